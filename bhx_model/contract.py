@@ -1,0 +1,105 @@
+"""What the pipeline writes and the model reads: names, shapes, units. Needs neither torch nor imaging.
+
+A cohort's shards lie in one folder::
+
+    bold-00003.tar   bold-00003.json    BOLD series of batch 3 and the list of what is inside
+    t1w-00003.tar    t1w-00003.json     T1 volumes of the same people
+    index.json                          hashes of all of the above; training depends on this file alone
+
+The tars are plain WebDataset tars. Every sample is an array (``.npy``, never pickled) and canonical JSON.
+``R`` ROIs, ``T`` frames; times in seconds, lengths in millimetres.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+CONTRACT_VERSION: Final = 1
+
+MODALITIES: Final = ("bold", "t1w")
+
+#: Member suffix -> dtype and axes of the array in it.
+ARRAYS: Final = {
+    # denoised parcel means, (R ROIs, T frames); rows of NaN are ROIs without coverage
+    "bold": ("bold.npy", "float32", ("roi", "frame")),
+    # intensity-normalised volume on the model's grid, (X, Y, Z), RAS+
+    "t1w": ("t1w.npy", "float16", ("x", "y", "z")),
+}
+META_MEMBER: Final = "meta.json"
+
+#: Fields of a sample's ``meta.json``. ``anat`` is the key of the T1 that goes with a BOLD run, or null.
+BOLD_META: Final = (
+    "cohort", "subject", "session", "task", "run", "tr_s", "n_frames", "atlas", "roi_sha256", "anat", "synthetic",
+)  # fmt: skip
+T1W_META: Final = ("cohort", "subject", "session", "zooms_mm", "affine", "synthetic")
+
+#: Fields of a shard's list (``bold-00003.json``), one value per sample, in the order of the tar.
+#: Offsets and sizes are those of the array's ``.npy`` member and of its JSON, in bytes from the tar's start.
+LIST_COLUMNS: Final = {
+    "bold": ("key", "anat", "subject", "tr_s", "n_frames", "offset", "size", "meta_offset", "meta_size"),
+    "t1w": ("key", "subject", "offset", "size", "meta_offset", "meta_size"),
+}
+
+_KEY = re.compile(r"[a-z][a-z0-9]*_sub-[A-Za-z0-9]+(_[a-z0-9]+-[A-Za-z0-9+]+)*")
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it may name a sample: ``{cohort}_sub-{id}[_{entity}-{value}]...``, and no dots.
+
+    Raises
+    ------
+    ValueError
+        If it may not.
+    """
+    if not _KEY.fullmatch(key):
+        msg = f"{key!r} cannot name a sample: expected <cohort>_sub-<id>[_ses-..][_task-..][_run-..] without dots"
+        raise ValueError(msg)
+    return key
+
+
+def canonical_json(value: Any) -> bytes:
+    """Encode `value` so that equal values give equal bytes; NaN and infinity are refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def roi_sha256(atlas: str, names: Sequence[str]) -> str:
+    """Hash of an atlas name and its ROI names in order: two arrays fit only if theirs are equal."""
+    return hashlib.sha256(canonical_json([atlas, list(names)])).hexdigest()
+
+
+def check_index(index: Mapping[str, Any]) -> None:
+    """Refuse an ``index.json`` that this version cannot read.
+
+    The index holds ``contract``, ``cohort``, ``atlas``, ``roi_names`` (R), ``roi_sha256``, ``t1w_shape`` (3),
+    ``t1w_zooms_mm`` (3), ``synthetic`` and ``shards``: per modality a list of
+    ``{"file", "sha256", "bytes", "n", "list", "list_sha256"}``, sorted by file name.
+
+    Raises
+    ------
+    ValueError
+        With the reason and the way out.
+    """
+    version = index.get("contract")
+    if version != CONTRACT_VERSION:
+        msg = f"shards of contract version {version}, this code reads {CONTRACT_VERSION}: rebuild the shards"
+        raise ValueError(msg)
+    if roi_sha256(index["atlas"], index["roi_names"]) != index["roi_sha256"]:
+        msg = f"cohort {index['cohort']}: ROI names and their hash disagree, the index was edited: rebuild it"
+        raise ValueError(msg)
+
+
+#: Arrays of ``rois.npz``, the per-ROI facts that become buffers of the model. Rows in the order of the series.
+ROI_ARRAYS: Final = {
+    "atlas": "() str",
+    "names": "(R,) str",
+    "hemisphere": "(R,) int8: 0 left, 1 right",
+    "harmonics": "(R, M) float32: parcel means of mass-orthonormal Laplace-Beltrami modes, constant mode first",
+    "eigenvalues": "(2, M) float64, mm^-2: left, right",
+    "gradients": "(R, G) float32: connectivity gradients of the pretraining split",
+    "median": "(R,) float32: centre of the normaliser",
+    "iqr": "(R,) float32: its scale, > 0",
+}

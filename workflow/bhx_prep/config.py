@@ -1,0 +1,289 @@
+"""Models of ``config.yaml``. They check it, and the defaults, the JSON schema and the reference page come from them.
+
+Physical needs of jobs (memory, time, threads) stand in the rules, names of a site (partition, account) in the
+profiles; neither belongs here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*$")]
+Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+]+$")]
+Stage = Literal["structure", "function", "fusion"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Cohort(Section):
+    """One study, entering at one of three doors."""
+
+    door: Literal["bids", "fmriprep", "parcellated"] = Field(
+        description="Where the data stand: `bids` (raw), `fmriprep` (its derivatives) or `parcellated` (ROI x time tables)."
+    )
+    root: Path = Field(description="Folder of the cohort: raw BIDS, derivatives or tables. Only read, never written.")
+    tasks: tuple[Label, ...] = Field(("rest",), description="fMRI tasks to use.")
+    subjects: tuple[Label, ...] | None = Field(
+        None, description="Only these people (labels without `sub-`); all when null."
+    )
+    participants: Path | None = Field(
+        None, description="Table of phenotypes; `participants.tsv` in the root when null. Never enters a shard."
+    )
+    space: Literal["MNI152NLin2009cAsym", "MNI152NLin6Asym", "fsLR", "fsaverage5"] = Field(
+        "MNI152NLin2009cAsym", description="Which of fMRIPrep's BOLD outputs to parcellate (door `fmriprep`)."
+    )
+    series: str = Field(
+        "sub-{subject}/**/*_timeseries.*",
+        description="Where a person's tables stand below the root (door `parcellated`); `{subject}` is the label.",
+    )
+    tr_s: float | None = Field(
+        None, gt=0.1, lt=20, description="Repetition time (s) for data whose files do not tell it."
+    )
+    synthetic: bool = Field(False, description="Data were made, not measured: every result then says so.")
+
+
+class Preproc(Section):
+    """From raw BIDS to derivatives (door `bids` only), one job per person."""
+
+    backend: Literal["embedded", "fmriprep-docker", "fmriprep-apptainer"] = Field(
+        "embedded",
+        description="`embedded`: a short nipype workflow on ANTs, no container and no substitute for fMRIPrep; "
+        "`fmriprep-docker` and `fmriprep-apptainer`: fMRIPrep itself.",
+    )
+    image: str = Field("nipreps/fmriprep:25.2.7", description="fMRIPrep's container; pin it by digest for a study.")
+    fs_license: Path | None = Field(None, description="Your FreeSurfer licence file; fMRIPrep asks for it.")
+    output_spaces: tuple[str, ...] = Field(
+        ("MNI152NLin2009cAsym:res-2",), description="fMRIPrep's `--output-spaces`."
+    )
+    fmriprep_args: tuple[str, ...] = Field((), description="More arguments for fMRIPrep, as they are.")
+    templateflow_home: Path | None = Field(
+        None, description="A filled TemplateFlow folder, so that jobs need no network."
+    )
+    scratch: Path | None = Field(None, description="Node-local folder for work files; the job's TMPDIR when null.")
+    on_failure: Literal["exclude", "stop"] = Field(
+        "exclude", description="A person whose preprocessing fails becomes a row with a reason, or stops the run."
+    )
+    embedded_resolution_mm: float = Field(
+        2.0, ge=1, le=4, description="Grid (mm) of the embedded workflow's standard-space images."
+    )
+
+
+class Atlas(Section):
+    """The parcellation: Schaefer 2018, by size and network order."""
+
+    parcels: Literal[100, 200, 300, 400, 500, 600, 700, 800, 900, 1000] = Field(
+        400, description="Number of cortical parcels."
+    )
+    networks: Literal[7, 17] = Field(17, description="Order of the parcels: by 7 or by 17 networks.")
+    source: Literal["packages", "templateflow", "files"] = Field(
+        "packages",
+        description="Where the atlas comes from: installed Python packages (the demo), TemplateFlow, or the files below.",
+    )
+    volume: Path | None = Field(None, description="Label image in MNI space (source `files`).")
+    cifti: Path | None = Field(None, description="Label file on the 91k grayordinates (source `files`).")
+    left: Path | None = Field(None, description="Left label file on the surface (source `files`).")
+    right: Path | None = Field(None, description="Right label file on the surface (source `files`).")
+    names: Path | None = Field(None, description="Text file with one ROI name per line (source `files`).")
+
+    @property
+    def label(self) -> str:
+        """Name of the atlas in files and shards, e.g. ``Schaefer17n400p``."""
+        return f"Schaefer{self.networks}n{self.parcels}p"
+
+    @model_validator(mode="after")
+    def _files_are_named(self) -> Atlas:
+        given = [self.volume, self.cifti, self.left, self.right]
+        if self.source == "files" and not (any(given) and self.names):
+            raise ValueError("source `files` needs `names` and at least one of `volume`, `cifti`, `left` + `right`")
+        if self.source != "files" and (any(given) or self.names):
+            raise ValueError("atlas files are named but `source` is not `files`: set it, or remove them")
+        return self
+
+
+class Features(Section):
+    """From derivatives to parcel series and T1 volumes."""
+
+    strategy: str = Field(
+        "paper", description="Denoising strategy: a name from `workflow/bhx_prep/strategies/` or a YAML file."
+    )
+    min_coverage: float = Field(
+        0.5, ge=0, le=1, description="Share of a parcel's voxels with signal below which its series is NaN."
+    )
+    min_rois: float = Field(0.9, ge=0, le=1, description="Share of parcels with coverage that a run needs.")
+    max_mean_fd_mm: float = Field(0.5, gt=0, description="Mean framewise displacement (mm) above which a run is left out.")
+    min_seconds: float = Field(100.0, gt=0, description="Shortest run (s), after dropped and censored frames.")
+    t1w_resolution_mm: float = Field(1.0, gt=0, description="Voxel size (mm) of the model's T1 grid. The paper: 1.")
+    t1w_shape: tuple[int, int, int] = Field(
+        (160, 192, 160), description="Voxels of the model's T1 grid, a crop of the MNI grid. The paper: 160, 192, 160."
+    )
+    harmonics: int = Field(200, ge=2, le=1000, description="Geometric harmonics per hemisphere. The paper: 200.")
+    gradients: int = Field(30, ge=1, le=100, description="Connectivity gradients. The paper: 30.")
+
+
+class Experiment(Section):
+    """One set of weights: what it is trained on and how."""
+
+    cohorts: tuple[Name, ...] = Field(min_length=1, description="Cohorts of the pretraining.")
+    preset: Literal["tiny", "small", "base", "large", "reference"] = Field(
+        "base", description="Size of the model; `base` is the paper's, `tiny` trains on a laptop."
+    )
+    overrides: dict[Stage, dict[str, Any]] = Field(
+        {}, description="Changes to the preset, per stage, e.g. `{structure: {train.steps: 1000}}`."
+    )
+    holdout: float = Field(
+        0.1, ge=0, lt=1, description="Share of the people kept out of pretraining, to watch the losses on."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything random in this experiment.")
+    gpus: int = Field(0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
+
+
+class Endpoint(Section):
+    """A phenotype to predict."""
+
+    cohort: Name = Field(description="Cohort whose people are predicted.")
+    column: str = Field(description="Column of the participants table.")
+    kind: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted.")
+    classes: tuple[str, ...] = Field(
+        (), description="Values of the column to tell apart, the negative one first; other rows are left out."
+    )
+    stratify: tuple[str, ...] = Field((), description="Columns whose mix is kept equal over the splits, e.g. `site`.")
+    methods: tuple[Literal["probe", "finetune"], ...] = Field(
+        ("probe", "finetune"), min_length=1, description="How the model is used: a linear probe, or fine-tuning."
+    )
+    seeds: int = Field(3, ge=1, le=100, description="Number of random splits. The paper: 3.")
+    paper: Literal["ABIDE-I", "ABIDE-II", "ADHD-200", "PPMI", "ADNI", "HCP-A", "MACC"] | None = Field(
+        None, description="The paper's endpoint whose published values stand beside ours; null for none."
+    )
+
+    @model_validator(mode="after")
+    def _classes_fit_the_kind(self) -> Endpoint:
+        n = len(self.classes)
+        if self.kind == "regression" and n:
+            raise ValueError("a regression has no `classes`")
+        if self.kind == "binary" and n != 2:
+            raise ValueError(f"a binary endpoint needs two `classes`, the negative one first; {n} given")
+        if self.kind == "multiclass" and n < 3:
+            raise ValueError(f"a multiclass endpoint needs at least three `classes`; {n} given")
+        return self
+
+
+class Config(Section):
+    """All of ``config.yaml``."""
+
+    results: Path = Field(Path("results"), description="Folder for everything BHX writes.")
+    batch_size: int = Field(
+        20, ge=1, le=10000, description="People per job of the light steps. Frozen when a cohort is first planned."
+    )
+    cohorts: dict[Name, Cohort] = Field(min_length=1, description="The cohorts, by name.")
+    preproc: Preproc = Field(Preproc(), description="From raw BIDS to derivatives.")
+    atlas: Atlas = Field(Atlas(), description="The parcellation.")
+    features: Features = Field(Features(), description="Series, volumes and per-ROI facts.")
+    experiments: dict[Name, Experiment] = Field({}, description="The trainings, by name.")
+    endpoints: dict[Name, Endpoint] = Field({}, description="The phenotypes to predict, by name.")
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Config:
+        for name, experiment in self.experiments.items():
+            for cohort in experiment.cohorts:
+                if cohort not in self.cohorts:
+                    raise ValueError(f"experiments.{name}.cohorts: no cohort {cohort!r}{_nearest(cohort, self.cohorts)}")
+        for name, endpoint in self.endpoints.items():
+            if endpoint.cohort not in self.cohorts:
+                raise ValueError(
+                    f"endpoints.{name}.cohort: no cohort {endpoint.cohort!r}{_nearest(endpoint.cohort, self.cohorts)}"
+                )
+        return self
+
+    def section(self, name: str) -> str:
+        """One top-level section as canonical JSON: what a job is told, and what makes it run again when it changes."""
+        return to_json(getattr(self, name))
+
+
+class ConfigError(ValueError):
+    """A configuration with mistakes; the message lists every one with its dotted path."""
+
+
+def to_json(section: Section) -> str:
+    """Canonical JSON of a section; `from_json` reads it back."""
+    return json.dumps(section.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is no YAML or has mistakes: all of them, one line each.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    return check(raw or {})
+
+
+def check(raw: Mapping[str, Any]) -> Config:
+    """Check a configuration given as plain values.
+
+    Raises
+    ------
+    ConfigError
+        With one line per mistake: dotted path, what is wrong, the nearest right key where one is misspelt.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        lines = [_sentence(e) for e in error.errors(include_url=False)]
+        count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+        raise ConfigError("\n".join([f"{count} in the configuration:", *(f"  {line}" for line in lines)])) from None
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(error["loc"][:-1])
+        return f"{path}: no such key{_nearest(str(error['loc'][-1]), known)}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        message = "is missing"
+    elif error["type"] == "string_pattern_mismatch":
+        message = f"{error['input']!r} may hold only letters and digits; names are lower-case with a letter first"
+    elif "input" in error and isinstance(error["input"], str | int | float | bool):
+        message = f"{message} (is {error['input']!r})"
+    return f"{path}: {message}" if path else message
+
+
+def _nearest(word: str, known: Mapping[str, Any] | list[str]) -> str:
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else f"; there are: {', '.join(known) or 'none'}"
+
+
+def _fields_at(location: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None:  # the name of a cohort, an experiment or an endpoint
+            continue
+        model = next(iter(_sections_in(field.annotation)), model)
+    return list(model.model_fields)
+
+
+def _sections_in(annotation: Any) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _sections_in(argument)

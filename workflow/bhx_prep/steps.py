@@ -1,0 +1,24 @@
+"""Versions of the steps: the only switch by which a change of code makes results be computed again.
+
+Each rule carries its number in ``params``. Raise it when, and only when, the step's output changes for equal
+inputs, and add a line that says why.
+"""
+
+STEPS = {
+    "run_preproc": 1,  # first version
+    "extract_features": 1,  # first version
+    "pack_shards": 1,  # first version
+    "index_shards": 1,  # first version
+    "compute_harmonics": 1,  # first version
+    "compute_gradients": 1,  # first version
+    "fit_normaliser": 1,  # first version
+    "collect_rois": 1,  # first version
+    "split_endpoint": 1,  # first version
+    "train": 1,  # first version
+    "embed_tokens": 1,  # first version
+    "evaluate": 1,  # first version
+    "evaluate_baseline": 1,  # first version
+    "export_weights": 1,  # first version
+    "collect_table": 1,  # first version
+    "report_study": 1,  # first version
+}
