@@ -1,0 +1,161 @@
+"""Checkpoints of a training run: complete, written so that a kill at any moment leaves the last good one.
+
+A run folder holds ``step-0000100/{model.safetensors, optim.safetensors, state.json}``. A checkpoint is written under
+another name and renamed, so a folder of that form is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from bhx_model import optim
+
+_STEP = re.compile(r"step-(\d{7,})")
+_UNFINISHED = ".unfinished-"
+
+
+def steps(run: Path) -> list[int]:
+    """Steps of the checkpoints in a run folder, rising."""
+    if not run.is_dir():
+        return []
+    return sorted(int(found.group(1)) for entry in run.iterdir() if (found := _STEP.fullmatch(entry.name)))
+
+
+def folder(run: Path, step: int) -> Path:
+    """Folder of the checkpoint after `step` updates."""
+    return run / f"step-{step:07d}"
+
+
+def save(
+    run: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    *,
+    keep_every: int,
+) -> Path:
+    """Write a checkpoint and remove old ones: the last two and every `keep_every`-th step stay.
+
+    Parameters
+    ----------
+    run : Path
+        Run folder.
+    step : int
+        Updates done.
+    model, optimizer
+        Their tensors are saved whole, the target encoder's too.
+    state : dict
+        What else it takes to go on, as JSON.
+    keep_every : int
+        Keep checkpoints at multiples of it for ever; 0 keeps none.
+    """
+    final = folder(run, step)
+    unfinished = run / f"{_UNFINISHED}{final.name}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    save_tensors(model.state_dict(), unfinished / "model.safetensors")
+    save_tensors(optim.state_tensors(optimizer), unfinished / "optim.safetensors")
+    write_json({**state, "step": step}, unfinished / "state.json")
+    _sync(unfinished)
+    if final.exists():
+        shutil.rmtree(final)
+    unfinished.replace(final)
+    _sync(run)
+    for old in steps(run)[:-2]:
+        if not keep_every or old % keep_every:
+            shutil.rmtree(folder(run, old))
+    return final
+
+
+def load(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put the checkpoint after `step` updates into `model` and `optimizer`, and return the rest of its state.
+
+    Raises
+    ------
+    ValueError
+        If a file is broken or belongs to another model. A run never starts from 0 in silence.
+    """
+    place = folder(run, step)
+    for unfinished in run.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(unfinished)
+    load_weights(model, place / "model.safetensors")
+    optim.load_state_tensors(optimizer, _tensors(place / "optim.safetensors"))
+    try:
+        return json.loads((place / "state.json").read_text())
+    except (OSError, ValueError) as error:
+        msg = f"the checkpoint {place} is broken ({error}): remove that folder to go on from the one before"
+        raise ValueError(msg) from error
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load all of a model's tensors from a file, which must hold these and no others.
+
+    Raises
+    ------
+    ValueError
+        Naming what does not fit.
+    """
+    tensors = _tensors(path)
+    own = model.state_dict()
+    missing, foreign = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    other = sorted(name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape)
+    if missing or foreign or other:
+        counts = f"{len(missing)} missing, {len(foreign)} unknown, {len(other)} of another shape"
+        example = (missing + foreign + other)[0]
+        msg = f"{path} holds weights of another configuration ({counts}, e.g. {example}): use the one it was trained with"
+        raise ValueError(msg)
+    model.load_state_dict(tensors, strict=True)
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        msg = f"there are no weights at {path}: train the stage first"
+        raise ValueError(msg) from error
+    except (OSError, SafetensorError) as error:
+        msg = f"{path} is broken ({error}): remove it and make it again"
+        raise ValueError(msg) from error
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Write tensors as safetensors: to a file beside it, then renamed."""
+    # tensors that share memory (a target that starts as its encoder) are written out one by one
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    seen: dict[int, str] = {}
+    for name, tensor in whole.items():
+        if tensor.numel() and seen.setdefault(tensor.data_ptr(), name) != name:
+            whole[name] = tensor.clone()
+    replacement = path.with_name(f".{path.name}.new")
+    save_file(whole, replacement)
+    _sync(replacement)
+    replacement.replace(path)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write JSON that people read: indented, sorted, to a file beside it, then renamed."""
+    replacement = path.with_name(f".{path.name}.new")
+    replacement.write_text(
+        json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    replacement.replace(path)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,404 @@
+"""Reading shards: what there is, whether it is whole, in which order, and the arrays themselves.
+
+The lists beside the tars hold the offset of every array, so a sample is one positioned read and there is no difference
+between streaming and random access but the order: `epoch_batches` gives it for pretraining as a pure function of
+(seed, epoch), evaluation goes through the list of samples. Neither the number of processes nor that of reading
+threads changes what is read, or in which order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from bhx_model import contract
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One tar and what the index says of it."""
+
+    path: Path
+    sha256: str
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One array in a shard.
+
+    `subject` is ``cohort/label``; `anat` (the T1 that goes with a BOLD run), `tr_s` (s) and `n_frames` are empty
+    for a T1; `n_tokens` is that of cached tokens, else 0.
+    """
+
+    key: str
+    subject: str
+    shard: Path
+    offset: int
+    size: int
+    anat: str | None = None
+    tr_s: float = 0.0
+    n_frames: int = 0
+    n_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Index:
+    """An ``index.json``, read and checked: the facts in it, the shards and the samples of every modality."""
+
+    path: Path
+    sha256: str
+    facts: Mapping[str, Any]
+    shards: Mapping[str, tuple[Shard, ...]]
+    samples: Mapping[str, tuple[Sample, ...]]
+
+    @property
+    def cohort(self) -> str:
+        """Name of the cohort."""
+        return self.facts["cohort"]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any of the data were made, not measured."""
+        return bool(self.facts["synthetic"])
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_index(path: Path) -> Index:
+    """Read an index of shards and the lists it names; the tars must be there and have the right length.
+
+    The content of the tars is checked by `verify`.
+
+    Raises
+    ------
+    ValueError
+        Named after the file that is gone, cut short, altered, or of another version.
+    """
+    return _open_index(path, contract.check_index)
+
+
+def open_token_index(path: Path, check: Callable[[Mapping[str, Any]], None]) -> Index:
+    """Read an index of cached tokens, which has the form of an index of shards; `check` refuses foreign ones."""
+    return _open_index(path, check)
+
+
+def _open_index(path: Path, check: Callable[[Mapping[str, Any]], None]) -> Index:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        msg = f"cannot read the index {path} ({error.strerror}): make it with the rule that packs the shards"
+        raise ValueError(msg) from error
+    try:
+        facts = json.loads(content)
+    except ValueError as error:
+        msg = f"{path} is not JSON ({error}): make it again"
+        raise ValueError(msg) from error
+    check(facts)
+    shards: dict[str, tuple[Shard, ...]] = {}
+    samples: dict[str, tuple[Sample, ...]] = {}
+    for modality, entries in facts["shards"].items():
+        there = [_shard(path.parent, entry) for entry in entries]
+        lists = [_list(path.parent, entry) for entry in entries]
+        shards[modality] = tuple(there)
+        samples[modality] = tuple(
+            sample
+            for shard, rows in zip(there, lists, strict=True)
+            for sample in _samples(shard, rows, facts["cohort"])
+        )
+        counted = sum(entry["n"] for entry in entries)
+        if counted != len(samples[modality]):
+            msg = f"{path}: says {counted} {modality} samples, its lists hold {len(samples[modality])}: rebuild it"
+            raise ValueError(msg)
+    return Index(path, hashlib.sha256(content).hexdigest(), facts, shards, samples)
+
+
+def _shard(folder: Path, entry: Mapping[str, Any]) -> Shard:
+    path = folder / entry["file"]
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        msg = f"the shard {path} is gone, though the index beside it names it: pack it again"
+        raise ValueError(msg) from error
+    if size != entry["bytes"]:
+        msg = f"the shard {path} has {size} bytes, the index says {entry['bytes']}: it was cut or altered, pack it again"
+        raise ValueError(msg)
+    return Shard(path, entry["sha256"], size)
+
+
+def _list(folder: Path, entry: Mapping[str, Any]) -> dict[str, list[Any]]:
+    path = folder / entry["list"]
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        msg = f"{path}, the list of the shard {entry['file']}, is gone: pack the shard again"
+        raise ValueError(msg) from error
+    if hashlib.sha256(content).hexdigest() != entry["list_sha256"]:
+        msg = f"{path}, the list of the shard {entry['file']}, was altered since the index was made: pack it again"
+        raise ValueError(msg)
+    return json.loads(content)
+
+
+def _samples(shard: Shard, rows: Mapping[str, list[Any]], cohort: str) -> Iterator[Sample]:
+    n = len(rows["key"])
+    nothing = [None] * n
+    columns = (rows.get(name, nothing) for name in ("anat", "tr_s", "n_frames", "n_tokens"))
+    for key, subject, offset, size, anat, tr_s, n_frames, n_tokens in zip(
+        rows["key"], rows["subject"], rows["offset"], rows["size"], *columns, strict=True
+    ):
+        contract.check_key(key)
+        if offset + size > shard.n_bytes:
+            msg = f"{shard.path}: {key} would end after the end of the shard: pack it again"
+            raise ValueError(msg)
+        yield Sample(
+            key,
+            f"{cohort}/{subject}",
+            shard.path,
+            offset,
+            size,
+            anat,
+            tr_s or 0.0,
+            n_frames or 0,
+            n_tokens or 0,
+        )
+
+
+def verify(shards: Iterable[Shard], *, record: Path | None = None, share: tuple[int, int] = (0, 1)) -> int:
+    """Compare every shard's bytes with its hash.
+
+    Parameters
+    ----------
+    shards : Iterable[Shard]
+    record : Path, optional
+        JSON file that remembers shards found whole by length and time of change, so that a resumed run need not read
+        hundreds of gigabytes again.
+    share : tuple[int, int]
+        (rank, processes): each process checks every n-th shard; with a record, each its own.
+
+    Returns
+    -------
+    int
+        Shards read.
+
+    Raises
+    ------
+    ValueError
+        Named after the altered shard.
+    """
+    rank, world = share
+    known: dict[str, list[Any]] = {}
+    if record is not None and record.exists():
+        known = json.loads(record.read_text())
+    read = 0
+    for shard in sorted(shards, key=lambda s: s.path)[rank::world]:
+        stat = shard.path.stat()
+        state = [shard.sha256, stat.st_size, stat.st_mtime_ns]
+        if known.get(str(shard.path)) == state:
+            continue
+        if file_sha256(shard.path) != shard.sha256:
+            msg = (
+                f"the shard {shard.path} is not the one the index was made of (sha256 differs): pack it again"
+            )
+            raise ValueError(msg)
+        known[str(shard.path)] = state
+        read += 1
+    if record is not None and read:
+        replacement = record.with_name(f".{record.name}.{os.getpid()}")
+        replacement.write_text(json.dumps(known, indent=0, sort_keys=True))
+        replacement.replace(record)
+    return read
+
+
+def read_array(sample: Sample) -> np.ndarray:
+    """Array of a sample, read into memory of its own (writable, C order).
+
+    Raises
+    ------
+    ValueError
+        If what stands there is no plain array.
+    """
+    content = bytearray(sample.size)
+    view = memoryview(content)
+    descriptor = os.open(sample.shard, os.O_RDONLY)
+    try:
+        done = 0
+        while done < sample.size:
+            got = os.preadv(descriptor, [view[done:]], sample.offset + done)
+            if got == 0:
+                msg = f"{sample.shard} ends inside {sample.key}: it was cut, pack it again"
+                raise ValueError(msg)
+            done += got
+    finally:
+        os.close(descriptor)
+    # the header is parsed by numpy, the numbers stay where they were read
+    head = io.BytesIO(content[:1024])
+    try:
+        version = np.lib.format.read_magic(head)
+        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
+            version
+        ]
+        shape, fortran, dtype = reader(head)
+    except (ValueError, KeyError) as error:
+        msg = f"{sample.shard}: {sample.key} is no .npy array at the place the list names: pack it again"
+        raise ValueError(msg) from error
+    if dtype.hasobject or fortran or head.tell() + dtype.itemsize * int(np.prod(shape)) != sample.size:
+        msg = f"{sample.shard}: {sample.key} is no plain C-ordered array of the listed size: pack it again"
+        raise ValueError(msg)
+    return np.frombuffer(content, dtype, offset=head.tell()).reshape(shape)
+
+
+def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
+    """Series of a BOLD sample, (R, T) float32; rows of NaN are ROIs without coverage.
+
+    Raises
+    ------
+    ValueError
+        If its shape or numbers are not what the list and the contract say.
+    """
+    series = read_array(sample)
+    if series.dtype != np.float32 or series.shape != (n_rois, sample.n_frames):
+        msg = (
+            f"{sample.key} in {sample.shard} is {series.dtype} {series.shape}, "
+            f"expected float32 ({n_rois}, {sample.n_frames}): pack the shard again"
+        )
+        raise ValueError(msg)
+    missing = np.isnan(series)
+    if np.isinf(series).any() or (missing.any(axis=1) != missing.all(axis=1)).any():
+        msg = (
+            f"{sample.key} in {sample.shard} holds single NaN or infinite values: extract its features again"
+        )
+        raise ValueError(msg)
+    if missing.all():
+        msg = f"{sample.key} in {sample.shard} has no ROI with a signal: leave it out of the shards"
+        raise ValueError(msg)
+    return series
+
+
+def read_t1w(sample: Sample, shape: Sequence[int]) -> np.ndarray:
+    """Volume of a T1 sample, float16 of `shape`.
+
+    Raises
+    ------
+    ValueError
+        If it is another grid, or not finite.
+    """
+    volume = read_array(sample)
+    if volume.dtype != np.float16 or volume.shape != tuple(shape):
+        msg = (
+            f"{sample.key} in {sample.shard} is {volume.dtype} {volume.shape}, expected float16 {tuple(shape)}: "
+            "all cohorts need the same features.t1w_shape"
+        )
+        raise ValueError(msg)
+    if not np.isfinite(volume).all():
+        msg = f"{sample.key} in {sample.shard} holds NaN or infinite values: extract its features again"
+        raise ValueError(msg)
+    return volume
+
+
+def pair(bold: Iterable[Sample], t1w: Iterable[Sample]) -> tuple[list[tuple[Sample, Sample]], list[Sample]]:
+    """Join BOLD runs with their T1 by the key in `anat`.
+
+    Returns
+    -------
+    pairs : list[tuple[Sample, Sample]]
+        BOLD and T1, in the order of `bold`.
+    alone : list[Sample]
+        Runs that name no T1, or one that is not there.
+    """
+    volumes = {sample.key: sample for sample in t1w}
+    pairs, alone = [], []
+    for run in bold:
+        volume = volumes.get(run.anat) if run.anat else None
+        if volume is None:
+            alone.append(run)
+        else:
+            pairs.append((run, volume))
+    return pairs, alone
+
+
+def epoch_batches(
+    buckets: Sequence[Hashable], *, batch_size: int, seed: int, epoch: int
+) -> list[list[list[int]]]:
+    """Order of one pass over the samples, every sample once.
+
+    Samples of equal bucket (same patch length, same number of patches) share batches, so that nothing is padded. What
+    is left of the buckets fills the last batches, which then mix buckets; only the very last may be smaller.
+
+    Parameters
+    ----------
+    buckets : Sequence[Hashable]
+        Bucket of each sample; sortable.
+    batch_size : int
+        Samples of an update, over all processes.
+    seed, epoch : int
+        The order is a pure function of these two.
+
+    Returns
+    -------
+    list of batches, each a list of groups of one bucket, each a list of sample numbers. Always
+    ``ceil(samples / batch_size)`` batches.
+    """
+    random = np.random.default_rng([seed, epoch])
+    by_bucket: dict[Hashable, list[int]] = {}
+    for number in random.permutation(len(buckets)).tolist():
+        by_bucket.setdefault(buckets[number], []).append(number)
+    batches: list[list[list[int]]] = []
+    left: list[int] = []
+    for bucket in sorted(by_bucket):  # type: ignore[type-var]
+        numbers = by_bucket[bucket]
+        full = len(numbers) - len(numbers) % batch_size
+        batches += [[numbers[start : start + batch_size]] for start in range(0, full, batch_size)]
+        left += numbers[full:]
+    for start in range(0, len(left), batch_size):
+        mixed: dict[Hashable, list[int]] = {}
+        for number in left[start : start + batch_size]:
+            mixed.setdefault(buckets[number], []).append(number)
+        batches.append(list(mixed.values()))
+    return [batches[place] for place in random.permutation(len(batches)).tolist()]
+
+
+def pieces(batch: Sequence[Sequence[int]], *, size: int, rank: int, world: int) -> list[list[int]]:
+    """One process' share of a batch, in pieces of at most `size` samples of one bucket.
+
+    Over all ranks every sample of the batch comes once; ranks of a batch of one bucket get pieces of equal size.
+    """
+    cut = [list(group[start : start + size]) for group in batch for start in range(0, len(group), size)]
+    return cut[rank::world]
+
+
+def in_order(tasks: Iterable[Callable[[], Result]], *, workers: int, ahead: int) -> Iterator[Result]:
+    """Results of `tasks` in their order, computed by `workers` threads up to `ahead` tasks before they are wanted.
+
+    Positioned reads and tensor operations release the interpreter lock, and threads need no copy between processes:
+    on this work they beat worker processes several times over. 0 workers compute in place.
+    """
+    if workers == 0:
+        yield from (task() for task in tasks)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="reader")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(task))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

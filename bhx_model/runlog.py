@@ -1,0 +1,90 @@
+"""What a run tells: one JSON line per report, one progress line on stderr, TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def say(message: str) -> None:
+    """Print a line on stderr at once."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """``"3 s"``, ``"4 min 05 s"`` or ``"2 h 07 min"``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"
+
+
+class Progress:
+    """Rate of the steps and time to go, by the steps of this process alone (a resumed run starts its own clock)."""
+
+    def __init__(self, name: str, first_step: int, steps: int):
+        self.name, self.first_step, self.steps = name, first_step, steps
+        self.started = time.monotonic()
+
+    def line(self, done: int, samples_per_step: int, values: Mapping[str, float]) -> str:
+        """The progress line after `done` steps in all."""
+        taken = time.monotonic() - self.started
+        rate = (done - self.first_step) / max(taken, 1e-9)
+        left = duration((self.steps - done) / max(rate, 1e-9))
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        return f"{self.name} {done}/{self.steps}  {numbers}  {rate * samples_per_step:.3g} samples/s  {left} to go"
+
+
+class Metrics:
+    """``metrics.jsonl``: appended line by line; what a killed run had written past its last checkpoint is dropped.
+
+    Parameters
+    ----------
+    path : Path
+    step : int
+        Step this run starts from; lines about later steps are removed.
+    tensorboard : Path, optional
+        Folder for TensorBoard's events, written too if the package is there.
+    """
+
+    def __init__(self, path: Path, step: int, tensorboard: Path | None = None):
+        kept = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    row = json.loads(line)
+                except ValueError:  # the line that was being written when the run was killed
+                    continue
+                if row["step"] <= step:
+                    kept.append(line)
+        replacement = path.with_name(f".{path.name}.new")
+        replacement.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        replacement.replace(path)
+        self._file = path.open("a", encoding="utf-8")
+        self._board = None
+        if tensorboard is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(tensorboard), purge_step=step + 1)
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Add one line; numbers that are not finite become null, which JSON can hold."""
+        row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        self._file.write(json.dumps({"step": step, **row}) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()

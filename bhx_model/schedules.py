@@ -1,0 +1,27 @@
+"""Schedules: pure functions of the step, so that a resumed run needs nothing but its number."""
+
+from __future__ import annotations
+
+import math
+
+
+def cosine(step: int, *, steps: int, start: float, end: float) -> float:
+    """Half a cosine from `start` at step 0 to `end` at step `steps`, and `end` after that."""
+    done = min(step / steps, 1.0) if steps > 0 else 1.0
+    return end + 0.5 * (start - end) * (1.0 + math.cos(math.pi * done))
+
+
+def warmup_cosine(step: int, *, steps: int, warmup: int, peak: float, end: float) -> float:
+    """Learning rate: linear from ``peak / warmup`` to `peak` over the first `warmup` steps, then half a cosine to `end`.
+
+    The last of `steps` updates, number ``steps - 1``, is one step short of `end`.
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return cosine(step - warmup, steps=steps - warmup, start=peak, end=end)
+
+
+def linear(step: int, *, steps: int, start: float, end: float) -> float:
+    """Straight line from `start` at step 0 to `end` at step `steps`, and `end` after that."""
+    done = min(step / steps, 1.0) if steps > 0 else 1.0
+    return start + (end - start) * done
