@@ -32,13 +32,16 @@ class Cohort(Section):
     door: Literal["bids", "fmriprep", "parcellated"] = Field(
         description="Where the data stand: `bids` (raw), `fmriprep` (its derivatives) or `parcellated` (ROI x time tables)."
     )
-    root: Path = Field(description="Folder of the cohort: raw BIDS, derivatives or tables. Only read, never written.")
+    root: Path = Field(
+        description="Folder of the cohort: raw BIDS, derivatives or tables. Only read, never written."
+    )
     tasks: tuple[Label, ...] = Field(("rest",), description="fMRI tasks to use.")
     subjects: tuple[Label, ...] | None = Field(
         None, description="Only these people (labels without `sub-`); all when null."
     )
     participants: Path | None = Field(
-        None, description="Table of phenotypes; `participants.tsv` in the root when null. Never enters a shard."
+        None,
+        description="Table of phenotypes; `participants.tsv` in the root when null. Never enters a shard.",
     )
     space: Literal["MNI152NLin2009cAsym", "MNI152NLin6Asym", "fsLR", "fsaverage5"] = Field(
         "MNI152NLin2009cAsym", description="Which of fMRIPrep's BOLD outputs to parcellate (door `fmriprep`)."
@@ -61,7 +64,9 @@ class Preproc(Section):
         description="`embedded`: a short nipype workflow on ANTs, no container and no substitute for fMRIPrep; "
         "`fmriprep-docker` and `fmriprep-apptainer`: fMRIPrep itself.",
     )
-    image: str = Field("nipreps/fmriprep:25.2.7", description="fMRIPrep's container; pin it by digest for a study.")
+    image: str = Field(
+        "nipreps/fmriprep:25.2.7", description="fMRIPrep's container; pin it by digest for a study."
+    )
     fs_license: Path | None = Field(None, description="Your FreeSurfer licence file; fMRIPrep asks for it.")
     output_spaces: tuple[str, ...] = Field(
         ("MNI152NLin2009cAsym:res-2",), description="fMRIPrep's `--output-spaces`."
@@ -70,9 +75,12 @@ class Preproc(Section):
     templateflow_home: Path | None = Field(
         None, description="A filled TemplateFlow folder, so that jobs need no network."
     )
-    scratch: Path | None = Field(None, description="Node-local folder for work files; the job's TMPDIR when null.")
+    scratch: Path | None = Field(
+        None, description="Node-local folder for work files; the job's TMPDIR when null."
+    )
     on_failure: Literal["exclude", "stop"] = Field(
-        "exclude", description="A person whose preprocessing fails becomes a row with a reason, or stops the run."
+        "exclude",
+        description="A person whose preprocessing fails becomes a row with a reason, or stops the run.",
     )
     embedded_resolution_mm: float = Field(
         2.0, ge=1, le=4, description="Grid (mm) of the embedded workflow's standard-space images."
@@ -105,7 +113,9 @@ class Atlas(Section):
     def _files_are_named(self) -> Atlas:
         given = [self.volume, self.cifti, self.left, self.right]
         if self.source == "files" and not (any(given) and self.names):
-            raise ValueError("source `files` needs `names` and at least one of `volume`, `cifti`, `left` + `right`")
+            raise ValueError(
+                "source `files` needs `names` and at least one of `volume`, `cifti`, `left` + `right`"
+            )
         if self.source != "files" and (any(given) or self.names):
             raise ValueError("atlas files are named but `source` is not `files`: set it, or remove them")
         return self
@@ -121,13 +131,22 @@ class Features(Section):
         0.5, ge=0, le=1, description="Share of a parcel's voxels with signal below which its series is NaN."
     )
     min_rois: float = Field(0.9, ge=0, le=1, description="Share of parcels with coverage that a run needs.")
-    max_mean_fd_mm: float = Field(0.5, gt=0, description="Mean framewise displacement (mm) above which a run is left out.")
-    min_seconds: float = Field(100.0, gt=0, description="Shortest run (s), after dropped and censored frames.")
-    t1w_resolution_mm: float = Field(1.0, gt=0, description="Voxel size (mm) of the model's T1 grid. The paper: 1.")
-    t1w_shape: tuple[int, int, int] = Field(
-        (160, 192, 160), description="Voxels of the model's T1 grid, a crop of the MNI grid. The paper: 160, 192, 160."
+    max_mean_fd_mm: float = Field(
+        0.5, gt=0, description="Mean framewise displacement (mm) above which a run is left out."
     )
-    harmonics: int = Field(200, ge=2, le=1000, description="Geometric harmonics per hemisphere. The paper: 200.")
+    min_seconds: float = Field(
+        100.0, gt=0, description="Shortest run (s), after dropped and censored frames."
+    )
+    t1w_resolution_mm: float = Field(
+        1.0, gt=0, description="Voxel size (mm) of the model's T1 grid. The paper: 1."
+    )
+    t1w_shape: tuple[int, int, int] = Field(
+        (160, 192, 160),
+        description="Voxels of the model's T1 grid, a crop of the MNI grid. The paper: 160, 192, 160.",
+    )
+    harmonics: int = Field(
+        200, ge=2, le=1000, description="Geometric harmonics per hemisphere. The paper: 200."
+    )
     gradients: int = Field(30, ge=1, le=100, description="Connectivity gradients. The paper: 30.")
 
 
@@ -157,9 +176,13 @@ class Endpoint(Section):
     classes: tuple[str, ...] = Field(
         (), description="Values of the column to tell apart, the negative one first; other rows are left out."
     )
-    stratify: tuple[str, ...] = Field((), description="Columns whose mix is kept equal over the splits, e.g. `site`.")
+    stratify: tuple[str, ...] = Field(
+        (), description="Columns whose mix is kept equal over the splits, e.g. `site`."
+    )
     methods: tuple[Literal["probe", "finetune"], ...] = Field(
-        ("probe", "finetune"), min_length=1, description="How the model is used: a linear probe, or fine-tuning."
+        ("probe", "finetune"),
+        min_length=1,
+        description="How the model is used: a linear probe, or fine-tuning.",
     )
     seeds: int = Field(3, ge=1, le=100, description="Number of random splits. The paper: 3.")
     paper: Literal["ABIDE-I", "ABIDE-II", "ADHD-200", "PPMI", "ADNI", "HCP-A", "MACC"] | None = Field(
@@ -183,7 +206,10 @@ class Config(Section):
 
     results: Path = Field(Path("results"), description="Folder for everything BHX writes.")
     batch_size: int = Field(
-        20, ge=1, le=10000, description="People per job of the light steps. Frozen when a cohort is first planned."
+        20,
+        ge=1,
+        le=10000,
+        description="People per job of the light steps. Frozen when a cohort is first planned.",
     )
     cohorts: dict[Name, Cohort] = Field(min_length=1, description="The cohorts, by name.")
     preproc: Preproc = Field(Preproc(), description="From raw BIDS to derivatives.")
@@ -197,7 +223,9 @@ class Config(Section):
         for name, experiment in self.experiments.items():
             for cohort in experiment.cohorts:
                 if cohort not in self.cohorts:
-                    raise ValueError(f"experiments.{name}.cohorts: no cohort {cohort!r}{_nearest(cohort, self.cohorts)}")
+                    raise ValueError(
+                        f"experiments.{name}.cohorts: no cohort {cohort!r}{_nearest(cohort, self.cohorts)}"
+                    )
         for name, endpoint in self.endpoints.items():
             if endpoint.cohort not in self.cohorts:
                 raise ValueError(
@@ -249,7 +277,9 @@ def check(raw: Mapping[str, Any]) -> Config:
     except ValidationError as error:
         lines = [_sentence(e) for e in error.errors(include_url=False)]
         count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-        raise ConfigError("\n".join([f"{count} in the configuration:", *(f"  {line}" for line in lines)])) from None
+        raise ConfigError(
+            "\n".join([f"{count} in the configuration:", *(f"  {line}" for line in lines)])
+        ) from None
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
@@ -261,7 +291,9 @@ def _sentence(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         message = "is missing"
     elif error["type"] == "string_pattern_mismatch":
-        message = f"{error['input']!r} may hold only letters and digits; names are lower-case with a letter first"
+        message = (
+            f"{error['input']!r} may hold only letters and digits; names are lower-case with a letter first"
+        )
     elif "input" in error and isinstance(error["input"], str | int | float | bool):
         message = f"{message} (is {error['input']!r})"
     return f"{path}: {message}" if path else message

@@ -5,6 +5,7 @@ inputs, and add a line that says why.
 """
 
 STEPS = {
+    "fetch_templates": 1,  # first version
     "run_preproc": 1,  # first version
     "extract_features": 1,  # first version
     "pack_shards": 1,  # first version
@@ -13,7 +14,7 @@ STEPS = {
     "compute_gradients": 1,  # first version
     "fit_normaliser": 1,  # first version
     "collect_rois": 1,  # first version
-    "split_endpoint": 1,  # first version
+    "split_people": 1,  # first version
     "train": 1,  # first version
     "embed_tokens": 1,  # first version
     "evaluate": 1,  # first version

@@ -1,0 +1,98 @@
+# Phenotypes from hub tokens, and from connectivity with a linear model beside them.
+ENDPOINT = f"{RESULTS}/endpoints/{{endpoint}}"
+SCORES = f"{EXPERIMENT}/endpoints/{{endpoint}}/{{method}}_seed-{{seed}}"
+
+
+def endpoint_json(wildcards):
+    """An endpoint's section of the configuration."""
+    return to_json(study.endpoint(wildcards.endpoint))
+
+
+def endpoint_shards(wildcards):
+    """Shards of the cohort that an endpoint predicts."""
+    return expand(
+        rules.index_shards.output, cohort=study.endpoint(wildcards.endpoint).cohort
+    )
+
+
+rule split_endpoint:
+    """Training, validation and test people of an endpoint, with their labels."""
+    input:
+        shards=endpoint_shards,
+        participants=lambda wildcards: study.participants(
+            study.endpoint(wildcards.endpoint).cohort
+        ),
+    output:
+        f"{ENDPOINT}/seed-{{seed}}.json",
+    log:
+        f"{RESULTS}/logs/split_endpoint/{{endpoint}}_seed-{{seed}}.log",
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=20,
+    params:
+        endpoint=endpoint_json,
+        step=STEPS["split_people"],
+    shell:
+        "python -m bhx_prep.splits endpoint --endpoint {params.endpoint:q} --name {wildcards.endpoint}"
+        " --seed {wildcards.seed} --participants {input.participants:q} --shards {input.shards:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
+rule evaluate_baseline:
+    """Functional connectivity and a linear model: what every result has to be held against."""
+    input:
+        labels=rules.split_endpoint.output,
+        shards=endpoint_shards,
+    output:
+        metrics=f"{ENDPOINT}/fc_seed-{{seed}}/metrics.json",
+        predictions=f"{ENDPOINT}/fc_seed-{{seed}}/predictions.csv",
+    log:
+        f"{RESULTS}/logs/evaluate_baseline/{{endpoint}}_seed-{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate_baseline/{{endpoint}}_seed-{{seed}}.tsv"
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        out=lambda wildcards, output: Path(output.metrics).parent,
+        step=STEPS["evaluate_baseline"],
+    shell:
+        "python -m bhx_prep.baseline --labels {input.labels:q} --shards {input.shards:q}"
+        " --out {params.out:q} > {log:q} 2>&1"
+
+
+rule evaluate_model:
+    """A linear probe on the hub tokens, or fine-tuning: chosen on validation, reported on test."""
+    input:
+        fusion=rules.train_fusion.output.weights,
+        tokens=lambda wildcards: expand(
+            rules.embed_tokens.output,
+            experiment=wildcards.experiment,
+            cohort=study.endpoint(wildcards.endpoint).cohort,
+        ),
+        labels=rules.split_endpoint.output,
+    output:
+        metrics=f"{SCORES}/metrics.json",
+        predictions=f"{SCORES}/predictions.csv",
+    log:
+        f"{RESULTS}/logs/evaluate_model/{{experiment}}_{{endpoint}}_{{method}}_seed-{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate_model/{{experiment}}_{{endpoint}}_{{method}}_seed-{{seed}}.tsv"
+    conda:
+        "../envs/model.yaml"
+    resources:
+        gpu=lambda wildcards: min(1, gpus(wildcards)),
+        mem_mb=4000,
+        runtime=720,
+    params:
+        fusion=lambda wildcards, input: Path(input.fusion).parent,
+        out=lambda wildcards, output: Path(output.metrics).parent,
+        step=STEPS["evaluate"],
+    shell:
+        "python -m bhx_model.evaluate --method {wildcards.method} --fusion {params.fusion:q}"
+        " --tokens {input.tokens:q} --labels {input.labels:q} --seed {wildcards.seed}"
+        " --experiment {wildcards.experiment} --out {params.out:q} > {log:q} 2>&1"

@@ -1,0 +1,81 @@
+# Derivatives to parcel series, T1 volumes and QC rows, one job per batch of people.
+
+
+def batch_files(wildcards):
+    """What a batch reads: status files of its preprocessing, or the cohort's own derivatives and tables."""
+    cohort = study.cohorts[wildcards.cohort]
+    if cohort.cohort.door == "bids":
+        subjects = cohort.to_preprocess(wildcards.batch)
+        return expand(
+            rules.run_embedded.output.status, cohort=wildcards.cohort, subject=subjects
+        )
+    return sorted(
+        {
+            file
+            for subject in cohort.subjects(wildcards.batch)
+            for file in cohort.files(subject)
+        }
+    )
+
+
+rule extract_features:
+    """Parcel series, T1 volumes and one QC row per scan for a batch of people."""
+    input:
+        scans=batch_files,
+        atlas=rules.fetch_templates.output.atlas,
+    output:
+        timeseries=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/timeseries.parquet",
+        t1w=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/t1w.npz",
+        qc=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/qc.parquet",
+    log:
+        f"{RESULTS}/logs/extract_features/{{cohort}}/batch-{{batch}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/extract_features/{{cohort}}/batch-{{batch}}.tsv"
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        subjects=lambda wildcards: ",".join(
+            study.cohorts[wildcards.cohort].subjects(wildcards.batch)
+        ),
+        index=lambda wildcards: study.cohorts[wildcards.cohort].index_file,
+        derivatives=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/preproc",
+        space=lambda wildcards: study.cohort_section(wildcards.cohort).space,
+        features=study.config.section("features"),
+        templates=lambda wildcards, input: Path(input.atlas).parent,
+        out=lambda wildcards, output: Path(output.qc).parent,
+        step=STEPS["extract_features"],
+    shell:
+        "python -m bhx_prep.features --cohort {wildcards.cohort} --batch {wildcards.batch}"
+        " --subjects {params.subjects} --index {params.index:q} --derivatives {params.derivatives:q}"
+        " --templates {params.templates:q} --features {params.features:q} --space {params.space}"
+        " --out {params.out:q} > {log:q} 2>&1"
+
+
+rule compute_harmonics:
+    """Geometric harmonics of the cortex: parcel means of its Laplace-Beltrami modes."""
+    input:
+        atlas=rules.fetch_templates.output.atlas,
+        labels=rules.fetch_templates.output.fslr,
+        surfaces=rules.fetch_templates.output.surfaces,
+        cortex=rules.fetch_templates.output.cortex,
+    output:
+        f"{RESULTS}/templates/harmonics.parquet",
+    log:
+        f"{RESULTS}/logs/compute_harmonics.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compute_harmonics.tsv"
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    params:
+        templates=lambda wildcards, input: Path(input.atlas).parent,
+        modes=study.config.features.harmonics,
+        step=STEPS["compute_harmonics"],
+    shell:
+        "python -m bhx_prep.harmonics --templates {params.templates:q} --modes {params.modes}"
+        " --out {output:q} > {log:q} 2>&1"

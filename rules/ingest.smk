@@ -1,0 +1,51 @@
+# What is there: the published index of each cohort, and the templates everything is measured on.
+
+
+localrules:
+    publish_index,
+
+
+rule publish_index:
+    """Index of a cohort, one row per scan, as it was read when the DAG was planned."""
+    input:
+        ".bhx/index/{cohort}.parquet",
+    output:
+        f"{RESULTS}/{{cohort}}/index.parquet",
+    log:
+        f"{RESULTS}/logs/publish_index/{{cohort}}.log",
+    conda:
+        "../envs/prep.yaml"
+    shell:
+        "cp {input:q} {output:q} 2> {log:q}"
+
+
+rule fetch_templates:
+    """Atlas, surfaces and head template, checked and in one order."""
+    output:
+        atlas=f"{RESULTS}/templates/atlas.json",
+        volume=f"{RESULTS}/templates/atlas_volume.nii.gz",
+        fslr=f"{RESULTS}/templates/atlas_fsLR.npz",
+        fsaverage5=f"{RESULTS}/templates/atlas_fsaverage5.npz",
+        surfaces=expand(
+            "{results}/templates/{kind}_{side}.surf.gii",
+            results=RESULTS,
+            kind=["surface", "inflated"],
+            side=["left", "right"],
+        ),
+        cortex=f"{RESULTS}/templates/cortex.npz",
+        head=f"{RESULTS}/templates/head_T1w.nii.gz",
+        head_mask=f"{RESULTS}/templates/head_mask.nii.gz",
+    log:
+        f"{RESULTS}/logs/fetch_templates.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fetch_templates.tsv"
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=20,
+    params:
+        atlas=study.config.section("atlas"),
+        step=STEPS["fetch_templates"],
+    shell:
+        "python -m bhx_prep.templates --atlas {params.atlas:q} --out $(dirname {output.atlas:q}) > {log:q} 2>&1"

@@ -1,0 +1,83 @@
+# Raw BIDS to derivatives, one job per person. Only cohorts at the door `bids` come here.
+PREPROC_DIR = f"{RESULTS}/{{cohort}}/preproc"
+
+
+def cohorts_of(backend):
+    """Pattern of the cohorts that a backend preprocesses; one that matches nothing where there are none."""
+    if PREPROC_BACKEND != backend:
+        return "(?!)"
+    return (
+        "|".join([n for n, c in study.config.cohorts.items() if c.door == "bids"])
+        or "(?!)"
+    )
+
+
+def raw_files(wildcards):
+    """Files a person's preprocessing reads."""
+    return study.cohorts[wildcards.cohort].files(wildcards.subject)
+
+
+rule run_embedded:
+    """Embedded preprocessing of one person: nipype on ANTs. No substitute for fMRIPrep."""
+    input:
+        raw=raw_files,
+        head=rules.fetch_templates.output.head,
+        head_mask=rules.fetch_templates.output.head_mask,
+    output:
+        status=f"{PREPROC_DIR}/sub-{{subject}}_status.json",
+    log:
+        f"{RESULTS}/logs/run_embedded/{{cohort}}/sub-{{subject}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/run_embedded/{{cohort}}/sub-{{subject}}.tsv"
+    wildcard_constraints:
+        cohort=cohorts_of("embedded"),
+    conda:
+        "../envs/ants.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        python=ANTS_PYTHON,
+        root=lambda wildcards: study.cohort_section(wildcards.cohort).root,
+        tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
+        out=lambda wildcards, output: Path(output.status).parent,
+        templates=lambda wildcards, input: Path(input.head).parent,
+        preproc=study.config.section("preproc"),
+        step=STEPS["run_preproc"],
+    shell:
+        "{params.python:q} -m bhx_prep.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}"
+        " --root {params.root:q} --tasks {params.tasks} --templates {params.templates:q}"
+        " --preproc {params.preproc:q} --threads {threads} --out {params.out:q} --status {output.status:q}"
+        " --work ${{TMPDIR:-/tmp}} --log-file {log:q} > {log:q} 2>&1"
+
+
+rule run_fmriprep:
+    """fMRIPrep on one person, in a container."""
+    input:
+        raw=raw_files,
+    output:
+        status=f"{PREPROC_DIR}/sub-{{subject}}_status.json",
+    log:
+        f"{RESULTS}/logs/run_fmriprep/{{cohort}}/sub-{{subject}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/run_fmriprep/{{cohort}}/sub-{{subject}}.tsv"
+    wildcard_constraints:
+        cohort=f"{cohorts_of('fmriprep-docker')}|{cohorts_of('fmriprep-apptainer')}",
+    conda:
+        "../envs/prep.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 16000 + 8000 * attempt,
+        runtime=lambda wildcards, attempt: 900 * attempt,
+    params:
+        root=lambda wildcards: study.cohort_section(wildcards.cohort).root,
+        tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
+        out=lambda wildcards, output: Path(output.status).parent,
+        preproc=study.config.section("preproc"),
+        step=STEPS["run_preproc"],
+    shell:
+        "python -m bhx_prep.fmriprep --subject {wildcards.subject} --cohort {wildcards.cohort}"
+        " --root {params.root:q} --tasks {params.tasks} --preproc {params.preproc:q}"
+        " --threads {threads} --mem-mb {resources.mem_mb} --out {params.out:q} --status {output.status:q}"
+        " --work ${{TMPDIR:-/tmp}} --log-file {log:q} > {log:q} 2>&1"

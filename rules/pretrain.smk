@@ -1,0 +1,255 @@
+# Structure and function encoders, their tokens, and the fusion into hub tokens.
+EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}"
+
+
+def pretraining_shards(wildcards):
+    """Indices of the cohorts an experiment trains on."""
+    return expand(
+        rules.index_shards.output, cohort=study.experiment(wildcards.experiment).cohorts
+    )
+
+
+def overrides(wildcards):
+    """Changes to a stage's preset, as JSON; the stage is fusion where no wildcard says otherwise."""
+    stage = wildcards.get("stage", "fusion")
+    return json.dumps(
+        study.experiment(wildcards.experiment).overrides.get(stage, {}), sort_keys=True
+    )
+
+
+def gpus(wildcards):
+    """GPUs of a training job."""
+    return study.experiment(wildcards.experiment).gpus
+
+
+def training_threads(wildcards):
+    """CPU threads of a training job: a few per GPU, or one, so that CPU runs give the same bits everywhere."""
+    return 8 * gpus(wildcards) or 1
+
+
+def launcher(wildcards):
+    """How to start a training: torchrun where there are several GPUs."""
+    n = gpus(wildcards)
+    return f"torchrun --standalone --nproc-per-node={n}" if n > 1 else "python"
+
+
+rule split_pretraining:
+    """People an experiment is trained on, and those kept out to watch the losses."""
+    input:
+        shards=pretraining_shards,
+    output:
+        f"{EXPERIMENT}/pretrain.json",
+    log:
+        f"{RESULTS}/logs/split_pretraining/{{experiment}}.log",
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=20,
+    params:
+        holdout=lambda wildcards: study.experiment(wildcards.experiment).holdout,
+        seed=lambda wildcards: study.experiment(wildcards.experiment).seed,
+        step=STEPS["split_people"],
+    shell:
+        "python -m bhx_prep.splits pretrain --shards {input.shards:q} --holdout {params.holdout}"
+        " --seed {params.seed} --out {output:q} > {log:q} 2>&1"
+
+
+rule compute_gradients:
+    """Connectivity gradients of the people an experiment is trained on."""
+    input:
+        shards=pretraining_shards,
+        split=rules.split_pretraining.output,
+    output:
+        f"{EXPERIMENT}/gradients.parquet",
+    log:
+        f"{RESULTS}/logs/compute_gradients/{{experiment}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compute_gradients/{{experiment}}.tsv"
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        components=study.config.features.gradients,
+        step=STEPS["compute_gradients"],
+    shell:
+        "python -m bhx_prep.gradients --shards {input.shards:q} --split {input.split:q}"
+        " --components {params.components} --out {output:q} > {log:q} 2>&1"
+
+
+rule fit_normaliser:
+    """Robust centre and scale of each ROI over the people an experiment is trained on."""
+    input:
+        shards=pretraining_shards,
+        split=rules.split_pretraining.output,
+    output:
+        f"{EXPERIMENT}/normaliser.parquet",
+    log:
+        f"{RESULTS}/logs/fit_normaliser/{{experiment}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fit_normaliser/{{experiment}}.tsv"
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        step=STEPS["fit_normaliser"],
+    shell:
+        "python -m bhx_prep.normaliser --shards {input.shards:q} --split {input.split:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
+rule collect_rois:
+    """Per-ROI facts that become buffers of the model, joined by name."""
+    input:
+        harmonics=rules.compute_harmonics.output,
+        gradients=rules.compute_gradients.output,
+        normaliser=rules.fit_normaliser.output,
+    output:
+        f"{EXPERIMENT}/rois.npz",
+    log:
+        f"{RESULTS}/logs/collect_rois/{{experiment}}.log",
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    params:
+        step=STEPS["collect_rois"],
+    shell:
+        "python -m bhx_prep.rois --harmonics {input.harmonics:q} --gradients {input.gradients:q}"
+        " --normaliser {input.normaliser:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule train_encoder:
+    """Pretraining of one encoder: masked autoencoding of T1 volumes, or JEPA on parcel series."""
+    input:
+        shards=pretraining_shards,
+        split=rules.split_pretraining.output,
+        rois=rules.collect_rois.output,
+    output:
+        weights=f"{EXPERIMENT}/{{stage}}/model.safetensors",
+        run=f"{EXPERIMENT}/{{stage}}/run.json",
+        metrics=f"{EXPERIMENT}/{{stage}}/metrics.jsonl",
+    log:
+        f"{RESULTS}/logs/train_encoder/{{experiment}}_{{stage}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_encoder/{{experiment}}_{{stage}}.tsv"
+    conda:
+        "../envs/model.yaml"
+    threads: training_threads
+    resources:
+        gpu=gpus,
+        mem_mb=lambda wildcards, threads: 4000 * threads,
+        runtime=1380,
+    params:
+        launcher=launcher,
+        preset=lambda wildcards: study.experiment(wildcards.experiment).preset,
+        seed=lambda wildcards: study.experiment(wildcards.experiment).seed,
+        overrides=overrides,
+        run_root=f"{RESULTS}/runs",
+        out=lambda wildcards, output: Path(output.weights).parent,
+        step=STEPS["train"],
+    shell:
+        "{params.launcher} -m bhx_model.train --stage {wildcards.stage} --preset {params.preset}"
+        " --set {params.overrides:q} --seed {params.seed} --shards {input.shards:q} --split {input.split:q}"
+        " --rois {input.rois:q} --run-root {params.run_root:q} --out {params.out:q} --max-hours 22.5 > {log:q} 2>&1"
+
+
+rule embed_tokens:
+    """Tokens of both frozen encoders for every pair of T1 and BOLD run of a cohort."""
+    input:
+        structure=f"{EXPERIMENT}/structure/model.safetensors",
+        function=f"{EXPERIMENT}/function/model.safetensors",
+        shards=rules.index_shards.output,
+        rois=rules.collect_rois.output,
+    output:
+        f"{EXPERIMENT}/tokens/{{cohort}}/index.json",
+    log:
+        f"{RESULTS}/logs/embed_tokens/{{experiment}}_{{cohort}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/embed_tokens/{{experiment}}_{{cohort}}.tsv"
+    conda:
+        "../envs/model.yaml"
+    resources:
+        gpu=lambda wildcards: min(1, gpus(wildcards)),
+        mem_mb=8000,
+        runtime=1380,
+    params:
+        structure=lambda wildcards, input: Path(input.structure).parent,
+        function=lambda wildcards, input: Path(input.function).parent,
+        out=lambda wildcards, output: Path(output[0]).parent,
+        step=STEPS["embed_tokens"],
+    shell:
+        "python -m bhx_model.tokens --structure {params.structure:q} --function {params.function:q}"
+        " --shards {input.shards:q} --rois {input.rois:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule train_fusion:
+    """Pretraining of the fusion: both modalities' tokens through the hub tokens and back."""
+    input:
+        tokens=lambda wildcards: expand(
+            rules.embed_tokens.output,
+            experiment=wildcards.experiment,
+            cohort=study.experiment(wildcards.experiment).cohorts,
+        ),
+        shards=pretraining_shards,
+        split=rules.split_pretraining.output,
+        rois=rules.collect_rois.output,
+    output:
+        weights=f"{EXPERIMENT}/fusion/model.safetensors",
+        run=f"{EXPERIMENT}/fusion/run.json",
+        metrics=f"{EXPERIMENT}/fusion/metrics.jsonl",
+    log:
+        f"{RESULTS}/logs/train_fusion/{{experiment}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_fusion/{{experiment}}.tsv"
+    conda:
+        "../envs/model.yaml"
+    threads: training_threads
+    resources:
+        gpu=gpus,
+        mem_mb=lambda wildcards, threads: 4000 * threads,
+        runtime=1380,
+    params:
+        launcher=launcher,
+        preset=lambda wildcards: study.experiment(wildcards.experiment).preset,
+        seed=lambda wildcards: study.experiment(wildcards.experiment).seed,
+        overrides=overrides,
+        run_root=f"{RESULTS}/runs",
+        out=lambda wildcards, output: Path(output.weights).parent,
+        step=STEPS["train"],
+    shell:
+        "{params.launcher} -m bhx_model.train --stage fusion --preset {params.preset} --set {params.overrides:q}"
+        " --seed {params.seed} --shards {input.shards:q} --split {input.split:q} --rois {input.rois:q}"
+        " --tokens {input.tokens:q} --run-root {params.run_root:q} --out {params.out:q} --max-hours 22.5"
+        " > {log:q} 2>&1"
+
+
+rule export_weights:
+    """A folder with everything that is needed to use the weights, and a model card."""
+    input:
+        structure=f"{EXPERIMENT}/structure/model.safetensors",
+        function=f"{EXPERIMENT}/function/model.safetensors",
+        fusion=rules.train_fusion.output.weights,
+        rois=rules.collect_rois.output,
+    output:
+        directory(f"{EXPERIMENT}/export"),
+    log:
+        f"{RESULTS}/logs/export_weights/{{experiment}}.log",
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        structure=lambda wildcards, input: Path(input.structure).parent,
+        function=lambda wildcards, input: Path(input.function).parent,
+        fusion=lambda wildcards, input: Path(input.fusion).parent,
+        step=STEPS["export_weights"],
+    shell:
+        "python -m bhx_model.export --structure {params.structure:q} --function {params.function:q}"
+        " --fusion {params.fusion:q} --rois {input.rois:q} --out {output:q} > {log:q} 2>&1"

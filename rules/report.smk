@@ -1,0 +1,85 @@
+# Tables with the paper's values beside ours, and one page to look at.
+
+
+def scores(experiment, endpoint):
+    """Metrics of the baseline and of every method, over the seeds of an endpoint."""
+    section = study.endpoint(endpoint)
+    seeds = range(section.seeds)
+    baseline = expand(
+        rules.evaluate_baseline.output.metrics, endpoint=endpoint, seed=seeds
+    )
+    names = {"experiment": experiment, "endpoint": endpoint, "method": section.methods}
+    return baseline + expand(rules.evaluate_model.output.metrics, **names, seed=seeds)
+
+
+rule collect_table:
+    """One endpoint's table: the paper's published values, the baseline and this run."""
+    input:
+        lambda wildcards: scores(wildcards.experiment, wildcards.endpoint),
+    output:
+        md=f"{RESULTS}/tables/{{experiment}}_{{endpoint}}.md",
+        csv=report(
+            f"{RESULTS}/tables/{{experiment}}_{{endpoint}}.csv",
+            caption="../workflow/report/table.rst",
+            category="Tables",
+            labels={"experiment": "{experiment}", "endpoint": "{endpoint}"},
+        ),
+        tex=f"{RESULTS}/tables/{{experiment}}_{{endpoint}}.tex",
+    log:
+        f"{RESULTS}/logs/collect_table/{{experiment}}_{{endpoint}}.log",
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    params:
+        endpoint=endpoint_json,
+        stem=lambda wildcards, output: Path(output.md).with_suffix(""),
+        step=STEPS["collect_table"],
+    shell:
+        "python -m bhx_prep.tables --experiment {wildcards.experiment} --endpoint-name {wildcards.endpoint}"
+        " --endpoint {params.endpoint:q} --metrics {input:q} --out-stem {params.stem:q} > {log:q} 2>&1"
+
+
+rule report_study:
+    """The page: who came in, who was left out and why, what it looks like, what was learnt."""
+    input:
+        indices=expand(rules.publish_index.output, cohort=study.cohorts),
+        features=lambda wildcards: [
+            file
+            for name, cohort in study.cohorts.items()
+            for file in expand(
+                rules.extract_features.output.qc, cohort=name, batch=cohort.batches()
+            )
+        ],
+        harmonics=rules.compute_harmonics.output,
+        weights=expand(
+            rules.train_fusion.output.weights, experiment=study.config.experiments
+        ),
+        tables=expand(
+            rules.collect_table.output.csv,
+            experiment=study.config.experiments,
+            endpoint=study.config.endpoints,
+        ),
+    output:
+        report(
+            f"{RESULTS}/reports/index.html",
+            caption="../workflow/report/page.rst",
+            category="Study",
+        ),
+    log:
+        f"{RESULTS}/logs/report_study.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report_study.tsv"
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        config=to_json(study.config),
+        results=RESULTS,
+        step=STEPS["report_study"],
+    shell:
+        "python -m bhx_prep.report --config-json {params.config:q} --results {params.results:q}"
+        " --out {output:q} > {log:q} 2>&1"

@@ -1,0 +1,60 @@
+# Features to WebDataset tars, and the index that training depends on.
+SHARDS = f"{RESULTS}/{{cohort}}/shards"
+
+
+rule pack_shards:
+    """BOLD and T1 shards of one batch: the same people in the same order."""
+    input:
+        rules.extract_features.output,
+    output:
+        bold=f"{SHARDS}/bold-{{batch}}.tar",
+        bold_list=f"{SHARDS}/bold-{{batch}}.json",
+        t1w=f"{SHARDS}/t1w-{{batch}}.tar",
+        t1w_list=f"{SHARDS}/t1w-{{batch}}.json",
+    log:
+        f"{RESULTS}/logs/pack_shards/{{cohort}}/batch-{{batch}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pack_shards/{{cohort}}/batch-{{batch}}.tsv"
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        features=lambda wildcards, input: Path(input[0]).parent,
+        out=lambda wildcards, output: Path(output.bold).parent,
+        step=STEPS["pack_shards"],
+    shell:
+        "python -m bhx_prep.shards pack --cohort {wildcards.cohort} --batch {wildcards.batch}"
+        " --features {params.features:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+def shards_of(wildcards):
+    """All shards of a cohort with their lists."""
+    batches = study.cohorts[wildcards.cohort].batches()
+    return expand(rules.pack_shards.output, cohort=wildcards.cohort, batch=batches)
+
+
+rule index_shards:
+    """Hashes of a cohort's shards: the one file that training depends on."""
+    input:
+        shards=shards_of,
+        atlas=rules.fetch_templates.output.atlas,
+    output:
+        f"{SHARDS}/index.json",
+    log:
+        f"{RESULTS}/logs/index_shards/{{cohort}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/index_shards/{{cohort}}.tsv"
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=60,
+    params:
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        batches=lambda wildcards: ",".join(study.cohorts[wildcards.cohort].batches()),
+        step=STEPS["index_shards"],
+    shell:
+        "python -m bhx_prep.shards index --cohort {wildcards.cohort} --shards {params.folder:q}"
+        " --batches {params.batches} --out {output:q} > {log:q} 2>&1"

@@ -1,0 +1,101 @@
+# What can be asked for: a stage of all cohorts, or one cohort up to its shards.
+ALL_TABLES = expand(
+    rules.collect_table.output,
+    experiment=study.config.experiments,
+    endpoint=study.config.endpoints,
+)
+
+
+localrules:
+    all,
+    ingest,
+    preproc,
+    features,
+    shards,
+    pretrain,
+    evaluate,
+    tables,
+    report,
+
+
+rule all:
+    """Everything: tables, page, and the weights as a folder for others."""
+    default_target: True
+    input:
+        rules.report_study.output,
+        ALL_TABLES,
+        expand(rules.index_shards.output, cohort=study.cohorts),
+        expand(rules.export_weights.output, experiment=study.config.experiments),
+
+
+rule ingest:
+    """The index of every cohort."""
+    input:
+        expand(rules.publish_index.output, cohort=study.cohorts),
+
+
+rule preproc:
+    """Derivatives of every cohort that comes as raw BIDS."""
+    input:
+        lambda wildcards: [
+            status
+            for name, cohort in study.cohorts.items()
+            for status in expand(
+                rules.run_embedded.output.status,
+                cohort=name,
+                subject=cohort.to_preprocess(),
+            )
+        ],
+
+
+rule features:
+    """Series, volumes and QC rows of every cohort, and the harmonics."""
+    input:
+        rules.report_study.input.features,
+        rules.compute_harmonics.output,
+
+
+rule shards:
+    """Shards of every cohort."""
+    input:
+        expand(rules.index_shards.output, cohort=study.cohorts),
+
+
+rule pretrain:
+    """Trained weights of every experiment."""
+    input:
+        expand(rules.export_weights.output, experiment=study.config.experiments),
+
+
+rule evaluate:
+    """Scores of every endpoint, method and seed."""
+    input:
+        lambda wildcards: [
+            file
+            for experiment in study.config.experiments
+            for endpoint in study.config.endpoints
+            for file in scores(experiment, endpoint)
+        ],
+
+
+rule tables:
+    """Every table."""
+    input:
+        ALL_TABLES,
+
+
+rule report:
+    """The page."""
+    input:
+        rules.report_study.output,
+
+
+for name in study.cohorts:
+
+    rule:
+        name:
+            f"cohort_{name}"
+        input:
+            expand(rules.publish_index.output, cohort=name),
+            expand(rules.index_shards.output, cohort=name),
+        localrule: True

@@ -1,0 +1,60 @@
+"""The ``bhx`` command: what a person asks beside Snakemake."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+#: Command -> module with `arguments(parser)` and `command(args)`, and its line of help. Imported when asked for.
+COMMANDS = {
+    "synth": ("bhx_prep.synth", "make the demo cohorts", "bhx synth --out demo-data"),
+    "index": (
+        "bhx_prep.index",
+        "list the scans of cohorts and say what cannot be used, and why",
+        "bhx index abide1",
+    ),
+    "status": (
+        "bhx_prep.status",
+        "what is done, what failed, why, and which log tells more",
+        "bhx status --failed",
+    ),
+    "doctor": ("bhx_prep.doctor", "what this machine lacks and how to mend it", "bhx doctor"),
+    "config": ("bhx_prep.config_command", "defaults, schema and check of config.yaml", "bhx config check"),
+    "shards": (
+        "bhx_prep.shards",
+        "look into shards and verify them",
+        "bhx shards verify results/abide1/shards",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; mistakes of the user end as one sentence on stderr and status 1."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="bhx",
+        description="From raw BIDS to the tables of BrainHarmonix. The work itself is done by `snakemake`.",
+        epilog="example: bhx status --failed",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    named = next((a for a in argv if not a.startswith("-")), None)
+    for name, (module, text, example) in COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=text, description=text.capitalize() + ".", epilog=f"example: {example}"
+        )
+        if name == named:
+            importlib.import_module(module).arguments(sub)
+    args = parser.parse_args(argv)
+    try:
+        return importlib.import_module(COMMANDS[args.command][0]).command(args)
+    except BrokenPipeError:  # piped into `head`
+        return 0
+    except (ValueError, OSError) as error:
+        print(f"bhx {args.command}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

