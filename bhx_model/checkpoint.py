@@ -1,7 +1,7 @@
 """Checkpoints of a training run: complete, written so that a kill at any moment leaves the last good one.
 
-A run folder holds ``step-0000100/{model.safetensors, optim.safetensors, state.json}``. A checkpoint is written under
-another name and renamed, so a folder of that form is whole.
+A run folder holds ``step-0000100/{model.safetensors, optim.safetensors, state.json}``. A checkpoint is written
+under another name and renamed, so a folder of that form is whole.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _UNFINISHED = ".unfinished-"
 
 
 def steps(run: Path) -> list[int]:
-    """Steps of the checkpoints in a run folder, rising."""
+    """List the steps of the checkpoints in a run folder, rising."""
     if not run.is_dir():
         return []
     return sorted(int(found.group(1)) for entry in run.iterdir() if (found := _STEP.fullmatch(entry.name)))
 
 
 def folder(run: Path, step: int) -> Path:
-    """Folder of the checkpoint after `step` updates."""
+    """Name the folder of the checkpoint after `step` updates."""
     return run / f"step-{step:07d}"
 
 
@@ -113,7 +113,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if missing or foreign or other:
         counts = f"{len(missing)} missing, {len(foreign)} unknown, {len(other)} of another shape"
         example = (missing + foreign + other)[0]
-        msg = f"{path} holds weights of another configuration ({counts}, e.g. {example}): use the one it was trained with"
+        msg = f"{path} holds weights of another configuration ({counts}, e.g. {example}): use that one"
         raise ValueError(msg)
     model.load_state_dict(tensors, strict=True)
 

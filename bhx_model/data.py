@@ -1,9 +1,9 @@
 """Reading shards: what there is, whether it is whole, in which order, and the arrays themselves.
 
-The lists beside the tars hold the offset of every array, so a sample is one positioned read and there is no difference
-between streaming and random access but the order: `epoch_batches` gives it for pretraining as a pure function of
-(seed, epoch), evaluation goes through the list of samples. Neither the number of processes nor that of reading
-threads changes what is read, or in which order.
+The lists beside the tars hold the offset of every array, so a sample is one positioned read and streaming
+differs from random access only by the order: `epoch_batches` gives it for pretraining as a pure function of
+(seed, epoch), evaluation goes through the list of samples. Neither the number of processes nor that of
+reading threads changes what is read, or in which order.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Shard:
 class Sample:
     """One array in a shard.
 
-    `subject` is ``cohort/label``; `anat` (the T1 that goes with a BOLD run), `tr_s` (s) and `n_frames` are empty
-    for a T1; `n_tokens` is that of cached tokens, else 0.
+    `subject` is ``cohort/label``; `anat` (the T1 that goes with a BOLD run), `tr_s` (s) and `n_frames` are
+    empty for a T1; `n_tokens` is that of cached tokens, else 0.
     """
 
     key: str
@@ -95,7 +95,7 @@ def open_index(path: Path) -> Index:
 
 
 def open_token_index(path: Path, check: Callable[[Mapping[str, Any]], None]) -> Index:
-    """Read an index of cached tokens, which has the form of an index of shards; `check` refuses foreign ones."""
+    """Read an index of cached tokens: it has the form of one of shards; `check` refuses foreign ones."""
     return _open_index(path, check)
 
 
@@ -124,7 +124,7 @@ def _open_index(path: Path, check: Callable[[Mapping[str, Any]], None]) -> Index
         )
         counted = sum(entry["n"] for entry in entries)
         if counted != len(samples[modality]):
-            msg = f"{path}: says {counted} {modality} samples, its lists hold {len(samples[modality])}: rebuild it"
+            msg = f"{path}: says {counted} {modality} samples, its lists {len(samples[modality])}: rebuild it"
             raise ValueError(msg)
     return Index(path, hashlib.sha256(content).hexdigest(), facts, shards, samples)
 
@@ -137,7 +137,7 @@ def _shard(folder: Path, entry: Mapping[str, Any]) -> Shard:
         msg = f"the shard {path} is gone, though the index beside it names it: pack it again"
         raise ValueError(msg) from error
     if size != entry["bytes"]:
-        msg = f"the shard {path} has {size} bytes, the index says {entry['bytes']}: it was cut or altered, pack it again"
+        msg = f"the shard {path} has {size} bytes, not {entry['bytes']}: it was cut or altered, pack it again"
         raise ValueError(msg)
     return Shard(path, entry["sha256"], size)
 
@@ -150,7 +150,7 @@ def _list(folder: Path, entry: Mapping[str, Any]) -> dict[str, list[Any]]:
         msg = f"{path}, the list of the shard {entry['file']}, is gone: pack the shard again"
         raise ValueError(msg) from error
     if hashlib.sha256(content).hexdigest() != entry["list_sha256"]:
-        msg = f"{path}, the list of the shard {entry['file']}, was altered since the index was made: pack it again"
+        msg = f"{path}, the list of the shard {entry['file']}, was altered: pack the shard again"
         raise ValueError(msg)
     return json.loads(content)
 
@@ -186,8 +186,8 @@ def verify(shards: Iterable[Shard], *, record: Path | None = None, share: tuple[
     ----------
     shards : Iterable[Shard]
     record : Path, optional
-        JSON file that remembers shards found whole by length and time of change, so that a resumed run need not read
-        hundreds of gigabytes again.
+        JSON file that remembers shards found whole by length and time of change, so that a resumed run need
+        not read hundreds of gigabytes again.
     share : tuple[int, int]
         (rank, processes): each process checks every n-th shard; with a record, each its own.
 
@@ -301,8 +301,8 @@ def read_t1w(sample: Sample, shape: Sequence[int]) -> np.ndarray:
     volume = read_array(sample)
     if volume.dtype != np.float16 or volume.shape != tuple(shape):
         msg = (
-            f"{sample.key} in {sample.shard} is {volume.dtype} {volume.shape}, expected float16 {tuple(shape)}: "
-            "all cohorts need the same features.t1w_shape"
+            f"{sample.key} in {sample.shard} is {volume.dtype} {volume.shape}, "
+            f"expected float16 {tuple(shape)}: all cohorts need the same features.t1w_shape"
         )
         raise ValueError(msg)
     if not np.isfinite(volume).all():
@@ -337,8 +337,8 @@ def epoch_batches(
 ) -> list[list[list[int]]]:
     """Order of one pass over the samples, every sample once.
 
-    Samples of equal bucket (same patch length, same number of patches) share batches, so that nothing is padded. What
-    is left of the buckets fills the last batches, which then mix buckets; only the very last may be smaller.
+    Samples of equal bucket (same patch length, same number of patches) share batches, so that nothing is
+    padded. What is left of the buckets fills batches that mix them; only one batch may be smaller.
 
     Parameters
     ----------
@@ -376,17 +376,17 @@ def epoch_batches(
 def pieces(batch: Sequence[Sequence[int]], *, size: int, rank: int, world: int) -> list[list[int]]:
     """One process' share of a batch, in pieces of at most `size` samples of one bucket.
 
-    Over all ranks every sample of the batch comes once; ranks of a batch of one bucket get pieces of equal size.
+    Over all ranks every sample of the batch comes once.
     """
     cut = [list(group[start : start + size]) for group in batch for start in range(0, len(group), size)]
     return cut[rank::world]
 
 
 def in_order(tasks: Iterable[Callable[[], Result]], *, workers: int, ahead: int) -> Iterator[Result]:
-    """Results of `tasks` in their order, computed by `workers` threads up to `ahead` tasks before they are wanted.
+    """Yield results of `tasks` in their order, computed by `workers` threads up to `ahead` tasks early.
 
-    Positioned reads and tensor operations release the interpreter lock, and threads need no copy between processes:
-    on this work they beat worker processes several times over. 0 workers compute in place.
+    Positioned reads and tensor operations release the interpreter lock, and threads need no copy between
+    processes: on this work they beat worker processes several times over. 0 workers compute in place.
     """
     if workers == 0:
         yield from (task() for task in tasks)

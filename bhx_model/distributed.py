@@ -14,7 +14,7 @@ import torch.distributed
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that torchrun started; alone without torchrun."""
+    """One process among those that torchrun started; alone without torchrun."""
 
     rank: int
     world: int
@@ -38,7 +38,7 @@ class Processes:
         return total.tolist()
 
     def from_first(self, value: Any) -> Any:
-        """The first process' value, in all of them."""
+        """Give all processes the first one's value."""
         if self.world == 1:
             return value
         box = [value]
@@ -55,8 +55,8 @@ class Processes:
 def start() -> Iterator[Processes]:
     """Join the processes of this training, over NCCL on GPUs and gloo on CPUs, and leave them at the end.
 
-    torchrun's environment variables (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) say who they are, on one
-    node or many.
+    torchrun's environment variables (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) say who they
+    are, on one node or many.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     device = torch.device("cpu")

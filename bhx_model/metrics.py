@@ -24,9 +24,9 @@ def classification(
     Returns
     -------
     dict
-        ``accuracy``; ``balanced_accuracy`` (mean recall of the classes that occur); ``f1`` (of class 1 if there are
-        two, else the mean over classes weighted by their frequency); ``auroc`` (of class 1 if there are two, else the
-        mean of one class against the rest).
+        ``accuracy``; ``balanced_accuracy`` (mean recall of the classes that occur); ``f1`` (of class 1 if
+        there are two, else the mean over classes weighted by their frequency); ``auroc`` (of class 1 if there
+        are two, else the mean of one class against the rest).
     """
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     present = [c for c in range(n_classes) if (truth == c).any()]
@@ -83,7 +83,7 @@ def regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
 
 
 def trivial(kind: str, train: Sequence[float], test: Sequence[float], n_classes: int) -> dict[str, float]:
-    """Metrics on `test` of a predictor that has seen no data: the commonest class, or the mean, of `train`."""
+    """Metrics on `test` of a predictor without data: the commonest class, or the mean, of `train`."""
     if kind == "regression":
         return regression(np.asarray(test), np.full(len(test), np.mean(train)))
     counts = np.bincount(np.asarray(train, np.int64), minlength=n_classes)

@@ -14,8 +14,8 @@ _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 def depth_of(name: str, n_blocks: int) -> int:
     """How deep a parameter of an encoder lies: 0 before the blocks, 1.. in them, ``n_blocks + 1`` after them.
 
-    What stands before the blocks is known by having no ``blocks.<i>.`` in its name and not being a closing norm or a
-    head.
+    What stands before the blocks is known by having no ``blocks.<i>.`` in its name and being neither a closing
+    norm nor a head.
     """
     found = _BLOCK.search(name)
     if found:
@@ -27,7 +27,7 @@ def depth_of(name: str, n_blocks: int) -> int:
 def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]], *, layer_decay: float = 1.0, n_blocks: int = 0
 ) -> list[dict]:
-    """Groups for the optimizer: matrices decay, vectors (biases, norms) and learned tokens and positions do not.
+    """Make groups for the optimizer: matrices decay, vectors (biases, norms), learned tokens and positions not.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def parameter_groups(
     for name, parameter in named:
         if not parameter.requires_grad:
             continue
-        # a learned token or position is (1, N, D) or (N, D), no matrix that multiplies: nothing says it should be small
+        # a learned token or position is no matrix that multiplies: nothing says it should be small
         leaf = name.split(".")[-1]
         decays = parameter.ndim > 1 and not any(word in leaf for word in ("token", "pos", "embed", "query"))
         depth = depth_of(name, n_blocks) if layer_decay != 1.0 else n_blocks + 1
@@ -74,7 +74,7 @@ def set_schedule(optimizer: torch.optim.Optimizer, *, lr: float, weight_decay: f
 
 
 def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's memory as tensors named ``<parameter>/<what>``."""
+    """Collect the optimizer's memory as tensors named ``<parameter>/<what>``."""
     return {
         f"{name}/{what}": value
         for group in optimizer.param_groups
@@ -97,13 +97,13 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torc
     }
     if wanted != set(tensors):
         odd = sorted(wanted ^ set(tensors))
-        msg = f"optimizer state of another model: {len(odd)} entries differ, e.g. {odd[0]}; start a new run folder"
+        msg = f"optimizer state of another model: {len(odd)} entries differ, e.g. {odd[0]}: remove the run folder"
         raise ValueError(msg)
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
             memory = {what: tensors[f"{name}/{what}"] for what in whats}
             if any(value.ndim and value.shape != parameter.shape for value in memory.values()):
-                msg = f"optimizer state of another model: {name} has another shape; start a new run folder"
+                msg = f"optimizer state of another model: {name} has another shape: remove the run folder"
                 raise ValueError(msg)
             # torch keeps the step count on the CPU unless the optimizer is fused
             optimizer.state[parameter] = {

@@ -1,4 +1,4 @@
-"""What a run tells: one JSON line per report, one progress line on stderr, TensorBoard where it is installed."""
+"""What a run tells: JSON lines, a progress line on stderr, and TensorBoard for whom it is installed."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Rate of the steps and time to go, by the steps of this process alone (a resumed run starts its own clock)."""
+    """Rate of the steps and time to go, by the steps of this process alone: a resumed run has its own clock."""
 
     def __init__(self, name: str, first_step: int, steps: int):
         self.name, self.first_step, self.steps = name, first_step, steps
         self.started = time.monotonic()
 
     def line(self, done: int, samples_per_step: int, values: Mapping[str, float]) -> str:
-        """The progress line after `done` steps in all."""
+        """Format the progress line after `done` steps in all."""
         taken = time.monotonic() - self.started
         rate = (done - self.first_step) / max(taken, 1e-9)
         left = duration((self.steps - done) / max(rate, 1e-9))
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        return f"{self.name} {done}/{self.steps}  {numbers}  {rate * samples_per_step:.3g} samples/s  {left} to go"
+        samples = f"{rate * samples_per_step:.3g} samples/s"
+        return f"{self.name} {done}/{self.steps}  {numbers}  {samples}  {left} to go"
 
 
 class Metrics:
-    """``metrics.jsonl``: appended line by line; what a killed run had written past its last checkpoint is dropped.
+    """``metrics.jsonl``: appended line by line, without what a killed run wrote past its checkpoint.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ def cosine(step: int, *, steps: int, start: float, end: float) -> float:
 
 
 def warmup_cosine(step: int, *, steps: int, warmup: int, peak: float, end: float) -> float:
-    """Learning rate: linear from ``peak / warmup`` to `peak` over the first `warmup` steps, then half a cosine to `end`.
+    """Learning rate: linear up to `peak` over the first `warmup` steps, then half a cosine down to `end`.
 
     The last of `steps` updates, number ``steps - 1``, is one step short of `end`.
     """
