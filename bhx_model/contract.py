@@ -63,7 +63,9 @@ def check_key(key: str) -> str:
 
 def canonical_json(value: Any) -> bytes:
     """Encode `value` so that equal values give equal bytes; NaN and infinity are refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode()
 
 
 def roi_sha256(atlas: str, names: Sequence[str]) -> str:

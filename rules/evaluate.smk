@@ -10,18 +10,14 @@ def endpoint_json(wildcards):
 
 def endpoint_shards(wildcards):
     """Shards of the cohort that an endpoint predicts."""
-    return expand(
-        rules.index_shards.output, cohort=study.endpoint(wildcards.endpoint).cohort
-    )
+    return expand(rules.index_shards.output, cohort=study.endpoint(wildcards.endpoint).cohort)
 
 
 rule split_endpoint:
     """Training, validation and test people of an endpoint, with their labels."""
     input:
         shards=endpoint_shards,
-        participants=lambda wildcards: study.participants(
-            study.endpoint(wildcards.endpoint).cohort
-        ),
+        participants=lambda wildcards: study.participants(study.endpoint(wildcards.endpoint).cohort),
     output:
         f"{ENDPOINT}/seed-{{seed}}.json",
     log:

@@ -6,16 +6,8 @@ def batch_files(wildcards):
     cohort = study.cohorts[wildcards.cohort]
     if cohort.cohort.door == "bids":
         subjects = cohort.to_preprocess(wildcards.batch)
-        return expand(
-            rules.run_embedded.output.status, cohort=wildcards.cohort, subject=subjects
-        )
-    return sorted(
-        {
-            file
-            for subject in cohort.subjects(wildcards.batch)
-            for file in cohort.files(subject)
-        }
-    )
+        return expand(rules.run_embedded.output.status, cohort=wildcards.cohort, subject=subjects)
+    return sorted({file for subject in cohort.subjects(wildcards.batch) for file in cohort.files(subject)})
 
 
 rule extract_features:
@@ -37,9 +29,7 @@ rule extract_features:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        subjects=lambda wildcards: ",".join(
-            study.cohorts[wildcards.cohort].subjects(wildcards.batch)
-        ),
+        subjects=lambda wildcards: ",".join(study.cohorts[wildcards.cohort].subjects(wildcards.batch)),
         index=lambda wildcards: study.cohorts[wildcards.cohort].index_file,
         derivatives=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/preproc",
         space=lambda wildcards: study.cohort_section(wildcards.cohort).space,

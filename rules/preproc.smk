@@ -6,10 +6,7 @@ def cohorts_of(backend):
     """Pattern of the cohorts that a backend preprocesses; one that matches nothing where there are none."""
     if PREPROC_BACKEND != backend:
         return "(?!)"
-    return (
-        "|".join([n for n, c in study.config.cohorts.items() if c.door == "bids"])
-        or "(?!)"
-    )
+    return "|".join([n for n, c in study.config.cohorts.items() if c.door == "bids"]) or "(?!)"
 
 
 def raw_files(wildcards):

@@ -4,17 +4,13 @@ EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}"
 
 def pretraining_shards(wildcards):
     """Indices of the cohorts an experiment trains on."""
-    return expand(
-        rules.index_shards.output, cohort=study.experiment(wildcards.experiment).cohorts
-    )
+    return expand(rules.index_shards.output, cohort=study.experiment(wildcards.experiment).cohorts)
 
 
 def overrides(wildcards):
     """Changes to a stage's preset, as JSON; the stage is fusion where no wildcard says otherwise."""
     stage = wildcards.get("stage", "fusion")
-    return json.dumps(
-        study.experiment(wildcards.experiment).overrides.get(stage, {}), sort_keys=True
-    )
+    return json.dumps(study.experiment(wildcards.experiment).overrides.get(stage, {}), sort_keys=True)
 
 
 def gpus(wildcards):

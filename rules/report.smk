@@ -5,9 +5,7 @@ def scores(experiment, endpoint):
     """Metrics of the baseline and of every method, over the seeds of an endpoint."""
     section = study.endpoint(endpoint)
     seeds = range(section.seeds)
-    baseline = expand(
-        rules.evaluate_baseline.output.metrics, endpoint=endpoint, seed=seeds
-    )
+    baseline = expand(rules.evaluate_baseline.output.metrics, endpoint=endpoint, seed=seeds)
     names = {"experiment": experiment, "endpoint": endpoint, "method": section.methods}
     return baseline + expand(rules.evaluate_model.output.metrics, **names, seed=seeds)
 
@@ -48,14 +46,10 @@ rule report_study:
         features=lambda wildcards: [
             file
             for name, cohort in study.cohorts.items()
-            for file in expand(
-                rules.extract_features.output.qc, cohort=name, batch=cohort.batches()
-            )
+            for file in expand(rules.extract_features.output.qc, cohort=name, batch=cohort.batches())
         ],
         harmonics=rules.compute_harmonics.output,
-        weights=expand(
-            rules.train_fusion.output.weights, experiment=study.config.experiments
-        ),
+        weights=expand(rules.train_fusion.output.weights, experiment=study.config.experiments),
         tables=expand(
             rules.collect_table.output.csv,
             experiment=study.config.experiments,

@@ -1,0 +1,120 @@
+"""The configuration says every mistake at once, and what is generated from it is up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bhx_prep import config, config_pages
+from bhx_prep.cli import main
+
+GOOD = {"cohorts": {"abide1": {"door": "bids", "root": "/data/abide1"}}}
+
+
+def test_five_mistakes_give_five_messages():
+    bad = {
+        "cohorts": {"a": {"door": "bid", "root": "x", "taks": ["rest"]}},
+        "batch_size": 0,
+        "fetures": {},
+        "endpoints": {"e": {"cohort": "a", "column": "x", "kind": "binary"}},
+    }
+    with pytest.raises(config.ConfigError) as error:
+        config.check(bad)
+    lines = str(error.value).splitlines()
+    assert lines[0] == "5 mistakes in the configuration:"
+    assert {line.strip().split(":")[0] for line in lines[1:]} == {
+        "cohorts.a.door",
+        "cohorts.a.taks",
+        "batch_size",
+        "fetures",
+        "endpoints.e",
+    }
+    assert "did you mean 'tasks'?" in str(error.value)
+    assert "did you mean 'features'?" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"experiments": {"e": {"cohorts": ["abid1"]}}}, "did you mean 'abide1'?"),
+        (
+            {"endpoints": {"e": {"cohort": "abide2", "column": "x", "kind": "regression"}}},
+            "did you mean 'abide1'?",
+        ),
+        ({"cohorts": {"Abide-1": {"door": "bids", "root": "x"}}}, "lower-case"),
+        ({"cohorts": {"a": {"door": "bids", "root": "x", "subjects": ["../etc"]}}}, "letters and digits"),
+        ({"cohorts": {}}, "cohorts"),
+        ({"atlas": {"source": "files"}}, "needs `names`"),
+        ({"atlas": {"volume": "x.nii.gz"}}, "`source` is not `files`"),
+        ({"cohorts": {"a": {"door": "parcellated", "root": "x", "tr_s": 735}}}, "cohorts.a.tr_s"),
+    ],
+)
+def test_a_mistake_is_named(change, expected):
+    with pytest.raises(config.ConfigError, match=None) as error:
+        config.check({**GOOD, **change})
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "cohorts: [", "- a", "cohorts: 3"])
+def test_a_file_that_is_no_configuration(tmp_path: Path, text: str):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(config.ConfigError):
+        config.load(file)
+
+
+def test_a_missing_file_is_a_sentence(tmp_path: Path, capsys):
+    assert main(["config", "check", str(tmp_path / "none.yaml")]) == 1
+    assert "cannot read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", config_pages.GENERATED, ids=str)
+def test_generated_files_are_current(root: Path, path: Path):
+    assert (root / path).read_text(encoding="utf-8") == config_pages.GENERATED[path](), (
+        f"{path} is not what the models say: run `bhx config write`"
+    )
+
+
+def test_shipped_configuration_is_the_demo(root: Path):
+    shipped = config.load(root / "config.yaml")
+    assert shipped == config.check(config_pages.DEMO)
+
+
+def test_every_field_has_a_description():
+    def fields(model):
+        for name, field in model.model_fields.items():
+            yield f"{model.__name__}.{name}", field
+        for inner in (
+            config.Cohort,
+            config.Experiment,
+            config.Endpoint,
+            config.Atlas,
+            config.Features,
+            config.Preproc,
+        ):
+            if model is config.Config:
+                yield from fields(inner)
+
+    bare = [name for name, field in fields(config.Config) if not field.description]
+    assert bare == []
+
+
+def test_sections_survive_the_command_line():
+    atlas = config.Atlas(parcels=200, networks=7)
+    assert config.Atlas.model_validate_json(config.to_json(atlas)) == atlas
+    assert atlas.label == "Schaefer7n200p"
+
+
+@pytest.mark.parametrize("action", ["defaults", "schema", "reference"])
+def test_pages_are_printed(action: str, capsys):
+    assert main(["config", action]) == 0
+    assert len(capsys.readouterr().out) > 1000
+
+
+@pytest.mark.parametrize(("env", "pins"), [("prep", ""), ("model", ""), ("ants", "-ants")])
+def test_conda_pins_are_those_of_the_constraints(root: Path, env: str, pins: str):
+    allowed = {line.split(" ")[0] for line in (root / f"envs/constraints{pins}.txt").read_text().splitlines()}
+    listed = yaml.safe_load((root / f"envs/{env}.yaml").read_text())["dependencies"][-1]["pip"]
+    assert set(listed) <= allowed
