@@ -1,0 +1,159 @@
+"""The BOLD series of shards, one by one and without torch: what gradients, normaliser and baseline read.
+
+Every file is held against the hash in ``index.json`` before its bytes are used, once per shard and process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bhx_model import contract
+
+
+class Run(NamedTuple):
+    """One BOLD run of a shard."""
+
+    key: str
+    cohort: str
+    subject: str
+    tr_s: float
+    series: np.ndarray  # (R ROIs, T frames) float32, rows of NaN are ROIs without coverage
+
+
+class Cohort(NamedTuple):
+    """The shards of one cohort."""
+
+    folder: Path
+    index: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Its name in keys and tables."""
+        return self.index["cohort"]
+
+
+def read_index(path: Path) -> Cohort:
+    """Read and check an ``index.json``.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, no JSON or not of this version.
+    """
+    try:
+        index = json.loads(path.read_bytes())
+    except OSError as error:
+        msg = f"cannot read the shard index {path}: {error.strerror}; make it with `python -m bhx_prep.shards index`"
+        raise ValueError(msg) from error
+    except json.JSONDecodeError as error:
+        msg = f"{path} is not JSON ({error}): remove it and make the shards of this cohort again"
+        raise ValueError(msg) from error
+    contract.check_index(index)
+    return Cohort(path.parent, index)
+
+
+def read_cohorts(paths: Iterable[Path]) -> list[Cohort]:
+    """Read several indices, sorted by cohort name so that the order of arguments changes no result.
+
+    Raises
+    ------
+    ValueError
+        If a cohort is named twice or two of them differ in atlas, ROI names or ROI order.
+    """
+    cohorts = sorted((read_index(path) for path in paths), key=lambda c: c.name)
+    if not cohorts:
+        raise ValueError("no shard index given: name at least one index.json")
+    first = cohorts[0]
+    for before, after in itertools.pairwise(cohorts):
+        if before.name == after.name:
+            msg = f"cohort {after.name} is given twice ({before.folder} and {after.folder}): name it once"
+            raise ValueError(msg)
+        if after.index["roi_sha256"] != first.index["roi_sha256"]:
+            msg = (
+                f"cohorts {first.name} ({first.index['atlas']}) and {after.name} ({after.index['atlas']}) differ in "
+                "their ROIs or the order of them: rebuild the shards of both with one atlas"
+            )
+            raise ValueError(msg)
+    return cohorts
+
+
+def shard_list(cohort: Cohort, shard: dict[str, Any]) -> dict[str, Any]:
+    """What is inside one shard, after a check of its list's hash: `contract.LIST_COLUMNS` as lists.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    shard : dict
+        An entry of ``cohort.index["shards"][modality]``.
+    """
+    path = cohort.folder / shard["list"]
+    _check_bytes(path, shard["list_sha256"])
+    return json.loads(path.read_bytes())
+
+
+def subjects(cohort: Cohort, modality: str) -> set[str]:
+    """Labels of the people who have at least one sample of a modality."""
+    return {s for shard in cohort.index["shards"][modality] for s in shard_list(cohort, shard)["subject"]}
+
+
+def iter_series(cohorts: Iterable[Cohort], people: Collection[str] | None = None) -> Iterator[Run]:
+    """Yield the BOLD runs of `cohorts` in the order of the shards.
+
+    Parameters
+    ----------
+    cohorts : Iterable[Cohort]
+        From `read_cohorts`.
+    people : Collection[str], optional
+        Only these, as ``cohort/subject``; all when None. A shard without any of them is not opened.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or its bytes are not those that the index hashes.
+    """
+    for cohort in cohorts:
+        for shard in cohort.index["shards"]["bold"]:
+            listed = shard_list(cohort, shard)
+            rows = zip(*(listed[c] for c in ("key", "subject", "tr_s", "offset", "size")), strict=True)
+            wanted = [row for row in rows if people is None or f"{cohort.name}/{row[1]}" in people]
+            if not wanted:
+                continue
+            path = cohort.folder / shard["file"]
+            _check_bytes(path, shard["sha256"])
+            with path.open("rb") as tar:
+                for key, subject, tr_s, offset, size in wanted:
+                    yield Run(key, cohort.name, subject, tr_s, _array(tar, offset, size))
+
+
+def _array(tar: io.BufferedReader, offset: int, size: int) -> np.ndarray:
+    tar.seek(offset)
+    return np.load(io.BytesIO(tar.read(size)), allow_pickle=False)
+
+
+def _check_bytes(path: Path, sha256: str) -> None:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        msg = f"shard file {path} is missing ({error.strerror}): pack this batch again"
+        raise ValueError(msg) from error
+    _check_once(os.fspath(path), stat.st_size, stat.st_mtime_ns, sha256)
+
+
+@cache
+def _check_once(path: str, size: int, mtime_ns: int, sha256: str) -> None:
+    # size and time are part of the key: a file that was replaced is hashed again
+    with Path(path).open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        msg = f"{path} ({size} bytes) is not the file that its index.json hashes: pack this batch again"
+        raise ValueError(msg)

@@ -1,0 +1,505 @@
+"""Pack features into WebDataset tars, index them, check them and look inside.
+
+A batch gives two tars, ``bold-BBBBB.tar`` and ``t1w-BBBBB.tar``, and a list (JSON) beside each with the place of
+every array, so that a reader seeks instead of walking the tar. Samples stand in the order of their subject, then
+of their key, in both; a person who has one modality only stands in that modality's tar only, hence what both hold
+comes in the same order. Equal inputs give equal bytes: owner, group and times are fixed, JSON is canonical.
+
+Examples
+--------
+::
+
+    python -m bhx_prep.shards pack --cohort clinic --batch 3 --features F --out results/clinic/shards
+    python -m bhx_prep.shards index --cohort clinic --shards results/clinic/shards --batches 4 --out F/index.json
+    bhx shards verify results/clinic/shards
+    bhx shards ls results/clinic/shards
+    bhx shards cat results/clinic/shards clinic_sub-001_task-rest
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import sys
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from bhx_model import contract
+from bhx_prep import entities
+from bhx_prep.shard_series import Cohort, read_index, shard_list
+
+#: USTAR member names end at 100 characters; what stays beside the longest suffix is for the key.
+LONGEST_KEY = 100 - len(".meta.json")
+
+
+# --- pack ----------------------------------------------------------------------------------------------------
+
+
+def pack(cohort: str, batch: int, features: Path, out: Path) -> tuple[Path, Path]:
+    """Pack the two feature files of a batch into its two tars.
+
+    Parameters
+    ----------
+    cohort : str
+    batch : int
+        Number of the batch, becomes part of the file names.
+    features : Path
+        Folder with ``timeseries.parquet`` and ``t1w.npz``.
+    out : Path
+        Folder of the shards; made if absent.
+
+    Returns
+    -------
+    tuple of Path
+        The BOLD tar and the T1 tar; the list of each stands beside it.
+
+    Raises
+    ------
+    ValueError
+        If the features break the contract (shape, dtype, key, infinite values).
+    """
+    entities.check_cohort(cohort)
+    out.mkdir(parents=True, exist_ok=True)
+    with np.load(features / "t1w.npz", allow_pickle=False) as volumes:
+        t1w_meta = json.loads(volumes["__meta__"].tobytes())
+        t1w, about_t1w = _t1w_samples(cohort, volumes, t1w_meta)
+        # one volume in memory at a time: a T1 is 10 MB
+        t1w_tar = _write_shard(out, "t1w", batch, ((k, m, volumes[k]) for k, m in t1w), about_t1w)
+    bold, about_bold = _bold_samples(cohort, features / "timeseries.parquet", set(t1w_meta))
+    return _write_shard(out, "bold", batch, bold, about_bold), t1w_tar
+
+
+def _bold_samples(
+    cohort: str, path: Path, anats: set[str]
+) -> tuple[list[tuple[str, dict, np.ndarray]], dict]:
+    table = pq.read_table(path)
+    facts = json.loads((table.schema.metadata or {}).get(b"bhx", b"{}"))
+    if not {"atlas", "names", "roi_sha256"} <= set(facts):
+        msg = f"{path} does not say its atlas and ROI names: extract the features of this batch again"
+        raise ValueError(msg)
+    if contract.roi_sha256(facts["atlas"], facts["names"]) != facts["roi_sha256"]:
+        msg = f"{path}: ROI names and their hash disagree: extract the features of this batch again"
+        raise ValueError(msg)
+    n_rois = len(facts["names"])
+    samples = []
+    for row in table.drop_columns(["series"]).to_pylist():
+        row["series"] = table["series"][len(samples)].values.to_numpy(zero_copy_only=False)
+        key, n_frames = _checked_key(cohort, row["key"], row["subject"]), row["n_frames"]
+        if row["series"].dtype != np.float32 or row["series"].size != n_rois * n_frames or n_frames < 1:
+            msg = f"{key}: {row['series'].size} values of {row['series'].dtype}, expected float32 {n_rois} x {n_frames}"
+            raise ValueError(msg)
+        series = row["series"].reshape(n_rois, n_frames)
+        if np.isinf(series).any():
+            raise ValueError(f"{key}: the series holds infinite values: look at this run and exclude it")
+        if not row["tr_s"] > 0:
+            raise ValueError(
+                f"{key}: repetition time {row['tr_s']} s: give the cohort its `tr_s` in the config"
+            )
+        # a T1 that failed leaves a BOLD run that stands alone
+        anat = row["anat"] if row["anat"] in anats else None
+        meta = {"cohort": cohort, "atlas": facts["atlas"], "roi_sha256": facts["roi_sha256"], "anat": anat}
+        meta |= {name: row[name] for name in contract.BOLD_META if name not in meta}
+        samples.append((key, meta, series))
+    samples.sort(key=lambda s: (s[1]["subject"], s[0]))
+    about = {"atlas": facts["atlas"], "roi_names": facts["names"], "roi_sha256": facts["roi_sha256"]}
+    return samples, about | {"cohort": cohort, "synthetic": any(m["synthetic"] for _, m, _ in samples)}
+
+
+def _t1w_samples(cohort: str, volumes: Any, facts: dict[str, dict]) -> tuple[list[tuple[str, dict]], dict]:
+    if set(facts) | {"__meta__"} != set(volumes.files):
+        raise ValueError(
+            "t1w.npz: its volumes and its `__meta__` differ: extract the features of this batch again"
+        )
+    samples = []
+    for key, fact in facts.items():
+        meta = {"cohort": cohort} | {name: fact[name] for name in contract.T1W_META if name != "cohort"}
+        samples.append((_checked_key(cohort, key, meta["subject"]), meta))
+    samples.sort(key=lambda s: (s[1]["subject"], s[0]))
+    zooms = {tuple(m["zooms_mm"]) for _, m in samples}
+    if len(zooms) > 1:
+        msg = f"T1 volumes of several voxel sizes {sorted(zooms)} in one batch: extract its features again"
+        raise ValueError(msg)
+    about = {"t1w_zooms_mm": list(zooms.pop()) if zooms else None, "t1w_shape": None}
+    return samples, about | {"cohort": cohort, "synthetic": any(m["synthetic"] for _, m in samples)}
+
+
+def _checked_key(cohort: str, key: str, subject: str) -> str:
+    contract.check_key(key)
+    if key.split("_")[:2] != [cohort, f"sub-{subject}"]:
+        msg = f"{key!r} is not a key of cohort {cohort}, subject {subject}: extract the features of this batch again"
+        raise ValueError(msg)
+    if len(key) > LONGEST_KEY:
+        msg = f"key {key!r} has {len(key)} characters, a tar takes {LONGEST_KEY}: shorten its entities"
+        raise ValueError(msg)
+    return key
+
+
+def _write_shard(
+    folder: Path, modality: str, batch: int, samples: Iterable[tuple[str, dict, np.ndarray]], about: dict
+) -> Path:
+    # webdataset imports torch where it is installed: only packing pays for that
+    from webdataset.writer import TarWriter
+
+    path = folder / f"{modality}-{batch:05d}.tar"
+    member, dtype, axes = contract.ARRAYS[modality]
+    temporary = path.with_suffix(".tar.tmp")
+    metas: dict[str, dict] = {}
+    try:
+        with (
+            temporary.open("wb") as file,
+            TarWriter(file, encoder=False, mtime=0, user="bhx", group="bhx") as tar,
+        ):
+            for key, meta, array in samples:
+                if array.dtype != dtype or array.ndim != len(axes):
+                    msg = f"{key}: array of {array.dtype} {array.shape}, expected {dtype} {' x '.join(axes)}"
+                    raise ValueError(msg)
+                if key in metas:
+                    raise ValueError(f"{key} stands twice in batch {batch}: two scans have the same entities")
+                if modality == "t1w":
+                    _check_volume(key, array, about)
+                metas[key] = meta
+                tar.write(
+                    {
+                        "__key__": key,
+                        member: _npy(array),
+                        contract.META_MEMBER: contract.canonical_json(meta),
+                    },
+                )
+        listed: dict[str, Any] = _listed(modality, temporary, metas)
+        with temporary.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        listed["about"] = about | {"sha256": sha256, "bytes": temporary.stat().st_size}
+        # the list goes last: where it is, its tar is complete
+        path.with_suffix(".json").unlink(missing_ok=True)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    write_json(path.with_suffix(".json"), listed)
+    return path
+
+
+def _check_volume(key: str, volume: np.ndarray, about: dict) -> None:
+    if not np.isfinite(volume).all():
+        raise ValueError(f"{key}: the volume holds values that are no numbers: exclude this T1")
+    if about["t1w_shape"] is None:
+        about["t1w_shape"] = list(volume.shape)
+    if about["t1w_shape"] != list(volume.shape):
+        msg = f"{key}: volume of {volume.shape} voxels beside others of {about['t1w_shape']} in one batch"
+        raise ValueError(msg)
+
+
+def _listed(modality: str, tar: Path, metas: dict[str, dict]) -> dict[str, list]:
+    member = contract.ARRAYS[modality][0]
+    with tarfile.open(tar) as archive:
+        places = {info.name: (info.offset_data, info.size) for info in archive}
+    columns: dict[str, list] = {name: [] for name in contract.LIST_COLUMNS[modality]}
+    for key, meta in metas.items():
+        offset, size = places[f"{key}.{member}"]
+        meta_offset, meta_size = places[f"{key}.{contract.META_MEMBER}"]
+        row = {"key": key, "offset": offset, "size": size, "meta_offset": meta_offset, "meta_size": meta_size}
+        for name, column in columns.items():
+            column.append(row.get(name, meta.get(name)))
+    return columns
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write canonical JSON in one step: readers see the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(contract.canonical_json(value) + b"\n")
+    temporary.replace(path)
+
+
+# --- index ---------------------------------------------------------------------------------------------------
+
+
+def index(cohort: str, folder: Path, n_batches: int) -> dict[str, Any]:
+    """Collect the shards of a cohort into the value of its ``index.json``.
+
+    Only lists are read, and the sizes of the tars held against them; `verify` reads everything.
+
+    Parameters
+    ----------
+    cohort : str
+    folder : Path
+        Where the tars and their lists stand.
+    n_batches : int
+        Batches of the cohort's plan: all of them have to be there.
+
+    Raises
+    ------
+    ValueError
+        If a batch is missing or batches differ in atlas, ROI order or T1 grid.
+    """
+    shards: dict[str, list[dict]] = {}
+    abouts: dict[str, list[tuple[str, dict]]] = {}
+    for modality in contract.MODALITIES:
+        for batch in range(n_batches):
+            tar = folder / f"{modality}-{batch:05d}.tar"
+            entry, about = _entry(tar)
+            if about["cohort"] != cohort:
+                msg = f"{tar} is of cohort {about['cohort']}, not {cohort}: shards of two cohorts share a folder"
+                raise ValueError(msg)
+            shards.setdefault(modality, []).append(entry)
+            abouts.setdefault(modality, []).append((entry["list"], about))
+    return {
+        "contract": contract.CONTRACT_VERSION,
+        "cohort": cohort,
+        **{name: _agreed(name, abouts["bold"]) for name in ("atlas", "roi_names", "roi_sha256")},
+        **{name: _agreed(name, abouts["t1w"]) for name in ("t1w_shape", "t1w_zooms_mm")},
+        "synthetic": any(about["synthetic"] for both in abouts.values() for _, about in both),
+        "shards": shards,
+    }
+
+
+def _entry(tar: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    path = tar.with_suffix(".json")
+    try:
+        raw, size = path.read_bytes(), tar.stat().st_size
+        listed = json.loads(raw)
+    except OSError as error:
+        msg = f"{error.filename} is missing ({error.strerror}): pack this batch first"
+        raise ValueError(msg) from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}): pack this batch again") from error
+    about = listed["about"]
+    if size != about["bytes"]:
+        msg = f"{tar} has {size} bytes, its list says {about['bytes']}: pack this batch again"
+        raise ValueError(msg)
+    entry = {"file": tar.name, "sha256": about["sha256"], "bytes": size, "n": len(listed["key"])}
+    return entry | {"list": path.name, "list_sha256": hashlib.sha256(raw).hexdigest()}, about
+
+
+def _agreed(name: str, abouts: Sequence[tuple[str, dict]]) -> Any:
+    found = [(file, about[name]) for file, about in abouts if about[name] is not None]
+    for file, value in found:
+        if value != found[0][1]:
+            msg = f"{found[0][0]} and {file} differ in {name}: extract and pack the batches of this cohort again"
+            raise ValueError(msg)
+    return found[0][1] if found else None
+
+
+# --- verify --------------------------------------------------------------------------------------------------
+
+
+def verify(folder: Path) -> list[str]:
+    """Hash and read every byte of a cohort's shards and hold the modalities against each other.
+
+    Returns
+    -------
+    list of str
+        One sentence per fault; empty when all is well.
+    """
+    try:
+        cohort = read_index(folder / "index.json")
+    except ValueError as error:
+        return [str(error)]
+    faults: list[str] = []
+    samples: dict[str, dict[str, dict]] = {}
+    for modality in contract.MODALITIES:
+        samples[modality] = {}
+        for shard in cohort.index["shards"][modality]:
+            try:
+                found = _read_shard(cohort, modality, shard)
+            except (ValueError, OSError, KeyError, tarfile.TarError) as error:
+                faults.append(f"{shard['file']}: {error}")
+                continue
+            faults += [f"{key} stands in two shards" for key in found.keys() & samples[modality].keys()]
+            samples[modality] |= found
+    for key, meta in samples["bold"].items():
+        if meta["anat"] is not None and meta["anat"] not in samples["t1w"]:
+            faults.append(f"{key}: its T1 {meta['anat']} is in no shard")
+        elif meta["anat"] is not None and samples["t1w"][meta["anat"]]["subject"] != meta["subject"]:
+            faults.append(f"{key}: its T1 {meta['anat']} is another person's")
+        elif meta["anat"] is not None and samples["t1w"][meta["anat"]]["batch"] != meta["batch"]:
+            faults.append(f"{key}: its T1 {meta['anat']} stands in another batch")
+    return faults
+
+
+def _read_shard(cohort: Cohort, modality: str, shard: dict[str, Any]) -> dict[str, dict]:
+    """All samples of a shard by key: meta, and the shard's batch; raises on the first fault."""
+    member, dtype, _ = contract.ARRAYS[modality]
+    fields = contract.BOLD_META if modality == "bold" else contract.T1W_META
+    listed = shard_list(cohort, shard)
+    raw = (cohort.folder / shard["file"]).read_bytes()
+    if hashlib.sha256(raw).hexdigest() != shard["sha256"]:
+        raise ValueError("its bytes are not those that index.json hashes: pack this batch again")
+    with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
+        places = {info.name: (info.offset_data, info.size) for info in archive}
+    n = len(listed["key"])
+    if len(places) != 2 * n or shard["n"] != n:
+        msg = f"{len(places)} members, {n} samples listed, {shard['n']} indexed"
+        raise ValueError(msg)
+    samples: dict[str, dict] = {}
+    for row in _rows(listed, modality):
+        key = contract.check_key(row["key"])
+        if places[f"{key}.{member}"] != (row["offset"], row["size"]):
+            raise ValueError(f"{key}: the list names another place for its array")
+        if places[f"{key}.{contract.META_MEMBER}"] != (row["meta_offset"], row["meta_size"]):
+            raise ValueError(f"{key}: the list names another place for its JSON")
+        meta = json.loads(_part(raw, row["meta_offset"], row["meta_size"]))
+        array = np.load(io.BytesIO(_part(raw, row["offset"], row["size"])), allow_pickle=False)
+        if set(meta) != set(fields) or meta["cohort"] != cohort.name or meta["subject"] != row["subject"]:
+            raise ValueError(f"{key}: its JSON does not fit the list or the contract")
+        expected = (
+            (len(cohort.index["roi_names"]), meta["n_frames"])
+            if modality == "bold"
+            else tuple(cohort.index["t1w_shape"])
+        )
+        if array.dtype != dtype or array.shape != expected:
+            msg = f"{key}: array of {array.dtype} {array.shape}, expected {dtype} {expected}"
+            raise ValueError(msg)
+        if modality == "bold" and meta["roi_sha256"] != cohort.index["roi_sha256"]:
+            raise ValueError(f"{key}: its ROI order is not that of the index")
+        if np.isinf(array).any() or (modality == "t1w" and np.isnan(array).any()):
+            raise ValueError(f"{key}: the array holds values that are no numbers")
+        samples[key] = meta | {"batch": shard["file"].split("-")[1]}
+    order = [(meta["subject"], key) for key, meta in samples.items()]
+    if order != sorted(order):
+        raise ValueError("its samples are not sorted by subject and key")
+    return samples
+
+
+def _part(raw: bytes, offset: int, size: int) -> bytes:
+    return raw[offset : offset + size]
+
+
+def _rows(listed: dict[str, list], modality: str) -> Iterator[dict[str, Any]]:
+    names = contract.LIST_COLUMNS[modality]
+    for values in zip(*(listed[name] for name in names), strict=True):
+        yield dict(zip(names, values, strict=True))
+
+
+# --- look inside ---------------------------------------------------------------------------------------------
+
+
+def listing(folder: Path) -> Iterator[str]:
+    """One line per sample: shard, key, and for BOLD the frames and the repetition time."""
+    cohort = read_index(folder / "index.json")
+    for modality in contract.MODALITIES:
+        for shard in cohort.index["shards"][modality]:
+            for row in _rows(shard_list(cohort, shard), modality):
+                more = (
+                    f"\t{row['n_frames']} x {row['tr_s']:g} s\t{row['anat'] or '-'}"
+                    if modality == "bold"
+                    else ""
+                )
+                yield f"{shard['file']}\t{row['key']}{more}"
+
+
+def describe(folder: Path, key: str) -> Iterator[str]:
+    """The JSON of every sample called `key` and a summary of its array.
+
+    Raises
+    ------
+    ValueError
+        If no shard holds it.
+    """
+    cohort = read_index(folder / "index.json")
+    found = False
+    for modality in contract.MODALITIES:
+        for shard in cohort.index["shards"][modality]:
+            for row in _rows(shard_list(cohort, shard), modality):
+                if row["key"] != key:
+                    continue
+                found = True
+                with (folder / shard["file"]).open("rb") as tar:
+                    tar.seek(row["meta_offset"])
+                    meta = json.loads(tar.read(row["meta_size"]))
+                    tar.seek(row["offset"])
+                    array = np.load(io.BytesIO(tar.read(row["size"])), allow_pickle=False)
+                shape = " x ".join(
+                    f"{n} {axis}s" for n, axis in zip(array.shape, contract.ARRAYS[modality][2], strict=True)
+                )
+                finite = array[np.isfinite(array)].astype("f4")
+                span = (
+                    f"{finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}"
+                    if finite.size
+                    else "-"
+                )
+                yield f"{shard['file']}\t{array.dtype} {shape}\t{span}\t{1 - finite.size / array.size:.1%} NaN"
+                yield json.dumps(meta, indent=2)
+    if not found:
+        raise ValueError(f"no shard of {folder} holds {key!r}: `bhx shards ls {folder}` lists the keys")
+
+
+# --- command line --------------------------------------------------------------------------------------------
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sub-commands of ``bhx shards``."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = __doc__
+    commands = parser.add_subparsers(dest="action", required=True, metavar="pack|index|verify|ls|cat")
+
+    one = commands.add_parser("pack", help="features of one batch -> two tars")
+    one.add_argument("--cohort", required=True)
+    one.add_argument("--batch", required=True, type=int, help="number of the batch")
+    one.add_argument(
+        "--features", required=True, type=Path, help="folder with timeseries.parquet and t1w.npz"
+    )
+    one.add_argument("--out", required=True, type=Path, help="folder of the shards")
+
+    one = commands.add_parser("index", help="all shards of a cohort -> index.json")
+    one.add_argument("--cohort", required=True)
+    one.add_argument("--shards", required=True, type=Path, help="folder of the shards")
+    one.add_argument("--batches", required=True, type=int, help="batches in the cohort's plan")
+    one.add_argument("--out", required=True, type=Path, help="index.json, in the folder of the shards")
+
+    for action, what in (
+        ("verify", "hash and read everything, hold the modalities against each other"),
+        ("ls", "list the samples"),
+        ("cat", "show one sample"),
+    ):
+        one = commands.add_parser(action, help=what)
+        one.add_argument("folder", type=Path, help="folder of the shards, e.g. results/clinic/shards")
+        if action == "cat":
+            one.add_argument("key", help="e.g. clinic_sub-001_task-rest")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run one sub-command; 1 if `verify` found a fault."""
+    if args.action == "pack":
+        pack(args.cohort, args.batch, args.features, args.out)
+    elif args.action == "index":
+        if args.out.resolve().parent != args.shards.resolve():
+            raise ValueError(f"index.json has to stand beside its shards: --out {args.shards / 'index.json'}")
+        write_json(args.out, index(args.cohort, args.shards, args.batches))
+    elif args.action == "verify":
+        faults = verify(args.folder)
+        for fault in faults:
+            print(fault, file=sys.stderr)
+        print(f"{args.folder}: {f'{len(faults)} faults' if faults else 'ok'}")
+        return int(bool(faults))
+    else:
+        for line in listing(args.folder) if args.action == "ls" else describe(args.folder, args.key):
+            print(line)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line: see the module's text for examples."""
+    parser = argparse.ArgumentParser(prog="python -m bhx_prep.shards")
+    arguments(parser)
+    try:
+        return command(parser.parse_args(argv))
+    except (ValueError, OSError) as error:
+        print(f"shards: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
