@@ -1,0 +1,244 @@
+"""A small tree of results in the formats of the other steps, made of noise and a sphere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bhx_model.contract import roi_sha256
+from bhx_prep import config, tables
+
+NETWORKS = ("VisCent", "SomMotA", "DefaultA", "ContB")
+NAMES = [f"17Networks_{h}_{net}_{i}" for h in ("LH", "RH") for net in NETWORKS for i in (1, 2)]
+HEMISPHERE = [0] * 8 + [1] * 8
+R = len(NAMES)
+ATLAS = "Schaefer17n16p"
+
+CONFIG = config.check(
+    {
+        "cohorts": {
+            "people": {"door": "bids", "root": "raw", "synthetic": True},
+            "ward": {"door": "fmriprep", "root": "derivatives", "subjects": ["secret1", "secret2"]},
+            "bones": {"door": "parcellated", "root": "tables"},
+        },
+        "experiments": {"demo": {"cohorts": ["ward"], "preset": "tiny"}, "later": {"cohorts": ["ward"]}},
+        "endpoints": {
+            "diagnosis": {
+                "cohort": "ward", "column": "diagnosis", "kind": "binary", "classes": ["control", "patient"],
+                "paper": "ABIDE-I",
+            },
+            "cognition": {"cohort": "ward", "column": "score", "kind": "regression"},
+        },
+    }
+)  # fmt: skip
+
+
+def score(method="fc", seed=0, endpoint="diagnosis", n_test=8, synthetic=True, **metrics):
+    """A ``metrics.json``; metrics not named are 0.5 (classification) or 1.0 (regression)."""
+    regression = endpoint == "cognition"
+    names = ("mae", "pearson_r", "r2") if regression else ("accuracy", "balanced_accuracy", "f1", "auroc")
+    values = dict.fromkeys(names, 1.0 if regression else 0.5) | metrics
+    return {
+        "experiment": None if method == "fc" else "demo",
+        "endpoint": endpoint,
+        "method": method,
+        "seed": seed,
+        "kind": "regression" if regression else "binary",
+        "classes": [] if regression else ["control", "patient"],
+        "n_train": 24,
+        "n_val": 8,
+        "n_test": n_test,
+        "metrics": values,
+        "trivial": dict.fromkeys(names, 0.5) | ({"pearson_r": None} if regression else {"f1": 0.0}),
+        "synthetic": synthetic,
+    }
+
+
+def sphere(radius=50.0):
+    """Vertices (V, 3) and faces (F, 3) of a sphere by latitude and longitude, V = 482."""
+    theta = np.linspace(0, np.pi, 18)[1:-1]
+    phi = np.linspace(0, 2 * np.pi, 30, endpoint=False)
+    ring = [(np.sin(t) * np.cos(p), np.sin(t) * np.sin(p), np.cos(t)) for t in theta for p in phi]
+    vertices = radius * np.array([*ring, (0, 0, 1), (0, 0, -1)])
+    faces = []
+    for i in range(15):
+        for j in range(30):
+            a, b, c, d = i * 30 + j, i * 30 + (j + 1) % 30, (i + 1) * 30 + j, (i + 1) * 30 + (j + 1) % 30
+            faces += [(a, c, b), (b, c, d)]
+    faces += [(480, j, (j + 1) % 30) for j in range(30)]
+    faces += [(481, 450 + (j + 1) % 30, 450 + j) for j in range(30)]
+    return vertices, np.array(faces)
+
+
+def write_surface(path: Path, vertices, faces) -> None:
+    """Write a GIfTI surface."""
+    image = nib.gifti.GiftiImage(
+        darrays=[
+            nib.gifti.GiftiDataArray(vertices.astype("f4"), intent="NIFTI_INTENT_POINTSET"),
+            nib.gifti.GiftiDataArray(faces.astype("i4"), intent="NIFTI_INTENT_TRIANGLE"),
+        ]
+    )
+    nib.save(image, path)
+
+
+def _templates(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    facts = {
+        "label": ATLAS, "names": NAMES, "hemisphere": HEMISPHERE, "space": "MNI152NLin2009cAsym",
+        "files": {"atlas_volume.nii.gz": "a" * 64}, "source": "made for a test",
+    }  # fmt: skip
+    (folder / "atlas.json").write_text(json.dumps(facts))
+    vertices, faces = sphere()
+    label = 1 + (np.arctan2(vertices[:, 1], vertices[:, 0]) // (np.pi / 4)).astype("i2") + 4
+    label = np.clip(label, 1, 8).astype("i2")
+    label[vertices[:, 2] > 40] = 0
+    for hemisphere in ("left", "right"):
+        write_surface(folder / f"inflated_{hemisphere}.surf.gii", vertices, faces)
+    np.savez(folder / "atlas_fsLR.npz", left=label, right=np.where(label, label + 8, 0).astype("i2"))
+    rng = np.random.default_rng(0)
+    modes = {f"mode_{m:03d}": rng.normal(size=R) for m in range(1, 13)}
+    _table(
+        folder / "harmonics.parquet",
+        {"name": NAMES, "hemisphere": HEMISPHERE, **modes},
+        {
+            "atlas": ATLAS,
+            "roi_sha256": roi_sha256(ATLAS, NAMES),
+            "eigenvalues": [[i * 2e-4 for i in range(12)]] * 2,
+        },
+    )
+
+
+def _table(path: Path, columns, metadata=None) -> None:
+    table = pa.table(columns)
+    if metadata:
+        table = table.replace_schema_metadata({b"bhx": json.dumps(metadata).encode()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+def _scan(cohort, door, subject, modality, key, **more):
+    row = {
+        "cohort": cohort, "door": door, "subject": subject, "modality": modality, "key": key, "session": None,
+        "task": "rest" if modality == "bold" else None, "run": None, "kind": "volume", "tr_s": 2.0, "n_frames": 60.0,
+        "path": f"/secret/place/{subject}.nii.gz", "synthetic": True, "status": "ok", "reason": None,
+    }  # fmt: skip
+    return row | more
+
+
+def _cohorts(results: Path) -> None:
+    rng = np.random.default_rng(1)
+    scans = []
+    for i in range(1, 6):
+        subject = f"secret{i}"
+        scans.append(_scan("ward", "fmriprep", subject, "bold", f"ward_sub-{subject}_task-rest"))
+        scans.append(_scan("ward", "fmriprep", subject, "t1w", f"ward_sub-{subject}"))
+    scans[8] |= {
+        "status": "excluded",
+        "reason": "sub-secret5 has no confounds beside /secret/place/sub-secret5.nii.gz",
+    }
+    index = pd.DataFrame(scans)
+    (results / "ward").mkdir(parents=True)
+    index.to_parquet(results / "ward" / "index.parquet")
+    quality, series = [], []
+    for i, scan in enumerate(scans):
+        fd = np.abs(rng.normal(0.1 + 0.1 * i, 0.05, 60)).astype("f4")
+        bold = scan["modality"] == "bold"
+        out = scan["status"] == "excluded"
+        moved = bold and i == 6
+        quality.append(
+            {
+                "cohort": "ward", "subject": scan["subject"], "key": scan["key"], "modality": scan["modality"],
+                "status": "excluded" if out or moved else "ok",
+                "reason": scan["reason"] if out else "mean FD 0.71 mm is above 0.5 mm" if moved else None,
+                "tr_s": 2.0 if bold else None, "n_frames": 60.0 if bold else None, "n_kept": 58.0 if bold else None,
+                "mean_fd_mm": float(fd.mean()) if bold else None, "max_fd_mm": float(fd.max()) if bold else None,
+                "fd_mm": fd.tolist() if bold else None, "mean_coverage": 0.97 if bold else None,
+                "n_rois_covered": 15.0 if bold else None, "tsnr": 80.0 if bold else None, "strategy": "paper",
+                "synthetic": True, "seconds": 1.0,
+            }
+        )  # fmt: skip
+        if bold and not out and not moved:
+            data = rng.normal(size=(R, 60)).astype("f4")
+            data[3] = np.nan
+            series.append(
+                {
+                    "key": scan["key"], "subject": scan["subject"], "session": None, "task": "rest", "run": None,
+                    "anat": None, "tr_s": 2.0, "n_frames": 60, "synthetic": True, "series": data.ravel().tolist(),
+                    "coverage": [0.4 if r == 3 else 1.0 for r in range(R)],
+                }
+            )  # fmt: skip
+    metadata = {
+        "atlas": ATLAS,
+        "names": NAMES,
+        "hemisphere": HEMISPHERE,
+        "roi_sha256": roi_sha256(ATLAS, NAMES),
+    }
+    metadata |= {"strategy": "paper", "shape_order": "roi,frame"}
+    for batch, rows in enumerate((slice(0, 6), slice(6, None))):
+        folder = results / "ward" / "features" / f"batch-{batch:05d}"
+        keys = {q["key"] for q in quality[rows]}
+        _table(folder / "qc.parquet", pa.Table.from_pylist(quality[rows]).to_pydict())
+        kept = [s for s in series if s["key"] in keys]
+        _table(folder / "timeseries.parquet", pa.Table.from_pylist(kept).to_pydict(), metadata)
+    (results / "ward" / "shards").mkdir()
+    (results / "ward" / "shards" / "index.json").write_text(json.dumps({"cohort": "ward"}))
+
+    # a cohort with T1 images alone, and one whose preprocessing failed for its one person
+    alone = pd.DataFrame([_scan("bones", "parcellated", "s1", "t1w", "bones_sub-s1", synthetic=False)])
+    (results / "bones").mkdir()
+    alone.to_parquet(results / "bones" / "index.parquet")
+    raw = pd.DataFrame([_scan("people", "bids", "01", "bold", "people_sub-01_task-rest")])
+    (results / "people" / "preproc").mkdir(parents=True)
+    raw.to_parquet(results / "people" / "index.parquet")
+    status = {
+        "subject": "01",
+        "status": "failed",
+        "reason": "no brain was found in sub-01_T1w.nii.gz",
+        "backend": "embedded",
+    }
+    (results / "people" / "preproc" / "sub-01_status.json").write_text(json.dumps(status))
+
+
+def _experiment(results: Path) -> None:
+    folder = results / "experiments" / "demo"
+    rng = np.random.default_rng(2)
+    sha = {"atlas": ATLAS, "roi_sha256": roi_sha256(ATLAS, NAMES)}
+    _table(
+        folder / "gradients.parquet",
+        {"name": NAMES, **{f"gradient_{g:02d}": rng.normal(size=R) for g in range(1, 4)}},
+        sha,
+    )
+    columns = {"name": NAMES, "median": rng.normal(size=R), "iqr": rng.uniform(1, 2, size=R), "n": [4] * R}
+    _table(folder / "normaliser.parquet", columns, sha)
+    (folder / "pretrain.json").write_text(
+        json.dumps({"train": ["ward/secret1", "ward/secret2"], "holdout": []})
+    )
+    for stage in ("structure", "function", "fusion"):
+        (folder / stage).mkdir()
+        lines = [json.dumps({"step": s, "loss": 2.0 / (1 + s), "lr": 1e-3}) for s in range(10)]
+        lines.insert(5, json.dumps({"step": 5, "holdout_loss": 0.5}))
+        (folder / stage / "metrics.jsonl").write_text("\n".join(lines) + "\n{cut off")
+        run = {"stage": stage, "trivial": {"loss": 1.0}, "versions": {"torch": "2.13.0"}}
+        (folder / stage / "run.json").write_text(json.dumps(run))
+
+
+def write(root: Path) -> None:
+    """Write a results folder with three cohorts, an experiment and tables of both kinds."""
+    _templates(root / "templates")
+    _cohorts(root)
+    _experiment(root)
+    rng = np.random.default_rng(3)
+    for name, endpoint in CONFIG.endpoints.items():
+        metrics = ("mae", "pearson_r") if name == "cognition" else ("accuracy", "f1")
+        scores = [
+            score(method, seed, name, **{m: float(rng.uniform(0.4, 0.9)) for m in metrics})
+            for method in ("fc", "probe", "finetune")
+            for seed in range(3)
+        ]
+        tables.write(tables.build("demo", name, endpoint, scores), root / "tables" / f"demo_{name}")

@@ -1,0 +1,182 @@
+"""Tables: the published block is the paper's, ours is computed right, nothing is invented."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import subprocess
+
+import pytest
+from fake_results import CONFIG, score
+
+from bhx_prep import published, tables
+
+DIAGNOSIS = CONFIG.endpoints["diagnosis"]
+COGNITION = CONFIG.endpoints["cognition"]
+
+
+def build(scores, name="diagnosis"):
+    return tables.build("demo", name, CONFIG.endpoints[name], scores)
+
+
+def accuracies(*values, method="probe"):
+    return [score(method, seed, accuracy=value) for seed, value in enumerate(values)]
+
+
+def test_interval_is_students_t():
+    mean, sd, low, high = tables.interval([1.0, 2.0, 3.0])
+    assert (mean, sd) == (2.0, 1.0)
+    assert (low, high) == pytest.approx(
+        (2 - 4.302652729911275 / math.sqrt(3), 2 + 4.302652729911275 / math.sqrt(3))
+    )
+    assert tables.interval([0.7]) == (0.7, None, None, None)
+
+
+def test_this_run_is_told_in_percent_with_spread_and_counts():
+    table = build(accuracies(0.5, 0.6, 0.7) + [score("fc", s) for s in range(3)])
+    entry = table.entry("this run", "probe", "accuracy")
+    assert (entry.mean, entry.n_seeds, entry.n_test, entry.unit) == (pytest.approx(60), 3, "8", "percent")
+    assert entry.sd == pytest.approx(10)
+    assert "60.0 \u00b1 10.0 (35.2 to 84.8)" in tables.to_markdown(table)
+
+
+def test_trivial_comes_once_per_seed_and_from_the_files():
+    table = build([*accuracies(0.5, 0.6), *(score("fc", s) for s in range(3))])
+    entry = table.entry("this run", "trivial", "f1")
+    assert (entry.mean, entry.n_seeds) == (0.0, 3)
+
+
+def test_one_seed_has_no_spread():
+    text = tables.to_markdown(build(accuracies(0.5)))
+    assert "50.0 \u00b1 n/a (n/a)" in text
+
+
+def test_undefined_metrics_are_said_not_dropped():
+    scores = [score("fc", s, "cognition", pearson_r=None if s else 0.3) for s in range(3)]
+    table = build(scores, "cognition")
+    assert table.entry("this run", "fc", "pearson_r").note == "undefined in 2 of 3 seeds"
+    trivial = table.entry("this run", "trivial", "pearson_r")
+    assert (trivial.mean, trivial.note) == (None, "undefined")
+    assert "This endpoint is not in the paper." in tables.to_markdown(table)
+    assert not table.methods("published")
+
+
+def test_published_rows_carry_value_source_and_no_spread():
+    text = tables.to_markdown(build(accuracies(0.5, 0.6)))
+    ours = next(line for line in text.splitlines() if line.startswith("| BrainHarmonix |"))
+    cells = [c.strip() for c in ours.strip("|").split("|")]
+    assert cells[:4] == ["BrainHarmonix", "[note-A; accuracy also note-D]", "63.13", "72.63"]
+    assert cells[6] == "sd not recovered"
+    assert "| BrainNetCNN | [note-D] | 60.5 | not recovered |" in text
+    assert text.index("| BrainHarmonix |") < text.index("| Functional") if "| Functional" in text else True
+
+
+def test_synthetic_data_are_called_so():
+    synthetic, real = build(accuracies(0.5, 0.6)), build([score("probe", 0, synthetic=False)])
+    for render in (tables.to_markdown, tables.to_latex):
+        assert "SYNTHETIC DATA" in render(synthetic)
+        assert "SYNTHETIC" not in render(real)
+    assert ",true," in tables.to_csv(synthetic)
+    assert ",true," not in tables.to_csv(real)
+
+
+def test_csv_is_tidy_and_comes_back():
+    table = build(accuracies(0.5, 0.625, 0.75))
+    rows = list(csv.DictReader(io.StringIO(tables.to_csv(table))))
+    assert len(rows) == 10 * 2 + 2 * 4
+    assert len({(r["origin"], r["method"], r["metric"]) for r in rows}) == len(rows)
+    again = tables.from_csv(tables.to_csv(table))
+    assert tables.to_markdown(again) == tables.to_markdown(table)
+    assert again.synthetic is True
+
+
+def test_latex_has_booktabs_and_escapes():
+    text = tables.to_latex(build(accuracies(0.5, 0.6)))
+    for word in (
+        r"\toprule",
+        r"\midrule",
+        r"\bottomrule",
+        r"Accuracy (\%)",
+        r"$\pm$",
+        r"\label{tab:demo-diagnosis}",
+    ):
+        assert word in text
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len({line.count(" & ") for line in body}) == 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "word"),
+    [
+        ([], "no metrics"),
+        ([score("fc", 0, "cognition")], "cognition"),
+        ([score("fc"), score("fc")], "twice"),
+        ([score("probe") | {"experiment": "other"}], "other"),
+        ([score("forest")], "no such method"),
+    ],
+)
+def test_wrong_files_are_refused(scores, word):
+    with pytest.raises(ValueError, match=word):
+        build(scores)
+
+
+def test_order_of_the_files_does_not_matter():
+    scores = accuracies(0.1, 0.2, 0.4) + [score("fc", s) for s in range(3)]
+    assert tables.to_csv(build(scores)) == tables.to_csv(build(scores[::-1]))
+
+
+def test_command_writes_three_files(tmp_path, capsys):
+    files = []
+    for s in accuracies(0.5, 0.6):
+        files.append(tmp_path / f"{s['seed']}.json")
+        files[-1].write_text(json.dumps(s))
+    arguments = [
+        "--experiment",
+        "demo",
+        "--endpoint-name",
+        "diagnosis",
+        "--endpoint",
+        DIAGNOSIS.model_dump_json(),
+    ]
+    stem = tmp_path / "out" / "demo_diagnosis"
+    assert tables.main([*arguments, "--metrics", *map(str, files), "--out-stem", str(stem)]) == 0
+    assert sorted(p.name for p in stem.parent.iterdir()) == [
+        f"demo_diagnosis.{x}" for x in ("csv", "md", "tex")
+    ]
+    assert tables.main([*arguments, "--metrics", str(tmp_path / "none.json"), "--out-stem", str(stem)]) == 1
+    assert "none.json" in capsys.readouterr().err
+
+
+def test_every_published_number_has_a_source_and_fits_its_metric():
+    tags = set(published.sources())
+    for name in published.names():
+        block = published.endpoint(name)
+        assert any(row.method == "BrainHarmonix" for row in block.rows)
+        for row in block.rows:
+            assert bool(row.source) == bool(row.values) or row.note != published.NOT_RECOVERED
+            assert not row.source or any(tag in row.source for tag in tags)
+            for metric, printed in row.values.items():
+                value = float(printed)
+                assert 40 < value < 80 if metric in tables.CLASSIFICATION else 0 < value < 10
+
+
+def test_config_names_the_papers_endpoints():
+    annotation = str(type(DIAGNOSIS).model_fields["paper"].annotation)
+    assert all(repr(name) in annotation for name in published.names())
+
+
+def test_trivial_of_abide_is_not_mistaken_for_a_result():
+    """The paper's F-only row on ABIDE-I is near 54.3 / 70.4, what "all patients" scores; it must stand as published."""
+    row = next(r for r in published.endpoint("ABIDE-I").rows if r.method == "BrainHarmonix-F")
+    assert row.values == {"accuracy": "57.39", "f1": "71.24"}
+
+
+def test_help_has_an_example():
+    import sys
+
+    text = subprocess.run(
+        [sys.executable, "-m", "bhx_prep.tables", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "example:" in text

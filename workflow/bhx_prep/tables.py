@@ -1,0 +1,514 @@
+"""One table per experiment and endpoint: the paper's published numbers, then this run's.
+
+Written three times with the same content: Markdown to read, tidy CSV (one line per method and metric) to
+compute with, LaTeX (booktabs) to print.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from bhx_prep import config, published
+
+#: Metric to its heading; accuracy-like metrics are told in percent.
+METRICS = {
+    "accuracy": "Accuracy (%)",
+    "f1": "F1 (%)",
+    "balanced_accuracy": "Balanced accuracy (%)",
+    "auroc": "AUROC (%)",
+    "mae": "MAE",
+    "pearson_r": "Pearson r",
+}
+CLASSIFICATION = ("accuracy", "f1", "balanced_accuracy", "auroc")
+REGRESSION = ("mae", "pearson_r")
+
+#: Methods of this run in the order of the rows; `trivial` is told apart by the kind of endpoint.
+METHODS = {
+    "fc": "Functional connectivity + linear model",
+    "probe": "Hub tokens, linear probe",
+    "finetune": "Hub tokens, fine-tuned",
+    "trivial": "Trivial: the most frequent class",
+}
+TRIVIAL_REGRESSION = "Trivial: the training mean"
+
+THIS_RUN = "this run"
+PLUS_MINUS = "\u00b1"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method scored by one metric: a line of the tidy CSV.
+
+    `mean`, `sd`, `ci_low` and `ci_high` are in the metric's unit (percent for accuracy-like ones) and None
+    where unknown; `note` then says why. `printed` is a published number as its source prints it.
+    """
+
+    origin: Literal["published", "this run"]
+    method: str
+    metric: str
+    unit: str
+    mean: float | None
+    sd: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n_seeds: int | None
+    n_test: str
+    source: str
+    note: str
+    printed: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """All entries of one experiment and endpoint; `paper` is the paper's counterpart or empty."""
+
+    experiment: str
+    endpoint: str
+    cohort: str
+    kind: Literal["binary", "multiclass", "regression"]
+    task: str
+    paper: str
+    synthetic: bool
+    entries: tuple[Entry, ...]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics of the columns."""
+        return metrics_of(self.kind)
+
+    def methods(self, origin: str) -> list[str]:
+        """Methods of one origin, in the order of the rows."""
+        return list(dict.fromkeys(e.method for e in self.entries if e.origin == origin))
+
+    def entry(self, origin: str, method: str, metric: str) -> Entry | None:
+        """Return the entry of one cell; None if the paper is not known to use the metric."""
+        found = (e for e in self.entries if (e.origin, e.method, e.metric) == (origin, method, metric))
+        return next(found, None)
+
+    def decimals(self, metric: str) -> int:
+        """Decimals that this run's values of `metric` are printed with."""
+        if metric in CLASSIFICATION:
+            return 1
+        if metric == "pearson_r":
+            return 2
+        means = [abs(e.mean) for e in self.entries if e.metric == metric and e.mean]
+        return min(6, max(0, 2 - math.floor(math.log10(max(means))))) if means else 2
+
+    def label(self, origin: str, method: str) -> str:
+        """Name of a method for people."""
+        if origin == "published":
+            return method
+        if method == "trivial" and self.kind == "regression":
+            return TRIVIAL_REGRESSION
+        return METHODS[method]
+
+
+def metrics_of(kind: str) -> tuple[str, ...]:
+    """Metrics that an endpoint of this kind is scored by."""
+    return REGRESSION if kind == "regression" else CLASSIFICATION
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None, float | None, float | None]:
+    """Mean, standard deviation and the mean's 95 % confidence interval (Student's t, n - 1).
+
+    Parameters
+    ----------
+    values : Sequence[float]
+        One value per seed, at least one. With a single one there is neither spread nor interval (None).
+    """
+    from scipy.stats import t  # here: slow to import, and the report reads tables without it
+
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return mean, None, None, None
+    sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+    half = float(t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+    return mean, sd, mean - half, mean + half
+
+
+def build(
+    experiment: str, name: str, endpoint: config.Endpoint, scores: Sequence[Mapping[str, Any]]
+) -> Table:
+    """Gather the table of one experiment and endpoint.
+
+    Parameters
+    ----------
+    experiment, name : str
+        Names of the experiment and of the endpoint.
+    endpoint : config.Endpoint
+        Its configuration.
+    scores : Sequence[Mapping]
+        Contents of the ``metrics.json`` files, one per method and seed, fractions where percent is printed.
+
+    Raises
+    ------
+    ValueError
+        If there are none, if one is of another endpoint, experiment, kind or method, or is there twice.
+    """
+    _check(experiment, name, endpoint, scores)
+    entries: list[Entry] = []
+    if endpoint.paper:
+        entries += _published(endpoint.paper)
+    by_method = {
+        method: sorted((s for s in scores if s["method"] == method), key=lambda s: s["seed"])
+        for method in METHODS
+        if method != "trivial"
+    }
+    per_seed = {s["seed"]: {**s, "metrics": s["trivial"]} for s in reversed(scores)}
+    by_method["trivial"] = [per_seed[seed] for seed in sorted(per_seed)]
+    for method, of_method in by_method.items():
+        if of_method:
+            entries += [_entry(method, metric, of_method) for metric in metrics_of(endpoint.kind)]
+    return Table(
+        experiment=experiment,
+        endpoint=name,
+        cohort=endpoint.cohort,
+        kind=endpoint.kind,
+        task=_task(endpoint),
+        paper=endpoint.paper or "",
+        synthetic=any(s["synthetic"] for s in scores),
+        entries=tuple(entries),
+    )
+
+
+def _check(
+    experiment: str, name: str, endpoint: config.Endpoint, scores: Sequence[Mapping[str, Any]]
+) -> None:
+    if not scores:
+        msg = f"no metrics of endpoint {name!r}: run its evaluations first"
+        raise ValueError(msg)
+    seen = set()
+    for score in scores:
+        what = f"metrics of {score['method']!r}, seed {score['seed']}"
+        if score["endpoint"] != name or score["kind"] != endpoint.kind:
+            theirs = f"{score['endpoint']!r} ({score['kind']})"
+            msg = f"{what}: belong to endpoint {theirs}, not to {name!r} ({endpoint.kind})"
+            raise ValueError(msg)
+        if score["experiment"] not in (experiment, None):
+            msg = f"{what}: belong to experiment {score['experiment']!r}, not to {experiment!r}"
+            raise ValueError(msg)
+        if score["method"] not in METHODS or score["method"] == "trivial":
+            msg = f"{what}: no such method; there are {', '.join(m for m in METHODS if m != 'trivial')}"
+            raise ValueError(msg)
+        if (score["method"], score["seed"]) in seen:
+            msg = f"{what}: given twice"
+            raise ValueError(msg)
+        seen.add((score["method"], score["seed"]))
+
+
+def _task(endpoint: config.Endpoint) -> str:
+    if endpoint.kind == "regression":
+        return f"regression of {endpoint.column}"
+    f1 = f"F1 of {endpoint.classes[1]}" if endpoint.kind == "binary" else "F1 weighted by class size"
+    return f"{' against '.join(endpoint.classes)}; {f1}"
+
+
+def _unit(metric: str) -> str:
+    return "percent" if metric in CLASSIFICATION else "1" if metric == "pearson_r" else "of the label"
+
+
+def _published(paper: str) -> list[Entry]:
+    block = published.endpoint(paper)
+    entries = []
+    for row in block.rows:
+        for metric in block.metrics:
+            printed = row.values.get(metric, "")
+            entries.append(
+                Entry(
+                    origin="published",
+                    method=row.method,
+                    metric=metric,
+                    unit=_unit(metric),
+                    mean=float(printed) if printed else None,
+                    sd=None,
+                    ci_low=None,
+                    ci_high=None,
+                    n_seeds=block.runs if printed else None,
+                    n_test="not recovered",
+                    source=row.source,
+                    note="sd not recovered" if printed else row.note,
+                    printed=printed,
+                )
+            )
+    return entries
+
+
+def _entry(method: str, metric: str, scores: Sequence[Mapping[str, Any]]) -> Entry:
+    factor = 100.0 if metric in CLASSIFICATION else 1.0
+    raw = [s["metrics"].get(metric) for s in scores]
+    values = [factor * v for v in raw if v is not None and math.isfinite(v)]
+    mean, sd, low, high = interval(values) if values else (None, None, None, None)
+    undefined = len(raw) - len(values)
+    note = ""
+    if undefined == len(raw):
+        note = "undefined"
+    elif undefined:
+        note = f"undefined in {undefined} of {len(raw)} seeds"
+    elif len(values) == 1:
+        note = "one seed: no spread"
+    tested = sorted({int(s["n_test"]) for s in scores})
+    return Entry(
+        origin="this run",
+        method=method,
+        metric=metric,
+        unit=_unit(metric),
+        mean=mean,
+        sd=sd,
+        ci_low=low,
+        ci_high=high,
+        n_seeds=len(scores),
+        n_test=str(tested[0]) if len(tested) == 1 else f"{tested[0]} to {tested[-1]}",
+        source=THIS_RUN,
+        note=note,
+        printed="",
+    )
+
+
+def caption(table: Table) -> list[str]:
+    """Say what a reader must know to read the table, in sentences."""
+    sentences = [
+        f"Endpoint {table.endpoint} of cohort {table.cohort} ({table.task}); experiment {table.experiment}."
+    ]
+    if table.synthetic:
+        sentences.append(
+            "SYNTHETIC DATA: this run's people were made, not measured; its numbers tell nothing about the "
+            "paper's."
+        )
+    seeds = max((e.n_seeds or 0 for e in table.entries if e.origin == THIS_RUN), default=0)
+    if seeds > 1:
+        sentences.append(
+            f"This run: mean {PLUS_MINUS} sd over random splits of the people (one per seed; chosen on "
+            "validation, scored on test), then the 95 % confidence interval of that mean by Student's t "
+            "with n - 1 degrees of freedom. All splits draw on the same people, so the interval tells of the splits, "
+            "not of new people."
+        )
+    else:
+        sentences.append("This run: one random split of the people, hence no spread and no interval (n/a).")
+    sentences.append(
+        "The trivial row is what a constant predictor scores. Pearson's r of a constant is undefined."
+        if table.kind == "regression"
+        else "The trivial row is what a constant predictor scores."
+    )
+    if not table.paper:
+        sentences.append("This endpoint is not in the paper.")
+        return sentences
+    block = published.endpoint(table.paper)
+    sentences.append(
+        f"Published: BrainHarmonix, arXiv 2509.24693, {table.paper} ({block.task}), means over {block.runs} "
+        f"runs [{block.runs_source}]. The paper was not at hand: numbers are second-hand, no sd and no number "
+        "of test people were recovered, and what was not recovered is said to be so; a dash: not a metric "
+        "of the paper."
+    )
+    used = {block.runs_source} | {t for row in block.rows for t in published.sources() if t in row.source}
+    sentences += [f"[{tag}]: {text}." for tag, text in published.sources().items() if tag in used]
+    return sentences
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row as text: what Markdown and LaTeX print."""
+
+    origin: str
+    cells: tuple[str, ...]
+
+
+def lines(table: Table) -> list[Line]:
+    """Rows of the table as text cells, in the order of `headings`."""
+    rows = []
+    for origin in ("published", THIS_RUN):
+        for method in table.methods(origin):
+            of_method = [table.entry(origin, method, metric) for metric in table.metrics]
+            some = next(e for e in of_method if e is not None)
+            spread = "sd not recovered" if any(e and e.printed for e in of_method) else "-"
+            if origin == THIS_RUN:
+                spread = f"{PLUS_MINUS} sd (95 % CI)"
+            seeds = max((e.n_seeds or 0 for e in of_method if e), default=0)
+            rows.append(
+                Line(
+                    origin=origin,
+                    cells=(
+                        table.label(origin, method),
+                        f"[{some.source}]" if origin == "published" and some.source else some.source or "-",
+                        *(_cell(table, e) for e in of_method),
+                        spread,
+                        str(seeds) if seeds else "-",
+                        some.n_test,
+                    ),
+                )
+            )
+    return rows
+
+
+def headings(table: Table) -> list[str]:
+    """Column headings that go with `lines`."""
+    return ["Method", "Source", *(METRICS[m] for m in table.metrics), "Spread", "Seeds", "Test people"]
+
+
+def _cell(table: Table, entry: Entry | None) -> str:
+    if entry is None:
+        return "-"
+    if entry.printed or entry.mean is None:
+        return entry.printed or entry.note
+    digits = table.decimals(entry.metric)
+    if entry.sd is None or entry.ci_low is None or entry.ci_high is None:
+        return f"{entry.mean:.{digits}f} {PLUS_MINUS} n/a (n/a)"
+    mean, sd, low, high = (f"{v:.{digits}f}" for v in (entry.mean, entry.sd, entry.ci_low, entry.ci_high))
+    text = f"{mean} {PLUS_MINUS} {sd} ({low} to {high})"
+    return f"{text}, {entry.note}" if entry.note else text
+
+
+def to_markdown(table: Table) -> str:
+    """Render the table as GitHub Markdown: caption, then rows."""
+    head = headings(table)
+    align = ["---", "---", *["---:"] * len(table.metrics), "---", "---:", "---:"]
+    rows = [" | ".join(row) for row in (head, align, *(line.cells for line in lines(table)))]
+    said = caption(table)
+    if table.synthetic:
+        said = [f"**{s}**" if s.startswith("SYNTHETIC") else s for s in said]
+    return (
+        "\n".join(
+            [f"# {table.endpoint} ({table.experiment})", "", *said, "", *(f"| {row} |" for row in rows)]
+        )
+        + "\n"
+    )
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    PLUS_MINUS: r"$\pm$", "<": r"$<$", ">": r"$>$",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def to_latex(table: Table) -> str:
+    """Render the table as a LaTeX float; needs ``booktabs``."""
+    columns = "ll" + "r" * len(table.metrics) + "lrr"
+    body, last = [], None
+    for line in lines(table):
+        if last is not None and line.origin != last:
+            body.append(r"\midrule")
+        last = line.origin
+        body.append(" & ".join(_latex(cell) for cell in line.cells) + r" \\")
+    label = f"tab:{table.experiment}-{table.endpoint}".replace("_", "-")
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_latex(' '.join(caption(table)))}}}",
+            rf"\label{{{label}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            " & ".join(_latex(h) for h in headings(table)) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+_OF_TABLE = tuple(f.name for f in fields(Table) if f.name != "entries")
+_OF_ENTRY = tuple(f.name for f in fields(Entry))
+
+
+def to_csv(table: Table) -> str:
+    """Render the table as tidy CSV, a line per method and metric; `from_csv` reads it. Empty: not known."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_OF_TABLE, *_OF_ENTRY])
+    shared = [_write(getattr(table, name)) for name in _OF_TABLE]
+    writer.writerows(
+        [*shared, *(_write(getattr(entry, name)) for name in _OF_ENTRY)] for entry in table.entries
+    )
+    return text.getvalue()
+
+
+def _write(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else str(value)
+
+
+def from_csv(text: str) -> Table:
+    """Read a table that `to_csv` wrote.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a table.
+    """
+    rows = list(csv.DictReader(io.StringIO(text)))
+    if not rows or list(rows[0]) != [*_OF_TABLE, *_OF_ENTRY]:
+        raise ValueError("not a table of this version: make it again with `python -m bhx_prep.tables`")
+    numbers = ("mean", "sd", "ci_low", "ci_high")
+    entries = []
+    for row in rows:
+        values: dict[str, Any] = {name: row[name] for name in _OF_ENTRY}
+        values.update({name: float(row[name]) if row[name] else None for name in numbers})
+        values["n_seeds"] = int(row["n_seeds"]) if row["n_seeds"] else None
+        entries.append(Entry(**values))
+    shared: dict[str, Any] = {name: rows[0][name] for name in _OF_TABLE}
+    shared["synthetic"] = rows[0]["synthetic"] == "true"
+    return Table(**shared, entries=tuple(entries))
+
+
+def write(table: Table, stem: Path) -> None:
+    """Write ``<stem>.md``, ``.csv`` and ``.tex``."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for suffix, render in ((".md", to_markdown), (".csv", to_csv), (".tex", to_latex)):
+        target = stem.parent / (stem.name + suffix)
+        part = target.with_name(target.name + ".part")
+        part.write_text(render(table), encoding="utf-8")
+        part.replace(target)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``python -m bhx_prep.tables``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_prep.tables",
+        description="Write the table of one experiment and endpoint as Markdown, tidy CSV and LaTeX.",
+        epilog="example: python -m bhx_prep.tables --experiment demo --endpoint-name diagnosis --endpoint JSON"
+        " --metrics results/endpoints/diagnosis/fc_seed-*/metrics.json"
+        " --out-stem results/tables/demo_diagnosis",
+    )
+    parser.add_argument("--experiment", required=True, help="name of the experiment")
+    parser.add_argument("--endpoint-name", required=True, help="name of the endpoint")
+    parser.add_argument("--endpoint", required=True, metavar="JSON", help="its section of the configuration")
+    parser.add_argument(
+        "--metrics", required=True, nargs="+", type=Path, help="metrics.json files, all methods and seeds"
+    )
+    parser.add_argument("--out-stem", required=True, type=Path, help="where to write, without the extension")
+    arguments = parser.parse_args(argv)
+    try:
+        endpoint = config.Endpoint.model_validate_json(arguments.endpoint)
+        scores = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.metrics]
+        table = build(arguments.experiment, arguments.endpoint_name, endpoint, scores)
+        write(table, arguments.out_stem)
+    except (ValueError, OSError, KeyError) as error:
+        sentence = f"a metrics file lacks {error}: evaluate again" if isinstance(error, KeyError) else error
+        print(f"tables: {sentence}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
