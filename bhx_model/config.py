@@ -1,0 +1,393 @@
+"""Configuration of the three stages: frozen dataclasses, strict reading, presets. Needs neither torch nor PyYAML to import.
+
+What depends on the data is not configured: the number of ROIs, harmonics and gradients come from ``rois.npz``,
+the T1 grid from the shard index. Switches whose value ``reference`` or ``False`` keeps the behaviour of the
+published code say so; preset ``reference`` sets all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+STAGES: Final = ("structure", "function", "fusion")
+PRESETS: Final = ("tiny", "small", "base", "large", "reference")
+
+Range = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StructureConfig:
+    """BrainHarmonix-S: a masked autoencoder of T1 volumes."""
+
+    patch: int = 16
+    """Edge of a cubic patch, voxels."""
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: float = 4.0
+    decoder_width: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    mask_ratio: float = 0.75
+    """Share of the patches that the encoder does not see."""
+    norm_pix_loss: bool = True
+    """Standardise every target patch, so that the loss is about its texture and not its brightness."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not fit together."""
+        _check_heads(self, "width", "heads")
+        _check_heads(self, "decoder_width", "decoder_heads")
+        _check_positive(self, "patch", "depth", "decoder_depth", "mlp_ratio")
+        if not 0 < self.mask_ratio < 1:
+            msg = f"structure mask_ratio is {self.mask_ratio}: choose a share between 0 and 1"
+            raise ValueError(msg)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FunctionConfig:
+    """BrainHarmonix-F: a joint-embedding predictive model of ROI series."""
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: float = 4.0
+    predictor_width: int = 384
+    predictor_depth: int = 6
+    predictor_heads: int = 12
+    base_patch: int = 48
+    """Frames per patch at `base_tr_s`; the patch kernel is stored at this length."""
+    base_tr_s: float = 0.735
+    """Repetition time of the stored kernel, s. `base_patch` x `base_tr_s` is the window, 35.28 s."""
+    time_patches: int = 18
+    """Longest series in patches; longer ones are cropped when they are read."""
+    gradients: bool = True
+    """Connectivity gradients are part of the position code."""
+    harmonics: Literal["standardised", "reference", "none"] = "standardised"
+    """`reference`: modes as computed, 7 times smaller than the gradients and with a constant mode that only
+    tells the hemispheres apart. `standardised`: unit variance, and a hemisphere flag for the constant mode."""
+    position_scale: Literal["rms", "minmax"] = "rms"
+    """`minmax` (reference) lets one extreme ROI rescale all others; `rms` scales each ROI by itself."""
+    resize: Literal["aligned", "reference"] = "aligned"
+    """`reference` takes frame i of a patch for the middle of its share of the window, though it is its start;
+    `aligned` resizes the kernel for the time at which a frame was taken."""
+    partial_patch: Literal["fraction", "whole"] = "fraction"
+    """`whole` (reference): a last patch of mostly padding weighs as much as a full one in the loss."""
+    tr_augment: bool = True
+    """Also train on down-sampled copies, of integer factors up to `max_tr_s`."""
+    max_tr_s: float = 3.0
+    downsampling: Literal["antialiased", "reference"] = "antialiased"
+    """`reference` picks unevenly spaced frames and folds fast fluctuations onto slow ones."""
+    mask_context_rois: Range = (0.84, 1.0)
+    """Share of the ROIs that are not held out which the encoder sees."""
+    mask_context_times: Range = (0.45, 0.6)
+    """Length of the window that the encoder sees, as a share of the patches."""
+    mask_target_rois: Range = (0.15, 0.3)
+    """Share of the ROIs that are held out and predicted (Cross-ROI, Double-Cross)."""
+    mask_target_times: Range = (0.1, 0.4)
+    """Share of the patches outside the window that are predicted (Cross-Time, Double-Cross)."""
+    mask_time_rois: Range = (0.2, 0.6)
+    """Share of the seen ROIs whose other times are predicted (Cross-Time)."""
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not fit together."""
+        _check_heads(self, "width", "heads")
+        _check_heads(self, "predictor_width", "predictor_heads")
+        _check_positive(
+            self, "depth", "predictor_depth", "mlp_ratio", "base_patch", "base_tr_s", "time_patches", "max_tr_s"
+        )
+        for name in ("width", "predictor_width"):
+            if getattr(self, name) % 4:
+                msg = f"function {name} must be a multiple of 4: half codes time, in pairs of sine and cosine"
+                raise ValueError(msg)
+        for name in (f.name for f in dataclasses.fields(self) if f.name.startswith("mask_")):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high <= 1:
+                msg = f"function {name} is ({low}, {high}): give a lower and an upper share, 0 <= lower <= upper <= 1"
+                raise ValueError(msg)
+
+    @property
+    def window_s(self) -> float:
+        """Duration of a patch, s."""
+        return self.base_patch * self.base_tr_s
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """Harmonizer: hub tokens that compress the tokens of both encoders."""
+
+    hub_tokens: int = 128
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: float = 4.0
+    decoder_width: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    decoder: Literal["joint", "cross"] = "joint"
+    """`joint`: all decoder tokens attend to each other; `cross`: to the hub tokens only, at a fraction of the cost."""
+    loss_tokens: Literal["valid", "all"] = "valid"
+    """`all` (reference) also reconstructs tokens of padding, a third of the loss for a UK Biobank run."""
+    balance: bool = True
+    """Both modalities weigh the same; False (reference): by their number of tokens, 14 % for the T1."""
+    cls_bypass: bool = False
+    """True (reference): a CLS token also passes from encoder to decoder, around the hub tokens."""
+    modality_embedding: bool = True
+    """False (reference): both modalities share one input map, output map and position axis."""
+    norm_targets: bool = True
+    """Standardise every target token."""
+    inputs: Literal["cache", "online"] = "cache"
+    """Tokens from the cache, or computed from the shards by the frozen encoders in every step."""
+    drop_path: float = 0.0
+    """Chance that a sample skips a residual branch, at the last block; it rises linearly from 0. Fine-tuning: 0.1."""
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not fit together."""
+        _check_heads(self, "width", "heads")
+        _check_heads(self, "decoder_width", "decoder_heads")
+        _check_positive(self, "hub_tokens", "depth", "decoder_depth", "mlp_ratio")
+        if not 0 <= self.drop_path < 1:
+            msg = f"fusion drop_path is {self.drop_path}: choose a chance in [0, 1)"
+            raise ValueError(msg)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a stage is trained."""
+
+    steps: int
+    """Optimiser steps."""
+    batch_size: int
+    """Samples per optimiser step, over all processes and accumulated parts."""
+    accumulate: int = 1
+    """Parts into which a process cuts its share of a batch."""
+    lr: float
+    """Peak learning rate, as it is: nothing multiplies it by the batch size."""
+    min_lr: float = 0.0
+    warmup_steps: int = 0
+    weight_decay: float = 0.05
+    weight_decay_end: float | None = None
+    """Value at the last step, approached along a cosine; null keeps `weight_decay`."""
+    betas: Range = (0.9, 0.95)
+    clip: float | None = None
+    """Largest norm of the gradient; null does not clip."""
+    ema: Range | None = None
+    """Momentum of the target encoder at the first and the last step (function only)."""
+    amp: Literal["fp32", "bf16"] = "bf16"
+    save_every: int = 1000
+    keep_every: int = 10000
+    log_every: int = 50
+    deterministic: bool = False
+    """Only deterministic kernels: the same bits on the same machine, slower on GPUs."""
+    compile: bool = False
+    """Run the network through torch.compile."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train."""
+        _check_positive(self, "steps", "batch_size", "accumulate", "lr", "save_every", "keep_every", "log_every")
+        if self.batch_size % self.accumulate:
+            msg = f"train.batch_size {self.batch_size} cannot be cut into train.accumulate {self.accumulate} equal parts"
+            raise ValueError(msg)
+        if not 0 <= self.warmup_steps <= self.steps:
+            msg = f"train.warmup_steps is {self.warmup_steps}: it must lie between 0 and train.steps ({self.steps})"
+            raise ValueError(msg)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FusionInputs:
+    """Sizes of what the fusion reads; facts of the encoders and the data, not choices."""
+
+    structure_grid: tuple[int, int, int]
+    """Patches along X, Y, Z; the T1 tokens are their product."""
+    structure_width: int
+    rois: int
+    time_patches: int
+    """Longest series in patches."""
+    function_width: int
+
+    @property
+    def structure_tokens(self) -> int:
+        """Number of T1 tokens."""
+        x, y, z = self.structure_grid
+        return x * y * z
+
+
+ModelConfig = StructureConfig | FunctionConfig | FusionConfig
+MODELS: Final[dict[str, type[ModelConfig]]] = {
+    "structure": StructureConfig,
+    "function": FunctionConfig,
+    "fusion": FusionConfig,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """A stage, its model and its training."""
+
+    stage: Literal["structure", "function", "fusion"]
+    model: ModelConfig
+    train: TrainConfig
+
+    def __post_init__(self) -> None:
+        """Refuse settings that this stage would ignore."""
+        if not isinstance(self.model, MODELS[self.stage]):
+            msg = f"stage {self.stage} needs a {MODELS[self.stage].__name__}, not a {type(self.model).__name__}"
+            raise ValueError(msg)
+        if (self.stage == "function") != (self.train.ema is not None):
+            msg = "train.ema is the momentum of the function stage's target encoder: give it there and only there"
+            raise ValueError(msg)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all values, defaults included, as plain dicts, lists and scalars (JSON, YAML)."""
+        return to_dict(self)
+
+    def override(self, changes: Mapping[str, Any]) -> StageConfig:
+        """Return a copy with dotted fields replaced, e.g. ``{"train.steps": 10, "model.depth": 2}``.
+
+        Raises
+        ------
+        ValueError
+            For a field that does not exist, with the nearest that does, or a value of the wrong type.
+        """
+        raw = self.to_dict()
+        for dotted, value in changes.items():
+            section, _, name = dotted.partition(".")
+            if section not in ("model", "train") or not name:
+                known = [f"{s}.{n}" for s in ("model", "train") for n in raw[s]]
+                raise ValueError(_unknown(dotted, known, f"overrides of stage {self.stage}"))
+            if name not in raw[section]:
+                known = [f"{section}.{n}" for n in raw[section]]
+                raise ValueError(_unknown(dotted, known, f"overrides of stage {self.stage}"))
+            raw[section][name] = value
+        return stage_from_dict(raw)
+
+
+def from_dict(cls: type[Any], raw: Mapping[str, Any], where: str) -> Any:
+    """Build dataclass `cls` from `raw`, refusing unknown, missing and mistyped fields.
+
+    Parameters
+    ----------
+    cls
+        Any dataclass of this module whose fields are scalars, Literals, tuples or optional ones of these.
+    raw
+        Field names and values; lists stand for tuples.
+    where
+        Name of the section, for messages.
+
+    Raises
+    ------
+    ValueError
+        With the field, what was expected, and the nearest known name.
+    """
+    if not isinstance(raw, Mapping):
+        msg = f"{where}: expected names and values, got {raw!r}"
+        raise ValueError(msg)
+    hints = typing.get_type_hints(cls)
+    for name in raw:
+        if name not in hints:
+            raise ValueError(_unknown(str(name), list(hints), where))
+    for field in dataclasses.fields(cls):
+        if field.name not in raw and field.default is dataclasses.MISSING:
+            msg = f"{where}: {field.name} is missing, give it a value"
+            raise ValueError(msg)
+    return cls(**{name: _coerce(value, hints[name], f"{where}.{name}") for name, value in raw.items()})
+
+
+def stage_from_dict(raw: Mapping[str, Any]) -> StageConfig:
+    """Inverse of :meth:`StageConfig.to_dict`, as strict as :func:`from_dict`."""
+    unknown = set(raw) - {"stage", "model", "train"}
+    if unknown or len(raw) != 3:
+        msg = f"a stage's configuration has stage, model and train; got {sorted(raw)}"
+        raise ValueError(msg)
+    stage = raw["stage"]
+    if stage not in MODELS:
+        raise ValueError(_unknown(str(stage), list(STAGES), "stage"))
+    return StageConfig(
+        stage=stage,
+        model=from_dict(MODELS[stage], raw["model"], f"{stage}.model"),
+        train=from_dict(TrainConfig, raw["train"], f"{stage}.train"),
+    )
+
+
+def load_preset(stage: str, preset: str) -> StageConfig:
+    """Read the configuration of `stage` from ``presets/<preset>.yaml``.
+
+    Raises
+    ------
+    ValueError
+        For a stage or preset that does not exist, with the nearest that does.
+    """
+    import yaml  # only who reads presets needs it
+
+    if stage not in STAGES:
+        raise ValueError(_unknown(stage, STAGES, "stage"))
+    if preset not in PRESETS:
+        raise ValueError(_unknown(preset, PRESETS, "presets"))
+    text = (Path(__file__).parent / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
+    return stage_from_dict({"stage": stage, **yaml.safe_load(text)[stage]})
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return dataclass `config` as plain dicts, lists and scalars."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def _unknown(name: str, known: typing.Sequence[str], where: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"{where}: {name!r} is unknown, {hint}"
+
+
+def _coerce(value: Any, hint: Any, where: str) -> Any:
+    """Return `value` as `hint` wants it: an int may stand for a float, a list for a tuple; nothing else bends."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _coerce(value, next(a for a in args if a is not type(None)), where)
+    if origin is Literal:
+        if value not in args:
+            raise ValueError(_unknown(str(value), [str(a) for a in args], where))
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(args):
+            msg = f"{where}: expected {len(args)} values, got {value!r}"
+            raise ValueError(msg)
+        return tuple(_coerce(v, a, where) for v, a in zip(value, args, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        msg = f"{where}: expected {hint.__name__}, got {value!r}"
+        if hint is float and isinstance(value, str):
+            msg += " (YAML reads 1e-4 as text: write 1.0e-4)"
+        raise ValueError(msg)
+    return value
+
+
+def _check_heads(config: Any, width: str, heads: str) -> None:
+    w, h = getattr(config, width), getattr(config, heads)
+    if h < 1 or w < 1 or w % h:
+        msg = f"{type(config).__name__}: {width} {w} is not a multiple of {heads} {h}"
+        raise ValueError(msg)
+
+
+def _check_positive(config: Any, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) <= 0:
+            msg = f"{type(config).__name__}: {name} is {getattr(config, name)}, it must be positive"
+            raise ValueError(msg)
