@@ -1,7 +1,7 @@
 """Checkpoints of a training run: complete, written so that a kill at any moment leaves the last good one.
 
-A run folder holds ``step-0000100/{model.safetensors, optim.safetensors, state.json}``. A checkpoint is written
-under another name and renamed, so a folder of that form is whole.
+A run folder holds ``step-0000100/{model.safetensors, optim.safetensors, state.json}``. A checkpoint is
+written under another name and renamed, so a folder of that form is whole.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 def depth_of(name: str, n_blocks: int) -> int:
     """How deep a parameter of an encoder lies: 0 before the blocks, 1.. in them, ``n_blocks + 1`` after them.
 
-    What stands before the blocks is known by having no ``blocks.<i>.`` in its name and being neither a closing
-    norm nor a head.
+    What stands before the blocks is known by having no ``blocks.<i>.`` in its name and being neither a
+    closing norm nor a head.
     """
     found = _BLOCK.search(name)
     if found:
@@ -27,7 +27,7 @@ def depth_of(name: str, n_blocks: int) -> int:
 def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]], *, layer_decay: float = 1.0, n_blocks: int = 0
 ) -> list[dict]:
-    """Make groups for the optimizer: matrices decay, vectors (biases, norms), learned tokens and positions not.
+    """Group parameters: matrices decay; vectors (biases, norms), learned tokens and positions do not.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torc
     }
     if wanted != set(tensors):
         odd = sorted(wanted ^ set(tensors))
-        msg = f"optimizer state of another model: {len(odd)} entries differ, e.g. {odd[0]}: remove the run folder"
+        msg = f"optimizer state of another model ({len(odd)} entries, e.g. {odd[0]}): remove the run folder"
         raise ValueError(msg)
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):

@@ -26,7 +26,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Rate of the steps and time to go, by the steps of this process alone: a resumed run has its own clock."""
+    """Rate and time to go, by the steps of this process alone: a resumed run has its own clock."""
 
     def __init__(self, name: str, first_step: int, steps: int):
         self.name, self.first_step, self.steps = name, first_step, steps
