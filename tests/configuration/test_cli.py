@@ -1,0 +1,64 @@
+"""Every command of ``bhx`` explains itself, and a user's mistake is a sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bhx_prep import doctor
+from bhx_prep.cli import COMMANDS, main
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example(name: str, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert f"example: bhx {name}" in capsys.readouterr().out
+
+
+def test_unknown_command_is_named(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["idnex"])
+    assert ended.value.code == 2
+    assert "idnex" in capsys.readouterr().err
+
+
+def test_doctor_names_what_is_missing_and_the_cure(tmp_path: Path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "cohorts: {a: {door: bids, root: /nowhere}}\n"
+        "preproc: {backend: fmriprep-apptainer, fs_license: /nowhere/license.txt}\n"
+    )
+    missing = {f.what: f.mend for f in doctor.examine(file) if f.level == "missing"}
+    assert any("FreeSurfer licence" in what for what in missing)
+    assert any("cohort a: no folder /nowhere" in what for what in missing)
+    assert all(missing.values())
+
+
+def test_doctor_reports_a_broken_configuration(tmp_path: Path):
+    file = tmp_path / "config.yaml"
+    file.write_text("cohort: {}\n")
+    assert any("did you mean 'cohorts'" in f.what for f in doctor.examine(file) if f.level == "missing")
+
+
+def test_planning_imports_nothing_heavy():
+    code = "import sys, bhx_prep.study, bhx_prep.steps; print([m for m in HEAVY if m in sys.modules])"
+    code = f"HEAVY = ['torch', 'nibabel', 'nilearn', 'scipy', 'sklearn', 'matplotlib', 'bids2table']; {code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_packages_do_not_import_each_other(root: Path):
+    code = (
+        "import sys, bhx_model, bhx_model.contract; print('torch' in sys.modules, 'bhx_prep' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+    for path in (root / "bhx_model").rglob("*.py"):
+        assert "bhx_prep" not in path.read_text().replace("bhx_prep writes", ""), path
+    for path in (root / "workflow/bhx_prep").rglob("*.py"):
+        assert "import torch" not in path.read_text(), path

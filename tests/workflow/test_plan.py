@@ -1,0 +1,83 @@
+"""What would run, on datasets without data: job counts per rule, profiles, bad configurations."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import skeleton
+import yaml
+
+SKELETONS = sorted((Path(__file__).parents[1] / "skeletons").glob("*.yml"))
+
+
+@pytest.mark.parametrize("described", SKELETONS, ids=lambda p: p.stem)
+def test_job_counts(root: Path, tmp_path: Path, described: Path):
+    expected = skeleton.build(described, tmp_path)
+    planned = skeleton.snakemake(root, tmp_path, "-n", expected["target"])
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert skeleton.job_counts(planned.stdout) == expected["jobs"]
+
+
+def test_slurm_profile_plans_the_same(root: Path, tmp_path: Path):
+    expected = skeleton.build(SKELETONS[0].with_name("parcellated-two-tr.yml"), tmp_path)
+    (tmp_path / "slurm").symlink_to(root / "slurm")
+    planned = skeleton.snakemake(root, tmp_path, "-n", "--profile", "slurm", expected["target"])
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert skeleton.job_counts(planned.stdout) == expected["jobs"]
+
+
+def test_mistakes_are_said_before_anything_runs(root: Path, tmp_path: Path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cohorts": {"a": {"door": "bids", "rot": "raw"}}}))
+    planned = skeleton.snakemake(root, tmp_path, "-n")
+    said = planned.stdout + planned.stderr
+    assert planned.returncode != 0
+    assert "cohorts.a.rot: no such key; did you mean 'root'?" in said
+    assert "cohorts.a.root: is missing" in said
+    assert "Traceback" not in said
+
+
+def test_a_missing_cohort_folder_is_a_sentence(root: Path, tmp_path: Path):
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({"cohorts": {"a": {"door": "bids", "root": "nowhere"}}})
+    )
+    planned = skeleton.snakemake(root, tmp_path, "-n")
+    said = planned.stdout + planned.stderr
+    assert planned.returncode != 0
+    assert "nowhere" in said
+    assert "Traceback" not in said
+
+
+def test_fmriprep_backend_plans_containers(root: Path, tmp_path: Path):
+    expected = skeleton.build(SKELETONS[0].with_name("raw-without-sessions.yml"), tmp_path)
+    config = {**expected["config"], "preproc": {"backend": "fmriprep-apptainer"}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    planned = skeleton.snakemake(root, tmp_path, "-n", "preproc")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert skeleton.job_counts(planned.stdout) == {"run_fmriprep": 2, "preproc": 1, "total": 3}
+
+
+def rules_text(root: Path) -> str:
+    """All rules as text."""
+    return "\n".join(path.read_text() for path in sorted((root / "rules").glob("*.smk")))
+
+
+def test_rules_only_declare(root: Path):
+    assert re.findall(r"^\s+(run|script|notebook|retries):", rules_text(root), flags=re.MULTILINE) == []
+
+
+def test_rules_that_work_say_what_they_need(root: Path):
+    for rule in re.split(r"^rule ", rules_text(root), flags=re.MULTILINE)[1:]:
+        name = rule.split(":")[0]
+        if "shell:" not in rule or name == "publish_index":
+            continue
+        for part in ("log:", "conda:", "mem_mb=", "runtime=", "step=STEPS"):
+            assert part in rule, f"rule {name} lacks {part}"
+    assert min(int(m) for m in re.findall(r"mem_mb=(\d+)", rules_text(root))) >= 1000
+
+
+@pytest.mark.parametrize("profile", ["default"])
+def test_behaviour_profile_holds_no_resources(root: Path, profile: str):
+    keys = yaml.safe_load((root / f"profiles/{profile}/config.v8+.yaml").read_text())
+    assert not {"default-resources", "set-resources", "set-threads", "cores", "jobs", "executor"} & set(keys)
