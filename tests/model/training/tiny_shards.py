@@ -1,0 +1,145 @@
+"""Tiny shards written by hand in the form that contract.py describes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from bhx_model import contract
+
+R, MODES, GRADIENTS = 20, 12, 5
+T1W_SHAPE = (32, 48, 32)
+NAMES = [f"17Networks_{'L' if i < R // 2 else 'R'}H_{i:02d}" for i in range(R)]
+ATLAS = "Tiny17n20p"
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_shard(folder: Path, modality: str, batch: int, samples: list[tuple[str, dict, np.ndarray]]) -> dict:
+    """Write one tar and its list; the index entry of the two."""
+    member = contract.ARRAYS[modality][0]
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for key, meta, array in samples:
+            for name, content in (
+                (member, npy(array)),
+                (contract.META_MEMBER, contract.canonical_json(meta)),
+            ):
+                info = tarfile.TarInfo(f"{key}.{name}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    with tarfile.open(fileobj=io.BytesIO(buffer.getvalue())) as tar:
+        places = {info.name: (info.offset_data, info.size) for info in tar}
+    listed: dict[str, list] = {name: [] for name in contract.LIST_COLUMNS[modality]}
+    for key, meta, _ in samples:
+        row = {"key": key, **meta}
+        row["offset"], row["size"] = places[f"{key}.{member}"]
+        row["meta_offset"], row["meta_size"] = places[f"{key}.{contract.META_MEMBER}"]
+        for name, column in listed.items():
+            column.append(row.get(name))
+    tar_path, list_path = folder / f"{modality}-{batch:05d}.tar", folder / f"{modality}-{batch:05d}.json"
+    tar_path.write_bytes(buffer.getvalue())
+    list_path.write_bytes(contract.canonical_json(listed))
+    return {
+        "file": tar_path.name,
+        "sha256": sha256(buffer.getvalue()),
+        "bytes": len(buffer.getvalue()),
+        "n": len(samples),
+        "list": list_path.name,
+        "list_sha256": sha256(list_path.read_bytes()),
+    }
+
+
+def write_cohort(
+    folder: Path,
+    cohort: str,
+    *,
+    people: int = 12,
+    batches: int = 2,
+    trs=(2.0, 3.0),
+    seed: int = 0,
+    t1w_shape=T1W_SHAPE,
+) -> Path:
+    """Write a cohort: person 0 has two runs, the last person no T1; a trait moves both modalities."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng([seed, len(cohort)])
+    mixing = random.normal(size=(R, 4))
+    bump = np.exp(
+        -((np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in t1w_shape], indexing="ij")) ** 2).sum(0))
+    )
+    digest = contract.roi_sha256(ATLAS, NAMES)
+    shards: dict[str, list[dict]] = {"bold": [], "t1w": []}
+    for batch in range(batches):
+        bold, t1w = [], []
+        for person in range(batch, people, batches):
+            subject, trait = f"{person:03d}", (-1.0) ** person
+            about = {"cohort": cohort, "subject": subject, "session": None, "synthetic": True}
+            anat = f"{cohort}_sub-{subject}" if person < people - 1 else None
+            if anat:
+                volume = bump * (1 + 0.3 * trait) + 0.1 * random.normal(size=t1w_shape)
+                meta = {**about, "zooms_mm": [2.0, 2.0, 2.0], "affine": np.eye(4).tolist()}
+                t1w.append((anat, meta, volume.astype(np.float16)))
+            for run in range(2 if person == 0 else 1):
+                tr_s = trs[person % len(trs)]
+                n = int((200 + 3 * (person % 5)) / tr_s)
+                latent = np.cumsum(random.normal(size=(4, n)), axis=1)
+                latent = (latent - latent.mean(1, keepdims=True)) / latent.std(1, keepdims=True)
+                latent[0] *= 1 + 0.5 * trait
+                series = 1000 + 10 * (mixing @ latent + 0.3 * random.normal(size=(R, n)))
+                series = series.astype(np.float32)
+                if person == 1:
+                    series[3] = np.nan
+                key = f"{cohort}_sub-{subject}_task-rest_run-{run + 1}"
+                meta = {
+                    **about, "task": "rest", "run": str(run + 1), "tr_s": tr_s, "n_frames": n, "atlas": ATLAS,
+                    "roi_sha256": digest, "anat": anat,
+                }  # fmt: skip
+                bold.append((key, meta, series))
+        shards["bold"].append(write_shard(folder, "bold", batch, bold))
+        shards["t1w"].append(write_shard(folder, "t1w", batch, t1w))
+    index = {
+        "contract": contract.CONTRACT_VERSION, "cohort": cohort, "atlas": ATLAS, "roi_names": NAMES,
+        "roi_sha256": digest, "t1w_shape": list(t1w_shape), "t1w_zooms_mm": [2.0, 2.0, 2.0], "synthetic": True,
+        "shards": shards,
+    }  # fmt: skip
+    path = folder / "index.json"
+    path.write_bytes(contract.canonical_json(index))
+    return path
+
+
+def write_rois(path: Path, names=NAMES) -> Path:
+    random = np.random.default_rng(5)
+    hemisphere = (np.arange(len(names)) >= len(names) // 2).astype(np.int8)
+    harmonics = 0.004 * random.normal(size=(len(names), MODES)).astype(np.float32)
+    harmonics[:, 0] = 0.0044
+    np.savez(
+        path, atlas=np.array(ATLAS), names=np.array(names), hemisphere=hemisphere, harmonics=harmonics,
+        eigenvalues=np.tile(np.arange(MODES, dtype=np.float64) * 1e-4, (2, 1)),
+        gradients=0.03 * random.normal(size=(len(names), GRADIENTS)).astype(np.float32),
+        median=np.full(len(names), 1000, np.float32), iqr=np.full(len(names), 15, np.float32),
+    )  # fmt: skip
+    return path
+
+
+def write_split(path: Path, cohorts: dict[str, int], holdout: int = 2) -> Path:
+    people = {name: [f"{name}/{person:03d}" for person in range(n)] for name, n in cohorts.items()}
+    path.write_text(
+        json.dumps({
+            "train": [p for listed in people.values() for p in listed[holdout:]],
+            "holdout": [p for listed in people.values() for p in listed[:holdout]],
+        })
+    )  # fmt: skip
+    return path
