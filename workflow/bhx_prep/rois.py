@@ -1,0 +1,155 @@
+"""Tables with one row per ROI, and their join into ``rois.npz``, the facts that become buffers of the model.
+
+Harmonics, gradients and normaliser come from three jobs. They are joined by ROI name; tables whose orders or atlases
+differ are refused, because a shifted row would pair the geometry of one place with the signal of another.
+
+Examples
+--------
+::
+
+    python -m bhx_prep.rois --harmonics H.parquet --gradients G.parquet --normaliser N.parquet --out rois.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bhx_model import contract
+
+
+def write_table(path: Path, atlas: str, columns: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Write a table of ROIs as Parquet, in one step.
+
+    Parameters
+    ----------
+    path : Path
+    atlas : str
+        Label of the atlas, e.g. ``Schaefer17n400p``.
+    columns : Mapping
+        Column name to R values; ``name`` holds the ROI names in the order of the series.
+    facts : Mapping
+        Becomes the schema's metadata ``bhx`` (canonical JSON), with ``atlas`` and ``roi_sha256`` added.
+    """
+    table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    known = {"atlas": atlas, "roi_sha256": contract.roi_sha256(atlas, list(columns["name"]))}
+    table = table.replace_schema_metadata({"bhx": contract.canonical_json(dict(facts) | known)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_table(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write_table` wrote: columns as arrays (R), and the facts.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, no such table, or its names are not those it hashes.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        msg = f"cannot read {path} as Parquet ({error}): run the step that makes it again"
+        raise ValueError(msg) from error
+    facts = json.loads((table.schema.metadata or {}).get(b"bhx", b"{}"))
+    if "roi_sha256" not in facts or "name" not in table.column_names:
+        raise ValueError(f"{path} is no table of ROIs: it has no ROI names or no `bhx` metadata")
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    if contract.roi_sha256(facts["atlas"], columns["name"].tolist()) != facts["roi_sha256"]:
+        raise ValueError(f"{path}: ROI names and their hash disagree: run the step that makes it again")
+    return columns, facts
+
+
+def join(harmonics: Path, gradients: Path, normaliser: Path) -> dict[str, np.ndarray]:
+    """Join the three tables to the arrays of `contract.ROI_ARRAYS`.
+
+    Raises
+    ------
+    ValueError
+        If atlases, names or orders differ, a value is not finite, or a scale is not positive.
+    """
+    tables = {path: read_table(path) for path in (harmonics, gradients, normaliser)}
+    names = tables[harmonics][0]["name"].tolist()
+    for path, (columns, facts) in tables.items():
+        _check_same(harmonics, path, names, columns["name"].tolist(), tables[harmonics][1], facts)
+    (h, facts), (g, _), (n, _) = tables.values()
+    arrays = {
+        "atlas": np.array(facts["atlas"]),
+        "names": np.array(names),
+        "hemisphere": h["hemisphere"].astype(np.int8),
+        "harmonics": _matrix(h, "mode_"),
+        "eigenvalues": np.array([facts["eigenvalues"]["left"], facts["eigenvalues"]["right"]], np.float64),
+        "gradients": _matrix(g, "gradient_"),
+        "median": n["median"].astype(np.float32),
+        "iqr": n["iqr"].astype(np.float32),
+    }
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{name} holds values that are no numbers: run the step that makes it again")
+    if not (arrays["iqr"] > 0).all():
+        bad = names[int(np.argmin(arrays["iqr"]))]
+        raise ValueError(f"the scale of ROI {bad} is not positive: fit the normaliser again")
+    return arrays
+
+
+def _check_same(
+    first: Path, path: Path, names: list[str], other: list[str], facts: Mapping, other_facts: Mapping
+) -> None:
+    if facts["atlas"] != other_facts["atlas"]:
+        msg = f"{first} is of atlas {facts['atlas']}, {path} of {other_facts['atlas']}: compute both with one atlas"
+        raise ValueError(msg)
+    if names == other:
+        return
+    if sorted(names) == sorted(other):
+        row = next(i for i, (a, b) in enumerate(zip(names, other, strict=True)) if a != b)
+        msg = f"{first} and {path} hold the same ROIs in different orders (row {row}: {names[row]}, {other[row]})"
+    else:
+        msg = f"{first} and {path} hold different ROIs ({len(names)} and {len(other)})"
+    raise ValueError(f"{msg}: compute both from the same results/templates")
+
+
+def _matrix(columns: Mapping[str, np.ndarray], prefix: str) -> np.ndarray:
+    names = sorted((c for c in columns if c.startswith(prefix)), key=lambda c: int(c.removeprefix(prefix)))
+    return np.stack([columns[name] for name in names], axis=1).astype(np.float32)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Join the tables named on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_prep.rois",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--harmonics", required=True, type=Path)
+    parser.add_argument("--gradients", required=True, type=Path)
+    parser.add_argument("--normaliser", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path, help="rois.npz")
+    args = parser.parse_args(argv)
+    try:
+        arrays = join(args.harmonics, args.gradients, args.normaliser)
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = args.out.with_name(args.out.name + ".tmp")
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        temporary.replace(args.out)
+    except (ValueError, OSError) as error:
+        print(f"rois: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
