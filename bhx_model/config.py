@@ -102,7 +102,14 @@ class FunctionConfig:
         _check_heads(self, "width", "heads")
         _check_heads(self, "predictor_width", "predictor_heads")
         _check_positive(
-            self, "depth", "predictor_depth", "mlp_ratio", "base_patch", "base_tr_s", "time_patches", "max_tr_s"
+            self,
+            "depth",
+            "predictor_depth",
+            "mlp_ratio",
+            "base_patch",
+            "base_tr_s",
+            "time_patches",
+            "max_tr_s",
         )
         for name in ("width", "predictor_width"):
             if getattr(self, name) % 4:
@@ -193,7 +200,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
-        _check_positive(self, "steps", "batch_size", "accumulate", "lr", "save_every", "keep_every", "log_every")
+        _check_positive(
+            self, "steps", "batch_size", "accumulate", "lr", "save_every", "keep_every", "log_every"
+        )
         if self.batch_size % self.accumulate:
             msg = f"train.batch_size {self.batch_size} cannot be cut into train.accumulate {self.accumulate} equal parts"
             raise ValueError(msg)
@@ -240,7 +249,9 @@ class StageConfig:
     def __post_init__(self) -> None:
         """Refuse settings that this stage would ignore."""
         if not isinstance(self.model, MODELS[self.stage]):
-            msg = f"stage {self.stage} needs a {MODELS[self.stage].__name__}, not a {type(self.model).__name__}"
+            msg = (
+                f"stage {self.stage} needs a {MODELS[self.stage].__name__}, not a {type(self.model).__name__}"
+            )
             raise ValueError(msg)
         if (self.stage == "function") != (self.train.ema is not None):
             msg = "train.ema is the momentum of the function stage's target encoder: give it there and only there"

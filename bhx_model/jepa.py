@@ -1,0 +1,282 @@
+"""BrainHarmonix-F: a joint-embedding predictive model of ROI series of any repetition time."""
+
+# Shapes: B batch, R ROIs, T frames, K frames per patch, N time patches, F = R * N tokens (ROI-major),
+# C context tokens, U target tokens, D width, E predictor width
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bhx_model.config import FunctionConfig
+from bhx_model.normalise import Normaliser
+from bhx_model.patch_embed import SeriesPatchEmbed
+from bhx_model.pos_embed import RoiPosition, grid_code, sincos
+from bhx_model.rois import RoiFacts
+from bhx_model.vit import NORM_EPS, Blocks, gather_tokens, init_weights
+
+
+class FunctionEncoder(nn.Module):
+    """Vision transformer over ROI x time patches."""
+
+    def __init__(self, config: FunctionConfig, rois: RoiFacts) -> None:
+        super().__init__()
+        self.patch_embed = SeriesPatchEmbed(config.base_patch, config.width, config.resize)
+        self.roi_position = RoiPosition(config, rois, config.width // 2)
+        self.blocks = Blocks(
+            config.width, config.depth, config.heads, config.mlp_ratio, checkpointing=config.checkpointing
+        )
+        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+
+    def position(self, n_patches: int) -> Tensor:
+        """Return the position code of all tokens: (R * N, D), half time, half ROI."""
+        roi_RC = self.roi_position()
+        time_NC = sincos(torch.arange(n_patches, device=roi_RC.device), roi_RC.shape[1])
+        return grid_code(time_NC, roi_RC)
+
+    def embed(self, scaled_BRT: Tensor, patch_frames: int) -> Tensor:
+        """Embed normalised series with their positions: (B, F, D)."""
+        x_BRND = self.patch_embed(scaled_BRT, patch_frames)
+        return x_BRND.flatten(1, 2) + self.position(x_BRND.shape[2])
+
+    def forward(
+        self, scaled_BRT: Tensor, patch_frames: int, context_BC: Tensor | None = None, keys: int | None = None
+    ) -> Tensor:
+        """Encode normalised series.
+
+        Parameters
+        ----------
+        scaled_BRT
+            (B, R, N * K) normalised series.
+        patch_frames
+            K.
+        context_BC
+            Tokens to encode, as if there were no others; all if None.
+        keys
+            Number of time patches that hold data; those beyond are computed and attended to by nobody.
+            Only preset `reference` wants them. All if None.
+
+        Returns
+        -------
+        (B, F or C, D)
+        """
+        x_BFD = self.embed(scaled_BRT, patch_frames)
+        if context_BC is not None:
+            return self.norm(self.blocks(gather_tokens(x_BFD, context_BC)))
+        n_rois, n = scaled_BRT.shape[1], scaled_BRT.shape[2] // patch_frames
+        if keys is None or keys == n:
+            return self.norm(self.blocks(x_BFD))
+        # time-major, so that the tokens that are attended to come first
+        x_BFD = x_BFD.unflatten(1, (n_rois, n)).transpose(1, 2).flatten(1, 2)
+        y_BFD = self.norm(self.blocks(x_BFD, keys=slice(0, keys * n_rois)))
+        return y_BFD.unflatten(1, (n, n_rois)).transpose(1, 2).flatten(1, 2)
+
+
+class Predictor(nn.Module):
+    """Narrow transformer that predicts target tokens from context tokens and positions."""
+
+    def __init__(self, config: FunctionConfig) -> None:
+        super().__init__()
+        width = config.predictor_width
+        self.embed = nn.Linear(config.width, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.roi_map = nn.Linear(config.width // 2, width // 2)
+        self.blocks = Blocks(
+            width,
+            config.predictor_depth,
+            config.predictor_heads,
+            config.mlp_ratio,
+            checkpointing=config.checkpointing,
+        )
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.proj = nn.Linear(width, config.width)
+
+    def position(self, roi_RC: Tensor, n_patches: int) -> Tensor:
+        """Return the position code (R * N, E) from the encoder's ROI code, which learns nothing from here."""
+        roi_RE = self.roi_map(roi_RC.detach())
+        time_NE = sincos(torch.arange(n_patches, device=roi_RC.device), roi_RE.shape[1])
+        return grid_code(time_NE, roi_RE.float())
+
+    def forward(
+        self, context_BCD: Tensor, context_BC: Tensor, target_BU: Tensor, roi_RC: Tensor, n_patches: int
+    ) -> Tensor:
+        """Predict the tokens at `target_BU`: (B, U, D)."""
+        position_FE = self.position(roi_RC, n_patches)
+        mask_BUE = self.mask_token + position_FE[target_BU]
+        seen_BCE = self.embed(context_BCD) + position_FE[context_BC]
+        x_BNE = torch.cat([mask_BUE.to(seen_BCE.dtype), seen_BCE], dim=1)
+        return self.proj(self.norm(self.blocks(x_BNE, queries=slice(0, target_BU.shape[1]))))
+
+
+class FunctionJEPA(nn.Module):
+    """Encoder, predictor, and the target encoder: a slow copy of the encoder that is never trained itself.
+
+    All series of a batch share their patch length and number of patches, so nothing is computed for padding
+    beyond the last patch.
+
+    Parameters
+    ----------
+    config
+        Sizes and switches.
+    rois
+        Facts about the ROIs; they become buffers.
+    """
+
+    def __init__(self, config: FunctionConfig, rois: RoiFacts) -> None:
+        super().__init__()
+        self.config = config
+        self.n_rois = len(rois)
+        self.normaliser = Normaliser(rois)
+        self.encoder = FunctionEncoder(config, rois)
+        self.predictor = Predictor(config)
+        init_weights(self)
+        nn.init.trunc_normal_(self.predictor.mask_token, std=0.02)
+        self.target = copy.deepcopy(self.encoder).requires_grad_(False)
+
+    def encode(
+        self, series_BRT: Tensor, patch_frames: int, *, pad_to: int | None = None, target: bool = True
+    ) -> Tensor:
+        """Return the tokens of all patches that hold data: (B, R * N, D), token = roi * N + patch.
+
+        Parameters
+        ----------
+        series_BRT
+            (B, R, N * K) series in the units of the normaliser, NaN beyond the last frame and for ROIs
+            without coverage; ``augment.apply_plan`` makes it.
+        patch_frames
+            K.
+        pad_to
+            Compute tokens of padding up to this number of patches too, as the reference does. Nobody should
+            want them but a fusion whose loss is over all tokens.
+        target
+            Use the target encoder, as downstream stages do, or the trained one.
+
+        Raises
+        ------
+        ValueError
+            If the shape does not fit the model.
+        """
+        n = self._check(series_BRT, patch_frames)
+        encoder = self.target if target else self.encoder
+        scaled_BRT = self.normaliser(series_BRT)
+        if pad_to is None:
+            return encoder(scaled_BRT, patch_frames)
+        padded_BRT = F.pad(scaled_BRT, (0, (pad_to - n) * patch_frames))
+        return encoder(padded_BRT, patch_frames, keys=n)
+
+    def token_weights(self, series_BRT: Tensor, patch_frames: int) -> Tensor:
+        """Return how much a token counts in a loss: (B, F), the share of its frames that hold data.
+
+        With ``partial_patch: whole`` every token counts fully.
+        """
+        patches_BFK = series_BRT.unflatten(-1, (-1, patch_frames)).flatten(1, 2)
+        if self.config.partial_patch == "whole":
+            return torch.ones(patches_BFK.shape[:2], device=series_BRT.device)
+        return (~patches_BFK.isnan()).float().mean(dim=-1)
+
+    def forward(
+        self,
+        series_BRT: Tensor,
+        patch_frames: int,
+        context_BC: Tensor,
+        target_BU: Tensor,
+        *,
+        diagnose: bool = False,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, and what to log.
+
+        Parameters
+        ----------
+        series_BRT, patch_frames
+            As in :meth:`encode`.
+        context_BC, target_BU
+            (B, C) and (B, U) int64 token indices of ``masking.jepa_masks``.
+        diagnose
+            Also compute the effective rank of the targets, which takes an eigenvalue decomposition.
+
+        Returns
+        -------
+        loss
+            Mean over samples of :meth:`sample_losses`.
+        stats
+            ``loss_of_mean``: the loss of predicting the batch's mean target; ``target_std``: mean over channels
+            of the standard deviation over tokens; with `diagnose`, ``target_rank``. All fall to 0 (the rank
+            to 1) when the targets collapse.
+        """
+        predicted_BUD, wanted_BUD, weight_BU = self.predict(series_BRT, patch_frames, context_BC, target_BU)
+        loss = self.sample_losses(predicted_BUD, wanted_BUD, weight_BU).mean()
+        with torch.no_grad():
+            mean_D = wanted_BUD.mean(dim=(0, 1))
+            stats = {
+                "loss_of_mean": F.smooth_l1_loss(mean_D.expand_as(wanted_BUD), wanted_BUD),
+                "target_std": wanted_BUD.flatten(0, 1).std(dim=0).mean(),
+            }
+            if diagnose:
+                stats["target_rank"] = effective_rank(wanted_BUD.flatten(0, 1))
+        return loss, stats
+
+    def predict(
+        self, series_BRT: Tensor, patch_frames: int, context_BC: Tensor, target_BU: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return predictions (B, U, D), what they should be (B, U, D), and weights (B, U)."""
+        n = self._check(series_BRT, patch_frames)
+        scaled_BRT = self.normaliser(series_BRT)
+        with torch.no_grad():
+            tokens_BUD = gather_tokens(self.target(scaled_BRT, patch_frames), target_BU)
+            wanted_BUD = F.layer_norm(tokens_BUD.float(), tokens_BUD.shape[-1:])
+        context_BCD = self.encoder(scaled_BRT, patch_frames, context_BC)
+        roi_RC = self.encoder.roi_position()
+        predicted_BUD = self.predictor(context_BCD, context_BC, target_BU, roi_RC, n)
+        weight_BU = self.token_weights(series_BRT, patch_frames).gather(1, target_BU)
+        return predicted_BUD.float(), wanted_BUD, weight_BU
+
+    @staticmethod
+    def sample_losses(predicted_BUD: Tensor, wanted_BUD: Tensor, weight_BU: Tensor) -> Tensor:
+        """Return the weighted mean smooth-L1 distance of each sample: (B,); 0 where all weights are."""
+        distance_BU = F.smooth_l1_loss(predicted_BUD, wanted_BUD, reduction="none").mean(dim=-1)
+        return (distance_BU * weight_BU).sum(dim=1) / weight_BU.sum(dim=1).clamp_min(1e-6)
+
+    @torch.no_grad()
+    def update_target(self, momentum: float) -> None:
+        """Move the target encoder: ``target = momentum * target + (1 - momentum) * encoder``."""
+        pairs = zip(self.target.parameters(), self.encoder.parameters(), strict=True)
+        for slow, fast in pairs:
+            slow.lerp_(fast, 1 - momentum)
+
+    def _check(self, series_BRT: Tensor, patch_frames: int) -> int:
+        """Return the number of patches, or say what does not fit."""
+        n_rois, frames = series_BRT.shape[-2:]
+        if series_BRT.ndim != 3 or n_rois != self.n_rois:
+            msg = f"series of shape {tuple(series_BRT.shape)}, the model needs (batch, {self.n_rois} ROIs, frames)"
+            raise ValueError(msg)
+        if frames < patch_frames or frames % patch_frames:
+            msg = (
+                f"{frames} frames are no whole number of patches of {patch_frames}: pad the last one with NaN"
+            )
+            raise ValueError(msg)
+        return frames // patch_frames
+
+
+def effective_rank(tokens_ND: Tensor, limit: int = 4096) -> Tensor:
+    """Return the exponential of the entropy of the covariance's spectrum (Roy & Vetterli 2007).
+
+    Parameters
+    ----------
+    tokens_ND
+        (N, D) tokens, of which at most `limit`, evenly spread, are used.
+    limit
+        Bounds the cost.
+
+    Returns
+    -------
+    () float
+        Between 1 (all tokens lie on a line) and D.
+    """
+    step = max(len(tokens_ND) // limit, 1)
+    x_ND = tokens_ND[::step].float()
+    spectrum = torch.linalg.eigvalsh(torch.cov(x_ND.T)).clamp_min(0)
+    share = spectrum / spectrum.sum().clamp_min(1e-12)
+    return torch.special.entr(share).sum().exp()

@@ -1,0 +1,121 @@
+"""What the encoders do not see: pure functions of (seed, step, sample), in numpy.
+
+Sizes depend on (seed, step) alone, so that the samples of a batch stack; places depend on the sample as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bhx_model.config import FunctionConfig
+
+# Streams of random numbers that must not meet although seed, step and sample are equal.
+_MAE: Final = 1
+_JEPA_SIZES: Final = 2
+_JEPA_PLACES: Final = 3
+
+
+def mae_visible(
+    n_tokens: int, mask_ratio: float, seed: int, step: int, samples: Sequence[int]
+) -> NDArray[np.int64]:
+    """Draw the patches that the structure encoder sees.
+
+    Parameters
+    ----------
+    n_tokens
+        Patches of a volume, at least 2.
+    mask_ratio
+        Share that is hidden; at least one patch is seen and one hidden.
+    seed, step
+        Of the run and of the optimiser step.
+    samples
+        One number per sample of the batch that names it in the cohorts.
+
+    Returns
+    -------
+    (B, n_visible) int64
+        Sorted token indices.
+    """
+    n_visible = min(max(round(n_tokens * (1 - mask_ratio)), 1), n_tokens - 1)
+    return np.stack([
+        np.sort(np.random.default_rng([_MAE, seed, step, s]).permutation(n_tokens)[:n_visible]) for s in samples
+    ])  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class JepaMasks:
+    """Token indices (roi * n_patches + patch), sorted; context and target of a sample share none."""
+
+    context: NDArray[np.int64]
+    """(B, C) what the encoder sees."""
+    target: NDArray[np.int64]
+    """(B, K) what the predictor predicts."""
+
+
+def jepa_masks(
+    n_rois: int, n_patches: int, config: FunctionConfig, seed: int, step: int, samples: Sequence[int]
+) -> JepaMasks:
+    """Draw a context block and the three kinds of targets of Brain-JEPA (arXiv 2409.19407), for any grid.
+
+    The encoder sees a random set of ROIs in a contiguous window of time. It predicts Cross-ROI tokens (held-out
+    ROIs in the window), Cross-Time tokens (seen ROIs outside the window) and Double-Cross tokens (held-out ROIs
+    outside the window). With a single patch only Cross-ROI is left.
+
+    Parameters
+    ----------
+    n_rois, n_patches
+        Grid of valid tokens; at least 2 ROIs.
+    config
+        Its ``mask_`` fields are the shares.
+    seed, step, samples
+        As in :func:`mae_visible`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 2 ROIs: none could be held out.
+    """
+    if n_rois < 2:
+        msg = f"masks need at least 2 ROIs, one to see and one to predict, got {n_rois}"
+        raise ValueError(msg)
+    size = np.random.default_rng([_JEPA_SIZES, seed, step])
+
+    def share(of: int, bounds: tuple[float, float], least: int, most: int) -> int:
+        return min(max(round(of * size.uniform(*bounds)), least), most)
+
+    held = share(n_rois, config.mask_target_rois, 1, n_rois - 1)
+    seen = share(n_rois - held, config.mask_context_rois, 1, n_rois - held)
+    window = share(n_patches, config.mask_context_times, 1, max(n_patches - 1, 1))
+    outside = share(n_patches, config.mask_target_times, min(1, n_patches - window), n_patches - window)
+    time_rois = share(seen, config.mask_time_rois, 1, seen)
+
+    contexts, targets = [], []
+    for sample in samples:
+        place = np.random.default_rng([_JEPA_PLACES, seed, step, sample])
+        rois = place.permutation(n_rois)
+        held_rois, seen_rois = rois[:held], rois[held : held + seen]
+        start = int(place.integers(n_patches - window + 1))
+        inside = np.arange(start, start + window)
+        others = place.permutation(np.setdiff1d(np.arange(n_patches), inside))[:outside]
+
+        def tokens(rois: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.int64]:
+            return (rois[:, None] * n_patches + times).ravel()
+
+        contexts.append(np.sort(tokens(seen_rois, inside)))
+        targets.append(
+            np.sort(
+                np.concatenate(
+                    [
+                        tokens(held_rois, inside),
+                        tokens(seen_rois[:time_rois], others),
+                        tokens(held_rois, others),
+                    ]
+                )
+            )
+        )
+    return JepaMasks(np.stack(contexts), np.stack(targets))

@@ -1,0 +1,107 @@
+"""Position codes: sine and cosine tables, and what an ROI is (gradients, geometric harmonics, hemisphere)."""
+
+# Shapes: R ROIs, N time patches, M harmonics, G gradients, C channels of a code
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bhx_model.config import FunctionConfig
+from bhx_model.rois import RoiFacts
+
+
+def sincos(positions_N: Tensor, channels: int) -> Tensor:
+    """Sine and cosine code of 1D positions (Vaswani et al. 2017; halves, not interleaved, as in MAE).
+
+    Parameters
+    ----------
+    positions_N
+        (N,) positions, any real numbers.
+    channels
+        Even; half of them sines, of wavelengths from 2 pi to 10000 * 2 pi.
+
+    Returns
+    -------
+    (N, channels) float32
+    """
+    if channels % 2:
+        msg = f"a sine and cosine code needs an even number of channels, got {channels}"
+        raise ValueError(msg)
+    half = channels // 2
+    # float64, since positions of thousands leave float32 only four digits after the comma
+    rate = 10000.0 ** -(torch.arange(half, dtype=torch.float64, device=positions_N.device) / half)
+    angle = positions_N.double()[:, None] * rate
+    return torch.cat([angle.sin(), angle.cos()], dim=1).float()
+
+
+def sincos_grid(grid: tuple[int, int, int], channels: int) -> Tensor:
+    """Code of a 3D grid of patches: a third of the channels for each axis, in the order Y, X, Z.
+
+    The order is the reference's (numpy's ``meshgrid`` swaps the first two axes). Channels that do not divide
+    into three even parts stay 0.
+
+    Returns
+    -------
+    (X * Y * Z, channels) float32, Z fastest
+    """
+    part = channels // 6 * 2
+    x, y, z = torch.meshgrid(*(torch.arange(n) for n in grid), indexing="ij")
+    code = torch.cat([sincos(axis.flatten(), part) for axis in (y, x, z)], dim=1)
+    return F.pad(code, (0, channels - 3 * part))
+
+
+class RoiPosition(nn.Module):
+    """Learned code of every ROI from its connectivity gradients and geometric harmonics."""
+
+    gradients_RG: Tensor
+    harmonics_RM: Tensor
+
+    def __init__(self, config: FunctionConfig, rois: RoiFacts, channels: int) -> None:
+        super().__init__()
+        self.scale = config.position_scale
+        parts: dict[str, np.ndarray] = {}
+        if config.gradients:
+            reference = config.harmonics == "reference"
+            parts["gradients"] = rois.gradients if reference else _unit_columns(rois.gradients)
+        if config.harmonics == "reference":
+            parts["harmonics"] = rois.harmonics
+        elif config.harmonics == "standardised":
+            # the constant mode says which hemisphere an ROI lies in and nothing else: say so plainly
+            flag = 2.0 * rois.hemisphere[:, None] - 1.0
+            parts["harmonics"] = np.concatenate([flag, _unit_columns(rois.harmonics[:, 1:])], axis=1)
+        if not parts:
+            msg = "function position code is empty: switch gradients or harmonics on, or ROIs cannot be told apart"
+            raise ValueError(msg)
+        self.inputs = tuple(parts)
+        self.maps = nn.ModuleDict()
+        for name, array in parts.items():
+            suffix = "RG" if name == "gradients" else "RM"
+            self.register_buffer(f"{name}_{suffix}", torch.from_numpy(np.asarray(array, dtype=np.float32)))
+            self.maps[name] = nn.Linear(array.shape[1], channels)
+
+    def forward(self) -> Tensor:
+        """Return the code (R, C)."""
+        arrays = {"gradients": "gradients_RG", "harmonics": "harmonics_RM"}
+        codes = [self.maps[name](getattr(self, arrays[name])) for name in self.inputs]
+        code_RC = torch.stack(codes).mean(dim=0).float()
+        if self.scale == "minmax":
+            low, high = code_RC.min(), code_RC.max()
+            return 2 * (code_RC - low) / (high - low) - 1
+        # the mean square of sines and cosines is a half: ROI and time weigh the same
+        return F.rms_norm(code_RC, code_RC.shape[-1:], eps=1e-6) * 0.5**0.5
+
+
+def grid_code(time_NC: Tensor, roi_RC: Tensor) -> Tensor:
+    """Join codes of time (N, C1) and ROI (R, C2) for all tokens, ROI-major: (R * N, C1 + C2)."""
+    n, r = len(time_NC), len(roi_RC)
+    return torch.cat([time_NC.repeat(r, 1), roi_RC.repeat_interleave(n, dim=0)], dim=1)
+
+
+def _unit_columns(array: np.ndarray) -> np.ndarray:
+    """Standardise columns; one that does not vary becomes 0."""
+    centred = array.astype(np.float64) - array.mean(axis=0, dtype=np.float64)
+    spread = centred.std(axis=0)
+    return np.where(spread > 0, centred / np.where(spread > 0, spread, 1), 0.0)

@@ -1,0 +1,107 @@
+"""Facts about the ROIs of an atlas that become buffers of the model. Needs no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bhx_model.contract import ROI_ARRAYS, roi_sha256
+
+
+@dataclasses.dataclass(frozen=True)
+class RoiFacts:
+    """Contents of ``rois.npz`` (see ``contract.ROI_ARRAYS``), checked. Rows in the order of the series."""
+
+    atlas: str
+    names: tuple[str, ...]
+    hemisphere: NDArray[np.int8]
+    """(R,) 0 left, 1 right."""
+    harmonics: NDArray[np.float32]
+    """(R, M), constant mode first."""
+    eigenvalues: NDArray[np.float64]
+    """(2, M) mm^-2, left and right."""
+    gradients: NDArray[np.float32]
+    """(R, G)."""
+    median: NDArray[np.float32]
+    """(R,) centre of the normaliser, units of the series."""
+    iqr: NDArray[np.float32]
+    """(R,) scale of the normaliser, units of the series, > 0."""
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that do not describe the same ROIs or cannot be used."""
+        n = len(self.names)
+        if not n or len(set(self.names)) != n:
+            msg = "rois: names must be distinct and at least one: rebuild rois.npz"
+            raise ValueError(msg)
+        modes = self.harmonics.shape[-1]
+        shapes = {
+            "hemisphere": (n,), "harmonics": (n, modes), "eigenvalues": (2, modes),
+            "gradients": (n, self.gradients.shape[-1]), "median": (n,), "iqr": (n,),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array.shape != shape:
+                msg = f"rois: {name} is {array.shape}, {n} ROI names need {shape}: rebuild rois.npz"
+                raise ValueError(msg)
+            if not np.isfinite(array).all():
+                msg = f"rois: {name} holds values that are not finite: rebuild rois.npz"
+                raise ValueError(msg)
+        if not np.isin(self.hemisphere, (0, 1)).all():
+            msg = "rois: hemisphere must be 0 (left) or 1 (right)"
+            raise ValueError(msg)
+        if (self.iqr <= 0).any():
+            bad = self.names[int(np.argmax(self.iqr <= 0))]
+            msg = f"rois: the scale of {bad} is not positive: fit the normaliser on data in which it varies"
+            raise ValueError(msg)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def roi_sha256(self) -> str:
+        """Hash of the atlas name and the ROI names in order."""
+        return roi_sha256(self.atlas, self.names)
+
+    @classmethod
+    def load(cls, path: Path | str) -> RoiFacts:
+        """Read ``rois.npz``.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing, misshapen or unusable.
+        OSError
+            If the file cannot be read.
+        """
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = [name for name in ROI_ARRAYS if name not in arrays.files]
+            if missing:
+                msg = f"{path}: {', '.join(missing)} missing, this is no rois.npz of this version: rebuild it"
+                raise ValueError(msg)
+            return cls(
+                atlas=str(arrays["atlas"]),
+                names=tuple(str(name) for name in arrays["names"]),
+                hemisphere=arrays["hemisphere"].astype(np.int8),
+                eigenvalues=arrays["eigenvalues"].astype(np.float64),
+                **{k: arrays[k].astype(np.float32) for k in ("harmonics", "gradients", "median", "iqr")},
+            )
+
+    def check_order(self, names: tuple[str, ...] | list[str]) -> None:
+        """Refuse ROI `names` that are not these, in this order.
+
+        Raises
+        ------
+        ValueError
+            With the first position that differs.
+        """
+        if tuple(names) == self.names:
+            return
+        if len(names) != len(self.names):
+            msg = f"{len(names)} ROIs, but the model knows {len(self.names)} of atlas {self.atlas}: use that atlas"
+            raise ValueError(msg)
+        at = next(i for i, (ours, theirs) in enumerate(zip(self.names, names, strict=True)) if ours != theirs)
+        msg = f"row {at} is {names[at]!r}, the model's is {self.names[at]!r}: bring the rows into the order of {self.atlas}"
+        raise ValueError(msg)
