@@ -10,7 +10,8 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -146,7 +147,7 @@ def read_header(path: Path) -> Any:
 
     check_file(path)
     try:
-        header = nibabel.load(path).header  # pyright: ignore[reportAttributeAccessIssue]
+        header: Any = nibabel.load(path).header
         dtype = header.get_data_dtype()
         header.get_data_shape()
     except Exception as error:  # nibabel raises what zlib, gzip, struct and numpy raise
@@ -158,12 +159,83 @@ def read_header(path: Path) -> Any:
     return header
 
 
+def n_frames(header: Any) -> int:
+    """Frames of a 4D NIfTI header.
+
+    Raises
+    ------
+    ValueError
+        If it is no series: 3D, 5D, no frame or a single one.
+    """
+    shape = header.get_data_shape()
+    if len(shape) != 4:
+        msg = f"the image is {len(shape)}D ({_times(shape)}): a 4D series is due"
+        raise ValueError(msg)
+    return _series(shape[3])
+
+
+def read_cifti_series(path: Path) -> tuple[int, float | None]:
+    """Frames of a CIFTI series (dtseries, ptseries) and seconds between them, where its header tells.
+
+    Only the first bytes of the XML are looked at: parsing all of it takes longer than reading the data.
+
+    Raises
+    ------
+    ValueError
+        With a sentence if it is no CIFTI series or has less than two frames.
+    """
+    import nibabel
+
+    check_file(path)
+    try:
+        with path.open("rb") as file:
+            shape = nibabel.Nifti2Header.from_fileobj(file).get_data_shape()
+            xml = file.read(65536)
+    except Exception as error:  # nibabel raises what struct and numpy raise
+        msg = f"not a readable CIFTI file ({type(error).__name__})"
+        raise ValueError(msg) from error
+    if len(shape) != 6:  # CIFTI keeps its two axes, frames first, in dimensions five and six
+        msg = f"not a CIFTI series: the image is {len(shape)}D"
+        raise ValueError(msg)
+    found = {key: value for key, value in re.findall(rb'Series(Step|Unit|Exponent)="([^"]*)"', xml)}
+    tr_s = None
+    if found.get(b"Unit") == b"SECOND" and b"Step" in found:
+        tr_s = float(found[b"Step"]) * 10.0 ** int(found.get(b"Exponent", b"0"))
+    return _series(shape[4]), tr_s
+
+
+def read_gifti_frames(path: Path) -> int | None:
+    """Frames of a GIfTI time series, from its first bytes; None where one array holds them all.
+
+    Raises
+    ------
+    ValueError
+        With a sentence if it is no GIfTI file or holds no array.
+    """
+    check_file(path)
+    with path.open("rb") as file:
+        found = re.search(rb'<GIFTI[^>]*NumberOfDataArrays="(\d+)"', file.read(65536))
+    if found is None:
+        msg = "not a readable GIfTI file"
+        raise ValueError(msg)
+    n = int(found.group(1))
+    return None if n == 1 else _series(n)
+
+
+def _series(frames: int) -> int:
+    if frames < 2:
+        count = "no frame" if frames == 0 else "one frame only"
+        msg = f"the image has {count}: a series is due"
+        raise ValueError(msg)
+    return frames
+
+
 def voxel_sizes(sidecar: Mapping[str, Any], header: Any) -> tuple[float, float, float]:
     """Voxel sizes of an image, from its sidecar where that mends the header.
 
-    A header that was never filled in says 1 x 1 x 1, which is believed only if a head fits into the image. BHX
-    reads one field of its own, ``"VoxelSizes": [4, 4, 6]`` (mm, in the order of the array's axes), that overrules
-    the header.
+    A header that was never filled in says 1 x 1 x 1, which is believed only if a head fits into the image.
+    BHX reads one field of its own, ``"VoxelSizes": [4, 4, 6]`` (mm, in the order of the array's axes), that
+    overrules the header.
 
     Parameters
     ----------
@@ -211,9 +283,9 @@ def voxel_sizes(sidecar: Mapping[str, Any], header: Any) -> tuple[float, float, 
 
 def repetition_time(
     sidecar: Mapping[str, Any],
-    header: Any = None,
+    measured: float | None = None,
     *,
-    n_frames: int | None = None,
+    frames: int | None = None,
     fallback: float | None = None,
 ) -> float:
     """Seconds between two frames, by sidecar and header, which must not contradict each other.
@@ -222,10 +294,11 @@ def repetition_time(
     ----------
     sidecar : Mapping
         Fields of the scan's sidecars: ``RepetitionTime``, or ``VolumeTiming`` with even steps.
-    header : nibabel.Nifti1Header, optional
-        Of a 4D image. One that was never filled in (all sizes 1, or replaced by ``VoxelSizes``) has no say.
-    n_frames : int, optional
-        Frames of the image, to compare ``VolumeTiming`` with.
+    measured : float, optional
+        What the image's header says, see `header_repetition_time`. It has no say where ``VoxelSizes`` in the
+        sidecar replaces a header that was never filled in.
+    frames : int, optional
+        Number of frames of the image, to compare ``VolumeTiming`` with.
     fallback : float, optional
         Used if neither tells it (s).
 
@@ -234,8 +307,9 @@ def repetition_time(
     ValueError
         If nothing tells it, sidecar and header differ, frames are unevenly spaced, or it cannot be true.
     """
-    told = _told_by_sidecar(sidecar, n_frames)
-    measured = None if header is None or "VoxelSizes" in sidecar else _told_by_header(header)
+    told = _told_by_sidecar(sidecar, frames)
+    if "VoxelSizes" in sidecar:
+        measured = None
     if told is not None and measured is not None and abs(told - measured) > TR_TOLERANCE_S:
         msg = (
             f"repetition time: the sidecar says {told:g} s, the image header {measured:g} s; "
@@ -247,12 +321,12 @@ def repetition_time(
     if measured is not None:
         return _plausible(measured, "the repetition time in the image header")
     if fallback is None:
-        msg = "no repetition time in sidecar or header: add RepetitionTime (s) to the sidecar, or set the cohort's tr_s"
+        msg = "no repetition time in sidecar or header: add RepetitionTime (s), or set the cohort's tr_s"
         raise ValueError(msg)
     return fallback
 
 
-def _told_by_sidecar(sidecar: Mapping[str, Any], n_frames: int | None) -> float | None:
+def _told_by_sidecar(sidecar: Mapping[str, Any], frames: int | None) -> float | None:
     told = sidecar.get("RepetitionTime")
     if told is not None:
         if not _is_number(told):
@@ -265,8 +339,8 @@ def _told_by_sidecar(sidecar: Mapping[str, Any], n_frames: int | None) -> float 
     if not (isinstance(times, list) and len(times) > 1 and all(_is_number(v) for v in times)):
         msg = "VolumeTiming in the sidecar is no list of two or more times (s)"
         raise ValueError(msg)
-    if n_frames is not None and len(times) != n_frames:
-        msg = f"VolumeTiming has {len(times)} times, the image {n_frames} frames"
+    if frames is not None and len(times) != frames:
+        msg = f"VolumeTiming has {len(times)} times, the image {frames} frames"
         raise ValueError(msg)
     steps = sorted(later - earlier for earlier, later in itertools.pairwise(times))
     if steps[-1] - steps[0] > TR_TOLERANCE_S:
@@ -275,7 +349,8 @@ def _told_by_sidecar(sidecar: Mapping[str, Any], n_frames: int | None) -> float 
     return _plausible(steps[len(steps) // 2], "the step of VolumeTiming")
 
 
-def _told_by_header(header: Any) -> float | None:
+def header_repetition_time(header: Any) -> float | None:
+    """Seconds between two frames by a 4D NIfTI header, or None if it was never filled in."""
     zooms = [float(v) for v in header.get_zooms()]
     if len(zooms) < 4 or all(v == 1 for v in zooms):
         return None
@@ -311,5 +386,5 @@ def _units(header: Any) -> tuple[str, str]:
     return space, time
 
 
-def _times(values: list[float]) -> str:
+def _times(values: Sequence[float]) -> str:
     return " x ".join(f"{v:g}" for v in values)
