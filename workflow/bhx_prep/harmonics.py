@@ -1,0 +1,384 @@
+"""Geometric harmonics: Laplace-Beltrami modes of the cortical surface, averaged in every parcel.
+
+On each hemisphere's midthickness, cut along the medial wall, ``-div grad psi = lambda psi`` with a free boundary is
+solved by linear finite elements (``A x = lambda B x``; stiffness A and mass B from LaPy; Reuter et al. 2006, Pang et
+al. 2023). The modes are orthonormal in B, that is over the area of the surface, not over the vertices.
+
+An eigenvector's sign means nothing to the solver; here it does: a left mode correlates positively with the
+posterior-to-anterior coordinate, and a right mode with the left mode of the same number at corresponding vertices
+(meshes of fsLR and fsaverage number them alike). Beyond some sixty modes the two hemispheres' modes are no longer
+counterparts; how much they agree is written beside the result (``hemisphere_correlation``).
+
+A parcel's value is the mean over its area (vertices weighted by a third of the triangles around them).
+
+Examples
+--------
+::
+
+    python -m bhx_prep.harmonics --templates results/templates --modes 200 --out results/templates/harmonics.parquet
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import LinearOperator, eigsh, splu
+
+from bhx_prep import rois
+
+#: Correlation with the reference direction below which rounding would decide the sign (as on a sphere).
+_NO_DIRECTION = 1e-6
+#: Largest residual and deviation from orthonormality of an acceptable result.
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A surface and its boundary, checked."""
+
+    vertices: np.ndarray  # (V, 3) float64, mm
+    triangles: np.ndarray  # (F, 3) int64
+    boundaries: int  # closed boundary lines; 0 on a closed surface
+
+
+def check_mesh(vertices: np.ndarray, triangles: np.ndarray) -> Mesh:
+    """Refuse a surface on which the operator is not defined.
+
+    Parameters
+    ----------
+    vertices : ndarray, (V, 3)
+        Millimetres.
+    triangles : ndarray, (F, 3)
+        Vertex numbers.
+
+    Raises
+    ------
+    ValueError
+        For values that are no numbers, degenerate triangles, edges of three or more triangles, vertices in no
+        triangle, boundaries that touch, and surfaces of several pieces; with how many, where, and the way out.
+    """
+    vertices, triangles = np.asarray(vertices, np.float64), np.asarray(triangles, np.int64)
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
+        msg = f"a surface is (V, 3) vertices and (F, 3) triangles; these are {vertices.shape} and {triangles.shape}"
+        raise ValueError(msg)
+    n = len(vertices)
+    if not np.isfinite(vertices).all():
+        raise ValueError(
+            f"{(~np.isfinite(vertices).all(axis=1)).sum()} vertices have no coordinates: reconstruct it"
+        )
+    if triangles.size == 0 or triangles.min() < 0 or triangles.max() >= n:
+        raise ValueError(
+            f"triangles name vertices outside 0 to {n - 1}: coordinates and triangles do not fit"
+        )
+    sides = vertices[triangles[:, [1, 2]]] - vertices[triangles[:, [0]]]
+    area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) / 2
+    flat = area <= 1e-12 * area.mean()
+    if flat.any():
+        msg = f"{flat.sum()} triangles have no area (the first is {np.flatnonzero(flat)[0]}): remesh the surface"
+        raise ValueError(msg)
+    unused = np.setdiff1d(np.arange(n), triangles)
+    if len(unused):
+        msg = f"{len(unused)} vertices are in no triangle (the first is {unused[0]}): remove them"
+        raise ValueError(msg)
+    edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    edges, count = np.unique(edges, axis=0, return_counts=True)
+    if (count > 2).any():
+        a, b = edges[count > 2][0]
+        msg = f"{(count > 2).sum()} edges belong to more than two triangles (the first joins {a} and {b}): repair it"
+        raise ValueError(msg)
+    pieces, label = _components(edges, n)
+    if pieces > 1:
+        sizes = np.sort(np.bincount(label))[::-1].tolist()
+        msg = f"the surface is in {pieces} pieces of {sizes[:5]} vertices: keep the largest, or mend the mask"
+        raise ValueError(msg)
+    rim = edges[count == 1]
+    ends, degree = np.unique(rim, return_counts=True)
+    if (degree != 2).any():
+        msg = f"boundaries touch at {(degree != 2).sum()} vertices (the first is {ends[degree != 2][0]}): smooth the mask"
+        raise ValueError(msg)
+    boundaries = _components(np.searchsorted(ends, rim), len(ends))[0] if len(rim) else 0
+    return Mesh(vertices, triangles, boundaries)
+
+
+def _components(edges: np.ndarray, n: int) -> tuple[int, np.ndarray]:
+    graph = sparse.coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(n, n))
+    return connected_components(graph, directed=False)
+
+
+def cut(
+    vertices: np.ndarray, triangles: np.ndarray, keep: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Take the part of a closed surface whose vertices are kept.
+
+    Parameters
+    ----------
+    vertices : ndarray, (V, 3)
+    triangles : ndarray, (F, 3)
+    keep : ndarray, (V,) bool
+        True on cortex.
+
+    Returns
+    -------
+    vertices, triangles
+        Of the part, renumbered.
+    kept : ndarray, (V',) int
+        The old number of every vertex of the part. A kept vertex without a whole kept triangle is left out.
+
+    Raises
+    ------
+    ValueError
+        If the surface has holes before it is cut, or the mask is of another surface.
+    """
+    if keep.shape != (len(vertices),):
+        msg = f"the cortex mask has {len(keep)} vertices and the surface {len(vertices)}: use the mask of this surface"
+        raise ValueError(msg)
+    whole = check_mesh(vertices, triangles)
+    if whole.boundaries:
+        msg = f"the surface has {whole.boundaries} holes where it should be closed: fill them, or reconstruct it"
+        raise ValueError(msg)
+    part = triangles[keep[triangles].all(axis=1)]
+    kept = np.unique(part)
+    return vertices[kept], np.searchsorted(kept, part), kept
+
+
+def operators(mesh: Mesh) -> tuple[sparse.csc_array, sparse.csc_array]:
+    """Stiffness (V, V) and mass (V, V; mm^2) of linear finite elements."""
+    # LaPy says "regular Laplace-Beltrami" to the root logger at every call
+    logging.getLogger("lapy").setLevel(logging.WARNING)
+    from lapy import Solver, TriaMesh
+
+    solver = Solver(TriaMesh(mesh.vertices, mesh.triangles))
+    return sparse.csc_array(solver.stiffness), sparse.csc_array(solver.mass)
+
+
+def modes(
+    vertices: np.ndarray, triangles: np.ndarray, k: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """The first `k` Laplace-Beltrami modes of a surface in one piece, closed or with free boundaries.
+
+    Parameters
+    ----------
+    vertices : ndarray, (V, 3)
+        Millimetres, RAS+.
+    triangles : ndarray, (F, 3)
+    k : int
+        Number of modes, the constant one included.
+    seed : int
+        Of the solver's start vector.
+
+    Returns
+    -------
+    eigenvalues : ndarray, (k,)
+        mm^-2, ascending from exactly 0.
+    modes : ndarray, (V, k)
+        Orthonormal in the mass matrix (mm^-1); the first is ``1 / sqrt(area)``. Sign: see the module.
+    facts : dict
+        ``residual``, ``orthogonality`` (largest deviations), ``area_mm2``, ``vertex_areas_mm2`` (V),
+        ``boundaries`` and counts.
+
+    Raises
+    ------
+    ValueError
+        If the surface cannot carry the operator (see `check_mesh`) or `k` modes, or the result is not accurate.
+    """
+    mesh = check_mesh(vertices, triangles)
+    n = len(mesh.vertices)
+    if not 1 < k < n / 2:
+        raise ValueError(f"{k} modes of {n} vertices: ask for 2 to {n // 2 - 1}, or use a finer surface")
+    stiffness, mass = operators(mesh)
+    areas = np.asarray(mass.sum(axis=1)).ravel()
+    area = areas.sum()
+    # a shift below the spectrum, in the surface's own unit, makes the matrix positive definite: no pivoting is
+    # needed, and the symmetric ordering halves the fill of the default one
+    shift = -20 / area
+    factor = splu(
+        sparse.csc_matrix(stiffness - shift * mass),
+        permc_spec="MMD_AT_PLUS_A",
+        diag_pivot_thresh=0.0,
+        options={"SymmetricMode": True},
+    )
+    start = np.random.default_rng(seed).standard_normal(n)
+    inverse = LinearOperator((n, n), matvec=factor.solve, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+    values, vectors = eigsh(stiffness, k, mass, sigma=shift, OPinv=inverse, v0=start)
+    order = np.argsort(values)
+    values, vectors = values[order], vectors[:, order]
+    values[0], vectors[:, 0] = 0.0, 1 / np.sqrt(area)
+    vectors *= _signs(vectors, mesh.vertices[:, 1], areas)
+    weighted = mass @ vectors
+    facts = {
+        "residual": _residual(stiffness @ vectors, weighted, values),
+        "orthogonality": float(np.abs(vectors.T @ weighted - np.eye(k)).max()),
+        "area_mm2": float(area),
+        "vertex_areas_mm2": areas,
+        "vertices": n,
+        "triangles": len(mesh.triangles),
+        "boundaries": mesh.boundaries,
+    }
+    for what in ("residual", "orthogonality"):
+        if not facts[what] < TOLERANCE:
+            msg = f"the modes' {what} is {facts[what]:.1e}, above {TOLERANCE:.0e}: the surface has extreme triangles"
+            raise ValueError(msg)
+    return values, vectors, facts
+
+
+def _signs(vectors: np.ndarray, direction: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """+1 or -1 per mode: positive correlation with `direction` over the surface, else the largest entry positive."""
+    centred = direction - np.average(direction, weights=areas)
+    centred /= np.sqrt(areas @ centred**2)
+    correlation = (areas * centred) @ vectors
+    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]
+    return np.where(np.where(np.abs(correlation) > _NO_DIRECTION, correlation, largest) < 0, -1.0, 1.0)
+
+
+def _residual(left: np.ndarray, right: np.ndarray, values: np.ndarray) -> float:
+    """Largest ``|A x - w B x| / (w |B x|)`` over the modes that are not constant."""
+    off = np.linalg.norm(left - right * values, axis=0)[1:]
+    return float((off / (values * np.linalg.norm(right, axis=0))[1:]).max())
+
+
+def parcel_means(modes: np.ndarray, labels: np.ndarray, areas: np.ndarray, n: int) -> np.ndarray:
+    """Area-weighted mean of every mode in every parcel.
+
+    Parameters
+    ----------
+    modes : ndarray, (V, k)
+    labels : ndarray, (V,) int
+        0 for no parcel, else 1 to `n`.
+    areas : ndarray, (V,)
+        Weight of each vertex, mm^2.
+    n : int
+        Number of parcels.
+
+    Returns
+    -------
+    ndarray, (n, k)
+        Row r is label r + 1; NaN where no vertex carries it.
+    """
+    if labels.shape != areas.shape or len(labels) != len(modes):
+        msg = (
+            f"{len(modes)} vertices carry modes, {len(labels)} labels and {len(areas)} areas: use one surface"
+        )
+        raise ValueError(msg)
+    if labels.min() < 0 or labels.max() > n:
+        raise ValueError(
+            f"labels run from {labels.min()} to {labels.max()}, the atlas has {n}: use its own labels"
+        )
+    inside = np.flatnonzero(labels)
+    weights = sparse.csr_array((areas[inside], (labels[inside] - 1, inside)), shape=(n, len(labels)))
+    total = np.asarray(weights.sum(axis=1))
+    return np.divide(
+        weights @ modes, total[:, None], out=np.full((n, modes.shape[1]), np.nan), where=total[:, None] > 0
+    )
+
+
+def compute(templates: Path, k: int) -> tuple[str, dict, dict]:
+    """Atlas label, columns and facts of the harmonics' table, from a folder of templates.
+
+    Parameters
+    ----------
+    templates : Path
+        With ``atlas.json``, ``atlas_fsLR.npz``, ``surface_{left,right}.surf.gii`` and ``cortex.npz``.
+    k : int
+        Modes per hemisphere.
+
+    Raises
+    ------
+    ValueError
+        If a surface is faulty, files do not fit each other, or a parcel has no vertex.
+    """
+    atlas = json.loads((templates / "atlas.json").read_bytes())
+    names, hemisphere = atlas["names"], np.array(atlas["hemisphere"])
+    labels, cortex = _arrays(templates / "atlas_fsLR.npz"), _arrays(templates / "cortex.npz")
+    table = np.full((len(names), k), np.nan)
+    solved, facts = {}, {"eigenvalues": {}}
+    for number, side in enumerate(("left", "right")):
+        vertices, triangles = _surface(templates / f"surface_{side}.surf.gii")
+        if len(labels[side]) != len(vertices):
+            msg = f"{side}: {len(labels[side])} labels for {len(vertices)} vertices: atlas and surface do not fit"
+            raise ValueError(msg)
+        part, part_triangles, kept = cut(vertices, triangles, cortex[side])
+        print(f"harmonics: {k} modes of the {side} hemisphere, {len(part)} vertices", file=sys.stderr)
+        values, vectors, found = modes(part, part_triangles, k)
+        areas = found.pop("vertex_areas_mm2")
+        if side == "right":
+            correlation = _correspondence(solved["left"], (kept, vectors, areas), len(vertices))
+            vectors *= np.where(correlation < 0, -1.0, 1.0)
+            facts["hemisphere_correlation"] = np.abs(correlation).round(4).tolist()
+        solved[side] = (kept, vectors, areas)
+        means = parcel_means(vectors, labels[side][kept].astype(np.int64), areas, len(names))
+        table[hemisphere == number] = means[hemisphere == number]
+        facts["eigenvalues"][side] = values.tolist()
+        facts[side] = found
+    empty = [name for name, row in zip(names, table, strict=True) if np.isnan(row).any()]
+    if empty:
+        msg = f"{len(empty)} parcels have no vertex on the cortex, e.g. {empty[0]}: take atlas and surface of one space"
+        raise ValueError(msg)
+    facts |= {
+        "sign": "left: positive correlation with y; right: with the left mode at corresponding vertices",
+        "parcel_mean": "weighted by vertex area",
+        "surfaces": {
+            name: atlas["files"].get(name) for name in ("surface_left.surf.gii", "surface_right.surf.gii")
+        },
+    }
+    columns = {"name": names, "hemisphere": hemisphere.astype(np.int8)}
+    columns |= {f"mode_{m + 1:03d}": table[:, m] for m in range(k)}
+    return atlas["label"], columns, facts
+
+
+def _correspondence(left: tuple, right: tuple, n: int) -> np.ndarray:
+    """Correlation (k,) of left and right modes at vertices of the same number, weighted by area."""
+    shared = np.intersect1d(left[0], right[0])
+    rows = [np.searchsorted(kept, shared) for kept, _, _ in (left, right)]
+    a, b = left[1][rows[0]], right[1][rows[1]]
+    weight = np.sqrt(left[2][rows[0]] * right[2][rows[1]])[:, None]
+    return (weight * a * b).sum(axis=0) / np.sqrt((weight * a**2).sum(axis=0) * (weight * b**2).sum(axis=0))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _surface(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        image = nib.load(path)
+        vertices, triangles = image.agg_data(("pointset", "triangle"))  # pyright: ignore[reportAttributeAccessIssue]
+    except (ImageFileError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is no GIfTI surface ({error}): fetch the templates again") from error
+    return np.asarray(vertices, np.float64), np.asarray(triangles, np.int64)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compute the harmonics of the templates named on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_prep.harmonics",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--templates", required=True, type=Path, help="folder made by bhx_prep.templates")
+    parser.add_argument("--modes", type=int, default=200, help="modes per hemisphere (200)")
+    parser.add_argument("--out", required=True, type=Path, help="Parquet table")
+    args = parser.parse_args(argv)
+    try:
+        atlas, columns, facts = compute(args.templates, args.modes)
+        rois.write_table(args.out, atlas, columns, facts)
+    except (ValueError, OSError) as error:
+        print(f"harmonics: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
