@@ -22,8 +22,6 @@ MIN_TR_S: Final = 0.1
 MAX_TR_S: Final = 20.0
 #: Times (s) closer than this are the same: converters round.
 TR_TOLERANCE_S: Final = 0.005
-#: No head fits into a smaller field of view (mm).
-MIN_FIELD_OF_VIEW_MM: Final = 100.0
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3}
@@ -231,54 +229,27 @@ def _series(frames: int) -> int:
 
 
 def voxel_sizes(sidecar: Mapping[str, Any], header: Any) -> tuple[float, float, float]:
-    """Voxel sizes of an image, from its sidecar where that mends the header.
-
-    A header that was never filled in says 1 x 1 x 1, which is believed only if a head fits into the image.
-    BHX reads one field of its own, ``"VoxelSizes": [4, 4, 6]`` (mm, in the order of the array's axes), that
-    overrules the header.
+    """Voxel sizes (mm) of an image by the rule of `nifti_header.voxel_sizes`, with the header's unit minded.
 
     Parameters
     ----------
     sidecar : Mapping
-        Fields of the scan's sidecars; may be empty.
+        Fields of the scan's sidecars; may be empty. ``"VoxelSizes": [4, 4, 6]`` (mm) overrules the header.
     header : nibabel.Nifti1Header
-
-    Returns
-    -------
-    tuple of float
-        x, y, z in mm.
 
     Raises
     ------
     ValueError
-        If the header's sizes cannot be true and the sidecar does not mend them, or its own are no sizes.
+        If no brain fits into the field of view that they make.
     """
-    declared = sidecar.get("VoxelSizes")
-    if declared is not None:
-        if not (
-            isinstance(declared, list)
-            and len(declared) == 3
-            and all(_is_number(v) and v > 0 for v in declared)
-        ):
-            msg = f"VoxelSizes in the sidecar is {declared!r}: three sizes in mm are due"
-            raise ValueError(msg)
-        x, y, z = (float(v) for v in declared)
-        return x, y, z
+    from bhx_prep import nifti_header
+
     scale = _MILLIMETRES.get(_units(header)[0], 1.0)
-    sizes = [float(v) * scale for v in header.get_zooms()[:3]]
-    shape = header.get_data_shape()[:3]
-    mend = 'give the true ones (mm) as "VoxelSizes": [x, y, z] in the sidecar'
-    if len(sizes) < 3 or not all(math.isfinite(v) and v > 0 for v in sizes):
-        msg = f"the voxel sizes in the header are {_times(sizes)} mm: {mend}"
-        raise ValueError(msg)
-    field = [size * n for size, n in zip(sizes, shape, strict=True)]
-    if sizes == [1.0, 1.0, 1.0] and max(field[:2]) < MIN_FIELD_OF_VIEW_MM:
-        msg = (
-            f"field of view {_times(field)} mm is too small for a brain: "
-            f"the voxel sizes in the header are wrong; {mend}"
-        )
-        raise ValueError(msg)
-    return sizes[0], sizes[1], sizes[2]
+    zooms = [float(v) * scale for v in header.get_zooms()[:3]]
+    sizes, reason = nifti_header.voxel_sizes(zooms, header.get_data_shape()[:3], sidecar)
+    if reason is not None:
+        raise ValueError(reason)
+    return sizes
 
 
 def repetition_time(

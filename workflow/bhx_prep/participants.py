@@ -1,0 +1,197 @@
+"""The table of phenotypes (``participants.tsv``): who has which value, and who has none and why.
+
+Read for endpoints only. What stands in it never enters a shard.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+#: Names of the column of ids, the first that is there counts. BIDS says `participant_id`; the others stand in the
+#: tables that ABIDE, ADHD-200 and UK Biobank publish.
+ID_COLUMNS: Final = ("participant_id", "sub", "SUB_ID", "subject", "subject_id", "eid")
+
+#: Written where a value is not known.
+MISSING: Final = ("", "n/a", "N/A", "NA", "na", "NaN", "nan")
+
+_LABEL = re.compile(r"[A-Za-z0-9+]+")
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a table of phenotypes.
+
+    Separated by tabs, commas or semicolons; UTF-8, else Latin-1; ``.gz`` is unpacked.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    DataFrame
+        One row per person, index ``subject`` (label without ``sub-``), all values strings, NaN where unknown.
+        ``attrs["left_out"]`` lists ``(id, reason)`` of rows that cannot be used: no label, or two that differ.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, no table, empty, or has no column of ids.
+    """
+    text = _text(path)
+    first = text.split("\n", 1)[0]
+    separator = max("\t,;", key=first.count)
+    try:
+        frame = pd.read_csv(
+            io.StringIO(text),
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            na_values=list(MISSING),
+            index_col=False,
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        msg = f"{path} is no table: {str(error).strip()}"
+        raise ValueError(msg) from error
+    frame.columns = [str(name).strip() for name in frame.columns]
+    twice = [name for name, n in Counter(frame.columns).items() if n > 1]
+    if twice:
+        msg = f"{path} has two columns {twice[0]!r}: rename one"
+        raise ValueError(msg)
+    ids = next((name for name in ID_COLUMNS if name in frame.columns), None)
+    if ids is None:
+        msg = f"{path} has no column participant_id; it has: {_some(list(frame.columns))}"
+        raise ValueError(msg)
+    if frame.empty:
+        msg = f"{path} holds nobody: there is a header only"
+        raise ValueError(msg)
+    frame = frame.apply(lambda values: values.str.strip()).replace(list(MISSING), None)
+    labels = [str(label).removeprefix("sub-") if label else "" for label in frame[ids]]
+    frame = frame.assign(**{ids: labels})
+    frame.index = pd.Index(labels, name="subject")
+    left_out = []
+    for line, label in enumerate(labels, 2):
+        if not label:
+            left_out.append((f"line {line}", "has no id"))
+        elif not _LABEL.fullmatch(label):
+            left_out.append((label, f"{label!r} is no subject label: only letters and digits may be used"))
+    frame = frame.loc[[bool(_LABEL.fullmatch(label)) for label in labels], :].drop_duplicates()
+    counts = Counter(map(str, frame.index))
+    left_out += [
+        (label, f"stands {n} times in {path.name}, with different values")
+        for label, n in counts.items()
+        if n > 1
+    ]
+    frame = frame.loc[[counts[str(label)] == 1 for label in frame.index], :]
+    frame.attrs["left_out"] = left_out
+    return frame
+
+
+def column(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    """One column of a table that `read` returned.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    name : str
+        As in the table's header.
+    path : Path
+        Of the table, for the message.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column; the nearest one is named.
+    """
+    if name in frame.columns:
+        return frame.loc[:, name]
+    lower = {str(known).lower(): str(known) for known in frame.columns}
+    near = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
+    hint = f"did you mean {lower[near[0]]!r}?" if near else f"it has: {_some(list(frame.columns))}"
+    msg = f"{path} has no column {name!r}; {hint}"
+    raise ValueError(msg)
+
+
+def values(
+    frame: pd.DataFrame, name: str, subjects: Sequence[str], path: Path
+) -> tuple[pd.Series, list[tuple[str, str]]]:
+    """Values of a column for the people who have data, and who is left out and why.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `read`.
+    name : str
+        Of the column.
+    subjects : sequence of str
+        Labels of the people with usable data.
+    path : Path
+        Of the table, for messages.
+
+    Returns
+    -------
+    values : Series of str
+        Index: label, in the order of `subjects`; nothing unknown among them.
+    left_out : list of (subject, reason)
+        People without a value, rows that `read` refused, and rows of people without data.
+
+    Raises
+    ------
+    ValueError
+        As `column`.
+    """
+    known = {str(label): value for label, value in column(frame, name, path).items()}
+    refused = dict(frame.attrs.get("left_out", []))
+    # 50002 in the table and 0050002 in the folder names: told, not guessed
+    unpadded = {label.lstrip("0"): label for label in known}
+    kept, left_out = {}, []
+    for subject in dict.fromkeys(subjects):
+        if subject in known:
+            if pd.isna(known[subject]):
+                left_out.append((subject, f"{name} is unknown (n/a) in {path.name}"))
+            else:
+                kept[subject] = known[subject]
+        elif subject not in refused:
+            near = unpadded.get(subject.lstrip("0"))
+            hint = f", which has {near}: ids must be spelt alike" if near else ""
+            left_out.append((subject, f"has data but no row in {path.name}{hint}"))
+    left_out += refused.items()
+    have_data = set(subjects)
+    left_out += [(s, f"stands in {path.name} but has no usable data") for s in known if s not in have_data]
+    return pd.Series(kept, name=name, dtype="str").rename_axis("subject"), left_out
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except FileNotFoundError:
+        msg = f"there is no table of phenotypes {path}: add it, or name it as `participants` of the cohort"
+        raise ValueError(msg) from None
+    except (OSError, EOFError) as error:
+        msg = f"{path} cannot be read: {error}"
+        raise ValueError(msg) from error
+    if not content.strip():
+        msg = f"{path} is empty"
+        raise ValueError(msg)
+    if b"\0" in content:
+        msg = f"{path} is no table of text: save it as tab-separated UTF-8"
+        raise ValueError(msg)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _some(names: Sequence[str], n: int = 12) -> str:
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
