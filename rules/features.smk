@@ -33,7 +33,7 @@ rule extract_features:
         index=lambda wildcards: study.cohorts[wildcards.cohort].index_file,
         derivatives=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/preproc",
         space=lambda wildcards: study.cohort_section(wildcards.cohort).space,
-        features=study.config.section("features"),
+        features=section("features"),
         templates=lambda wildcards, input: Path(input.atlas).parent,
         out=lambda wildcards, output: Path(output.qc).parent,
         step=STEPS["extract_features"],

@@ -45,7 +45,7 @@ rule fetch_templates:
         mem_mb=4000,
         runtime=20,
     params:
-        atlas=study.config.section("atlas"),
+        atlas=section("atlas"),
         step=STEPS["fetch_templates"],
     shell:
         "python -m bhx_prep.templates --atlas {params.atlas:q} --out $(dirname {output.atlas:q}) > {log:q} 2>&1"

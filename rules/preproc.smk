@@ -40,7 +40,7 @@ rule run_embedded:
         tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
         out=lambda wildcards, output: Path(output.status).parent,
         templates=lambda wildcards, input: Path(input.head).parent,
-        preproc=study.config.section("preproc"),
+        preproc=section("preproc"),
         step=STEPS["run_preproc"],
     shell:
         "{params.python:q} -m bhx_prep.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}"
@@ -71,7 +71,7 @@ rule run_fmriprep:
         root=lambda wildcards: study.cohort_section(wildcards.cohort).root,
         tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
         out=lambda wildcards, output: Path(output.status).parent,
-        preproc=study.config.section("preproc"),
+        preproc=section("preproc"),
         step=STEPS["run_preproc"],
     shell:
         "python -m bhx_prep.fmriprep --subject {wildcards.subject} --cohort {wildcards.cohort}"

@@ -71,7 +71,7 @@ rule report_study:
         mem_mb=4000,
         runtime=60,
     params:
-        config=to_json(study.config),
+        config=lambda wildcards: to_json(study.config),
         results=RESULTS,
         step=STEPS["report_study"],
     shell:

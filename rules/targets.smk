@@ -7,7 +7,6 @@ ALL_TABLES = expand(
 
 
 localrules:
-    all,
     ingest,
     preproc,
     features,
@@ -16,16 +15,6 @@ localrules:
     evaluate,
     tables,
     report,
-
-
-rule all:
-    """Everything: tables, page, and the weights as a folder for others."""
-    default_target: True
-    input:
-        rules.report_study.output,
-        ALL_TABLES,
-        expand(rules.index_shards.output, cohort=study.cohorts),
-        expand(rules.export_weights.output, experiment=study.config.experiments),
 
 
 rule ingest:

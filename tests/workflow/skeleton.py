@@ -57,9 +57,13 @@ def snakemake(root: Path, folder: Path, *arguments: str) -> subprocess.Completed
 
 def job_counts(output: str) -> dict[str, int]:
     """Jobs per rule, read from the table that a dry run prints."""
-    counts = {}
+    counts, reading = {}, False
     for line in output.splitlines():
         words = line.split()
-        if len(words) == 2 and words[1].isdigit():
+        if words == ["job", "count"]:
+            reading = True
+        elif reading and len(words) == 2 and words[1].isdigit():
             counts[words[0]] = int(words[1])
+        elif reading and not words:
+            break
     return counts

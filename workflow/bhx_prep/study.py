@@ -41,7 +41,10 @@ class CohortPlan:
 
     @cached_property
     def _rows(self) -> dict[str, list[dict[str, Any]]]:
-        table = index.load(self._cache, self.name, self.cohort, build_if_stale=self._build)
+        try:
+            table = index.load(self._cache, self.name, self.cohort, build_if_stale=self._build)
+        except (ValueError, OSError) as error:  # from within Snakemake an exception would show as a traceback
+            raise SystemExit(str(error)) from None
         rows = defaultdict(list)
         for row in table.select(["subject", "status", *FILE_COLUMNS]).to_pylist():
             rows[row["subject"]].append(row)
