@@ -3,16 +3,6 @@ ENDPOINT = f"{RESULTS}/endpoints/{{endpoint}}"
 SCORES = f"{EXPERIMENT}/endpoints/{{endpoint}}/{{method}}_seed-{{seed}}"
 
 
-def endpoint_json(wildcards):
-    """An endpoint's section of the configuration."""
-    return to_json(study.endpoint(wildcards.endpoint))
-
-
-def endpoint_shards(wildcards):
-    """Shards of the cohort that an endpoint predicts."""
-    return expand(rules.index_shards.output, cohort=study.endpoint(wildcards.endpoint).cohort)
-
-
 rule split_endpoint:
     """Training, validation and test people of an endpoint, with their labels."""
     input:

@@ -1,15 +1,6 @@
 # Derivatives to parcel series, T1 volumes and QC rows, one job per batch of people.
 
 
-def batch_files(wildcards):
-    """What a batch reads: status files of its preprocessing, or the cohort's own derivatives and tables."""
-    cohort = study.cohorts[wildcards.cohort]
-    if cohort.cohort.door == "bids":
-        subjects = cohort.to_preprocess(wildcards.batch)
-        return expand(rules.run_embedded.output.status, cohort=wildcards.cohort, subject=subjects)
-    return sorted({file for subject in cohort.subjects(wildcards.batch) for file in cohort.files(subject)})
-
-
 rule extract_features:
     """Parcel series, T1 volumes and one QC row per scan for a batch of people."""
     input:

@@ -2,18 +2,6 @@
 PREPROC_DIR = f"{RESULTS}/{{cohort}}/preproc"
 
 
-def cohorts_of(backend):
-    """Pattern of the cohorts that a backend preprocesses; one that matches nothing where there are none."""
-    if PREPROC_BACKEND != backend:
-        return "(?!)"
-    return "|".join([n for n, c in study.config.cohorts.items() if c.door == "bids"]) or "(?!)"
-
-
-def raw_files(wildcards):
-    """Files a person's preprocessing reads."""
-    return study.cohorts[wildcards.cohort].files(wildcards.subject)
-
-
 rule run_embedded:
     """Embedded preprocessing of one person: nipype on ANTs. No substitute for fMRIPrep."""
     input:

@@ -2,33 +2,6 @@
 EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}"
 
 
-def pretraining_shards(wildcards):
-    """Indices of the cohorts an experiment trains on."""
-    return expand(rules.index_shards.output, cohort=study.experiment(wildcards.experiment).cohorts)
-
-
-def overrides(wildcards):
-    """Changes to a stage's preset, as JSON; the stage is fusion where no wildcard says otherwise."""
-    stage = wildcards.get("stage", "fusion")
-    return json.dumps(study.experiment(wildcards.experiment).overrides.get(stage, {}), sort_keys=True)
-
-
-def gpus(wildcards):
-    """GPUs of a training job."""
-    return study.experiment(wildcards.experiment).gpus
-
-
-def training_threads(wildcards):
-    """CPU threads of a training job: a few per GPU, or one, so that CPU runs give the same bits everywhere."""
-    return 8 * gpus(wildcards) or 1
-
-
-def launcher(wildcards):
-    """How to start a training: torchrun where there are several GPUs."""
-    n = gpus(wildcards)
-    return f"torchrun --standalone --nproc-per-node={n}" if n > 1 else "python"
-
-
 rule split_pretraining:
     """People an experiment is trained on, and those kept out to watch the losses."""
     input:

@@ -1,15 +1,6 @@
 # Tables with the paper's values beside ours, and one page to look at.
 
 
-def scores(experiment, endpoint):
-    """Metrics of the baseline and of every method, over the seeds of an endpoint."""
-    section = study.endpoint(endpoint)
-    seeds = range(section.seeds)
-    baseline = expand(rules.evaluate_baseline.output.metrics, endpoint=endpoint, seed=seeds)
-    names = {"experiment": experiment, "endpoint": endpoint, "method": section.methods}
-    return baseline + expand(rules.evaluate_model.output.metrics, **names, seed=seeds)
-
-
 rule collect_table:
     """One endpoint's table: the paper's published values, the baseline and this run."""
     input:
@@ -72,7 +63,7 @@ rule report_study:
         runtime=60,
     params:
         config=lambda wildcards: to_json(study.config),
-        results=RESULTS,
+        results=lambda wildcards, output: Path(output[0]).parents[1],
         step=STEPS["report_study"],
     shell:
         "python -m bhx_prep.report --config-json {params.config:q} --results {params.results:q}"

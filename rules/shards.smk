@@ -29,12 +29,6 @@ rule pack_shards:
         " --features {params.features:q} --out {params.out:q} > {log:q} 2>&1"
 
 
-def shards_of(wildcards):
-    """All shards of a cohort with their lists."""
-    batches = study.cohorts[wildcards.cohort].batches()
-    return expand(rules.pack_shards.output, cohort=wildcards.cohort, batch=batches)
-
-
 rule index_shards:
     """Hashes of a cohort's shards: the one file that training depends on."""
     input:

@@ -1,0 +1,79 @@
+# What rules ask the study: files, folders and settings as functions of wildcards.
+
+
+def section(name):
+    """A section of the configuration as JSON, as a function: Snakemake would look for wildcards in its braces."""
+    return lambda wildcards: study.config.section(name)
+
+
+def cohorts_of(backend):
+    """Pattern of the cohorts that a backend preprocesses; one that matches nothing where there are none."""
+    if PREPROC_BACKEND != backend:
+        return "(?!)"
+    return "|".join([n for n, c in study.config.cohorts.items() if c.door == "bids"]) or "(?!)"
+
+
+def raw_files(wildcards):
+    """Files a person's preprocessing reads."""
+    return study.cohorts[wildcards.cohort].files(wildcards.subject)
+
+
+def batch_files(wildcards):
+    """What a batch reads: status files of its preprocessing, or the cohort's own derivatives and tables."""
+    cohort = study.cohorts[wildcards.cohort]
+    if cohort.cohort.door == "bids":
+        subjects = cohort.to_preprocess(wildcards.batch)
+        return expand(rules.run_embedded.output.status, cohort=wildcards.cohort, subject=subjects)
+    return sorted({file for subject in cohort.subjects(wildcards.batch) for file in cohort.files(subject)})
+
+
+def shards_of(wildcards):
+    """All shards of a cohort with their lists."""
+    batches = study.cohorts[wildcards.cohort].batches()
+    return expand(rules.pack_shards.output, cohort=wildcards.cohort, batch=batches)
+
+
+def pretraining_shards(wildcards):
+    """Indices of the cohorts an experiment trains on."""
+    return expand(rules.index_shards.output, cohort=study.experiment(wildcards.experiment).cohorts)
+
+
+def overrides(wildcards):
+    """Changes to a stage's preset, as JSON; the stage is fusion where no wildcard says otherwise."""
+    stage = wildcards.get("stage", "fusion")
+    return json.dumps(study.experiment(wildcards.experiment).overrides.get(stage, {}), sort_keys=True)
+
+
+def gpus(wildcards):
+    """GPUs of a training job."""
+    return study.experiment(wildcards.experiment).gpus
+
+
+def training_threads(wildcards):
+    """CPU threads of a training job: a few per GPU, or one, so that CPU runs give the same bits everywhere."""
+    return 8 * gpus(wildcards) or 1
+
+
+def launcher(wildcards):
+    """How to start a training: torchrun where there are several GPUs."""
+    n = gpus(wildcards)
+    return f"torchrun --standalone --nproc-per-node={n}" if n > 1 else "python"
+
+
+def endpoint_json(wildcards):
+    """An endpoint's section of the configuration."""
+    return to_json(study.endpoint(wildcards.endpoint))
+
+
+def endpoint_shards(wildcards):
+    """Shards of the cohort that an endpoint predicts."""
+    return expand(rules.index_shards.output, cohort=study.endpoint(wildcards.endpoint).cohort)
+
+
+def scores(experiment, endpoint):
+    """Metrics of the baseline and of every method, over the seeds of an endpoint."""
+    section = study.endpoint(endpoint)
+    seeds = range(section.seeds)
+    baseline = expand(rules.evaluate_baseline.output.metrics, endpoint=endpoint, seed=seeds)
+    names = {"experiment": experiment, "endpoint": endpoint, "method": section.methods}
+    return baseline + expand(rules.evaluate_model.output.metrics, **names, seed=seeds)
