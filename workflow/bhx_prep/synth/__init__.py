@@ -1,0 +1,94 @@
+"""`bhx synth`: the demo cohorts. One real scan, four cohorts of people who do not exist and say so.
+
+What they are made of, and the sizes of what is planted: ``docs/data.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+#: Raise when what is written changes, so that older demo data are made again.
+VERSION = 1
+COHORTS = ("people", "lemon", "ward", "town", "clinic")
+
+
+def make_cohorts(
+    out: Path, seed: int = 0, cohorts: Sequence[str] = COHORTS, *, force: bool = False
+) -> list[str]:
+    """Make the demo cohorts that are not finished yet.
+
+    Parameters
+    ----------
+    out : Path
+        Folder that gets one folder per cohort.
+    seed : int
+        Decides everything random; the same seed gives the same bytes.
+    cohorts : sequence of str
+        Which ones.
+    force : bool
+        Make them again even if finished.
+
+    Returns
+    -------
+    list of str
+        The cohorts that were made now.
+
+    Raises
+    ------
+    ValueError
+        If a folder of that name exists and is not ours, or a data package is missing.
+    """
+    from bhx_prep.synth import folder
+
+    made = []
+    for name in cohorts:
+        started = time.monotonic()
+        if folder.make(
+            out / name,
+            {"cohort": name, "version": VERSION, "seed": seed},
+            lambda p, n=name: _filler(n)(p, seed),
+            force=force,
+        ):
+            made.append(name)
+            print(f"synth: {out / name} made in {time.monotonic() - started:.0f} s", file=sys.stderr)
+        else:
+            print(f"synth: {out / name} is there", file=sys.stderr)
+    return made
+
+
+def _filler(name: str) -> Callable[[Path, int], None]:
+    # imported here: `bhx --help` shall not load imaging packages
+    from bhx_prep.synth import lemon, people, tables, ward
+
+    return {
+        "people": people.fill,
+        "lemon": lemon.fill,
+        "ward": ward.fill,
+        "town": tables.fill_town,
+        "clinic": tables.fill_clinic,
+    }[name]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``bhx synth``."""
+    parser.description = "Make the demo cohorts: one real scan, the rest synthetic and labelled so."
+    parser.epilog = "example: bhx synth --out demo-data"
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-data"), help="folder to write to (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides everything random (%(default)s)")
+    parser.add_argument("--force", action="store_true", help="make them again even if they are there")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run ``bhx synth``."""
+    try:
+        make_cohorts(args.out, args.seed, force=args.force)
+    except (ValueError, OSError) as error:
+        print(f"synth: {error}", file=sys.stderr)
+        return 1
+    return 0

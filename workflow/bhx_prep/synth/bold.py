@@ -1,0 +1,172 @@
+"""Synthetic 4D BOLD: a T2*-weighted look made from a T1, parcel series, motion, drift and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from bhx_prep.synth import head
+
+#: Mean intensity of white matter in the synthetic EPI, arbitrary units.
+WHITE_MATTER_LEVEL = 8000.0
+#: T1 intensity of the template (0-100): below is CSF, above is white matter.
+CSF_BELOW, WHITE_ABOVE = 45.0, 77.0
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What a scanner sees of one head, on one grid.
+
+    Attributes
+    ----------
+    epi : numpy.ndarray of shape (X, Y, Z)
+        float32 mean intensity.
+    sources : numpy.ndarray of shape (X, Y, Z)
+        int16: 0 air and skull, 1 CSF, 2 white matter, 3 grey matter outside the atlas, 4.. parcels 1..R.
+    grid : Grid
+        Where both live.
+    """
+
+    epi: np.ndarray
+    sources: np.ndarray
+    grid: head.Grid
+
+
+def see(t1: np.ndarray, brain: np.ndarray, labels: np.ndarray, grid: head.Grid) -> Anatomy:
+    """Turn a noise-free T1 (white matter near 87), brain mask and parcel labels into what an EPI shows.
+
+    CSF is brightest, grey matter brighter than white, the scalp dim. Parcels carry signal in grey matter only.
+    """
+    inside = brain.astype(bool)
+    contrast = np.where(inside, 1.75 - 0.75 * t1 / 87, 0.12 * t1 / 87)
+    blurred = ndimage.gaussian_filter(contrast.astype(np.float32), 1.2 / grid.step_mm)
+    kind = np.full(t1.shape, 3, np.int16)
+    kind[t1 > WHITE_ABOVE] = 2
+    kind[t1 < CSF_BELOW] = 1
+    in_parcel = (labels > 0) & (kind == 3)
+    kind[in_parcel] = labels[in_parcel] + 3
+    kind[~inside] = 0
+    return Anatomy(np.float32(WHITE_MATTER_LEVEL) * blurred, kind, grid)
+
+
+@dataclass(frozen=True)
+class Physiology:
+    """Sizes of what varies, in per cent of the mean intensity (standard deviations)."""
+
+    parcels: float = 1.2
+    whole_brain: float = 0.4
+    csf: float = 1.5
+    white_matter: float = 0.4
+    drift: float = 1.0
+    noise: float = 0.8
+
+
+def percent_changes(
+    rng: np.random.Generator,
+    parcels: np.ndarray,
+    tr_s: float,
+    spectrum: tuple[np.ndarray, np.ndarray],
+    sizes: Physiology,
+) -> np.ndarray:
+    """Relative change of every source in every frame, (R + 4, T) float32, in the numbering of `Anatomy.sources`.
+
+    Parameters
+    ----------
+    parcels : numpy.ndarray of shape (R, T)
+        Unit-variance parcel series.
+    """
+    from bhx_prep.synth.series import coloured
+
+    n_frames = parcels.shape[1]
+    whole, csf, white = coloured(rng, 3, n_frames, tr_s, spectrum)
+    changes = np.zeros((len(parcels) + 4, n_frames))
+    changes[1] = sizes.csf * csf
+    changes[2] = sizes.white_matter * white
+    changes[4:] = sizes.parcels * parcels
+    changes[1:] += sizes.whole_brain * whole
+    return (changes / 100).astype(np.float32)
+
+
+def scan(
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    changes: np.ndarray,
+    grid: head.Grid,
+    position: np.ndarray,
+    sizes: Physiology,
+    motion: np.ndarray | None = None,
+) -> np.ndarray:
+    """Take the frames.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Decides drift and noise.
+    anatomy : Anatomy
+        The head, in its own coordinates.
+    changes : numpy.ndarray of shape (R + 4, T)
+        From `percent_changes`.
+    grid : Grid
+        Voxels of the scan, in the scanner's coordinates.
+    position : numpy.ndarray of shape (4, 4)
+        Where the head lies in the first frame: head to scanner, mm.
+    sizes : Physiology
+        Drift and noise.
+    motion : numpy.ndarray of shape (T, 6), optional
+        Position of the head against the first frame: translations (mm) and rotations (rad) about the middle of
+        the grid, in scanner coordinates. None: it lies still.
+
+    Returns
+    -------
+    numpy.ndarray of shape (X, Y, Z, T)
+        int16.
+    """
+    n_frames = changes.shape[1]
+    middle = (grid.affine @ [*(np.array(grid.shape) - 1) / 2, 1])[:3]
+    to_voxel = np.linalg.inv(anatomy.grid.affine) @ np.linalg.inv(position)
+    line = np.linspace(-1, 1, n_frames)
+    slow = np.stack([line, 1.5 * line**2 - 0.5]) * rng.normal(0, sizes.drift / 100, (2, 1))
+    patches = [1 + head.smooth_field(rng, grid.shape, (5, 5, 5), 0.5) for _ in slow]
+    noise = WHITE_MATTER_LEVEL * sizes.noise / 100
+    frames = np.empty((*grid.shape, n_frames), np.int16)
+    mean = kind = None
+    for t in range(n_frames):
+        if mean is None or motion is not None:
+            moved = np.eye(4) if motion is None else np.linalg.inv(head.rigid(motion[t], middle))
+            matrix = to_voxel @ moved @ grid.affine
+            mean = _resample(anatomy.epi, matrix, grid.shape, 1)
+            kind = _resample(anatomy.sources, matrix, grid.shape, 0)
+        assert kind is not None
+        change = ndimage.gaussian_filter(changes[kind, t], 0.5)
+        drift = np.float32(slow[0, t]) * patches[0] + np.float32(slow[1, t]) * patches[1]
+        frames[..., t] = np.rint(head.rician(rng, mean * (1 + change + drift), noise))
+    return frames
+
+
+def on_grid(anatomy: Anatomy, grid: head.Grid) -> np.ndarray:
+    """The sources of a head that lies still, on another grid in the same coordinates."""
+    return _resample(anatomy.sources, np.linalg.inv(anatomy.grid.affine) @ grid.affine, grid.shape, 0)
+
+
+def _resample(volume: np.ndarray, matrix: np.ndarray, shape: tuple[int, int, int], order: int) -> np.ndarray:
+    return ndimage.affine_transform(
+        volume, matrix[:3, :3], matrix[:3, 3], output_shape=shape, order=order, prefilter=False
+    )
+
+
+def displaced_mm(motion: np.ndarray, radius_mm: float = 50.0) -> np.ndarray:
+    """Power's framewise displacement (T,), NaN first: sum of absolute changes, rotations on a sphere."""
+    steps = np.abs(np.diff(motion, axis=0))
+    return np.concatenate([[np.nan], steps[:, :3].sum(axis=1) + radius_mm * steps[:, 3:].sum(axis=1)])
+
+
+def take_motion(motion: np.ndarray, start: int, n_frames: int, mean_fd_mm: float) -> np.ndarray:
+    """A stretch of real motion (n_frames, 6), from zero, scaled to a mean framewise displacement (mm)."""
+    part = motion[start : start + n_frames]
+    if len(part) < n_frames:
+        msg = f"the real motion has {len(motion)} frames: no {n_frames} from frame {start}"
+        raise ValueError(msg)
+    part = part - part[0]
+    return part * (mean_fd_mm / np.nanmean(displaced_mm(part)))

@@ -1,0 +1,103 @@
+"""The cohort `lemon`: one real resting scan, in fMRIPrep's shape. Nothing here is synthetic.
+
+sub-010188 of the LEMON study (Babayan et al. 2019, Scientific Data 6:180308), as brainspace packages it: on
+fsaverage5, already denoised, low-passed and centred by the study's own pipeline, with the confounds that it used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
+
+from bhx_prep.synth import bold, folder, sources
+from bhx_prep.synth.version import version
+
+SUBJECT, SESSION = "010188", "02"
+STEM = f"sub-{SUBJECT}_ses-{SESSION}_task-rest_acq-AP_run-01"
+
+
+def fill(root: Path, seed: int) -> None:
+    """Write the cohort; `seed` changes nothing, it is real."""
+    del seed
+    func = root / f"sub-{SUBJECT}" / f"ses-{SESSION}" / "func"
+    for hemi, values in zip("LR", sources.lemon_series(), strict=True):
+        name = f"{STEM}_hemi-{hemi}_space-fsaverage5_bold"
+        write_gifti(func / f"{name}.func.gii", values, hemi, sources.LEMON_TR_S)
+        folder.write_json(
+            func / f"{name}.json",
+            {
+                "RepetitionTime": sources.LEMON_TR_S,
+                "TaskName": "rest",
+                "Synthetic": False,
+                "Description": "As packaged: denoised, low-passed and centred by the study's pipeline",
+            },
+        )
+    columns = confounds()
+    folder.write_tsv(func / f"{STEM}_desc-confounds_timeseries.tsv", columns, digits=9)
+    folder.write_json(func / f"{STEM}_desc-confounds_timeseries.json", _described(columns))
+    folder.write_tsv(root / "participants.tsv", {"participant_id": [f"sub-{SUBJECT}"]})
+    folder.write_json(
+        root / "dataset_description.json",
+        {
+            "Name": "LEMON sub-010188, resting state on fsaverage5",
+            "BIDSVersion": folder.BIDS_VERSION,
+            "DatasetType": "derivative",
+            "Synthetic": False,
+            "GeneratedBy": [
+                {"Name": "LEMON preprocessing", "Description": "The study's own pipeline; not fMRIPrep"},
+                {
+                    "Name": "bhx synth",
+                    "Version": version(),
+                    "Description": "Put into fMRIPrep's files; values unchanged",
+                },
+            ],
+            "ReferencesAndLinks": ["https://doi.org/10.1038/sdata.2018.308"],
+        },
+    )
+    (root / "README").write_text(__doc__ or "", encoding="utf-8")
+
+
+def confounds() -> dict[str, np.ndarray]:
+    """What the packaged confounds hold, by fMRIPrep's names where there is one: (652,) each.
+
+    The intercept and trends are left out: they are no measurements. Framewise displacement follows from the motion.
+    """
+    given = sources.lemon_confounds()
+    columns = {name: values for name, values in given.items() if not name.startswith("polynomial")}
+    for name in columns:
+        if name.endswith("_derivative1"):  # fMRIPrep leaves the first one empty, the study wrote 0
+            columns[name] = np.concatenate([[np.nan], columns[name][1:]])
+    fd = bold.displaced_mm(sources.real_motion())
+    return {"framewise_displacement": fd, **columns}
+
+
+def _described(columns: dict[str, np.ndarray]) -> dict[str, Any]:
+    text = {
+        "framewise": "Power et al. 2012, computed here from the motion columns (50 mm radius)",
+        "a": "CompCor component of the study's pipeline, unit norm; its mask is not told",
+        "trans": "Translation of the study's motion correction (mm), or its backward difference",
+        "rot": "Rotation of the study's motion correction (rad), or its backward difference",
+        "motion": "1 in a frame that the study's pipeline called an outlier",
+    }
+    return {name: {"Description": text[name.split("_")[0]]} for name in columns}
+
+
+def write_gifti(path: Path, values: np.ndarray, hemi: str, tr_s: float) -> None:
+    """Write a surface series (V, T) as fMRIPrep does: one array a frame, float32."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = [
+        GiftiDataArray(
+            np.ascontiguousarray(frame, np.float32),
+            intent="NIFTI_INTENT_TIME_SERIES",
+            datatype="NIFTI_TYPE_FLOAT32",
+            meta=GiftiMetaData({"Name": f"frame {t}"}),
+        )
+        for t, frame in enumerate(values.T)
+    ]
+    side = {"L": "CortexLeft", "R": "CortexRight"}[hemi]
+    meta = GiftiMetaData({"AnatomicalStructurePrimary": side, "TimeStep": str(tr_s)})
+    nib.save(GiftiImage(meta=meta, darrays=arrays), path)

@@ -1,0 +1,144 @@
+"""The real things that synthetic people are made of, read from the installed data packages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from bhx_prep import templates
+from bhx_prep.config import Atlas
+
+#: The demo's atlas. Its label stands in the names of the tables.
+ATLAS = Atlas()
+#: The LEMON scan's repetition time (s); its files do not tell it, the study's protocol does.
+LEMON_TR_S = 1.4
+LEMON_STEM = "datasets/preprocessing/sub-010188_ses-02_task-rest_acq-AP_run-01"
+#: Columns of the LEMON confounds file, by content: unit-norm CompCor components, rotations (rad), translations
+#: (mm), their backward differences, one-frame outliers, polynomials of degree 0-2.
+LEMON_COLUMNS = (
+    *(f"a_comp_cor_{i:02d}" for i in range(6)),
+    *(
+        f"{kind}_{axis}{suffix}"
+        for suffix in ("", "_derivative1")
+        for kind in ("rot", "trans")
+        for axis in "xyz"
+    ),
+    *(f"motion_outlier{i:02d}" for i in range(8)),
+    *(f"polynomial_{i:02d}" for i in range(3)),
+)
+
+
+@dataclass(frozen=True)
+class Template:
+    """The head in MNI152NLin2009cAsym at 1 mm.
+
+    Attributes
+    ----------
+    head : numpy.ndarray of shape (193, 229, 193)
+        T1-weighted intensity, float32, about 0-100: CSF 25, grey matter 67, white matter 87.
+    brain : numpy.ndarray of shape (193, 229, 193)
+        bool.
+    labels : numpy.ndarray of shape (193, 229, 193)
+        int16 parcels 1..R on the same grid, 0 outside.
+    affine : numpy.ndarray of shape (4, 4)
+        Voxel to mm; axes along x, y, z with positive steps.
+    """
+
+    head: np.ndarray
+    brain: np.ndarray
+    labels: np.ndarray
+    affine: np.ndarray
+
+
+@cache
+def parcellation() -> templates.Parcellation:
+    """The demo's atlas."""
+    return templates.from_packages(ATLAS)
+
+
+@cache
+def template() -> Template:
+    """The real head that all synthetic ones are deformations of."""
+    from nibabel.processing import resample_from_to
+
+    image: Any = nib.load(
+        templates.package_file("chimera", "data/vol_atlases/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz")
+    )
+    labels = resample_from_to(parcellation().volume, image, order=0)
+    return Template(
+        head=np.clip(image.get_fdata(dtype=np.float32), 0, None),
+        brain=np.asarray(templates.brain_mask(image).dataobj).astype(bool),
+        labels=np.asarray(labels.dataobj).astype(np.int16),
+        affine=image.affine,
+    )
+
+
+@cache
+def connectivity() -> np.ndarray:
+    """Mean connectivity of HCP people, (R, R) correlations in the order of the atlas.
+
+    brainspace's `main_group` matrix is in 7-network order.
+    """
+    file = templates.package_file(
+        "brainspace", "datasets/matrices/main_group/schaefer_400_mean_connectivity_matrix.csv"
+    )
+    matrix = np.loadtxt(file, delimiter=",")
+    order = np.argsort(templates.order_7_to_17(400)[1:])  # row of the 7-order for each row of the 17-order
+    return ((matrix + matrix.T) / 2)[np.ix_(order, order)]
+
+
+@cache
+def lemon_series() -> tuple[np.ndarray, np.ndarray]:
+    """The real scan on fsaverage5: left and right, (10242, 652) float32 each."""
+    left, right = (
+        np.asarray(_mgz(side).dataobj, dtype=np.float32).reshape(templates.FSAVERAGE5_VERTICES, -1)
+        for side in ("lh", "rh")
+    )
+    return left, right
+
+
+def _mgz(side: str) -> Any:
+    return nib.load(templates.package_file("brainspace", f"{LEMON_STEM}.fsa5.{side}.mgz"))
+
+
+@cache
+def lemon_confounds() -> dict[str, np.ndarray]:
+    """Confounds of the real scan, (652,) each, by the names of `LEMON_COLUMNS`."""
+    table = np.loadtxt(templates.package_file("brainspace", f"{LEMON_STEM}_confounds.txt"))
+    if table.shape[1] != len(LEMON_COLUMNS):
+        msg = f"the LEMON confounds have {table.shape[1]} columns where {len(LEMON_COLUMNS)} are known"
+        raise ValueError(msg)
+    return dict(zip(LEMON_COLUMNS, table.T, strict=True))
+
+
+@cache
+def real_motion() -> np.ndarray:
+    """Head motion of the real scan, (652, 6): translations x, y, z (mm), then rotations x, y, z (rad)."""
+    confounds = lemon_confounds()
+    return np.stack([confounds[f"{kind}_{axis}"] for kind in ("trans", "rot") for axis in "xyz"], axis=1)
+
+
+@cache
+def real_spectrum() -> tuple[np.ndarray, np.ndarray]:
+    """Power spectrum of the real scan's parcels.
+
+    Returns
+    -------
+    frequency : numpy.ndarray of shape (F,)
+        Hz.
+    power : numpy.ndarray of shape (F,)
+        Median over parcels, largest value 1. The scan as packaged is already denoised and low-passed: there is
+        next to nothing above 0.08 Hz.
+    """
+    from scipy.signal import welch
+
+    labels = np.concatenate(parcellation().fsaverage5 or ())
+    series = np.concatenate(lemon_series())
+    means = np.stack([series[labels == i + 1].mean(axis=0) for i in range(ATLAS.parcels)])
+    frequency, power = welch(means, fs=1 / LEMON_TR_S, nperseg=256, detrend="constant")
+    median = np.median(power, axis=0)
+    return frequency, median / median.max()

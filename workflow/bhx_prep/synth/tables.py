@@ -1,0 +1,262 @@
+"""The cohorts `town` and `clinic`: parcel series as tables and T1 volumes, the third door.
+
+Series have HCP's mean connectivity and the LEMON scan's spectrum; each person varies around both. `clinic` has two
+planted effects of stated size, one of a group and one of a continuous score, each in series and in T1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bhx_prep.synth import folder, head, series, sources
+from bhx_prep.synth.chance import generator
+from bhx_prep.synth.standard import Structure, draw_t1, write_t1
+from bhx_prep.synth.version import version
+
+#: Degrees of freedom of the Wishart draw: how alike people are.
+DEGREES = 600
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """A repetition time and how many frames are taken with it, 220-225 s in all."""
+
+    site: str
+    tr_s: float
+    n_frames: int
+
+
+TOWN_SCANNERS = (Scanner("north", 0.735, 300), Scanner("south", 0.8, 275))
+CLINIC_SCANNERS = (Scanner("alpha", 2.0, 110), Scanner("beta", 3.0, 75))
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """A planted change of correlation between two sets of networks."""
+
+    between: tuple[str, ...]
+    and_: tuple[str, ...]
+    by: float
+
+
+#: Patients against controls.
+GROUP_COUPLINGS = (
+    Coupling(("DefaultA",), ("ContA", "ContB"), -0.25),
+    Coupling(("SomMotA", "SomMotB"), ("SomMotA", "SomMotB"), 0.20),
+)
+GROUP_STRUCTURE = Structure(ventricles_mm=2.0, medial_temporal=-0.12)
+#: Per standard deviation of the cognition score.
+SCORE_COUPLINGS = (Coupling(("DorsAttnA", "DorsAttnB"), ("SalVentAttnA", "SalVentAttnB"), 0.12),)
+SCORE_STRUCTURE = Structure(frontal=0.05)
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is drawn. `patient` and `score` are zero where nothing is planted."""
+
+    subject: str
+    scanner: Scanner
+    patient: int = 0
+    score: float = 0.0
+
+
+def person_connectivity(names: tuple[str, ...], matrix: np.ndarray, person: Person) -> np.ndarray:
+    """Expected correlations of a person, (R, R): the group's mean with what is planted."""
+    planted = [(c, person.patient) for c in GROUP_COUPLINGS] + [(c, person.score) for c in SCORE_COUPLINGS]
+    for coupling, dose in planted:
+        if dose:
+            a, b = (series.in_networks(names, networks) for networks in (coupling.between, coupling.and_))
+            matrix = series.shift_coupling(matrix, a, b, coupling.by * dose)
+    return series.as_correlation(matrix)
+
+
+def person_structure(person: Person) -> Structure:
+    """What is planted in a person's T1."""
+    group, score = asdict(GROUP_STRUCTURE), asdict(SCORE_STRUCTURE)
+    return Structure(**{key: person.patient * group[key] + person.score * score[key] for key in group})
+
+
+def draw_series(cohort: str, seed: int, person: Person) -> np.ndarray:
+    """A person's parcel means as a scanner would give them, (R, T) float32: a mean of thousands, changes of per cents."""
+    rng = generator(seed, cohort, person.subject, "series")
+    parcels = sources.parcellation().names
+    mean = person_connectivity(parcels, sources.connectivity(), person)
+    own = series.individual(rng, mean, DEGREES)
+    unit = series.draw(rng, own, person.scanner.n_frames, person.scanner.tr_s, sources.real_spectrum())
+    # parcels differ in brightness in the same way in everybody (coil, susceptibility), people in gain
+    brightness = generator(seed, "parcels").normal(1, 0.12, len(parcels))
+    level = 9000 * brightness * np.exp(rng.normal(0, 0.08)) * rng.normal(1, 0.02, len(parcels))
+    return (level[:, None] * (1 + 0.006 * unit)).astype(np.float32)
+
+
+def write_series(root: Path, person: Person, task: str, values: np.ndarray) -> None:
+    """Write one run as a table, one row a frame and one column a parcel, with its sidecar."""
+    label = sources.ATLAS.label
+    stem = f"sub-{person.subject}_task-{task}_atlas-{label}_stat-mean_timeseries"
+    func = root / f"sub-{person.subject}" / "func"
+    func.mkdir(parents=True, exist_ok=True)
+    columns = {name: pa.array(row) for name, row in zip(sources.parcellation().names, values, strict=True)}
+    pq.write_table(
+        pa.table(columns),
+        func / f"{stem}.parquet",
+        compression="zstd",
+        use_dictionary=False,
+        use_byte_stream_split=True,
+        write_statistics=False,
+    )
+    folder.write_json(
+        func / f"{stem}.json",
+        {
+            "TaskName": task,
+            "RepetitionTime": person.scanner.tr_s,
+            "NumberOfVolumes": int(values.shape[1]),
+            "Atlas": label,
+            "Units": "arbitrary",
+            "Synthetic": True,
+        },
+    )
+
+
+def town_people(seed: int, n: int) -> list[Person]:
+    """`n` people, every other one from the other scanner."""
+    del seed  # nothing about them is drawn but their images
+    return [Person(f"t{i + 1:03d}", TOWN_SCANNERS[i % 2]) for i in range(n)]
+
+
+def clinic_people(seed: int, n: int) -> list[Person]:
+    """`n` people: controls and patients in equal numbers at both sites, scores with mean 0 and sd 1 in each group."""
+    rng = generator(seed, "clinic", "people")
+    scores = np.zeros(n)
+    patient = np.arange(n) // 2 % 2
+    for group in (0, 1):
+        drawn = rng.standard_normal((patient == group).sum())
+        scores[patient == group] = (drawn - drawn.mean()) / drawn.std()
+    return [
+        Person(f"c{i + 1:03d}", CLINIC_SCANNERS[i % 2], int(patient[i]), float(scores[i])) for i in range(n)
+    ]
+
+
+def fill_town(root: Path, seed: int, n: int = 28, step_mm: float = 2.0) -> None:
+    """Write the cohort `town`."""
+    people = town_people(seed, n)
+    _fill(root, "town", seed, people, step_mm, {}, {})
+    folder.describe(
+        root,
+        "BHX demo cohort town",
+        "Parcel series at TR 0.735 and 0.8 s with the mean connectivity of HCP people and the spectrum of a LEMON "
+        "scan, and T1 volumes that are deformations of one average head. For pretraining; nothing is planted.",
+        derivative=True,
+        version=version(),
+    )
+
+
+def fill_clinic(root: Path, seed: int, n: int = 40, step_mm: float = 2.0) -> None:
+    """Write the cohort `clinic` with its planted effects and their sizes."""
+    people = clinic_people(seed, n)
+    columns = {
+        "diagnosis": ["patient" if p.patient else "control" for p in people],
+        "cognition": np.array([p.score for p in people]),
+    }
+    described = {
+        "diagnosis": {
+            "Description": "Drawn at random; planted in series and T1, see planted.json",
+            "Levels": {"control": "nothing planted", "patient": "group effect planted"},
+        },
+        "cognition": {
+            "Description": "Drawn at random; planted in series and T1, see planted.json",
+            "Units": "z-score",
+        },
+    }
+    _fill(root, "clinic", seed, people, step_mm, columns, described)
+    folder.write_json(root / "planted.json", planted(people))
+    folder.describe(
+        root,
+        "BHX demo cohort clinic",
+        "Parcel series at TR 2.0 and 3.0 s and T1 volumes, made as those of the cohort town, with a planted "
+        "difference between controls and patients and a planted effect of a score, in both modalities.\n\n"
+        "Their sizes stand in planted.json. Nobody was ill, and nobody was tested.",
+        derivative=True,
+        version=version(),
+    )
+
+
+def planted(people: list[Person]) -> dict[str, Any]:
+    """Sizes of the planted effects, as asked for and as they came out in the connectivity that people are drawn from."""
+    parcels, matrix = sources.parcellation().names, sources.connectivity()
+    plain = Person("x", CLINIC_SCANNERS[0])
+    base = person_connectivity(parcels, matrix, plain)
+    ill = person_connectivity(parcels, matrix, Person("x", plain.scanner, patient=1))
+    clever = person_connectivity(parcels, matrix, Person("x", plain.scanner, score=1.0))
+
+    def facts(couplings: tuple[Coupling, ...], changed: np.ndarray) -> list[dict[str, Any]]:
+        rows = []
+        for c in couplings:
+            a, b = (series.in_networks(parcels, networks) for networks in (c.between, c.and_))
+            block = np.outer(a, b) & ~np.eye(len(parcels), dtype=bool)
+            rows.append(
+                {
+                    "between": c.between,
+                    "and": c.and_,
+                    "asked_change_of_r": c.by,
+                    "mean_r_before": round(float(base[block].mean()), 4),
+                    "mean_r_after": round(float(changed[block].mean()), 4),
+                }
+            )
+        return rows
+
+    return {
+        "Synthetic": True,
+        "diagnosis": {
+            "what": "patient against control",
+            "couplings": facts(GROUP_COUPLINGS, ill),
+            "structure": asdict(GROUP_STRUCTURE),
+        },
+        "cognition": {
+            "what": "per standard deviation of the score",
+            "couplings": facts(SCORE_COUPLINGS, clever),
+            "structure": asdict(SCORE_STRUCTURE),
+        },
+        "structure_units": {
+            "ventricles_mm": "outward displacement of tissue 12 mm from places along the lateral ventricles",
+            "medial_temporal": "relative intensity at the hippocampi (Gaussian, sd 12 mm)",
+            "frontal": "relative intensity in frontal white matter (Gaussian, sd 16 mm)",
+        },
+        "people": {p.subject: {"patient": p.patient, "cognition": round(p.score, 6)} for p in people},
+    }
+
+
+def _fill(
+    root: Path,
+    cohort: str,
+    seed: int,
+    people: list[Person],
+    step_mm: float,
+    columns: Mapping[str, Any],
+    described: Mapping[str, Any],
+) -> None:
+    rng = generator(seed, cohort, "participants")
+    ages = rng.uniform(20, 75, len(people)).round(1)
+    sexes = rng.choice(["F", "M"], len(people))
+    folder.write_participants(
+        root,
+        {
+            "participant_id": [f"sub-{p.subject}" for p in people],
+            "age": ages,
+            "sex": sexes,
+            "site": [p.scanner.site for p in people],
+            **columns,
+        },
+        {"site": {"Description": "One site for each repetition time"}, **described},
+    )
+    grid = head.standard_grid(step_mm)
+    for person in people:
+        write_series(root, person, "rest", draw_series(cohort, seed, person))
+        rng = generator(seed, cohort, person.subject, "t1w")
+        write_t1(root, person.subject, grid, *draw_t1(rng, grid, person_structure(person)))

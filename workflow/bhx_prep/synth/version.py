@@ -1,0 +1,8 @@
+"""Version of the synthetic cohorts' maker, for GeneratedBy."""
+
+from importlib import metadata
+
+
+def version() -> str:
+    """Version of the installed distribution."""
+    return metadata.version("bhx")
