@@ -14,12 +14,13 @@ from bhx_prep import parcellate
 N_ROIS = 8
 SPACE = "MNI152NLin2009cAsym"
 NAMES = [f"17Networks_{h}_Vis_{i}" for h in ("LH", "RH") for i in range(1, N_ROIS // 2 + 1)]
-ATLAS_AFFINE = np.array([[4.0, 0, 0, -20], [0, 4.0, 0, -24], [0, 0, 4.0, -16], [0, 0, 0, 1]])
+MM = 12.0  # large voxels: few of them fill a head
+ATLAS_AFFINE = np.array([[MM, 0, 0, -60], [0, MM, 0, -90], [0, 0, MM, -45], [0, 0, 0, 1]])
 ATLAS_SHAPE = (11, 13, 9)
 
 
 def write_templates(folder: Path) -> Path:
-    """Blocks as parcels: R on a 4 mm grid, R / 2 on each hemisphere's mesh."""
+    """Blocks as parcels: R on a 12 mm grid, R / 2 on each hemisphere's mesh."""
     folder.mkdir(parents=True, exist_ok=True)
     x, y, _ = np.indices(ATLAS_SHAPE)
     labels = np.where(x < 5, 1, np.where(x > 5, 5, 0)) + np.clip(y // 3, 0, 3) * (x != 5)
@@ -29,7 +30,13 @@ def write_templates(folder: Path) -> Path:
         left[n // 2 - 300 : n // 2 + 300] = 0
         right = np.where(left > 0, left + 4, 0)
         np.savez(folder / f"atlas_{mesh}.npz", left=left.astype(np.int16), right=right.astype(np.int16))
-    facts = {"label": "Schaefer17n8p", "names": NAMES, "hemisphere": [0] * 4 + [1] * 4, "space": SPACE, "files": {}}
+    facts = {
+        "label": "Schaefer17n8p",
+        "names": NAMES,
+        "hemisphere": [0] * 4 + [1] * 4,
+        "space": SPACE,
+        "files": {},
+    }
     (folder / "atlas.json").write_text(json.dumps(facts), encoding="utf-8")
     return folder
 
@@ -53,11 +60,11 @@ def rng() -> np.random.Generator:
 def volume(tmp_path, rng):
     """Write a BOLD volume: ``volume(n_frames, dtype, zooms_mm, data=...)`` -> path, data, affine."""
 
-    def write(n_frames=20, dtype=np.float32, mm=4.0, data=None, name="bold.nii.gz", scale=None, affine=None):
+    def write(n_frames=20, dtype=np.float32, mm=MM, data=None, name="bold.nii.gz", scale=None, affine=None):
         if affine is None:
             affine = np.diag([mm, mm, mm, 1.0])
             affine[:3, 3] = ATLAS_AFFINE[:3, 3]
-        shape = tuple(int(np.ceil(n * 4 / mm)) for n in ATLAS_SHAPE)
+        shape = tuple(int(np.ceil(n * MM / mm)) for n in ATLAS_SHAPE)
         if data is None:
             data = 1000 + 50 * rng.standard_normal((*shape, n_frames))
         image = nib.Nifti1Image(np.asarray(data).astype(dtype), affine)

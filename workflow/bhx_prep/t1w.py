@@ -8,6 +8,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from bhx_prep.parcellate import READ_ERRORS
@@ -45,7 +46,7 @@ class ModelGrid:
     @property
     def zooms_mm(self) -> list[float]:
         """Voxel sizes (mm)."""
-        return [float(z) for z in nib.affines.voxel_sizes(self.affine)]
+        return [float(z) for z in voxel_sizes(self.affine)]
 
 
 def model_grid(resolution_mm: float, shape: tuple[int, int, int]) -> ModelGrid:
@@ -123,7 +124,7 @@ def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray
     if (sigma > 0.05).any():
         normal, brain = (ndimage.gaussian_filter(a, sigma, mode="constant") for a in (normal, brain))
     moved = [
-        ndimage.affine_transform(a, to_data[:3, :3], to_data[:3, 3], grid.shape, order=1, mode="constant")
+        ndimage.affine_transform(a, to_data, output_shape=grid.shape, order=1, mode="constant")
         for a in (normal, brain)
     ]
     # at the rim zeros of the background are mixed in: divided out again, and the mask stays sharp
@@ -177,7 +178,7 @@ def _brain(data: np.ndarray, affine: np.ndarray, path: Path, mask: Path | None) 
 
 def _check_place(inside: np.ndarray, affine: np.ndarray, path: Path) -> None:
     """Refuse a brain that does not stand where brains stand in MNI space."""
-    zooms = nib.affines.voxel_sizes(affine)
+    zooms = voxel_sizes(affine)
     if zooms.min() < 0.3 or zooms.max() > 5:
         msg = f"{path.name} has voxels of {' x '.join(f'{z:.3g}' for z in zooms)} mm: 0.3 to 5 mm are due"
         raise ValueError(msg)

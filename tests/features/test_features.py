@@ -1,0 +1,247 @@
+"""The batch job: every fault is a row, equal inputs give equal bytes."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ATLAS_AFFINE, ATLAS_SHAPE, MM, NAMES, SPACE
+
+from bhx_model.contract import roi_sha256
+from bhx_prep import config, features, index
+
+SETTINGS = config.Features(
+    strategy="none", min_seconds=20, t1w_resolution_mm=4.0, t1w_shape=(40, 48, 40), harmonics=2, gradients=1
+)
+
+
+def write_bold(folder, name, data, tr_s=2.0, dtype=np.float32):
+    folder.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(np.asarray(data, dtype), ATLAS_AFFINE)
+    if image.ndim == 4:
+        image.header.set_zooms((MM, MM, MM, tr_s))
+        image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, folder / name)
+    return folder / name
+
+
+def write_confounds(folder, name, n, fd=0.1, seed=3):
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({c: rng.standard_normal(n) for c in ("global_signal", "white_matter", "csf")})
+    for c in ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"):
+        table[c] = 0.01 * rng.standard_normal(n)
+    table["framewise_displacement"] = [np.nan, *([fd] * (n - 1))]
+    table.to_csv(folder / name, sep="\t", na_rep="n/a", index=False)
+
+
+def brain_mm(mm=4.0, centre=(0, -20, 12), radii=(66, 85, 68)):
+    """A brain-sized ellipsoid with texture, and its affine."""
+    shape = tuple(int(200 / mm) for _ in range(3))
+    affine = np.diag([mm, mm, mm, 1.0])
+    affine[:3, 3] = -100, -120, -90
+    place = np.indices(shape).T @ affine[:3, :3] + affine[:3, 3]
+    inside = ((((place - centre) / radii) ** 2).sum(-1) <= 1).T
+    data = np.where(inside, 600 + 40 * np.sin(np.indices(shape).sum(0) / 3), 0)
+    return data.astype(np.float32), affine
+
+
+@pytest.fixture(scope="module")
+def derivatives(tmp_path_factory):
+    """Five people of door fmriprep: good, moving, damaged, without scans of the task, and too short."""
+    root = tmp_path_factory.mktemp("ward")
+    (root / "dataset_description.json").write_text(
+        '{"Name": "t", "BIDSVersion": "1.8.0", "DatasetType": "derivative", "GeneratedBy": [{"Name": "test"}]}'
+    )
+    rng = np.random.default_rng(0)
+    data = 1000 + 30 * rng.standard_normal((*ATLAS_SHAPE, 40))
+    t1w, affine = brain_mm()
+    for subject, fd in (("01", 0.1), ("02", 0.9), ("03", 0.1), ("04", 0.1), ("05", 0.1)):
+        func, anat = root / f"sub-{subject}" / "func", root / f"sub-{subject}" / "anat"
+        anat.mkdir(parents=True)
+        nib.save(nib.Nifti1Image(t1w, affine), anat / f"sub-{subject}_space-{SPACE}_desc-preproc_T1w.nii.gz")
+        mask = nib.Nifti1Image((t1w > 0).astype(np.uint8), affine)
+        nib.save(mask, anat / f"sub-{subject}_space-{SPACE}_desc-brain_mask.nii.gz")
+        if subject == "04":
+            continue
+        n = 8 if subject == "05" else 40
+        stem = f"sub-{subject}_task-rest"
+        path = write_bold(func, f"{stem}_space-{SPACE}_desc-preproc_bold.nii.gz", data[..., :n])
+        (func / f"{stem}_space-{SPACE}_desc-preproc_bold.json").write_text('{"RepetitionTime": 2.0}')
+        mask = nib.Nifti1Image(np.ones(ATLAS_SHAPE, np.uint8), ATLAS_AFFINE)
+        nib.save(mask, func / f"{stem}_space-{SPACE}_desc-brain_mask.nii.gz")
+        write_confounds(func, f"{stem}_desc-confounds_timeseries.tsv", n, fd)
+        if subject == "03":
+            path.write_bytes(path.read_bytes()[:20000])
+    return root
+
+
+@pytest.fixture(scope="module")
+def ward_index(derivatives, tmp_path_factory):
+    cohort = config.Cohort(door="fmriprep", root=derivatives, synthetic=True)
+    path = tmp_path_factory.mktemp("index") / "ward.parquet"
+    pq.write_table(index.build("ward", cohort), path)
+    return path
+
+
+def run(index_file, templates_folder, out, subjects="01,02,03,04,05,06", settings=SETTINGS, extra=()):
+    code = features.main(
+        [
+            *("--cohort", "ward", "--batch", "0", "--subjects", subjects, "--index", str(index_file)),
+            *("--templates", str(templates_folder), "--features", config.to_json(settings)),
+            *("--space", SPACE, "--out", str(out), *extra),
+        ]
+    )
+    return code
+
+
+def rows(out):
+    return {(r["subject"], r["modality"]): r for r in pq.read_table(out / "qc.parquet").to_pylist()}
+
+
+def test_a_batch_goes_on_over_every_fault(ward_index, templates_folder, tmp_path, capfd):
+    out = tmp_path / "batch-00000"
+    assert run(ward_index, templates_folder, out) == 0
+    qc = rows(out)
+    assert {k: r["status"] for k, r in qc.items() if k[1] == "bold"} == {
+        ("01", "bold"): "ok",
+        **{(s, "bold"): "excluded" for s in ("02", "03", "04", "05", "06")},
+    }
+    assert "mean framewise displacement 0.90 mm is above" in qc["02", "bold"]["reason"]
+    assert "truncated" in qc["03", "bold"]["reason"]
+    assert qc["04", "bold"]["reason"]
+    assert "8 of 8 frames are kept, 16 s: less than features.min_seconds, 20" in qc["05", "bold"]["reason"]
+    assert "no scan of this person" in qc["06", "bold"]["reason"]
+    good = qc["01", "bold"]
+    assert (good["n_frames"], good["n_kept"], good["seconds"]) == (40, 40, 80.0)
+    assert good["mean_fd_mm"] == pytest.approx(0.1)
+    assert np.isnan(good["fd_mm"][0])
+    assert good["n_rois_covered"] == 8
+    assert good["mean_coverage"] == 1
+    assert good["synthetic"] is True
+    assert good["tsnr"] > 30
+    assert "Traceback" not in capfd.readouterr().err
+
+    table = pq.read_table(out / "timeseries.parquet")
+    facts = json.loads(table.schema.metadata[b"bhx"])
+    assert facts["names"] == NAMES
+    assert facts["roi_sha256"] == roi_sha256(facts["atlas"], NAMES)
+    assert facts["strategy"] == "none"
+    (run_row,) = table.to_pylist()
+    assert run_row["key"] == "ward_sub-01_task-rest"
+    assert run_row["anat"] == "ward_sub-01"
+    assert len(run_row["series"]) == 8 * 40
+    with np.load(out / "t1w.npz") as volumes:
+        meta = json.loads(volumes["__meta__"].tobytes())
+        assert sorted(meta) == [f"ward_sub-0{i}" for i in range(1, 6)]
+        assert volumes["ward_sub-01"].dtype == np.float16
+        assert volumes["ward_sub-01"].shape == (40, 48, 40)
+    assert meta["ward_sub-01"]["zooms_mm"] == [4, 4, 4]
+
+
+def test_equal_inputs_give_equal_bytes_after_a_kill(ward_index, templates_folder, tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    second.mkdir()
+    (second / ".timeseries.parquet.part").write_bytes(b"left by a killed job")
+    (second / ".t1w.npz.part").write_bytes(b"left by a killed job")
+    for out in (first, second):
+        assert run(ward_index, templates_folder, out, "01,02") == 0
+    assert sorted(p.name for p in second.iterdir()) == ["qc.parquet", "t1w.npz", "timeseries.parquet"]
+    for name in ("qc.parquet", "t1w.npz", "timeseries.parquet"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_a_full_disk_stops_the_job(ward_index, templates_folder, tmp_path, monkeypatch, capfd):
+    def full(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(features._Volumes, "_write", full)
+    assert run(ward_index, templates_folder, tmp_path / "o", "01") == 1
+    assert "the disk is full" in capfd.readouterr().err
+    assert not list((tmp_path / "o").iterdir())
+
+
+def test_an_unexpected_fault_is_a_row_and_a_traceback(
+    ward_index, templates_folder, tmp_path, monkeypatch, capfd
+):
+    def broken(*_args, **_kwargs):
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(features.parcellate, "parcellate_file", broken)
+    assert run(ward_index, templates_folder, tmp_path / "o", "01") == 0
+    assert rows(tmp_path / "o")["01", "bold"]["reason"].startswith("unexpected ZeroDivisionError: by zero")
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_strategy_of_the_paper_on_a_run_that_has_its_columns(ward_index, templates_folder, tmp_path):
+    settings = SETTINGS.model_copy(update={"strategy": "24p+gsr"})
+    run(ward_index, templates_folder, tmp_path / "o", "01", settings)
+    reason = rows(tmp_path / "o")["01", "bold"]["reason"]
+    assert "nothing would remain" in reason  # 25 confounds on 80 s: said, not done
+    settings = SETTINGS.model_copy(update={"strategy": "no-such"})
+    assert run(ward_index, templates_folder, tmp_path / "p", "01", settings) == 1
+
+
+@pytest.mark.parametrize("status", ["failed", "absent", "ok"])
+def test_raw_scans_are_joined_with_their_derivatives(derivatives, templates_folder, tmp_path, status):
+    raw = dict.fromkeys(index.SCHEMA.names)
+    raw |= {
+        "cohort": "ward",
+        "door": "bids",
+        "subject": "01",
+        "status": "ok",
+        "kind": "raw",
+        "synthetic": True,
+    }
+    bold = raw | {
+        "modality": "bold",
+        "key": "ward_sub-01_task-rest",
+        "path": "/raw/sub-01_task-rest_bold.nii.gz",
+    }
+    other = bold | {"key": "ward_sub-01_task-rest_run-2", "path": "/raw/sub-01_task-rest_run-2_bold.nii.gz"}
+    t1w = raw | {"modality": "t1w", "key": "ward_sub-01", "path": "/raw/sub-01_T1w.nii.gz"}
+    pq.write_table(pa.Table.from_pylist([bold, other, t1w], index.SCHEMA), tmp_path / "i.parquet")
+    made = tmp_path / "preproc"
+    made.mkdir()
+    (made / "sub-01").symlink_to(derivatives / "sub-01")
+    facts = {"status": status, "reason": "the skull was not found", "log": "a.log"}
+    facts["excluded"] = [{"file": "sub-01_task-rest_run-2_bold.nii.gz", "reason": "it has one frame"}]
+    if status != "absent":
+        (made / "sub-01_status.json").write_text(json.dumps(facts))
+    out = tmp_path / "o"
+    assert run(tmp_path / "i.parquet", templates_folder, out, "01", extra=["--derivatives", str(made)]) == 0
+    found = {r["key"]: r for r in pq.read_table(out / "qc.parquet").to_pylist()}
+    assert set(found) == {"ward_sub-01_task-rest", "ward_sub-01_task-rest_run-2", "ward_sub-01"}
+    if status == "ok":
+        assert found["ward_sub-01_task-rest"]["status"] == found["ward_sub-01"]["status"] == "ok"
+        assert found["ward_sub-01_task-rest_run-2"]["reason"] == "it has one frame"
+    else:
+        due = "the skull was not found" if status == "failed" else "was not preprocessed"
+        assert all(due in row["reason"] for row in found.values())
+
+
+def test_delivered_tables_are_used_as_they_are(templates_folder, tmp_path, rng):
+    root = tmp_path / "town"
+    series = 9000 + rng.standard_normal((8, 50))
+    for subject, names in (("a", NAMES), ("b", [n.replace("17N", "7N") for n in NAMES])):
+        (root / f"sub-{subject}").mkdir(parents=True)
+        table = pd.DataFrame(series, columns=[f"t{i}" for i in range(50)])
+        table.insert(0, "label_name", names)
+        with gzip.open(root / f"sub-{subject}" / f"sub-{subject}_task-rest_timeseries.csv.gz", "wt") as file:
+            table.to_csv(file, index=False)
+    cohort = config.Cohort(door="parcellated", root=root, tr_s=0.8)
+    pq.write_table(index.build("ward", cohort), tmp_path / "i.parquet")
+    assert run(tmp_path / "i.parquet", templates_folder, tmp_path / "o", "a,b") == 0
+    qc = rows(tmp_path / "o")
+    assert qc["a", "bold"]["status"] == "ok"
+    assert qc["a", "bold"]["strategy"] == "as delivered"
+    assert qc["a", "bold"]["mean_fd_mm"] is None
+    assert "7-network order" in qc["b", "bold"]["reason"]
+    (row,) = pq.read_table(tmp_path / "o" / "timeseries.parquet").to_pylist()
+    np.testing.assert_array_equal(np.float32(row["series"]).reshape(8, 50), series.astype(np.float32))

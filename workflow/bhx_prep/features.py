@@ -1,0 +1,496 @@
+"""From derivatives to features: parcel series, T1 volumes and a QC row for every scan of one batch of people.
+
+A fault of a scan is a row with a reason, and the batch goes on. What is no scan's fault stops the job: an atlas or a
+strategy that cannot be read, a full disk.
+
+Examples
+--------
+::
+
+    python -m bhx_prep.features --cohort ward --batch 0 --subjects 01,02 --index .bhx/index/ward.parquet \
+        --templates results/templates --features '{}' --space MNI152NLin2009cAsym --out results/ward/features/batch-00000
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import re
+import sys
+import traceback
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bhx_model.contract import canonical_json
+from bhx_prep import config, confounds, denoise, entities, index, parcellate, qc, t1w, tables_in
+
+#: Strategy that QC rows of delivered tables name: nothing was done to them here.
+AS_DELIVERED = "as delivered"
+
+SERIES_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("subject", pa.string()),
+        ("session", pa.string()),
+        ("task", pa.string()),
+        ("run", pa.string()),
+        ("anat", pa.string()),
+        ("tr_s", pa.float64()),
+        ("n_frames", pa.int64()),
+        ("synthetic", pa.bool_()),
+        ("series", pa.list_(pa.float32())),
+        ("coverage", pa.list_(pa.float32())),
+    ]
+)
+
+QC_SCHEMA = pa.schema(
+    [
+        ("cohort", pa.string()),
+        ("subject", pa.string()),
+        ("key", pa.string()),
+        ("modality", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("note", pa.string()),
+        ("tr_s", pa.float64()),
+        ("n_frames", pa.int64()),
+        ("n_kept", pa.int64()),
+        ("mean_fd_mm", pa.float64()),
+        ("max_fd_mm", pa.float64()),
+        ("fd_mm", pa.list_(pa.float32())),
+        ("kept", pa.list_(pa.bool_())),
+        ("mean_coverage", pa.float64()),
+        ("n_rois_covered", pa.int64()),
+        ("tsnr", pa.float64()),
+        ("strategy", pa.string()),
+        ("synthetic", pa.bool_()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+#: No space left, or no quota: not a scan's fault.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What all scans of a job share."""
+
+    settings: config.Features
+    templates: parcellate.Templates
+    strategy: confounds.Strategy
+    grid: t1w.ModelGrid
+
+    @classmethod
+    def prepare(cls, settings: config.Features, templates: Path) -> Extraction:
+        """Read the atlas and the strategy.
+
+        Raises
+        ------
+        ValueError
+            If either cannot be used, or the T1 grid is larger than MNI space.
+        """
+        return cls(
+            settings,
+            parcellate.load_templates(templates),
+            confounds.load_strategy(settings.strategy),
+            t1w.model_grid(settings.t1w_resolution_mm, settings.t1w_shape),
+        )
+
+    def bold(self, scan: Row, report: Row) -> Row:
+        """Series of one BOLD run as a row of `SERIES_SCHEMA`; numbers go into `report` as soon as they are known.
+
+        Raises
+        ------
+        ValueError
+            If the run cannot be used or fails a threshold.
+        """
+        if not scan["tr_s"]:
+            raise ValueError(
+                "its repetition time is not known: give the cohort its `tr_s` in the configuration"
+            )
+        if scan["kind"] == "table":
+            parcellated = self._delivered(scan, report)
+            n_frames = parcellated.series.shape[1]
+            done = denoise.Denoised(parcellated.series, np.ones(n_frames, bool))
+            self._measure(parcellated, scan, report)
+        else:
+            parcellated, signals = self._measured(scan, report)
+            done = denoise.denoise(parcellated.series, scan["tr_s"], self.strategy, signals)
+        report["kept"], report["n_kept"] = done.kept, int(done.kept.sum())
+        report["seconds"] = report["n_kept"] * scan["tr_s"]
+        if report["seconds"] < self.settings.min_seconds:
+            msg = (
+                f"{report['n_kept']} of {report['n_frames']} frames are kept, {report['seconds']:.0f} s:"
+                f" less than features.min_seconds, {self.settings.min_seconds:g}"
+            )
+            raise ValueError(msg)
+        return {
+            **{name: scan[name] for name in ("key", "subject", "session", "task", "run", "anat", "tr_s")},
+            "n_frames": done.series.shape[1],
+            "synthetic": bool(scan["synthetic"]),
+            "series": done.series.ravel(),
+            "coverage": parcellated.coverage,
+        }
+
+    def _delivered(self, scan: Row, report: Row) -> parcellate.Parcellated:
+        report["strategy"] = AS_DELIVERED
+        delivered = tables_in.read_series(Path(scan["path"]), self.templates)
+        report["note"] = delivered.note or None
+        return delivered.parcellated
+
+    def _measured(self, scan: Row, report: Row) -> tuple[parcellate.Parcellated, confounds.Confounds]:
+        """Parcellate an image and choose its confounds."""
+        report["strategy"] = self.strategy.name
+        parcellated = parcellate.parcellate_file(
+            Path(scan["path"]),
+            self.templates,
+            path_right=_path(scan["path_right"]),
+            mask=_path(scan["mask"]),
+            min_coverage=self.settings.min_coverage,
+        )
+        n_frames = parcellated.series.shape[1]
+        report["n_frames"] = n_frames
+        table = _path(scan["confounds"])
+        if table is None:
+            signals = confounds.without_table(self.strategy, n_frames)
+        else:
+            signals = confounds.select(self.strategy, table, n_frames)
+        report["fd_mm"] = signals.fd_mm
+        report["mean_fd_mm"], report["max_fd_mm"] = qc.motion(signals.fd_mm)
+        self._measure(parcellated, scan, report)
+        return parcellated, signals
+
+    def _measure(self, parcellated: parcellate.Parcellated, scan: Row, report: Row) -> None:
+        """Fill in the numbers of a run and hold them against the thresholds."""
+        report["tr_s"], report["n_frames"] = scan["tr_s"], parcellated.series.shape[1]
+        report["mean_coverage"] = float(parcellated.coverage.mean(dtype=np.float64))
+        report["n_rois_covered"] = qc.covered(parcellated.series)
+        report["tsnr"] = qc.tsnr(parcellated.series)
+        reasons = []
+        due = self.settings.min_rois * self.templates.n_rois
+        if report["n_rois_covered"] < due:
+            reasons.append(
+                f"{report['n_rois_covered']} of {self.templates.n_rois} parcels are covered, features.min_rois"
+                f" ({self.settings.min_rois:g}) asks for {int(np.ceil(due - 1e-9))}"
+            )
+        fd = report["mean_fd_mm"]
+        if fd is not None and fd > self.settings.max_mean_fd_mm:
+            reasons.append(
+                f"mean framewise displacement {fd:.2f} mm is above features.max_mean_fd_mm,"
+                f" {self.settings.max_mean_fd_mm:g}"
+            )
+        if reasons:
+            raise ValueError("; ".join(reasons))
+
+    def t1w(self, scan: Row) -> tuple[np.ndarray, Row]:
+        """T1 volume of one scan on the model's grid, and its facts.
+
+        Raises
+        ------
+        ValueError
+            If the volume cannot be used.
+        """
+        volume = t1w.conform(Path(scan["path"]), self.grid, _path(scan["mask"]))
+        return volume, {
+            "subject": scan["subject"],
+            "session": scan["session"],
+            "zooms_mm": self.grid.zooms_mm,
+            "affine": self.grid.affine.tolist(),
+            "synthetic": bool(scan["synthetic"]),
+        }
+
+
+def extract(
+    work: Extraction, scans: Iterable[Row], cohort: str, out: Path, *, n_people: int = 0
+) -> tuple[int, int]:
+    """Extract the features of a batch.
+
+    Parameters
+    ----------
+    work : Extraction
+    scans : iterable of dict
+        Rows of the index, sorted as they shall be written.
+    cohort : str
+    out : Path
+        Folder for ``timeseries.parquet``, ``t1w.npz`` and ``qc.parquet``, which appear together at the end.
+    n_people : int
+        For the progress lines.
+
+    Returns
+    -------
+    tuple of int
+        Scans used and scans left out.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    names = ("timeseries.parquet", "t1w.npz", "qc.parquet")
+    drafts = {name: out / f".{name}.part" for name in names}
+    reports = []
+    people: dict[str, None] = {}
+    facts = {
+        "atlas": work.templates.label,
+        "names": list(work.templates.names),
+        "hemisphere": list(work.templates.hemisphere),
+        "roi_sha256": work.templates.roi_sha256,
+        "strategy": work.strategy.name,
+        "shape_order": "roi,frame",
+    }
+    schema = SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(facts)})
+    try:
+        with (
+            pq.ParquetWriter(
+                drafts["timeseries.parquet"], schema, compression="none", use_dictionary=False
+            ) as series,
+            _Volumes(drafts["t1w.npz"]) as volumes,
+        ):
+            for scan in scans:
+                if scan["subject"] not in people:
+                    people[scan["subject"]] = None
+                    print(
+                        f"{cohort}: {scan['subject']} ({len(people)} of {n_people})",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                report = dict.fromkeys(QC_SCHEMA.names)
+                report |= {name: scan[name] for name in ("cohort", "subject", "key", "modality", "synthetic")}
+                report |= {"status": "ok", "tr_s": scan["tr_s"], "n_frames": scan["n_frames"]}
+                features = _one(work, scan, report)
+                reports.append(report)
+                if features is None:
+                    continue
+                if scan["modality"] == "bold":
+                    series.write_table(pa.Table.from_pylist([features], schema))
+                else:
+                    volumes.add(scan["key"], *features)
+        pq.write_table(pa.Table.from_pylist(reports, QC_SCHEMA), drafts["qc.parquet"])
+        for name, draft in drafts.items():
+            draft.replace(out / name)
+    finally:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
+    used = sum(report["status"] == "ok" for report in reports)
+    return used, len(reports) - used
+
+
+def _one(work: Extraction, scan: Row, report: Row) -> Any:
+    """Features of a scan, or None after the reason was written into its report."""
+    try:
+        if scan["status"] != "ok":
+            raise ValueError(scan["reason"] or "excluded by the index")
+        return work.bold(scan, report) if scan["modality"] == "bold" else work.t1w(scan)
+    except MemoryError:
+        raise
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            raise
+        report["reason"] = str(error)
+    except Exception as error:  # a fault of ours or of a library: this scan is lost, the batch is not
+        traceback.print_exc()
+        report["reason"] = f"unexpected {type(error).__name__}: {error} (the log has more)"
+    report["status"] = "excluded"
+    return None
+
+
+def scans_of(
+    index_file: Path, cohort: str, subjects: Sequence[str], *, derivatives: Path | None, space: str
+) -> list[Row]:
+    """Rows of the index of some people, sorted; for raw data with the paths of what preprocessing made of them.
+
+    Parameters
+    ----------
+    index_file : Path
+        ``.bhx/index/<cohort>.parquet``.
+    cohort : str
+    subjects : sequence of str
+        A person without any row gets one that is excluded.
+    derivatives : Path, optional
+        Output of the preprocessing (door `bids`).
+    space : str
+        Space of the BOLD derivatives.
+
+    Raises
+    ------
+    ValueError
+        If the index cannot be read.
+    """
+    try:
+        rows = pq.read_table(index_file, filters=[("subject", "in", list(subjects))]).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        msg = f"cannot read the index {index_file}: {error}; make it with `bhx index`"
+        raise ValueError(msg) from error
+    if derivatives is not None:
+        rows = list(_preprocessed(rows, cohort, subjects, derivatives, space))
+    known = {row["subject"] for row in rows}
+    for subject in subjects:
+        if subject not in known:
+            row = dict.fromkeys(index.SCHEMA.names)
+            row |= {"cohort": cohort, "subject": subject, "key": entities.sample_key(cohort, subject, {})}
+            row |= {
+                "modality": "bold",
+                "status": "excluded",
+                "reason": "no scan of this person is in the index",
+            }
+            rows.append(row)
+    return sorted(rows, key=lambda row: (row["subject"], row["modality"], row["key"]))
+
+
+def _preprocessed(
+    raw: list[Row], cohort: str, subjects: Sequence[str], derivatives: Path, space: str
+) -> Iterator[Row]:
+    """Join raw scans with their derivatives by key; what has none is excluded with the reason."""
+    made = index.derivatives(derivatives, cohort=cohort, space=space, subjects=list(subjects)).to_pylist()
+    by_key = {(row["modality"], row["key"]): row for row in made}
+    statuses = {subject: _status(derivatives / f"sub-{subject}_status.json") for subject in subjects}
+    used = set()
+    for scan in raw:
+        failed, left_out = statuses[scan["subject"]]
+        derived = by_key.get((scan["modality"], scan["key"]))
+        if scan["status"] != "ok":
+            yield scan
+            continue
+        if failed:
+            yield {**scan, "status": "excluded", "reason": failed}
+            continue
+        used.add((scan["modality"], scan["key"]))
+        if derived is not None and derived["path"] is not None:
+            same = {
+                "door": scan["door"],
+                "synthetic": scan["synthetic"],
+                "tr_s": derived["tr_s"] or scan["tr_s"],
+            }
+            yield {**derived, **same}
+            continue
+        reason = left_out.get(Path(scan["path"]).name) or (derived or {}).get("reason")
+        if reason is None and scan["modality"] == "t1w":
+            reason = (
+                "preprocessing made no volume of its own of it: it may be merged with others of this person"
+            )
+        yield {
+            **scan,
+            "status": "excluded",
+            "reason": reason or f"preprocessing made no output in space {space}",
+        }
+    # fMRIPrep merges the T1 images of a person into one without session: a scan that no raw file is the name of
+    raw_t1w = {scan["subject"]: scan for scan in raw if scan["modality"] == "t1w"}
+    for place, row in by_key.items():
+        origin = raw_t1w.get(row["subject"])
+        if (
+            place[0] == "t1w"
+            and place not in used
+            and row["path"]
+            and origin
+            and not statuses[row["subject"]][0]
+        ):
+            yield {**row, "door": origin["door"], "synthetic": origin["synthetic"]}
+
+
+def _status(path: Path) -> tuple[str | None, dict[str, str]]:
+    """Why the preprocessing of a person failed, if it did, and reasons of single scans by file name."""
+    try:
+        status = json.loads(path.read_text(encoding="utf-8"))
+        if status["status"] == "ok":
+            return None, {Path(scan["file"]).name: scan["reason"] for scan in status.get("excluded", ())}
+        return f"preprocessing failed: {status['reason']} (log: {status['log']})", {}
+    except FileNotFoundError:
+        return f"this person was not preprocessed: there is no {path.name}", {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{path.name} cannot be read ({error!r}): preprocess this person again", {}
+
+
+class _Volumes:
+    """Write an ``.npz`` one array at a time: a batch of T1 volumes need not fit into memory. Equal input, equal bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
+        self._facts: dict[str, Row] = {}
+
+    def __enter__(self) -> _Volumes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._write("__meta__", np.frombuffer(canonical_json(self._facts), np.uint8))
+        self._zip.close()
+
+    def add(self, key: str, volume: np.ndarray, facts: Row) -> None:
+        self._facts[key] = facts
+        self._write(key, volume)
+
+    def _write(self, name: str, array: np.ndarray) -> None:
+        # a date of its own would make equal files differ
+        member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+        with self._zip.open(member, "w", force_zip64=True) as file:
+            np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _path(value: str | None) -> Path | None:
+    return Path(value) if value else None
+
+
+def _subjects(args: argparse.Namespace) -> list[str]:
+    text = args.subjects if args.subjects is not None else args.subjects_file.read_text(encoding="utf-8")
+    subjects = [label for label in re.split(r"[,\s]+", text) if label]
+    for label in subjects:
+        entities.check_label(label, "subject")
+    if not subjects:
+        raise ValueError("the batch has no subjects: name them with --subjects or --subjects-file")
+    return sorted(set(subjects))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one batch; 0 if its three files were written, 1 with a sentence otherwise."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_prep.features",
+        description="Extract parcel series, T1 volumes and QC rows of a batch of people.",
+        epilog="example: python -m bhx_prep.features --cohort ward --batch 0 --subjects 01,02 --index"
+        " .bhx/index/ward.parquet --templates results/templates --features '{}'"
+        " --space MNI152NLin2009cAsym --out results/ward/features/batch-00000",
+    )
+    parser.add_argument("--cohort", required=True, help="name of the cohort")
+    parser.add_argument("--batch", required=True, type=int, help="number of the batch, for messages")
+    people = parser.add_mutually_exclusive_group(required=True)
+    people.add_argument("--subjects", help="labels without sub-, with commas between")
+    people.add_argument("--subjects-file", type=Path, help="file with one label per line")
+    parser.add_argument("--index", required=True, type=Path, help="Parquet index of the cohort")
+    parser.add_argument("--derivatives", type=Path, help="what preprocessing wrote (door bids)")
+    parser.add_argument("--templates", required=True, type=Path, help="folder of bhx_prep.templates")
+    parser.add_argument("--features", required=True, help="section `features` of the configuration as JSON")
+    parser.add_argument("--space", required=True, help="space of the BOLD derivatives")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the three files")
+    args = parser.parse_args(argv)
+    try:
+        subjects = _subjects(args)
+        work = Extraction.prepare(config.Features.model_validate_json(args.features), args.templates)
+        scans = scans_of(args.index, args.cohort, subjects, derivatives=args.derivatives, space=args.space)
+        used, left_out = extract(work, scans, args.cohort, args.out, n_people=len(subjects))
+    except OSError as error:
+        full = "the disk is full: " if error.errno in _DISK_FULL else ""
+        print(f"features of {args.cohort}, batch {args.batch}: {full}{error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"features of {args.cohort}, batch {args.batch}: {error}", file=sys.stderr)
+        return 1
+    print(f"{args.cohort}, batch {args.batch}: {used} scans used, {left_out} left out", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Read ROI x time tables that were made elsewhere, and bring their rows to the atlas's order.
+
+Known shapes: CSV or TSV (also gzipped) and Parquet with ROI names in the first column (UK Biobank's published
+parcellation) or as column names (XCP-D), CIFTI ``.ptseries.nii``, and ``.npy`` or nameless tables of ROI x time.
+Names decide the order. A table without names is believed if its number of ROIs is right, and a note says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from bhx_prep.parcellate import READ_ERRORS, Parcellated, Templates, read_cifti
+
+_NETWORKS = re.compile(r"^(7|17)networks_", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class DeliveredSeries:
+    """A table in the atlas's order.
+
+    Attributes
+    ----------
+    parcellated : Parcellated
+        Coverage is 1 where a row has values that vary, else 0 and the row is NaN.
+    note : str
+        What had to be believed or changed; empty if nothing.
+    """
+
+    parcellated: Parcellated
+    note: str
+
+
+def read_series(path: Path, templates: Templates) -> DeliveredSeries:
+    """Read one run.
+
+    Raises
+    ------
+    ValueError
+        If the table is unreadable, its ROIs are not the atlas's, or nothing in it varies.
+    """
+    try:
+        names, values = _read(path)
+    except (
+        *READ_ERRORS,
+        OSError,
+        UnicodeDecodeError,
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+    ) as error:
+        msg = f"{path.name} cannot be read as a table: {error}"
+        raise ValueError(msg) from error
+    except pa.ArrowInvalid as error:
+        msg = f"{path.name} is no Parquet file: {error}"
+        raise ValueError(msg) from error
+    if values.ndim != 2 or values.dtype.kind not in "iuf":
+        msg = f"{path.name} holds an array of shape {values.shape} and type {values.dtype}: ROI x time numbers are due"
+        raise ValueError(msg)
+    note = ""
+    if names is None:
+        if values.shape[0] != templates.n_rois:
+            msg = (
+                f"{path.name} has {values.shape[0]} rows without names where the atlas {templates.label} has"
+                f" {templates.n_rois} ROIs: rows are ROIs, columns are frames; give names if it is another order"
+            )
+            raise ValueError(msg)
+        note = f"the table has no ROI names: its order is taken to be that of {templates.label}"
+    else:
+        order = match_names(names, templates, path.name)
+        if not np.array_equal(order, np.arange(order.size)):
+            note = "rows were brought to the atlas's order by name"
+        values = values[order]
+    if values.shape[1] < 2:
+        msg = f"{path.name} has {values.shape[1]} frame(s): a series is due"
+        raise ValueError(msg)
+    with np.errstate(over="ignore"):
+        series = values.astype(np.float32)
+    good = np.isfinite(series).all(axis=1) & (series.max(axis=1) > series.min(axis=1))
+    if not good.any():
+        msg = f"{path.name} holds no signal: every row is constant, or not a number"
+        raise ValueError(msg)
+    return DeliveredSeries(
+        Parcellated(np.where(good[:, None], series, np.float32(np.nan)), good.astype(np.float32)), note
+    )
+
+
+def match_names(names: Sequence[str], templates: Templates, where: str) -> np.ndarray:
+    """Index of each ROI of the atlas among `names`, (R,).
+
+    The prefix ``17Networks_`` may be missing on either side.
+
+    Raises
+    ------
+    ValueError
+        If names are of the other network order, missing, more than the atlas has, or given twice.
+    """
+    wanted_order = re.search(r"Schaefer(7|17)n", templates.label)
+    orders = {m[1] for name in names if (m := _NETWORKS.match(name.strip()))}
+    if wanted_order and orders - {wanted_order[1]}:
+        msg = (
+            f"{where}: ROI names are of the {'- and '.join(sorted(orders))}-network order ({names[0]!r}), the atlas"
+            f" {templates.label} is of the {wanted_order[1]}-network order: set atlas.networks, or deliver other tables"
+        )
+        raise ValueError(msg)
+    given = [_bare(name) for name in names]
+    place = {name: i for i, name in enumerate(given)}
+    if len(place) != len(given):
+        twice = next(name for i, name in enumerate(given) if place[name] != i)
+        msg = f"{where}: ROI {twice!r} stands there twice"
+        raise ValueError(msg)
+    wanted = [_bare(name) for name in templates.names]
+    missing = [name for name in wanted if name not in place]
+    extra = [name for name in given if name not in set(wanted)]
+    if missing or extra:
+        parts = [f"{len(missing)} missing, such as {missing[0]!r}"] if missing else []
+        parts += [f"{len(extra)} unknown, such as {extra[0]!r}"] if extra else []
+        msg = f"{where}: {len(given)} ROIs, {templates.label} has {len(wanted)}: {' and '.join(parts)}"
+        raise ValueError(msg)
+    return np.array([place[name] for name in wanted])
+
+
+def _bare(name: str) -> str:
+    return _NETWORKS.sub("", name.strip())
+
+
+def _read(path: Path) -> tuple[list[str] | None, np.ndarray]:
+    """ROI names, if there are any, and values (R, T)."""
+    if path.name.endswith(".ptseries.nii"):
+        axes, rows = read_cifti(path)
+        if len(axes.parcels) != rows.shape[0]:
+            msg = f"{path.name}: {len(axes.parcels)} parcels in its header, {rows.shape[0]} rows"
+            raise ValueError(msg)
+        return list(axes.parcels), rows
+    if path.suffix == ".npy":
+        return None, np.load(path, allow_pickle=False)
+    if path.suffix == ".parquet":
+        return _orient(pd.read_parquet(path), path)
+    separator = "\t" if path.name.removesuffix(".gz").endswith(".tsv") else ","
+    table = pd.read_csv(path, sep=separator, na_values=["n/a"], encoding="utf-8-sig")
+    if _is_data([str(c) for c in table.columns]):
+        table = pd.read_csv(path, sep=separator, na_values=["n/a"], encoding="utf-8-sig", header=None)
+    return _orient(table, path)
+
+
+def _is_data(header: list[str]) -> bool:
+    """Whether the first line is a row of numbers, and not frames counted from 0 or 1."""
+    numbers = [_number(cell) for cell in header]
+    if any(n is None for n in numbers):
+        return False
+    return numbers not in (list(range(len(header))), list(range(1, len(header) + 1)))
+
+
+def _number(cell: str) -> float | None:
+    try:
+        # pandas appends .1 to a name that it sees again
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _orient(table: pd.DataFrame, path: Path) -> tuple[list[str] | None, np.ndarray]:
+    texts = [c for c in table.columns if not pd.api.types.is_numeric_dtype(table[c])]
+    if len(texts) == 1 and table.columns[0] == texts[0]:
+        return [str(n) for n in table[texts[0]]], _numbers(table.drop(columns=texts))
+    if texts:
+        msg = (
+            f"{path.name}: column {str(texts[-1])!r} holds text; ROI names may stand in the first column only"
+        )
+        raise ValueError(msg)
+    columns = [str(c) for c in table.columns]
+    if columns and any(re.match(r"(\d+networks_)?[LR]H_", c.strip(), re.IGNORECASE) for c in columns):
+        return columns, _numbers(table).T
+    return None, _numbers(table)
+
+
+def _numbers(table: pd.DataFrame) -> Any:
+    return table.to_numpy(np.float64)
