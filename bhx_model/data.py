@@ -13,9 +13,9 @@ import io
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +40,8 @@ class Sample:
     """One array in a shard.
 
     `subject` is ``cohort/label``; `anat` (the T1 that goes with a BOLD run), `tr_s` (s) and `n_frames` are
-    empty for a T1; `n_tokens` is that of cached tokens, else 0.
+    empty for a T1. Of cached function tokens, `n_tokens` is their number, `last_share` how much of the last
+    patch holds data, and `absent` are the ROIs without coverage.
     """
 
     key: str
@@ -52,6 +53,8 @@ class Sample:
     tr_s: float = 0.0
     n_frames: int = 0
     n_tokens: int = 0
+    last_share: float = 1.0
+    absent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,27 +159,19 @@ def _list(folder: Path, entry: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _samples(shard: Shard, rows: Mapping[str, list[Any]], cohort: str) -> Iterator[Sample]:
-    n = len(rows["key"])
-    nothing = [None] * n
-    columns = (rows.get(name, nothing) for name in ("anat", "tr_s", "n_frames", "n_tokens"))
-    for key, subject, offset, size, anat, tr_s, n_frames, n_tokens in zip(
-        rows["key"], rows["subject"], rows["offset"], rows["size"], *columns, strict=True
-    ):
-        contract.check_key(key)
-        if offset + size > shard.n_bytes:
-            msg = f"{shard.path}: {key} would end after the end of the shard: pack it again"
+    for row in range(len(rows["key"])):
+        known = {name: rows[name][row] for name in _LISTED if name in rows}
+        contract.check_key(known["key"])
+        if known["offset"] + known["size"] > shard.n_bytes:
+            msg = f"{shard.path}: {known['key']} would end after the end of the shard: pack it again"
             raise ValueError(msg)
-        yield Sample(
-            key,
-            f"{cohort}/{subject}",
-            shard.path,
-            offset,
-            size,
-            anat,
-            tr_s or 0.0,
-            n_frames or 0,
-            n_tokens or 0,
-        )
+        if "absent" in known:
+            known["absent"] = tuple(known["absent"])
+        yield Sample(shard=shard.path, **{**known, "subject": f"{cohort}/{known['subject']}"})
+
+
+#: What a list may tell of a sample.
+_LISTED = tuple(field.name for field in fields(Sample) if field.name != "shard")
 
 
 def verify(shards: Iterable[Shard], *, record: Path | None = None, share: tuple[int, int] = (0, 1)) -> int:
@@ -269,7 +264,7 @@ def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If its shape or numbers are not what the list and the contract say.
+        If its shape is not what the list and the contract say.
     """
     series = read_array(sample)
     if series.dtype != np.float32 or series.shape != (n_rois, sample.n_frames):
@@ -277,15 +272,6 @@ def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
             f"{sample.key} in {sample.shard} is {series.dtype} {series.shape}, "
             f"expected float32 ({n_rois}, {sample.n_frames}): pack the shard again"
         )
-        raise ValueError(msg)
-    missing = np.isnan(series)
-    if np.isinf(series).any() or (missing.any(axis=1) != missing.all(axis=1)).any():
-        msg = (
-            f"{sample.key} in {sample.shard} holds single NaN or infinite values: extract its features again"
-        )
-        raise ValueError(msg)
-    if missing.all():
-        msg = f"{sample.key} in {sample.shard} has no ROI with a signal: leave it out of the shards"
         raise ValueError(msg)
     return series
 
@@ -382,7 +368,9 @@ def pieces(batch: Sequence[Sequence[int]], *, size: int, rank: int, world: int) 
     return cut[rank::world]
 
 
-def in_order(tasks: Iterable[Callable[[], Result]], *, workers: int, ahead: int) -> Iterator[Result]:
+def in_order(
+    tasks: Iterable[Callable[[], Result]], *, workers: int, ahead: int
+) -> Generator[Result, None, None]:
     """Yield results of `tasks` in their order, computed by `workers` threads up to `ahead` tasks early.
 
     Positioned reads and tensor operations release the interpreter lock, and threads need no copy between

@@ -37,13 +37,13 @@ class Processes:
         torch.distributed.all_reduce(total)
         return total.tolist()
 
-    def from_first(self, value: Any) -> Any:
-        """Give all processes the first one's value."""
+    def gather(self, names: list[str]) -> list[str]:
+        """Names from all processes, in the order of their ranks."""
         if self.world == 1:
-            return value
-        box = [value]
-        torch.distributed.broadcast_object_list(box, src=0, device=self.device)
-        return box[0]
+            return names
+        everyone: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(everyone, names)
+        return [name for listed in everyone for name in listed]
 
     def wait(self) -> None:
         """Go on when all have come here."""

@@ -1,0 +1,122 @@
+"""Cached tokens of the frozen encoders: the form of the cache, and reading it.
+
+The cache of a cohort has the form of its shards: ``function-00003.tar`` holds the tokens of the BOLD runs of batch 3,
+``structure-00003.tar`` those of their T1s (once, however many runs a person has), each with a list beside it, and
+``index.json`` the hashes. Only tokens of patches that hold data are stored, as bfloat16 in arrays of uint16, which is
+what NumPy can write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bhx_model import data
+from bhx_model.config import FusionInputs, from_dict
+from bhx_model.data import Index, Sample
+
+TOKENS_VERSION: Final = 1
+MEMBER: Final = "bf16.npy"
+LIST_COLUMNS: Final = {
+    "function": (
+        "key", "anat", "subject", "tr_s", "n_frames", "n_tokens", "last_share", "absent",
+        "offset", "size", "meta_offset", "meta_size",
+    ),
+    "structure": ("key", "subject", "n_tokens", "offset", "size", "meta_offset", "meta_size"),
+}  # fmt: skip
+
+
+def open_tokens(path: Path) -> Index:
+    """Open the index of a cohort's cached tokens.
+
+    Raises
+    ------
+    ValueError
+        If it is none of this version, or something it names is gone or altered.
+    """
+    return data.open_token_index(path, _check)
+
+
+def _check(facts: Mapping[str, Any]) -> None:
+    version = facts.get("tokens")
+    if version != TOKENS_VERSION:
+        msg = f"an index of cached tokens of version {version}, expected {TOKENS_VERSION}: make the tokens again"
+        raise ValueError(msg)
+
+
+def pairs(index: Index) -> list[tuple[Sample, Sample]]:
+    """Function and structure tokens of every run, in the order of the runs."""
+    found, alone = data.pair(index.samples["function"], index.samples["structure"])
+    if alone:
+        msg = f"{index.path}: the tokens of the T1 of {alone[0].key} are missing: make the tokens again"
+        raise ValueError(msg)
+    return found
+
+
+def fusion_inputs(caches: Sequence[Index]) -> FusionInputs:
+    """Sizes of the tokens, which must come from the same encoders in all caches.
+
+    Raises
+    ------
+    ValueError
+        If they do not.
+    """
+    for cache in caches[1:]:
+        if cache.facts["encoders"] != caches[0].facts["encoders"]:
+            msg = (
+                f"{cache.path} and {caches[0].path} are tokens of different encoders: make one of them again"
+            )
+            raise ValueError(msg)
+    return from_dict(FusionInputs, caches[0].facts["inputs"], f"{caches[0].path}: inputs")
+
+
+def read_pairs(chosen: Sequence[tuple[Sample, Sample]], n_rois: int) -> dict[str, Tensor]:
+    """Tokens of pairs with equally many patches, stacked.
+
+    Returns
+    -------
+    dict
+        ``structure`` (B, S, D) bfloat16, ``function`` (B, R * N, D) bfloat16 and ``weight`` (B, R * N) float32, how
+        much each function token counts.
+    """
+    return {
+        "structure": torch.stack([read_tokens(structure) for _, structure in chosen]),
+        "function": torch.stack([read_tokens(function) for function, _ in chosen]),
+        "weight": even_samples(torch.stack([weights(function, n_rois) for function, _ in chosen])),
+    }
+
+
+def read_tokens(sample: Sample) -> Tensor:
+    """Tokens of one sample, (N, D) bfloat16.
+
+    Raises
+    ------
+    ValueError
+        If what stands there are no tokens, or not as many as listed.
+    """
+    array = data.read_array(sample)
+    if array.dtype != np.uint16 or array.ndim != 2 or len(array) != sample.n_tokens:
+        msg = f"{sample.shard}: {sample.key} is {array.dtype} {array.shape}, no tokens as listed: make them again"
+        raise ValueError(msg)
+    return torch.from_numpy(array).view(torch.bfloat16)
+
+
+def weights(sample: Sample, n_rois: int) -> Tensor:
+    """How much each function token of a run counts, (R * N,): the share of its frames that hold data."""
+    weight = torch.ones(n_rois, sample.n_tokens // n_rois)
+    weight[:, -1] = sample.last_share
+    weight[list(sample.absent)] = 0.0
+    return weight.flatten()
+
+
+def even_samples(weight_BF: Tensor) -> Tensor:
+    """Scale weights so that those of every sample add up to its number of tokens.
+
+    All samples then count the same in the loss, however a batch is cut into parts.
+    """
+    return weight_BF * (weight_BF.shape[1] / weight_BF.sum(dim=1, keepdim=True))

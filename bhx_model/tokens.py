@@ -1,0 +1,284 @@
+"""Cache the tokens of both frozen encoders for every BOLD run of a cohort that has a T1.
+
+Batches that are already cached with the same encoders and shards are left as they are, so a stopped job goes on where
+it was.
+
+Examples
+--------
+::
+
+    python -m bhx_model.tokens --structure results/experiments/demo/structure \
+        --function results/experiments/demo/function --shards results/town/shards/index.json \
+        --rois results/experiments/demo/rois.npz --out results/experiments/demo/tokens/town
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bhx_model import augment, checkpoint, contract, data, stages, token_index
+from bhx_model.config import to_dict
+from bhx_model.data import Index, Sample
+from bhx_model.rois import RoiFacts
+from bhx_model.runlog import duration, say
+from bhx_model.stages import Encoders
+
+#: Arrays encoded at once.
+BATCH = 16
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 when the cache is complete, 1 on a fault."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_model.tokens",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--structure", type=Path, required=True, help="folder of the trained structure stage")
+    parser.add_argument("--function", type=Path, required=True, help="folder of the trained function stage")
+    parser.add_argument("--shards", type=Path, required=True, help="index.json of the cohort's shards")
+    parser.add_argument("--rois", type=Path, required=True, help="rois.npz of the experiment")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the cache")
+    a = parser.parse_args(argv)
+    try:
+        write_cache(a.structure, a.function, a.shards, a.rois, a.out)
+    except (ValueError, OSError) as error:
+        say(f"error: {error}")
+        return 1
+    return 0
+
+
+def write_cache(structure: Path, function: Path, shards: Path, rois: Path, out: Path) -> Path:
+    """Encode all pairs of a cohort and write the cache; its ``index.json`` last.
+
+    Parameters
+    ----------
+    structure, function : Path
+        Folders of the trained encoders.
+    shards : Path
+        Index of the cohort.
+    rois : Path
+        The experiment's ``rois.npz``.
+    out : Path
+        Folder of the cache, made if absent.
+
+    Returns
+    -------
+    Path
+        The index.
+
+    Raises
+    ------
+    ValueError
+        If encoders, shards and ROIs do not fit, or nobody has both modalities.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoders = Encoders.open(structure, function).to(device)
+    index = data.open_index(shards)
+    encoders.check([index])
+    stages.check_rois(index, RoiFacts.load(rois))
+    pairs, alone = data.pair(index.samples["bold"], index.samples["t1w"])
+    if not pairs:
+        msg = f"cohort {index.cohort} has no person with both a BOLD run and a T1: leave it out of this experiment"
+        raise ValueError(msg)
+    out.mkdir(parents=True, exist_ok=True)
+    data.verify(s for m in ("bold", "t1w") for s in index.shards[m])
+    say(f"tokens of {index.cohort}: {len(pairs)} runs, {len(index.shards['bold'])} batches")
+    began = time.monotonic()
+    entries: dict[str, list[dict[str, Any]]] = {"function": [], "structure": []}
+    for number, shard in enumerate(index.shards["bold"]):
+        here = [pair for pair in pairs if pair[0].shard == shard.path]
+        if not here:
+            continue
+        batch = shard.path.stem.removeprefix("bold-")
+        for modality, entry in _write_batch(encoders, index, here, out, batch, device).items():
+            entries[modality].append(entry)
+        taken = time.monotonic() - began
+        left = taken / (number + 1) * (len(index.shards["bold"]) - number - 1)
+        say(f"tokens of {index.cohort}: batch {batch} done, {duration(left)} to go")
+    facts = {
+        "tokens": token_index.TOKENS_VERSION,
+        "cohort": index.cohort,
+        "atlas": index.facts["atlas"],
+        "roi_sha256": index.facts["roi_sha256"],
+        "synthetic": index.synthetic,
+        "encoders": dict(encoders.hashes),
+        "inputs": to_dict(encoders.fusion_inputs()),
+        "source": index.sha256,
+        "left_out": _left_out(index, alone),
+        "shards": entries,
+    }
+    checkpoint.write_json(facts, out / "index.json")
+    return out / "index.json"
+
+
+def _left_out(index: Index, alone: Sequence[Sample]) -> list[dict[str, str]]:
+    """Who is not in the cache and why, by run, and people without a run."""
+    runs = [{"subject": s.subject.split("/")[1], "key": s.key, "reason": "the run has no T1"} for s in alone]
+    with_run = {sample.subject for sample in index.samples["bold"]}
+    volumes = [
+        {"subject": s.subject.split("/")[1], "key": s.key, "reason": "the T1 has no BOLD run"}
+        for s in index.samples["t1w"]
+        if s.subject not in with_run
+    ]
+    return runs + volumes
+
+
+def _write_batch(
+    encoders: Encoders,
+    index: Index,
+    pairs: Sequence[tuple[Sample, Sample]],
+    out: Path,
+    batch: str,
+    device: torch.device,
+) -> dict[str, dict[str, Any]]:
+    """Write both tars of a batch, unless they are there already, and return their entries of the index."""
+    sources = {sample.shard for pair in pairs for sample in pair}
+    hashes = sorted(s.sha256 for m in ("bold", "t1w") for s in index.shards[m] if s.path in sources)
+    made_of = hashlib.sha256(contract.canonical_json([dict(encoders.hashes), hashes])).hexdigest()
+    volumes = list({volume.key: volume for _, volume in pairs}.values())
+    work: dict[str, Callable[[], Iterator[tuple[dict[str, Any], Tensor]]]] = {
+        "structure": lambda: _structure_tokens(encoders, volumes, device),
+        "function": lambda: _function_tokens(encoders, [run for run, _ in pairs], device),
+    }
+    entries = {}
+    for modality, encode in work.items():
+        tar, listed = out / f"{modality}-{batch}.tar", out / f"{modality}-{batch}.json"
+        if not _is_made_of(listed, tar, made_of):
+            _write_tar(tar, listed, modality, made_of, encode())
+        rows = listed.read_bytes()
+        about = json.loads(rows)
+        entries[modality] = {
+            "file": tar.name,
+            "sha256": about["sha256"],
+            "bytes": about["bytes"],
+            "n": len(about["key"]),
+            "list": listed.name,
+            "list_sha256": hashlib.sha256(rows).hexdigest(),
+        }
+    return entries
+
+
+def _is_made_of(listed: Path, tar: Path, made_of: str) -> bool:
+    """Whether a batch is in the cache, whole, and made of these encoders and shards."""
+    if not (listed.exists() and tar.exists()):
+        return False
+    about = json.loads(listed.read_bytes())
+    return about["made_of"] == made_of and data.file_sha256(tar) == about["sha256"]
+
+
+def _write_tar(
+    tar: Path,
+    listed: Path,
+    modality: str,
+    made_of: str,
+    rows: Iterator[tuple[dict[str, Any], Tensor]],
+) -> None:
+    columns: dict[str, Any] = {name: [] for name in token_index.LIST_COLUMNS[modality]}
+    replacement = tar.with_name(f".{tar.name}.new")
+    with tarfile.open(replacement, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for row, tokens in rows:
+            buffer = io.BytesIO()
+            array = tokens.contiguous().cpu().view(torch.uint16).numpy()
+            np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
+            places = {}
+            for member, prefix, content in (
+                (token_index.MEMBER, "", buffer.getvalue()),
+                (contract.META_MEMBER, "meta_", contract.canonical_json(row)),
+            ):
+                info = tarfile.TarInfo(f"{row['key']}.{member}")
+                info.size = len(content)
+                # USTAR: one block of header, then the content
+                places |= {
+                    f"{prefix}offset": archive.offset + tarfile.BLOCKSIZE,
+                    f"{prefix}size": len(content),
+                }
+                archive.addfile(info, io.BytesIO(content))
+            for name, column in columns.items():
+                column.append({**row, **places}[name])
+    columns |= {
+        "made_of": made_of,
+        "sha256": data.file_sha256(replacement),
+        "bytes": replacement.stat().st_size,
+    }
+    # the list goes last: where it is, its tar is complete
+    listed.unlink(missing_ok=True)
+    replacement.replace(tar)
+    new_list = listed.with_name(f".{listed.name}.new")
+    new_list.write_bytes(contract.canonical_json(columns))
+    new_list.replace(listed)
+
+
+@torch.no_grad()
+def _structure_tokens(
+    encoders: Encoders, volumes: Sequence[Sample], device: torch.device
+) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    for start in range(0, len(volumes), BATCH):
+        chosen = volumes[start : start + BATCH]
+        stacked = np.stack([data.read_t1w(sample, encoders.structure.grid) for sample in chosen])
+        with encoders.autocast(device, "structure"):
+            tokens = encoders.structure.encode(torch.from_numpy(stacked).to(device).float()).bfloat16()
+        for sample, one in zip(chosen, tokens, strict=True):
+            yield {"key": sample.key, "subject": sample.subject.split("/")[1], "n_tokens": len(one)}, one
+
+
+@torch.no_grad()
+def _function_tokens(
+    encoders: Encoders, runs: Sequence[Sample], device: torch.device
+) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    config, rois = encoders.function.config, stages.empty_rois(encoders.facts)
+    # runs are written in their order, but those of equal bucket are encoded together
+    for start in range(0, len(runs), 4 * BATCH):
+        window = runs[start : start + 4 * BATCH]
+        plans = {run.key: stages.plan_series(run, config) for run in window}
+        done: dict[str, tuple[dict[str, Any], Tensor]] = {}
+        for bucket in sorted({plan.bucket for plan in plans.values()}):
+            alike = [run for run in window if plans[run.key].bucket == bucket]
+            for first in range(0, len(alike), BATCH):
+                chosen = alike[first : first + BATCH]
+                series = torch.from_numpy(
+                    np.stack(
+                        [
+                            augment.apply_plan(stages.read_series(run, rois, config), plans[run.key], config)
+                            for run in chosen
+                        ]
+                    )
+                ).to(device)
+                with encoders.autocast(device, "function"):
+                    tokens = encoders.function.encode(series, bucket[0]).bfloat16()
+                weights = encoders.function.token_weights(series, bucket[0]).unflatten(1, (len(rois), -1))
+                for run, one, weight in zip(chosen, tokens, weights, strict=True):
+                    done[run.key] = (_function_row(run, plans[run.key], one, weight.cpu()), one)
+        for run in window:
+            yield done.pop(run.key)
+
+
+def _function_row(run: Sample, plan: augment.SeriesPlan, tokens: Tensor, weight_RN: Tensor) -> dict[str, Any]:
+    absent = torch.nonzero(weight_RN[:, 0] == 0).flatten().tolist()
+    return {
+        "key": run.key,
+        "anat": run.anat,
+        "subject": run.subject.split("/")[1],
+        "tr_s": plan.tr_s,
+        "n_frames": plan.n_frames,
+        "n_tokens": len(tokens),
+        "last_share": float(weight_RN[:, -1].max()),
+        "absent": absent,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

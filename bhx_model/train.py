@@ -1,0 +1,455 @@
+"""Train one stage: masked autoencoding of T1 volumes, JEPA on parcel series, or the fusion of both.
+
+The run lives in a folder named after a hash of everything that decides its result, so the same command goes on where
+an earlier one stopped, and a changed input starts afresh. SIGTERM, SIGUSR1 and ``--max-hours`` save and end with exit
+code 75: start the same command again. A finished run only writes its outputs again.
+
+Examples
+--------
+::
+
+    python -m bhx_model.train --stage function --preset tiny --set '{"train.steps": 200}' --seed 0 \
+        --shards results/town/shards/index.json --split results/experiments/demo/pretrain.json \
+        --rois results/experiments/demo/rois.npz --run-root results/runs --out results/experiments/demo/function
+    torchrun --standalone --nproc-per-node=8 -m bhx_model.train --stage function --preset base ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from bhx_model import checkpoint, contract, data, distributed, optim, schedules, stages
+from bhx_model.config import PRESETS, STAGES, StageConfig, load_preset
+from bhx_model.distributed import Processes
+from bhx_model.jepa import FunctionJEPA
+from bhx_model.runlog import Metrics, Progress, duration, say
+
+#: Exit code of a run that was stopped and can go on (EX_TEMPFAIL).
+STOPPED = 75
+#: What a finished run leaves, weights last: whoever sees them sees the rest.
+OUTPUTS = ("metrics.jsonl", "run.json", "model.safetensors")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 when trained, 1 on a fault, 75 when stopped and ready to go on."""
+    arguments = _parse(argv)
+    try:
+        config = load_preset(arguments.stage, arguments.preset).override(json.loads(arguments.set))
+        deterministic = _deterministic(config.train.deterministic)
+        with deterministic, distributed.start() as processes, _stop_signals() as stop:
+            limit = math.inf if arguments.max_hours is None else 3600 * arguments.max_hours
+            return train(
+                config,
+                stages.Sources(
+                    shards=arguments.shards,
+                    split=arguments.split,
+                    rois=arguments.rois,
+                    tokens=arguments.tokens,
+                    structure=arguments.structure,
+                    function=arguments.function,
+                ),
+                seed=arguments.seed,
+                run_root=arguments.run_root,
+                out=arguments.out,
+                processes=processes,
+                workers=arguments.workers,
+                tensorboard=arguments.tensorboard,
+                should_stop=lambda: stop() or time.monotonic() - STARTED > limit,
+            )
+    except (ValueError, OSError) as error:
+        say(f"error: {error}")
+        return 1
+
+
+#: Limits count from the start of the process, imports included.
+STARTED = time.monotonic()
+
+
+def train(
+    config: StageConfig,
+    sources: stages.Sources,
+    *,
+    seed: int,
+    run_root: Path,
+    out: Path,
+    processes: Processes,
+    workers: int = 2,
+    tensorboard: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> int:
+    """Train a stage from its last checkpoint, if any, to the end, and write its outputs.
+
+    Parameters
+    ----------
+    config : StageConfig
+        Model and training, resolved.
+    sources : Sources
+        Files that are read.
+    seed : int
+        Of weights, order, masks and augmentation.
+    run_root : Path
+        Folder of the run folders.
+    out : Path
+        Folder for ``model.safetensors``, ``run.json`` and ``metrics.jsonl``.
+    processes : Processes
+        This process and the others of the run.
+    workers : int
+        Reading threads; any number gives the same result.
+    tensorboard : bool
+        Also write events for TensorBoard.
+    should_stop : Callable
+        Asked after every step; when any process says yes, the run saves and stops.
+
+    Returns
+    -------
+    int
+        0, or 75 if it was stopped.
+
+    Raises
+    ------
+    ValueError
+        On unusable inputs, on a loss that is not finite, or when a JEPA collapses.
+    """
+    t = config.train
+    stage = stages.open_stage(config, sources, seed)
+    run = run_root / f"{config.stage}-{run_hash(config, seed, stage.hashes)}"
+    final = run / "final"
+    if (final / OUTPUTS[-1]).exists():
+        if processes.first:
+            say(f"{run} is finished: writing its outputs to {out}")
+            deliver(final, out)
+        return 0
+
+    # --- inputs: whole, and in an order that only seed and step decide
+    run.mkdir(parents=True, exist_ok=True)
+    stage.verify(run / f"verified-{processes.rank}.json", (processes.rank, processes.world))
+    per_epoch = math.ceil(stage.n_train / t.batch_size)
+    # parts are cut so that all processes do the same amount of work
+    part = math.ceil(t.batch_size / (processes.world * t.accumulate))
+
+    # --- model, optimizer, and where the last checkpoint left them
+    torch.manual_seed(seed)
+    model = stage.build().to(processes.device)
+    optimizer = optim.adamw(optim.parameter_groups(model.named_parameters()), betas=t.betas)
+    saved = checkpoint.steps(run)
+    start, state = 0, _fresh_state()
+    if saved:
+        start = saved[-1]
+        state = checkpoint.load(run, start, model, optimizer)
+        if processes.first:
+            say(f"going on from {checkpoint.folder(run, start)}")
+    objective: nn.Module = model
+    if t.compile:
+        objective = torch.compile(objective)  # type: ignore[assignment]
+    if processes.world > 1:
+        objective = DistributedDataParallel(objective, broadcast_buffers=False)
+    autocast = torch.autocast(processes.device.type, torch.bfloat16, enabled=t.amp == "bf16")
+
+    metrics = None
+    if processes.first:
+        metrics = Metrics(run / "metrics.jsonl", start, run / "tensorboard" if tensorboard else None)
+        say(
+            f"{config.stage}: {stage.n_train} samples of {stage.n_people} people, {per_epoch} steps an epoch, {run}"
+        )
+    progress = Progress(config.stage, start, t.steps)
+    began = time.monotonic()
+
+    def save(step: int) -> None:
+        if processes.first:
+            kept = {**state, "seconds": state["seconds"] + time.monotonic() - began}
+            checkpoint.save(run, step, model, optimizer, kept, keep_every=t.keep_every)
+        processes.wait()
+
+    def read(step: int) -> tuple[list[stages.Batch], list[float]]:
+        """Read this process' parts of a step and their weights in the loss."""
+        epoch, place = divmod(step, per_epoch)
+        batch = stage.epoch(epoch, t.batch_size)[place]
+        size = sum(map(len, batch))
+        mine = data.pieces(batch, size=part, rank=processes.rank, world=processes.world)
+        # a process without a share takes part in the exchange of gradients with a weight of 0
+        weights = [len(piece) / size for piece in mine] or [0.0]
+        return [stage.load(piece, step, epoch) for piece in mine or [batch[0][:1]]], weights
+
+    # --- the loop: what happens in a step is a function of its number alone
+    tasks = (functools.partial(read, step) for step in range(start, t.steps))
+    reader = data.in_order(tasks, workers=workers, ahead=2)
+    objective.train()
+    for step, (parts, weights) in zip(range(start, t.steps), reader, strict=True):
+        torch.manual_seed(_mix(seed, step, processes.rank))  # for what is random inside the model
+        lr = schedules.warmup_cosine(step, steps=t.steps, warmup=t.warmup_steps, peak=t.lr, end=t.min_lr)
+        decay_end = t.weight_decay if t.weight_decay_end is None else t.weight_decay_end
+        decay = schedules.cosine(step, steps=t.steps, start=t.weight_decay, end=decay_end)
+        optim.set_schedule(optimizer, lr=lr, weight_decay=decay)
+
+        done = step + 1
+        report = done % t.log_every == 0 or done == t.steps
+        losses: list[Tensor] = []
+        stats: dict[str, Tensor] = {}
+        for number, (batch, weight) in enumerate(zip(parts, weights, strict=True)):
+            last = number == len(parts) - 1
+            exchange = nullcontext() if last or processes.world == 1 else objective.no_sync()  # type: ignore[operator]
+            with exchange:
+                args, kwargs = stage.inputs(batch.to(processes.device), diagnose=report and last)
+                with autocast:
+                    loss, stats = objective(*args, **kwargs)
+                # the exchange averages over processes, the weights already add up to 1 over all of them
+                (loss * (weight * processes.world)).backward()
+            losses.append(loss.detach())
+        values = torch.stack(losses).tolist()
+        bad = [
+            key
+            for batch, value in zip(parts, values, strict=True)
+            if not math.isfinite(value)
+            for key in batch.keys
+        ]
+        mean = sum(value * weight for value, weight in zip(values, weights, strict=True) if weight)
+        mean, n_bad, stopping = processes.sum([mean, float(len(bad)), float(should_stop())])
+        norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf if t.clip is None else t.clip)
+        if n_bad or not math.isfinite(float(norm)):
+            named = processes.gather(bad) or processes.gather([key for batch in parts for key in batch.keys])
+            raise ValueError(_not_finite(step, "loss" if n_bad else "gradient", named, run))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if t.ema is not None:
+            momentum = schedules.linear(step, steps=t.steps, start=t.ema[0], end=t.ema[1])
+            cast(FunctionJEPA, model).update_target(momentum)
+
+        # --- report, look at the holdout, save, stop
+        state["samples_seen"] += sum(map(len, stage.epoch(step // per_epoch, t.batch_size)[step % per_epoch]))
+        state["sum"], state["count"] = state["sum"] + mean, state["count"] + 1
+        if report:
+            loss_now = state["sum"] / state["count"]
+            state |= {"sum": 0.0, "count": 0, "last": loss_now}
+            state["first"] = loss_now if state["first"] is None else state["first"]
+            told = {name: float(value) for name, value in stats.items()}
+            if metrics is not None:
+                line = {"loss": loss_now, **told, "lr": lr, "weight_decay": decay, "grad_norm": float(norm)}
+                metrics.write(done, {**line, "epoch": done / per_epoch})
+                say(progress.line(done, t.batch_size, {"loss": loss_now, "lr": lr}))
+            if processes.any(collapsed(told)):
+                raise ValueError(_collapse(step, told, run))
+        if done % t.save_every == 0 or done == t.steps or stopping:
+            if stage.n_holdout and (not stopping or done == t.steps):
+                state["holdout"] = holdout(stage, model, autocast, processes, part)
+                if metrics is not None:
+                    metrics.write(
+                        done, {f"holdout_{name}": value for name, value in state["holdout"].items()}
+                    )
+            save(done)
+        if stopping and done < t.steps:
+            reader.close()
+            if metrics is not None:
+                metrics.close()
+                say(f"stopped after step {done} of {t.steps}: the same command goes on from there")
+            return STOPPED
+
+    if metrics is not None:
+        metrics.close()
+        seconds = state["seconds"] + time.monotonic() - began
+        finish(run, model, describe(config, stage, seed, {**state, "seconds": seconds}, model, processes))
+        deliver(final, out)
+        say(f"{config.stage}: trained in {duration(seconds)}, weights in {out}")
+    processes.wait()
+    return 0
+
+
+@torch.no_grad()
+def holdout(
+    stage: stages.Stage, model: nn.Module, autocast: torch.autocast, processes: Processes, size: int
+) -> dict[str, float]:
+    """Loss on the people kept out, and that of predicting the mean; masks are the same whenever it is asked for."""
+    model.eval()
+    mine = stage.holdout(size)[processes.rank :: processes.world]
+    loss_sum = trivial_sum = 0.0
+    for numbers in mine:
+        batch = stage.load(numbers, 0, None).to(processes.device)
+        args, kwargs = stage.inputs(batch)
+        with autocast:
+            loss, stats = model(*args, **kwargs)
+        loss_sum += float(loss) * len(numbers)
+        trivial_sum += float(stats["loss_of_mean"]) * len(numbers)
+    model.train()
+    loss_sum, trivial_sum = processes.sum([loss_sum, trivial_sum])
+    return {"loss": loss_sum / stage.n_holdout, "loss_of_mean": trivial_sum / stage.n_holdout}
+
+
+def collapsed(stats: Mapping[str, float]) -> bool:
+    """Whether a JEPA's targets have become (nearly) the same token everywhere, which makes predicting them trivial.
+
+    Targets are standardised over channels, so their standard deviation over tokens would be 1 if nothing were shared.
+    """
+    return stats.get("target_std", 1.0) < 0.02 or stats.get("target_rank", math.inf) < 1.5
+
+
+def describe(
+    config: StageConfig,
+    stage: stages.Stage,
+    seed: int,
+    state: Mapping[str, Any],
+    model: nn.Module,
+    processes: Processes,
+) -> dict[str, Any]:
+    """Collect what ``run.json`` tells of a finished run."""
+    return {
+        "stage": config.stage,
+        "config": config.to_dict(),
+        "model_facts": stage.facts(),
+        "seed": seed,
+        "run": run_hash(config, seed, stage.hashes),
+        "inputs": stage.hashes,
+        "cohorts": [index.cohort for index in stage.indices],
+        "synthetic": stage.synthetic,
+        "counts": {
+            "train_people": stage.n_people,
+            "train_samples": stage.n_train,
+            "holdout_samples": stage.n_holdout,
+            "samples_seen": state["samples_seen"],
+            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        },
+        "loss": {
+            "first": state["first"],
+            "last": state["last"],
+            "holdout": state["holdout"] and state["holdout"]["loss"],
+            "trivial": state["holdout"] and state["holdout"]["loss_of_mean"],
+        },
+        "seconds": round(state["seconds"], 1),
+        "machine": {
+            "device": processes.device.type,
+            "processes": processes.world,
+            "torch": torch.__version__,
+        },
+    }
+
+
+def finish(run: Path, model: nn.Module, card: dict[str, Any]) -> None:
+    """Put the outputs together in the run folder; the weights last, for they say that it is finished."""
+    final = run / "final"
+    final.mkdir(exist_ok=True)
+    shutil.copyfile(run / "metrics.jsonl", final / "metrics.jsonl")
+    checkpoint.write_json(card, final / "run.json")
+    checkpoint.save_tensors(model.state_dict(), final / "model.safetensors")
+
+
+def deliver(final: Path, out: Path) -> None:
+    """Copy the outputs of a finished run, each in one step, the weights last."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in OUTPUTS:
+        replacement = out / f".{name}.new"
+        shutil.copyfile(final / name, replacement)
+        replacement.replace(out / name)
+
+
+def run_hash(config: StageConfig, seed: int, hashes: dict[str, Any]) -> str:
+    """Name a run by all that decides its result: configuration, seed, and the bytes of what it reads."""
+    value = {"config": config.to_dict(), "seed": seed, "inputs": hashes}
+    return hashlib.sha256(contract.canonical_json(value)).hexdigest()[:16]
+
+
+def _fresh_state() -> dict[str, Any]:
+    return {
+        "samples_seen": 0, "seconds": 0.0, "sum": 0.0, "count": 0, "first": None, "last": None, "holdout": None,
+    }  # fmt: skip
+
+
+def _not_finite(step: int, what: str, keys: Sequence[str], run: Path) -> str:
+    shown = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+    return (
+        f"the {what} of step {step + 1} is not finite, samples: {shown}; the weights of the last checkpoint in {run} are "
+        "intact: look at these samples, lower train.lr or set train.clip"
+    )
+
+
+def _collapse(step: int, stats: Mapping[str, float], run: Path) -> str:
+    return (
+        f"the targets have collapsed at step {step + 1} (standard deviation over tokens {stats['target_std']:.3g}, "
+        f"effective rank {stats['target_rank']:.3g}): check the normaliser, raise train.ema or lower train.lr; {run}"
+    )
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Note SIGTERM and SIGUSR1, which schedulers send before a limit, instead of dying from them."""
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield lambda: bool(noted)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """Only deterministic kernels, if `wanted`."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_model.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--stage", choices=STAGES, required=True)
+    add("--preset", choices=PRESETS, required=True)
+    add("--set", default="{}", metavar="JSON", help="changes to the preset, e.g. '{\"train.steps\": 10}'")
+    add("--seed", type=int, default=0, help="of weights, order, masks and augmentation")
+    add("--shards", type=Path, nargs="+", required=True, metavar="INDEX", help="index.json of every cohort")
+    add("--split", type=Path, required=True, help="people to train on and to hold out")
+    add("--rois", type=Path, required=True, help="rois.npz of the experiment")
+    add(
+        "--tokens",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="INDEX",
+        help="cached tokens of every cohort (fusion)",
+    )
+    add("--structure", type=Path, help="trained structure stage (fusion with model.inputs online)")
+    add("--function", type=Path, help="trained function stage (fusion with model.inputs online)")
+    add("--run-root", type=Path, required=True, help="folder of run folders with checkpoints")
+    add("--out", type=Path, required=True, help="folder of the finished weights")
+    add("--max-hours", type=float, help="save and end with exit code 75 after this time")
+    add("--workers", type=int, default=2, help="reading threads; any number gives the same result")
+    add("--tensorboard", action="store_true", help="also write events for TensorBoard into the run folder")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
