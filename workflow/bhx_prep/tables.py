@@ -245,7 +245,9 @@ def _published(paper: str) -> list[Entry]:
 
 def _entry(method: str, metric: str, scores: Sequence[Mapping[str, Any]]) -> Entry:
     factor = 100.0 if metric in CLASSIFICATION else 1.0
-    raw = [s["metrics"].get(metric) for s in scores]
+    # the correlation with a constant does not exist, whatever number stands for it
+    constant = method == "trivial" and metric == "pearson_r"
+    raw = [None if constant else s["metrics"].get(metric) for s in scores]
     values = [factor * v for v in raw if v is not None and math.isfinite(v)]
     mean, sd, low, high = interval(values) if values else (None, None, None, None)
     undefined = len(raw) - len(values)

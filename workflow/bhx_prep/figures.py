@@ -1,0 +1,420 @@
+"""Pictures of the report: arrays in, SVG or PNG out.
+
+Plots are SVG with text as text and colours as CSS variables, so that they follow the page from light to dark.
+Each is drawn for a phone's width and grows with its place. The cortex is drawn in `bhx_prep.report.cortex`.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+#: Colours that stand in the plots for those of the page, which change with light and dark.
+_THEME = {
+    "#010101": "var(--ink)",
+    "#020202": "var(--muted)",
+    "#030303": "var(--rule)",
+    "#040404": "var(--page)",
+    "#050501": "var(--c1)",
+    "#050502": "var(--c2)",
+    "#050503": "var(--c3)",
+    "#050504": "var(--c4)",
+}
+INK, MUTED, RULE, PAGE, *SERIES = _THEME
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+
+#: Width (inch) of every plot: at 96 pixels an inch it fits a phone.
+WIDTH = 3.7
+
+#: Families of Schaefer's networks as their parcels' names begin, in the order they are shown.
+FAMILIES = {
+    "Vis": "Visual",
+    "SomMot": "Somatomotor",
+    "DorsAttn": "Dorsal attention",
+    "SalVentAttn": "Salience / ventral attention",
+    "Limbic": "Limbic",
+    "Cont": "Control",
+    "Default": "Default",
+    "TempPar": "Temporoparietal",
+}
+
+
+def families(names: Sequence[str]) -> list[str]:
+    """Network family of each parcel, e.g. ``Vis`` of ``17Networks_LH_VisCent_ExStr_1``; ``other`` if none fits."""
+    found = []
+    for name in names:
+        parts = re.split(r"[LR]H_", name, maxsplit=1)
+        found.append(next((f for f in FAMILIES if parts[-1].startswith(f)), "other"))
+    return found
+
+
+def network_order(names: Sequence[str]) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
+    """Order of the parcels by network family, left before right, and where each family then stands.
+
+    Returns
+    -------
+    order : ndarray of int, shape (R,)
+    blocks : list of (str, int, int)
+        Family, first row, one past its last row.
+    """
+    of = families(names)
+    rank = {family: i for i, family in enumerate([*FAMILIES, "other"])}
+    order = np.array(sorted(range(len(names)), key=lambda i: (rank[of[i]], i)), dtype=int)
+    blocks, start = [], 0
+    for family in rank:
+        size = of.count(family)
+        if size:
+            blocks.append((family, start, start + size))
+            start += size
+    return order, blocks
+
+
+P = ParamSpec("P")
+
+
+def _styled(draw: Callable[P, tuple[Figure, str]]) -> Callable[P, str]:
+    """Run `draw` in the style above and turn the figure and its description into SVG."""
+
+    @functools.wraps(draw)
+    def render(*args: P.args, **kwargs: P.kwargs) -> str:
+        with mpl.rc_context(rc=_STYLE):
+            figure, label = draw(*args, **kwargs)
+            return _svg(figure, label)
+
+    return render
+
+
+def _figure(height: float, **grid: Any) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots(**grid)
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """SVG of a figure for a page: no ids, the page's font and colours, `label` for those who do not see it."""
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": label}):
+        FigureCanvasSVG(figure).print_svg(
+            buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    for stand_in, variable in _THEME.items():
+        text = text.replace(stand_in, variable)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box is not None
+    opening = f'<svg {box[0]} role="img" aria-label="{html.escape(label, quote=True)}"'
+    opening += ' xmlns:xlink="http://www.w3.org/1999/xlink">'
+    text = re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1)
+    return re.sub(r"\n\s*", "\n", text)
+
+
+@_styled
+def motion(mean_fd: Mapping[str, np.ndarray], limit: float) -> tuple[Figure, str]:
+    """Histograms of the runs' mean framewise displacement, one row per cohort, and the limit.
+
+    Parameters
+    ----------
+    mean_fd : mapping of str to ndarray of float, shape (n,)
+        Cohort to the mean displacement (mm) of its runs.
+    limit : float
+        Above it (mm) a run is left out.
+    """
+    end = max(1.4 * limit, *(float(np.max(v)) * 1.05 for v in mean_fd.values()))
+    edges = np.linspace(0, end, 41)
+    figure, axes = _figure(0.75 + 0.62 * len(mean_fd), nrows=len(mean_fd), sharex=True, squeeze=False)
+    for axis, (cohort, values) in zip(axes[:, 0], mean_fd.items(), strict=True):
+        counts, _ = np.histogram(values, edges)
+        middle, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
+        for chosen, colour in ((middle <= limit, SERIES[0]), (middle > limit, SERIES[1])):
+            axis.bar(middle[chosen], counts[chosen], width=0.9 * width, color=colour, linewidth=0)
+        axis.axvline(limit, color=SERIES[1], linewidth=1, linestyle=(0, (3, 2)))
+        axis.set_title(f"{cohort} ({len(values)} run{'s' if len(values) > 1 else ''})", color=INK)
+        axis.set_yticks([0, int(counts.max())])
+        axis.set_xlim(0, end)
+    axes[-1, 0].set_xlabel("mean framewise displacement (mm)")
+    medians = ", ".join(f"{cohort} {np.median(v):.2f}" for cohort, v in mean_fd.items())
+    return (
+        figure,
+        f"Mean framewise displacement of the runs; median per cohort in mm: {medians}; limit {limit}.",
+    )
+
+
+@_styled
+def trace(fd_mm: np.ndarray, tr_s: float, limit: float) -> tuple[Figure, str]:
+    """Framewise displacement of one run over time; dashed, the limit of the mean.
+
+    Parameters
+    ----------
+    fd_mm : ndarray of float, shape (T,)
+    tr_s : float
+        Repetition time (s).
+    limit : float
+        mm.
+    """
+    figure, axis = _figure(1.7)
+    time = tr_s * np.arange(len(fd_mm))
+    axis.plot(time, fd_mm, color=SERIES[0], linewidth=0.8)
+    axis.axhline(limit, color=SERIES[1], linewidth=1, linestyle=(0, (3, 2)))
+    axis.set_ylim(0, max(1.3 * limit, float(np.nanmax(fd_mm)) * 1.05))
+    axis.set_xlim(0, time[-1])
+    axis.set_xlabel("time (s)")
+    axis.set_ylabel("FD (mm)")
+    return (
+        figure,
+        f"Framewise displacement over {time[-1]:.0f} s: mean {np.nanmean(fd_mm):.2f}, largest {np.nanmax(fd_mm):.2f} mm.",
+    )
+
+
+@_styled
+def carpet(
+    series: np.ndarray, names: Sequence[str], tr_s: float, fd_mm: np.ndarray | None
+) -> tuple[Figure, str]:
+    """Carpet of one run: every parcel a line, ordered by network; framewise displacement above it where known.
+
+    Parameters
+    ----------
+    series : ndarray of float, shape (R, T)
+        Any unit; each parcel is shown in its own standard deviations. Rows of NaN stay empty.
+    names : sequence of str, length R
+    tr_s : float
+        Repetition time (s).
+    fd_mm : ndarray of float, shape (T0,) or None
+        Before frames were dropped, hence on a time axis of its own length.
+    """
+    order, blocks = network_order(names)
+    rows = series[order].astype(float)
+    centre = rows - rows.mean(axis=1, keepdims=True)
+    scale = rows.std(axis=1, keepdims=True)
+    shown = np.divide(centre, scale, out=np.full_like(centre, np.nan), where=scale > 0)
+    figure, axes = _figure(
+        3.1 if fd_mm is not None else 2.5, nrows=2 if fd_mm is not None else 1, squeeze=False, sharex=True,
+        gridspec_kw={"height_ratios": [1, 3.6]} if fd_mm is not None else None,
+    )  # fmt: skip
+    end = tr_s * series.shape[1]
+    if fd_mm is not None:
+        axis = axes[0, 0]
+        axis.fill_between(tr_s * np.arange(len(fd_mm)), np.nan_to_num(fd_mm), color=SERIES[0], linewidth=0)
+        axis.set_ylim(0, max(0.5, float(np.nanmax(fd_mm)) * 1.05))
+        axis.set_ylabel("FD (mm)")
+        end = max(end, tr_s * len(fd_mm))
+    axis = axes[-1, 0]
+    axis.imshow(
+        np.ma.masked_invalid(shown), aspect="auto", cmap="gray", vmin=-2, vmax=2, interpolation="none",
+        extent=(0, tr_s * series.shape[1], len(order), 0),
+    )  # fmt: skip
+    _network_axis(axis.yaxis, blocks, len(order))
+    axis.set_xlim(0, end)
+    axis.set_xlabel("time (s)")
+    said = f"Carpet of {series.shape[0]} parcels over {tr_s * series.shape[1]:.0f} s"
+    if fd_mm is not None:
+        said += f"; framewise displacement up to {np.nanmax(fd_mm):.2f} mm"
+    return figure, said + "."
+
+
+def _network_axis(axis: Any, blocks: Sequence[tuple[str, int, int]], n: int) -> None:
+    """Name the families along an axis of parcels; bounds as ticks, names at the middle of the larger blocks."""
+    middle = [(a + b) / 2 for _, a, b in blocks]
+    axis.set_ticks(middle, [family if b - a > 0.02 * n else "" for family, a, b in blocks])
+    axis.set_ticks([a for _, a, _ in blocks] + [n], minor=True)
+    axis.set_tick_params(which="major", length=0)
+    axis.set_tick_params(which="minor", length=4, width=0.6, color=MUTED)
+
+
+@_styled
+def connectivity(matrix: np.ndarray, names: Sequence[str]) -> tuple[Figure, str]:
+    """Correlation matrix, parcels ordered by network.
+
+    Parameters
+    ----------
+    matrix : ndarray of float, shape (R, R)
+        Correlations; NaN where a parcel has no series.
+    names : sequence of str, length R
+    """
+    order, blocks = network_order(names)
+    shown = matrix[np.ix_(order, order)]
+    limit = min(1.0, max(0.1, float(np.nanpercentile(np.abs(shown), 98))))
+    figure, axis = _figure(3.35)
+    picture = axis.imshow(
+        np.ma.masked_invalid(shown), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="none",
+        extent=(0, len(order), len(order), 0),
+    )  # fmt: skip
+    _network_axis(axis.yaxis, blocks, len(order))
+    axis.set_xticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    for _, _, end in blocks[:-1]:
+        axis.axhline(end, color="#808080", linewidth=0.4)
+        axis.axvline(end, color="#808080", linewidth=0.4)
+    bar = figure.colorbar(picture, ax=axis, shrink=0.75, aspect=30, pad=0.02)
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    bar.set_label("correlation")
+    inside = [shown[a:b, a:b][~np.eye(b - a, dtype=bool)] for _, a, b in blocks]
+    within = float(np.nanmean(np.concatenate(inside)))
+    overall = float(np.nanmean(shown[~np.eye(len(order), dtype=bool)]))
+    return figure, (
+        f"Correlation matrix of {len(order)} parcels by network; mean {within:.2f} within families, {overall:.2f} overall."
+    )
+
+
+@_styled
+def spectrum(eigenvalues: np.ndarray) -> tuple[Figure, str]:
+    """Wavelength of the harmonics by their number, left and right.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray of float, shape (2, M)
+        mm^-2; the first of each row is zero and left out.
+    """
+    figure, axis = _figure(1.9)
+    number = np.arange(2, eigenvalues.shape[1] + 1)
+    length = 2 * np.pi / np.sqrt(eigenvalues[:, 1:])
+    for row, colour, side in zip(length, SERIES, ("left", "right"), strict=False):
+        axis.plot(number, row, color=colour, label=side, linestyle="-" if side == "left" else (0, (4, 2)))
+    axis.set_yscale("log")
+    ticks = [t for t in (20, 50, 100, 200, 400) if length.min() * 0.7 < t < length.max() * 1.4]
+    axis.set_yticks(ticks, [str(t) for t in ticks])
+    axis.minorticks_off()
+    axis.set_xlabel("harmonic")
+    axis.set_ylabel("wavelength (mm)")
+    axis.legend(handlelength=2.4)
+    return (
+        figure,
+        f"Wavelength of the harmonics: {length[0, 0]:.0f} mm at number 2, {length[0, -1]:.0f} mm at the last.",
+    )
+
+
+@_styled
+def normaliser(median: np.ndarray, iqr: np.ndarray, names: Sequence[str]) -> tuple[Figure, str]:
+    """Centre and scale of every parcel, ordered by network.
+
+    Parameters
+    ----------
+    median, iqr : ndarray of float, shape (R,)
+        In the unit of the series.
+    names : sequence of str, length R
+    """
+    order, blocks = network_order(names)
+    figure, axes = _figure(2.5, nrows=2, sharex=True)
+    where = np.arange(len(order)) + 0.5
+    for axis, values, what, colour in zip(axes, (median, iqr), ("median", "IQR"), SERIES, strict=False):
+        axis.plot(where, values[order], ".", color=colour, markersize=2.5)
+        axis.set_ylabel(what)
+        for _, _, end in blocks[:-1]:
+            axis.axvline(end, color=RULE, linewidth=0.6)
+    _network_axis(axes[1].xaxis, blocks, len(order))
+    axes[1].tick_params(axis="x", labelrotation=90)
+    axes[1].set_xlim(0, len(order))
+    return figure, (
+        f"Normaliser by parcel: medians {median.min():.3g} to {median.max():.3g}, IQR {iqr.min():.3g} to {iqr.max():.3g}."
+    )
+
+
+@_styled
+def curves(
+    title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], trivial: Mapping[str, float]
+) -> tuple[Figure, str]:
+    """Losses of one training by step, and the level that a trivial predictor reaches.
+
+    Parameters
+    ----------
+    title : str
+    lines : mapping of str to (steps, values)
+        Name of a loss to its course.
+    trivial : mapping of str to float
+        Name to level, drawn as dashed lines.
+    """
+    figure, axis = _figure(2.3)
+    for (name, (steps, values)), colour in zip(lines.items(), SERIES, strict=False):
+        axis.plot(
+            steps,
+            values,
+            color=colour,
+            label=name.replace("_", " "),
+            marker="o" if len(steps) < 30 else None,
+            markersize=2.5,
+        )
+    for name, level in trivial.items():
+        axis.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (3, 2)), label=name)
+    axis.set_title(title, color=INK)
+    axis.set_xlabel("step")
+    axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
+    axis.legend(loc="best")
+    ends = "; ".join(f"{n} from {v[0]:.3g} to {v[-1]:.3g}" for n, (_, v) in lines.items())
+    levels = "".join(f"; {n} {v:.3g}" for n, v in trivial.items())
+    return figure, f"{title}: {ends}{levels}."
+
+
+@_styled
+def estimates(
+    heading: str,
+    rows: Sequence[tuple[str, float, float | None, float | None]],
+    trivial: float | None,
+) -> tuple[Figure, str]:
+    """Dots with intervals, one row per method, and the trivial predictor as a dashed line.
+
+    Parameters
+    ----------
+    heading : str
+        Metric and unit.
+    rows : sequence of (method, mean, low, high)
+        `low` and `high` None where there is no interval.
+    trivial : float or None
+    """
+    figure, axis = _figure(0.65 + 0.3 * len(rows))
+    for i, (_, mean, low, high) in enumerate(rows):
+        if low is not None and high is not None:
+            axis.plot([low, high], [i, i], color=SERIES[0], linewidth=1.6, solid_capstyle="butt")
+        axis.plot(mean, i, "o", color=SERIES[0], markersize=5)
+    if trivial is not None:
+        axis.axvline(trivial, color=SERIES[1], linewidth=1, linestyle=(0, (3, 2)))
+    axis.set_yticks(range(len(rows)), [method for method, *_ in rows])
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.grid(axis="x", color=RULE, linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.set_xlabel(heading)
+    said = "; ".join(
+        f"{method} {mean:.3g}" + (f" ({low:.3g} to {high:.3g})" if low is not None else "")
+        for method, mean, low, high in rows
+    )
+    return figure, f"{heading}: {said}" + (f"; trivial {trivial:.3g}." if trivial is not None else ".")

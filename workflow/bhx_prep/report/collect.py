@@ -1,0 +1,393 @@
+"""What a study's results hold, read with patience: every part may be missing, nobody is named.
+
+The report tells of counts, distributions and examples. Subject labels, paths and whatever else could point at a
+person stay here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from bhx_prep.config import Config
+
+#: Runs of a cohort that its mean connectivity and coverage are taken over, at most.
+MAX_RUNS = 100
+
+#: Where a scan may be left out, in the order of the steps.
+STAGES = {
+    "index": "on reading the cohort",
+    "preproc": "in preprocessing",
+    "features": "on checking its quality",
+}
+
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Count:
+    """People and scans."""
+
+    people: int
+    bold: int
+    t1w: int
+
+    @classmethod
+    def of(cls, scans: Iterable[Row]) -> Count:
+        """Count the rows of an index."""
+        scans = list(scans)
+        modality = [scan["modality"] for scan in scans]
+        people = {scan["subject"] for scan in scans}
+        return cls(len(people), modality.count("bold"), modality.count("t1w"))
+
+    @property
+    def scans(self) -> int:
+        """BOLD runs and T1 images together."""
+        return self.bold + self.t1w
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """One reason for leaving scans out."""
+
+    stage: str
+    reason: str
+    count: Count
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How the jobs of a raw cohort ended."""
+
+    ok: int
+    failed: int
+    median_seconds: float | None
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One run to look at."""
+
+    series: np.ndarray
+    names: list[str]
+    tr_s: float
+    fd_mm: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Framewise displacement of one run."""
+
+    fd_mm: np.ndarray
+    tr_s: float
+    kept: bool
+
+
+@dataclass
+class Cohort:
+    """One cohort from end to end; empty where a step has not run."""
+
+    name: str
+    door: str
+    synthetic: bool
+    seen: Count | None = None
+    exclusions: list[Exclusion] = field(default_factory=list)
+    kept: Count | None = None
+    waiting: Count | None = None
+    tr_s: list[float] = field(default_factory=list)
+    preprocessing: Preprocessing | None = None
+    quality: list[Row] = field(default_factory=list)
+    traces: dict[str, Trace] = field(default_factory=dict)
+    example: Example | None = None
+    names: list[str] = field(default_factory=list)
+    coverage: np.ndarray | None = None
+    connectivity: np.ndarray | None = None
+    n_runs_averaged: int = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """One stage of an experiment: losses by step, the trivial level, and what its run file says."""
+
+    stage: str
+    losses: dict[str, tuple[np.ndarray, np.ndarray]]
+    trivial: dict[str, float]
+    facts: dict[str, Any]
+
+
+# ------------------------------------------------------------------------------------------- cohorts
+
+
+def cohort(config: Config, results: Path, name: str) -> Cohort:
+    """Gather everything the report shows of one cohort."""
+    section = config.cohorts[name]
+    out = Cohort(name=name, door=section.door, synthetic=section.synthetic)
+    folder = results / name
+    if not (folder / "index.parquet").exists():
+        return out
+    columns = ["subject", "modality", "key", "tr_s", "synthetic", "status", "reason"]
+    index = pq.read_table(folder / "index.parquet", columns=columns).to_pylist()
+    told = [row["synthetic"] for row in index if row["synthetic"] is not None]
+    out.synthetic = all(told) if told else section.synthetic
+    out.seen = Count.of(index)
+    statuses = [read_json(path) or {} for path in sorted((folder / "preproc").glob("sub-*_status.json"))]
+    out.preprocessing = _preprocessing(statuses)
+    batches = sorted((folder / "features").glob("batch-*"))
+    checked = [row for batch in batches for row in _quality(batch)]
+    _flow(out, index, statuses, checked)
+    out.quality = [row for row in checked if row["modality"] == "bold"]
+    out.traces = _traces(out.quality)
+    _series(out, batches)
+    return out
+
+
+def _preprocessing(statuses: Sequence[dict[str, Any]]) -> Preprocessing | None:
+    if not statuses:
+        return None
+    ok = [s for s in statuses if s.get("status") == "ok"]
+    seconds = [float(s["seconds"]) for s in ok if s.get("seconds") is not None]
+    versions = {str(k): str(v) for s in statuses for k, v in (s.get("versions") or {}).items()}
+    return Preprocessing(
+        ok=len(ok),
+        failed=len(statuses) - len(ok),
+        median_seconds=float(np.median(seconds)) if seconds else None,
+        versions=dict(sorted(versions.items())),
+    )
+
+
+def known(rows: Iterable[Row], column: str) -> list[float]:
+    """Numbers of a column, without those that are absent."""
+    values = (row.get(column) for row in rows)
+    return [float(v) for v in values if v is not None and math.isfinite(v)]
+
+
+def _quality(batch: Path) -> list[Row]:
+    """Rows of a batch's ``qc.parquet`` without the traces, which are read for the runs that are shown."""
+    file = batch / "qc.parquet"
+    if not file.exists():
+        return []
+    columns = [c for c in pq.read_schema(file).names if c != "fd_mm"]
+    return [{**row, "batch": batch} for row in pq.read_table(file, columns=columns).to_pylist()]
+
+
+def _flow(out: Cohort, index: Sequence[Row], statuses: Sequence[Row], checked: Sequence[Row]) -> None:
+    """Tell for every scan of the index whether it was kept, or where and why it was left out."""
+    failed = {str(s.get("subject")): s.get("reason") for s in statuses if s.get("status") != "ok"}
+    quality = {row["key"]: row for row in checked}
+    found: dict[str, list[tuple[Row, str | None]]] = {stage: [] for stage in ("kept", "waiting", *STAGES)}
+    for row in index:
+        key, subject = row["key"], row["subject"]
+        if row["status"] != "ok":
+            found["index"].append((row, row["reason"]))
+        elif subject in failed:
+            found["preproc"].append((row, failed[subject]))
+        elif key not in quality:
+            found["waiting"].append((row, None))
+        elif quality[key]["status"] != "ok":
+            found["features"].append((row, quality[key]["reason"]))
+        else:
+            found["kept"].append((row, None))
+    out.kept = Count.of(row for row, _ in found["kept"])
+    out.waiting = Count.of(row for row, _ in found["waiting"]) if found["waiting"] else None
+    out.tr_s = sorted({round(t, 3) for t in known((r for r in index if r["status"] == "ok"), "tr_s")})
+    people = sorted({str(row["subject"]) for row in index}, key=len, reverse=True)
+    for stage in STAGES:
+        why = [anonymous(reason or "no reason was given", people) for _, reason in found[stage]]
+        for reason, positions in grouped(why):
+            count = Count.of(found[stage][p][0] for p in positions)
+            out.exclusions.append(Exclusion(stage, reason, count))
+
+
+_PATH = re.compile(r"(?<![\w<])~?/?(?:[\w.+@-]+/)+([\w.+@-]*)")
+_LABELLED = re.compile(r"\b((?:sub|ses)-)[A-Za-z0-9+]+")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+
+
+def anonymous(sentence: str, people: Sequence[str]) -> str:
+    """Return a sentence without folders and subject labels.
+
+    Parameters
+    ----------
+    sentence : str
+    people : sequence of str
+        Labels of the cohort's people, without ``sub-``.
+    """
+    sentence = _PATH.sub(lambda m: m[1] or "a folder", sentence)
+    sentence = _LABELLED.sub(r"\1*", sentence)
+    labels = [re.escape(p) for p in people if not p.isdigit() or len(p) > 2]  # "01" is also a number
+    if labels:
+        sentence = re.sub(rf"(?<![A-Za-z0-9])(?:{'|'.join(labels)})(?![A-Za-z0-9])", "*", sentence)
+    return sentence
+
+
+def grouped(sentences: Sequence[str]) -> list[tuple[str, list[int]]]:
+    """Put sentences together that differ in numbers alone; a number that differs becomes an ellipsis.
+
+    Returns
+    -------
+    list of (sentence, positions)
+        The most frequent first.
+    """
+    groups: dict[str, list[int]] = {}
+    for position, sentence in enumerate(sentences):
+        groups.setdefault(_NUMBER.sub("#", sentence), []).append(position)
+    out = []
+    for positions in groups.values():
+        numbers = [_NUMBER.findall(sentences[p]) for p in positions]
+        shown = iter([a if all(n[i] == a for n in numbers) else "\u2026" for i, a in enumerate(numbers[0])])
+        out.append((_NUMBER.sub(lambda _, shown=shown: next(shown), sentences[positions[0]]), positions))
+    return sorted(out, key=lambda group: (-len(group[1]), group[0]))
+
+
+def _by_motion(runs: Iterable[Row]) -> list[Row]:
+    """Runs whose motion is known, the stillest first."""
+    moved = [row for row in runs if known([row], "mean_fd_mm")]
+    return sorted(moved, key=lambda row: (row["mean_fd_mm"], row["key"]))
+
+
+def _traces(runs: Sequence[Row]) -> dict[str, Trace]:
+    """Displacement of the run with the median and of the run with the largest mean."""
+    moved = _by_motion(runs)
+    if not moved:
+        return {}
+    traces = {}
+    for name, row in {"median": moved[(len(moved) - 1) // 2], "worst": moved[-1]}.items():
+        fd = _trace(row)
+        if fd is not None:
+            traces[name] = Trace(fd, float(row["tr_s"]), row["status"] == "ok")
+    return traces
+
+
+def _trace(row: Row) -> np.ndarray | None:
+    file = row["batch"] / "qc.parquet"
+    if "fd_mm" not in pq.read_schema(file).names:
+        return None
+    values = pq.read_table(file, columns=["fd_mm"], filters=[("key", "=", row["key"])])["fd_mm"].to_pylist()
+    if not values or not values[0]:
+        return None
+    trace = np.array([math.nan if v is None else v for v in values[0]], dtype=float)
+    return trace if np.isfinite(trace).any() else None
+
+
+def _series(out: Cohort, batches: Sequence[Path]) -> None:
+    """Example run, mean coverage and mean connectivity of a cohort."""
+    kept = [row for row in out.quality if row["status"] == "ok"]
+    if not kept:
+        return
+    moved = _by_motion(kept)
+    typical = moved[(len(moved) - 1) // 2] if moved else min(kept, key=lambda row: row["key"])
+    coverage: list[np.ndarray] = []
+    z_sum, z_n = np.zeros(()), np.zeros(())
+    for batch in batches:
+        file = batch / "timeseries.parquet"
+        if not file.exists():
+            continue
+        parquet = pq.ParquetFile(file)
+        facts = json.loads((parquet.schema_arrow.metadata or {}).get(b"bhx", b"{}"))
+        if not facts.get("names"):
+            continue
+        out.names = out.names or facts["names"]
+        for chunk in parquet.iter_batches(batch_size=8, columns=["key", "tr_s", "series", "coverage"]):
+            for key, tr, series, covered in zip(*chunk.columns, strict=True):
+                wanted = key.as_py() == typical["key"]
+                counts = out.n_runs_averaged < MAX_RUNS
+                if not (wanted or counts):
+                    continue
+                array = np.asarray(series.values, dtype=float).reshape(len(out.names), -1)
+                if wanted:
+                    out.example = Example(array, out.names, tr.as_py(), _trace(typical))
+                if counts:
+                    out.n_runs_averaged += 1
+                    coverage.append(np.asarray(covered.values, dtype=float))
+                    z = correlations(array)
+                    z_sum, z_n = z_sum + np.nan_to_num(z), z_n + np.isfinite(z)
+        if out.n_runs_averaged >= MAX_RUNS and out.example is not None:
+            break
+    if coverage:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            out.connectivity = np.tanh(z_sum / z_n)
+        out.coverage = np.mean(coverage, axis=0)
+
+
+def correlations(series: np.ndarray) -> np.ndarray:
+    """Fisher-z correlations (R, R) of series (R, T); NaN where a row is constant or has NaN, and on the diagonal."""
+    centred = series - series.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(centred, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        unit = np.where(norm > 0, centred / norm, np.nan)
+    matrix = np.clip(unit @ unit.T, -0.999999, 0.999999)
+    np.fill_diagonal(matrix, np.nan)
+    return np.arctanh(matrix)
+
+
+# --------------------------------------------------------------------------- templates and experiments
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file, None if it is absent or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def per_roi(path: Path, prefix: str) -> tuple[list[str], np.ndarray, dict[str, Any]] | None:
+    """Names (R), columns whose name begins with `prefix` (R, N), and facts of a per-ROI Parquet; None if absent."""
+    if not path.exists():
+        return None
+    table = pq.read_table(path)
+    columns = [c for c in table.column_names if c.startswith(prefix)]
+    values = (
+        np.column_stack([table[c].to_numpy() for c in columns]) if columns else np.empty((table.num_rows, 0))
+    )
+    facts = json.loads((table.schema.metadata or {}).get(b"bhx", b"{}"))
+    return table["name"].to_pylist(), values.astype(float), facts
+
+
+def training(folder: Path) -> Training | None:
+    """Losses and facts of one stage's run; None if it has not run."""
+    if not (folder / "metrics.jsonl").exists():
+        return None
+    courses: dict[str, list[tuple[float, float]]] = {}
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:  # the last line of a run that was killed
+            continue
+        for name, value in flat(row).items():
+            if "loss" in name and isinstance(value, int | float) and math.isfinite(value) and "step" in row:
+                courses.setdefault(name, []).append((float(row["step"]), float(value)))
+    losses = {}
+    for name in sorted(courses, key=lambda n: (len(n), n)):
+        steps, values = np.array(courses[name]).T
+        losses[name] = (steps, values)
+    facts = read_json(folder / "run.json") or {}
+    trivial = facts.get("trivial") or {}
+    levels = trivial.items() if isinstance(trivial, dict) else [("loss", trivial)]
+    return Training(
+        stage=folder.name,
+        losses=losses,
+        trivial={str(k): float(v) for k, v in levels if isinstance(v, int | float) and math.isfinite(v)},
+        facts=facts,
+    )
+
+
+def flat(value: dict[str, Any]) -> dict[str, Any]:
+    """Nested mappings as one, names joined by underscores."""
+    out: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            out.update({f"{key}_{k}": v for k, v in flat(item).items()})
+        else:
+            out[key] = item
+    return out

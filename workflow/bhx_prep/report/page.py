@@ -1,0 +1,430 @@
+"""Put the page together: numbers and pictures into ``page.html.j2``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from bhx_prep import figures, tables
+from bhx_prep.config import Config
+from bhx_prep.report import collect
+from bhx_prep.report.cortex import Cortex, legend
+
+#: Programs whose versions decide the results.
+PROGRAMS = (
+    "bhx", "snakemake", "numpy", "scipy", "pandas", "pyarrow", "bids2table", "nibabel", "nilearn", "scikit-learn", "lapy",
+    "webdataset", "torch", "safetensors", "matplotlib",
+)  # fmt: skip
+
+#: Harmonics that are drawn, as far as there are so many: slow, middling and the finest waves.
+MODES = (2, 3, 5, 10, 50, 200)
+GRADIENTS = 3
+
+#: Two metrics per kind of endpoint are drawn as well as printed.
+DRAWN = {
+    "binary": ("accuracy", "auroc"),
+    "multiclass": ("accuracy", "auroc"),
+    "regression": ("mae", "pearson_r"),
+}
+
+DOORS = {"bids": "raw BIDS", "fmriprep": "fMRIPrep derivatives", "parcellated": "parcel tables"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page: `svg`, or a PNG at `address` with its description and scale."""
+
+    caption: str
+    svg: str = ""
+    address: str = ""
+    alt: str = ""
+    low: str = ""
+    high: str = ""
+    gradient: str = ""
+
+
+def render(config: Config, results: Path) -> str:
+    """Make the page.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration of the study.
+    results : Path
+        Folder of the results; parts that are missing are said to be so.
+    """
+    cohorts = []
+    for name in config.cohorts:
+        print(f"report: cohort {name}", file=sys.stderr, flush=True)
+        cohorts.append(collect.cohort(config, results, name))
+    print("report: cortex", file=sys.stderr, flush=True)
+    try:
+        cortex = Cortex.load(results / "templates")
+    except OSError:
+        cortex = None
+    atlas = collect.read_json(results / "templates" / "atlas.json") or {}
+    context = {
+        "config": config,
+        "doors": DOORS,
+        "stages": collect.STAGES,
+        "cohorts": cohorts,
+        "facts": _facts(config, cohorts, atlas),
+        "made": [c.name for c in cohorts if c.synthetic],
+        "measured": [c.name for c in cohorts if not c.synthetic],
+        "motion": _motion(config, cohorts),
+        "quality": [_quality(c) for c in cohorts if c.quality],
+        "carpets": _carpets(cohorts),
+        "coverage": _coverage(config, cohorts, cortex),
+        "connectivity": _connectivity(cohorts),
+        "harmonics": _harmonics(results, cortex),
+        "experiments": [_experiment(results, name, cortex) for name in config.experiments],
+        "tables": _tables(config, results),
+        "programs": _programs(),
+        "hashes": _hashes(config, results, atlas),
+        "config_json": _public(config),
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bhx_prep.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["number"] = number
+    environment.filters["seconds"] = seconds
+    environment.filters["plural"] = plural
+    return environment.get_template("page.html.j2").render(context)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Format a number with fixed decimals; a dash where there is none."""
+    return "\u2013" if value is None or not np.isfinite(value) else f"{value:,.{digits}f}"
+
+
+def plural(count: int, word: str, words: str | None = None) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count:,} {word if count == 1 else words or word + 's'}"
+
+
+def seconds(value: float | None) -> str:
+    """Format a duration: ``45 s``, ``12 min``, ``3.5 h``."""
+    if value is None:
+        return "\u2013"
+    if value < 90:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
+
+
+def _facts(
+    config: Config, cohorts: Sequence[collect.Cohort], atlas: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    seen = [c.seen for c in cohorts if c.seen]
+    kept = [c.kept for c in cohorts if c.kept]
+    return [
+        (f"{len(cohorts)}", "cohort" if len(cohorts) == 1 else "cohorts"),
+        (f"{sum(c.people for c in seen):,}", "people came in"),
+        (f"{sum(c.people for c in kept):,}", "people kept"),
+        (f"{sum(c.bold for c in kept):,}", "BOLD runs kept"),
+        (f"{sum(c.t1w for c in kept):,}", "T1 images kept"),
+        (
+            f"{len(atlas.get('names', [])) or config.atlas.parcels}",
+            f"parcels, Schaefer {config.atlas.networks} networks",
+        ),
+    ]
+
+
+# ---------------------------------------------------------------------------------------- quality
+
+
+def _motion(config: Config, cohorts: Sequence[collect.Cohort]) -> list[Picture]:
+    limit = config.features.max_mean_fd_mm
+    known = {}
+    for cohort in cohorts:
+        values = collect.known(cohort.quality, "mean_fd_mm")
+        if values:
+            known[cohort.name] = np.array(values)
+    if not known:
+        return []
+    pictures = [
+        Picture(
+            f"Mean framewise displacement of every run. Dashed: the limit of {limit:g} mm; runs right of it are left out.",
+            svg=figures.motion(known, limit),
+        )
+    ]
+    for which in ("median", "worst"):
+        runs = [(cohort.name, cohort.traces[which]) for cohort in cohorts if which in cohort.traces]
+        if runs:
+            name, trace = max(runs, key=lambda run: (float(np.nanmean(run[1].fd_mm)), run[0]))
+            said = (
+                "a typical run of its most restless cohort" if which == "median" else "the most restless run"
+            )
+            pictures.append(
+                Picture(
+                    f"Framewise displacement of {said} ({name}; {'kept' if trace.kept else 'left out'}).",
+                    svg=figures.trace(trace.fd_mm, trace.tr_s, limit),
+                )
+            )
+    return pictures
+
+
+def _quality(cohort: collect.Cohort) -> dict[str, Any]:
+    """Medians of a cohort's BOLD runs."""
+    runs = cohort.quality
+
+    def middle(values: Sequence[float]) -> float | None:
+        return float(np.median(values)) if values else None
+
+    displacement = collect.known(runs, "mean_fd_mm")
+    whole = [row for row in runs if row.get("n_frames") and row.get("tr_s")]
+    return {
+        "name": cohort.name,
+        "runs": len(runs),
+        "left_out": sum(row["status"] != "ok" for row in runs),
+        "seconds": middle([row["n_frames"] * row["tr_s"] for row in whole]),
+        "fd": middle(displacement),
+        "fd_max": max(displacement, default=None),
+        "kept": middle(
+            [100 * row["n_kept"] / row["n_frames"] for row in whole if row.get("n_kept") is not None]
+        ),
+        "coverage": middle([100 * share for share in collect.known(runs, "mean_coverage")]),
+        "tsnr": middle(collect.known(runs, "tsnr")),
+        "strategy": ", ".join(sorted({str(row["strategy"]) for row in runs if row.get("strategy")})),
+    }
+
+
+def _carpets(cohorts: Sequence[collect.Cohort]) -> list[Picture]:
+    pictures = []
+    for cohort in cohorts:
+        if cohort.example is not None:
+            example = cohort.example
+            with_fd = ", framewise displacement above" if example.fd_mm is not None else ""
+            pictures.append(
+                Picture(
+                    f"Example {len(pictures) + 1}: a typical run of {cohort.name}, TR {example.tr_s:g} s{with_fd}.",
+                    svg=figures.carpet(example.series, example.names, example.tr_s, example.fd_mm),
+                )
+            )
+    return pictures
+
+
+def _coverage(config: Config, cohorts: Sequence[collect.Cohort], cortex: Cortex | None) -> list[Picture]:
+    pictures = []
+    for cohort in cohorts:
+        if cohort.coverage is None:
+            continue
+        low = float(cohort.coverage.min())
+        below = int((cohort.coverage < config.features.min_coverage).sum())
+        said = (
+            f"{cohort.name}: mean coverage of each parcel over {plural(cohort.n_runs_averaged, 'run')}; "
+            f"lowest {100 * low:.0f} %, {plural(below, 'parcel')} below {100 * config.features.min_coverage:.0f} %."
+        )
+        if cortex is not None and cortex.n_parcels == len(cohort.coverage):
+            pictures.append(_map(cortex, said, cohort.coverage, "viridis", 0.0, 1.0, "0 %", "100 %"))
+    return pictures
+
+
+def _connectivity(cohorts: Sequence[collect.Cohort]) -> list[Picture]:
+    return [
+        Picture(
+            f"{c.name}: mean correlation (Fisher z) of {plural(c.n_runs_averaged, 'run')}.",
+            svg=figures.connectivity(c.connectivity, c.names),
+        )
+        for c in cohorts
+        if c.connectivity is not None and np.isfinite(c.connectivity).any()
+    ]
+
+
+# ---------------------------------------------------------------------------- cortex and trainings
+
+
+def _map(
+    cortex: Cortex,
+    caption: str,
+    values: np.ndarray,
+    colours: str,
+    low: float,
+    high: float,
+    first: str,
+    last: str,
+) -> Picture:
+    return Picture(
+        caption,
+        address=cortex.paint(values, colours, low, high),
+        alt=f"Inflated cortex from outside and inside, both hemispheres. {caption}",
+        low=first,
+        high=last,
+        gradient=legend(colours),
+    )
+
+
+def _signed(cortex: Cortex, caption: str, values: np.ndarray) -> Picture:
+    limit = float(np.nanpercentile(np.abs(values), 98)) or 1.0
+    return _map(cortex, caption, values, "RdBu_r", -limit, limit, f"\u2212{limit:.2g}", f"+{limit:.2g}")
+
+
+def _harmonics(results: Path, cortex: Cortex | None) -> dict[str, Any] | None:
+    read = collect.per_roi(results / "templates" / "harmonics.parquet", "mode_")
+    if read is None:
+        return None
+    _, modes, facts = read
+    eigenvalues = facts.get("eigenvalues")
+    if isinstance(eigenvalues, dict):
+        eigenvalues = [eigenvalues["left"], eigenvalues["right"]]
+    pictures = []
+    for mode in MODES:
+        if mode <= modes.shape[1] and cortex is not None and cortex.n_parcels == len(modes):
+            said = f"Harmonic {mode}"
+            if eigenvalues:
+                lengths = [2 * np.pi / np.sqrt(side[mode - 1]) for side in eigenvalues]
+                said += f": wavelength {lengths[0]:.0f} mm left, {lengths[1]:.0f} mm right."
+            pictures.append(_signed(cortex, said, modes[:, mode - 1]))
+    if eigenvalues:
+        svg = figures.spectrum(np.array(eigenvalues, dtype=float))
+        pictures.append(Picture("From waves over the whole hemisphere down to about one parcel.", svg=svg))
+    return {"n": modes.shape[1], "pictures": pictures, "drawn": cortex is not None}
+
+
+def _experiment(results: Path, name: str, cortex: Cortex | None) -> dict[str, Any]:
+    folder = results / "experiments" / name
+    print(f"report: experiment {name}", file=sys.stderr, flush=True)
+    split = collect.read_json(folder / "pretrain.json") or {}
+    gradients, normaliser = [], []
+    read = collect.per_roi(folder / "gradients.parquet", "gradient_")
+    if read is not None and cortex is not None and cortex.n_parcels == len(read[1]):
+        lambdas = read[2].get("lambdas") or []
+        for g in range(min(GRADIENTS, read[1].shape[1])):
+            said = f"Gradient {g + 1}" + (f": eigenvalue {lambdas[g]:.3f}." if g < len(lambdas) else ".")
+            gradients.append(_signed(cortex, said, read[1][:, g]))
+    centre = collect.per_roi(folder / "normaliser.parquet", "median")
+    scale = collect.per_roi(folder / "normaliser.parquet", "iqr")
+    if centre is not None and scale is not None:
+        svg = figures.normaliser(centre[1][:, 0], scale[1][:, 0], centre[0])
+        said = "Every parcel's median and interquartile range over the training people, by network."
+        normaliser.append(Picture(said, svg=svg))
+    trainings = []
+    for stage in ("structure", "function", "fusion"):
+        training = collect.training(folder / stage)
+        if training is not None and training.losses:
+            trainings.append(_training(training))
+    return {
+        "name": name,
+        "split": {part: len(split[part]) for part in ("train", "holdout") if part in split},
+        "gradients": gradients,
+        "normaliser": normaliser,
+        "trainings": trainings,
+    }
+
+
+def _training(training: collect.Training) -> dict[str, Any]:
+    first, *others = training.losses.values()
+    trivial = {
+        f"trivial {k.replace('_', ' ')}".replace("trivial loss", "trivial"): v
+        for k, v in training.trivial.items()
+    }
+    return {
+        "stage": training.stage,
+        "picture": Picture(
+            f"{training.stage}: loss by step."
+            + (" Dashed: what a trivial predictor reaches." if trivial else ""),
+            svg=figures.curves(training.stage, training.losses, trivial),
+        ),
+        "steps": int(first[0][-1]),
+        "first": float(first[1][0]),
+        "last": float(first[1][-1]),
+        "holdout": float(others[0][1][-1]) if others else None,
+        "trivial": next(iter(trivial.values()), None),
+        "facts": {
+            k: v
+            for k, v in collect.flat(training.facts).items()
+            if isinstance(v, int | float) and not isinstance(v, bool)
+        },
+    }
+
+
+# ---------------------------------------------------------------------------------- tables, origin
+
+
+def _tables(config: Config, results: Path) -> list[dict[str, Any]]:
+    out = []
+    for experiment in config.experiments:
+        for endpoint in config.endpoints:
+            file = results / "tables" / f"{experiment}_{endpoint}.csv"
+            if not file.exists():
+                continue
+            table = tables.from_csv(file.read_text(encoding="utf-8"))
+            drawn = []
+            for metric in DRAWN[table.kind]:
+                ours = [(m, table.entry(tables.THIS_RUN, m, metric)) for m in table.methods(tables.THIS_RUN)]
+                rows = [
+                    (table.label(tables.THIS_RUN, m), e.mean, e.ci_low, e.ci_high)
+                    for m, e in ours
+                    if e is not None and e.mean is not None and m != "trivial"
+                ]
+                level = table.entry(tables.THIS_RUN, "trivial", metric)
+                if rows:
+                    svg = figures.estimates(tables.METRICS[metric], rows, level.mean if level else None)
+                    drawn.append(
+                        Picture(
+                            f"{tables.METRICS[metric]}: mean and 95 % interval; dashed: trivial.", svg=svg
+                        )
+                    )
+            out.append(
+                {
+                    "title": f"{endpoint} ({experiment})",
+                    "caption": tables.caption(table),
+                    "headings": tables.headings(table),
+                    "lines": tables.lines(table),
+                    "n_metrics": len(table.metrics),
+                    "pictures": drawn,
+                }
+            )
+    return out
+
+
+def _programs() -> list[tuple[str, str]]:
+    found = [("Python", platform.python_version())]
+    for program in PROGRAMS:
+        try:
+            found.append((program, version(program)))
+        except PackageNotFoundError:  # the page may be made where the model is not installed
+            continue
+    return found
+
+
+def _hashes(config: Config, results: Path, atlas: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and sha256 of what the trainings read."""
+    found = [
+        (f"{name}/shards/index.json", results / name / "shards" / "index.json") for name in config.cohorts
+    ]
+    for name in config.experiments:
+        folder = results / "experiments" / name
+        found += [(f"experiments/{name}/{file}", folder / file) for file in ("pretrain.json", "rois.npz")]
+        found += [
+            (f"experiments/{name}/{stage}/model.safetensors", folder / stage / "model.safetensors")
+            for stage in ("structure", "function", "fusion")
+        ]
+    out = [(f"templates/{name}", sha) for name, sha in sorted(atlas.get("files", {}).items())]
+    for name, path in found:
+        if path.exists():
+            with path.open("rb") as file:
+                out.append((name, hashlib.file_digest(file, "sha256").hexdigest()))
+    return out
+
+
+def _public(config: Config) -> str:
+    """The configuration as JSON, without the labels of people."""
+    values = config.model_dump(mode="json")
+    for cohort in values["cohorts"].values():
+        if cohort["subjects"] is not None:
+            cohort["subjects"] = f"{len(cohort['subjects'])} chosen (labels are not shown)"
+    return json.dumps(values, indent=1, sort_keys=False)
