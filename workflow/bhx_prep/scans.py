@@ -6,6 +6,8 @@ standard library and, where an image is opened, nibabel; so it also imports in t
 
 from __future__ import annotations
 
+import csv
+import gzip
 import itertools
 import json
 import math
@@ -20,9 +22,13 @@ from bhx_prep import entities
 #: Repetition times (s) that a scanner can have; what lies above is nearly always milliseconds.
 MIN_TR_S: Final = 0.1
 MAX_TR_S: Final = 20.0
+#: Endings of ROI x time tables.
+TABLES: Final = (".tsv", ".csv", ".csv.gz", ".parquet", ".npy", ".ptseries.nii")
 #: Times (s) closer than this are the same: converters round.
 TR_TOLERANCE_S: Final = 0.005
 
+# column names that number frames; bare numbers might as well number ROIs
+_FRAME = re.compile(r"(t|time|timepoint|frame|volume|vol|tr)[ _-]?\d+", re.IGNORECASE)
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3}
 
@@ -220,10 +226,63 @@ def read_gifti_frames(path: Path) -> int | None:
     return None if n == 1 else _series(n)
 
 
+def read_table_frames(path: Path) -> tuple[int | None, float | None]:
+    """Frames and repetition time (s) of a ROI x time table, as far as they are told without reading it.
+
+    Column names decide which axis is time: names that number frames (``t1``, ``timepoint_1``), or names of ROIs.
+    Arrays have no names and are ROI x time.
+
+    Raises
+    ------
+    ValueError
+        With a sentence if the table cannot be read, is no table or has less than two frames.
+    """
+    check_file(path)
+    ending = next((e for e in TABLES if path.name.endswith(e)), None)
+    if ending is None:
+        msg = f"not a table that BHX reads: {', '.join(TABLES)}"
+        raise ValueError(msg)
+    if ending == ".ptseries.nii":
+        return read_cifti_series(path)
+    try:
+        shape, columns = _table_outline(path, ending)
+    except Exception as error:  # numpy, gzip and pyarrow each have their own
+        msg = f"the table cannot be read ({type(error).__name__})"
+        raise ValueError(msg) from error
+    if shape is not None and len(shape) != 2:
+        msg = f"the array is {len(shape)}D: ROI x time is due"
+        raise ValueError(msg)
+    frames = _frames_by_name(columns)
+    if frames is None and shape is not None and not (columns and all(c.isdecimal() for c in columns)):
+        frames = shape[0] if columns else shape[1]
+    return None if frames is None else _series(frames), None
+
+
+def _table_outline(path: Path, ending: str) -> tuple[tuple[int, ...] | None, list[str]]:
+    """Shape of a table where that costs nothing, and its column names."""
+    if ending == ".npy":
+        import numpy as np
+
+        return np.load(path, mmap_mode="r", allow_pickle=False).shape, []
+    if ending == ".parquet":
+        import pyarrow.parquet as pq
+
+        file = pq.ParquetFile(path)
+        return (file.metadata.num_rows, file.metadata.num_columns), file.schema_arrow.names
+    opener = gzip.open if ending.endswith(".gz") else open
+    with opener(path, "rt", encoding="latin-1") as file:
+        return None, next(csv.reader(file, delimiter="\t" if ending == ".tsv" else ","), [])
+
+
+def _frames_by_name(columns: Sequence[str]) -> int | None:
+    """Number of columns that number frames, if all but the first do."""
+    frames = [bool(_FRAME.fullmatch(c.strip())) for c in columns]
+    return sum(frames) if len(frames) > 1 and all(frames[1:]) else None
+
+
 def _series(frames: int) -> int:
     if frames < 2:
-        count = "no frame" if frames == 0 else "one frame only"
-        msg = f"the image has {count}: a series is due"
+        msg = f"there is {'no frame' if frames == 0 else 'one frame only'}: a series is due"
         raise ValueError(msg)
     return frames
 

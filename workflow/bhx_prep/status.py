@@ -1,0 +1,241 @@
+"""``bhx status``: what is done, what failed or was left out, why, and which log tells more.
+
+Reads the results folder only, so it can be asked at any time, also while Snakemake runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bhx_prep import config, plan
+
+# lines of a list that is not asked for with --failed
+_SHORT = 10
+
+
+@dataclass
+class Stage:
+    """How far one stage is.
+
+    `failed` and `left_out` hold lines of text: who, why, which log. `unit` is what is counted.
+    """
+
+    name: str
+    unit: str
+    done: int = 0
+    waiting: int = 0
+    failed: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``bhx status``."""
+    parser.add_argument(
+        "cohort", nargs="?", metavar="COHORT", help="only this cohort; all, and the trainings, if none"
+    )
+    parser.add_argument(
+        "--failed", action="store_true", help="list everything that failed or was left out, and why"
+    )
+    parser.add_argument(
+        "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    """Print the state of cohorts and experiments."""
+    study = config.load(args.config)
+    if args.cohort is not None and args.cohort not in study.cohorts:
+        msg = f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(study.cohorts)}"
+        raise ValueError(msg)
+    # a job that has begun and has no output is at work, or has failed: the lock tells which may be true
+    begun = "running or failed" if any(Path(".snakemake/locks").glob("*")) else "failed"
+    blocks = {}
+    for name in [args.cohort] if args.cohort else study.cohorts:
+        blocks[f"cohort {name} (door {study.cohorts[name].door})"] = cohort_stages(study, name, begun)
+    if args.cohort is None:
+        for name in study.experiments:
+            blocks[f"experiment {name}"] = experiment_stages(study, name, begun)
+    for title, stages in blocks.items():
+        troubles = any(s.failed or s.left_out for s in stages)
+        if not args.failed or troubles:
+            print("\n".join(_block(title, stages, everything=args.failed)), end="\n\n")
+    if args.failed and not any(s.failed or s.left_out for stages in blocks.values() for s in stages):
+        print("nothing failed, and nobody was left out")
+    return 0
+
+
+def cohort_stages(study: config.Config, name: str, begun: str = "failed") -> list[Stage]:
+    """Stages index, preproc (door `bids`), features and shards of a cohort.
+
+    Parameters
+    ----------
+    study : Config
+    name : str
+        Of the cohort.
+    begun : str
+        What to call a job that has a log but no output.
+    """
+    folder, logs = study.results / name, study.results / "logs"
+    rows = _parquet(folder / "index.parquet", ["subject", "key", "modality", "status", "reason"])
+    listed = Stage("index", "scans", waiting=int(rows is None))
+    rows = rows or []
+    listed.done = sum(row["status"] == "ok" for row in rows)
+    listed.left_out = [f"{_scan(row)}: {row['reason']}" for row in rows if row["status"] != "ok"]
+    stages = [listed]
+
+    if study.cohorts[name].door == "bids":
+        people = Stage("preproc", "people")
+        rule = "run_embedded" if study.preproc.backend == "embedded" else "run_fmriprep"
+        told = {}
+        for file in sorted((folder / "preproc").glob("sub-*_status.json")):
+            told[file.name.removeprefix("sub-").removesuffix("_status.json")] = _json(file)
+        for subject in sorted(told.keys() | {row["subject"] for row in rows if row["status"] == "ok"}):
+            log = logs / rule / name / f"sub-{subject}.log"
+            if subject not in told:
+                _unfinished(people, f"sub-{subject}", log, begun)
+            elif told[subject].get("status") == "ok":
+                people.done += 1
+                for scan in told[subject].get("excluded") or []:
+                    people.left_out.append(f"sub-{subject} {scan.get('file')}: {scan.get('reason')}  [{log}]")
+            else:
+                reason = told[subject].get("reason") or "its status file gives no reason"
+                people.failed.append(f"sub-{subject}: {reason}  [{told[subject].get('log', log)}]")
+        stages.append(people)
+
+    numbers = _batches(study, name, {row["subject"] for row in rows})
+    features, shards = Stage("features", "batches"), Stage("shards", "batches")
+    for number in numbers:
+        log = logs / "extract_features" / name / f"batch-{number}.log"
+        quality = _parquet(
+            folder / "features" / f"batch-{number}" / "qc.parquet",
+            ["subject", "key", "modality", "status", "reason"],
+        )
+        if quality is None:
+            _unfinished(features, f"batch {number}", log, begun)
+        else:
+            features.done += 1
+            known = {(row["key"], row["modality"]) for row in rows if row["status"] != "ok"}
+            features.left_out += [
+                f"{_scan(row)}: {row['reason']}  [{log}]"
+                for row in quality
+                if row["status"] != "ok" and (row["key"], row["modality"]) not in known
+            ]
+        output = folder / "shards" / f"t1w-{number}.json"
+        _job(shards, output, f"batch {number}", logs / "pack_shards" / name / f"batch-{number}.log", begun)
+    indexed = Stage("shards", "index")
+    _job(
+        indexed,
+        folder / "shards" / "index.json",
+        f"shards of {name}",
+        logs / "index_shards" / f"{name}.log",
+        begun,
+    )
+    return [*stages, features, shards, indexed]
+
+
+def experiment_stages(study: config.Config, name: str, begun: str = "failed") -> list[Stage]:
+    """Stages structure, function, tokens, fusion and evaluate of an experiment; parameters as `cohort_stages`."""
+    folder, logs = study.results / "experiments" / name, study.results / "logs"
+    stages = {s: Stage(s, "training") for s in ("structure", "function", "tokens", "fusion", "evaluate")}
+    for stage, log in [
+        ("structure", f"train_encoder/{name}_structure.log"),
+        ("function", f"train_encoder/{name}_function.log"),
+        ("fusion", f"train_fusion/{name}.log"),
+    ]:
+        _job(stages[stage], folder / stage / "model.safetensors", stage, logs / log, begun)
+    stages["tokens"].unit = "cohorts"
+    for cohort in sorted({*study.experiments[name].cohorts, *(e.cohort for e in study.endpoints.values())}):
+        log = logs / "embed_tokens" / f"{name}_{cohort}.log"
+        _job(stages["tokens"], folder / "tokens" / cohort / "index.json", f"tokens of {cohort}", log, begun)
+    stages["evaluate"].unit = "scores"
+    for endpoint, section in study.endpoints.items():
+        for seed in range(section.seeds):
+            output = study.results / "endpoints" / endpoint / f"fc_seed-{seed}" / "metrics.json"
+            log = logs / "evaluate_baseline" / f"{endpoint}_seed-{seed}.log"
+            _job(stages["evaluate"], output, f"{endpoint}, connectivity, seed {seed}", log, begun)
+            for method in section.methods:
+                output = folder / "endpoints" / endpoint / f"{method}_seed-{seed}" / "metrics.json"
+                log = logs / "evaluate_model" / f"{name}_{endpoint}_{method}_seed-{seed}.log"
+                _job(stages["evaluate"], output, f"{endpoint}, {method}, seed {seed}", log, begun)
+    return list(stages.values())
+
+
+def _job(stage: Stage, output: Path, what: str, log: Path, begun: str) -> None:
+    if output.exists():
+        stage.done += 1
+    else:
+        _unfinished(stage, what, log, begun)
+
+
+def _unfinished(stage: Stage, what: str, log: Path, begun: str) -> None:
+    """Count a job without its output: as waiting if it never began."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        stage.waiting += 1
+        return
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
+    stage.failed.append(f"{what}: {begun}; last line: {last[:200]}  [{log}]")
+
+
+def _batches(study: config.Config, name: str, subjects: set[str]) -> list[str]:
+    """Numbers of a cohort's batches as in file names; those that left traces where it is not planned."""
+    folder = study.results / name
+    if subjects and (folder / "plan.json").exists():
+        n = plan.n_batches(study.results, name, len(subjects), study.batch_size)
+        return [f"{number:05d}" for number in plan.batches(name, subjects, n)]
+    return sorted(path.name.removeprefix("batch-") for path in (folder / "features").glob("batch-*"))
+
+
+def _block(title: str, stages: list[Stage], *, everything: bool) -> Iterable[str]:
+    yield title
+    if not everything:
+        yield f"  {'':<10}{'done':>8}{'failed':>8}{'waiting':>8}{'left out':>9}"
+        for stage in stages:
+            counts = f"{stage.done:>8}{len(stage.failed):>8}{stage.waiting:>8}{len(stage.left_out) or '':>9}"
+            yield f"  {stage.name:<10}{counts}  {stage.unit}"
+    for stage in stages:
+        yield from _list("failed", stage, stage.failed, everything)
+    for stage in stages:
+        if everything:
+            yield from _list("left out", stage, stage.left_out, everything)
+        else:
+            reasons = Counter(line.partition(": ")[2].partition("  [")[0] for line in stage.left_out)
+            lines = [f"{n} x {reason}" for reason, n in reasons.most_common()]
+            yield from _list("left out", stage, lines, everything)
+
+
+def _list(what: str, stage: Stage, lines: list[str], everything: bool) -> Iterable[str]:
+    shown = lines if everything else lines[:_SHORT]
+    yield from (f"  {what} ({stage.name}): {line}" for line in shown)
+    if len(lines) > len(shown):
+        yield f"  {what} ({stage.name}): and {len(lines) - len(shown)} more, see bhx status --failed"
+
+
+def _scan(row: dict[str, Any]) -> str:
+    return f"sub-{row['subject']} {row['modality']} {row['key']}"
+
+
+def _parquet(file: Path, columns: list[str]) -> list[dict[str, Any]] | None:
+    """Some columns of a table; None if it is not there or not whole yet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(file).read(columns=columns).to_pylist()
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        value = None
+    return value if isinstance(value, dict) else {"status": "failed", "reason": f"{file.name} cannot be read"}
