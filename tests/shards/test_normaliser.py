@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from bhx_prep import normaliser, rois
+
+FLOATS = st.floats(-1e6, 1e6, width=32, allow_subnormal=True)
+
+
+@st.composite
+def some_runs(draw: st.DrawFn) -> list[np.ndarray]:
+    n_rois = draw(st.integers(1, 3))
+    values = FLOATS | st.just(float("nan")) | st.sampled_from([0.0, -0.0, 1.0])
+    return [
+        draw(hnp.arrays(np.float32, (n_rois, draw(st.integers(1, 9))), elements=values))
+        for _ in range(draw(st.integers(1, 4)))
+    ]
+
+
+def expected(runs: list[np.ndarray]) -> np.ndarray:
+    joined = np.concatenate(runs, axis=1).astype(np.float64)
+    rows = [row[~np.isnan(row)] for row in joined]
+    return np.array([np.quantile(r, normaliser.QUANTILES) if len(r) else [np.nan] * 3 for r in rows]).T
+
+
+@settings(max_examples=60, deadline=None)
+@given(some_runs())
+def test_quartiles_are_numpys(runs: list[np.ndarray]) -> None:
+    found, n = normaliser.quantiles(lambda: runs, len(runs[0]))
+    np.testing.assert_allclose(found, expected(runs), rtol=1e-12)
+    np.testing.assert_array_equal(n, sum((~np.isnan(run)).sum(axis=1) for run in runs))
+
+
+def test_order_and_cut_of_the_runs_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    runs = [(9000 + 300 * rng.standard_normal((5, t))).astype(np.float32) for t in (40, 7, 90)]
+    first, _ = normaliser.quantiles(lambda: runs, 5)
+    monkeypatch.setattr(normaliser, "_BLOCK", 10)
+    second, _ = normaliser.quantiles(lambda: runs[::-1], 5)
+    assert first.tobytes() == second.tobytes()
+
+
+def test_infinite_values_are_refused() -> None:
+    with pytest.raises(ValueError, match="infinite"):
+        normaliser.quantiles(lambda: [np.full((2, 3), np.inf, np.float32)], 2)
+
+
+@settings(max_examples=50, deadline=None)
+@given(hnp.arrays(np.float64, (3, 20), elements=st.floats(-100, 100)), FLOATS)
+def test_scaling_has_its_parentheses(noise: np.ndarray, offset: float) -> None:
+    # x - median / iqr (BrainLM's mistake) leaves the offset in place
+    series = noise + np.arange(20) + offset
+    low, median, high = np.quantile(series, normaliser.QUANTILES, axis=1)
+    if not (high - low > 0.1).all():
+        return
+    scaled = normaliser.scale(series, median, high - low)
+    np.testing.assert_allclose(np.median(scaled, axis=1), 0, atol=1e-4)
+    np.testing.assert_allclose(np.subtract(*np.quantile(scaled, [0.75, 0.25], axis=1)), 1, atol=1e-4)
+
+
+def fitted(tmp_path: Path, index: Path, people: list[str]) -> tuple[dict, dict]:
+    split = tmp_path / "pretrain.json"
+    split.write_text(json.dumps({"train": people, "holdout": []}))
+    out = tmp_path / "normaliser.parquet"
+    assert normaliser.main(["--shards", str(index), "--split", str(split), "--out", str(out)]) == 0
+    return rois.read_table(out)
+
+
+def test_only_the_training_people_count(make_shards, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    series = {f"sub-{i}_task-rest": (i + rng.standard_normal((6, 30))).astype(np.float32) for i in (1, 2, 9)}
+    index = make_shards("town", [series])
+    columns, facts = fitted(tmp_path, index, ["town/1", "town/2"])
+    low, median, high = expected([series["sub-1_task-rest"], series["sub-2_task-rest"]])
+    np.testing.assert_array_equal(columns["median"], median.astype(np.float32))
+    np.testing.assert_array_equal(columns["iqr"], (high - low).astype(np.float32))
+    assert columns["n"].tolist() == [60] * 6
+    assert facts["atlas"] == "Schaefer17n100p"
+
+
+def test_dead_rois_keep_their_scale_and_are_named(make_shards, tmp_path: Path) -> None:
+    series = np.random.default_rng(1).standard_normal((6, 30)).astype(np.float32)
+    series[2], series[4] = np.nan, 5
+    columns, facts = fitted(tmp_path, make_shards("town", [{"sub-1_task-rest": series}]), ["town/1"])
+    assert facts["uncovered"] == [columns["name"][2]]
+    assert facts["constant"] == [columns["name"][4]]
+    assert columns["iqr"][[2, 4]].tolist() == [1, 1]
+    assert columns["median"][[2, 4]].tolist() == [0, 5]
+    assert (columns["iqr"] > 0).all()
+
+
+def test_a_split_without_series_is_one_sentence(make_shards, tmp_path: Path, capsys) -> None:
+    index = make_shards("town", [{"sub-1_task-rest": np.ones((6, 9), np.float32)}])
+    split = tmp_path / "pretrain.json"
+    split.write_text('{"train": ["town/5"]}')
+    args = ["--shards", str(index), "--split", str(split), "--out", str(tmp_path / "n.parquet")]
+    assert normaliser.main(args) == 1
+    assert "no ROI of the 1 people" in capsys.readouterr().err
+    assert not list(tmp_path.glob("n.parquet*"))

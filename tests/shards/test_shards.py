@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from feature_files import GRID, volume, write_features
+
+from bhx_model import contract
+from bhx_prep import shards
+
+
+def series(seed: int, frames: int = 20, rois: int = 6) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rois, frames)).astype(np.float32)
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    uncovered = series(3)
+    uncovered[4] = np.nan
+    return write_features(
+        tmp_path / "features",
+        "clinic",
+        # not in order; person 3 has no T1, person 4 no BOLD, person 1 two runs
+        {"sub-3_task-rest": series(2), "sub-10_task-rest": uncovered, "sub-1_task-rest_run-2": series(1, 33)}
+        | {"sub-1_task-rest_run-1": series(0)},
+        {"sub-10": volume(1), "sub-4": volume(2), "sub-1": volume(0)},
+    )
+
+
+@pytest.fixture
+def folder(features: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "shards"
+    shards.pack("clinic", 0, features, out)
+    shards.write_json(out / "index.json", shards.index("clinic", out, 1))
+    return out
+
+
+def test_order_is_by_subject_then_key(folder: Path) -> None:
+    bold, t1w = (json.loads((folder / f"{m}-00000.json").read_text()) for m in contract.MODALITIES)
+    assert bold["key"] == [
+        "clinic_sub-1_task-rest_run-1",
+        "clinic_sub-1_task-rest_run-2",
+        "clinic_sub-10_task-rest",
+        "clinic_sub-3_task-rest",
+    ]
+    assert t1w["key"] == ["clinic_sub-1", "clinic_sub-10", "clinic_sub-4"]
+    both = [s for s in dict.fromkeys(bold["subject"]) if s in t1w["subject"]]
+    assert both == [s for s in t1w["subject"] if s in bold["subject"]]
+    assert bold["anat"] == ["clinic_sub-1", "clinic_sub-1", "clinic_sub-10", None]
+
+
+def test_lists_hold_the_contracts_columns_and_true_places(folder: Path) -> None:
+    for modality in contract.MODALITIES:
+        listed = json.loads((folder / f"{modality}-00000.json").read_text())
+        assert set(listed) == {*contract.LIST_COLUMNS[modality], "about"}
+        raw = (folder / f"{modality}-00000.tar").read_bytes()
+        for i, key in enumerate(listed["key"]):
+            array = np.load(io.BytesIO(raw[listed["offset"][i] :][: listed["size"][i]]), allow_pickle=False)
+            meta = json.loads(raw[listed["meta_offset"][i] :][: listed["meta_size"][i]])
+            assert array.dtype == contract.ARRAYS[modality][1]
+            assert meta["subject"] == listed["subject"][i]
+            assert key.startswith(f"clinic_sub-{meta['subject']}")
+
+
+def test_values_survive(folder: Path) -> None:
+    listed = json.loads((folder / "bold-00000.json").read_text())
+    i = listed["key"].index("clinic_sub-1_task-rest_run-2")
+    raw = (folder / "bold-00000.tar").read_bytes()
+    array = np.load(io.BytesIO(raw[listed["offset"][i] :][: listed["size"][i]]))
+    np.testing.assert_array_equal(array, series(1, 33))
+
+
+def test_equal_inputs_give_equal_bytes(features: Path, folder: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shards.pack("clinic", 0, features, again)
+    for name in ("bold-00000.tar", "bold-00000.json", "t1w-00000.tar", "t1w-00000.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+    with tarfile.open(folder / "t1w-00000.tar") as tar:
+        for member in tar:
+            assert (member.mtime, member.uid, member.gid, member.uname) == (0, 0, 0, "bhx")
+
+
+def test_bytes_of_a_tar_are_those_of_this_commit(tmp_path: Path) -> None:
+    # a change of these bytes retrains every model: raise the step version and say why
+    fixed = {"sub-1_task-rest": np.arange(24, dtype=np.float32).reshape(6, 4)}
+    features = write_features(tmp_path / "f", "clinic", fixed, {"sub-1": np.zeros(GRID, np.float16)})
+    bold, t1w = shards.pack("clinic", 7, features, tmp_path / "out")
+    assert [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in (bold, t1w)] == [
+        "d53d6e9d6181800f",
+        "368c183442cce3b0",
+    ]
+
+
+def test_webdataset_reads_them(folder: Path) -> None:
+    import webdataset
+
+    for modality, n in (("bold", 4), ("t1w", 3)):
+        found = list(webdataset.WebDataset(str(folder / f"{modality}-00000.tar"), shardshuffle=False))
+        listed = json.loads((folder / f"{modality}-00000.json").read_text())
+        assert [sample["__key__"] for sample in found] == listed["key"]
+        assert len(found) == n
+        for sample in found:
+            array = np.load(io.BytesIO(sample[contract.ARRAYS[modality][0]]), allow_pickle=False)
+            assert array.ndim == len(contract.ARRAYS[modality][2])
+            assert json.loads(sample["meta.json"])["cohort"] == "clinic"
+
+
+def test_index_satisfies_the_contract(folder: Path) -> None:
+    index = json.loads((folder / "index.json").read_text())
+    contract.check_index(index)
+    assert index["t1w_shape"] == list(GRID)
+    assert index["t1w_zooms_mm"] == [2.0, 2.0, 2.0]
+    assert index["synthetic"] is True
+    for modality in contract.MODALITIES:
+        (shard,) = index["shards"][modality]
+        assert set(shard) == {"file", "sha256", "bytes", "n", "list", "list_sha256"}
+        for name, sha in (("file", "sha256"), ("list", "list_sha256")):
+            assert hashlib.sha256((folder / shard[name]).read_bytes()).hexdigest() == shard[sha]
+
+
+def test_index_of_two_thousand_batches_stays_below_a_megabyte(folder: Path, tmp_path: Path) -> None:
+    index = json.loads((folder / "index.json").read_text())
+    index["roi_names"] = [f"17Networks_LH_SalVentAttnA_FrOperIns_{i}" for i in range(1000)]
+    for modality in contract.MODALITIES:
+        (shard,) = index["shards"][modality]
+        index["shards"][modality] = [
+            shard
+            | {"file": f"{modality}-{i:05d}.tar", "list": f"{modality}-{i:05d}.json", "bytes": 10**9, "n": 20}
+            for i in range(2000)
+        ]
+    shards.write_json(tmp_path / "large.json", index)
+    assert (tmp_path / "large.json").stat().st_size < 1_000_000
+
+
+def test_empty_batch_is_a_batch(tmp_path: Path) -> None:
+    features = write_features(tmp_path / "f", "clinic", {}, {})
+    shards.pack("clinic", 0, features, tmp_path / "s")
+    full = write_features(tmp_path / "g", "clinic", {"sub-1_task-rest": series(0)}, {"sub-1": volume(0)})
+    shards.pack("clinic", 1, full, tmp_path / "s")
+    index = shards.index("clinic", tmp_path / "s", 2)
+    assert [s["n"] for s in index["shards"]["bold"]] == [0, 1]
+    assert index["t1w_shape"] == list(GRID)
+    shards.write_json(tmp_path / "s" / "index.json", index)
+    assert shards.verify(tmp_path / "s") == []
+
+
+def test_verify_is_content_with_good_shards(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shards.main(["verify", str(folder)]) == 0
+    assert capsys.readouterr().out.strip().endswith("ok")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda f: (f / "bold-00000.tar").unlink(), "bold-00000.tar"),
+        (lambda f: _flip(f / "t1w-00000.tar", 600), "not those that index.json hashes"),
+        (lambda f: (f / "t1w-00000.json").write_text("{}"), "not the file that its index.json hashes"),
+        (lambda f: (f / "index.json").write_text("{"), "not JSON"),
+        (lambda f: (f / "index.json").unlink(), "cannot read the shard index"),
+        (lambda f: _truncate(f / "bold-00000.tar"), "not those that index.json hashes"),
+    ],
+)
+def test_verify_finds_damage(folder: Path, damage, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    damage(folder)
+    assert shards.main(["verify", str(folder)]) == 1
+    assert says in capsys.readouterr().err
+
+
+def _flip(path: Path, place: int) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 1
+    path.write_bytes(raw)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-2048])
+
+
+def test_verify_finds_a_t1_that_is_nowhere(folder: Path, features: Path, tmp_path: Path) -> None:
+    # T1 tar of a batch that lacks person 1, hashed by a fresh index: every file is sound, the pairs are not
+    other = write_features(tmp_path / "other", "clinic", {}, {"sub-4": volume(2)})
+    shards.pack("clinic", 0, other, tmp_path / "b")
+    for name in ("t1w-00000.tar", "t1w-00000.json"):
+        (folder / name).write_bytes((tmp_path / "b" / name).read_bytes())
+    shards.write_json(folder / "index.json", shards.index("clinic", folder, 1))
+    faults = shards.verify(folder)
+    assert "clinic_sub-1_task-rest_run-1: its T1 clinic_sub-1 is in no shard" in faults
+    assert len(faults) == 3
+
+
+def test_index_names_a_missing_batch(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"bold-00001.json is missing .*: pack this batch first"):
+        shards.index("clinic", folder, 2)
+
+
+def test_index_refuses_batches_of_two_atlases(folder: Path, tmp_path: Path) -> None:
+    features = write_features(tmp_path / "g", "clinic", {"sub-9_task-rest": series(0, rois=8)}, {}, n_rois=8)
+    shards.pack("clinic", 1, features, folder)
+    with pytest.raises(ValueError, match=r"bold-00000.json and bold-00001.json differ in roi_names"):
+        shards.index("clinic", folder, 2)
+
+
+def test_index_refuses_a_tar_that_is_not_its_lists(folder: Path) -> None:
+    _truncate(folder / "t1w-00000.tar")
+    with pytest.raises(ValueError, match=r"bytes, its list says .*: pack this batch again"):
+        shards.index("clinic", folder, 1)
+
+
+@pytest.mark.parametrize(
+    ("bold", "t1w", "says"),
+    [
+        ({"sub-1_task-rest": np.full((6, 9), np.inf, np.float32)}, {}, "infinite values"),
+        (
+            {"sub-1_task-rest": np.zeros((5, 9), np.float32)},
+            {},
+            "45 values of float32, expected float32 6 x 9",
+        ),
+        ({}, {"sub-1": np.full(GRID, np.nan, np.float16)}, "no numbers"),
+        ({}, {"sub-1": np.zeros(GRID, np.float32)}, "array of float32"),
+        ({}, {"sub-1": volume(0), "sub-2": np.zeros((4, 4, 4), np.float16)}, "beside others of"),
+        ({f"sub-1_task-{'a' * 90}": np.zeros((6, 9), np.float32)}, {}, "a tar takes 90"),
+    ],
+)
+def test_features_that_break_the_contract_are_refused(tmp_path: Path, bold, t1w, says: str) -> None:
+    features = write_features(tmp_path / "f", "clinic", bold, t1w)
+    with pytest.raises(ValueError, match=says):
+        shards.pack("clinic", 0, features, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.tmp"))
+
+
+def test_key_of_another_cohort_is_refused(features: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not a key of cohort town"):
+        shards.pack("town", 0, features, tmp_path / "out")
+
+
+def test_command_line_packs_indexes_lists_and_shows(
+    features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cli"
+    assert (
+        shards.main(
+            ["pack", "--cohort", "clinic", "--batch", "0", "--features", str(features), "--out", str(out)]
+        )
+        == 0
+    )
+    index = [
+        "index",
+        "--cohort",
+        "clinic",
+        "--shards",
+        str(out),
+        "--batches",
+        "1",
+        "--out",
+        str(out / "index.json"),
+    ]
+    assert shards.main(index) == 0
+    assert shards.main(["ls", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "bold-00000.tar\tclinic_sub-1_task-rest_run-2\t33 x 2 s\tclinic_sub-1"
+    assert len(lines) == 7
+    assert shards.main(["cat", str(out), "clinic_sub-10_task-rest"]) == 0
+    text = capsys.readouterr().out
+    assert "float32 6 rois x 20 frames" in text
+    assert "16.7% NaN" in text
+    assert shards.main(["cat", str(out), "clinic_sub-99"]) == 1
+    assert "bhx shards ls" in capsys.readouterr().err
+
+
+def test_a_fault_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bhx_prep.shards", "verify", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_reading_shards_needs_no_torch() -> None:
+    code = "import sys, bhx_prep.shards, bhx_prep.baseline, bhx_prep.splits; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
