@@ -71,7 +71,7 @@ class FunctionConfig:
     gradients: bool = True
     """Connectivity gradients are part of the position code."""
     harmonics: Literal["standardised", "reference", "none"] = "standardised"
-    """`reference`: modes as computed, 7 times smaller than the gradients and with a constant mode that only
+    """`reference`: modes and gradients as computed, the modes 7 times smaller, and a constant mode that only
     tells the hemispheres apart. `standardised`: unit variance, and a hemisphere flag for the constant mode."""
     position_scale: Literal["rms", "minmax"] = "rms"
     """`minmax` (reference) lets one extreme ROI rescale all others; `rms` scales each ROI by itself."""

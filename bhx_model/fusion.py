@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,7 @@ from bhx_model.config import FusionConfig, FusionInputs
 from bhx_model.pos_embed import grid_code, sincos, sincos_grid
 from bhx_model.vit import ALL, NORM_EPS, Blocks, init_weights, standardise
 
-Modality = Literal["structure", "function"]
-MODALITIES: tuple[Modality, Modality] = ("function", "structure")
+MODALITIES: Final = ("function", "structure")
 
 
 class TokenPosition(nn.Module):
@@ -46,7 +45,7 @@ class TokenPosition(nn.Module):
         self.register_buffer("function_FC", function.clone(), persistent=False)
         self.register_buffer("structure_SC", structure.clone(), persistent=False)
 
-    def forward(self, modality: Modality, n_patches: int) -> Tensor:
+    def forward(self, modality: str, n_patches: int) -> Tensor:
         """Return the code of all structure tokens, or of the function tokens of the first `n_patches` patches."""
         if modality == "structure":
             code = self.structure_SC
@@ -58,9 +57,7 @@ class TokenPosition(nn.Module):
 class ModalityMaps(nn.Module):
     """A linear map for each modality, or one for both (reference: none where the widths agree)."""
 
-    def __init__(
-        self, config: FusionConfig, ins: dict[Modality, int], outs: dict[Modality, int], bare: bool
-    ) -> None:
+    def __init__(self, config: FusionConfig, ins: dict[str, int], outs: dict[str, int], bare: bool) -> None:
         super().__init__()
         if config.modality_embedding:
             self.maps = nn.ModuleDict({m: nn.Linear(ins[m], outs[m]) for m in MODALITIES})
@@ -73,7 +70,7 @@ class ModalityMaps(nn.Module):
         shared = nn.Identity() if bare and n_in == n_out else nn.Linear(n_in, n_out)
         self.maps = nn.ModuleDict({"both": shared})
 
-    def forward(self, x_BND: Tensor, modality: Modality) -> Tensor:
+    def forward(self, x_BND: Tensor, modality: str) -> Tensor:
         """Map tokens of one modality."""
         return self.maps[modality if modality in self.maps else "both"](x_BND)
 
@@ -94,7 +91,7 @@ class FusionModel(nn.Module):
         self.config = config
         self.inputs = inputs
         width, inner = config.width, config.decoder_width
-        token_widths: dict[Modality, int] = {
+        token_widths: dict[str, int] = {
             "structure": inputs.structure_width,
             "function": inputs.function_width,
         }
@@ -131,7 +128,9 @@ class FusionModel(nn.Module):
             if parameter is not None:
                 nn.init.normal_(parameter, std=0.02)
 
-    def encode(self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int) -> Tensor:
+    def encode(
+        self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int, *, normed: bool = True
+    ) -> Tensor:
         """Return the hub tokens: (B, H, D).
 
         Parameters
@@ -143,16 +142,23 @@ class FusionModel(nn.Module):
             ``time_patches``, of which those beyond `n_patches` are not read.
         n_patches
             Time patches that hold data.
+        normed
+            After the final norm, as the decoder reads them. An endpoint's head averages the hub tokens before any
+            norm and has one of its own.
 
         Raises
         ------
         ValueError
             If numbers or widths of tokens do not fit the model.
         """
-        return self.latents(structure_BSD, function_BFD, n_patches)[:, : self.config.hub_tokens]
+        latents_BHD = self._encode(structure_BSD, function_BFD, n_patches)[:, : self.config.hub_tokens]
+        return self.norm(latents_BHD) if normed else latents_BHD
 
     def latents(self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int) -> Tensor:
         """Return what the decoder reads: hub tokens and, with `cls_bypass`, CLS after them."""
+        return self.norm(self._encode(structure_BSD, function_BFD, n_patches))
+
+    def _encode(self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int) -> Tensor:
         valid_BFD = self._valid(structure_BSD, function_BFD, n_patches)
         x_BFD = self.embed(valid_BFD, "function") + self.position("function", n_patches)
         x_BSD = self.embed(structure_BSD, "structure") + self.position("structure", n_patches)
@@ -161,9 +167,9 @@ class FusionModel(nn.Module):
         if self.cls_token is not None:
             first.append(self.cls_token.expand(batch, -1, -1))
         kept = sum(t.shape[1] for t in first)
-        return self.norm(self.blocks(torch.cat([*first, x_BFD, x_BSD], dim=1), queries=slice(0, kept)))
+        return self.blocks(torch.cat([*first, x_BFD, x_BSD], dim=1), queries=slice(0, kept))
 
-    def decode(self, latents_BHD: Tensor, n_patches: int) -> dict[Modality, Tensor]:
+    def decode(self, latents_BHD: Tensor, n_patches: int) -> dict[str, Tensor]:
         """Reconstruct tokens from :meth:`latents`: function (B, R * n_patches, .) and structure (B, S, .)."""
         h_BHC = self.decoder_embed(latents_BHD)
         hub_tokens = self.config.hub_tokens
@@ -212,7 +218,7 @@ class FusionModel(nn.Module):
                 raise ValueError(msg)
         else:
             function_BFD = self._valid(structure_BSD, function_BFD, n_patches)
-        targets: dict[Modality, Tensor] = {
+        targets: dict[str, Tensor] = {
             "function": function_BFD.float(),
             "structure": structure_BSD.float(),
         }
@@ -229,8 +235,8 @@ class FusionModel(nn.Module):
         return loss, {**stats, "loss_of_mean": self._average(spreads, weights)[0]}
 
     def _average(
-        self, errors: dict[Modality, Tensor], weights: dict[Modality, Tensor]
-    ) -> tuple[Tensor, dict[Modality, Tensor]]:
+        self, errors: dict[str, Tensor], weights: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         sums = {m: (errors[m] * weights[m]).sum() for m in MODALITIES}
         totals = {m: weights[m].sum() for m in MODALITIES}
         means = {m: sums[m] / totals[m] for m in MODALITIES}

@@ -82,7 +82,8 @@ class EndpointModel(nn.Module):
 
     def forward(self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int) -> Tensor:
         """Return logits, or the predicted value: (B, O); arguments as ``FusionModel.encode``."""
-        return self.head(self.fusion.encode(structure_BSD, function_BFD, n_patches))
+        hub_BHD = self.fusion.encode(structure_BSD, function_BFD, n_patches, normed=False)
+        return self.head(hub_BHD)
 
 
 def n_outputs(kind: Kind, classes: int) -> int:

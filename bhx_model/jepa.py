@@ -24,7 +24,7 @@ class FunctionEncoder(nn.Module):
 
     def __init__(self, config: FunctionConfig, rois: RoiFacts) -> None:
         super().__init__()
-        self.patch_embed = SeriesPatchEmbed(config.base_patch, config.width, config.resize)
+        self.patch_embed = SeriesPatchEmbed(config.base_patch, config.width, config.resize, config.base_tr_s)
         self.roi_position = RoiPosition(config, rois, config.width // 2)
         self.blocks = Blocks(
             config.width, config.depth, config.heads, config.mlp_ratio, checkpointing=config.checkpointing

@@ -17,48 +17,61 @@ Resize = Literal["aligned", "reference"]
 
 
 @functools.cache
-def resize_matrix(base: int, length: int, resize: Resize) -> NDArray[np.float64]:
+def resize_matrix(base: int, length: int, resize: Resize, base_tr_s: float = 0.735) -> NDArray[np.floating]:
     """Matrix (length, base) that takes a patch kernel of `base` frames to one of `length` frames.
-
-    FlexiViT's rule (arXiv 2212.08013): if B resamples a patch, the kernel is resampled by the transposed
-    pseudo-inverse of B, so that the embedding of a resampled patch stays what it was.
 
     Parameters
     ----------
     base, length
-        Frames of the stored kernel and of the patch at hand.
+        Frames of the stored kernel and of the patch at hand, both of which fill the same window.
     resize
-        Where the frames of a patch lie in its window; see ``FunctionConfig.resize``.
+        ``reference``: FlexiViT's rule (arXiv 2212.08013), the transposed pseudo-inverse of the bicubic
+        resampling of a patch. It takes frame i for the mean of the i-th share of the window, centred there,
+        whereas frames were taken at one time each, the first at the window's start.
+        ``aligned``: the kernel whose embedding comes nearest, in the mean square, to what the stored kernel
+        makes of the same signal sampled at the same start, for signals of the spectrum of
+        :func:`_covariance`.
+    base_tr_s
+        Repetition time of the stored kernel, s.
     """
     if base == length:
         return np.eye(base)
-    return np.linalg.pinv(_resample(base, length, resize).T)
+    if resize == "reference":
+        return np.asarray(np.linalg.pinv(_bicubic(base, length).T))
+    stored_s, taken_s = np.arange(base) * base_tr_s, np.arange(length) * (base * base_tr_s / length)
+    within = _covariance(taken_s, taken_s)
+    # the ridge bounds the gain where frames are so dense that they repeat each other
+    return np.linalg.solve(within + 1e-4 * np.eye(length), _covariance(taken_s, stored_s))
 
 
-def _resample(base: int, length: int, resize: Resize) -> NDArray[np.float64]:
-    """Bicubic matrix B (length, base) with an antialiasing filter; rows sum to 1."""
+def _covariance(a_s: NDArray[np.floating], b_s: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Covariance of a signal between times `a_s` and `b_s`, for power that is flat up to 0.12 Hz and then falls.
+
+    BOLD fluctuates below 0.1 Hz; what little is above keeps the kernel from relying on its absence.
+    """
+    hz = (np.arange(512) + 0.5) / 512 * 0.7
+    power = 1 / (1 + (hz / 0.12) ** 12)
+    lag_s = a_s[:, None, None] - b_s[:, None]
+    return np.cos(2 * np.pi * lag_s * hz) @ (power / power.sum())
+
+
+def _bicubic(base: int, length: int) -> NDArray[np.floating]:
+    """Bicubic resampling (length, base) with an antialiasing filter; rows sum to 1 (Keys 1981, a = -0.5)."""
     ratio = base / length
-    spread = max(ratio, 1.0)
-    offset = 0.5 * ratio - 0.5 if resize == "reference" else 0.0
-    at = np.arange(length)[:, None] * ratio + offset
-    weights = _cubic((np.arange(base) - at) / spread)
+    centre = (np.arange(length)[:, None] + 0.5) * ratio - 0.5
+    x = np.abs(np.arange(base) - centre) / max(ratio, 1.0)
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0.0))
     return weights / weights.sum(axis=1, keepdims=True)
-
-
-def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic convolution kernel, a = -0.5."""
-    x = np.abs(x)
-    near = 1.5 * x**3 - 2.5 * x**2 + 1
-    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
 class SeriesPatchEmbed(nn.Module):
     """Embed patches of K frames, for any K, with one kernel of `base` frames."""
 
-    def __init__(self, base: int, width: int, resize: Resize) -> None:
+    def __init__(self, base: int, width: int, resize: Resize, base_tr_s: float = 0.735) -> None:
         super().__init__()
         self.resize: Resize = resize
+        self.base_tr_s = base_tr_s
         self.weight = nn.Parameter(torch.empty(width, base))
         self.bias = nn.Parameter(torch.zeros(width))
         nn.init.trunc_normal_(self.weight, std=0.02)
@@ -74,13 +87,17 @@ class SeriesPatchEmbed(nn.Module):
         base = self.weight.shape[1]
         if frames == base:
             return self.weight
+        with torch.autocast(self.weight.device.type, enabled=False):
+            return self.weight @ self._matrix(frames).T
+
+    @torch.compiler.disable()  # numpy and a cache: nothing for a compiler
+    def _matrix(self, frames: int) -> Tensor:
         key = (frames, self.weight.device, self.weight.dtype)
         if key not in self._matrices:
-            matrix = torch.from_numpy(resize_matrix(base, frames, self.resize))
+            matrix = resize_matrix(self.weight.shape[1], frames, self.resize, self.base_tr_s)
             with torch.inference_mode(False):
-                self._matrices[key] = matrix.to(device=key[1], dtype=key[2])
-        with torch.autocast(self.weight.device.type, enabled=False):
-            return self.weight @ self._matrices[key].T
+                self._matrices[key] = torch.from_numpy(matrix).to(device=key[1], dtype=key[2])
+        return self._matrices[key]
 
     def forward(self, series_BRT: Tensor, frames: int) -> Tensor:
         """Embed (B, R, N * K) series: (B, R, N, D)."""

@@ -84,8 +84,11 @@ class RoiPosition(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the code (R, C)."""
-        arrays = {"gradients": "gradients_RG", "harmonics": "harmonics_RM"}
-        codes = [self.maps[name](getattr(self, arrays[name])) for name in self.inputs]
+        arrays = {
+            name: getattr(self, f"{name}_{'RG' if name == 'gradients' else 'RM'}") for name in self.inputs
+        }
+        with torch.autocast(arrays[self.inputs[0]].device.type, enabled=False):
+            codes = [self.maps[name](array) for name, array in arrays.items()]
         code_RC = torch.stack(codes).mean(dim=0).float()
         if self.scale == "minmax":
             low, high = code_RC.min(), code_RC.max()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bhx_model.contract import ROI_ARRAYS, roi_sha256
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class RoiFacts:
     """Contents of ``rois.npz`` (see ``contract.ROI_ARRAYS``), checked. Rows in the order of the series."""
 

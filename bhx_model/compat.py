@@ -1,0 +1,641 @@
+"""Weights and numbers of the published BrainHarmonix code: load its checkpoints, and check that we compute the same.
+
+::
+
+    python -m bhx_model.compat check GOLDEN_FOLDER
+    python -m bhx_model.compat load --function harmonix-f/model.pth --harmonics modes.csv --gradients gradients.csv \
+        --rois rois.npz --structure harmonix-s/model.pth --fusion model.pth --out FOLDER
+"""
+
+# Shapes: B batch, R ROIs, T frames, K frames per patch, N time patches, F = R * N, S structure tokens, H hub tokens,
+# D width, X Y Z voxels
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bhx_model import stages
+from bhx_model.checkpoint import save_tensors, write_json
+from bhx_model.config import (
+    FunctionConfig,
+    FusionConfig,
+    FusionInputs,
+    StageConfig,
+    StructureConfig,
+    load_preset,
+    to_dict,
+)
+from bhx_model.fusion import FusionModel
+from bhx_model.heads import HubHead
+from bhx_model.jepa import FunctionJEPA
+from bhx_model.mae import StructureMAE
+from bhx_model.rois import RoiFacts
+
+#: Largest difference that passes, relative to the largest value of the array.
+TOLERANCE: Final = 1e-5
+
+#: Sizes of the released models; a golden folder's ``config.json`` may name others.
+GRID: Final = (160, 192, 160)
+ROIS: Final = 400
+TIME_PATCHES: Final = 18
+PATCH: Final = 16
+DECODER_HEADS: Final = 16
+
+Action = Literal["used", "renamed", "dropped", "absent"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """What became of one key."""
+
+    action: Action
+    theirs: str
+    ours: str
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """State dict in our names, and what became of every key."""
+
+    state: dict[str, Tensor]
+    lines: list[Line]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """Keys that match `pattern` become `name`, changed by `change`; or are dropped for the reason in `note`."""
+
+    pattern: str
+    name: str | None
+    note: str = ""
+    change: Callable[[Tensor], Tensor] | None = None
+
+
+def _flat(weight: Tensor) -> Tensor:
+    return weight.flatten(1)
+
+
+_BLOCK = r"(\d+\.(?:norm[12]|attn\.(?:qkv|proj)|mlp\.fc[12])\.(?:weight|bias))"
+_TABLE = "sine and cosine table, computed here"
+_SHARED = "the predictor reads the encoder's ROI code"
+_MERGED = "added to hub"
+
+_FUNCTION_RULES = (
+    *(
+        rule
+        for theirs, ours in (("encoder", "encoder"), ("encoder_ema", "target"))
+        for rule in (
+            _Rule(rf"{theirs}\.patch_embed\.proj\.weight", f"{ours}.patch_embed.weight", change=_flat),
+            _Rule(rf"{theirs}\.patch_embed\.proj\.bias", f"{ours}.patch_embed.bias"),
+            _Rule(rf"{theirs}\.pos_embed\.grad_proj\.(\w+)", rf"{ours}.roi_position.maps.gradients.\1"),
+            _Rule(rf"{theirs}\.pos_embed\.geo_harm_proj\.(\w+)", rf"{ours}.roi_position.maps.harmonics.\1"),
+            _Rule(rf"{theirs}\.pos_embed\.decoder_pos_embed_proj\..*", None, "the predictor has it"),
+            _Rule(rf"{theirs}\.pos_embed\.emb_h_\w+", None, _TABLE),
+            _Rule(rf"{theirs}\.blocks\.{_BLOCK}", rf"{ours}.blocks.\1"),
+            _Rule(rf"{theirs}\.norm\.(\w+)", rf"{ours}.norm.\1"),
+        )
+    ),
+    _Rule(r"decoder\.mask_token", "predictor.mask_token"),
+    _Rule(r"decoder\.predictor_embed\.(\w+)", r"predictor.embed.\1"),
+    _Rule(r"decoder\.predictor_pos_embed\.decoder_pos_embed_proj\.(\w+)", r"predictor.roi_map.\1"),
+    _Rule(r"decoder\.predictor_pos_embed\.emb_h_\w+", None, _TABLE),
+    _Rule(r"decoder\.predictor_pos_embed\.(?:grad|geo_harm)_proj\..*", None, _SHARED),
+    _Rule(rf"decoder\.predictor_blocks\.{_BLOCK}", r"predictor.blocks.\1"),
+    _Rule(r"decoder\.predictor_norm\.(\w+)", r"predictor.norm.\1"),
+    _Rule(r"decoder\.predictor_proj\.(\w+)", r"predictor.proj.\1"),
+)
+
+_STRUCTURE_RULES = (
+    _Rule(r"cls_token", "encoder.cls_token"),
+    _Rule(r"pos_embed", None, _TABLE),
+    _Rule(r"patch_embed\.proj\.weight", "encoder.patch_embed.proj.weight", change=_flat),
+    _Rule(r"patch_embed\.proj\.bias", "encoder.patch_embed.proj.bias"),
+    _Rule(rf"blocks\.{_BLOCK}", r"encoder.blocks.\1"),
+    _Rule(r"norm\.(\w+)", r"encoder.norm.\1"),
+)
+
+_FUSION_RULES = (
+    _Rule(r"latent_tokens", "hub", change=lambda t: t.reshape(1, *t.shape[-2:])),
+    _Rule(r"enc_latent_token_positional_embedding", None, _MERGED),
+    _Rule(
+        r"dec_latent_token_positional_embedding", "decoder_hub", change=lambda t: t.reshape(1, *t.shape[-2:])
+    ),
+    _Rule(r"(?:decoder_)?pos_embed", None, _TABLE),
+    _Rule(r"pre_map\.(\w+)", r"embed.maps.both.\1"),
+    _Rule(r"decoder_pred\.(\w+)", r"decoder_pred.maps.both.\1"),
+    _Rule(r"(cls_token|mask_token)", r"\1"),
+    _Rule(rf"((?:decoder_)?blocks\.{_BLOCK})", r"\1"),
+    _Rule(r"((?:norm|decoder_embed|decoder_norm)\.\w+)", r"\1"),
+)
+
+_RULES: Final = {"structure": _STRUCTURE_RULES, "function": _FUNCTION_RULES, "fusion": _FUSION_RULES}
+
+
+def convert(stage: str, theirs: Mapping[str, Tensor], model: nn.Module) -> Converted:
+    """Bring a checkpoint of the published code into the names of `model` and load it.
+
+    Parameters
+    ----------
+    stage
+        ``structure``, ``function`` or ``fusion``.
+    theirs
+        State dict; a prefix ``module.`` of all keys is ignored.
+    model
+        Of the sizes of the checkpoint, with the reference's switches. Keys that the checkpoint lacks keep their
+        values: the published structure encoder has no decoder.
+
+    Raises
+    ------
+    ValueError
+        If a tensor does not fit, or a key that matters is unknown.
+    """
+    theirs = {key.removeprefix("module."): value for key, value in theirs.items()}
+    state, lines = {}, []
+    for key, value in theirs.items():
+        rule = next((r for r in _RULES[stage] if re.fullmatch(r.pattern, key)), None)
+        if rule is None:
+            lines.append(Line("dropped", key, "", "not a part of this model"))
+        elif rule.name is None:
+            lines.append(Line("dropped", key, "", rule.note))
+        else:
+            name = re.sub(rule.pattern, rule.name, key)
+            state[name] = rule.change(value) if rule.change else value
+            lines.append(Line("used" if name == key else "renamed", key, name))
+    if stage == "function":
+        _check_shared(theirs)
+    if stage == "fusion" and "enc_latent_token_positional_embedding" in theirs:
+        state["hub"] = state["hub"] + theirs["enc_latent_token_positional_embedding"].reshape(
+            state["hub"].shape
+        )
+    own = model.state_dict()
+    for name, value in state.items():
+        if name not in own or own[name].shape != value.shape:
+            need = tuple(own[name].shape) if name in own else "no such tensor"
+            msg = f"{stage}: {name} is {tuple(value.shape)}, the model has {need}: give it the checkpoint's sizes"
+            raise ValueError(msg)
+    lines += [Line("absent", "", name, "keeps its value") for name in own if name not in state]
+    model.load_state_dict({**own, **state}, strict=True)
+    return Converted(state, lines)
+
+
+def _check_shared(theirs: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint whose predictor has an ROI code of its own: ours reads the encoder's."""
+    prefix = "decoder.predictor_pos_embed."
+    for key, value in theirs.items():
+        twin = "encoder.pos_embed." + key.removeprefix(prefix)
+        if (
+            key.startswith(prefix)
+            and "_proj" in key
+            and twin in theirs
+            and not torch.equal(theirs[twin], value)
+        ):
+            msg = f"function: {key} and {twin} differ, although published models share them: another code version?"
+            raise ValueError(msg)
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read a ``.pth`` file without running code in it; the state dict may be under ``model`` or ``state_dict``."""
+    raw = torch.load(path, map_location="cpu", weights_only=True)
+    for name in ("model", "state_dict"):
+        if isinstance(raw, dict) and isinstance(raw.get(name), dict):
+            raw = raw[name]
+    if not isinstance(raw, dict) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
+        msg = f"{path}: expected a dict of tensors, bare or under 'model'"
+        raise ValueError(msg)
+    return raw
+
+
+def sizes(stage: str, theirs: Mapping[str, Tensor], heads: int, inner_heads: int) -> dict[str, Any]:
+    """Read a model's sizes from the shapes of its tensors, as fields of its configuration.
+
+    Numbers of heads leave no trace in shapes and are given.
+    """
+    theirs = {key.removeprefix("module."): value for key, value in theirs.items()}
+
+    def depth(prefix: str) -> int:
+        return 1 + max(int(m[1]) for k in theirs if (m := re.match(rf"{re.escape(prefix)}(\d+)\.", k)))
+
+    if stage == "structure":
+        width, _, patch = theirs["patch_embed.proj.weight"].shape[:3]
+        return {"width": width, "patch": patch, "depth": depth("blocks."), "heads": heads}
+    if stage == "function":
+        kernel = theirs["encoder.patch_embed.proj.weight"]
+        return {
+            "width": kernel.shape[0], "base_patch": kernel.shape[-1], "depth": depth("encoder.blocks."),
+            "heads": heads, "predictor_width": theirs["decoder.mask_token"].shape[-1],
+            "predictor_depth": depth("decoder.predictor_blocks."), "predictor_heads": inner_heads,
+        }  # fmt: skip
+    return {
+        "hub_tokens": theirs["latent_tokens"].shape[-2], "width": theirs["latent_tokens"].shape[-1],
+        "depth": depth("blocks."), "heads": heads, "decoder_width": theirs["mask_token"].shape[-1],
+        "decoder_depth": depth("decoder_blocks."), "decoder_heads": inner_heads,
+    }  # fmt: skip
+
+
+def reference_config(stage: str, changes: Mapping[str, Any]) -> Any:
+    """Model configuration of preset `reference` with other sizes."""
+    return load_preset(stage, "reference").override({f"model.{k}": v for k, v in changes.items()}).model
+
+
+def roi_facts(harmonics_RM: NDArray[np.float32], gradients_RG: NDArray[np.float32]) -> RoiFacts:
+    """ROIs of which only the published arrays are known: numbered, and with a normaliser that changes nothing."""
+    n = len(harmonics_RM)
+    return RoiFacts(
+        atlas="reference",
+        names=tuple(f"roi-{i + 1}" for i in range(n)),
+        hemisphere=(np.arange(n) >= n // 2).astype(np.int8),
+        harmonics=harmonics_RM.astype(np.float32),
+        eigenvalues=np.zeros((2, harmonics_RM.shape[1])),
+        gradients=gradients_RG.astype(np.float32),
+        median=np.zeros(n, np.float32),
+        iqr=np.ones(n, np.float32),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One comparison."""
+
+    name: str
+    difference: float
+    """Largest absolute difference."""
+    largest: float
+    """Largest absolute value expected."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether the relative difference is small enough; NaN is not."""
+        return self.difference <= TOLERANCE * self.largest
+
+
+def _case(name: str, ours: Tensor | NDArray[Any], expected: NDArray[Any]) -> Case:
+    got = ours.detach().numpy() if isinstance(ours, Tensor) else ours
+    if got.shape != expected.shape:
+        msg = f"{name}: shape {got.shape}, expected {expected.shape}"
+        raise ValueError(msg)
+    difference = np.abs(got.astype(np.float64) - expected.astype(np.float64)).max()
+    return Case(name, float(difference), float(np.abs(expected).max()))
+
+
+def check(folder: Path) -> Iterator[Case]:
+    """Compute every case of a golden folder and compare; its README says what the arrays are.
+
+    Yields
+    ------
+    Case
+        As soon as it is computed.
+
+    Raises
+    ------
+    ValueError
+        If the folder's arrays do not fit each other.
+    OSError
+        If a file is missing.
+    """
+    facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    with torch.inference_mode():
+        yield from _check_function(folder, facts)
+        yield from _check_structure(folder, facts)
+        yield from _check_fusion(folder, facts)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in _arrays(path).items()}
+
+
+def _check_function(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
+    cases, weights = _arrays(folder / "function_cases.npz"), _weights(folder / "function_weights.npz")
+    time_patches = facts["time_patches"]
+    config: FunctionConfig = reference_config(
+        "function",
+        {**sizes("function", weights, facts["heads"], facts["heads"]), "time_patches": time_patches},
+    )
+    model = FunctionJEPA(config, roi_facts(cases["harmonics"], cases["gradients"])).eval()
+    convert("function", weights, model)
+
+    yield _case(
+        "function position code, encoder", model.encoder.position(time_patches)[None], cases["pos_encoder"]
+    )
+    predictor_code = model.predictor.position(model.encoder.roi_position(), time_patches)
+    yield _case("function position code, predictor", predictor_code[None], cases["pos_predictor"])
+
+    for key in sorted(k for k in cases if k.startswith("resized_kernel_")):
+        frames = int(key.removeprefix("resized_kernel_"))
+        yield _case(
+            f"patch kernel, k={frames}", model.encoder.patch_embed.kernel(frames), cases[key][:, 0, 0]
+        )
+
+    for key in (k for k in cases if re.fullmatch(r"k\d+_input", k)):
+        name = key.removesuffix("_input")
+        frames, n = int(name[1:]), int(cases[f"{name}_valid_patches"])
+        series_BRT = torch.from_numpy(cases[key][:, 0])
+        n_rois = series_BRT.shape[1]
+        embedded_BFD = model.encoder.patch_embed(series_BRT, frames).flatten(1, 2)
+        yield _case(f"patch embedding, k={frames}", embedded_BFD, cases[f"{name}_patch_embed"])
+
+        def valid(tokens: NDArray[Any], n: int = n, n_rois: int = n_rois) -> NDArray[Any]:
+            by_roi = tokens.reshape(len(tokens), n_rois, time_patches, -1)
+            return by_roi[:, :, :n].reshape(len(tokens), n_rois * n, -1)
+
+        valid_BRT = series_BRT[:, :, : n * frames]
+        expected = valid(cases[f"{name}_tokens"])
+        yield _case(
+            f"function tokens, k={frames}, {n} patches",
+            model.encode(valid_BRT, frames, target=False),
+            expected,
+        )
+        padded_BFD = model.encode(valid_BRT, frames, pad_to=time_patches, target=False).numpy()
+        yield _case(f"function tokens beside padding, k={frames}", valid(padded_BFD), expected)
+
+        # the cases number tokens on the padded grid, we on the valid one
+        index = {
+            part: torch.from_numpy(cases[f"{name}_{part}_index"] // time_patches * n
+                                   + cases[f"{name}_{part}_index"] % time_patches)
+            for part in ("context", "target")
+        }  # fmt: skip
+        losses_B = model.sample_losses(*model.predict(valid_BRT, frames, index["context"], index["target"]))
+        yield _case(f"JEPA loss, k={frames}", losses_B, cases[f"{name}_jepa_loss"])
+
+
+def _check_structure(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
+    cases, weights = _arrays(folder / "structure_cases.npz"), _weights(folder / "structure_weights.npz")
+    grid = tuple(facts.get("structure_grid", GRID))
+    config: StructureConfig = reference_config(
+        "structure", {**sizes("structure", weights, facts["heads"], facts["heads"]),
+                      "decoder_width": facts["heads"], "decoder_heads": 1, "decoder_depth": 1}
+    )  # fmt: skip
+    model = StructureMAE(config, grid).eval()
+    convert("structure", weights, model)
+    position = model.encoder.position_ND
+    yield _case(
+        "structure position code",
+        torch.cat([torch.zeros_like(position[:1]), position])[None],
+        cases["pos_embed"],
+    )
+    volume = golden_volume(grid)
+    yield _case("structure test volume", volume[::37, ::41, ::33], cases["volume_sample"])
+    yield _case("structure tokens", model.encode(torch.from_numpy(volume)[None]), cases["tokens"])
+
+
+def _check_fusion(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
+    cases, weights = _arrays(folder / "fusion_cases.npz"), _weights(folder / "fusion_weights.npz")
+    rois, time_patches = facts.get("fusion_rois", ROIS), facts.get("fusion_time_patches", TIME_PATCHES)
+    token_width = weights["decoder_pred.weight"].shape[0]
+    config: FusionConfig = reference_config(
+        "fusion", sizes("fusion", weights, facts["heads"], facts["fusion_decoder_heads"])
+    )
+    grid = tuple(facts.get("structure_grid", GRID))
+    inputs = _fusion_inputs(grid, facts.get("structure_patch", PATCH), rois, time_patches, token_width)
+    model = FusionModel(config, inputs).eval()
+    convert("fusion", weights, model)
+
+    n_function = rois * time_patches
+    for name, position in (("pos_embed", model.position), ("decoder_pos_embed", model.decoder_position)):
+        code = torch.cat([position("function", time_patches), position("structure", time_patches)])
+        with_cls = torch.cat([torch.zeros_like(code[:1]), code])  # theirs begins with CLS, at 0
+        yield _case(f"fusion {name.replace('_', ' ')}", with_cls[::401], cases[f"{name}_sample"])
+
+    n = int(cases["valid_patches"])
+    tokens = golden_tokens(n_function + inputs.structure_tokens, token_width)
+    yield _case("fusion test tokens", tokens[::611, ::59], cases["tokens_sample"])
+    function_BFD, structure_BSD = torch.from_numpy(tokens)[None].split(
+        [n_function, inputs.structure_tokens], dim=1
+    )
+    latents_BHD = model.latents(structure_BSD, function_BFD, n)
+    theirs = torch.cat([latents_BHD[:, -1:], latents_BHD[:, :-1]], dim=1)
+    yield _case("fusion latents", theirs, cases["latent"])
+    predicted = model.decode(latents_BHD, time_patches)
+    joined_MD = torch.cat([predicted["function"], predicted["structure"]], dim=1)[0]
+    yield _case("fusion prediction", joined_MD[::97], cases["prediction_every_97th"])
+    loss, _ = model(structure_BSD, function_BFD, n)
+    yield _case("fusion loss", loss, cases["loss"])
+
+    head_cases = _arrays(folder / "downstream_cases.npz")
+    head = HubHead(config.width, len(head_cases["head.bias"])).eval()
+    names = {"norm": "fc_norm", "linear": "head"}
+    head.load_state_dict({
+        f"{ours}.{kind}": torch.from_numpy(head_cases[f"{name}.{kind}"])
+        for ours, name in names.items() for kind in ("weight", "bias")
+    })  # fmt: skip
+    hub_BHD = model.encode(structure_BSD, function_BFD, n, normed=False)
+    yield _case("downstream features", head.features(hub_BHD), head_cases["features"])
+    yield _case("downstream logits", head(hub_BHD), head_cases["logits"])
+
+
+def golden_volume(grid: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Make the T1 volume of the golden cases: (X, Y, Z)."""
+    i, j, k = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in grid), indexing="ij")
+    waves = np.sin(0.07 * i + 0.3) * np.cos(0.05 * j) + np.sin(0.011 * (i + 1) * (k + 1) / 8)
+    return (waves + 0.5 * np.cos(0.03 * j * k / 16)).astype(np.float32)
+
+
+def golden_tokens(n_tokens: int, width: int) -> NDArray[np.float32]:
+    """Make the input tokens of the golden fusion cases: (tokens, width)."""
+    # in float32 as the golden cases: the first sine's arguments reach 700, where float64 differs in the fifth digit
+    n, c = torch.arange(n_tokens)[:, None], torch.arange(width)
+    waves = torch.sin(0.013 * (n + 1) * (c % 7 + 1)) + torch.cos(0.021 * (c + 3) + 0.002 * n)
+    return waves.numpy()
+
+
+def read_table(path: Path) -> NDArray[np.float32]:
+    """Read a CSV of numbers, with or without a header row and an index column of text.
+
+    Raises
+    ------
+    ValueError
+        If anything else is not a number.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if not all(_is_number(cell) for cell in rows[0][1:]):
+        rows = rows[1:]
+    if rows and not _is_number(rows[0][0]):
+        rows = [row[1:] for row in rows]
+    try:
+        return np.array(rows, dtype=np.float32)
+    except ValueError as error:
+        msg = f"{path}: expected one row of numbers per ROI: {error}"
+        raise ValueError(msg) from error
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Released:
+    """Files of a released model."""
+
+    structure: Path | None = None
+    function: Path | None = None
+    fusion: Path | None = None
+    harmonics: Path | None = None
+    """CSV of the function encoder's modes, a row per ROI."""
+    gradients: Path | None = None
+    """CSV of its gradients."""
+    rois: Path | None = None
+    """``rois.npz`` for names and normaliser, neither of which was released."""
+
+
+def load(released: Released, out: Path, *, heads: int = 12) -> dict[str, Converted]:
+    """Convert released checkpoints into stage folders, each with ``model.safetensors`` and ``run.json``.
+
+    Parameters
+    ----------
+    released
+        What there is; stages without a file are left out.
+    out
+        Folder for the stages' folders.
+    heads
+        Attention heads of the encoders and the predictor, which leave no trace in a checkpoint. The fusion's
+        decoder has `DECODER_HEADS`, or as many if its width does not divide by them.
+
+    Returns
+    -------
+    dict
+        What became of every key, by stage.
+
+    Raises
+    ------
+    ValueError
+        If a checkpoint holds something else than tensors, or they do not fit.
+    """
+    done: dict[str, Converted] = {}
+    for stage in _RULES:
+        path: Path | None = getattr(released, stage)
+        if path is None:
+            continue
+        theirs = read_checkpoint(path)
+        inner_heads = heads
+        if stage == "fusion" and theirs["mask_token"].shape[-1] % DECODER_HEADS == 0:
+            inner_heads = DECODER_HEADS
+        changes = sizes(stage, theirs, heads, inner_heads)
+        config = load_preset(stage, "reference").override({f"model.{k}": v for k, v in changes.items()})
+        model, facts = _build(config, theirs, released)
+        done[stage] = convert(stage, theirs, model)
+        folder = out / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tensors(model.state_dict(), folder / "model.safetensors")
+        run = {"stage": stage, "config": config.to_dict(), "model_facts": facts, "converted_from": path.name}
+        write_json(run, folder / "run.json")
+    return done
+
+
+def _build(
+    config: StageConfig, theirs: Mapping[str, Tensor], released: Released
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Make the model of a released checkpoint, and the facts from which it can be made again."""
+    if isinstance(config.model, StructureConfig):
+        return StructureMAE(config.model, GRID), {"grid": list(GRID)}
+    if isinstance(config.model, FunctionConfig):
+        if released.harmonics is None or released.gradients is None:
+            msg = "function: its position code needs the CSVs of harmonics and gradients that came with it"
+            raise ValueError(msg)
+        rois = roi_facts(read_table(released.harmonics), read_table(released.gradients))
+        if released.rois is not None:
+            known = RoiFacts.load(released.rois)
+            if len(known) != len(rois):
+                msg = (
+                    f"{released.rois} describes {len(known)} ROIs, the CSVs {len(rois)}: use the CSVs' atlas"
+                )
+                raise ValueError(msg)
+            rois = dataclasses.replace(
+                rois, atlas=known.atlas, names=known.names, hemisphere=known.hemisphere,
+                median=known.median, iqr=known.iqr,
+            )  # fmt: skip
+        return FunctionJEPA(config.model, rois), stages.roi_facts(rois)
+    width = theirs["decoder_pred.weight"].shape[0]
+    inputs = _fusion_inputs(GRID, PATCH, ROIS, TIME_PATCHES, width)
+    return FusionModel(config.model, inputs), {"inputs": to_dict(inputs)}
+
+
+def _fusion_inputs(
+    grid: tuple[int, int, int], patch: int, rois: int, time_patches: int, token_width: int
+) -> FusionInputs:
+    x, y, z = (n // patch for n in grid)
+    return FusionInputs(
+        structure_grid=(x, y, z), structure_width=token_width, rois=rois, time_patches=time_patches,
+        function_width=token_width,
+    )  # fmt: skip
+
+
+def report(done: Mapping[str, Converted]) -> Iterator[str]:
+    """Say key by key what was used, renamed, dropped, and what a checkpoint lacks."""
+    for stage, converted in done.items():
+        for line in converted.lines:
+            keys = " -> ".join(key for key in (line.theirs, line.ours) if key)
+            yield f"{stage:10s}{line.action:8s} {keys}" + (f"  ({line.note})" if line.note else "")
+        counts = Counter(line.action for line in converted.lines)
+        yield f"{stage}: " + ", ".join(f"{n} {action}" for action, n in sorted(counts.items()))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 if all is well, 1 with a sentence if not."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_model.compat", description="Check against, or load, the published BrainHarmonix code.",
+        epilog="example: python -m bhx_model.compat check golden/",
+    )  # fmt: skip
+    commands = parser.add_subparsers(dest="command", required=True)
+    checking = commands.add_parser("check", help="compare every case of a golden folder; fails above 1e-5")
+    checking.add_argument("folder", type=Path)
+    loading = commands.add_parser("load", help="convert released .pth files into stage folders")
+    for field in dataclasses.fields(Released):
+        loading.add_argument(f"--{field.name}", type=Path)
+    loading.add_argument("--heads", type=int, default=12, help="attention heads of the encoders (12)")
+    loading.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.command == "check":
+            return _print_cases(check(arguments.folder))
+        released = Released(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Released)})
+        if not (released.structure or released.function or released.fusion):
+            msg = "nothing to load: name a .pth file with --structure, --function or --fusion"
+            raise ValueError(msg)
+        for line in report(load(released, arguments.out, heads=arguments.heads)):
+            print(line)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _print_cases(cases: Iterator[Case]) -> int:
+    """Print a line per case, and say in the end how many fail."""
+    n = failed = 0
+    print(f"{'case':44s} {'largest difference':>18s}  relative")
+    for case in cases:
+        n += 1
+        failed += not case.passes
+        relative = case.difference / case.largest if case.largest else case.difference
+        verdict = "" if case.passes else "  FAILS"
+        print(f"{case.name:44s} {case.difference:18.2e}  {relative:.2e}{verdict}", flush=True)
+    print(f"{n - failed} of {n} cases within {TOLERANCE:g} of their largest value")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
