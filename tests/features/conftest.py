@@ -24,6 +24,7 @@ def write_templates(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     x, y, _ = np.indices(ATLAS_SHAPE)
     labels = np.where(x < 5, 1, np.where(x > 5, 5, 0)) + np.clip(y // 3, 0, 3) * (x != 5)
+    labels *= np.pad(np.ones([n - 2 for n in ATLAS_SHAPE], int), 1)  # as in a head: background all round
     nib.save(nib.Nifti1Image(labels.astype(np.int16), ATLAS_AFFINE), folder / "atlas_volume.nii.gz")
     for mesh, n in (("fsLR", 32492), ("fsaverage5", 10242)):
         left = 1 + np.arange(n) * 4 // n

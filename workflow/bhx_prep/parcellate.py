@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
+from xml.parsers.expat import ExpatError
 
 import nibabel as nib
 import numpy as np
@@ -28,7 +29,7 @@ from bhx_model.contract import roi_sha256
 from bhx_prep import entities
 
 #: What reading a damaged image may raise, besides ValueError.
-READ_ERRORS = (EOFError, zlib.error, igzip.BadGzipFile, gzip.BadGzipFile, ImageFileError, HeaderDataError)
+READ_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile, ImageFileError, HeaderDataError, ExpatError)
 
 #: Share of the parcels that must have a voxel on a run's grid; below it the atlas lies in another space.
 MIN_PARCELS_ON_GRID = 0.5
@@ -162,7 +163,7 @@ class Templates:
         found = np.unique(labels[labels != 0])
         if found.size != self.n_rois or found[0] != 1 or found[-1] != self.n_rois:
             msg = (
-                f"{path}: {found.size} labels ({found.min(initial=0)}..{found.max(initial=0)}) where"
+                f"{path}: {found.size} labels ({found.min()}..{found.max()}) where"
                 f" {self.n_rois} (1..{self.n_rois}) are due: make the templates again for this atlas"
             )
             raise ValueError(msg)
