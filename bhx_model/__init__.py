@@ -1,3 +1,30 @@
-"""BrainHarmonix: the model. Importing this package does not import torch."""
+"""BrainHarmonix: the model. Importing this package does not import torch.
+
+``bhx_model.from_pretrained(folder)`` loads an exported model; see :mod:`bhx_model.embed`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bhx_model.embed import BrainHarmonix, from_pretrained
+    from bhx_model.rois import RoiFacts
 
 __version__ = "0.1.0"
+
+__all__ = ["BrainHarmonix", "RoiFacts", "__version__", "from_pretrained"]
+
+_LAZY = {
+    "BrainHarmonix": "bhx_model.embed",
+    "from_pretrained": "bhx_model.embed",
+    "RoiFacts": "bhx_model.rois",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        msg = f"module 'bhx_model' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(_LAZY[name]), name)

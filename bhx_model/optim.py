@@ -20,8 +20,7 @@ def depth_of(name: str, n_blocks: int) -> int:
     found = _BLOCK.search(name)
     if found:
         return int(found.group(1)) + 1
-    last = name.split(".")[0] in {"norm", "head"} or ".norm." in f".{name}" or ".head." in f".{name}"
-    return n_blocks + 1 if last else 0
+    return n_blocks + 1 if {"norm", "head"} & set(name.split(".")) else 0
 
 
 def parameter_groups(
@@ -47,9 +46,8 @@ def parameter_groups(
     for name, parameter in named:
         if not parameter.requires_grad:
             continue
-        # a learned token or position is no matrix that multiplies: nothing says it should be small
-        leaf = name.split(".")[-1]
-        decays = parameter.ndim > 1 and not any(word in leaf for word in ("token", "pos", "embed", "query"))
+        # learned tokens and positions are no matrices that multiply: nothing says they should be small
+        decays = parameter.ndim > 1 and name.endswith(".weight")
         depth = depth_of(name, n_blocks) if layer_decay != 1.0 else n_blocks + 1
         group = groups.setdefault(
             (depth, decays),

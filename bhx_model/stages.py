@@ -285,8 +285,9 @@ class CachedFusionStage(Stage):
         )
 
     def facts(self) -> dict[str, Any]:
-        """Sizes of the tokens that come in, and the ROIs they belong to."""
-        return {"inputs": to_dict(self.fusion_inputs), **roi_facts(self.rois)}
+        """Sizes of the tokens that come in, whose they are, and the ROIs they belong to."""
+        encoders = self.caches[0].facts["encoders"]
+        return {"inputs": to_dict(self.fusion_inputs), "encoders": encoders, **roi_facts(self.rois)}
 
     def build(self) -> nn.Module:
         """Make a new model."""
@@ -324,8 +325,9 @@ class OnlineFusionStage(Stage):
         return self.encoders.load([self.samples[number] for number in numbers])
 
     def facts(self) -> dict[str, Any]:
-        """Sizes of the tokens that come in, and the ROIs they belong to."""
-        return {"inputs": to_dict(self.encoders.fusion_inputs()), **roi_facts(self.rois)}
+        """Sizes of the tokens that come in, whose they are, and the ROIs they belong to."""
+        inputs = to_dict(self.encoders.fusion_inputs())
+        return {"inputs": inputs, "encoders": dict(self.encoders.hashes), **roi_facts(self.rois)}
 
     def build(self) -> nn.Module:
         """Make a new model."""

@@ -1,0 +1,197 @@
+"""Use trained weights: load an exported folder and embed a person's scans.
+
+Examples
+--------
+>>> model = bhx_model.from_pretrained("export")                                      # doctest: +SKIP
+>>> tokens = model.embed(series, tr_s=0.735, roi_names=names, t1w=volume)            # doctest: +SKIP
+>>> tokens.shape                                                                     # doctest: +SKIP
+(128, 768)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from bhx_model import augment, checkpoint, stages
+from bhx_model.config import FunctionConfig, stage_from_dict
+from bhx_model.fusion import FusionModel
+from bhx_model.jepa import FunctionJEPA
+from bhx_model.mae import StructureMAE
+from bhx_model.rois import RoiFacts
+
+#: Layout of an exported folder.
+EXPORT_VERSION = 1
+#: Repetition times that a scan of the brain can have, s; anything else is most likely in other units.
+TR_RANGE_S = (0.2, 12.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class BrainHarmonix:
+    """Both encoders and the fusion, ready to embed.
+
+    Attributes
+    ----------
+    rois : RoiFacts
+        Names in the order of a series' rows, and the statistics that series are scaled by.
+    about : dict
+        ``config.json`` of the folder.
+    """
+
+    structure: StructureMAE
+    function: FunctionJEPA
+    fusion: FusionModel
+    rois: RoiFacts
+    about: dict[str, Any]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.function.parameters()).device
+
+    def to(self, device: torch.device | str) -> BrainHarmonix:
+        """Move the weights, e.g. to ``"cuda"``."""
+        for model in (self.structure, self.function, self.fusion):
+            model.to(device)
+        return self
+
+    @torch.inference_mode()
+    def embed(
+        self, series_RT: ArrayLike, tr_s: float, roi_names: Sequence[str], t1w: ArrayLike | None = None
+    ) -> NDArray[np.float32]:
+        """Embed one person.
+
+        Parameters
+        ----------
+        series_RT : array, (R, T)
+            Parcel means in the units of the training data, before any scaling; rows in the order of `roi_names`, a
+            row of NaN where a parcel has no coverage. More than 635 s (18 patches in the base model) are cut off.
+        tr_s : float
+            Repetition time in seconds.
+        roi_names : sequence of str
+            R names; they must be the model's, in the model's order (``model.rois.names``).
+        t1w : array, (X, Y, Z), optional
+            Intensity-normalised T1 on the model's grid.
+
+        Returns
+        -------
+        ndarray, float32
+            With a T1 the hub tokens, (H, D). Without, the function tokens, (R, N, D) of the N time patches.
+
+        Raises
+        ------
+        ValueError
+            If ROIs, units, lengths or the grid do not fit, with what is wrong and how to mend it.
+        """
+        self.rois.check_order(tuple(str(name) for name in roi_names))
+        check_tr(tr_s)
+        config = self.function.config
+        series = np.asarray(series_RT, dtype=np.float32)
+        augment.check_series(series, tr_s, len(self.rois), config)
+        self._check_scale(series)
+        plan = augment.plan_series(tr_s, series.shape[1], config)
+        cut = torch.from_numpy(augment.apply_plan(series, plan, config))[None].to(self.device)
+        function = self.function.encode(cut, plan.patch_frames)
+        if t1w is None:
+            return function[0].unflatten(0, (len(self.rois), -1)).float().cpu().numpy()
+        volume = np.asarray(t1w, dtype=np.float32)
+        if volume.shape != self.structure.grid:
+            msg = f"the T1 has {volume.shape} voxels, the model's grid is {self.structure.grid}: resample and crop it"
+            raise ValueError(msg)
+        if not np.isfinite(volume).all():
+            msg = "the T1 holds NaN or infinite values: set the background to a number"
+            raise ValueError(msg)
+        structure = self.structure.encode(torch.from_numpy(volume)[None].to(self.device))
+        # the fusion was trained on tokens rounded to bfloat16
+        hub = self.fusion.encode(structure.bfloat16().float(), function.bfloat16().float(), plan.n_patches)
+        return hub[0].float().cpu().numpy()
+
+    def _check_scale(self, series_RT: NDArray[np.float32]) -> None:
+        """Refuse series in units other than those of the normaliser."""
+        centre = np.nanmedian(series_RT, axis=1)
+        distance = np.nanmedian(np.abs(centre - self.rois.median) / self.rois.iqr)
+        spread = np.nanmedian(np.nanstd(series_RT, axis=1) / self.rois.iqr)
+        if distance > 100 or spread > 1000 or spread < 1e-6:
+            msg = (
+                f"the series lie {distance:.3g} scales from the centre of the training data and vary by {spread:.3g} "
+                "scales: give parcel means in the same units and with the same denoising (see the model card)"
+            )
+            raise ValueError(msg)
+
+
+def check_tr(tr_s: float) -> None:
+    """Refuse a repetition time that is not in seconds.
+
+    Raises
+    ------
+    ValueError
+        With what it may be instead.
+    """
+    low, high = TR_RANGE_S
+    if math.isfinite(tr_s) and low <= tr_s <= high:
+        return
+    if math.isfinite(tr_s) and low <= tr_s / 1000 <= high:
+        msg = f"tr_s is {tr_s:g}, which looks like milliseconds: give {tr_s / 1000:g}"
+    else:
+        msg = f"tr_s is {tr_s:g}: give the repetition time in seconds, between {low:g} and {high:g}"
+    raise ValueError(msg)
+
+
+def from_pretrained(folder: str | Path) -> BrainHarmonix:
+    """Load an exported model.
+
+    Parameters
+    ----------
+    folder : path
+        Written by ``python -m bhx_model.export``.
+
+    Raises
+    ------
+    ValueError
+        If something is missing in it or does not fit.
+    """
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        rois = RoiFacts.load(folder / "rois.npz")
+    except OSError as error:
+        msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): make it with bhx_model.export"
+        raise ValueError(msg) from error
+    if about.get("export") != EXPORT_VERSION:
+        msg = f"{folder} is an export of version {about.get('export')}, this code reads {EXPORT_VERSION}: export again"
+        raise ValueError(msg)
+    models: dict[str, nn.Module] = {}
+    for stage in ("structure", "function", "fusion"):
+        config = stage_from_dict(about["stages"][stage]["config"])
+        models[stage] = stages.build_model(config.model, about["stages"][stage]["model_facts"])
+        checkpoint.load_weights(models[stage], folder / f"{stage}.safetensors")
+        models[stage].eval().requires_grad_(False)
+    function = cast(FunctionJEPA, models["function"])
+    check_buffers(function, rois, function.config)
+    return BrainHarmonix(
+        cast(StructureMAE, models["structure"]), function, cast(FusionModel, models["fusion"]), rois, about
+    )
+
+
+def check_buffers(function: FunctionJEPA, rois: RoiFacts, config: FunctionConfig) -> None:
+    """Refuse weights whose normaliser, harmonics or gradients are not those of `rois`.
+
+    Raises
+    ------
+    ValueError
+        If they differ.
+    """
+    wanted = dict(FunctionJEPA(config, rois).named_buffers())
+    for name, buffer in function.named_buffers():
+        if not torch.equal(buffer.cpu(), wanted[name]):
+            msg = f"{name} in the weights is not what rois.npz holds: use the rois.npz of the same experiment"
+            raise ValueError(msg)

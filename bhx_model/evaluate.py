@@ -1,0 +1,464 @@
+"""Predict an endpoint from cached tokens: a linear probe of frozen hub tokens, or fine-tuning of the fusion.
+
+What is chosen (the penalty of the probe, the epoch of the fine-tuning) is chosen on the validation people and reported
+on the test people, over the data set as a whole. Runs of one person are averaged.
+
+Examples
+--------
+::
+
+    python -m bhx_model.evaluate --method probe --fusion results/experiments/demo/fusion \
+        --tokens results/experiments/demo/tokens/clinic/index.json \
+        --labels results/endpoints/diagnosis/seed-0.json --seed 0 --experiment demo \
+        --out results/experiments/demo/endpoints/diagnosis/probe_seed-0
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import functools
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bhx_model import checkpoint, config, data, metrics, optim, schedules, stages, token_index
+from bhx_model.data import Index, Sample
+from bhx_model.fusion import FusionModel
+from bhx_model.heads import EndpointModel, HubHead, endpoint_loss, n_outputs
+from bhx_model.runlog import say
+
+SPLITS = ("train", "val", "test")
+#: Inverse strengths of the probe's penalty, for features of unit variance.
+STRENGTHS = tuple(10.0**e for e in range(-5, 4))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finetuning:
+    """How the fusion is fine-tuned; the values of the published code."""
+
+    epochs: int = 50
+    batch_size: int = 16
+    lr: float = 5e-4
+    """Peak learning rate of the head; layers below have less."""
+    min_lr: float = 1e-6
+    warmup_epochs: int = 5
+    layer_decay: float = 0.65
+    weight_decay: float = 0.05
+    drop_path: float = 0.1
+    label_smoothing: float = 0.1
+    clip: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """People with tokens and labels."""
+
+    labels: Mapping[str, Any]
+    """The split file."""
+    subjects: list[str]
+    target: np.ndarray
+    """(n,) class numbers or values."""
+    split: np.ndarray
+    """(n,) train, val or test."""
+    runs: list[tuple[Sample, Sample]]
+    """Tokens of function and structure."""
+    person: np.ndarray
+    """(runs,) number of the person of each run."""
+    n_rois: int
+    left_out: list[dict[str, str]]
+
+    @property
+    def n_classes(self) -> int:
+        """Classes; 0 for a regression."""
+        return len(self.labels["classes"])
+
+    def of(self, split: str) -> np.ndarray:
+        """Which people are in a part of the split."""
+        return self.split == split
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 when evaluated, 1 on a fault."""
+    arguments = _parse(argv)
+    try:
+        settings = config.from_dict(Finetuning, json.loads(arguments.set), "--set")
+        labels = read_labels(arguments.labels)
+        if labels["seed"] != arguments.seed:
+            msg = f"{arguments.labels} is the split of seed {labels['seed']}, not {arguments.seed}: name the other one"
+            raise ValueError(msg)
+        trained = stages.load_trained(arguments.fusion, "fusion")
+        tokens = token_index.open_tokens(arguments.tokens)
+        check_encoders(trained, tokens)
+        data.verify(shard for listed in tokens.shards.values() for shard in listed)
+        endpoint = join(labels, tokens)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if arguments.method == "probe":
+            scores, chosen = probe(endpoint, hub_features(endpoint, trained, device))
+        else:
+            scores, chosen = finetune(endpoint, trained, settings, arguments.seed, device)
+        synthetic = tokens.synthetic or bool(trained.run["synthetic"])
+        card, rows = report(endpoint, scores)
+        card |= {
+            "experiment": arguments.experiment,
+            "method": arguments.method,
+            "synthetic": synthetic,
+            **chosen,
+        }
+        write(card, rows, arguments.out)
+        say(f"{labels['endpoint']} {arguments.method} seed {labels['seed']}: {_line(card)}")
+    except (ValueError, OSError) as error:
+        say(f"error: {error}")
+        return 1
+    return 0
+
+
+# --- what is evaluated
+
+
+def read_labels(path: Path) -> dict[str, Any]:
+    """Read a split file of an endpoint."""
+    try:
+        labels = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{path} is not JSON ({error}): make the split again"
+        raise ValueError(msg) from error
+    missing = {"endpoint", "cohort", "kind", "classes", "seed", "rows"} - labels.keys()
+    if missing:
+        msg = f"{path} has no {', '.join(sorted(missing))}, it is no split of an endpoint: make it again"
+        raise ValueError(msg)
+    return labels
+
+
+def check_encoders(trained: stages.Trained, tokens: Index) -> None:
+    """Refuse tokens of other encoders than those the fusion was trained on."""
+    if trained.run["model_facts"]["encoders"] != tokens.facts["encoders"]:
+        msg = f"{tokens.path} are tokens of other encoders than the fusion was trained on: make the tokens again"
+        raise ValueError(msg)
+
+
+def join(labels: Mapping[str, Any], tokens: Index) -> Endpoint:
+    """Bring labels and tokens together; people without tokens are left out, and named.
+
+    Raises
+    ------
+    ValueError
+        If they are of different cohorts, or a part of the split has nobody with tokens.
+    """
+    if labels["cohort"] != tokens.cohort:
+        msg = f"labels of cohort {labels['cohort']}, tokens of {tokens.cohort}: name the tokens of the former"
+        raise ValueError(msg)
+    by_person: dict[str, list[tuple[Sample, Sample]]] = {}
+    for pair in token_index.pairs(tokens):
+        by_person.setdefault(pair[0].subject.split("/")[1], []).append(pair)
+    rows = [row for row in labels["rows"] if row["subject"] in by_person]
+    absent = [row["subject"] for row in labels["rows"] if row["subject"] not in by_person]
+    for split in SPLITS:
+        if not any(row["split"] == split for row in rows):
+            msg = (
+                f"nobody in the {split} part of {labels['endpoint']} has tokens: look at the tokens' left_out"
+            )
+            raise ValueError(msg)
+    runs = [(pair, number) for number, row in enumerate(rows) for pair in by_person[row["subject"]]]
+    return Endpoint(
+        labels=labels,
+        subjects=[row["subject"] for row in rows],
+        target=np.array(
+            [row["label"] for row in rows], np.float64 if labels["kind"] == "regression" else np.int64
+        ),
+        split=np.array([row["split"] for row in rows]),
+        runs=[pair for pair, _ in runs],
+        person=np.array([number for _, number in runs]),
+        n_rois=token_index.fusion_inputs([tokens]).rois,
+        left_out=[{"subject": s, "reason": "no tokens: a modality is missing"} for s in absent],
+    )
+
+
+# --- linear probe
+
+
+@torch.no_grad()
+def hub_features(endpoint: Endpoint, trained: stages.Trained, device: torch.device) -> np.ndarray:
+    """Mean hub token of every person, over the tokens and over the person's runs: (n, D) float64."""
+    model = cast(FusionModel, trained.model).to(device)
+    total = np.zeros((len(endpoint.subjects), model.config.width))
+    for ((numbers, batch),) in _read(endpoint, _alike(endpoint)):
+        with _autocast(trained, device):
+            hub = model.encode(*_on(batch, device))
+        np.add.at(total, endpoint.person[numbers], hub.float().mean(dim=1).double().cpu().numpy())
+    return total / np.bincount(endpoint.person, minlength=len(total))[:, None]
+
+
+def probe(endpoint: Endpoint, features: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    """Fit a linear model on the training people, its penalty chosen on the validation people.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+    features : ndarray, (n, D)
+
+    Returns
+    -------
+    scores : ndarray, (n, classes) probabilities or (n, 1) predictions
+    chosen : dict
+        ``strength``, inverse of the penalty.
+    """
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    train, val = endpoint.of("train"), endpoint.of("val")
+    centre, scale = features[train].mean(axis=0), features[train].std(axis=0)
+    x = (features - centre) / np.where(scale > 0, scale, 1.0)
+    y = endpoint.target
+    best: tuple[float, np.ndarray, float] | None = None
+    for strength in STRENGTHS:
+        if endpoint.n_classes:
+            model = LogisticRegression(C=strength, max_iter=2000).fit(x[train], y[train])
+            scores = np.zeros((len(x), endpoint.n_classes))
+            scores[:, model.classes_] = model.predict_proba(x)
+        else:
+            scores = Ridge(alpha=1 / strength).fit(x[train], y[train]).predict(x)[:, None]
+        loss = _loss(scores[val], y[val], endpoint.n_classes)
+        if best is None or loss < best[0]:
+            best = (loss, scores, strength)
+    assert best is not None
+    return best[1], {"strength": best[2]}
+
+
+def _loss(scores: np.ndarray, target: np.ndarray, n_classes: int) -> float:
+    """Negative log likelihood, or mean squared error: smooth, where accuracy of a few people is not."""
+    if n_classes:
+        return float(-np.log(np.clip(scores[np.arange(len(target)), target], 1e-12, 1)).mean())
+    return float(((scores[:, 0] - target) ** 2).mean())
+
+
+# --- fine-tuning
+
+
+def finetune(
+    endpoint: Endpoint, trained: stages.Trained, settings: Finetuning, seed: int, device: torch.device
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Train fusion encoder and head together; the epoch that is best on the validation people predicts.
+
+    Returns
+    -------
+    scores : ndarray, (n, classes) probabilities or (n, 1) predictions
+    chosen : dict
+        ``epoch``, counted from 1, and the settings.
+    """
+    torch.manual_seed(seed)
+    base = cast(FusionModel, trained.model)
+    fusion = FusionModel(dataclasses.replace(base.config, drop_path=settings.drop_path), base.inputs)
+    fusion.load_state_dict(base.state_dict())
+    kind = endpoint.labels["kind"]
+    head = HubHead(base.config.width, n_outputs(kind, endpoint.n_classes))
+    model = EndpointModel(fusion, head).to(device)
+    # the decoder takes no part
+    used = [
+        (name, p)
+        for name, p in model.named_parameters()
+        if not name.startswith(("fusion.decoder", "fusion.mask"))
+    ]
+    groups = optim.parameter_groups(used, layer_decay=settings.layer_decay, n_blocks=base.config.depth)
+    optimizer = optim.adamw(groups, betas=(0.9, 0.999))
+
+    train_people = endpoint.of("train")
+    # values are learned in units of their spread among the training people
+    centre, scale = 0.0, 1.0
+    if not endpoint.n_classes:
+        centre, scale = (
+            float(endpoint.target[train_people].mean()),
+            float(endpoint.target[train_people].std()) or 1.0,
+        )
+    target = torch.from_numpy(
+        (endpoint.target - centre) / scale if not endpoint.n_classes else endpoint.target
+    )
+    runs = [int(n) for n in np.flatnonzero(train_people[endpoint.person])]
+    buckets = [_patches(endpoint, number) for number in runs]
+    per_epoch = -(-len(runs) // settings.batch_size)
+    steps = settings.epochs * per_epoch
+    warmup = min(settings.warmup_epochs * per_epoch, steps - 1)
+
+    best: tuple[float, int, np.ndarray] | None = None
+    for epoch in range(settings.epochs):
+        model.train()
+        order = data.epoch_batches(buckets, batch_size=settings.batch_size, seed=seed, epoch=epoch)
+        batches = [[[runs[place] for place in group] for group in batch] for batch in order]
+        for place, parts in enumerate(_read(endpoint, batches)):
+            step = epoch * per_epoch + place
+            lr = schedules.warmup_cosine(
+                step, steps=steps, warmup=warmup, peak=settings.lr, end=settings.min_lr
+            )
+            optim.set_schedule(optimizer, lr=lr, weight_decay=settings.weight_decay)
+            size = sum(len(numbers) for numbers, _ in parts)
+            for numbers, batch in parts:
+                wanted = target[endpoint.person[numbers]].to(device)
+                with _autocast(trained, device):
+                    output = model(*_on(batch, device))
+                    loss = endpoint_loss(output, wanted, kind, settings.label_smoothing)
+                (loss * (len(numbers) / size)).backward()
+            norm = torch.nn.utils.clip_grad_norm_([p for _, p in used], settings.clip)
+            if not torch.isfinite(norm):
+                people = sorted(
+                    {endpoint.subjects[endpoint.person[n]] for numbers, _ in parts for n in numbers}
+                )
+                msg = f"the gradient of step {step + 1} is not finite, people: {', '.join(people)}: lower --set lr"
+                raise ValueError(msg)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        scores = _scores(endpoint, model, trained, device) * scale + centre
+        val = endpoint.of("val")
+        loss = _loss(scores[val], endpoint.target[val], endpoint.n_classes)
+        if best is None or loss < best[0]:
+            best = (loss, epoch + 1, scores)
+    assert best is not None
+    return best[2], {"epoch": best[1], "settings": dataclasses.asdict(settings)}
+
+
+@torch.no_grad()
+def _scores(
+    endpoint: Endpoint, model: EndpointModel, trained: stages.Trained, device: torch.device
+) -> np.ndarray:
+    """Probabilities or (standardised) predictions of everybody, averaged over runs."""
+    model.eval()
+    total = np.zeros((len(endpoint.subjects), endpoint.n_classes or 1))
+    for ((numbers, batch),) in _read(endpoint, _alike(endpoint)):
+        with _autocast(trained, device):
+            output = model(*_on(batch, device)).float()
+        if endpoint.n_classes:
+            output = output.softmax(dim=-1)
+        np.add.at(total, endpoint.person[numbers], output.double().cpu().numpy())
+    return total / np.bincount(endpoint.person, minlength=len(total))[:, None]
+
+
+# --- reading tokens
+
+
+def _patches(endpoint: Endpoint, run: int) -> int:
+    """Time patches of a run."""
+    return endpoint.runs[run][0].n_tokens // endpoint.n_rois
+
+
+def _alike(endpoint: Endpoint, size: int = 16) -> list[list[list[int]]]:
+    """Cut all runs into batches of equally many patches."""
+    by_patches: dict[int, list[int]] = {}
+    for number in range(len(endpoint.runs)):
+        by_patches.setdefault(_patches(endpoint, number), []).append(number)
+    return [[listed[i : i + size]] for listed in by_patches.values() for i in range(0, len(listed), size)]
+
+
+def _read(
+    endpoint: Endpoint, batches: Sequence[Sequence[Sequence[int]]]
+) -> Iterator[list[tuple[list[int], stages.Batch]]]:
+    """Read batches ahead of their use: the runs of each part, and their tokens."""
+
+    def load(batch: Sequence[Sequence[int]]) -> list[tuple[list[int], stages.Batch]]:
+        return [(list(numbers), _load(endpoint, numbers)) for numbers in batch]
+
+    return data.in_order((functools.partial(load, batch) for batch in batches), workers=1, ahead=2)
+
+
+def _load(endpoint: Endpoint, numbers: Sequence[int]) -> stages.Batch:
+    chosen = [endpoint.runs[number] for number in numbers]
+    tensors = token_index.read_pairs(chosen, endpoint.n_rois)
+    return stages.Batch([run.key for run, _ in chosen], tensors, n_patches=_patches(endpoint, numbers[0]))
+
+
+def _on(batch: stages.Batch, device: torch.device) -> tuple[Tensor, Tensor, int]:
+    """Arguments of the fusion's encoder."""
+    tensors = batch.to(device).tensors
+    return tensors["structure"].float(), tensors["function"].float(), batch.n_patches
+
+
+def _autocast(trained: stages.Trained, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=trained.config.train.amp == "bf16")
+
+
+# --- what is told
+
+
+def report(endpoint: Endpoint, scores: np.ndarray) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Compute metrics of the test people and list everybody's prediction.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+    scores : ndarray, (n, classes) probabilities or (n, 1) predictions
+    """
+    labels, target, test = endpoint.labels, endpoint.target, endpoint.of("test")
+    n = endpoint.n_classes
+    predicted = scores.argmax(axis=1) if n else scores[:, 0]
+    if n:
+        found = metrics.classification(target[test], predicted[test], scores[test], n)
+        score = scores[:, 1] if n == 2 else scores.max(axis=1)
+    else:
+        found, score = metrics.regression(target[test], predicted[test]), predicted
+    card = {
+        "endpoint": labels["endpoint"],
+        "seed": labels["seed"],
+        "kind": labels["kind"],
+        "classes": labels["classes"],
+        **{f"n_{split}": int(endpoint.of(split).sum()) for split in SPLITS},
+        "metrics": found,
+        "trivial": metrics.trivial(
+            labels["kind"], target[endpoint.of("train")].tolist(), target[test].tolist(), n
+        ),
+        "left_out": endpoint.left_out,
+    }
+    rows = [
+        {
+            "subject": subject,
+            "truth": target[i].item(),
+            "prediction": predicted[i].item(),
+            "score": round(score[i].item(), 6),
+            "split": endpoint.split[i].item(),
+        }
+        for i, subject in enumerate(endpoint.subjects)
+    ]
+    return card, rows
+
+
+def write(card: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Write ``predictions.csv`` and ``metrics.json``, each in one step, the latter last."""
+    out.mkdir(parents=True, exist_ok=True)
+    replacement = out / ".predictions.csv.new"
+    with replacement.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    replacement.replace(out / "predictions.csv")
+    checkpoint.write_json(dict(card), out / "metrics.json")
+
+
+def _line(card: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.3g} (trivial {card['trivial'][name]:.3g})" for name, value in card["metrics"].items()
+    )
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_model.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--method", choices=("probe", "finetune"), required=True)
+    add("--fusion", type=Path, required=True, help="folder of the trained fusion")
+    add("--tokens", type=Path, required=True, help="index.json of the cohort's cached tokens")
+    add("--labels", type=Path, required=True, help="split of the endpoint")
+    add("--seed", type=int, required=True, help="of the split; also of everything random here")
+    add("--experiment", required=True, help="name for metrics.json")
+    add("--out", type=Path, required=True, help="folder for metrics.json and predictions.csv")
+    add("--set", default="{}", metavar="JSON", help="changes to the fine-tuning, e.g. '{\"epochs\": 10}'")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

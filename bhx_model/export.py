@@ -1,0 +1,204 @@
+"""Export a trained experiment as a folder that anybody can use: weights, configuration, per-ROI facts, model card.
+
+Examples
+--------
+::
+
+    python -m bhx_model.export --structure results/experiments/demo/structure \
+        --function results/experiments/demo/function --fusion results/experiments/demo/fusion \
+        --rois results/experiments/demo/rois.npz --out results/experiments/demo/export
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from bhx_model import __version__, checkpoint, embed, stages
+from bhx_model.config import FunctionConfig
+from bhx_model.jepa import FunctionJEPA
+from bhx_model.rois import RoiFacts
+from bhx_model.runlog import say
+from bhx_model.stages import Trained
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 when exported, 1 on a fault."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_model.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for stage in ("structure", "function", "fusion"):
+        parser.add_argument(
+            f"--{stage}", type=Path, required=True, help=f"folder of the trained {stage} stage"
+        )
+    parser.add_argument("--rois", type=Path, required=True, help="rois.npz of the experiment")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the export")
+    a = parser.parse_args(argv)
+    try:
+        export(a.structure, a.function, a.fusion, a.rois, a.out)
+    except (ValueError, OSError) as error:
+        say(f"error: {error}")
+        return 1
+    return 0
+
+
+def export(structure: Path, function: Path, fusion: Path, rois: Path, out: Path) -> None:
+    """Write the folder: three safetensors files, ``config.json``, ``rois.npz`` and ``README.md``.
+
+    Parameters
+    ----------
+    structure, function, fusion : Path
+        Folders of the trained stages.
+    rois : Path
+        The experiment's ``rois.npz``: ROI names and order, normaliser, harmonics, gradients.
+    out : Path
+        Made if absent.
+
+    Raises
+    ------
+    ValueError
+        If the stages or the ROI facts do not belong together.
+    """
+    folders = {"structure": structure, "function": function, "fusion": fusion}
+    trained = {stage: stages.load_trained(folder, stage) for stage, folder in folders.items()}
+    encoders = {stage: trained[stage].sha256 for stage in ("structure", "function")}
+    if trained["fusion"].run["model_facts"]["encoders"] != encoders:
+        msg = f"{fusion} was trained on tokens of other encoders than {structure} and {function}: name those"
+        raise ValueError(msg)
+    facts = RoiFacts.load(rois)
+    model = cast(FunctionJEPA, trained["function"].model)
+    embed.check_buffers(model, facts, cast(FunctionConfig, model.config))
+    out.mkdir(parents=True, exist_ok=True)
+    for stage, folder in folders.items():
+        _copy(folder / "model.safetensors", out / f"{stage}.safetensors")
+    _copy(rois, out / "rois.npz")
+    about = {
+        "export": embed.EXPORT_VERSION,
+        "bhx": __version__,
+        "synthetic": any(t.run["synthetic"] for t in trained.values()),
+        "stages": {
+            stage: {**{k: t.run[k] for k in ("config", "model_facts", "counts", "loss")}, "sha256": t.sha256}
+            for stage, t in trained.items()
+        },
+    }
+    replacement = out / ".README.md.new"
+    replacement.write_text(model_card(trained, facts), encoding="utf-8")
+    replacement.replace(out / "README.md")
+    checkpoint.write_json(about, out / "config.json")
+
+
+def _copy(source: Path, target: Path) -> None:
+    replacement = target.with_name(f".{target.name}.new")
+    shutil.copyfile(source, replacement)
+    replacement.replace(target)
+
+
+def model_card(trained: Mapping[str, Trained], rois: RoiFacts) -> str:
+    """Fill the model card from what the runs recorded.
+
+    Parameters
+    ----------
+    trained : Mapping[str, Trained]
+        By stage.
+    rois : RoiFacts
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    runs = {stage: t.run for stage, t in trained.items()}
+    function = cast(FunctionJEPA, trained["function"].model).config
+    hub = runs["fusion"]["config"]["model"]
+    grid = " x ".join(str(n) for n in runs["structure"]["model_facts"]["grid"])
+    synthetic = any(run["synthetic"] for run in runs.values())
+    cohorts = sorted({cohort for run in runs.values() for cohort in run["cohorts"]})
+    warning = (
+        "\n> **Synthetic data.** At least one cohort was made by a program, not measured. These weights show that the\n"
+        "> code works; they know nothing of brains and must not be used for any.\n"
+        if synthetic
+        else ""
+    )
+    return f"""\
+---
+library_name: bhx
+tags: [neuroimaging, fmri, t1w, foundation-model]
+---
+# BrainHarmonix weights
+{warning}
+A vision transformer over T1 volumes, one over parcel series of resting fMRI, and a fusion of both into
+{hub["hub_tokens"]} hub tokens of width {hub["width"]} (method: arXiv 2509.24693; trained by bhx {__version__}).
+
+## Use
+
+```python
+import bhx_model
+
+model = bhx_model.from_pretrained("this/folder")
+tokens = model.embed(series, tr_s=0.735, roi_names=names, t1w=volume)
+```
+
+`series` is (ROIs, frames): parcel means in the units of the training data, **not** standardised; the model scales them
+by the medians and ranges in `rois.npz`. `names` must be the {len(rois)} ROIs of {rois.atlas} in the order of `rois.npz`
+(first: `{rois.names[0]}`, last: `{rois.names[-1]}`). `volume` is an intensity-normalised T1 of {grid} voxels. Without a
+T1, `embed` gives the function tokens. A series must last {function.window_s:g} s or longer;
+at most {function.time_patches} windows of that length are read.
+
+## Training
+
+{_table(runs)}
+
+Loss: mean of the last reports of the training; holdout: people kept out of it; trivial: the loss of predicting the mean
+on the same people. A holdout loss that is not below the trivial one has learned nothing of use. The trivial level of the
+function stage is that of its own moving targets, so it compares within this run only.
+
+Cohorts: {", ".join(cohorts)}. {_people(runs)}
+
+## Files
+
+| file | content |
+| --- | --- |
+| `structure.safetensors` `fusion.safetensors` | weights |
+| `function.safetensors` | weights; normaliser, harmonics and gradients are buffers in it |
+| `rois.npz` | ROI names and order, hemisphere, harmonics, gradients, normaliser |
+| `config.json` | configuration, sizes, counts and losses of every stage |
+
+## Terms and limits
+
+The weights carry the terms of the data they were trained on: ask each cohort's data use agreement whether and to whom
+they may be passed on. They are for research, not for any decision about a person. Groups, scanners and repetition times
+that are not among the cohorts above were not seen.
+"""
+
+
+def _table(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [
+        "| stage | people | samples | seen | parameters | first loss | last loss | holdout | trivial |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for stage, run in runs.items():
+        counts, loss = run["counts"], run["loss"]
+        values = [
+            *(f"{counts[k]:,}" for k in ("train_people", "train_samples", "samples_seen", "parameters")),
+            *(
+                "none" if loss[k] is None else f"{loss[k]:.4g}"
+                for k in ("first", "last", "holdout", "trivial")
+            ),
+        ]
+        rows.append(f"| {stage} | {' | '.join(values)} |")
+    return "\n".join(rows)
+
+
+def _people(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    held = runs["fusion"]["counts"]["holdout_samples"]
+    return f"{held} pairs of T1 and fMRI were held out of the fusion's training."
+
+
+if __name__ == "__main__":
+    sys.exit(main())
