@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_prep import config, entities, scans
-from bhx_prep.listing import File, files_of_people, natural, people
+from bhx_prep.listing import SUBJECT, File, files_of_people, natural, people
 
 #: Standard space of the T1 volumes, whatever the space of the BOLD.
 ANAT_SPACE: Final = "MNI152NLin2009cAsym"
@@ -26,6 +26,8 @@ _RESOLUTIONS = {"2": 0, "02": 0, None: 1}
 
 Row = dict[str, Any]
 
+# of entities; a subject may not hold a plus
+_VALUE = re.compile(r"[A-Za-z0-9+]+")
 # fields that are looked at before they are filled in; the table adds the others
 _BLANK = dict.fromkeys(("anat", "n_frames", "path", "reason"))
 
@@ -412,16 +414,16 @@ def _row(start: Row, modality: str, named: Mapping[str, str], path: Path | None 
 
 def _key(cohort: str, subject: str, named: Mapping[str, str]) -> str:
     """Sample key; what may not stand in one is made harmless, `_check_name` tells."""
-    return entities.sample_key(cohort, _safe(subject), {e: _safe(v) for e, v in named.items() if v})
+    values = {entity: _safe(value, _VALUE) for entity, value in named.items() if value}
+    return entities.sample_key(cohort, _safe(subject), values)
 
 
-def _safe(label: str) -> str:
-    """A BIDS label for one that is none, different for different ones."""
-    try:
-        return entities.check_label(label, "label")
-    except ValueError:
-        kept = re.sub(r"[^A-Za-z0-9]", "", label)
-        return f"{kept}X{hashlib.sha256(label.encode(errors='surrogateescape')).hexdigest()[:6]}"
+def _safe(label: str, allowed: re.Pattern[str] = SUBJECT) -> str:
+    """A label for one that may not be used, different for different ones."""
+    if allowed.fullmatch(label):
+        return label
+    kept = re.sub(r"[^A-Za-z0-9]", "", label)
+    return f"{kept}X{hashlib.sha256(label.encode(errors='surrogateescape')).hexdigest()[:6]}"
 
 
 def _check_name(row: Row, file: File) -> None:
@@ -433,7 +435,7 @@ def _check_name(row: Row, file: File) -> None:
             folders = {}
         folders[entity] = value
     for entity, value in file.entities.items():
-        if entity in ("sub", *entities.SCAN_ENTITIES) and value != _safe(value):
+        if entity in ("sub", *entities.SCAN_ENTITIES) and value != _safe(value, _VALUE):
             exclude(row, f"{entity}-{value} in the file name: only letters and digits may follow `{entity}-`")
         if entity in ("sub", "ses") and value != folders.get(entity, value):
             exclude(row, f"a file of {entity}-{value} lies in the folder of {entity}-{folders[entity]}")

@@ -11,12 +11,14 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from bhx_prep import entities
 
 # one chunk of people is listed at a time: 40,000 people with all their files would not fit into memory
 _PEOPLE_PER_LISTING = 500
-_SUBJECT = re.compile(r"[A-Za-z0-9]+")
+#: What a subject's label may be: the part of BIDS that bids2table and the sample keys agree on.
+SUBJECT: Final = re.compile(r"[A-Za-z0-9]+")
 
 
 class File:
@@ -49,7 +51,7 @@ def people(root: Path) -> tuple[list[str], list[str]]:
         labels = sorted(
             e.name.removeprefix("sub-") for e in entries if e.name.startswith("sub-") and e.is_dir()
         )
-    return [x for x in labels if _SUBJECT.fullmatch(x)], [x for x in labels if not _SUBJECT.fullmatch(x)]
+    return [x for x in labels if SUBJECT.fullmatch(x)], [x for x in labels if not SUBJECT.fullmatch(x)]
 
 
 def files_of_people(
