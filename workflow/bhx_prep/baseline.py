@@ -92,11 +92,11 @@ def standardise(features: np.ndarray, train: np.ndarray) -> np.ndarray:
     centred = np.nan_to_num(features - mean)
     sd = centred[train].std(axis=0)
     centred /= np.where(sd > 0, sd, 1)
-    # the right singular vectors span the training people; small ones are the direction that centring took away
-    left, values, _ = np.linalg.svd(centred[train].astype(np.float64) @ centred[train].T.astype(np.float64))
-    used = values > values[0] * 1e-10
-    basis = left[:, used] / np.sqrt(values[used])
-    coordinates = (centred @ centred[train].T).astype(np.float64) @ basis
+    # the vectors of the training people's kernel span them; one is zero, which centring took away
+    kernel = (centred @ centred[train].T).astype(np.float64)
+    values, vectors = np.linalg.eigh(kernel[train])
+    used = values > values[-1] * 1e-6
+    coordinates = kernel @ (vectors[:, used] / np.sqrt(values[used]))
     return coordinates / np.sqrt((coordinates[train] ** 2).sum(axis=1).mean())
 
 

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bhx_prep import participants, shard_series
@@ -85,7 +85,7 @@ def endpoint(
     spec : Endpoint
     seed : int
     people : DataFrame
-        Participants table, one row per subject label.
+        From `participants.read`.
     source : Path
         Where the table came from, for messages.
     bold, t1w : set of str
@@ -102,21 +102,21 @@ def endpoint(
     ValueError
         If a column is missing or a class has too few people.
     """
-    labels = participants.column(people, spec.column, source)
-    levels = [participants.column(people, column, source) for column in spec.stratify]
+    both = sorted(bold & t1w)
+    values, refused = participants.values(people, spec.column, both, source)
+    left_out = dict(refused)
+    left_out |= dict.fromkeys(bold - t1w, "has no usable T1 in the shards")
+    left_out |= dict.fromkeys(t1w - bold, "has no usable BOLD run in the shards")
     kept: dict[str, int | float] = {}
-    left_out = []
-    for subject in sorted(set(people.index) | bold | t1w):
-        reason, label = _label(subject, spec, labels)
-        reason = _without(subject, bold, t1w) or reason
-        if label is None or reason:
-            left_out.append({"subject": subject, "reason": reason})
-        else:
-            kept[subject] = label
+    for subject, value in values.to_dict().items():
+        try:
+            kept[str(subject)] = _label(str(value), spec)
+        except ValueError as error:
+            left_out[str(subject)] = str(error)
+    levels = [participants.column(people, name, source).to_dict() for name in spec.stratify]
     strata = {s: tuple("missing" if pd.isna(level[s]) else str(level[s]) for level in levels) for s in kept}
-    groups = _groups(name, spec, kept)
     split = {}
-    for group, members in groups.items():
+    for group, members in _groups(name, spec, kept).items():
         split |= _draw(members, strata, f"{seed}/{name}/{group}")
     return {
         "endpoint": name,
@@ -125,43 +125,23 @@ def endpoint(
         "classes": list(spec.classes),
         "seed": seed,
         "rows": [{"subject": s, "label": label, "split": split[s]} for s, label in kept.items()],
-        "left_out": left_out,
+        "left_out": [{"subject": s, "reason": reason} for s, reason in sorted(left_out.items())],
     }
 
 
-def _without(subject: str, bold: set[str], t1w: set[str]) -> str:
-    match subject in bold, subject in t1w:
-        case False, False:
-            return "no usable scan in the shards"
-        case False, True:
-            return "no usable BOLD run in the shards"
-        case True, False:
-            return "no usable T1 in the shards"
-    return ""
-
-
-def _label(subject: str, spec: Endpoint, labels: pd.Series) -> tuple[str, int | float | None]:
-    """Why there is no label (or nothing), and the label (or None)."""
-    if subject not in labels.index:
-        return "not in the participants table", None
-    value = labels[subject]
-    if pd.isna(value):
-        return f"no value of {spec.column}", None
-    if spec.kind != "regression":
-        text = _text(value)
-        if text not in spec.classes:
-            return f"{spec.column} is {text!r}, none of the classes", None
-        return "", spec.classes.index(text)
-    try:
-        number = float(value)
-    except ValueError:
-        return f"{spec.column} is {value!r}, no number", None
-    return ("", number) if np.isfinite(number) else (f"{spec.column} is {value!r}, no finite number", None)
-
-
-def _text(value: Any) -> str:
-    # a column of whole numbers with gaps is read as floats: 1.0 is the class "1"
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _label(value: str, spec: Endpoint) -> int | float:
+    """Class number or value; a ValueError says why there is none."""
+    if spec.kind == "regression":
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(f"{spec.column} is {value!r}, no number")
+        return number
+    if value not in spec.classes:
+        raise ValueError(f"{spec.column} is {value!r}, none of the classes {', '.join(spec.classes)}")
+    return spec.classes.index(value)
 
 
 def _groups(name: str, spec: Endpoint, labels: Mapping[str, int | float]) -> dict[str, list[str]]:
@@ -170,8 +150,9 @@ def _groups(name: str, spec: Endpoint, labels: Mapping[str, int | float]) -> dic
         if len(labels) < FEWEST:
             raise ValueError(_too_few(name, "with a label and both scans", len(labels)))
         ranked = sorted(labels, key=lambda s: (labels[s], s))
-        bins = np.array_split(np.array(ranked), max(1, min(BINS, len(ranked) // FEWEST)))
-        return {f"bin{number}": members.tolist() for number, members in enumerate(bins)}
+        n = min(BINS, len(ranked) // FEWEST)
+        edges = [len(ranked) * i // n for i in range(n + 1)]
+        return {f"bin{i}": ranked[edges[i] : edges[i + 1]] for i in range(n)}
     groups = {c: [s for s, label in labels.items() if label == i] for i, c in enumerate(spec.classes)}
     for value, members in groups.items():
         if len(members) < FEWEST:

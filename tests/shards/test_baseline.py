@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+
+from bhx_prep import baseline, shard_series
+
+N = 40
+
+
+def planted(effect: float, value: np.ndarray) -> dict[str, np.ndarray]:
+    """Series of N people; the coupling of ROIs 0 and 1 follows `value`."""
+    rng = np.random.default_rng(0)
+    people = {}
+    for i in range(N):
+        series = rng.standard_normal((6, 150))
+        series[1] += effect * value[i] * series[0]
+        people[f"sub-{i:02d}_task-rest"] = series.astype(np.float32)
+    return people
+
+
+def split_of(kind: str, label: np.ndarray) -> dict:
+    names = ("train", "train", "train", "val", "test")
+    rows = [{"subject": f"{i:02d}", "label": label[i].item(), "split": names[(i // 2) % 5]} for i in range(N)]
+    classes = [] if kind == "regression" else [f"c{c}" for c in range(int(label.max()) + 1)]
+    return {
+        "endpoint": "e",
+        "cohort": "clinic",
+        "kind": kind,
+        "classes": classes,
+        "seed": 3,
+        "rows": rows,
+        "left_out": [],
+    }
+
+
+def run(
+    make_shards, tmp_path: Path, kind: str, label: np.ndarray, effect: float = 1.0
+) -> tuple[dict, list[dict]]:
+    index = make_shards("clinic", [planted(effect, label.astype(float))])
+    (tmp_path / "seed-3.json").write_text(json.dumps(split_of(kind, label)))
+    out = tmp_path / "fc"
+    args = ["--labels", str(tmp_path / "seed-3.json"), "--shards", str(index), "--out", str(out)]
+    assert baseline.main(args) == 0
+    first = [(out / name).read_bytes() for name in ("metrics.json", "predictions.csv")]
+    assert baseline.main(args) == 0
+    assert [(out / name).read_bytes() for name in ("metrics.json", "predictions.csv")] == first
+    with (out / "predictions.csv").open(newline="") as file:
+        return json.loads((out / "metrics.json").read_text()), list(csv.DictReader(file))
+
+
+def test_a_planted_group_difference_is_found(make_shards, tmp_path: Path) -> None:
+    found, rows = run(make_shards, tmp_path, "binary", np.arange(N) % 2)
+    assert found["metrics"]["balanced_accuracy"] == 1
+    assert found["metrics"]["auroc"] == 1
+    assert found["trivial"]["accuracy"] == 0.5
+    assert (found["experiment"], found["method"], found["seed"], found["synthetic"]) == (None, "fc", 3, True)
+    assert (found["n_train"], found["n_val"], found["n_test"]) == (24, 8, 8)
+    assert list(rows[0]) == ["subject", "truth", "prediction", "score", "split"]
+    assert len(rows) == N
+    test = [row for row in rows if row["split"] == "test"]
+    assert np.mean([row["truth"] == row["prediction"] for row in test]) == found["metrics"]["accuracy"]
+    assert all((float(row["score"]) > 0.5) == (row["prediction"] == "1") for row in rows)
+
+
+def test_without_effect_there_is_no_result(make_shards, tmp_path: Path) -> None:
+    found, _ = run(make_shards, tmp_path, "binary", np.arange(N) % 2, effect=0.0)
+    assert 0.1 < found["metrics"]["auroc"] < 0.9
+
+
+def test_several_classes(make_shards, tmp_path: Path) -> None:
+    found, rows = run(make_shards, tmp_path, "multiclass", np.arange(N) // 2 % 3, effect=0.8)
+    assert found["metrics"]["balanced_accuracy"] > found["trivial"]["balanced_accuracy"]
+    assert {row["prediction"] for row in rows} <= {"0", "1", "2"}
+
+
+def test_a_planted_gradient_is_found(make_shards, tmp_path: Path) -> None:
+    label = np.random.default_rng(1).uniform(0, 2, N)
+    found, rows = run(make_shards, tmp_path, "regression", label)
+    assert found["metrics"]["pearson_r"] > 0.8
+    assert found["metrics"]["mae"] < found["trivial"]["mae"]
+    assert set(found["metrics"]) == set(found["trivial"]) == {"mae", "pearson_r", "r2"}
+    assert all(abs(float(row["score"]) - float(row["prediction"])) < 1e-5 for row in rows)
+
+
+def test_few_dimensions_give_the_fit_of_all_features() -> None:
+    rng = np.random.default_rng(0)
+    x, label = rng.standard_normal((30, 200)).astype(np.float32), np.arange(30) % 2
+    train = np.arange(30) < 20
+    whole = StandardScaler().fit(x[train]).transform(x)
+    whole /= np.sqrt((whole[train] ** 2).sum(axis=1).mean())
+    few = baseline.standardise(x, train)
+    assert few.shape == (30, 19)
+    for model in (Ridge(alpha=0.1), LogisticRegression(C=10.0, tol=1e-10, max_iter=5000)):
+        predict = "predict_proba" if isinstance(model, LogisticRegression) else "predict"
+        a, b = (getattr(model.fit(data[train], label[train]), predict)(data) for data in (few, whole))
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_test_people_choose_nothing() -> None:
+    rng = np.random.default_rng(0)
+    x, label = rng.standard_normal((30, 5)), rng.standard_normal(30)
+    split = np.array(["train"] * 15 + ["val"] * 7 + ["test"] * 8)
+    scores, strength = baseline.fit(x, label, split, "regression")
+    label[split == "test"] += 100
+    again, same = baseline.fit(x, label, split, "regression")
+    assert strength == same
+    np.testing.assert_array_equal(scores, again)
+
+
+def test_runs_are_averaged_and_gaps_are_known(make_shards) -> None:
+    rng = np.random.default_rng(0)
+    one, two = (rng.standard_normal((6, 50)).astype(np.float32) for _ in range(2))
+    two[5] = np.nan
+    index = make_shards(
+        "clinic", [{"sub-1_task-rest_run-1": one, "sub-1_task-rest_run-2": two, "sub-2_task-rest": two}]
+    )
+    found = baseline.features(shard_series.read_index(index), ["2", "1"])
+    pairs = list(zip(*np.triu_indices(6, 1), strict=True))
+    z1, z2 = (np.arctanh(np.corrcoef(s[:5]) - np.eye(5)) for s in (one, two))
+    np.testing.assert_allclose(found[1][pairs.index((0, 1))], (z1[0, 1] + z2[0, 1]) / 2, rtol=1e-5)
+    assert np.isnan(found[0][pairs.index((0, 5))])
+    assert np.isfinite(found[1]).all()
+    assert np.isfinite(baseline.standardise(found, np.array([True, True]))).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"cohort": "town"}, "the labels are of cohort town"), ({"rows": None}, "have no run in the shards")],
+)
+def test_labels_that_do_not_fit_are_one_sentence(
+    make_shards, tmp_path: Path, change: dict, says: str, capsys
+) -> None:
+    index = make_shards("clinic", [planted(1, np.zeros(N))])
+    labels = split_of("binary", np.arange(N) % 2) | change
+    if labels["rows"] is None:
+        labels["rows"] = [{"subject": "99", "label": 0, "split": "train"}]
+    (tmp_path / "l.json").write_text(json.dumps(labels))
+    args = ["--labels", str(tmp_path / "l.json"), "--shards", str(index), "--out", str(tmp_path / "o")]
+    assert baseline.main(args) == 1
+    assert says in capsys.readouterr().err

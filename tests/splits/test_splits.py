@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bhx_model import contract
+from bhx_prep import participants, splits
+from bhx_prep.config import Endpoint
+
+BINARY = {"cohort": "clinic", "column": "diagnosis", "kind": "binary", "classes": ["control", "patient"]}
+KEPT = [f"base/{i}" for i in range(40)]  # so many that not all of them are held out
+LABELS = st.from_regex(r"[A-Za-z0-9]{1,6}", fullmatch=True)
+
+
+# --- pretraining ---
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sets(LABELS, min_size=1, max_size=30), st.sets(LABELS, max_size=30), st.integers(0, 9))
+def test_new_people_move_nobody(old: set[str], new: set[str], seed: int) -> None:
+    before, after = (
+        splits.pretrain([f"town/{s}" for s in labels] + KEPT, 0.3, seed) for labels in (old, old | new)
+    )
+    assert set(before["train"]) <= set(after["train"])
+    assert set(before["holdout"]) <= set(after["holdout"])
+
+
+def test_share_is_kept_and_seeds_differ() -> None:
+    people = [f"town/{i}" for i in range(4000)]
+    first, second = splits.pretrain(people, 0.1, 0), splits.pretrain(people, 0.1, 1)
+    assert 330 < len(first["holdout"]) < 470
+    assert sorted(first["train"] + first["holdout"]) == sorted(people)
+    assert first != second
+    assert splits.pretrain(reversed(people), 0.1, 0) == first
+    assert splits.pretrain(people, 0.0, 0)["holdout"] == []
+
+
+def test_the_hash_is_that_of_this_commit() -> None:
+    # another hash would move people between training and holdout of studies that run
+    assert splits.pretrain([f"town/{i}" for i in range(20)], 0.2, 0)["holdout"] == [
+        "town/11",
+        "town/17",
+        "town/18",
+        "town/2",
+        "town/4",
+        "town/6",
+    ]
+
+
+def test_nobody_left_to_train_on_is_refused() -> None:
+    with pytest.raises(ValueError, match="leaves none of 0 people"):
+        splits.pretrain([], 0.1, 0)
+
+
+# --- endpoints ---
+
+
+def table(tmp_path: Path, rows: list[dict]) -> Path:
+    path = tmp_path / "participants.tsv"
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ["\t".join(names), *("\t".join(str(row.get(name, "n/a")) for name in names) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def make(tmp_path: Path, rows: list[dict], spec: dict, seed: int = 0, **scans: set[str]) -> dict:
+    path = table(tmp_path, rows)
+    everybody = {row["participant_id"].removeprefix("sub-") for row in rows}
+    bold, t1w = scans.get("bold", everybody), scans.get("t1w", everybody)
+    return splits.endpoint("diagnosis", Endpoint(**spec), seed, participants.read(path), path, bold, t1w)
+
+
+def people(n: int, **columns) -> list[dict]:
+    return [{"participant_id": f"sub-{i:03d}"} | {k: f(i) for k, f in columns.items()} for i in range(n)]
+
+
+def tally(split: dict, value) -> Counter:
+    return Counter((value(row), row["split"]) for row in split["rows"])
+
+
+def test_every_class_and_site_is_split_alike(tmp_path: Path) -> None:
+    rows = people(
+        100, diagnosis=lambda i: "patient" if i % 4 == 0 else "control", site=lambda i: f"s{i // 4 % 5}"
+    )
+    split = make(tmp_path, rows, BINARY | {"stratify": ["site"]})
+    count = tally(split, lambda row: row["label"])
+    assert count == {
+        (0, "train"): 45,
+        (0, "val"): 15,
+        (0, "test"): 15,
+        (1, "train"): 15,
+        (1, "val"): 5,
+        (1, "test"): 5,
+    }
+    sites = {row["participant_id"].removeprefix("sub-"): row["site"] for row in rows}
+    count = tally(split, lambda row: sites[row["subject"]])
+    assert all(count[f"s{s}", "train"] == 12 and count[f"s{s}", "test"] == 4 for s in range(5))
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(10, 60), seed=st.integers(0, 99), sites=st.integers(1, 9))
+def test_shares_hold_for_any_number_of_people(tmp_path_factory, n: int, seed: int, sites: int) -> None:
+    folder = tmp_path_factory.mktemp("t")
+    rows = people(n, diagnosis=lambda i: ("control", "patient")[i % 2], site=lambda i: str(i % sites))
+    split = make(folder, rows, BINARY | {"stratify": ["site"]}, seed)
+    count = tally(split, lambda row: row["label"])
+    for label in (0, 1):
+        total = sum(count[label, name] for name in ("train", "val", "test"))
+        for name, share in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
+            assert abs(count[label, name] - share * total) < 2
+            assert count[label, name] > 0
+
+
+def test_seeds_differ_even_where_every_stratum_is_one_person(tmp_path: Path) -> None:
+    rows = people(10, diagnosis=lambda i: ("control", "patient")[i % 2], site=str)
+    found = {
+        json.dumps(make(tmp_path, rows, BINARY | {"stratify": ["site"]}, seed)["rows"]) for seed in range(5)
+    }
+    assert len(found) > 1
+    assert make(tmp_path, rows, BINARY, 3) == make(tmp_path, rows[::-1], BINARY, 3)
+
+
+def test_regression_is_split_within_quantiles(tmp_path: Path) -> None:
+    rows = people(60, score=lambda i: i**2 / 7)
+    split = make(tmp_path, rows, {"cohort": "clinic", "column": "score", "kind": "regression"})
+    assert all(isinstance(row["label"], float) for row in split["rows"])
+    bins = tally(split, lambda row: int(row["subject"]) // 12)
+    for number in range(5):
+        assert bins[number, "val"] in (2, 3)
+        assert bins[number, "test"] in (2, 3)
+
+
+def test_everybody_is_labelled_or_left_out_with_a_reason(tmp_path: Path) -> None:
+    rows = people(20, diagnosis=lambda i: ("control", "patient")[i % 2])
+    rows[0]["diagnosis"] = "n/a"
+    rows[1]["diagnosis"] = "other"
+    everybody = {f"{i:03d}" for i in range(20)}
+    split = make(
+        tmp_path,
+        rows,
+        BINARY,
+        bold=everybody - {"002", "003"} | {"900"},
+        t1w=everybody - {"003", "004"} | {"900"},
+    )
+    reasons = {row["subject"]: row["reason"] for row in split["left_out"]}
+    assert set(reasons) == {"000", "001", "002", "003", "004", "900"}
+    assert "is unknown" in reasons["000"]
+    assert reasons["001"] == "diagnosis is 'other', none of the classes control, patient"
+    assert reasons["002"] == "has no usable BOLD run in the shards"
+    assert "no usable data" in reasons["003"]
+    assert reasons["004"] == "has no usable T1 in the shards"
+    assert "no row in participants.tsv" in reasons["900"]
+    assert {row["subject"] for row in split["rows"]} == everybody - set(reasons)
+
+
+@pytest.mark.parametrize(
+    ("rows", "spec", "says"),
+    [
+        (
+            people(12, diagnosis=lambda i: "patient" if i < 4 else "control"),
+            BINARY,
+            "4 people of class 'patient'",
+        ),
+        (people(12, sex=str), BINARY, "no column 'diagnosis'"),
+        (
+            people(12, diagnosis=lambda i: ("control", "patient")[i % 2]),
+            BINARY | {"stratify": ["site"]},
+            "'site'",
+        ),
+        (
+            people(4, score=float),
+            {"cohort": "c", "column": "score", "kind": "regression"},
+            "4 people with a label",
+        ),
+    ],
+)
+def test_too_few_people_and_missing_columns_are_told(tmp_path: Path, rows, spec, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make(tmp_path, rows, spec)
+
+
+# --- command line ---
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    """A cohort of which only the lists are there: splits read nothing else."""
+    shards: dict[str, list] = {}
+    for modality in contract.MODALITIES:
+        raw = contract.canonical_json({"subject": [f"{i:03d}" for i in range(20)]})
+        (tmp_path / f"{modality}.json").write_bytes(raw)
+        entry = {
+            "file": f"{modality}.tar",
+            "list": f"{modality}.json",
+            "list_sha256": hashlib.sha256(raw).hexdigest(),
+        }
+        shards[modality] = [entry]
+    index = {"contract": 1, "cohort": "clinic", "atlas": "A", "roi_names": ["x"], "shards": shards}
+    index["roi_sha256"] = contract.roi_sha256("A", ["x"])
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    return tmp_path / "index.json"
+
+
+def test_command_line(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out" / "pretrain.json"
+    args = ["pretrain", "--shards", str(index), "--holdout", "0.2", "--seed", "0", "--out", str(out)]
+    assert splits.main(args) == 0
+    split = json.loads(out.read_text())
+    assert len(split["train"]) + len(split["holdout"]) == 20
+    assert split["train"][0].startswith("clinic/")
+    source = table(tmp_path, people(20, diagnosis=lambda i: ("control", "patient")[i % 2]))
+    args = [
+        "endpoint",
+        "--name",
+        "diagnosis",
+        "--seed",
+        "1",
+        "--participants",
+        str(source),
+        "--shards",
+        str(index),
+    ]
+    assert splits.main([*args, "--endpoint", json.dumps(BINARY), "--out", str(out)]) == 0
+    split = json.loads(out.read_text())
+    assert set(split) == {"endpoint", "cohort", "kind", "classes", "seed", "rows", "left_out"}
+    assert len(split["rows"]) == 20
+    other = json.dumps(BINARY | {"cohort": "town"})
+    assert splits.main([*args, "--endpoint", other, "--out", str(out)]) == 1
+    assert "is of cohort clinic, endpoint diagnosis of town" in capsys.readouterr().err
