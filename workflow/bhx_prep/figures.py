@@ -238,7 +238,7 @@ def carpet(
         end = max(end, tr_s * len(fd_mm))
     axis = axes[-1, 0]
     axis.imshow(
-        np.ma.masked_invalid(shown), aspect="auto", cmap="gray", vmin=-2, vmax=2, interpolation="none",
+        np.ma.masked_invalid(shown), aspect="auto", cmap=_colours("gray"), vmin=-2, vmax=2, interpolation="none",
         extent=(0, tr_s * series.shape[1], len(order), 0),
     )  # fmt: skip
     _network_axis(axis.yaxis, blocks, len(order))
@@ -248,6 +248,11 @@ def carpet(
     if fd_mm is not None:
         said += f"; framewise displacement up to {np.nanmax(fd_mm):.2f} mm"
     return figure, said + "."
+
+
+def _colours(name: str) -> Any:
+    """Return a colour map whose missing values are a grey that neither of its ends has."""
+    return mpl.colormaps[name].with_extremes(bad="#8a8f98")
 
 
 def _network_axis(axis: Any, blocks: Sequence[tuple[str, int, int]], n: int) -> None:
@@ -272,9 +277,9 @@ def connectivity(matrix: np.ndarray, names: Sequence[str]) -> tuple[Figure, str]
     order, blocks = network_order(names)
     shown = matrix[np.ix_(order, order)]
     limit = min(1.0, max(0.1, float(np.nanpercentile(np.abs(shown), 98))))
-    figure, axis = _figure(3.35)
+    figure, axis = _figure(3.55)
     picture = axis.imshow(
-        np.ma.masked_invalid(shown), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="none",
+        np.ma.masked_invalid(shown), cmap=_colours("RdBu_r"), vmin=-limit, vmax=limit, interpolation="none",
         extent=(0, len(order), len(order), 0),
     )  # fmt: skip
     _network_axis(axis.yaxis, blocks, len(order))
@@ -284,9 +289,8 @@ def connectivity(matrix: np.ndarray, names: Sequence[str]) -> tuple[Figure, str]
     for _, _, end in blocks[:-1]:
         axis.axhline(end, color="#808080", linewidth=0.4)
         axis.axvline(end, color="#808080", linewidth=0.4)
-    bar = figure.colorbar(picture, ax=axis, shrink=0.75, aspect=30, pad=0.02)
+    bar = figure.colorbar(picture, ax=axis, location="bottom", aspect=40, pad=0.02)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    bar.set_label("correlation")
     inside = [shown[a:b, a:b][~np.eye(b - a, dtype=bool)] for _, a, b in blocks]
     within = float(np.nanmean(np.concatenate(inside)))
     overall = float(np.nanmean(shown[~np.eye(len(order), dtype=bool)]))

@@ -27,7 +27,7 @@ PROGRAMS = (
 )  # fmt: skip
 
 #: Harmonics that are drawn, as far as there are so many: slow, middling and the finest waves.
-MODES = (2, 3, 5, 10, 50, 200)
+MODES = (2, 3, 5, 20, 100)
 GRADIENTS = 3
 
 #: Two metrics per kind of endpoint are drawn as well as printed.
@@ -36,6 +36,12 @@ DRAWN = {
     "multiclass": ("accuracy", "auroc"),
     "regression": ("mae", "pearson_r"),
 }
+
+#: Mean coverage of every parcel from which on there is nothing to draw.
+WHOLE = 0.999
+
+#: Names of the methods in the pictures.
+SHORT = {"fc": "connectivity", "probe": "probe", "finetune": "fine-tuned"}
 
 DOORS = {"bids": "raw BIDS", "fmriprep": "fMRIPrep derivatives", "parcellated": "parcel tables"}
 
@@ -53,6 +59,16 @@ class Picture:
     gradient: str = ""
 
 
+@dataclass(frozen=True)
+class Score:
+    """A cell of a results table as text: a mean with its spread and interval, or why there is `none`."""
+
+    mean: str = ""
+    sd: str = ""
+    interval: str = ""
+    none: str = ""
+
+
 def render(config: Config, results: Path) -> str:
     """Make the page.
 
@@ -64,7 +80,7 @@ def render(config: Config, results: Path) -> str:
         Folder of the results; parts that are missing are said to be so.
     """
     cohorts = []
-    for name in config.cohorts:
+    for name in sorted(config.cohorts, key=lambda name: [*DOORS].index(config.cohorts[name].door)):
         print(f"report: cohort {name}", file=sys.stderr, flush=True)
         cohorts.append(collect.cohort(config, results, name))
     print("report: cortex", file=sys.stderr, flush=True)
@@ -85,6 +101,7 @@ def render(config: Config, results: Path) -> str:
         "quality": [_quality(c) for c in cohorts if c.quality],
         "carpets": _carpets(cohorts),
         "coverage": _coverage(config, cohorts, cortex),
+        "whole": [c.name for c in cohorts if c.coverage is not None and c.coverage.min() >= WHOLE],
         "connectivity": _connectivity(cohorts),
         "harmonics": _harmonics(results, cortex),
         "experiments": [_experiment(results, name, cortex) for name in config.experiments],
@@ -138,7 +155,7 @@ def _facts(
         (f"{sum(c.t1w for c in kept):,}", "T1 images kept"),
         (
             f"{len(atlas.get('names', [])) or config.atlas.parcels}",
-            f"parcels, Schaefer {config.atlas.networks} networks",
+            f"parcels ({config.atlas.networks} networks)",
         ),
     ]
 
@@ -161,19 +178,17 @@ def _motion(config: Config, cohorts: Sequence[collect.Cohort]) -> list[Picture]:
             svg=figures.motion(known, limit),
         )
     ]
-    for which in ("median", "worst"):
-        runs = [(cohort.name, cohort.traces[which]) for cohort in cohorts if which in cohort.traces]
-        if runs:
-            name, trace = max(runs, key=lambda run: (float(np.nanmean(run[1].fd_mm)), run[0]))
-            said = (
-                "a typical run of its most restless cohort" if which == "median" else "the most restless run"
-            )
-            pictures.append(
-                Picture(
-                    f"Framewise displacement of {said} ({name}; {'kept' if trace.kept else 'left out'}).",
-                    svg=figures.trace(trace.fd_mm, trace.tr_s, limit),
-                )
-            )
+    traces = [(c.name, c.traces) for c in cohorts if c.traces]
+    if traces:
+        name, pair = max(traces, key=lambda of: float(np.nanmean(of[1]["worst"].fd_mm)))
+        for which, said in (
+            ("median", "a typical run of the same cohort"),
+            ("worst", "the most restless run"),
+        ):
+            fate = "kept" if pair[which].kept else "left out"
+            svg = figures.trace(pair[which].fd_mm, pair[which].tr_s, limit)
+            pictures.append(Picture(f"Framewise displacement of {said} ({name}, {fate}).", svg=svg))
+        pictures[1:] = pictures[:0:-1]  # the restless one first
     return pictures
 
 
@@ -220,7 +235,7 @@ def _carpets(cohorts: Sequence[collect.Cohort]) -> list[Picture]:
 def _coverage(config: Config, cohorts: Sequence[collect.Cohort], cortex: Cortex | None) -> list[Picture]:
     pictures = []
     for cohort in cohorts:
-        if cohort.coverage is None:
+        if cohort.coverage is None or cohort.coverage.min() >= WHOLE:
             continue
         low = float(cohort.coverage.min())
         below = int((cohort.coverage < config.features.min_coverage).sum())
@@ -366,7 +381,7 @@ def _tables(config: Config, results: Path) -> list[dict[str, Any]]:
             for metric in DRAWN[table.kind]:
                 ours = [(m, table.entry(tables.THIS_RUN, m, metric)) for m in table.methods(tables.THIS_RUN)]
                 rows = [
-                    (table.label(tables.THIS_RUN, m), e.mean, e.ci_low, e.ci_high)
+                    (SHORT[m], e.mean, e.ci_low, e.ci_high)
                     for m, e in ours
                     if e is not None and e.mean is not None and m != "trivial"
                 ]
@@ -378,17 +393,52 @@ def _tables(config: Config, results: Path) -> list[dict[str, Any]]:
                             f"{tables.METRICS[metric]}: mean and 95 % interval; dashed: trivial.", svg=svg
                         )
                     )
+            said = tables.caption(table)
+            lead = 2 if table.synthetic else 1
             out.append(
                 {
                     "title": f"{endpoint} ({experiment})",
-                    "caption": tables.caption(table),
-                    "headings": tables.headings(table),
-                    "lines": tables.lines(table),
-                    "n_metrics": len(table.metrics),
+                    "lead": said[:lead],
+                    "caption": said[lead:],
+                    "metrics": [tables.METRICS[m] for m in table.metrics],
+                    "groups": [_group(table, origin) for origin in ("published", tables.THIS_RUN)],
                     "pictures": drawn,
                 }
             )
     return out
+
+
+def _group(table: tables.Table, origin: str) -> list[dict[str, Any]]:
+    """Rows of one origin; a score is its mean, its spread and its interval, each as text, or why there is none."""
+    rows = []
+    for method in table.methods(origin):
+        entries = [table.entry(origin, method, metric) for metric in table.metrics]
+        some = next(e for e in entries if e is not None)
+        rows.append(
+            {
+                "method": table.label(origin, method),
+                "source": some.source,
+                "scores": [_score(table, e) for e in entries],
+                "seeds": max((e.n_seeds or 0 for e in entries if e), default=0),
+                "people": some.n_test,
+            }
+        )
+    return rows
+
+
+def _score(table: tables.Table, entry: tables.Entry | None) -> Score:
+    if entry is None:
+        return Score(none="\u2013")
+    if entry.mean is None:
+        return Score(none=entry.note)
+    if entry.origin == "published":
+        return Score(entry.printed)
+    digits = table.decimals(entry.metric)
+    spread = "n/a" if entry.sd is None else number(entry.sd, digits)
+    interval = (
+        "" if entry.ci_low is None else f"{number(entry.ci_low, digits)} to {number(entry.ci_high, digits)}"
+    )
+    return Score(number(entry.mean, digits), f"\u00b1 {spread}", interval)
 
 
 def _programs() -> list[tuple[str, str]]:
