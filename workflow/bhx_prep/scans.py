@@ -181,7 +181,7 @@ def n_frames(header: Any) -> int:
 def read_cifti_series(path: Path) -> tuple[int, float | None]:
     """Frames of a CIFTI series (dtseries, ptseries) and seconds between them, where its header tells.
 
-    Only the first bytes of the XML are looked at: parsing all of it takes longer than reading the data.
+    The XML is searched, not parsed: that would take longer than to read the data.
 
     Raises
     ------
@@ -193,8 +193,9 @@ def read_cifti_series(path: Path) -> tuple[int, float | None]:
     check_file(path)
     try:
         with path.open("rb") as file:
-            shape = nibabel.Nifti2Header.from_fileobj(file).get_data_shape()
-            xml = file.read(65536)
+            header = nibabel.Nifti2Header(file.read(540))
+            shape = header.get_data_shape()
+            xml = file.read(max(0, int(header["vox_offset"]) - 540))
     except Exception as error:  # nibabel raises what struct and numpy raise
         msg = f"not a readable CIFTI file ({type(error).__name__})"
         raise ValueError(msg) from error

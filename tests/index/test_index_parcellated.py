@@ -1,0 +1,188 @@
+"""Door `parcellated`: tables of every kind, found by a pattern, with what they tell for free."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+from nibabel.cifti2 import Cifti2Image, ParcelsAxis, SeriesAxis
+from small_bids import rows_of, the_bold, write_image, write_json
+
+from bhx_model.contract import check_key
+from bhx_prep import index
+from bhx_prep.config import Cohort
+
+ROIS = [f"17Networks_{side}H_VisCent_{n}" for side in "LR" for n in (1, 2)]
+SERIES = np.arange(48, dtype=np.float32).reshape(4, 12)  # ROI x time
+
+
+def write_table(path, *, by_roi=True):
+    """The series as a table with named axes: one column per ROI, or one per frame."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame(SERIES.T, columns=ROIS)
+    if not by_roi:
+        frame = pd.DataFrame(SERIES, columns=[f"timepoint_{t}" for t in range(12)])
+        frame.insert(0, "label_name", ROIS)
+    if path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index=False)
+    return path
+
+
+def write_ptseries(path, *, step=0.735):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grayordinates = [("CIFTI_STRUCTURE_CORTEX_LEFT", np.array([i])) for i in range(4)]
+    parcels = ParcelsAxis(
+        ROIS,
+        [np.empty((0, 3), int)] * 4,
+        [{structure: vertices} for structure, vertices in grayordinates],
+        nvertices={"CIFTI_STRUCTURE_CORTEX_LEFT": 4},
+    )
+    Cifti2Image(SERIES.T, (SeriesAxis(0, step, 12), parcels)).to_filename(path)
+    return path
+
+
+def tables(root, **cohort):
+    return rows_of(root, door="parcellated", **{"tr_s": 2.0, **cohort})
+
+
+def test_a_person_with_a_table_and_a_head(tmp_path):
+    path = write_table(tmp_path / "sub-01/func/sub-01_task-rest_atlas-Schaefer17n400p_timeseries.tsv")
+    sidecar = write_json(tmp_path / "task-rest_timeseries.json", RepetitionTime=0.735)
+    head = write_image(tmp_path / f"sub-01/anat/sub-01_space-{'MNI152NLin2009cAsym'}_T1w.nii.gz")
+    bold, anat = tables(tmp_path)
+    assert bold == {
+        **dict.fromkeys(index.SCHEMA.names),
+        "cohort": "study", "door": "parcellated", "subject": "01", "modality": "bold",
+        "key": "study_sub-01_task-rest", "task": "rest", "kind": "table", "tr_s": 0.735, "path": str(path),
+        "sidecar": str(sidecar), "anat": "study_sub-01", "synthetic": False, "status": "ok",
+    }  # fmt: skip
+    assert (anat["path"], anat["space"], anat["key"]) == (str(head), "MNI152NLin2009cAsym", "study_sub-01")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "n_frames", "tr_s"),
+    [
+        ("t.tsv", write_table, None, 2.0),  # counting rows would mean to read them
+        ("t.csv", lambda path: write_table(path, by_roi=False), 12, 2.0),
+        ("t.csv.gz", lambda path: write_table(path, by_roi=False), 12, 2.0),
+        ("t.parquet", write_table, 12, 2.0),
+        ("t.parquet", lambda path: write_table(path, by_roi=False), 12, 2.0),
+        ("t.npy", lambda path: np.save(path, SERIES), 12, 2.0),
+        ("t.ptseries.nii", write_ptseries, 12, 0.735),
+    ],
+)
+def test_what_a_table_tells_without_being_read(tmp_path, name, write, n_frames, tr_s):
+    path = tmp_path / f"sub-01/sub-01_task-rest_timeseries.{name.split('.', 1)[1]}"
+    path.parent.mkdir()
+    write(path)
+    row = the_bold(tables(tmp_path))
+    assert (row["status"], row["n_frames"], row["tr_s"]) == ("ok", n_frames, tr_s)
+
+
+def test_numbered_columns_might_be_either_axis(tmp_path):
+    path = tmp_path / "sub-01/sub-01_task-rest_timeseries.parquet"
+    path.parent.mkdir()
+    pd.DataFrame(SERIES, columns=[str(n) for n in range(12)]).to_parquet(path, index=False)
+    row = the_bold(tables(tmp_path))
+    assert (row["status"], row["n_frames"]) == ("ok", None)
+
+
+@pytest.mark.parametrize(
+    ("ending", "content", "reason"),
+    [
+        ("tsv", b"", "file is empty"),
+        ("npy", b"no numpy", "the table cannot be read (ValueError)"),
+        ("parquet", b"no parquet", "the table cannot be read (ArrowInvalid)"),
+        ("csv.gz", b"no gzip", "the table cannot be read (BadGzipFile)"),
+        ("csv.gz", gzip.compress(b"a,b\n" * 9)[:8], "the table cannot be read (EOFError)"),
+        ("ptseries.nii", b"no cifti", "not a readable CIFTI file"),
+        ("h5", b"hdf", "not a table that BHX reads: .tsv, .csv, .csv.gz, .parquet, .npy, .ptseries.nii"),
+        ("csv", b"label_name,t1\nA,1\n", "there is one frame only: a series is due"),
+    ],
+)
+def test_a_table_that_cannot_be_used(tmp_path, ending, content, reason):
+    (tmp_path / "sub-01").mkdir()
+    (tmp_path / f"sub-01/sub-01_task-rest_timeseries.{ending}").write_bytes(content)
+    write_table(tmp_path / "sub-02/sub-02_task-rest_timeseries.tsv")
+    bad, good = tables(tmp_path)
+    assert bad["status"] == "excluded"
+    assert reason in bad["reason"]
+    assert good["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((2, 3, 4)), "the array is 3D: ROI x time is due"),
+        (np.zeros((4, 1)), "there is one frame only"),
+        (np.array([{"a": 1}], dtype=object), "the table cannot be read (ValueError)"),  # a pickle
+    ],
+)
+def test_an_array_that_is_no_series(tmp_path, array, reason):
+    (tmp_path / "sub-01").mkdir()
+    np.save(tmp_path / "sub-01/sub-01_task-rest_timeseries.npy", array, allow_pickle=True)
+    assert reason in the_bold(tables(tmp_path))["reason"]
+
+
+def test_flat_folders_as_published(tmp_path):
+    for label in ("50002", "50003"):
+        path = tmp_path / f"{label}_Schaefer17n400p.csv.gz"
+        write_table(path, by_roi=False)
+    rows = tables(tmp_path, series="{subject}_Schaefer17n400p.csv.gz")
+    assert [(row["key"], row["n_frames"]) for row in rows] == [
+        ("study_sub-50002_task-rest", 12), ("study_sub-50003_task-rest", 12),
+    ]  # fmt: skip
+
+
+def test_a_folder_per_person_and_visit(tmp_path):
+    write_table(tmp_path / "1000017_2_0/i2/fMRI.Schaefer17n400p.csv.gz", by_roi=False)
+    (row,) = tables(tmp_path, series="{subject}_2_0/**/fMRI.Schaefer17n400p.csv.gz")
+    assert (row["subject"], row["status"]) == ("1000017", "ok")
+
+
+def test_a_subject_that_stands_twice_in_the_pattern_must_agree(tmp_path):
+    write_table(tmp_path / "sub-01/01_ts.csv")
+    write_table(tmp_path / "sub-01/02_ts.csv")
+    (row,) = tables(tmp_path, series="sub-{subject}/{subject}_ts.csv")
+    assert row["path"].endswith("/01_ts.csv")
+
+
+def test_two_atlases_in_one_place_are_a_question(tmp_path):
+    for atlas in ("Schaefer17n400p", "Tian"):
+        write_table(tmp_path / f"sub-01/sub-01_task-rest_atlas-{atlas}_timeseries.tsv")
+    assert {row["reason"] for row in tables(tmp_path)} == {
+        "2 files claim to be this scan (sub-01_task-rest_atlas-Schaefer17n400p_timeseries.tsv, "
+        "sub-01_task-rest_atlas-Tian_timeseries.tsv): keep one"
+    }
+    rows = tables(tmp_path, series="sub-{subject}/**/*_atlas-Schaefer17n400p_timeseries.tsv")
+    assert [row["status"] for row in rows] == ["ok"]
+
+
+def test_what_is_no_series_of_the_wanted_task(tmp_path):
+    write_table(tmp_path / "sub-01/sub-01_task-nback_timeseries.tsv")
+    write_table(tmp_path / "sub-01/sub-01_task-rest_desc-confounds_timeseries.tsv")
+    row = the_bold(tables(tmp_path, subjects=("01",)))
+    assert row["reason"] == "no table of the tasks rest matches sub-{subject}/**/*_timeseries.*"
+    row = the_bold(tables(tmp_path, subjects=("07",)))
+    assert row["reason"].startswith(f"nothing of this person in {tmp_path}")
+
+
+def test_strange_people(tmp_path):
+    write_table(tmp_path / "sub-a b/sub-a b_task-rest_timeseries.tsv")
+    write_table(tmp_path / "sub-02/sub-01_task-rest_timeseries.tsv")
+    rows = tables(tmp_path)
+    reasons = " ".join(row["reason"] for row in rows)
+    assert "'a b' is no subject label: only letters and digits may be used" in reasons
+    assert "the file of sub-01 lies in the place of sub-02" in reasons
+    assert all(row["status"] == "excluded" and check_key(row["key"]) for row in rows)
+
+
+def test_a_pattern_without_a_subject_is_a_mistake_of_the_configuration(tmp_path):
+    with pytest.raises(ValueError, match=r"`series` must hold \{subject\}"):
+        index.build("study", Cohort(door="parcellated", root=tmp_path, series="*.csv"))
+    with pytest.raises(ValueError, match="nobody in"):
+        index.build("study", Cohort(door="parcellated", root=tmp_path))
