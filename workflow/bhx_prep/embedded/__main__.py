@@ -1,0 +1,253 @@
+"""Preprocess one person of a raw BIDS dataset without containers.
+
+A short nipype workflow on ANTs for machines without Docker or Apptainer. It is not a replacement for fMRIPrep: no
+surfaces, no slice-timing or distortion correction. Outputs carry fMRIPrep 25's names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bhx_prep import entities
+from bhx_prep.embedded.person import Person, Scan, UnusableData, find
+from bhx_prep.preproc_status import write_status
+
+EXAMPLE = """example:
+  python -m bhx_prep.embedded --subject 01 --cohort people --root demo-data/people --templates results/templates \\
+    --preproc '{"embedded_resolution_mm": 2.0, "on_failure": "exclude"}' --tasks rest \\
+    --out results/people/preproc --status results/people/preproc/sub-01_status.json --work /tmp/work
+"""
+
+
+class StepFailed(RuntimeError):
+    """A step of the workflow failed; the message says which and why."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 also where the person failed and failures shall exclude."""
+    args = _parser().parse_args(argv)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        os.environ[name] = str(args.threads)
+    os.environ["NO_ET"] = "1"  # nipype shall not ask the network for newer versions
+    try:
+        preproc = json.loads(args.preproc)
+        entities.check_label(args.subject, "subject")
+        entities.check_cohort(args.cohort)
+        for name in ("head_T1w.nii.gz", "head_mask.nii.gz"):
+            if not (args.templates / name).is_file():
+                msg = f"no {args.templates / name}: make the templates first (python -m bhx_prep.templates)"
+                raise ValueError(msg)
+        return _preprocess(args, preproc)
+    except (ValueError, OSError) as error:
+        print(f"embedded preprocessing of sub-{args.subject}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_prep.embedded",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--subject", required=True, help="label without sub-")
+    parser.add_argument("--cohort", required=True, help="name of the cohort, for messages")
+    parser.add_argument("--root", required=True, type=Path, help="raw BIDS dataset; only read")
+    parser.add_argument("--templates", required=True, type=Path, help="folder made by bhx_prep.templates")
+    parser.add_argument("--preproc", required=True, help="section `preproc` of the configuration, as JSON")
+    parser.add_argument("--tasks", required=True, nargs="+", help="fMRI tasks to use")
+    parser.add_argument("--tr-s", type=float, help="repetition time (s) of runs whose files do not tell it")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the derivatives")
+    parser.add_argument("--status", required=True, type=Path, help="status file, written last")
+    parser.add_argument("--work", required=True, type=Path, help="folder for work files; kept on failure")
+    parser.add_argument("--threads", type=int, default=1, help="threads of ANTs and BLAS (default: 1)")
+    return parser
+
+
+def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
+    start = time.monotonic()
+    args.status.unlink(missing_ok=True)
+    work = args.work / f"bhx-{args.cohort}-sub-{args.subject}"
+    log = args.out / "logs" / f"sub-{args.subject}_embedded.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
+    stages: dict[str, float] = {}
+    excluded: list[dict[str, str]] = []
+    reason = None
+    _say(args.subject, f"starts; log: {log}")
+    try:
+        person = find(args.root.absolute(), args.subject, args.tasks, args.tr_s)
+        stages["look"] = time.monotonic() - start
+        _run(args, float(preproc["embedded_resolution_mm"]), person, work.absolute(), log, stages)
+        excluded = person.excluded
+    except (UnusableData, StepFailed) as error:
+        reason = str(error)
+    shutil.rmtree(args.out / f"sub-{args.subject}", ignore_errors=True)
+    if reason is None:
+        _publish(work / "derivatives" / f"sub-{args.subject}", args.out)
+        shutil.rmtree(work)
+    write_status(
+        args.status,
+        subject=args.subject,
+        reason=reason,
+        seconds=time.monotonic() - start,
+        stages=stages,
+        versions=_versions(),
+        log=log,
+        excluded=excluded,
+    )
+    _say(
+        args.subject,
+        f"{'done' if reason is None else 'failed: ' + reason} after {time.monotonic() - start:.0f} s",
+    )
+    return 1 if reason is not None and preproc["on_failure"] == "stop" else 0
+
+
+def _publish(made: Path, out: Path) -> None:
+    """Bring a finished folder to its place; the work folder may be on another disk."""
+    part = out / f".{made.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.move(made, part)
+    part.rename(out / made.name)
+    from bhx_prep.embedded.derivatives import write_description
+
+    write_description(out)
+
+
+def _run(
+    args: argparse.Namespace,
+    resolution_mm: float,
+    person: Person,
+    work: Path,
+    log: Path,
+    stages: dict[str, float],
+) -> None:
+    """Run the workflow; runs that fail are added to what the person leaves out.
+
+    Raises
+    ------
+    StepFailed
+        If the anatomical part or every run failed.
+    """
+    # slow imports: not before the data are known to be good
+    from nipype import config
+    from nipype import logging as nipype_logging
+
+    crashes = work / "crashes"
+    shutil.rmtree(crashes, ignore_errors=True)  # those of an earlier try
+    crashes.mkdir()
+    config.update_config(
+        {
+            "logging": {"log_to_file": "false"},
+            "execution": {
+                "stop_on_first_crash": "false",  # one bad run shall not take the others with it
+                "crashfile_format": "txt",
+                "crashdump_dir": str(crashes),
+                "hash_method": "timestamp",
+                "check_version": "false",
+            },
+        }
+    )
+    nipype_logging.update_logging(config)
+    from bhx_prep.embedded.workflow import build
+
+    base = work / "derivatives"
+    shutil.rmtree(base, ignore_errors=True)
+    workflow = build(person, args.root.absolute(), args.templates.absolute(), base, work, resolution_mm)
+    clock: dict[str, float] = {}
+
+    def report(node: Any, status: str) -> None:
+        step, stem = node.name.split("_", 1)
+        if status == "start":
+            clock[node.name] = time.monotonic()
+            return
+        seconds = time.monotonic() - clock[node.name]
+        stages[step] = stages.get(step, 0.0) + seconds
+        _say(
+            args.subject, f"{step} {stem}: {'FAILED' if status == 'exception' else 'done'} in {seconds:.0f} s"
+        )
+
+    with _quietly(log):
+        try:
+            workflow.run(plugin="Linear", plugin_args={"status_callback": report})
+        except Exception:  # nipype raises the first of perhaps several; the crash files have them all
+            logging.getLogger("nipype.workflow").exception("the workflow failed")
+    failures = {path.name: _last_line(path) for path in sorted(crashes.glob("crash-*.txt"))}
+    if any("No space left on device" in text for text in failures.values()):
+        msg = f"the disk of {work} or {args.out} is full: make room, or set preproc.scratch"
+        raise OSError(msg)
+    anats = [scan for scan in person.anats if not _saved(base, args.root, scan)]
+    if anats or (person.runs and not any(_saved(base, args.root, scan) for scan in person.runs)):
+        text = "; ".join(dict.fromkeys(failures.values())) or "see the log"
+        msg = f"{text} (work files are kept in {work})"
+        raise StepFailed(msg)
+    for scan in person.runs:
+        if not _saved(base, args.root, scan):
+            mine = [text for name, text in failures.items() if scan.stem in name]
+            person.exclude(scan.path, "; ".join(mine) or "see the log")
+
+
+def _saved(base: Path, root: Path, scan: Scan) -> bool:
+    folder = base / scan.path.parent.relative_to(root.absolute())
+    return any(folder.glob(f"{scan.stem}_space-*_desc-preproc_*.nii.gz"))
+
+
+def _last_line(crash: Path) -> str:
+    """``step: message`` of a crash file."""
+    lines = [line.strip() for line in crash.read_text(errors="replace").splitlines() if line.strip()]
+    step = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("Node:")), crash.name)
+    return f"step {step.rsplit('.', 1)[-1].split('_', 1)[0]} failed: {lines[-1]}"
+
+
+class _quietly:
+    """What ANTs, ITK and nipype print goes to the log file; standard error stays ours."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+
+    def __enter__(self) -> None:
+        sys.stdout.flush()
+        self.file = self.log.open("w")
+        self.kept = os.dup(1)
+        os.dup2(self.file.fileno(), 1)
+        self.handler = logging.StreamHandler(self.file)
+        self.handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
+        self.loggers = [logging.getLogger(n) for n in ("nipype.workflow", "nipype.interface", "nipype.utils")]
+        for logger in self.loggers:
+            logger.handlers = [self.handler]
+            logger.propagate = False
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout.flush()
+        for logger in self.loggers:
+            logger.removeHandler(self.handler)
+        os.dup2(self.kept, 1)
+        os.close(self.kept)
+        self.file.close()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("bhx", "nipype", "antspyx", "nibabel", "numpy", "scipy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _say(subject: str, text: str) -> None:
+    print(f"sub-{subject}: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

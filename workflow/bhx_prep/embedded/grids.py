@@ -1,0 +1,58 @@
+"""Images on grids: headers that ITK accepts, the standard grid at any spacing, files that are equal for equal data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ants
+import nibabel as nib
+import numpy as np
+
+from bhx_prep.nifti_header import rigid_affine
+
+#: ITK's world runs to the left and to the back; times this, RAS becomes LPS and LPS RAS.
+LPS = np.array([-1.0, -1.0, 1.0, 1.0])
+
+
+def clean(image: Any, zooms: tuple[float, float, float]) -> nib.Nifti1Image:
+    """The image as float32 with finite values, true voxel sizes and a header without shear.
+
+    Parameters
+    ----------
+    image : nibabel image, (X, Y, Z) or (X, Y, Z, T)
+    zooms : tuple of three floats
+        Voxel sizes to trust, mm.
+    """
+    values = np.nan_to_num(np.asarray(image.dataobj, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    return _image(values, rigid_affine(image.affine, values.shape, zooms))
+
+
+def save(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write an image; equal values give equal bytes."""
+    _image(values, affine).to_filename(path)
+
+
+def open_grid(template: Path, spacing_mm: float, path: Path) -> Any:
+    """Empty ANTs image on the template's field of view with another spacing, written to `path`.
+
+    Voxel (0, 0, 0) lies where the template's does, as in TemplateFlow's ``res-2`` of a ``res-1`` template.
+    """
+    image: Any = nib.load(template)
+    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
+    shape = np.ceil(np.asarray(image.shape[:3]) * spacing / spacing_mm - 1e-6).astype(int)
+    affine = image.affine.copy()
+    affine[:3, :3] *= spacing_mm / spacing
+    save(np.zeros(tuple(shape), np.float32), affine, path)
+    return ants.image_read(str(path))
+
+
+def _image(values: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(values, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    # both forms: programs differ in which they believe
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    return image

@@ -1,0 +1,206 @@
+"""One person's raw files: which are there, which can be used, and why the others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from bhx_prep import entities, scans
+
+#: Fewer frames than this give no confounds worth the name.
+LEAST_FRAMES = 10
+
+
+class UnusableData(ValueError):
+    """A person's data cannot be preprocessed; the message says why."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One usable image.
+
+    Attributes
+    ----------
+    zooms : tuple of three floats
+        Voxel sizes to trust, mm.
+    tr_s : float or None
+        Repetition time, s; None for a T1w image.
+    """
+
+    path: Path
+    entities: dict[str, str]
+    sidecar: dict[str, Any]
+    zooms: tuple[float, float, float]
+    tr_s: float | None = None
+
+    @property
+    def stem(self) -> str:
+        """``sub-01_ses-a_task-rest``."""
+        return entities.stem(self.entities["sub"], self.entities)
+
+
+@dataclass
+class Person:
+    """What a person has: one T1w image per session, and the runs of the asked tasks."""
+
+    subject: str
+    anats: list[Scan] = field(default_factory=list)
+    runs: list[Scan] = field(default_factory=list)
+    excluded: list[dict[str, str]] = field(default_factory=list)
+
+    def anat_of(self, run: Scan) -> Scan:
+        """The T1w image of the run's session, else the person's first."""
+        session = run.entities.get("ses")
+        return next((a for a in self.anats if a.entities.get("ses") == session), self.anats[0])
+
+    def exclude(self, path: Path, reason: str) -> None:
+        """Leave a scan out; the status file will say why."""
+        self.excluded.append({"file": path.name, "reason": reason})
+
+
+def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) -> Person:
+    """Look for a person's raw BIDS files, and into every one of them.
+
+    Parameters
+    ----------
+    root : Path
+        Raw BIDS dataset.
+    subject : str
+        Without ``sub-``.
+    tasks : list of str
+        fMRI tasks to use.
+    tr_s : float or None
+        Repetition time (s) of runs whose files do not tell it.
+
+    Raises
+    ------
+    UnusableData
+        If there is no usable T1w image, or if there are runs but none can be used.
+    """
+    person = Person(entities.check_label(subject, "subject"))
+    folder = root / f"sub-{subject}"
+    if not folder.is_dir():
+        msg = f"there is no folder {folder}"
+        raise UnusableData(msg)
+    sidecars = scans.Sidecars(root)
+    # an image with contrast agent is nobody's first choice; the index orders them so too
+    for path in sorted(_images(folder, "anat", "T1w"), key=lambda p: ("_ce-" in p.name, p)):
+        session = entities.parse(path.name).get("ses")
+        first = next((a for a in person.anats if a.entities.get("ses") == session), None)
+        if first is not None:
+            person.exclude(path, f"one T1w image of a session is used: {first.path.name}")
+        elif (scan := _look(person, path, sidecars, _look_at_anat)) is not None:
+            person.anats.append(scan)
+    if not person.anats:
+        raise UnusableData(_why_none(person, "there is no usable T1w image"))
+    person.anats.sort(key=lambda scan: scan.path)
+
+    asked = [p for p in _images(folder, "func", "bold") if entities.parse(p.name).get("task") in tasks]
+    for path in asked:
+        scan = _look(person, path, sidecars, lambda path, fields: _look_at_run(path, fields, tr_s))
+        if scan is not None:
+            person.runs.append(scan)
+    if asked and not person.runs:
+        raise UnusableData(_why_none(person, "there is no usable BOLD run"))
+    return person
+
+
+def read(path: Path) -> tuple[Any, np.ndarray]:
+    """Image and its values, all of them.
+
+    Raises
+    ------
+    ValueError
+        With a sentence if it cannot be read to its end, or holds no real numbers.
+    """
+    header = scans.read_header(path)
+    if 0 in header.get_data_shape():
+        msg = "the image holds no voxels"
+        raise ValueError(msg)
+    try:
+        image: Any = nib.load(path)
+        values = np.asanyarray(image.dataobj)
+    except Exception as error:  # nibabel raises what zlib, gzip, mmap and numpy raise
+        msg = f"the image is damaged or cut short ({type(error).__name__})"
+        raise ValueError(msg) from error
+    return image, values
+
+
+def _images(folder: Path, kind: str, suffix: str) -> list[Path]:
+    places = [folder / kind, *sorted(folder.glob(f"ses-*/{kind}"))]
+    return [
+        p
+        for place in places
+        for p in sorted(place.glob(f"*_{suffix}.nii*"))
+        if p.name.endswith((".nii", ".nii.gz"))
+    ]
+
+
+def _look(
+    person: Person,
+    path: Path,
+    sidecars: scans.Sidecars,
+    look: Callable[[Path, dict[str, Any]], tuple[Any, Any]],
+) -> Scan | None:
+    try:
+        fields, _ = sidecars.facts(path)
+        zooms, tr_s = look(path, fields)
+    except ValueError as error:
+        person.exclude(path, str(error))
+        return None
+    return Scan(path, entities.parse(path.name), fields, zooms, tr_s)
+
+
+def _why_none(person: Person, headline: str) -> str:
+    return "; ".join([headline, *(f"{scan['file']}: {scan['reason']}" for scan in person.excluded)])
+
+
+def _look_at_anat(path: Path, sidecar: dict[str, Any]) -> tuple[tuple[float, float, float], None]:
+    image, values = read(path)
+    if values.ndim != 3 and values.shape[3:] != (1,):
+        msg = f"the image is {values.ndim}D: a 3D volume is due"
+        raise ValueError(msg)
+    zooms = scans.voxel_sizes(sidecar, image.header)
+    finite = values[np.isfinite(values)]
+    if not finite.size or finite.min() == finite.max():
+        msg = "the image is empty: all voxels are the same"
+        raise ValueError(msg)
+    return zooms, None
+
+
+def _look_at_run(
+    path: Path, sidecar: dict[str, Any], tr_s: float | None
+) -> tuple[tuple[float, float, float], float]:
+    named = entities.parse(path.name)
+    if "echo" in named:
+        msg = "one echo of a multi-echo run: the embedded preprocessing cannot combine echoes, fMRIPrep can"
+        raise ValueError(msg)
+    if named.get("part", "mag") != "mag":
+        msg = f"holds the {named['part']} of the signal, not its magnitude"
+        raise ValueError(msg)
+    image, values = read(path)
+    frames = scans.n_frames(image.header)
+    if frames < LEAST_FRAMES:
+        msg = f"the run has {frames} frames: at least {LEAST_FRAMES} are due"
+        raise ValueError(msg)
+    zooms = scans.voxel_sizes(sidecar, image.header)
+    finite = np.isfinite(values)
+    holes = ~finite.all(axis=3)
+    # voxels that are never finite are background that some program masked with NaN; they become 0
+    if not finite.all() and (finite[holes].any() or holes.all()):
+        n = int((~finite).any(axis=(0, 1, 2)).sum())
+        msg = f"{n} of {frames} frames hold NaN or infinite values"
+        raise ValueError(msg)
+    inside = values[~holes]
+    if inside.min() == inside.max():
+        msg = "the image is empty: all voxels are the same"
+        raise ValueError(msg)
+    step = scans.repetition_time(
+        sidecar, scans.header_repetition_time(image.header), frames=frames, fallback=tr_s
+    )
+    return zooms, step

@@ -1,0 +1,151 @@
+"""The nipype workflow of one person: a branch per T1w image, and one per BOLD run that hangs on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nipype import Node, Workflow
+from nipype.algorithms.confounds import NonSteadyStateDetector
+
+from bhx_prep.embedded import steps
+from bhx_prep.embedded.derivatives import SaveAnat, SaveRun, bold_spacing
+from bhx_prep.embedded.person import Person, Scan
+
+
+def build(
+    person: Person, root: Path, templates: Path, base: Path, work: Path, resolution_mm: float
+) -> Workflow:
+    """Make the workflow; nothing runs yet.
+
+    Parameters
+    ----------
+    person : Person
+        With at least one T1w image.
+    root : Path
+        Raw BIDS dataset.
+    templates : Path
+        Folder with ``head_T1w.nii.gz`` and ``head_mask.nii.gz``.
+    base : Path
+        Folder that the derivatives are written to, as ``sub-X/...``.
+    work : Path
+        Folder of nipype's own files.
+    resolution_mm : float
+        Grid of the T1w image in standard space.
+
+    Returns
+    -------
+    Workflow
+        Nodes are named ``step_stem``, e.g. ``realign_sub-01_task-rest``.
+    """
+    workflow = Workflow(f"sub-{person.subject}", base_dir=str(work))
+    template, template_mask = str(templates / "head_T1w.nii.gz"), str(templates / "head_mask.nii.gz")
+    branches = {}
+    for anat in person.anats:
+        branches[anat.stem] = _anat_branch(workflow, anat, root, base, template, template_mask, resolution_mm)
+    for run in person.runs:
+        nodes = branches[person.anat_of(run).stem]
+        _run_branch(workflow, run, nodes, root, base, template, template_mask, resolution_mm)
+    return workflow
+
+
+def _anat_branch(
+    workflow: Workflow,
+    scan: Scan,
+    root: Path,
+    base: Path,
+    template: str,
+    template_mask: str,
+    resolution_mm: float,
+) -> dict[str, Node]:
+    bias = Node(steps.CorrectBias(in_file=str(scan.path), zooms=scan.zooms), f"bias_{scan.stem}")
+    normalize = Node(
+        steps.Normalize(template=template, template_mask=template_mask, resolution_mm=resolution_mm),
+        f"normalize_{scan.stem}",
+    )
+    segment = Node(steps.Segment(), f"segment_{scan.stem}")
+    saved = Node(
+        SaveAnat(
+            base=str(base),
+            folder=_folder(scan, root),
+            stem=scan.stem,
+            sidecar=scan.sidecar,
+            source=str(scan.path.relative_to(root)),
+            resolution_mm=resolution_mm,
+            template=template,
+        ),
+        f"save_{scan.stem}",
+    )
+    workflow.connect(
+        [
+            (bias, normalize, [("out_file", "in_file")]),
+            (bias, segment, [("out_file", "in_file")]),
+            (normalize, segment, [("mask", "mask")]),
+            (bias, saved, [("out_file", "anat")]),
+            (normalize, saved, [("mask", "mask"), ("to_template", "to_template"), ("to_anat", "to_anat")]),
+            (segment, saved, [("dseg", "dseg"), ("gm", "gm"), ("wm", "wm"), ("csf", "csf")]),
+        ]
+    )
+    return {"bias": bias, "normalize": normalize, "segment": segment}
+
+
+def _run_branch(
+    workflow: Workflow,
+    scan: Scan,
+    anat: dict[str, Node],
+    root: Path,
+    base: Path,
+    template: str,
+    template_mask: str,
+    resolution_mm: float,
+) -> None:
+    spacing_mm = bold_spacing(scan.zooms, resolution_mm)
+    prepare = Node(steps.Prepare(in_file=str(scan.path), zooms=scan.zooms), f"prepare_{scan.stem}")
+    dummies = Node(NonSteadyStateDetector(), f"dummies_{scan.stem}")
+    realign = Node(steps.Realign(), f"realign_{scan.stem}")
+    coregister = Node(steps.Coregister(), f"coregister_{scan.stem}")
+    resample = Node(
+        steps.Resample(template=template, template_mask=template_mask, spacing_mm=spacing_mm),
+        f"resample_{scan.stem}",
+    )
+    measure = Node(steps.Measure(tr_s=scan.tr_s), f"measure_{scan.stem}")
+    saved = Node(
+        SaveRun(
+            base=str(base),
+            folder=_folder(scan, root),
+            stem=scan.stem,
+            sidecar=scan.sidecar,
+            source=str(scan.path.relative_to(root)),
+            spacing_mm=spacing_mm,
+            tr_s=scan.tr_s,
+        ),
+        f"save_{scan.stem}",
+    )
+    n_dummies = ("n_volumes_to_discard", "n_dummies")
+    workflow.connect(
+        [
+            (prepare, dummies, [("out_file", "in_file")]),
+            (prepare, realign, [("out_file", "in_file")]),
+            (dummies, realign, [n_dummies]),
+            (realign, coregister, [("boldref", "boldref")]),
+            (anat["bias"], coregister, [("out_file", "anat")]),
+            (anat["normalize"], coregister, [("mask", "anat_mask")]),
+            (prepare, resample, [("out_file", "in_file")]),
+            (realign, resample, [("matrices", "matrices"), ("reference", "reference")]),
+            (coregister, resample, [("to_anat", "bold_to_anat")]),
+            (anat["normalize"], resample, [("to_template", "anat_to_template")]),
+            (resample, measure, [("out_file", "in_file"), ("mask", "mask")]),
+            (realign, measure, [("movement", "movement")]),
+            (dummies, measure, [n_dummies]),
+            (anat["segment"], measure, [("wm", "wm"), ("csf", "csf")]),
+            (anat["normalize"], measure, [("mask", "anat_mask"), ("to_template", "anat_to_template")]),
+            (dummies, saved, [n_dummies]),
+            (resample, saved, [("out_file", "bold"), ("mask", "mask"), ("boldref", "boldref")]),
+            (realign, saved, [("reference", "hmc_boldref"), ("boldref", "coreg_boldref")]),
+            (coregister, saved, [("to_anat", "bold_to_anat")]),
+            (measure, saved, [("table", "table"), ("facts", "facts")]),
+        ]
+    )
+
+
+def _folder(scan: Scan, root: Path) -> str:
+    return str(scan.path.parent.relative_to(root))

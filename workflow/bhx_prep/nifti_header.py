@@ -1,0 +1,106 @@
+"""What a NIfTI header says, held against what a head can be. numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Shortest field of view (mm) along the three axes, smallest first, that can hold a brain, and the longest.
+#: A brain measures about 140 x 170 x 120 mm; slabs that cut off the top or the cerebellum are let through.
+SMALLEST_MM = (70.0, 110.0, 110.0)
+LARGEST_MM = 700.0
+
+
+def voxel_sizes(
+    header_zooms: Sequence[float], shape: Sequence[int], sidecar: Mapping[str, Any]
+) -> tuple[tuple[float, float, float], str | None]:
+    """Voxel sizes to trust, and why there are none.
+
+    A sidecar's field ``VoxelSizes`` (three numbers, mm) overrules the header: the way to mend images whose
+    converter lost the geometry without touching the data.
+
+    Parameters
+    ----------
+    header_zooms : sequence of float
+        Voxel sizes of the header, mm; more than three are allowed.
+    shape : sequence of int
+        Voxels along the first three axes; more than three are allowed.
+    sidecar : mapping
+        The image's JSON.
+
+    Returns
+    -------
+    zooms : tuple of three floats
+        mm; the header's if the sidecar has none.
+    reason : str or None
+        A sentence if no brain fits into the field of view that they make.
+    """
+    given = sidecar.get("VoxelSizes")
+    source = "the header"
+    zooms = [float(z) for z in header_zooms[:3]]
+    if given is not None:
+        source = "the sidecar's VoxelSizes"
+        if not _three_numbers(given):
+            return _three(zooms), f"the sidecar's VoxelSizes is {given!r}; expected three numbers in mm"
+        zooms = [float(z) for z in given]
+    if len(zooms) < 3 or not all(np.isfinite(zooms)) or min(zooms) <= 0:
+        return _three(
+            zooms
+        ), f"{source} gives voxel sizes {_list(zooms)} mm; give the true ones as VoxelSizes in the sidecar"
+    field = sorted(z * n for z, n in zip(zooms, shape[:3], strict=True))
+    if any(f < least for f, least in zip(field, SMALLEST_MM, strict=True)) or field[-1] > LARGEST_MM:
+        reason = (
+            f"{source} gives voxels of {_list(zooms)} mm, a field of view of "
+            f"{_list([z * n for z, n in zip(zooms, shape, strict=False)])} mm that cannot hold a brain; "
+            "give the true ones as VoxelSizes in the sidecar"
+        )
+        return _three(zooms), reason
+    return _three(zooms), None
+
+
+def rigid_affine(
+    affine: NDArray[np.floating], shape: Sequence[int], zooms: Sequence[float]
+) -> NDArray[np.floating]:
+    """Affine of the same place and directions with given voxel sizes and without shear.
+
+    Parameters
+    ----------
+    affine : array, (4, 4)
+        Voxel indices -> world coordinates, mm.
+    shape : sequence of int
+        Voxels along the first three axes: their centre stays where it is.
+    zooms : sequence of three floats
+        Voxel sizes, mm.
+
+    Returns
+    -------
+    array, (4, 4)
+
+    Notes
+    -----
+    The nearest rotation is that of the polar decomposition. ITK refuses headers with shear.
+    """
+    left, _, right = np.linalg.svd(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
+    middle = (np.asarray(shape[:3]) - 1) / 2
+    new = np.eye(4)
+    new[:3, :3] = left @ right * np.asarray(zooms)
+    new[:3, 3] = affine[:3, :3] @ middle + affine[:3, 3] - new[:3, :3] @ middle
+    return new
+
+
+def _three_numbers(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        return False
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+
+
+def _three(zooms: Sequence[float]) -> tuple[float, float, float]:
+    padded = [*zooms, 0.0, 0.0, 0.0]
+    return padded[0], padded[1], padded[2]
+
+
+def _list(values: Sequence[float]) -> str:
+    return " x ".join(f"{v:g}" for v in values)

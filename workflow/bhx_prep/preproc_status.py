@@ -1,0 +1,66 @@
+"""``sub-X_status.json``: how the preprocessing of one person ended. Written last, so what it calls ok is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write_status(
+    path: Path,
+    *,
+    subject: str,
+    reason: str | None,
+    seconds: float,
+    stages: Mapping[str, float],
+    versions: Mapping[str, str],
+    log: Path,
+    excluded: Sequence[Mapping[str, str]] = (),
+    exit_code: int | None = None,
+) -> None:
+    """Write a status file in one step: it is there whole, or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        ``sub-X_status.json``; its folder is made.
+    subject : str
+        Without ``sub-``.
+    reason : str or None
+        Why the person's preprocessing failed, as a sentence; None for ``ok``.
+    seconds : float
+        From start to end.
+    stages : mapping
+        Stage to seconds.
+    versions : mapping
+        Program to version.
+    log : Path
+        Where to read more.
+    excluded : sequence of mappings
+        Scans left out although the person is ok: ``{"file": .., "reason": ..}``.
+    exit_code : int or None
+        Of the container, where there was one.
+    """
+    status: dict[str, Any] = {
+        "subject": subject,
+        "status": "ok" if reason is None else "failed",
+        "reason": reason,
+        "seconds": round(seconds, 1),
+        "stages": {stage: round(s, 1) for stage, s in stages.items()},
+        "excluded": [dict(scan) for scan in excluded],
+        "exit_code": exit_code,
+        "versions": dict(versions),
+        "log": str(log),
+    }
+    write_json(path, status)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON in one step; many jobs may write the same file with the same content at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(value, indent=2, ensure_ascii=True) + "\n", encoding="ascii")
+    os.replace(part, path)
