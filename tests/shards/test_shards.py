@@ -112,6 +112,24 @@ def test_webdataset_reads_them(folder: Path) -> None:
             assert json.loads(sample["meta.json"])["cohort"] == "clinic"
 
 
+def test_bytes_are_those_of_webdatasets_writer(folder: Path, tmp_path: Path) -> None:
+    from webdataset import TarWriter
+
+    for modality in contract.MODALITIES:
+        tar = folder / f"{modality}-00000.tar"
+        with tarfile.open(tar) as archive:
+            members = {info.name: archive.extractfile(info).read() for info in archive}
+        with TarWriter(str(tmp_path / tar.name), encoder=False, mtime=0, user="bhx", group="bhx") as writer:
+            for key in json.loads(tar.with_suffix(".json").read_text())["key"]:
+                parts = {
+                    name.split(".", 1)[1]: raw
+                    for name, raw in members.items()
+                    if name.split(".", 1)[0] == key
+                }
+                writer.write({"__key__": key} | parts)
+        assert (tmp_path / tar.name).read_bytes() == tar.read_bytes()
+
+
 def test_index_satisfies_the_contract(folder: Path) -> None:
     index = json.loads((folder / "index.json").read_text())
     contract.check_index(index)

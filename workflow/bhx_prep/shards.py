@@ -144,35 +144,27 @@ def _checked_key(cohort: str, key: str, subject: str) -> str:
 def _write_shard(
     folder: Path, modality: str, batch: int, samples: Iterable[tuple[str, dict, np.ndarray]], about: dict
 ) -> Path:
-    # webdataset imports torch where it is installed: only packing pays for that
-    from webdataset.writer import TarWriter
-
     path = folder / f"{modality}-{batch:05d}.tar"
     member, dtype, axes = contract.ARRAYS[modality]
     temporary = path.with_suffix(".tar.tmp")
-    metas: dict[str, dict] = {}
+    listed: dict[str, Any] = {name: [] for name in contract.LIST_COLUMNS[modality]}
     try:
-        with (
-            temporary.open("wb") as file,
-            TarWriter(file, encoder=False, mtime=0, user="bhx", group="bhx") as tar,
-        ):
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for key, meta, array in samples:
                 if array.dtype != dtype or array.ndim != len(axes):
                     msg = f"{key}: array of {array.dtype} {array.shape}, expected {dtype} {' x '.join(axes)}"
                     raise ValueError(msg)
-                if key in metas:
+                if key in listed["key"]:
                     raise ValueError(f"{key} stands twice in batch {batch}: two scans have the same entities")
                 if modality == "t1w":
                     _check_volume(key, array, about)
-                metas[key] = meta
-                tar.write(
-                    {
-                        "__key__": key,
-                        member: _npy(array),
-                        contract.META_MEMBER: contract.canonical_json(meta),
-                    },
-                )
-        listed: dict[str, Any] = _listed(modality, temporary, metas)
+                parts = {member: _npy(array), contract.META_MEMBER: contract.canonical_json(meta)}
+                places = {name: _add(tar, f"{key}.{name}", parts[name]) for name in sorted(parts)}
+                row = meta | {"key": key}
+                row["offset"], row["size"] = places[member]
+                row["meta_offset"], row["meta_size"] = places[contract.META_MEMBER]
+                for name in contract.LIST_COLUMNS[modality]:
+                    listed[name].append(row[name])
         with temporary.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         listed["about"] = about | {"sha256": sha256, "bytes": temporary.stat().st_size}
@@ -185,6 +177,19 @@ def _write_shard(
     return path
 
 
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int]:
+    """Append a member as webdataset's TarWriter does; the place of its content, from the tar's start.
+
+    The writer itself is not used: importing webdataset imports torch, which is more work than packing a batch.
+    A test holds our bytes against its.
+    """
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime, info.uname, info.gname = len(content), 0o444, 0, "bhx", "bhx"
+    place = tar.offset + tarfile.BLOCKSIZE
+    tar.addfile(info, io.BytesIO(content))
+    return place, len(content)
+
+
 def _check_volume(key: str, volume: np.ndarray, about: dict) -> None:
     if not np.isfinite(volume).all():
         raise ValueError(f"{key}: the volume holds values that are no numbers: exclude this T1")
@@ -193,20 +198,6 @@ def _check_volume(key: str, volume: np.ndarray, about: dict) -> None:
     if about["t1w_shape"] != list(volume.shape):
         msg = f"{key}: volume of {volume.shape} voxels beside others of {about['t1w_shape']} in one batch"
         raise ValueError(msg)
-
-
-def _listed(modality: str, tar: Path, metas: dict[str, dict]) -> dict[str, list]:
-    member = contract.ARRAYS[modality][0]
-    with tarfile.open(tar) as archive:
-        places = {info.name: (info.offset_data, info.size) for info in archive}
-    columns: dict[str, list] = {name: [] for name in contract.LIST_COLUMNS[modality]}
-    for key, meta in metas.items():
-        offset, size = places[f"{key}.{member}"]
-        meta_offset, meta_size = places[f"{key}.{contract.META_MEMBER}"]
-        row = {"key": key, "offset": offset, "size": size, "meta_offset": meta_offset, "meta_size": meta_size}
-        for name, column in columns.items():
-            column.append(row.get(name, meta.get(name)))
-    return columns
 
 
 def _npy(array: np.ndarray) -> bytes:
