@@ -74,7 +74,7 @@ def read(path: Path) -> pd.DataFrame:
         msg = f"{path} holds nobody: there is a header only"
         raise ValueError(msg)
     frame = frame.apply(lambda values: values.str.strip()).replace(list(MISSING), None)
-    labels = [str(label).removeprefix("sub-") if label else "" for label in frame[ids]]
+    labels = ["" if pd.isna(label) else str(label).removeprefix("sub-") for label in frame[ids]]
     frame = frame.assign(**{ids: labels})
     frame.index = pd.Index(labels, name="subject")
     left_out = []

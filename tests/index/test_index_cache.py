@@ -1,0 +1,176 @@
+"""The cache that Snakemake reads, the command, and what importing costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_bids import person
+
+from bhx_prep import cli, index
+from bhx_prep.config import Cohort
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Names of the cohorts that are built, in order."""
+    names = []
+    original = index.build
+
+    def counting(name, cohort):
+        names.append(name)
+        return original(name, cohort)
+
+    monkeypatch.setattr(index, "build", counting)
+    return names
+
+
+def test_the_cache_is_built_once(tmp_path, built):
+    person(tmp_path / "data")
+    cohort, cache = Cohort(door="bids", root=tmp_path / "data"), tmp_path / "cache"
+    first, second = index.load(cache, "study", cohort), index.load(cache, "study", cohort)
+    assert built == ["study"]
+    assert first.equals(second)
+    assert first.schema.equals(index.SCHEMA)
+    assert sorted(path.name for path in cache.iterdir()) == ["study.json", "study.parquet"]
+
+
+@pytest.mark.parametrize("change", ["config", "person", "participants", "version", "torn stamp", "no table"])
+def test_what_makes_it_stale(tmp_path, built, monkeypatch, change):
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    person(root)
+    (root / "participants.tsv").write_text("participant_id\nsub-01\n")
+    cohort = Cohort(door="bids", root=root)
+    index.load(cache, "study", cohort)
+    if change == "config":
+        cohort = Cohort(door="bids", root=root, tasks=("nback",))
+    elif change == "person":
+        person(root, "02")
+    elif change == "participants":
+        os.utime(root / "participants.tsv", (1, 1))
+    elif change == "version":
+        monkeypatch.setattr(index, "SCHEMA_VERSION", index.SCHEMA_VERSION + 1)
+    elif change == "torn stamp":
+        (cache / "study.json").write_text('{"key": ')
+    else:
+        (cache / "study.parquet").unlink()
+    index.load(cache, "study", cohort)
+    assert built == ["study", "study"]
+
+
+def test_rows_that_stay_the_same_keep_their_file(tmp_path):
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    person(root)
+    index.load(cache, "study", Cohort(door="bids", root=root))
+    os.utime(cache / "study.parquet", (1, 1))
+    (root / "README").write_text("new")  # the folder's time changes, the scans do not
+    index.load(cache, "study", Cohort(door="bids", root=root))
+    assert (cache / "study.parquet").stat().st_mtime == 1
+
+
+def test_jobs_read_the_cache_as_it_is(tmp_path, built):
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    person(root)
+    cohort = Cohort(door="bids", root=root)
+    with pytest.raises(ValueError, match=r"cohort study has no index in .*: run `bhx index study` first"):
+        index.load(cache, "study", cohort, build_if_stale=False)
+    index.load(cache, "study", cohort)
+    person(root, "02")
+    assert index.load(cache, "study", cohort, build_if_stale=False).num_rows == 2
+    assert built == ["study"]
+
+
+def test_a_broken_cache_is_replaced(tmp_path):
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    person(root)
+    cohort = Cohort(door="bids", root=root)
+    index.load(cache, "study", cohort)
+    (cache / "study.parquet").write_bytes(b"torn")
+    (cache / "study.json").unlink()
+    assert index.load(cache, "study", cohort).num_rows == 2
+
+
+def test_a_failed_write_leaves_the_old_cache(tmp_path, monkeypatch):
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    person(root)
+    cohort = Cohort(door="bids", root=root)
+    index.load(cache, "study", cohort)
+    before = (cache / "study.parquet").read_bytes()
+
+    def full(table, where, **options):
+        where.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    person(root, "02")
+    with pytest.raises(OSError, match="No space left"):
+        index.load(cache, "study", cohort)
+    assert (cache / "study.parquet").read_bytes() == before
+    assert sorted(path.name for path in cache.iterdir()) == ["study.json", "study.parquet"]
+
+
+def test_a_cohort_that_vanished_is_a_sentence(tmp_path):
+    cohort = Cohort(door="bids", root=tmp_path / "gone")
+    with pytest.raises(ValueError, match="there is no folder"):
+        index.load(tmp_path / "cache", "study", cohort)
+
+
+def test_importing_is_cheap():
+    heavy = "nibabel nilearn torch bids2table numpy.testing scipy pandas pyarrow.parquet"
+    code = f"import sys; import bhx_prep.index; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def write_config(folder, **cohorts):
+    (folder / "config.yaml").write_text(json.dumps({"cohorts": cohorts}))
+
+
+def test_the_command_counts_and_explains(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for label in ("01", "02", "03"):
+        person(tmp_path / "data", label)
+    person(tmp_path / "data", "02", frames=1)
+    person(tmp_path / "data", "03", frames=1)
+    write_config(tmp_path, study={"door": "bids", "root": "data"}, lost={"door": "bids", "root": "lost"})
+    assert cli.main(["index"]) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines()[:4] == [
+        "study (door bids): 3 of 3 people usable",
+        "  bold       1 in       2 excluded",
+        "  t1w        3 in       0 excluded",
+        "        2 bold (sub-02, ..): there is one frame only: a series is due",
+    ]
+    assert "bhx index: cohort lost: there is no folder" in err
+    assert cli.main(["index", "study"]) == 0
+    assert cli.main(["index", "studdy"]) == 1
+    assert "no cohort 'studdy' in config.yaml" in capsys.readouterr().err
+
+
+def test_refresh_sees_what_the_top_folder_does_not_tell(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    person(tmp_path / "data", frames=1)
+    write_config(tmp_path, study={"door": "bids", "root": "data"})
+    cli.main(["index"])
+    person(tmp_path / "data", frames=9)
+    cli.main(["index"])
+    cli.main(["index", "--refresh"])
+    counts = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  bold")]
+    assert counts == ["  bold       0 in       1 excluded"] * 2 + ["  bold       1 in       0 excluded"]
+
+
+def test_the_most_frequent_reasons_are_told_first():
+    rows = [
+        {"cohort": "study", "door": "bids", "subject": str(n), "modality": "bold", "key": "k",
+         "status": "excluded", "reason": f"reason {n % 10 if n > 20 else 0}"}
+        for n in range(40)
+    ]  # fmt: skip
+    lines = index.summary(pa.Table.from_pylist(rows, schema=index.SCHEMA), n_reasons=3).splitlines()
+    assert lines[0] == "study (door bids): 0 of 40 people usable"
+    assert lines[3] == "       22 bold (sub-0, ..): reason 0"
+    assert lines[-1] == "          and 7 further reasons"

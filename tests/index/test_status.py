@@ -1,0 +1,156 @@
+"""``bhx status``: from an empty folder to a finished study, and who failed on the way."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bhx_prep import cli, config, index, plan, status
+
+STUDY = {
+    "batch_size": 2,
+    "cohorts": {
+        "ward": {"door": "bids", "root": "data"},
+        "town": {"door": "parcellated", "root": "data"},
+    },
+    "experiments": {"demo": {"cohorts": ["town"], "preset": "tiny"}},
+    "endpoints": {"age": {"cohort": "ward", "column": "age", "kind": "regression", "seeds": 2}},
+}
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(json.dumps(STUDY))
+    return config.load(tmp_path / "config.yaml")
+
+
+def row(subject, *, state="ok", reason=None, modality="bold"):
+    key = f"ward_sub-{subject}" + ("_task-rest" if modality == "bold" else "")
+    return {
+        "cohort": "ward", "door": "bids", "subject": subject, "modality": modality, "key": key,
+        "status": state, "reason": reason,
+    }  # fmt: skip
+
+
+def write_rows(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=index.SCHEMA), path)
+
+
+def write_text(path, text="{}"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def counts(stages):
+    return {(s.name, s.unit): (s.done, len(s.failed), s.waiting, len(s.left_out)) for s in stages}
+
+
+def test_nothing_yet(study, capsys):
+    assert cli.main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "cohort ward (door bids)" in out
+    assert "experiment demo" in out
+    assert counts(status.cohort_stages(study, "ward"))["index", "scans"] == (0, 0, 1, 0)
+    assert counts(status.experiment_stages(study, "demo")) == {
+        ("structure", "training"): (0, 0, 1, 0), ("function", "training"): (0, 0, 1, 0),
+        ("tokens", "cohorts"): (0, 0, 2, 0), ("fusion", "training"): (0, 0, 1, 0),
+        ("evaluate", "scores"): (0, 0, 6, 0),
+    }  # fmt: skip
+    assert cli.main(["status", "--failed"]) == 0
+    assert capsys.readouterr().out == "nothing failed, and nobody was left out\n"
+
+
+@pytest.fixture
+def halfway(study):
+    """Four people: one excluded at the door, one whose preprocessing failed, one at work, one done."""
+    results = study.results
+    people = [row("1"), row("2"), row("3"), row("4", state="excluded", reason="file is empty")]
+    write_rows(results / "ward/index.parquet", people)
+    n = plan.n_batches(results, "ward", 4, 2)
+    failed = {"subject": "2", "status": "failed", "reason": "no brain was found", "log": "results/logs/x.log"}
+    write_text(results / "ward/preproc/sub-2_status.json", json.dumps(failed))
+    dropped = [{"file": "sub-1_task-rest_run-2_bold.nii.gz", "reason": "one frame only"}]
+    done = {"subject": "1", "status": "ok", "reason": None, "excluded": dropped}
+    write_text(results / "ward/preproc/sub-1_status.json", json.dumps(done))
+    write_text(results / "logs/run_embedded/ward/sub-3.log", "start\nMemoryError: 6 GB\n\n")
+    batch = plan.batch_of("ward", "1", n)
+    quality = [row("1", state="excluded", reason="mean displacement 0.9 mm"), people[3]]
+    write_rows(results / f"ward/features/batch-{batch:05d}/qc.parquet", quality)
+    write_text(results / f"ward/shards/t1w-{batch:05d}.json")
+    return study
+
+
+def test_who_failed_why_and_which_log(halfway, capsys):
+    found = counts(status.cohort_stages(halfway, "ward"))
+    n_batches = len(plan.batches("ward", "1234", plan.n_batches(halfway.results, "ward", 4, 2)))
+    assert found == {
+        ("index", "scans"): (3, 0, 0, 1),
+        ("preproc", "people"): (1, 2, 0, 1),
+        ("features", "batches"): (1, 0, n_batches - 1, 1),  # who was out before is not counted again
+        ("shards", "batches"): (1, 0, n_batches - 1, 0),
+        ("shards", "index"): (0, 0, 1, 0),
+    }
+    assert cli.main(["status", "ward", "--failed"]) == 0
+    out = capsys.readouterr().out
+    assert "failed (preproc): sub-2: no brain was found  [results/logs/x.log]" in out
+    assert (
+        "failed (preproc): sub-3: failed; last line: MemoryError: 6 GB  [results/logs/run_embedded/ward/sub-3.log]"
+        in out
+    )
+    assert "left out (index): sub-4 bold ward_sub-4_task-rest: file is empty" in out
+    assert "left out (features): sub-1 bold ward_sub-1_task-rest: mean displacement 0.9 mm  [" in out
+    assert "left out (preproc): sub-1 sub-1_task-rest_run-2_bold.nii.gz: one frame only" in out
+
+
+def test_while_snakemake_runs_a_begun_job_may_be_at_work(halfway, tmp_path, capsys):
+    write_text(tmp_path / ".snakemake/locks/0.input.lock", "")
+    cli.main(["status", "ward"])
+    assert "sub-3: running or failed; last line" in capsys.readouterr().out
+
+
+def test_reasons_are_summed_up_unless_asked_for(study, capsys):
+    reasons = [row(str(n), state="excluded", reason=f"reason {n % 12}") for n in range(30)]
+    write_rows(study.results / "ward/index.parquet", reasons)
+    cli.main(["status", "ward"])
+    out = capsys.readouterr().out
+    assert "left out (index): 3 x reason 0" in out
+    assert "left out (index): and 2 more, see bhx status --failed" in out
+    cli.main(["status", "ward", "--failed"])
+    assert capsys.readouterr().out.count("left out (index): sub-") == 30
+
+
+def test_files_that_are_torn_are_told_or_waited_for(study):
+    write_rows(study.results / "ward/index.parquet", [row("1")])
+    write_text(study.results / "ward/preproc/sub-1_status.json", "{")
+    (study.results / "ward/features/batch-00000").mkdir(parents=True)
+    (study.results / "ward/features/batch-00000/qc.parquet").write_bytes(b"torn")
+    stages = {stage.name: stage for stage in status.cohort_stages(study, "ward")}
+    assert stages["preproc"].failed[0].startswith("sub-1: sub-1_status.json cannot be read")
+    assert stages["features"].waiting == 1
+
+
+def test_a_finished_experiment(study):
+    folder = study.results / "experiments/demo"
+    for stage in ("structure", "function", "fusion"):
+        write_text(folder / stage / "model.safetensors")
+    for cohort in ("town", "ward"):
+        write_text(folder / "tokens" / cohort / "index.json")
+    for seed in (0, 1):
+        write_text(study.results / f"endpoints/age/fc_seed-{seed}/metrics.json")
+        for method in ("probe", "finetune"):
+            write_text(folder / f"endpoints/age/{method}_seed-{seed}/metrics.json")
+    assert all(stage.waiting == 0 and not stage.failed for stage in status.experiment_stages(study, "demo"))
+    (folder / "endpoints/age/probe_seed-1/metrics.json").unlink()
+    write_text(study.results / "logs/evaluate_model/demo_age_probe_seed-1.log", "three people are too few\n")
+    (failed,) = status.experiment_stages(study, "demo")[-1].failed
+    assert failed.startswith("age, probe, seed 1: failed; last line: three people are too few")
+
+
+def test_an_unknown_cohort_is_a_sentence(study, capsys):
+    assert cli.main(["status", "wrad"]) == 1
+    assert "no cohort 'wrad' in config.yaml; there are: ward, town" in capsys.readouterr().err
