@@ -97,6 +97,8 @@ class Confounds:
         False for censored frames.
     fd_mm : (T + dropped,) float64
         Framewise displacement of every frame of the file; NaN where it is not defined (the first).
+    without : tuple of str
+        Optional columns that the table lacks.
     """
 
     design: np.ndarray
@@ -104,6 +106,7 @@ class Confounds:
     dropped: int
     keep: np.ndarray
     fd_mm: np.ndarray
+    without: tuple[str, ...] = ()
 
 
 def load_strategy(name: str) -> Strategy:
@@ -212,7 +215,8 @@ def select(strategy: Strategy, path: Path, n_frames: int) -> Confounds:
             msg = f"{path.name} has neither framewise_displacement nor motion parameters, so frames cannot be censored"
             raise ValueError(msg)
         keep = ~(fd_mm[dropped:] > strategy.censor_fd_mm)
-    return Confounds(design, names, dropped, keep, fd_mm)
+    without = tuple(name for name in strategy.optional if not _matching(name, table.columns))
+    return Confounds(design, names, dropped, keep, fd_mm, without)
 
 
 def without_table(strategy: Strategy, n_frames: int) -> Confounds:

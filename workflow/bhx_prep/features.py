@@ -167,6 +167,8 @@ class Extraction:
             signals = confounds.without_table(self.strategy, n_frames)
         else:
             signals = confounds.select(self.strategy, table, n_frames)
+        if signals.without:
+            report["note"] = f"the confounds lack {', '.join(signals.without)}: denoised without"
         report["fd_mm"] = signals.fd_mm
         report["mean_fd_mm"], report["max_fd_mm"] = qc.motion(signals.fd_mm)
         self._measure(parcellated, scan, report)

@@ -17,10 +17,12 @@ from bhx_prep.parcellate import READ_ERRORS
 MNI_SHAPE_1MM = (182, 218, 182)
 MNI_RIGHT_MM, MNI_BACK_MM, MNI_BOTTOM_MM = 90.0, -126.0, -72.0
 
-#: Where the centre of an adult brain mask lies in MNI space (mm), how far off one may be, and how long a brain is.
+#: Where the centre of a brain mask lies in MNI space (mm), how far off one may be, and how long it is in x, y, z.
 BRAIN_CENTRE_MM = (0.0, -20.0, 12.0)
 CENTRE_TOLERANCE_MM = 25.0
-BRAIN_LENGTH_MM = ((105.0, 175.0), (135.0, 215.0), (105.0, 195.0))
+BRAIN_LENGTH_MM = ((110.0, 170.0), (140.0, 210.0), (110.0, 190.0))
+#: Volume (litres) of a brain mask in MNI space, whose template has 1.9; a head has 4.
+BRAIN_LITRES = (0.9, 2.8)
 
 #: Percentiles of the brain's intensities between which mean and sd are taken: vessels and rims stay out of them.
 ROBUST_PERCENTILES = (2.0, 98.0)
@@ -191,12 +193,17 @@ def _check_place(inside: np.ndarray, affine: np.ndarray, path: Path) -> None:
         ends.append((held[0], held[-1]))
     world = affine[:3, :3] @ np.array(centre) + affine[:3, 3]
     lengths = np.abs(affine[:3, :3]) @ np.array([b - a + 1 for a, b in ends], float)
+    litres = inside.sum() * abs(np.linalg.det(affine[:3, :3])) * 1e-6
+    if litres > BRAIN_LITRES[1]:
+        msg = f"{path.name}: what counts as brain has {litres:.1f} litres: the skull was not stripped; give a brain mask"
+        raise ValueError(msg)
     off = np.abs(world - BRAIN_CENTRE_MM)
     fits = [low <= length <= high for length, (low, high) in zip(lengths, BRAIN_LENGTH_MM, strict=True)]
-    if off.max() > CENTRE_TOLERANCE_MM or not all(fits):
+    if off.max() > CENTRE_TOLERANCE_MM or not all(fits) or litres < BRAIN_LITRES[0]:
         at, size = (", ".join(f"{v:.0f}" for v in a) for a in (world, lengths))
         msg = (
-            f"{path.name} is not in MNI space: its brain is {size} mm long in x, y, z with its centre at ({at}) mm."
+            f"{path.name} is not in MNI space: its brain of {litres:.1f} litres is {size} mm long in x, y, z,"
+            f" its centre at ({at}) mm."
             " Use the T1w that was resampled to MNI (space-MNI152...)"
         )
         raise ValueError(msg)

@@ -139,7 +139,11 @@ def _read(path: Path) -> tuple[list[str] | None, np.ndarray]:
             raise ValueError(msg)
         return list(axes.parcels), rows
     if path.suffix == ".npy":
-        return None, np.load(path, allow_pickle=False)
+        try:
+            return None, np.load(path, allow_pickle=False)
+        except ValueError as error:
+            msg = f"{path.name} is no array of numbers: {error}"
+            raise ValueError(msg) from error
     if path.suffix == ".parquet":
         return _orient(pd.read_parquet(path), path)
     separator = "\t" if path.name.removesuffix(".gz").endswith(".tsv") else ","

@@ -1,0 +1,181 @@
+"""Strategies are strict, and design matrices are what fMRIPrep's own columns hold."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from bhx_prep import confounds
+
+SHIPPED = ("24p+gsr", "acompcor", "none", "paper")
+
+
+@pytest.fixture
+def v21(shared):
+    return shared("data/fmriprep/confounds_v21.tsv")
+
+
+def strategy(**fields):
+    return confounds.Strategy.model_validate({"name": "t", "prose": "p", "citation": ["c"], **fields})
+
+
+def write(path, n=30, **columns):
+    rng = np.random.default_rng(5)
+    names = ("global_signal", "white_matter", "csf", *confounds.MOTION)
+    table = pd.DataFrame({name: rng.standard_normal(n) for name in names} | columns)
+    table.to_csv(path, sep="\t", na_rep="n/a", index=False)
+    return path
+
+
+def test_shipped_strategies_load_by_the_name_they_give_themselves():
+    files = sorted(p.stem for p in confounds.STRATEGIES.glob("*.yaml"))
+    assert files == sorted(name.replace("+", "-") for name in SHIPPED)
+    for name in SHIPPED:
+        loaded = confounds.load_strategy(name)
+        assert loaded.name == name
+        assert len(loaded.prose) > 40
+        assert loaded.citation or name == "none"
+
+
+def test_paper_strategy_on_a_real_table(v21):
+    found = confounds.select(confounds.load_strategy("paper"), v21, 30)
+    assert found.dropped == 3  # three frames are marked as non-steady
+    assert found.design.shape == (27, 18)
+    assert found.keep.all()
+    assert found.fd_mm.shape == (30,)
+    assert np.isnan(found.fd_mm[0])
+    assert np.isfinite(found.fd_mm[1:]).all()
+
+
+def test_differences_and_squares_are_fmripreps_own_columns(v21):
+    table = confounds.read_table(v21)
+    chosen = confounds.load_strategy("24p+gsr").model_copy(update={"drop_frames": None})
+    found = confounds.select(chosen, v21, 30)
+    assert len(found.names) == 25
+    for name, values in zip(found.names, found.design.T, strict=True):
+        theirs = table[name].to_numpy()
+        first = 0 if np.isfinite(theirs[0]) else 1
+        np.testing.assert_allclose(values[first:], theirs[first:], rtol=1e-6, atol=1e-12, err_msg=name)
+        if first:
+            assert values[0] == pytest.approx(values[1:].mean())
+
+
+def test_acompcor_takes_each_tissue_by_column_name(v21):
+    found = confounds.select(strategy(acompcor=3), v21, 30)
+    assert found.names == tuple(f"{t}_comp_cor_{i:02d}" for t in "wc" for i in range(3))
+    with pytest.raises(ValueError, match="4 aCompCor components of WM, the strategy needs 5"):
+        confounds.select(strategy(acompcor=5), v21, 30)
+
+
+def test_acompcor_of_fmriprep_20_takes_each_tissue_by_the_sidecar(tmp_path, shared):
+    real = json.loads(shared("data/fmriprep/confounds_ds000001.json").read_text())
+    names = [name for name in real if name.startswith("a_comp_cor")]
+    path = write(tmp_path / "c.tsv", **{name: np.arange(30.0) ** i for i, name in enumerate(names)})
+    (tmp_path / "c.json").write_text(json.dumps(real))
+    with pytest.raises(ValueError, match="0 aCompCor components of WM"):  # this sidecar knows CSF only
+        confounds.select(strategy(acompcor=2), path, 30)
+    real |= {name: real[name] | {"Mask": "WM"} for name in names[4:]}
+    (tmp_path / "c.json").write_text(json.dumps(real))
+    assert confounds.select(strategy(acompcor=2), path, 30).names == (*names[4:6], *names[:2])
+
+
+def test_old_and_new_tables_have_the_columns(shared):
+    for name, rows in (("confounds_v20_all_columns.tsv", None), ("confounds_v21.tsv", 30)):
+        table = confounds.read_table(shared(f"data/fmriprep/{name}"))
+        for wanted in ("paper", "24p+gsr"):
+            assert set(confounds.load_strategy(wanted).columns) <= set(table.columns)
+        assert rows is None or len(table) == rows
+
+
+def test_missing_columns_are_all_named(tmp_path):
+    path = tmp_path / "c.tsv"
+    pd.DataFrame({"trans_x": np.arange(9.0), "csf": 1.0}).to_csv(path, sep="\t", index=False)
+    with pytest.raises(ValueError, match=r"lacks global_signal, white_matter, trans_y.*it has trans_x, csf"):
+        confounds.select(confounds.load_strategy("paper"), path, 9)
+    chosen = strategy(columns=["csf", "global_signal", "cosine*"], optional=["global_signal", "cosine*"])
+    found = confounds.select(chosen, path, 9)
+    assert found.names == ("csf",)
+    assert found.without == ("global_signal", "cosine*")
+    pd.DataFrame({"FramewiseDisplacement": np.arange(9.0)}).to_csv(path, sep="\t", index=False)
+    with pytest.raises(ValueError, match=r"before 1\.2"):
+        confounds.select(chosen.model_copy(update={"optional": ()}), path, 9)
+
+
+def test_wrong_tables_are_sentences(tmp_path):
+    paper = confounds.load_strategy("paper")
+    with pytest.raises(ValueError, match="30 rows, the series 31 frames"):
+        confounds.select(paper, write(tmp_path / "a.tsv"), 31)
+    gap = np.arange(30.0)
+    gap[7] = np.nan
+    with pytest.raises(ValueError, match="'csf' is not finite"):
+        confounds.select(paper, write(tmp_path / "b.tsv", csf=gap), 30)
+    (tmp_path / "c.tsv").write_text("")
+    with pytest.raises(ValueError, match="no table of confounds"):
+        confounds.read_table(tmp_path / "c.tsv")
+    (tmp_path / "d.tsv").write_text("csf\tname\n1\tx\n")
+    with pytest.raises(ValueError, match="'name' holds text"):
+        confounds.read_table(tmp_path / "d.tsv")
+    (tmp_path / "e.tsv").write_bytes(b"\xff\xfe\x00\x01\x80")
+    with pytest.raises(ValueError, match="no table of confounds"):
+        confounds.read_table(tmp_path / "e.tsv")
+    with pytest.raises(ValueError, match="needs a confounds table"):
+        confounds.without_table(paper, 30)
+
+
+def test_censoring_drops_nothing_but_marks(tmp_path):
+    fd = np.full(30, 0.1)
+    fd[0], fd[[10, 20]] = np.nan, 0.7
+    marks = {f"non_steady_state_outlier{i:02d}": np.eye(30)[i] for i in range(2)}
+    path = write(tmp_path / "a.tsv", framewise_displacement=fd, **marks)
+    found = confounds.select(strategy(censor_fd_mm=0.5, drop_frames="non_steady_state"), path, 30)
+    assert found.dropped == 2
+    np.testing.assert_array_equal(np.flatnonzero(~found.keep), [8, 18])
+    path = tmp_path / "b.tsv"
+    pd.DataFrame({"csf": np.arange(30.0)}).to_csv(path, sep="\t", index=False)
+    with pytest.raises(ValueError, match="cannot be censored"):
+        confounds.select(strategy(censor_fd_mm=0.5), path, 30)
+
+
+def test_framewise_displacement_from_real_motion(shared):
+    rows = np.loadtxt(shared("data/images/motion_mcflirt_365x6.txt"))
+    table = pd.DataFrame(np.c_[rows[:, 3:], rows[:, :3]], columns=list(confounds.MOTION))
+    fd = confounds.framewise_displacement(table)
+    steps = np.abs(np.diff(rows, axis=0))
+    expected = 50 * steps[:, 0] + 50 * steps[:, 1] + 50 * steps[:, 2] + steps[:, 3:].sum(1)
+    np.testing.assert_allclose(fd[1:], expected)
+    assert np.isnan(fd[0])
+    assert np.isnan(confounds.framewise_displacement(table.drop(columns="rot_x"))).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"band_pas_hz": [0.01, 0.1]}, "band_pas_hz: Extra inputs"),
+        ({"derivatives": ["csf"]}, "names 'csf', which is not among columns"),
+        ({"band_pass_hz": [0.1, 0.01]}, "0 < lower < upper"),
+        ({"band_pass_hz": [0.1]}, "band_pass_hz"),
+        ({"drop_frames": "4"}, "drop_frames"),
+        ({"censor_fd_mm": -1}, "censor_fd_mm"),
+    ],
+)
+def test_wrong_strategies_are_sentences(tmp_path, fields, message):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"name": "own", "prose": "p", "citation": [], **fields}))
+    with pytest.raises(ValueError, match=message):
+        confounds.load_strategy(str(path))
+
+
+def test_unknown_strategies_are_sentences(tmp_path):
+    with pytest.raises(ValueError, match=r"there are 24p\+gsr, acompcor, none, paper"):
+        confounds.load_strategy("papers")
+    path = tmp_path / "own.yaml"
+    path.write_text("just text")
+    with pytest.raises(ValueError, match="holds no strategy"):
+        confounds.load_strategy(str(path))
+    path.write_text("a: [")
+    with pytest.raises(ValueError, match="is not YAML"):
+        confounds.load_strategy(str(path))

@@ -1,0 +1,115 @@
+"""Tables made elsewhere: order by name, and no guess where names contradict."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import N_ROIS, NAMES
+
+from bhx_prep import tables_in
+
+
+@pytest.fixture
+def series(rng):
+    return 8000 + rng.standard_normal((N_ROIS, 30))
+
+
+def with_names(path, series, names, orientation, separator=","):
+    if orientation == "rows":
+        table = pd.DataFrame(series, columns=[f"t{i}" for i in range(series.shape[1])])
+        table.insert(0, "label_name", names)
+    else:
+        table = pd.DataFrame(series.T, columns=list(names))
+    if path.suffix == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, sep=separator, index=False)
+    return path
+
+
+@pytest.mark.parametrize("orientation", ["rows", "columns"])
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".tsv", ".parquet"])
+@pytest.mark.parametrize("bare", [False, True])
+def test_names_decide_the_order(tmp_path, templates, series, rng, orientation, ending, bare):
+    order = rng.permutation(N_ROIS)
+    names = [NAMES[i].removeprefix("17Networks_") if bare else NAMES[i] for i in order]
+    separator = "\t" if "tsv" in ending else ","
+    path = with_names(tmp_path / f"s{ending}", series[order], names, orientation, separator)
+    found = tables_in.read_series(path, templates)
+    np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32))
+    assert "by name" in found.note
+
+
+def test_unnamed_arrays_are_believed_with_a_note(tmp_path, templates, series):
+    np.save(tmp_path / "s.npy", series)
+    pd.DataFrame(series).to_csv(tmp_path / "head.csv", index=False)
+    pd.DataFrame(series).to_csv(tmp_path / "nohead.csv", index=False, header=False)
+    for name in ("s.npy", "head.csv", "nohead.csv"):
+        found = tables_in.read_series(tmp_path / name, templates)
+        np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32), err_msg=name)
+        assert "no ROI names" in found.note
+
+
+def test_parcellated_cifti(tmp_path, templates, series):
+    parcels = nib.cifti2.ParcelsAxis(NAMES[::-1], [[]] * N_ROIS, [{}] * N_ROIS)
+    header = nib.cifti2.Cifti2Header.from_axes((nib.cifti2.SeriesAxis(0, 2, 30), parcels))
+    path = tmp_path / "s.ptseries.nii"
+    nib.Cifti2Image(series[::-1].T.astype(np.float32), header).to_filename(path)
+    found = tables_in.read_series(path, templates)
+    np.testing.assert_array_equal(found.parcellated.series, series.astype(np.float32))
+
+
+def test_empty_rows_are_uncovered(tmp_path, templates, series):
+    series[2, 5] = np.nan
+    series[4] = 7.0
+    series[6, 0] = np.inf
+    np.save(tmp_path / "s.npy", series)
+    found = tables_in.read_series(tmp_path / "s.npy", templates).parcellated
+    np.testing.assert_array_equal(np.flatnonzero(found.coverage == 0), [2, 4, 6])
+    assert np.isnan(found.series[[2, 4, 6]]).all()
+
+
+def test_what_does_not_fit_is_a_sentence(tmp_path, templates, series):
+    def refused(message, names=NAMES, values=series):
+        path = with_names(tmp_path / "s.csv", values, names, "rows")
+        with pytest.raises(ValueError, match=message):
+            tables_in.read_series(path, templates)
+
+    refused("7-network order", [n.replace("17", "7") for n in NAMES])
+    refused("1 missing, such as 'LH_Vis_1' and 1 unknown, such as 'x'", ["x", *NAMES[1:]])
+    refused("stands there twice", [NAMES[1], *NAMES[1:]])
+    refused(
+        "9 ROIs, Schaefer17n8p has 8: 1 unknown, such as 'HIP-rh'",
+        [*NAMES, "HIP-rh"],
+        np.r_[series, series[:1]],
+    )
+    refused("no signal", values=np.ones_like(series))
+    cases = {
+        "450.npy": np.ones((9, 30)),
+        "3d.npy": np.ones((8, 30, 2)),
+        "one.npy": np.ones((8, 1)),
+        "text.npy": np.array([["a", "b"]] * 8),
+    }
+    for (name, array), message in zip(
+        cases.items(),
+        ["9 rows without names", r"shape \(8, 30, 2\)", "1 frame", "numbers are due"],
+        strict=True,
+    ):
+        np.save(tmp_path / name, array)
+        with pytest.raises(ValueError, match=message):
+            tables_in.read_series(tmp_path / name, templates)
+    np.save(tmp_path / "objects.npy", np.array([{}] * 8, dtype=object), allow_pickle=True)
+    for name, content in (
+        ("objects.npy", None),
+        ("e.csv", b""),
+        ("g.csv.gz", b"\x1f\x8b\x08\x00broken"),
+        ("p.parquet", b"PAR1"),
+        ("t.csv", b"a,b\n1,x\n2,y\n"),
+        ("n.npy", b"\x93NUMPY"),
+    ):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name.split(".")[0]):
+            tables_in.read_series(tmp_path / name, templates)
