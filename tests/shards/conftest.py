@@ -23,7 +23,7 @@ def make_shards(tmp_path: Path) -> Callable[..., Path]:
             volumes = {person: volume(number) for person in people} if t1w else {}
             features = write_features(tmp_path / cohort / str(number), cohort, series, volumes, n_rois=n_rois)
             shards.pack(cohort, number, features, folder)
-        shards.write_json(folder / "index.json", shards.index(cohort, folder, len(batches)))
+        shards.write_json(folder / "index.json", shards.index(cohort, folder, range(len(batches))))
         return folder / "index.json"
 
     return make

@@ -10,7 +10,7 @@ Examples
 ::
 
     python -m bhx_prep.shards pack --cohort clinic --batch 3 --features F --out results/clinic/shards
-    python -m bhx_prep.shards index --cohort clinic --shards results/clinic/shards --batches 4 --out F/index.json
+    python -m bhx_prep.shards index --cohort clinic --shards results/clinic/shards --batches 00000,00001 --out F/index.json
     bhx shards verify results/clinic/shards
     bhx shards ls results/clinic/shards
     bhx shards cat results/clinic/shards clinic_sub-001_task-rest
@@ -217,7 +217,7 @@ def write_json(path: Path, value: Any) -> None:
 # --- index ---------------------------------------------------------------------------------------------------
 
 
-def index(cohort: str, folder: Path, n_batches: int) -> dict[str, Any]:
+def index(cohort: str, folder: Path, batches: Sequence[int]) -> dict[str, Any]:
     """Collect the shards of a cohort into the value of its ``index.json``.
 
     Only lists are read, and the sizes of the tars held against them; `verify` reads everything.
@@ -227,8 +227,8 @@ def index(cohort: str, folder: Path, n_batches: int) -> dict[str, Any]:
     cohort : str
     folder : Path
         Where the tars and their lists stand.
-    n_batches : int
-        Batches of the cohort's plan: all of them have to be there.
+    batches : sequence of int
+        Batches of the cohort's plan that hold anybody: all of them have to be there.
 
     Raises
     ------
@@ -238,7 +238,7 @@ def index(cohort: str, folder: Path, n_batches: int) -> dict[str, Any]:
     shards: dict[str, list[dict]] = {}
     abouts: dict[str, list[tuple[str, dict]]] = {}
     for modality in contract.MODALITIES:
-        for batch in range(n_batches):
+        for batch in sorted(batches):
             tar = folder / f"{modality}-{batch:05d}.tar"
             entry, about = _entry(tar)
             if about["cohort"] != cohort:
@@ -447,7 +447,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     one = commands.add_parser("index", help="all shards of a cohort -> index.json")
     one.add_argument("--cohort", required=True)
     one.add_argument("--shards", required=True, type=Path, help="folder of the shards")
-    one.add_argument("--batches", required=True, type=int, help="batches in the cohort's plan")
+    one.add_argument("--batches", required=True, help="batches in the cohort's plan, e.g. 00000,00002")
     one.add_argument("--out", required=True, type=Path, help="index.json, in the folder of the shards")
 
     for action, what in (
@@ -468,7 +468,7 @@ def command(args: argparse.Namespace) -> int:
     elif args.action == "index":
         if args.out.resolve().parent != args.shards.resolve():
             raise ValueError(f"index.json has to stand beside its shards: --out {args.shards / 'index.json'}")
-        write_json(args.out, index(args.cohort, args.shards, args.batches))
+        write_json(args.out, index(args.cohort, args.shards, [int(batch) for batch in args.batches.split(",")]))
     elif args.action == "verify":
         faults = verify(args.folder)
         for fault in faults:
