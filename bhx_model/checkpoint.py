@@ -62,7 +62,8 @@ def save(
     """
     final = folder(run, step)
     unfinished = run / f"{_UNFINISHED}{final.name}"
-    shutil.rmtree(unfinished, ignore_errors=True)
+    for killed in run.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(killed)
     unfinished.mkdir(parents=True)
     save_tensors(model.state_dict(), unfinished / "model.safetensors")
     save_tensors(optim.state_tensors(optimizer), unfinished / "optim.safetensors")
@@ -87,8 +88,6 @@ def load(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
         If a file is broken or belongs to another model. A run never starts from 0 in silence.
     """
     place = folder(run, step)
-    for unfinished in run.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(unfinished)
     load_weights(model, place / "model.safetensors")
     optim.load_state_tensors(optimizer, _tensors(place / "optim.safetensors"))
     try:

@@ -141,19 +141,21 @@ def train(
 
     # --- inputs: whole, and in an order that only seed and step decide
     run.mkdir(parents=True, exist_ok=True)
+    if processes.first:
+        made_of = {"config": config.to_dict(), "seed": seed, "inputs": stage.hashes}
+        checkpoint.write_json(made_of, run / "made_of.json")
     stage.verify(run / f"verified-{processes.rank}.json", (processes.rank, processes.world))
     per_epoch = math.ceil(stage.n_train / t.batch_size)
-    # parts are cut so that all processes do the same amount of work
-    part = math.ceil(t.batch_size / (processes.world * t.accumulate))
 
     # --- model, optimizer, and where the last checkpoint left them
     torch.manual_seed(seed)
     model = stage.build().to(processes.device)
     optimizer = optim.adamw(optim.parameter_groups(model.named_parameters()), betas=t.betas)
-    saved = checkpoint.steps(run)
-    start, state = 0, _fresh_state()
-    if saved:
-        start = saved[-1]
+    start, state = max(checkpoint.steps(run), default=0), _fresh_state()
+    if processes.any(start * processes.world != processes.sum([start])[0]):
+        msg = f"the processes see different checkpoints in {run}: put --run-root where all nodes see the same files"
+        raise ValueError(msg)
+    if start:
         state = checkpoint.load(run, start, model, optimizer)
         if processes.first:
             say(f"going on from {checkpoint.folder(run, start)}")
@@ -162,13 +164,12 @@ def train(
         objective = torch.compile(objective)  # type: ignore[assignment]
     if processes.world > 1:
         objective = DistributedDataParallel(objective, broadcast_buffers=False)
-    autocast = torch.autocast(processes.device.type, torch.bfloat16, enabled=t.amp == "bf16")
 
     metrics = None
     if processes.first:
         metrics = Metrics(run / "metrics.jsonl", start, run / "tensorboard" if tensorboard else None)
         say(
-            f"{config.stage}: {stage.n_train} samples of {stage.n_people} people, {per_epoch} steps an epoch, {run}"
+            f"{config.stage}: {stage.n_train} samples, {stage.n_people} people, {per_epoch} steps an epoch, {run}"
         )
     progress = Progress(config.stage, start, t.steps)
     began = time.monotonic()
@@ -179,18 +180,8 @@ def train(
             checkpoint.save(run, step, model, optimizer, kept, keep_every=t.keep_every)
         processes.wait()
 
-    def read(step: int) -> tuple[list[stages.Batch], list[float]]:
-        """Read this process' parts of a step and their weights in the loss."""
-        epoch, place = divmod(step, per_epoch)
-        batch = stage.epoch(epoch, t.batch_size)[place]
-        size = sum(map(len, batch))
-        mine = data.pieces(batch, size=part, rank=processes.rank, world=processes.world)
-        # a process without a share takes part in the exchange of gradients with a weight of 0
-        weights = [len(piece) / size for piece in mine] or [0.0]
-        return [stage.load(piece, step, epoch) for piece in mine or [batch[0][:1]]], weights
-
     # --- the loop: what happens in a step is a function of its number alone
-    tasks = (functools.partial(read, step) for step in range(start, t.steps))
+    tasks = (functools.partial(share, stage, step, processes) for step in range(start, t.steps))
     reader = data.in_order(tasks, workers=workers, ahead=2)
     objective.train()
     for step, (parts, weights) in zip(range(start, t.steps), reader, strict=True):
@@ -202,26 +193,14 @@ def train(
 
         done = step + 1
         report = done % t.log_every == 0 or done == t.steps
-        losses: list[Tensor] = []
-        stats: dict[str, Tensor] = {}
-        for number, (batch, weight) in enumerate(zip(parts, weights, strict=True)):
-            last = number == len(parts) - 1
-            exchange = nullcontext() if last or processes.world == 1 else objective.no_sync()  # type: ignore[operator]
-            with exchange:
-                args, kwargs = stage.inputs(batch.to(processes.device), diagnose=report and last)
-                with autocast:
-                    loss, stats = objective(*args, **kwargs)
-                # the exchange averages over processes, the weights already add up to 1 over all of them
-                (loss * (weight * processes.world)).backward()
-            losses.append(loss.detach())
-        values = torch.stack(losses).tolist()
+        losses, stats = backward(objective, stage, parts, weights, processes, diagnose=report)
         bad = [
             key
-            for batch, value in zip(parts, values, strict=True)
-            if not math.isfinite(value)
+            for batch, loss in zip(parts, losses, strict=True)
+            if not math.isfinite(loss)
             for key in batch.keys
         ]
-        mean = sum(value * weight for value, weight in zip(values, weights, strict=True) if weight)
+        mean = sum(loss * weight for loss, weight in zip(losses, weights, strict=True) if weight)
         mean, n_bad, stopping = processes.sum([mean, float(len(bad)), float(should_stop())])
         norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf if t.clip is None else t.clip)
         if n_bad or not math.isfinite(float(norm)):
@@ -249,11 +228,9 @@ def train(
                 raise ValueError(_collapse(step, told, run))
         if done % t.save_every == 0 or done == t.steps or stopping:
             if stage.n_holdout and (not stopping or done == t.steps):
-                state["holdout"] = holdout(stage, model, autocast, processes, part)
+                state["holdout"] = holdout(stage, model, processes)
                 if metrics is not None:
-                    metrics.write(
-                        done, {f"holdout_{name}": value for name, value in state["holdout"].items()}
-                    )
+                    metrics.write(done, {f"holdout_{k}": value for k, value in state["holdout"].items()})
             save(done)
         if stopping and done < t.steps:
             reader.close()
@@ -272,21 +249,78 @@ def train(
     return 0
 
 
+def share(stage: stages.Stage, step: int, processes: Processes) -> tuple[list[stages.Batch], list[float]]:
+    """Read this process' parts of a step, and their weights in the step's loss.
+
+    Over all processes the parts are the batch, and the weights add up to 1.
+    """
+    t = stage.config.train
+    epoch, place = divmod(step, math.ceil(stage.n_train / t.batch_size))
+    batch = stage.epoch(epoch, t.batch_size)[place]
+    size = sum(map(len, batch))
+    mine = data.pieces(batch, size=_part(stage, processes), rank=processes.rank, world=processes.world)
+    # a process without a share takes part in the exchange of gradients with a weight of 0
+    weights = [len(numbers) / size for numbers in mine] or [0.0]
+    return [stage.load(numbers, step, epoch) for numbers in mine or [batch[0][:1]]], weights
+
+
+def _part(stage: stages.Stage, processes: Processes) -> int:
+    """Samples of a part: cut so that all processes do the same amount of work."""
+    t = stage.config.train
+    return math.ceil(t.batch_size / (processes.world * t.accumulate))
+
+
+def _autocast(stage: stages.Stage, processes: Processes) -> torch.autocast:
+    return torch.autocast(processes.device.type, torch.bfloat16, enabled=stage.config.train.amp == "bf16")
+
+
+def backward(
+    objective: nn.Module,
+    stage: stages.Stage,
+    parts: Sequence[stages.Batch],
+    weights: Sequence[float],
+    processes: Processes,
+    *,
+    diagnose: bool = False,
+) -> tuple[list[float], dict[str, Tensor]]:
+    """Leave the gradient of the step's loss, the mean over its samples, in the parameters.
+
+    Returns
+    -------
+    losses : list of float
+        Of every part.
+    stats : dict
+        What the model tells of the last part.
+    """
+    losses: list[Tensor] = []
+    stats: dict[str, Tensor] = {}
+    for number, (batch, weight) in enumerate(zip(parts, weights, strict=True)):
+        last = number == len(parts) - 1
+        # gradients are exchanged once per step, with the last part
+        apart = isinstance(objective, DistributedDataParallel) and not last
+        args, kwargs = stage.inputs(batch.to(processes.device), diagnose=diagnose and last)
+        with objective.no_sync() if apart else nullcontext():  # type: ignore[operator]
+            with _autocast(stage, processes):
+                loss, stats = objective(*args, **kwargs)
+            # the exchange averages over processes, the weights already add up to 1 over all of them
+            (loss * (weight * processes.world)).backward()
+        losses.append(loss.detach())
+    return torch.stack(losses).tolist(), stats
+
+
 @torch.no_grad()
-def holdout(
-    stage: stages.Stage, model: nn.Module, autocast: torch.autocast, processes: Processes, size: int
-) -> dict[str, float]:
+def holdout(stage: stages.Stage, model: nn.Module, processes: Processes) -> dict[str, float]:
     """Loss on the people kept out, and that of predicting the mean; masks are the same whenever it is asked for."""
     model.eval()
-    mine = stage.holdout(size)[processes.rank :: processes.world]
+    mine = stage.holdout(_part(stage, processes))[processes.rank :: processes.world]
     loss_sum = trivial_sum = 0.0
-    for numbers in mine:
-        batch = stage.load(numbers, 0, None).to(processes.device)
-        args, kwargs = stage.inputs(batch)
-        with autocast:
+    tasks = (functools.partial(stage.load, numbers, 0, None) for numbers in mine)
+    for batch in data.in_order(tasks, workers=1, ahead=1):
+        args, kwargs = stage.inputs(batch.to(processes.device))
+        with _autocast(stage, processes):
             loss, stats = model(*args, **kwargs)
-        loss_sum += float(loss) * len(numbers)
-        trivial_sum += float(stats["loss_of_mean"]) * len(numbers)
+        loss_sum += float(loss) * len(batch.keys)
+        trivial_sum += float(stats["loss_of_mean"]) * len(batch.keys)
     model.train()
     loss_sum, trivial_sum = processes.sum([loss_sum, trivial_sum])
     return {"loss": loss_sum / stage.n_holdout, "loss_of_mean": trivial_sum / stage.n_holdout}

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_shards import write_cohort, write_rois, write_split
+
+
+torch.set_num_threads(1)  # these matrices are too small to share out
 
 
 @pytest.fixture(scope="session")

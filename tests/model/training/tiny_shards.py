@@ -143,3 +143,36 @@ def write_split(path: Path, cohorts: dict[str, int], holdout: int = 2) -> Path:
         })
     )  # fmt: skip
     return path
+
+
+def spoil_series(index_path: Path, folder: Path, fault: str) -> Path:
+    """Copy a cohort's shards with a fault in one run of person 2, hashes and lists in order."""
+    index = json.loads(index_path.read_bytes())
+    folder.mkdir(parents=True)
+    entries = []
+    for batch, entry in enumerate(index["shards"]["bold"]):
+        samples = []
+        with tarfile.open(index_path.parent / entry["file"]) as tar:
+            members = {info.name: tar.extractfile(info).read() for info in tar}
+        for name, content in members.items():
+            key, suffix = name.split(".", 1)
+            if suffix != contract.ARRAYS["bold"][0]:
+                continue
+            meta = json.loads(members[f"{key}.{contract.META_MEMBER}"])
+            series = np.load(io.BytesIO(content), allow_pickle=False)
+            if key.startswith("town_sub-002"):
+                if fault == "nan":
+                    series[4, 7] = np.nan
+                elif fault == "constant":
+                    series[4] = 3.0
+                elif fault == "short":
+                    series = series[:, :10]
+                    meta["n_frames"] = 10
+                elif fault == "tr":
+                    meta["tr_s"] = -2.0
+            samples.append((key, meta, series))
+        entries.append(write_shard(folder, "bold", batch, samples))
+    index["shards"] = {"bold": entries, "t1w": []}
+    path = folder / "index.json"
+    path.write_bytes(contract.canonical_json(index))
+    return path

@@ -1,0 +1,99 @@
+"""What the tests run in processes of their own. They are forked from a server that has imported torch once."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bhx_model import train
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["bhx_model.train"])
+
+
+def environment(rank: int, world: int, port: int) -> dict[str, str]:
+    """What torchrun sets."""
+    return {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def _run(arguments: list[str], environ: dict[str, str]) -> None:
+    os.environ.update(environ)
+    train.torch.set_num_threads(1)
+    sys.exit(train.main(arguments))
+
+
+def start(arguments: list[str], environ: dict[str, str] | None = None) -> Any:
+    """Start a training in a process of its own."""
+    child = SERVER.Process(target=_run, args=(arguments, environ or {}))
+    child.start()
+    return child
+
+
+def start_all(arguments: list[str], world: int) -> list[Any]:
+    """Start a training of several processes, as torchrun would."""
+    port = free_port()
+    return [start(arguments, environment(rank, world, port)) for rank in range(world)]
+
+
+def end(children: list[Any]) -> list[int]:
+    """Exit codes; a child that does not end within two minutes fails the test."""
+    for child in children:
+        child.join(120)
+        if child.exitcode is None:
+            child.kill()
+            child.join()
+    return [child.exitcode for child in children]
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "what the test waits for did not happen"
+        time.sleep(0.01)
+
+
+def kill(child: Any) -> None:
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+
+
+def gradients(rank: int, world: int, port: int, preset: dict, sources: Any, step: int, out: Path) -> None:
+    """Save the gradients of one step (rank 0) and the keys every process had."""
+    os.environ.update(environment(rank, world, port))
+    import torch
+    from safetensors.torch import save_file
+
+    from bhx_model import distributed, stages
+    from bhx_model.config import load_preset
+
+    torch.set_num_threads(1)
+    config = load_preset(preset["stage"], "tiny").override(preset["set"])
+    with distributed.start() as processes:
+        stage = stages.open_stage(config, sources, 0)
+        torch.manual_seed(0)
+        model = stage.build()
+        objective = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
+        parts, weights = train.share(stage, step, processes)
+        losses, _ = train.backward(objective, stage, parts, weights, processes)
+        mean = processes.sum([sum(a * b for a, b in zip(losses, weights, strict=True))])[0]
+        keys = [key for part, w in zip(parts, weights, strict=True) if w for key in part.keys]
+        (out / f"keys-{rank}.json").write_text(json.dumps({"keys": keys, "loss": mean}))
+        if rank == 0:
+            found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+            save_file({name: g.contiguous() for name, g in found.items()}, out / "gradients.safetensors")
