@@ -138,6 +138,7 @@ def _svg(figure: Figure, label: str) -> str:
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     for stand_in, variable in _THEME.items():
         text = text.replace(stand_in, variable)
+    text = re.sub(r"font-family: [^;\"]*; ?", "", text)  # the page's
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
     box = re.search(r'viewBox="[^"]*"', text)
     assert box is not None
@@ -354,7 +355,7 @@ def normaliser(median: np.ndarray, iqr: np.ndarray, names: Sequence[str]) -> tup
 
 @_styled
 def curves(
-    title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], trivial: Mapping[str, float]
+    title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], trivial: float | None
 ) -> tuple[Figure, str]:
     """Losses of one training by step, and the level that a trivial predictor reaches.
 
@@ -363,8 +364,8 @@ def curves(
     title : str
     lines : mapping of str to (steps, values)
         Name of a loss to its course.
-    trivial : mapping of str to float
-        Name to level, drawn as dashed lines.
+    trivial : float or None
+        What a trivial predictor reaches, drawn as a dashed line.
     """
     figure, axis = _figure(2.3)
     for (name, (steps, values)), colour in zip(lines.items(), SERIES, strict=False):
@@ -376,15 +377,14 @@ def curves(
             marker="o" if len(steps) < 30 else None,
             markersize=2.5,
         )
-    for name, level in trivial.items():
-        axis.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (3, 2)), label=name)
+    if trivial is not None:
+        axis.axhline(trivial, color=MUTED, linewidth=1, linestyle=(0, (3, 2)), label="trivial")
     axis.set_title(title, color=INK)
     axis.set_xlabel("step")
     axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
     axis.legend(loc="best")
     ends = "; ".join(f"{n} from {v[0]:.3g} to {v[-1]:.3g}" for n, (_, v) in lines.items())
-    levels = "".join(f"; {n} {v:.3g}" for n, v in trivial.items())
-    return figure, f"{title}: {ends}{levels}."
+    return figure, f"{title}: {ends}" + (f"; trivial {trivial:.3g}." if trivial is not None else ".")
 
 
 @_styled

@@ -117,12 +117,19 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Training:
-    """One stage of an experiment: losses by step, the trivial level, and what its run file says."""
+    """One stage of an experiment: losses by step, and what its run file says where there is one.
+
+    `trivial` is the loss of predicting the mean on the held-out people.
+    """
 
     stage: str
     losses: dict[str, tuple[np.ndarray, np.ndarray]]
-    trivial: dict[str, float]
-    facts: dict[str, Any]
+    trivial: float | None
+    people: int | None
+    samples: int | None
+    parameters: int | None
+    seconds: float | None
+    device: str | None
 
 
 # ------------------------------------------------------------------------------------------- cohorts
@@ -208,8 +215,8 @@ def _flow(out: Cohort, index: Sequence[Row], statuses: Sequence[Row], checked: S
             out.exclusions.append(Exclusion(stage, reason, count))
 
 
-_PATH = re.compile(r"(?<![\w<])~?/?(?:[\w.+@-]+/)+([\w.+@-]*)")
-_LABELLED = re.compile(r"\b((?:sub|ses)-)[A-Za-z0-9+]+")
+_PATH = re.compile(r"(?<![\w<])(?:~?/(?:[\w.+@-]+/)+|(?:[\w.+@-]+/){2,})([\w.+@-]*)")
+_LABELLED = re.compile(r"(?<![A-Za-z0-9])((?:sub|ses)-)[A-Za-z0-9+]+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
@@ -364,30 +371,22 @@ def training(folder: Path) -> Training | None:
             row = json.loads(line)
         except ValueError:  # the last line of a run that was killed
             continue
-        for name, value in flat(row).items():
+        for name, value in row.items():
             if "loss" in name and isinstance(value, int | float) and math.isfinite(value) and "step" in row:
                 courses.setdefault(name, []).append((float(row["step"]), float(value)))
     losses = {}
     for name in sorted(courses, key=lambda n: (len(n), n)):
         steps, values = np.array(courses[name]).T
         losses[name] = (steps, values)
-    facts = read_json(folder / "run.json") or {}
-    trivial = facts.get("trivial") or {}
-    levels = trivial.items() if isinstance(trivial, dict) else [("loss", trivial)]
+    run = read_json(folder / "run.json") or {}
+    counts, machine = run.get("counts") or {}, run.get("machine") or {}
     return Training(
         stage=folder.name,
         losses=losses,
-        trivial={str(k): float(v) for k, v in levels if isinstance(v, int | float) and math.isfinite(v)},
-        facts=facts,
+        trivial=(run.get("loss") or {}).get("trivial"),
+        people=counts.get("train_people"),
+        samples=counts.get("samples_seen"),
+        parameters=counts.get("parameters"),
+        seconds=run.get("seconds"),
+        device=machine.get("device"),
     )
-
-
-def flat(value: dict[str, Any]) -> dict[str, Any]:
-    """Nested mappings as one, names joined by underscores."""
-    out: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, dict):
-            out.update({f"{key}_{k}": v for k, v in flat(item).items()})
-        else:
-            out[key] = item
-    return out

@@ -341,28 +341,16 @@ def _experiment(results: Path, name: str, cortex: Cortex | None) -> dict[str, An
 
 
 def _training(training: collect.Training) -> dict[str, Any]:
-    first, *others = training.losses.values()
-    trivial = {
-        f"trivial {k.replace('_', ' ')}".replace("trivial loss", "trivial"): v
-        for k, v in training.trivial.items()
-    }
+    loss, *others = training.losses.values()
+    dashed = " Dashed: predicting the mean, on the people held out." if training.trivial is not None else ""
+    svg = figures.curves(training.stage, training.losses, training.trivial)
     return {
-        "stage": training.stage,
-        "picture": Picture(
-            f"{training.stage}: loss by step."
-            + (" Dashed: what a trivial predictor reaches." if trivial else ""),
-            svg=figures.curves(training.stage, training.losses, trivial),
-        ),
-        "steps": int(first[0][-1]),
-        "first": float(first[1][0]),
-        "last": float(first[1][-1]),
+        "run": training,
+        "picture": Picture(f"Loss of {training.stage} by step.{dashed}", svg=svg),
+        "steps": int(loss[0][-1]),
+        "first": float(loss[1][0]),
+        "last": float(loss[1][-1]),
         "holdout": float(others[0][1][-1]) if others else None,
-        "trivial": next(iter(trivial.values()), None),
-        "facts": {
-            k: v
-            for k, v in collect.flat(training.facts).items()
-            if isinstance(v, int | float) and not isinstance(v, bool)
-        },
     }
 
 

@@ -1,0 +1,234 @@
+"""The page: self-contained, complete, anonymous, the same each time, and patient with what is missing."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from fake_results import CONFIG, NAMES
+
+from bhx_prep.config import to_json
+from bhx_prep.report import __main__ as command
+from bhx_prep.report import collect, page
+
+VOID = {"meta", "img", "br", "link", "input", "col", "path", "use", "stop"}
+
+
+class Outline(HTMLParser):
+    """Tags that are open, ids, links, headings and tables of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.ids, self.links, self.images, self.drawings = [], [], [], [], []
+        self.tables, self.text, self.attributes = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.attributes += [(tag, *pair) for pair in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if tag == "a":
+            self.links.append(attributes["href"])
+        if tag == "img":
+            self.images.append(attributes)
+        if tag == "svg":
+            self.drawings.append(attributes)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "th" and self.tables:
+            self.tables[-1].append(attributes.get("scope"))
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += [(tag, *pair) for pair in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> without a start"
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def text(results):
+    return page.render(CONFIG, results)
+
+
+@pytest.fixture(scope="module")
+def outline(text):
+    return Outline(text)
+
+
+def test_page_is_well_formed(outline):
+    assert outline.open == []
+    assert len(outline.ids) == len(set(outline.ids))
+    assert {link[1:] for link in outline.links} <= set(outline.ids)
+
+
+def test_page_needs_nothing_from_outside(text, outline):
+    for tag, name, value in outline.attributes:
+        if name in ("src", "href", "xlink:href", "action", "poster", "data"):
+            assert value.startswith(("#", "data:image/png;base64,")), (tag, name, value[:60])
+    assert "<script" not in text
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert not re.search(r"https?://(?!www\.w3\.org/)", text)
+
+
+def test_page_can_be_read_without_seeing_it(outline):
+    assert all(image["alt"] for image in outline.images)
+    assert all(drawing["aria-label"] and drawing["role"] == "img" for drawing in outline.drawings)
+    assert len(outline.drawings) >= 10
+    assert all(scopes and all(scopes) for scopes in outline.tables)
+    assert ("html", "lang", "en") in outline.attributes
+    assert {tag for tag, *_ in outline.attributes} >= {"nav", "main", "section"}
+
+
+def test_page_follows_light_and_dark(text):
+    assert "prefers-color-scheme: dark" in text
+    for stand_in in ("#010101", "#020202", "#030303", "#050501"):
+        assert stand_in not in text
+    defined = set(re.findall(r"(--[\w-]+):", text))
+    assert set(re.findall(r"var\((--[\w-]+)\)", text)) <= defined
+
+
+def test_page_names_nobody(text):
+    assert "secret" not in text
+    assert "sub-0" not in text
+    assert "sub-* has no confounds beside sub-*.nii.gz" in text
+
+
+def test_page_tells_who_was_left_out_and_why(text):
+    words = re.sub(r"\s+", " ", html.unescape(re.sub("<[^>]*>", " ", text)))
+    assert "5 people, 5 BOLD runs, 5 T1 images" in words
+    assert "5 people, 3 BOLD runs, 5 T1 images" in words
+    assert "mean FD 0.71 mm is above 0.5 mm" in words
+    assert "1 scan left out in preprocessing 1 \u00d7 no brain was found in sub-*_T1w.nii.gz" in words
+    assert "1 scan still to be processed" in words
+
+
+def test_page_says_that_data_are_synthetic(text, results):
+    assert "Synthetic data." in text
+    assert "The data of people, ward were made, not measured; those of bones are real." in re.sub(
+        r"\s+", " ", text
+    )
+    real = CONFIG.model_copy(
+        update={"cohorts": {"bones": CONFIG.cohorts["bones"]}, "experiments": {}, "endpoints": {}}
+    )
+    assert "Synthetic data." not in page.render(real, results)
+
+
+def test_page_shows_the_tables(text):
+    for words in (
+        "63.13",
+        "not recovered",
+        "Hub tokens, linear probe",
+        "note-A",
+        "not testable: needs one fixed TR",
+    ):
+        assert words in text
+
+
+def test_page_is_the_same_each_time(text, results):
+    assert page.render(CONFIG, results) == text
+
+
+@pytest.mark.parametrize("missing", ["templates", "ward", "ward/features", "experiments", "tables", "."])
+def test_whatever_is_missing_is_said(results, tmp_path, missing):
+    root = tmp_path / "results"
+    if missing != ".":
+        shutil.copytree(
+            results, root, ignore=lambda folder, names: _left_out(folder, names, results / missing)
+        )
+    text = page.render(CONFIG, root)
+    said = {
+        "templates": "Not computed yet",
+        "ward": "not indexed yet",
+        "ward/features": "No BOLD run has been through the features yet",
+        "experiments": "demo has not been trained yet",
+        "tables": "No endpoint has been evaluated yet",
+        ".": "No BOLD run has been through the features yet",
+    }
+    assert said[missing] in text
+    assert Outline(text).open == []
+
+
+def _left_out(folder, names, wanted):
+    return [name for name in names if f"{folder}/{name}" == str(wanted)]
+
+
+def test_command_writes_the_page_or_a_sentence(results, tmp_path, capsys):
+    out = tmp_path / "reports" / "index.html"
+    assert command.main(["--config-json", to_json(CONFIG), "--results", str(results), "--out", str(out)]) == 0
+    assert [p.name for p in out.parent.iterdir()] == ["index.html"]
+    broken = results.parent / "broken"
+    shutil.copytree(results, broken)
+    (broken / "ward" / "index.parquet").write_bytes(b"no parquet")
+    assert command.main(["--config-json", to_json(CONFIG), "--results", str(broken), "--out", str(out)]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_reasons_that_differ_in_numbers_are_one_reason():
+    reasons = ["FD 0.7 is above 0.5", "FD 0.9 is above 0.5", "no T1"]
+    assert collect.grouped(reasons) == [("FD \u2026 is above 0.5", [0, 1]), ("no T1", [2])]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "people", "shown"),
+    [
+        ("sub-07_ses-b has no TR", ["07"], "sub-*_ses-* has no TR"),
+        ("cannot read /data/x/sub-07/func/a_bold.nii.gz", ["07"], "cannot read a_bold.nii.gz"),
+        ("person NDAR123 is there twice", ["NDAR123"], "person * is there twice"),
+        ("person 51459 is there twice", ["51459"], "person * is there twice"),
+        ("TR 2 s, not 3 s (n/a)", ["2"], "TR 2 s, not 3 s (n/a)"),
+    ],
+)
+def test_sentences_lose_names_and_folders(sentence, people, shown):
+    assert collect.anonymous(sentence, people) == shown
+
+
+def test_correlations_are_fishers_z():
+    rng = np.random.default_rng(0)
+    series = rng.normal(size=(4, 50))
+    series[3] = np.nan
+    z = collect.correlations(series)
+    assert z[0, 1] == pytest.approx(np.arctanh(np.corrcoef(series[0], series[1])[0, 1]))
+    assert np.isnan(z[3]).all()
+    assert np.isnan(np.diag(z)).all()
+
+
+def test_cohort_averages_what_was_kept(results):
+    ward = collect.cohort(CONFIG, results, "ward")
+    assert ward.n_runs_averaged == 3
+    assert ward.coverage[3] == pytest.approx(0.4)
+    assert np.isnan(ward.connectivity[3]).all()
+    assert ward.example.series.shape == (len(NAMES), 60)
+    assert not ward.traces["worst"].kept
+    assert ward.traces["worst"].fd_mm.mean() > ward.traces["median"].fd_mm.mean()
+
+
+def test_example_carries_its_own_motion(results):
+    import pyarrow.parquet as pq
+
+    ward = collect.cohort(CONFIG, results, "ward")
+    rows = [
+        r
+        for f in sorted((results / "ward").glob("features/*/qc.parquet"))
+        for r in pq.read_table(f).to_pylist()
+    ]
+    kept = sorted((r for r in rows if r["status"] == "ok" and r["fd_mm"]), key=lambda r: r["mean_fd_mm"])
+    np.testing.assert_allclose(ward.example.fd_mm, kept[1]["fd_mm"])
+
+
+def test_labels_in_the_configuration_are_counted_not_shown():
+    subjects = json.loads(page._public(CONFIG))["cohorts"]["ward"]["subjects"]
+    assert subjects == "2 chosen (labels are not shown)"
