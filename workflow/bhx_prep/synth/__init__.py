@@ -9,10 +9,11 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 #: Raise when what is written changes, so that older demo data are made again.
-VERSION = 1
+VERSION = 2
 COHORTS = ("people", "lemon", "ward", "town", "clinic")
 
 
@@ -47,12 +48,9 @@ def make_cohorts(
     made = []
     for name in cohorts:
         started = time.monotonic()
-        if folder.make(
-            out / name,
-            {"cohort": name, "version": VERSION, "seed": seed},
-            lambda p, n=name: _filler(n)(p, seed),
-            force=force,
-        ):
+        made_by = {"cohort": name, "version": VERSION, "seed": seed}
+        fill = partial(_filler(name), seed=seed)
+        if folder.make(out / name, made_by, fill, force=force):
             made.append(name)
             print(f"synth: {out / name} made in {time.monotonic() - started:.0f} s", file=sys.stderr)
         else:
@@ -60,7 +58,7 @@ def make_cohorts(
     return made
 
 
-def _filler(name: str) -> Callable[[Path, int], None]:
+def _filler(name: str) -> Callable[..., None]:
     # imported here: `bhx --help` shall not load imaging packages
     from bhx_prep.synth import lemon, people, tables, ward
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from bhx_prep.motion import framewise_displacement
 from bhx_prep.synth import head
+from bhx_prep.synth.series import coloured
 
 #: Mean intensity of white matter in the synthetic EPI, arbitrary units.
 WHITE_MATTER_LEVEL = 8000.0
@@ -77,8 +79,6 @@ def percent_changes(
     parcels : numpy.ndarray of shape (R, T)
         Unit-variance parcel series.
     """
-    from bhx_prep.synth.series import coloured
-
     n_frames = parcels.shape[1]
     whole, csf, white = coloured(rng, 3, n_frames, tr_s, spectrum)
     changes = np.zeros((len(parcels) + 4, n_frames))
@@ -151,22 +151,15 @@ def on_grid(anatomy: Anatomy, grid: head.Grid) -> np.ndarray:
 
 
 def _resample(volume: np.ndarray, matrix: np.ndarray, shape: tuple[int, int, int], order: int) -> np.ndarray:
-    return ndimage.affine_transform(
-        volume, matrix[:3, :3], matrix[:3, 3], output_shape=shape, order=order, prefilter=False
-    )
+    # a homogeneous matrix carries its own offset
+    return ndimage.affine_transform(volume, matrix, output_shape=shape, order=order, prefilter=False)
 
 
-def displaced_mm(motion: np.ndarray, radius_mm: float = 50.0) -> np.ndarray:
-    """Power's framewise displacement (T,), NaN first: sum of absolute changes, rotations on a sphere."""
-    steps = np.abs(np.diff(motion, axis=0))
-    return np.concatenate([[np.nan], steps[:, :3].sum(axis=1) + radius_mm * steps[:, 3:].sum(axis=1)])
-
-
-def take_motion(motion: np.ndarray, start: int, n_frames: int, mean_fd_mm: float) -> np.ndarray:
+def take_motion(parameters: np.ndarray, start: int, n_frames: int, mean_fd_mm: float) -> np.ndarray:
     """A stretch of real motion (n_frames, 6), from zero, scaled to a mean framewise displacement (mm)."""
-    part = motion[start : start + n_frames]
+    part = parameters[start : start + n_frames]
     if len(part) < n_frames:
-        msg = f"the real motion has {len(motion)} frames: no {n_frames} from frame {start}"
+        msg = f"the real motion has {len(parameters)} frames: no {n_frames} from frame {start}"
         raise ValueError(msg)
     part = part - part[0]
-    return part * (mean_fd_mm / np.nanmean(displaced_mm(part)))
+    return part * (mean_fd_mm / np.nanmean(framewise_displacement(part)))

@@ -13,6 +13,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 MARKER = ".bhx-synth.json"
 BIDS_VERSION = "1.10.0"
@@ -122,6 +124,20 @@ def write_nifti(
     image.to_filename(path)
 
 
+def write_series(path: Path, names: Sequence[str], values: np.ndarray) -> None:
+    """Write parcel series (R, T) as a Parquet table: float32, one row a frame, one column a parcel."""
+    columns = {name: pa.array(row.astype(np.float32)) for name, row in zip(names, values, strict=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(
+        pa.table(columns),
+        path,
+        compression="zstd",
+        use_dictionary=False,
+        use_byte_stream_split=True,
+        write_statistics=False,
+    )
+
+
 def describe(folder: Path, name: str, text: str, *, derivative: bool, version: str) -> None:
     """Write what makes a folder a BIDS dataset: dataset_description.json and README, both saying `synthetic`."""
     write_json(
@@ -136,6 +152,14 @@ def describe(folder: Path, name: str, text: str, *, derivative: bool, version: s
         },
     )
     (folder / "README").write_text(f"{name} (synthetic)\n\n{text}\n", encoding="utf-8")
+    if derivative:
+        ignore_non_bids(folder)
+
+
+def ignore_non_bids(folder: Path) -> None:
+    """Write .bidsignore as fMRIPrep does: files of the derivatives that BIDS has no rules for yet."""
+    names = ("planted.json", "*_boldref.*", "*_bold.func.gii", "*_timeseries.*")
+    (folder / ".bidsignore").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 #: Facts about the drawn columns of every participants.tsv.

@@ -13,9 +13,16 @@ import nibabel as nib
 import numpy as np
 from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
-from bhx_prep.synth import bold, folder, sources
+from bhx_prep import motion
+from bhx_prep.synth import folder, sources
 from bhx_prep.synth.version import version
 
+_README = """LEMON sub-010188, session 02, resting state: real data, nothing is synthetic
+
+One resting scan of the LEMON study (Babayan et al. 2019, Scientific Data 6:180308), as the Python package brainspace
+carries it: on fsaverage5, already denoised, low-passed and centred by the study's own pipeline, with the confounds
+that it used. The values are unchanged; they were put into files of fMRIPrep's names. fMRIPrep never saw these data.
+"""
 SUBJECT, SESSION = "010188", "02"
 STEM = f"sub-{SUBJECT}_ses-{SESSION}_task-rest_acq-AP_run-01"
 
@@ -32,6 +39,7 @@ def fill(root: Path, seed: int) -> None:
             {
                 "RepetitionTime": sources.LEMON_TR_S,
                 "TaskName": "rest",
+                "SpatialReference": "fsaverage5, 10242 vertices",
                 "Synthetic": False,
                 "Description": "As packaged: denoised, low-passed and centred by the study's pipeline",
             },
@@ -58,7 +66,8 @@ def fill(root: Path, seed: int) -> None:
             "ReferencesAndLinks": ["https://doi.org/10.1038/sdata.2018.308"],
         },
     )
-    (root / "README").write_text(__doc__ or "", encoding="utf-8")
+    (root / "README").write_text(_README, encoding="utf-8")
+    folder.ignore_non_bids(root)
 
 
 def confounds() -> dict[str, np.ndarray]:
@@ -71,7 +80,7 @@ def confounds() -> dict[str, np.ndarray]:
     for name in columns:
         if name.endswith("_derivative1"):  # fMRIPrep leaves the first one empty, the study wrote 0
             columns[name] = np.concatenate([[np.nan], columns[name][1:]])
-    fd = bold.displaced_mm(sources.real_motion())
+    fd = motion.framewise_displacement(sources.real_motion())
     return {"framewise_displacement": fd, **columns}
 
 

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from bhx_prep.motion import NAMES, framewise_displacement
 from bhx_prep.synth import bold, folder, head, series, sources
 from bhx_prep.synth.chance import generator
 from bhx_prep.synth.version import version
 
-#: How alike people are; as in the tables.
-DEGREES = 600
 #: What a scanner adds to a BIDS sidecar here, beside the times.
 _SCANNER = {"Manufacturer": "none (synthetic)", "MagneticFieldStrength": 3, "Synthetic": True}
 
@@ -77,7 +74,6 @@ def fill(root: Path, seed: int, people: tuple[Person, ...] = PEOPLE, sizes: Size
         derivative=False,
         version=version(),
     )
-    (root / ".bidsignore").write_text(f"{folder.MARKER}\n", encoding="utf-8")
     for person in people:
         _write(root, seed, person, sizes)
 
@@ -109,7 +105,7 @@ def _write(root: Path, seed: int, person: Person, sizes: Sizes) -> None:
     folder.write_json(anat / f"{person.stem}_T1w.json", _SCANNER)
 
     n, tr = person.n_frames, person.tr_s
-    own = series.individual(rng, sources.connectivity(), DEGREES)
+    own = series.individual(rng, sources.connectivity())
     parcels = series.draw(rng, own, n, tr, sources.real_spectrum())
     physiology = bold.Physiology()
     changes = bold.percent_changes(rng, parcels, tr, sources.real_spectrum(), physiology)
@@ -133,18 +129,15 @@ def _write(root: Path, seed: int, person: Person, sizes: Sizes) -> None:
     folder.write_nifti(
         truth / f"{person.stem}_atlas-{sources.ATLAS.label}_dseg.nii.gz", labels, grid.affine, scanner=True
     )
-    columns = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
-    folder.write_tsv(truth / f"{run}_motion.tsv", dict(zip(columns, motion.T, strict=True)), digits=8)
-    names = sources.parcellation().names
-    table = {name: pa.array(row.astype(np.float32)) for name, row in zip(names, parcels, strict=True)}
-    pq.write_table(pa.table(table), truth / f"{run}_timeseries.parquet", use_dictionary=False)
+    folder.write_tsv(truth / f"{run}_motion.tsv", dict(zip(NAMES, motion.T, strict=True)), digits=8)
+    folder.write_series(truth / f"{run}_timeseries.parquet", sources.parcellation().names, parcels)
     folder.write_json(
         truth / f"{run}_truth.json",
         {
             "Synthetic": True,
             "motion": "of the head against the first frame, mm and rad, about motion_centre_mm, scanner coordinates",
             "motion_centre_mm": centre_of(bold_grid),
-            "mean_fd_mm": float(np.nanmean(bold.displaced_mm(motion))),
+            "mean_fd_mm": float(np.nanmean(framewise_displacement(motion))),
             "t1w_to_bold_mm": position.tolist(),
             "parcel_percent_sd": physiology.parcels,
             "t1w_to_standard_affine_part_mm": to_standard.tolist(),

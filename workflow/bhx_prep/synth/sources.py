@@ -9,11 +9,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from bhx_prep import templates
+from bhx_prep import motion, templates
 from bhx_prep.config import Atlas
 
 #: The demo's atlas. Its label stands in the names of the tables.
-ATLAS = Atlas()
+ATLAS = Atlas.model_validate({})
 #: The LEMON scan's repetition time (s); its files do not tell it, the study's protocol does.
 LEMON_TR_S = 1.4
 LEMON_STEM = "datasets/preprocessing/sub-010188_ses-02_task-rest_acq-AP_run-01"
@@ -118,8 +118,7 @@ def lemon_confounds() -> dict[str, np.ndarray]:
 @cache
 def real_motion() -> np.ndarray:
     """Head motion of the real scan, (652, 6): translations x, y, z (mm), then rotations x, y, z (rad)."""
-    confounds = lemon_confounds()
-    return np.stack([confounds[f"{kind}_{axis}"] for kind in ("trans", "rot") for axis in "xyz"], axis=1)
+    return np.stack([lemon_confounds()[name] for name in motion.NAMES], axis=1)
 
 
 @cache

@@ -11,10 +11,9 @@ import numpy as np
 from bhx_prep.synth import folder, head, sources
 
 #: Places along the lateral ventricles (mm, MNI): frontal horns, bodies, atria.
-VENTRICLES = tuple(
-    (s * x, y, z)
-    for s in (-1.0, 1.0)
-    for x, y, z in ((11.0, 18.0, 10.0), (14.0, -14.0, 22.0), (24.0, -40.0, 12.0))
+VENTRICLES = (
+    *((-11.0, 18.0, 10.0), (-14.0, -14.0, 22.0), (-24.0, -40.0, 12.0)),
+    *((11.0, 18.0, 10.0), (14.0, -14.0, 22.0), (24.0, -40.0, 12.0)),
 )
 #: Middle of the hippocampi (mm, MNI).
 MEDIAL_TEMPORAL = ((-27.0, -22.0, -14.0), (27.0, -22.0, -14.0))
@@ -87,8 +86,8 @@ def write_t1(root: Path, subject: str, grid: head.Grid, image: np.ndarray, mask:
     """Write T1 and mask with fMRIPrep's names below ``sub-<subject>/anat``."""
     stem = f"sub-{subject}_space-MNI152NLin2009cAsym_res-{grid.step_mm:g}"
     anat = root / f"sub-{subject}" / "anat"
-    facts: dict[str, Any] = {"SkullStripped": False, "Synthetic": True}
+    facts: dict[str, Any] = {"Resolution": f"{grid.step_mm:g} mm, isotropic", "Synthetic": True}
     folder.write_nifti(anat / f"{stem}_desc-preproc_T1w.nii.gz", image, grid.affine)
-    folder.write_json(anat / f"{stem}_desc-preproc_T1w.json", facts)
+    folder.write_json(anat / f"{stem}_desc-preproc_T1w.json", {**facts, "SkullStripped": False})
     folder.write_nifti(anat / f"{stem}_desc-brain_mask.nii.gz", mask, grid.affine)
-    folder.write_json(anat / f"{stem}_desc-brain_mask.json", {"Type": "Brain", "Synthetic": True})
+    folder.write_json(anat / f"{stem}_desc-brain_mask.json", {**facts, "Type": "Brain"})

@@ -12,16 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bhx_prep.synth import folder, head, series, sources
 from bhx_prep.synth.chance import generator
 from bhx_prep.synth.standard import Structure, draw_t1, write_t1
 from bhx_prep.synth.version import version
-
-#: Degrees of freedom of the Wishart draw: how alike people are.
-DEGREES = 600
 
 
 @dataclass(frozen=True)
@@ -48,13 +43,13 @@ class Coupling:
 
 #: Patients against controls.
 GROUP_COUPLINGS = (
-    Coupling(("DefaultA",), ("ContA", "ContB"), -0.25),
-    Coupling(("SomMotA", "SomMotB"), ("SomMotA", "SomMotB"), 0.20),
+    Coupling(("DefaultA",), ("ContA", "ContB"), -0.22),
+    Coupling(("SomMotA", "SomMotB"), ("SomMotA", "SomMotB"), 0.18),
 )
-GROUP_STRUCTURE = Structure(ventricles_mm=2.0, medial_temporal=-0.12)
+GROUP_STRUCTURE = Structure(ventricles_mm=1.2, medial_temporal=-0.06)
 #: Per standard deviation of the cognition score.
-SCORE_COUPLINGS = (Coupling(("DorsAttnA", "DorsAttnB"), ("SalVentAttnA", "SalVentAttnB"), 0.12),)
-SCORE_STRUCTURE = Structure(frontal=0.05)
+SCORE_COUPLINGS = (Coupling(("DorsAttnA", "DorsAttnB"), ("SalVentAttnA", "SalVentAttnB"), 0.14),)
+SCORE_STRUCTURE = Structure(frontal=0.025)
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ def draw_series(cohort: str, seed: int, person: Person) -> np.ndarray:
     rng = generator(seed, cohort, person.subject, "series")
     parcels = sources.parcellation().names
     mean = person_connectivity(parcels, sources.connectivity(), person)
-    own = series.individual(rng, mean, DEGREES)
+    own = series.individual(rng, mean)
     unit = series.draw(rng, own, person.scanner.n_frames, person.scanner.tr_s, sources.real_spectrum())
     # parcels differ in brightness in the same way in everybody (coil, susceptibility), people in gain
     brightness = generator(seed, "parcels").normal(1, 0.12, len(parcels))
@@ -101,16 +96,7 @@ def write_series(root: Path, person: Person, task: str, values: np.ndarray) -> N
     label = sources.ATLAS.label
     stem = f"sub-{person.subject}_task-{task}_atlas-{label}_stat-mean_timeseries"
     func = root / f"sub-{person.subject}" / "func"
-    func.mkdir(parents=True, exist_ok=True)
-    columns = {name: pa.array(row) for name, row in zip(sources.parcellation().names, values, strict=True)}
-    pq.write_table(
-        pa.table(columns),
-        func / f"{stem}.parquet",
-        compression="zstd",
-        use_dictionary=False,
-        use_byte_stream_split=True,
-        write_statistics=False,
-    )
+    folder.write_series(func / f"{stem}.parquet", sources.parcellation().names, values)
     folder.write_json(
         func / f"{stem}.json",
         {
@@ -124,9 +110,8 @@ def write_series(root: Path, person: Person, task: str, values: np.ndarray) -> N
     )
 
 
-def town_people(seed: int, n: int) -> list[Person]:
+def town_people(n: int) -> list[Person]:
     """`n` people, every other one from the other scanner."""
-    del seed  # nothing about them is drawn but their images
     return [Person(f"t{i + 1:03d}", TOWN_SCANNERS[i % 2]) for i in range(n)]
 
 
@@ -145,7 +130,7 @@ def clinic_people(seed: int, n: int) -> list[Person]:
 
 def fill_town(root: Path, seed: int, n: int = 28, step_mm: float = 2.0) -> None:
     """Write the cohort `town`."""
-    people = town_people(seed, n)
+    people = town_people(n)
     _fill(root, "town", seed, people, step_mm, {}, {})
     folder.describe(
         root,

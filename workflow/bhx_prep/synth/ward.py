@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
+from bhx_prep import motion
+from bhx_prep.embedded import signals
 from bhx_prep.synth import bold, folder, head, series, sources
 from bhx_prep.synth.chance import generator
-from bhx_prep.synth.confounds import confounds_of
 from bhx_prep.synth.standard import draw_t1, write_t1
 from bhx_prep.synth.version import version
-
-DEGREES = 600
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def fill(root: Path, seed: int, people: tuple[Person, ...] = PEOPLE, sizes: Size
         root,
         "BHX demo cohort ward",
         "Resting BOLD and T1w in MNI152NLin2009cAsym with confounds, in the files of fMRIPrep but not by it: made from "
-        "one average head, HCP connectivity and the real head motion of a LEMON scan.",
+        "one average head, HCP connectivity and the real head motion of a LEMON scan. One of the four moves more than the "
+        "default threshold allows.\n\nThe planted parcel series stand in sourcedata/truth.",
         derivative=True,
         version=version(),
     )
@@ -83,13 +84,13 @@ def _write(root: Path, seed: int, person: Person, sizes: Sizes) -> None:
         fine,
     )
     n, tr = person.n_frames, person.tr_s
-    motion = bold.take_motion(sources.real_motion(), person.motion_from, n, person.mean_fd_mm)
-    own = series.individual(rng, sources.connectivity(), DEGREES)
+    moved = bold.take_motion(sources.real_motion(), person.motion_from, n, person.mean_fd_mm)
+    own = series.individual(rng, sources.connectivity())
     parcels = series.draw(rng, own, n, tr, sources.real_spectrum())
     physiology = bold.Physiology()
     changes = bold.percent_changes(rng, parcels, tr, sources.real_spectrum(), physiology)
     # realignment leaves what spin history does: signal is lost everywhere in proportion to displacement
-    changes[1:] -= np.float32(0.01) * np.nan_to_num(bold.displaced_mm(motion)).astype(np.float32)
+    changes[1:] -= np.float32(0.01) * np.nan_to_num(motion.framewise_displacement(moved)).astype(np.float32)
     frames = bold.scan(rng, anatomy, changes, grid, np.eye(4), physiology)
     kind = bold.on_grid(anatomy, grid)
     mask = (kind > 0).astype(np.uint8)
@@ -97,18 +98,17 @@ def _write(root: Path, seed: int, person: Person, sizes: Sizes) -> None:
     func = root / f"sub-{person.subject}" / "func"
     run = f"sub-{person.subject}_task-rest"
     stem = f"{run}_space-MNI152NLin2009cAsym_res-{sizes.bold_step_mm:g}"
-    facts: dict[str, Any] = {
-        "TaskName": "rest",
-        "RepetitionTime": tr,
-        "SkullStripped": False,
-        "Synthetic": True,
-    }
+    common = {"Resolution": f"{sizes.bold_step_mm:g} mm, isotropic", "Synthetic": True}
+    facts: dict[str, Any] = {"TaskName": "rest", "RepetitionTime": tr, "SkullStripped": False, **common}
     folder.write_nifti(func / f"{stem}_desc-preproc_bold.nii.gz", frames, grid.affine, tr_s=tr)
     folder.write_json(func / f"{stem}_desc-preproc_bold.json", facts)
     folder.write_nifti(func / f"{stem}_boldref.nii.gz", frames[..., n // 2].copy(), grid.affine)
-    folder.write_json(func / f"{stem}_boldref.json", {"Synthetic": True})
+    folder.write_json(func / f"{stem}_boldref.json", common)
     folder.write_nifti(func / f"{stem}_desc-brain_mask.nii.gz", mask, grid.affine)
-    folder.write_json(func / f"{stem}_desc-brain_mask.json", {"Type": "Brain", "Synthetic": True})
-    columns, described = confounds_of(frames, kind, motion, tr)
+    folder.write_json(func / f"{stem}_desc-brain_mask.json", {**common, "Type": "Brain"})
+    truth = root / "sourcedata" / "truth" / f"{run}_timeseries.parquet"
+    folder.write_series(truth, sources.parcellation().names, parcels)
+    white = np.asarray(ndimage.binary_erosion(kind == 2))
+    columns, described = signals.confounds(frames[kind > 0], frames[white], frames[kind == 1], moved, tr, 0)
     folder.write_tsv(func / f"{run}_desc-confounds_timeseries.tsv", columns)
-    folder.write_json(func / f"{run}_desc-confounds_timeseries.json", described)
+    folder.write_json(func / f"{run}_desc-confounds_timeseries.json", {**described, "Synthetic": True})
