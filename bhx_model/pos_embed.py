@@ -79,7 +79,7 @@ class RoiPosition(nn.Module):
         self.maps = nn.ModuleDict()
         for name, array in parts.items():
             suffix = "RG" if name == "gradients" else "RM"
-            self.register_buffer(f"{name}_{suffix}", torch.from_numpy(np.asarray(array, dtype=np.float32)))
+            self.register_buffer(f"{name}_{suffix}", torch.tensor(np.asarray(array, dtype=np.float32)))
             self.maps[name] = nn.Linear(array.shape[1], channels)
 
     def forward(self) -> Tensor:

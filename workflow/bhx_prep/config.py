@@ -30,60 +30,60 @@ class Cohort(Section):
     """One study, entering at one of three doors."""
 
     door: Literal["bids", "fmriprep", "parcellated"] = Field(
-        description="Where the data stand: `bids` (raw), `fmriprep` (its derivatives) or `parcellated` (ROI x time tables)."
+       description="Where the data stand: `bids` (raw), `fmriprep` (its derivatives) or `parcellated` (ROI x time tables)."
     )
     root: Path = Field(
-        description="Folder of the cohort: raw BIDS, derivatives or tables. Only read, never written."
+       description="Folder of the cohort: raw BIDS, derivatives or tables. Only read, never written."
     )
-    tasks: tuple[Label, ...] = Field(("rest",), description="fMRI tasks to use.")
+    tasks: tuple[Label, ...] = Field(default=("rest",), description="fMRI tasks to use.")
     subjects: tuple[Label, ...] | None = Field(
-        None, description="Only these people (labels without `sub-`); all when null."
+        default=None, description="Only these people (labels without `sub-`); all when null."
     )
     participants: Path | None = Field(
-        None,
+        default=None,
         description="Table of phenotypes; `participants.tsv` in the root when null. Never enters a shard.",
     )
     space: Literal["MNI152NLin2009cAsym", "MNI152NLin6Asym", "fsLR", "fsaverage5"] = Field(
-        "MNI152NLin2009cAsym", description="Which of fMRIPrep's BOLD outputs to parcellate (door `fmriprep`)."
+        default="MNI152NLin2009cAsym", description="Which of fMRIPrep's BOLD outputs to parcellate (door `fmriprep`)."
     )
     series: str = Field(
-        "sub-{subject}/**/*_timeseries.*",
+        default="sub-{subject}/**/*_timeseries.*",
         description="Where a person's tables stand below the root (door `parcellated`); `{subject}` is the label.",
     )
     tr_s: float | None = Field(
-        None, gt=0.1, lt=20, description="Repetition time (s) for data whose files do not tell it."
+        default=None, gt=0.1, lt=20, description="Repetition time (s) for data whose files do not tell it."
     )
-    synthetic: bool = Field(False, description="Data were made, not measured: every result then says so.")
+    synthetic: bool = Field(default=False, description="Data were made, not measured: every result then says so.")
 
 
 class Preproc(Section):
     """From raw BIDS to derivatives (door `bids` only), one job per person."""
 
     backend: Literal["embedded", "fmriprep-docker", "fmriprep-apptainer"] = Field(
-        "embedded",
+        default="embedded",
         description="`embedded`: a short nipype workflow on ANTs, no container and no substitute for fMRIPrep; "
         "`fmriprep-docker` and `fmriprep-apptainer`: fMRIPrep itself.",
     )
     image: str = Field(
-        "nipreps/fmriprep:25.2.7", description="fMRIPrep's container; pin it by digest for a study."
+        default="nipreps/fmriprep:25.2.7", description="fMRIPrep's container; pin it by digest for a study."
     )
-    fs_license: Path | None = Field(None, description="Your FreeSurfer licence file; fMRIPrep asks for it.")
+    fs_license: Path | None = Field(default=None, description="Your FreeSurfer licence file; fMRIPrep asks for it.")
     output_spaces: tuple[str, ...] = Field(
-        ("MNI152NLin2009cAsym:res-2",), description="fMRIPrep's `--output-spaces`."
+        default=("MNI152NLin2009cAsym:res-2",), description="fMRIPrep's `--output-spaces`."
     )
-    fmriprep_args: tuple[str, ...] = Field((), description="More arguments for fMRIPrep, as they are.")
+    fmriprep_args: tuple[str, ...] = Field(default=(), description="More arguments for fMRIPrep, as they are.")
     templateflow_home: Path | None = Field(
-        None, description="A filled TemplateFlow folder, so that jobs need no network."
+        default=None, description="A filled TemplateFlow folder, so that jobs need no network."
     )
     scratch: Path | None = Field(
-        None, description="Node-local folder for work files; the job's TMPDIR when null."
+        default=None, description="Node-local folder for work files; the job's TMPDIR when null."
     )
     on_failure: Literal["exclude", "stop"] = Field(
-        "exclude",
+        default="exclude",
         description="A person whose preprocessing fails becomes a row with a reason, or stops the run.",
     )
     embedded_resolution_mm: float = Field(
-        2.0, ge=1, le=4, description="Grid (mm) of the embedded workflow's standard-space images."
+        default=2.0, ge=1, le=4, description="Grid (mm) of the embedded workflow's standard-space images."
     )
 
 
@@ -91,18 +91,18 @@ class Atlas(Section):
     """The parcellation: Schaefer 2018, by size and network order."""
 
     parcels: Literal[100, 200, 300, 400, 500, 600, 700, 800, 900, 1000] = Field(
-        400, description="Number of cortical parcels."
+        default=400, description="Number of cortical parcels."
     )
-    networks: Literal[7, 17] = Field(17, description="Order of the parcels: by 7 or by 17 networks.")
+    networks: Literal[7, 17] = Field(default=17, description="Order of the parcels: by 7 or by 17 networks.")
     source: Literal["packages", "templateflow", "files"] = Field(
-        "packages",
+        default="packages",
         description="Where the atlas comes from: installed Python packages (the demo), TemplateFlow, or the files below.",
     )
-    volume: Path | None = Field(None, description="Label image in MNI space (source `files`).")
-    cifti: Path | None = Field(None, description="Label file on the 91k grayordinates (source `files`).")
-    left: Path | None = Field(None, description="Left label file on the surface (source `files`).")
-    right: Path | None = Field(None, description="Right label file on the surface (source `files`).")
-    names: Path | None = Field(None, description="Text file with one ROI name per line (source `files`).")
+    volume: Path | None = Field(default=None, description="Label image in MNI space (source `files`).")
+    cifti: Path | None = Field(default=None, description="Label file on the 91k grayordinates (source `files`).")
+    left: Path | None = Field(default=None, description="Left label file on the surface (source `files`).")
+    right: Path | None = Field(default=None, description="Right label file on the surface (source `files`).")
+    names: Path | None = Field(default=None, description="Text file with one ROI name per line (source `files`).")
 
     @property
     def label(self) -> str:
@@ -125,29 +125,29 @@ class Features(Section):
     """From derivatives to parcel series and T1 volumes."""
 
     strategy: str = Field(
-        "paper", description="Denoising strategy: a name from `workflow/bhx_prep/strategies/` or a YAML file."
+        default="paper", description="Denoising strategy: a name from `workflow/bhx_prep/strategies/` or a YAML file."
     )
     min_coverage: float = Field(
-        0.5, ge=0, le=1, description="Share of a parcel's voxels with signal below which its series is NaN."
+        default=0.5, ge=0, le=1, description="Share of a parcel's voxels with signal below which its series is NaN."
     )
-    min_rois: float = Field(0.9, ge=0, le=1, description="Share of parcels with coverage that a run needs.")
+    min_rois: float = Field(default=0.9, ge=0, le=1, description="Share of parcels with coverage that a run needs.")
     max_mean_fd_mm: float = Field(
-        0.5, gt=0, description="Mean framewise displacement (mm) above which a run is left out."
+        default=0.5, gt=0, description="Mean framewise displacement (mm) above which a run is left out."
     )
     min_seconds: float = Field(
-        100.0, gt=0, description="Shortest run (s), after dropped and censored frames."
+        default=100.0, gt=0, description="Shortest run (s), after dropped and censored frames."
     )
     t1w_resolution_mm: float = Field(
-        1.0, gt=0, description="Voxel size (mm) of the model's T1 grid. The paper: 1."
+        default=1.0, gt=0, description="Voxel size (mm) of the model's T1 grid. The paper: 1."
     )
     t1w_shape: tuple[int, int, int] = Field(
-        (160, 192, 160),
+        default=(160, 192, 160),
         description="Voxels of the model's T1 grid, a crop of the MNI grid. The paper: 160, 192, 160.",
     )
     harmonics: int = Field(
-        200, ge=2, le=1000, description="Geometric harmonics per hemisphere. The paper: 200."
+        default=200, ge=2, le=1000, description="Geometric harmonics per hemisphere. The paper: 200."
     )
-    gradients: int = Field(30, ge=1, le=100, description="Connectivity gradients. The paper: 30.")
+    gradients: int = Field(default=30, ge=1, le=100, description="Connectivity gradients. The paper: 30.")
 
 
 class Experiment(Section):
@@ -155,16 +155,16 @@ class Experiment(Section):
 
     cohorts: tuple[Name, ...] = Field(min_length=1, description="Cohorts of the pretraining.")
     preset: Literal["tiny", "small", "base", "large", "reference"] = Field(
-        "base", description="Size of the model; `base` is the paper's, `tiny` trains on a laptop."
+        default="base", description="Size of the model; `base` is the paper's, `tiny` trains on a laptop."
     )
     overrides: dict[Stage, dict[str, Any]] = Field(
-        {}, description="Changes to the preset, per stage, e.g. `{structure: {train.steps: 1000}}`."
+        default={}, description="Changes to the preset, per stage, e.g. `{structure: {train.steps: 1000}}`."
     )
     holdout: float = Field(
-        0.1, ge=0, lt=1, description="Share of the people kept out of pretraining, to watch the losses on."
+        default=0.1, ge=0, lt=1, description="Share of the people kept out of pretraining, to watch the losses on."
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random in this experiment.")
-    gpus: int = Field(0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
+    seed: int = Field(default=0, ge=0, description="Seed of everything random in this experiment.")
+    gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
 
 
 class Endpoint(Section):
@@ -174,19 +174,19 @@ class Endpoint(Section):
     column: str = Field(description="Column of the participants table.")
     kind: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted.")
     classes: tuple[str, ...] = Field(
-        (), description="Values of the column to tell apart, the negative one first; other rows are left out."
+        default=(), description="Values of the column to tell apart, the negative one first; other rows are left out."
     )
     stratify: tuple[str, ...] = Field(
-        (), description="Columns whose mix is kept equal over the splits, e.g. `site`."
+        default=(), description="Columns whose mix is kept equal over the splits, e.g. `site`."
     )
     methods: tuple[Literal["probe", "finetune"], ...] = Field(
-        ("probe", "finetune"),
+        default=("probe", "finetune"),
         min_length=1,
         description="How the model is used: a linear probe, or fine-tuning.",
     )
-    seeds: int = Field(3, ge=1, le=100, description="Number of random splits. The paper: 3.")
+    seeds: int = Field(default=3, ge=1, le=100, description="Number of random splits. The paper: 3.")
     paper: Literal["ABIDE-I", "ABIDE-II", "ADHD-200", "PPMI", "ADNI", "HCP-A", "MACC"] | None = Field(
-        None, description="The paper's endpoint whose published values stand beside ours; null for none."
+        default=None, description="The paper's endpoint whose published values stand beside ours; null for none."
     )
 
     @model_validator(mode="after")
@@ -204,19 +204,19 @@ class Endpoint(Section):
 class Config(Section):
     """All of ``config.yaml``."""
 
-    results: Path = Field(Path("results"), description="Folder for everything BHX writes.")
+    results: Path = Field(default=Path("results"), description="Folder for everything BHX writes.")
     batch_size: int = Field(
-        20,
+        default=20,
         ge=1,
         le=10000,
         description="People per job of the light steps. Frozen when a cohort is first planned.",
     )
     cohorts: dict[Name, Cohort] = Field(min_length=1, description="The cohorts, by name.")
-    preproc: Preproc = Field(Preproc(), description="From raw BIDS to derivatives.")
-    atlas: Atlas = Field(Atlas(), description="The parcellation.")
-    features: Features = Field(Features(), description="Series, volumes and per-ROI facts.")
-    experiments: dict[Name, Experiment] = Field({}, description="The trainings, by name.")
-    endpoints: dict[Name, Endpoint] = Field({}, description="The phenotypes to predict, by name.")
+    preproc: Preproc = Field(default=Preproc(), description="From raw BIDS to derivatives.")
+    atlas: Atlas = Field(default=Atlas(), description="The parcellation.")
+    features: Features = Field(default=Features(), description="Series, volumes and per-ROI facts.")
+    experiments: dict[Name, Experiment] = Field(default={}, description="The trainings, by name.")
+    endpoints: dict[Name, Endpoint] = Field(default={}, description="The phenotypes to predict, by name.")
 
     @model_validator(mode="after")
     def _names_exist(self) -> Config:

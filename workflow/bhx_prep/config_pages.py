@@ -163,11 +163,8 @@ def _type_name(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     if get_origin(annotation) is None:
-        return (
-            "section"
-            if _is_section(annotation)
-            else {"str": "text", "Path": "path"}.get(annotation.__name__, annotation.__name__)
-        )
+        name = str(annotation.__name__)
+        return "section" if _is_section(annotation) else {"str": "text", "Path": "path"}.get(name, name)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is dict:
         return f"name to {_type_name(arguments[1])}"

@@ -63,4 +63,4 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(json.dumps(value, indent=2, ensure_ascii=True) + "\n", encoding="ascii")
-    os.replace(part, path)
+    part.replace(path)

@@ -468,7 +468,9 @@ def command(args: argparse.Namespace) -> int:
     elif args.action == "index":
         if args.out.resolve().parent != args.shards.resolve():
             raise ValueError(f"index.json has to stand beside its shards: --out {args.shards / 'index.json'}")
-        write_json(args.out, index(args.cohort, args.shards, [int(batch) for batch in args.batches.split(",")]))
+        write_json(
+            args.out, index(args.cohort, args.shards, [int(batch) for batch in args.batches.split(",")])
+        )
     elif args.action == "verify":
         faults = verify(args.folder)
         for fault in faults:

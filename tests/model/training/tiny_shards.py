@@ -176,3 +176,42 @@ def spoil_series(index_path: Path, folder: Path, fault: str) -> Path:
     path = folder / "index.json"
     path.write_bytes(contract.canonical_json(index))
     return path
+
+
+def write_labels(path: Path, cohort: str, people, kind: str = "binary", seed: int = 0) -> Path:
+    """Write an endpoint's split: the trait that moves both modalities."""
+    rows = []
+    for place, person in enumerate(people):
+        label = person % 2 if kind == "binary" else (-1.0) ** person + 0.1 * person
+        rows.append({"subject": f"{person:03d}", "label": label, "split": SPLIT[place % len(SPLIT)]})
+    classes = ["control", "patient"] if kind == "binary" else []
+    value = {
+        "endpoint": "trait",
+        "cohort": cohort,
+        "kind": kind,
+        "classes": classes,
+        "seed": seed,
+        "rows": rows,
+    }
+    path.write_text(json.dumps({**value, "left_out": []}))
+    return path
+
+
+SPLIT = ("train", "train", "val", "val", "test", "test", "train", "train")
+SHORT = {
+    "train.steps": 8,
+    "train.warmup_steps": 2,
+    "train.batch_size": 4,
+    "train.save_every": 4,
+    "train.log_every": 4,
+}
+
+
+def words(places: dict[str, Path], stage: str, out: Path, changes=None) -> list[str]:
+    """Arguments of a short training."""
+    changes = {**SHORT, **(changes or {})}
+    return [
+        "--stage", stage, "--preset", "tiny", "--set", json.dumps(changes),
+        "--shards", str(places["town"]), str(places["ward"]), "--split", str(places["split"]),
+        "--rois", str(places["rois"]), "--run-root", str(places["runs"]), "--out", str(out),
+    ]  # fmt: skip

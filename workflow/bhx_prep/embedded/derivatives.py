@@ -42,11 +42,11 @@ def resolution_label(spacing_mm: float) -> str:
 
 
 def bold_spacing(zooms: tuple[float, float, float], least_mm: float) -> float:
-    """Spacing (mm) of a run's standard grid: its own voxels' edge, as whole millimetres, not below `least_mm`.
+    """Spacing (mm) of a run's standard grid: the shortest edge of its voxels in whole mm, not below `least_mm`.
 
-    The edge is that of a cube of the voxel's volume. Finer would only invent detail and fill the disk.
+    Finer would only invent detail and fill the disk.
     """
-    return max(float(least_mm), float(round(float(np.prod(zooms)) ** (1 / 3))))
+    return max(float(least_mm), float(round(min(zooms))))
 
 
 def _passed_on(sidecar: dict[str, Any], *fields: str) -> dict[str, Any]:
@@ -105,7 +105,8 @@ class SaveAnat(SimpleInterface):
         shutil.copyfile(given.to_anat, name(f"from-{SPACE}_to-T1w_mode-image_xfm.h5"))
 
         grid = open_grid(Path(given.template), given.resolution_mm, Path(runtime.cwd) / "grid.nii.gz")
-        affine = nib.load(Path(runtime.cwd) / "grid.nii.gz").affine
+        drawn: Any = nib.load(Path(runtime.cwd) / "grid.nii.gz")
+        affine = drawn.affine
         standard = f"space-{SPACE}_res-{resolution_label(given.resolution_mm)}"
         facts["Resolution"] = f"{given.resolution_mm:g} mm isotropic"
         mask = ants.apply_transforms(grid, ants.image_read(given.mask), [given.to_template], "genericLabel")

@@ -87,7 +87,8 @@ class _Level:
         self.margin = 2 * self.sigma[:, None]
         self.limit = np.asarray(smooth.shape)[:, None] - 1 - self.margin
         index = np.argwhere(inside)
-        index = index[np.all((index.T >= self.margin) & (index.T <= self.limit), axis=0)]
+        at = index.transpose()
+        index = index[np.all((at >= self.margin) & (at <= self.limit), axis=0)]
         index = index[:: max(1, len(index) // most)]
         points = index @ affine[:3, :3].T + affine[:3, 3]
         self.centre = points.mean(axis=0)

@@ -54,16 +54,16 @@ class CorrectBias(SimpleInterface):
     output_spec = _CorrectBiasOut
 
     def _run_interface(self, runtime: Any) -> Any:
-        image = clean(nib.load(self.inputs.in_file), self.inputs.zooms)
+        image: Any = nib.as_closest_canonical(clean(nib.load(self.inputs.in_file), self.inputs.zooms))
         raw, out = Path(runtime.cwd) / "ras.nii.gz", Path(runtime.cwd) / "n4.nii.gz"
-        nib.as_closest_canonical(image).to_filename(raw)
+        image.to_filename(raw)
         head = ants.image_read(str(raw))
         # a bias field is smooth: 5 mm voxels show all of it
         shrink = max(1, round(5 / min(self.inputs.zooms)))
         corrected = ants.n4_bias_field_correction(
             head, shrink_factor=shrink, convergence={"iters": [30, 30, 20], "tol": 1e-5}
         )
-        save(np.maximum(corrected.numpy(), 0), nib.load(raw).affine, out)
+        save(np.maximum(corrected.numpy(), 0), image.affine, out)
         self._results["out_file"] = str(out)
         return runtime
 
@@ -103,12 +103,12 @@ class Normalize(SimpleInterface):
         affine = [
             "--metric", f"Mattes[{pair},Regular,0.25]", "--transform", "Affine[0.1]",
             "--convergence", "[200x100,1e-6,10]", "--shrink-factors", f"{coarse}x{middle}",
-            "--smoothing-sigmas", "4x2mm", "--masks", "[NULL,NULL]",
+            "--smoothing-sigmas", "4x2mm", "--masks", "[NA,NA]",
         ]  # fmt: skip
         syn = [
             "--metric", f"Mattes[{pair}]", "--transform", "SyN[0.2,3,0]",
-            "--convergence", "[60x40x5,1e-6,8]", "--shrink-factors", f"{coarse}x{middle}x{fine}",
-            "--smoothing-sigmas", "4x2x0mm", "--masks", f"[{folder / 'near.nii.gz'},NULL]",
+            "--convergence", "[60x40x3,1e-6,8]", "--shrink-factors", f"{coarse}x{middle}x{fine}",
+            "--smoothing-sigmas", "4x2x0mm", "--masks", f"[{folder / 'near.nii.gz'},NA]",
         ]  # fmt: skip
         start = f"[{folder / 'template.nii.gz'},{self.inputs.in_file},1]"
         _register(affine, syn, start=start, prefix=folder / "xfm", composite=True)
@@ -149,11 +149,13 @@ def refine_mask(probable: np.ndarray, head: np.ndarray, zooms: np.ndarray) -> np
     bright_enough = (head > 0.35 * typical) & (head < 1.6 * typical)
     brain = (inside & (inward > 2.0)) | ((outward <= 2.0) & bright_enough)
     brain = ndimage.binary_opening(brain, iterations=max(1, round(1.0 / float(zooms.min()))))
-    labels, n = ndimage.label(brain)
-    if n > 1:
-        brain = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    labels = np.empty(brain.shape, np.int32)
+    ndimage.label(brain, output=labels)
+    sizes = np.bincount(labels.ravel())[1:]
+    if len(sizes) > 1:
+        brain = labels == 1 + int(np.argmax(sizes))
     brain = ndimage.binary_closing(brain, iterations=2)
-    return ndimage.binary_fill_holes(brain)
+    return np.asarray(ndimage.binary_fill_holes(brain))
 
 
 class _SegmentIn(BaseInterfaceInputSpec):
@@ -180,8 +182,9 @@ class Segment(SimpleInterface):
         mask = ants.image_read(self.inputs.mask)
         low, high = np.percentile(head.numpy()[mask.numpy() > 0], [0.5, 99.5])
         head = head.new_image_like(np.clip(head.numpy(), low, high))
-        found = ants.atropos(a=head, x=mask, i="Kmeans[3]", m="[0.1,1x1x1]", c="[5,0]")
-        affine = nib.load(self.inputs.in_file).affine
+        found = ants.atropos(a=head, x=mask, i="Kmeans[3]", m="[0.1,1x1x1]", c="[3,0]")
+        source: Any = nib.load(self.inputs.in_file)
+        affine = source.affine
         # k-means counts from dark to bright; BIDS has GM 1, WM 2, CSF 3
         labels = np.choose(found["segmentation"].numpy().astype(int), [0, 3, 1, 2]).astype(np.uint8)
         save(labels, affine, folder / "dseg.nii.gz")
@@ -283,6 +286,10 @@ class Coregister(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         folder = Path(runtime.cwd)
         head, mask = ants.image_read(self.inputs.anat), ants.image_read(self.inputs.anat_mask)
+        # BOLD shows nothing finer than this
+        spacing = [max(2.0, s) for s in head.spacing]
+        head = ants.resample_image(head, spacing, use_voxels=False, interp_type=0)
+        mask = ants.resample_image_to_target(mask, head, interp_type="nearestNeighbor")
         brain, near = head * mask, ants.iMath(mask, "MD", max(1, round(4 / min(head.spacing))))
         bold = ants.image_read(self.inputs.boldref)
         bold = ants.n4_bias_field_correction(
@@ -296,7 +303,7 @@ class Coregister(SimpleInterface):
         stage = [
             "--metric", f"Mattes[{pair},32,Regular,0.5]", "--transform", "Rigid[0.1]",
             "--convergence", "[200x100,1e-6,10]", "--shrink-factors", f"{coarse}x{fine}",
-            "--smoothing-sigmas", "3x1.5mm", "--masks", f"[{folder / 'near.nii.gz'},NULL]",
+            "--smoothing-sigmas", "3x1.5mm", "--masks", f"[{folder / 'near.nii.gz'},NA]",
         ]  # fmt: skip
         ends = []
         for name, start in (("scanner", "Identity"), ("centres", f"[{pair}]")):
@@ -335,7 +342,8 @@ class Resample(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         folder = Path(runtime.cwd)
         grid = open_grid(Path(self.inputs.template), self.inputs.spacing_mm, folder / "grid.nii.gz")
-        affine = nib.load(folder / "grid.nii.gz").affine
+        drawn: Any = nib.load(folder / "grid.nii.gz")
+        affine = drawn.affine
         composed = ants.apply_transforms(
             grid,
             ants.image_read(self.inputs.reference),
@@ -375,7 +383,9 @@ class Resample(SimpleInterface):
         seen_always = np.zeros(flat.shape[0], bool)
         seen_always[candidates] = always
         mean = out.mean(axis=3)
-        mask = (inside > 0.5) & seen_always.reshape(grid.shape) & (mean > 0)
+        mask = (inside > 0.5) & seen_always.reshape(grid.shape)
+        # a tenth of the brain's signal is none: dropout, or voxels that were masked before
+        mask &= mean > 0.1 * np.median(mean[mask]) if mask.any() else False
         if not mask.any():
             msg = "the run and the T1w image do not overlap: registration went wrong"
             raise RuntimeError(msg)
@@ -415,7 +425,8 @@ class Measure(SimpleInterface):
         folder = Path(runtime.cwd)
         grid = ants.image_read(self.inputs.mask)
         inside = grid.numpy() > 0
-        frames = np.asanyarray(nib.load(self.inputs.in_file).dataobj)
+        image: Any = nib.load(self.inputs.in_file)
+        frames = np.asanyarray(image.dataobj)
         white, fluid = self._deep_tissue(grid, inside)
         columns, facts = signals.confounds(
             frames[inside],

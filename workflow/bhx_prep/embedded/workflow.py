@@ -74,6 +74,7 @@ def _anat_branch(
             template=template,
         ),
         f"save_{scan.stem}",
+        overwrite=True,  # its files lie outside its folder: nipype cannot know whether they are still there
     )
     workflow.connect(
         [
@@ -119,6 +120,7 @@ def _run_branch(
             tr_s=scan.tr_s,
         ),
         f"save_{scan.stem}",
+        overwrite=True,  # its files lie outside its folder: nipype cannot know whether they are still there
     )
     n_dummies = ("n_volumes_to_discard", "n_dummies")
     workflow.connect(

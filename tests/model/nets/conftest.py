@@ -1,0 +1,80 @@
+"""ROIs and small models for the tests of the networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bhx_model.config import FunctionConfig, FusionConfig, FusionInputs, StructureConfig
+from bhx_model.rois import RoiFacts
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def make_rois():
+    """ROI facts of any size, with a normaliser that does something."""
+
+    def make(n: int = 7, modes: int = 6, gradients: int = 3) -> RoiFacts:
+        rng = np.random.default_rng(n)
+        return RoiFacts(
+            atlas="test",
+            names=tuple(f"roi-{i}" for i in range(n)),
+            hemisphere=(np.arange(n) >= n // 2).astype(np.int8),
+            harmonics=rng.normal(size=(n, modes)).astype(np.float32) * 0.003,
+            eigenvalues=np.zeros((2, modes)),
+            gradients=rng.normal(size=(n, gradients)).astype(np.float32) * 0.02,
+            median=rng.normal(size=n).astype(np.float32) + 100,
+            iqr=rng.uniform(1, 3, n).astype(np.float32),
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_series():
+    """A batch of raw series around the normaliser's centre."""
+
+    def make(rois: RoiFacts, batch: int, frames: int) -> torch.Tensor:
+        noise = np.random.default_rng(frames).normal(size=(batch, len(rois), frames))
+        scaled = noise * rois.iqr[:, None] + rois.median[:, None]
+        return torch.from_numpy(scaled.astype(np.float32))
+
+    return make
+
+
+@pytest.fixture
+def structure_config() -> StructureConfig:
+    """A structure model of a few thousand weights."""
+    return StructureConfig(
+        patch=4, width=24, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2
+    )
+
+
+@pytest.fixture
+def function_config() -> FunctionConfig:
+    """A function model of a few thousand weights."""
+    return FunctionConfig(
+        width=16, depth=2, heads=2, predictor_width=8, predictor_depth=2, predictor_heads=2, time_patches=5
+    )
+
+
+@pytest.fixture
+def fusion_config() -> FusionConfig:
+    """A fusion model of a few thousand weights."""
+    return FusionConfig(
+        hub_tokens=3, width=24, depth=2, heads=2, decoder_width=16, decoder_depth=2, decoder_heads=2
+    )
+
+
+@pytest.fixture
+def fusion_inputs() -> FusionInputs:
+    """Tokens of two encoders of equal width: 2 x 3 x 2 patches, 7 ROIs, up to 5 time patches."""
+    return FusionInputs(
+        structure_grid=(2, 3, 2), structure_width=16, rois=7, time_patches=5, function_width=16
+    )

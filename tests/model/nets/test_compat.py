@@ -1,0 +1,203 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from bhx_model import compat, stages
+from bhx_model.rois import RoiFacts
+
+
+@pytest.fixture
+def golden(shared):
+    """What the published code computed."""
+    return shared("golden")
+
+
+def test_every_golden_case_is_met(golden, capsys):
+    assert compat.main(["check", str(golden)]) == 0
+    text = capsys.readouterr().out
+    for part in (
+        "position code, encoder", "position code, predictor", "patch kernel, k=12", "patch embedding, k=48",
+        "function tokens, k=16", "beside padding, k=24", "JEPA loss, k=18", "structure tokens", "fusion latents",
+        "fusion prediction", "fusion loss", "downstream features", "downstream logits",
+    ):  # fmt: skip
+        assert part in text
+    assert "FAILS" not in text
+    assert "47 of 47" in text
+
+
+def copied(golden, folder, name, change):
+    """A golden folder in which one file's arrays are changed."""
+    shutil.copytree(golden, folder, copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    with np.load(golden / name) as file:
+        arrays = {key: file[key] for key in file.files}
+    change(arrays)
+    np.savez(folder / name, **arrays)
+    return folder
+
+
+def test_a_small_change_of_one_token_is_seen(golden, tmp_path):
+    def change(arrays):
+        arrays["k18_tokens"][1, 7, 3] += 1e-3
+
+    folder = copied(golden, tmp_path / "golden", "function_cases.npz", change)
+    facts = json.loads((folder / "config.json").read_text())
+    failed = [case.name for case in compat._check_function(folder, facts) if not case.passes]
+    assert failed == ["function tokens, k=18, 6 patches", "function tokens beside padding, k=18"]
+
+
+def test_the_better_defaults_are_not_the_reference(golden, monkeypatch):
+    """The golden cases tell the switches apart: with ours they fail."""
+    monkeypatch.setattr(
+        compat, "reference_config",
+        lambda stage, changes: compat.load_preset(stage, "base")
+        .override({f"model.{k}": v for k, v in changes.items()})
+        .model,
+    )  # fmt: skip
+    facts = json.loads((golden / "config.json").read_text())
+    with torch.inference_mode():
+        failed = {case.name for case in compat._check_function(golden, facts) if not case.passes}
+    assert "function position code, encoder" in failed
+    assert "patch kernel, k=24" in failed
+    assert "patch kernel, k=48" not in failed
+
+
+def test_a_folder_without_golden_files_is_an_error(tmp_path, capsys):
+    assert compat.main(["check", str(tmp_path)]) == 1
+    assert "config.json" in capsys.readouterr().err
+
+
+@pytest.fixture
+def released(golden, tmp_path):
+    """The golden weights as the published checkpoints are: .pth files and two CSVs."""
+    weights = {
+        stage: compat._weights(golden / f"{stage}_weights.npz")
+        for stage in ("structure", "function", "fusion")
+    }
+    # theirs is of another number of time patches, and holds tables
+    weights["function"]["encoder.pos_embed.emb_h_encoder"] = torch.zeros(20 * 10, 24)
+    weights["structure"]["pos_embed"] = torch.zeros(1, 1201, 48)
+    torch.save(weights["function"], tmp_path / "function.pth")
+    torch.save({"model": weights["structure"], "epoch": 3}, tmp_path / "structure.pth")
+    torch.save({"model": {f"module.{k}": v for k, v in weights["fusion"].items()}}, tmp_path / "fusion.pth")
+    with np.load(golden / "function_cases.npz") as cases:
+        rows = [["", *(f"Mode_{i}" for i in range(1, 13))]]
+        rows += [[f"ROI_{i + 1}", *map(repr, row.tolist())] for i, row in enumerate(cases["harmonics"])]
+        (tmp_path / "modes.csv").write_text("\n".join(",".join(row) for row in rows))
+        np.savetxt(tmp_path / "gradients.csv", cases["gradients"], delimiter=",", fmt="%.9g")
+    files = {stage: tmp_path / f"{stage}.pth" for stage in weights}
+    return {**files, "harmonics": tmp_path / "modes.csv", "gradients": tmp_path / "gradients.csv"}
+
+
+def test_released_files_become_stages(golden, released, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = [f"--{name}={path}" for name, path in released.items()]
+    assert compat.main(["load", *arguments, "--heads=4", f"--out={out}"]) == 0
+    text = capsys.readouterr().out
+    assert "renamed  encoder_ema.norm.weight -> target.norm.weight" in text
+    assert "dropped  encoder.pos_embed.emb_h_encoder  (sine and cosine table, computed here)" in text
+    assert "absent   decoder_pred.weight  (keeps its value)" in text, "the structure decoder was not released"
+    assert "fusion: 2 dropped" not in text
+    assert "not a part of this model" not in text
+
+    function = stages.load_trained(out / "function", "function").model
+    with np.load(golden / "function_cases.npz") as cases, torch.inference_mode():
+        series, expected = cases["k18_input"][:, 0], cases["k18_tokens"]
+        tokens = function.encode(torch.from_numpy(series), 18, target=False)
+    np.testing.assert_allclose(tokens, expected, atol=1e-5 * np.abs(expected).max())
+
+    structure = stages.load_trained(out / "structure", "structure").model
+    assert structure.n_tokens == 1200
+    fusion = stages.load_trained(out / "fusion", "fusion").model
+    with np.load(golden / "fusion_weights.npz") as weights:
+        hub = weights["latent_tokens"] + weights["enc_latent_token_positional_embedding"]
+        np.testing.assert_array_equal(fusion.hub[0], hub)
+
+
+def test_names_and_normaliser_come_from_rois_npz(released, tmp_path, make_rois):
+    rois = make_rois(20)
+    path = tmp_path / "rois.npz"
+    np.savez(
+        path, atlas=rois.atlas, names=np.array(rois.names), hemisphere=rois.hemisphere, harmonics=rois.harmonics,
+        eigenvalues=rois.eigenvalues, gradients=rois.gradients, median=rois.median, iqr=rois.iqr,
+    )  # fmt: skip
+    files = {name: released[name] for name in ("function", "harmonics", "gradients")}
+    compat.load(compat.Released(**files, rois=path), tmp_path / "out", heads=4)
+    trained = stages.load_trained(tmp_path / "out" / "function", "function")
+    assert trained.run["model_facts"]["roi_names"] == list(rois.names)
+    np.testing.assert_array_equal(trained.model.normaliser.median_R, rois.median)
+    few = make_rois(7)
+    np.savez(
+        path, atlas=few.atlas, names=np.array(few.names), hemisphere=few.hemisphere, harmonics=few.harmonics,
+        eigenvalues=few.eigenvalues, gradients=few.gradients, median=few.median, iqr=few.iqr,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="7 ROIs, the CSVs 20"):
+        compat.load(compat.Released(**files, rois=path), tmp_path / "out", heads=4)
+
+
+def test_a_predictor_with_its_own_roi_code_is_refused(released, tmp_path):
+    weights = torch.load(released["function"], weights_only=True)
+    weights["decoder.predictor_pos_embed.grad_proj.bias"] += 1
+    torch.save(weights, released["function"])
+    files = {name: released[name] for name in ("function", "harmonics", "gradients")}
+    with pytest.raises(ValueError, match="differ, although published models share them"):
+        compat.load(compat.Released(**files), tmp_path / "out", heads=4)
+
+
+def test_checkpoints_that_would_run_code_are_refused(tmp_path, capsys):
+    torch.save({"model": {"x": torch.zeros(1)}, "args": compat.Case("a", 0.0, 1.0)}, tmp_path / "bad.pth")
+    assert compat.main(["load", f"--structure={tmp_path / 'bad.pth'}", f"--out={tmp_path}"]) == 1
+    assert "error: " in capsys.readouterr().err
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="expected a dict of tensors"):
+        compat.read_checkpoint(tmp_path / "list.pth")
+
+
+def test_nothing_to_load_is_an_error(tmp_path, capsys):
+    assert compat.main(["load", f"--out={tmp_path}"]) == 1
+    assert "nothing to load" in capsys.readouterr().err
+
+
+# --- rois.npz
+
+
+def test_rois_npz_is_read_and_checked(tmp_path, make_rois):
+    rois = make_rois()
+    path = tmp_path / "rois.npz"
+    arrays = {
+        "atlas": np.array(rois.atlas), "names": np.array(rois.names), "hemisphere": rois.hemisphere,
+        "harmonics": rois.harmonics, "eigenvalues": rois.eigenvalues, "gradients": rois.gradients,
+        "median": rois.median, "iqr": rois.iqr,
+    }  # fmt: skip
+    np.savez(path, **arrays)
+    read = RoiFacts.load(path)
+    assert read.names == rois.names
+    assert read.roi_sha256 == rois.roi_sha256
+    np.testing.assert_array_equal(read.gradients, rois.gradients)
+    faults = {
+        "iqr": (np.zeros(7, np.float32), "roi-0 is not positive"),
+        "median": (rois.median[:-1], "median is .6,., 7 ROI names need .7,."),
+        "gradients": (rois.gradients * np.nan, "gradients holds values that are not finite"),
+        "hemisphere": (rois.hemisphere + 5, "0 .left. or 1 .right."),
+        "names": (np.array(["a"] * 7), "must be distinct"),
+    }
+    for name, (value, message) in faults.items():
+        np.savez(path, **{**arrays, name: value})
+        with pytest.raises(ValueError, match=message):
+            RoiFacts.load(path)
+    np.savez(path, **{k: v for k, v in arrays.items() if k != "iqr"})
+    with pytest.raises(ValueError, match="iqr missing"):
+        RoiFacts.load(path)
+
+
+def test_another_roi_order_is_refused(make_rois):
+    rois = make_rois()
+    rois.check_order(list(rois.names))
+    with pytest.raises(ValueError, match="6 ROIs, but the model knows 7"):
+        rois.check_order(rois.names[:-1])
+    swapped = [rois.names[1], rois.names[0], *rois.names[2:]]
+    with pytest.raises(ValueError, match="row 0 is 'roi-1', the model's is 'roi-0'"):
+        rois.check_order(swapped)

@@ -1,0 +1,190 @@
+"""The token cache: valid tokens of both encoders in bf16, and the fusion that is trained on it."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import webdataset as wds
+from safetensors.torch import load_file
+from tiny_shards import words
+
+from bhx_model import data, stages, token_index, tokens, train
+
+
+def encode_again(trained, run, volume):
+    """Tokens of a pair straight from the encoders."""
+    encoders = stages.Encoders.open(trained["structure"], trained["function"])
+    return encoders.encode(encoders.load([(run, volume)]))
+
+
+def test_tokens_are_the_encoders_rounded(trained):
+    shards = data.open_index(trained["town"])
+    cached = {f.key: (f, s) for f, s in token_index.pairs(token_index.open_tokens(trained["tokens_town"]))}
+    pairs, _ = data.pair(shards.samples["bold"], shards.samples["t1w"])
+    assert set(cached) == {run.key for run, _ in pairs}
+    for run, volume in pairs[:4]:
+        structure, function, weight = encode_again(trained, run, volume)
+        read = token_index.read_pairs([cached[run.key]], 20)
+        for ours, theirs in ((read["structure"], structure), (read["function"], function)):
+            assert ours.dtype == torch.bfloat16
+            # the batch is another, so float32 rounds otherwise before it is rounded to bf16
+            torch.testing.assert_close(ours.float(), theirs.float(), rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(read["weight"], weight)
+
+
+def test_only_valid_tokens_are_stored(trained):
+    index = token_index.open_tokens(trained["tokens_town"])
+    shards = {s.key: s for s in data.open_index(trained["town"]).samples["bold"]}
+    assert set(index.shards) == {"function", "structure"}
+    # person 0 has two runs and one T1
+    assert len(index.samples["function"]) == 12
+    assert len(index.samples["structure"]) == 11
+    for sample in index.samples["function"]:
+        run = shards[sample.key]
+        frames = round(35.28 / run.tr_s)
+        assert sample.n_tokens == 20 * -(-run.n_frames // frames)
+        assert sample.last_share == pytest.approx((run.n_frames % frames or frames) / frames)
+        assert sample.absent == ((3,) if "sub-001" in sample.key else ())
+        assert sample.size == sample.n_tokens * 64 * 2 + 128
+    for listed in index.shards.values():
+        for shard in listed:
+            assert not np.load(io.BytesIO(_first_member(shard.path)), allow_pickle=False).dtype.hasobject
+
+
+def _first_member(path):
+    return next(iter(wds.WebDataset(str(path), shardshuffle=False)))["bf16.npy"]
+
+
+def test_a_uk_biobank_pair_fits_in_8700_kilobytes():
+    # 490 frames of 0.735 s are 11 patches of 400 ROIs, a T1 has 1,200 tokens, both 768 wide
+    assert (11 * 400 + 1200) * 768 * 2 + 2 * (128 + 3 * 512 + 512) <= 8.7e6
+
+
+def test_who_is_left_out_is_told(trained):
+    facts = json.loads(trained["tokens_town"].read_text())
+    left_out = {"subject": "011", "key": "town_sub-011_task-rest_run-1", "reason": "the run has no T1"}
+    assert facts["left_out"] == [left_out]
+    assert facts["synthetic"] is True
+
+
+def test_whole_batches_are_not_encoded_again(trained, tmp_path, monkeypatch):
+    out = shutil.copytree(trained["tokens_town"].parent, tmp_path / "tokens")
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    content = bytearray(before["function-00001.tar"])
+    content[3000] ^= 1
+    (out / "function-00001.tar").write_bytes(content)
+    (out / "index.json").unlink()
+    encoded = []
+    encode = tokens._function_tokens
+    monkeypatch.setattr(tokens, "_function_tokens", lambda *a: encoded.append("function") or encode(*a))
+    monkeypatch.setattr(tokens, "_structure_tokens", lambda *a: pytest.fail("structure tokens were whole"))
+    tokens.write_cache(trained["structure"], trained["function"], trained["town"], trained["rois"], out)
+    assert encoded == ["function"]
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def fusion_loss(trained, changes, tokens_):
+    sources = stages.Sources(
+        shards=[trained["town"], trained["ward"]], split=trained["split"], rois=trained["rois"], tokens=tokens_,
+        structure=trained["structure"], function=trained["function"],
+    )  # fmt: skip
+    stage = stages.open_stage(train.load_preset("fusion", "tiny").override(changes), sources, 0)
+    torch.manual_seed(0)
+    model = stage.build()
+    found = {}
+    for numbers in stage.holdout(1):
+        batch = stage.load(numbers, 0, None)
+        args, kwargs = stage.inputs(batch)
+        found[batch.keys[0]] = float(model(*args, **kwargs)[0])
+    return found
+
+
+def test_online_inputs_give_the_loss_of_the_cache(trained):
+    listed = [trained["tokens_town"], trained["tokens_ward"]]
+    cached = fusion_loss(trained, {}, listed)
+    online = fusion_loss(trained, {"model.inputs": "online"}, [])
+    assert cached.keys() == online.keys()
+    assert len(cached) == 5
+    for key, loss in cached.items():
+        assert online[key] == pytest.approx(loss, rel=1e-3)
+
+
+def test_the_fusion_trains_online(trained, tmp_path, capsys):
+    changes = {
+        "model.inputs": "online",
+        "train.steps": 2,
+        "model.loss_tokens": "all",
+        "model.decoder": "joint",
+    }
+    more = ["--structure", str(trained["structure"]), "--function", str(trained["function"])]
+    assert (
+        train.main([*words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out", changes), *more]) == 0
+    )
+    assert train.main(words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out", changes)) == 1
+    assert "--structure and --function" in capsys.readouterr().err
+
+
+def test_a_resumed_fusion_equals_a_straight_one(trained, tmp_path):
+    listed = ["--tokens", str(trained["tokens_town"]), str(trained["tokens_ward"])]
+    command = [*words({**trained, "runs": tmp_path / "runs"}, "fusion", tmp_path / "out"), *listed]
+    assert train.main([*command, "--max-hours", "0"]) == 75
+    assert train.main(command) == 0
+    ours, theirs = (load_file(p / "model.safetensors") for p in (tmp_path / "out", trained["fusion"]))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_loss_over_padding_needs_online_inputs(trained, tmp_path, capsys):
+    listed = ["--tokens", str(trained["tokens_town"]), str(trained["tokens_ward"])]
+    command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out", {"model.loss_tokens": "all"})
+    assert train.main([*command, *listed]) == 1
+    assert "set model.inputs to online" in capsys.readouterr().err
+
+
+def test_tokens_of_different_encoders_are_refused(trained, tmp_path, capsys):
+    out = shutil.copytree(trained["tokens_ward"].parent, tmp_path / "ward") / "index.json"
+    facts = json.loads(out.read_text())
+    facts["encoders"]["function"] = "0" * 64
+    out.write_text(json.dumps(facts))
+    command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out")
+    assert train.main([*command, "--tokens", str(trained["tokens_town"]), str(out)]) == 1
+    assert "tokens of different encoders" in capsys.readouterr().err
+
+
+def test_an_altered_cache_is_refused(trained, tmp_path, capsys):
+    out = shutil.copytree(trained["tokens_ward"].parent, tmp_path / "ward") / "index.json"
+    tar = out.parent / "structure-00000.tar"
+    content = bytearray(tar.read_bytes())
+    content[3000] ^= 1
+    tar.write_bytes(content)
+    command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out")
+    assert train.main([*command, "--tokens", str(trained["tokens_town"]), str(out)]) == 1
+    assert "structure-00000.tar is not the one" in capsys.readouterr().err
+
+
+def test_a_shard_index_is_no_token_index(trained, tmp_path, capsys):
+    command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out")
+    assert train.main([*command, "--tokens", str(trained["town"])]) == 1
+    assert "an index of cached tokens of version None" in capsys.readouterr().err
+
+
+def test_volumes_of_another_grid_are_refused(trained, tmp_path, capsys):
+    from tiny_shards import write_cohort
+
+    other = write_cohort(tmp_path / "town", "town", people=3, batches=1, t1w_shape=(32, 32, 32))
+    more = ["--structure", str(trained["structure"]), "--function", str(trained["function"])]
+    more += ["--shards", str(other), "--rois", str(trained["rois"]), "--out", str(tmp_path / "out")]
+    assert tokens.main(more) == 1
+    assert "trained on (32, 48, 32)" in capsys.readouterr().err
+
+
+def test_weights_of_another_stage_are_refused(trained, tmp_path, capsys):
+    more = ["--structure", str(trained["function"]), "--function", str(trained["function"])]
+    more += ["--shards", str(trained["town"]), "--rois", str(trained["rois"]), "--out", str(tmp_path / "out")]
+    assert tokens.main(more) == 1
+    assert "holds the stage function, not structure" in capsys.readouterr().err

@@ -1,0 +1,280 @@
+"""From trained weights to predictions and to a folder that others can use."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tiny_shards import NAMES, write_labels, write_rois
+
+import bhx_model
+from bhx_model import data, evaluate, export
+
+
+def evaluate_words(trained, out, method="probe", labels=None, more=()):
+    return [
+        "--method", method, "--fusion", str(trained["fusion"]), "--tokens", str(trained["tokens_town"]),
+        "--labels", str(labels or trained["labels"]), "--seed", "0", "--experiment", "demo", "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+QUICK = ("--set", '{"epochs": 4, "warmup_epochs": 1}')
+
+
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+@pytest.mark.parametrize(("method", "more"), [("probe", ()), ("finetune", QUICK)])
+def test_an_endpoint_is_predicted(trained, tmp_path, kind, method, more):
+    labels = write_labels(tmp_path / "labels.json", "town", range(12), kind)
+    assert evaluate.main(evaluate_words(trained, tmp_path / "out", method, labels, more)) == 0
+    card = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert {k: card[k] for k in ("experiment", "endpoint", "method", "seed", "kind", "synthetic")} == {
+        "experiment": "demo", "endpoint": "trait", "method": method, "seed": 0, "kind": kind, "synthetic": True,
+    }  # fmt: skip
+    names = {
+        "binary": {"accuracy", "balanced_accuracy", "f1", "auroc"},
+        "regression": {"mae", "pearson_r", "r2"},
+    }
+    assert card["metrics"].keys() == card["trivial"].keys() == names[kind]
+    # person 11 has no T1
+    assert card["left_out"] == [{"subject": "011", "reason": "no tokens: a modality is missing"}]
+    assert (card["n_train"], card["n_val"], card["n_test"]) == (6, 3, 2)
+    with (tmp_path / "out/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["subject"] for row in rows] == [f"{n:03d}" for n in range(11)]
+    assert set(rows[0]) == {"subject", "truth", "prediction", "score", "split"}
+    test = [row for row in rows if row["split"] == "test"]
+    if kind == "binary":
+        right = np.mean([row["truth"] == row["prediction"] for row in test])
+        assert card["metrics"]["accuracy"] == right
+    else:
+        error = np.mean([abs(float(row["truth"]) - float(row["prediction"])) for row in test])
+        assert card["metrics"]["mae"] == pytest.approx(error)
+
+
+def test_the_probe_finds_what_is_there_and_nothing_else():
+    random = np.random.default_rng(0)
+    n = 120
+    target = random.integers(0, 2, n)
+    split = np.array(["train"] * 60 + ["val"] * 30 + ["test"] * 30)
+    labels = {"kind": "binary", "classes": ["a", "b"], "endpoint": "x", "seed": 0}
+    subjects = [str(i) for i in range(n)]
+    endpoint = evaluate.Endpoint(labels, subjects, target, split, [], np.arange(n), 20, [])
+    noise = random.normal(size=(n, 40))
+    planted = noise + target[:, None] * np.linspace(0, 1, 40)
+    card, _ = evaluate.report(endpoint, evaluate.probe(endpoint, planted)[0])
+    assert card["metrics"]["auroc"] > 0.9
+    card, _ = evaluate.report(endpoint, evaluate.probe(endpoint, noise)[0])
+    assert 0.25 < card["metrics"]["auroc"] < 0.75
+
+
+def test_what_is_chosen_does_not_look_at_the_test_people():
+    random = np.random.default_rng(1)
+    target = random.integers(0, 2, 60)
+    split = np.array(["train"] * 30 + ["val"] * 15 + ["test"] * 15)
+    labels = {"kind": "binary", "classes": ["a", "b"], "endpoint": "x", "seed": 0}
+    features = random.normal(size=(60, 30)) + target[:, None]
+    flipped = np.where(split == "test", 1 - target, target)
+    subjects = [str(i) for i in range(60)]
+    one, other = (
+        evaluate.probe(evaluate.Endpoint(labels, subjects, y, split, [], np.arange(60), 20, []), features)
+        for y in (target, flipped)
+    )
+    np.testing.assert_array_equal(one[0], other[0])
+    assert one[1] == other[1]
+
+
+def test_runs_of_a_person_are_averaged(trained):
+    trained_fusion = evaluate.stages.load_trained(trained["fusion"], "fusion")
+    tokens = evaluate.token_index.open_tokens(trained["tokens_town"])
+    endpoint = evaluate.join(evaluate.read_labels(trained["labels"]), tokens)
+    device = evaluate.torch.device("cpu")
+    both = evaluate.hub_features(endpoint, trained_fusion, device)
+    person = endpoint.subjects.index("000")
+    runs = np.flatnonzero(endpoint.person == person)
+    assert len(runs) == 2
+    singly = []
+    for dropped in runs:
+        kept = [i for i in range(len(endpoint.runs)) if i != dropped]
+        fewer = evaluate.dataclasses.replace(
+            endpoint, runs=[endpoint.runs[i] for i in kept], person=endpoint.person[kept]
+        )
+        singly.append(evaluate.hub_features(fewer, trained_fusion, device)[person])
+    np.testing.assert_allclose(both[person], np.mean(singly, axis=0), atol=1e-6)
+    assert np.abs(singly[0] - singly[1]).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"cohort": "ward"}, "labels of cohort ward, tokens of town"),
+        ({"seed": 1}, "is the split of seed 1, not 0"),
+        ({"rows": [{"subject": "000", "label": 0, "split": "train"}]}, "nobody in the val part"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(trained, tmp_path, capsys, change, sentence):
+    labels = json.loads(trained["labels"].read_text())
+    (tmp_path / "labels.json").write_text(json.dumps({**labels, **change}))
+    assert evaluate.main(evaluate_words(trained, tmp_path / "out", labels=tmp_path / "labels.json")) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokens_of_other_encoders_are_refused(trained, tmp_path, capsys):
+    out = shutil.copytree(trained["tokens_town"].parent, tmp_path / "town") / "index.json"
+    facts = json.loads(out.read_text())
+    facts["encoders"]["structure"] = "0" * 64
+    out.write_text(json.dumps(facts))
+    assert evaluate.main(evaluate_words({**trained, "tokens_town": out}, tmp_path / "out")) == 1
+    assert "other encoders than the fusion was trained on" in capsys.readouterr().err
+
+
+def test_unknown_settings_of_the_fine_tuning_are_refused(trained, tmp_path, capsys):
+    more = ("--set", '{"epoch": 3}')
+    assert evaluate.main(evaluate_words(trained, tmp_path / "out", "finetune", more=more)) == 1
+    assert "did you mean 'epochs'" in capsys.readouterr().err
+
+
+# --- export and embed
+
+
+def export_words(trained, out, **changes):
+    names = ("structure", "function", "fusion", "rois")
+    places = {name: trained[name] for name in names} | changes
+    return [word for name in names for word in (f"--{name}", str(places[name]))] + ["--out", str(out)]
+
+
+@pytest.fixture(scope="session")
+def exported(trained, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exported") / "export"
+    assert export.main(export_words(trained, out)) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def model(exported):
+    return bhx_model.from_pretrained(exported)
+
+
+@pytest.fixture(scope="session")
+def person(trained):
+    """Series, TR and T1 of person 2."""
+    index = data.open_index(trained["town"])
+    pairs, _ = data.pair(index.samples["bold"], index.samples["t1w"])
+    run, volume = next(pair for pair in pairs if "sub-002" in pair[0].key)
+    return data.read_bold(run, 20), run.tr_s, data.read_t1w(volume, (32, 48, 32))
+
+
+def test_importing_the_package_does_not_import_torch():
+    code = "import sys, bhx_model; bhx_model.__version__; sys.exit('torch' in sys.modules or 'yaml' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'pretrained'"):
+        _ = bhx_model.pretrained
+
+
+def test_three_lines_embed_a_person(model, person, trained):
+    series, tr_s, t1w = person
+    hub = model.embed(series, tr_s=tr_s, roi_names=NAMES, t1w=t1w)
+    assert hub.shape == (16, 64)
+    assert hub.dtype == np.float32
+    # the same tokens as the evaluation sees
+    trained_fusion = evaluate.stages.load_trained(trained["fusion"], "fusion")
+    tokens = evaluate.token_index.open_tokens(trained["tokens_town"])
+    endpoint = evaluate.join(evaluate.read_labels(trained["labels"]), tokens)
+    features = evaluate.hub_features(endpoint, trained_fusion, evaluate.torch.device("cpu"))
+    np.testing.assert_allclose(hub.mean(axis=0), features[endpoint.subjects.index("002")], atol=2e-3)
+    assert model.embed(series, tr_s, NAMES).shape == (20, 6, 64)
+    # a missing parcel is allowed
+    series = series.copy()
+    series[5] = np.nan
+    assert np.isfinite(model.embed(series, tr_s, NAMES, t1w)).all()
+
+
+def faults(series, tr_s, t1w):
+    nan, still = series.copy(), series.copy()
+    nan[2, 5], still[2] = np.nan, 7.0
+    swapped = [NAMES[1], NAMES[0], *NAMES[2:]]
+    return {
+        "milliseconds": ((series, 1000 * tr_s, NAMES, t1w), "looks like milliseconds: give 2"),
+        "negative TR": ((series, -2.0, NAMES, t1w), "in seconds, between"),
+        "zero TR": ((series, 0.0, NAMES, t1w), "in seconds, between"),
+        "names": ((series, tr_s, swapped, t1w), f"row 0 is '{NAMES[1]}', the model's is '{NAMES[0]}'"),
+        "too few names": ((series[:19], tr_s, NAMES[:19], t1w), "19 ROIs, but the model knows 20"),
+        "too few rows": ((series[:19], tr_s, NAMES, t1w), r"series has shape \(19, 100\)"),
+        "transposed": ((series.T, tr_s, NAMES, t1w), "check atlas and axes"),
+        "standardised": (((series - series.mean()) / series.std(), tr_s, NAMES, t1w), "same units"),
+        "short": ((series[:, :10], tr_s, NAMES, t1w), "shorter than one patch"),
+        "NaN": ((nan, tr_s, NAMES, t1w), "NaN or infinite in some frames"),
+        "constant": ((still, tr_s, NAMES, t1w), "never changes"),
+        "nothing": ((np.full_like(series, np.nan), tr_s, NAMES, t1w), "NaN throughout"),
+        "other grid": ((series, tr_s, NAMES, t1w[:-1]), r"the T1 has \(31, 48, 32\) voxels"),
+        "NaN volume": ((series, tr_s, NAMES, t1w * np.nan), "the T1 holds NaN"),
+    }
+
+
+@pytest.mark.parametrize(
+    "fault", list(faults(np.zeros((20, 100), np.float32), 2.0, np.zeros((32, 48, 32), np.float32)))
+)
+def test_unusable_inputs_are_a_sentence(model, person, fault):
+    arguments, sentence = faults(*person)[fault]
+    with pytest.raises(ValueError, match=sentence):
+        model.embed(*arguments)
+
+
+def test_the_export_is_complete(exported, trained):
+    assert {p.name for p in exported.iterdir()} == {
+        "structure.safetensors", "function.safetensors", "fusion.safetensors", "config.json", "rois.npz", "README.md",
+    }  # fmt: skip
+    card = (exported / "README.md").read_text()
+    assert "**Synthetic data.**" in card
+    assert "town, ward" in card
+    run = json.loads((trained["function"] / "run.json").read_text())
+    for value in (run["counts"]["parameters"], run["counts"]["train_people"]):
+        assert f"| {value:,} |" in card
+    assert f"{run['loss']['holdout']:.4g}" in card
+    assert json.loads((exported / "config.json").read_text())["synthetic"] is True
+
+
+def test_measured_data_are_not_called_synthetic(trained, tmp_path):
+    places = {}
+    for stage in ("structure", "function", "fusion"):
+        places[stage] = shutil.copytree(trained[stage], tmp_path / stage)
+        run = json.loads((places[stage] / "run.json").read_text())
+        (places[stage] / "run.json").write_text(json.dumps({**run, "synthetic": False}))
+    assert export.main(export_words(trained, tmp_path / "export", **places)) == 0
+    assert "Synthetic" not in (tmp_path / "export/README.md").read_text()
+
+
+def test_an_export_needs_the_facts_of_the_training(trained, tmp_path, capsys):
+    with np.load(trained["rois"], allow_pickle=False) as arrays:
+        facts = dict(arrays)
+    np.savez(tmp_path / "other.npz", **{**facts, "median": facts["median"] + 1})
+    assert export.main(export_words(trained, tmp_path / "out", rois=tmp_path / "other.npz")) == 1
+    assert "median_R in the weights is not what rois.npz holds" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_needs_the_encoders_of_its_fusion(trained, tmp_path, capsys):
+    other = shutil.copytree(trained["fusion"], tmp_path / "fusion")
+    run = json.loads((other / "run.json").read_text())
+    run["model_facts"]["encoders"]["structure"] = "0" * 64
+    (other / "run.json").write_text(json.dumps(run))
+    assert export.main(export_words(trained, tmp_path / "out", fusion=other)) == 1
+    assert "other encoders" in capsys.readouterr().err
+
+
+def test_an_incomplete_export_is_refused(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "export")
+    (folder / "fusion.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"no weights at .*fusion\.safetensors"):
+        bhx_model.from_pretrained(folder)
+    write_rois(folder / "rois.npz", [*NAMES[1:], NAMES[0]])
+    (folder / "fusion.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="is broken"):
+        bhx_model.from_pretrained(folder)
+    with pytest.raises(ValueError, match="is no exported model"):
+        bhx_model.from_pretrained(tmp_path)

@@ -1,0 +1,317 @@
+"""Preprocess one person with fMRIPrep itself, in Docker or Apptainer.
+
+The container sees a dataset of this one person and writes into a private folder, so jobs cannot disturb each other.
+What it made is moved to the cohort's derivatives when it has ended well; the status file is written after that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bhx_prep import entities
+from bhx_prep.preproc_status import write_status
+from bhx_prep.subject_view import make_view
+
+EXAMPLE = """example:
+  python -m bhx_prep.fmriprep --subject 01 --cohort abide1 --root /data/abide1 --templates results/templates \\
+    --preproc '{"backend": "fmriprep-docker", "image": "nipreps/fmriprep:25.2.7", "fs_license": "license.txt", ...}' \\
+    --tasks rest --out results/abide1/preproc --status results/abide1/preproc/sub-01_status.json \\
+    --work /scratch --threads 8 --mem-mb 24000
+"""
+
+#: What the messages of programs around fMRIPrep mean. A person's data are not to blame for any of them.
+SITE_FAULTS = {
+    r"Could not find docker command": "docker is not installed on this machine",
+    r"permission to run 'docker'|permission denied while trying to connect": "docker may not be used by this account",
+    r"Cannot connect to the Docker daemon|Could not detect memory capacity": "the docker daemon cannot be reached",
+    r"Unable to find image|pull access denied|manifest unknown|No such image|error pulling image": (
+        "the image {image} is not on this machine and could not be fetched: docker pull {image}"
+    ),
+    r"Unable to pull|failed to get checksum|FATAL:.*(image|docker://)": (
+        "the image {image} cannot be opened or fetched: apptainer pull it on a machine with network"
+    ),
+    r"FreeSurfer license|license file.*(not found|required)": "fMRIPrep does not accept the FreeSurfer licence file",
+    r"No space left on device": "the disk is full",
+}
+
+_ERROR = re.compile(r"^\W*(?:[\w.]*(?:Error|Exception|Fault)\b|.*\berror:)", re.IGNORECASE)
+_CHATTER = re.compile(r"Please report errors|^RUNNING:|^\s*(File |\^|~)")
+
+
+class SiteFault(RuntimeError):
+    """Something is missing on this machine: every person would fail."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where one person's job works, all private: `view` is what the container reads, `out` what it writes."""
+
+    view: Path
+    out: Path
+    scratch: Path
+
+    @classmethod
+    def below(cls, work: Path) -> Folders:
+        """The three folders, in a job's work folder."""
+        return cls(work / "bids", work / "out", work / "scratch")
+
+
+def docker_command(
+    preproc: Mapping[str, Any], subject: str, folders: Folders, threads: int, mem_mb: int
+) -> list[str]:
+    """Build the call of ``fmriprep-docker``.
+
+    Parameters
+    ----------
+    preproc : mapping
+        Section `preproc` of the configuration.
+    subject : str
+        Without ``sub-``.
+    folders : Folders
+        Absolute paths.
+    threads : int
+        Of fMRIPrep.
+    mem_mb : int
+        Memory of fMRIPrep, MB.
+
+    Returns
+    -------
+    list of str
+    """
+    # positionals first: the wrapper takes the first bare word it meets for the dataset
+    command = [sys.executable, "-m", "fmriprep_docker", str(folders.view), str(folders.out), "participant"]
+    command += ["--image", preproc["image"], "--no-tty", "--user", f"{os.getuid()}:{os.getgid()}"]
+    command += ["--work-dir", str(folders.scratch), "--fs-license-file", _absolute(preproc["fs_license"])]
+    if preproc["templateflow_home"]:
+        from fmriprep_docker.__main__ import PKG_PATH
+
+        # the wrapper has no option for a further mount but this one, which mounts below the container's packages
+        command += ["--patch", f"bhx_templateflow={_absolute(preproc['templateflow_home'])}"]
+        command += ["--env", "TEMPLATEFLOW_HOME", f"{PKG_PATH}/bhx_templateflow"]
+        command += ["--env", "TEMPLATEFLOW_AUTOUPDATE", "off", "--network", "none"]
+    return [*command, *_fmriprep_arguments(preproc, subject, threads, mem_mb)]
+
+
+def apptainer_command(
+    preproc: Mapping[str, Any], subject: str, folders: Folders, threads: int, mem_mb: int
+) -> list[str]:
+    """Build the call of ``apptainer run``; parameters as of `docker_command`.
+
+    The image is a file (``.sif``) or the name of one at a registry.
+    """
+    image = preproc["image"]
+    if not image.endswith((".sif", ".simg")) and "://" not in image:
+        image = f"docker://{image}"
+    # --containall hides the user's home and gives a /tmp in memory, hence the bound one
+    command = [_apptainer(), "run", "--cleanenv", "--containall", "--pwd", "/scratch"]
+    mounts = [
+        f"{folders.view}:/data:ro",
+        f"{folders.out}:/out",
+        f"{folders.scratch}:/scratch",
+        f"{folders.scratch / 'tmp'}:/tmp",
+        f"{_absolute(preproc['fs_license'])}:/opt/freesurfer/license.txt:ro",
+    ]
+    if preproc["templateflow_home"]:
+        mounts.append(f"{_absolute(preproc['templateflow_home'])}:/templateflow:ro")
+        command += ["--env", "TEMPLATEFLOW_HOME=/templateflow,TEMPLATEFLOW_AUTOUPDATE=off"]
+    for mount in mounts:
+        command += ["--bind", mount]
+    command += [image, "/data", "/out", "participant", "--work-dir", "/scratch"]
+    command += ["--fs-license-file", "/opt/freesurfer/license.txt"]
+    return [*command, *_fmriprep_arguments(preproc, subject, threads, mem_mb)]
+
+
+def reason_of(log: str, exit_code: int) -> str:
+    """Say in one line why fMRIPrep ended, from what it printed.
+
+    The last line that names an error; else the last line that says anything. A program that was killed says
+    nothing, so its exit code tells.
+    """
+    if exit_code in (137, -9):
+        return "killed, most likely for want of memory: raise mem_mb of the rule"
+    lines = [line.strip() for line in log.splitlines() if line.strip() and not _CHATTER.search(line)]
+    errors = [line for line in lines if _ERROR.match(line)]
+    said = (errors or lines or ["it printed nothing"])[-1]
+    return f"fMRIPrep ended with exit code {exit_code}: {said}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 also where the person failed and failures shall exclude."""
+    args = _parser().parse_args(argv)
+    start = time.monotonic()
+    exit_code = None
+    site_fault = False
+    log = args.out / "logs" / f"sub-{args.subject}_fmriprep.log"
+    try:
+        preproc = json.loads(args.preproc)
+        entities.check_label(args.subject, "subject")
+        entities.check_cohort(args.cohort)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        args.status.unlink(missing_ok=True)
+        work = args.work.absolute() / f"bhx-{args.cohort}-sub-{args.subject}"
+        folders = Folders.below(work)
+        try:
+            _check_site(preproc, [args.out, work])
+            exit_code, reason = _run(args, preproc, folders, log)
+            if reason is None:
+                _publish(folders.out, args.out, args.subject)
+                shutil.rmtree(work)
+        except SiteFault as error:
+            reason, site_fault = str(error), True
+        except ValueError as error:  # the person's files
+            reason = str(error)
+        write_status(
+            args.status,
+            subject=args.subject,
+            reason=reason,
+            seconds=time.monotonic() - start,
+            stages={},
+            versions={"bhx": version("bhx"), "fmriprep": preproc["image"]},
+            log=log,
+            exit_code=exit_code,
+        )
+    except (ValueError, OSError) as error:
+        print(f"fMRIPrep of sub-{args.subject}: {error}", file=sys.stderr)
+        return 1
+    if reason is not None:
+        print(f"fMRIPrep of sub-{args.subject}: {reason} (log: {log})", file=sys.stderr)
+    return 1 if reason is not None and (site_fault or preproc["on_failure"] == "stop") else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_prep.fmriprep",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--subject", required=True, help="label without sub-")
+    parser.add_argument("--cohort", required=True, help="name of the cohort, for the work folder")
+    parser.add_argument("--root", required=True, type=Path, help="raw BIDS dataset; only read")
+    parser.add_argument("--templates", type=Path, help="not needed: fMRIPrep has its own")
+    parser.add_argument("--preproc", required=True, help="section `preproc` of the configuration, as JSON")
+    parser.add_argument("--tasks", required=True, nargs="+", help="fMRI tasks to use")
+    parser.add_argument("--tr-s", type=float, help="not used: fMRIPrep reads RepetitionTime from the sidecar")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the cohort's derivatives")
+    parser.add_argument("--status", required=True, type=Path, help="status file, written last")
+    parser.add_argument(
+        "--work", required=True, type=Path, help="folder for work files; kept on failure to resume"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of fMRIPrep (default: 1)")
+    parser.add_argument("--mem-mb", type=int, default=16000, help="memory of fMRIPrep, MB (default: 16000)")
+    return parser
+
+
+def _run(
+    args: argparse.Namespace, preproc: Mapping[str, Any], folders: Folders, log: Path
+) -> tuple[int, str | None]:
+    make_view(args.root.absolute(), args.subject, args.tasks, folders.view)
+    for folder in (folders.out, folders.scratch / "tmp"):
+        folder.mkdir(parents=True, exist_ok=True)
+    build = docker_command if preproc["backend"] == "fmriprep-docker" else apptainer_command
+    command = build(preproc, args.subject, folders, args.threads, args.mem_mb)
+    print(f"sub-{args.subject}: fMRIPrep starts; log: {log}", file=sys.stderr, flush=True)
+    with log.open("w") as file:
+        file.write(f"{subprocess.list2cmdline(command)}\n")
+        file.flush()
+        # no terminal to ask on: the wrapper's questions end it instead of waiting for ever
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
+        )
+    said = log.read_text(errors="replace").split("\n", 1)[1]
+    if done.returncode == 0:
+        made = folders.out / f"sub-{args.subject}"
+        if any(made.rglob("*_desc-preproc_*")):
+            return 0, None
+        return 0, "fMRIPrep ended with exit code 0 but wrote no preprocessed image"
+    for pattern, meaning in SITE_FAULTS.items():
+        if re.search(pattern, said):
+            raise SiteFault(meaning.format(image=preproc["image"]))
+    return done.returncode, reason_of(said, done.returncode)
+
+
+def _check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
+    licence = preproc["fs_license"]
+    if not licence:
+        msg = "no FreeSurfer licence: set preproc.fs_license to your licence file (fMRIPrep asks for it)"
+        raise SiteFault(msg)
+    if not Path(licence).is_file():
+        msg = f"preproc.fs_license: there is no file {licence}"
+        raise SiteFault(msg)
+    home = preproc["templateflow_home"]
+    if home and not Path(home).is_dir():
+        msg = f"preproc.templateflow_home: there is no folder {home}"
+        raise SiteFault(msg)
+    if preproc["backend"] == "fmriprep-docker":
+        if shutil.which("docker") is None:
+            msg = "docker is not installed on this machine: install it, or use another preproc.backend"
+            raise SiteFault(msg)
+    else:
+        _apptainer()
+        image = preproc["image"]
+        if image.endswith((".sif", ".simg")) and not Path(image).is_file():
+            msg = f"preproc.image: there is no file {image}"
+            raise SiteFault(msg)
+    for path in [*mounted, Path(licence), *([Path(home)] if home else [])]:
+        if re.search(r"[:,]", _absolute(path)):
+            msg = f"{path} holds ':' or ',', which containers read as the end of a path: rename it"
+            raise SiteFault(msg)
+
+
+def _apptainer() -> str:
+    for name in ("apptainer", "singularity"):
+        if shutil.which(name):
+            return name
+    msg = "neither apptainer nor singularity is installed on this machine: install one, or use another preproc.backend"
+    raise SiteFault(msg)
+
+
+def _fmriprep_arguments(preproc: Mapping[str, Any], subject: str, threads: int, mem_mb: int) -> list[str]:
+    return [
+        "--participant-label", subject, "--output-spaces", *preproc["output_spaces"],
+        "--nthreads", str(threads), "--omp-nthreads", str(min(threads, 8)), "--mem-mb", str(mem_mb),
+        "--skip-bids-validation", "--notrack", *preproc["fmriprep_args"],
+    ]  # fmt: skip
+
+
+def _absolute(path: str | Path) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _publish(made: Path, out: Path, subject: str) -> None:
+    """Merge a person's private output into the cohort's: their folders replace, files that all persons share stay."""
+    out.mkdir(parents=True, exist_ok=True)
+    for path in sorted(made.iterdir()):
+        target = out / path.name
+        mine = re.match(rf"sub-{subject}(?![A-Za-z0-9])", path.name)
+        if path.is_dir() and not mine and not path.name.startswith("fsaverage"):
+            _publish(path, target, subject)
+            continue
+        if not mine and target.exists():
+            continue  # written by every person's job with the same content
+        part = out / f".{path.name}.{os.getpid()}"
+        shutil.move(path, part)
+        if mine and target.is_dir():
+            shutil.rmtree(target)
+        try:
+            part.replace(target)
+        except OSError:  # another job was faster with a shared folder
+            if not target.is_dir():
+                raise
+            shutil.rmtree(part)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

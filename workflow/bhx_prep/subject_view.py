@@ -1,0 +1,73 @@
+"""A BIDS dataset of one person: what a container is shown.
+
+fMRIPrep looks at the whole dataset it is given, so each job gets one with a single person in it. Files are hard
+links where the file system allows them and copies elsewhere, never symbolic links: those would lead out of what is
+mounted into the container. For the same reason links of the dataset itself (DataLad's) are followed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from bhx_prep import entities
+
+
+def make_view(root: Path, subject: str, tasks: Sequence[str], view: Path) -> Path:
+    """Make the view anew.
+
+    Parameters
+    ----------
+    root : Path
+        Raw BIDS dataset; only read.
+    subject : str
+        Without ``sub-``.
+    tasks : sequence of str
+        fMRI tasks to show; files of others are left out. Files that name no task are all shown.
+    view : Path
+        Folder to make; what it held is removed.
+
+    Returns
+    -------
+    Path
+        `view`.
+
+    Raises
+    ------
+    ValueError
+        If the person or ``dataset_description.json`` is missing, or a file is a link to content that is not here.
+    """
+    person = root / f"sub-{entities.check_label(subject, 'subject')}"
+    if not person.is_dir():
+        msg = f"there is no folder {person}"
+        raise ValueError(msg)
+    if not (root / "dataset_description.json").is_file():
+        msg = f"{root} has no dataset_description.json, which BIDS and fMRIPrep ask for: add one"
+        raise ValueError(msg)
+    if view.resolve().is_relative_to(root.resolve()):
+        msg = f"the work folder {view} lies inside the dataset {root}, which is only read: put it elsewhere"
+        raise ValueError(msg)
+    shutil.rmtree(view, ignore_errors=True)
+    view.mkdir(parents=True)
+    shown = [path for path in root.iterdir() if path.is_file()]
+    for folder, _, names in os.walk(person, followlinks=True):
+        shown += [Path(folder, name) for name in names]
+    for path in sorted(shown):
+        if entities.parse(path.name).get("task", tasks[0]) in tasks or path.parent == root:
+            _show(path, view / path.relative_to(root))
+    return view
+
+
+def _show(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        content = path.resolve(strict=True)
+    except OSError as error:
+        msg = f"{path} is a link to content that is not here: fetch it first (datalad get)"
+        raise ValueError(msg) from error
+    try:
+        os.link(content, target)
+    except OSError:  # another file system, or one that forbids links to files of others
+        shutil.copyfile(content, target)
