@@ -464,9 +464,10 @@ class Encoders:
         rois = empty_rois(self.facts)
         for index in indices:
             check_rois(index, rois)
-            if tuple(index.facts["t1w_shape"]) != self.structure.grid:
+            shape = index.facts["t1w_shape"]  # none where nobody has a T1
+            if shape is not None and tuple(shape) != self.structure.grid:
                 msg = (
-                    f"{index.path}: T1 volumes on a grid of {tuple(index.facts['t1w_shape'])} voxels, the structure "
+                    f"{index.path}: T1 volumes on a grid of {tuple(shape)} voxels, the structure "
                     f"encoder was trained on {self.structure.grid}: set features.t1w_shape accordingly"
                 )
                 raise ValueError(msg)

@@ -83,7 +83,7 @@ def write_cache(structure: Path, function: Path, shards: Path, rois: Path, out: 
     Raises
     ------
     ValueError
-        If encoders, shards and ROIs do not fit, or nobody has both modalities.
+        If encoders, shards and ROIs do not fit.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoders = Encoders.open(structure, function).to(device)
@@ -92,8 +92,7 @@ def write_cache(structure: Path, function: Path, shards: Path, rois: Path, out: 
     stages.check_rois(index, RoiFacts.load(rois))
     pairs, alone = data.pair(index.samples["bold"], index.samples["t1w"])
     if not pairs:
-        msg = f"cohort {index.cohort} has no person with both a BOLD run and a T1: leave it out of this experiment"
-        raise ValueError(msg)
+        say(f"tokens of {index.cohort}: nobody has both a BOLD run and a T1, the fusion learns nothing from this cohort")
     out.mkdir(parents=True, exist_ok=True)
     data.verify(s for m in ("bold", "t1w") for s in index.shards[m])
     say(f"tokens of {index.cohort}: {len(pairs)} runs, {len(index.shards['bold'])} batches")

@@ -237,7 +237,9 @@ def test_delivered_tables_are_used_as_they_are(templates_folder, tmp_path, rng):
             table.to_csv(file, index=False)
     cohort = config.Cohort(door="parcellated", root=root, tr_s=0.8)
     pq.write_table(index.build("ward", cohort), tmp_path / "i.parquet")
-    assert run(tmp_path / "i.parquet", templates_folder, tmp_path / "o", "a,b") == 0
+    # the rule names the folder of preprocessing for every cohort; only raw ones have been there
+    nothing = ["--derivatives", str(tmp_path / "preproc")]
+    assert run(tmp_path / "i.parquet", templates_folder, tmp_path / "o", "a,b", extra=nothing) == 0
     qc = rows(tmp_path / "o")
     assert qc["a", "bold"]["status"] == "ok"
     assert qc["a", "bold"]["strategy"] == "as delivered"

@@ -322,7 +322,7 @@ def scans_of(
     subjects : sequence of str
         A person without any row gets one that is excluded.
     derivatives : Path, optional
-        Output of the preprocessing (door `bids`).
+        Output of the preprocessing; only cohorts at the door `bids` have one.
     space : str
         Space of the BOLD derivatives.
 
@@ -336,7 +336,7 @@ def scans_of(
     except (OSError, pa.ArrowInvalid) as error:
         msg = f"cannot read the index {index_file}: {error}; make it with `bhx index`"
         raise ValueError(msg) from error
-    if derivatives is not None:
+    if derivatives is not None and any(row["door"] == "bids" for row in rows):
         rows = list(_preprocessed(rows, cohort, subjects, derivatives, space))
     known = {row["subject"] for row in rows}
     for subject in subjects:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import webdataset as wds
 from safetensors.torch import load_file
-from tiny_shards import words
+from tiny_shards import words, write_cohort
 
 from bhx_model import data, stages, token_index, tokens, train
 
@@ -70,6 +70,18 @@ def test_who_is_left_out_is_told(trained):
     left_out = {"subject": "011", "key": "town_sub-011_task-rest_run-1", "reason": "the run has no T1"}
     assert facts["left_out"] == [left_out]
     assert facts["synthetic"] is True
+
+
+def test_a_cohort_without_pairs_is_an_empty_cache(trained, tmp_path, capfd):
+    shards = write_cohort(tmp_path / "lone", "lone", people=1, batches=1)
+    facts = json.loads(shards.read_text())
+    shards.write_text(json.dumps({**facts, "t1w_shape": None}))
+    rois = trained["rois"]
+    out = tokens.write_cache(trained["structure"], trained["function"], shards, rois, tmp_path / "tokens")
+    index = token_index.open_tokens(out)
+    assert token_index.pairs(index) == []
+    assert [row["reason"] for row in index.facts["left_out"]] == ["the run has no T1"] * 2
+    assert "learns nothing from this cohort" in capfd.readouterr().err
 
 
 def test_whole_batches_are_not_encoded_again(trained, tmp_path, monkeypatch):
