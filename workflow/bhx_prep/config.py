@@ -30,10 +30,10 @@ class Cohort(Section):
     """One study, entering at one of three doors."""
 
     door: Literal["bids", "fmriprep", "parcellated"] = Field(
-       description="Where the data stand: `bids` (raw), `fmriprep` (its derivatives) or `parcellated` (ROI x time tables)."
+        description="Where the data stand: `bids` (raw), `fmriprep` (its derivatives) or `parcellated` (ROI x time tables)."
     )
     root: Path = Field(
-       description="Folder of the cohort: raw BIDS, derivatives or tables. Only read, never written."
+        description="Folder of the cohort: raw BIDS, derivatives or tables. Only read, never written."
     )
     tasks: tuple[Label, ...] = Field(default=("rest",), description="fMRI tasks to use.")
     subjects: tuple[Label, ...] | None = Field(
@@ -44,7 +44,8 @@ class Cohort(Section):
         description="Table of phenotypes; `participants.tsv` in the root when null. Never enters a shard.",
     )
     space: Literal["MNI152NLin2009cAsym", "MNI152NLin6Asym", "fsLR", "fsaverage5"] = Field(
-        default="MNI152NLin2009cAsym", description="Which of fMRIPrep's BOLD outputs to parcellate (door `fmriprep`)."
+        default="MNI152NLin2009cAsym",
+        description="Which of fMRIPrep's BOLD outputs to parcellate (door `fmriprep`).",
     )
     series: str = Field(
         default="sub-{subject}/**/*_timeseries.*",
@@ -53,7 +54,9 @@ class Cohort(Section):
     tr_s: float | None = Field(
         default=None, gt=0.1, lt=20, description="Repetition time (s) for data whose files do not tell it."
     )
-    synthetic: bool = Field(default=False, description="Data were made, not measured: every result then says so.")
+    synthetic: bool = Field(
+        default=False, description="Data were made, not measured: every result then says so."
+    )
 
 
 class Preproc(Section):
@@ -67,11 +70,15 @@ class Preproc(Section):
     image: str = Field(
         default="nipreps/fmriprep:25.2.7", description="fMRIPrep's container; pin it by digest for a study."
     )
-    fs_license: Path | None = Field(default=None, description="Your FreeSurfer licence file; fMRIPrep asks for it.")
+    fs_license: Path | None = Field(
+        default=None, description="Your FreeSurfer licence file; fMRIPrep asks for it."
+    )
     output_spaces: tuple[str, ...] = Field(
         default=("MNI152NLin2009cAsym:res-2",), description="fMRIPrep's `--output-spaces`."
     )
-    fmriprep_args: tuple[str, ...] = Field(default=(), description="More arguments for fMRIPrep, as they are.")
+    fmriprep_args: tuple[str, ...] = Field(
+        default=(), description="More arguments for fMRIPrep, as they are."
+    )
     templateflow_home: Path | None = Field(
         default=None, description="A filled TemplateFlow folder, so that jobs need no network."
     )
@@ -99,10 +106,14 @@ class Atlas(Section):
         description="Where the atlas comes from: installed Python packages (the demo), TemplateFlow, or the files below.",
     )
     volume: Path | None = Field(default=None, description="Label image in MNI space (source `files`).")
-    cifti: Path | None = Field(default=None, description="Label file on the 91k grayordinates (source `files`).")
+    cifti: Path | None = Field(
+        default=None, description="Label file on the 91k grayordinates (source `files`)."
+    )
     left: Path | None = Field(default=None, description="Left label file on the surface (source `files`).")
     right: Path | None = Field(default=None, description="Right label file on the surface (source `files`).")
-    names: Path | None = Field(default=None, description="Text file with one ROI name per line (source `files`).")
+    names: Path | None = Field(
+        default=None, description="Text file with one ROI name per line (source `files`)."
+    )
 
     @property
     def label(self) -> str:
@@ -125,12 +136,18 @@ class Features(Section):
     """From derivatives to parcel series and T1 volumes."""
 
     strategy: str = Field(
-        default="paper", description="Denoising strategy: a name from `workflow/bhx_prep/strategies/` or a YAML file."
+        default="paper",
+        description="Denoising strategy: a name from `workflow/bhx_prep/strategies/` or a YAML file.",
     )
     min_coverage: float = Field(
-        default=0.5, ge=0, le=1, description="Share of a parcel's voxels with signal below which its series is NaN."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of a parcel's voxels with signal below which its series is NaN.",
     )
-    min_rois: float = Field(default=0.9, ge=0, le=1, description="Share of parcels with coverage that a run needs.")
+    min_rois: float = Field(
+        default=0.9, ge=0, le=1, description="Share of parcels with coverage that a run needs."
+    )
     max_mean_fd_mm: float = Field(
         default=0.5, gt=0, description="Mean framewise displacement (mm) above which a run is left out."
     )
@@ -161,7 +178,10 @@ class Experiment(Section):
         default={}, description="Changes to the preset, per stage, e.g. `{structure: {train.steps: 1000}}`."
     )
     holdout: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of the people kept out of pretraining, to watch the losses on."
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the people kept out of pretraining, to watch the losses on.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of everything random in this experiment.")
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
@@ -174,7 +194,8 @@ class Endpoint(Section):
     column: str = Field(description="Column of the participants table.")
     kind: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted.")
     classes: tuple[str, ...] = Field(
-        default=(), description="Values of the column to tell apart, the negative one first; other rows are left out."
+        default=(),
+        description="Values of the column to tell apart, the negative one first; other rows are left out.",
     )
     stratify: tuple[str, ...] = Field(
         default=(), description="Columns whose mix is kept equal over the splits, e.g. `site`."
@@ -186,7 +207,8 @@ class Endpoint(Section):
     )
     seeds: int = Field(default=3, ge=1, le=100, description="Number of random splits. The paper: 3.")
     paper: Literal["ABIDE-I", "ABIDE-II", "ADHD-200", "PPMI", "ADNI", "HCP-A", "MACC"] | None = Field(
-        default=None, description="The paper's endpoint whose published values stand beside ours; null for none."
+        default=None,
+        description="The paper's endpoint whose published values stand beside ours; null for none.",
     )
 
     @model_validator(mode="after")

@@ -100,7 +100,8 @@ class _Level:
         self.points = np.column_stack([points, np.ones(len(points))])
 
     def fit(self, volume: Floats, start: Floats) -> Floats:
-        spline = ndimage.spline_filter(ndimage.gaussian_filter(volume, self.sigma), output=np.float32)
+        smooth = ndimage.gaussian_filter(volume, self.sigma)
+        spline = ndimage.spline_filter(smooth, output=np.float32)  # pyright: ignore[reportArgumentType]
         matrix = start
         for _ in range(_STEPS):
             where = (self.to_voxel @ matrix @ self.points.T)[:3]

@@ -143,8 +143,8 @@ def refine_mask(probable: np.ndarray, head: np.ndarray, zooms: np.ndarray) -> np
     """
     inside = probable > 0.5
     typical = np.median(head[inside])
-    outward = ndimage.distance_transform_edt(~inside, sampling=zooms)
-    inward = ndimage.distance_transform_edt(inside, sampling=zooms)
+    outward = np.asarray(ndimage.distance_transform_edt(~inside, sampling=zooms))
+    inward = np.asarray(ndimage.distance_transform_edt(inside, sampling=zooms))
     # within 2 mm of the border voxels decide for themselves: too dark is skull or air, too bright is fat
     bright_enough = (head > 0.35 * typical) & (head < 1.6 * typical)
     brain = (inside & (inward > 2.0)) | ((outward <= 2.0) & bright_enough)
@@ -368,7 +368,7 @@ class Resample(SimpleInterface):
         flat = out.reshape(-1, frames.shape[3])
         always = np.ones(len(candidates), bool)
         for t in range(frames.shape[3]):
-            spline = ndimage.spline_filter(frames[..., t], output=np.float32)
+            spline = ndimage.spline_filter(frames[..., t], output=np.float32)  # pyright: ignore[reportArgumentType]
             where = (to_voxel @ matrices[t] @ world)[:3]
             seen = np.all((where >= -half) & (where <= limit + half), axis=0)
             always &= seen
@@ -445,7 +445,7 @@ class Measure(SimpleInterface):
 
     def _deep_tissue(self, grid: Any, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         anat_mask = ants.image_read(self.inputs.anat_mask)
-        depth = ndimage.distance_transform_edt(anat_mask.numpy() > 0, sampling=anat_mask.spacing)
+        depth = np.asarray(ndimage.distance_transform_edt(anat_mask.numpy() > 0, sampling=anat_mask.spacing))
         found = []
         for path, least_depth in ((self.inputs.wm, 0.0), (self.inputs.csf, DEEP_FLUID_MM)):
             tissue = ants.image_read(path)
