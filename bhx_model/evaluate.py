@@ -189,7 +189,8 @@ def hub_features(endpoint: Endpoint, trained: stages.Trained, device: torch.devi
     """Mean hub token of every person, over the tokens and over the person's runs: (n, D) float64."""
     model = cast(FusionModel, trained.model).to(device)
     total = np.zeros((len(endpoint.subjects), model.config.width))
-    for ((numbers, batch),) in _read(endpoint, _alike(endpoint)):
+    everybody = np.ones(len(endpoint.subjects), bool)
+    for ((numbers, batch),) in _read(endpoint, _alike(endpoint, everybody)):
         with _autocast(trained, device):
             hub = model.encode(*_on(batch, device))
         np.add.at(total, endpoint.person[numbers], hub.float().mean(dim=1).double().cpu().numpy())
@@ -285,7 +286,8 @@ def finetune(
     steps = settings.epochs * per_epoch
     warmup = min(settings.warmup_epochs * per_epoch, steps - 1)
 
-    best: tuple[float, int, np.ndarray] | None = None
+    best: tuple[float, int, dict[str, Tensor]] | None = None
+    val = endpoint.of("val")
     for epoch in range(settings.epochs):
         model.train()
         order = data.epoch_batches(buckets, batch_size=settings.batch_size, seed=seed, epoch=epoch)
@@ -312,23 +314,33 @@ def finetune(
                 raise ValueError(msg)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        scores = _scores(endpoint, model, trained, device) * scale + centre
-        val = endpoint.of("val")
+        scores = _scores(endpoint, val, model, trained, device) * scale + centre
         loss = _loss(scores[val], endpoint.target[val], endpoint.n_classes)
         if best is None or loss < best[0]:
-            best = (loss, epoch + 1, scores)
+            best = (loss, epoch + 1, {name: value.clone() for name, value in model.state_dict().items()})
+        say(
+            f"{endpoint.labels['endpoint']} finetune seed {seed}: epoch {epoch + 1} of {settings.epochs},"
+            f" validation loss {loss:.4f}, best {best[0]:.4f} in epoch {best[1]}"
+        )
     assert best is not None
-    return best[2], {"epoch": best[1], "settings": dataclasses.asdict(settings)}
+    model.load_state_dict(best[2])
+    everybody = np.ones(len(endpoint.subjects), bool)
+    scores = _scores(endpoint, everybody, model, trained, device) * scale + centre
+    return scores, {"epoch": best[1], "settings": dataclasses.asdict(settings)}
 
 
 @torch.no_grad()
 def _scores(
-    endpoint: Endpoint, model: EndpointModel, trained: stages.Trained, device: torch.device
+    endpoint: Endpoint,
+    people: np.ndarray,
+    model: EndpointModel,
+    trained: stages.Trained,
+    device: torch.device,
 ) -> np.ndarray:
-    """Probabilities or (standardised) predictions of everybody, averaged over runs."""
+    """Probabilities or (standardised) predictions, averaged over runs; 0 for those who are not among `people`."""
     model.eval()
     total = np.zeros((len(endpoint.subjects), endpoint.n_classes or 1))
-    for ((numbers, batch),) in _read(endpoint, _alike(endpoint)):
+    for ((numbers, batch),) in _read(endpoint, _alike(endpoint, people)):
         with _autocast(trained, device):
             output = model(*_on(batch, device)).float()
         if endpoint.n_classes:
@@ -345,10 +357,10 @@ def _patches(endpoint: Endpoint, run: int) -> int:
     return endpoint.runs[run][0].n_tokens // endpoint.n_rois
 
 
-def _alike(endpoint: Endpoint, size: int = 16) -> list[list[list[int]]]:
-    """Cut all runs into batches of equally many patches."""
+def _alike(endpoint: Endpoint, people: np.ndarray, size: int = 16) -> list[list[list[int]]]:
+    """Cut the runs of some people into batches of equally many patches."""
     by_patches: dict[int, list[int]] = {}
-    for number in range(len(endpoint.runs)):
+    for number in map(int, np.flatnonzero(people[endpoint.person])):
         by_patches.setdefault(_patches(endpoint, number), []).append(number)
     return [[listed[i : i + size]] for listed in by_patches.values() for i in range(0, len(listed), size)]
 

@@ -92,7 +92,9 @@ def write_cache(structure: Path, function: Path, shards: Path, rois: Path, out: 
     stages.check_rois(index, RoiFacts.load(rois))
     pairs, alone = data.pair(index.samples["bold"], index.samples["t1w"])
     if not pairs:
-        say(f"tokens of {index.cohort}: nobody has both a BOLD run and a T1, the fusion learns nothing from this cohort")
+        say(
+            f"tokens of {index.cohort}: nobody has both a BOLD run and a T1, the fusion learns nothing from this cohort"
+        )
     out.mkdir(parents=True, exist_ok=True)
     data.verify(s for m in ("bold", "t1w") for s in index.shards[m])
     say(f"tokens of {index.cohort}: {len(pairs)} runs, {len(index.shards['bold'])} batches")

@@ -18,7 +18,7 @@ rule split_endpoint:
         mem_mb=1500,
         runtime=20,
     params:
-        endpoint=endpoint_json,
+        endpoint=split_json,
         step=STEPS["split_people"],
     shell:
         "python -m bhx_prep.splits endpoint --endpoint {params.endpoint:q} --name {wildcards.endpoint}"
@@ -76,9 +76,10 @@ rule evaluate_model:
         runtime=720,
     params:
         fusion=lambda wildcards, input: Path(input.fusion).parent,
+        changes=finetuning,
         out=lambda wildcards, output: Path(output.metrics).parent,
         step=STEPS["evaluate"],
     shell:
         "python -m bhx_model.evaluate --method {wildcards.method} --fusion {params.fusion:q}"
         " --tokens {input.tokens:q} --labels {input.labels:q} --seed {wildcards.seed}"
-        " --experiment {wildcards.experiment} --out {params.out:q} > {log:q} 2>&1"
+        " --experiment {wildcards.experiment} --set {params.changes:q} --out {params.out:q} > {log:q} 2>&1"

@@ -65,6 +65,17 @@ def endpoint_json(wildcards):
     return to_json(study.endpoint(wildcards.endpoint))
 
 
+def finetuning(wildcards):
+    """Changes to the settings of fine-tuning, as JSON; a probe has none."""
+    changes = study.endpoint(wildcards.endpoint).finetune if wildcards.method == "finetune" else {}
+    return json.dumps(changes, sort_keys=True)
+
+
+def split_json(wildcards):
+    """What of an endpoint's section decides who is trained and tested on."""
+    return to_json(study.endpoint(wildcards.endpoint), without=("methods", "finetune", "paper"))
+
+
 def endpoint_shards(wildcards):
     """Shards of the cohort that an endpoint predicts."""
     return expand(rules.index_shards.output, cohort=study.endpoint(wildcards.endpoint).cohort)

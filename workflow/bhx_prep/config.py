@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -205,6 +205,9 @@ class Endpoint(Section):
         min_length=1,
         description="How the model is used: a linear probe, or fine-tuning.",
     )
+    finetune: dict[str, Any] = Field(
+        default={}, description="Changes to the published settings of fine-tuning, e.g. `{epochs: 10}`."
+    )
     seeds: int = Field(default=3, ge=1, le=100, description="Number of random splits. The paper: 3.")
     paper: Literal["ABIDE-I", "ABIDE-II", "ADHD-200", "PPMI", "ADNI", "HCP-A", "MACC"] | None = Field(
         default=None,
@@ -264,9 +267,10 @@ class ConfigError(ValueError):
     """A configuration with mistakes; the message lists every one with its dotted path."""
 
 
-def to_json(section: Section) -> str:
-    """Canonical JSON of a section; `from_json` reads it back."""
-    return json.dumps(section.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+def to_json(section: Section, *, without: Collection[str] = ()) -> str:
+    """Canonical JSON of a section, but for some of its fields."""
+    values = section.model_dump(mode="json", exclude=set(without))
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
 def load(path: Path) -> Config:

@@ -32,8 +32,15 @@ DEMO: dict[str, Any] = {
             "classes": ["control", "patient"],
             "stratify": ["site"],
             "paper": "ABIDE-I",
+            "finetune": {"epochs": 6, "warmup_epochs": 1, "batch_size": 8},
         },
-        "cognition": {"cohort": "clinic", "column": "cognition", "kind": "regression", "paper": "HCP-A"},
+        "cognition": {
+            "cohort": "clinic",
+            "column": "cognition",
+            "kind": "regression",
+            "paper": "HCP-A",
+            "finetune": {"epochs": 6, "warmup_epochs": 1, "batch_size": 8},
+        },
     },
 }
 

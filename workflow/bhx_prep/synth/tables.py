@@ -21,15 +21,15 @@ from bhx_prep.synth.version import version
 
 @dataclass(frozen=True)
 class Scanner:
-    """A repetition time and how many frames are taken with it, 220-225 s in all."""
+    """A repetition time and how many frames are taken with it, some 170 s in all."""
 
     site: str
     tr_s: float
     n_frames: int
 
 
-TOWN_SCANNERS = (Scanner("north", 0.735, 300), Scanner("south", 0.8, 275))
-CLINIC_SCANNERS = (Scanner("alpha", 2.0, 110), Scanner("beta", 3.0, 75))
+TOWN_SCANNERS = (Scanner("north", 0.735, 230), Scanner("south", 0.8, 212))
+CLINIC_SCANNERS = (Scanner("alpha", 2.0, 85), Scanner("beta", 3.0, 57))
 
 
 @dataclass(frozen=True)
