@@ -1,0 +1,177 @@
+"""The demo cohorts: labelled, repeatable, whole or not there, and as big an effect as they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from bhx_prep import config, index, motion
+from bhx_prep.synth import folder, lemon, make_cohorts, people, series, sources, tables, ward
+
+COARSE_MM = 8.0
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def usable(name: str, root: Path, door: str, **more) -> pd.DataFrame:
+    table = index.build(name, config.Cohort(door=door, root=root, synthetic=True, **more)).to_pandas()
+    return table[table.status == "ok"]
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("synth") / "clinic"
+    tables.fill_clinic(root, 0, n=8, step_mm=COARSE_MM)
+    return root
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    """One short scan of a person with a session."""
+    root = tmp_path_factory.mktemp("synth") / "people"
+    person = people.Person("02", "a", 2.5, 12, 0.2, 300)
+    people.fill(root, 0, (person,), people.Sizes(t1_step_mm=6.0, bold_step_mm=8.0, bold_shape=(28, 28, 20)))
+    return root
+
+
+def test_equal_seeds_give_equal_bytes_whoever_else_is_there(tmp_path):
+    tables.fill_town(tmp_path / "a", 3, n=2, step_mm=COARSE_MM)
+    tables.fill_town(tmp_path / "b", 3, n=2, step_mm=COARSE_MM)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    tables.fill_town(tmp_path / "more", 3, n=3, step_mm=COARSE_MM)
+    tables.fill_town(tmp_path / "other", 4, n=2, step_mm=COARSE_MM)
+    person = {name: content for name, content in contents(tmp_path / "a").items() if name.startswith("sub-")}
+    more, other = contents(tmp_path / "more"), contents(tmp_path / "other")
+    assert all(more[name] == content for name, content in person.items())
+    assert all(other[name] != content for name, content in person.items() if not name.endswith(".json"))
+
+
+def test_synthetic_data_say_so_everywhere(clinic, raw):
+    for root in (clinic, raw):
+        facts = json.loads((root / "dataset_description.json").read_text())
+        assert facts["Synthetic"] is True
+        assert "synthetic" in facts["Name"]
+        assert "synthetic" in (root / "README").read_text()
+        described = json.loads((root / "participants.json").read_text())
+        drawn = set(pd.read_csv(root / "participants.tsv", sep="\t").columns) - {"participant_id", "site"}
+        assert all("at random" in described[name]["Description"] for name in drawn)
+        for sidecar in root.rglob("sub-*/**/*.json"):
+            assert json.loads(sidecar.read_text())["Synthetic"] is True, sidecar
+    assert (
+        index.build("clinic", config.Cohort(door="parcellated", root=clinic, synthetic=True))[
+            "synthetic"
+        ].to_pylist()
+        == [True] * 16
+    )
+
+
+def test_a_real_scan_is_not_called_synthetic(tmp_path):
+    lemon.fill(tmp_path, 0)
+    scan = usable("lemon", tmp_path, "fmriprep", space="fsaverage5").iloc[0]
+    assert (scan.tr_s, scan.n_frames, scan.kind) == (1.4, 652, "gifti")
+    assert json.loads((tmp_path / "dataset_description.json").read_text())["Synthetic"] is False
+    written = nib.load(scan.path)
+    left = sources.lemon_series()[0]
+    for t in (0, 300, 651):
+        np.testing.assert_array_equal(written.darrays[t].data, left[:, t])
+    fd = pd.read_csv(scan.confounds, sep="\t")["framewise_displacement"]
+    assert len(fd) == 652
+    assert np.isnan(fd[0])
+    assert (fd[1:] >= 0).all()
+
+
+def test_raw_people_pass_the_first_door(raw):
+    found = usable("people", raw, "bids").set_index("modality")
+    assert found.loc["bold", "key"] == "people_sub-02_ses-a_task-rest"
+    assert found.loc["bold", "tr_s"] == 2.5
+    assert found.loc["bold", "n_frames"] == 12
+    assert found.loc["bold", "anat"] == found.loc["t1w", "key"]
+    truth = json.loads(next(raw.rglob("*_truth.json")).read_text())
+    assert truth["mean_fd_mm"] == pytest.approx(0.2)
+    moved = pd.read_csv(next(raw.rglob("*_motion.tsv")), sep="\t")
+    fd = motion.framewise_displacement(moved[list(motion.NAMES)].to_numpy())
+    assert np.nanmean(fd) == pytest.approx(0.2, abs=1e-6)
+
+
+def test_ward_has_what_fmriprep_writes(tmp_path):
+    person = ward.Person("w004", 2.0, 60, 0.8, 420)
+    ward.fill(tmp_path, 0, (person,), ward.Sizes(t1_step_mm=COARSE_MM, bold_step_mm=COARSE_MM))
+    bold = usable("ward", tmp_path, "fmriprep").set_index("modality").loc["bold"]
+    table = pd.read_csv(bold.confounds, sep="\t")
+    assert len(table) == bold.n_frames == 60
+    due = {"global_signal", "csf", "white_matter", "framewise_displacement", "std_dvars", "a_comp_cor_00"}
+    assert due | {f"{name}_derivative1" for name in motion.NAMES} <= set(table)
+    assert table.framewise_displacement.mean() == pytest.approx(0.8, abs=1e-4)
+
+
+def test_groups_and_scores_are_balanced():
+    drawn = tables.clinic_people(0, 40)
+    patient = np.array([p.patient for p in drawn])
+    site = np.array([p.scanner.site for p in drawn])
+    score = np.array([p.score for p in drawn])
+    for name in np.unique(site):
+        assert patient[site == name].mean() == 0.5
+    for group in (0, 1):
+        assert score[patient == group].mean() == pytest.approx(0, abs=1e-12)
+        assert score[patient == group].std() == pytest.approx(1)
+
+
+def test_planted_couplings_are_in_the_series_that_people_get():
+    facts = tables.planted(tables.clinic_people(0, 8))
+    names = sources.parcellation().names
+    scanner = tables.Scanner("long", 2.0, 4000)
+    drawn = {
+        group: np.corrcoef(tables.draw_series("clinic", 0, tables.Person("x", scanner, patient=group)))
+        for group in (0, 1)
+    }
+    for planted in facts["diagnosis"]["couplings"]:
+        asked = planted["asked_change_of_r"]
+        assert planted["mean_r_after"] - planted["mean_r_before"] == pytest.approx(
+            asked, abs=0.35 * abs(asked)
+        )
+        a, b = (series.in_networks(names, planted[end]) for end in ("between", "and"))
+        block = np.outer(a, b) & ~np.eye(len(names), dtype=bool)
+        # the same person with and without: what varies between people is equal in both
+        change = drawn[1][block].mean() - drawn[0][block].mean()
+        assert change == pytest.approx(planted["mean_r_after"] - planted["mean_r_before"], abs=0.06)
+
+
+def test_series_are_tables_of_the_atlas(clinic):
+    table = pq.read_table(next(clinic.glob("sub-c001/func/*.parquet")))
+    assert tuple(table.column_names) == sources.parcellation().names
+    assert len(usable("clinic", clinic, "parcellated")) == 16
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    made_by = {"cohort": "x", "version": 1, "seed": 0}
+    place = tmp_path / "x"
+
+    def fails(root: Path) -> None:
+        (root / "half").write_text("written")
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk is full"):
+        folder.make(place, made_by, fails)
+    assert not place.exists()
+    assert folder.make(place, made_by, lambda root: (root / "file").write_text("all"))
+    assert not folder.make(place, made_by, fails)
+    (place / "file").unlink()
+    assert folder.make(place, made_by, lambda root: (root / "file").write_text("all"))
+    assert folder.make(place, {**made_by, "seed": 1}, lambda root: (root / "file").write_text("new"))
+    assert (place / "file").read_text() == "new"
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "lemon").mkdir()
+    (tmp_path / "lemon" / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match=r"was not made by `bhx synth`: name another folder with --out"):
+        make_cohorts(tmp_path, cohorts=["lemon"])
+    assert (tmp_path / "lemon" / "thesis.tex").read_text() == "years of work"
