@@ -6,6 +6,7 @@ rule extract_features:
     input:
         scans=batch_files,
         atlas=rules.fetch_templates.output.atlas,
+        strategy=strategy_of,
     output:
         timeseries=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/timeseries.parquet",
         t1w=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/t1w.npz",
@@ -24,7 +25,7 @@ rule extract_features:
         index=lambda wildcards: study.cohorts[wildcards.cohort].index_file,
         derivatives=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/preproc",
         space=lambda wildcards: study.cohort_section(wildcards.cohort).space,
-        features=section("features"),
+        features=features_of,
         templates=lambda wildcards, input: Path(input.atlas).parent,
         out=lambda wildcards, output: Path(output.qc).parent,
         step=STEPS["extract_features"],

@@ -13,6 +13,17 @@ def cohorts_of(backend):
     return "|".join([n for n, c in study.config.cohorts.items() if c.door == "bids"]) or "(?!)"
 
 
+def features_of(wildcards):
+    """Section `features` as JSON, with the cohort's own denoising strategy where it has one."""
+    return to_json(study.features(wildcards.cohort))
+
+
+def strategy_of(wildcards):
+    """A cohort's denoising strategy if it is a file of the user's: ours change with the version of the step."""
+    name = study.features(wildcards.cohort).strategy
+    return name if name.endswith((".yaml", ".yml")) else []
+
+
 def raw_files(wildcards):
     """Files a person's preprocessing reads."""
     return study.cohorts[wildcards.cohort].files(wildcards.subject)

@@ -49,6 +49,11 @@ def test_five_mistakes_give_five_messages():
         ({"atlas": {"source": "files"}}, "needs `names`"),
         ({"atlas": {"volume": "x.nii.gz"}}, "`source` is not `files`"),
         ({"cohorts": {"a": {"door": "parcellated", "root": "x", "tr_s": 735}}}, "cohorts.a.tr_s"),
+        (
+            {"features": {"strategy": "papr"}},
+            "features.strategy: no denoising strategy 'papr'; did you mean 'paper'?",
+        ),
+        ({"features": {"strategy": "mine.yaml"}}, "is its path right?"),
     ],
 )
 def test_a_mistake_is_named(change, expected):

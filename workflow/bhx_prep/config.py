@@ -13,10 +13,45 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+#: Folder of the denoising strategies that come with BHX.
+STRATEGIES = Path(__file__).parent / "strategies"
+
+
+def strategy_file(name: str) -> Path:
+    """File of a denoising strategy: one of ours by its name, or a YAML file by its path.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file.
+    """
+    own = not name.endswith((".yaml", ".yml"))
+    path = STRATEGIES / f"{name.replace('+', '-')}.yaml" if own else Path(name)
+    if not path.is_file():
+        known = sorted(file.stem for file in STRATEGIES.glob("*.yaml"))
+        there = _nearest(name, known) if own else "; is its path right?"
+        raise ValueError(f"no denoising strategy {name!r}{there}")
+    return path
+
+
+def _known_strategy(name: str) -> str:
+    strategy_file(name)
+    return name
+
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+]+$")]
+StrategyName = Annotated[str, AfterValidator(_known_strategy)]
 Stage = Literal["structure", "function", "fusion"]
 
 
@@ -53,6 +88,10 @@ class Cohort(Section):
     )
     tr_s: float | None = Field(
         default=None, gt=0.1, lt=20, description="Repetition time (s) for data whose files do not tell it."
+    )
+    strategy: StrategyName | None = Field(
+        default=None,
+        description="Denoising of this cohort where it is not `features.strategy`, e.g. `none` for denoised data.",
     )
     synthetic: bool = Field(
         default=False, description="Data were made, not measured: every result then says so."
@@ -135,7 +174,7 @@ class Atlas(Section):
 class Features(Section):
     """From derivatives to parcel series and T1 volumes."""
 
-    strategy: str = Field(
+    strategy: StrategyName = Field(
         default="paper",
         description="Denoising strategy: a name from `workflow/bhx_prep/strategies/` or a YAML file.",
     )

@@ -17,7 +17,7 @@ from bhx_prep.config import Cohort, Config, Endpoint, Experiment, Section
 DEMO: dict[str, Any] = {
     "cohorts": {
         "people": {"door": "bids", "root": "demo-data/people", "synthetic": True},
-        "lemon": {"door": "fmriprep", "root": "demo-data/lemon", "space": "fsaverage5"},
+        "lemon": {"door": "fmriprep", "root": "demo-data/lemon", "space": "fsaverage5", "strategy": "none"},
         "ward": {"door": "fmriprep", "root": "demo-data/ward", "synthetic": True},
         "town": {"door": "parcellated", "root": "demo-data/town", "synthetic": True},
         "clinic": {"door": "parcellated", "root": "demo-data/clinic", "synthetic": True},

@@ -20,9 +20,7 @@ import pandas as pd
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from bhx_prep.config import Section
-
-STRATEGIES = Path(__file__).parent / "strategies"
+from bhx_prep.config import Section, strategy_file
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 
@@ -117,12 +115,11 @@ def load_strategy(name: str) -> Strategy:
     ValueError
         If there is no such strategy, or it has unknown keys or wrong values: all of them are named.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else STRATEGIES / f"{name.replace('+', '-')}.yaml"
+    path = strategy_file(name)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        known = ", ".join(sorted(str(load_strategy(str(p)).name) for p in STRATEGIES.glob("*.yaml")))
-        msg = f"no denoising strategy {name!r}: there are {known}, or give the path of a YAML file"
+        msg = f"{path} cannot be read: {error.strerror}"
         raise ValueError(msg) from error
     except yaml.YAMLError as error:
         msg = f"{path} is not YAML: {error}"

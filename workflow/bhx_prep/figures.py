@@ -382,7 +382,7 @@ def curves(
     axis.set_title(title, color=INK)
     axis.set_xlabel("step")
     axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
-    axis.legend(loc="best")
+    axis.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
     ends = "; ".join(f"{n} from {v[0]:.3g} to {v[-1]:.3g}" for n, (_, v) in lines.items())
     return figure, f"{title}: {ends}" + (f"; trivial {trivial:.3g}." if trivial is not None else ".")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bhx_prep import index, plan
-from bhx_prep.config import Cohort, Config, ConfigError, Endpoint, Experiment, check
+from bhx_prep.config import Cohort, Config, ConfigError, Endpoint, Experiment, Features, check
 
 #: Columns of the index that name files a scan is read from.
 FILE_COLUMNS = ("path", "path_right", "sidecar", "confounds", "mask")
@@ -109,6 +109,11 @@ class Study:
     def cohort_section(self, name: str) -> Cohort:
         """A cohort's section of the configuration."""
         return self.config.cohorts[name]
+
+    def features(self, cohort: str) -> Features:
+        """Section `features`, with the cohort's own denoising strategy where it has one."""
+        strategy = self.config.cohorts[cohort].strategy
+        return self.config.features.model_copy(update={"strategy": strategy} if strategy else {})
 
     def experiment(self, name: str) -> Experiment:
         """An experiment's section of the configuration."""
