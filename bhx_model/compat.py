@@ -16,6 +16,7 @@ import argparse
 import csv
 import dataclasses
 import json
+import pickle
 import re
 import sys
 from collections import Counter
@@ -210,14 +211,18 @@ def _check_shared(theirs: Mapping[str, Tensor]) -> None:
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read a ``.pth`` file without running code in it; the state dict may be under ``model`` or ``state_dict``."""
-    raw = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        raw = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        msg = f"{path} is refused: it is no checkpoint, or holds more than tensors and numbers and might run code"
+        raise ValueError(msg) from error
     for name in ("model", "state_dict"):
         if isinstance(raw, dict) and isinstance(raw.get(name), dict):
             raw = raw[name]
     if not isinstance(raw, dict) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
         msg = f"{path}: expected a dict of tensors, bare or under 'model'"
         raise ValueError(msg)
-    return raw
+    return {key.removeprefix("module."): value for key, value in raw.items()}
 
 
 def sizes(stage: str, theirs: Mapping[str, Tensor], heads: int, inner_heads: int) -> dict[str, Any]:
@@ -225,8 +230,6 @@ def sizes(stage: str, theirs: Mapping[str, Tensor], heads: int, inner_heads: int
 
     Numbers of heads leave no trace in shapes and are given.
     """
-    theirs = {key.removeprefix("module."): value for key, value in theirs.items()}
-
     def depth(prefix: str) -> int:
         return 1 + max(int(m[1]) for k in theirs if (m := re.match(rf"{re.escape(prefix)}(\d+)\.", k)))
 

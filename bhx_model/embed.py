@@ -120,7 +120,7 @@ class BrainHarmonix:
         centre = np.nanmedian(series_RT, axis=1)
         distance = np.nanmedian(np.abs(centre - self.rois.median) / self.rois.iqr)
         spread = np.nanmedian(np.nanstd(series_RT, axis=1) / self.rois.iqr)
-        if distance > 100 or spread > 1000 or spread < 1e-6:
+        if distance > 10 or not 0.01 < spread < 100:
             msg = (
                 f"the series lie {distance:.3g} scales from the centre of the training data and vary by {spread:.3g} "
                 "scales: give parcel means in the same units and with the same denoising (see the model card)"

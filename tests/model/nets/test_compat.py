@@ -45,7 +45,8 @@ def test_a_small_change_of_one_token_is_seen(golden, tmp_path):
 
     folder = copied(golden, tmp_path / "golden", "function_cases.npz", change)
     facts = json.loads((folder / "config.json").read_text())
-    failed = [case.name for case in compat._check_function(folder, facts) if not case.passes]
+    with torch.inference_mode():
+        failed = [case.name for case in compat._check_function(folder, facts) if not case.passes]
     assert failed == ["function tokens, k=18, 6 patches", "function tokens beside padding, k=18"]
 
 

@@ -204,7 +204,7 @@ def faults(series, tr_s, t1w):
         "zero TR": ((series, 0.0, NAMES, t1w), "in seconds, between"),
         "names": ((series, tr_s, swapped, t1w), f"row 0 is '{NAMES[1]}', the model's is '{NAMES[0]}'"),
         "too few names": ((series[:19], tr_s, NAMES[:19], t1w), "19 ROIs, but the model knows 20"),
-        "too few rows": ((series[:19], tr_s, NAMES, t1w), r"series has shape \(19, 100\)"),
+        "too few rows": ((series[:19], tr_s, NAMES, t1w), r"series has shape \(19, \d+\)"),
         "transposed": ((series.T, tr_s, NAMES, t1w), "check atlas and axes"),
         "standardised": (((series - series.mean()) / series.std(), tr_s, NAMES, t1w), "same units"),
         "short": ((series[:, :10], tr_s, NAMES, t1w), "shorter than one patch"),
