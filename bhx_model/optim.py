@@ -89,9 +89,9 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torc
     ValueError
         If it is the memory of an optimizer over other parameters.
     """
-    whats = {name.rsplit("/", 1)[1] for name in tensors}
+    fields = {name.rsplit("/", 1)[1] for name in tensors}
     wanted = {
-        f"{name}/{what}" for group in optimizer.param_groups for name in group["names"] for what in whats
+        f"{name}/{field}" for group in optimizer.param_groups for name in group["names"] for field in fields
     }
     if wanted != set(tensors):
         odd = sorted(wanted ^ set(tensors))
@@ -99,7 +99,7 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torc
         raise ValueError(msg)
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
-            memory = {what: tensors[f"{name}/{what}"] for what in whats}
+            memory = {field: tensors[f"{name}/{field}"] for field in fields}
             if any(value.ndim and value.shape != parameter.shape for value in memory.values()):
                 msg = f"optimizer state of another model: {name} has another shape: remove the run folder"
                 raise ValueError(msg)

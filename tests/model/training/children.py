@@ -97,3 +97,5 @@ def gradients(rank: int, world: int, port: int, preset: dict, sources: Any, step
         if rank == 0:
             found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
             save_file({name: g.contiguous() for name, g in found.items()}, out / "gradients.safetensors")
+        # gloo may wait for ever where the processes part before its last user is gone
+        del objective
