@@ -230,6 +230,7 @@ def sizes(stage: str, theirs: Mapping[str, Tensor], heads: int, inner_heads: int
 
     Numbers of heads leave no trace in shapes and are given.
     """
+
     def depth(prefix: str) -> int:
         return 1 + max(int(m[1]) for k in theirs if (m := re.match(rf"{re.escape(prefix)}(\d+)\.", k)))
 

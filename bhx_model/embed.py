@@ -117,9 +117,10 @@ class BrainHarmonix:
 
     def _check_scale(self, series_RT: NDArray[np.float32]) -> None:
         """Refuse series in units other than those of the normaliser."""
-        centre = np.nanmedian(series_RT, axis=1)
-        distance = np.nanmedian(np.abs(centre - self.rois.median) / self.rois.iqr)
-        spread = np.nanmedian(np.nanstd(series_RT, axis=1) / self.rois.iqr)
+        there = ~np.isnan(series_RT).any(axis=1)
+        series_RT, median, iqr = series_RT[there], self.rois.median[there], self.rois.iqr[there]
+        distance = np.median(np.abs(np.median(series_RT, axis=1) - median) / iqr)
+        spread = np.median(series_RT.std(axis=1) / iqr)
         if distance > 10 or not 0.01 < spread < 100:
             msg = (
                 f"the series lie {distance:.3g} scales from the centre of the training data and vary by {spread:.3g} "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,7 @@ SITE = ("--default-resources", "slurm_partition=cpu", "mem_mb=2000", "runtime=30
 CONFIG: dict[str, Any] = {
     "results": "results",
     "batch_size": 4,
-    "cohorts": {
-        "town": {"door": "parcellated", "root": "data/town", "synthetic": True},
-        "clinic": {"door": "parcellated", "root": "data/clinic", "synthetic": True},
-    },
+    "cohorts": {},
     "features": {"t1w_resolution_mm": 4.0, "t1w_shape": [32, 48, 32], "harmonics": 20, "gradients": 5},
     "experiments": {
         "mini": {
@@ -65,32 +64,42 @@ def make_data(folder: Path) -> None:
 
 
 class MiniStudy:
-    """A folder to run Snakemake in: the workflow by links, its own data, configuration and results.
+    """A folder to run Snakemake in: the workflow by links, its own configuration and results.
 
     Parameters
     ----------
     folder : Path
         Is made.
     data : Path
-        What `make_data` wrote; linked person by person, so that cohorts can be changed.
-    config : dict
-        Of the study.
+        What `make_data` wrote. Its absolute path stands in the configuration and so in results: studies of the same
+        data can be compared by hash, wherever they are.
+    like : MiniStudy, optional
+        A study whose results, and what Snakemake knows of them, are copied.
     """
 
-    def __init__(self, folder: Path, data: Path, config: dict[str, Any] | None = None):
-        self.folder = folder
+    def __init__(self, folder: Path, data: Path, like: MiniStudy | None = None):
+        self.folder, self.data = folder, data
         folder.mkdir(parents=True)
         for name in ("workflow", "rules", "envs", "bhx_model", "profiles", "slurm"):
             (folder / name).symlink_to(ROOT / name)
-        for cohort in sorted(data.iterdir()):
-            (folder / "data" / cohort.name).mkdir(parents=True)
-            for entry in cohort.iterdir():
-                (folder / "data" / cohort.name / entry.name).symlink_to(entry)
-        self.write_config(config or CONFIG)
+        self.config = copy.deepcopy(CONFIG)
+        self.config["cohorts"] = {
+            name: {"door": "parcellated", "root": str(data / name), "synthetic": True} for name in ("town", "clinic")
+        }
+        self.write_config()
+        if like is not None:
+            for part in ("results", ".bhx", ".snakemake/metadata"):
+                shutil.copytree(like.folder / part, folder / part)
 
-    def write_config(self, config: dict[str, Any]) -> None:
+    def override(self, stage: str, **values: Any) -> None:
+        """Change a stage's training, e.g. ``steps=50``."""
+        changes = self.config["experiments"]["mini"]["overrides"][stage]
+        changes |= {f"train.{name}": value for name, value in values.items()}
+        self.write_config()
+
+    def write_config(self) -> None:
         """Write ``config.yaml``."""
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config), encoding="utf-8")
 
     def command(self, *arguments: str, profile: str | None = "slurm") -> list[str]:
         """Words of ``snakemake --profile slurm ...``; without a profile it runs here."""
@@ -100,7 +109,11 @@ class MiniStudy:
         return [*start, "--profile", profile, *arguments, *IMPATIENT, *SITE]
 
     def start(
-        self, *arguments: str, environment: dict[str, str], log: str = "snakemake.log", profile: str | None = "slurm"
+        self,
+        *arguments: str,
+        environment: dict[str, str],
+        log: str = "snakemake.log",
+        profile: str | None = "slurm",
     ) -> subprocess.Popen[bytes]:
         """Start Snakemake in a session of its own, its output in a file."""
         with (self.folder / log).open("ab") as out:
@@ -137,15 +150,37 @@ class MiniStudy:
         """What Snakemake said."""
         return (self.folder / name).read_text(encoding="utf-8", errors="replace")
 
-    def hashes(self, patterns: Sequence[str] = ("results/**/*",)) -> dict[str, str]:
-        """sha256 of the results, by path; times and machines that results tell of are left out."""
-        found = sorted({path for pattern in patterns for path in self.folder.glob(pattern) if path.is_file()})
-        names = {path: str(path.relative_to(self.folder)) for path in found}
+    def hashes(self) -> dict[str, str]:
+        """sha256 of every result, by path; logs and what is left of trainings are none."""
+        names = {
+            str(path.relative_to(self.folder)): path
+            for path in sorted(self.folder.glob("results/**/*"))
+            if path.is_file()
+        }
         return {
             name: hashlib.sha256(_content(path)).hexdigest()
-            for path, name in names.items()
+            for name, path in names.items()
             if not name.startswith(("results/logs/", "results/benchmarks/", "results/runs/"))
         }
+
+    def remove(self, *names: str) -> None:
+        """Remove results, so that they are made again."""
+        for name in names:
+            path = self.folder / "results" / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def submitted(self, log: str = "snakemake.log") -> list[str]:
+        """Slurm's numbers of the jobs that Snakemake submitted."""
+        return re.findall(r"submitted with SLURM jobid (\d+)", self.log(log))
+
+    def rules_run(self, log: str = "snakemake.log") -> list[str]:
+        """Rule and wildcards of every job that was started, as ``extract_features town 00000``."""
+        blocks = re.findall(r"^ *(?:local)?rule (\w+):\n((?: +\w+: .*\n)+)", self.log(log), flags=re.MULTILINE)
+        return [
+            " ".join([name, *re.findall(r"=(\S+?)(?:,|$)", wildcards[0] if wildcards else "")])
+            for name, facts in blocks
+            for wildcards in [re.findall(r"^ +wildcards: (.*)$", facts, flags=re.MULTILINE)]
+        ]
 
 
 def _content(path: Path) -> bytes:
@@ -153,7 +188,9 @@ def _content(path: Path) -> bytes:
     if path.name != "run.json":
         return path.read_bytes()
     told = json.loads(path.read_text(encoding="utf-8"))
-    return json.dumps({k: v for k, v in told.items() if k not in ("seconds", "machine")}, sort_keys=True).encode()
+    return json.dumps(
+        {k: v for k, v in told.items() if k not in ("seconds", "machine")}, sort_keys=True
+    ).encode()
 
 
 _QUIET = {"NO_ET": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

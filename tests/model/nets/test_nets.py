@@ -452,7 +452,9 @@ def test_compiled_models_compute_the_same(function_config, make_rois, make_serie
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile generates C++ on the CPU, and there is no g++")
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="torch.compile generates C++ on the CPU, and there is no g++"
+)
 def test_compiled_blocks_compute_the_same():
     blocks = Blocks(16, 1, 2, 2.0).eval().requires_grad_(False)
     x = torch.randn(2, 9, 16)

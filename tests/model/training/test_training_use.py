@@ -217,7 +217,7 @@ def faults(series, tr_s, t1w):
 
 
 @pytest.mark.parametrize(
-    "fault", list(faults(np.zeros((20, 100), np.float32), 2.0, np.zeros((32, 48, 32), np.float32)))
+    "fault", list(faults(np.eye(20, 100, dtype=np.float32), 2.0, np.zeros((32, 48, 32), np.float32)))
 )
 def test_unusable_inputs_are_a_sentence(model, person, fault):
     arguments, sentence = faults(*person)[fault]
