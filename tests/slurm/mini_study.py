@@ -84,7 +84,8 @@ class MiniStudy:
             (folder / name).symlink_to(ROOT / name)
         self.config = copy.deepcopy(CONFIG)
         self.config["cohorts"] = {
-            name: {"door": "parcellated", "root": str(data / name), "synthetic": True} for name in ("town", "clinic")
+            name: {"door": "parcellated", "root": str(data / name), "synthetic": True}
+            for name in ("town", "clinic")
         }
         self.write_config()
         if like is not None:
@@ -175,7 +176,9 @@ class MiniStudy:
 
     def rules_run(self, log: str = "snakemake.log") -> list[str]:
         """Rule and wildcards of every job that was started, as ``extract_features town 00000``."""
-        blocks = re.findall(r"^ *(?:local)?rule (\w+):\n((?: +\w+: .*\n)+)", self.log(log), flags=re.MULTILINE)
+        blocks = re.findall(
+            r"^ *(?:local)?rule (\w+):\n((?: +\w+: .*\n)+)", self.log(log), flags=re.MULTILINE
+        )
         return [
             " ".join([name, *re.findall(r"=(\S+?)(?:,|$)", wildcards[0] if wildcards else "")])
             for name, facts in blocks
