@@ -182,7 +182,8 @@ class Segment(SimpleInterface):
         mask = ants.image_read(self.inputs.mask)
         low, high = np.percentile(head.numpy()[mask.numpy() > 0], [0.5, 99.5])
         head = head.new_image_like(np.clip(head.numpy(), low, high))
-        found = ants.atropos(a=head, x=mask, i="Kmeans[3]", m="[0.1,1x1x1]", c="[3,0]")
+        # r=0: the same random numbers each time
+        found = ants.atropos(a=head, x=mask, i="Kmeans[3]", m="[0.1,1x1x1]", c="[3,0]", r=0)
         source: Any = nib.load(self.inputs.in_file)
         affine = source.affine
         # k-means counts from dark to bright; BIDS has GM 1, WM 2, CSF 3
