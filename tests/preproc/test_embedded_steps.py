@@ -17,7 +17,7 @@ folder = pathlib.Path(sys.argv[1])
 random = np.random.default_rng(0)
 distance = np.linalg.norm(np.indices((28, 28, 28)) - 13.5, axis=0)
 brain = (distance < 12).astype(np.uint8)
-head = np.select([distance < 6, distance < 10, distance < 12], [90.0, 60.0, 25.0], 0) + random.normal(0, 6, distance.shape)
+head = np.select([distance < 6, distance < 10, distance < 12], [90.0, 60.0, 25.0], 0) + random.normal(0, 12, distance.shape)
 for name, values in (("head", (head * brain).astype(np.float32)), ("mask", brain)):
     nib.Nifti1Image(values, np.diag([2.0, 2.0, 2.0, 1.0])).to_filename(folder / f"{name}.nii.gz")
 for run in ("a", "b"):
