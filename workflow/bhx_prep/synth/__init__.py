@@ -78,6 +78,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("demo-data"), help="folder to write to (%(default)s)"
     )
+    parser.add_argument(
+        "--cohorts", nargs="+", choices=COHORTS, default=COHORTS, metavar="NAME", help="only these: %(choices)s"
+    )
     parser.add_argument("--seed", type=int, default=0, help="decides everything random (%(default)s)")
     parser.add_argument("--force", action="store_true", help="make them again even if they are there")
 
@@ -85,7 +88,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx synth``."""
     try:
-        make_cohorts(args.out, args.seed, force=args.force)
+        make_cohorts(args.out, args.seed, args.cohorts, force=args.force)
     except (ValueError, OSError) as error:
         print(f"synth: {error}", file=sys.stderr)
         return 1
