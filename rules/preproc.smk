@@ -34,7 +34,7 @@ rule run_embedded:
         "{params.python:q} -m bhx_prep.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}"
         " --root {params.root:q} --tasks {params.tasks} --templates {params.templates:q}"
         " --preproc {params.preproc:q} --threads {threads} --out {params.out:q} --status {output.status:q}"
-        " --work ${{TMPDIR:-/tmp}} > {log:q} 2>&1"
+        ' --work "${{TMPDIR:-/tmp}}" > {log:q} 2>&1'
 
 
 rule run_fmriprep:
@@ -65,4 +65,4 @@ rule run_fmriprep:
         "python -m bhx_prep.fmriprep --subject {wildcards.subject} --cohort {wildcards.cohort}"
         " --root {params.root:q} --tasks {params.tasks} --preproc {params.preproc:q}"
         " --threads {threads} --mem-mb {resources.mem_mb} --out {params.out:q} --status {output.status:q}"
-        " --work ${{TMPDIR:-/tmp}} > {log:q} 2>&1"
+        ' --work "${{TMPDIR:-/tmp}}" > {log:q} 2>&1'

@@ -121,9 +121,6 @@ class Preproc(Section):
     templateflow_home: Path | None = Field(
         default=None, description="A filled TemplateFlow folder, so that jobs need no network."
     )
-    scratch: Path | None = Field(
-        default=None, description="Node-local folder for work files; the job's TMPDIR when null."
-    )
     on_failure: Literal["exclude", "stop"] = Field(
         default="exclude",
         description="A person whose preprocessing fails becomes a row with a reason, or stops the run.",

@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -160,8 +161,11 @@ def _run(
     nipype_logging.update_logging(config)
     from bhx_prep.embedded.workflow import build
 
-    base = work / "derivatives"
-    shutil.rmtree(base, ignore_errors=True)
+    base, temporary = work / "derivatives", work / "temporary"
+    for folder in (base, temporary):
+        shutil.rmtree(folder, ignore_errors=True)
+    temporary.mkdir()
+    tempfile.tempdir = str(temporary)  # ANTs leaves images in it
     workflow = build(person, args.root.absolute(), args.templates.absolute(), base, work, resolution_mm)
     clock: dict[str, float] = {}
 
@@ -183,7 +187,7 @@ def _run(
             logging.getLogger("nipype.workflow").exception("the workflow failed")
     failures = {path.name: _last_line(path) for path in sorted(crashes.glob("crash-*.txt"))}
     if any("No space left on device" in text for text in failures.values()):
-        msg = f"the disk of {work} or {args.out} is full: make room, or set preproc.scratch"
+        msg = f"the disk of {work} or {args.out} is full: make room, or name another disk with `tmpdir` in the profile"
         raise OSError(msg)
     anats = [scan for scan in person.anats if not _saved(base, args.root, scan)]
     if anats or (person.runs and not any(_saved(base, args.root, scan) for scan in person.runs)):

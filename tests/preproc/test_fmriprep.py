@@ -1,0 +1,279 @@
+"""fMRIPrep in containers: what is called, what its failures mean, and what comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from bhx_prep import fmriprep
+from bhx_prep.config import Preproc
+from bhx_prep.subject_view import make_view
+
+#: Answers the questions of fmriprep-docker and does what fMRIPrep would leave behind. A stand-in: no image is run.
+STAND_IN = """#!{python}
+import json, os, pathlib, sys
+words = sys.argv[1:]
+if words[0] == "version":
+    print("28.0.0")
+elif words[0] == "images":
+    print("sha256:0123")
+elif "--entrypoint=free" in words:
+    print("       total used free\\nMem: 64000 1000 63000")
+else:
+    pathlib.Path(os.environ["STAND_IN_LOG"]).write_text(json.dumps(words))
+    mounts = dict(reversed(w.removesuffix(":ro").rsplit(":", 1)) for f, w in zip(words, words[1:]) if f == "-v")
+    print(os.environ.get("STAND_IN_SAYS", "fMRIPrep finished successfully!"))
+    code = int(os.environ.get("STAND_IN_CODE", "0"))
+    if code == 0 and "STAND_IN_LAZY" not in os.environ:
+        person = sorted(p.name for p in pathlib.Path(mounts["/data"]).glob("sub-*"))
+        func = pathlib.Path(mounts["/out"]) / person[0] / "func"
+        func.mkdir(parents=True)
+        (func / f"{{person[0]}}_task-rest_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz").write_bytes(b"frames")
+        (func.parents[1] / "dataset_description.json").write_text("{{}}")
+    sys.exit(code)
+"""
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Two people of whom one is to be shown; one of their files is a link into an annex."""
+    root = tmp_path / "raw"
+    for subject in ("01", "02"):
+        for name in (
+            "anat/sub-{}_T1w",
+            "func/sub-{}_task-rest_bold",
+            "func/sub-{}_task-nback_bold",
+            "fmap/sub-{}_dir-AP_epi",
+        ):
+            path = root / f"sub-{subject}" / f"{name.format(subject)}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(path.name.encode())
+    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
+    (root / "task-rest_bold.json").write_text('{"RepetitionTime": 2.0}')
+    annexed = root / "sub-01" / "func" / "sub-01_task-rest_bold.nii.gz"
+    (root / "annex").mkdir()
+    annexed.rename(root / "annex" / "content")
+    annexed.symlink_to("../../annex/content")
+    return root
+
+
+@pytest.fixture
+def job(dataset: Path, tmp_path: Path, monkeypatch):
+    """Run the command with a stand-in for docker; its words, its status file and its exit code come back."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "docker").write_text(STAND_IN.format(python=sys.executable))
+    (tools / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("STAND_IN_LOG", str(tmp_path / "words.json"))
+    (tmp_path / "license.txt").write_text("nobody\n")
+
+    def run(subject: str = "01", **changes):
+        settings = Preproc(
+            backend="fmriprep-docker",
+            fs_license=tmp_path / "license.txt",
+            fmriprep_args=("--fs-no-reconall",),
+        ).model_dump(mode="json")
+        out = tmp_path / "preproc"
+        code = fmriprep.main(
+            [
+                *("--subject", subject, "--cohort", "abide1", "--root", str(dataset), "--tasks", "rest"),
+                *("--preproc", json.dumps({**settings, **changes}), "--threads", "4", "--mem-mb", "16000"),
+                *(
+                    "--out",
+                    str(out),
+                    "--status",
+                    str(out / f"sub-{subject}_status.json"),
+                    "--work",
+                    str(tmp_path / "work"),
+                ),
+            ]
+        )
+        words = tmp_path / "words.json"
+        status = out / f"sub-{subject}_status.json"
+        return (
+            code,
+            json.loads(status.read_text()) if status.is_file() else None,
+            json.loads(words.read_text()) if words.is_file() else None,
+        )
+
+    return run
+
+
+def test_a_view_shows_one_person_and_the_asked_tasks(dataset, tmp_path):
+    view = make_view(dataset, "01", ["rest"], tmp_path / "view")
+    assert sorted(str(p.relative_to(view)) for p in view.rglob("*") if p.is_file()) == [
+        "dataset_description.json",
+        "sub-01/anat/sub-01_T1w.nii.gz",
+        "sub-01/fmap/sub-01_dir-AP_epi.nii.gz",
+        "sub-01/func/sub-01_task-rest_bold.nii.gz",
+        "task-rest_bold.json",
+    ]
+    bold = view / "sub-01/func/sub-01_task-rest_bold.nii.gz"
+    assert not bold.is_symlink()  # a link would lead out of what is mounted
+    assert bold.read_bytes() == b"sub-01_task-rest_bold.nii.gz"
+
+
+def test_views_that_cannot_be_made_are_sentences(dataset, tmp_path):
+    with pytest.raises(ValueError, match="there is no folder"):
+        make_view(dataset, "03", ["rest"], tmp_path / "view")
+    with pytest.raises(ValueError, match="letters and digits"):
+        make_view(dataset, "../01", ["rest"], tmp_path / "view")
+    with pytest.raises(ValueError, match="lies inside the dataset"):
+        make_view(dataset, "01", ["rest"], dataset / "work")
+    (dataset / "annex" / "content").unlink()
+    with pytest.raises(ValueError, match="datalad get"):
+        make_view(dataset, "01", ["rest"], tmp_path / "view")
+    (dataset / "dataset_description.json").unlink()
+    with pytest.raises(ValueError, match=r"no dataset_description\.json"):
+        make_view(dataset, "02", ["rest"], tmp_path / "view")
+
+
+def test_fmriprep_docker_itself_starts_the_container(job, tmp_path):
+    code, status, words = job()
+    assert code == 0
+    assert status["status"] == "ok"
+    image = words.index("nipreps/fmriprep:25.2.7")
+    assert words[image + 1 : image + 4] == ["/data", "/out", "participant"]
+    inner = words[image:]
+    for option, value in (
+        ("--participant-label", "01"),
+        ("--nthreads", "4"),
+        ("--omp-nthreads", "4"),
+        ("--mem-mb", "16000"),
+        ("--output-spaces", "MNI152NLin2009cAsym:res-2"),
+    ):
+        assert inner[inner.index(option) + 1] == value
+    assert {"--notrack", "--skip-bids-validation", "--fs-no-reconall"} <= set(inner)
+    assert words[words.index("-u") + 1] == f"{os.getuid()}:{os.getgid()}"
+    assert "-it" not in words
+    mounted = {
+        words[i + 1].removesuffix(":ro").rsplit(":", 1)[1]: words[i + 1]
+        for i, w in enumerate(words)
+        if w == "-v"
+    }
+    assert mounted["/data"].endswith(":ro")
+    assert mounted["/opt/freesurfer/license.txt"].startswith(str(tmp_path / "license.txt"))
+    assert set(mounted) == {"/data", "/out", "/scratch", "/opt/freesurfer/license.txt"}
+    assert (
+        next((tmp_path / "preproc/sub-01/func").glob("*_desc-preproc_bold.nii.gz")).read_bytes() == b"frames"
+    )
+    assert (tmp_path / "preproc" / "dataset_description.json").is_file()
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_templates_are_mounted_and_the_network_is_off(job, tmp_path):
+    (tmp_path / "templateflow").mkdir()
+    _, status, words = job(templateflow_home=str(tmp_path / "templateflow"))
+    assert status["status"] == "ok"
+    assert "--network=none" in words
+    inside = next(w.split("=", 1)[1] for w in words if w.startswith("TEMPLATEFLOW_HOME="))
+    assert any(w.startswith(f"{tmp_path / 'templateflow'}:{inside}") for w in words)
+
+
+def test_a_person_that_fails_is_a_status_with_the_reason(job, monkeypatch, tmp_path):
+    monkeypatch.setenv("STAND_IN_CODE", "1")
+    monkeypatch.setenv(
+        "STAND_IN_SAYS", "Traceback\\n  File x\\nRuntimeError: No T1w images found for participant 01"
+    )
+    code, status, _ = job()
+    assert code == 0
+    assert status["status"] == "failed"
+    assert status["exit_code"] == 1
+    assert "No T1w images found" in status["reason"]
+    assert Path(status["log"]).is_file()
+    assert (tmp_path / "work").is_dir()  # to resume
+    assert job(on_failure="stop")[0] == 1
+
+
+def test_success_without_images_is_none(job, monkeypatch):
+    monkeypatch.setenv("STAND_IN_LAZY", "1")
+    _, status, _ = job()
+    assert status["status"] == "failed"
+    assert "wrote no preprocessed image" in status["reason"]
+
+
+@pytest.mark.parametrize(
+    ("said", "meaning"),
+    [
+        ("write /out/x: No space left on device", "the disk is full"),
+        ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock", "daemon cannot be reached"),
+        (
+            "Error response from daemon: pull access denied for nipreps/fmriprep",
+            "docker pull nipreps/fmriprep:25.2.7",
+        ),
+    ],
+)
+def test_faults_of_the_site_stop_the_run(job, monkeypatch, said, meaning):
+    monkeypatch.setenv("STAND_IN_CODE", "1")
+    monkeypatch.setenv("STAND_IN_SAYS", said)
+    code, status, _ = job()
+    assert code == 1
+    assert meaning in status["reason"]
+
+
+def test_what_is_missing_is_said_before_a_container_starts(job, monkeypatch, tmp_path, capsys):
+    for changes, meaning in (
+        ({"fs_license": None}, "set preproc.fs_license"),
+        ({"fs_license": str(tmp_path / "nothing")}, "there is no file"),
+        ({"templateflow_home": str(tmp_path / "nothing")}, "there is no folder"),
+        ({"backend": "fmriprep-apptainer"}, "neither apptainer nor singularity"),
+    ):
+        if changes.get("backend") and (shutil.which("apptainer") or shutil.which("singularity")):
+            continue
+        code, status, words = job(**changes)
+        assert (code, words) == (1, None)
+        assert meaning in status["reason"]
+    code, status, _ = job(subject="../../etc")
+    assert (code, status) == (1, None)
+    assert "letters and digits" in capsys.readouterr().err
+
+
+def test_apptainer_sees_only_what_is_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(fmriprep, "_apptainer", lambda: "apptainer")
+    settings = Preproc(
+        fs_license=tmp_path / "license.txt", templateflow_home=tmp_path / "tf", image="fmriprep.sif"
+    )
+    folders = fmriprep.Folders.below(tmp_path / "work")
+    words = fmriprep.apptainer_command(settings.model_dump(mode="json"), "01", folders, 8, 24000)
+    assert words[:4] == ["apptainer", "run", "--cleanenv", "--containall"]
+    bound = [b for a, b in pairwise(words) if a == "--bind"]
+    assert f"{folders.view}:/data:ro" in bound
+    assert f"{tmp_path / 'tf'}:/templateflow:ro" in bound
+    assert len(bound) == 6
+    image = words.index("fmriprep.sif")
+    assert words[image + 1 : image + 4] == ["/data", "/out", "participant"]
+    settings = Preproc(fs_license=tmp_path / "license.txt").model_dump(mode="json")
+    assert "docker://nipreps/fmriprep:25.2.7" in fmriprep.apptainer_command(settings, "01", folders, 8, 24000)
+
+
+def test_fmripreps_own_parser_takes_the_arguments(dataset, tmp_path):
+    """Only where fMRIPrep is installed: its wheels are not among the pins."""
+    parser = pytest.importorskip("fmriprep.cli.parser", reason="fMRIPrep is not installed here")
+    settings = Preproc(fmriprep_args=("--fs-no-reconall",)).model_dump(mode="json")
+    words = [str(dataset), str(tmp_path / "out"), "participant"]
+    options = parser._build_parser().parse_args(
+        [*words, *fmriprep._fmriprep_arguments(settings, "01", 16, 24000)]
+    )
+    assert options.participant_label == ["01"]
+    assert (options.nprocs, options.omp_nthreads, options.memory_gb) == (16, 8, 24.0)
+
+
+@pytest.mark.parametrize(
+    ("log", "code", "meaning"),
+    [
+        ("", 137, "want of memory"),
+        ("", 1, "it printed nothing"),
+        ("a\nnipype.Error: x\nValueError: bad thing\nPlease report errors to", 1, "ValueError: bad thing"),
+        ("one\nlast words", 2, "last words"),
+        ("fmriprep: error: unrecognized arguments: --use-aroma", 2, "unrecognized arguments: --use-aroma"),
+    ],
+)
+def test_the_reason_is_the_last_line_that_tells(log, code, meaning):
+    assert meaning in fmriprep.reason_of(log, code)
