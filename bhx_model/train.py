@@ -1,7 +1,7 @@
 """Train one stage: masked autoencoding of T1 volumes, JEPA on parcel series, or the fusion of both.
 
 The run lives in a folder named after a hash of everything that decides its result, so the same command goes on where
-an earlier one stopped, and a changed input starts afresh. SIGTERM, SIGUSR1 and ``--max-hours`` save and end with exit
+an earlier one stopped, and a changed input starts afresh. SIGTERM, SIGUSR1 and ``--max-minutes`` save and end with exit
 code 75: start the same command again. A finished run only writes its outputs again.
 
 Examples
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = load_preset(arguments.stage, arguments.preset).override(json.loads(arguments.set))
         deterministic = _deterministic(config.train.deterministic)
         with deterministic, distributed.start() as processes, _stop_signals() as stop:
-            limit = math.inf if arguments.max_hours is None else 3600 * arguments.max_hours
+            limit = math.inf if arguments.max_minutes is None else 60 * arguments.max_minutes
             return train(
                 config,
                 stages.Sources(
@@ -479,7 +479,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--function", type=Path, help="trained function stage (fusion with model.inputs online)")
     add("--run-root", type=Path, required=True, help="folder of run folders with checkpoints")
     add("--out", type=Path, required=True, help="folder of the finished weights")
-    add("--max-hours", type=float, help="save and end with exit code 75 after this time")
+    add("--max-minutes", type=float, help="save and end with exit code 75 after this time")
     add("--workers", type=int, default=2, help="reading threads; any number gives the same result")
     add("--tensorboard", action="store_true", help="also write events for TensorBoard into the run folder")
     return parser.parse_args(argv)

@@ -15,8 +15,8 @@ rule split_endpoint:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=1500,
-        runtime=20,
+        mem_mb=growing(1500),
+        runtime=growing(20),
     params:
         endpoint=split_json,
         step=STEPS["split_people"],
@@ -41,8 +41,8 @@ rule evaluate_baseline:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         out=lambda wildcards, output: Path(output.metrics).parent,
         step=STEPS["evaluate_baseline"],
@@ -72,8 +72,8 @@ rule evaluate_model:
         "../envs/model.yaml"
     resources:
         gpu=lambda wildcards: min(1, gpus(wildcards)),
-        mem_mb=4000,
-        runtime=720,
+        mem_mb=growing(4000),
+        runtime=growing(720),
     params:
         fusion=lambda wildcards, input: Path(input.fusion).parent,
         changes=finetuning,

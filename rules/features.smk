@@ -18,8 +18,8 @@ rule extract_features:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=growing(3000),
+        runtime=growing(60),
     params:
         subjects=lambda wildcards: ",".join(study.cohorts[wildcards.cohort].subjects(wildcards.batch)),
         index=lambda wildcards: study.cohorts[wildcards.cohort].index_file,
@@ -52,8 +52,8 @@ rule compute_harmonics:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=growing(3000),
+        runtime=growing(30),
     params:
         templates=lambda wildcards, input: Path(input.atlas).parent,
         modes=study.config.features.harmonics,

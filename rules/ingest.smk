@@ -42,8 +42,8 @@ rule fetch_templates:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=4000,
-        runtime=20,
+        mem_mb=growing(4000),
+        runtime=growing(20),
     params:
         atlas=section("atlas"),
         step=STEPS["fetch_templates"],

@@ -6,6 +6,11 @@ def section(name):
     return lambda wildcards: study.config.section(name)
 
 
+def growing(amount):
+    """Memory (MB) or time (minutes) of a job, more with every attempt: a profile's `retries` mend a guess too low."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 def cohorts_of(backend):
     """Pattern of the cohorts that a backend preprocesses; one that matches nothing where there are none."""
     if PREPROC_BACKEND != backend:
@@ -63,6 +68,11 @@ def gpus(wildcards):
 def training_threads(wildcards):
     """CPU threads of a training job: a few per GPU, or one, so that CPU runs give the same bits everywhere."""
     return 8 * gpus(wildcards) or 1
+
+
+def training_memory(wildcards, threads, attempt):
+    """Memory (MB) of a training job; a little more with every attempt, since most attempts only go on in time."""
+    return 1000 * threads * (3 + attempt)
 
 
 def launcher(wildcards):

@@ -20,8 +20,8 @@ rule run_embedded:
         "../envs/ants.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        mem_mb=growing(6000),
+        runtime=growing(120),
     params:
         python=ANTS_PYTHON,
         root=lambda wildcards: study.cohort_section(wildcards.cohort).root,
@@ -54,7 +54,7 @@ rule run_fmriprep:
     threads: 8
     resources:
         mem_mb=lambda wildcards, attempt: 16000 + 8000 * attempt,
-        runtime=lambda wildcards, attempt: 900 * attempt,
+        runtime=growing(900),
     params:
         root=lambda wildcards: study.cohort_section(wildcards.cohort).root,
         tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),

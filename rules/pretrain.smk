@@ -13,8 +13,8 @@ rule split_pretraining:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=1500,
-        runtime=20,
+        mem_mb=growing(1500),
+        runtime=growing(20),
     params:
         holdout=lambda wildcards: study.experiment(wildcards.experiment).holdout,
         seed=lambda wildcards: study.experiment(wildcards.experiment).seed,
@@ -38,8 +38,8 @@ rule compute_gradients:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         components=study.config.features.gradients,
         step=STEPS["compute_gradients"],
@@ -62,8 +62,8 @@ rule fit_normaliser:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         step=STEPS["fit_normaliser"],
     shell:
@@ -84,8 +84,8 @@ rule collect_rois:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=1500,
-        runtime=10,
+        mem_mb=growing(1500),
+        runtime=growing(10),
     params:
         step=STEPS["collect_rois"],
     shell:
@@ -112,7 +112,7 @@ rule train_encoder:
     threads: training_threads
     resources:
         gpu=gpus,
-        mem_mb=lambda wildcards, threads: 4000 * threads,
+        mem_mb=training_memory,
         runtime=1380,
     params:
         launcher=launcher,
@@ -125,7 +125,8 @@ rule train_encoder:
     shell:
         "{params.launcher} -m bhx_model.train --stage {wildcards.stage} --preset {params.preset}"
         " --set {params.overrides:q} --seed {params.seed} --shards {input.shards:q} --split {input.split:q}"
-        " --rois {input.rois:q} --run-root {params.run_root:q} --out {params.out:q} --max-hours 22.5 > {log:q} 2>&1"
+        " --rois {input.rois:q} --run-root {params.run_root:q} --out {params.out:q}"
+        " --max-minutes $(({resources.runtime} * 97 / 100)) > {log:q} 2>&1"
 
 
 rule embed_tokens:
@@ -145,7 +146,7 @@ rule embed_tokens:
         "../envs/model.yaml"
     resources:
         gpu=lambda wildcards: min(1, gpus(wildcards)),
-        mem_mb=8000,
+        mem_mb=growing(8000),
         runtime=1380,
     params:
         structure=lambda wildcards, input: Path(input.structure).parent,
@@ -181,7 +182,7 @@ rule train_fusion:
     threads: training_threads
     resources:
         gpu=gpus,
-        mem_mb=lambda wildcards, threads: 4000 * threads,
+        mem_mb=training_memory,
         runtime=1380,
     params:
         launcher=launcher,
@@ -194,7 +195,8 @@ rule train_fusion:
     shell:
         "{params.launcher} -m bhx_model.train --stage fusion --preset {params.preset} --set {params.overrides:q}"
         " --seed {params.seed} --shards {input.shards:q} --split {input.split:q} --rois {input.rois:q}"
-        " --tokens {input.tokens:q} --run-root {params.run_root:q} --out {params.out:q} --max-hours 22.5"
+        " --tokens {input.tokens:q} --run-root {params.run_root:q} --out {params.out:q}"
+        " --max-minutes $(({resources.runtime} * 97 / 100))"
         " > {log:q} 2>&1"
 
 
@@ -212,8 +214,8 @@ rule export_weights:
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         structure=lambda wildcards, input: Path(input.structure).parent,
         function=lambda wildcards, input: Path(input.function).parent,

@@ -19,8 +19,8 @@ rule collect_table:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=1500,
-        runtime=10,
+        mem_mb=growing(1500),
+        runtime=growing(10),
     params:
         endpoint=endpoint_json,
         stem=lambda wildcards, output: Path(output.md).with_suffix(""),
@@ -59,8 +59,8 @@ rule report_study:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         config=lambda wildcards: to_json(study.config),
         results=lambda wildcards, output: Path(output[0]).parents[1],

@@ -18,8 +18,8 @@ rule pack_shards:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         features=lambda wildcards, input: Path(input[0]).parent,
         out=lambda wildcards, output: Path(output.bold).parent,
@@ -43,8 +43,8 @@ rule index_shards:
     conda:
         "../envs/prep.yaml"
     resources:
-        mem_mb=1500,
-        runtime=60,
+        mem_mb=growing(1500),
+        runtime=growing(60),
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
         batches=lambda wildcards: ",".join(study.cohorts[wildcards.cohort].batches()),

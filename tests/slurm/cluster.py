@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "sinfo")
 SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
@@ -98,6 +100,31 @@ class Cluster:
         process = self._daemons.pop(daemon)
         process.send_signal(number)
         process.wait(timeout=30)
+
+    def kill_node(self, node: str, *jobs: str) -> None:
+        """Let a node die: its slurmd, and everything that these jobs run on it."""
+        self.kill(f"slurmd-{node}")
+        for process in psutil.process_iter(["cmdline"]):
+            title = " ".join(process.info["cmdline"] or [])
+            if any(title.startswith(f"slurmstepd: [{job}.") for job in jobs):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    for one in [*process.children(recursive=True), process]:
+                        with contextlib.suppress(psutil.NoSuchProcess):
+                            one.kill()
+
+    def queue(self, form: str = "%i %T", states: str = "all") -> list[list[str]]:
+        """Jobs of these states, one list of words each; `form` as squeue's ``--format``."""
+        answer = self.command("squeue", "--noheader", f"--states={states}", f"--format={form}", "--sort=i")
+        return [line.split() for line in answer.splitlines()]
+
+    def wait_for_running(self, n: int = 1, seconds: float = 60) -> list[str]:
+        """Wait until `n` jobs run; their numbers."""
+        end = time.monotonic() + seconds
+        while len(running := [job[0] for job in self.queue("%i", "RUNNING")]) < n:
+            if time.monotonic() > end:
+                raise TimeoutError(f"after {seconds:.0f} s {len(running)} of {n} jobs run: {self.queue()}")
+            time.sleep(0.3)
+        return running
 
     def node_names(self) -> list[str]:
         """Names of the nodes."""

@@ -19,7 +19,9 @@ ASKED = "BHX_SLURM_SCENARIOS"
 
 def pytest_collection_modifyitems(config, items):
     asked = os.environ.get(ASKED)
-    reason = "scenarios on a cluster take minutes: tests/slurm/run starts them" if not asked else cluster.why_not()
+    reason = (
+        "scenarios on a cluster take minutes: tests/slurm/run starts them" if not asked else cluster.why_not()
+    )
     for item in items:
         if Path(__file__).parent not in item.path.parents:
             continue

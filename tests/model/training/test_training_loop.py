@@ -126,7 +126,7 @@ def test_sigterm_saves_and_exits_75(house, tmp_path):
 
 
 def test_a_time_limit_saves_and_exits_75(house, tmp_path, capsys):
-    assert train.main([*arguments(house, tmp_path, "structure"), "--max-hours", "0"]) == 75
+    assert train.main([*arguments(house, tmp_path, "structure"), "--max-minutes", "0"]) == 75
     assert checkpoint.steps(run_folder(tmp_path)) == [1]
     assert "the same command goes on" in capsys.readouterr().err
 

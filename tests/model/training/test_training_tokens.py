@@ -144,7 +144,7 @@ def test_the_fusion_trains_online(trained, tmp_path, capsys):
 def test_a_resumed_fusion_equals_a_straight_one(trained, tmp_path):
     listed = ["--tokens", str(trained["tokens_town"]), str(trained["tokens_ward"])]
     command = [*words({**trained, "runs": tmp_path / "runs"}, "fusion", tmp_path / "out"), *listed]
-    assert train.main([*command, "--max-hours", "0"]) == 75
+    assert train.main([*command, "--max-minutes", "0"]) == 75
     assert train.main(command) == 0
     ours, theirs = (load_file(p / "model.safetensors") for p in (tmp_path / "out", trained["fusion"]))
     assert ours.keys() == theirs.keys()
