@@ -74,6 +74,11 @@ class Cluster:
 
     def start(self) -> None:
         """Start all daemons and wait until every node is idle."""
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                raise RuntimeError(
+                    f"a test cluster runs on port {self.port}: only one can, they share {SYSTEM_FOLDER}"
+                )
         self._write_configuration()
         munge = self.root / "munge"
         self._spawn(

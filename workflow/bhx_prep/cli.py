@@ -20,6 +20,11 @@ COMMANDS = {
         "what is done, what failed, why, and which log tells more",
         "bhx status --failed",
     ),
+    "forget": (
+        "bhx_prep.forget",
+        "remove every trace of a person who withdrew consent",
+        "bhx forget abide1 0051234",
+    ),
     "doctor": ("bhx_prep.doctor", "what this machine lacks and how to mend it", "bhx doctor"),
     "config": ("bhx_prep.config_command", "defaults, schema and check of config.yaml", "bhx config check"),
     "shards": (

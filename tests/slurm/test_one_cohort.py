@@ -1,0 +1,143 @@
+"""One cohort again: on the cluster without touching others, after changes of its people, and after a withdrawal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from bhx_prep import plan
+from bhx_prep.synth import tables
+
+TRAININGS = {"train_encoder", "train_fusion"}
+
+
+@pytest.fixture
+def changing(finished, tmp_path):
+    """The finished study, whose data may be changed: they are put back as they were."""
+    kept = tmp_path / "kept"
+    shutil.copytree(finished.data, kept)
+    yield finished
+    shutil.rmtree(finished.data)
+    shutil.copytree(kept, finished.data)
+
+
+def done(study, log="snakemake.log"):
+    """Jobs that ran, without the targets."""
+    return {job for job in study.rules_run(log) if " " in job or job == "report_study"}
+
+
+def batch(study, cohort, subject):
+    n = json.loads((study.folder / f"results/{cohort}/plan.json").read_text())["n_batches"]
+    return f"{plan.batch_of(cohort, subject, n):05d}"
+
+
+def test_one_cohort_again_runs_no_job_of_another_and_no_training(slurm, finished):
+    before = finished.hashes()
+    status = finished.run("cohort_town", "-R", "extract_features", environment=slurm.environment)
+    assert status == 0, finished.log()[-3000:]
+    assert done(finished) == {
+        "extract_features town 00000", "extract_features town 00001", "pack_shards town 00000",
+        "pack_shards town 00001", "index_shards town",
+    }  # fmt: skip
+    comments = {number: what for number, what in slurm.queue("%i %k") if number in finished.submitted()}
+    assert sorted(comments.values()) == [
+        "rule_batch_extract_features_pack_shards",
+        "rule_batch_extract_features_pack_shards",
+        "rule_index_shards_wildcards_town",
+    ]
+    assert finished.hashes() == before
+    # the same bytes: nothing that depends on them is due
+    assert finished.run("-n", profile=None, log="after.log") == 0
+    assert "Nothing to be done" in finished.log("after.log")
+
+
+def test_changed_bytes_run_exactly_what_depends_on_them(changing):
+    """A series of the cohort that is only predicted in changes: its batch and its scores, but no training."""
+    (series,) = (changing.data / "clinic/sub-c003/func").glob("*.parquet")
+    table = pq.read_table(series)
+    pq.write_table(table.slice(0, table.num_rows - 2), series)
+    sidecar = series.with_suffix(".json")
+    facts = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps(facts | {"NumberOfVolumes": table.num_rows - 2}))
+    index = [sys.executable, "-m", "bhx_prep.cli", "index", "clinic", "--refresh"]
+    subprocess.run(index, cwd=changing.folder, check=True, capture_output=True)
+    assert changing.run(profile=None) == 0, changing.log()[-3000:]
+    number = batch(changing, "clinic", "c003")
+    assert done(changing) == {
+        "publish_index clinic", f"extract_features clinic {number}", f"pack_shards clinic {number}",
+        "index_shards clinic", "embed_tokens mini clinic", "split_endpoint diagnosis 0",
+        "evaluate_baseline diagnosis 0", "evaluate_model mini diagnosis probe 0", "collect_table mini diagnosis",
+        "report_study",
+    }  # fmt: skip
+
+
+def test_new_people_touch_only_the_batches_they_fall_in(changing, tmp_path):
+    tables.fill_town(tmp_path / "more", seed=0, n=10, step_mm=4.0)  # t001 to t008 are there
+    for subject in ("t009", "t010"):
+        shutil.copytree(tmp_path / f"more/sub-{subject}", changing.data / f"town/sub-{subject}")
+    assert changing.run("cohort_town", profile=None) == 0, changing.log()[-3000:]
+    touched = {batch(changing, "town", subject) for subject in ("t009", "t010")}
+    expected = {f"{rule} town {number}" for rule in ("extract_features", "pack_shards") for number in touched}
+    assert done(changing) == {*expected, "publish_index town", "index_shards town"}
+
+
+def test_a_person_who_withdraws_leaves_no_trace(changing):
+    def forget(*words):
+        command = [sys.executable, "-m", "bhx_prep.cli", "forget", *words]
+        return subprocess.run(command, cwd=changing.folder, capture_output=True, text=True, check=False)
+
+    refused = forget("clinic", "c003")
+    assert refused.returncode == 1
+    assert "sub-c003 is still in" in refused.stderr
+    shutil.rmtree(changing.data / "clinic/sub-c003")
+    refused = forget("clinic", "c003")
+    assert "still has a row in" in refused.stderr
+    table = changing.data / "clinic/participants.tsv"
+    table.write_text("".join(line for line in table.open() if not line.startswith("sub-c003")))
+
+    assert forget("clinic", "c003", "--dry-run").returncode == 0
+    assert find(changing, "c003")
+    gone = forget("clinic", "c003")
+    assert gone.returncode == 0, gone.stdout + gone.stderr
+    assert "weights that have seen" not in gone.stdout  # clinic is only predicted in
+    assert find(changing, "c003") == []
+    number = batch(changing, "clinic", "c003")
+    assert (changing.folder / f"results/clinic/shards/bold-{number}.tar").exists()
+    assert (changing.folder / "results/clinic/shards/index.json").exists()
+
+    # what is due now is made without the person, and the training is none of it
+    assert changing.run(profile=None) == 0, changing.log()[-3000:]
+    assert find(changing, "c003") == []
+    assert not TRAININGS & {job.split()[0] for job in done(changing)}
+
+    # somebody whom the weights have seen
+    shutil.rmtree(changing.data / "town/sub-t002")
+    table = changing.data / "town/participants.tsv"
+    table.write_text("".join(line for line in table.open() if not line.startswith("sub-t002")))
+    told = forget("town", "t002").stdout
+    split = "trained on the person"
+    assert told.count(split) + told.count("the person was held out") == 3, told
+    assert all(f"({stage})" in told for stage in ("structure", "function", "fusion"))
+    assert find(changing, "t002") == []
+
+
+def find(study, label):
+    """Files of a study in which a label stands: in a name, in their bytes, or in a column of a table."""
+    found = []
+    for top in ("results", ".bhx", ".snakemake"):
+        for path in (study.folder / top).rglob("*"):
+            if label in path.name or (path.is_file() and label in contents(path)):
+                found.append(str(path.relative_to(study.folder)))
+    return found
+
+
+def contents(path):
+    if path.suffix == ".parquet":
+        table = pq.read_table(path)
+        return " ".join([*table.column_names, *map(str, table.to_pylist()[:2000])])
+    return path.read_bytes().decode("latin-1")

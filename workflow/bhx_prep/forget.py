@@ -1,0 +1,228 @@
+"""``bhx forget COHORT SUBJECT``: remove every trace of a person who withdrew consent.
+
+The cohort's own folder is never written, so the person has to be taken out of it first; here goes everything that was
+made of them: their derivatives, the batch they were in (which is made again without them), tokens, splits,
+predictions, logs, and what Snakemake remembers. Weights cannot forget: those that have seen the person are named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bhx_prep import config, entities, index, participants, plan, slurm_jobs
+
+#: Suffixes of files that are searched for the person's label; pictures and arrays carry none.
+TEXT = frozenset({".csv", ".html", ".json", ".jsonl", ".log", ".md", ".rst", ".tex", ".tsv", ".txt", ".yaml"})
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A trained stage that has read the shards the person was in, and how it used the person."""
+
+    run: Path
+    stage: str
+    use: str
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``bhx forget``."""
+    parser.add_argument("cohort", metavar="COHORT", help="of the configuration")
+    parser.add_argument("subject", metavar="SUBJECT", help="label without sub-")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only list what would be removed")
+    parser.add_argument(
+        "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    """List and remove a person's files, make their batch again, and name the weights that have seen them."""
+    study = config.load(args.config)
+    if args.cohort not in study.cohorts:
+        msg = f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(study.cohorts)}"
+        raise ValueError(msg)
+    subject = entities.check_label(args.subject.removeprefix("sub-"), "subject")
+    _refuse_while_at_work()
+    remaining = _refuse_while_in_data(study.cohorts[args.cohort], args.cohort, subject)
+    paths = list(traces(study, args.cohort, subject))
+    seen = weights(study, args.cohort, subject)
+    indexed = (study.results / args.cohort / "shards" / "index.json").exists()
+    for path in paths:
+        print(f"{'would remove' if args.dry_run else 'removed'} {path}{'/' if path.is_dir() else ''}")
+        if not args.dry_run:
+            _remove(path)
+    print(
+        f"{len(paths)} files and folders of sub-{subject}"
+        + (" (nothing was removed)" if args.dry_run else "")
+    )
+    if seen:
+        print("\nweights that have seen sub-" + subject + ", which no deletion can undo:")
+        for one in seen:
+            print(f"  {one.run}  ({one.stage}): {one.use}")
+        print("Remove these folders and their copies, exports too, if the consent covered the training;")
+        print("the next `snakemake` trains again without the person.")
+    if not args.dry_run and paths and indexed:
+        return _make_again(study, args, subject, remaining)
+    return 0
+
+
+def traces(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
+    """Files and folders that hold something of a person, each once; nothing inside a folder that is named.
+
+    Parameters
+    ----------
+    study : Config
+    cohort : str
+    subject : str
+        Label without ``sub-``.
+    """
+    found = sorted({*_named(study, cohort, subject), *_mentioning(study, cohort, subject)})
+    folders = {path for path in found if path.is_dir()}
+    for path in found:
+        if not folders.intersection(path.parents):
+            yield path
+
+
+def weights(study: config.Config, cohort: str, subject: str) -> list[Weights]:
+    """Runs below ``results/runs`` that read shards with the person: trained on them, held out, or unknown.
+
+    A run says by hashes what it read. It has seen the person if it read a cohort's shards while the person was in
+    them, which today's shards tell only of today's runs: older ones are named too, for they cannot be excluded.
+    """
+    splits = {}
+    for file in study.results.glob("experiments/*/pretrain.json"):
+        people = json.loads(file.read_text(encoding="utf-8"))
+        used = next((part for part in ("train", "holdout") if f"{cohort}/{subject}" in people[part]), None)
+        splits[hashlib.sha256(file.read_bytes()).hexdigest()] = used
+    told = {
+        "train": "trained on the person",
+        "holdout": "the person was held out, only losses were computed",
+        None: "read the cohort; the person was in neither part of its split",
+    }
+    seen = []
+    for made_of in sorted(study.results.glob("runs/*/made_of.json")):
+        facts: dict[str, Any] = json.loads(made_of.read_text(encoding="utf-8"))
+        inputs = facts["inputs"]
+        if cohort not in {name for name, _ in [*inputs["shards"], *inputs.get("tokens", [])]}:
+            continue
+        if inputs["split"] not in splits:
+            use = "may have seen the person: its split is gone"
+        elif (part := splits[inputs["split"]]) is None:
+            continue
+        else:
+            use = told[part]
+        seen.append(Weights(made_of.parent, facts["config"]["stage"], use))
+    return seen
+
+
+def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
+    """What a file's name tells: the person's own files, those of their batch, and what is made of the cohort."""
+    results, person = study.results, re.compile(rf"sub-{re.escape(subject)}(?![A-Za-z0-9+])")
+    for place in (results / cohort / "preproc", *results.glob(f"*/*/{cohort}")):
+        if place.is_dir():
+            yield from (path for path in place.rglob("*sub-*") if person.search(path.name))
+    yield from index.CACHE.glob(f"{cohort}.*")
+    yield from results.glob(f"{cohort}/index.parquet")
+    batch = _batch(study, cohort, subject)
+    if batch is not None:
+        yield from results.glob(f"{cohort}/features/batch-{batch}")
+        yield from results.glob(f"{cohort}/shards/*-{batch}.*")
+        yield from results.glob(f"{cohort}/shards/index.json")
+        yield from results.glob(f"*/*/{cohort}/batch-{batch}.*")  # logs and benchmarks
+        yield from results.glob(f"experiments/*/tokens/{cohort}/*-{batch}.*")
+        yield from results.glob(f"experiments/*/tokens/{cohort}/index.json")
+
+
+def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
+    """Texts in which the person is named, of results and of Snakemake's memory."""
+    label = re.escape(subject)
+    anywhere = re.compile(
+        rf"sub-{label}(?![A-Za-z0-9+])|(?<![A-Za-z0-9]){cohort}/{label}(?![A-Za-z0-9+])"
+        rf"|--subjects (?:\S*,)?{label}(?![A-Za-z0-9+])|'subjects': '(?:[^']*,)?{label}(?![A-Za-z0-9+])"
+    )
+    others = {study.results / name for name in study.cohorts if name != cohort}
+    for path in study.results.rglob("*"):
+        if path.suffix in TEXT and path.is_file() and not others.intersection(path.parents):
+            if anywhere.search(path.read_text(encoding="utf-8", errors="replace")):
+                yield path
+    for path in Path(".snakemake").glob("log/*"):
+        if anywhere.search(path.read_text(encoding="utf-8", errors="replace")):
+            yield path
+    remembered = re.compile(rf"{anywhere.pattern}|\"'?(?:[A-Za-z0-9+]+,)*{label}(?:,[A-Za-z0-9+]+)*'?\"")
+    for path in Path(".snakemake/metadata").rglob("*"):
+        if path.is_file() and remembered.search(path.read_text(encoding="utf-8", errors="replace")):
+            yield path
+    # people of an endpoint are bare labels: its splits, and every score that was computed on them
+    field = re.compile(rf"\"{label}\"|^{label},", flags=re.MULTILINE)
+    for name, endpoint in study.endpoints.items():
+        if endpoint.cohort != cohort:
+            continue
+        for file in [
+            *study.results.glob(f"endpoints/{name}/seed-*.json"),
+            *study.results.glob(f"endpoints/{name}/*/predictions.csv"),
+            *study.results.glob(f"experiments/*/endpoints/{name}/*/predictions.csv"),
+        ]:
+            if field.search(file.read_text(encoding="utf-8")):
+                yield file if file.name.startswith("seed-") else file.parent
+
+
+def _batch(study: config.Config, cohort: str, subject: str) -> str | None:
+    if not (study.results / cohort / "plan.json").exists():
+        return None
+    n = plan.n_batches(study.results, cohort, 1, study.batch_size)
+    return f"{plan.batch_of(cohort, subject, n):05d}"
+
+
+def _refuse_while_at_work() -> None:
+    if any(Path(".snakemake/locks").glob("*")):
+        msg = "Snakemake works in this folder (or was killed: then `snakemake --unlock`): wait until it has ended"
+        raise ValueError(msg)
+    if left := slurm_jobs.strays(Path.cwd()):
+        raise ValueError(left)
+
+
+def _refuse_while_in_data(section: config.Cohort, cohort: str, subject: str) -> set[str]:
+    """People who stay; an error if the person is one of them."""
+    people = set(index.build(cohort, section).column("subject").to_pylist())
+    if subject in people:
+        msg = (
+            f"sub-{subject} is still in {section.root}, which BHX never writes to: remove their files there (or name all "
+            f"others in cohorts.{cohort}.subjects), then say this again"
+        )
+        raise ValueError(msg)
+    table = section.participants or section.root / "participants.tsv"
+    if table.exists() and subject in participants.read(table).index:
+        msg = f"sub-{subject} still has a row in {table}: remove it, then say this again"
+        raise ValueError(msg)
+    return people
+
+
+def _make_again(study: config.Config, args: argparse.Namespace, subject: str, remaining: set[str]) -> int:
+    """Run Snakemake for the shards of the batch that the person was in."""
+    batch = _batch(study, args.cohort, subject)
+    n = plan.n_batches(study.results, args.cohort, 1, study.batch_size)
+    shards = study.results / args.cohort / "shards"
+    targets = [str(shards / "index.json")]
+    if any(f"{plan.batch_of(args.cohort, other, n):05d}" == batch for other in remaining):
+        targets.append(str(shards / f"bold-{batch}.tar"))
+    print(f"\nmaking batch {batch} of {args.cohort} again:", flush=True)
+    words = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all"]
+    done = subprocess.run([*words, "--configfile", str(args.config), "--", *targets], check=False)
+    print("done" if done.returncode == 0 else f"Snakemake ended with {done.returncode}: see its log above")
+    return done.returncode
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
