@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bhx_model.config import FusionInputs
 from bhx_model.fusion import FusionModel
@@ -14,7 +15,7 @@ from bhx_model.jepa import FunctionJEPA, effective_rank
 from bhx_model.mae import StructureMAE, complement
 from bhx_model.masking import jepa_masks, mae_visible
 from bhx_model.pos_embed import RoiPosition, sincos, sincos_grid
-from bhx_model.vit import Blocks, init_weights
+from bhx_model.vit import Blocks, attend, init_weights
 
 K = 18
 
@@ -468,3 +469,17 @@ def test_import_needs_no_torch():
         "assert not {'torch', 'yaml'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_attention_of_a_cpu_in_bfloat16_is_as_exact_as_pytorchs():
+    torch.manual_seed(0)
+    # more queries than a block holds, and another number of keys
+    q, k, v = (torch.randn(2, 3, n, 16).bfloat16() for n in (700, 90, 90))
+    exact = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+    with torch.inference_mode():
+        ours = attend(q, k, v)
+    theirs = F.scaled_dot_product_attention(q, k, v)
+    assert ours.dtype == torch.bfloat16
+    error, usual = ((y.float() - exact).square().mean().sqrt() for y in (ours, theirs))
+    assert error < 3 * usual
+    assert torch.equal(attend(q, k, v), theirs)  # with gradients it is PyTorch's
