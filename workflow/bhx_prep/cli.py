@@ -27,6 +27,16 @@ COMMANDS = {
     ),
     "doctor": ("bhx_prep.doctor", "what this machine lacks and how to mend it", "bhx doctor"),
     "config": ("bhx_prep.config_command", "defaults, schema and check of config.yaml", "bhx config check"),
+    "parcellate": (
+        "bhx_prep.parcellate_command",
+        "mean series per parcel of one BOLD file",
+        "bhx parcellate --bold run_bold.nii.gz --atlas results/templates --out run.parquet",
+    ),
+    "harmonics": (
+        "bhx_prep.harmonics",
+        "geometric harmonics of a pair of surfaces",
+        "bhx harmonics --left L.surf.gii --right R.surf.gii --labels atlas.dlabel.nii --names names.txt --out H.parquet",
+    ),
     "shards": (
         "bhx_prep.shards",
         "look into shards and verify them",

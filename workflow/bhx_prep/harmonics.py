@@ -16,6 +16,7 @@ Examples
 ::
 
     python -m bhx_prep.harmonics --templates results/templates --modes 200 --out results/templates/harmonics.parquet
+    bhx harmonics --left L.surf.gii --right R.surf.gii --labels atlas.dlabel.nii --modes 200 --out harmonics.parquet
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,13 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, eigsh, splu
 
 from bhx_prep import rois
+from bhx_prep.templates import hemispheres, read_names, read_surface_labels
 
 #: Correlation with the reference direction below which rounding would decide the sign (as on a sphere).
 _NO_DIRECTION = 1e-6
 #: Largest residual and deviation from orthonormality of an acceptable result.
 TOLERANCE = 1e-6
+SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -299,12 +302,52 @@ def compute(templates: Path, k: int) -> tuple[str, dict, dict]:
         If a surface is faulty, files do not fit each other, or a parcel has no vertex.
     """
     atlas = json.loads((templates / "atlas.json").read_bytes())
-    names, hemisphere = atlas["names"], np.array(atlas["hemisphere"])
-    labels, cortex = _arrays(templates / "atlas_fsLR.npz"), _arrays(templates / "cortex.npz")
+    columns, facts = solve(
+        {side: _surface(templates / f"surface_{side}.surf.gii") for side in SIDES},
+        _arrays(templates / "atlas_fsLR.npz"),
+        _arrays(templates / "cortex.npz"),
+        atlas["names"],
+        np.array(atlas["hemisphere"]),
+        k,
+    )
+    facts["surfaces"] = {
+        name: atlas["files"].get(name) for name in ("surface_left.surf.gii", "surface_right.surf.gii")
+    }
+    return atlas["label"], columns, facts
+
+
+def solve(
+    surfaces: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    labels: Mapping[str, np.ndarray],
+    cortex: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    hemisphere: np.ndarray,
+    k: int,
+) -> tuple[dict, dict]:
+    """Columns and facts of the table of harmonics.
+
+    Parameters
+    ----------
+    surfaces : mapping of ``left`` and ``right``
+        Vertices (V, 3; mm) and triangles (F, 3) of each hemisphere.
+    labels, cortex : mappings of ``left`` and ``right``
+        Label 0..R of every vertex, and whether it is cortex (V).
+    names : sequence of str
+        R ROI names.
+    hemisphere : ndarray, (R,)
+        0 left, 1 right.
+    k : int
+        Modes per hemisphere.
+
+    Raises
+    ------
+    ValueError
+        If a surface is faulty, or a parcel has no vertex.
+    """
     table = np.full((len(names), k), np.nan)
     solved, facts = {}, {"eigenvalues": {}}
-    for number, side in enumerate(("left", "right")):
-        vertices, triangles = _surface(templates / f"surface_{side}.surf.gii")
+    for number, side in enumerate(SIDES):
+        vertices, triangles = surfaces[side]
         if len(labels[side]) != len(vertices):
             msg = f"{side}: {len(labels[side])} labels for {len(vertices)} vertices: atlas and surface do not fit"
             raise ValueError(msg)
@@ -328,13 +371,10 @@ def compute(templates: Path, k: int) -> tuple[str, dict, dict]:
     facts |= {
         "sign": "left: positive correlation with y; right: with the left mode at corresponding vertices",
         "parcel_mean": "weighted by vertex area",
-        "surfaces": {
-            name: atlas["files"].get(name) for name in ("surface_left.surf.gii", "surface_right.surf.gii")
-        },
     }
     columns = {"name": names, "hemisphere": hemisphere.astype(np.int8)}
     columns |= {f"mode_{m + 1:03d}": table[:, m] for m in range(k)}
-    return atlas["label"], columns, facts
+    return columns, facts
 
 
 def _correspondence(left: tuple, right: tuple, n: int) -> np.ndarray:
@@ -358,6 +398,46 @@ def _surface(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except (ImageFileError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no GIfTI surface ({error}): fetch the templates again") from error
     return np.asarray(vertices, np.float64), np.asarray(triangles, np.int64)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``bhx harmonics``."""
+    add = parser.add_argument
+    add("--left", type=Path, required=True, help="midthickness of the left hemisphere, closed (.surf.gii)")
+    add("--right", type=Path, required=True, help="the same of the right one")
+    add(
+        "--labels",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="parcels of both: a .dlabel.nii, or two .label.gii or .annot files, left first; 0 is the medial wall",
+    )
+    add(
+        "--names",
+        type=Path,
+        required=True,
+        help="ROI names in the order wanted, one a line (CBIG's tables will do)",
+    )
+    add("--modes", type=int, default=200, help="modes per hemisphere (%(default)s)")
+    add("--out", type=Path, required=True, help="Parquet table: a row per ROI, a column per mode")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run ``bhx harmonics``."""
+    names = read_names(args.names)
+    left, right = read_surface_labels(args.labels, names)
+    columns, facts = solve(
+        {"left": _surface(args.left), "right": _surface(args.right)},
+        {"left": left, "right": right},
+        {"left": left > 0, "right": right > 0},
+        names,
+        np.array(hemispheres(names)),
+        args.modes,
+    )
+    rois.write_table(args.out, args.labels[0].name.split(".")[0], columns, facts)
+    worst = max(facts[side]["residual"] for side in SIDES)
+    print(f"{args.out}: {args.modes} modes per hemisphere, {len(names)} ROIs, largest residual {worst:.1e}")
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

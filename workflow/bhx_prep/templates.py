@@ -444,6 +444,28 @@ def _numbered(
     return out
 
 
+def read_surface_labels(paths: Sequence[Path], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Left and right labels 1..R in the order of `names`, from a CIFTI label file or one file per hemisphere.
+
+    Raises
+    ------
+    ValueError
+        If a file is no label file, or does not hold the parcels that `names` tells.
+    """
+    if len(paths) == 1 and paths[0].name.endswith(".nii"):
+        return _cifti(paths[0], names)
+    if len(paths) != 2:
+        msg = f"{len(paths)} label files: one .dlabel.nii is due, or a left and a right .label.gii or .annot"
+        raise ValueError(msg)
+    (mesh, left), (other, right) = (
+        _surface(path, names, side) for path, side in zip(paths, ("left", "right"), strict=True)
+    )
+    if mesh != other:
+        msg = f"{paths[0]} is on {mesh}, {paths[1]} on {other}: use one mesh"
+        raise ValueError(msg)
+    return left, right
+
+
 def _surface(path: Path, names: Sequence[str], side: str) -> tuple[str, np.ndarray]:
     if path.suffix == ".annot":
         values, _, raw = read_freesurfer_annot(path)

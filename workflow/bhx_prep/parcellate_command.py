@@ -1,0 +1,131 @@
+"""``bhx parcellate``: the series of one BOLD file, without a study around it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from nibabel.filebasedimages import ImageFileError
+
+from bhx_model.contract import canonical_json
+from bhx_prep import entities, scans
+from bhx_prep.parcellate import Parcellated, Templates, load_templates, parcellate_file
+from bhx_prep.templates import read_names
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``bhx parcellate``."""
+    add = parser.add_argument
+    add("--bold", type=Path, required=True, help="NIfTI series, CIFTI dtseries, or left GIfTI/MGH file")
+    add("--bold-right", type=Path, help="right hemisphere of a surface pair")
+    add(
+        "--atlas",
+        type=Path,
+        required=True,
+        help="label image in the space of the BOLD (any grid), or a folder such as results/templates",
+    )
+    add("--names", type=Path, help="names of a label image's parcels, one a line, by rising label")
+    add("--mask", type=Path, help="brain mask on the grid of the BOLD")
+    add("--min-coverage", type=float, default=0.5, help="parcels with less become NaN (%(default)s)")
+    add("--tr-s", type=float, help="repetition time (s), where neither header nor sidecar tells it")
+    add("--out", type=Path, required=True, help="Parquet table: a row per frame, a column per parcel")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run ``bhx parcellate``."""
+    if args.atlas.is_dir():
+        atlas = load_templates(args.atlas)
+    else:
+        own = entities.parse(args.bold.name).get("space", "an unnamed space")
+        atlas = read_label_image(args.atlas, args.names, space_of(args.atlas) or own)
+    if not args.atlas.is_dir() and not args.bold.name.endswith((".nii", ".nii.gz")):
+        msg = f"{args.atlas} is a label image and {args.bold.name} no volume: give a folder of templates as --atlas"
+        raise ValueError(msg)
+    scans.check_file(args.bold)
+    tr_s = _repetition_time(args.bold, args.tr_s)
+    found = parcellate_file(
+        args.bold, atlas, path_right=args.bold_right, mask=args.mask, min_coverage=args.min_coverage
+    )
+    write_series(args.out, atlas, found, tr_s)
+    covered = int(np.isfinite(found.series).all(axis=1).sum())
+    print(
+        f"{args.out}: {found.series.shape[1]} frames, TR {tr_s:g} s, {covered} of {atlas.n_rois} parcels covered"
+    )
+    return 0
+
+
+def space_of(atlas: Path) -> str | None:
+    """Standard space that the name of a label image tells, in BIDS' words; None where it tells none."""
+    if "FSLMNI152" in atlas.name:  # CBIG's word
+        return "MNI152NLin6Asym"
+    found = re.search(r"MNI152[A-Z][A-Za-z0-9]+", atlas.name)
+    return found.group() if found else None
+
+
+def read_label_image(path: Path, names: Path | None, space: str) -> Templates:
+    """Atlas from a label image: its labels by rising number, named by a text file or by their numbers.
+
+    Raises
+    ------
+    ValueError
+        If it is no label image, or there are more or fewer names than labels.
+    """
+    try:
+        image = nib.load(path)
+        values = np.asarray(image.dataobj)  # pyright: ignore[reportAttributeAccessIssue]
+        affine = np.asarray(image.affine)  # pyright: ignore[reportAttributeAccessIssue]
+    except (OSError, ImageFileError, EOFError, AttributeError) as error:
+        msg = f"cannot read the atlas {path}: {error}"
+        raise ValueError(msg) from error
+    labels = np.unique(values)
+    labels = labels[labels != 0]
+    if (
+        values.ndim != 3
+        or not labels.size
+        or labels.min() < 0
+        or not np.array_equal(labels, np.round(labels))
+    ):
+        msg = f"{path} is no label image: one volume of whole numbers from 0 is due"
+        raise ValueError(msg)
+    named = read_names(names) if names else tuple(f"label-{int(label)}" for label in labels)
+    if len(named) != len(labels):
+        msg = f"{names} holds {len(named)} names, {path} {len(labels)} labels: use the names of this atlas"
+        raise ValueError(msg)
+    numbered = np.where(values > 0, np.searchsorted(labels, values) + 1, 0).astype(np.int16)
+    stem = path.name.split(".")[0]
+    return Templates(path.parent, stem, named, (), space, _volume=(numbered, affine))
+
+
+def write_series(path: Path, atlas: Templates, found: Parcellated, tr_s: float) -> None:
+    """Write series as a table (T rows, R float32 columns); TR (s), atlas and coverage stand in its metadata ``bhx``."""
+    table = pa.table({name: pa.array(row) for name, row in zip(atlas.names, found.series, strict=True)})
+    facts = {
+        "atlas": atlas.label,
+        "roi_sha256": atlas.roi_sha256,
+        "tr_s": tr_s,
+        "coverage": [round(float(share), 6) for share in found.coverage],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        pq.write_table(
+            table.replace_schema_metadata({"bhx": canonical_json(facts)}), part, compression="zstd"
+        )
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _repetition_time(bold: Path, given: float | None) -> float:
+    fields, _ = scans.Sidecars(bold.absolute().parent).facts(bold)
+    measured = None
+    if bold.name.endswith(".dtseries.nii"):
+        _, measured = scans.read_cifti_series(bold)
+    elif bold.name.endswith((".nii", ".nii.gz")):
+        measured = scans.header_repetition_time(scans.read_header(bold))
+    return scans.repetition_time(fields, measured, fallback=given)
