@@ -188,6 +188,8 @@ class MiniStudy:
 
 def _content(path: Path) -> bytes:
     """Bytes of a file, without what is about the run and not about its result."""
+    if path.name == "index.html":  # the page tells how many seconds trainings took
+        return re.sub(rb'<td class="n">[\d.]+ s</td>', b"", path.read_bytes())
     if path.name != "run.json":
         return path.read_bytes()
     told = json.loads(path.read_text(encoding="utf-8"))

@@ -150,10 +150,10 @@ def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Pat
         rf"|--subjects (?:\S*,)?{label}(?![A-Za-z0-9+])|'subjects': '(?:[^']*,)?{label}(?![A-Za-z0-9+])"
     )
     others = {study.results / name for name in study.cohorts if name != cohort}
-    for path in study.results.rglob("*"):
-        if path.suffix in TEXT and path.is_file() and not others.intersection(path.parents):
-            if anywhere.search(path.read_text(encoding="utf-8", errors="replace")):
-                yield path
+    texts = [path for path in study.results.rglob("*") if path.suffix in TEXT and path.is_file()]
+    for path in [path for path in texts if not others.intersection(path.parents)]:
+        if anywhere.search(path.read_text(encoding="utf-8", errors="replace")):
+            yield path
     for path in Path(".snakemake").glob("log/*"):
         if anywhere.search(path.read_text(encoding="utf-8", errors="replace")):
             yield path

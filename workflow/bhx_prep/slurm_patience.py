@@ -27,7 +27,9 @@ def install() -> None:
         plugin.get_min_job_age = last_known(plugin.get_min_job_age)
 
 
-def until_answered(ask: Callable[..., Awaitable[tuple[Any, Any]]]) -> Callable[..., Awaitable[tuple[Any, Any]]]:
+def until_answered(
+    ask: Callable[..., Awaitable[tuple[Any, Any]]],
+) -> Callable[..., Awaitable[tuple[Any, Any]]]:
     """Repeat a question whose answer is ``(None, None)`` where there is none."""
 
     async def patient(command: str, logger: Any) -> tuple[Any, Any]:
