@@ -79,7 +79,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("demo-data"), help="folder to write to (%(default)s)"
     )
     parser.add_argument(
-        "--cohorts", nargs="+", choices=COHORTS, default=COHORTS, metavar="NAME", help="only these: %(choices)s"
+        "--cohorts",
+        nargs="+",
+        choices=COHORTS,
+        default=COHORTS,
+        metavar="NAME",
+        help="only these: %(choices)s",
     )
     parser.add_argument("--seed", type=int, default=0, help="decides everything random (%(default)s)")
     parser.add_argument("--force", action="store_true", help="make them again even if they are there")
