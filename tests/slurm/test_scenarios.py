@@ -234,3 +234,16 @@ def test_what_can_never_run_is_refused_and_does_not_hang(slurm, finished):
     assert status == 1
     assert "Requested node configuration is not available" in finished.log() or "Memory" in finished.log()
     assert time.monotonic() - began < 60
+
+
+def test_a_node_without_the_scratch_folder_works_in_tmp(slurm, finished):
+    finished.override("structure", steps=40)
+    absent = "train_encoder:tmpdir='\"/no/such/scratch\"'"
+    process = finished.start(WEIGHTS, "--set-resources", absent, environment=slurm.environment)
+    (job,) = slurm.wait_for_running()
+    seen = set()
+    while process.poll() is None and not seen:
+        seen = {variables["TMPDIR"] for variables in environments(job, "bhx_model.train")}
+        time.sleep(0.2)
+    assert ended(process) == 0, finished.log()[-3000:]
+    assert seen == {"/tmp"}

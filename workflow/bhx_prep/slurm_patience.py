@@ -21,7 +21,7 @@ DEFAULT_MIN_JOB_AGE = 300
 
 def install() -> None:
     """Make the plugin patient, if Snakemake has loaded it."""
-    plugin = sys.modules.get(PLUGIN)
+    plugin: Any = sys.modules.get(PLUGIN)
     if plugin is not None:
         plugin.query_job_status = until_answered(plugin.query_job_status)
         plugin.get_min_job_age = last_known(plugin.get_min_job_age)
