@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,32 @@ def alive(folder: Path) -> list[Job] | None:
             what = comment.removeprefix("rule_").replace("_wildcards_", "_", 1)
             jobs.append(Job(number, state, what, elapsed, node))
     return jobs
+
+
+def at_work(folder: Path, logs: Path) -> dict[tuple[str, ...], str]:
+    """What runs on nodes now: rule and its sorted wildcards to the job's number, node and time.
+
+    Parameters
+    ----------
+    folder : Path
+        Where Snakemake runs.
+    logs : Path
+        `slurm-logdir` of the profile. A running job's log begins with its command, which names what it makes, also
+        where several share a job.
+    """
+    found = {}
+    for job in alive(folder) or []:
+        if job.state == "PENDING":
+            continue
+        for log in logs.glob(f"**/{job.number}.log"):
+            with log.open(encoding="utf-8", errors="replace") as text:
+                command = next((line for line in text if line.strip().startswith("Command:")), "")
+            words = re.search(r"--target-jobs ((?:\w+:\S* )+)", command)
+            for target in words.group(1).split() if words else ():
+                rule, _, wildcards = target.partition(":")
+                values = sorted(pair.partition("=")[2] for pair in wildcards.split(",") if pair)
+                found[(rule, *values)] = f"Slurm job {job.number} on {job.node}, {job.elapsed}"
+    return found
 
 
 def strays(folder: Path) -> str | None:

@@ -1,6 +1,6 @@
 """``bhx status``: what is done, what failed or was left out, why, and which log tells more.
 
-Reads the results folder only, so it can be asked at any time, also while Snakemake runs.
+Reads the results folder and asks Slurm's queue, so it can be asked at any time, also while Snakemake runs.
 """
 
 from __future__ import annotations
@@ -8,28 +8,37 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import config, plan
+from bhx_prep import config, efficiency, plan, slurm_jobs
 
 # lines of a list that is not asked for with --failed
 _SHORT = 10
+
+
+@dataclass(frozen=True)
+class Now:
+    """What is at work while the folder is read: `running` is `slurm_jobs.at_work`, `begun` what else a log may mean."""
+
+    running: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    begun: str = "failed"
 
 
 @dataclass
 class Stage:
     """How far one stage is.
 
-    `failed` and `left_out` hold lines of text: who, why, which log. `unit` is what is counted.
+    `running`, `failed` and `left_out` hold lines of text: who, why, which log. `unit` is what is counted.
     """
 
     name: str
     unit: str
     done: int = 0
     waiting: int = 0
+    running: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -43,6 +52,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--failed", action="store_true", help="list everything that failed or was left out, and why"
     )
     parser.add_argument(
+        "--jobs",
+        action="store_true",
+        help="jobs in Slurm's queue, and what finished ones used of what they asked for",
+    )
+    parser.add_argument(
         "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"
     )
 
@@ -53,14 +67,17 @@ def command(args: argparse.Namespace) -> int:
     if args.cohort is not None and args.cohort not in study.cohorts:
         msg = f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(study.cohorts)}"
         raise ValueError(msg)
+    if args.jobs:
+        return _jobs(study)
     # a job that has begun and has no output is at work, or has failed: the lock tells which may be true
     begun = "running or failed" if any(Path(".snakemake/locks").glob("*")) else "failed"
+    now = Now(slurm_jobs.at_work(Path.cwd(), study.results / "logs/slurm"), begun)
     blocks = {}
     for name in [args.cohort] if args.cohort else study.cohorts:
-        blocks[f"cohort {name} (door {study.cohorts[name].door})"] = cohort_stages(study, name, begun)
+        blocks[f"cohort {name} (door {study.cohorts[name].door})"] = cohort_stages(study, name, now)
     if args.cohort is None:
         for name in study.experiments:
-            blocks[f"experiment {name}"] = experiment_stages(study, name, begun)
+            blocks[f"experiment {name}"] = experiment_stages(study, name, now)
     for title, stages in blocks.items():
         troubles = any(s.failed or s.left_out for s in stages)
         if not args.failed or troubles:
@@ -70,7 +87,7 @@ def command(args: argparse.Namespace) -> int:
     return 0
 
 
-def cohort_stages(study: config.Config, name: str, begun: str = "failed") -> list[Stage]:
+def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Stage]:
     """Stages index, preproc (door `bids`), features and shards of a cohort.
 
     Parameters
@@ -78,8 +95,8 @@ def cohort_stages(study: config.Config, name: str, begun: str = "failed") -> lis
     study : Config
     name : str
         Of the cohort.
-    begun : str
-        What to call a job that has a log but no output.
+    now : Now
+        What is at work.
     """
     folder, logs = study.results / name, study.results / "logs"
     rows = _parquet(folder / "index.parquet", ["subject", "key", "modality", "status", "reason"])
@@ -98,7 +115,7 @@ def cohort_stages(study: config.Config, name: str, begun: str = "failed") -> lis
         for subject in sorted(told.keys() | {row["subject"] for row in rows if row["status"] == "ok"}):
             log = logs / rule / name / f"sub-{subject}.log"
             if subject not in told:
-                _unfinished(people, f"sub-{subject}", log, begun)
+                _unfinished(people, f"sub-{subject}", log, now, rule, name, subject)
             elif told[subject].get("status") == "ok":
                 people.done += 1
                 for scan in told[subject].get("excluded") or []:
@@ -117,7 +134,7 @@ def cohort_stages(study: config.Config, name: str, begun: str = "failed") -> lis
             ["subject", "key", "modality", "status", "reason"],
         )
         if quality is None:
-            _unfinished(features, f"batch {number}", log, begun)
+            _unfinished(features, f"batch {number}", log, now, "extract_features", name, number)
         else:
             features.done += 1
             known = {(row["key"], row["modality"]) for row in rows if row["status"] != "ok"}
@@ -127,61 +144,91 @@ def cohort_stages(study: config.Config, name: str, begun: str = "failed") -> lis
                 if row["status"] != "ok" and (row["key"], row["modality"]) not in known
             ]
         output = folder / "shards" / f"t1w-{number}.json"
-        _job(shards, output, f"batch {number}", logs / "pack_shards" / name / f"batch-{number}.log", begun)
+        log = logs / "pack_shards" / name / f"batch-{number}.log"
+        _job(shards, output, f"batch {number}", log, now, "pack_shards", name, number)
     indexed = Stage("shards", "index")
     _job(
         indexed,
         folder / "shards" / "index.json",
         f"shards of {name}",
         logs / "index_shards" / f"{name}.log",
-        begun,
+        now,
+        "index_shards",
+        name,
     )
     return [*stages, features, shards, indexed]
 
 
-def experiment_stages(study: config.Config, name: str, begun: str = "failed") -> list[Stage]:
+def experiment_stages(study: config.Config, name: str, now: Now = Now()) -> list[Stage]:
     """Stages structure, function, tokens, fusion and evaluate of an experiment; parameters as `cohort_stages`."""
     folder, logs = study.results / "experiments" / name, study.results / "logs"
     stages = {s: Stage(s, "training") for s in ("structure", "function", "tokens", "fusion", "evaluate")}
-    for stage, log in [
-        ("structure", f"train_encoder/{name}_structure.log"),
-        ("function", f"train_encoder/{name}_function.log"),
-        ("fusion", f"train_fusion/{name}.log"),
+    for stage, log, job in [
+        ("structure", f"train_encoder/{name}_structure.log", ("train_encoder", name, "structure")),
+        ("function", f"train_encoder/{name}_function.log", ("train_encoder", name, "function")),
+        ("fusion", f"train_fusion/{name}.log", ("train_fusion", name)),
     ]:
-        _job(stages[stage], folder / stage / "model.safetensors", stage, logs / log, begun)
+        _job(stages[stage], folder / stage / "model.safetensors", stage, logs / log, now, *job)
     stages["tokens"].unit = "cohorts"
     for cohort in sorted({*study.experiments[name].cohorts, *(e.cohort for e in study.endpoints.values())}):
         log = logs / "embed_tokens" / f"{name}_{cohort}.log"
-        _job(stages["tokens"], folder / "tokens" / cohort / "index.json", f"tokens of {cohort}", log, begun)
+        output = folder / "tokens" / cohort / "index.json"
+        _job(stages["tokens"], output, f"tokens of {cohort}", log, now, "embed_tokens", name, cohort)
     stages["evaluate"].unit = "scores"
     for endpoint, section in study.endpoints.items():
         for seed in range(section.seeds):
             output = study.results / "endpoints" / endpoint / f"fc_seed-{seed}" / "metrics.json"
             log = logs / "evaluate_baseline" / f"{endpoint}_seed-{seed}.log"
-            _job(stages["evaluate"], output, f"{endpoint}, connectivity, seed {seed}", log, begun)
+            job = ("evaluate_baseline", endpoint, str(seed))
+            _job(stages["evaluate"], output, f"{endpoint}, connectivity, seed {seed}", log, now, *job)
             for method in section.methods:
                 output = folder / "endpoints" / endpoint / f"{method}_seed-{seed}" / "metrics.json"
                 log = logs / "evaluate_model" / f"{name}_{endpoint}_{method}_seed-{seed}.log"
-                _job(stages["evaluate"], output, f"{endpoint}, {method}, seed {seed}", log, begun)
+                job = ("evaluate_model", name, endpoint, method, str(seed))
+                _job(stages["evaluate"], output, f"{endpoint}, {method}, seed {seed}", log, now, *job)
     return list(stages.values())
 
 
-def _job(stage: Stage, output: Path, what: str, log: Path, begun: str) -> None:
+def _jobs(study: config.Config) -> int:
+    """Print Slurm's queue, and what finished jobs used of what they had asked for."""
+    alive = slurm_jobs.alive(Path.cwd())
+    if alive is None:
+        print("Slurm is not here, or does not answer")
+    else:
+        print(f"{len(alive)} jobs of this folder in Slurm's queue" + (":" if alive else ""))
+    for job in alive or []:
+        print(f"  {job.number:<10}{job.state.lower():<12}{job.elapsed:>10}  {job.node:<12}{job.what}")
+    uses = efficiency.by_rule(study.results)
+    print(
+        "\nfinished jobs: the most that one used of what it asked for"
+        if uses
+        else "\nno finished job told its use"
+    )
+    if uses:
+        print("\n".join(efficiency.lines(uses)))
+        print("  `enough` goes into set-resources of your profile, where it is far from what was asked for")
+    return 0
+
+
+def _job(stage: Stage, output: Path, what: str, log: Path, now: Now, rule: str, *wildcards: str) -> None:
     if output.exists():
         stage.done += 1
     else:
-        _unfinished(stage, what, log, begun)
+        _unfinished(stage, what, log, now, rule, *wildcards)
 
 
-def _unfinished(stage: Stage, what: str, log: Path, begun: str) -> None:
-    """Count a job without its output: as waiting if it never began."""
+def _unfinished(stage: Stage, what: str, log: Path, now: Now, rule: str, *wildcards: str) -> None:
+    """Count a job without its output: running if Slurm says so, else waiting if it never began."""
+    if job := now.running.get((rule, *sorted(wildcards))):
+        stage.running.append(f"{what}: {job}  [{log}]")
+        return
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         stage.waiting += 1
         return
     last = next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
-    stage.failed.append(f"{what}: {begun}; last line: {last[:200]}  [{log}]")
+    stage.failed.append(f"{what}: {now.begun}; last line: {last[:200]}  [{log}]")
 
 
 def _batches(study: config.Config, name: str, subjects: set[str]) -> list[str]:
@@ -196,10 +243,13 @@ def _batches(study: config.Config, name: str, subjects: set[str]) -> list[str]:
 def _block(title: str, stages: list[Stage], *, everything: bool) -> Iterable[str]:
     yield title
     if not everything:
-        yield f"  {'':<10}{'done':>8}{'failed':>8}{'waiting':>8}{'left out':>9}"
+        yield f"  {'':<10}{'done':>8}{'running':>8}{'failed':>8}{'waiting':>8}{'left out':>9}"
         for stage in stages:
-            counts = f"{stage.done:>8}{len(stage.failed):>8}{stage.waiting:>8}{len(stage.left_out) or '':>9}"
+            counts = f"{stage.done:>8}{len(stage.running) or '':>8}{len(stage.failed):>8}{stage.waiting:>8}"
+            counts += f"{len(stage.left_out) or '':>9}"
             yield f"  {stage.name:<10}{counts}  {stage.unit}"
+        for stage in stages:
+            yield from _list("running", stage, stage.running, everything)
     for stage in stages:
         yield from _list("failed", stage, stage.failed, everything)
     for stage in stages:

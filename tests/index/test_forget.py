@@ -1,0 +1,119 @@
+"""`bhx forget` on a folder made by hand; with real results and Snakemake it is tested in tests/slurm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from bhx_prep import cli, config, forget, plan
+
+STUDY = {
+    "batch_size": 1,
+    "cohorts": {
+        "town": {"door": "parcellated", "root": "data/town"},
+        "ward": {"door": "parcellated", "root": "data/ward"},
+    },
+    "experiments": {"demo": {"cohorts": ["town"], "preset": "tiny"}},
+    "endpoints": {"age": {"cohort": "town", "column": "age", "kind": "regression", "seeds": 1}},
+}
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Two people, t1 and t10, whose labels begin alike, and a namesake in another cohort."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(json.dumps(STUDY))
+    for name in ("town/sub-t10", "ward/sub-t1"):
+        table = tmp_path / f"data/{name}/func/{name[5:]}_task-rest_timeseries.csv"
+        table.parent.mkdir(parents=True)
+        table.write_text("a,b\n" + "1,2\n" * 20)
+    results = config.load(tmp_path / "config.yaml").results
+    n = plan.n_batches(results, "town", 40, 1)
+    batch = f"{plan.batch_of('town', 't1', n):05d}"
+    other = f"{(plan.batch_of('town', 't1', n) + 1) % n:05d}"
+    split = json.dumps({"train": ["town/t1"], "holdout": ["town/t10"]})
+    texts = {
+        "results/town/preproc/sub-t1_status.json": "{}",
+        "results/town/preproc/sub-t10_status.json": "{}",
+        f"results/town/features/batch-{batch}/qc.parquet": "x",
+        f"results/town/features/batch-{other}/qc.parquet": "x",
+        f"results/town/shards/bold-{batch}.tar": "x",
+        f"results/town/shards/bold-{other}.tar": "x",
+        f"results/logs/extract_features/town/batch-{batch}.log": "x",
+        "results/logs/run_embedded/town/sub-t1.log": "x",
+        "results/logs/run_embedded/ward/sub-t1.log": "x",
+        f"results/experiments/demo/tokens/town/function-{batch}.tar": "x",
+        "results/experiments/demo/pretrain.json": split,
+        "results/endpoints/age/seed-0.json": '{"subject": "t1"}',
+        "results/endpoints/age/fc_seed-0/predictions.csv": "subject,truth\nt1,3\n",
+        "results/endpoints/age/fc_seed-0/metrics.json": "{}",
+        "results/reports/index.html": "<p>sub-t10</p>",
+        ".bhx/index/town.parquet": "x",
+        ".snakemake/log/1.log": "--subjects t10,t1 --index",
+        ".snakemake/log/2.log": "--subjects t10 --index",
+        ".snakemake/metadata/abc": '{"params": ["\'t1,t5\'"]}',
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for stage, sha in {"structure": hashlib.sha256(split.encode()).hexdigest(), "function": "gone"}.items():
+        made_of = tmp_path / f"results/runs/{stage}-1/made_of.json"
+        made_of.parent.mkdir(parents=True)
+        facts = {"config": {"stage": stage}, "inputs": {"shards": [["town", "1"]], "split": sha}}
+        made_of.write_text(json.dumps(facts))
+    return tmp_path
+
+
+STAYS = {
+    "results/town/preproc/sub-t10_status.json", "results/logs/run_embedded/ward/sub-t1.log", "results/reports/index.html",
+    ".snakemake/log/2.log",
+}  # fmt: skip
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_lists_removes_and_names_the_weights(study, capsys):
+    before = files(study)
+    assert cli.main(["forget", "town", "t1", "--dry-run"]) == 0
+    assert files(study) == before
+    capsys.readouterr()
+    assert cli.main(["forget", "town", "sub-t1"]) == 0
+    out = capsys.readouterr().out
+    left = {name for name in files(study) if name.startswith((".", "results"))}
+    kept = {name for name in left if "/runs/" not in name and "plan.json" not in name}
+    assert kept >= STAYS
+    assert {name for name in kept - STAYS} == {
+        name for name in before if "bold-" in name or "features" in name
+    } & kept
+    assert len(kept - STAYS) == 2  # the other batch's
+    assert "results/runs/structure-1  (structure): trained on the person" in out
+    assert "results/runs/function-1  (function): may have seen the person: its split is gone" in out
+    assert cli.main(["forget", "town", "t1"]) == 0
+    assert "0 files and folders of sub-t1" in capsys.readouterr().out
+
+
+def test_a_person_whose_data_are_still_there_is_refused(study, capsys):
+    assert cli.main(["forget", "town", "t10"]) == 1
+    assert "sub-t10 is still in data/town" in capsys.readouterr().err
+    assert cli.main(["forget", "nowhere", "t10"]) == 1
+    assert cli.main(["forget", "town", "../t10"]) == 1
+    assert "is not a BIDS label" in capsys.readouterr().err
+
+
+def test_nothing_is_removed_while_snakemake_works(study, capsys):
+    (study / ".snakemake/locks").mkdir()
+    (study / ".snakemake/locks/0.input.lock").touch()
+    before = files(study)
+    assert cli.main(["forget", "town", "t1"]) == 1
+    assert "Snakemake works in this folder" in capsys.readouterr().err
+    assert files(study) == before
+
+
+def test_traces_are_named_once(study):
+    named = list(forget.traces(config.load(study / "config.yaml"), "town", "t1"))
+    assert len(named) == len(set(named))
+    assert not any(parent in named for path in named for parent in path.parents)
