@@ -228,7 +228,7 @@ def read_array(sample: Sample) -> np.ndarray:
     ValueError
         If what stands there is no plain array.
     """
-    content = bytearray(sample.size)
+    content = np.empty(sample.size, np.uint8)  # nothing is written into it before the file's bytes
     view = memoryview(content)
     descriptor = os.open(sample.shard, os.O_RDONLY)
     try:
@@ -242,7 +242,7 @@ def read_array(sample: Sample) -> np.ndarray:
     finally:
         os.close(descriptor)
     # the header is parsed by numpy, the numbers stay where they were read
-    head = io.BytesIO(content[:1024])
+    head = io.BytesIO(content[:1024].tobytes())
     try:
         version = np.lib.format.read_magic(head)
         reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
@@ -255,7 +255,7 @@ def read_array(sample: Sample) -> np.ndarray:
     if dtype.hasobject or fortran or head.tell() + dtype.itemsize * int(np.prod(shape)) != sample.size:
         msg = f"{sample.shard}: {sample.key} is no plain C-ordered array of the listed size: pack it again"
         raise ValueError(msg)
-    return np.frombuffer(content, dtype, offset=head.tell()).reshape(shape)
+    return content[head.tell() :].view(dtype).reshape(shape)
 
 
 def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
@@ -291,10 +291,16 @@ def read_t1w(sample: Sample, shape: Sequence[int]) -> np.ndarray:
             f"expected float16 {tuple(shape)}: all cohorts need the same features.t1w_shape"
         )
         raise ValueError(msg)
-    if not np.isfinite(volume).all():
+    if not _is_finite(volume):
         msg = f"{sample.key} in {sample.shard} holds NaN or infinite values: extract its features again"
         raise ValueError(msg)
     return volume
+
+
+def _is_finite(volume: np.ndarray) -> bool:
+    """Whether no float16 is NaN or infinite, by its bits: much faster than ``np.isfinite``."""
+    # as whole numbers, from 0x7C00 upwards: infinity and NaN; the same of negative ones from 0xFC00
+    return volume.view(np.int16).max() < 0x7C00 and volume.view(np.uint16).max() < 0xFC00
 
 
 def pair(bold: Iterable[Sample], t1w: Iterable[Sample]) -> tuple[list[tuple[Sample, Sample]], list[Sample]]:

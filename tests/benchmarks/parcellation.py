@@ -133,7 +133,7 @@ def main() -> None:
             size = path.stat().st_size / 1e6
             print(f"\n{dtype}, {' x '.join(map(str, SHAPE))} x {args.frames}, {size:.0f} MB gzipped")
             print(
-                f"  largest relative difference from nilearn, in the {np.isfinite(a[:, 0]).sum()} parcels whose voxels all have signal: "
+                f"  {np.isfinite(a[:, 0]).sum()} parcels have signal in all voxels; largest difference from nilearn there "
                 f"{np.nanmax(np.abs(a / b - 1)):.1e}"
             )
             cpu = {case: statistics.median(m["cpu"] for m in runs) for case, runs in seen.items()}

@@ -191,7 +191,8 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int]:
 
 
 def _check_volume(key: str, volume: np.ndarray, about: dict) -> None:
-    if not np.isfinite(volume).all():
+    # float16 as whole numbers: from 0x7C00 upwards infinity and NaN, the negative ones from 0xFC00
+    if volume.size and (volume.view(np.int16).max() >= 0x7C00 or volume.view(np.uint16).max() >= 0xFC00):
         raise ValueError(f"{key}: the volume holds values that are no numbers: exclude this T1")
     if about["t1w_shape"] is None:
         about["t1w_shape"] = list(volume.shape)

@@ -166,3 +166,11 @@ def test_a_pickled_array_is_refused(tmp_path):
     sample = data.Sample("town_sub-1", "town/1", path, 0, len(buffer.getvalue()))
     with pytest.raises(ValueError, match="no plain"):
         data.read_array(sample)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_found_by_its_bits(value):
+    volume = np.array([0, -0.0, 65504, -65504, 6e-8, -6e-8], np.float16)
+    assert data._is_finite(volume)
+    volume[2] = value
+    assert not data._is_finite(volume)
