@@ -229,7 +229,7 @@ def read_array(sample: Sample) -> np.ndarray:
         If what stands there is no plain array.
     """
     content = np.empty(sample.size, np.uint8)  # nothing is written into it before the file's bytes
-    view = memoryview(content)
+    view = content.data
     descriptor = os.open(sample.shard, os.O_RDONLY)
     try:
         done = 0
