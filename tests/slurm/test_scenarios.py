@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -9,8 +10,10 @@ import signal
 import time
 
 import mini_study
+import numpy as np
 import psutil
 import pytest
+from safetensors.numpy import load_file
 
 WEIGHTS = "results/experiments/mini/structure/model.safetensors"
 #: Enough for a fault to come in time: some 20 s.
@@ -247,3 +250,19 @@ def test_a_node_without_the_scratch_folder_works_in_tmp(slurm, finished):
         time.sleep(0.2)
     assert ended(process) == 0, finished.log()[-3000:]
     assert seen == {"/tmp"}
+
+
+def test_two_processes_on_two_nodes_equal_one(slurm, finished, reference):
+    finished.config["experiments"]["mini"]["gpus"] = 2
+    finished.write_config()
+    across = [f"train_encoder:{fact}" for fact in ("mpi=srun", "nodes=2", "tasks=2", "tasks_per_gpu=0")]
+    status = finished.run(WEIGHTS, "--set-resources", *across, environment=slurm.environment)
+    assert status == 0, finished.log()[-3000:]
+    (job,) = finished.submitted()
+    assert dict(slurm.queue("%i %N"))[job] == "n[1-2]"
+    facts = json.loads((finished.folder / WEIGHTS).with_name("run.json").read_text())
+    assert facts["machine"]["processes"] == 2
+    two, one = (load_file(study.folder / WEIGHTS) for study in (finished, reference))
+    assert two.keys() == one.keys()
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-5, err_msg=name)
