@@ -1,6 +1,6 @@
-"""Predict an endpoint from cached tokens: a linear probe of frozen hub tokens, or fine-tuning of the fusion.
+"""Predict an endpoint from cached tokens: a linear or attentive probe of frozen hub tokens, or fine-tuning of the fusion.
 
-What is chosen (the penalty of the probe, the epoch of the fine-tuning) is chosen on the validation people and reported
+What is chosen (the penalty of the linear probe, the epoch of the others) is chosen on the validation people and reported
 on the test people, over the data set as a whole. Runs of one person are averaged.
 
 Examples
@@ -32,7 +32,7 @@ from torch import Tensor
 from bhx_model import checkpoint, config, data, metrics, optim, schedules, stages, token_index
 from bhx_model.data import Index, Sample
 from bhx_model.fusion import FusionModel
-from bhx_model.heads import EndpointModel, HubHead, endpoint_loss, n_outputs
+from bhx_model.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
 from bhx_model.runlog import say
 
 SPLITS = ("train", "val", "test")
@@ -42,7 +42,7 @@ STRENGTHS = tuple(10.0**e for e in range(-5, 4))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finetuning:
-    """How the fusion is fine-tuned; the values of the published code."""
+    """How the fusion is fine-tuned, and an attentive probe trained; the values of the published code."""
 
     epochs: int = 50
     batch_size: int = 16
@@ -102,6 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if arguments.method == "probe":
             scores, chosen = probe(endpoint, hub_features(endpoint, trained, device))
+        elif arguments.method == "attentive":
+            hub = hub_tokens(endpoint, trained, device)
+            scores, chosen = attentive(endpoint, hub, trained.config.model.heads, settings, arguments.seed)
         else:
             scores, chosen = finetune(endpoint, trained, settings, arguments.seed, device)
         synthetic = tokens.synthetic or bool(trained.run["synthetic"])
@@ -184,17 +187,22 @@ def join(labels: Mapping[str, Any], tokens: Index) -> Endpoint:
 # --- linear probe
 
 
-@torch.no_grad()
 def hub_features(endpoint: Endpoint, trained: stages.Trained, device: torch.device) -> np.ndarray:
     """Mean hub token of every person, over the tokens and over the person's runs: (n, D) float64."""
-    model = cast(FusionModel, trained.model).to(device)
-    total = np.zeros((len(endpoint.subjects), model.config.width))
+    return hub_tokens(endpoint, trained, device).mean(axis=1)
+
+
+@torch.no_grad()
+def hub_tokens(endpoint: Endpoint, trained: stages.Trained, device: torch.device) -> np.ndarray:
+    """Hub tokens of every person, averaged over the person's runs: (n, H, D) float64."""
+    model = cast(FusionModel, trained.model).to(device).eval()
+    total = np.zeros((len(endpoint.subjects), model.config.hub_tokens, model.config.width))
     everybody = np.ones(len(endpoint.subjects), bool)
     for ((numbers, batch),) in _read(endpoint, _alike(endpoint, everybody)):
         with _autocast(trained, device):
             hub = model.encode(*_on(batch, device))
-        np.add.at(total, endpoint.person[numbers], hub.float().mean(dim=1).double().cpu().numpy())
-    return total / np.bincount(endpoint.person, minlength=len(total))[:, None]
+        np.add.at(total, endpoint.person[numbers], hub.double().cpu().numpy())
+    return total / np.bincount(endpoint.person, minlength=len(total))[:, None, None]
 
 
 def probe(endpoint: Endpoint, features: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
@@ -239,6 +247,77 @@ def _loss(scores: np.ndarray, target: np.ndarray, n_classes: int) -> float:
     return float(((scores[:, 0] - target) ** 2).mean())
 
 
+# --- attentive probe
+
+
+def attentive(
+    endpoint: Endpoint, tokens: np.ndarray, heads: int, settings: Finetuning, seed: int
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Train one query that attends to the frozen hub tokens; the epoch that is best on the validation people predicts.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+    tokens : ndarray, (n, H, D)
+    heads : int
+        Attention heads.
+    settings : Finetuning
+        Epochs, batch size, learning rate, warm-up, weight decay and label smoothing.
+    seed : int
+
+    Returns
+    -------
+    scores : ndarray, (n, classes) probabilities or (n, 1) predictions
+    chosen : dict
+        ``epoch``, counted from 1, and the settings.
+    """
+    torch.manual_seed(seed)
+    train, val = endpoint.of("train"), endpoint.of("val")
+    spread = tokens[train].std(axis=(0, 1))
+    scaled = (tokens - tokens[train].mean(axis=(0, 1))) / np.where(spread > 0, spread, 1)
+    x = torch.from_numpy(scaled).float()
+    target, scale, centre = _target(endpoint)
+    kind = endpoint.labels["kind"]
+    model = AttentiveProbe(x.shape[-1], n_outputs(kind, endpoint.n_classes), heads)
+    optimizer = optim.adamw(optim.parameter_groups(list(model.named_parameters())), betas=(0.9, 0.999))
+    people = np.flatnonzero(train)
+    per_epoch = -(-len(people) // settings.batch_size)
+    best: tuple[float, int, np.ndarray] | None = None
+    for epoch in range(settings.epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(people)
+        for place in range(per_epoch):
+            batch = order[place * settings.batch_size :][: settings.batch_size]
+            lr = _learning_rate(settings, epoch * per_epoch + place, per_epoch)
+            optim.set_schedule(optimizer, lr=lr, weight_decay=settings.weight_decay)
+            loss = endpoint_loss(model(x[batch]), target[batch], kind, settings.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            output = model(x)
+        scores = (output.softmax(dim=-1) if endpoint.n_classes else output).double().numpy() * scale + centre
+        found = _loss(scores[val], endpoint.target[val], endpoint.n_classes)
+        if best is None or found < best[0]:
+            best = (found, epoch + 1, scores)
+    assert best is not None
+    return best[2], {"epoch": best[1], "settings": dataclasses.asdict(settings)}
+
+
+def _target(endpoint: Endpoint) -> tuple[Tensor, float, float]:
+    """What is learned, and its scale and centre: values are in units of their spread among the training people."""
+    if endpoint.n_classes:
+        return torch.from_numpy(endpoint.target), 1.0, 0.0
+    values = endpoint.target[endpoint.of("train")]
+    centre, scale = float(values.mean()), float(values.std()) or 1.0
+    return torch.from_numpy((endpoint.target - centre) / scale), scale, centre
+
+
+def _learning_rate(settings: Finetuning, step: int, per_epoch: int) -> float:
+    steps = settings.epochs * per_epoch
+    warmup = min(settings.warmup_epochs * per_epoch, steps - 1)
+    return schedules.warmup_cosine(step, steps=steps, warmup=warmup, peak=settings.lr, end=settings.min_lr)
+
+
 # --- fine-tuning
 
 
@@ -270,22 +349,10 @@ def finetune(
     optimizer = optim.adamw(groups, betas=(0.9, 0.999))
 
     train_people = endpoint.of("train")
-    # values are learned in units of their spread among the training people
-    centre, scale = 0.0, 1.0
-    if not endpoint.n_classes:
-        centre, scale = (
-            float(endpoint.target[train_people].mean()),
-            float(endpoint.target[train_people].std()) or 1.0,
-        )
-    target = torch.from_numpy(
-        (endpoint.target - centre) / scale if not endpoint.n_classes else endpoint.target
-    )
+    target, scale, centre = _target(endpoint)
     runs = [int(n) for n in np.flatnonzero(train_people[endpoint.person])]
     buckets = [_patches(endpoint, number) for number in runs]
     per_epoch = -(-len(runs) // settings.batch_size)
-    steps = settings.epochs * per_epoch
-    warmup = min(settings.warmup_epochs * per_epoch, steps - 1)
-
     best: tuple[float, int, dict[str, Tensor]] | None = None
     val = endpoint.of("val")
     for epoch in range(settings.epochs):
@@ -294,9 +361,7 @@ def finetune(
         batches = [[[runs[place] for place in group] for group in batch] for batch in order]
         for place, parts in enumerate(_read(endpoint, batches)):
             step = epoch * per_epoch + place
-            lr = schedules.warmup_cosine(
-                step, steps=steps, warmup=warmup, peak=settings.lr, end=settings.min_lr
-            )
+            lr = _learning_rate(settings, step, per_epoch)
             optim.set_schedule(optimizer, lr=lr, weight_decay=settings.weight_decay)
             size = sum(len(numbers) for numbers, _ in parts)
             for numbers, batch in parts:
@@ -461,14 +526,19 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--method", choices=("probe", "finetune"), required=True)
+    add("--method", choices=("probe", "attentive", "finetune"), required=True)
     add("--fusion", type=Path, required=True, help="folder of the trained fusion")
     add("--tokens", type=Path, required=True, help="index.json of the cohort's cached tokens")
     add("--labels", type=Path, required=True, help="split of the endpoint")
     add("--seed", type=int, required=True, help="of the split; also of everything random here")
     add("--experiment", required=True, help="name for metrics.json")
     add("--out", type=Path, required=True, help="folder for metrics.json and predictions.csv")
-    add("--set", default="{}", metavar="JSON", help="changes to the fine-tuning, e.g. '{\"epochs\": 10}'")
+    add(
+        "--set",
+        default="{}",
+        metavar="JSON",
+        help="changes to the training of a method, e.g. '{\"epochs\": 10}'",
+    )
     return parser.parse_args(argv)
 
 

@@ -87,8 +87,8 @@ def endpoint_json(wildcards):
 
 
 def finetuning(wildcards):
-    """Changes to the settings of fine-tuning, as JSON; a probe has none."""
-    changes = study.endpoint(wildcards.endpoint).finetune if wildcards.method == "finetune" else {}
+    """Changes to the settings of a method that is trained, as JSON; the linear probe has none."""
+    changes = study.endpoint(wildcards.endpoint).finetune if wildcards.method != "probe" else {}
     return json.dumps(changes, sort_keys=True)
 
 

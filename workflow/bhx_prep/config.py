@@ -236,13 +236,14 @@ class Endpoint(Section):
     stratify: tuple[str, ...] = Field(
         default=(), description="Columns whose mix is kept equal over the splits, e.g. `site`."
     )
-    methods: tuple[Literal["probe", "finetune"], ...] = Field(
+    methods: tuple[Literal["probe", "attentive", "finetune"], ...] = Field(
         default=("probe", "finetune"),
         min_length=1,
-        description="How the model is used: a linear probe, or fine-tuning.",
+        description="How the model is used: a linear or an attentive probe of frozen hub tokens, or fine-tuning.",
     )
     finetune: dict[str, Any] = Field(
-        default={}, description="Changes to the published settings of fine-tuning, e.g. `{epochs: 10}`."
+        default={},
+        description="Changes to the published settings of fine-tuning (and of the attentive probe), e.g. `{epochs: 10}`.",
     )
     seeds: int = Field(default=3, ge=1, le=100, description="Number of random splits. The paper: 3.")
     paper: Literal["ABIDE-I", "ABIDE-II", "ADHD-200", "PPMI", "ADNI", "HCP-A", "MACC"] | None = Field(

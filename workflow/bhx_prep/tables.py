@@ -35,6 +35,7 @@ REGRESSION = ("mae", "pearson_r")
 METHODS = {
     "fc": "Functional connectivity + linear model",
     "probe": "Hub tokens, linear probe",
+    "attentive": "Hub tokens, attentive probe",
     "finetune": "Hub tokens, fine-tuned",
     "trivial": "Trivial: the most frequent class",
 }

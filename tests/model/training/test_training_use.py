@@ -27,7 +27,7 @@ QUICK = ("--set", '{"epochs": 4, "warmup_epochs": 1}')
 
 
 @pytest.mark.parametrize("kind", ["binary", "regression"])
-@pytest.mark.parametrize(("method", "more"), [("probe", ()), ("finetune", QUICK)])
+@pytest.mark.parametrize(("method", "more"), [("probe", ()), ("attentive", QUICK), ("finetune", QUICK)])
 def test_an_endpoint_is_predicted(trained, tmp_path, kind, method, more):
     labels = write_labels(tmp_path / "labels.json", "town", range(12), kind)
     assert evaluate.main(evaluate_words(trained, tmp_path / "out", method, labels, more)) == 0
@@ -70,6 +70,27 @@ def test_the_probe_finds_what_is_there_and_nothing_else():
     assert card["metrics"]["auroc"] > 0.9
     card, _ = evaluate.report(endpoint, evaluate.probe(endpoint, noise)[0])
     assert 0.25 < card["metrics"]["auroc"] < 0.75
+
+
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_the_attentive_probe_finds_the_token_that_tells(kind):
+    random = np.random.default_rng(2)
+    n = 160
+    target = random.integers(0, 2, n) if kind == "binary" else random.normal(5, 3, n)
+    split = np.array(["train"] * 100 + ["val"] * 30 + ["test"] * 30)
+    classes = ["a", "b"] if kind == "binary" else []
+    labels = {"kind": kind, "classes": classes, "endpoint": "x", "seed": 0}
+    endpoint = evaluate.Endpoint(labels, [str(i) for i in range(n)], target, split, [], np.arange(n), 20, [])
+    tokens = random.normal(size=(n, 16, 12))
+    tokens[:, 3, :4] += 6  # it can be told apart from the others
+    tokens[:, 3, 4:] += 2 * ((target - target.mean()) / target.std())[:, None]
+    settings = evaluate.Finetuning(epochs=40, lr=5e-3)
+    scores, chosen = evaluate.attentive(endpoint, tokens, 2, settings, 0)
+    assert 1 <= chosen["epoch"] <= 40
+    found = evaluate.report(endpoint, scores)[0]["metrics"]
+    assert found["auroc" if kind == "binary" else "pearson_r"] > 0.9
+    again, _ = evaluate.attentive(endpoint, tokens, 2, settings, 0)
+    np.testing.assert_array_equal(scores, again)
 
 
 def test_what_is_chosen_does_not_look_at_the_test_people():

@@ -41,7 +41,7 @@ DRAWN = {
 WHOLE = 0.999
 
 #: Names of the methods in the pictures.
-SHORT = {"fc": "connectivity", "probe": "probe", "finetune": "fine-tuned"}
+SHORT = {"fc": "connectivity", "probe": "probe", "attentive": "attentive", "finetune": "fine-tuned"}
 
 DOORS = {"bids": "raw BIDS", "fmriprep": "fMRIPrep derivatives", "parcellated": "parcel tables"}
 
