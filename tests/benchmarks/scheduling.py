@@ -77,7 +77,7 @@ def make_study(folder: Path, people: int, batch_size: int) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def run_jobs(way: str, jobs: int, stub_seconds: float) -> dict[str, object]:
+def run_jobs(way: str, jobs: int, at_once: int, stub_seconds: float) -> dict[str, object]:
     """Run some `jobs` batches on a cluster of its own and account for their seconds."""
     import cluster
 
@@ -95,13 +95,22 @@ def run_jobs(way: str, jobs: int, stub_seconds: float) -> dict[str, object]:
             ).stdout.split()  # fmt: skip
             outputs = [f"results/town/features/batch-{number}/qc.parquet" for number in numbers]
             words = [
-                sys.executable, "-m", "snakemake", *outputs, "--profile", "slurm", "--jobs", "16", "--latency-wait", "10",
-                "--slurm-init-seconds-before-status-checks=2", "--seconds-between-status-checks=2",
+                sys.executable, "-m", "snakemake", *outputs, "--profile", "slurm", "--jobs", str(at_once),
+                "--latency-wait=10", "--slurm-init-seconds-before-status-checks=2",
+                "--seconds-between-status-checks=2",
                 "--max-jobs-per-second=50", "--default-resources", "slurm_partition=cpu", "mem_mb=1500", "runtime=30",
                 "--set-resources", "extract_features:mem_mb=1500",
             ]  # fmt: skip
             if way == "array":
-                words += ["--groups", "pack_shards=none", "--slurm-array-jobs", "extract_features"]
+                # all at once: the plugin (2.8.0) waits for ever where fewer may be queued than are due
+                words += [
+                    "--groups",
+                    "pack_shards=none",
+                    "--slurm-array-jobs",
+                    "extract_features",
+                    "--jobs",
+                    "1000",
+                ]
             elif way == "single":
                 words += ["--groups", "pack_shards=none"]
             else:
@@ -114,7 +123,10 @@ def run_jobs(way: str, jobs: int, stub_seconds: float) -> dict[str, object]:
             wall = time.time() - began
             if main.returncode:
                 print((folder / "log").read_text()[-3000:], file=sys.stderr)
-            queue = [dict(zip("isSe", row, strict=True)) for row in started.queue("%i %V %S %e")]
+            queue = [
+                dict(zip(("id", "submitted", "started", "ended"), row, strict=True))
+                for row in started.queue("%i %V %S %e")
+            ]
             times = [json.loads(p.read_text()) for p in folder.glob("results/town/features/*/times.json")]
     return {"way": way, "status": main.returncode, **account(wall, stub_seconds, queue, times, peak)}
 
@@ -134,9 +146,9 @@ def watch(process: subprocess.Popen[bytes]) -> float:
 
 def account(wall: float, stub: float, queue: list, times: list, peak: float) -> dict[str, object]:
     """Seconds by where they went. Slurm's clock has whole seconds; the machine's cores are shared by all jobs."""
-    started = {row["i"]: _seconds(row["S"]) for row in queue}
-    ended = {row["i"]: _seconds(row["e"]) for row in queue}
-    waited = [_seconds(row["S"]) - _seconds(row["s"]) for row in queue]
+    started = {row["id"]: _seconds(row["started"]) for row in queue}
+    ended = {row["id"]: _seconds(row["ended"]) for row in queue}
+    waited = [_seconds(row["started"]) - _seconds(row["submitted"]) for row in queue]
     first, last = {}, {}
     for entry in times:
         first[entry["job"]] = min(first.get(entry["job"], 1e18), entry["began"])
@@ -231,6 +243,7 @@ def main() -> None:
         "--way", choices=("single", "array", "group"), nargs="+", default=["single", "array", "group"]
     )
     jobs.add_argument("--jobs", type=int, default=100)
+    jobs.add_argument("--at-once", type=int, default=16, help="jobs in the queue")
     jobs.add_argument("--stub-seconds", type=float, default=1.0)
     plan = commands.add_parser("plan")
     plan.add_argument("--scans", type=int, default=70933)
@@ -238,7 +251,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "jobs":
         for way in args.way:
-            print(json.dumps(run_jobs(way, args.jobs, args.stub_seconds)), flush=True)
+            print(json.dumps(run_jobs(way, args.jobs, args.at_once, args.stub_seconds)), flush=True)
     else:
         for size in args.batch_size:
             print(json.dumps(run_plan(args.scans, size)), flush=True)

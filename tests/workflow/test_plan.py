@@ -74,7 +74,9 @@ def test_rules_that_work_say_what_they_need(root: Path):
             continue
         for part in ("log:", "conda:", "mem_mb=", "runtime=", "step=STEPS"):
             assert part in rule, f"rule {name} lacks {part}"
-    assert min(int(m) for m in re.findall(r"mem_mb=(\d+)", rules_text(root))) >= 1000
+    asked = [int(m) for m in re.findall(r"mem_mb=growing\((\d+)\)", rules_text(root))]
+    assert len(asked) > 10
+    assert min(asked) >= 1000
 
 
 @pytest.mark.parametrize("profile", ["default"])

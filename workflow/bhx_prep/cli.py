@@ -37,6 +37,11 @@ COMMANDS = {
         "geometric harmonics of a pair of surfaces",
         "bhx harmonics --left L.surf.gii --right R.surf.gii --labels atlas.dlabel.nii --names names.txt --out H.parquet",
     ),
+    "export": (
+        "bhx_prep.export",
+        "parcel series as BIDS derivatives, for whoever wants no more",
+        "bhx export timeseries abide1 --out derivatives/bhx",
+    ),
     "shards": (
         "bhx_prep.shards",
         "look into shards and verify them",

@@ -1,0 +1,81 @@
+"""`bhx export timeseries`: series as BIDS derivatives."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from bhx_model.contract import canonical_json
+from bhx_prep import features
+from bhx_prep.cli import main
+
+NAMES = ["17Networks_LH_Vis_1", "17Networks_LH_Vis_2", "17Networks_RH_Vis_1"]
+
+
+def row(subject, key, session=None, synthetic=False):
+    series = np.arange(12, dtype=np.float32).reshape(3, 4) + 0.125
+    series[1] = np.nan
+    return {
+        "key": key, "subject": subject, "session": session, "task": "rest", "run": None, "anat": None, "tr_s": 0.8,
+        "n_frames": 4, "synthetic": synthetic, "series": series.ravel(), "coverage": np.array([1, 0.25, 0.5], "f4"),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A folder with a configuration and the features of two batches."""
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({"cohorts": {"ward": {"door": "fmriprep", "root": "x"}}})
+    )
+    facts = {"atlas": "Schaefer17n3p", "names": NAMES, "strategy": "paper"}
+    schema = features.SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(facts)})
+    rows = [
+        [
+            row("01", "ward_sub-01_ses-a_task-rest_acq-AP_run-01", "a"),
+            row("01", "ward_sub-01_ses-b_task-rest", "b"),
+        ],
+        [row("02", "ward_sub-02_task-rest", synthetic=True)],
+    ]
+    for batch, listed in enumerate(rows):
+        folder = tmp_path / f"results/ward/features/batch-{batch:05d}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(listed, schema=schema), folder / "timeseries.parquet")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_run_becomes_tables_with_sidecars(study, capsys):
+    assert main(["export", "timeseries", "ward", "--out", "out"]) == 0
+    assert "3 runs of 2 people" in capsys.readouterr().out
+    stem = study / "out/sub-01/ses-a/func/sub-01_ses-a_task-rest_acq-AP_run-01_atlas-Schaefer17n3p"
+    table = pd.read_csv(f"{stem}_stat-mean_timeseries.tsv", sep="\t")
+    assert list(table) == NAMES
+    np.testing.assert_array_equal(table[NAMES[0]], np.arange(4) + 0.125)
+    assert table[NAMES[1]].isna().all()
+    about = json.loads((stem.parent / f"{stem.name}_stat-mean_timeseries.json").read_text())
+    assert (about["RepetitionTime"], about["Denoising"], about["Synthetic"]) == (0.8, "paper", False)
+    coverage = pd.read_csv(f"{stem}_stat-coverage_bold.tsv", sep="\t")
+    assert coverage.iloc[0].tolist() == [1, 0.25, 0.5]
+    described = json.loads((study / "out/dataset_description.json").read_text())
+    assert described["DatasetType"] == "derivative"
+    assert described["Synthetic"] is True
+    before = {p: p.read_bytes() for p in (study / "out").rglob("*") if p.is_file()}
+    assert main(["export", "timeseries", "ward", "--out", "out"]) == 0
+    assert {p: p.read_bytes() for p in (study / "out").rglob("*") if p.is_file()} == before
+
+
+def test_what_is_missing_is_a_sentence(study, capsys):
+    assert main(["export", "timeseries", "word", "--out", "out"]) == 1
+    assert "there are: ward" in capsys.readouterr().err
+    (study / "results/ward/features/batch-00001/timeseries.parquet").write_bytes(b"torn")
+    assert main(["export", "timeseries", "ward", "--out", "out"]) == 1
+    assert "extract the features of this batch again" in capsys.readouterr().err
+    (study / "results").rename(study / "gone")
+    assert main(["export", "timeseries", "ward", "--out", "out"]) == 1
+    assert "no features in" in capsys.readouterr().err
