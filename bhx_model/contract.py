@@ -6,7 +6,8 @@ A cohort's shards lie in one folder::
     t1w-00003.tar    t1w-00003.json     T1 volumes of the same people
     index.json                          hashes of all of the above; training depends on this file alone
 
-The tars are plain WebDataset tars. Every sample is an array (``.npy``, never pickled) and canonical JSON.
+The tars are plain WebDataset tars. Every sample is an array (``.npy``, never pickled) and canonical JSON; that of
+a T1 volume is compressed (``bhx_model.volumes``).
 ``R`` ROIs, ``T`` frames; times in seconds, lengths in millimetres.
 """
 
@@ -18,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-CONTRACT_VERSION: Final = 1
+CONTRACT_VERSION: Final = 2
 
 MODALITIES: Final = ("bold", "t1w")
 
@@ -26,8 +27,8 @@ MODALITIES: Final = ("bold", "t1w")
 ARRAYS: Final = {
     # denoised parcel means, (R ROIs, T frames); rows of NaN are ROIs without coverage
     "bold": ("bold.npy", "float32", ("roi", "frame")),
-    # intensity-normalised volume on the model's grid, (X, Y, Z), RAS+
-    "t1w": ("t1w.npy", "float16", ("x", "y", "z")),
+    # intensity-normalised volume on the model's grid, (X, Y, Z), RAS+: the bits of bfloat16 values
+    "t1w": ("t1w.npy.blosc", "uint16", ("x", "y", "z")),
 }
 META_MEMBER: Final = "meta.json"
 

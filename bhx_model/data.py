@@ -9,7 +9,6 @@ reading threads changes what is read, or in which order.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections import deque
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bhx_model import contract
+from bhx_model import contract, volumes
 
 Result = TypeVar("Result")
 
@@ -220,14 +219,8 @@ def verify(shards: Iterable[Shard], *, record: Path | None = None, share: tuple[
     return read
 
 
-def read_array(sample: Sample) -> np.ndarray:
-    """Array of a sample, read into memory of its own (writable, C order).
-
-    Raises
-    ------
-    ValueError
-        If what stands there is no plain array.
-    """
+def _content(sample: Sample) -> np.ndarray:
+    """Bytes of a sample's array as they stand in the shard, (N,) uint8."""
     content = np.empty(sample.size, np.uint8)  # nothing is written into it before the file's bytes
     view = content.data
     descriptor = os.open(sample.shard, os.O_RDONLY)
@@ -241,21 +234,22 @@ def read_array(sample: Sample) -> np.ndarray:
             done += got
     finally:
         os.close(descriptor)
-    # the header is parsed by numpy, the numbers stay where they were read
-    head = io.BytesIO(content[:1024].tobytes())
+    return content
+
+
+def read_array(sample: Sample) -> np.ndarray:
+    """Array of a sample, read into memory of its own (writable, C order).
+
+    Raises
+    ------
+    ValueError
+        If what stands there is no plain array.
+    """
     try:
-        version = np.lib.format.read_magic(head)
-        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
-            version
-        ]
-        shape, fortran, dtype = reader(head)
+        return volumes.plain_array(_content(sample))
     except (ValueError, KeyError) as error:
         msg = f"{sample.shard}: {sample.key} is no .npy array at the place the list names: pack it again"
         raise ValueError(msg) from error
-    if dtype.hasobject or fortran or head.tell() + dtype.itemsize * int(np.prod(shape)) != sample.size:
-        msg = f"{sample.shard}: {sample.key} is no plain C-ordered array of the listed size: pack it again"
-        raise ValueError(msg)
-    return content[head.tell() :].view(dtype).reshape(shape)
 
 
 def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
@@ -277,30 +271,25 @@ def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
 
 
 def read_t1w(sample: Sample, shape: Sequence[int]) -> np.ndarray:
-    """Volume of a T1 sample, float16 of `shape`.
+    """Volume of a T1 sample: the bits of its bfloat16 values, uint16 of `shape`.
 
     Raises
     ------
     ValueError
-        If it is another grid, or not finite.
+        If it is no stored volume, or one of another grid.
     """
-    volume = read_array(sample)
-    if volume.dtype != np.float16 or volume.shape != tuple(shape):
+    try:
+        volume = volumes.decode(_content(sample))
+    except ValueError as error:
+        msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
+        raise ValueError(msg) from error
+    if volume.shape != tuple(shape):
         msg = (
-            f"{sample.key} in {sample.shard} is {volume.dtype} {volume.shape}, "
-            f"expected float16 {tuple(shape)}: all cohorts need the same features.t1w_shape"
+            f"{sample.key} in {sample.shard} has {volume.shape} voxels, expected {tuple(shape)}: "
+            "all cohorts need the same features.t1w_shape"
         )
         raise ValueError(msg)
-    if not _is_finite(volume):
-        msg = f"{sample.key} in {sample.shard} holds NaN or infinite values: extract its features again"
-        raise ValueError(msg)
     return volume
-
-
-def _is_finite(volume: np.ndarray) -> bool:
-    """Whether no float16 is NaN or infinite, by its bits: much faster than ``np.isfinite``."""
-    # as whole numbers, from 0x7C00 upwards: infinity and NaN; the same of negative ones from 0xFC00
-    return volume.view(np.int16).max() < 0x7C00 and volume.view(np.uint16).max() < 0xFC00
 
 
 def pair(bold: Iterable[Sample], t1w: Iterable[Sample]) -> tuple[list[tuple[Sample, Sample]], list[Sample]]:

@@ -174,7 +174,10 @@ class StructureStage(Stage):
         chosen = [self.samples[number] for number in numbers]
         volumes = np.stack([data.read_t1w(sample, self.grid) for sample in chosen])
         visible = masking.mae_visible(self.n_tokens, self.model_config.mask_ratio, self.seed, step, numbers)
-        tensors = {"volume": torch.from_numpy(volumes), "visible": torch.from_numpy(visible)}
+        tensors = {
+            "volume": torch.from_numpy(volumes).view(torch.bfloat16),
+            "visible": torch.from_numpy(visible),
+        }
         return Batch([sample.key for sample in chosen], tensors)
 
     def facts(self) -> dict[str, Any]:
@@ -491,7 +494,10 @@ class Encoders:
             for (run, _), plan in zip(pairs, plans, strict=True)
         ])  # fmt: skip
         volumes = np.stack([data.read_t1w(volume, self.structure.grid) for _, volume in pairs])
-        tensors = {"series": torch.from_numpy(series), "volume": torch.from_numpy(volumes)}
+        tensors = {
+            "series": torch.from_numpy(series),
+            "volume": torch.from_numpy(volumes).view(torch.bfloat16),
+        }
         return Batch([run.key for run, _ in pairs], tensors, plans[0].patch_frames, plans[0].n_patches)
 
     @torch.no_grad()

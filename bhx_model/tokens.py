@@ -231,7 +231,8 @@ def _structure_tokens(
         chosen = volumes[start : start + BATCH]
         stacked = np.stack([data.read_t1w(sample, encoders.structure.grid) for sample in chosen])
         with encoders.autocast(device, "structure"):
-            tokens = encoders.structure.encode(torch.from_numpy(stacked).to(device).float()).bfloat16()
+            volume = torch.from_numpy(stacked).view(torch.bfloat16).to(device)
+            tokens = encoders.structure.encode(volume.float()).bfloat16()
         for sample, one in zip(chosen, tokens, strict=True):
             yield {"key": sample.key, "subject": sample.subject.split("/")[1], "n_tokens": len(one)}, one
 

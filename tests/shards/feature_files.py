@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bhx_model import contract
+from bhx_model.volumes import decode, encode
 
 ATLAS = "Schaefer17n100p"
 GRID = (4, 5, 3)
@@ -28,7 +30,7 @@ def write_features(
     n_rois: int = 6,
     synthetic: bool = True,
 ) -> Path:
-    """`series`: stem ("sub-1_task-rest") to (R, T) float32; `volumes`: stem to float16 volume."""
+    """`series`: stem ("sub-1_task-rest") to (R, T) float32; `volumes`: stem to volume."""
     folder.mkdir(parents=True, exist_ok=True)
     names = roi_names(n_rois)
     anats = {stem.split("_")[0]: f"{cohort}_{stem}" for stem in volumes}
@@ -79,11 +81,16 @@ def write_features(
         }
         for stem in volumes
     }
-    arrays = {f"{cohort}_{stem}": volume for stem, volume in volumes.items()}
+    arrays = {f"{cohort}_{stem}": np.frombuffer(encode(volume), np.uint8) for stem, volume in volumes.items()}
     member = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     np.savez(folder / "t1w.npz", __meta__=member, **arrays)
     return folder
 
 
 def volume(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(GRID).astype(np.float16)
+    return np.random.default_rng(seed).standard_normal(GRID).astype(np.float32)
+
+
+def read(modality: str, content: bytes) -> np.ndarray:
+    """Array of a member of a tar."""
+    return decode(content) if modality == "t1w" else np.load(io.BytesIO(content), allow_pickle=False)

@@ -76,7 +76,7 @@ def test_foreign_index_is_refused(make_shards, change: dict, says: str) -> None:
 
 
 def test_subjects_by_modality(tmp_path: Path) -> None:
-    features = write_features(tmp_path / "f", "town", runs(2), {"sub-7": np.zeros((2, 2, 2), np.float16)})
+    features = write_features(tmp_path / "f", "town", runs(2), {"sub-7": np.zeros((2, 2, 2), np.float32)})
     shards.pack("town", 0, features, tmp_path)
     shards.write_json(tmp_path / "index.json", shards.index("town", tmp_path, range(1)))
     cohort = shard_series.read_index(tmp_path / "index.json")

@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bhx_model.contract import canonical_json
+from bhx_model.volumes import encode
 from bhx_prep import config, confounds, denoise, entities, index, parcellate, qc, t1w, tables_in
 
 #: Strategy that QC rows of delivered tables name: nothing was done to them here.
@@ -205,7 +206,7 @@ class Extraction:
             If the volume cannot be used.
         """
         volume = t1w.conform(Path(scan["path"]), self.grid, _path(scan["mask"]))
-        return volume, {
+        return np.frombuffer(encode(volume), np.uint8), {
             "subject": scan["subject"],
             "session": scan["session"],
             "zooms_mm": self.grid.zooms_mm,
@@ -416,7 +417,10 @@ def _status(path: Path) -> tuple[str | None, dict[str, str]]:
 
 
 class _Volumes:
-    """Write an ``.npz`` one array at a time: a batch of T1 volumes need not fit into memory. Equal input, equal bytes."""
+    """Write an ``.npz`` one volume (its stored bytes) at a time: a batch need not fit into memory.
+
+    Equal input gives equal bytes.
+    """
 
     def __init__(self, path: Path) -> None:
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)

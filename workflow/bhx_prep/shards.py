@@ -26,17 +26,19 @@ import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from bhx_model import contract
+from bhx_model import contract, volumes
 from bhx_prep import entities
 from bhx_prep.shard_series import Cohort, read_index, shard_list
 
 #: USTAR member names end at 100 characters; what stays beside the longest suffix is for the key.
-LONGEST_KEY = 100 - len(".meta.json")
+LONGEST_KEY = 99 - max(
+    len(name) for name in (contract.META_MEMBER, *(a[0] for a in contract.ARRAYS.values()))
+)
 
 
 # --- pack ----------------------------------------------------------------------------------------------------
@@ -67,13 +69,14 @@ def pack(cohort: str, batch: int, features: Path, out: Path) -> tuple[Path, Path
     """
     entities.check_cohort(cohort)
     out.mkdir(parents=True, exist_ok=True)
-    with np.load(features / "t1w.npz", allow_pickle=False) as volumes:
-        t1w_meta = json.loads(volumes["__meta__"].tobytes())
-        t1w, about_t1w = _t1w_samples(cohort, volumes, t1w_meta)
-        # one volume in memory at a time: a T1 is 10 MB
-        t1w_tar = _write_shard(out, "t1w", batch, ((k, m, volumes[k]) for k, m in t1w), about_t1w)
+    with np.load(features / "t1w.npz", allow_pickle=False) as stored:
+        t1w_meta = json.loads(stored["__meta__"].tobytes())
+        t1w, about_t1w = _t1w_samples(cohort, stored, t1w_meta)
+        samples = ((key, meta, _volume(key, stored[key], about_t1w)) for key, meta in t1w)
+        t1w_tar = _write_shard(out, "t1w", batch, samples, about_t1w)
     bold, about_bold = _bold_samples(cohort, features / "timeseries.parquet", set(t1w_meta))
-    return _write_shard(out, "bold", batch, bold, about_bold), t1w_tar
+    arrays = ((key, meta, _npy(series)) for key, meta, series in bold)
+    return _write_shard(out, "bold", batch, arrays, about_bold), t1w_tar
 
 
 def _bold_samples(
@@ -112,8 +115,8 @@ def _bold_samples(
     return samples, about | {"cohort": cohort, "synthetic": any(m["synthetic"] for _, m, _ in samples)}
 
 
-def _t1w_samples(cohort: str, volumes: Any, facts: dict[str, dict]) -> tuple[list[tuple[str, dict]], dict]:
-    if set(facts) | {"__meta__"} != set(volumes.files):
+def _t1w_samples(cohort: str, stored: Any, facts: dict[str, dict]) -> tuple[list[tuple[str, dict]], dict]:
+    if set(facts) | {"__meta__"} != set(stored.files):
         raise ValueError(
             "t1w.npz: its volumes and its `__meta__` differ: extract the features of this batch again"
         )
@@ -142,32 +145,27 @@ def _checked_key(cohort: str, key: str, subject: str) -> str:
 
 
 def _write_shard(
-    folder: Path, modality: str, batch: int, samples: Iterable[tuple[str, dict, np.ndarray]], about: dict
+    folder: Path, modality: str, batch: int, samples: Iterable[tuple[str, dict, bytes]], about: dict
 ) -> Path:
     path = folder / f"{modality}-{batch:05d}.tar"
-    member, dtype, axes = contract.ARRAYS[modality]
+    member = contract.ARRAYS[modality][0]
     temporary = path.with_suffix(".tar.tmp")
     listed: dict[str, Any] = {name: [] for name in contract.LIST_COLUMNS[modality]}
     try:
-        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for key, meta, array in samples:
-                if array.dtype != dtype or array.ndim != len(axes):
-                    msg = f"{key}: array of {array.dtype} {array.shape}, expected {dtype} {' x '.join(axes)}"
-                    raise ValueError(msg)
+        with temporary.open("wb") as file:
+            tar = _Tar(file)
+            for key, meta, content in samples:
                 if key in listed["key"]:
                     raise ValueError(f"{key} stands twice in batch {batch}: two scans have the same entities")
-                if modality == "t1w":
-                    _check_volume(key, array, about)
-                parts = {member: _npy(array), contract.META_MEMBER: contract.canonical_json(meta)}
-                places = {name: _add(tar, f"{key}.{name}", parts[name]) for name in sorted(parts)}
+                parts = {member: content, contract.META_MEMBER: contract.canonical_json(meta)}
+                places = {name: tar.add(f"{key}.{name}", parts[name]) for name in sorted(parts)}
                 row = meta | {"key": key}
                 row["offset"], row["size"] = places[member]
                 row["meta_offset"], row["meta_size"] = places[contract.META_MEMBER]
                 for name in contract.LIST_COLUMNS[modality]:
                     listed[name].append(row[name])
-        with temporary.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        listed["about"] = about | {"sha256": sha256, "bytes": temporary.stat().st_size}
+            sha256, size = tar.close()
+        listed["about"] = about | {"sha256": sha256, "bytes": size}
         # the list goes last: where it is, its tar is complete
         path.with_suffix(".json").unlink(missing_ok=True)
         temporary.replace(path)
@@ -177,28 +175,55 @@ def _write_shard(
     return path
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int]:
-    """Append a member as webdataset's TarWriter does; the place of its content, from the tar's start.
+class _Tar:
+    """A tar written as webdataset's TarWriter does, its bytes hashed on the way.
 
-    The writer itself is not used: importing webdataset imports torch, which is more work than packing a batch.
-    A test holds our bytes against its.
+    The writer itself is not used: importing webdataset imports torch, which is more work than packing a batch; and
+    reading the finished file once more to hash it takes as long as writing it. A test holds our bytes against its.
     """
-    info = tarfile.TarInfo(name)
-    info.size, info.mode, info.mtime, info.uname, info.gname = len(content), 0o444, 0, "bhx", "bhx"
-    place = tar.offset + tarfile.BLOCKSIZE
-    tar.addfile(info, io.BytesIO(content))
-    return place, len(content)
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._hash, self._size = file, hashlib.sha256(), 0
+
+    def add(self, name: str, content: bytes) -> tuple[int, int]:
+        """Append a member; the place of its content from the tar's start, and its length."""
+        info = tarfile.TarInfo(name)
+        info.size, info.mode, info.mtime, info.uname, info.gname = len(content), 0o444, 0, "bhx", "bhx"
+        self._write(info.tobuf(tarfile.USTAR_FORMAT))
+        place = self._size
+        self._write(content)
+        self._write(bytes(-len(content) % tarfile.BLOCKSIZE))
+        return place, len(content)
+
+    def close(self) -> tuple[str, int]:
+        """End the archive; its SHA-256 and length."""
+        self._write(bytes(2 * tarfile.BLOCKSIZE))
+        self._write(bytes(-self._size % tarfile.RECORDSIZE))
+        return self._hash.hexdigest(), self._size
+
+    def _write(self, content: bytes) -> None:
+        self._file.write(content)
+        self._hash.update(content)
+        self._size += len(content)
 
 
-def _check_volume(key: str, volume: np.ndarray, about: dict) -> None:
-    # float16 as whole numbers: from 0x7C00 upwards infinity and NaN, the negative ones from 0xFC00
-    if volume.size and (volume.view(np.int16).max() >= 0x7C00 or volume.view(np.uint16).max() >= 0xFC00):
-        raise ValueError(f"{key}: the volume holds values that are no numbers: exclude this T1")
+def _volume(key: str, stored: np.ndarray, about: dict) -> bytes:
+    """Bytes of a stored volume, after a look into it."""
+    content = stored.tobytes()
+    shape = _stored_volume(key, content).shape
     if about["t1w_shape"] is None:
-        about["t1w_shape"] = list(volume.shape)
-    if about["t1w_shape"] != list(volume.shape):
-        msg = f"{key}: volume of {volume.shape} voxels beside others of {about['t1w_shape']} in one batch"
+        about["t1w_shape"] = list(shape)
+    if about["t1w_shape"] != list(shape):
+        msg = f"{key}: volume of {shape} voxels beside others of {about['t1w_shape']} in one batch"
         raise ValueError(msg)
+    return content
+
+
+def _stored_volume(key: str, content: bytes) -> np.ndarray:
+    try:
+        return volumes.decode(content)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}: extract the features of this batch again") from error
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -343,7 +368,7 @@ def _read_shard(cohort: Cohort, modality: str, shard: dict[str, Any]) -> dict[st
         if places[f"{key}.{contract.META_MEMBER}"] != (row["meta_offset"], row["meta_size"]):
             raise ValueError(f"{key}: the list names another place for its JSON")
         meta = json.loads(_part(raw, row["meta_offset"], row["meta_size"]))
-        array = np.load(io.BytesIO(_part(raw, row["offset"], row["size"])), allow_pickle=False)
+        array = _array(modality, key, _part(raw, row["offset"], row["size"]))
         if set(meta) != set(fields) or meta["cohort"] != cohort.name or meta["subject"] != row["subject"]:
             raise ValueError(f"{key}: its JSON does not fit the list or the contract")
         expected = (
@@ -356,13 +381,21 @@ def _read_shard(cohort: Cohort, modality: str, shard: dict[str, Any]) -> dict[st
             raise ValueError(msg)
         if modality == "bold" and meta["roi_sha256"] != cohort.index["roi_sha256"]:
             raise ValueError(f"{key}: its ROI order is not that of the index")
-        if np.isinf(array).any() or (modality == "t1w" and np.isnan(array).any()):
+        values = volumes.to_float32(array) if modality == "t1w" else array
+        if np.isinf(values).any() or (modality == "t1w" and np.isnan(values).any()):
             raise ValueError(f"{key}: the array holds values that are no numbers")
         samples[key] = meta | {"batch": shard["file"].split("-")[1]}
     order = [(meta["subject"], key) for key, meta in samples.items()]
     if order != sorted(order):
         raise ValueError("its samples are not sorted by subject and key")
     return samples
+
+
+def _array(modality: str, key: str, content: bytes) -> np.ndarray:
+    """Array of a member, as it is stored."""
+    if modality == "t1w":
+        return _stored_volume(key, content)
+    return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def _part(raw: bytes, offset: int, size: int) -> bytes:
@@ -412,7 +445,9 @@ def describe(folder: Path, key: str) -> Iterator[str]:
                     tar.seek(row["meta_offset"])
                     meta = json.loads(tar.read(row["meta_size"]))
                     tar.seek(row["offset"])
-                    array = np.load(io.BytesIO(tar.read(row["size"])), allow_pickle=False)
+                    array = _array(modality, key, tar.read(row["size"]))
+                    kind = "bfloat16" if modality == "t1w" else str(array.dtype)
+                    array = volumes.to_float32(array) if modality == "t1w" else array
                 shape = " x ".join(
                     f"{n} {axis}s" for n, axis in zip(array.shape, contract.ARRAYS[modality][2], strict=True)
                 )
@@ -422,7 +457,7 @@ def describe(folder: Path, key: str) -> Iterator[str]:
                     if finite.size
                     else "-"
                 )
-                yield f"{shard['file']}\t{array.dtype} {shape}\t{span}\t{1 - finite.size / array.size:.1%} NaN"
+                yield f"{shard['file']}\t{kind} {shape}\t{span}\t{1 - finite.size / array.size:.1%} NaN"
                 yield json.dumps(meta, indent=2)
     if not found:
         raise ValueError(f"no shard of {folder} holds {key!r}: `bhx shards ls {folder}` lists the keys")

@@ -7,7 +7,7 @@ inputs, and add a line that says why.
 STEPS = {
     "fetch_templates": 1,  # first version
     "run_preproc": 1,  # first version
-    "extract_features": 1,  # first version
+    "extract_features": 2,  # T1 volumes as compressed bfloat16
     "pack_shards": 1,  # first version
     "index_shards": 1,  # first version
     "compute_harmonics": 1,  # first version

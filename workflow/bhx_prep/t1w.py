@@ -96,7 +96,7 @@ def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray
 
     Returns
     -------
-    (X, Y, Z) float16
+    (X, Y, Z) float32
 
     Raises
     ------
@@ -132,7 +132,7 @@ def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray
     # at the rim zeros of the background are mixed in: divided out again, and the mask stays sharp
     share = moved[1]
     out = np.where(share >= 0.5, moved[0] / np.maximum(share, 0.5), 0)
-    return np.clip(out, -60000, 60000).astype(np.float16)
+    return out.astype(np.float32, copy=False)
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 
+import numcodecs
 import numpy as np
 import pytest
 import webdataset as wds
@@ -16,16 +17,22 @@ from bhx_model import data
 
 def test_arrays_equal_what_webdataset_reads(house):
     index = data.open_index(house["town"])
-    for modality, member in (("bold", "bold.npy"), ("t1w", "t1w.npy")):
+    decoded = {
+        "bold": lambda item: np.load(io.BytesIO(item["bold.npy"]), allow_pickle=False),
+        "t1w": lambda item: np.load(
+            io.BytesIO(numcodecs.blosc.decompress(item["t1w.npy.blosc"])), allow_pickle=False
+        ),
+    }
+    read = {"bold": data.read_array, "t1w": lambda sample: data.read_t1w(sample, index.facts["t1w_shape"])}
+    for modality, decode in decoded.items():
         samples = {s.key: s for s in index.samples[modality]}
         assert len(samples) == {"bold": 13, "t1w": 11}[modality]
         seen = set()
         for shard in index.shards[modality]:
             for item in wds.WebDataset(str(shard.path), shardshuffle=False):
-                ours = data.read_array(samples[item["__key__"]])
-                theirs = np.load(io.BytesIO(item[member]), allow_pickle=False)
+                ours = read[modality](samples[item["__key__"]])
+                theirs = decode(item)
                 assert ours.dtype == theirs.dtype
-                assert ours.flags.writeable
                 np.testing.assert_array_equal(ours, theirs)
                 assert samples[item["__key__"]].subject == "town/" + json.loads(item["meta.json"])["subject"]
                 seen.add(item["__key__"])
@@ -164,13 +171,5 @@ def test_a_pickled_array_is_refused(tmp_path):
     path = tmp_path / "x.tar"
     path.write_bytes(buffer.getvalue())
     sample = data.Sample("town_sub-1", "town/1", path, 0, len(buffer.getvalue()))
-    with pytest.raises(ValueError, match="no plain"):
+    with pytest.raises(ValueError, match=r"is no \.npy array"):
         data.read_array(sample)
-
-
-@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
-def test_a_value_that_is_not_finite_is_found_by_its_bits(value):
-    volume = np.array([0, -0.0, 65504, -65504, 6e-8, -6e-8], np.float16)
-    assert data._is_finite(volume)
-    volume[2] = value
-    assert not data._is_finite(volume)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bhx_model import contract
+from bhx_model import contract, volumes
 
 R, MODES, GRADIENTS = 20, 12, 5
 T1W_SHAPE = (32, 48, 32)
@@ -35,7 +35,7 @@ def write_shard(folder: Path, modality: str, batch: int, samples: list[tuple[str
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for key, meta, array in samples:
             for name, content in (
-                (member, npy(array)),
+                (member, volumes.encode(array) if modality == "t1w" else npy(array)),
                 (contract.META_MEMBER, contract.canonical_json(meta)),
             ):
                 info = tarfile.TarInfo(f"{key}.{name}")
@@ -91,7 +91,7 @@ def write_cohort(
             if anat:
                 volume = bump * (1 + 0.3 * trait) + 0.1 * random.normal(size=t1w_shape)
                 meta = {**about, "zooms_mm": [2.0, 2.0, 2.0], "affine": np.eye(4).tolist()}
-                t1w.append((anat, meta, volume.astype(np.float16)))
+                t1w.append((anat, meta, volume.astype(np.float32)))
             for run in range(2 if person == 0 else 1):
                 tr_s = trs[person % len(trs)]
                 n = int((200 + 3 * (person % 5)) / tr_s)
