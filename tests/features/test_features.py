@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ATLAS_AFFINE, ATLAS_SHAPE, MM, NAMES, SPACE
+from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, NAMES, SPACE
 
 from bhx_model.contract import roi_sha256
 from bhx_model.volumes import decode, to_float32

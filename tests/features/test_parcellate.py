@@ -10,10 +10,10 @@ import warnings
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import ATLAS_AFFINE, ATLAS_SHAPE, MM, N_ROIS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, N_ROIS
 
 from bhx_prep import parcellate
 

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import N_ROIS, NAMES
+from small_templates import N_ROIS, NAMES
 
 from bhx_prep import tables_in
 
