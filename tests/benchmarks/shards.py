@@ -38,7 +38,7 @@ def template() -> tuple[np.ndarray, np.ndarray]:
     return (values - values[inside].mean()) / values[inside].std(), inside
 
 
-def write_features(folder: Path, people: int) -> None:
+def write_features(folder: Path, people: int, size: int = BATCH) -> None:
     """Features of batches of drawn people, in the files that packing reads."""
     import pyarrow.parquet as pq
 
@@ -54,13 +54,13 @@ def write_features(folder: Path, people: int) -> None:
         "roi_sha256": roi_sha256("Schaefer17n400p", names), "strategy": "paper", "shape_order": "roi,frame",
     }  # fmt: skip
     schema = features.SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(facts)})
-    for batch in range(people // BATCH):
+    for batch in range(people // size):
         out = folder / f"batch-{batch:05d}"
         out.mkdir(parents=True)
         rows, stored = [], features._Volumes(out / "t1w.npz")
         with stored:
-            for i in range(BATCH):
-                subject = f"{batch * BATCH + i:05d}"
+            for i in range(size):
+                subject = f"{batch * size + i:05d}"
                 anat = f"uk_sub-{subject}"
                 noise = 0.15 * rng.standard_normal(GRID, dtype=np.float32)
                 volume = np.frombuffer(volumes.encode(np.where(inside, brain + noise, 0)), np.uint8)
@@ -137,6 +137,7 @@ def read_ours(packed: Path, out: Path) -> None:
     index = data.open_index(packed / "index.json")
     samples = index.samples["t1w"]
     order = np.random.default_rng(0).permutation(len(samples))
+    data.read_t1w(samples[0], GRID)  # Blosc loads what it needs when first called
     yield
     total = sum(float(volumes.to_float32(data.read_t1w(samples[i], GRID)[80:81, 96, 80])[0]) for i in order)
     yield total
@@ -150,6 +151,7 @@ def read_webdataset(packed: Path, out: Path) -> None:
     pipeline = wds.WebDataset([str(p) for p in sorted(packed.glob("t1w-*.tar"))], shardshuffle=100, seed=0)
     member = "t1w.npy.blosc"
     handler = wds.handle_extension(member, volumes.decode)
+    list(pipeline.decode(handler).slice(1))
     pipeline = pipeline.shuffle(20).decode(handler).to_tuple(member)
     yield
     yield sum(float(volumes.to_float32(volume[80:81, 96, 80])[0]) for (volume,) in pipeline)
@@ -251,6 +253,24 @@ def compare(kind: str, cases: dict, source: Path, rounds: int) -> dict[str, floa
     return {name: statistics.median(m["cpu"] for m in listed) for name, listed in found.items()}
 
 
+def sweep(people: int, sizes: list[int], rounds: int) -> None:
+    """Rates by people per shard."""
+    packers, readers = (
+        {k: v for k, v in cases.items() if k in ("ours", "webdataset")} for cases in (PACK, READ)
+    )
+    print("people a shard   MB a T1 shard   packed a CPU second   read a CPU second: ours   webdataset")
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            features, packed = Path(folder) / "features", Path(folder) / "packed"
+            write_features(features, people, size)
+            list(pack_ours(features, packed))
+            shard = max(p.stat().st_size for p in packed.glob("t1w-*.tar")) / 1e6
+            packing = compare("pack", packers, features, rounds)["ours"]
+            reading = compare("read", readers, packed, rounds)
+        rates = "".join(f"{people / reading[name]:17.0f}" for name in ("ours", "webdataset"))
+        print(f"{size:14d} {shard:15.1f} {people / packing:21.0f} {rates}")
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
@@ -258,11 +278,15 @@ def main() -> None:
     )
     parser.add_argument("--people", type=int, default=60, help="a multiple of 20 (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sweep", type=int, nargs="+", help="people per shard to compare, e.g. 1 5 20 60")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--source", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         one(args.one, args.source)
+        return
+    if args.sweep:
+        sweep(args.people, args.sweep, args.rounds)
         return
     with tempfile.TemporaryDirectory() as folder:
         features, packed = Path(folder) / "features", Path(folder) / "packed"
