@@ -42,6 +42,11 @@ COMMANDS = {
         "parcel series as BIDS derivatives, for whoever wants no more",
         "bhx export timeseries abide1 --out derivatives/bhx",
     ),
+    "simulate": (
+        "bhx_prep.simulate",
+        "a large cohort without images, to plan disk, jobs and queue",
+        "bhx simulate --subjects 43112 --t1w 46455 --bold 40162 --out simulated",
+    ),
     "shards": (
         "bhx_prep.shards",
         "look into shards and verify them",

@@ -1,0 +1,243 @@
+"""UK Biobank and ABCD on paper: what indexing, parsing and planning take, what every step costs, and how much it writes.
+
+    python tests/benchmarks/scale.py --templates results/templates            (some 15 minutes, 2 GB of /tmp)
+    python tests/benchmarks/scale.py --templates results/templates --share 0.1
+
+The cohorts are those of `bhx simulate` in the sizes the paper gives. Costs of a scan are those of the real commands on
+made images of full size (490 frames on the 2 mm grid, T1 at 1 mm): a batch of three people less a batch of one, halved.
+Everything is a process of its own; CPU seconds and peak memory are what it and its children used. No part of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import yaml
+from parcellation import write_run
+
+ROOT = Path(__file__).resolve().parents[2]
+BHX = [sys.executable, "-m", "bhx_prep.cli"]
+SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile")]
+
+#: Paper, appendix on data: people, T1 volumes, BOLD runs, repetition time (s), frames.
+COHORTS = {"ukb": (43112, 46455, 40162, 0.735, 490), "abcd": (11221, 18139, 30771, 0.8, 383)}
+
+
+@dataclass
+class Used:
+    """What a command took: seconds, CPU seconds, peak memory of its largest process (MB), and what it printed."""
+
+    wall: float
+    cpu: float
+    mb: float
+    said: str
+
+
+def run(words: list[str], folder: Path) -> Used:
+    """Run a command in `folder` and account for it."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'workflow'}"}
+    with tempfile.TemporaryFile("w+") as log:
+        began = time.perf_counter()
+        child = subprocess.Popen(words, cwd=folder, stdout=log, stderr=log, env=environment)
+        _, status, usage = os.wait4(child.pid, 0)
+        wall = time.perf_counter() - began
+        log.seek(0)
+        said = log.read()
+    if status:
+        sys.exit(f"{' '.join(words)}:\n{said[-2000:]}")
+    return Used(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, said)
+
+
+def row(what: str, used: Used, goal: str) -> None:
+    """Print one line of the table."""
+    print(f"| {what} | {used.wall:.1f} | {used.cpu:.1f} | {used.mb:.0f} | {goal} |", flush=True)
+
+
+def jobs(said: str) -> dict[str, int]:
+    """Jobs by rule, from what a dry run prints."""
+    pairs = (line.split() for line in said.split("Job stats:")[1].splitlines())
+    return {words[0]: int(words[1]) for words in pairs if len(words) == 2 and words[1].isdigit()}
+
+
+def study(folder: Path, door: str, share: float) -> None:
+    """Simulate both cohorts at a door, and add a training and an endpoint."""
+    for name, (people, t1w, bold, tr_s, frames) in COHORTS.items():
+        n = [str(max(1, round(share * number))) for number in (people, t1w, bold)]
+        words = [
+            "--subjects",
+            n[0],
+            "--t1w",
+            n[1],
+            "--bold",
+            n[2],
+            "--tr-s",
+            str(tr_s),
+            "--frames",
+            str(frames),
+        ]
+        used = run([*BHX, "simulate", *words, "--name", name, "--door", door, "--out", "."], folder)
+        row(f"simulate {name}, door {door}", used, "")
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    settings["experiments"] = {"first": {"cohorts": list(COHORTS), "preset": "base", "gpus": 8}}
+    settings["endpoints"] = {
+        "sex": {"cohort": "ukb", "column": "sex", "kind": "binary", "classes": ["F", "M"]}
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def plans(folder: Path, share: float) -> None:
+    """Index, parse and plan at two doors."""
+    print("| what | wall s | CPU s | peak MB | goal |\n| --- | --- | --- | --- | --- |")
+    counted = {}
+    for door, seconds in (("fmriprep", 20), ("bids", 120)):
+        place = folder / door
+        place.mkdir()
+        study(place, door, share)
+        row(f"index, door {door}", run([*BHX, "index"], place), "300 s, 2000 MB")
+        if door == "fmriprep":
+            row("parse", run([*SNAKEMAKE, "--list-rules"], place), "3 s")
+        limit = f"{seconds} s" + (", 4000 MB" if door == "bids" else "")
+        used = run([*SNAKEMAKE, "-n", "--quiet", "rules"], place)
+        counted[door] = jobs(used.said)
+        row(f"plan everything, door {door}", used, limit)
+        row(
+            f"plan cohort_abcd, door {door}",
+            run([*SNAKEMAKE, "cohort_abcd", "-n", "--quiet", "rules"], place),
+            "10 s",
+        )
+    for door, numbers in counted.items():
+        print(f"\njobs, door {door}: " + ", ".join(f"{n} {rule}" for rule, n in numbers.items()))
+
+
+def people_of_full_size(folder: Path, n: int, templates: Path) -> None:
+    """Derivatives with real numbers of voxels for `n` people; the images are links to one."""
+    from nilearn import datasets
+
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    write_run(folder / "bold.nii.gz", "float32", 490, templates)
+    head, mask = datasets.load_mni152_template(resolution=1), datasets.load_mni152_brain_mask(resolution=1)
+    inside = np.asarray(mask.dataobj) > 0
+    noise = 20 * rng.standard_normal(head.shape, np.float32)
+    brain = np.where(inside, 700 * head.get_fdata(dtype=np.float32) + noise, 0)
+    nib.save(nib.Nifti1Image(brain.astype(np.float32), head.affine), folder / "T1w.nii.gz")
+    nib.save(nib.Nifti1Image(inside.astype(np.uint8), head.affine), folder / "mask.nii.gz")
+    columns = ["global_signal", "white_matter", "csf", *(f"{k}_{a}" for k in ("trans", "rot") for a in "xyz")]
+    columns += [f"{name}_derivative1" for name in columns]
+    values = 0.001 * rng.standard_normal((490, len(columns)))
+    np.savetxt(folder / "confounds.tsv", values, delimiter="\t", header="\t".join(columns), comments="")
+    (folder / "bold.json").write_text(json.dumps({"RepetitionTime": 0.735, "Synthetic": True}))
+    space = "space-MNI152NLin2009cAsym"
+    for person in range(n):
+        stem = f"sub-p{person}"
+        for source, name in (
+            ("bold.nii.gz", f"func/{stem}_task-rest_{space}_desc-preproc_bold.nii.gz"),
+            ("bold.json", f"func/{stem}_task-rest_{space}_desc-preproc_bold.json"),
+            ("confounds.tsv", f"func/{stem}_task-rest_desc-confounds_timeseries.tsv"),
+            ("T1w.nii.gz", f"anat/{stem}_{space}_desc-preproc_T1w.nii.gz"),
+            ("mask.nii.gz", f"anat/{stem}_{space}_desc-brain_mask.nii.gz"),
+        ):
+            link = folder / "data" / stem / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(folder / source)
+
+
+def costs(folder: Path, templates: Path, share: float) -> None:
+    """CPU seconds and bytes of a scan in the steps up to shards, and of all scans together."""
+    people_of_full_size(folder / "made", 3, templates)
+    config = {"cohorts": {"made": {"door": "fmriprep", "root": str(folder / "made/data"), "synthetic": True}}}
+    (folder / "made/config.yaml").write_text(yaml.safe_dump(config))
+    run([*BHX, "index"], folder / "made")
+    seconds, sizes = {}, {}
+    for people in (1, 3):
+        out, shards = folder / f"features{people}", folder / f"shards{people}"
+        labels = ",".join(f"p{i}" for i in range(people))
+        words = [
+            "--cohort",
+            "made",
+            "--batch",
+            "0",
+            "--subjects",
+            labels,
+            "--index",
+            ".bhx/index/made.parquet",
+        ]
+        words += [
+            "--templates",
+            str(templates.absolute()),
+            "--features",
+            "{}",
+            "--space",
+            "MNI152NLin2009cAsym",
+        ]
+        module = [sys.executable, "-m"]
+        extract = run([*module, "bhx_prep.features", *words, "--out", str(out)], folder / "made")
+        if "0 left out" not in extract.said:
+            import pyarrow.parquet as pq
+
+            reasons = pq.read_table(out / "qc.parquet")["reason"].drop_null().to_pylist()
+            sys.exit(f"the made scans were left out: {reasons}")
+        words = ["--cohort", "made", "--batch", "0", "--features", str(out), "--out", str(shards)]
+        pack = run([*module, "bhx_prep.shards", "pack", *words], folder)
+        seconds[people] = np.array([extract.cpu, pack.cpu])
+        sizes[people] = np.array([sum(p.stat().st_size for p in place.iterdir()) for place in (out, shards)])
+        peak = extract.mb
+    each, size = (seconds[3] - seconds[1]) / 2, (sizes[3] - sizes[1]) / 2
+    start = seconds[1] - each
+    n_people, n_bold = (share * sum(c[i] for c in COHORTS.values()) for i in (0, 2))
+    print(f"\nof a person with one T1 and one run of 490 frames (float32); peak of a job {peak:.0f} MB")
+    print(
+        "| step | CPU s a person | CPU s a job beside it | MB a person | core-hours, all scans | TB, all scans |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
+    for step, one, beside, n_bytes in zip(("features", "shards"), each, start, size, strict=True):
+        hours = (n_bold * one + n_people / 20 * beside) / 3600
+        print(
+            f"| {step} | {one:.2f} | {beside:.2f} | {n_bytes / 1e6:.2f} | {hours:.0f} | {n_bold * n_bytes / 1e12:.2f} |"
+        )
+    print("fMRIPrep and the trainings were not run: they need its image and GPUs.")
+
+
+def tokens(templates: Path) -> None:
+    """Bytes that the cache of tokens would take."""
+    from typing import cast
+
+    from bhx_model.augment import plan_series
+    from bhx_model.config import FunctionConfig, StructureConfig, load_preset
+
+    structure = cast(StructureConfig, load_preset("structure", "base").model)
+    function = cast(FunctionConfig, load_preset("function", "base").model)
+    n_rois = len(json.loads((templates / "atlas.json").read_text())["names"])
+    n_structure = int(np.prod([n // structure.patch for n in (160, 192, 160)]))
+    print("\ntokens of a pair, preset base, two bytes a number (none with `fusion.inputs: online`):")
+    for name, (_, _, _, tr_s, frames) in COHORTS.items():
+        n = n_rois * plan_series(tr_s, frames, function).n_patches
+        print(f"  {name}: {2 * (n_structure * structure.width + n * function.width) / 1e6:.1f} MB")
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--templates", type=Path, required=True, help="folder of `fetch_templates`")
+    parser.add_argument("--share", type=float, default=1.0, help="of the cohorts' sizes (%(default)s)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="scale-") as folder:
+        plans(Path(folder), args.share)
+        costs(Path(folder), args.templates, args.share)
+    tokens(args.templates)
+
+
+if __name__ == "__main__":
+    main()

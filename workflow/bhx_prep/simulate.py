@@ -1,0 +1,216 @@
+"""``bhx simulate``: the files of a large cohort without its images, to plan disk, jobs and queue before the data come.
+
+Every image is an empty NIfTI header, every sidecar and table is small; they are links to a few files, so a cohort of
+UK Biobank's size takes folders and no space. ``bhx index`` and ``snakemake -n`` treat it as any other; jobs would find
+no voxels. The cohort says that it is synthetic wherever a cohort can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from bhx_prep import entities
+from bhx_prep.scans import MAX_TR_S, MIN_TR_S
+
+SPACE = "space-MNI152NLin2009cAsym"
+
+#: A file may have 65,000 names on ext4.
+NAMES_PER_FILE = 60_000
+
+#: Images: shape and voxel size (mm).
+BOLD_GRID, BOLD_MM = (97, 115, 97), 2.0
+T1W_GRID, T1W_MM = (193, 229, 193), 1.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a cohort is.
+
+    Attributes
+    ----------
+    subjects, t1w, bold : int
+        People, and images in all. Sessions follow the T1 images, runs are spread evenly over sessions.
+    tr_s : float
+        Repetition time (s).
+    n_frames : int
+    """
+
+    subjects: int
+    t1w: int
+    bold: int
+    tr_s: float
+    n_frames: int
+
+    def __post_init__(self) -> None:
+        if min(self.subjects, self.t1w, self.bold, self.n_frames) < 1 or self.t1w < self.subjects:
+            raise ValueError("people, images and frames are at least 1, and everybody has a T1")
+        if not MIN_TR_S <= self.tr_s <= MAX_TR_S:
+            raise ValueError(f"a repetition time of {self.tr_s} s: {MIN_TR_S} to {MAX_TR_S} s are due")
+
+    def sessions(self) -> Iterator[tuple[str, str | None, int]]:
+        """Label of the person, session (None for people with one only) and runs of every session."""
+        number = 0
+        for person in range(self.subjects):
+            n = self.t1w // self.subjects + (person < self.t1w % self.subjects)
+            for session in range(1, n + 1):
+                runs = self.bold // self.t1w + (number < self.bold % self.t1w)
+                yield f"sim{person:07d}", str(session) if n > 1 else None, runs
+                number += 1
+
+
+@dataclass
+class _Links:
+    """Names for the same bytes: written once, linked from then on."""
+
+    pool: Path
+    _used: dict[str, int] = field(default_factory=dict)
+
+    def place(self, kind: str, content: bytes, path: Path) -> None:
+        used = self._used.get(kind, 0)
+        source = self.pool / f"{kind}-{used // NAMES_PER_FILE}"
+        if not source.exists():
+            source.write_bytes(content)
+        try:
+            os.link(source, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            path.write_bytes(content)
+        self._used[kind] = used + 1
+
+
+def simulate(root: Path, door: str, size: Size) -> int:
+    """Write the files of a cohort at door ``bids`` or ``fmriprep``.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the cohort; must not exist.
+    door : str
+    size : Size
+
+    Returns
+    -------
+    int
+        Files.
+
+    Raises
+    ------
+    ValueError
+        If there is something at `root`.
+    """
+    if root.exists():
+        raise ValueError(f"{root} is there already: remove it, or give another --name or --out")
+    about = json.dumps({"RepetitionTime": size.tr_s, "TaskName": "rest", "Synthetic": True}).encode()
+    images = {
+        "bold": _header((*BOLD_GRID, size.n_frames), BOLD_MM, size.tr_s, np.int16),
+        "T1w": _header(T1W_GRID, T1W_MM, None, np.int16),
+        "mask": _header(BOLD_GRID, BOLD_MM, None, np.uint8),
+        "T1mask": _header(T1W_GRID, T1W_MM, None, np.uint8),
+    }
+    pool = root / "sourcedata" / "simulated"
+    pool.mkdir(parents=True)
+    links, n_files, people = _Links(pool), 0, 0
+    for person, session, runs in size.sessions():
+        folder, stem = root / f"sub-{person}", f"sub-{person}"
+        if session:
+            folder, stem = folder / f"ses-{session}", f"{stem}_ses-{session}"
+        if session in (None, "1"):
+            people += 1
+            if people % 5000 == 0:
+                print(f"{people} of {size.subjects} people", file=sys.stderr, flush=True)
+        for kind, name, content in _session(stem, door, runs, images, about):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            links.place(kind, content, path)
+            n_files += 1
+    described = {"Name": "Simulated: headers without images", "BIDSVersion": "1.10.0", "Synthetic": True}
+    if door == "fmriprep":
+        described |= {"DatasetType": "derivative", "GeneratedBy": [{"Name": "bhx simulate"}]}
+    _write_participants(root / "participants.tsv", size.subjects)
+    (root / "dataset_description.json").write_text(json.dumps(described, indent=2) + "\n")
+    return n_files
+
+
+def _write_participants(path: Path, n: int) -> None:
+    """Ages (years) and sexes, drawn: endpoints can be planned."""
+    rng = np.random.default_rng(0)
+    rows = zip(rng.integers(44, 84, n), rng.choice(["F", "M"], n), strict=True)
+    with path.open("w", encoding="utf-8") as file:
+        file.write("participant_id\tage\tsex\n")
+        file.writelines(f"sub-sim{i:07d}\t{age}\t{sex}\n" for i, (age, sex) in enumerate(rows))
+
+
+def _session(
+    stem: str, door: str, runs: int, images: dict[str, bytes], about: bytes
+) -> Iterator[tuple[str, str, bytes]]:
+    """Kind, place and content of the files of one session."""
+    raw = door == "bids"
+    standard = "" if raw else f"_{SPACE}"
+    yield "T1w", f"anat/{stem}{standard}{'' if raw else '_desc-preproc'}_T1w.nii.gz", images["T1w"]
+    if not raw:
+        yield "T1mask", f"anat/{stem}{standard}_desc-brain_mask.nii.gz", images["T1mask"]
+    for run in range(1, runs + 1):
+        one = f"func/{stem}_task-rest" + (f"_run-{run}" if runs > 1 else "")
+        name = f"{one}{standard}{'' if raw else '_desc-preproc'}_bold"
+        yield "bold", f"{name}.nii.gz", images["bold"]
+        yield "about", f"{name}.json", about
+        if not raw:
+            yield "mask", f"{one}{standard}_desc-brain_mask.nii.gz", images["mask"]
+            yield "confounds", f"{one}_desc-confounds_timeseries.tsv", b"global_signal\n"
+
+
+def _header(shape: tuple[int, ...], mm: float, tr_s: float | None, dtype: type) -> bytes:
+    import nibabel as nib
+
+    header = nib.Nifti1Header()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(shape)
+    header.set_zooms((mm,) * 3 + ((tr_s,) if tr_s else ()))
+    header.set_xyzt_units("mm", "sec")
+    return gzip.compress(header.binaryblock + b"\0" * 4, mtime=0)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``bhx simulate``; the numbers are those of UK Biobank in the paper."""
+    parser.add_argument("--subjects", type=int, default=43112, help="people (%(default)s)")
+    parser.add_argument("--t1w", type=int, help="T1 images; one each where not given")
+    parser.add_argument("--bold", type=int, help="BOLD runs; one for each T1 where not given")
+    parser.add_argument("--tr-s", type=float, default=0.735, help="repetition time in seconds (%(default)s)")
+    parser.add_argument("--frames", type=int, default=490, help="frames of a run (%(default)s)")
+    parser.add_argument("--name", default="ukb", help="name of the cohort (%(default)s)")
+    parser.add_argument("--door", choices=("bids", "fmriprep"), default="fmriprep")
+    parser.add_argument(
+        "--out", type=Path, default=Path("simulated"), help="folder of the study (%(default)s)"
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    """Write a cohort and add it to the configuration beside it."""
+    entities.check_cohort(args.name)
+    t1w = args.t1w or args.subjects
+    size = Size(args.subjects, t1w, args.bold or t1w, args.tr_s, args.frames)
+    file = args.out / "config.yaml"
+    settings = yaml.safe_load(file.read_text()) if file.exists() else {"cohorts": {}}
+    if args.name in settings["cohorts"]:
+        raise ValueError(f"{file} has a cohort {args.name} already: give another --name")
+    n = simulate(args.out / args.name, args.door, size)
+    settings["cohorts"][args.name] = {"door": args.door, "root": args.name, "synthetic": True}
+    if args.door == "bids":
+        settings["preproc"] = {"backend": "fmriprep-apptainer"}
+    file.write_text(yaml.safe_dump(settings, sort_keys=False))
+    print(
+        f"{args.out / args.name}: {size.subjects} people, {size.t1w} T1, {size.bold} BOLD runs in {n} files"
+    )
+    print(f"now: cd {args.out} && bhx index && snakemake --snakefile BHX/workflow/Snakefile -n")
+    return 0
