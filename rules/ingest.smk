@@ -3,6 +3,7 @@
 
 localrules:
     publish_index,
+    fetch_templates,
 
 
 rule publish_index:
@@ -20,7 +21,7 @@ rule publish_index:
 
 
 rule fetch_templates:
-    """Atlas, surfaces and head template, checked and in one order."""
+    """Atlas, surfaces and head template, checked and in one order; here, because nodes may have no network."""
     output:
         atlas=f"{RESULTS}/templates/atlas.json",
         volume=f"{RESULTS}/templates/atlas_volume.nii.gz",

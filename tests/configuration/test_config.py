@@ -47,7 +47,7 @@ def test_five_mistakes_give_five_messages():
         ({"cohorts": {"a": {"door": "bids", "root": "x", "subjects": ["../etc"]}}}, "letters and digits"),
         ({"cohorts": {}}, "cohorts"),
         ({"atlas": {"source": "files"}}, "needs `names`"),
-        ({"atlas": {"volume": "x.nii.gz"}}, "`source` is not `files`"),
+        ({"atlas": {"names": "x.txt"}}, "set `source` to `files`"),
         ({"cohorts": {"a": {"door": "parcellated", "root": "x", "tr_s": 735}}}, "cohorts.a.tr_s"),
         (
             {"features": {"strategy": "papr"}},

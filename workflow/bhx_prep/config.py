@@ -141,12 +141,18 @@ class Atlas(Section):
         default="packages",
         description="Where the atlas comes from: installed Python packages (the demo), TemplateFlow, or the files below.",
     )
-    volume: Path | None = Field(default=None, description="Label image in MNI space (source `files`).")
-    cifti: Path | None = Field(
-        default=None, description="Label file on the 91k grayordinates (source `files`)."
+    volume: Path | None = Field(
+        default=None, description="Label image in MNI space; goes before that of the source."
     )
-    left: Path | None = Field(default=None, description="Left label file on the surface (source `files`).")
-    right: Path | None = Field(default=None, description="Right label file on the surface (source `files`).")
+    cifti: Path | None = Field(
+        default=None, description="Label file on the 91k grayordinates; goes before that of the source."
+    )
+    left: Path | None = Field(
+        default=None, description="Left label file on the surface; goes before that of the source."
+    )
+    right: Path | None = Field(
+        default=None, description="Right label file on the surface; goes before that of the source."
+    )
     names: Path | None = Field(
         default=None, description="Text file with one ROI name per line (source `files`)."
     )
@@ -163,8 +169,8 @@ class Atlas(Section):
             raise ValueError(
                 "source `files` needs `names` and at least one of `volume`, `cifti`, `left` + `right`"
             )
-        if self.source != "files" and (any(given) or self.names):
-            raise ValueError("atlas files are named but `source` is not `files`: set it, or remove them")
+        if self.source != "files" and self.names:
+            raise ValueError("`names` are those of the source: remove it, or set `source` to `files`")
         return self
 
 

@@ -5,7 +5,7 @@ inputs, and add a line that says why.
 """
 
 STEPS = {
-    "fetch_templates": 1,  # first version
+    "fetch_templates": 2,  # atlas.json tells what was read
     "run_preproc": 1,  # first version
     "extract_features": 2,  # T1 volumes as compressed bfloat16
     "pack_shards": 1,  # first version

