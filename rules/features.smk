@@ -4,7 +4,7 @@
 rule extract_features:
     """Parcel series, T1 volumes and one QC row per scan for a batch of people."""
     input:
-        scans=batch_files,
+        preprocessed=batch_preprocessed,
         atlas=rules.fetch_templates.output.atlas,
         strategy=strategy_of,
     output:
@@ -21,6 +21,7 @@ rule extract_features:
         mem_mb=growing(3000),
         runtime=growing(60),
     params:
+        scans=batch_state,
         subjects=lambda wildcards: ",".join(study.cohorts[wildcards.cohort].subjects(wildcards.batch)),
         index=lambda wildcards: study.cohorts[wildcards.cohort].index_file,
         derivatives=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/preproc",

@@ -29,18 +29,21 @@ def strategy_of(wildcards):
     return name if name.endswith((".yaml", ".yml")) else []
 
 
-def raw_files(wildcards):
-    """Files a person's preprocessing reads."""
-    return study.cohorts[wildcards.cohort].files(wildcards.subject)
+def raw_state(wildcards):
+    """State of the files that a person's preprocessing reads."""
+    return study.cohorts[wildcards.cohort].state([wildcards.subject])
 
 
-def batch_files(wildcards):
-    """What a batch reads: status files of its preprocessing, or the cohort's own derivatives and tables."""
+def batch_preprocessed(wildcards):
+    """Status files of a batch's preprocessing, where we did it."""
+    subjects = study.cohorts[wildcards.cohort].to_preprocess(wildcards.batch)
+    return expand(rules.run_embedded.output.status, cohort=wildcards.cohort, subject=subjects)
+
+
+def batch_state(wildcards):
+    """State of the derivatives or tables that a batch reads, where they were delivered."""
     cohort = study.cohorts[wildcards.cohort]
-    if cohort.cohort.door == "bids":
-        subjects = cohort.to_preprocess(wildcards.batch)
-        return expand(rules.run_embedded.output.status, cohort=wildcards.cohort, subject=subjects)
-    return sorted({file for subject in cohort.subjects(wildcards.batch) for file in cohort.files(subject)})
+    return cohort.state(cohort.subjects(wildcards.batch)) if cohort.cohort.door != "bids" else ""
 
 
 def shards_of(wildcards):

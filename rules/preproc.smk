@@ -5,7 +5,6 @@ PREPROC_DIR = f"{RESULTS}/{{cohort}}/preproc"
 rule run_embedded:
     """Embedded preprocessing of one person: nipype on ANTs. No substitute for fMRIPrep."""
     input:
-        raw=raw_files,
         head=rules.fetch_templates.output.head,
         head_mask=rules.fetch_templates.output.head_mask,
     output:
@@ -23,6 +22,7 @@ rule run_embedded:
         mem_mb=growing(6000),
         runtime=growing(120),
     params:
+        raw=raw_state,
         python=ANTS_PYTHON,
         root=lambda wildcards: study.cohort_section(wildcards.cohort).root,
         tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
@@ -39,8 +39,6 @@ rule run_embedded:
 
 rule run_fmriprep:
     """fMRIPrep on one person, in a container."""
-    input:
-        raw=raw_files,
     output:
         status=f"{PREPROC_DIR}/sub-{{subject}}_status.json",
     log:
@@ -56,6 +54,7 @@ rule run_fmriprep:
         mem_mb=lambda wildcards, attempt: 16000 + 8000 * attempt,
         runtime=growing(900),
     params:
+        raw=raw_state,
         root=lambda wildcards: study.cohort_section(wildcards.cohort).root,
         tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
         out=lambda wildcards, output: Path(output.status).parent,

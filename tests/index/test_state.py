@@ -1,0 +1,64 @@
+"""State of people's files: what makes Snakemake run a batch again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bhx_prep import config
+from bhx_prep.study import CohortPlan
+
+SERIES = "r1\tr2\n0\t1\n1\t0\n2\t2\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for label in ("01", "02"):
+        table = tmp_path / f"data/sub-{label}/func/sub-{label}_task-rest_timeseries.tsv"
+        table.parent.mkdir(parents=True)
+        table.write_text(SERIES)
+        os.utime(table, (1e9, 1e9))
+    return tmp_path
+
+
+def states(root: Path) -> dict[str, str]:
+    """State of each person, by a plan made anew."""
+    settings = config.check(
+        {"cohorts": {"a": {"door": "parcellated", "root": str(root / "data"), "tr_s": 2.0}}}
+    )
+    plan = CohortPlan("a", settings.cohorts["a"], settings, root / ".bhx/index", build=True)
+    return {label: plan.state([label]) for label in plan.subjects()}
+
+
+def table_of(root: Path, label: str) -> Path:
+    return root / f"data/sub-{label}/func/sub-{label}_task-rest_timeseries.tsv"
+
+
+def test_it_stays_where_nothing_changes(root: Path) -> None:
+    before = states(root)
+    assert before["01"] != before["02"]
+    assert states(root) == before
+    root.joinpath("data").rename(root / "moved")
+    (root / "data").symlink_to(root / "moved")
+    assert states(root) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: os.utime(table, (2e9, 2e9)),
+        lambda table: (table.write_text(SERIES + "3\t3\n"), os.utime(table, (1e9, 1e9))),
+        lambda table: table.unlink(),
+        lambda table: table.with_suffix(".json").write_text("{}"),
+    ],
+    ids=["touched", "longer, but as old", "gone", "a sidecar more"],
+)
+def test_a_change_of_one_person_is_seen_and_no_other(root: Path, change) -> None:
+    before = states(root)
+    change(table_of(root, "01"))
+    (root / ".bhx/index/a.json").unlink()  # as `bhx index --refresh` does
+    after = states(root)
+    assert after.get("01") != before["01"]
+    assert after["02"] == before["02"]
