@@ -38,6 +38,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, eigsh, splu
 
 from bhx_prep import rois
+from bhx_prep.align_modes import align
 from bhx_prep.templates import hemispheres, read_names, read_surface_labels
 
 #: Correlation with the reference direction below which rounding would decide the sign (as on a sphere).
@@ -323,6 +324,7 @@ def solve(
     names: Sequence[str],
     hemisphere: np.ndarray,
     k: int,
+    template: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> tuple[dict, dict]:
     """Columns and facts of the table of harmonics.
 
@@ -338,32 +340,42 @@ def solve(
         0 left, 1 right.
     k : int
         Modes per hemisphere.
+    template : mapping of ``left`` and ``right``, optional
+        Surfaces with the same vertices, to whose modes those of `surfaces` are aligned (`bhx_prep.align_modes`).
 
     Raises
     ------
     ValueError
-        If a surface is faulty, or a parcel has no vertex.
+        If a surface is faulty, a parcel has no vertex, or the template has other vertices.
     """
     table = np.full((len(names), k), np.nan)
-    solved, facts = {}, {"eigenvalues": {}}
+    facts: dict[str, Any] = {"eigenvalues": {}}
+    if template is None:
+        solved = _hemispheres(surfaces, labels, cortex, k)
+    else:
+        # some modes more, so that the last ones find the rest of their group
+        more = k + max(2, k // 10)
+        standard = _hemispheres(template, labels, cortex, more, "template's ")
+        solved = _hemispheres(surfaces, labels, cortex, more)
     for number, side in enumerate(SIDES):
-        vertices, triangles = surfaces[side]
-        if len(labels[side]) != len(vertices):
-            msg = f"{side}: {len(labels[side])} labels for {len(vertices)} vertices: atlas and surface do not fit"
-            raise ValueError(msg)
-        part, part_triangles, kept = cut(vertices, triangles, cortex[side])
-        print(f"harmonics: {k} modes of the {side} hemisphere, {len(part)} vertices", file=sys.stderr)
-        values, vectors, found = modes(part, part_triangles, k)
-        areas = found.pop("vertex_areas_mm2")
-        if side == "right":
-            correlation = _correspondence(solved["left"], (kept, vectors, areas), len(vertices))
-            vectors *= np.where(correlation < 0, -1.0, 1.0)
-            facts["hemisphere_correlation"] = np.abs(correlation).round(4).tolist()
-        solved[side] = (kept, vectors, areas)
-        means = parcel_means(vectors, labels[side][kept].astype(np.int64), areas, len(names))
+        found = solved[side]
+        facts[side] = found.facts
+        if template is not None:
+            weights = np.sqrt(found.areas * standard[side].areas)
+            found.values, found.vectors, told = align(
+                found.values, found.vectors, standard[side].values, standard[side].vectors, weights
+            )
+            facts[side] |= {
+                "template_correlation": told["template_correlation"][:k],
+                "groups": told["groups"],
+            }
+        values, vectors = found.values[:k], found.vectors[:, :k]
+        means = parcel_means(vectors, labels[side][found.kept].astype(np.int64), found.areas, len(names))
         table[hemisphere == number] = means[hemisphere == number]
         facts["eigenvalues"][side] = values.tolist()
-        facts[side] = found
+    facts["hemisphere_correlation"] = (
+        np.abs(_correspondence(solved["left"], solved["right"])[:k]).round(4).tolist()
+    )
     empty = [name for name, row in zip(names, table, strict=True) if np.isnan(row).any()]
     if empty:
         msg = f"{len(empty)} parcels have no vertex on the cortex, e.g. {empty[0]}: take atlas and surface of one space"
@@ -377,12 +389,46 @@ def solve(
     return columns, facts
 
 
-def _correspondence(left: tuple, right: tuple, n: int) -> np.ndarray:
+@dataclass
+class _Solved:
+    """Modes of one hemisphere."""
+
+    kept: np.ndarray  # (V',) vertex numbers of the whole surface
+    values: np.ndarray  # (k,)
+    vectors: np.ndarray  # (V', k)
+    areas: np.ndarray  # (V',) mm^2
+    facts: dict[str, Any]
+
+
+def _hemispheres(
+    surfaces: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    labels: Mapping[str, np.ndarray],
+    cortex: Mapping[str, np.ndarray],
+    k: int,
+    whose: str = "",
+) -> dict[str, _Solved]:
+    """Modes of both hemispheres, right ones with the signs of the left ones."""
+    solved: dict[str, _Solved] = {}
+    for side in SIDES:
+        vertices, triangles = surfaces[side]
+        if len(labels[side]) != len(vertices):
+            msg = f"{side}: {len(labels[side])} labels for {len(vertices)} vertices: atlas and surface do not fit"
+            raise ValueError(msg)
+        part, part_triangles, kept = cut(vertices, triangles, cortex[side])
+        print(f"harmonics: {k} modes of the {whose}{side} hemisphere, {len(part)} vertices", file=sys.stderr)
+        values, vectors, facts = modes(part, part_triangles, k)
+        solved[side] = _Solved(kept, values, vectors, facts.pop("vertex_areas_mm2"), facts)
+    right = solved["right"]
+    right.vectors *= np.where(_correspondence(solved["left"], right) < 0, -1.0, 1.0)
+    return solved
+
+
+def _correspondence(left: _Solved, right: _Solved) -> np.ndarray:
     """Correlation (k,) of left and right modes at vertices of the same number, weighted by area."""
-    shared = np.intersect1d(left[0], right[0])
-    rows = [np.searchsorted(kept, shared) for kept, _, _ in (left, right)]
-    a, b = left[1][rows[0]], right[1][rows[1]]
-    weight = np.sqrt(left[2][rows[0]] * right[2][rows[1]])[:, None]
+    shared = np.intersect1d(left.kept, right.kept)
+    rows = [np.searchsorted(side.kept, shared) for side in (left, right)]
+    a, b = left.vectors[rows[0]], right.vectors[rows[1]]
+    weight = np.sqrt(left.areas[rows[0]] * right.areas[rows[1]])[:, None]
     return (weight * a * b).sum(axis=0) / np.sqrt((weight * a**2).sum(axis=0) * (weight * b**2).sum(axis=0))
 
 
@@ -419,6 +465,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="ROI names in the order wanted, one a line (CBIG's tables will do)",
     )
     add("--modes", type=int, default=200, help="modes per hemisphere (%(default)s)")
+    add(
+        "--template",
+        type=Path,
+        nargs=2,
+        metavar=("LEFT", "RIGHT"),
+        help="for a person's own surfaces on fsLR-32k: align their modes to those of this pair, e.g."
+        " results/templates/surface_left.surf.gii and surface_right.surf.gii",
+    )
     add("--out", type=Path, required=True, help="Parquet table: a row per ROI, a column per mode")
 
 
@@ -433,10 +487,16 @@ def command(args: argparse.Namespace) -> int:
         names,
         np.array(hemispheres(names)),
         args.modes,
+        dict(zip(SIDES, map(_surface, args.template), strict=True)) if args.template else None,
     )
     rois.write_table(args.out, args.labels[0].name.split(".")[0], columns, facts)
     worst = max(facts[side]["residual"] for side in SIDES)
     print(f"{args.out}: {args.modes} modes per hemisphere, {len(names)} ROIs, largest residual {worst:.1e}")
+    if args.template:
+        alike = np.concatenate([facts[side]["template_correlation"] for side in SIDES])
+        print(
+            f"correlation with the template's modes: median {np.median(alike):.2f}, lowest {alike.min():.2f}"
+        )
     return 0
 
 
