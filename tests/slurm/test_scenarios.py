@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import time
 
@@ -257,6 +258,7 @@ def test_a_node_without_the_scratch_folder_works_in_tmp(slurm, finished):
 def test_two_processes_on_two_nodes_equal_one(slurm, finished, reference):
     finished.config["experiments"]["mini"]["gpus"] = 2
     finished.write_config()
+    shutil.rmtree(finished.folder / "results/runs")  # or the training would find itself done
     across = [f"train_encoder:{fact}" for fact in ("mpi=srun", "nodes=2", "tasks=2", "tasks_per_gpu=0")]
     status = finished.run(WEIGHTS, "--set-resources", *across, environment=slurm.environment)
     assert status == 0, finished.log()[-3000:]
