@@ -25,6 +25,8 @@ import numpy as np
 import yaml
 from parcellation import write_run
 
+from bhx_prep.config import Config
+
 ROOT = Path(__file__).resolve().parents[2]
 BHX = [sys.executable, "-m", "bhx_prep.cli"]
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile")]
@@ -192,6 +194,7 @@ def costs(folder: Path, templates: Path, share: float) -> None:
         seconds[people] = np.array([extract.cpu, np.median(packs)])
         sizes[people] = np.array([sum(p.stat().st_size for p in place.iterdir()) for place in (out, shards)])
         peak = extract.mb
+    batch = Config.model_fields["batch_size"].default
     each, size = (seconds[3] - seconds[1]) / 2, (sizes[3] - sizes[1]) / 2
     start = seconds[1] - each
     n_people, n_bold = (share * sum(c[i] for c in COHORTS.values()) for i in (0, 2))
@@ -201,7 +204,7 @@ def costs(folder: Path, templates: Path, share: float) -> None:
     )
     print("| --- | --- | --- | --- | --- | --- |")
     for step, one, beside, n_bytes in zip(("features", "shards"), each, start, size, strict=True):
-        hours = (n_bold * one + n_people / 20 * beside) / 3600
+        hours = (n_bold * one + n_people / batch * beside) / 3600
         print(
             f"| {step} | {one:.2f} | {beside:.2f} | {n_bytes / 1e6:.2f} | {hours:.0f} | {n_bold * n_bytes / 1e12:.2f} |"
         )

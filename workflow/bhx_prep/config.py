@@ -274,7 +274,7 @@ class Config(Section):
 
     results: Path = Field(default=Path("results"), description="Folder for everything BHX writes.")
     batch_size: int = Field(
-        default=20,
+        default=50,
         ge=1,
         le=10000,
         description="People per job of the light steps. Frozen when a cohort is first planned.",
