@@ -16,7 +16,8 @@ Examples
 ::
 
     python -m bhx_prep.harmonics --templates results/templates --modes 200 --out results/templates/harmonics.parquet
-    bhx harmonics --left L.surf.gii --right R.surf.gii --labels atlas.dlabel.nii --modes 200 --out harmonics.parquet
+    bhx harmonics --left L.surf.gii --right R.surf.gii --labels atlas.dlabel.nii --names names.txt --modes 200 \\
+        --align-to results/templates --out harmonics.parquet
 """
 
 from __future__ import annotations
@@ -304,7 +305,7 @@ def compute(templates: Path, k: int) -> tuple[str, dict, dict]:
     """
     atlas = json.loads((templates / "atlas.json").read_bytes())
     columns, facts = solve(
-        {side: _surface(templates / f"surface_{side}.surf.gii") for side in SIDES},
+        _template_surfaces(templates),
         _arrays(templates / "atlas_fsLR.npz"),
         _arrays(templates / "cortex.npz"),
         atlas["names"],
@@ -432,6 +433,10 @@ def _correspondence(left: _Solved, right: _Solved) -> np.ndarray:
     return (weight * a * b).sum(axis=0) / np.sqrt((weight * a**2).sum(axis=0) * (weight * b**2).sum(axis=0))
 
 
+def _template_surfaces(templates: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {side: _surface(templates / f"surface_{side}.surf.gii") for side in SIDES}
+
+
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
@@ -466,12 +471,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--modes", type=int, default=200, help="modes per hemisphere (%(default)s)")
     add(
-        "--template",
+        "--align-to",
         type=Path,
-        nargs=2,
-        metavar=("LEFT", "RIGHT"),
-        help="for a person's own surfaces on fsLR-32k: align their modes to those of this pair, e.g."
-        " results/templates/surface_left.surf.gii and surface_right.surf.gii",
+        metavar="TEMPLATES",
+        help="for a person's own surfaces on fsLR-32k: align their modes to those of the surfaces in this folder, and"
+        " cut the medial wall as there, e.g. results/templates",
     )
     add("--out", type=Path, required=True, help="Parquet table: a row per ROI, a column per mode")
 
@@ -479,20 +483,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx harmonics``."""
     names = read_names(args.names)
-    left, right = read_surface_labels(args.labels, names)
+    labels: dict[str, np.ndarray] = dict(zip(SIDES, read_surface_labels(args.labels, names), strict=True))
+    cortex, template = {side: labels[side] > 0 for side in SIDES}, None
+    if args.align_to:
+        cortex, template = _arrays(args.align_to / "cortex.npz"), _template_surfaces(args.align_to)
     columns, facts = solve(
         {"left": _surface(args.left), "right": _surface(args.right)},
-        {"left": left, "right": right},
-        {"left": left > 0, "right": right > 0},
+        labels,
+        cortex,
         names,
         np.array(hemispheres(names)),
         args.modes,
-        dict(zip(SIDES, map(_surface, args.template), strict=True)) if args.template else None,
+        template,
     )
     rois.write_table(args.out, args.labels[0].name.split(".")[0], columns, facts)
     worst = max(facts[side]["residual"] for side in SIDES)
     print(f"{args.out}: {args.modes} modes per hemisphere, {len(names)} ROIs, largest residual {worst:.1e}")
-    if args.template:
+    if template:
         alike = np.concatenate([facts[side]["template_correlation"] for side in SIDES])
         print(
             f"correlation with the template's modes: median {np.median(alike):.2f}, lowest {alike.min():.2f}"
