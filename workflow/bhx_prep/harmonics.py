@@ -1,4 +1,4 @@
-"""Geometric harmonics: Laplace-Beltrami modes of the cortical surface, averaged in every parcel.
+r"""Geometric harmonics: Laplace-Beltrami modes of the cortical surface, averaged in every parcel.
 
 On each hemisphere's midthickness, cut along the medial wall, ``-div grad psi = lambda psi`` with a free boundary is
 solved by linear finite elements (``A x = lambda B x``; stiffness A and mass B from LaPy; Reuter et al. 2006, Pang et
@@ -16,7 +16,7 @@ Examples
 ::
 
     python -m bhx_prep.harmonics --templates results/templates --modes 200 --out results/templates/harmonics.parquet
-    bhx harmonics --left L.surf.gii --right R.surf.gii --labels atlas.dlabel.nii --names names.txt --modes 200 \\
+    bhx harmonics --left L.surf.gii --right R.surf.gii --labels atlas.dlabel.nii --names names.txt --modes 200 \
         --align-to results/templates --out harmonics.parquet
 """
 
