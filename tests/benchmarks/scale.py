@@ -204,10 +204,10 @@ def costs(folder: Path, templates: Path, share: float) -> None:
     )
     print("| --- | --- | --- | --- | --- | --- |")
     for step, one, beside, n_bytes in zip(("features", "shards"), each, start, size, strict=True):
-        hours = (n_bold * one + n_people / batch * beside) / 3600
-        print(
-            f"| {step} | {one:.2f} | {beside:.2f} | {n_bytes / 1e6:.2f} | {hours:.0f} | {n_bold * n_bytes / 1e12:.2f} |"
-        )
+        # a difference of a few hundredths is the start of the process, not the person
+        told, one = (f"{one:.2f}", one) if one > 0.05 else ("< 0.05", 0.0)
+        hours, total = (n_bold * one + n_people / batch * beside) / 3600, n_bold * n_bytes / 1e12
+        print(f"| {step} | {told} | {beside:.2f} | {n_bytes / 1e6:.2f} | {hours:.0f} | {total:.2f} |")
     print("fMRIPrep and the trainings were not run: they need its image and GPUs.")
 
 
