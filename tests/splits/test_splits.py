@@ -201,7 +201,13 @@ def index(tmp_path: Path) -> Path:
             "list_sha256": hashlib.sha256(raw).hexdigest(),
         }
         shards[modality] = [entry]
-    index = {"contract": 1, "cohort": "clinic", "atlas": "A", "roi_names": ["x"], "shards": shards}
+    index = {
+        "contract": contract.CONTRACT_VERSION,
+        "cohort": "clinic",
+        "atlas": "A",
+        "roi_names": ["x"],
+        "shards": shards,
+    }
     index["roi_sha256"] = contract.roi_sha256("A", ["x"])
     (tmp_path / "index.json").write_text(json.dumps(index))
     return tmp_path / "index.json"
