@@ -207,7 +207,7 @@ def check_series(series_RT: NDArray[np.floating], tr_s: float, n_rois: int, conf
     Parameters
     ----------
     series_RT
-        (R, T) in the units of the normaliser; a row of NaN is an ROI without coverage.
+        (R, T) parcel means; a row of NaN is an ROI without coverage.
     tr_s
         Repetition time, s.
     n_rois

@@ -19,6 +19,7 @@ STAGES: Final = ("structure", "function", "fusion")
 PRESETS: Final = ("tiny", "small", "base", "large", "reference")
 
 Range = tuple[float, float]
+Scaling = Literal["run", "population"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,10 @@ class FunctionConfig:
     """Repetition time of the stored kernel, s. `base_patch` x `base_tr_s` is the window, 35.28 s."""
     time_patches: int = 18
     """Longest series in patches; longer ones are cropped when they are read."""
+    scaling: Scaling = "run"
+    """`population` (reference): by median and range over all people only, so that the level of a run, which is the
+    scanner's gain, dwarfs its fluctuations, and denoised series lie far off; `run` also centres every ROI of a run
+    and gives all runs one spread."""
     gradients: bool = True
     """Connectivity gradients are part of the position code."""
     harmonics: Literal["standardised", "reference", "none"] = "standardised"

@@ -33,6 +33,8 @@ from bhx_model.rois import RoiFacts
 EXPORT_VERSION = 1
 #: Repetition times that a scan of the brain can have, s; anything else is most likely in other units.
 TR_RANGE_S = (0.2, 12.0)
+#: A T1 whose mean, or whose standard deviation or its inverse, is larger was not normalised.
+T1W_LEVEL = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +75,8 @@ class BrainHarmonix:
         Parameters
         ----------
         series_RT : array, (R, T)
-            Parcel means in the units of the training data, before any scaling; rows in the order of `roi_names`, a
-            row of NaN where a parcel has no coverage. More than 635 s (18 patches in the base model) are cut off.
+            Parcel means, before any scaling of ROIs; rows in the order of `roi_names`, a row of NaN where a parcel has
+            no coverage. Units and offset make no difference (with ``scaling: population`` they do). More than 635 s (18 patches in the base model) are cut off.
         tr_s : float
             Repetition time in seconds.
         roi_names : sequence of str
@@ -110,15 +112,31 @@ class BrainHarmonix:
         if not np.isfinite(volume).all():
             msg = "the T1 holds NaN or infinite values: set the background to a number"
             raise ValueError(msg)
+        centre, spread = float(volume.mean()), float(volume.std())
+        if abs(centre) > T1W_LEVEL or not 1 / T1W_LEVEL < spread < T1W_LEVEL:
+            msg = (
+                f"the T1 has mean {centre:.3g} and standard deviation {spread:.3g}, it is not intensity-normalised: "
+                "bring the brain to mean 0 and standard deviation 1"
+            )
+            raise ValueError(msg)
         structure = self.structure.encode(torch.from_numpy(volume)[None].to(self.device))
         # the fusion was trained on tokens rounded to bfloat16
         hub = self.fusion.encode(structure.bfloat16().float(), function.bfloat16().float(), plan.n_patches)
         return hub[0].float().cpu().numpy()
 
     def _check_scale(self, series_RT: NDArray[np.float32]) -> None:
-        """Refuse series in units other than those of the normaliser."""
+        """Refuse series in units other than those of the training data, as far as units matter."""
         there = ~np.isnan(series_RT).any(axis=1)
         series_RT, median, iqr = series_RT[there], self.rois.median[there], self.rois.iqr[there]
+        if self.function.config.scaling == "run":
+            # gain and offset of a run make no difference, only what was done to its ROIs one by one does
+            if _alike(series_RT.std(axis=1)) and not _alike(iqr):
+                msg = (
+                    "every ROI of the series has the same spread, it was standardised by itself: give parcel means, "
+                    "the differences between ROIs tell something"
+                )
+                raise ValueError(msg)
+            return
         distance = np.median(np.abs(np.median(series_RT, axis=1) - median) / iqr)
         spread = np.median(series_RT.std(axis=1) / iqr)
         if distance > 10 or not 0.01 < spread < 100:
@@ -127,6 +145,10 @@ class BrainHarmonix:
                 "scales: give parcel means in the same units and with the same denoising (see the model card)"
             )
             raise ValueError(msg)
+
+
+def _alike(spread_R: NDArray[np.floating]) -> bool:
+    return len(spread_R) > 1 and bool(np.ptp(spread_R) < 1e-3 * np.mean(spread_R))
 
 
 def check_tr(tr_s: float) -> None:

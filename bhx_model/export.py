@@ -144,8 +144,8 @@ model = bhx_model.from_pretrained("this/folder")
 tokens = model.embed(series, tr_s=0.735, roi_names=names, t1w=volume)
 ```
 
-`series` is (ROIs, frames): parcel means in the units of the training data, **not** standardised; the model scales them
-by the medians and ranges in `rois.npz`. `names` must be the {len(rois)} ROIs of {rois.atlas} in the order of `rois.npz`
+`series` is (ROIs, frames): parcel means, denoised as the training data, **not** standardised; the model scales them
+itself{_scaling(function)}. `names` must be the {len(rois)} ROIs of {rois.atlas} in the order of `rois.npz`
 (first: `{rois.names[0]}`, last: `{rois.names[-1]}`). `volume` is an intensity-normalised T1 of {grid} voxels. Without a
 T1, `embed` gives the function tokens. A series must last {function.window_s:g} s or longer;
 at most {function.time_patches} windows of that length are read.
@@ -175,6 +175,13 @@ The weights carry the terms of the data they were trained on: ask each cohort's 
 they may be passed on. They are for research, not for any decision about a person. Groups, scanners and repetition times
 that are not among the cohorts above were not seen.
 """
+
+
+def _scaling(function: FunctionConfig) -> str:
+    ranges = "by the medians and ranges in `rois.npz`"
+    if function.scaling == "run":
+        return f", {ranges} and by each run's own level and spread, so that units make no difference"
+    return f", {ranges}, so they must have the units of the training data"
 
 
 def _table(runs: Mapping[str, Mapping[str, Any]]) -> str:

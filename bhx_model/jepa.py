@@ -129,7 +129,7 @@ class FunctionJEPA(nn.Module):
         super().__init__()
         self.config = config
         self.n_rois = len(rois)
-        self.normaliser = Normaliser(rois)
+        self.normaliser = Normaliser(rois, config.scaling)
         self.encoder = FunctionEncoder(config, rois)
         self.predictor = Predictor(config)
         init_weights(self)
@@ -144,7 +144,7 @@ class FunctionJEPA(nn.Module):
         Parameters
         ----------
         series_BRT
-            (B, R, N * K) series in the units of the normaliser, NaN beyond the last frame and for ROIs
+            (B, R, N * K) parcel means before any scaling, NaN beyond the last frame and for ROIs
             without coverage; ``augment.apply_plan`` makes it.
         patch_frames
             K.

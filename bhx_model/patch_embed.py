@@ -74,7 +74,8 @@ class SeriesPatchEmbed(nn.Module):
         self.base_tr_s = base_tr_s
         self.weight = nn.Parameter(torch.empty(width, base))
         self.bias = nn.Parameter(torch.zeros(width))
-        nn.init.trunc_normal_(self.weight, std=0.02)
+        # as a linear layer: a standardised series then weighs about as much as the position code beside it
+        nn.init.trunc_normal_(self.weight, std=base**-0.5)
         # No buffers: made on demand for each (K, device, dtype), and no part of a checkpoint.
         self._matrices: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
 

@@ -37,7 +37,14 @@ def test_reference_differs_from_base_in_the_named_switches_only():
             differing
             == {
                 "structure": set(),
-                "function": {"harmonics", "position_scale", "resize", "partial_patch", "downsampling"},
+                "function": {
+                    "scaling",
+                    "harmonics",
+                    "position_scale",
+                    "resize",
+                    "partial_patch",
+                    "downsampling",
+                },  # fmt: skip
                 "fusion": {"loss_tokens", "balance", "cls_bypass", "modality_embedding"},
             }[stage]
         )

@@ -162,7 +162,7 @@ def test_context_tokens_do_not_depend_on_the_targets_data(function_config, make_
 
 def test_absent_rois_and_padding_become_zero_and_weigh_nothing(function_config, make_rois, make_series):
     rois = make_rois()
-    model = FunctionJEPA(function_config, rois).eval()
+    model = FunctionJEPA(dataclasses.replace(function_config, scaling="population"), rois).eval()
     series = make_series(rois, 1, 3 * K)
     series[0, 2] = float("nan")
     series[0, :, -6:] = float("nan")
@@ -177,6 +177,28 @@ def test_absent_rois_and_padding_become_zero_and_weigh_nothing(function_config, 
     torch.testing.assert_close(weights[3], torch.tensor([1.0, 1.0, 12 / K]))
     whole = FunctionJEPA(dataclasses.replace(function_config, partial_patch="whole"), rois)
     assert (whole.token_weights(series, K) == 1).all()
+
+
+def test_a_runs_own_level_and_units_do_not_matter(function_config, make_rois, make_series):
+    rois = make_rois()
+    model = FunctionJEPA(function_config, rois).eval()
+    series = make_series(rois, 2, 3 * K)
+    series[0, 2] = float("nan")
+    series[1, :, -6:] = float("nan")
+    scaled = model.normaliser(series)
+    assert (scaled[0, 2] == 0).all()
+    assert (scaled[1, :, -6:] == 0).all()
+    torch.testing.assert_close(scaled.mean(dim=-1), torch.zeros(2, 7), rtol=0, atol=1e-4)
+    there = [0, 1, 3, 4, 5, 6]
+    assert float(scaled[0, there].std(dim=-1, correction=0).mean()) == pytest.approx(1, abs=1e-4)
+    gain, offset = torch.tensor([0.2, 30.0])[:, None, None], torch.linspace(-50, 50, 7)[:, None]
+    other = gain * series + offset
+    torch.testing.assert_close(model.normaliser(other), scaled, rtol=0, atol=1e-3)
+    population = FunctionJEPA(dataclasses.replace(function_config, scaling="population"), rois)
+    assert (population.normaliser(other) - population.normaliser(series)).abs().max() > 10
+    # how much an ROI fluctuates beside the others is kept
+    series[0, 3] = (series[0, 3] - series[0, 3].mean()) * 3
+    assert float(model.normaliser(series)[0, 3].std() / scaled[0, 3].std()) > 2
 
 
 def test_partial_patches_count_by_the_fraction_they_hold():

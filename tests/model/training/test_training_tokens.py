@@ -112,7 +112,7 @@ def fusion_loss(trained, changes, tokens_):
     for numbers in stage.holdout(1):
         batch = stage.load(numbers, 0, None)
         args, kwargs = stage.inputs(batch)
-        found[batch.keys[0]] = float(model(*args, **kwargs)[0])
+        found[batch.keys[0]] = float(model(*args, **kwargs)[0].detach())
     return found
 
 

@@ -209,6 +209,9 @@ def test_three_lines_embed_a_person(model, person, trained):
     features = evaluate.hub_features(endpoint, trained_fusion, evaluate.torch.device("cpu"))
     np.testing.assert_allclose(hub.mean(axis=0), features[endpoint.subjects.index("002")], atol=2e-3)
     assert model.embed(series, tr_s, NAMES).shape == (20, 6, 64)
+    # neither units nor offset of the series matter
+    changed = model.embed(0.3 * series - 200, tr_s, NAMES, t1w)
+    np.testing.assert_allclose(changed, hub, atol=2e-2)
     # a missing parcel is allowed
     series = series.copy()
     series[5] = np.nan
@@ -218,6 +221,8 @@ def test_three_lines_embed_a_person(model, person, trained):
 def faults(series, tr_s, t1w):
     nan, still = series.copy(), series.copy()
     nan[2, 5], still[2] = np.nan, 7.0
+    by_roi = series - series.mean(axis=1, keepdims=True)
+    by_roi = by_roi / by_roi.std(axis=1, keepdims=True).clip(1e-6)
     swapped = [NAMES[1], NAMES[0], *NAMES[2:]]
     return {
         "milliseconds": ((series, 1000 * tr_s, NAMES, t1w), "looks like milliseconds: give 2"),
@@ -227,13 +232,14 @@ def faults(series, tr_s, t1w):
         "too few names": ((series[:19], tr_s, NAMES[:19], t1w), "19 ROIs, but the model knows 20"),
         "too few rows": ((series[:19], tr_s, NAMES, t1w), r"series has shape \(19, \d+\)"),
         "transposed": ((series.T, tr_s, NAMES, t1w), "check atlas and axes"),
-        "standardised": (((series - series.mean()) / series.std(), tr_s, NAMES, t1w), "same units"),
+        "standardised": ((by_roi, tr_s, NAMES, t1w), "standardised by itself: give parcel means"),
         "short": ((series[:, :10], tr_s, NAMES, t1w), "shorter than one patch"),
         "NaN": ((nan, tr_s, NAMES, t1w), "NaN or infinite in some frames"),
         "constant": ((still, tr_s, NAMES, t1w), "never changes"),
         "nothing": ((np.full_like(series, np.nan), tr_s, NAMES, t1w), "NaN throughout"),
         "other grid": ((series, tr_s, NAMES, t1w[:-1]), r"the T1 has \(31, 48, 32\) voxels"),
         "NaN volume": ((series, tr_s, NAMES, t1w * np.nan), "the T1 holds NaN"),
+        "raw volume": ((series, tr_s, NAMES, 300 * t1w + 500), "not intensity-normalised"),
     }
 
 

@@ -129,7 +129,7 @@ def write_rois(path: Path, names=NAMES) -> Path:
         path, atlas=np.array(ATLAS), names=np.array(names), hemisphere=hemisphere, harmonics=harmonics,
         eigenvalues=np.tile(np.arange(MODES, dtype=np.float64) * 1e-4, (2, 1)),
         gradients=0.03 * random.normal(size=(len(names), GRADIENTS)).astype(np.float32),
-        median=np.full(len(names), 1000, np.float32), iqr=np.full(len(names), 15, np.float32),
+        median=np.full(len(names), 1000, np.float32), iqr=np.linspace(12, 18, len(names), dtype=np.float32),
     )  # fmt: skip
     return path
 
