@@ -76,7 +76,8 @@ class BrainHarmonix:
         ----------
         series_RT : array, (R, T)
             Parcel means, before any scaling of ROIs; rows in the order of `roi_names`, a row of NaN where a parcel has
-            no coverage. Units and offset make no difference (with ``scaling: population`` they do). More than 635 s (18 patches in the base model) are cut off.
+            no coverage. Units and offset make no difference (with ``scaling: population`` they do). More than 635 s
+            (18 patches in the base model) are cut off.
         tr_s : float
             Repetition time in seconds.
         roi_names : sequence of str

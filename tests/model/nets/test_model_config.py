@@ -44,7 +44,7 @@ def test_reference_differs_from_base_in_the_named_switches_only():
                     "resize",
                     "partial_patch",
                     "downsampling",
-                },  # fmt: skip
+                },
                 "fusion": {"loss_tokens", "balance", "cls_bypass", "modality_embedding"},
             }[stage]
         )
