@@ -192,17 +192,25 @@ def test_two_processes_have_the_gradients_of_one(house, tmp_path, stage):
         assert float((ours - theirs).abs().max()) <= 1e-6 * max(float(theirs.abs().max()), 1e-3), name
 
 
-def test_two_processes_train_stop_and_resume(house, tmp_path):
-    """Both stop together when one is told to, and end with what an uninterrupted pair ends with."""
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_processes_stopped_or_killed_end_where_an_uninterrupted_pair_ends(house, tmp_path, killed):
+    """Both stop together when one is told to; killed, they go on from the last checkpoint."""
     changes = {**SIX, "train.steps": 30, "train.save_every": 10, "train.log_every": 1}
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     assert children.end(children.start_all(arguments(house, straight, "function", changes), 2)) == [0, 0]
     pair = children.start_all(arguments(house, broken, "function", changes), 2)
     places = []
     children.wait_for(lambda: places or places.extend(broken.glob("runs/*/metrics.jsonl")))
-    children.wait_for(lambda: places[0].read_text().count("\n") >= 3)
-    pair[1].terminate()
-    assert children.end(pair) == [75, 75]
+    if killed:
+        children.wait_for(lambda: checkpoint.steps(run_folder(broken)))
+        for child in pair:
+            child.kill()
+        assert children.end(pair) == [-signal.SIGKILL] * 2
+        assert checkpoint.steps(run_folder(broken))[-1] < 30
+    else:
+        children.wait_for(lambda: places[0].read_text().count("\n") >= 3)
+        pair[1].terminate()
+        assert children.end(pair) == [75, 75]
     assert children.end(children.start_all(arguments(house, broken, "function", changes), 2)) == [0, 0]
     same_weights(straight / "out", broken / "out")
 
