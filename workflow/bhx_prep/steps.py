@@ -15,7 +15,7 @@ STEPS = {
     "fit_normaliser": 1,  # first version
     "collect_rois": 1,  # first version
     "split_people": 1,  # first version
-    "train": 1,  # first version
+    "train": 2,  # series centred and scaled by run
     "embed_tokens": 1,  # first version
     "evaluate": 1,  # first version
     "evaluate_baseline": 1,  # first version
