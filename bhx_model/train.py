@@ -45,6 +45,10 @@ from bhx_model.runlog import Metrics, Progress, duration, say
 
 #: Exit code of a run that was stopped and can go on (EX_TEMPFAIL).
 STOPPED = 75
+#: Standard deviation of a JEPA's targets over tokens, of which 1 is the most, at which a run stops, or warns: with a
+#: target that follows too fast, targets and loss shrink together and nothing is learned.
+COLLAPSED, SHRUNK = 0.02, 0.25
+COLLAPSE_ADVICE = "check the normaliser, raise train.ema or lower train.lr"
 #: What a finished run leaves, weights last: whoever sees them sees the rest.
 OUTPUTS = ("metrics.jsonl", "run.json", "model.safetensors")
 
@@ -172,6 +176,7 @@ def train(
             f"{config.stage}: {stage.n_train} samples, {stage.n_people} people, {per_epoch} steps an epoch, {run}"
         )
     progress = Progress(config.stage, start, t.steps)
+    warned = False
     began = time.monotonic()
 
     def save(step: int) -> None:
@@ -226,6 +231,11 @@ def train(
                 say(progress.line(done, t.batch_size, {"loss": loss_now, "lr": lr}))
             if processes.any(collapsed(told)):
                 raise ValueError(_collapse(step, told, run))
+            if metrics is not None and not warned and told.get("target_std", 1.0) < SHRUNK:
+                warned = True
+                say(
+                    f"warning: the targets shrink ({_targets(told)}), on the way to collapse: {COLLAPSE_ADVICE}"
+                )
         if done % t.save_every == 0 or done == t.steps or stopping:
             if stage.n_holdout and (not stopping or done == t.steps):
                 state["holdout"] = holdout(stage, model, processes)
@@ -331,7 +341,7 @@ def collapsed(stats: Mapping[str, float]) -> bool:
 
     Targets are standardised over channels, so their standard deviation over tokens would be 1 if nothing were shared.
     """
-    return stats.get("target_std", 1.0) < 0.02 or stats.get("target_rank", math.inf) < 1.5
+    return stats.get("target_std", 1.0) < COLLAPSED or stats.get("target_rank", math.inf) < 1.5
 
 
 def describe(
@@ -413,9 +423,12 @@ def _not_finite(step: int, what: str, keys: Sequence[str], run: Path) -> str:
 
 
 def _collapse(step: int, stats: Mapping[str, float], run: Path) -> str:
+    return f"the targets have collapsed at step {step + 1} ({_targets(stats)}): {COLLAPSE_ADVICE}; {run}"
+
+
+def _targets(stats: Mapping[str, float]) -> str:
     return (
-        f"the targets have collapsed at step {step + 1} (standard deviation over tokens {stats['target_std']:.3g}, "
-        f"effective rank {stats['target_rank']:.3g}): check the normaliser, raise train.ema or lower train.lr; {run}"
+        f"standard deviation over tokens {stats['target_std']:.3g}, effective rank {stats['target_rank']:.3g}"
     )
 
 

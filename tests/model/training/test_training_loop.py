@@ -240,16 +240,31 @@ def test_a_loss_that_is_not_finite_names_step_and_samples(house, tmp_path, monke
     assert checkpoint.steps(run_folder(tmp_path)) == [1, 2]
 
 
-def test_collapsed_targets_stop_the_run(house, tmp_path, monkeypatch):
+@pytest.fixture
+def flatter(monkeypatch):
+    """Sets how much of the targets differs from token to token."""
     layer_norm = torch.nn.functional.layer_norm
 
-    def flat(x, shape, *args, **kwargs):
-        y = layer_norm(x, shape, *args, **kwargs)
-        return y[:1, :1].expand_as(y) + 1e-4 * y if not args and not kwargs else y
+    def by(share):
+        def flat(x, shape, *args, **kwargs):
+            y = layer_norm(x, shape, *args, **kwargs)
+            return y[:1, :1].expand_as(y) + share * y if not args and not kwargs else y
 
-    monkeypatch.setattr("bhx_model.jepa.F.layer_norm", flat)
+        monkeypatch.setattr("bhx_model.jepa.F.layer_norm", flat)
+
+    return by
+
+
+def test_collapsed_targets_stop_the_run(house, tmp_path, flatter):
+    flatter(1e-4)
     with pytest.raises(ValueError, match="targets have collapsed at step 2"):
         train_here(house, tmp_path, "function")
+
+
+def test_shrinking_targets_are_told_once(house, tmp_path, flatter, capsys):
+    flatter(0.1)
+    assert train_here(house, tmp_path, "function") == 0
+    assert capsys.readouterr().err.count("on the way to collapse: check the normaliser, raise train.ema") == 1
 
 
 def test_a_broken_checkpoint_is_fatal(house, tmp_path):
