@@ -34,6 +34,12 @@ def raw_state(wildcards):
     return study.cohorts[wildcards.cohort].state([wildcards.subject])
 
 
+def tr_option(wildcards):
+    """Option that tells a cohort's repetition time (s) where its files do not."""
+    tr_s = study.cohort_section(wildcards.cohort).tr_s
+    return "" if tr_s is None else f"--tr-s {tr_s}"
+
+
 def batch_preprocessed(wildcards):
     """Status files of a batch's preprocessing, where we did it."""
     subjects = study.cohorts[wildcards.cohort].to_preprocess(wildcards.batch)

@@ -29,10 +29,11 @@ rule run_embedded:
         out=lambda wildcards, output: Path(output.status).parent,
         templates=lambda wildcards, input: Path(input.head).parent,
         preproc=section("preproc"),
+        tr_s=tr_option,
         step=STEPS["run_preproc"],
     shell:
         "{params.python:q} -m bhx_prep.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}"
-        " --root {params.root:q} --tasks {params.tasks} --templates {params.templates:q}"
+        " --root {params.root:q} --tasks {params.tasks} {params.tr_s} --templates {params.templates:q}"
         " --preproc {params.preproc:q} --threads {threads} --out {params.out:q} --status {output.status:q}"
         ' --work "${{TMPDIR:-/tmp}}" > {log:q} 2>&1'
 

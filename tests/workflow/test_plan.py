@@ -58,6 +58,16 @@ def test_fmriprep_backend_plans_containers(root: Path, tmp_path: Path):
     assert skeleton.job_counts(planned.stdout) == {"run_fmriprep": 2, "preproc": 1, "total": 3}
 
 
+def test_preprocessing_is_told_a_cohorts_repetition_time(root: Path, tmp_path: Path):
+    expected = skeleton.build(SKELETONS[0].with_name("raw-without-sessions.yml"), tmp_path)
+    for cohort in expected["config"]["cohorts"].values():
+        cohort["tr_s"] = 2.5
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(expected["config"]))
+    planned = skeleton.snakemake(root, tmp_path, "-n", "-p", "preproc")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert planned.stdout.count("--tasks rest --tr-s 2.5 --templates") == 2
+
+
 def rules_text(root: Path) -> str:
     """All rules as text."""
     return "\n".join(path.read_text() for path in sorted((root / "rules").glob("*.smk")))

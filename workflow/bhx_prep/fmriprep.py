@@ -23,9 +23,10 @@ from typing import Any
 from bhx_prep import entities
 from bhx_prep.preproc_status import write_status
 from bhx_prep.subject_view import make_view
+from bhx_prep.work_folder import open_work_folder
 
 EXAMPLE = """example:
-  python -m bhx_prep.fmriprep --subject 01 --cohort abide1 --root /data/abide1 --templates results/templates \\
+  python -m bhx_prep.fmriprep --subject 01 --cohort abide1 --root /data/abide1 \\
     --preproc '{"backend": "fmriprep-docker", "image": "nipreps/fmriprep:25.2.7", "fs_license": "license.txt", ...}' \\
     --tasks rest --out results/abide1/preproc --status results/abide1/preproc/sub-01_status.json \\
     --work /scratch --threads 8 --mem-mb 24000
@@ -160,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
         entities.check_cohort(args.cohort)
         log.parent.mkdir(parents=True, exist_ok=True)
         args.status.unlink(missing_ok=True)
-        work = args.work.absolute() / f"bhx-{args.cohort}-sub-{args.subject}"
+        work = open_work_folder(args.work, args.cohort, args.subject, args.out)
         folders = Folders.below(work)
         try:
             _check_site(preproc, [args.out, work])
@@ -200,10 +201,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--subject", required=True, help="label without sub-")
     parser.add_argument("--cohort", required=True, help="name of the cohort, for the work folder")
     parser.add_argument("--root", required=True, type=Path, help="raw BIDS dataset; only read")
-    parser.add_argument("--templates", type=Path, help="not needed: fMRIPrep has its own")
     parser.add_argument("--preproc", required=True, help="section `preproc` of the configuration, as JSON")
     parser.add_argument("--tasks", required=True, nargs="+", help="fMRI tasks to use")
-    parser.add_argument("--tr-s", type=float, help="not used: fMRIPrep reads RepetitionTime from the sidecar")
     parser.add_argument("--out", required=True, type=Path, help="folder of the cohort's derivatives")
     parser.add_argument("--status", required=True, type=Path, help="status file, written last")
     parser.add_argument(

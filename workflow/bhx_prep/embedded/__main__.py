@@ -21,6 +21,7 @@ from typing import Any
 from bhx_prep import entities
 from bhx_prep.embedded.person import Person, Scan, UnusableData, find
 from bhx_prep.preproc_status import write_status
+from bhx_prep.work_folder import open_work_folder
 
 EXAMPLE = """example:
   python -m bhx_prep.embedded --subject 01 --cohort people --root demo-data/people --templates results/templates \\
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--subject", required=True, help="label without sub-")
-    parser.add_argument("--cohort", required=True, help="name of the cohort, for messages")
+    parser.add_argument("--cohort", required=True, help="name of the cohort, for the work folder")
     parser.add_argument("--root", required=True, type=Path, help="raw BIDS dataset; only read")
     parser.add_argument("--templates", required=True, type=Path, help="folder made by bhx_prep.templates")
     parser.add_argument("--preproc", required=True, help="section `preproc` of the configuration, as JSON")
@@ -77,10 +78,9 @@ def _parser() -> argparse.ArgumentParser:
 def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
     start = time.monotonic()
     args.status.unlink(missing_ok=True)
-    work = args.work / f"bhx-{args.cohort}-sub-{args.subject}"
+    work = open_work_folder(args.work, args.cohort, args.subject, args.out)
     log = args.out / "logs" / f"sub-{args.subject}_embedded.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    work.mkdir(parents=True, exist_ok=True)
     stages: dict[str, float] = {}
     excluded: list[dict[str, str]] = []
     reason = None
@@ -88,7 +88,7 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
     try:
         person = find(args.root.absolute(), args.subject, args.tasks, args.tr_s)
         stages["look"] = time.monotonic() - start
-        _run(args, float(preproc["embedded_resolution_mm"]), person, work.absolute(), log, stages)
+        _run(args, float(preproc["embedded_resolution_mm"]), person, work, log, stages)
         excluded = person.excluded
     except (UnusableData, StepFailed) as error:
         reason = str(error)

@@ -1,0 +1,38 @@
+"""Where one person's preprocessing works: a private folder that the next attempt finds again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def open_work_folder(parent: Path, cohort: str, subject: str, out: Path) -> Path:
+    """Make (or find again) the work folder of one person's preprocessing.
+
+    Parameters
+    ----------
+    parent : Path
+        Node-local scratch, often a ``/tmp`` that many people share.
+    cohort, subject : str
+        Checked labels.
+    out : Path
+        Folder of the derivatives. Its place is part of the name: two studies on one machine never meet.
+
+    Returns
+    -------
+    Path
+        Absolute; readable by its owner alone, for it holds somebody's head.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made, or is somebody else's.
+    """
+    study = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:8]
+    folder = parent.absolute() / f"bhx-{study}-{cohort}-sub-{subject}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        msg = f"the work folder {folder} belongs to somebody else: remove it, or name another disk (TMPDIR)"
+        raise OSError(msg)
+    return folder
