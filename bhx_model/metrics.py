@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
+from sklearn import metrics as sklearn_metrics
 
 
 def classification(
@@ -26,59 +26,36 @@ def classification(
     dict
         ``accuracy``; ``balanced_accuracy`` (mean recall of the classes that occur); ``f1`` (of class 1 if
         there are two, else the mean over classes weighted by their frequency); ``auroc`` (of class 1 if there
-        are two, else the mean of one class against the rest).
+        are two, else the mean of one class against the rest; 0.5 for a class that is nobody or everybody).
     """
     truth, predicted = np.asarray(truth), np.asarray(predicted)
-    present = [c for c in range(n_classes) if (truth == c).any()]
-    recalls = [float((predicted[truth == c] == c).mean()) for c in present]
-    if n_classes == 2:
-        f1 = _f1(truth == 1, predicted == 1)
-        auroc = area_under_curve(truth == 1, scores[:, 1] - scores[:, 0])
-    else:
-        f1 = sum(float((truth == c).mean()) * _f1(truth == c, predicted == c) for c in present)
-        areas = [area_under_curve(truth == c, scores[:, c]) for c in present]
-        auroc = float(np.mean(areas))
+    present = np.unique(truth)
+    average = "binary" if n_classes == 2 else "weighted"
+    # a binary area ranks by the difference, so that scores need not add up to one
+    columns = {1: scores[:, 1] - scores[:, 0]} if n_classes == 2 else {c: scores[:, c] for c in present}
+    areas = [
+        sklearn_metrics.roc_auc_score(truth == c, score) if 0 < (truth == c).sum() < len(truth) else 0.5
+        for c, score in columns.items()
+    ]
     return {
-        "accuracy": float((truth == predicted).mean()),
-        "balanced_accuracy": float(np.mean(recalls)),
-        "f1": f1,
-        "auroc": auroc,
+        "accuracy": float(sklearn_metrics.accuracy_score(truth, predicted)),
+        "balanced_accuracy": float(
+            sklearn_metrics.recall_score(truth, predicted, labels=present, average="macro", zero_division=0)
+        ),
+        "f1": float(sklearn_metrics.f1_score(truth, predicted, average=average, zero_division=0)),
+        "auroc": float(np.mean(areas)),
     }
 
 
-def _f1(truth: np.ndarray, predicted: np.ndarray) -> float:
-    both = int((truth & predicted).sum())
-    total = int(truth.sum()) + int(predicted.sum())
-    return 2 * both / total if total else 0.0
-
-
-def area_under_curve(truth: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve: how often a positive scores above a negative, ties counting half.
-
-    0.5 if one of the two does not occur.
-    """
-    positive, negative = score[truth], np.sort(score[~truth])
-    if not len(positive) or not len(negative):
-        return 0.5
-    below = np.searchsorted(negative, positive, "left")
-    not_above = np.searchsorted(negative, positive, "right")
-    return float((below + not_above).mean() / 2 / len(negative))
-
-
 def regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """``mae`` (in units of the truth), ``pearson_r`` (0 where one side does not vary) and ``r2``."""
+    """``mae`` (in units of the truth), ``pearson_r`` and ``r2``; the latter two are 0 where they do not exist."""
     truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
-    error = predicted - truth
-    spread = truth - truth.mean()
-    moved = predicted - predicted.mean()
-    scale = math.sqrt(float(spread @ spread) * float(moved @ moved))
     # a constant prediction differs from its mean by rounding only
-    constant = np.ptp(predicted) <= 1e-12 * max(1.0, float(np.abs(predicted).max()))
-    total = float(spread @ spread)
+    flat = np.ptp(predicted) <= 1e-12 * max(1.0, float(np.abs(predicted).max())) or np.ptp(truth) == 0
     return {
-        "mae": float(np.abs(error).mean()),
-        "pearson_r": 0.0 if constant or scale == 0 else float(spread @ moved) / scale,
-        "r2": 1.0 - float(error @ error) / total if total > 0 else 0.0,
+        "mae": float(sklearn_metrics.mean_absolute_error(truth, predicted)),
+        "pearson_r": 0.0 if flat else float(np.corrcoef(truth, predicted)[0, 1]),
+        "r2": 0.0 if np.ptp(truth) == 0 else float(sklearn_metrics.r2_score(truth, predicted)),
     }
 
 

@@ -1,0 +1,51 @@
+"""Metrics of a data set, on answers small enough to count by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bhx_model import metrics
+
+
+def test_two_classes_counted_by_hand():
+    truth, score = np.array([0, 0, 0, 1, 1]), np.array([0.1, 0.6, 0.3, 0.6, 0.2])
+    found = metrics.classification(truth, (score > 0.5).astype(int), np.column_stack([1 - score, score]), 2)
+    # one of two patients and one of three controls are called patients
+    assert found["accuracy"] == pytest.approx(3 / 5)
+    assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert found["f1"] == pytest.approx(2 * 1 / (2 + 2))
+    # of six pairs 0.6 wins two and ties one, 0.2 wins one
+    assert found["auroc"] == pytest.approx(3.5 / 6)
+
+
+def test_several_classes_are_weighted_and_absent_ones_do_not_count():
+    truth, predicted = np.array([0, 0, 2, 2, 2]), np.array([0, 1, 2, 2, 0])
+    found = metrics.classification(truth, predicted, np.eye(4)[predicted], 4)
+    assert found["balanced_accuracy"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert found["f1"] == pytest.approx(0.4 * (2 / 4) + 0.6 * (4 / 5))
+    # class 0 against the rest: 3.5 of 6 pairs; class 2: 5 of 6
+    assert found["auroc"] == pytest.approx((3.5 / 6 + 5 / 6) / 2)
+
+
+def test_one_class_only_tells_nothing_of_ranks():
+    found = metrics.classification(np.ones(3, int), np.zeros(3, int), np.eye(2)[[0, 0, 0]], 2)
+    assert found == {"accuracy": 0.0, "balanced_accuracy": 0.0, "f1": 0.0, "auroc": 0.5}
+
+
+def test_a_regression_by_hand():
+    found = metrics.regression(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 5.0]))
+    assert found["mae"] == pytest.approx(1.0)
+    assert found["r2"] == pytest.approx(1 - 5 / 2)
+    assert found["pearson_r"] == pytest.approx(3 / np.sqrt(2 * 6))
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1e6 + 0.1])
+def test_a_constant_has_no_correlation(constant):
+    found = metrics.regression(np.array([1.0, 2.0, 4.0]), np.full(3, constant))
+    assert found["pearson_r"] == 0.0
+
+
+def test_the_trivial_predictor_knows_the_training_people_only():
+    assert metrics.trivial("binary", [0, 0, 1], [1, 1, 0, 1], 2)["accuracy"] == pytest.approx(1 / 4)
+    assert metrics.trivial("regression", [1.0, 3.0], [2.0, 5.0], 0)["mae"] == pytest.approx(3 / 2)
