@@ -42,7 +42,9 @@ def classification(
     return {
         "accuracy": float(sklearn_metrics.accuracy_score(truth, predicted)),
         "balanced_accuracy": float(
-            sklearn_metrics.recall_score(truth, predicted, labels=present, average="macro", zero_division=none_is)
+            sklearn_metrics.recall_score(
+                truth, predicted, labels=present, average="macro", zero_division=none_is
+            )
         ),
         "f1": float(sklearn_metrics.f1_score(truth, predicted, average=average, zero_division=none_is)),
         "auroc": float(np.mean(areas)),
