@@ -217,6 +217,23 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Finetuning:
+    """How the fusion is fine-tuned, and an attentive probe trained; the values of the published code."""
+
+    epochs: int = 50
+    batch_size: int = 16
+    lr: float = 5e-4
+    """Peak learning rate of the head; layers below have less."""
+    min_lr: float = 1e-6
+    warmup_epochs: int = 5
+    layer_decay: float = 0.65
+    weight_decay: float = 0.05
+    drop_path: float = 0.1
+    label_smoothing: float = 0.1
+    clip: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FusionInputs:
     """Sizes of what the fusion reads; facts of the encoders and the data, not choices."""
 

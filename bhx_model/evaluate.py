@@ -40,23 +40,6 @@ SPLITS = ("train", "val", "test")
 STRENGTHS = tuple(10.0**e for e in range(-5, 4))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Finetuning:
-    """How the fusion is fine-tuned, and an attentive probe trained; the values of the published code."""
-
-    epochs: int = 50
-    batch_size: int = 16
-    lr: float = 5e-4
-    """Peak learning rate of the head; layers below have less."""
-    min_lr: float = 1e-6
-    warmup_epochs: int = 5
-    layer_decay: float = 0.65
-    weight_decay: float = 0.05
-    drop_path: float = 0.1
-    label_smoothing: float = 0.1
-    clip: float = 1.0
-
-
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
     """People with tokens and labels."""
@@ -89,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when evaluated, 1 on a fault."""
     arguments = _parse(argv)
     try:
-        settings = config.from_dict(Finetuning, json.loads(arguments.set), "--set")
+        settings = config.from_dict(config.Finetuning, json.loads(arguments.set), "--set")
         labels = read_labels(arguments.labels)
         if labels["seed"] != arguments.seed:
             msg = f"{arguments.labels} is the split of seed {labels['seed']}, not {arguments.seed}: name the other one"
@@ -251,7 +234,7 @@ def _loss(scores: np.ndarray, target: np.ndarray, n_classes: int) -> float:
 
 
 def attentive(
-    endpoint: Endpoint, tokens: np.ndarray, heads: int, settings: Finetuning, seed: int
+    endpoint: Endpoint, tokens: np.ndarray, heads: int, settings: config.Finetuning, seed: int
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Train one query that attends to the frozen hub tokens; the epoch that is best on the validation people predicts.
 
@@ -261,7 +244,7 @@ def attentive(
     tokens : ndarray, (n, H, D)
     heads : int
         Attention heads.
-    settings : Finetuning
+    settings : config.Finetuning
         Epochs, batch size, learning rate, warm-up, weight decay and label smoothing.
     seed : int
 
@@ -312,7 +295,7 @@ def _target(endpoint: Endpoint) -> tuple[Tensor, float, float]:
     return torch.from_numpy((endpoint.target - centre) / scale), scale, centre
 
 
-def _learning_rate(settings: Finetuning, step: int, per_epoch: int) -> float:
+def _learning_rate(settings: config.Finetuning, step: int, per_epoch: int) -> float:
     steps = settings.epochs * per_epoch
     warmup = min(settings.warmup_epochs * per_epoch, steps - 1)
     return schedules.warmup_cosine(step, steps=steps, warmup=warmup, peak=settings.lr, end=settings.min_lr)
@@ -322,7 +305,7 @@ def _learning_rate(settings: Finetuning, step: int, per_epoch: int) -> float:
 
 
 def finetune(
-    endpoint: Endpoint, trained: stages.Trained, settings: Finetuning, seed: int, device: torch.device
+    endpoint: Endpoint, trained: stages.Trained, settings: config.Finetuning, seed: int, device: torch.device
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Train fusion encoder and head together; the epoch that is best on the validation people predicts.
 

@@ -1,4 +1,4 @@
-"""What all tests share: where real inputs are, and no network."""
+"""What all tests share: where real inputs are, no network, and the same examples every time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("NO_ET", "1")  # nipype and fMRIPrep shall not ask the network for newer versions
+
+# the same examples every time, however slow the machine is
+settings.register_profile("bhx", derandomize=True)
+settings.load_profile("bhx")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

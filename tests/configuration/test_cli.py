@@ -20,6 +20,22 @@ def test_help_has_an_example(name: str, capsys):
     assert f"example: bhx {name}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["config", action] for action in ("defaults", "schema", "reference", "check", "write")),
+        *(["shards", action] for action in ("pack", "index", "verify", "ls", "cat")),
+        ["export", "timeseries"],
+    ],
+    ids=" ".join,
+)
+def test_help_of_an_action_has_an_example(words: list[str], capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    assert ended.value.code == 0
+    assert f"example: bhx {' '.join(words)}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_unknown_command_is_named(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["idnex"])

@@ -62,6 +62,46 @@ def test_a_mistake_is_named(change, expected):
     assert expected in str(error.value)
 
 
+def test_what_parts_say_of_each_other_is_told_beside_all_else():
+    bad = {
+        "cohorts": {"town": {"door": "parcellated", "root": "x"}, "clinic": {"door": "bid", "root": "y"}},
+        "experiments": {
+            "e": {
+                "cohorts": ["twon", "town"],
+                "overrides": {"structure": {"train.stepz": 3, "model.depth": 2}, "fusoin": {}},
+            },
+            "f": {"cohorts": ["town"], "overrides": {"function": {"train.lr": "fast"}}},
+        },
+        "endpoints": {
+            "sex": {"cohort": "clinik", "column": "sex", "kind": "regression", "finetune": {"epcohs": 3}},
+            "age": {"cohort": "clinic", "column": "age", "kind": "regression", "finetune": {"epochs": "ten"}},
+        },
+    }
+    with pytest.raises(config.ConfigError) as error:
+        config.check(bad)
+    assert str(error.value).splitlines() == [
+        "8 mistakes in the configuration:",
+        "  cohorts.clinic.door: Input should be 'bids', 'fmriprep' or 'parcellated' (is 'bid'); did you mean 'bids'?",
+        "  experiments.e.overrides.fusoin: Input should be 'structure', 'function' or 'fusion' (is 'fusoin');"
+        " did you mean 'fusion'?",
+        "  experiments.e.cohorts: no cohort 'twon'; did you mean 'town'?",
+        "  experiments.e.overrides.structure.train.stepz: no such key; did you mean 'train.steps'?",
+        "  experiments.f.overrides.function.train.lr: expected float, got 'fast'"
+        " (YAML reads 1e-4 as text: write 1.0e-4)",
+        "  endpoints.sex.cohort: no cohort 'clinik'; did you mean 'clinic'?",
+        "  endpoints.sex.finetune.epcohs: no such key; did you mean 'epochs'?",
+        "  endpoints.age.finetune.epochs: expected int, got 'ten'",
+    ]
+
+
+@pytest.mark.parametrize(
+    "broken", [3, "a", [], [3], {"e": 3}, {"e": {"cohorts": 3, "cohort": [], "overrides": 3}}]
+)
+def test_no_shape_of_a_section_is_a_traceback(broken):
+    with pytest.raises(config.ConfigError):
+        config.check({**GOOD, "experiments": broken, "endpoints": broken})
+
+
 @pytest.mark.parametrize("text", ["", "cohorts: [", "- a", "cohorts: 3"])
 def test_a_file_that_is_no_configuration(tmp_path: Path, text: str):
     file = tmp_path / "config.yaml"

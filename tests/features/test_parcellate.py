@@ -107,7 +107,7 @@ def test_voxels_without_signal_count_neither_in_mean_nor_coverage(volume, templa
     np.testing.assert_array_equal(half_covered.series[~low], found.series[~low])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), holes=st.floats(0, 0.6), frames=st.integers(2, 9))
 def test_any_pattern_of_holes(tmp_path_factory, templates_folder, seed, holes, frames):
     rng = np.random.default_rng(seed)

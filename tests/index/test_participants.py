@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 
 import pytest
 
-from bhx_prep import participants
+from bhx_prep import config, participants
+from bhx_prep.cli import main
 
 
 def write(folder, text, name="participants.tsv", encoding="utf-8"):
@@ -115,3 +117,41 @@ def test_a_packed_table_and_a_torn_one(tmp_path):
     (tmp_path / "p.csv.gz").write_bytes(packed[:-6])
     with pytest.raises(ValueError, match="cannot be read"):
         participants.read(tmp_path / "p.csv.gz")
+
+
+def test_an_endpoint_is_held_against_its_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "participant_id\tdiagnosis\tsite\n01\tcontrol\tA\n02\tpatient\tB\n03\tn/a\tB\n")
+    study = {
+        "cohorts": {"a": {"door": "bids", "root": str(tmp_path)}, "later": {"door": "bids", "root": "no"}},
+        "endpoints": {
+            "one": {"cohort": "a", "column": "diagnosi", "kind": "binary", "classes": ["control", "patient"]},
+            "two": {
+                "cohort": "a",
+                "column": "diagnosis",
+                "kind": "binary",
+                "classes": ["controls", "patient"],
+                "stratify": ["siet"],
+            },
+            "three": {"cohort": "later", "column": "x", "kind": "regression"},
+            "four": {
+                "cohort": "a",
+                "column": "diagnosis",
+                "kind": "binary",
+                "classes": ["control", "patient"],
+            },
+        },
+    }
+    table = tmp_path / "participants.tsv"
+    expected = [
+        f"endpoints.one.column: {table} has no column 'diagnosi'; did you mean 'diagnosis'?",
+        f"endpoints.two.classes: nobody is 'controls' in column 'diagnosis' of {table}; there are: control, patient",
+        f"endpoints.two.stratify: {table} has no column 'siet'; did you mean 'site'?",
+    ]
+    assert participants.mistakes(config.check(study)) == expected
+    (tmp_path / "config.yaml").write_text(json.dumps(study))
+    assert main(["config", "check"]) == 1
+    told = capsys.readouterr().err
+    assert all(line in told for line in expected)
+    table.write_text("")
+    assert participants.mistakes(config.check(study))[0] == f"endpoints.one.cohort: {table} is empty"

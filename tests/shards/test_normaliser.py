@@ -30,7 +30,7 @@ def expected(runs: list[np.ndarray]) -> np.ndarray:
     return np.array([np.quantile(r, normaliser.QUANTILES) if len(r) else [np.nan] * 3 for r in rows]).T
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(some_runs())
 def test_quartiles_are_numpys(runs: list[np.ndarray]) -> None:
     found, n = normaliser.quantiles(lambda: runs, len(runs[0]))
@@ -52,7 +52,7 @@ def test_infinite_values_are_refused() -> None:
         normaliser.quantiles(lambda: [np.full((2, 3), np.inf, np.float32)], 2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(hnp.arrays(np.float64, (3, 20), elements=st.floats(-100, 100)), FLOATS)
 def test_scaling_has_its_parentheses(noise: np.ndarray, offset: float) -> None:
     # x - median / iqr (BrainLM's mistake) leaves the offset in place

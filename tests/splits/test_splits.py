@@ -21,7 +21,7 @@ LABELS = st.from_regex(r"[A-Za-z0-9]{1,6}", fullmatch=True)
 # --- pretraining ---
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sets(LABELS, min_size=1, max_size=30), st.sets(LABELS, max_size=30), st.integers(0, 9))
 def test_new_people_move_nobody(old: set[str], new: set[str], seed: int) -> None:
     before, after = (
@@ -103,7 +103,7 @@ def test_every_class_and_site_is_split_alike(tmp_path: Path) -> None:
     assert all(count[f"s{s}", "train"] == 12 and count[f"s{s}", "test"] == 4 for s in range(5))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n=st.integers(10, 60), seed=st.integers(0, 99), sites=st.integers(1, 9))
 def test_shares_hold_for_any_number_of_people(tmp_path_factory, n: int, seed: int, sites: int) -> None:
     folder = tmp_path_factory.mktemp("t")

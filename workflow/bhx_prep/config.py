@@ -6,9 +6,11 @@ profiles; neither belongs here.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +24,8 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+
+from bhx_model import config as model_config
 
 #: Folder of the denoising strategies that come with BHX.
 STRATEGIES = Path(__file__).parent / "strategies"
@@ -96,6 +100,11 @@ class Cohort(Section):
     synthetic: bool = Field(
         default=False, description="Data were made, not measured: every result then says so."
     )
+
+    @property
+    def phenotypes(self) -> Path:
+        """The table of phenotypes, whether it is there or not."""
+        return self.participants or self.root / "participants.tsv"
 
 
 class Preproc(Section):
@@ -286,21 +295,6 @@ class Config(Section):
     experiments: dict[Name, Experiment] = Field(default={}, description="The trainings, by name.")
     endpoints: dict[Name, Endpoint] = Field(default={}, description="The phenotypes to predict, by name.")
 
-    @model_validator(mode="after")
-    def _names_exist(self) -> Config:
-        for name, experiment in self.experiments.items():
-            for cohort in experiment.cohorts:
-                if cohort not in self.cohorts:
-                    raise ValueError(
-                        f"experiments.{name}.cohorts: no cohort {cohort!r}{_nearest(cohort, self.cohorts)}"
-                    )
-        for name, endpoint in self.endpoints.items():
-            if endpoint.cohort not in self.cohorts:
-                raise ValueError(
-                    f"endpoints.{name}.cohort: no cohort {endpoint.cohort!r}{_nearest(endpoint.cohort, self.cohorts)}"
-                )
-        return self
-
     def section(self, name: str) -> str:
         """One top-level section as canonical JSON: what a job is told, and what makes it run again when it changes."""
         return to_json(getattr(self, name))
@@ -342,13 +336,74 @@ def check(raw: Mapping[str, Any]) -> Config:
         With one line per mistake: dotted path, what is wrong, the nearest right key where one is misspelt.
     """
     try:
-        return Config.model_validate(raw)
+        checked, lines = Config.model_validate(raw), []
     except ValidationError as error:
-        lines = [_sentence(e) for e in error.errors(include_url=False)]
+        checked, lines = None, [_sentence(e) for e in error.errors(include_url=False)]
+    lines += _disagreements(raw)
+    if checked is None or lines:
         count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-        raise ConfigError(
-            "\n".join([f"{count} in the configuration:", *(f"  {line}" for line in lines)])
-        ) from None
+        raise ConfigError("\n".join([f"{count} in the configuration:", *(f"  {line}" for line in lines)]))
+    return checked
+
+
+def _disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
+    """What one part says of another, and of the presets: read from plain values, to be told beside all other mistakes."""
+    cohorts = _mapping(_mapping(raw).get("cohorts"))
+    for name, experiment in _sections(raw, "experiments"):
+        path = f"experiments.{name}"
+        trained_on = experiment.get("cohorts")
+        for cohort in trained_on if isinstance(trained_on, list | tuple) else ():
+            if cohort not in cohorts:
+                yield f"{path}.cohorts: no cohort {cohort!r}{_nearest(str(cohort), cohorts)}"
+        for stage, changes in _mapping(experiment.get("overrides")).items():
+            preset = experiment.get("preset", Experiment.model_fields["preset"].default)
+            if stage in model_config.STAGES and preset in model_config.PRESETS:
+                yield from _overrides(f"{path}.overrides.{stage}", stage, preset, _mapping(changes))
+    for name, endpoint in _sections(raw, "endpoints"):
+        path = f"endpoints.{name}"
+        cohort = endpoint.get("cohort")
+        if isinstance(cohort, str) and cohort not in cohorts:
+            yield f"{path}.cohort: no cohort {cohort!r}{_nearest(cohort, cohorts)}"
+        changes = _mapping(endpoint.get("finetune"))
+        known = [field.name for field in dataclasses.fields(model_config.Finetuning)]
+        yield from _unknown(f"{path}.finetune", changes, known)
+        taken = {k: v for k, v in changes.items() if k in known}
+        yield from _refusal(
+            f"{path}.finetune",
+            lambda taken=taken: model_config.from_dict(model_config.Finetuning, taken, "finetune"),
+        )
+
+
+def _overrides(path: str, stage: str, preset: str, changes: Mapping[str, Any]) -> Iterator[str]:
+    """What a preset does not take of the changes to a stage."""
+    base = model_config.load_preset(stage, preset)
+    known = [f"{part}.{field}" for part in ("model", "train") for field in base.to_dict()[part]]
+    yield from _unknown(path, changes, known)
+    yield from _refusal(path, lambda: base.override({k: v for k, v in changes.items() if k in known}))
+
+
+def _unknown(path: str, changes: Mapping[str, Any], known: list[str]) -> Iterator[str]:
+    for key in changes:
+        if key not in known:
+            yield f"{path}.{key}: no such key{_nearest(str(key), known)}"
+
+
+def _refusal(path: str, build: Callable[[], object]) -> Iterator[str]:
+    try:
+        build()
+    except ValueError as error:
+        within, message = path.rpartition(".")[2] + ".", str(error)
+        yield f"{path}.{message.removeprefix(within)}" if message.startswith(within) else f"{path}: {message}"
+
+
+def _sections(raw: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for key, section in _mapping(_mapping(raw).get(name)).items():
+        yield key, _mapping(section)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A value as a mapping; what is none has been told already, and holds nothing."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
@@ -365,6 +420,10 @@ def _sentence(error: Mapping[str, Any]) -> str:
         )
     elif "input" in error and isinstance(error["input"], str | int | float | bool):
         message = f"{message} (is {error['input']!r})"
+        if error["type"] == "literal_error" and "did you mean" in (
+            near := _nearest(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+        ):
+            message += near
     return f"{path}: {message}" if path else message
 
 

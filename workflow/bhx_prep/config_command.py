@@ -8,18 +8,25 @@ from pathlib import Path
 
 from bhx_prep import config, config_pages
 
-EXAMPLE = "example: bhx config check config.yaml"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bhx config``."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("defaults", help="print the shipped config.yaml")
-    actions.add_parser("schema", help="print the JSON schema, for editors")
-    actions.add_parser("reference", help="print the reference page in Markdown")
-    checking = actions.add_parser("check", help="say whether a file is right, and every mistake if not")
+
+    def add(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        return actions.add_parser(
+            name,
+            help=text,
+            description=text.capitalize() + ".",
+            epilog=f"example: bhx config {name} {example}",
+        )
+
+    add("defaults", "print the shipped config.yaml", "> config.yaml")
+    add("schema", "print the JSON schema, for editors", "> config.schema.json")
+    add("reference", "print the reference page in Markdown", "| less")
+    checking = add("check", "say whether a file is right, and every mistake if not", "config.yaml")
     checking.add_argument("file", type=Path, nargs="?", default=Path("config.yaml"))
-    writing = actions.add_parser("write", help="write the generated files of the checkout again")
+    writing = add("write", "write the generated files of the checkout again", ".")
     writing.add_argument("folder", type=Path, nargs="?", default=Path(), help="the checkout")
 
 
@@ -37,7 +44,14 @@ def command(args: argparse.Namespace) -> int:
             (args.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (args.folder / path).write_text(text(), encoding="utf-8")
     else:
+        from bhx_prep import participants  # pandas, which the other actions do without
+
         checked = config.load(args.file)
+        if wrong := participants.mistakes(checked):
+            msg = "\n".join(
+                ["the tables of phenotypes do not have what is asked of them:", *(f"  {w}" for w in wrong)]
+            )
+            raise ValueError(msg)
         missing = [name for name, cohort in checked.cohorts.items() if not cohort.root.is_dir()]
         print(
             f"{args.file} is right. Cohorts: {', '.join(checked.cohorts)}."

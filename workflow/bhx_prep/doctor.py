@@ -200,8 +200,11 @@ def _slurm() -> Iterator[Finding]:
         ["sinfo", "-h", "-o", "%P"], capture_output=True, text=True, timeout=60, check=False
     )
     if answer.returncode:
+        told = answer.stderr.strip().splitlines()
         yield Finding(
-            "missing", "Slurm's controller does not answer", answer.stderr.strip() or "ask your site"
+            "note",
+            f"Slurm's controller does not answer{f' ({told[-1]})' if told else ''}",
+            "`snakemake --cores N` runs on this machine; for `--profile slurm` ask your site",
         )
     else:
         yield Finding(

@@ -24,7 +24,11 @@ from bhx_prep.preproc_status import write_json
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bhx export``."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    one = kinds.add_parser("timeseries", help="parcel series as TSV files in BIDS derivatives")
+    one = kinds.add_parser(
+        "timeseries",
+        help="parcel series as TSV files in BIDS derivatives",
+        epilog="example: bhx export timeseries abide1 --out derivatives/bhx",
+    )
     one.add_argument("cohort", help="name in the configuration; its features must have been made")
     one.add_argument("--out", type=Path, required=True, help="folder of the derivatives")
     one.add_argument("--config", type=Path, default=Path("config.yaml"), help="configuration (%(default)s)")

@@ -199,7 +199,7 @@ def _refuse_while_in_data(section: config.Cohort, cohort: str, subject: str) -> 
             f"others in cohorts.{cohort}.subjects), then say this again"
         )
         raise ValueError(msg)
-    table = section.participants or section.root / "participants.tsv"
+    table = section.phenotypes
     if table.exists() and subject in participants.read(table).index:
         msg = f"sub-{subject} still has a row in {table}: remove it, then say this again"
         raise ValueError(msg)

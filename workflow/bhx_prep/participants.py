@@ -16,6 +16,8 @@ from typing import Final
 
 import pandas as pd
 
+from bhx_prep import config
+
 #: Names of the column of ids, the first that is there counts. BIDS says `participant_id`; the others stand in the
 #: tables that ABIDE, ADHD-200 and UK Biobank publish.
 ID_COLUMNS: Final = ("participant_id", "sub", "SUB_ID", "subject", "subject_id", "eid")
@@ -167,6 +169,38 @@ def values(
     have_data = set(subjects)
     left_out += [(s, f"stands in {path.name} but has no usable data") for s in known if s not in have_data]
     return pd.Series(kept, name=name, dtype="str").rename_axis("subject"), left_out
+
+
+def mistakes(study: config.Config) -> list[str]:
+    """What the endpoints ask of tables that do not have it: a line each, with its dotted path.
+
+    A table that is not there is no mistake yet: it may be delivered later.
+
+    Parameters
+    ----------
+    study : Config
+    """
+    lines = []
+    for name, endpoint in study.endpoints.items():
+        path = study.cohorts[endpoint.cohort].phenotypes
+        if not path.exists():
+            continue
+        try:
+            frame = read(path)
+        except ValueError as error:
+            lines.append(f"endpoints.{name}.cohort: {error}")
+            continue
+        for key, names in (("column", (endpoint.column,)), ("stratify", endpoint.stratify)):
+            for wanted in names:
+                try:
+                    told = set(column(frame, wanted, path).dropna().astype(str))
+                except ValueError as error:
+                    lines.append(f"endpoints.{name}.{key}: {error}")
+                    continue
+                absent = [c for c in endpoint.classes if c not in told] if key == "column" else []
+                there = f"in column {wanted!r} of {path}; there are: {_some(sorted(told))}"
+                lines += [f"endpoints.{name}.classes: nobody is {c!r} {there}" for c in absent]
+    return lines
 
 
 def _text(path: Path) -> str:

@@ -472,7 +472,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     commands = parser.add_subparsers(dest="action", required=True, metavar="pack|index|verify|ls|cat")
 
-    one = commands.add_parser("pack", help="features of one batch -> two tars")
+    one = commands.add_parser(
+        "pack",
+        help="features of one batch -> two tars",
+        epilog="example: bhx shards pack --cohort clinic --batch 0 --features results/clinic/features/batch-00000"
+        " --out results/clinic/shards",
+    )
     one.add_argument("--cohort", required=True)
     one.add_argument("--batch", required=True, type=int, help="number of the batch")
     one.add_argument(
@@ -480,18 +485,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     one.add_argument("--out", required=True, type=Path, help="folder of the shards")
 
-    one = commands.add_parser("index", help="all shards of a cohort -> index.json")
+    one = commands.add_parser(
+        "index",
+        help="all shards of a cohort -> index.json",
+        epilog="example: bhx shards index --cohort clinic --shards results/clinic/shards --batches 00000"
+        " --out results/clinic/shards/index.json",
+    )
     one.add_argument("--cohort", required=True)
     one.add_argument("--shards", required=True, type=Path, help="folder of the shards")
     one.add_argument("--batches", required=True, help="batches in the cohort's plan, e.g. 00000,00002")
     one.add_argument("--out", required=True, type=Path, help="index.json, in the folder of the shards")
 
-    for action, what in (
-        ("verify", "hash and read everything, hold the modalities against each other"),
-        ("ls", "list the samples"),
-        ("cat", "show one sample"),
+    for action, what, key in (
+        ("verify", "hash and read everything, hold the modalities against each other", ""),
+        ("ls", "list the samples", ""),
+        ("cat", "show one sample", " clinic_sub-001_task-rest"),
     ):
-        one = commands.add_parser(action, help=what)
+        example = f"example: bhx shards {action} results/clinic/shards{key}"
+        one = commands.add_parser(action, help=what, epilog=example)
         one.add_argument("folder", type=Path, help="folder of the shards, e.g. results/clinic/shards")
         if action == "cat":
             one.add_argument("key", help="e.g. clinic_sub-001_task-rest")

@@ -145,8 +145,7 @@ class Study:
 
     def participants(self, cohort: str) -> Path:
         """The table of phenotypes of a cohort."""
-        section = self.config.cohorts[cohort]
-        return section.participants or section.root / "participants.tsv"
+        return self.config.cohorts[cohort].phenotypes
 
     def token_cohorts(self, experiment: str) -> list[str]:
         """Cohorts whose tokens an experiment needs: those it trains on and those of the endpoints."""

@@ -46,7 +46,7 @@ def test_plans_are_pure_and_change_from_epoch_to_epoch():
 
 
 @given(tr_s=st.floats(0.3, 4.0), extra=st.integers(0, 900), sample=st.integers(0, 50))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_planned_is_cut(tr_s, extra, sample):
     n_frames = patch_frames(tr_s) + extra
     plan = plan_series(tr_s, n_frames, CONFIG, sample=sample)

@@ -15,7 +15,7 @@ CONFIG = FunctionConfig()
     seed=st.integers(0, 9),
     step=st.integers(0, 10**6),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_context_and_targets_are_disjoint_tokens_of_any_grid(n_rois, n_patches, seed, step):
     masks = jepa_masks(n_rois, n_patches, CONFIG, seed, step, [0, 7, 10**9])
     assert len(masks.context) == len(masks.target) == 3

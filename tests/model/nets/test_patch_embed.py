@@ -12,7 +12,7 @@ LENGTHS = (44, 24, 22, 21, 18, 16, 15, 14, 12)
 
 
 @given(base=st.integers(4, 60), more=st.integers(1, 60), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_embedding_a_stretched_patch_with_the_resized_kernel_changes_nothing(base, more, seed):
     """FlexiViT's property: holds exactly upward, where resampling loses nothing."""
     rng = np.random.default_rng(seed)
@@ -23,7 +23,7 @@ def test_embedding_a_stretched_patch_with_the_resized_kernel_changes_nothing(bas
 
 
 @given(base=st.integers(4, 60), length=st.integers(3, 90))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_bicubic_resampling_is_torchs(base, length):
     torchs = torch.nn.functional.interpolate(
         torch.eye(base, dtype=torch.float64)[:, None, None], size=(1, length), mode="bicubic", antialias=True

@@ -13,7 +13,7 @@ import pytest
 from tiny_shards import NAMES, write_labels, write_rois
 
 import bhx_model
-from bhx_model import data, evaluate, export, volumes
+from bhx_model import config, data, evaluate, export, volumes
 
 
 def evaluate_words(trained, out, method="probe", labels=None, more=()):
@@ -84,7 +84,7 @@ def test_the_attentive_probe_finds_the_token_that_tells(kind):
     tokens = random.normal(size=(n, 16, 12))
     tokens[:, 3, :4] += 6  # it can be told apart from the others
     tokens[:, 3, 4:] += 2 * ((target - target.mean()) / target.std())[:, None]
-    settings = evaluate.Finetuning(epochs=40, lr=5e-3)
+    settings = config.Finetuning(epochs=40, lr=5e-3)
     scores, chosen = evaluate.attentive(endpoint, tokens, 2, settings, 0)
     assert 1 <= chosen["epoch"] <= 40
     found = evaluate.report(endpoint, scores)[0]["metrics"]
