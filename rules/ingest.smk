@@ -9,7 +9,7 @@ localrules:
 rule publish_index:
     """Index of a cohort, one row per scan, as it was read when the DAG was planned."""
     input:
-        ".bhx/index/{cohort}.parquet",
+        lambda wildcards: study.cohorts[wildcards.cohort].index_file,
     output:
         f"{RESULTS}/{{cohort}}/index.parquet",
     log:

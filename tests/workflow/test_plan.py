@@ -20,6 +20,22 @@ def test_job_counts(root: Path, tmp_path: Path, described: Path):
     assert skeleton.job_counts(planned.stdout) == expected["jobs"]
 
 
+@pytest.mark.parametrize(
+    "targets",
+    [
+        ["ingest"],
+        ["cohort_b"],
+        "preproc features shards pretrain evaluate tables report all cohort_a".split(),
+    ],
+    ids=" ".join,
+)
+def test_every_target_is_planned_where_nothing_has_been_made(root: Path, tmp_path: Path, targets: list[str]):
+    skeleton.build(SKELETONS[0].with_name("parcellated-two-tr.yml"), tmp_path)
+    planned = skeleton.snakemake(root, tmp_path, "-n", *targets)
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert skeleton.job_counts(planned.stdout).keys() > set(targets) - {"preproc"}
+
+
 def test_slurm_profile_plans_the_same(root: Path, tmp_path: Path):
     expected = skeleton.build(SKELETONS[0].with_name("parcellated-two-tr.yml"), tmp_path)
     (tmp_path / "slurm").symlink_to(root / "slurm")

@@ -39,7 +39,8 @@ class CohortPlan:
 
     @property
     def index_file(self) -> Path:
-        """The cached index."""
+        """The cached index, made first where it is absent or old."""
+        _ = self._rows
         return self._cache / f"{self.name}.parquet"
 
     @cached_property
