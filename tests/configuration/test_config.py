@@ -67,7 +67,7 @@ def test_what_parts_say_of_each_other_is_told_beside_all_else():
         "cohorts": {"town": {"door": "parcellated", "root": "x"}, "clinic": {"door": "bid", "root": "y"}},
         "experiments": {
             "e": {
-                "cohorts": ["twon", "town"],
+                "cohorts": ["towwn", "town"],
                 "overrides": {"structure": {"train.stepz": 3, "model.depth": 2}, "fusoin": {}},
             },
             "f": {"cohorts": ["town"], "overrides": {"function": {"train.lr": "fast"}}},
@@ -84,7 +84,7 @@ def test_what_parts_say_of_each_other_is_told_beside_all_else():
         "  cohorts.clinic.door: Input should be 'bids', 'fmriprep' or 'parcellated' (is 'bid'); did you mean 'bids'?",
         "  experiments.e.overrides.fusoin: Input should be 'structure', 'function' or 'fusion' (is 'fusoin');"
         " did you mean 'fusion'?",
-        "  experiments.e.cohorts: no cohort 'twon'; did you mean 'town'?",
+        "  experiments.e.cohorts: no cohort 'towwn'; did you mean 'town'?",
         "  experiments.e.overrides.structure.train.stepz: no such key; did you mean 'train.steps'?",
         "  experiments.f.overrides.function.train.lr: expected float, got 'fast'"
         " (YAML reads 1e-4 as text: write 1.0e-4)",

@@ -25,7 +25,7 @@ def test_job_counts(root: Path, tmp_path: Path, described: Path):
     [
         ["ingest"],
         ["cohort_b"],
-        "preproc features shards pretrain evaluate tables report all cohort_a".split(),
+        ["preproc", "features", "shards", "pretrain", "evaluate", "tables", "report", "all", "cohort_a"],
     ],
     ids=" ".join,
 )
