@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("NO_ET", "1")  # nipype and fMRIPrep shall not ask the network for newer versions
 
-# the same examples every time, however slow the machine is
-settings.register_profile("bhx", derandomize=True)
+# the same examples every time, and no verdict on the speed of a machine that others use too
+settings.register_profile(
+    "bhx", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("bhx")
 
 ROOT = Path(__file__).resolve().parents[1]

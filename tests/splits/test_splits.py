@@ -151,7 +151,7 @@ def test_everybody_is_labelled_or_left_out_with_a_reason(tmp_path: Path) -> None
     reasons = {row["subject"]: row["reason"] for row in split["left_out"]}
     assert set(reasons) == {"000", "001", "002", "003", "004", "900"}
     assert "is unknown" in reasons["000"]
-    assert reasons["001"] == "diagnosis is 'other', none of the classes control, patient"
+    assert reasons["001"] == "diagnosis is 'other', none of the classes' values control, patient"
     assert reasons["002"] == "has no usable BOLD run in the shards"
     assert "no usable data" in reasons["003"]
     assert reasons["004"] == "has no usable T1 in the shards"

@@ -18,6 +18,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -238,15 +239,43 @@ class Experiment(Section):
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
 
 
+def _as_text(value: Any) -> Any:
+    """A code such as 2 as it stands in a table."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Value = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int)]
+
+
+class EndpointClass(Section):
+    """A class of an endpoint, where its name is not the value that stands in the table."""
+
+    name: str = Field(description="What it is called in tables and figures.")
+    values: tuple[Value, ...] = Field(
+        min_length=1, description="Values of the column that mean it, e.g. `[1, 2, 3]`."
+    )
+
+
+def _named_by_its_value(given: Any) -> Any:
+    value = _as_text(given)
+    return {"name": value, "values": (value,)} if isinstance(value, str) else given
+
+
+Class = Annotated[
+    EndpointClass, BeforeValidator(_named_by_its_value, json_schema_input_type=str | int | EndpointClass)
+]
+
+
 class Endpoint(Section):
     """A phenotype to predict."""
 
     cohort: Name = Field(description="Cohort whose people are predicted.")
     column: str = Field(description="Column of the participants table.")
     kind: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted.")
-    classes: tuple[str, ...] = Field(
+    classes: tuple[Class, ...] = Field(
         default=(),
-        description="Values of the column to tell apart, the negative one first; other rows are left out.",
+        description="Values of the column to tell apart, the negative one first; other rows are left out. "
+        "`{name: adhd, values: [1, 2, 3]}` puts several values under one name.",
     )
     stratify: tuple[str, ...] = Field(
         default=(), description="Columns whose mix is kept equal over the splits, e.g. `site`."
@@ -269,6 +298,12 @@ class Endpoint(Section):
     @model_validator(mode="after")
     def _classes_fit_the_kind(self) -> Endpoint:
         n = len(self.classes)
+        for what, given in (
+            ("the name", [c.name for c in self.classes]),
+            ("the value", [v for c in self.classes for v in c.values]),
+        ):
+            if twice := sorted({g for g in given if given.count(g) > 1}):
+                raise ValueError(f"{what} {twice[0]!r} stands for two `classes`")
         if self.kind == "regression" and n:
             raise ValueError("a regression has no `classes`")
         if self.kind == "binary" and n != 2:

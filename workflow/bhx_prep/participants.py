@@ -10,7 +10,7 @@ import gzip
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,9 @@ from bhx_prep import config
 
 #: Names of the column of ids, the first that is there counts. BIDS says `participant_id`; the others stand in the
 #: tables that ABIDE, ADHD-200 and UK Biobank publish.
-ID_COLUMNS: Final = ("participant_id", "sub", "SUB_ID", "subject", "subject_id", "eid")
+ID_COLUMNS: Final = (
+    "participant_id", "sub", "SUB_ID", "subject", "subject_id", "ScanDir ID", "eid",
+)  # fmt: skip
 
 #: Written where a value is not known.
 MISSING: Final = ("", "n/a", "N/A", "NA", "na", "NaN", "nan")
@@ -95,6 +97,33 @@ def read(path: Path) -> pd.DataFrame:
     frame = frame.loc[[counts[str(label)] == 1 for label in frame.index], :]
     frame.attrs["left_out"] = left_out
     return frame
+
+
+def spelt_like(frame: pd.DataFrame, subjects: Iterable[str]) -> pd.DataFrame:
+    """A table whose ids lost (or gained) leading zeros, with the ids of the people who have data.
+
+    Spreadsheets make 50002 of 0050002, and so do the tables that ABIDE publishes beside folders ``sub-0050002``. An id
+    is spelt anew only if one person and one row can be meant; the others stay, to be told as people without a row.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `read`.
+    subjects : iterable of str
+        Labels of the people with data.
+    """
+    rows, people = ({}, {})
+    for found, labels in ((rows, map(str, frame.index)), (people, set(subjects))):
+        for label in labels:
+            found.setdefault(label.lstrip("0"), []).append(label)
+    anew = {
+        rows[bare][0]: people[bare][0]
+        for bare in rows.keys() & people.keys()
+        if bare.isdecimal() and len(rows[bare]) == len(people[bare]) == 1
+    }
+    renamed = frame.rename(index=anew)
+    renamed.attrs = frame.attrs
+    return renamed
 
 
 def column(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
@@ -197,9 +226,12 @@ def mistakes(study: config.Config) -> list[str]:
                 except ValueError as error:
                     lines.append(f"endpoints.{name}.{key}: {error}")
                     continue
-                absent = [c for c in endpoint.classes if c not in told] if key == "column" else []
+                absent = [c for c in endpoint.classes if not told & set(c.values)] if key == "column" else []
                 there = f"in column {wanted!r} of {path}; there are: {_some(sorted(told))}"
-                lines += [f"endpoints.{name}.classes: nobody is {c!r} {there}" for c in absent]
+                lines += [
+                    f"endpoints.{name}.classes: nobody is {' or '.join(map(repr, c.values))} {there}"
+                    for c in absent
+                ]
     return lines
 
 

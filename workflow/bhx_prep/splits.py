@@ -103,6 +103,7 @@ def endpoint(
         If a column is missing or a class has too few people.
     """
     both = sorted(bold & t1w)
+    people = participants.spelt_like(people, bold | t1w)
     values, refused = participants.values(people, spec.column, both, source)
     left_out = dict(refused)
     left_out |= dict.fromkeys(bold - t1w, "has no usable T1 in the shards")
@@ -122,7 +123,7 @@ def endpoint(
         "endpoint": name,
         "cohort": spec.cohort,
         "kind": spec.kind,
-        "classes": list(spec.classes),
+        "classes": [c.name for c in spec.classes],
         "seed": seed,
         "rows": [{"subject": s, "label": label, "split": split[s]} for s, label in kept.items()],
         "left_out": [{"subject": s, "reason": reason} for s, reason in sorted(left_out.items())],
@@ -139,9 +140,11 @@ def _label(value: str, spec: Endpoint) -> int | float:
         if not math.isfinite(number):
             raise ValueError(f"{spec.column} is {value!r}, no number")
         return number
-    if value not in spec.classes:
-        raise ValueError(f"{spec.column} is {value!r}, none of the classes {', '.join(spec.classes)}")
-    return spec.classes.index(value)
+    for number, one in enumerate(spec.classes):
+        if value in one.values:
+            return number
+    known = ", ".join(v for one in spec.classes for v in one.values)
+    raise ValueError(f"{spec.column} is {value!r}, none of the classes' values {known}")
 
 
 def _groups(name: str, spec: Endpoint, labels: Mapping[str, int | float]) -> dict[str, list[str]]:
@@ -153,7 +156,7 @@ def _groups(name: str, spec: Endpoint, labels: Mapping[str, int | float]) -> dic
         n = min(BINS, len(ranked) // FEWEST)
         edges = [len(ranked) * i // n for i in range(n + 1)]
         return {f"bin{i}": ranked[edges[i] : edges[i + 1]] for i in range(n)}
-    groups = {c: [s for s, label in labels.items() if label == i] for i, c in enumerate(spec.classes)}
+    groups = {c.name: [s for s, label in labels.items() if label == i] for i, c in enumerate(spec.classes)}
     for value, members in groups.items():
         if len(members) < FEWEST:
             raise ValueError(_too_few(name, f"of class {value!r} with both scans", len(members)))

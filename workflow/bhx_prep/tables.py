@@ -210,8 +210,9 @@ def _check(
 def _task(endpoint: config.Endpoint) -> str:
     if endpoint.kind == "regression":
         return f"regression of {endpoint.column}"
-    f1 = f"F1 of {endpoint.classes[1]}" if endpoint.kind == "binary" else "F1 weighted by class size"
-    return f"{' against '.join(endpoint.classes)}; {f1}"
+    names = [c.name for c in endpoint.classes]
+    f1 = f"F1 of {names[1]}" if endpoint.kind == "binary" else "F1 weighted by class size"
+    return f"{' against '.join(names)}; {f1}"
 
 
 def _unit(metric: str) -> str:

@@ -1,0 +1,91 @@
+"""The paper's study (docs/paper.yaml): it plans as a whole, and its labels are those of the published tables."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import skeleton
+import yaml
+
+from bhx_prep import config, participants, published, simulate, splits
+
+PEOPLE = [f"sim{i:07d}" for i in range(2)]
+
+
+@pytest.fixture
+def study(root: Path) -> dict:
+    return yaml.safe_load((root / "docs/paper.yaml").read_text())
+
+
+def test_it_holds_every_endpoint_of_the_paper_at_the_papers_sizes(root: Path):
+    study = config.load(root / "docs/paper.yaml")
+    assert sorted(e.paper or "" for e in study.endpoints.values()) == sorted(published.names())
+    assert study.features.t1w_shape == (160, 192, 160)
+    (experiment,) = study.experiments.values()
+    assert (experiment.cohorts, experiment.preset) == (("ukb", "abcd"), "base")
+    assert {e.seeds for e in study.endpoints.values()} == {published.endpoint("ABIDE-I").runs}
+
+
+def test_it_plans_alone_and_as_a_whole(root: Path, tmp_path: Path, study: dict):
+    for name, cohort in study["cohorts"].items():
+        cohort["root"] = name
+        columns = [e["column"] for e in study["endpoints"].values() if e["cohort"] == name]
+        if "participants" in cohort:
+            cohort["participants"] = f"{name}.tsv"
+            (tmp_path / f"{name}.tsv").write_text("\t".join(["participant_id", *columns]) + "\n")
+        if cohort["door"] == "fmriprep":
+            simulate.simulate(tmp_path / name, "fmriprep", simulate.Size(2, 2, 2, 0.8, 383))
+    for person in PEOPLE:
+        stem = f"ukb/sub-{person}/func/sub-{person}_task-rest_Schaefer17n400p.csv.gz"
+        (tmp_path / stem).parent.mkdir(parents=True)
+        pd.DataFrame([[0.0] * 4], columns=["label_name", "0", "1", "2"]).to_csv(tmp_path / stem, index=False)
+    (tmp_path / "paper.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    shutil.copyfile(root / "config.yaml", tmp_path / "config.yaml")  # the demo's, of which nothing may run
+    planned = skeleton.snakemake(root, tmp_path, "-n", "--configfile", "paper.yaml")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    jobs = skeleton.job_counts(planned.stdout)
+    endpoints, cohorts = len(study["endpoints"]), len(study["cohorts"])
+    assert jobs["collect_table"] == endpoints
+    assert jobs["evaluate_model"] == endpoints * 2 * 3
+    assert (jobs["train_encoder"], jobs["train_fusion"]) == (2, 1)
+    assert jobs["extract_features"] == cohorts
+    assert "run_embedded" not in jobs
+    assert "results-paper/tables/brainharmonix_adhd200.md" in planned.stdout
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "table", "expected"),
+    [
+        ("abide1", "Phenotypic_V1_0b_preprocessed1.csv.gz", {0: 573, 1: 539}),
+        ("abide2", "ABIDEII_Composite_Phenotypic.csv.gz", {0: 593, 1: 521}),
+    ],
+)
+def test_labels_of_the_published_tables(root: Path, shared, endpoint: str, table: str, expected: dict):
+    file = shared(f"data/phenotype/{table}")
+    spec = config.load(root / "docs/paper.yaml").endpoints[endpoint]
+    people = participants.read(file)
+    folders = {f"{int(label):07d}" for label in people.index}  # as the images are named: sub-0050002
+    split = splits.endpoint(endpoint, spec, 0, people, file, folders, folders)
+    assert Counter(row["label"] for row in split["rows"]) == expected
+    assert split["left_out"] == []
+    parts = Counter(row["split"] for row in split["rows"])
+    assert parts["train"] / sum(expected.values()) == pytest.approx(0.6, abs=0.01)
+
+
+def test_types_of_adhd_are_one_class(root: Path, tmp_path: Path):
+    spec = config.load(root / "docs/paper.yaml").endpoints["adhd200"]
+    table = tmp_path / "adhd200.csv"
+    codes = ["0", "1", "2", "3", "pending"] * 8
+    rows = [f"{1000 + i},{i % 2},{code}" for i, code in enumerate(codes)]
+    table.write_text("\n".join(["ScanDir ID,Site,DX", *rows]) + "\n")
+    people = participants.read(table)
+    split = splits.endpoint("adhd200", spec, 0, people, table, set(people.index), set(people.index))
+    assert Counter(row["label"] for row in split["rows"]) == {0: 8, 1: 24}
+    assert split["classes"] == ["control", "adhd"]
+    assert {row["reason"] for row in split["left_out"]} == {
+        "DX is 'pending', none of the classes' values 0, 1, 2, 3"
+    }
