@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_prep import config, entities, scans
-from bhx_prep.listing import SUBJECT, File, files_of_people, natural, people
+from bhx_prep.listing import SUBJECT, File, chunks, files_of_people, natural, people
 
 #: Standard space of the T1 volumes, whatever the space of the BOLD.
 ANAT_SPACE: Final = "MNI152NLin2009cAsym"
@@ -33,13 +33,11 @@ _BLANK = dict.fromkeys(("anat", "n_frames", "path", "reason"))
 
 
 def raw(
-    start: Row, root: Path, wanted: Iterable[str] | None, tasks: Sequence[str], tr_s: float | None
+    start: Row, root: Path, labels: Sequence[str], tasks: Sequence[str], tr_s: float | None
 ) -> Iterator[Row]:
-    """Rows of raw BIDS."""
+    """Rows of some people of raw BIDS."""
     sidecars = scans.Sidecars(root)
-    labels, strange = _people_and_strangers(start, root, wanted)
-    yield from strange
-    for label, files in files_of_people(start["cohort"], root, labels, ("bold", "T1w"), _IMAGES):
+    for label, files in files_of_people(root, labels, ("bold", "T1w"), _IMAGES):
         anats = _choose_t1w({**start, "subject": label, "kind": "raw"}, files, sidecars, raw=True)
         yield from anats
         runs: dict[str, list[File]] = defaultdict(list)
@@ -72,18 +70,16 @@ def raw(
 def derivatives(
     start: Row,
     root: Path,
-    wanted: Iterable[str] | None,
+    labels: Sequence[str],
     tasks: Sequence[str] | None,
     tr_s: float | None,
     space: str,
 ) -> Iterator[Row]:
-    """Rows of fMRIPrep's derivatives."""
+    """Rows of some people of fMRIPrep's derivatives."""
     sidecars = scans.Sidecars(root)
-    labels, strange = _people_and_strangers(start, root, wanted)
-    yield from strange
     suffixes = ("bold", "T1w", "mask", "timeseries", "regressors")
     endings = (*_IMAGES, ".func.gii", ".dtseries.nii", ".tsv")
-    for label, files in files_of_people(start["cohort"], root, labels, suffixes, endings):
+    for label, files in files_of_people(root, labels, suffixes, endings):
         mine = {**start, "subject": label}
         anats = _choose_t1w({**mine, "kind": "volume"}, files, sidecars, space=ANAT_SPACE)
         yield from anats
@@ -164,12 +160,12 @@ def parcellated(start: Row, root: Path, cohort: config.Cohort) -> Iterator[Row]:
             and not (root / found).is_dir()
         ):
             tables[match["subject"].removeprefix("sub-")].append(root / found)
-    labels, strange = _people_and_strangers(start, root, None)
+    labels, strange = people_and_strangers(start, root, None)
     yield from (row for row in strange if wanted is None)
     everybody = (set(tables) | set(labels)) if wanted is None else wanted
-    anat_files = dict(
-        files_of_people(start["cohort"], root, sorted(set(labels) & everybody), ("T1w", "mask"), _IMAGES)
-    )
+    anat_files: dict[str, list[File]] = {}
+    for some in chunks(sorted(set(labels) & everybody)):
+        anat_files.update(files_of_people(root, some, ("T1w", "mask"), _IMAGES))
     for label in sorted(everybody):
         subject = _safe(label)
         mine = {**start, "subject": subject}
@@ -383,9 +379,7 @@ def _tell_tr(
     return fields
 
 
-def _people_and_strangers(
-    start: Row, root: Path, wanted: Iterable[str] | None
-) -> tuple[list[str], list[Row]]:
+def people_and_strangers(start: Row, root: Path, wanted: Iterable[str] | None) -> tuple[list[str], list[Row]]:
     """Labels of the people to look at, and rows for folders that name nobody and for people who have no folder."""
     labels, strange = people(root)
     rows = []

@@ -10,16 +10,22 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
+import os
 import sys
 import tempfile
+import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
-from bhx_prep import config, doors
+from bhx_prep import config, doors, listing
 
 #: Raise it when rows change for equal inputs: caches made before are then made anew.
 SCHEMA_VERSION: Final = 1
@@ -53,6 +59,10 @@ SCHEMA: Final = pa.schema(
 
 CACHE: Final = Path(".bhx/index")
 
+#: Chunks of people that make starting processes worth while, and at most so many processes.
+_WORTH_PROCESSES = 8
+_MOST_PROCESSES = 4
+
 
 def build(name: str, cohort: config.Cohort) -> pa.Table:
     """List a cohort's scans.
@@ -80,13 +90,15 @@ def build(name: str, cohort: config.Cohort) -> pa.Table:
         msg = f"cohort {name}: there is no folder {root}{demo}: mend cohorts.{name}.root in the configuration"
         raise ValueError(msg)
     start = doors.Row(cohort=name, door=cohort.door, synthetic=cohort.synthetic)
-    if cohort.door == "bids":
-        rows = doors.raw(start, root, cohort.subjects, cohort.tasks, cohort.tr_s)
-    elif cohort.door == "fmriprep":
-        rows = doors.derivatives(start, root, cohort.subjects, cohort.tasks, cohort.tr_s, cohort.space)
+    if cohort.door == "parcellated":
+        rows = list(doors.parcellated(start, root, cohort))
     else:
-        rows = doors.parcellated(start, root, cohort)
-    rows = list(rows)
+        labels, rows = doors.people_and_strangers(start, root, cohort.subjects)
+        facts: dict[str, Any] = {"tasks": cohort.tasks, "tr_s": cohort.tr_s}
+        if cohort.door == "fmriprep":
+            facts["space"] = cohort.space
+        door = doors.raw if cohort.door == "bids" else doors.derivatives
+        rows += _by_chunks(partial(_rows_of, door, start, root, facts), labels, name)
     if not rows:
         due = cohort.series if cohort.door == "parcellated" else "sub-<label>"
         msg = f"cohort {name}: nobody in {root}: door `{cohort.door}` expects {due} there; is it the right folder?"
@@ -115,8 +127,42 @@ def derivatives(
     pyarrow.Table
         `SCHEMA`, the rows of door ``fmriprep``; all tasks.
     """
-    start = doors.Row(cohort=cohort, door="fmriprep")
-    return _table(list(doors.derivatives(start, root.absolute(), subjects, None, tr_s, space)))
+    start, root = doors.Row(cohort=cohort, door="fmriprep"), root.absolute()
+    labels, rows = doors.people_and_strangers(start, root, subjects)
+    return _table([*rows, *doors.derivatives(start, root, labels, None, tr_s, space)])
+
+
+def _rows_of(
+    door: Callable[..., Iterable[doors.Row]],
+    start: doors.Row,
+    root: Path,
+    facts: dict[str, Any],
+    labels: Sequence[str],
+) -> list[doors.Row]:
+    return list(door(start, root, labels, **facts))
+
+
+def _by_chunks(
+    rows_of: Callable[[Sequence[str]], list[doors.Row]], labels: Sequence[str], cohort: str
+) -> list[doors.Row]:
+    """Rows of all people; of a large cohort by several processes, since waiting for its disk is most of the work."""
+    chunks = listing.chunks(labels)
+    rows: list[doors.Row] = []
+    told = time.monotonic()
+    with ExitStack() as stack:
+        parts = map(rows_of, chunks)
+        if len(chunks) >= _WORTH_PROCESSES:
+            n = min(os.cpu_count() or 1, _MOST_PROCESSES)
+            # spawned, not forked: Snakemake has threads
+            pool = stack.enter_context(ProcessPoolExecutor(n, multiprocessing.get_context("spawn")))
+            parts = pool.map(rows_of, chunks)
+        for done, part in enumerate(parts, 1):
+            rows += part
+            if time.monotonic() - told > 10:
+                told = time.monotonic()
+                people = sum(map(len, chunks[:done]))
+                print(f"index {cohort}: {people:,} of {len(labels):,} people", file=sys.stderr, flush=True)
+    return rows
 
 
 def load(cache: Path, name: str, cohort: config.Cohort, *, build_if_stale: bool = True) -> pa.Table:

@@ -46,6 +46,7 @@ class Sidecars:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
+        self._chains: dict[Path, list[Path]] = {}
         self._folders: dict[Path, list[tuple[dict[str, str], str, Path]]] = {}
         self._contents: dict[Path, dict[str, Any]] = {}
 
@@ -71,12 +72,19 @@ class Sidecars:
         own, suffix = entities.parse(image.name), _suffix(image.name)
         fields: dict[str, Any] = {}
         nearest = None
-        for folder in reversed([p for p in image.parents if p == self._root or self._root in p.parents]):
+        for folder in self._chain(image.parent):
             for wanted, its_suffix, path in self._sidecars_in(folder):
                 if its_suffix == suffix and wanted.items() <= own.items():
                     fields.update(self._read(path))
                     nearest = path
         return fields, nearest
+
+    def _chain(self, folder: Path) -> list[Path]:
+        """The folders from the root down to this one; none for a folder outside of the root."""
+        if folder not in self._chains:
+            line = [folder, *folder.parents]
+            self._chains[folder] = line[line.index(self._root) :: -1] if self._root in line else []
+        return self._chains[folder]
 
     def _sidecars_in(self, folder: Path) -> list[tuple[dict[str, str], str, Path]]:
         if folder not in self._folders:
