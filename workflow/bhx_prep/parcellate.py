@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -73,10 +73,11 @@ class _Groups:
         return cls(order, starts, parcels - 1, sizes)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Sums of gathered `values` (elements, ...) per group, in double precision."""
+        """Sums of gathered `values` (elements,) per group: small integers exactly, others in double precision."""
         if not self.starts.size:
-            return np.zeros((0, *values.shape[1:]))
-        return np.add.reduceat(values, self.starts, axis=0, dtype=np.float64)
+            return np.zeros(0)
+        exact = values.dtype.kind in "iub" and values.itemsize < 8
+        return np.add.reduceat(values, self.starts, dtype=np.int64 if exact else np.float64)
 
 
 @dataclass
@@ -288,7 +289,7 @@ def parcellate_volume(path: Path, templates: Templates, mask: Path | None = None
     ] = {}  # frame -> which voxels are finite in it, packed; only frames with others
     gathered = np.empty(groups.order.size, dtype)
     for frame, volume in enumerate(_frames(path, image.dataobj.offset, grid, n_frames, dtype)):
-        np.take(volume, groups.order, out=gathered)
+        np.take(volume, groups.order, out=gathered, mode="clip")  # unbuffered, unlike the default
         signal.see(gathered)
         sums[frame] = groups.sum(gathered)
         if not np.isfinite(sums[frame]).all():
@@ -424,33 +425,40 @@ def _read_mask(path: Path, grid: tuple[int, ...], affine: np.ndarray) -> np.ndar
 
 def _nearest(labels: np.ndarray, to_atlas: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Label of the atlas voxel nearest to each voxel, flat in Fortran order; halves go up, outside is 0."""
-    index, inside = _voxels(to_atlas, np.indices(shape, np.int32).reshape(3, -1, order="F"), labels.shape)
-    out = np.zeros(inside.size, np.int16)
-    out[inside] = labels[tuple(index[:, inside])]
-    return out
+    index, inside = _voxels(to_atlas, np.ogrid[tuple(map(slice, shape))], labels.shape)
+    return np.where(inside, labels[tuple(index)], 0).astype(np.int16).ravel(order="F")
 
 
 def _share_in_view(
     atlas: np.ndarray, to_image: np.ndarray, shape: tuple[int, ...], n_rois: int
 ) -> np.ndarray:
-    index = np.stack(np.nonzero(atlas))
-    labels = atlas[tuple(index)]
+    labelled = atlas > 0
+    ends = [np.flatnonzero(labelled.any(axis=others))[[0, -1]] for others in ((1, 2), (0, 2), (0, 1))]
+    if _voxels(to_image, np.ix_(*ends), shape)[1].all():  # the grid is convex: what lies between is in it, too
+        return np.ones(n_rois)
+    index = np.nonzero(labelled)
+    labels = atlas[index]
     _, inside = _voxels(to_image, index, shape)
     return (
         np.bincount(labels[inside], minlength=n_rois + 1)[1:] / np.bincount(labels, minlength=n_rois + 1)[1:]
     )
 
 
-def _voxels(matrix: np.ndarray, index: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Voxel indices (3, N) on another grid, and which of them exist there."""
-    out = np.empty(index.shape, np.int32)
-    inside = np.ones(index.shape[1], bool)
-    for axis in range(3):
-        place = matrix[axis, :3] @ index + matrix[axis, 3]
+def _voxels(
+    matrix: np.ndarray, index: Sequence[np.ndarray], shape: tuple[int, ...]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Voxel indices on another grid, clipped to it, and which of them exist there.
+
+    Three indices that broadcast against each other; grids whose axes are parallel are compared axis by axis.
+    """
+    out, inside = [], np.array(True)
+    for row, n in zip(matrix, shape, strict=False):
+        terms = [weight * i for weight, i in zip(row, index, strict=False) if abs(weight) * i.max() > 1e-6]
         # rounded first: a 2 mm voxel often lies exactly between two of 1 mm, and then the last bit would decide
-        out[axis] = np.floor(np.round(place, 4) + 0.5)
-        inside &= (out[axis] >= 0) & (out[axis] < shape[axis])
-    return out, inside
+        place = np.floor(np.round(sum(terms, start=row[3]), 4) + 0.5)
+        inside = inside & (place >= 0) & (place < n)
+        out.append(np.clip(place, 0, n - 1).astype(np.intp))
+    return out, np.broadcast_to(inside, np.broadcast_shapes(*(i.shape for i in index)))
 
 
 # --- surfaces -----------------------------------------------------------------------------------------------------
