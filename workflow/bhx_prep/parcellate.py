@@ -434,7 +434,9 @@ def _share_in_view(
 ) -> np.ndarray:
     labelled = atlas > 0
     ends = [np.flatnonzero(labelled.any(axis=others))[[0, -1]] for others in ((1, 2), (0, 2), (0, 1))]
-    if _voxels(to_image, np.ix_(*ends), shape)[1].all():  # the grid is convex: what lies between is in it, too
+    if _voxels(to_image, np.ix_(*ends), shape)[
+        1
+    ].all():  # the grid is convex: what lies between is in it, too
         return np.ones(n_rois)
     index = np.nonzero(labelled)
     labels = atlas[index]
