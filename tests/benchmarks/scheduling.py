@@ -203,7 +203,7 @@ def run_plan(scans: int, batch_size: int) -> dict[str, object]:
             rows.append(row)
         table = pa.Table.from_pylist(rows, schema=index.SCHEMA)
         cohort = config.check(raw).cohorts["many"]
-        index._write(folder / ".bhx/index", "many", table, index._cache_key("many", cohort))
+        index._write(folder / ".bhx/index", "many", table, index._cache_key("many", cohort), {})
         began = time.time()
         words = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile")]
         with (folder / "log").open("wb") as log:

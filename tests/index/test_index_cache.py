@@ -10,7 +10,7 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_bids import person
+from small_bids import person, write_image
 
 from bhx_prep import cli, index
 from bhx_prep.config import Cohort
@@ -40,19 +40,19 @@ def test_the_cache_is_built_once(tmp_path, built):
     assert sorted(path.name for path in cache.iterdir()) == ["study.json", "study.parquet"]
 
 
-@pytest.mark.parametrize("change", ["config", "person", "participants", "version", "torn stamp", "no table"])
+@pytest.mark.parametrize("change", ["config", "person", "inherited sidecar", "version", "torn stamp", "no table"])
 def test_what_makes_it_stale(tmp_path, built, monkeypatch, change):
     root, cache = tmp_path / "data", tmp_path / "cache"
     person(root)
-    (root / "participants.tsv").write_text("participant_id\nsub-01\n")
+    (root / "task-rest_bold.json").write_text("{}")
     cohort = Cohort(door="bids", root=root)
     index.load(cache, "study", cohort)
     if change == "config":
         cohort = Cohort(door="bids", root=root, tasks=("nback",))
     elif change == "person":
         person(root, "02")
-    elif change == "participants":
-        os.utime(root / "participants.tsv", (1, 1))
+    elif change == "inherited sidecar":
+        os.utime(root / "task-rest_bold.json", (1, 1))
     elif change == "version":
         monkeypatch.setattr(index, "SCHEMA_VERSION", index.SCHEMA_VERSION + 1)
     elif change == "torn stamp":
@@ -152,16 +152,53 @@ def test_the_command_counts_and_explains(tmp_path, monkeypatch, capsys):
     assert "no cohort 'studdy' in config.yaml" in capsys.readouterr().err
 
 
-def test_refresh_sees_what_the_top_folder_does_not_tell(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("change", ["sidecar", "image", "mended sidecar", "session", "image gone", "odd folder"])
+def test_a_change_below_a_person_is_seen_and_only_they_are_read(tmp_path, monkeypatch, change):
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    for label in ("01", "02"):
+        person(root, label)
+    (root / "sub-a b").mkdir()
+    cohort = Cohort(door="bids", root=root)
+    before = index.load(cache, "study", cohort).to_pylist()
+    read = []
+    original = index.build
+
+    def noting(name, cohort):
+        read.append(cohort.subjects)
+        return original(name, cohort)
+
+    monkeypatch.setattr(index, "build", noting)
+    bold = root / "sub-02/func/sub-02_task-rest_bold.nii.gz"
+    if change == "sidecar":
+        bold.with_name("sub-02_task-rest_bold.json").write_text('{"RepetitionTime": 2.5}')
+    elif change == "image":
+        bold.write_bytes(b"")
+    elif change == "mended sidecar":
+        bold.with_name("sub-02_task-rest_bold.json").write_text("{")
+        index.load(cache, "study", cohort)
+        read.clear()
+        bold.with_name("sub-02_task-rest_bold.json").write_text('{"RepetitionTime": 2.0}')
+    elif change == "session":
+        write_image(root / "sub-02/ses-b/func/sub-02_ses-b_task-rest_bold.nii.gz", frames=10)
+    elif change == "image gone":
+        bold.unlink()
+    else:
+        (root / "sub-a b/file").write_text("")
+    after = index.load(cache, "study", cohort).to_pylist()
+    assert read == [None if change == "odd folder" else ("02",)]
+    assert after == original("study", cohort).to_pylist()
+    assert (after == before) == (change in ("mended sidecar", "odd folder"))
+    assert index.load(cache, "study", cohort).to_pylist() == after
+    assert len(read) == 1
+
+
+def test_refresh_reads_everything_again(tmp_path, monkeypatch, capsys, built):
     monkeypatch.chdir(tmp_path)
-    person(tmp_path / "data", frames=1)
+    person(tmp_path / "data")
     write_config(tmp_path, study={"door": "bids", "root": "data"})
-    cli.main(["index"])
-    person(tmp_path / "data", frames=9)
-    cli.main(["index"])
-    cli.main(["index", "--refresh"])
-    counts = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  bold")]
-    assert counts == ["  bold       0 in       1 excluded"] * 2 + ["  bold       1 in       0 excluded"]
+    for words in (["index"], ["index"], ["index", "--refresh"]):
+        cli.main(words)
+    assert built == ["study", "study"]
 
 
 def test_the_most_frequent_reasons_are_told_first():
@@ -174,3 +211,13 @@ def test_the_most_frequent_reasons_are_told_first():
     assert lines[0] == "study (door bids): 0 of 40 people usable"
     assert lines[3] == "       22 bold (sub-0, ..): reason 0"
     assert lines[-1] == "          and 7 further reasons"
+
+
+def test_reasons_that_name_a_file_are_counted_together(tmp_path):
+    for label in ("01", "02"):
+        person(tmp_path, label)
+        write_image(tmp_path / f"sub-{label}/anat/sub-{label}_acq-b_T1w.nii.gz")
+    lines = index.summary(index.build("study", Cohort(door="bids", root=tmp_path))).splitlines()
+    assert lines[3:] == [
+        "        2 t1w (sub-01, ..): one T1w image of a session is used: sub-*_T1w.nii.gz",
+    ]

@@ -331,3 +331,20 @@ def test_real_images(shared, tmp_path):
     assert "no repetition time" in rows["feeds"]["reason"]
     assert (rows["mended"]["status"], rows["mended"]["tr_s"], rows["mended"]["n_frames"]) == ("ok", 3.0, 64)
     assert (rows["siemens"]["status"], rows["siemens"]["tr_s"], rows["siemens"]["n_frames"]) == ("ok", 1.3, 2)
+
+
+def test_derivatives_at_the_raw_door_are_not_preprocessed_again(tmp_path):
+    folder = tmp_path / "sub-01"
+    write_image(folder / "anat/sub-01_desc-preproc_T1w.nii.gz")
+    write_image(folder / "func/sub-01_task-rest_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz", frames=9)
+    bold, t1w = rows_of(tmp_path)
+    assert t1w["reason"].startswith("desc-preproc in the file name: a raw image is due")
+    assert bold["reason"].startswith("space-MNI152NLin2009cAsym and desc-preproc in the file name")
+    assert "door `fmriprep`" in bold["reason"]
+
+
+def test_a_raw_t1w_goes_before_one_that_was_made_of_it(tmp_path):
+    person(tmp_path)
+    write_image(tmp_path / "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz")
+    used = [row["path"].rpartition("/")[2] for row in rows_of(tmp_path) if row["status"] == "ok"]
+    assert used == ["sub-01_task-rest_bold.nii.gz", "sub-01_T1w.nii.gz"]

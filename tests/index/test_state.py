@@ -23,10 +23,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def states(root: Path) -> dict[str, str]:
+def states(root: Path, **change) -> dict[str, str]:
     """State of each person, by a plan made anew."""
     settings = config.check(
-        {"cohorts": {"a": {"door": "parcellated", "root": str(root / "data"), "tr_s": 2.0}}}
+        {"cohorts": {"a": {"door": "parcellated", "root": str(root / "data"), "tr_s": 2.0, **change}}}
     )
     plan = CohortPlan("a", settings.cohorts["a"], settings, root / ".bhx/index", build=True)
     return {label: plan.state([label]) for label in plan.subjects()}
@@ -58,7 +58,12 @@ def test_it_stays_where_nothing_changes(root: Path) -> None:
 def test_a_change_of_one_person_is_seen_and_no_other(root: Path, change) -> None:
     before = states(root)
     change(table_of(root, "01"))
-    (root / ".bhx/index/a.json").unlink()  # as `bhx index --refresh` does
     after = states(root)
     assert after.get("01") != before["01"]
     assert after["02"] == before["02"]
+
+
+@pytest.mark.parametrize("change", [{"tr_s": 2.5}, {"synthetic": True}])
+def test_what_the_configuration_says_of_scans_reruns_them(root: Path, change) -> None:
+    before = states(root)
+    assert {s != before[label] for label, s in states(root, **change).items()} == {True}

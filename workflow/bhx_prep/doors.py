@@ -58,6 +58,7 @@ def raw(
                     exclude(row, "there is a phase image only, no magnitude")
                 if "task" not in file.entities:
                     exclude(row, "the file name says no task: rename it to .._task-<label>_bold")
+                _check_raw(row, file)
                 _check_name(row, file)
                 _check_volume(row, file.path, sidecars, tr_s)
                 _link_anat(row, anats)
@@ -117,7 +118,9 @@ def _preprocessed_run(
                 if f.suffix == "bold" and f.entities.get("desc", "preproc") == "preproc"
             }
         )
-        exclude(row, f"no BOLD in space {space}" + (f"; there is: {', '.join(others)}" if others else ""))
+        there = f"; there is: {', '.join(others)}" if others else ""
+        made = any(f.entities.keys() & {"space", "desc"} for f in run)
+        exclude(row, f"no BOLD in space {space}{there}{'' if made else ': raw data enter by the door `bids`'}")
         yield row
         return
     for left, right in bolds:
@@ -265,6 +268,9 @@ def _choose_t1w(
                 exclude(row, f"no T1w image in space {space or ANAT_SPACE}; there is: {', '.join(spaces)}")
                 others.append(row)
         rows = [_t1w_row(start, file, files, sidecars) for file in candidates]
+        if raw:
+            for row, file in zip(rows, candidates, strict=True):
+                _check_raw(row, file)
         # a T1 with contrast agent is nobody's first choice
         rows.sort(key=lambda row: (row["status"] != "ok", "_ce-" in row["path"], natural(row["path"])))
         for row in rows[:1]:
@@ -433,6 +439,16 @@ def _check_name(row: Row, file: File) -> None:
             exclude(row, f"{entity}-{value} in the file name: only letters and digits may follow `{entity}-`")
         if entity in ("sub", "ses") and value != folders.get(entity, value):
             exclude(row, f"a file of {entity}-{value} lies in the folder of {entity}-{folders[entity]}")
+
+
+def _check_raw(row: Row, file: File) -> None:
+    """Exclude what a preprocessing made: to preprocess it again would be nonsense that nobody notices."""
+    made = [f"{entity}-{file.entities[entity]}" for entity in ("space", "desc") if entity in file.entities]
+    if made:
+        exclude(
+            row,
+            f"{' and '.join(made)} in the file name: a raw image is due; derivatives enter by the door `fmriprep`",
+        )
 
 
 def _no_bold(start: Row, tasks: Sequence[str], found: Iterable[str]) -> Row:

@@ -63,6 +63,12 @@ CACHE: Final = Path(".bhx/index")
 _WORTH_PROCESSES = 8
 _MOST_PROCESSES = 4
 
+#: Columns that name files a scan is read from.
+FILE_COLUMNS: Final = ("path", "path_right", "sidecar", "confounds", "mask")
+
+#: Owner of the folders that several people share; no person's label.
+EVERYBODY: Final = ""
+
 
 def build(name: str, cohort: config.Cohort) -> pa.Table:
     """List a cohort's scans.
@@ -84,7 +90,7 @@ def build(name: str, cohort: config.Cohort) -> pa.Table:
     ValueError
         If the cohort's folder is missing or nobody is in it.
     """
-    root = cohort.root.expanduser().absolute()
+    root = _root(cohort)
     if not root.is_dir():
         demo = " (`bhx synth` makes the demo's)" if "demo-data" in root.parts else ""
         msg = f"cohort {name}: there is no folder {root}{demo}: mend cohorts.{name}.root in the configuration"
@@ -168,8 +174,10 @@ def _by_chunks(
 def load(cache: Path, name: str, cohort: config.Cohort, *, build_if_stale: bool = True) -> pa.Table:
     """Read a cohort's index from the cache, and make it first where it is absent or old.
 
-    Old means: the cohort's section of the configuration changed, or something was added to or removed from the top
-    of its folder, or its participants table changed. Changes deeper down are seen by ``bhx index --refresh``.
+    Old means: the cohort's section of the configuration changed, or what stands at the top of its folder. Of people
+    whose files or folders changed the rows alone are made anew. A file that appears in a folder in which nothing was
+    listed before, and a sidecar between the top and the image's folder that is edited, are seen by
+    ``bhx index --refresh``.
 
     Parameters
     ----------
@@ -187,15 +195,64 @@ def load(cache: Path, name: str, cohort: config.Cohort, *, build_if_stale: bool 
     """
     import pyarrow.parquet as pq
 
-    file, stamp = cache / f"{name}.parquet", cache / f"{name}.json"
-    if build_if_stale:
-        key = _cache_key(name, cohort)
-        if not file.exists() or _read_stamp(stamp) != key:
-            _write(cache, name, build(name, cohort), key)
-    elif not file.exists():
-        msg = f"cohort {name} has no index in {cache}: run `bhx index {name}` first"
-        raise ValueError(msg)
+    file = cache / f"{name}.parquet"
+    if not build_if_stale:
+        if not file.exists():
+            msg = f"cohort {name} has no index in {cache}: run `bhx index {name}` first"
+            raise ValueError(msg)
+        return pq.ParquetFile(file).read()
+    key, stamp = _cache_key(name, cohort), _read_stamp(cache / f"{name}.json")
+    changed = {EVERYBODY}
+    if file.exists() and stamp.get("key") == key:
+        table = pq.ParquetFile(file).read()
+        now, then = _states(table, cohort), stamp["states"]
+        changed = {owner for owner in now.keys() | then.keys() if now.get(owner) != then.get(owner)}
+        if not changed:
+            return table
+    if EVERYBODY in changed:
+        table = build(name, cohort)
+    else:
+        theirs = build(name, cohort.model_copy(update={"subjects": tuple(sorted(changed))}))
+        others = [row for row in table.to_pylist() if row["subject"] not in changed]
+        table = _table(others + theirs.to_pylist())
+    _write(cache, name, table, key, _states(table, cohort))
     return pq.ParquetFile(file).read()
+
+
+def _states(table: pa.Table, cohort: config.Cohort) -> dict[str, str]:
+    """Hash of sizes and times of the files and folders below each person's own folder.
+
+    What stands elsewhere counts for `EVERYBODY`.
+    """
+    root = str(_root(cohort))
+    parts: dict[str, set[str]] = defaultdict(set)
+    seen: set[str] = set()
+    columns = [table[column].to_pylist() for column in ("subject", *FILE_COLUMNS)]
+    for subject, *files in zip(*columns, strict=True):
+        own = f"{root}{os.sep}sub-{subject}"
+        path, sidecar = files[0], files[FILE_COLUMNS.index("sidecar")]
+        if path and not sidecar:  # it may be one that could not be read
+            folder, _, name = path.rpartition(os.sep)
+            files.append(f"{folder}{os.sep}{name.partition('.')[0]}.json")
+        for path in filter(None, files):
+            while len(path) > len(root) and path not in seen:
+                seen.add(path)
+                owner = subject if path == own or path.startswith(own + os.sep) else EVERYBODY
+                parts[owner].add(f"{path} {state_of(path)}")
+                path = path.rpartition(os.sep)[0]
+    return {
+        owner: hashlib.sha256("\n".join(sorted(of_owner)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        for owner, of_owner in parts.items()
+    }
+
+
+def state_of(path: str) -> str:
+    """Size and time of change of a file or folder."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116, half a million times
+    except OSError:  # whoever reads it will say what is wrong with it
+        return "absent"
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -255,7 +312,9 @@ def summary(table: pa.Table, n_reasons: int = 8) -> str:
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in rows:
         if row["status"] != "ok":
-            reasons[row["modality"], row["reason"]].append(row["subject"])
+            # reasons that name the file differ from person to person
+            reason = row["reason"].replace(f"sub-{row['subject']}_", "sub-*_")
+            reasons[row["modality"], reason].append(row["subject"])
     ranked = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
     for (modality, reason), subjects in ranked[:n_reasons]:
         lines.append(
@@ -287,24 +346,34 @@ def _count(n: int, thing: str) -> str:
     return f"{n:,} {'people' if thing == 'person' else thing + 's'}"
 
 
+def _root(cohort: config.Cohort) -> Path:
+    return cohort.root.expanduser().absolute()
+
+
 def _cache_key(name: str, cohort: config.Cohort) -> str:
-    root = cohort.root.expanduser().absolute()
+    root = _root(cohort)
     if not root.is_dir():  # said as `build` says it
         build(name, cohort)
-    participants = cohort.participants or root / "participants.tsv"
-    times = [p.stat().st_mtime_ns if p.exists() else None for p in (root, participants)]
-    facts = json.dumps([SCHEMA_VERSION, name, str(root), config.to_json(cohort), times])
+    with os.scandir(root) as entries:
+        top = sorted(
+            f"{e.name} {state_of(e.path)}" if e.name.endswith(".json") else e.name
+            for e in entries
+            if e.name.startswith("sub-") or e.name.endswith(".json") or cohort.door == "parcellated"
+        )
+    facts = json.dumps([SCHEMA_VERSION, name, str(root), config.to_json(cohort), top])
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
-def _read_stamp(stamp: Path) -> str | None:
+def _read_stamp(stamp: Path) -> dict[str, Any]:
+    """What is known of the cached table; nothing if the file is absent or torn."""
     try:
-        return json.loads(stamp.read_text())["key"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        known = json.loads(stamp.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) and isinstance(known.get("states"), dict) else {}
 
 
-def _write(cache: Path, name: str, table: pa.Table, key: str) -> None:
+def _write(cache: Path, name: str, table: pa.Table, key: str, states: dict[str, str]) -> None:
     """Write table and stamp, the stamp last: a table without its stamp is made again."""
     import pyarrow.parquet as pq
 
@@ -316,7 +385,8 @@ def _write(cache: Path, name: str, table: pa.Table, key: str) -> None:
         if not (file.exists() and _same(table, file)):
             pq.write_table(table, part / "table", compression="zstd")
             (part / "table").replace(file)
-        (part / "stamp").write_text(json.dumps({"cohort": name, "key": key, "rows": table.num_rows}) + "\n")
+        known = {"cohort": name, "key": key, "rows": table.num_rows, "states": states}
+        (part / "stamp").write_text(json.dumps(known) + "\n")
         (part / "stamp").replace(cache / f"{name}.json")
 
 

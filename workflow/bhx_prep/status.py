@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -256,7 +257,8 @@ def _block(title: str, stages: list[Stage], *, everything: bool) -> Iterable[str
         if everything:
             yield from _list("left out", stage, stage.left_out, everything)
         else:
-            reasons = Counter(line.partition(": ")[2].partition("  [")[0] for line in stage.left_out)
+            told = [line.partition(": ")[2].partition("  [")[0] for line in stage.left_out]
+            reasons = Counter(re.sub(r"sub-[A-Za-z0-9]+_", "sub-*_", reason) for reason in told)
             lines = [f"{n} x {reason}" for reason, n in reasons.most_common()]
             yield from _list("left out", stage, lines, everything)
 

@@ -13,8 +13,8 @@ from typing import Any
 from bhx_prep import index, plan
 from bhx_prep.config import Cohort, Config, ConfigError, Endpoint, Experiment, Features, check
 
-#: Columns of the index that name files a scan is read from.
-FILE_COLUMNS = ("path", "path_right", "sidecar", "confounds", "mask")
+#: Columns of the index that jobs go by and that no file name tells.
+FACTS = ("tr_s", "n_frames", "anat", "synthetic", "reason")
 
 
 class CohortPlan:
@@ -50,7 +50,7 @@ class CohortPlan:
         except (ValueError, OSError) as error:  # from within Snakemake an exception would show as a traceback
             raise SystemExit(str(error)) from None
         rows = defaultdict(list)
-        for row in table.select(["subject", "status", *FILE_COLUMNS]).to_pylist():
+        for row in table.select(["subject", "status", *index.FILE_COLUMNS, *FACTS]).to_pylist():
             rows[row["subject"]].append(row)
         return dict(rows)
 
@@ -73,23 +73,20 @@ class CohortPlan:
     def files(self, subject: str) -> list[str]:
         """Files that a person's usable scans are read from."""
         usable = [row for row in self._rows[subject] if row["status"] == "ok"]
-        return sorted({row[column] for row in usable for column in FILE_COLUMNS if row[column]})
+        return sorted({row[column] for row in usable for column in index.FILE_COLUMNS if row[column]})
 
     def state(self, subjects: Iterable[str]) -> str:
-        """Hash of the names, sizes and times of change of people's files, which changes when one of them does.
+        """Hash of people's rows in the index and of the sizes and times of their files: it changes when one does.
 
         Rules take it as a parameter. As inputs, half a million files would each become an object of Snakemake's,
         looked up among the outputs of all rules: minutes and gigabytes for every plan.
         """
         digest = hashlib.sha256()
         for subject in subjects:
+            for row in self._rows[subject]:
+                digest.update(repr([row[fact] for fact in FACTS]).encode())
             for file in self.files(subject):
-                try:
-                    stat = os.stat(file)  # noqa: PTH116, half a million times
-                    known = f"{stat.st_size} {stat.st_mtime_ns}"
-                except OSError:  # the job will say what is wrong with it
-                    known = "absent"
-                digest.update(f"{file.rpartition(os.sep)[2]} {known}\n".encode())
+                digest.update(f"{file.rpartition(os.sep)[2]} {index.state_of(file)}\n".encode())
         return digest.hexdigest()[:16]
 
     def to_preprocess(self, batch: str | None = None) -> list[str]:
