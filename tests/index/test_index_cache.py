@@ -40,7 +40,9 @@ def test_the_cache_is_built_once(tmp_path, built):
     assert sorted(path.name for path in cache.iterdir()) == ["study.json", "study.parquet"]
 
 
-@pytest.mark.parametrize("change", ["config", "person", "inherited sidecar", "version", "torn stamp", "no table"])
+@pytest.mark.parametrize(
+    "change", ["config", "person", "inherited sidecar", "version", "torn stamp", "no table"]
+)
 def test_what_makes_it_stale(tmp_path, built, monkeypatch, change):
     root, cache = tmp_path / "data", tmp_path / "cache"
     person(root)
@@ -152,7 +154,9 @@ def test_the_command_counts_and_explains(tmp_path, monkeypatch, capsys):
     assert "no cohort 'studdy' in config.yaml" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change", ["sidecar", "image", "mended sidecar", "session", "image gone", "odd folder"])
+@pytest.mark.parametrize(
+    "change", ["sidecar", "image", "mended sidecar", "session", "image gone", "odd folder"]
+)
 def test_a_change_below_a_person_is_seen_and_only_they_are_read(tmp_path, monkeypatch, change):
     root, cache = tmp_path / "data", tmp_path / "cache"
     for label in ("01", "02"):

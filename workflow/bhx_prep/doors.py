@@ -120,7 +120,9 @@ def _preprocessed_run(
         )
         there = f"; there is: {', '.join(others)}" if others else ""
         made = any(f.entities.keys() & {"space", "desc"} for f in run)
-        exclude(row, f"no BOLD in space {space}{there}{'' if made else ': raw data enter by the door `bids`'}")
+        exclude(
+            row, f"no BOLD in space {space}{there}{'' if made else ': raw data enter by the door `bids`'}"
+        )
         yield row
         return
     for left, right in bolds:
