@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import templateflow
 
-from bhx_prep import templates
+from bhx_prep import harmonics, parcellate, templates
 from bhx_prep.config import Atlas
 
 VOLUME = "tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_atlas-Schaefer2018_desc-100Parcels7Networks_dseg.nii.gz"
@@ -145,6 +145,114 @@ def test_an_atlas_of_7_networks_with_names_of_17_is_refused(tmp_path: Path) -> N
         templates.fetch(
             Atlas(source="files", parcels=100, networks=7, volume=seven, names=names), tmp_path / "out"
         )
+
+
+def with_subcortex(folder: Path) -> tuple[Path, Path, Path]:
+    """Schaefer 100 behind 16 regions of one voxel each: volume, CIFTI labels and label list as Tian's lab has them."""
+    atlas = templates.from_packages(Atlas(parcels=100, networks=7))
+    assert atlas.volume is not None
+    assert atlas.fslr is not None
+    regions = [f"HIP-part{i}-{side}h" for side in "rl" for i in range(8)]
+    names = [*regions, *atlas.names]
+    volume = np.asarray(atlas.volume.dataobj)
+    volume = np.where(volume > 0, volume + 16, 0).astype(np.float32)
+    volume[np.arange(16), 0, 0] = np.arange(1, 17)
+    image = folder / "Schaefer_7Networks_order_Tian_3T_MNI152NLin2009cAsym_1mm.nii.gz"
+    nib.save(nib.Nifti1Image(volume, atlas.volume.affine), image)
+    inside = np.zeros(templates.GRAYORDINATES, bool)
+    inside[30:46, 50, 40] = True
+    models = nib.cifti2.BrainModelAxis.from_mask(inside, "brain_stem", templates.GRAYORDINATES_MM)
+    labels = [np.arange(1, 17)]
+    for side, values in zip(("cortex_left", "cortex_right"), atlas.fslr, strict=True):
+        models += nib.cifti2.BrainModelAxis.from_mask(values > 0, side)
+        labels.append(values[values > 0] + 16)
+    table = {0: ("???", (1, 1, 1, 0))} | {i: (name, (0, 0, 0, 1)) for i, name in enumerate(names, 1)}
+    header = (nib.cifti2.LabelAxis(["atlas"], [table]), models)
+    cifti = folder / "atlas.dlabel.nii"
+    nib.save(nib.Cifti2Image(np.concatenate(labels)[None].astype(np.float32), header), cifti)
+    listed = folder / "label.txt"
+    listed.write_text("".join(f"{name}\n{i} 1 2 3 255\n" for i, name in enumerate(names, 1)))
+    return image, cifti, listed
+
+
+def test_subcortex_comes_before_the_cortex(tmp_path: Path) -> None:
+    volume, cifti, names = with_subcortex(tmp_path)
+    atlas = Atlas(
+        source="files", parcels=100, networks=7, subcortex="S1", volume=volume, cifti=cifti, names=names
+    )
+    facts = templates.fetch(atlas, tmp_path / "out")
+    assert facts["label"] == "Schaefer7n100pTianS1"
+    assert facts["names"][:2] == ["HIP-part0-rh", "HIP-part1-rh"]
+    assert facts["names"][16] == "7Networks_LH_Vis_1"
+    assert facts["hemisphere"][:16] == [1] * 8 + [0] * 8
+    assert facts["space"] == "MNI152NLin2009cAsym"
+    # a series that tells the label of every grayordinate
+    image = nib.load(cifti)
+    values = np.asarray(image.dataobj) + np.arange(3)[:, None]
+    axes = nib.cifti2.SeriesAxis(0, 2.0, 3), image.header.get_axis(1)
+    nib.save(nib.Cifti2Image(values.astype(np.float32), axes), tmp_path / "run.dtseries.nii")
+    known = parcellate.load_templates(tmp_path / "out")
+    found = parcellate.parcellate_file(tmp_path / "run.dtseries.nii", known)
+    np.testing.assert_array_equal(found.series[:, 0], np.arange(1, 117))
+    np.testing.assert_array_equal(found.coverage, 1)
+    known.volume()  # holds what it should
+    label, columns, told = harmonics.compute(tmp_path / "out", 3)
+    assert (label, columns["name"]) == (facts["label"], facts["names"])
+    modes = np.stack([columns[f"mode_{k:03d}"] for k in (1, 2, 3)])
+    assert (modes[:, :16] == 0).all()
+    assert (modes[:, 16:] != 0).all()
+    assert told["without_cortex"] == facts["names"][:16]
+
+
+def test_another_number_of_names_than_the_config_tells_is_refused(tmp_path: Path) -> None:
+    volume, _, names = with_subcortex(tmp_path)
+    files = {"source": "files", "networks": 7, "volume": volume, "names": names}
+    with pytest.raises(
+        ValueError, match=r"holds 116 names, but atlas.parcels is 100 .*set atlas.subcortex to S1"
+    ):
+        templates.fetch(Atlas(parcels=100, **files), tmp_path / "out")
+    with pytest.raises(
+        ValueError, match=r"holds 116 names, but 50 of the subcortex and atlas.parcels is 100"
+    ):
+        templates.fetch(Atlas(parcels=100, subcortex="S3", **files), tmp_path / "out")
+    lines = templates.read_names(names)
+    names.write_text("\n".join([*lines[16:], *lines[:16]]))
+    with pytest.raises(ValueError, match=r"7Networks_LH_Vis_1 in row 1, where atlas.subcortex asks for 16"):
+        templates.fetch(Atlas(parcels=100, subcortex="S1", **files), tmp_path / "out")
+    with pytest.raises(ValueError, match="neither the packages nor TemplateFlow carry Tian's subcortex"):
+        Atlas(subcortex="S1")
+
+
+def test_an_atlas_whose_name_tells_no_space_is_refused(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.nii.gz"
+    nib.save(nib.Nifti1Image(np.arange(101, dtype=np.int16).reshape(101, 1, 1), np.eye(4)), mine)
+    with pytest.raises(ValueError, match="its name tells no standard space"):
+        templates.fetch(Atlas(parcels=100, volume=mine), tmp_path / "out")
+
+
+@pytest.mark.parametrize("networks", [7, 17])
+def test_tians_own_files(shared, tmp_path: Path, networks) -> None:
+    stem = f"data/atlas/Schaefer2018_400Parcels_{networks}Networks_order_Tian_Subcortex_S3"
+    cifti = shared(f"{stem}.dlabel.nii")
+    listed = shared("data/atlas/Schaefer2018_400Parcels_17Networks_order_Tian_Subcortex_S3_label.txt")
+    cortex = shared(f"data/atlas/Schaefer2018_400Parcels_{networks}Networks_order.txt")
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join([*templates.read_names(listed)[:50], *templates.read_names(cortex)]))
+    volume = shared(f"{stem}_3T_MNI152NLin2009cAsym_2mm.nii.gz") if networks == 7 else None
+    atlas = Atlas(source="files", networks=networks, subcortex="S3", volume=volume, cifti=cifti, names=names)
+    facts = templates.fetch(atlas, tmp_path / "out")
+    assert len(facts["names"]) == 450
+    assert facts["names"][:2] == ["HIP-head-m-rh", "HIP-head-l-rh"]
+    known = parcellate.load_templates(tmp_path / "out")
+    image = nib.load(cifti)
+    values = np.asarray(image.dataobj) + np.arange(2)[:, None]
+    axes = nib.cifti2.SeriesAxis(0, 2.0, 2), image.header.get_axis(1)
+    nib.save(nib.Cifti2Image(values.astype(np.float32), axes), tmp_path / "run.dtseries.nii")
+    found = parcellate.parcellate_file(tmp_path / "run.dtseries.nii", known)
+    np.testing.assert_array_equal(found.series[:, 0], np.arange(1, 451))
+    if volume:
+        assert facts["space"] == "MNI152NLin2009cAsym"
+        known.volume()
 
 
 @pytest.mark.parametrize("networks", [7, 17])

@@ -291,6 +291,9 @@ def parcel_means(modes: np.ndarray, labels: np.ndarray, areas: np.ndarray, n: in
 def compute(templates: Path, k: int) -> tuple[str, dict, dict]:
     """Atlas label, columns and facts of the harmonics' table, from a folder of templates.
 
+    Modes of the cortex have no value in the subcortex: its ROIs, if the atlas has any, get zeros, and the facts name
+    them (``without_cortex``).
+
     Parameters
     ----------
     templates : Path
@@ -304,14 +307,22 @@ def compute(templates: Path, k: int) -> tuple[str, dict, dict]:
         If a surface is faulty, files do not fit each other, or a parcel has no vertex.
     """
     atlas = json.loads((templates / "atlas.json").read_bytes())
+    n, names, hemisphere = atlas.get("subcortical", 0), atlas["names"], np.array(atlas["hemisphere"], np.int8)
+    labels = _arrays(templates / "atlas_fsLR.npz")
     columns, facts = solve(
         _template_surfaces(templates),
-        _arrays(templates / "atlas_fsLR.npz"),
+        {side: np.maximum(labels[side] - n, 0) for side in SIDES},
         _arrays(templates / "cortex.npz"),
-        atlas["names"],
-        np.array(atlas["hemisphere"]),
+        names[n:],
+        hemisphere[n:],
         k,
     )
+    if n:
+        columns = {
+            name: np.r_[np.zeros(n), column] for name, column in columns.items() if name.startswith("mode_")
+        }
+        columns = {"name": names, "hemisphere": hemisphere} | columns
+        facts["without_cortex"] = names[:n]
     facts["surfaces"] = {
         name: atlas["files"].get(name) for name in ("surface_left.surf.gii", "surface_right.surf.gii")
     }

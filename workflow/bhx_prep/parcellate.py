@@ -27,6 +27,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from bhx_model.contract import roi_sha256
 from bhx_prep import entities
+from bhx_prep.templates import GRAYORDINATES_MM
 
 #: What reading a damaged image may raise, besides ValueError.
 READ_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile, ImageFileError, HeaderDataError, ExpatError)
@@ -89,9 +90,11 @@ class Templates:
     names: tuple[str, ...]
     hemisphere: tuple[int, ...]
     space: str
+    n_subcortical: int = 0  # so many of the first parcels are in the subcortex, which no surface has
     _grids: dict[bytes, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
     _volume: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)
     _surfaces: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
+    _voxels: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def n_rois(self) -> int:
@@ -119,9 +122,16 @@ class Templates:
             path = self.folder / f"atlas_{mesh}.npz"
             with np.load(path, allow_pickle=False) as arrays:
                 left, right = arrays["left"], arrays["right"]
-            self._check_labels(np.concatenate([left, right]), path)
+            self._check_labels(np.concatenate([left, right]), path, first=self.n_subcortical + 1)
             self._surfaces[mesh] = left, right
         return self._surfaces[mesh]
+
+    def voxels(self) -> np.ndarray:
+        """Labels of the subcortex on the voxels of the 91k grayordinates, (91, 109, 91)."""
+        if self._voxels is None:
+            with np.load(self.folder / "atlas_fsLR.npz", allow_pickle=False) as arrays:
+                self._voxels = arrays["voxels"]
+        return self._voxels
 
     def on_grid(self, shape: tuple[int, ...], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Atlas on another grid.
@@ -160,13 +170,11 @@ class Templates:
             )
         return self._grids[key]
 
-    def _check_labels(self, labels: np.ndarray, path: Path) -> None:
-        found = np.unique(labels[labels != 0])
-        if found.size != self.n_rois or found[0] != 1 or found[-1] != self.n_rois:
-            msg = (
-                f"{path}: {found.size} labels ({found.min()}..{found.max()}) where"
-                f" {self.n_rois} (1..{self.n_rois}) are due: make the templates again for this atlas"
-            )
+    def _check_labels(self, labels: np.ndarray, path: Path, first: int = 1) -> None:
+        found, n = np.unique(labels[labels != 0]), self.n_rois - first + 1
+        if found.size != n or found[0] != first or found[-1] != self.n_rois:
+            there = f"{found.size} labels ({found.min()}..{found.max()})" if found.size else "no labels"
+            msg = f"{path}: {there} where {n} ({first}..{self.n_rois}) are due: make the templates again for this atlas"
             raise ValueError(msg)
 
 
@@ -189,7 +197,7 @@ def load_templates(folder: Path) -> Templates:
     if len(names) != len(hemisphere) or len(set(names)) != len(names):
         msg = f"{path}: {len(names)} names, {len(hemisphere)} hemispheres, or a name twice"
         raise ValueError(msg)
-    return Templates(folder, label, names, hemisphere, space)
+    return Templates(folder, label, names, hemisphere, space, facts.get("subcortical", 0))
 
 
 def parcellate_file(
@@ -549,6 +557,10 @@ class CiftiAxes:
         Step of the series axis (s).
     models : tuple of (structure, offset, vertices, n_vertices)
         Brain models on surfaces: rows ``offset + i`` belong to vertex ``vertices[i]``.
+    voxels : tuple of (offset, (n, 3) voxel indices)
+        Brain models in the volume.
+    grid : tuple of int, and (4, 4) affine (mm), or None
+        On which they are counted.
     parcels : tuple of str
         Names of the rows of a parcellated series.
     """
@@ -556,6 +568,8 @@ class CiftiAxes:
     n_frames: int
     tr_s: float | None
     models: tuple[tuple[str, int, np.ndarray, int], ...]
+    voxels: tuple[tuple[int, np.ndarray], ...]
+    grid: tuple[tuple[int, ...], np.ndarray] | None
     parcels: tuple[str, ...]
 
 
@@ -581,6 +595,14 @@ def parcellate_cifti(path: Path, templates: Templates) -> Parcellated:
     if not axes.models:
         msg = f"{path.name} has no cortical surface among its brain models"
         raise ValueError(msg)
+    if templates.n_subcortical and axes.grid:
+        atlas, (shape, affine) = templates.voxels(), axes.grid
+        if shape != atlas.shape or not np.allclose(affine, GRAYORDINATES_MM):
+            msg = f"{path.name}: its voxels are not those of the 91k grayordinates, on which the subcortex is known"
+            raise ValueError(msg)
+        for offset, index in axes.voxels:
+            labels[offset : offset + len(index)] = atlas[tuple(index.T)]
+        total += np.bincount(atlas.ravel(), minlength=total.size)
     series = np.full((templates.n_rois, rows.shape[1]), np.nan, np.float32)
     coverage = np.zeros(templates.n_rois, np.float32)
     _mean_rows(rows, labels, series, coverage)
@@ -648,7 +670,7 @@ def _cifti_axes(_digest: bytes, xml: bytes) -> CiftiAxes:
     except ElementTree.ParseError as error:
         msg = f"the CIFTI header is no XML: {error}"
         raise ValueError(msg) from error
-    models, n_frames, tr_s = [], 0, None
+    models, voxels, grid, n_frames, tr_s = [], [], None, 0, None
     for index_map in root.iter("MatrixIndicesMap"):
         if index_map.get("IndicesMapToDataType") == "CIFTI_INDEX_TYPE_SERIES":
             n_frames = int(index_map.get("NumberOfSeriesPoints", "0"))
@@ -668,5 +690,14 @@ def _cifti_axes(_digest: bytes, xml: bytes) -> CiftiAxes:
                         int(model.get("SurfaceNumberOfVertices", "0")),
                     )
                 )
+            elif model.get("ModelType") == "CIFTI_MODEL_TYPE_VOXELS":
+                index = np.array((model.findtext("VoxelIndicesIJK") or "").split(), np.int64).reshape(-1, 3)
+                voxels.append((int(model.get("IndexOffset", "0")), index))
+        for volume in index_map.iter("Volume"):
+            matrix = volume.find("TransformationMatrixVoxelIndicesIJKtoXYZ")
+            if matrix is not None:
+                affine = np.array((matrix.text or "").split(), np.float64).reshape(4, 4)
+                affine[:3] *= 10.0 ** (int(matrix.get("MeterExponent", "-3")) + 3)
+                grid = tuple(map(int, volume.get("VolumeDimensions", "").split(","))), affine
     parcels = tuple(parcel.get("Name", "") for parcel in root.iter("Parcel"))
-    return CiftiAxes(n_frames, tr_s, tuple(models), parcels)
+    return CiftiAxes(n_frames, tr_s, tuple(models), tuple(voxels), grid, parcels)

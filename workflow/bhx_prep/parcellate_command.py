@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +14,7 @@ from nibabel.filebasedimages import ImageFileError
 from bhx_model.contract import canonical_json
 from bhx_prep import entities, scans
 from bhx_prep.parcellate import Parcellated, Templates, load_templates, parcellate_file
-from bhx_prep.templates import read_names
+from bhx_prep.templates import read_names, space_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,14 +56,6 @@ def command(args: argparse.Namespace) -> int:
         f"{args.out}: {found.series.shape[1]} frames, TR {tr_s:g} s, {covered} of {atlas.n_rois} parcels covered"
     )
     return 0
-
-
-def space_of(atlas: Path) -> str | None:
-    """Standard space that the name of a label image tells, in BIDS' words; None where it tells none."""
-    if "FSLMNI152" in atlas.name:  # CBIG's word
-        return "MNI152NLin6Asym"
-    found = re.search(r"MNI152[A-Z][A-Za-z0-9]+", atlas.name)
-    return found.group() if found else None
 
 
 def read_label_image(path: Path, names: Path | None, space: str) -> Templates:

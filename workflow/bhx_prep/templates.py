@@ -29,7 +29,7 @@ from nibabel.freesurfer import read_annot as read_freesurfer_annot
 
 from bhx_model.contract import canonical_json
 from bhx_prep import entities
-from bhx_prep.config import Atlas
+from bhx_prep.config import TIAN_REGIONS, Atlas
 
 FSLR_VERTICES = 32492
 FSAVERAGE_VERTICES = 163842
@@ -47,6 +47,11 @@ _BRAINSPACE_SIZES = (100, 200, 300, 400, 1000)
 _DEEPMRIPREP_SIZES = (100, 200, 400, 600)
 #: What tells the order of networks in names of ROIs and of files.
 _ORDER = re.compile(r"(?<!\d)(7|17)(?:Networks|n(?=_))")
+#: The second line of each pair in a label list of Connectome Workbench: number and colour.
+_LABEL_ROW = re.compile(r"\d+( \d+){4}")
+#: Voxels of the 91k grayordinates, and where they lie (mm).
+GRAYORDINATES = (91, 109, 91)
+GRAYORDINATES_MM = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
 _HEMISPHERE = re.compile(r"(?:^|[_-])([LR])H(?:[_-]|$)", re.IGNORECASE)
 
 
@@ -66,6 +71,10 @@ class Parcellation:
         int16 labels.
     fslr, fsaverage5 : tuple of two numpy.ndarray of int16, or None
         Left and right labels, (32492,) and (10242,) each.
+    n_subcortical : int
+        So many of the first names are of the subcortex, which no surface has.
+    voxels : numpy.ndarray of int16, or None
+        Their labels on the grid of the 91k grayordinates, `GRAYORDINATES`.
     missing : dict
         File name to a sentence that says why it is not there.
     inputs : tuple of Path
@@ -78,6 +87,8 @@ class Parcellation:
     volume: nib.Nifti1Image | None = None
     fslr: tuple[np.ndarray, np.ndarray] | None = None
     fsaverage5: tuple[np.ndarray, np.ndarray] | None = None
+    n_subcortical: int = 0
+    voxels: np.ndarray | None = None
     missing: dict[str, str] = field(default_factory=dict)
     inputs: tuple[Path, ...] = ()
 
@@ -360,13 +371,30 @@ def from_files(atlas: Atlas) -> Parcellation:
     """
     assert atlas.names is not None  # the config model checks it
     names = read_names(atlas.names)
-    if len(names) != atlas.parcels:
-        msg = f"{atlas.names} holds {len(names)} names, but atlas.parcels is {atlas.parcels}"
+    n = atlas.n_subcortical
+    if len(names) != n + atlas.parcels:
+        due = (
+            f"{n} of the subcortex and atlas.parcels is {atlas.parcels}"
+            if n
+            else f"atlas.parcels is {atlas.parcels}"
+        )
+        more = len(names) - atlas.parcels
+        scale = next((scale for scale, regions in TIAN_REGIONS.items() if regions == more), None)
+        hint = (
+            f" (if the first {more} are Tian's subcortex, set atlas.subcortex to {scale})"
+            if scale and not n
+            else ""
+        )
+        msg = f"{atlas.names} holds {len(names)} names, but {due}{hint}"
         raise ValueError(msg)
-    order = _ORDER.search(names[0])
-    if order and int(order.group(1)) != atlas.networks:
-        msg = f"{atlas.names} has names like {names[0]}, but atlas.networks is {atlas.networks}: set one to the other"
-        raise ValueError(msg)
+    for row, name in enumerate(names):
+        order = _ORDER.search(name)
+        if order and row < n:
+            msg = f"{atlas.names}: {name} in row {row + 1}, where atlas.subcortex asks for {n} regions of the subcortex"
+            raise ValueError(msg)
+        if order and int(order.group(1)) != atlas.networks:
+            msg = f"{atlas.names} has names like {name}, but atlas.networks is {atlas.networks}: set one to the other"
+            raise ValueError(msg)
     absent = {
         "atlas_volume.nii.gz": "atlas.volume",
         "atlas_fsLR.npz": "atlas.cifti, or atlas.left and atlas.right on fsLR-32k",
@@ -375,6 +403,7 @@ def from_files(atlas: Atlas) -> Parcellation:
     nothing = Parcellation(
         names=names,
         source="files named in the config",
+        n_subcortical=n,
         missing={file: f"not named in the config: set {key}" for file, key in absent.items()},
         inputs=(atlas.names,),
     )
@@ -389,30 +418,33 @@ def overruled(parcellation: Parcellation, atlas: Atlas) -> Parcellation:
     ValueError
         If a file cannot be read, or does not hold the labels of `parcellation`.
     """
-    names, changed = parcellation.names, {}
+    names, n, changed = parcellation.names, parcellation.n_subcortical, {}
     named = tuple(path for path in (atlas.volume, atlas.cifti, atlas.left, atlas.right) if path)
     for path in named:
-        theirs, ours = _ORDER.search(path.name), _ORDER.search(names[0])
+        theirs, ours = _ORDER.search(path.name), _ORDER.search(names[-1])
         if theirs and ours and theirs.group(1) != ours.group(1):
             msg = (
-                f"{path.name} is in the order of {theirs.group(1)} networks, the names ({names[0]}, ..) in that of"
+                f"{path.name} is in the order of {theirs.group(1)} networks, the names ({names[-1]}, ..) in that of"
                 f" {ours.group(1)}: the numbers would mean other parcels; use files of one order"
             )
             raise ValueError(msg)
     if atlas.volume:
-        found = entities.parse(atlas.volume.name)
-        changed["space"] = found.get("space") or found.get("tpl") or "MNI152 (as given)"
         unchanged = np.arange(len(names) + 1, dtype=np.int16)
         changed["volume"] = _renumbered(_load(atlas.volume), unchanged, str(atlas.volume))
+        changed["space"] = space_of(atlas.volume)
+        if changed["space"] is None:
+            msg = f"{atlas.volume}: its name tells no standard space: call it tpl-<space>_atlas-<name>_dseg.nii.gz"
+            raise ValueError(msg)
     if atlas.cifti:
-        changed["fslr"] = _cifti(atlas.cifti, names)
+        changed["fslr"] = _cifti(atlas.cifti, names, n)
+        changed["voxels"] = _cifti_voxels(atlas.cifti, names[:n]) if n else None
     if (atlas.left is None) != (atlas.right is None):
         msg = "atlas.left and atlas.right belong together: name both or neither"
         raise ValueError(msg)
     if atlas.left and atlas.right:
         (mesh, left), (other, right) = (
-            _surface(atlas.left, names, "left"),
-            _surface(atlas.right, names, "right"),
+            _surface(atlas.left, names, "left", n),
+            _surface(atlas.right, names, "right", n),
         )
         if mesh != other:
             msg = f"atlas.left is on {mesh} and atlas.right on {other}"
@@ -434,18 +466,34 @@ def overruled(parcellation: Parcellation, atlas: Atlas) -> Parcellation:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """ROI names from a text file, one a line; of CBIG's tables (number, name, colour) the second column."""
+    """ROI names from a text file: one a line, CBIG's table (number, name, colour), or a label list of Workbench."""
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
         msg = f"cannot read atlas.names {path}: {error.strerror}"
         raise ValueError(msg) from error
+    rows = lines[1::2]
+    if rows and len(lines) % 2 == 0 and all(_LABEL_ROW.fullmatch(row.strip()) for row in rows):
+        lines = [
+            name for _, name in sorted(zip((int(row.split()[0]) for row in rows), lines[::2], strict=True))
+        ]
     columns = [line.split("\t") for line in lines]
     names = tuple((c[1] if len(c) > 1 and c[0].strip().isdigit() else c[0]).strip() for c in columns)
     if len(set(names)) != len(names):
         msg = f"{path} holds a name twice: {next(name for name in names if names.count(name) > 1)}"
         raise ValueError(msg)
     return names
+
+
+def space_of(volume: Path) -> str | None:
+    """Standard space that the name of a label image tells, in BIDS' words; None where it tells none."""
+    told = entities.parse(volume.name)
+    if space := told.get("space") or told.get("tpl"):
+        return space
+    if "FSLMNI152" in volume.name:  # CBIG's word
+        return "MNI152NLin6Asym"
+    found = re.search(r"MNI152[A-Z][A-Za-z0-9]+", volume.name)
+    return found.group() if found else None
 
 
 def hemispheres(names: Sequence[str]) -> list[int]:
@@ -488,11 +536,16 @@ def _renumbered(image: Any, renumber: np.ndarray, what: str = "the atlas volume"
 
 
 def _numbered(
-    values: np.ndarray, table: Mapping[int, str], names: Sequence[str], side: str, what: str
+    values: np.ndarray,
+    table: Mapping[int, str],
+    names: Sequence[str],
+    side: str,
+    what: str,
+    n_subcortical: int,
 ) -> np.ndarray:
     """Labels of one hemisphere as global numbers: by name where `table` has all of them, else by number."""
     sides = np.array(hemispheres(names))
-    wanted = [i + 1 for i in range(len(names)) if sides[i] == ("left", "right").index(side)]
+    wanted = [i + 1 for i in range(n_subcortical, len(names)) if sides[i] == ("left", "right").index(side)]
     number_of = {name: i + 1 for i, name in enumerate(names)}
     by_name = {value: number_of[name] for value, name in table.items() if name in number_of}
     if set(wanted) <= set(by_name.values()):
@@ -533,7 +586,7 @@ def read_surface_labels(paths: Sequence[Path], names: Sequence[str]) -> tuple[np
     return left, right
 
 
-def _surface(path: Path, names: Sequence[str], side: str) -> tuple[str, np.ndarray]:
+def _surface(path: Path, names: Sequence[str], side: str, n_subcortical: int = 0) -> tuple[str, np.ndarray]:
     if path.suffix == ".annot":
         values, _, raw = read_freesurfer_annot(path)
         table = {i: name.decode("utf-8") for i, name in enumerate(raw)}
@@ -551,19 +604,41 @@ def _surface(path: Path, names: Sequence[str], side: str) -> tuple[str, np.ndarr
             f"or {FSAVERAGE_VERTICES} (fsaverage) are expected"
         )
         raise ValueError(msg)
-    labels = _numbered(np.maximum(values, 0), table, names, side, str(path))
+    labels = _numbered(np.maximum(values, 0), table, names, side, str(path), n_subcortical)
     mesh = meshes[len(values)]
     return mesh, labels[:FSAVERAGE5_VERTICES] if mesh == "fsaverage5" else labels
 
 
-def _cifti(path: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _read_cifti(path: Path) -> tuple[Any, dict[int, str], np.ndarray]:
+    """Brain models, names by label, and labels of a CIFTI label file."""
     image = _load(path)
     if not isinstance(image, nib.Cifti2Image) or image.shape[0] != 1:
         msg = f"{path} is no CIFTI label file with one map"
         raise ValueError(msg)
     kind, models = (image.header.get_axis(i) for i in (0, 1))
     table = {v: name for v, (name, _) in kind.label[0].items()} if hasattr(kind, "label") else {}
-    values = np.asarray(image.dataobj)[0].astype(np.int64)
+    return models, table, np.asarray(image.dataobj)[0].astype(np.int64)
+
+
+def _cifti_voxels(path: Path, names: Sequence[str]) -> np.ndarray:
+    """Labels 1.. of the regions `names` on the voxels of the 91k grayordinates."""
+    models, table, values = _read_cifti(path)
+    if models.volume_shape != GRAYORDINATES or not np.allclose(models.affine, GRAYORDINATES_MM):
+        msg = f"{path}: its voxels are not those of the 91k grayordinates, on which atlas.subcortex is looked for"
+        raise ValueError(msg)
+    volume = np.zeros(GRAYORDINATES, np.int16)
+    for number, name in enumerate(names, 1):
+        found = [value for value, told in table.items() if told == name]
+        inside = models.volume_mask & (values == (found[0] if found else number))
+        if not inside.any():
+            msg = f"{path} has no voxel of {name}: it should hold each region of the subcortex in atlas.names"
+            raise ValueError(msg)
+        volume[tuple(models.voxel[inside].T)] = number
+    return volume
+
+
+def _cifti(path: Path, names: Sequence[str], n_subcortical: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    models, table, values = _read_cifti(path)
     labels = {}
     for structure, rows, model in models.iter_structures():
         side = {"CIFTI_STRUCTURE_CORTEX_LEFT": "left", "CIFTI_STRUCTURE_CORTEX_RIGHT": "right"}.get(structure)
@@ -574,7 +649,7 @@ def _cifti(path: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(msg)
         full = np.zeros(FSLR_VERTICES, np.int64)
         full[model.vertex] = values[rows]
-        labels[side] = _numbered(full, table, names, side, str(path))
+        labels[side] = _numbered(full, table, names, side, str(path), n_subcortical)
     if set(labels) != {"left", "right"}:
         msg = f"{path} has no left and right cortex"
         raise ValueError(msg)
@@ -632,13 +707,14 @@ def fetch(atlas: Atlas, out: Path) -> dict[str, Any]:
             write(partial)
             files[name] = hashlib.sha256(partial.read_bytes()).hexdigest()
 
-    def put_pair(name: str, pair: tuple[np.ndarray, np.ndarray]) -> None:
-        put(name, lambda p: np.savez_compressed(p, left=pair[0], right=pair[1]))
+    def put_pair(name: str, pair: tuple[np.ndarray, np.ndarray], **more: np.ndarray) -> None:
+        put(name, lambda p: np.savez_compressed(p, left=pair[0], right=pair[1], **more))
 
     if parcellation.volume is not None:
         put("atlas_volume.nii.gz", parcellation.volume.to_filename)
     if parcellation.fslr:
-        put_pair("atlas_fsLR.npz", parcellation.fslr)
+        voxels = {} if parcellation.voxels is None else {"voxels": parcellation.voxels}
+        put_pair("atlas_fsLR.npz", parcellation.fslr, **voxels)
     if parcellation.fsaverage5:
         put_pair("atlas_fsaverage5.npz", parcellation.fsaverage5)
     put_pair("cortex.npz", read_cortex())
@@ -664,6 +740,8 @@ def fetch(atlas: Atlas, out: Path) -> dict[str, Any]:
         "space": parcellation.space,
         "missing": parcellation.missing,
     }
+    if parcellation.n_subcortical:
+        facts["subcortical"] = parcellation.n_subcortical
     with replacing(out / "atlas.json") as partial:
         partial.write_bytes(canonical_json(facts) + b"\n")
     return facts
