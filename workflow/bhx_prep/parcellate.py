@@ -94,7 +94,6 @@ class Templates:
     _grids: dict[bytes, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
     _volume: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)
     _surfaces: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
-    _voxels: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def n_rois(self) -> int:
@@ -128,10 +127,8 @@ class Templates:
 
     def voxels(self) -> np.ndarray:
         """Labels of the subcortex on the voxels of the 91k grayordinates, (91, 109, 91)."""
-        if self._voxels is None:
-            with np.load(self.folder / "atlas_fsLR.npz", allow_pickle=False) as arrays:
-                self._voxels = arrays["voxels"]
-        return self._voxels
+        with np.load(self.folder / "atlas_fsLR.npz", allow_pickle=False) as arrays:
+            return arrays["voxels"]
 
     def on_grid(self, shape: tuple[int, ...], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Atlas on another grid.

@@ -708,7 +708,7 @@ def fetch(atlas: Atlas, out: Path) -> dict[str, Any]:
             files[name] = hashlib.sha256(partial.read_bytes()).hexdigest()
 
     def put_pair(name: str, pair: tuple[np.ndarray, np.ndarray], **more: np.ndarray) -> None:
-        put(name, lambda p: np.savez_compressed(p, left=pair[0], right=pair[1], **more))
+        put(name, lambda p: np.savez_compressed(p, left=pair[0], right=pair[1], **more))  # type: ignore[arg-type]
 
     if parcellation.volume is not None:
         put("atlas_volume.nii.gz", parcellation.volume.to_filename)
