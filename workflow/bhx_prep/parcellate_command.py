@@ -13,8 +13,8 @@ from nibabel.filebasedimages import ImageFileError
 
 from bhx_model.contract import canonical_json
 from bhx_prep import entities, scans
-from bhx_prep.parcellate import Parcellated, Templates, load_templates, parcellate_file
-from bhx_prep.templates import read_names, space_of
+from bhx_prep.parcellate import MESHES, Parcellated, Templates, load_templates, parcellate_file
+from bhx_prep.templates import names_on_surfaces, read_names, read_surface_labels, space_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +25,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--atlas",
         type=Path,
+        nargs="+",
         required=True,
-        help="label image in the space of the BOLD (any grid), or a folder such as results/templates",
+        help="for volumes a label image in their space (any grid); for CIFTI and surfaces a .dlabel.nii, or two"
+        " .label.gii or .annot files, left first; for all of them a folder such as results/templates",
     )
-    add("--names", type=Path, help="names of a label image's parcels, one a line, by rising label")
+    add("--names", type=Path, help="names of the parcels, one a line, by rising label")
     add("--mask", type=Path, help="brain mask on the grid of the BOLD")
     add("--min-coverage", type=float, default=0.5, help="parcels with less become NaN (%(default)s)")
     add("--tr-s", type=float, help="repetition time (s), where neither header nor sidecar tells it")
@@ -37,14 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx parcellate``."""
-    if args.atlas.is_dir():
-        atlas = load_templates(args.atlas)
-    else:
-        own = entities.parse(args.bold.name).get("space", "an unnamed space")
-        atlas = read_label_image(args.atlas, args.names, space_of(args.atlas) or own)
-    if not args.atlas.is_dir() and not args.bold.name.endswith((".nii", ".nii.gz")):
-        msg = f"{args.atlas} is a label image and {args.bold.name} no volume: give a folder of templates as --atlas"
-        raise ValueError(msg)
+    atlas = _read_atlas(args.atlas, args.names, args.bold)
     scans.check_file(args.bold)
     tr_s = _repetition_time(args.bold, args.tr_s)
     found = parcellate_file(
@@ -56,6 +51,27 @@ def command(args: argparse.Namespace) -> int:
         f"{args.out}: {found.series.shape[1]} frames, TR {tr_s:g} s, {covered} of {atlas.n_rois} parcels covered"
     )
     return 0
+
+
+def _read_atlas(paths: list[Path], names: Path | None, bold: Path) -> Templates:
+    if len(paths) == 1 and paths[0].is_dir():
+        return load_templates(paths[0])
+    is_volume = bold.name.endswith((".nii", ".nii.gz")) and not bold.name.endswith(".dtseries.nii")
+    if is_volume != (len(paths) == 1 and not paths[0].name.endswith(".dlabel.nii")):
+        what = (
+            "a volume, which needs one label image"
+            if is_volume
+            else "no volume, and needs labels of surfaces"
+        )
+        msg = f"{bold.name} is {what}: --atlas does not fit (see bhx parcellate --help)"
+        raise ValueError(msg)
+    if is_volume:
+        own = entities.parse(bold.name).get("space", "an unnamed space")
+        return read_label_image(paths[0], names, space_of(paths[0]) or own)
+    named = read_names(names) if names else names_on_surfaces(paths)
+    left, right = read_surface_labels(paths, named)
+    label = paths[0].name.split(".")[0]
+    return Templates(paths[0].parent, label, named, (), "", _surfaces={MESHES[len(left)]: (left, right)})
 
 
 def read_label_image(path: Path, names: Path | None, space: str) -> Templates:

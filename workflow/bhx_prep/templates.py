@@ -586,17 +586,45 @@ def read_surface_labels(paths: Sequence[Path], names: Sequence[str]) -> tuple[np
     return left, right
 
 
-def _surface(path: Path, names: Sequence[str], side: str, n_subcortical: int = 0) -> tuple[str, np.ndarray]:
+def names_on_surfaces(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Names that the label files of both hemispheres give their parcels of the cortex, by rising label.
+
+    Raises
+    ------
+    ValueError
+        If a file is no label file, or a parcel has no name of its own.
+    """
+    names: list[str] = []
+    if len(paths) == 1:
+        models, table, values = _read_cifti(paths[0])
+        on_surface = ~models.volume_mask
+        parts = [(values[on_surface], table)]
+    else:
+        parts = [_read_labels(path) for path in paths]
+    for values, table in parts:
+        names += [table.get(int(label), "") for label in np.unique(values[values > 0])]
+    if not all(names) or len(set(names)) != len(names):
+        msg = (
+            f"{paths[0]} names its parcels not at all or two alike: give their names in a text file (--names)"
+        )
+        raise ValueError(msg)
+    return tuple(names)
+
+
+def _read_labels(path: Path) -> tuple[np.ndarray, dict[int, str]]:
+    """Labels of the vertices of one hemisphere, and their names."""
     if path.suffix == ".annot":
         values, _, raw = read_freesurfer_annot(path)
-        table = {i: name.decode("utf-8") for i, name in enumerate(raw)}
-    else:
-        gii = _load(path)
-        if not isinstance(gii, nib.GiftiImage) or len(gii.darrays) != 1:
-            msg = f"{path} is no label file: a .label.gii with one map or a .annot is expected"
-            raise ValueError(msg)
-        values = np.asarray(gii.darrays[0].data).astype(np.int64)
-        table = gii.labeltable.get_labels_as_dict()
+        return values, {i: name.decode("utf-8") for i, name in enumerate(raw)}
+    gii = _load(path)
+    if not isinstance(gii, nib.GiftiImage) or len(gii.darrays) != 1:
+        msg = f"{path} is no label file: a .label.gii with one map or a .annot is expected"
+        raise ValueError(msg)
+    return np.asarray(gii.darrays[0].data).astype(np.int64), gii.labeltable.get_labels_as_dict()
+
+
+def _surface(path: Path, names: Sequence[str], side: str, n_subcortical: int = 0) -> tuple[str, np.ndarray]:
+    values, table = _read_labels(path)
     meshes = {FSLR_VERTICES: "fsLR", FSAVERAGE5_VERTICES: "fsaverage5", FSAVERAGE_VERTICES: "fsaverage5"}
     if values.ndim != 1 or len(values) not in meshes:
         msg = (
