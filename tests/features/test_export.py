@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatch
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,8 @@ def study(tmp_path, monkeypatch):
 def test_every_run_becomes_tables_with_sidecars(study, capsys):
     assert main(["export", "timeseries", "ward", "--out", "out"]) == 0
     assert "3 runs of 2 people" in capsys.readouterr().out
-    stem = study / "out/sub-01/ses-a/func/sub-01_ses-a_task-rest_acq-AP_run-01_atlas-Schaefer17n3p"
+    stem = study / "out/sub-01/ses-a/func/sub-01_ses-a_task-rest_acq-AP_run-01_space-MNI152NLin2009cAsym"
+    stem = stem.with_name(f"{stem.name}_atlas-Schaefer17n3p")
     table = pd.read_csv(f"{stem}_stat-mean_timeseries.tsv", sep="\t")
     assert list(table) == NAMES
     np.testing.assert_array_equal(table[NAMES[0]], np.arange(4) + 0.125)
@@ -61,9 +63,14 @@ def test_every_run_becomes_tables_with_sidecars(study, capsys):
     about = json.loads((stem.parent / f"{stem.name}_stat-mean_timeseries.json").read_text())
     assert (about["RepetitionTime"], about["Denoising"], about["Synthetic"]) == (0.8, "paper", False)
     coverage = pd.read_csv(f"{stem}_stat-coverage_bold.tsv", sep="\t")
-    assert coverage.iloc[0].tolist() == [1, 0.25, 0.5]
+    assert coverage["Node"].tolist() == NAMES
+    assert coverage["coverage"].tolist() == [1, 0.25, 0.5]
     described = json.loads((study / "out/dataset_description.json").read_text())
     assert described["DatasetType"] == "derivative"
+    ignored = (study / "out/.bidsignore").read_text().split()
+    tables = [p.name for p in (study / "out/sub-01").rglob("*.*")]
+    assert tables
+    assert all(any(fnmatch(name, pattern) for pattern in ignored) for name in tables)
     assert described["Synthetic"] is True
     before = {p: p.read_bytes() for p in (study / "out").rglob("*") if p.is_file()}
     assert main(["export", "timeseries", "ward", "--out", "out"]) == 0

@@ -1,7 +1,8 @@
 """``bhx export timeseries``: a cohort's parcel series as BIDS derivatives in XCP-D's style, for whoever wants no more.
 
-Written per run: ``sub-01_task-rest_atlas-Schaefer17n400p_stat-mean_timeseries.tsv`` (a row per frame, a column per
-parcel), ``.._stat-coverage_bold.tsv`` (one row: the share of each parcel's voxels with signal) and a JSON for both.
+Written per run: ``sub-01_task-rest_space-MNI152NLin2009cAsym_atlas-Schaefer17n400p_stat-mean_timeseries.tsv`` (a row
+per frame, a column per parcel), ``.._stat-coverage_bold.tsv`` (a row per parcel: its name, and the share of its voxels
+with signal) and a JSON for both. Delivered tables tell no space, so neither do their names.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import pyarrow.parquet as pq
 
 from bhx_prep import config, entities
 from bhx_prep.preproc_status import write_json
+
+#: The standard has no names for parcel series yet; with this its validator accepts the folder; XCP-D writes one, too.
+BIDSIGNORE = "*_stat-mean_timeseries.*\n*_stat-coverage_bold.*\n"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,12 +44,14 @@ def command(args: argparse.Namespace) -> int:
     if args.cohort not in settings.cohorts:
         msg = f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(settings.cohorts)}"
         raise ValueError(msg)
-    runs, people = export_timeseries(settings.results / args.cohort / "features", args.out)
+    cohort = settings.cohorts[args.cohort]
+    space = None if cohort.door == "parcellated" else cohort.space
+    runs, people = export_timeseries(settings.results / args.cohort / "features", args.out, space)
     print(f"{args.out}: {runs} runs of {people} people")
     return 0
 
 
-def export_timeseries(features: Path, out: Path) -> tuple[int, int]:
+def export_timeseries(features: Path, out: Path, space: str | None) -> tuple[int, int]:
     """Write the series of all batches of a cohort.
 
     Parameters
@@ -54,6 +60,8 @@ def export_timeseries(features: Path, out: Path) -> tuple[int, int]:
         Folder with ``batch-*/timeseries.parquet``.
     out : Path
         Made if absent; files of the same runs are replaced, others stay.
+    space : str or None
+        Of the images that the series are from.
 
     Returns
     -------
@@ -79,7 +87,7 @@ def export_timeseries(features: Path, out: Path) -> tuple[int, int]:
             raise ValueError(msg) from error
         for group in file.iter_batches(batch_size=16):
             for row in group.to_pylist():
-                _write_run(out, row, facts)
+                _write_run(out, row, facts, space)
                 runs, synthetic = runs + 1, synthetic or row["synthetic"]
                 people.add(row["subject"])
     write_json(
@@ -92,12 +100,14 @@ def export_timeseries(features: Path, out: Path) -> tuple[int, int]:
             "GeneratedBy": [{"Name": "bhx", "Version": version("bhx")}],
         },
     )
+    (out / ".bidsignore").write_text(BIDSIGNORE)
     return runs, len(people)
 
 
-def _write_run(out: Path, row: dict[str, Any], facts: dict[str, Any]) -> None:
+def _write_run(out: Path, row: dict[str, Any], facts: dict[str, Any], space: str | None) -> None:
     named = entities.parse(row["key"])
-    stem = entities.stem(row["subject"], named) + f"_atlas-{facts['atlas']}"  # refuses what is no BIDS label
+    stem = entities.stem(row["subject"], named)  # refuses what is no BIDS label
+    stem += (f"_space-{space}" if space else "") + f"_atlas-{facts['atlas']}"
     folder = out / f"sub-{row['subject']}"
     if "ses" in named:
         folder /= f"ses-{named['ses']}"
@@ -113,7 +123,7 @@ def _write_run(out: Path, row: dict[str, Any], facts: dict[str, Any]) -> None:
     write_json(
         folder / "func" / f"{stem}_stat-mean_timeseries.json", {**about, "Units": "as in the BOLD file"}
     )
-    coverage = pd.DataFrame([row["coverage"]], columns=names)
+    coverage = pd.DataFrame({"Node": names, "coverage": row["coverage"]})
     _write_table(folder / "func" / f"{stem}_stat-coverage_bold.tsv", coverage)
     write_json(
         folder / "func" / f"{stem}_stat-coverage_bold.json", {**about, "Units": "share of voxels with signal"}
