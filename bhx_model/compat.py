@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import itertools
 import json
+import math
 import pickle
 import re
 import sys
@@ -40,23 +42,48 @@ from bhx_model.config import (
     load_preset,
     to_dict,
 )
+from bhx_model.data import file_sha256
 from bhx_model.fusion import FusionModel
 from bhx_model.heads import HubHead
 from bhx_model.jepa import FunctionJEPA
 from bhx_model.mae import StructureMAE
+from bhx_model.pos_embed import sincos_grid
 from bhx_model.rois import RoiFacts
 
 #: Largest difference that passes, relative to the largest value of the array.
 TOLERANCE: Final = 1e-5
 
-#: Sizes of the released models; a golden folder's ``config.json`` may name others.
-GRID: Final = (160, 192, 160)
-ROIS: Final = 400
-TIME_PATCHES: Final = 18
-PATCH: Final = 16
+#: Heads of the released fusion's decoder.
 DECODER_HEADS: Final = 16
+#: What embedding needs of a stage: a checkpoint that lacks any of it is of no use. Decoders and the trained encoder
+#: beside its slow copy are needed for training on only.
+_NEEDED: Final = {
+    "structure": re.compile(r"encoder\..*"),
+    "function": re.compile(r"target\..*"),
+    "fusion": re.compile(r"(?!decoder_|mask_token).*"),
+}
 
 Action = Literal["used", "renamed", "dropped", "absent"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What leaves no trace in the shapes of a checkpoint's tensors; by default the released models'."""
+
+    grid: tuple[int, int, int] = (160, 192, 160)
+    """Voxels of the T1 volumes."""
+    rois: int = 400
+    time_patches: int = 18
+    heads: int = 12
+    """Of the encoders and the predictor."""
+
+    def fusion_inputs(self, patch: int, width: int) -> FusionInputs:
+        """Sizes of the fusion's tokens, `width` wide, from cubes of `patch` voxels."""
+        x, y, z = (n // patch for n in self.grid)
+        return FusionInputs(
+            structure_grid=(x, y, z), structure_width=width, rois=self.rois, time_patches=self.time_patches,
+            function_width=width,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +119,7 @@ def _flat(weight: Tensor) -> Tensor:
 
 
 _BLOCK = r"(\d+\.(?:norm[12]|attn\.(?:qkv|proj)|mlp\.fc[12])\.(?:weight|bias))"
-_TABLE = "sine and cosine table, computed here"
+_TABLE = "sine and cosine table of {size}, computed here"
 _SHARED = "the predictor reads the encoder's ROI code"
 _MERGED = "added to hub"
 
@@ -155,32 +182,34 @@ def convert(stage: str, theirs: Mapping[str, Tensor], model: nn.Module) -> Conve
     stage
         ``structure``, ``function`` or ``fusion``.
     theirs
-        State dict; a prefix ``module.`` of all keys is ignored.
+        State dict; ``module.``, which DataParallel puts before names, is ignored.
     model
-        Of the sizes of the checkpoint, with the reference's switches. Keys that the checkpoint lacks keep their
-        values: the published structure encoder has no decoder.
+        Of the sizes of the checkpoint, with the reference's switches. What the checkpoint lacks and embedding does
+        not need keeps its value: the published structure encoder has no decoder.
 
     Raises
     ------
     ValueError
-        If a tensor does not fit, or a key that matters is unknown.
+        If a tensor does not fit, or one that embedding needs is missing.
     """
-    theirs = {key.removeprefix("module."): value for key, value in theirs.items()}
+    bare = bare_names(theirs)
     state, lines = {}, []
-    for key, value in theirs.items():
-        rule = next((r for r in _RULES[stage] if re.fullmatch(r.pattern, key)), None)
+    for key, bare_key in zip(theirs, bare, strict=True):
+        value = theirs[key]
+        rule = next((r for r in _RULES[stage] if re.fullmatch(r.pattern, bare_key)), None)
         if rule is None:
             lines.append(Line("dropped", key, "", "not a part of this model"))
         elif rule.name is None:
-            lines.append(Line("dropped", key, "", rule.note))
+            size = " x ".join(map(str, value.shape))
+            lines.append(Line("dropped", key, "", rule.note.format(size=size)))
         else:
-            name = re.sub(rule.pattern, rule.name, key)
+            name = re.sub(rule.pattern, rule.name, bare_key)
             state[name] = rule.change(value) if rule.change else value
             lines.append(Line("used" if name == key else "renamed", key, name))
     if stage == "function":
-        _check_shared(theirs)
-    if stage == "fusion" and "enc_latent_token_positional_embedding" in theirs:
-        state["hub"] = state["hub"] + theirs["enc_latent_token_positional_embedding"].reshape(
+        _check_shared(bare)
+    if stage == "fusion" and "enc_latent_token_positional_embedding" in bare:
+        state["hub"] = state["hub"] + bare["enc_latent_token_positional_embedding"].reshape(
             state["hub"].shape
         )
     own = model.state_dict()
@@ -189,9 +218,25 @@ def convert(stage: str, theirs: Mapping[str, Tensor], model: nn.Module) -> Conve
             need = tuple(own[name].shape) if name in own else "no such tensor"
             msg = f"{stage}: {name} is {tuple(value.shape)}, the model has {need}: give it the checkpoint's sizes"
             raise ValueError(msg)
-    lines += [Line("absent", "", name, "keeps its value") for name in own if name not in state]
+    given = {name for name, _ in model.named_buffers()}  # facts about ROIs, from other files
+    missing = [name for name in own if name not in state and name not in given]
+    needed = [name for name in missing if _NEEDED[stage].fullmatch(name)]
+    if needed:
+        msg = f"{stage}: the checkpoint lacks {needed[0]} and {len(needed) - 1} more tensors: is it of this stage?"
+        raise ValueError(msg)
+    lines += [Line("absent", "", name, "untrained: needed for training on only") for name in missing]
+    lines += [Line("absent", "", name, "from the CSVs and rois.npz") for name in sorted(given & own.keys())]
     model.load_state_dict({**own, **state}, strict=True)
     return Converted(state, lines)
+
+
+def bare_names(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State dict without the ``module.`` that DataParallel puts before names, in the same order."""
+    bare = {re.sub(r"(^|\.)module\.", r"\1", key): value for key, value in theirs.items()}
+    if len(bare) != len(theirs):
+        msg = "the checkpoint holds names with and without 'module.': keep one of the two models in it"
+        raise ValueError(msg)
+    return bare
 
 
 def _check_shared(theirs: Mapping[str, Tensor]) -> None:
@@ -222,33 +267,50 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not isinstance(raw, dict) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
         msg = f"{path}: expected a dict of tensors, bare or under 'model'"
         raise ValueError(msg)
-    return {key.removeprefix("module."): value for key, value in raw.items()}
+    return raw
 
 
 def sizes(stage: str, theirs: Mapping[str, Tensor], heads: int, inner_heads: int) -> dict[str, Any]:
     """Read a model's sizes from the shapes of its tensors, as fields of its configuration.
 
-    Numbers of heads leave no trace in shapes and are given.
+    Numbers of heads leave no trace in shapes and are given. Parts that the checkpoint lacks have the preset's sizes.
+
+    Raises
+    ------
+    ValueError
+        If it is no checkpoint of this stage.
     """
 
     def depth(prefix: str) -> int:
         return 1 + max(int(m[1]) for k in theirs if (m := re.match(rf"{re.escape(prefix)}(\d+)\.", k)))
 
+    first, prefix = {
+        "structure": ("patch_embed.proj.weight", "blocks."),
+        "function": ("encoder_ema.patch_embed.proj.weight", "encoder_ema.blocks."),
+        "fusion": ("latent_tokens", "blocks."),
+    }[stage]
+    if first not in theirs or f"{prefix}0.norm1.weight" not in theirs:
+        msg = f"no checkpoint of the {stage} stage: it has no {first} or no {prefix}0: name the right file"
+        raise ValueError(msg)
+    shape = theirs[first].shape
+    found = {"depth": depth(prefix), "heads": heads}
     if stage == "structure":
-        width, _, patch = theirs["patch_embed.proj.weight"].shape[:3]
-        return {"width": width, "patch": patch, "depth": depth("blocks."), "heads": heads}
+        return {**found, "width": shape[0], "patch": shape[-1]}
     if stage == "function":
-        kernel = theirs["encoder.patch_embed.proj.weight"]
-        return {
-            "width": kernel.shape[0], "base_patch": kernel.shape[-1], "depth": depth("encoder.blocks."),
-            "heads": heads, "predictor_width": theirs["decoder.mask_token"].shape[-1],
-            "predictor_depth": depth("decoder.predictor_blocks."), "predictor_heads": inner_heads,
+        found |= {"width": shape[0], "base_patch": shape[-1]}
+        if "decoder.mask_token" in theirs:
+            found |= {
+                "predictor_width": theirs["decoder.mask_token"].shape[-1],
+                "predictor_depth": depth("decoder.predictor_blocks."), "predictor_heads": inner_heads,
+            }  # fmt: skip
+        return found
+    found |= {"width": shape[-1], "hub_tokens": shape[-2]}
+    if "mask_token" in theirs:
+        found |= {
+            "decoder_width": theirs["mask_token"].shape[-1], "decoder_depth": depth("decoder_blocks."),
+            "decoder_heads": inner_heads,
         }  # fmt: skip
-    return {
-        "hub_tokens": theirs["latent_tokens"].shape[-2], "width": theirs["latent_tokens"].shape[-1],
-        "depth": depth("blocks."), "heads": heads, "decoder_width": theirs["mask_token"].shape[-1],
-        "decoder_depth": depth("decoder_blocks."), "decoder_heads": inner_heads,
-    }  # fmt: skip
+    return found
 
 
 def reference_config(stage: str, changes: Mapping[str, Any]) -> Any:
@@ -383,11 +445,11 @@ def _check_function(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
 
 def _check_structure(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
     cases, weights = _arrays(folder / "structure_cases.npz"), _weights(folder / "structure_weights.npz")
-    grid = tuple(facts.get("structure_grid", GRID))
     config: StructureConfig = reference_config(
         "structure", {**sizes("structure", weights, facts["heads"], facts["heads"]),
                       "decoder_width": facts["heads"], "decoder_heads": 1, "decoder_depth": 1}
     )  # fmt: skip
+    grid = _golden_grid(cases, config)
     model = StructureMAE(config, grid).eval()
     convert("structure", weights, model)
     position = model.encoder.position_ND
@@ -397,31 +459,33 @@ def _check_structure(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
         cases["pos_embed"],
     )
     volume = golden_volume(grid)
-    yield _case("structure test volume", volume[::37, ::41, ::33], cases["volume_sample"])
+    x, y, z = VOLUME_STRIDES
+    yield _case("structure test volume", volume[::x, ::y, ::z], cases["volume_sample"])
     yield _case("structure tokens", model.encode(torch.from_numpy(volume)[None]), cases["tokens"])
 
 
 def _check_fusion(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
     cases, weights = _arrays(folder / "fusion_cases.npz"), _weights(folder / "fusion_weights.npz")
-    rois, time_patches = facts.get("fusion_rois", ROIS), facts.get("fusion_time_patches", TIME_PATCHES)
     token_width = weights["decoder_pred.weight"].shape[0]
     config: FusionConfig = reference_config(
         "fusion", sizes("fusion", weights, facts["heads"], facts["fusion_decoder_heads"])
     )
-    grid = tuple(facts.get("structure_grid", GRID))
-    inputs = _fusion_inputs(grid, facts.get("structure_patch", PATCH), rois, time_patches, token_width)
+    inputs = _golden_inputs(folder, cases, facts, token_width)
     model = FusionModel(config, inputs).eval()
     convert("fusion", weights, model)
 
-    n_function = rois * time_patches
+    time_patches = inputs.time_patches
+    n_function = inputs.rois * time_patches
     for name, position in (("pos_embed", model.position), ("decoder_pos_embed", model.decoder_position)):
         code = torch.cat([position("function", time_patches), position("structure", time_patches)])
         with_cls = torch.cat([torch.zeros_like(code[:1]), code])  # theirs begins with CLS, at 0
-        yield _case(f"fusion {name.replace('_', ' ')}", with_cls[::401], cases[f"{name}_sample"])
+        yield _case(f"fusion {name.replace('_', ' ')}", with_cls[::POSITION_STRIDE], cases[f"{name}_sample"])
 
     n = int(cases["valid_patches"])
     tokens = golden_tokens(n_function + inputs.structure_tokens, token_width)
-    yield _case("fusion test tokens", tokens[::611, ::59], cases["tokens_sample"])
+    yield _case(
+        "fusion test tokens", tokens[:: TOKEN_STRIDES[0], :: TOKEN_STRIDES[1]], cases["tokens_sample"]
+    )
     function_BFD, structure_BSD = torch.from_numpy(tokens)[None].split(
         [n_function, inputs.structure_tokens], dim=1
     )
@@ -430,7 +494,7 @@ def _check_fusion(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
     yield _case("fusion latents", theirs, cases["latent"])
     predicted = model.decode(latents_BHD, time_patches)
     joined_MD = torch.cat([predicted["function"], predicted["structure"]], dim=1)[0]
-    yield _case("fusion prediction", joined_MD[::97], cases["prediction_every_97th"])
+    yield _case("fusion prediction", joined_MD[::PREDICTION_STRIDE], cases["prediction_every_97th"])
     loss, _ = model(structure_BSD, function_BFD, n)
     yield _case("fusion loss", loss, cases["loss"])
 
@@ -444,6 +508,67 @@ def _check_fusion(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
     hub_BHD = model.encode(structure_BSD, function_BFD, n, normed=False)
     yield _case("downstream features", head.features(hub_BHD), head_cases["features"])
     yield _case("downstream logits", head(hub_BHD), head_cases["logits"])
+
+
+#: Every how many voxels, tokens and channels the golden cases hold samples of large arrays.
+VOLUME_STRIDES: Final = (37, 41, 33)
+TOKEN_STRIDES: Final = (611, 59)
+POSITION_STRIDE: Final = 401
+PREDICTION_STRIDE: Final = 97
+
+
+def _golden_grid(cases: Mapping[str, NDArray[Any]], config: StructureConfig) -> tuple[int, int, int]:
+    """Find the grid with as many voxels as the samples of the test volume have, and as many patches as tokens.
+
+    If there are several, take the one that the position code is of.
+    """
+    edges = [
+        [n for n in range(config.patch, stride * rows + 1, config.patch) if math.ceil(n / stride) == rows]
+        for stride, rows in zip(VOLUME_STRIDES, cases["volume_sample"].shape, strict=True)
+    ]
+    n_voxels = cases["tokens"].shape[1] * config.patch**3
+    fitting = [(x, y, z) for x, y, z in itertools.product(*edges) if x * y * z == n_voxels]
+    if not fitting:
+        msg = "structure_cases.npz: no grid has as many voxels as volume_sample and as many patches as tokens"
+        raise ValueError(msg)
+
+    def distance(grid: tuple[int, int, int]) -> float:
+        x, y, z = (n // config.patch for n in grid)
+        code = sincos_grid((x, y, z), config.width).numpy()
+        return float(np.abs(code - cases["pos_embed"][0, 1:]).max())
+
+    return min(fitting, key=distance)
+
+
+def _golden_inputs(
+    folder: Path, cases: Mapping[str, NDArray[Any]], facts: Mapping[str, Any], width: int
+) -> FusionInputs:
+    """Find the sizes of the fusion's tokens: those of the folder's other cases, or the released model's.
+
+    ``fusion_rois`` and ``fusion_time_patches`` in ``config.json`` go before both.
+    """
+    structure = _weights(folder / "structure_weights.npz")
+    config: StructureConfig = reference_config("structure", sizes("structure", structure, facts["heads"], 1))
+    grid = _golden_grid(_arrays(folder / "structure_cases.npz"), config)
+    own = Sizes(grid=grid, rois=facts["rois"], time_patches=facts["time_patches"])
+    for known in (own, Sizes()):
+        rois = facts.get("fusion_rois", known.rois)
+        time_patches = facts.get("fusion_time_patches", known.time_patches)
+        inputs = dataclasses.replace(known, rois=rois, time_patches=time_patches).fusion_inputs(
+            config.patch, width
+        )
+        n = rois * time_patches + inputs.structure_tokens
+        rows = (
+            math.ceil(n / TOKEN_STRIDES[0]),
+            math.ceil((n + 1) / POSITION_STRIDE),
+            math.ceil(n / PREDICTION_STRIDE),
+        )
+        if rows == tuple(
+            len(cases[k]) for k in ("tokens_sample", "pos_embed_sample", "prediction_every_97th")
+        ):
+            return inputs
+    msg = "fusion_cases.npz is of other sizes than the other cases: name fusion_rois and fusion_time_patches in config.json"
+    raise ValueError(msg)
 
 
 def golden_volume(grid: tuple[int, int, int]) -> NDArray[np.float32]:
@@ -505,8 +630,11 @@ class Released:
     """``rois.npz`` for names and normaliser, neither of which was released."""
 
 
-def load(released: Released, out: Path, *, heads: int = 12) -> dict[str, Converted]:
+def load(released: Released, out: Path, known: Sizes = Sizes()) -> dict[str, Converted]:
     """Convert released checkpoints into stage folders, each with ``model.safetensors`` and ``run.json``.
+
+    With the function stage goes ``rois.npz``, the facts about its ROIs. If all three stages are there,
+    ``bhx_model.export`` makes an export of them as of trained ones.
 
     Parameters
     ----------
@@ -514,9 +642,9 @@ def load(released: Released, out: Path, *, heads: int = 12) -> dict[str, Convert
         What there is; stages without a file are left out.
     out
         Folder for the stages' folders.
-    heads
-        Attention heads of the encoders and the predictor, which leave no trace in a checkpoint. The fusion's
-        decoder has `DECODER_HEADS`, or as many if its width does not divide by them.
+    known
+        Sizes that cannot be read from the checkpoints. The number of ROIs is that of the CSVs, if there are any; the
+        fusion's decoder has `DECODER_HEADS`, or as many as the encoders if its width does not divide by them.
 
     Returns
     -------
@@ -529,62 +657,92 @@ def load(released: Released, out: Path, *, heads: int = 12) -> dict[str, Convert
         If a checkpoint holds something else than tensors, or they do not fit.
     """
     done: dict[str, Converted] = {}
+    rois = _released_rois(released)
+    if rois is not None:
+        known = dataclasses.replace(known, rois=len(rois))
+    encoders: dict[str, str] = {}
+    patch = StructureConfig().patch
     for stage in _RULES:
         path: Path | None = getattr(released, stage)
         if path is None:
             continue
         theirs = read_checkpoint(path)
-        inner_heads = heads
-        if stage == "fusion" and theirs["mask_token"].shape[-1] % DECODER_HEADS == 0:
-            inner_heads = DECODER_HEADS
-        changes = sizes(stage, theirs, heads, inner_heads)
+        bare = bare_names(theirs)
+        inner = bare["mask_token"].shape[-1] if stage == "fusion" and "mask_token" in bare else 1
+        changes = sizes(
+            stage, bare, known.heads, DECODER_HEADS if inner % DECODER_HEADS == 0 else known.heads
+        )
+        if stage == "function":
+            changes["time_patches"] = known.time_patches
         config = load_preset(stage, "reference").override({f"model.{k}": v for k, v in changes.items()})
-        model, facts = _build(config, theirs, released)
+        model, facts = _build(config, bare, known, rois, patch)
+        if isinstance(model, StructureMAE):
+            patch = model.config.patch
+        if isinstance(model, FusionModel):
+            facts |= {"encoders": dict(encoders), **(stages.roi_facts(rois) if rois is not None else {})}
         done[stage] = convert(stage, theirs, model)
         folder = out / stage
         folder.mkdir(parents=True, exist_ok=True)
-        save_tensors(model.state_dict(), folder / "model.safetensors")
-        run = {"stage": stage, "config": config.to_dict(), "model_facts": facts, "converted_from": path.name}
+        weights = folder / "model.safetensors"
+        save_tensors(model.state_dict(), weights)
+        encoders[stage] = file_sha256(weights)
+        unknown = dict.fromkeys(("train_people", "train_samples", "holdout_samples", "samples_seen"))
+        run = {
+            "stage": stage, "config": config.to_dict(), "model_facts": facts, "converted_from": path.name,
+            "counts": {**unknown, "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)},
+            "loss": dict.fromkeys(("first", "last", "holdout", "trivial")),
+            "cohorts": [], "synthetic": False,
+        }  # fmt: skip
         write_json(run, folder / "run.json")
+    if rois is not None and released.function is not None:
+        rois.save(out / "rois.npz")
     return done
 
 
+def _released_rois(released: Released) -> RoiFacts | None:
+    """Facts about the ROIs: harmonics and gradients from the CSVs, names and normaliser from ``rois.npz``."""
+    if released.harmonics is None or released.gradients is None:
+        if released.function is not None:
+            msg = "function: its position code needs the CSVs of harmonics and gradients that came with it"
+            raise ValueError(msg)
+        return None if released.rois is None else RoiFacts.load(released.rois)
+    rois = roi_facts(read_table(released.harmonics), read_table(released.gradients))
+    if released.rois is None:
+        return rois
+    known = RoiFacts.load(released.rois)
+    if len(known) != len(rois):
+        msg = f"{released.rois} describes {len(known)} ROIs, the CSVs {len(rois)}: use the CSVs' atlas"
+        raise ValueError(msg)
+    return dataclasses.replace(
+        rois, atlas=known.atlas, names=known.names, hemisphere=known.hemisphere,
+        median=known.median, iqr=known.iqr,
+    )  # fmt: skip
+
+
 def _build(
-    config: StageConfig, theirs: Mapping[str, Tensor], released: Released
+    config: StageConfig, theirs: Mapping[str, Tensor], known: Sizes, rois: RoiFacts | None, patch: int
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Make the model of a released checkpoint, and the facts from which it can be made again."""
     if isinstance(config.model, StructureConfig):
-        return StructureMAE(config.model, GRID), {"grid": list(GRID)}
-    if isinstance(config.model, FunctionConfig):
-        if released.harmonics is None or released.gradients is None:
-            msg = "function: its position code needs the CSVs of harmonics and gradients that came with it"
+        model = StructureMAE(config.model, known.grid)
+        table = theirs.get("pos_embed")
+        if table is not None and table.shape[1] != 1 + model.n_tokens:
+            msg = (
+                f"structure: the checkpoint has {table.shape[1] - 1} patches, {known.grid} voxels make "
+                f"{model.n_tokens}: name the voxels of its T1 volumes with --grid"
+            )
             raise ValueError(msg)
-        rois = roi_facts(read_table(released.harmonics), read_table(released.gradients))
-        if released.rois is not None:
-            known = RoiFacts.load(released.rois)
-            if len(known) != len(rois):
-                msg = (
-                    f"{released.rois} describes {len(known)} ROIs, the CSVs {len(rois)}: use the CSVs' atlas"
-                )
-                raise ValueError(msg)
-            rois = dataclasses.replace(
-                rois, atlas=known.atlas, names=known.names, hemisphere=known.hemisphere,
-                median=known.median, iqr=known.iqr,
-            )  # fmt: skip
+        return model, {"grid": list(known.grid)}
+    if isinstance(config.model, FunctionConfig):
+        assert rois is not None
         return FunctionJEPA(config.model, rois), stages.roi_facts(rois)
-    width = theirs["decoder_pred.weight"].shape[0]
-    inputs = _fusion_inputs(GRID, PATCH, ROIS, TIME_PATCHES, width)
+    width = next(
+        theirs[key].shape[axis]
+        for key, axis in (("pre_map.weight", 1), ("decoder_pred.weight", 0), ("latent_tokens", -1))
+        if key in theirs
+    )
+    inputs = known.fusion_inputs(patch, width)
     return FusionModel(config.model, inputs), {"inputs": to_dict(inputs)}
-
-
-def _fusion_inputs(
-    grid: tuple[int, int, int], patch: int, rois: int, time_patches: int, token_width: int
-) -> FusionInputs:
-    x, y, z = (n // patch for n in grid)
-    return FusionInputs(
-        structure_grid=(x, y, z), structure_width=token_width, rois=rois, time_patches=time_patches,
-        function_width=token_width,
-    )  # fmt: skip
 
 
 def report(done: Mapping[str, Converted]) -> Iterator[str]:
@@ -609,7 +767,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     loading = commands.add_parser("load", help="convert released .pth files into stage folders")
     for field in dataclasses.fields(Released):
         loading.add_argument(f"--{field.name}", type=Path)
-    loading.add_argument("--heads", type=int, default=12, help="attention heads of the encoders (12)")
+    usual = Sizes()
+    loading.add_argument("--grid", type=int, nargs=3, default=usual.grid, help="voxels of a T1 (160 192 160)")
+    loading.add_argument("--n-rois", type=int, default=usual.rois, help="if there are no CSVs (400)")
+    loading.add_argument("--time-patches", type=int, default=usual.time_patches, help="of a series (18)")
+    loading.add_argument(
+        "--heads", type=int, default=usual.heads, help="attention heads of the encoders (12)"
+    )
     loading.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
     try:
@@ -619,7 +783,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (released.structure or released.function or released.fusion):
             msg = "nothing to load: name a .pth file with --structure, --function or --fusion"
             raise ValueError(msg)
-        for line in report(load(released, arguments.out, heads=arguments.heads)):
+        known = Sizes(
+            grid=tuple(arguments.grid), rois=arguments.n_rois, time_patches=arguments.time_patches,
+            heads=arguments.heads,
+        )  # fmt: skip
+        for line in report(load(released, arguments.out, known)):
             print(line)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -69,7 +69,7 @@ def export(structure: Path, function: Path, fusion: Path, rois: Path, out: Path)
     trained = {stage: stages.load_trained(folder, stage) for stage, folder in folders.items()}
     encoders = {stage: trained[stage].sha256 for stage in ("structure", "function")}
     if trained["fusion"].run["model_facts"]["encoders"] != encoders:
-        msg = f"{fusion} was trained on tokens of other encoders than {structure} and {function}: name those"
+        msg = f"{fusion} belongs to other encoders than {structure} and {function}: name those"
         raise ValueError(msg)
     facts = RoiFacts.load(rois)
     model = cast(FunctionJEPA, trained["function"].model)
@@ -118,7 +118,6 @@ def model_card(trained: Mapping[str, Trained], rois: RoiFacts) -> str:
     hub = runs["fusion"]["config"]["model"]
     grid = " x ".join(str(n) for n in runs["structure"]["model_facts"]["grid"])
     synthetic = any(run["synthetic"] for run in runs.values())
-    cohorts = sorted({cohort for run in runs.values() for cohort in run["cohorts"]})
     warning = (
         "\n> **Synthetic data.** At least one cohort was made by a program, not measured. These weights show that the\n"
         "> code works; they know nothing of brains and must not be used for any.\n"
@@ -158,7 +157,7 @@ Loss: mean of the last reports of the training; holdout: people kept out of it; 
 on the same people. A holdout loss that is not below the trivial one has learned nothing of use. The trivial level of the
 function stage is that of its own moving targets, so it compares within this run only.
 
-Cohorts: {", ".join(cohorts)}. {_people(runs)}
+{_cohorts(runs)}
 
 ## Files
 
@@ -191,8 +190,9 @@ def _table(runs: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     for stage, run in runs.items():
         counts, loss = run["counts"], run["loss"]
+        known = ("train_people", "train_samples", "samples_seen", "parameters")
         values = [
-            *(f"{counts[k]:,}" for k in ("train_people", "train_samples", "samples_seen", "parameters")),
+            *("not known" if counts[k] is None else f"{counts[k]:,}" for k in known),
             *(
                 "none" if loss[k] is None else f"{loss[k]:.4g}"
                 for k in ("first", "last", "holdout", "trivial")
@@ -202,9 +202,15 @@ def _table(runs: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def _people(runs: Mapping[str, Mapping[str, Any]]) -> str:
+def _cohorts(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    converted = sorted({run["converted_from"] for run in runs.values() if "converted_from" in run})
+    if converted:
+        return f"Not trained here: converted from published checkpoints ({', '.join(converted)})."
+    cohorts = sorted({cohort for run in runs.values() for cohort in run["cohorts"]})
     held = runs["fusion"]["counts"]["holdout_samples"]
-    return f"{held} pairs of T1 and fMRI were held out of the fusion's training."
+    return (
+        f"Cohorts: {', '.join(cohorts)}. {held} pairs of T1 and fMRI were held out of the fusion's training."
+    )
 
 
 if __name__ == "__main__":

@@ -89,6 +89,16 @@ class RoiFacts:
                 **{k: arrays[k].astype(np.float32) for k in ("harmonics", "gradients", "median", "iqr")},
             )
 
+    def save(self, path: Path) -> None:
+        """Write ``rois.npz``: to a file beside it, then renamed."""
+        replacement = path.with_name(f".{path.name}.new")
+        with replacement.open("wb") as file:
+            np.savez(
+                file, atlas=np.array(self.atlas), names=np.array(self.names),
+                **{name: getattr(self, name) for name in ROI_ARRAYS if name not in ("atlas", "names")},
+            )  # fmt: skip
+        replacement.replace(path)
+
     def check_order(self, names: tuple[str, ...] | list[str]) -> None:
         """Refuse ROI `names` that are not these, in this order.
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from bhx_model import compat, stages
+import bhx_model
+from bhx_model import compat, export, stages
 from bhx_model.rois import RoiFacts
 
 
@@ -99,9 +100,12 @@ def test_released_files_become_stages(golden, released, tmp_path, capsys):
     assert compat.main(["load", *arguments, "--heads=4", f"--out={out}"]) == 0
     text = capsys.readouterr().out
     assert "renamed  encoder_ema.norm.weight -> target.norm.weight" in text
-    assert "dropped  encoder.pos_embed.emb_h_encoder  (sine and cosine table, computed here)" in text
-    assert "absent   decoder_pred.weight  (keeps its value)" in text, "the structure decoder was not released"
-    assert "fusion: 2 dropped" not in text
+    assert "renamed  module.cls_token -> cls_token" in text, "under DataParallel's names"
+    assert (
+        "dropped  encoder.pos_embed.emb_h_encoder  (sine and cosine table of 200 x 24, computed here)" in text
+    )
+    assert "absent   decoder_pred.weight  (untrained" in text, "the structure decoder was not released"
+    assert "absent   target.roi_position.harmonics_RM  (from the CSVs and rois.npz)" in text
     assert "not a part of this model" not in text
 
     function = stages.load_trained(out / "function", "function").model
@@ -118,6 +122,62 @@ def test_released_files_become_stages(golden, released, tmp_path, capsys):
         np.testing.assert_array_equal(fusion.hub[0], hub)
 
 
+def test_released_weights_are_used_as_trained_ones_are(released, tmp_path):
+    # the golden fusion takes tokens 768 wide: cut it to the width of the golden encoders
+    theirs = torch.load(released["fusion"], weights_only=True)["model"]
+    narrow = {k: v for k, v in theirs.items() if "pre_map" not in k}
+    for name in ("weight", "bias"):
+        narrow[f"module.decoder_pred.{name}"] = theirs[f"module.decoder_pred.{name}"][:48]
+    torch.save(narrow, released["fusion"])
+    out = tmp_path / "out"
+    compat.load(compat.Released(**released), out, compat.Sizes(heads=4, time_patches=7))
+    folders = {stage: out / stage for stage in ("structure", "function", "fusion")}
+    export.export(**folders, rois=out / "rois.npz", out=tmp_path / "export")
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "converted from published checkpoints (function.pth, fusion.pth, structure.pth)" in card
+    model = bhx_model.from_pretrained(tmp_path / "export")
+    assert (model.fusion.inputs.rois, model.fusion.inputs.time_patches) == (20, 7)
+    rng = np.random.default_rng(0)
+    tokens = model.embed(
+        rng.normal(size=(20, 200)), 0.735, model.rois.names, rng.normal(size=model.structure.grid)
+    )
+    assert tokens.shape == (16, 48)
+
+
+def test_an_ema_encoder_alone_is_enough_to_embed(released, tmp_path):
+    weights = torch.load(released["function"], weights_only=True)
+    alone = {
+        f"module.{k.replace('encoder_ema.', 'encoder_ema.module.')}": v
+        for k, v in weights.items()
+        if k.startswith("encoder_ema.")
+    }
+    torch.save({"model": alone}, released["function"])
+    files = {name: released[name] for name in ("function", "harmonics", "gradients")}
+    done = compat.load(compat.Released(**files), tmp_path / "out", compat.Sizes(heads=4))
+    assert "encoder_ema.module" in done["function"].lines[0].theirs
+    model = stages.load_trained(tmp_path / "out" / "function", "function").model
+    with torch.inference_mode():
+        assert model.encode(torch.randn(1, 20, 96), 48).shape == (1, 40, 48)
+    del alone["module.encoder_ema.module.norm.bias"]
+    torch.save({"model": alone}, released["function"])
+    with pytest.raises(
+        ValueError, match=r"function: the checkpoint lacks target.norm.bias and 0 more tensors"
+    ):
+        compat.load(compat.Released(**files), tmp_path / "out", compat.Sizes(heads=4))
+
+
+def test_checkpoints_of_other_sizes_or_stages_are_told(released, tmp_path):
+    weights = torch.load(released["structure"], weights_only=True)["model"]
+    torch.save({**weights, "pos_embed": torch.zeros(1, 1 + 2 * 3 * 2, 48)}, released["structure"])
+    files = {"structure": released["structure"]}
+    with pytest.raises(ValueError, match=r"the checkpoint has 12 patches, .* make 1200: name the voxels"):
+        compat.load(compat.Released(**files), tmp_path / "out", compat.Sizes(heads=4))
+    compat.load(compat.Released(**files), tmp_path / "out", compat.Sizes(heads=4, grid=(32, 48, 32)))
+    assert stages.load_trained(tmp_path / "out" / "structure", "structure").model.grid == (32, 48, 32)
+    with pytest.raises(ValueError, match="no checkpoint of the fusion stage: it has no latent_tokens"):
+        compat.load(compat.Released(fusion=released["structure"]), tmp_path / "out")
+
+
 def test_names_and_normaliser_come_from_rois_npz(released, tmp_path, make_rois):
     rois = make_rois(20)
     path = tmp_path / "rois.npz"
@@ -126,7 +186,7 @@ def test_names_and_normaliser_come_from_rois_npz(released, tmp_path, make_rois):
         eigenvalues=rois.eigenvalues, gradients=rois.gradients, median=rois.median, iqr=rois.iqr,
     )  # fmt: skip
     files = {name: released[name] for name in ("function", "harmonics", "gradients")}
-    compat.load(compat.Released(**files, rois=path), tmp_path / "out", heads=4)
+    compat.load(compat.Released(**files, rois=path), tmp_path / "out", compat.Sizes(heads=4))
     trained = stages.load_trained(tmp_path / "out" / "function", "function")
     assert trained.run["model_facts"]["roi_names"] == list(rois.names)
     np.testing.assert_array_equal(trained.model.normaliser.median_R, rois.median)
@@ -136,7 +196,7 @@ def test_names_and_normaliser_come_from_rois_npz(released, tmp_path, make_rois):
         eigenvalues=few.eigenvalues, gradients=few.gradients, median=few.median, iqr=few.iqr,
     )  # fmt: skip
     with pytest.raises(ValueError, match="7 ROIs, the CSVs 20"):
-        compat.load(compat.Released(**files, rois=path), tmp_path / "out", heads=4)
+        compat.load(compat.Released(**files, rois=path), tmp_path / "out", compat.Sizes(heads=4))
 
 
 def test_a_predictor_with_its_own_roi_code_is_refused(released, tmp_path):
@@ -145,7 +205,7 @@ def test_a_predictor_with_its_own_roi_code_is_refused(released, tmp_path):
     torch.save(weights, released["function"])
     files = {name: released[name] for name in ("function", "harmonics", "gradients")}
     with pytest.raises(ValueError, match="differ, although published models share them"):
-        compat.load(compat.Released(**files), tmp_path / "out", heads=4)
+        compat.load(compat.Released(**files), tmp_path / "out", compat.Sizes(heads=4))
 
 
 def test_checkpoints_that_would_run_code_are_refused(tmp_path, capsys):

@@ -495,13 +495,21 @@ def test_import_needs_no_torch():
 
 def test_attention_of_a_cpu_in_bfloat16_is_as_exact_as_pytorchs():
     torch.manual_seed(0)
-    # more queries than a block holds, and another number of keys
-    q, k, v = (torch.randn(2, 3, n, 16).bfloat16() for n in (700, 90, 90))
-    exact = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+    # more queries than a block holds, and another number of keys; strided, as the projections leave them
+    exact = [torch.randn(2, n, 3, 16).transpose(1, 2).bfloat16().float() for n in (700, 90, 90)]
+    gradient = torch.randn(2, 3, 700, 16)
+
+    def with_gradients(attention, dtype):
+        inputs = [x.to(dtype).requires_grad_() for x in exact]
+        y = attention(*inputs)
+        assert y.dtype == dtype
+        return [y, *torch.autograd.grad(y, inputs, gradient.to(dtype))]
+
+    wanted = with_gradients(F.scaled_dot_product_attention, torch.float32)
+    ours = with_gradients(attend, torch.bfloat16)
+    theirs = with_gradients(F.scaled_dot_product_attention, torch.bfloat16)
+    for x, y, z in zip(wanted, ours, theirs, strict=True):
+        error, usual = ((t.float() - x).square().mean().sqrt() for t in (y, z))
+        assert error < 3 * usual
     with torch.inference_mode():
-        ours = attend(q, k, v)
-    theirs = F.scaled_dot_product_attention(q, k, v)
-    assert ours.dtype == torch.bfloat16
-    error, usual = ((y.float() - exact).square().mean().sqrt() for y in (ours, theirs))
-    assert error < 3 * usual
-    assert torch.equal(attend(q, k, v), theirs)  # with gradients it is PyTorch's
+        assert torch.equal(attend(*(x.bfloat16() for x in exact)), ours[0])
