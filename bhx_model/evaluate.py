@@ -1,7 +1,8 @@
 """Predict an endpoint from cached tokens: a linear or attentive probe of frozen hub tokens, or fine-tuning of the fusion.
 
 What is chosen (the penalty of the linear probe, the epoch of the others) is chosen on the validation people and reported
-on the test people, over the data set as a whole. Runs of one person are averaged.
+on the test people, over the data set as a whole; with preset `reference` as the published code does. Runs of one person
+are averaged.
 
 Examples
 --------
@@ -72,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when evaluated, 1 on a fault."""
     arguments = _parse(argv)
     try:
-        settings = config.from_dict(config.Finetuning, json.loads(arguments.set), "--set")
+        changes = {**config.preset_evaluation(arguments.preset), **json.loads(arguments.set)}
+        settings = config.from_dict(config.Finetuning, changes, "--set")
         labels = read_labels(arguments.labels)
         if labels["seed"] != arguments.seed:
             msg = f"{arguments.labels} is the split of seed {labels['seed']}, not {arguments.seed}: name the other one"
@@ -82,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_encoders(trained, tokens)
         data.verify(shard for listed in tokens.shards.values() for shard in listed)
         endpoint = join(labels, tokens)
+        if settings.choose_on == "test":
+            endpoint = swap_parts(endpoint)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if arguments.method == "probe":
             scores, chosen = probe(endpoint, hub_features(endpoint, trained, device))
@@ -91,11 +95,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             scores, chosen = finetune(endpoint, trained, settings, arguments.seed, device)
         synthetic = tokens.synthetic or bool(trained.run["synthetic"])
-        card, rows = report(endpoint, scores)
+        card, rows = report(
+            endpoint, scores, batch_size=settings.batch_size if settings.scores_over == "batches" else None
+        )
         card |= {
             "experiment": arguments.experiment,
             "method": arguments.method,
             "synthetic": synthetic,
+            "choose_on": settings.choose_on,
+            "scores_over": settings.scores_over,
             **chosen,
         }
         write(card, rows, arguments.out)
@@ -165,6 +173,12 @@ def join(labels: Mapping[str, Any], tokens: Index) -> Endpoint:
         n_rois=token_index.fusion_inputs([tokens]).rois,
         left_out=[{"subject": s, "reason": "no tokens: a modality is missing"} for s in absent],
     )
+
+
+def swap_parts(endpoint: Endpoint) -> Endpoint:
+    """Call the validation people test and the test people val, as the published code does."""
+    names = {"train": "train", "val": "test", "test": "val"}
+    return dataclasses.replace(endpoint, split=np.array([names[part] for part in endpoint.split]))
 
 
 # --- linear probe
@@ -443,22 +457,35 @@ def _autocast(trained: stages.Trained, device: torch.device) -> torch.autocast:
 # --- what is told
 
 
-def report(endpoint: Endpoint, scores: np.ndarray) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def report(
+    endpoint: Endpoint, scores: np.ndarray, *, batch_size: int | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Compute metrics of the test people and list everybody's prediction.
 
     Parameters
     ----------
     endpoint : Endpoint
     scores : ndarray, (n, classes) probabilities or (n, 1) predictions
+    batch_size : int, optional
+        Average the metrics of batches of so many people, as the published code does; None takes all at once.
     """
     labels, target, test = endpoint.labels, endpoint.target, endpoint.of("test")
     n = endpoint.n_classes
     predicted = scores.argmax(axis=1) if n else scores[:, 0]
-    if n:
-        found = metrics.classification(target[test], predicted[test], scores[test], n)
-        score = scores[:, 1] if n == 2 else scores.max(axis=1)
-    else:
-        found, score = metrics.regression(target[test], predicted[test]), predicted
+    people = np.flatnonzero(test)
+    size = batch_size or len(people)
+    batches = [people[start : start + size] for start in range(0, len(people), size)]
+    parts = [
+        metrics.classification(target[b], predicted[b], scores[b], n)
+        if n
+        else metrics.regression(target[b], predicted[b])
+        for b in batches
+    ]
+    shares = [len(b) / len(people) for b in batches]
+    found = {
+        name: sum(share * part[name] for share, part in zip(shares, parts, strict=True)) for name in parts[0]
+    }
+    score = predicted if not n else scores[:, 1] if n == 2 else scores.max(axis=1)
     card = {
         "endpoint": labels["endpoint"],
         "seed": labels["seed"],
@@ -515,6 +542,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--labels", type=Path, required=True, help="split of the endpoint")
     add("--seed", type=int, required=True, help="of the split; also of everything random here")
     add("--experiment", required=True, help="name for metrics.json")
+    add(
+        "--preset",
+        choices=config.PRESETS,
+        default="base",
+        help="whose scoring: `reference` as the published code",
+    )
     add("--out", type=Path, required=True, help="folder for metrics.json and predictions.csv")
     add(
         "--set",

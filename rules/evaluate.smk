@@ -76,10 +76,12 @@ rule evaluate_model:
         runtime=growing(720),
     params:
         fusion=lambda wildcards, input: Path(input.fusion).parent,
+        preset=lambda wildcards: study.experiment(wildcards.experiment).preset,
         changes=finetuning,
         out=lambda wildcards, output: Path(output.metrics).parent,
         step=STEPS["evaluate"],
     shell:
         "python -m bhx_model.evaluate --method {wildcards.method} --fusion {params.fusion:q}"
         " --tokens {input.tokens:q} --labels {input.labels:q} --seed {wildcards.seed}"
-        " --experiment {wildcards.experiment} --set {params.changes:q} --out {params.out:q} > {log:q} 2>&1"
+        " --experiment {wildcards.experiment} --preset {params.preset} --set {params.changes:q}"
+        " --out {params.out:q} > {log:q} 2>&1"

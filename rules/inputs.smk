@@ -63,6 +63,23 @@ def pretraining_shards(wildcards):
     return expand(rules.index_shards.output, cohort=study.experiment(wildcards.experiment).cohorts)
 
 
+def fusion_inputs(wildcards):
+    """What the fusion reads besides the shards: cached tokens, or the encoders where it computes them itself."""
+    experiment = study.experiment(wildcards.experiment)
+    if experiment.fusion_is_online:
+        stages = ["structure", "function"]
+        return expand(rules.train_encoder.output.weights, experiment=wildcards.experiment, stage=stages)
+    return expand(rules.embed_tokens.output, experiment=wildcards.experiment, cohort=experiment.cohorts)
+
+
+def fusion_sources(wildcards, input):
+    """Arguments that name them."""
+    if study.experiment(wildcards.experiment).fusion_is_online:
+        structure, function = (str(Path(weights).parent) for weights in input.sources)
+        return shlex.join(["--structure", structure, "--function", function])
+    return shlex.join(["--tokens", *input.sources])
+
+
 def overrides(wildcards):
     """Changes to a stage's preset, as JSON; the stage is fusion where no wildcard says otherwise."""
     stage = wildcards.get("stage", "fusion")

@@ -161,11 +161,7 @@ rule embed_tokens:
 rule train_fusion:
     """Pretraining of the fusion: both modalities' tokens through the hub tokens and back."""
     input:
-        tokens=lambda wildcards: expand(
-            rules.embed_tokens.output,
-            experiment=wildcards.experiment,
-            cohort=study.experiment(wildcards.experiment).cohorts,
-        ),
+        sources=fusion_inputs,
         shards=pretraining_shards,
         split=rules.split_pretraining.output,
         rois=rules.collect_rois.output,
@@ -188,6 +184,7 @@ rule train_fusion:
         launcher=launcher,
         preset=lambda wildcards: study.experiment(wildcards.experiment).preset,
         seed=lambda wildcards: study.experiment(wildcards.experiment).seed,
+        sources=fusion_sources,
         overrides=overrides,
         run_root=f"{RESULTS}/runs",
         out=lambda wildcards, output: Path(output.weights).parent,
@@ -195,7 +192,7 @@ rule train_fusion:
     shell:
         "{params.launcher} -m bhx_model.train --stage fusion --preset {params.preset} --set {params.overrides:q}"
         " --seed {params.seed} --shards {input.shards:q} --split {input.split:q} --rois {input.rois:q}"
-        " --tokens {input.tokens:q} --run-root {params.run_root:q} --out {params.out:q}"
+        " {params.sources} --run-root {params.run_root:q} --out {params.out:q}"
         " --max-minutes $(({resources.runtime} * 97 / 100))"
         " > {log:q} 2>&1"
 

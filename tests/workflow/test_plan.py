@@ -109,3 +109,21 @@ def test_rules_that_work_say_what_they_need(root: Path):
 def test_behaviour_profile_holds_no_resources(root: Path, profile: str):
     keys = yaml.safe_load((root / f"profiles/{profile}/config.v8+.yaml").read_text())
     assert not {"default-resources", "set-resources", "set-threads", "cores", "jobs", "executor"} & set(keys)
+
+
+@pytest.mark.parametrize(
+    "how", [{"preset": "reference"}, {"overrides": {"fusion": {"model.inputs": "online"}}}]
+)
+def test_an_online_fusion_reads_the_encoders_and_no_cache(root: Path, tmp_path: Path, how: dict):
+    config = skeleton.build(SKELETONS[0].with_name("parcellated-two-tr.yml"), tmp_path)["config"]
+    config["experiments"] = {"first": {"cohorts": list(config["cohorts"]), **how}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    planned = skeleton.snakemake(
+        root, tmp_path, "-n", "-p", "results/experiments/first/fusion/model.safetensors"
+    )
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert "embed_tokens" not in skeleton.job_counts(planned.stdout)
+    command = next(line for line in planned.stdout.splitlines() if "--stage fusion" in line)
+    folder = "results/experiments/first"
+    assert f"--structure {folder}/structure --function {folder}/function" in command
+    assert "--tokens" not in command

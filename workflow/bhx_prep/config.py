@@ -257,6 +257,12 @@ class Experiment(Section):
     seed: int = Field(default=0, ge=0, description="Seed of everything random in this experiment.")
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
 
+    @property
+    def fusion_is_online(self) -> bool:
+        """Whether the fusion computes its tokens in every step instead of reading them from the cache."""
+        fusion = model_config.load_preset("fusion", self.preset).override(self.overrides.get("fusion", {}))
+        return fusion.to_dict()["model"]["inputs"] == "online"
+
 
 def _as_text(value: Any) -> Any:
     """A code such as 2 as it stands in a table."""

@@ -305,3 +305,36 @@ def test_an_incomplete_export_is_refused(exported, tmp_path):
         bhx_model.from_pretrained(folder)
     with pytest.raises(ValueError, match="is no exported model"):
         bhx_model.from_pretrained(tmp_path)
+
+
+# --- scoring as the published code's
+
+
+def test_the_reference_scores_as_the_published_code(trained, tmp_path):
+    """It chooses on the test people, reports on the validation people, and averages scores of batches."""
+    words = {
+        name: evaluate_words(trained, tmp_path / name, more=("--preset", name))
+        for name in ("base", "reference")
+    }
+    cards = {}
+    for name, arguments in words.items():
+        assert evaluate.main(arguments) == 0
+        cards[name] = json.loads((tmp_path / name / "metrics.json").read_text())
+    assert (cards["base"]["choose_on"], cards["base"]["scores_over"]) == ("val", "dataset")
+    assert (cards["reference"]["choose_on"], cards["reference"]["scores_over"]) == ("test", "batches")
+    assert (cards["base"]["n_val"], cards["base"]["n_test"]) == (3, 2)
+    assert (cards["reference"]["n_val"], cards["reference"]["n_test"]) == (2, 3)
+
+
+def test_scores_of_batches_are_not_those_of_the_data_set():
+    target, predicted = np.array([1, 1, 1, 0, 0, 0]), np.array([1, 1, 0, 1, 0, 0])
+    labels = {"kind": "binary", "classes": ["a", "b"], "endpoint": "x", "seed": 0}
+    endpoint = evaluate.Endpoint(
+        labels, list("abcdef"), np.tile(target, 2), np.repeat(["train", "test"], 6), [], np.arange(12), 20, []
+    )
+    scores = np.eye(2)[np.tile(predicted, 2)]
+    whole, batched = (evaluate.report(endpoint, scores, batch_size=n)[0]["metrics"] for n in (None, 4))
+    assert whole["f1"] == pytest.approx(2 * 2 / (3 + 3))
+    # four people: 2 hits, 3 + 3 named; two people: nothing to find
+    assert batched["f1"] == pytest.approx((4 * 2 * 2 / (3 + 3) + 2 * 0) / 6)
+    assert batched["accuracy"] == pytest.approx(whole["accuracy"])
