@@ -12,7 +12,7 @@ import pytest
 from bhx_prep.cli import main
 from bhx_prep.templates import read_names, space_of
 
-AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
+AFFINE = np.diag([25.0, 25.0, 25.0, 1.0])  # six voxels are as wide as a head
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def files(tmp_path):
     frames = labels[..., None] * np.arange(1, 13, dtype=np.float32)
     image = nib.Nifti1Image(frames, AFFINE)
     image.header.set_xyzt_units("mm", "sec")
-    image.header.set_zooms((3, 3, 3, 1.5))
+    image.header.set_zooms((25, 25, 25, 1.5))
     image.to_filename(tmp_path / "sub-01_task-rest_bold.nii.gz")
     (tmp_path / "names.txt").write_text("A\nB\nC\n")
     return tmp_path
@@ -50,7 +50,7 @@ def test_a_label_image_gives_a_table(files, capsys):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda f: (f / "names.txt").write_text("A\nB\n"), "holds 2 names"),
+        (lambda f: (f / "names.txt").write_text("A\nB\n"), "there are 2 names, and 3 labels"),
         (lambda f: nib.Nifti1Image(np.full((4, 4, 4), 0.5), AFFINE).to_filename(f / "three_dseg.nii.gz"), "no label image"),
         (lambda f: (f / "three_dseg.nii.gz").write_bytes(b"nothing"), "cannot read the atlas"),
         (lambda f: (f / "sub-01_task-rest_bold.nii.gz").write_bytes(b""), "bhx parcellate: "),
@@ -64,6 +64,20 @@ def test_what_cannot_be_is_a_sentence(files, capsys, spoil, sentence):
     assert sentence in told
     assert "Traceback" not in told
     assert not (files / "out" / "series.parquet").exists()
+
+
+def test_names_of_another_order_of_networks_are_refused(files, capsys):
+    (files / "three_dseg.nii.gz").rename(files / "three_7Networks_dseg.nii.gz")
+    (files / "names.txt").write_text("17Networks_LH_A\n17Networks_LH_B\n17Networks_RH_A\n")
+    assert run(files, "--names", str(files / "names.txt"), atlas="three_7Networks_dseg.nii.gz") == 1
+    assert "in the order of 7 networks, the names (17Networks_RH_A, ..)" in capsys.readouterr().err
+
+
+def test_voxels_of_no_head_are_refused(shared, files, capsys):
+    bold = shared("data/images/feeds_bold.nii.gz")
+    words = ["--atlas", str(files / "three_dseg.nii.gz"), "--tr-s", "3", "--out", "o.parquet"]
+    assert main(["parcellate", "--bold", str(bold), *words]) == 1
+    assert "cannot hold a brain" in capsys.readouterr().err
 
 
 def test_volumes_need_a_label_image_and_surfaces_labels_of_surfaces(files, capsys):

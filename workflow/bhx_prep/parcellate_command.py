@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +15,7 @@ from nibabel.filebasedimages import ImageFileError
 from bhx_model.contract import canonical_json
 from bhx_prep import entities, scans
 from bhx_prep.parcellate import MESHES, Parcellated, Templates, load_templates, parcellate_file
-from bhx_prep.templates import names_on_surfaces, read_names, read_surface_labels, space_of
+from bhx_prep.templates import check_order, names_on_surfaces, read_names, read_surface_labels, space_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,17 +66,20 @@ def _read_atlas(paths: list[Path], names: Path | None, bold: Path) -> Templates:
         )
         msg = f"{bold.name} is {what}: --atlas does not fit (see bhx parcellate --help)"
         raise ValueError(msg)
+    named = read_names(names) if names else None
+    if named:
+        check_order(paths[0], named)
     if is_volume:
         own = entities.parse(bold.name).get("space", "an unnamed space")
-        return read_label_image(paths[0], names, space_of(paths[0]) or own)
-    named = read_names(names) if names else names_on_surfaces(paths)
+        return read_label_image(paths[0], named, space_of(paths[0]) or own)
+    named = named or names_on_surfaces(paths)
     left, right = read_surface_labels(paths, named)
     label = paths[0].name.split(".")[0]
     return Templates(paths[0].parent, label, named, (), "", _surfaces={MESHES[len(left)]: (left, right)})
 
 
-def read_label_image(path: Path, names: Path | None, space: str) -> Templates:
-    """Atlas from a label image: its labels by rising number, named by a text file or by their numbers.
+def read_label_image(path: Path, names: Sequence[str] | None, space: str) -> Templates:
+    """Atlas from a label image: its labels by rising number, named as given or by their numbers.
 
     Raises
     ------
@@ -99,9 +103,9 @@ def read_label_image(path: Path, names: Path | None, space: str) -> Templates:
     ):
         msg = f"{path} is no label image: one volume of whole numbers from 0 is due"
         raise ValueError(msg)
-    named = read_names(names) if names else tuple(f"label-{int(label)}" for label in labels)
+    named = tuple(names or (f"label-{int(label)}" for label in labels))
     if len(named) != len(labels):
-        msg = f"{names} holds {len(named)} names, {path} {len(labels)} labels: use the names of this atlas"
+        msg = f"there are {len(named)} names, and {len(labels)} labels in {path}: use the names of this atlas"
         raise ValueError(msg)
     numbered = np.where(values > 0, np.searchsorted(labels, values) + 1, 0).astype(np.int16)
     stem = path.name.split(".")[0]
@@ -134,5 +138,7 @@ def _repetition_time(bold: Path, given: float | None) -> float:
     if bold.name.endswith(".dtseries.nii"):
         _, measured = scans.read_cifti_series(bold)
     elif bold.name.endswith((".nii", ".nii.gz")):
-        measured = scans.header_repetition_time(scans.read_header(bold))
+        header = scans.read_header(bold)
+        scans.voxel_sizes(fields, header)  # refuses those of no head
+        measured = scans.header_repetition_time(header)
     return scans.repetition_time(fields, measured, fallback=given)

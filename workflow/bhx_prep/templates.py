@@ -421,13 +421,7 @@ def overruled(parcellation: Parcellation, atlas: Atlas) -> Parcellation:
     names, n, changed = parcellation.names, parcellation.n_subcortical, {}
     named = tuple(path for path in (atlas.volume, atlas.cifti, atlas.left, atlas.right) if path)
     for path in named:
-        theirs, ours = _ORDER.search(path.name), _ORDER.search(names[-1])
-        if theirs and ours and theirs.group(1) != ours.group(1):
-            msg = (
-                f"{path.name} is in the order of {theirs.group(1)} networks, the names ({names[-1]}, ..) in that of"
-                f" {ours.group(1)}: the numbers would mean other parcels; use files of one order"
-            )
-            raise ValueError(msg)
+        check_order(path, names)
     if atlas.volume:
         unchanged = np.arange(len(names) + 1, dtype=np.int16)
         changed["volume"] = _renumbered(_load(atlas.volume), unchanged, str(atlas.volume))
@@ -463,6 +457,23 @@ def overruled(parcellation: Parcellation, atlas: Atlas) -> Parcellation:
         missing={file: why for file, why in parcellation.missing.items() if file not in there},
         inputs=(*parcellation.inputs, *named),
     )
+
+
+def check_order(labels: Path, names: Sequence[str]) -> None:
+    """Refuse names in the order of 7 networks for a label file in that of 17, and the other way round.
+
+    Raises
+    ------
+    ValueError
+        If the file's name and the names of the parcels tell different orders.
+    """
+    theirs, ours = _ORDER.search(labels.name), _ORDER.search(names[-1])
+    if theirs and ours and theirs.group(1) != ours.group(1):
+        msg = (
+            f"{labels.name} is in the order of {theirs.group(1)} networks, the names ({names[-1]}, ..) in that of"
+            f" {ours.group(1)}: the numbers would mean other parcels; use files of one order"
+        )
+        raise ValueError(msg)
 
 
 def read_names(path: Path) -> tuple[str, ...]:
