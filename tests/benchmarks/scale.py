@@ -108,6 +108,9 @@ def plans(folder: Path, share: float) -> None:
         row(f"index, door {door}", run([*BHX, "index"], place), "300 s, 2000 MB")
         if door == "fmriprep":
             row("parse", run([*SNAKEMAKE, "--list-rules"], place), "3 s")
+            (folder / "empty").touch()
+            empty = [*SNAKEMAKE[:-1], str(folder / "empty"), "--list-rules"]
+            row("parse an empty Snakefile", run(empty, place), "Snakemake itself")
         limit = f"{seconds} s" + (", 4000 MB" if door == "bids" else "")
         used = run([*SNAKEMAKE, "-n", "--quiet", "rules"], place)
         counted[door] = jobs(used.said)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+import signal
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -91,15 +94,16 @@ def ward_index(derivatives, tmp_path_factory):
     return path
 
 
-def run(index_file, templates_folder, out, subjects="01,02,03,04,05,06", settings=SETTINGS, extra=()):
-    code = features.main(
-        [
-            *("--cohort", "ward", "--batch", "0", "--subjects", subjects, "--index", str(index_file)),
-            *("--templates", str(templates_folder), "--features", config.to_json(settings)),
-            *("--space", SPACE, "--out", str(out), *extra),
-        ]
-    )
-    return code
+def words(index_file, templates_folder, out, subjects="01,02,03,04,05,06", settings=SETTINGS, extra=()):
+    return [
+        *("--cohort", "ward", "--batch", "0", "--subjects", subjects, "--index", str(index_file)),
+        *("--templates", str(templates_folder), "--features", config.to_json(settings)),
+        *("--space", SPACE, "--out", str(out), *extra),
+    ]
+
+
+def run(*args, **more):
+    return features.main(words(*args, **more))
 
 
 def rows(out):
@@ -149,9 +153,14 @@ def test_a_batch_goes_on_over_every_fault(ward_index, templates_folder, tmp_path
 
 def test_equal_inputs_give_equal_bytes_after_a_kill(ward_index, templates_folder, tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
-    second.mkdir()
-    (second / ".timeseries.parquet.part").write_bytes(b"left by a killed job")
-    (second / ".t1w.npz.part").write_bytes(b"left by a killed job")
+    killed_at_the_first_t1w = (
+        "import os, signal, sys; from bhx_prep import features;"
+        "features._Volumes.add = lambda *_: os.kill(os.getpid(), signal.SIGKILL); features.main(sys.argv[1:])"
+    )
+    arguments = words(ward_index, templates_folder, second, "01,02")
+    done = subprocess.run([sys.executable, "-c", killed_at_the_first_t1w, *arguments], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert sorted(p.name for p in second.iterdir()) == [".t1w.npz.part", ".timeseries.parquet.part"]
     for out in (first, second):
         assert run(ward_index, templates_folder, out, "01,02") == 0
     assert sorted(p.name for p in second.iterdir()) == ["qc.parquet", "t1w.npz", "timeseries.parquet"]
