@@ -43,6 +43,17 @@ def test_this_run_is_told_in_percent_with_spread_and_counts():
     assert "60.0 \u00b1 10.0 (35.2 to 84.8)" in tables.to_markdown(table)
 
 
+def test_an_interval_ends_where_the_score_ends():
+    table = build(accuracies(0.5, 1.0, 0.9))
+    entry = table.entry("this run", "probe", "accuracy")
+    assert (entry.ci_low, entry.ci_high) == (pytest.approx(14.27, abs=0.01), 100)
+    assert "cut off where the score ends" in tables.to_markdown(table)
+    scores = [score("fc", s, "cognition", mae=v, pearson_r=r) for s, v, r in [(0, 0.1, -0.9), (1, 9, 0.9)]]
+    table = build(scores, "cognition")
+    assert [table.entry("this run", "fc", m).ci_low for m in ("mae", "pearson_r")] == [0, -1]
+    assert table.entry("this run", "fc", "pearson_r").ci_high == 1
+
+
 def test_trivial_comes_once_per_seed_and_from_the_files():
     table = build([*accuracies(0.5, 0.6), *(score("fc", s) for s in range(3))])
     entry = table.entry("this run", "trivial", "f1")
@@ -99,12 +110,14 @@ def test_latex_has_booktabs_and_escapes():
         r"\toprule",
         r"\midrule",
         r"\bottomrule",
-        r"Accuracy (\%)",
-        r"$\pm$",
+        r"\shortstack[r]{Accuracy\\(\%)}",
+        r"\shortstack[r]{55.0 $\pm$ 7.1\\(0.0 to 100.0)}",
+        r"\shortstack[r]{not testable:\\needs one fixed TR}",
         r"\label{tab:demo-diagnosis}",
     ):
         assert word in text
-    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    body = [line for line in text.splitlines() if line.endswith(r"\\[3pt]")]
+    assert len(body) == 1 + 10 + 2
     assert len({line.count(" & ") for line in body}) == 1
 
 

@@ -172,6 +172,7 @@ def motion(mean_fd: Mapping[str, np.ndarray], limit: float) -> tuple[Figure, str
         axis.set_yticks([0, int(counts.max())])
         axis.set_xlim(0, end)
     axes[-1, 0].set_xlabel("mean framewise displacement (mm)")
+    axes[-1, 0].set_ylabel("runs")
     medians = ", ".join(f"{cohort} {np.median(v):.2f}" for cohort, v in mean_fd.items())
     return (
         figure,
@@ -373,14 +374,15 @@ def curves(
             steps,
             values,
             color=colour,
-            label=name.replace("_", " "),
+            label=name,
             marker="o" if len(steps) < 30 else None,
             markersize=2.5,
         )
     if trivial is not None:
-        axis.axhline(trivial, color=MUTED, linewidth=1, linestyle=(0, (3, 2)), label="trivial")
+        axis.axhline(trivial, color=MUTED, linewidth=1, linestyle=(0, (3, 2)), label="predicting the mean")
     axis.set_title(title, color=INK)
     axis.set_xlabel("step")
+    axis.set_ylabel("loss")
     axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
     axis.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
     ends = "; ".join(f"{n} from {v[0]:.3g} to {v[-1]:.3g}" for n, (_, v) in lines.items())

@@ -20,6 +20,6 @@ STEPS = {
     "evaluate": 1,  # first version
     "evaluate_baseline": 1,  # first version
     "export_weights": 1,  # first version
-    "collect_table": 1,  # first version
-    "report_study": 1,  # first version
+    "collect_table": 2,  # intervals end where the score ends; LaTeX that fits a page
+    "report_study": 2,  # tables that fit the page, fewer lines per loss
 }

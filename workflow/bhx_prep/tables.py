@@ -1,7 +1,7 @@
 """One table per experiment and endpoint: the paper's published numbers, then this run's.
 
 Written three times with the same content: Markdown to read, tidy CSV (one line per method and metric) to
-compute with, LaTeX (booktabs) to print.
+compute with, LaTeX (booktabs, graphicx) to print.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ METRICS = {
     "mae": "MAE",
     "pearson_r": "Pearson r",
 }
+#: The lowest and the highest value of a metric, in its unit; an interval ends there.
+BOUNDS = {"mae": (0.0, math.inf), "pearson_r": (-1.0, 1.0)}
+PERCENT = (0.0, 100.0)
 CLASSIFICATION = ("accuracy", "f1", "balanced_accuracy", "auroc")
 REGRESSION = ("mae", "pearson_r")
 
@@ -252,6 +255,9 @@ def _entry(method: str, metric: str, scores: Sequence[Mapping[str, Any]]) -> Ent
     raw = [None if constant else s["metrics"].get(metric) for s in scores]
     values = [factor * v for v in raw if v is not None and math.isfinite(v)]
     mean, sd, low, high = interval(values) if values else (None, None, None, None)
+    if low is not None and high is not None:
+        lowest, highest = BOUNDS.get(metric, PERCENT)
+        low, high = max(low, lowest), min(high, highest)
     undefined = len(raw) - len(values)
     note = ""
     if undefined == len(raw):
@@ -293,8 +299,8 @@ def caption(table: Table) -> list[str]:
         sentences.append(
             f"This run: mean {PLUS_MINUS} sd over random splits of the people (one per seed; chosen on "
             "validation, scored on test), then the 95 % confidence interval of that mean by Student's t "
-            "with n - 1 degrees of freedom. All splits draw on the same people, so the interval tells of the splits, "
-            "not of new people."
+            "with n - 1 degrees of freedom, cut off where the score ends. All splits draw on the same "
+            "people, so the interval tells of the splits, not of new people."
         )
     else:
         sentences.append("This run: one random split of the people, hence no spread and no interval (n/a).")
@@ -398,31 +404,58 @@ def _latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
+# a cell is as narrow as its longer half
+_BREAKS = (" (", ": ", "; ", " + ")
+
+
+def _latex_cell(text: str, side: str) -> str:
+    """A cell in LaTeX, long ones on two lines."""
+    for mark in _BREAKS:
+        first, found, second = text.partition(mark)
+        if found:
+            first, second = first + mark.rstrip(" ("), f"({second}" if mark == " (" else second
+            return rf"\shortstack[{side}]{{{_latex(first)}\\{_latex(second)}}}"
+    return _latex(text)
+
+
 def to_latex(table: Table) -> str:
-    """Render the table as a LaTeX float; needs ``booktabs``."""
-    columns = "ll" + "r" * len(table.metrics) + "lrr"
+    """Render the table as a LaTeX float, as wide as the page; needs ``booktabs`` and ``graphicx``."""
+    sides = "ll" + "r" * (len(table.metrics) + 2)
+    spread = headings(table).index("Spread")  # what it says stands below the table
+
+    def row(cells: Sequence[str]) -> str:
+        kept = [cell for i, cell in enumerate(cells) if i != spread]
+        return (
+            " & ".join(_latex_cell(cell, side) for cell, side in zip(kept, sides, strict=True)) + r" \\[3pt]"
+        )
+
     body, last = [], None
     for line in lines(table):
         if last is not None and line.origin != last:
             body.append(r"\midrule")
         last = line.origin
-        body.append(" & ".join(_latex(cell) for cell in line.cells) + r" \\")
+        body.append(row(line.cells))
+    said = caption(table)
+    lead = 2 if table.synthetic else 1
     label = f"tab:{table.experiment}-{table.endpoint}".replace("_", "-")
     return "\n".join(
         [
-            r"% \usepackage{booktabs}",
-            r"\begin{table}",
+            r"% \usepackage{booktabs,graphicx}",
+            r"\begin{table*}",
             r"\centering",
-            rf"\caption{{{_latex(' '.join(caption(table)))}}}",
+            rf"\caption{{{_latex(' '.join(said[:lead]))}}}",
             rf"\label{{{label}}}",
-            rf"\begin{{tabular}}{{{columns}}}",
+            r"\resizebox{\linewidth}{!}{%",
+            rf"\begin{{tabular}}{{{sides}}}",
             r"\toprule",
-            " & ".join(_latex(h) for h in headings(table)) + r" \\",
+            row(headings(table)),
             r"\midrule",
             *body,
             r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
+            r"\end{tabular}}",
+            r"\par\smallskip",
+            rf"\parbox{{\linewidth}}{{\footnotesize {_latex(' '.join(said[lead:]))}}}",
+            r"\end{table*}",
             "",
         ]
     )

@@ -342,8 +342,12 @@ def _experiment(results: Path, name: str, cortex: Cortex | None) -> dict[str, An
 
 def _training(training: collect.Training) -> dict[str, Any]:
     loss, *others = training.losses.values()
+    names = {"loss": "training", "holdout_loss": "held out"}
+    if training.trivial is None:  # nobody is held out: the trivial loss of the batches stands for it
+        names["loss_of_mean"] = "predicting the mean"
+    drawn = {text: training.losses[name] for name, text in names.items() if name in training.losses}
     dashed = " Dashed: predicting the mean, on the people held out." if training.trivial is not None else ""
-    svg = figures.curves(training.stage, training.losses, training.trivial)
+    svg = figures.curves(training.stage, drawn, training.trivial)
     return {
         "run": training,
         "picture": Picture(f"Loss of {training.stage} by step.{dashed}", svg=svg),
