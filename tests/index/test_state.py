@@ -67,3 +67,17 @@ def test_a_change_of_one_person_is_seen_and_no_other(root: Path, change) -> None
 def test_what_the_configuration_says_of_scans_reruns_them(root: Path, change) -> None:
     before = states(root)
     assert {s != before[label] for label, s in states(root, **change).items()} == {True}
+
+
+@pytest.mark.parametrize("plan", ["no plan", None])
+def test_a_plan_that_cannot_be_read_or_written_is_a_sentence(root: Path, monkeypatch, plan) -> None:
+    monkeypatch.chdir(root)
+    settings = config.check({"cohorts": {"a": {"door": "parcellated", "root": "data", "tr_s": 2.0}}})
+    cohort = CohortPlan("a", settings.cohorts["a"], settings, root / ".bhx/index", build=True)
+    if plan is None:
+        (root / "results").write_text("a file where the folder should be")
+    else:
+        (root / "results/a").mkdir(parents=True)
+        (root / "results/a/plan.json").write_text(plan)
+    with pytest.raises(SystemExit, match="cohort a: its plan cannot be read or written"):
+        cohort.batches()

@@ -56,7 +56,11 @@ class CohortPlan:
 
     @cached_property
     def _batches(self) -> dict[int, list[str]]:
-        n = plan.n_batches(self._config.results, self.name, len(self._rows), self._config.batch_size)
+        people = len(self._rows)
+        try:
+            n = plan.n_batches(self._config.results, self.name, people, self._config.batch_size)
+        except (ValueError, OSError) as error:
+            raise SystemExit(f"cohort {self.name}: its plan cannot be read or written: {error}") from None
         batches = defaultdict(list)
         for subject in sorted(self._rows):
             batches[plan.batch_of(self.name, subject, n)].append(subject)
