@@ -154,3 +154,13 @@ def test_a_finished_experiment(study):
 def test_an_unknown_cohort_is_a_sentence(study, capsys):
     assert cli.main(["status", "wrad"]) == 1
     assert "no cohort 'wrad' in config.yaml; there are: ward, town" in capsys.readouterr().err
+
+
+def test_a_person_whose_preprocessing_failed_is_told_once(halfway):
+    write_rows(
+        halfway.results / "ward/features/batch-00000/qc.parquet",
+        [row("2", state="excluded", reason="preprocessing failed: no brain was found")],
+    )
+    stages = status.cohort_stages(halfway, "ward")
+    lines = [line for stage in stages for line in (*stage.failed, *stage.left_out) if "no brain" in line]
+    assert len(lines) == 1

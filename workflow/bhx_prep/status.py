@@ -107,10 +107,10 @@ def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Sta
     listed.left_out = [f"{_scan(row)}: {row['reason']}" for row in rows if row["status"] != "ok"]
     stages = [listed]
 
+    told: dict[str, dict[str, Any]] = {}
     if study.cohorts[name].door == "bids":
         people = Stage("preproc", "people")
         rule = "run_embedded" if study.preproc.backend == "embedded" else "run_fmriprep"
-        told = {}
         for file in sorted((folder / "preproc").glob("sub-*_status.json")):
             told[file.name.removeprefix("sub-").removesuffix("_status.json")] = _json(file)
         for subject in sorted(told.keys() | {row["subject"] for row in rows if row["status"] == "ok"}):
@@ -142,7 +142,10 @@ def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Sta
             features.left_out += [
                 f"{_scan(row)}: {row['reason']}  [{log}]"
                 for row in quality
-                if row["status"] != "ok" and (row["key"], row["modality"]) not in known
+                if row["status"] != "ok"
+                and (row["key"], row["modality"]) not in known
+                # said once, where it happened
+                and told.get(row["subject"], {}).get("status", "ok") == "ok"
             ]
         output = folder / "shards" / f"t1w-{number}.json"
         log = logs / "pack_shards" / name / f"batch-{number}.log"
