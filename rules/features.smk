@@ -41,7 +41,6 @@ rule compute_harmonics:
     """Geometric harmonics of the cortex: parcel means of its Laplace-Beltrami modes."""
     input:
         atlas=rules.fetch_templates.output.atlas,
-        labels=rules.fetch_templates.output.fslr,
         surfaces=rules.fetch_templates.output.surfaces,
         cortex=rules.fetch_templates.output.cortex,
     output:

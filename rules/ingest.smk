@@ -23,10 +23,8 @@ rule publish_index:
 rule fetch_templates:
     """Atlas, surfaces and head template, checked and in one order; here, because nodes may have no network."""
     output:
+        # it tells the hashes of the atlas's own files; which there are depends on the source and the config
         atlas=f"{RESULTS}/templates/atlas.json",
-        volume=f"{RESULTS}/templates/atlas_volume.nii.gz",
-        fslr=f"{RESULTS}/templates/atlas_fsLR.npz",
-        fsaverage5=f"{RESULTS}/templates/atlas_fsaverage5.npz",
         surfaces=expand(
             "{results}/templates/{kind}_{side}.surf.gii",
             results=RESULTS,

@@ -206,6 +206,7 @@ def templates(tmp_path: Path) -> Path:
         "files": {},
         "source": "",
         "space": "",
+        "missing": {},
     }
     (tmp_path / "atlas.json").write_text(json.dumps(atlas))
     np.savez(tmp_path / "atlas_fsLR.npz", left=quarter.astype(np.int16), right=(quarter + 4).astype(np.int16))

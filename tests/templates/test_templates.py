@@ -204,6 +204,35 @@ def test_subcortex_comes_before_the_cortex(tmp_path: Path) -> None:
     assert told["without_cortex"] == facts["names"][:16]
 
 
+def test_the_rule_makes_what_the_named_files_give(root: Path, tmp_path: Path) -> None:
+    volume, _, names = with_subcortex(tmp_path)
+    table = tmp_path / "a/sub-01/func/sub-01_task-rest_timeseries.tsv"
+    table.parent.mkdir(parents=True)
+    table.write_text("r1\tr2\n0\t1\n1\t0\n")
+    atlas = {"source": "files", "parcels": 100, "networks": 7, "subcortex": "S1"}
+    config = {
+        "cohorts": {"a": {"door": "parcellated", "root": "a", "tr_s": 2}},
+        "atlas": atlas | {"volume": str(volume), "names": str(names)},
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    words = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(root / "workflow/Snakefile"),
+        "--cores",
+        "1",
+    ]
+    done = subprocess.run(
+        [*words, "results/templates/atlas.json"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results/templates/atlas_volume.nii.gz").exists()
+    with pytest.raises(ValueError, match=r"not there on fsLR-32k.*set atlas\.cifti"):
+        harmonics.compute(tmp_path / "results/templates", 3)
+
+
 def test_another_number_of_names_than_the_config_tells_is_refused(tmp_path: Path) -> None:
     volume, _, names = with_subcortex(tmp_path)
     files = {"source": "files", "networks": 7, "volume": volume, "names": names}

@@ -308,6 +308,9 @@ def compute(templates: Path, k: int) -> tuple[str, dict, dict]:
     """
     atlas = json.loads((templates / "atlas.json").read_bytes())
     n, names, hemisphere = atlas.get("subcortical", 0), atlas["names"], np.array(atlas["hemisphere"], np.int8)
+    if why := atlas["missing"].get("atlas_fsLR.npz"):
+        msg = f"the atlas is not there on fsLR-32k, where the harmonics are computed: {why}"
+        raise ValueError(msg)
     labels = _arrays(templates / "atlas_fsLR.npz")
     columns, facts = solve(
         _template_surfaces(templates),
