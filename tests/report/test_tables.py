@@ -26,13 +26,12 @@ def accuracies(*values, method="probe"):
     return [score(method, seed, accuracy=value) for seed, value in enumerate(values)]
 
 
-def test_interval_is_students_t():
-    mean, sd, low, high = tables.interval([1.0, 2.0, 3.0])
+def test_interval_allows_for_splits_that_share_people():
+    mean, sd, low, high = tables.interval([1.0, 2.0, 3.0], test_share=0.25)
+    half = 4.302652729911275 * math.sqrt(1 / 3 + 0.25)
     assert (mean, sd) == (2.0, 1.0)
-    assert (low, high) == pytest.approx(
-        (2 - 4.302652729911275 / math.sqrt(3), 2 + 4.302652729911275 / math.sqrt(3))
-    )
-    assert tables.interval([0.7]) == (0.7, None, None, None)
+    assert (low, high) == pytest.approx((2 - half, 2 + half))
+    assert tables.interval([0.7], test_share=0.25) == (0.7, None, None, None)
 
 
 def test_this_run_is_told_in_percent_with_spread_and_counts():
@@ -40,7 +39,7 @@ def test_this_run_is_told_in_percent_with_spread_and_counts():
     entry = table.entry("this run", "probe", "accuracy")
     assert (entry.mean, entry.n_seeds, entry.n_test, entry.unit) == (pytest.approx(60), 3, "8", "percent")
     assert entry.sd == pytest.approx(10)
-    assert "60.0 \u00b1 10.0 (35.2 to 84.8)" in tables.to_markdown(table)
+    assert "60.0 \u00b1 10.0 (27.1 to 92.9)" in tables.to_markdown(table)
 
 
 def test_an_interval_ends_where_the_score_ends():

@@ -121,13 +121,21 @@ def metrics_of(kind: str) -> tuple[str, ...]:
     return REGRESSION if kind == "regression" else CLASSIFICATION
 
 
-def interval(values: Sequence[float]) -> tuple[float, float | None, float | None, float | None]:
-    """Mean, standard deviation and the mean's 95 % confidence interval (Student's t, n - 1).
+def interval(
+    values: Sequence[float], test_share: float
+) -> tuple[float, float | None, float | None, float | None]:
+    """Mean, standard deviation and the mean's 95 % confidence interval over random splits of one set of people.
+
+    Splits share most of their people, so their scores lean on each other and sd / sqrt(n) is too small: the variance
+    of the mean is sd^2 (1 / n + n_test / n_others), with Student's t of n - 1 degrees of freedom (the corrected
+    resampled t of Nadeau and Bengio, Machine Learning 52, 2003).
 
     Parameters
     ----------
     values : Sequence[float]
         One value per seed, at least one. With a single one there is neither spread nor interval (None).
+    test_share : float
+        Test people over all others of the split (those who were fitted or chosen on).
     """
     from scipy.stats import t  # here: slow to import, and the report reads tables without it
 
@@ -136,7 +144,7 @@ def interval(values: Sequence[float]) -> tuple[float, float | None, float | None
     if n == 1:
         return mean, None, None, None
     sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    half = float(t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+    half = float(t.ppf(0.975, n - 1)) * sd * math.sqrt(1 / n + test_share)
     return mean, sd, mean - half, mean + half
 
 
@@ -254,7 +262,8 @@ def _entry(method: str, metric: str, scores: Sequence[Mapping[str, Any]]) -> Ent
     constant = method == "trivial" and metric == "pearson_r"
     raw = [None if constant else s["metrics"].get(metric) for s in scores]
     values = [factor * v for v in raw if v is not None and math.isfinite(v)]
-    mean, sd, low, high = interval(values) if values else (None, None, None, None)
+    share = max(s["n_test"] / (s["n_train"] + s["n_val"]) for s in scores)
+    mean, sd, low, high = interval(values, share) if values else (None, None, None, None)
     if low is not None and high is not None:
         lowest, highest = BOUNDS.get(metric, PERCENT)
         low, high = max(low, lowest), min(high, highest)
@@ -298,9 +307,9 @@ def caption(table: Table) -> list[str]:
     if seeds > 1:
         sentences.append(
             f"This run: mean {PLUS_MINUS} sd over random splits of the people (one per seed; chosen on "
-            "validation, scored on test), then the 95 % confidence interval of that mean by Student's t "
-            "with n - 1 degrees of freedom, cut off where the score ends. All splits draw on the same "
-            "people, so the interval tells of the splits, not of new people."
+            "validation, scored on test), then the 95 % confidence interval of that mean by Student's t with n - 1 "
+            "degrees of freedom, its variance enlarged because the splits share people (Nadeau and Bengio 2003), cut "
+            "off where the score ends."
         )
     else:
         sentences.append("This run: one random split of the people, hence no spread and no interval (n/a).")
