@@ -144,6 +144,33 @@ def test_planted_couplings_are_in_the_series_that_people_get():
         assert change == pytest.approx(planted["mean_r_after"] - planted["mean_r_before"], abs=0.06)
 
 
+def test_planted_amplitudes_are_in_the_series_that_people_get():
+    facts = tables.planted(tables.clinic_people(0, 8))
+    names = sources.parcellation().names
+    scanner = tables.Scanner("long", 2.0, 4000)
+
+    def log_size(**planted):
+        drawn = tables.draw_series("clinic", 0, tables.Person("x", scanner, **planted))
+        return np.log(drawn.std(axis=1) / drawn.mean(axis=1))
+
+    for endpoint, dose in (("diagnosis", {"patient": 1}), ("cognition", {"score": 1.0})):
+        # the same person with and without: what varies between people is equal in both
+        change = log_size(**dose) - log_size()
+        (planted,) = facts[endpoint]["amplitudes"]
+        inside = series.in_networks(names, planted["of"])
+        assert change[inside].mean() == pytest.approx(np.log(planted["factor"]), abs=0.02)
+        assert change[~inside].mean() == pytest.approx(0, abs=0.02)
+
+
+def test_people_differ_in_the_size_of_their_networks_fluctuations():
+    scanner = tables.Scanner("long", 2.0, 1000)
+    drawn = [tables.draw_series("town", 0, tables.Person(f"t{i}", scanner)) for i in range(12)]
+    log_size = np.log([x.std(axis=1) / x.mean(axis=1) for x in drawn])
+    network, n_networks = series.network_numbers(sources.parcellation().names)
+    of_networks = np.stack([log_size[:, network == i].mean(axis=1) for i in range(n_networks)])
+    assert of_networks.std(axis=1, ddof=1).mean() == pytest.approx(tables.NETWORK_SPREAD, rel=0.2)
+
+
 def test_series_are_tables_of_the_atlas(clinic):
     table = pq.read_table(next(clinic.glob("sub-c001/func/*.parquet")))
     assert tuple(table.column_names) == sources.parcellation().names

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 #: Raise when what is written changes, so that older demo data are made again.
-VERSION = 2
+VERSION = 3
 COHORTS = ("people", "lemon", "ward", "town", "clinic")
 
 

@@ -88,3 +88,9 @@ def in_networks(names: Sequence[str], networks: Sequence[str]) -> np.ndarray:
     ``17Networks_LH_DefaultA_PFCd_1`` belongs to ``DefaultA`` and, by its beginning, to ``Default``.
     """
     return np.array([name.split("_")[2].startswith(tuple(networks)) for name in names])
+
+
+def network_numbers(names: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Number of each ROI's network, by CBIG's names: int (R,), and how many there are."""
+    found, number = np.unique([name.split("_")[2] for name in names], return_inverse=True)
+    return number, len(found)

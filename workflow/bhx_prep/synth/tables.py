@@ -1,7 +1,8 @@
 """The cohorts `town` and `clinic`: parcel series as tables and T1 volumes, the third door.
 
-Series have HCP's mean connectivity and the LEMON scan's spectrum; each person varies around both. `clinic` has two
-planted effects of stated size, one of a group and one of a continuous score, each in series and in T1.
+Series have HCP's mean connectivity and the LEMON scan's spectrum; each person varies around the former and in how
+much each network fluctuates. `clinic` has two planted effects of stated size, one of a group and one of a continuous
+score, each in connectivity, in the size of a network's fluctuations and in T1.
 """
 
 from __future__ import annotations
@@ -41,14 +42,27 @@ class Coupling:
     by: float
 
 
+@dataclass(frozen=True)
+class Amplitude:
+    """A planted change of the size of fluctuations in a set of networks, as a natural logarithm."""
+
+    of: tuple[str, ...]
+    log_by: float
+
+
+#: Standard deviation of the logarithm of a signal's size over people, of a whole network and of a parcel beside it.
+NETWORK_SPREAD, PARCEL_SPREAD = 0.15, 0.1
+
 #: Patients against controls.
 GROUP_COUPLINGS = (
     Coupling(("DefaultA",), ("ContA", "ContB"), -0.22),
     Coupling(("SomMotA", "SomMotB"), ("SomMotA", "SomMotB"), 0.18),
 )
+GROUP_AMPLITUDES = (Amplitude(("DefaultA", "DefaultB"), -0.36),)
 GROUP_STRUCTURE = Structure(ventricles_mm=1.2, medial_temporal=-0.06)
 #: Per standard deviation of the cognition score.
 SCORE_COUPLINGS = (Coupling(("DorsAttnA", "DorsAttnB"), ("SalVentAttnA", "SalVentAttnB"), 0.14),)
+SCORE_AMPLITUDES = (Amplitude(("DorsAttnA", "DorsAttnB"), 0.2),)
 SCORE_STRUCTURE = Structure(frontal=0.025)
 
 
@@ -72,6 +86,16 @@ def person_connectivity(names: tuple[str, ...], matrix: np.ndarray, person: Pers
     return series.as_correlation(matrix)
 
 
+def person_amplitude(names: tuple[str, ...], person: Person) -> np.ndarray:
+    """Expected size of a person's fluctuations against everybody's, (R,): what is planted."""
+    log = np.zeros(len(names))
+    for amplitude, dose in [(a, person.patient) for a in GROUP_AMPLITUDES] + [
+        (a, person.score) for a in SCORE_AMPLITUDES
+    ]:
+        log += dose * amplitude.log_by * series.in_networks(names, amplitude.of)
+    return np.exp(log)
+
+
 def person_structure(person: Person) -> Structure:
     """What is planted in a person's T1."""
     group, score = asdict(GROUP_STRUCTURE), asdict(SCORE_STRUCTURE)
@@ -85,6 +109,9 @@ def draw_series(cohort: str, seed: int, person: Person) -> np.ndarray:
     mean = person_connectivity(parcels, sources.connectivity(), person)
     own = series.individual(rng, mean)
     unit = series.draw(rng, own, person.scanner.n_frames, person.scanner.tr_s, sources.real_spectrum())
+    network, n_networks = series.network_numbers(parcels)
+    varied = rng.normal(0, NETWORK_SPREAD, n_networks)[network] + rng.normal(0, PARCEL_SPREAD, len(parcels))
+    unit *= (person_amplitude(parcels, person) * np.exp(varied))[:, None]
     # parcels differ in brightness in the same way in everybody (coil, susceptibility), people in gain
     brightness = generator(seed, "parcels").normal(1, 0.12, len(parcels))
     level = 9000 * brightness * np.exp(rng.normal(0, 0.08)) * rng.normal(1, 0.02, len(parcels))
@@ -196,16 +223,21 @@ def planted(people: list[Person]) -> dict[str, Any]:
             )
         return rows
 
+    def sizes(amplitudes: tuple[Amplitude, ...]) -> list[dict[str, Any]]:
+        return [{"of": a.of, "factor": round(float(np.exp(a.log_by)), 4)} for a in amplitudes]
+
     return {
         "Synthetic": True,
         "diagnosis": {
             "what": "patient against control",
             "couplings": facts(GROUP_COUPLINGS, ill),
+            "amplitudes": sizes(GROUP_AMPLITUDES),
             "structure": asdict(GROUP_STRUCTURE),
         },
         "cognition": {
             "what": "per standard deviation of the score",
             "couplings": facts(SCORE_COUPLINGS, clever),
+            "amplitudes": sizes(SCORE_AMPLITUDES),
             "structure": asdict(SCORE_STRUCTURE),
         },
         "structure_units": {
