@@ -122,7 +122,10 @@ class FusionModel(nn.Module):
         self.decoder_norm = nn.LayerNorm(inner, eps=NORM_EPS)
         self.decoder_pred = ModalityMaps(config, dict.fromkeys(MODALITIES, inner), token_widths, bare=False)
         init_weights(self)
-        learned = [self.hub, self.decoder_hub, self.mask_token, self.cls_token]
+        # as large as what they attend to: hub tokens that start alike stay alike
+        nn.init.normal_(self.hub)
+        nn.init.normal_(self.decoder_hub)
+        learned = [self.mask_token, self.cls_token]
         learned += [*self.position.modality.values(), *self.decoder_position.modality.values()]
         for parameter in learned:
             if parameter is not None:

@@ -43,9 +43,9 @@ def test_this_run_is_told_in_percent_with_spread_and_counts():
 
 
 def test_an_interval_ends_where_the_score_ends():
-    table = build(accuracies(0.5, 1.0, 0.9))
+    table = build(accuracies(0.8, 1.0, 0.9))
     entry = table.entry("this run", "probe", "accuracy")
-    assert (entry.ci_low, entry.ci_high) == (pytest.approx(14.27, abs=0.01), 100)
+    assert (entry.ci_low, entry.ci_high) == (pytest.approx(57.14, abs=0.01), 100)
     assert "cut off where the score ends" in tables.to_markdown(table)
     scores = [score("fc", s, "cognition", mae=v, pearson_r=r) for s, v, r in [(0, 0.1, -0.9), (1, 9, 0.9)]]
     table = build(scores, "cognition")

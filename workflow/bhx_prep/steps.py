@@ -15,11 +15,11 @@ STEPS = {
     "fit_normaliser": 1,  # first version
     "collect_rois": 1,  # first version
     "split_people": 1,  # first version
-    "train": 2,  # series centred and scaled by run
+    "train": 3,  # weights start larger in narrow layers, hub tokens start apart
     "embed_tokens": 1,  # first version
     "evaluate": 1,  # first version
     "evaluate_baseline": 1,  # first version
     "export_weights": 1,  # first version
-    "collect_table": 2,  # intervals end where the score ends; LaTeX that fits a page
+    "collect_table": 3,  # intervals allow for splits that share people
     "report_study": 2,  # tables that fit the page, fewer lines per loss
 }

@@ -55,7 +55,17 @@ def test_branches_are_damped_by_depth():
     blocks = Blocks(64, 4, 2, 4.0)
     init_weights(blocks)
     spread = [float(block.mlp.fc2.weight.detach().std()) for block in blocks]
-    np.testing.assert_allclose(spread, 0.0196 / np.sqrt(2 * np.arange(1, 5)), rtol=0.1)
+    np.testing.assert_allclose(spread, 0.02 * np.sqrt(768 / 256) / np.sqrt(2 * np.arange(1, 5)), rtol=0.1)
+
+
+@pytest.mark.parametrize("width", [32, 64, 768])
+def test_narrow_blocks_pass_on_as_much_as_wide_ones(width):
+    torch.manual_seed(0)
+    blocks = Blocks(width, 1, 2, 4.0)
+    init_weights(blocks)
+    for layer in (blocks[0].attn.qkv, blocks[0].mlp.fc1):
+        gain = float(layer(torch.randn(512, width)).detach().std())
+        assert gain == pytest.approx(0.02 * 768**0.5, rel=0.1)
 
 
 def test_drop_path_skips_whole_samples_in_training_only():
@@ -146,7 +156,8 @@ def test_function_tokens_and_loss_at_any_size(function_config, make_rois, make_s
 
 def test_context_tokens_do_not_depend_on_the_targets_data(function_config, make_rois, make_series):
     rois = make_rois()
-    model = FunctionJEPA(function_config, rois)
+    # with `run`, level and spread of the whole run scale all of its frames, hidden or not
+    model = FunctionJEPA(dataclasses.replace(function_config, scaling="population"), rois)
     masks = jepa_masks(7, 4, function_config, 0, 0, [0])
     context, target = tensors(masks)
     series = make_series(rois, 1, 4 * K)
