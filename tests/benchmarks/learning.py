@@ -1,88 +1,168 @@
 """Does the model learn: losses against trivial ones, hub tokens against one modality, right against shuffled ROI order.
 
-    python tests/benchmarks/learning.py results demo-data --seeds 5        # after `make demo`; 2 minutes a seed
+    python tests/benchmarks/learning.py results demo-data --seeds 5 --jobs 2 --more 120      # after `make demo`
 
-For every seed all stages are trained anew on the demo's cohorts (synthetic), with the tiny preset or what `--set` changes
-of it. Losses are those of people who were held out; the trivial one predicts the mean token (of a patch, for T1). A
-probe on the demo's `clinic`, whose endpoints are planted in both modalities, reads the mean token of one encoder or the
-mean hub token: 64 numbers each, 5 folds, 10 times. Intervals are 95 % of Student's t over seeds: they tell of seeds and not
-of people, who are the same 40 in all. No part of the test suite; `--set` takes a JSON object for each stage.
+For every seed all stages are trained anew on the demo's cohorts (synthetic), with the tiny preset or what `--set`
+changes of it (a JSON object for each stage), and the fusion a second time with the other decoder. Losses are those of
+people who were held out; the trivial one predicts the mean token (of a patch, for T1).
+
+Probes read frozen tokens of the people of `clinic`, whose endpoints are planted in both modalities, and of `--more` people
+who are drawn in the same way. Each reads 64 numbers (128 where both encoders are read): the mean token, standardised,
+into ridge regression whose penalty is chosen within the people it is fitted on; 5 folds, 5 times. Intervals are
+95 % of a bootstrap over people and seeds together.
+
+No part of the test suite.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
+import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+import yaml
 from scipy import stats
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow"))
 
-from bhx_model import data, stages
-from bhx_model.config import STAGES
+from bhx_model import data, metrics, stages
+from bhx_model.config import STAGES, load_preset
 from bhx_model.fusion import FusionModel
 from bhx_model.jepa import FunctionJEPA
+from bhx_prep import gradients
+from bhx_prep.synth import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 PRETRAINING = ("town", "ward", "people")
-SHUFFLED = "hub tokens, test people's ROIs shuffled"
-FEATURES = ("structure", "function", "both, side by side", "hub tokens", SHUFFLED)
+#: Seed of the people who are drawn beside the demo's, whose seed is 0.
+MORE_SEED = 1
+ENDPOINTS = {"diagnosis": "AUC", "cognition": "r"}
+
+FC = "functional connectivity, all pairs"
+BOTH = "both, side by side"
+HUB = "hub tokens"
+OTHER_SERIES = "hub tokens of one's T1 and a stranger's series"
+OTHER_T1 = "hub tokens of one's series and a stranger's T1"
+OTHER_DECODER = "hub tokens trained with the other decoder"
+SHUFFLED = "hub tokens, ROIs shuffled in the people who are tested"
+ALWAYS_SHUFFLED = "hub tokens, ROIs shuffled in everybody"
+#: Differences that are told with their interval.
+AGAINST = ("structure", "function", BOTH, OTHER_SERIES, OTHER_T1, OTHER_DECODER, SHUFFLED, ALWAYS_SHUFFLED)
+
+Features = dict[str, np.ndarray]
 
 
-def run(module: str, *words: object) -> None:
-    """Run one command of the model, quietly."""
+@dataclass(frozen=True)
+class Work:
+    """What all seeds share."""
+
+    results: Path
+    people: tuple[Path, ...]
+    """Indices of the people whom probes read."""
+    changes: Mapping[str, Any]
+    target: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one seed gives."""
+
+    losses: dict[str, float]
+    predicted: dict[str, dict[str, np.ndarray]]
+    """Endpoint, then features, to the predictions for people who were not fitted."""
+
+
+def run(*words: object) -> None:
+    """Run a Python module, quietly."""
     done = subprocess.run(
-        [sys.executable, "-m", f"bhx_model.{module}", *map(str, words)],
+        [sys.executable, "-m", *map(str, words)],
         cwd=ROOT,
         capture_output=True,
         text=True,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/workflow", "OMP_NUM_THREADS": "1"},
     )
     if done.returncode:
-        sys.exit(f"bhx_model.{module}: {done.stderr[-2000:]}")
+        sys.exit(f"{words[0]}: {(done.stdout + done.stderr)[-2000:]}")
 
 
-def train(results: Path, place: Path, seed: int, changes: Mapping[str, Any]) -> None:
-    """Train all stages into folders of `place` named after them."""
-    experiment = results / "experiments/demo"
-    shards = [results / cohort / "shards/index.json" for cohort in PRETRAINING]
-    shared = ["--preset", "tiny", "--seed", seed, "--shards", *shards]
+def draw_people(place: Path, n: int) -> tuple[Path, Path]:
+    """Draw people as those of `clinic` and take them to shards: the index, and the participants."""
+    tables.fill_clinic(place / "clinic", MORE_SEED, n)
+    config = {
+        "results": str(place / "results"),
+        "features": yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["features"],
+        "cohorts": {"clinic": {"door": "parcellated", "root": str(place / "clinic"), "synthetic": True}},
+        "experiments": {"none": {"cohorts": ["clinic"]}},
+        "endpoints": {},
+    }
+    (place / "config.yaml").write_text(json.dumps(config))
+    index = place / "results/clinic/shards/index.json"
+    rest = ["--snakefile", ROOT / "workflow/Snakefile", "--configfile", place / "config.yaml"]
+    run("snakemake", *rest, "--directory", place, "--cores", 1, index)
+    return index, place / "clinic/participants.tsv"
+
+
+def train(work: Work, place: Path, seed: int) -> None:
+    """Train all stages, and the fusion with the other decoder, into folders of `place` named after them."""
+    experiment = work.results / "experiments/demo"
+    shards = [work.results / cohort / "shards/index.json" for cohort in PRETRAINING]
+    shared = ["--preset", "tiny", "--seed", seed, "--shards", *shards, "--run-root", place / "runs"]
     shared += ["--split", experiment / "pretrain.json", "--rois", experiment / "rois.npz"]
-    tokens: list[object] = []
-    for stage in STAGES:
-        if stage == "fusion":
-            for cohort, index in zip(PRETRAINING, shards, strict=True):
-                encoders = ["--structure", place / "structure", "--function", place / "function"]
-                out = place / "tokens" / cohort
-                run("tokens", *encoders, "--shards", index, "--rois", experiment / "rois.npz", "--out", out)
-            tokens = ["--tokens", *(place / "tokens" / cohort / "index.json" for cohort in PRETRAINING)]
-        own = ["--stage", stage, "--set", json.dumps(changes.get(stage, {})), *tokens]
-        run("train", *own, *shared, "--run-root", place / "runs", "--out", place / stage)
+
+    def one(stage: str, out: str, own: Mapping[str, Any], *words: object) -> None:
+        told = [
+            "--stage",
+            stage,
+            "--set",
+            json.dumps(work.changes.get(stage, {}) | own),
+            "--out",
+            place / out,
+        ]
+        run("bhx_model.train", *told, *shared, *words)
+
+    one("structure", "structure", {})
+    one("function", "function", {})
+    for cohort, index in zip(PRETRAINING, shards, strict=True):
+        encoders = ["--structure", place / "structure", "--function", place / "function"]
+        rois = ["--rois", experiment / "rois.npz"]
+        run("bhx_model.tokens", *encoders, "--shards", index, *rois, "--out", place / "tokens" / cohort)
+    tokens = ["--tokens", *(place / "tokens" / cohort / "index.json" for cohort in PRETRAINING)]
+    one("fusion", "fusion", {}, *tokens)
+    one("fusion", "other", {"model.decoder": other_decoder(work.changes)}, *tokens)
+
+
+def other_decoder(changes: Mapping[str, Any]) -> str:
+    """The one of `cross` and `joint` that the fusion is not trained with."""
+    used = cast(Any, load_preset("fusion", "tiny").override(changes.get("fusion", {})).model).decoder
+    return "joint" if used == "cross" else "cross"
 
 
 @torch.no_grad()
-def shuffled_losses(results: Path, place: Path, seed: int) -> tuple[float, float]:
-    """Loss of the held out people's series in their order, and with the ROIs shuffled."""
-    experiment = results / "experiments/demo"
+def function_losses(work: Work, place: Path, seed: int) -> dict[str, float]:
+    """Loss of the held out people's series with the ROIs shuffled, as a multiple of that in their order."""
+    experiment = work.results / "experiments/demo"
     trained = stages.load_trained(place / "function", "function")
     model = cast(FunctionJEPA, trained.model).eval()
     sources = stages.Sources(
-        shards=[results / cohort / "shards/index.json" for cohort in PRETRAINING],
+        shards=[work.results / cohort / "shards/index.json" for cohort in PRETRAINING],
         split=experiment / "pretrain.json",
         rois=experiment / "rois.npz",
     )
@@ -96,59 +176,153 @@ def shuffled_losses(results: Path, place: Path, seed: int) -> tuple[float, float
         for place_of, tensor in enumerate((series, series[:, order])):
             replaced = replace(batch, tensors={**batch.tensors, "series": tensor})
             arguments, _ = stage.inputs(replaced)
-            losses[place_of] += model(*arguments)[0].item() / stage.n_holdout
-    return float(losses[0]), float(losses[1])
+            losses[place_of] += model(*arguments)[0].item()
+    return {"function: loss with ROIs shuffled / in order": float(losses[1] / losses[0])}
 
 
 @torch.no_grad()
-def features(results: Path, place: Path, seed: int) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Subjects of the cohort `clinic`, and what a probe may read of each, (n, D)."""
+def features(work: Work, place: Path, seed: int) -> Features:
+    """What probes may read of each person, (n, D) each."""
     encoders = stages.Encoders.open(place / "structure", place / "function")
-    fusion = cast(FusionModel, stages.load_trained(place / "fusion", "fusion").model).eval()
-    samples = data.open_index(results / "clinic/shards/index.json").samples
+    fusion, other = load_fusion(place / "fusion"), load_fusion(place / "other")
     random = np.random.default_rng([seed, 2])
-    subjects: list[str] = []
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in FEATURES}
-    for pair in data.pair(samples["bold"], samples["t1w"])[0]:
+    rows: dict[str, list[np.ndarray]] = {}
+    before: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    for pair in pairs(work.people):
         batch = encoders.load([pair])
-        order = torch.from_numpy(random.permutation(encoders.function.n_rois))
-        subjects.append(pair[0].subject.split("/")[1])
+        n = batch.n_patches
         structure, function, _ = (t.float() for t in encoders.encode(batch))
-        other = replace(batch, tensors={**batch.tensors, "series": batch.tensors["series"][:, order]})
-        mixed = encoders.encode(other)[1].float()
-        single = [t.mean(dim=1)[0].numpy() for t in (structure, function)]
-        hubs = [
-            fusion.encode(structure, t, batch.n_patches).mean(dim=1)[0].numpy() for t in (function, mixed)
-        ]
-        for name, row in zip(FEATURES, [*single, np.concatenate(single), *hubs], strict=True):
-            rows[name].append(row)
-    return subjects, {name: np.stack(listed) for name, listed in rows.items()}
+        order = torch.from_numpy(random.permutation(encoders.function.n_rois))
+        mixed = replace(batch, tensors={**batch.tensors, "series": batch.tensors["series"][:, order]})
+        shuffled = encoders.encode(mixed)[1].float()
+        # strangers are those before in the same scanner: people's labels are drawn by chance
+        their_structure, their_function = before.get(batch.patch_frames, (structure, function))
+        before[batch.patch_frames] = (structure, function)
+        kinds = {
+            "structure": structure,
+            "function": function,
+            HUB: fusion.encode(structure, function, n),
+            OTHER_SERIES: fusion.encode(structure, their_function, n),
+            OTHER_T1: fusion.encode(their_structure, function, n),
+            OTHER_DECODER: other.encode(structure, function, n),
+            ALWAYS_SHUFFLED: fusion.encode(structure, shuffled, n),
+        }
+        for name, tokens in kinds.items():
+            rows.setdefault(name, []).append(tokens.mean(dim=1)[0].numpy())
+    found = {name: np.stack(listed) for name, listed in rows.items()}
+    found[BOTH] = np.concatenate([found["structure"], found["function"]], axis=1)
+    return found
 
 
-def probe(x: np.ndarray, x_test: np.ndarray, target: np.ndarray, *, binary: bool) -> float:
-    """Area under the curve, or correlation, of predictions for people who are not fitted; 5 folds, 10 times."""
-    found = []
-    for repeat in range(10):
-        folds = (StratifiedKFold if binary else KFold)(5, shuffle=True, random_state=repeat)
-        predicted = np.zeros(len(target))
-        for fit, test in folds.split(x, target):
-            last = LogisticRegression(C=0.01, max_iter=2000) if binary else RidgeCV(np.logspace(0, 4, 9))
-            model = make_pipeline(StandardScaler(), last).fit(x[fit], target[fit])
-            predicted[test] = (
-                model.predict_proba(x_test[test])[:, 1] if binary else model.predict(x_test[test])
-            )
-        score = roc_auc_score(target, predicted) if binary else np.corrcoef(target, predicted)[0, 1]
-        found.append(float(score))
-    return float(np.mean(found))
+def load_fusion(folder: Path) -> FusionModel:
+    """The trained fusion, for evaluation."""
+    return cast(FusionModel, stages.load_trained(folder, "fusion").model).eval()
 
 
-def interval(values: list[float]) -> str:
-    """Mean and 95 % interval over seeds."""
+def pairs(indices: tuple[Path, ...]) -> list[tuple[data.Sample, data.Sample]]:
+    """BOLD runs with their T1s, cohort after cohort."""
+    samples = [data.open_index(index).samples for index in indices]
+    return [pair for s in samples for pair in data.pair(s["bold"], s["t1w"])[0]]
+
+
+def connectivity(work: Work) -> np.ndarray:
+    """Fisher-z connectivity of each person, (n, pairs of ROIs)."""
+    rows = []
+    for run_, _ in pairs(work.people):
+        series = data.read_array(run_)
+        rows.append(gradients.connectivity(series)[np.triu_indices(len(series), k=1)])
+    return np.stack(rows).astype(np.float32)
+
+
+def probe(x: np.ndarray, x_test: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Predictions for everybody from people who are not themselves: 5 folds, mean of 5 repeats; (n,)."""
+    predicted = np.zeros(len(target))
+    for repeat in range(5):
+        for fit, test in KFold(5, shuffle=True, random_state=repeat).split(x):
+            model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 6, 13)))
+            predicted[test] += model.fit(x[fit], target[fit]).predict(x_test[test]) / 5
+    return predicted
+
+
+def score(endpoint: str, target: np.ndarray, predicted: np.ndarray) -> float:
+    """Area under the curve, or correlation."""
+    if endpoint == "diagnosis":
+        return metrics.area_under_curve(target == 1, predicted)
+    return float(np.corrcoef(target, predicted)[0, 1])
+
+
+def one_seed(work: Work, seed: int) -> Found:
+    """Train and probe with one seed."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    losses: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="learning-") as name:
+        place = Path(name)
+        train(work, place, seed)
+        for stage in (*STAGES, "other"):
+            loss = json.loads((place / stage / "run.json").read_text())["loss"]
+            what = "fusion, other decoder" if stage == "other" else stage
+            losses[f"{what}: loss"] = loss["holdout"]
+            losses[f"{what}: trivial loss"] = loss["trivial"]
+            losses[f"{what}: loss / trivial"] = loss["holdout"] / loss["trivial"]
+        losses |= function_losses(work, place, seed)
+        found = features(work, place, seed)
+    predicted = {
+        e: {kind: probe(x, x, target) for kind, x in found.items()} for e, target in work.target.items()
+    }
+    for endpoint, target in work.target.items():
+        predicted[endpoint][SHUFFLED] = probe(found[HUB], found[ALWAYS_SHUFFLED], target)
+    print(f"seed {seed} done", file=sys.stderr, flush=True)
+    return Found(losses, predicted)
+
+
+def over_seeds(values: list[float]) -> str:
+    """Mean and 95 % interval of Student's t over seeds."""
     mean = np.mean(values)
     if len(values) < 2:
         return f"{mean:.3f}"
     half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
     return f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"
+
+
+def over_people(measure: Callable[[int, np.ndarray], float], n_seeds: int, n_people: int) -> str:
+    """Mean over seeds of `measure` of everybody, and its 95 % interval when people and seeds are drawn again."""
+    random = np.random.default_rng(0)
+    mean = np.mean([measure(seed, np.arange(n_people)) for seed in range(n_seeds)])
+    drawn = [
+        np.mean([measure(s, people) for s in random.integers(n_seeds, size=n_seeds)])
+        for people in random.integers(n_people, size=(1000, n_people))
+    ]
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def report(work: Work, found: list[Found], fc: Mapping[str, np.ndarray]) -> None:
+    """Print the tables."""
+    print("| loss of people held out | mean [95 % of seeds] | each seed |\n| --- | --- | --- |")
+    for what in found[0].losses:
+        values = [f.losses[what] for f in found]
+        print(f"| {what} | {over_seeds(values)} | {' '.join(f'{v:.3f}' for v in values)} |")
+    print("\n| probe | " + " | ".join(f"{e}, {m}" for e, m in ENDPOINTS.items()) + " |\n| --- | --- | --- |")
+
+    def measure(endpoint: str, kind: str, against: str | None, seed: int, people: np.ndarray) -> float:
+        target = work.target[endpoint][people]
+
+        def of(name: str) -> float:
+            predicted = fc[endpoint] if name == FC else found[seed].predicted[endpoint][name]
+            return score(endpoint, target, predicted[people])
+
+        return of(kind) - (of(against) if against else 0.0)
+
+    kinds = [FC, *found[0].predicted["diagnosis"]]
+    rows: list[tuple[str, str | None]] = [(kind, None) for kind in kinds]
+    rows += [(HUB, against) for against in AGAINST]
+    for kind, against in rows:
+        cells = [
+            over_people(functools.partial(measure, e, kind, against), len(found), len(work.target[e]))
+            for e in ENDPOINTS
+        ]
+        print(f"| {kind if against is None else f'{kind} - {against}'} | {' | '.join(cells)} |")
 
 
 def main() -> None:
@@ -159,46 +333,33 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="results of `make demo`")
     parser.add_argument("data", type=Path, help="demo-data")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, one thread each")
+    parser.add_argument("--more", type=int, default=120, help="people to draw beside the demo's 40")
     parser.add_argument(
         "--set", default="{}", metavar="JSON", help='e.g. \'{"fusion": {"train.steps": 300}}\''
     )
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=UserWarning)
     results, changes = args.results.resolve(), json.loads(args.set)
-    with (args.data / "clinic/participants.tsv").open(encoding="utf-8") as file:
-        people = {row["participant_id"][4:]: row for row in csv.DictReader(file, delimiter="\t")}
-    table: dict[str, list[float]] = {}
-    for seed in range(args.seeds):
-        with tempfile.TemporaryDirectory(prefix="learning-") as name:
-            place = Path(name)
-            train(results, place, seed, changes)
-            for stage in STAGES:
-                loss = json.loads((place / stage / "run.json").read_text())["loss"]
-                table.setdefault(f"{stage}: loss", []).append(loss["holdout"])
-                table.setdefault(f"{stage}: trivial loss", []).append(loss["trivial"])
-                table.setdefault(f"{stage}: loss / trivial", []).append(loss["holdout"] / loss["trivial"])
-            right, shuffled = shuffled_losses(results, place, seed)
-            table.setdefault("function: loss with ROIs shuffled / in order", []).append(shuffled / right)
-            subjects, found = features(results, place, seed)
-        for endpoint, measure in (("diagnosis", "AUC"), ("cognition", "r")):
-            binary = endpoint == "diagnosis"
-            column = [people[s][endpoint] for s in subjects]
-            target = np.array([v == "patient" if binary else float(v) for v in column], dtype=float)
-            scores = {
-                kind: probe(found["hub tokens" if kind == SHUFFLED else kind], x, target, binary=binary)
-                for kind, x in found.items()
-            }
-            for kind, score in scores.items():
-                table.setdefault(f"{endpoint} {measure}: {kind}", []).append(score)
-            for kind in ("structure", "function", SHUFFLED):
-                gain = scores["hub tokens"] - scores[kind]
-                table.setdefault(f"{endpoint} {measure}: hub tokens - {kind}", []).append(gain)
-        print(f"seed {seed} done", file=sys.stderr, flush=True)
-    print(f"{args.seeds} seeds, changes {changes}, {len(subjects)} people of clinic; synthetic data\n")
-    print("| what | mean [95 % of seeds] | each seed |\n| --- | --- | --- |")
-    for what, values in table.items():
-        print(f"| {what} | {interval(values)} | {' '.join(f'{v:.3f}' for v in values)} |")
+    with tempfile.TemporaryDirectory(prefix="learning-people-") as name:
+        index, listed = draw_people(Path(name), args.more)
+        people = (results / "clinic/shards/index.json", index)
+        columns = []
+        for path, participants in zip(people, (args.data / "clinic/participants.tsv", listed), strict=True):
+            with participants.open(encoding="utf-8") as file:
+                by_name = {row["participant_id"][4:]: row for row in csv.DictReader(file, delimiter="\t")}
+            columns += [by_name[bold.subject.split("/")[1]] for bold, _ in pairs((path,))]
+        target = {
+            "diagnosis": np.array([row["diagnosis"] == "patient" for row in columns], float),
+            "cognition": np.array([float(row["cognition"]) for row in columns]),
+        }
+        work = Work(results, people, changes, target)
+        with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
+            waiting = pool.map_async(functools.partial(one_seed, work), range(args.seeds), chunksize=1)
+            pairs_of_rois = connectivity(work)
+            fc = {e: probe(pairs_of_rois, pairs_of_rois, t) for e, t in target.items()}
+            found = waiting.get()
+    print(f"{args.seeds} seeds, changes {changes}, {len(columns)} people for the probes; SYNTHETIC DATA\n")
+    report(work, found, fc)
 
 
 if __name__ == "__main__":
