@@ -6,8 +6,8 @@ A cohort's shards lie in one folder::
     t1w-00003.tar    t1w-00003.json     T1 volumes of the same people
     index.json                          hashes of all of the above; training depends on this file alone
 
-The tars are plain WebDataset tars. Every sample is an array (``.npy``, never pickled) and canonical JSON; that of
-a T1 volume is compressed (``bhx_model.volumes``).
+The tars are plain WebDataset tars. Every sample is canonical JSON and an array, never pickled, compressed in Blosc
+frames: `bhx_model.timeseries.decode` and `bhx_model.volumes.decode` take the two kinds of members.
 ``R`` ROIs, ``T`` frames; times in seconds, lengths in millimetres.
 """
 
@@ -19,16 +19,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-CONTRACT_VERSION: Final = 2
+CONTRACT_VERSION: Final = 3
 
 MODALITIES: Final = ("bold", "t1w")
 
-#: Member suffix -> dtype and axes of the array in it.
+#: Member suffix -> dtype and axes of what is decoded from it.
 ARRAYS: Final = {
     # denoised parcel means, (R ROIs, T frames); rows of NaN are ROIs without coverage
-    "bold": ("bold.npy", "float32", ("roi", "frame")),
-    # intensity-normalised volume on the model's grid, (X, Y, Z), RAS+: the bits of bfloat16 values
-    "t1w": ("t1w.npy.blosc", "uint16", ("x", "y", "z")),
+    "bold": ("bold.npy.blosc", "float32", ("roi", "frame")),
+    # intensity-normalised volume on the model's grid, (X, Y, Z), RAS+, in steps of 1/128 sd
+    "t1w": ("t1w.blosc", "int16", ("x", "y", "z")),
 }
 META_MEMBER: Final = "meta.json"
 
@@ -39,7 +39,7 @@ BOLD_META: Final = (
 T1W_META: Final = ("cohort", "subject", "session", "zooms_mm", "affine", "synthetic")
 
 #: Fields of a shard's list (``bold-00003.json``), one value per sample, in the order of the tar.
-#: Offsets and sizes are those of the array's ``.npy`` member and of its JSON, in bytes from the tar's start.
+#: Offsets and sizes are those of the array's member and of its JSON, in bytes from the tar's start.
 LIST_COLUMNS: Final = {
     "bold": ("key", "anat", "subject", "tr_s", "n_frames", "offset", "size", "meta_offset", "meta_size"),
     "t1w": ("key", "subject", "offset", "size", "meta_offset", "meta_size"),

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bhx_model import contract, volumes
+from bhx_model import contract, frames, timeseries, volumes
 
 Result = TypeVar("Result")
 
@@ -246,7 +246,7 @@ def read_array(sample: Sample) -> np.ndarray:
         If what stands there is no plain array.
     """
     try:
-        return volumes.plain_array(_content(sample))
+        return frames.plain_array(_content(sample))
     except (ValueError, KeyError) as error:
         msg = f"{sample.shard}: {sample.key} is no .npy array at the place the list names: pack it again"
         raise ValueError(msg) from error
@@ -260,36 +260,38 @@ def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
     ValueError
         If its shape is not what the list and the contract say.
     """
-    series = read_array(sample)
-    if series.dtype != np.float32 or series.shape != (n_rois, sample.n_frames):
+    try:
+        series = timeseries.decode(_content(sample))
+    except ValueError as error:
+        msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
+        raise ValueError(msg) from error
+    if series.shape != (n_rois, sample.n_frames):
         msg = (
-            f"{sample.key} in {sample.shard} is {series.dtype} {series.shape}, "
-            f"expected float32 ({n_rois}, {sample.n_frames}): pack the shard again"
+            f"{sample.key} in {sample.shard} has {series.shape} ROIs and frames, "
+            f"expected ({n_rois}, {sample.n_frames}): pack the shard again"
         )
         raise ValueError(msg)
     return series
 
 
-def read_t1w(sample: Sample, shape: Sequence[int]) -> np.ndarray:
-    """Volume of a T1 sample: the bits of its bfloat16 values, uint16 of `shape`.
+def read_t1w(samples: Sequence[Sample], shape: Sequence[int]) -> np.ndarray:
+    """Volumes of T1 samples, int16 of (B, *shape), in steps; divided by `volumes.PER_SD` they are the model's input.
+
+    Each is decoded into its place: a batch costs no copy.
 
     Raises
     ------
     ValueError
-        If it is no stored volume, or one of another grid.
+        If one is no stored volume, or one of another grid.
     """
-    try:
-        volume = volumes.decode(_content(sample))
-    except ValueError as error:
-        msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
-        raise ValueError(msg) from error
-    if volume.shape != tuple(shape):
-        msg = (
-            f"{sample.key} in {sample.shard} has {volume.shape} voxels, expected {tuple(shape)}: "
-            "all cohorts need the same features.t1w_shape"
-        )
-        raise ValueError(msg)
-    return volume
+    batch = np.empty((len(samples), *shape), np.int16)
+    for sample, place in zip(samples, batch, strict=True):
+        try:
+            volumes.decode(_content(sample), place)
+        except ValueError as error:
+            msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
+            raise ValueError(msg) from error
+    return batch
 
 
 def pair(bold: Iterable[Sample], t1w: Iterable[Sample]) -> tuple[list[tuple[Sample, Sample]], list[Sample]]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bhx_model import augment, checkpoint, data, masking, token_index
+from bhx_model import augment, checkpoint, data, masking, token_index, volumes
 from bhx_model.config import (
     FunctionConfig,
     FusionConfig,
@@ -172,10 +172,9 @@ class StructureStage(Stage):
     def load(self, numbers: Sequence[int], step: int, epoch: int | None) -> Batch:
         """Read volumes, and draw which of their patches are seen."""
         chosen = [self.samples[number] for number in numbers]
-        volumes = np.stack([data.read_t1w(sample, self.grid) for sample in chosen])
         visible = masking.mae_visible(self.n_tokens, self.model_config.mask_ratio, self.seed, step, numbers)
         tensors = {
-            "volume": torch.from_numpy(volumes).view(torch.bfloat16),
+            "volume": torch.from_numpy(data.read_t1w(chosen, self.grid)),
             "visible": torch.from_numpy(visible),
         }
         return Batch([sample.key for sample in chosen], tensors)
@@ -190,7 +189,7 @@ class StructureStage(Stage):
 
     def inputs(self, batch: Batch, *, diagnose: bool = False) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Volumes and visible patches."""
-        return (batch.tensors["volume"].float(), batch.tensors["visible"]), {}
+        return (intensities(batch.tensors["volume"]), batch.tensors["visible"]), {}
 
 
 class FunctionStage(Stage):
@@ -493,10 +492,10 @@ class Encoders:
             augment.apply_plan(read_series(run, rois, config), plan, config)
             for (run, _), plan in zip(pairs, plans, strict=True)
         ])  # fmt: skip
-        volumes = np.stack([data.read_t1w(volume, self.structure.grid) for _, volume in pairs])
+        anats = [anat for _, anat in pairs]
         tensors = {
             "series": torch.from_numpy(series),
-            "volume": torch.from_numpy(volumes).view(torch.bfloat16),
+            "volume": torch.from_numpy(data.read_t1w(anats, self.structure.grid)),
         }
         return Batch([run.key for run, _ in pairs], tensors, plans[0].patch_frames, plans[0].n_patches)
 
@@ -513,7 +512,7 @@ class Encoders:
         """
         volume, series = batch.tensors["volume"], batch.tensors["series"]
         with self.autocast(volume.device, "structure"):
-            structure = self.structure.encode(volume.float())
+            structure = self.structure.encode(intensities(volume))
         with self.autocast(series.device, "function"):
             function = self.function.encode(series, batch.patch_frames, pad_to=pad_to)
         weight = self.function.token_weights(series, batch.patch_frames)
@@ -558,6 +557,11 @@ def t1w_grid(indices: Sequence[Index]) -> tuple[int, int, int]:
         raise ValueError(msg)
     ((x, y, z),) = grids
     return x, y, z
+
+
+def intensities(steps: Tensor) -> Tensor:
+    """Float32 intensities in sd of stored volumes, made where they are computed with: half as much to move there."""
+    return steps.float() / volumes.PER_SD
 
 
 def plan_series(

@@ -229,10 +229,9 @@ def _structure_tokens(
 ) -> Iterator[tuple[dict[str, Any], Tensor]]:
     for start in range(0, len(volumes), BATCH):
         chosen = volumes[start : start + BATCH]
-        stacked = np.stack([data.read_t1w(sample, encoders.structure.grid) for sample in chosen])
         with encoders.autocast(device, "structure"):
-            volume = torch.from_numpy(stacked).view(torch.bfloat16).to(device)
-            tokens = encoders.structure.encode(volume.float()).bfloat16()
+            steps = torch.from_numpy(data.read_t1w(chosen, encoders.structure.grid)).to(device)
+            tokens = encoders.structure.encode(stages.intensities(steps)).bfloat16()
         for sample, one in zip(chosen, tokens, strict=True):
             yield {"key": sample.key, "subject": sample.subject.split("/")[1], "n_tokens": len(one)}, one
 

@@ -9,7 +9,8 @@ rule extract_features:
         strategy=strategy_of,
     output:
         timeseries=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/timeseries.parquet",
-        t1w=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/t1w.npz",
+        bold=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/bold.arrow",
+        t1w=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/t1w.arrow",
         qc=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/qc.parquet",
     log:
         f"{RESULTS}/logs/extract_features/{{cohort}}/batch-{{batch}}.log",

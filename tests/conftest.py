@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,3 +41,31 @@ def shared():
         return path
 
     return find
+
+
+#: Runs a module's `main` and ends the process with SIGKILL where a function of it is called for the n-th time.
+_KILLED = """
+import functools, importlib, os, signal, sys
+module = importlib.import_module(sys.argv[1])
+*owners, name = sys.argv[2].split(".")
+owner = functools.reduce(getattr, owners, module)
+real, calls = getattr(owner, name), iter(range(int(sys.argv[3]) - 1))
+def killed(*args, **kwargs):
+    if next(calls, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args, **kwargs)
+setattr(owner, name, killed)
+module.main(sys.argv[4:])
+"""
+
+
+@pytest.fixture(scope="session")
+def kill_at() -> Callable[[str, str, int, Sequence[str]], None]:
+    """Run a step's command line in a process that is killed, as by the kernel, at the n-th call of a function."""
+
+    def run(module: str, function: str, call: int, arguments: Sequence[str]) -> None:
+        command = [sys.executable, "-c", _KILLED, module, function, str(call), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+
+    return run

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import gzip
 import json
-import signal
-import subprocess
-import sys
 
 import nibabel as nib
 import numpy as np
@@ -17,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, NAMES, SPACE
 
+from bhx_model import timeseries, volumes
 from bhx_model.contract import roi_sha256
-from bhx_model.volumes import decode, to_float32
-from bhx_prep import config, features, index
+from bhx_prep import config, features, index, stored
+
+FILES = ["bold.arrow", "qc.parquet", "t1w.arrow", "timeseries.parquet"]
 
 SETTINGS = config.Features(
     strategy="none", min_seconds=20, t1w_resolution_mm=4.0, t1w_shape=(40, 48, 40), harmonics=2, gradients=1
@@ -142,29 +141,35 @@ def test_a_batch_goes_on_over_every_fault(ward_index, templates_folder, tmp_path
     assert run_row["key"] == "ward_sub-01_task-rest"
     assert run_row["anat"] == "ward_sub-01"
     assert len(run_row["series"]) == 8 * 40
-    with np.load(out / "t1w.npz") as volumes:
-        meta = json.loads(volumes["__meta__"].tobytes())
-        assert sorted(meta) == [f"ward_sub-0{i}" for i in range(1, 6)]
-        stored = to_float32(decode(volumes["ward_sub-01"]))
-        assert stored.shape == (40, 48, 40)
-        assert 0.5 < stored[stored != 0].std() < 2
-    assert meta["ward_sub-01"]["zooms_mm"] == [4, 4, 4]
+    told, [(row, content)] = stored.read(out / "bold.arrow")
+    assert told == facts
+    assert {name: row[name] for name in ("key", "anat", "n_frames")} == {
+        name: run_row[name] for name in ("key", "anat", "n_frames")
+    }
+    series = np.reshape(run_row["series"], (8, 40))
+    np.testing.assert_allclose(timeseries.decode(content), series, atol=series.std(axis=1).max() / 4096)
+    _, t1ws = stored.read(out / "t1w.arrow")
+    assert [row["key"] for row, _ in t1ws] == [f"ward_sub-0{i}" for i in range(1, 6)]
+    row, content = t1ws[0]
+    volume = volumes.to_float32(volumes.decode(content))
+    assert list(volume.shape) == row["shape"] == [40, 48, 40]
+    assert 0.5 < volume[volume != 0].std() < 2
+    assert row["zooms_mm"] == [4, 4, 4]
 
 
-def test_equal_inputs_give_equal_bytes_after_a_kill(ward_index, templates_folder, tmp_path):
+@pytest.mark.parametrize(
+    ("function", "call"), [("Extraction.t1w", 2), ("stored.Writer.add", 3), ("Path.replace", 2)]
+)
+def test_equal_inputs_give_equal_bytes_after_a_kill(
+    ward_index, templates_folder, tmp_path, kill_at, function, call
+):
     first, second = tmp_path / "a", tmp_path / "b"
-    killed_at_the_first_t1w = (
-        "import os, signal, sys; from bhx_prep import features;"
-        "features._Volumes.add = lambda *_: os.kill(os.getpid(), signal.SIGKILL); features.main(sys.argv[1:])"
-    )
-    arguments = words(ward_index, templates_folder, second, "01,02")
-    done = subprocess.run([sys.executable, "-c", killed_at_the_first_t1w, *arguments], check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert sorted(p.name for p in second.iterdir()) == [".t1w.npz.part", ".timeseries.parquet.part"]
+    kill_at("bhx_prep.features", function, call, words(ward_index, templates_folder, second, "01,02"))
+    assert any(second.iterdir())
     for out in (first, second):
         assert run(ward_index, templates_folder, out, "01,02") == 0
-    assert sorted(p.name for p in second.iterdir()) == ["qc.parquet", "t1w.npz", "timeseries.parquet"]
-    for name in ("qc.parquet", "t1w.npz", "timeseries.parquet"):
+    assert sorted(p.name for p in second.iterdir()) == FILES
+    for name in FILES:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
@@ -172,7 +177,7 @@ def test_a_full_disk_stops_the_job(ward_index, templates_folder, tmp_path, monke
     def full(*_args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(features._Volumes, "_write", full)
+    monkeypatch.setattr(features.stored.Writer, "add", full)
     assert run(ward_index, templates_folder, tmp_path / "o", "01") == 1
     assert "the disk is full" in capfd.readouterr().err
     assert not list((tmp_path / "o").iterdir())

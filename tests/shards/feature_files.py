@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from bhx_model import contract
+from bhx_model import contract, timeseries
 from bhx_model.volumes import decode, encode
+from bhx_prep import stored
 
 ATLAS = "Schaefer17n100p"
 GRID = (4, 5, 3)
@@ -45,22 +42,9 @@ def write_features(
             "tr_s": 2.0,
             "n_frames": array.shape[1],
             "synthetic": synthetic,
-            "series": np.ascontiguousarray(array, np.float32).ravel(),
-            "coverage": np.ones(n_rois, np.float32),
         }
         for stem, array in series.items()
     ]
-    text, floats = pa.string(), pa.list_(pa.float32())
-    schema = pa.schema(
-        {"key": text, "subject": text, "session": text, "task": text, "run": text, "anat": text}
-        | {
-            "tr_s": pa.float64(),
-            "n_frames": pa.int64(),
-            "synthetic": pa.bool_(),
-            "series": floats,
-            "coverage": floats,
-        }
-    )
     facts = {
         "atlas": ATLAS,
         "names": names,
@@ -69,21 +53,21 @@ def write_features(
         "strategy": "none",
         "shape_order": "roi,frame",
     }
-    schema = schema.with_metadata({"bhx": contract.canonical_json(facts)})
-    pq.write_table(pa.Table.from_pylist(rows, schema), folder / "timeseries.parquet")
-    meta = {
-        f"{cohort}_{stem}": {
-            "subject": stem.split("_")[0].removeprefix("sub-"),
-            "session": None,
-            "zooms_mm": [2.0, 2.0, 2.0],
-            "affine": np.eye(4).tolist(),
-            "synthetic": synthetic,
-        }
-        for stem in volumes
-    }
-    arrays = {f"{cohort}_{stem}": np.frombuffer(encode(volume), np.uint8) for stem, volume in volumes.items()}
-    member = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    np.savez(folder / "t1w.npz", __meta__=member, **arrays)
+    with stored.Writer(folder / "bold.arrow", "bold", facts) as file:
+        for row, array in zip(rows, series.values(), strict=True):
+            file.add(row, timeseries.encode(np.ascontiguousarray(array, np.float32)))
+    with stored.Writer(folder / "t1w.arrow", "t1w", {}) as file:
+        for stem, array in volumes.items():
+            row = {
+                "key": f"{cohort}_{stem}",
+                "subject": stem.split("_")[0].removeprefix("sub-"),
+                "session": None,
+                "shape": list(array.shape),
+                "zooms_mm": [2.0, 2.0, 2.0],
+                "affine": np.eye(4).tolist(),
+                "synthetic": synthetic,
+            }
+            file.add(row, encode(array))
     return folder
 
 
@@ -91,6 +75,11 @@ def volume(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(GRID).astype(np.float32)
 
 
+def as_stored(series: np.ndarray) -> np.ndarray:
+    """What a shard gives back of series."""
+    return timeseries.decode(timeseries.encode(series))
+
+
 def read(modality: str, content: bytes) -> np.ndarray:
     """Array of a member of a tar."""
-    return decode(content) if modality == "t1w" else np.load(io.BytesIO(content), allow_pickle=False)
+    return decode(content) if modality == "t1w" else timeseries.decode(content)

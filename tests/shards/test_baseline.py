@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from feature_files import as_stored
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
@@ -123,7 +124,7 @@ def test_runs_are_averaged_and_gaps_are_known(make_shards) -> None:
     )
     found = baseline.features(shard_series.read_index(index), ["2", "1"])
     pairs = list(zip(*np.triu_indices(6, 1), strict=True))
-    z1, z2 = (np.arctanh(np.corrcoef(s[:5]) - np.eye(5)) for s in (one, two))
+    z1, z2 = (np.arctanh(np.corrcoef(as_stored(s)[:5]) - np.eye(5)) for s in (one, two))
     np.testing.assert_allclose(found[1][pairs.index((0, 1))], (z1[0, 1] + z2[0, 1]) / 2, rtol=1e-5)
     assert np.isnan(found[0][pairs.index((0, 5))])
     assert np.isfinite(found[1]).all()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from feature_files import as_stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -78,7 +79,7 @@ def test_only_the_training_people_count(make_shards, tmp_path: Path) -> None:
     series = {f"sub-{i}_task-rest": (i + rng.standard_normal((6, 30))).astype(np.float32) for i in (1, 2, 9)}
     index = make_shards("town", [series])
     columns, facts = fitted(tmp_path, index, ["town/1", "town/2"])
-    low, median, high = expected([series["sub-1_task-rest"], series["sub-2_task-rest"]])
+    low, median, high = expected([as_stored(series[f"sub-{i}_task-rest"]) for i in (1, 2)])
     np.testing.assert_array_equal(columns["median"], median.astype(np.float32))
     np.testing.assert_array_equal(columns["iqr"], (high - low).astype(np.float32))
     assert columns["n"].tolist() == [60] * 6

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from feature_files import write_features
+from feature_files import as_stored, write_features
 
 from bhx_prep import shard_series, shards
 
@@ -23,7 +23,7 @@ def test_all_runs_come_in_the_order_of_the_shards(make_shards) -> None:
     found = list(shard_series.iter_series(cohorts))
     assert [run.key for run in found] == [f"town_sub-{s}_task-rest" for s in (1, 2, 3, 9)]
     assert [run.tr_s for run in found] == [2.0] * 4
-    np.testing.assert_array_equal(found[1].series, first["sub-2_task-rest"])
+    np.testing.assert_array_equal(found[1].series, as_stored(first["sub-2_task-rest"]))
 
 
 def test_only_wanted_people_come_and_other_shards_stay_closed(make_shards) -> None:

@@ -19,20 +19,18 @@ import json
 import re
 import sys
 import traceback
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bhx_model import timeseries, volumes
 from bhx_model.contract import canonical_json
-from bhx_model.volumes import encode
-from bhx_prep import config, confounds, denoise, entities, index, parcellate, qc, t1w, tables_in
+from bhx_prep import config, confounds, denoise, entities, index, parcellate, qc, stored, t1w, tables_in
 
 #: Strategy that QC rows of delivered tables name: nothing was done to them here.
 AS_DELIVERED = "as delivered"
@@ -109,8 +107,10 @@ class Extraction:
             t1w.model_grid(settings.t1w_resolution_mm, settings.t1w_shape),
         )
 
-    def bold(self, scan: Row, report: Row) -> Row:
-        """Series of one BOLD run as a row of `SERIES_SCHEMA`; numbers go into `report` as soon as they are known.
+    def bold(self, scan: Row, report: Row) -> tuple[Row, bytes]:
+        """Series of one BOLD run as a row of `SERIES_SCHEMA` and as a shard carries it.
+
+        Numbers go into `report` as soon as they are known.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class Extraction:
             "synthetic": bool(scan["synthetic"]),
             "series": done.series.ravel(),
             "coverage": parcellated.coverage,
-        }
+        }, timeseries.encode(done.series)
 
     def _delivered(self, scan: Row, report: Row) -> parcellate.Parcellated:
         report["strategy"] = AS_DELIVERED
@@ -197,8 +197,8 @@ class Extraction:
         if reasons:
             raise ValueError("; ".join(reasons))
 
-    def t1w(self, scan: Row) -> tuple[np.ndarray, Row]:
-        """T1 volume of one scan on the model's grid, and its facts.
+    def t1w(self, scan: Row) -> tuple[Row, bytes]:
+        """Facts of one T1 volume on the model's grid, and the volume as a shard carries it.
 
         Raises
         ------
@@ -206,13 +206,13 @@ class Extraction:
             If the volume cannot be used.
         """
         volume = t1w.conform(Path(scan["path"]), self.grid, _path(scan["mask"]))
-        return np.frombuffer(encode(volume), np.uint8), {
-            "subject": scan["subject"],
-            "session": scan["session"],
+        return {
+            **{name: scan[name] for name in ("key", "subject", "session")},
+            "shape": list(volume.shape),
             "zooms_mm": self.grid.zooms_mm,
             "affine": self.grid.affine.tolist(),
             "synthetic": bool(scan["synthetic"]),
-        }
+        }, volumes.encode(volume)
 
 
 def extract(
@@ -227,7 +227,8 @@ def extract(
         Rows of the index, sorted as they shall be written.
     cohort : str
     out : Path
-        Folder for ``timeseries.parquet``, ``t1w.npz`` and ``qc.parquet``, which appear together at the end.
+        Folder for ``timeseries.parquet``, ``bold.arrow``, ``t1w.arrow`` (for the shards, see `bhx_prep.stored`) and
+        ``qc.parquet``, which appear together at the end.
     n_people : int
         For the progress lines.
 
@@ -242,7 +243,7 @@ def extract(
         If the disk is full.
     """
     out.mkdir(parents=True, exist_ok=True)
-    names = ("timeseries.parquet", "t1w.npz", "qc.parquet")
+    names = ("timeseries.parquet", "bold.arrow", "t1w.arrow", "qc.parquet")
     drafts = {name: out / f".{name}.part" for name in names}
     reports = []
     people: dict[str, None] = {}
@@ -260,7 +261,8 @@ def extract(
             pq.ParquetWriter(
                 drafts["timeseries.parquet"], schema, compression="none", use_dictionary=False
             ) as series,
-            _Volumes(drafts["t1w.npz"]) as volumes,
+            stored.Writer(drafts["bold.arrow"], "bold", facts) as bold,
+            stored.Writer(drafts["t1w.arrow"], "t1w", {}) as t1ws,
         ):
             for scan in scans:
                 if scan["subject"] not in people:
@@ -277,10 +279,12 @@ def extract(
                 reports.append(report)
                 if features is None:
                     continue
+                row, content = features
                 if scan["modality"] == "bold":
-                    series.write_table(pa.Table.from_pylist([features], schema))
+                    series.write_table(pa.Table.from_pylist([row], schema))
+                    bold.add(row, content)
                 else:
-                    volumes.add(scan["key"], *features)
+                    t1ws.add(row, content)
         pq.write_table(pa.Table.from_pylist(reports, QC_SCHEMA), drafts["qc.parquet"])
         for name, draft in drafts.items():
             draft.replace(out / name)
@@ -416,37 +420,6 @@ def _status(path: Path) -> tuple[str | None, dict[str, str]]:
         return f"{path.name} cannot be read ({error!r}): preprocess this person again", {}
 
 
-class _Volumes:
-    """Write an ``.npz`` one volume (its stored bytes) at a time: a batch need not fit into memory.
-
-    Equal input gives equal bytes.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
-        self._facts: dict[str, Row] = {}
-
-    def __enter__(self) -> _Volumes:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._write("__meta__", np.frombuffer(canonical_json(self._facts), np.uint8))
-        self._zip.close()
-
-    def add(self, key: str, volume: np.ndarray, facts: Row) -> None:
-        self._facts[key] = facts
-        self._write(key, volume)
-
-    def _write(self, name: str, array: np.ndarray) -> None:
-        # a date of its own would make equal files differ
-        member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-        with self._zip.open(member, "w", force_zip64=True) as file:
-            np.lib.format.write_array(file, array, allow_pickle=False)
-
-
 def _path(value: str | None) -> Path | None:
     return Path(value) if value else None
 
@@ -462,7 +435,7 @@ def _subjects(args: argparse.Namespace) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one batch; 0 if its three files were written, 1 with a sentence otherwise."""
+    """Run one batch; 0 if its four files were written, 1 with a sentence otherwise."""
     parser = argparse.ArgumentParser(
         prog="python -m bhx_prep.features",
         description="Extract parcel series, T1 volumes and QC rows of a batch of people.",
@@ -480,7 +453,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--templates", required=True, type=Path, help="folder of bhx_prep.templates")
     parser.add_argument("--features", required=True, help="section `features` of the configuration as JSON")
     parser.add_argument("--space", required=True, help="space of the BOLD derivatives")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the three files")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the four files")
     args = parser.parse_args(argv)
     try:
         subjects = _subjects(args)

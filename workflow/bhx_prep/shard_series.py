@@ -6,7 +6,6 @@ Every file is held against the hash in ``index.json`` before its bytes are used,
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bhx_model import contract
+from bhx_model import contract, timeseries
 
 
 class Run(NamedTuple):
@@ -132,12 +131,8 @@ def iter_series(cohorts: Iterable[Cohort], people: Collection[str] | None = None
             _check_bytes(path, shard["sha256"])
             with path.open("rb") as tar:
                 for key, subject, tr_s, offset, size in wanted:
-                    yield Run(key, cohort.name, subject, tr_s, _array(tar, offset, size))
-
-
-def _array(tar: io.BufferedReader, offset: int, size: int) -> np.ndarray:
-    tar.seek(offset)
-    return np.load(io.BytesIO(tar.read(size)), allow_pickle=False)
+                    tar.seek(offset)
+                    yield Run(key, cohort.name, subject, tr_s, timeseries.decode(tar.read(size)))
 
 
 def _check_bytes(path: Path, sha256: str) -> None:

@@ -29,10 +29,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from bhx_model import contract, volumes
-from bhx_prep import entities
+from bhx_model import contract, timeseries, volumes
+from bhx_prep import entities, stored
 from bhx_prep.shard_series import Cohort, read_index, shard_list
 
 #: USTAR member names end at 100 characters; what stays beside the longest suffix is for the key.
@@ -41,11 +40,16 @@ LONGEST_KEY = 99 - max(
 )
 
 
+#: Key, metadata and content of a sample that is to be packed.
+_Packed = tuple[str, dict[str, Any], memoryview]
+
 # --- pack ----------------------------------------------------------------------------------------------------
 
 
 def pack(cohort: str, batch: int, features: Path, out: Path) -> tuple[Path, Path]:
     """Pack the two feature files of a batch into its two tars.
+
+    Features hold arrays in the form that shards carry; packing checks, copies and hashes them, and decodes nothing.
 
     Parameters
     ----------
@@ -53,7 +57,7 @@ def pack(cohort: str, batch: int, features: Path, out: Path) -> tuple[Path, Path
     batch : int
         Number of the batch, becomes part of the file names.
     features : Path
-        Folder with ``timeseries.parquet`` and ``t1w.npz``.
+        Folder with ``bold.arrow`` and ``t1w.arrow``.
     out : Path
         Folder of the shards; made if absent.
 
@@ -65,42 +69,24 @@ def pack(cohort: str, batch: int, features: Path, out: Path) -> tuple[Path, Path
     Raises
     ------
     ValueError
-        If the features break the contract (shape, dtype, key, infinite values).
+        If the features break the contract or cannot be read.
     """
     entities.check_cohort(cohort)
     out.mkdir(parents=True, exist_ok=True)
-    with np.load(features / "t1w.npz", allow_pickle=False) as stored:
-        t1w_meta = json.loads(stored["__meta__"].tobytes())
-        t1w, about_t1w = _t1w_samples(cohort, stored, t1w_meta)
-        samples = ((key, meta, _volume(key, stored[key], about_t1w)) for key, meta in t1w)
-        t1w_tar = _write_shard(out, "t1w", batch, samples, about_t1w)
-    bold, about_bold = _bold_samples(cohort, features / "timeseries.parquet", set(t1w_meta))
-    arrays = ((key, meta, _npy(series)) for key, meta, series in bold)
-    return _write_shard(out, "bold", batch, arrays, about_bold), t1w_tar
+    t1w, about_t1w = _t1w_samples(cohort, features / "t1w.arrow")
+    bold, about_bold = _bold_samples(cohort, features / "bold.arrow", {key for key, _, _ in t1w})
+    t1w_tar = _write_shard(out, "t1w", batch, t1w, about_t1w)
+    return _write_shard(out, "bold", batch, bold, about_bold), t1w_tar
 
 
-def _bold_samples(
-    cohort: str, path: Path, anats: set[str]
-) -> tuple[list[tuple[str, dict, np.ndarray]], dict]:
-    table = pq.read_table(path)
-    facts = json.loads((table.schema.metadata or {}).get(b"bhx", b"{}"))
-    if not {"atlas", "names", "roi_sha256"} <= set(facts):
-        msg = f"{path} does not say its atlas and ROI names: extract the features of this batch again"
-        raise ValueError(msg)
+def _bold_samples(cohort: str, path: Path, anats: set[str]) -> tuple[list[_Packed], dict]:
+    facts, stored_samples = stored.read(path)
     if contract.roi_sha256(facts["atlas"], facts["names"]) != facts["roi_sha256"]:
         msg = f"{path}: ROI names and their hash disagree: extract the features of this batch again"
         raise ValueError(msg)
-    n_rois = len(facts["names"])
     samples = []
-    for row in table.drop_columns(["series"]).to_pylist():
-        row["series"] = table["series"][len(samples)].values.to_numpy(zero_copy_only=False)
-        key, n_frames = _checked_key(cohort, row["key"], row["subject"]), row["n_frames"]
-        if row["series"].dtype != np.float32 or row["series"].size != n_rois * n_frames or n_frames < 1:
-            msg = f"{key}: {row['series'].size} values of {row['series'].dtype}, expected float32 {n_rois} x {n_frames}"
-            raise ValueError(msg)
-        series = row["series"].reshape(n_rois, n_frames)
-        if np.isinf(series).any():
-            raise ValueError(f"{key}: the series holds infinite values: look at this run and exclude it")
+    for row, content in stored_samples:
+        key = _checked_key(cohort, row["key"], row["subject"])
         if not row["tr_s"] > 0:
             raise ValueError(
                 f"{key}: repetition time {row['tr_s']} s: give the cohort its `tr_s` in the config"
@@ -109,28 +95,33 @@ def _bold_samples(
         anat = row["anat"] if row["anat"] in anats else None
         meta = {"cohort": cohort, "atlas": facts["atlas"], "roi_sha256": facts["roi_sha256"], "anat": anat}
         meta |= {name: row[name] for name in contract.BOLD_META if name not in meta}
-        samples.append((key, meta, series))
-    samples.sort(key=lambda s: (s[1]["subject"], s[0]))
+        samples.append((key, meta, content))
     about = {"atlas": facts["atlas"], "roi_names": facts["names"], "roi_sha256": facts["roi_sha256"]}
-    return samples, about | {"cohort": cohort, "synthetic": any(m["synthetic"] for _, m, _ in samples)}
+    return _sorted(samples), about | _common(cohort, samples)
 
 
-def _t1w_samples(cohort: str, stored: Any, facts: dict[str, dict]) -> tuple[list[tuple[str, dict]], dict]:
-    if set(facts) | {"__meta__"} != set(stored.files):
-        raise ValueError(
-            "t1w.npz: its volumes and its `__meta__` differ: extract the features of this batch again"
-        )
+def _t1w_samples(cohort: str, path: Path) -> tuple[list[_Packed], dict]:
+    _, stored_samples = stored.read(path)
     samples = []
-    for key, fact in facts.items():
-        meta = {"cohort": cohort} | {name: fact[name] for name in contract.T1W_META if name != "cohort"}
-        samples.append((_checked_key(cohort, key, meta["subject"]), meta))
-    samples.sort(key=lambda s: (s[1]["subject"], s[0]))
-    zooms = {tuple(m["zooms_mm"]) for _, m in samples}
-    if len(zooms) > 1:
-        msg = f"T1 volumes of several voxel sizes {sorted(zooms)} in one batch: extract its features again"
-        raise ValueError(msg)
-    about = {"t1w_zooms_mm": list(zooms.pop()) if zooms else None, "t1w_shape": None}
-    return samples, about | {"cohort": cohort, "synthetic": any(m["synthetic"] for _, m in samples)}
+    for row, content in stored_samples:
+        meta = {"cohort": cohort} | {name: row[name] for name in contract.T1W_META if name != "cohort"}
+        samples.append((_checked_key(cohort, row["key"], row["subject"]), meta, content))
+    about: dict[str, Any] = {}
+    for name in ("shape", "zooms_mm"):
+        found = sorted({tuple(row[name]) for row, _ in stored_samples})
+        if len(found) > 1:
+            msg = f"T1 volumes of several grids ({name} {found}) in one batch: extract its features again"
+            raise ValueError(msg)
+        about[f"t1w_{name}"] = list(found[0]) if found else None
+    return _sorted(samples), about | _common(cohort, samples)
+
+
+def _sorted(samples: list[_Packed]) -> list[_Packed]:
+    return sorted(samples, key=lambda sample: (sample[1]["subject"], sample[0]))
+
+
+def _common(cohort: str, samples: Iterable[_Packed]) -> dict[str, Any]:
+    return {"cohort": cohort, "synthetic": any(meta["synthetic"] for _, meta, _ in samples)}
 
 
 def _checked_key(cohort: str, key: str, subject: str) -> str:
@@ -144,9 +135,7 @@ def _checked_key(cohort: str, key: str, subject: str) -> str:
     return key
 
 
-def _write_shard(
-    folder: Path, modality: str, batch: int, samples: Iterable[tuple[str, dict, bytes]], about: dict
-) -> Path:
+def _write_shard(folder: Path, modality: str, batch: int, samples: Iterable[_Packed], about: dict) -> Path:
     path = folder / f"{modality}-{batch:05d}.tar"
     member = contract.ARRAYS[modality][0]
     temporary = path.with_suffix(".tar.tmp")
@@ -185,7 +174,7 @@ class _Tar:
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._hash, self._size = file, hashlib.sha256(), 0
 
-    def add(self, name: str, content: bytes) -> tuple[int, int]:
+    def add(self, name: str, content: bytes | memoryview) -> tuple[int, int]:
         """Append a member; the place of its content from the tar's start, and its length."""
         info = tarfile.TarInfo(name)
         info.size, info.mode, info.mtime, info.uname, info.gname = len(content), 0o444, 0, "bhx", "bhx"
@@ -201,35 +190,10 @@ class _Tar:
         self._write(bytes(-self._size % tarfile.RECORDSIZE))
         return self._hash.hexdigest(), self._size
 
-    def _write(self, content: bytes) -> None:
+    def _write(self, content: bytes | memoryview) -> None:
         self._file.write(content)
         self._hash.update(content)
         self._size += len(content)
-
-
-def _volume(key: str, stored: np.ndarray, about: dict) -> bytes:
-    """Bytes of a stored volume, after a look into it."""
-    content = stored.tobytes()
-    shape = _stored_volume(key, content).shape
-    if about["t1w_shape"] is None:
-        about["t1w_shape"] = list(shape)
-    if about["t1w_shape"] != list(shape):
-        msg = f"{key}: volume of {shape} voxels beside others of {about['t1w_shape']} in one batch"
-        raise ValueError(msg)
-    return content
-
-
-def _stored_volume(key: str, content: bytes) -> np.ndarray:
-    try:
-        return volumes.decode(content)
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}: extract the features of this batch again") from error
-
-
-def _npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -381,9 +345,8 @@ def _read_shard(cohort: Cohort, modality: str, shard: dict[str, Any]) -> dict[st
             raise ValueError(msg)
         if modality == "bold" and meta["roi_sha256"] != cohort.index["roi_sha256"]:
             raise ValueError(f"{key}: its ROI order is not that of the index")
-        values = volumes.to_float32(array) if modality == "t1w" else array
-        if np.isinf(values).any() or (modality == "t1w" and np.isnan(values).any()):
-            raise ValueError(f"{key}: the array holds values that are no numbers")
+        if modality == "bold" and np.isinf(array).any():
+            raise ValueError(f"{key}: the series holds infinite values")
         samples[key] = meta | {"batch": shard["file"].split("-")[1]}
     order = [(meta["subject"], key) for key, meta in samples.items()]
     if order != sorted(order):
@@ -392,10 +355,11 @@ def _read_shard(cohort: Cohort, modality: str, shard: dict[str, Any]) -> dict[st
 
 
 def _array(modality: str, key: str, content: bytes) -> np.ndarray:
-    """Array of a member, as it is stored."""
-    if modality == "t1w":
-        return _stored_volume(key, content)
-    return np.load(io.BytesIO(content), allow_pickle=False)
+    """Array of a member."""
+    try:
+        return timeseries.decode(content) if modality == "bold" else volumes.decode(content)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}: extract and pack this batch again") from error
 
 
 def _part(raw: bytes, offset: int, size: int) -> bytes:
@@ -446,7 +410,7 @@ def describe(folder: Path, key: str) -> Iterator[str]:
                     meta = json.loads(tar.read(row["meta_size"]))
                     tar.seek(row["offset"])
                     array = _array(modality, key, tar.read(row["size"]))
-                    kind = "bfloat16" if modality == "t1w" else str(array.dtype)
+                    kind = contract.ARRAYS[modality][1]
                     array = volumes.to_float32(array) if modality == "t1w" else array
                 shape = " x ".join(
                     f"{n} {axis}s" for n, axis in zip(array.shape, contract.ARRAYS[modality][2], strict=True)
@@ -480,9 +444,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     one.add_argument("--cohort", required=True)
     one.add_argument("--batch", required=True, type=int, help="number of the batch")
-    one.add_argument(
-        "--features", required=True, type=Path, help="folder with timeseries.parquet and t1w.npz"
-    )
+    one.add_argument("--features", required=True, type=Path, help="folder with bold.arrow and t1w.arrow")
     one.add_argument("--out", required=True, type=Path, help="folder of the shards")
 
     one = commands.add_parser(

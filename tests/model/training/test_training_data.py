@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
 import threading
 
 import numcodecs
@@ -12,27 +13,45 @@ import numpy as np
 import pytest
 import webdataset as wds
 
-from bhx_model import data
+from bhx_model import contract, data
+
+
+def plain_series(content):
+    """Series as somebody without BHX reads them."""
+    records = np.load(io.BytesIO(numcodecs.blosc.decompress(content)), allow_pickle=False)
+    codes = np.cumsum(records["steps"], axis=1, dtype=np.uint16)
+    return records["offset"][:, None] + records["step"][:, None] * codes
+
+
+def plain_volume(content):
+    """A volume as somebody without BHX reads it."""
+    *shape, x, y, n_x, n_y, _ = struct.unpack("<8H", content[:16])
+    slabs, content = [], content[16:]
+    while content:
+        length = struct.unpack("<I", content[12:16])[0]
+        slabs.append(np.frombuffer(numcodecs.blosc.decompress(content[:length]), np.uint16))
+        content = content[length:]
+    volume = np.zeros(shape, np.int16)
+    steps = np.concatenate(slabs).reshape(n_x, n_y, -1).astype(int)
+    volume[x : x + n_x, y : y + n_y] = np.cumsum(steps - 128, axis=0)
+    return volume
 
 
 def test_arrays_equal_what_webdataset_reads(house):
     index = data.open_index(house["town"])
-    decoded = {
-        "bold": lambda item: np.load(io.BytesIO(item["bold.npy"]), allow_pickle=False),
-        "t1w": lambda item: np.load(
-            io.BytesIO(numcodecs.blosc.decompress(item["t1w.npy.blosc"])), allow_pickle=False
-        ),
+    read = {
+        "bold": lambda sample: data.read_bold(sample, len(index.facts["roi_names"])),
+        "t1w": lambda sample: data.read_t1w([sample], index.facts["t1w_shape"])[0],
     }
-    read = {"bold": data.read_array, "t1w": lambda sample: data.read_t1w(sample, index.facts["t1w_shape"])}
-    for modality, decode in decoded.items():
+    for modality, plain in (("bold", plain_series), ("t1w", plain_volume)):
         samples = {s.key: s for s in index.samples[modality]}
         assert len(samples) == {"bold": 13, "t1w": 11}[modality]
         seen = set()
         for shard in index.shards[modality]:
             for item in wds.WebDataset(str(shard.path), shardshuffle=False):
                 ours = read[modality](samples[item["__key__"]])
-                theirs = decode(item)
-                assert ours.dtype == theirs.dtype
+                theirs = plain(item[contract.ARRAYS[modality][0]])
+                assert ours.dtype == theirs.dtype == contract.ARRAYS[modality][1]
                 np.testing.assert_array_equal(ours, theirs)
                 assert samples[item["__key__"]].subject == "town/" + json.loads(item["meta.json"])["subject"]
                 seen.add(item["__key__"])

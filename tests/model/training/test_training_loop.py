@@ -326,7 +326,6 @@ def test_a_person_on_both_sides_of_the_split_is_refused(house, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ("nan", "NaN or infinite in some frames"),
         ("constant", "never changes"),
         ("short", "shorter than one patch"),
         ("tr", "TR is -2.0 s"),

@@ -187,7 +187,7 @@ def person(trained):
     index = data.open_index(trained["town"])
     pairs, _ = data.pair(index.samples["bold"], index.samples["t1w"])
     run, volume = next(pair for pair in pairs if "sub-002" in pair[0].key)
-    return data.read_bold(run, 20), run.tr_s, volumes.to_float32(data.read_t1w(volume, (32, 48, 32)))
+    return data.read_bold(run, 20), run.tr_s, volumes.to_float32(data.read_t1w([volume], (32, 48, 32))[0])
 
 
 def test_importing_the_package_does_not_import_torch():

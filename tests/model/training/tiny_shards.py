@@ -10,18 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bhx_model import contract, volumes
+from bhx_model import contract, timeseries, volumes
 
 R, MODES, GRADIENTS = 20, 12, 5
 T1W_SHAPE = (32, 48, 32)
 NAMES = [f"17Networks_{'L' if i < R // 2 else 'R'}H_{i:02d}" for i in range(R)]
 ATLAS = "Tiny17n20p"
-
-
-def npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
 
 
 def sha256(content: bytes) -> str:
@@ -35,7 +29,7 @@ def write_shard(folder: Path, modality: str, batch: int, samples: list[tuple[str
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for key, meta, array in samples:
             for name, content in (
-                (member, volumes.encode(array) if modality == "t1w" else npy(array)),
+                (member, (volumes if modality == "t1w" else timeseries).encode(array)),
                 (contract.META_MEMBER, contract.canonical_json(meta)),
             ):
                 info = tarfile.TarInfo(f"{key}.{name}")
@@ -159,11 +153,9 @@ def spoil_series(index_path: Path, folder: Path, fault: str) -> Path:
             if suffix != contract.ARRAYS["bold"][0]:
                 continue
             meta = json.loads(members[f"{key}.{contract.META_MEMBER}"])
-            series = np.load(io.BytesIO(content), allow_pickle=False)
+            series = timeseries.decode(content)
             if key.startswith("town_sub-002"):
-                if fault == "nan":
-                    series[4, 7] = np.nan
-                elif fault == "constant":
+                if fault == "constant":
                     series[4] = 3.0
                 elif fault == "short":
                     series = series[:, :10]

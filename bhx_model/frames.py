@@ -1,0 +1,114 @@
+"""Blosc frames, in which arrays of two-byte values become short: bytes shuffled, then compressed."""
+
+from __future__ import annotations
+
+import io
+from typing import Literal
+
+import numpy as np
+from numcodecs import (
+    Blosc,
+    blosc,  # type: ignore[attr-defined]
+)
+
+# one thread an array: readers run side by side, and equal input gives equal bytes
+blosc.use_threads = False
+_CODECS = {
+    name: Blosc(name, clevel=5, shuffle=Blosc.SHUFFLE, blocksize=1 << 20) for name in ("lz4hc", "zstd")
+}
+
+#: A header that claims more than this is no array of ours (bytes).
+LARGEST = 1 << 30
+
+
+Codec = Literal["lz4hc", "zstd"]
+
+
+def compress(array: np.ndarray, codec: Codec) -> bytes:
+    """Frame around the bytes of an array of uint16. Equal arrays give equal bytes.
+
+    Parameters
+    ----------
+    array : (...) uint16
+    codec : str
+        LZ4-HC is read fastest; Zstandard gives fewer bytes.
+    """
+    return _CODECS[codec].encode(np.ascontiguousarray(array))
+
+
+def decompress(content: np.ndarray, out: np.ndarray) -> int:
+    """Fill `out`, C order, from the frame at the start of `content`, (N,) uint8; the length of the frame.
+
+    Raises
+    ------
+    ValueError
+        If there is no frame, a damaged one, or one of another size than `out`.
+    """
+    n_bytes, length = _sizes(content)
+    if n_bytes != out.nbytes or not 16 <= length <= content.size:
+        raise ValueError("no frame of its size")
+    try:
+        _CODECS["lz4hc"].decode(content[:length], out=out)  # the frame itself says by what it was compressed
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    return length
+
+
+def pack(array: np.ndarray, codec: Codec) -> bytes:
+    """Compress an array, with its type and shape, as an ``.npy`` in a frame.
+
+    Without BHX, ``numpy.load(io.BytesIO(numcodecs.blosc.decompress(content)))`` gives it back.
+    """
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
+    return compress(np.frombuffer(buffer.getbuffer(), np.uint16), codec)
+
+
+def unpack(content: bytes | np.ndarray) -> np.ndarray:
+    """Array that `pack` compressed, in memory of its own.
+
+    Raises
+    ------
+    ValueError
+        If it is no frame with an array, or a damaged one.
+    """
+    content = np.frombuffer(content, np.uint8)
+    n_bytes, length = _sizes(content)
+    if length != content.size or not 0 < n_bytes <= LARGEST:
+        raise ValueError("its header is not that of a frame")
+    raw = np.empty(n_bytes, np.uint8)
+    decompress(content, raw)
+    try:
+        return plain_array(raw)
+    except KeyError as error:
+        raise ValueError(str(error)) from error
+
+
+def _sizes(content: np.ndarray) -> tuple[int, int]:
+    """Bytes in a frame and length of the frame, as its header tells."""
+    if content.size < 16:
+        raise ValueError("its header is not that of a frame")
+    n_bytes, _, length = content[4:16].view("<u4").tolist()
+    return n_bytes, length
+
+
+def plain_array(content: np.ndarray) -> np.ndarray:
+    """View the bytes of an ``.npy``, (N,) uint8, as the array they hold, without a copy.
+
+    Raises
+    ------
+    ValueError
+        If they are no plain C-ordered array and nothing else: objects are never unpickled.
+    """
+    # the header is parsed by numpy, the numbers stay where they are
+    head = io.BytesIO(content[:1024].tobytes())
+    version = np.lib.format.read_magic(head)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(head)
+    elif version == (2, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(head)
+    else:
+        raise ValueError(f"an .npy of version {version}")
+    if dtype.hasobject or fortran or head.tell() + dtype.itemsize * int(np.prod(shape)) != content.size:
+        raise ValueError("no plain C-ordered array of the size its bytes have")
+    return content[head.tell() :].view(dtype).reshape(shape)

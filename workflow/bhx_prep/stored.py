@@ -1,0 +1,96 @@
+"""Arrays on their way from the features to the shards: an Arrow file with one record per sample.
+
+They are in the form that a shard carries already (`bhx_model.timeseries`, `bhx_model.volumes`), so that packing maps
+the file into memory and copies; a checksum tells bytes that went bad since.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+from isal import isal_zlib
+
+from bhx_model import contract
+
+_SAMPLE = {
+    "key": pa.string(),
+    "subject": pa.string(),
+    "session": pa.string(),
+    "synthetic": pa.bool_(),
+    "crc32": pa.uint32(),
+    "content": pa.large_binary(),
+}
+
+#: Columns of a modality's file.
+COLUMNS = {
+    "bold": _SAMPLE
+    | {
+        "task": pa.string(),
+        "run": pa.string(),
+        "anat": pa.string(),
+        "tr_s": pa.float64(),
+        "n_frames": pa.int64(),
+    },
+    "t1w": _SAMPLE
+    | {
+        "shape": pa.list_(pa.int64()),
+        "zooms_mm": pa.list_(pa.float64()),
+        "affine": pa.list_(pa.list_(pa.float64())),
+    },
+}
+
+
+class Writer:
+    """Write a modality's file one sample at a time: a batch need not fit into memory. Equal input, equal bytes."""
+
+    def __init__(self, path: Path, modality: str, facts: Mapping[str, Any]) -> None:
+        self._schema = pa.schema(COLUMNS[modality], metadata={b"bhx": contract.canonical_json(facts)})
+        self._file = pa.OSFile(str(path), "wb")
+        self._records = pa.ipc.new_file(self._file, self._schema)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._records.close()
+        finally:
+            self._file.close()
+
+    def add(self, row: Mapping[str, Any], content: bytes) -> None:
+        """Append a sample; of `row` the columns count, and what else it holds does not."""
+        row = {**row, "content": content, "crc32": isal_zlib.crc32(content)}
+        known = {name: row[name] for name in self._schema.names}
+        self._records.write_batch(pa.RecordBatch.from_pylist([known], self._schema))
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[tuple[dict[str, Any], memoryview]]]:
+    """Facts of a file, and the row and the content of every sample in it, mapped into memory.
+
+    Raises
+    ------
+    ValueError
+        If the file is gone, damaged, or none of these.
+    """
+    try:
+        with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as file:
+            facts = json.loads((file.schema.metadata or {})[b"bhx"])
+            batches = [file.get_batch(number) for number in range(file.num_record_batches)]
+        rows = [batch.drop_columns(["content"]).to_pylist()[0] for batch in batches]
+        # the last buffer of a record's content is its bytes where they are mapped; a scalar would be a copy
+        contents = [memoryview(batch["content"].buffers()[-1]) for batch in batches]
+        for row, content in zip(rows, contents, strict=True):
+            if isal_zlib.crc32(content) != row.pop("crc32"):
+                raise ValueError(f"the content of {row['key']} has another checksum")
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): extract the features of this batch again"
+        ) from error
+    return facts, list(zip(rows, contents, strict=True))
