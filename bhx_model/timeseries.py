@@ -37,17 +37,17 @@ def encode(series: np.ndarray) -> bytes:
     """
     if series.ndim != 2 or not series.size or series.dtype != np.float32:
         raise ValueError(f"series of {series.dtype} {series.shape}, expected float32 of ROIs x frames")
-    covered = np.asarray(~np.isnan(series)).any(axis=1, keepdims=True)
-    if not np.isfinite(series).all(axis=1, where=covered).all():
+    covered = np.isnan(series).sum(axis=1) < series.shape[1]
+    if not np.isfinite(series[covered]).all():
         raise ValueError("the series holds infinite values, or none in some frames of a covered ROI")
-    values = np.where(covered, series, 0).astype(np.float64)
+    values = np.where(covered[:, None], series, 0).astype(np.float64)
     low, high = values.min(axis=1), values.max(axis=1)
     finest = np.spacing(np.maximum(-low, high).astype(np.float32))
     step = np.maximum(np.maximum(values.std(axis=1) / (2 * PER_SD), (high - low) / 0xFFFF), finest)
     step = 2.0 ** np.ceil(np.log2(step))
     codes = np.rint((values - low[:, None]) / step[:, None]).astype(np.uint16)
     records = np.empty(len(series), _record(series.shape[1]))
-    records["offset"], records["step"] = np.where(covered[:, 0], low, np.nan), step
+    records["offset"], records["step"] = np.where(covered, low, np.nan), step
     records["steps"] = np.diff(codes, axis=1, prepend=np.uint16(0))
     return frames.pack(records, "zstd")
 
