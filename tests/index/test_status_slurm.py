@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import inspect
 import json
 import logging
 import os
+import shlex
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,7 +40,7 @@ def queue(tmp_path, monkeypatch):
 
 def test_only_jobs_of_this_folder_that_have_not_ended_count(queue, tmp_path):
     queue(
-        f"7|RUNNING|1:02|n1|{tmp_path}|rule_train_encoder_wildcards_demo_structure",
+        f"7|RUNNING|1:02|n1|{tmp_path}|rule_train_encoder_wildcards_demo_structure#1f6a09c3",
         f"8|COMPLETED|1:02|n1|{tmp_path}|rule_train_encoder_wildcards_demo_function",
         f"9|PENDING|0:00||{tmp_path}/elsewhere|rule_train_fusion_wildcards_demo",
         f"10|RUNNING|0:09|n2|{tmp_path}|(null)",
@@ -53,6 +58,7 @@ def test_no_slurm_or_a_silent_one_holds_nobody_up(queue, tmp_path):
     queue(status=1)
     assert slurm_jobs.alive(tmp_path) is None
     assert slurm_jobs.strays(tmp_path) is None
+    assert "does not answer" in slurm_jobs.strays(tmp_path, submits=True)
     queue()
     assert slurm_jobs.alive(tmp_path) == []
     assert slurm_jobs.strays(tmp_path) is None
@@ -73,6 +79,23 @@ def test_status_names_the_job_that_a_stage_is_at_work_in(queue, tmp_path, capsys
     assert "running (structure): structure: Slurm job 7 on n1, 1:02" in out
 
 
+def test_status_says_which_job_failed_and_why_slurm_ended_it(queue, tmp_path, capsys):
+    queue()
+    logs = tmp_path / "results/logs"
+    for number, said in (("7", ""), ("12", "slurmstepd: error: Job 12 exceeded memory limit (812 > 500)\n")):
+        log = logs / f"slurm/rule_train_encoder/{number}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(
+            f"  Command: snakemake --target-jobs train_encoder:experiment=demo,stage=structure --x\n{said}"
+        )
+        os.utime(log, (int(number), int(number)))
+    (logs / "train_encoder").mkdir()
+    (logs / "train_encoder/demo_structure.log").write_text("step 12\n")
+    assert cli.main(["status"]) == 0
+    told = "structure: failed in Slurm job 12 (Job 12 exceeded memory limit (812 > 500)); last line: step 12"
+    assert told in capsys.readouterr().out
+
+
 def test_use_and_advice(queue, tmp_path, capsys):
     queue(f"7|PENDING|0:00||{tmp_path}|rule_train_fusion_wildcards_demo")
     folder = tmp_path / "results/benchmarks/extract_features/town"
@@ -88,6 +111,8 @@ def test_use_and_advice(queue, tmp_path, capsys):
         "extract_features", 2, 1800, 3000, 25, 60,
     )  # fmt: skip
     assert use.advice == {"mem_mb": 2700, "runtime": 50}
+    # a training's last job may be short because others went before it
+    assert dataclasses.replace(use, rule="train_encoder").advice == {"mem_mb": 2700}
     assert cli.main(["status", "--jobs"]) == 0
     out = capsys.readouterr().out
     assert "1 jobs of this folder in Slurm's queue" in out
@@ -102,19 +127,91 @@ def test_a_silent_controller_is_asked_until_it_answers(monkeypatch):
     async def ask(command, logger):
         return answers.pop(0)
 
-    patient = slurm_patience.until_answered(ask)
+    patient = slurm_patience.until_answered(ask, threading.Event())
     assert asyncio.run(patient("squeue --me", logging.getLogger("test"))) == ({"7": "RUNNING"}, 0.1)
     ages = [None, 120, None]
     remembering = slurm_patience.last_known(lambda: ages.pop(0))
     assert [remembering() for _ in range(3)] == [300, 120, 120]
 
 
-def test_the_plugin_still_has_what_is_made_patient():
+@pytest.fixture
+def submission(tmp_path, monkeypatch):
+    """Submit to a stand-in for `sbatch` that runs these lines of shell; `$n` counts its calls."""
+    monkeypatch.setattr(slurm_patience, "PAUSE", 0.0)
+    interrupted = threading.Event()
+
+    def submit(*lines):
+        count = f"n=$(($(cat {tmp_path}/n 2>/dev/null || echo 0) + 1)); echo $n > {tmp_path}/n"
+        script = tmp_path / "bin/sbatch"
+        script.write_text("\n".join(["#!/bin/sh", count, *lines]) + "\n")
+        script.chmod(0o755)
+        call = "sbatch --parsable --comment rule_train_encoder_wildcards_demo_structure --wrap='true'"
+        made = slurm_patience.Submission(call, logging.getLogger("test"), interrupted)
+        return made, *made.communicate()
+
+    submit.interrupted = interrupted
+    submit.calls = lambda: int((tmp_path / "n").read_text())
+    return submit
+
+
+AWAY = "echo 'sbatch: error: Batch job submission failed: Unable to contact slurm controller' >&2; exit 1"
+
+
+def test_a_job_is_submitted_until_the_controller_takes_it(queue, submission):
+    queue("6|rule_train_encoder_wildcards_demo_structure#00000000", "5|(null)")
+    made, out, err = submission(f"[ $n -gt 2 ] || {{ {AWAY}; }}", "echo 7")
+    # the plugin takes words about a failed submission for one
+    assert (made.returncode, out, err) == (0, "7\n", "")
+    assert submission.calls() == 3
+
+
+def test_a_job_that_was_taken_in_silence_is_found_by_its_mark(queue, submission, tmp_path):
+    queue()
+    tell = f"for word; do case $word in rule_*) echo \"echo '7|$word'\" >> {tmp_path}/bin/squeue;; esac; done"
+    (tmp_path / "bin/squeue").write_text("#!/bin/sh\n")
+    made, out, _ = submission(tell, AWAY)
+    assert (made.returncode, out) == (0, "7")
+    assert submission.calls() == 1
+
+
+def test_a_refusal_is_passed_on_at_once(queue, submission):
+    queue()
+    made, _, err = submission("echo 'sbatch: error: invalid partition specified: cpus' >&2; exit 1")
+    assert made.returncode == 1
+    assert "invalid partition" in err
+    assert submission.calls() == 1
+
+
+def test_an_interrupted_snakemake_waits_for_no_controller(queue, submission):
+    queue()
+    submission.interrupted.set()
+    made, _, err = submission(AWAY)
+    assert made.returncode == 1
+    assert "interrupted" in err
+
+
+def test_the_plugin_still_has_what_is_made_patient(monkeypatch):
     plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
-    before = plugin.query_job_status, plugin.get_min_job_age
-    try:
-        slurm_patience.install()
-        assert plugin.query_job_status is not before[0]
-        assert plugin.get_min_job_age is not before[1]
-    finally:
-        plugin.query_job_status, plugin.get_min_job_age = before
+    made_patient = ("query_job_status", "get_min_job_age", "cancel_slurm_jobs", "subprocess")
+    before = {name: getattr(plugin, name) for name in made_patient}
+    for name, value in before.items():
+        monkeypatch.setattr(plugin, name, value)  # puts them back at the end
+    slurm_patience.install()
+    assert all(getattr(plugin, name) is not value for name, value in before.items())
+    # the call of sbatch is made where it is looked for, and carries the comment that gets the mark
+    assert "subprocess.Popen(" in inspect.getsource(plugin.Executor.run_job)
+    assert "subprocess.Popen(" in inspect.getsource(plugin.Executor.run_array_jobs)
+    params = {
+        "run_uuid": "0", "slurm_logfile": "log", "comment_str": "rule_a_wildcards_b c", "account": "",
+        "partition": "", "workdir": "/",
+    }  # fmt: skip
+    job = SimpleNamespace(threads=1, resources=Resources(mem_mb=1000))
+    call = plugin.get_submit_command(job, params)
+    marked = slurm_patience.Submission(call, logging.getLogger("test"), threading.Event())
+    assert f"rule_a_wildcards_b c#{marked.mark}" in shlex.split(marked.call)
+
+
+class Resources(dict):
+    """Resources of a job as the plugin reads them: by key and by attribute."""
+
+    __getattr__ = dict.__getitem__

@@ -18,6 +18,8 @@ from typing import Any
 SNAKEMAKE_MB = 400
 #: Spare memory and time: people differ, and nodes do.
 SPARE_MEMORY, SPARE_TIME = 1.25, 2.0
+#: Rules that go on where an earlier job stopped: their last job's time says nothing of the whole.
+RESUME = frozenset({"train_encoder", "train_fusion"})
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class Use:
     def advice(self) -> dict[str, int]:
         """Resources that would have been enough for all, with some to spare."""
         memory = 100 * math.ceil((SPARE_MEMORY * self.memory + SNAKEMAKE_MB) / 100)
-        return {"mem_mb": max(1000, memory), "runtime": max(5, math.ceil(SPARE_TIME * self.minutes))}
+        advice = {"mem_mb": max(1000, memory)}
+        if self.rule not in RESUME:
+            advice["runtime"] = max(5, math.ceil(SPARE_TIME * self.minutes))
+        return advice
 
 
 def by_rule(results: Path) -> list[Use]:

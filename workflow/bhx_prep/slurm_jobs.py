@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,18 +42,28 @@ def alive(folder: Path) -> list[Job] | None:
     list of Job, or None
         None where there is no Slurm, or it does not answer.
     """
-    command = ["squeue", "--noheader", "--me", "--format=%i|%T|%M|%N|%Z|%k"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    except (OSError, subprocess.SubprocessError):
+    lines = _squeue("--format=%i|%T|%M|%N|%Z|%k")
+    if lines is None:
         return None
     jobs = []
-    for line in done.stdout.splitlines():
+    for line in lines:
         number, state, elapsed, node, place, comment = line.split("|", 5)
         if state in ALIVE and comment.startswith("rule_") and _same(place, folder):
-            what = comment.removeprefix("rule_").replace("_wildcards_", "_", 1)
+            what = comment.partition("#")[0].removeprefix("rule_").replace("_wildcards_", "_", 1)
             jobs.append(Job(number, state, what, elapsed, node))
     return jobs
+
+
+def marks() -> dict[str, str] | None:
+    """Mark to number of every job that Slurm knows, ended or not; None where it does not answer.
+
+    A mark is what `slurm_patience` puts behind a job's comment.
+    """
+    lines = _squeue("--states=all", "--format=%F|%k")
+    if lines is None:
+        return None
+    jobs = (line.split("|", 1) for line in lines)
+    return {comment.partition("#")[2]: number for number, comment in jobs if "#" in comment}
 
 
 def at_work(folder: Path, logs: Path) -> dict[tuple[str, ...], str]:
@@ -65,27 +77,36 @@ def at_work(folder: Path, logs: Path) -> dict[tuple[str, ...], str]:
         `slurm-logdir` of the profile. A running job's log begins with its command, which names what it makes, also
         where several share a job.
     """
+    running = {job.number: job for job in alive(folder) or [] if job.state != "PENDING"}
     found = {}
-    for job in alive(folder) or []:
-        if job.state == "PENDING":
-            continue
-        for log in logs.glob(f"**/{job.number}.log"):
-            with log.open(encoding="utf-8", errors="replace") as text:
-                command = next((line for line in text if line.strip().startswith("Command:")), "")
-            words = re.search(r"--target-jobs ((?:\w+:\S* )+)", command)
-            for target in words.group(1).split() if words else ():
-                rule, _, wildcards = target.partition(":")
-                values = sorted(pair.partition("=")[2] for pair in wildcards.split(",") if pair)
-                found[(rule, *values)] = f"Slurm job {job.number} on {job.node}, {job.elapsed}"
+    for _, number, text in _logs(logs) if running else ():
+        if job := running.get(number):
+            found |= dict.fromkeys(_targets(text), f"Slurm job {number} on {job.node}, {job.elapsed}")
     return found
 
 
-def strays(folder: Path) -> str | None:
+def ended(logs: Path) -> dict[tuple[str, ...], str]:
+    """The last job that each rule with its sorted wildcards was in: its number, and what Slurm said if it ended it.
+
+    Jobs that went well leave no log. Parameter as of `at_work`.
+    """
+    found = {}
+    for _, number, text in sorted(_logs(logs)):
+        said = re.search(r"^slurmstepd: error: (.*)", text, flags=re.MULTILINE)
+        told = f"Slurm job {number}" + (f" ({said[1].strip()})" if said else "")
+        found |= dict.fromkeys(_targets(text), told)
+    return found
+
+
+def strays(folder: Path, *, submits: bool = False) -> str | None:
     """What to do about jobs that an earlier Snakemake left in the queue; None if there are none.
 
-    Asked before anything is submitted: Snakemake itself would not know of them and start the same work again.
+    Asked before anything is submitted: Snakemake itself would not know of them and start the same work again. Whoever
+    `submits` to Slurm needs its answer; for others there may be no Slurm.
     """
     jobs = alive(folder)
+    if jobs is None and submits:
+        return "Slurm does not answer (squeue), so nobody knows what of this folder is in its queue: try again later"
     if not jobs:
         return None
     numbers = " ".join(job.number for job in jobs)
@@ -96,6 +117,33 @@ def strays(folder: Path) -> str | None:
         f"{count} of an earlier run of this folder still in the queue: {shown}{more}. Wait until they have ended, their "
         f"work then counts, or say `scancel {numbers}`; then start again"
     )
+
+
+def _logs(folder: Path) -> Iterator[tuple[float, str, str]]:
+    """When a job's log was last written, the job's number, and the text."""
+    for log in folder.rglob("*.log"):
+        with contextlib.suppress(FileNotFoundError):  # Snakemake removes those of jobs that went well
+            yield log.stat().st_mtime, log.stem, log.read_text(encoding="utf-8", errors="replace")
+
+
+def _targets(log: str) -> list[tuple[str, ...]]:
+    """Rules with their sorted wildcards that a job's log names."""
+    words = re.search(r"^\s*Command:.* --target-jobs ((?:\w+:\S* )+)", log, flags=re.MULTILINE)
+    targets = []
+    for target in words[1].split() if words else ():
+        rule, _, wildcards = target.partition(":")
+        targets.append((rule, *sorted(pair.partition("=")[2] for pair in wildcards.split(",") if pair)))
+    return targets
+
+
+def _squeue(*options: str) -> list[str] | None:
+    """Lines about this user's jobs; None where there is no Slurm, or it does not answer."""
+    command = ["squeue", "--noheader", "--me", *options]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.splitlines()
 
 
 def _same(place: str, folder: Path) -> bool:

@@ -22,9 +22,13 @@ _SHORT = 10
 
 @dataclass(frozen=True)
 class Now:
-    """What is at work while the folder is read: `running` is `slurm_jobs.at_work`, `begun` what else a log may mean."""
+    """What is at work while the folder is read, and what was.
+
+    `running` is `slurm_jobs.at_work`, `ended` is `slurm_jobs.ended`; `begun` says what else a log may mean.
+    """
 
     running: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    ended: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     begun: str = "failed"
 
 
@@ -72,7 +76,8 @@ def command(args: argparse.Namespace) -> int:
         return _jobs(study)
     # a job that has begun and has no output is at work, or has failed: the lock tells which may be true
     begun = "running or failed" if any(Path(".snakemake/locks").glob("*")) else "failed"
-    now = Now(slurm_jobs.at_work(Path.cwd(), study.results / "logs/slurm"), begun)
+    logs = study.results / "logs/slurm"
+    now = Now(slurm_jobs.at_work(Path.cwd(), logs), slurm_jobs.ended(logs), begun)
     blocks = {}
     for name in [args.cohort] if args.cohort else study.cohorts:
         blocks[f"cohort {name} (door {study.cohorts[name].door})"] = cohort_stages(study, name, now)
@@ -223,7 +228,8 @@ def _job(stage: Stage, output: Path, what: str, log: Path, now: Now, rule: str, 
 
 def _unfinished(stage: Stage, what: str, log: Path, now: Now, rule: str, *wildcards: str) -> None:
     """Count a job without its output: running if Slurm says so, else waiting if it never began."""
-    if job := now.running.get((rule, *sorted(wildcards))):
+    key = (rule, *sorted(wildcards))
+    if job := now.running.get(key):
         stage.running.append(f"{what}: {job}  [{log}]")
         return
     try:
@@ -232,7 +238,8 @@ def _unfinished(stage: Stage, what: str, log: Path, now: Now, rule: str, *wildca
         stage.waiting += 1
         return
     last = next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
-    stage.failed.append(f"{what}: {now.begun}; last line: {last[:200]}  [{log}]")
+    where = f" in {now.ended[key]}" if key in now.ended else ""
+    stage.failed.append(f"{what}: {now.begun}{where}; last line: {last[:200]}  [{log}]")
 
 
 def _batches(study: config.Config, name: str, subjects: set[str]) -> list[str]:
