@@ -5,7 +5,8 @@
 
 `jobs` runs the real workflow whose `bhx_prep.features` is replaced by a stub that notes when it began; one line of JSON
 tells seconds a job from its submission on, where they went, and the peak memory of the main process. `plan` writes an
-index of people who do not exist, with empty files, and tells time and memory of `snakemake -n`. No part of the tests.
+index of people who do not exist, with empty files, and tells time and memory of `snakemake -n`, and the CPU seconds in
+which Snakemake starts in a job of such a study. No part of the tests.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -98,7 +100,7 @@ def run_jobs(way: str, jobs: int, at_once: int, stub_seconds: float) -> dict[str
                 sys.executable, "-m", "snakemake", *outputs, "--profile", "slurm", "--jobs", str(at_once),
                 "--latency-wait=10", "--slurm-init-seconds-before-status-checks=2",
                 "--seconds-between-status-checks=2",
-                "--max-jobs-per-second=50", "--default-resources", "slurm_partition=cpu", "mem_mb=1500", "runtime=30",
+                "--max-jobs-per-timespan=50/1s", "--default-resources", "slurm_partition=cpu", "mem_mb=1500", "runtime=30",
                 "--set-resources", "extract_features:mem_mb=1500",
             ]  # fmt: skip
             if way == "array":
@@ -175,23 +177,30 @@ def _median(values: list[float]) -> float | None:
     return round(statistics.median(values), 1) if values else None
 
 
+def cpu_of_children() -> float:
+    """CPU seconds of the processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def run_plan(scans: int, batch_size: int) -> dict[str, object]:
-    """Plan a cohort of `scans` people with one run each: time and memory of `snakemake -n`."""
+    """Plan a cohort of `scans` people with one run each: time and memory of `snakemake -n`, and a job's start."""
     import pyarrow as pa
 
     from bhx_prep import config, doors, index
 
     with tempfile.TemporaryDirectory(prefix="plan-") as name:
-        folder = Path(name)
+        folder, data = Path(name) / "study", Path(name) / "data"
+        folder.mkdir()
         raw = {
             "batch_size": batch_size,
-            "cohorts": {"many": {"door": "parcellated", "root": str(folder / "data"), "synthetic": True}},
+            "cohorts": {"many": {"door": "parcellated", "root": str(data), "synthetic": True}},
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(raw))
         rows = []
         for number in range(scans):
             subject = f"p{number:06d}"
-            path = folder / f"data/sub-{subject}/func/sub-{subject}_task-rest_timeseries.parquet"
+            path = data / f"sub-{subject}/func/sub-{subject}_task-rest_timeseries.parquet"
             path.parent.mkdir(parents=True)
             path.touch()
             path.with_suffix(".json").touch()
@@ -204,14 +213,14 @@ def run_plan(scans: int, batch_size: int) -> dict[str, object]:
         table = pa.Table.from_pylist(rows, schema=index.SCHEMA)
         cohort = config.check(raw).cohorts["many"]
         index._write(folder / ".bhx/index", "many", table, index._cache_key("many", cohort), {})
-        began = time.time()
+        began, before = time.time(), cpu_of_children()
         words = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile")]
         with (folder / "log").open("wb") as log:
             main = subprocess.Popen(
                 [*words, "cohort_many", "-n", "--quiet", "rules"], cwd=folder, stdout=log, stderr=log
             )
             peak = watch(main)
-        wall = time.time() - began
+        wall, cpu = time.time() - began, cpu_of_children() - before
         said = (folder / "log").read_text()
         if main.returncode:
             print(said[-3000:], file=sys.stderr)
@@ -220,7 +229,17 @@ def run_plan(scans: int, batch_size: int) -> dict[str, object]:
             for line in said.splitlines()
             if len(line.split()) == 2 and line.split()[1].isdigit()
         }
-        shutil.rmtree(folder / "data")
+        # as the plugin starts it, once as the job and once as its step
+        before = cpu_of_children()
+        subprocess.run(
+            [
+                *words, "--target-jobs", f"extract_features:cohort=many,batch={0:05d}", "--allowed-rules",
+                "extract_features", "--mode", "remote", "--cores", "1", "--nolock", "-n", "--quiet", "all",
+            ],
+            cwd=folder, stdout=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
+        start = cpu_of_children() - before
+        shutil.rmtree(data)
     return {
         "scans": scans,
         "batch_size": batch_size,
@@ -228,6 +247,8 @@ def run_plan(scans: int, batch_size: int) -> dict[str, object]:
         "jobs": jobs.get("total"),
         "slurm_jobs": jobs.get("extract_features"),
         "plan_s": round(wall, 1),
+        "plan_cpu_s": round(cpu, 1),
+        "job_start_cpu_s": round(start, 2),
         "main_process_mb": round(peak),
     }
 

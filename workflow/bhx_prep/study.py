@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,31 +40,34 @@ class CohortPlan:
     @property
     def index_file(self) -> Path:
         """The cached index, made first where it is absent or old."""
-        _ = self._rows
+        _ = self._columns
         return self._cache / f"{self.name}.parquet"
 
     @cached_property
-    def _rows(self) -> dict[str, list[dict[str, Any]]]:
+    def _columns(self) -> dict[str, list[Any]]:
+        """What is asked of the index, column by column: every job reads it, also of a cohort of 100,000."""
         try:
             table = index.load(self._cache, self.name, self.cohort, build_if_stale=self._build)
         except (ValueError, OSError) as error:  # from within Snakemake an exception would show as a traceback
             raise SystemExit(str(error)) from None
-        rows = defaultdict(list)
-        for row in table.select(["subject", "status", *index.FILE_COLUMNS, *FACTS]).to_pylist():
-            rows[row["subject"]].append(row)
-        return dict(rows)
+        names = ("subject", "status", *index.FILE_COLUMNS, *FACTS)
+        return {name: table[name].to_numpy().tolist() for name in names}
+
+    @cached_property
+    def _people(self) -> dict[str, range]:
+        """Rows of every person, in the order of their labels; they stand together in the index."""
+        subjects = self._columns["subject"]
+        starts = [row for row, subject in enumerate(subjects) if row == 0 or subject != subjects[row - 1]]
+        return {subjects[a]: range(a, b) for a, b in pairwise([*starts, len(subjects)])}
 
     @cached_property
     def _batches(self) -> dict[int, list[str]]:
-        people = len(self._rows)
+        people = len(self._people)
         try:
             n = plan.n_batches(self._config.results, self.name, people, self._config.batch_size)
         except (ValueError, OSError) as error:
             raise SystemExit(f"cohort {self.name}: its plan cannot be read or written: {error}") from None
-        batches = defaultdict(list)
-        for subject in sorted(self._rows):
-            batches[plan.batch_of(self.name, subject, n)].append(subject)
-        return dict(batches)
+        return plan.batches(self.name, self._people, n)
 
     def batches(self) -> list[str]:
         """Numbers of the batches that hold anybody, as in file names: ``00003``."""
@@ -72,12 +75,12 @@ class CohortPlan:
 
     def subjects(self, batch: str | None = None) -> list[str]:
         """Labels of the people of one batch, or of all."""
-        return sorted(self._rows) if batch is None else self._batches[int(batch)]
+        return list(self._people) if batch is None else self._batches[int(batch)]
 
     def files(self, subject: str) -> list[str]:
         """Files that a person's usable scans are read from."""
-        usable = [row for row in self._rows[subject] if row["status"] == "ok"]
-        return sorted({row[column] for row in usable for column in index.FILE_COLUMNS if row[column]})
+        usable = [row for row in self._people[subject] if self._columns["status"][row] == "ok"]
+        return sorted({self._columns[c][row] for row in usable for c in index.FILE_COLUMNS} - {None})
 
     def state(self, subjects: Iterable[str]) -> str:
         """Hash of people's rows in the index and of the sizes and times of their files: it changes when one does.
@@ -87,8 +90,8 @@ class CohortPlan:
         """
         digest = hashlib.sha256()
         for subject in subjects:
-            for row in self._rows[subject]:
-                digest.update(repr([row[fact] for fact in FACTS]).encode())
+            for row in self._people[subject]:
+                digest.update(repr([self._columns[fact][row] for fact in FACTS]).encode())
             for file in self.files(subject):
                 digest.update(f"{file.rpartition(os.sep)[2]} {index.state_of(file)}\n".encode())
         return digest.hexdigest()[:16]
