@@ -1,7 +1,8 @@
 """A real Slurm cluster on one machine: munged, slurmctld and several slurmd on loopback, as root, no systemd.
 
 Nodes have more CPUs and memory than the machine (`config_overrides`), and character devices that stand for GPUs,
-so that the scheduler is real while the work is small. Needs Debian's `slurm-wlm` and `munge`.
+so that the scheduler is real while the work is small. Needs Debian's `slurm-wlm` and `munge`; with accounting
+`slurmdbd` and `mariadb-server` too.
 
     python tests/slurm/cluster.py run COMMAND...    start, run, always stop; exits with the command's status
 """
@@ -21,11 +22,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "sinfo")
+ACCOUNTING_PROGRAMS = ("slurmdbd", "sacct", "sacctmgr", "mariadbd", "mariadb-install-db", "mariadb-admin")
 SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+#: Seconds after which a wait is given up: a busy machine may take long over what an idle one does at once.
+PATIENCE = 300.0
+T = TypeVar("T")
 
 #: Where the plugin's inner `srun` looks: it drops every SLURM_ variable, so SLURM_CONF alone is not enough.
 SYSTEM_FOLDER = Path("/etc/slurm")
@@ -33,9 +40,10 @@ SYSTEM_FOLDER = Path("/etc/slurm")
 
 def why_not() -> str | None:
     """Why no cluster can be started here, or None."""
-    absent = [p for p in PROGRAMS if shutil.which(p, path=SEARCH) is None]
+    absent = [p for p in PROGRAMS + ACCOUNTING_PROGRAMS if shutil.which(p, path=SEARCH) is None]
     if absent:
-        return f"Slurm is not installed ({', '.join(absent)}): apt-get install slurm-wlm munge"
+        packages = "slurm-wlm munge slurmdbd mariadb-server"
+        return f"Slurm is not installed ({', '.join(absent)}): apt-get install {packages}"
     if os.geteuid() != 0:
         return "a test cluster needs root"
     if any(
@@ -44,6 +52,16 @@ def why_not() -> str | None:
     ):
         return f"{SYSTEM_FOLDER} holds a Slurm configuration of this machine's own"
     return None
+
+
+def wait_until(ready: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+    """Ask until the answer is not empty, and give it back."""
+    end = time.monotonic() + seconds
+    while not (answer := ready()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds:.0f} s for {what}")
+        time.sleep(0.2)
+    return answer
 
 
 @dataclass
@@ -55,13 +73,19 @@ class Cluster:
     cpus: int = 4
     memory_mb: int = 20000
     gpus: int = 2
+    accounting: bool = False
     port: int = 16817
     _daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
         """Environment in which Slurm's commands speak to this cluster."""
-        return {**os.environ, "PATH": SEARCH, "SLURM_CONF": str(self.root / "slurm.conf")}
+        return {
+            **os.environ,
+            "PATH": SEARCH,
+            "SLURM_CONF": str(self.root / "slurm.conf"),
+            "MYSQL_UNIX_PORT": str(self.root / "mysql.socket"),
+        }
 
     def command(self, *words: str, check: bool = True) -> str:
         """Output of one of Slurm's commands."""
@@ -86,11 +110,21 @@ class Cluster:
             f"--foreground --force --key-file={munge}/key --socket={self.root}/munge.socket --seed-file={munge}/seed"
             f" --pid-file={munge}/pid --log-file={munge}/log",
         )
-        self._wait((self.root / "munge.socket").exists, 20, "munge's socket")
+        self._wait((self.root / "munge.socket").exists, "munge's socket")
+        if self.accounting:
+            self._start_database()
+            self.start_accounting()
+            for what in ("cluster test", "account lab", "user root account=lab"):
+                self.command("sacctmgr", "--immediate", "add", *what.split())
         self.start_controller()
         for node in self.node_names():
             self.start_node(node)
-        self._wait(lambda: self.idle() == self.nodes, 60, "idle nodes")
+        self._wait(lambda: self.idle() == self.nodes, "idle nodes")
+
+    def start_accounting(self) -> None:
+        """Start slurmdbd and wait until it answers."""
+        self._spawn("slurmdbd", "-D")
+        self._wait(lambda: self._answers("sacctmgr", "-n", "show", "cluster"), "slurmdbd")
 
     def start_controller(self) -> None:
         """Start slurmctld, with the state it left."""
@@ -118,18 +152,34 @@ class Cluster:
                             one.kill()
 
     def queue(self, form: str = "%i %T", states: str = "all") -> list[list[str]]:
-        """Jobs of these states, one list of words each; `form` as squeue's ``--format``."""
-        answer = self.command("squeue", "--noheader", f"--states={states}", f"--format={form}", "--sort=i")
-        return [line.split() for line in answer.splitlines()]
+        """Jobs of these states, one list of fields each, some of them empty; `form` as squeue's ``--format``."""
+        fields = form.replace(" ", "|")
+        answer = self.command("squeue", "--noheader", f"--states={states}", f"--format={fields}", "--sort=i")
+        return [line.split("|") for line in answer.splitlines()]
 
-    def wait_for_running(self, n: int = 1, seconds: float = 60) -> list[str]:
+    def wait_for_running(self, n: int = 1) -> list[str]:
         """Wait until `n` jobs run; their numbers."""
-        end = time.monotonic() + seconds
-        while len(running := [job[0] for job in self.queue("%i", "RUNNING")]) < n:
-            if time.monotonic() > end:
-                raise TimeoutError(f"after {seconds:.0f} s {len(running)} of {n} jobs run: {self.queue()}")
-            time.sleep(0.3)
-        return running
+
+        def enough() -> list[str]:
+            running = [job[0] for job in self.queue("%i", "RUNNING")]
+            return running if len(running) >= n else []
+
+        return wait_until(enough, f"{n} running jobs")
+
+    def state(self, job: str) -> str:
+        """State of a job, ended or not."""
+        return dict(self.queue())[job]
+
+    @contextlib.contextmanager
+    def paused(self, *jobs: str) -> Iterator[None]:
+        """Stop jobs where they are, so that they cannot end before a test has done what it does to them."""
+        for job in jobs:
+            self.command("scontrol", "suspend", job)
+        try:
+            yield
+        finally:
+            for job in jobs:  # one that was cancelled meanwhile cannot go on
+                self.command("scontrol", "resume", job, check=False)
 
     def node_names(self) -> list[str]:
         """Names of the nodes."""
@@ -157,6 +207,28 @@ class Cluster:
             if link.is_symlink() and link.readlink() == self.root / name:
                 link.unlink()
 
+    def _start_database(self) -> None:
+        made = ["mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={self.root}/mysql"]
+        self.command(
+            *made,
+            "--auth-root-authentication-method=socket",
+            "--auth-root-socket-user=root",
+            "--skip-test-db",
+        )
+        self._spawn(
+            "mariadbd",
+            f"--no-defaults --user=root --datadir={self.root}/mysql --skip-networking --socket={self.root}/mysql.socket"
+            f" --pid-file={self.root}/mysql.pid --innodb-buffer-pool-size=64M --innodb-lock-wait-timeout=900",
+        )
+        self._wait(lambda: self._answers("mariadb-admin", "--no-defaults", "ping"), "MariaDB")
+
+    def _answers(self, *words: str) -> bool:
+        try:
+            self.command(*words)
+        except (RuntimeError, subprocess.TimeoutExpired):
+            return False
+        return True
+
     def _spawn(self, name: str, arguments: str, program: str | None = None) -> None:
         path = shutil.which(program or name, path=SEARCH)
         assert path, name
@@ -169,16 +241,13 @@ class Cluster:
                 stderr=out,
             )
 
-    def _wait(self, ready: Callable[[], bool], seconds: float, what: str) -> None:
-        end = time.monotonic() + seconds
-        while not ready():
-            if time.monotonic() > end:
-                logs = "\n".join(
-                    p.read_text(errors="replace")[-2000:] for p in sorted(self.root.glob("*.log"))
-                )
-                self.stop()
-                raise RuntimeError(f"waited {seconds:.0f} s for {what}\n{logs}")
-            time.sleep(0.2)
+    def _wait(self, ready: Callable[[], bool], what: str) -> None:
+        try:
+            wait_until(ready, what)
+        except TimeoutError as error:
+            logs = "\n".join(p.read_text(errors="replace")[-2000:] for p in sorted(self.root.glob("*.log")))
+            self.stop()
+            raise RuntimeError(f"{error}\n{logs}") from None
 
     def _write_configuration(self) -> None:
         for folder in ("state", "spool", "gpu", "munge"):
@@ -230,8 +299,17 @@ class Cluster:
             "JobAcctGatherType": "jobacct_gather/linux",
             "JobAcctGatherFrequency": "task=1",
             "JobAcctGatherParams": "OverMemoryKill",
-            "AccountingStorageType": "accounting_storage/none",
+            "AccountingStorageType": f"accounting_storage/{'slurmdbd' if self.accounting else 'none'}",
         }
+        if self.accounting:
+            settings |= {
+                "AccountingStorageHost": "127.0.0.1",
+                "AccountingStoragePort": self.port + 2,
+                "AccountingStoragePass": f"{self.root}/munge.socket",
+                "AccountingStorageEnforce": "associations",  # a job of an unknown account is refused
+                "AccountingStorageTRES": "gres/gpu",
+            }
+            self._write_database_configuration(host)
         lines = [f"{key}={value}" for key, value in settings.items()]
         lines += [
             f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={self.port + 10 + i} CPUs={self.cpus}"
@@ -249,6 +327,25 @@ class Cluster:
             link = SYSTEM_FOLDER / name
             link.unlink(missing_ok=True)
             link.symlink_to(self.root / name)
+
+    def _write_database_configuration(self, host: str) -> None:
+        settings = {
+            "AuthType": "auth/munge",
+            "AuthInfo": f"socket={self.root}/munge.socket",
+            "DbdHost": host,
+            "DbdAddr": "127.0.0.1",
+            "DbdPort": self.port + 2,
+            "SlurmUser": "root",
+            "PidFile": self.root / "slurmdbd.pid",
+            "LogFile": self.root / "slurmdbd.log",
+            "StorageType": "accounting_storage/mysql",
+            "StorageHost": "localhost",
+            "StorageUser": "root",
+            "StorageLoc": "slurm",
+        }
+        file = self.root / "slurmdbd.conf"
+        file.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        file.chmod(0o600)
 
 
 @contextlib.contextmanager

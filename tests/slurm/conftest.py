@@ -60,3 +60,10 @@ def reference(tmp_path_factory, data):
 def finished(tmp_path, data, reference):
     """A copy of the finished study, to take something away from."""
     return mini_study.MiniStudy(tmp_path / "study", data, like=reference)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays():
+    """A test that fails leaves no Snakemake at work."""
+    yield
+    mini_study.end_all()

@@ -1,18 +1,24 @@
-"""A study small enough to be run many times: two cohorts of a few people at the third door, trainings of a few steps."""
+"""Studies to run on a cluster, and one small enough to be run many times.
+
+The small one has two cohorts of a few people at the third door and trainings of a few steps.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import cluster
 import yaml
 
 from bhx_prep.synth import tables
@@ -22,11 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Noticed after seconds, not minutes: tests have no patience. Everything else is the profile as it is shipped.
 IMPATIENT = (
     "--slurm-init-seconds-before-status-checks=1",
-    "--seconds-between-status-checks=1",
+    "--max-status-checks-per-second=1",
     "--latency-wait=10",
 )
-#: What the test cluster lacks of a site: accounts, which need a database.
-SITE = ("--default-resources", "slurm_partition=cpu", "mem_mb=2000", "runtime=30")
 
 CONFIG: dict[str, Any] = {
     "results": "results",
@@ -63,51 +67,30 @@ def make_data(folder: Path) -> None:
     tables.fill_clinic(folder / "clinic", seed=0, n=16, step_mm=4.0)
 
 
-class MiniStudy:
-    """A folder to run Snakemake in: the workflow by links, its own configuration and results.
+class Study:
+    """A folder to run Snakemake in: the workflow by links, results of its own.
 
     Parameters
     ----------
     folder : Path
         Is made.
-    data : Path
-        What `make_data` wrote. Its absolute path stands in the configuration and so in results: studies of the same
-        data can be compared by hash, wherever they are.
-    like : MiniStudy, optional
-        A study whose results, and what Snakemake knows of them, are copied.
     """
 
-    def __init__(self, folder: Path, data: Path, like: MiniStudy | None = None):
-        self.folder, self.data = folder, data
+    #: What every study started, to be ended when its test ends.
+    started: ClassVar[list[subprocess.Popen[bytes]]] = []
+
+    def __init__(self, folder: Path):
+        self.folder = folder
         folder.mkdir(parents=True)
         for name in ("workflow", "rules", "envs", "bhx_model", "profiles", "slurm"):
             (folder / name).symlink_to(ROOT / name)
-        self.config = copy.deepcopy(CONFIG)
-        self.config["cohorts"] = {
-            name: {"door": "parcellated", "root": str(data / name), "synthetic": True}
-            for name in ("town", "clinic")
-        }
-        self.write_config()
-        if like is not None:
-            for part in ("results", ".bhx", ".snakemake/metadata"):
-                shutil.copytree(like.folder / part, folder / part)
-
-    def override(self, stage: str, **values: Any) -> None:
-        """Change a stage's training, e.g. ``steps=50``."""
-        changes = self.config["experiments"]["mini"]["overrides"][stage]
-        changes |= {f"train.{name}": value for name, value in values.items()}
-        self.write_config()
-
-    def write_config(self) -> None:
-        """Write ``config.yaml``."""
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config), encoding="utf-8")
 
     def command(self, *arguments: str, profile: str | None = "slurm") -> list[str]:
         """Words of ``snakemake --profile slurm ...``; without a profile it runs here."""
-        start = [sys.executable, "-m", "snakemake"]
         if profile is None:
-            return [*start, "--cores", "2", *arguments]
-        return [*start, "--profile", profile, *arguments, *IMPATIENT, *SITE]
+            return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        start = [sys.executable, str(ROOT / "tests/slurm/impatient.py")]
+        return [*start, "--profile", profile, *arguments, *IMPATIENT]
 
     def start(
         self,
@@ -118,7 +101,7 @@ class MiniStudy:
     ) -> subprocess.Popen[bytes]:
         """Start Snakemake in a session of its own, its output in a file."""
         with (self.folder / log).open("ab") as out:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(*arguments, profile=profile),
                 cwd=self.folder,
                 env={**environment, **_QUIET},
@@ -127,6 +110,8 @@ class MiniStudy:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.started.append(process)
+        return process
 
     def run(
         self,
@@ -134,25 +119,36 @@ class MiniStudy:
         environment: dict[str, str] | None = None,
         log: str = "snakemake.log",
         profile: str | None = "slurm",
-        seconds: float = 600,
+        seconds: float = 1200,
     ) -> int:
         """Run Snakemake to its end; its exit status."""
         process = self.start(
             *arguments, environment=environment or dict(os.environ), log=log, profile=profile
         )
-        try:
-            return process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        return process.wait(timeout=seconds)
+
+    def wait_for_line(self, process: subprocess.Popen[bytes], text: str) -> None:
+        """Wait until a Snakemake has said something; one that has ended will say no more."""
+
+        def said() -> bool:
+            at_work = process.poll() is None
+            if text in self.log():
+                return True
+            assert at_work, f"no {text!r} in: {self.log()[-3000:]}"
+            return False
+
+        cluster.wait_until(said, f"{text!r} in {self.folder}/snakemake.log")
 
     def log(self, name: str = "snakemake.log") -> str:
         """What Snakemake said."""
         return (self.folder / name).read_text(encoding="utf-8", errors="replace")
 
     def hashes(self) -> dict[str, str]:
-        """sha256 of every result, by path; logs and what is left of trainings are none."""
+        """sha256 of every result, by path.
+
+        No results are logs, what is left of trainings, and transforms, which HDF5 stamps with the time: the images that
+        were resampled by them are compared.
+        """
         names = {
             str(path.relative_to(self.folder)): path
             for path in sorted(self.folder.glob("results/**/*"))
@@ -162,6 +158,8 @@ class MiniStudy:
             name: hashlib.sha256(_content(path)).hexdigest()
             for name, path in names.items()
             if not name.startswith(("results/logs/", "results/benchmarks/", "results/runs/"))
+            and "/preproc/logs/" not in name
+            and not name.endswith("_xfm.h5")
         }
 
     def remove(self, *names: str) -> None:
@@ -186,16 +184,63 @@ class MiniStudy:
         ]
 
 
+class MiniStudy(Study):
+    """The small study, with a configuration of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        Is made.
+    data : Path
+        What `make_data` wrote. Its absolute path stands in the configuration and so in results: studies of the same
+        data can be compared by hash, wherever they are.
+    like : MiniStudy, optional
+        A study whose results, and what Snakemake knows of them, are copied.
+    """
+
+    def __init__(self, folder: Path, data: Path, like: MiniStudy | None = None):
+        super().__init__(folder)
+        self.data = data
+        self.config = copy.deepcopy(CONFIG)
+        self.config["cohorts"] = {
+            name: {"door": "parcellated", "root": str(data / name), "synthetic": True}
+            for name in ("town", "clinic")
+        }
+        self.write_config()
+        if like is not None:
+            for part in ("results", ".bhx", ".snakemake/metadata"):
+                shutil.copytree(like.folder / part, folder / part)
+
+    def override(self, stage: str, **values: Any) -> None:
+        """Change a stage's training, e.g. ``steps=50``."""
+        changes = self.config["experiments"]["mini"]["overrides"][stage]
+        changes |= {f"train.{name}": value for name, value in values.items()}
+        self.write_config()
+
+    def write_config(self) -> None:
+        """Write ``config.yaml``."""
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config), encoding="utf-8")
+
+
+def end_all() -> None:
+    """End every Snakemake that is still at work, as after a test that failed."""
+    for process in Study.started:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    Study.started.clear()
+
+
 def _content(path: Path) -> bytes:
     """Bytes of a file, without what is about the run and not about its result."""
-    if path.name == "index.html":  # the page tells how many seconds trainings took
-        return re.sub(rb'<td class="n">[\d.]+ s</td>', b"", path.read_bytes())
-    if path.name != "run.json":
+    if path.name == "index.html":  # the page tells how long things took
+        return re.sub(rb'<td class="n">[\d.]+ (s|min|h)</td>', b"", path.read_bytes())
+    if path.name != "run.json" and not path.name.endswith("_status.json"):
         return path.read_bytes()
     told = json.loads(path.read_text(encoding="utf-8"))
-    return json.dumps(
-        {k: v for k, v in told.items() if k not in ("seconds", "machine")}, sort_keys=True
-    ).encode()
+    of_run = ("seconds", "stages", "machine")
+    return json.dumps({k: v for k, v in told.items() if k not in of_run}, sort_keys=True).encode()
 
 
 _QUIET = {"NO_ET": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

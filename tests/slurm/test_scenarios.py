@@ -2,66 +2,89 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import re
 import shutil
 import signal
-import time
 
 import mini_study
 import numpy as np
 import psutil
 import pytest
+from cluster import wait_until
 from safetensors.numpy import load_file
 
-WEIGHTS = "results/experiments/mini/structure/model.safetensors"
-#: Enough for a fault to come in time: some 20 s.
-STEPS = 200
-LOG = "results/logs/train_encoder/mini_structure.log"
+STRUCTURE, FUNCTION = (
+    f"results/experiments/mini/{stage}/model.safetensors" for stage in ("structure", "function")
+)
+#: Steps of the longer trainings: enough for a fault to come in time.
+STEPS = {"structure": 120, "function": 20}
+HARMONICS = "results/templates/harmonics.parquet"
 
 
 @pytest.fixture(scope="session")
 def calm(tmp_path_factory, data, reference):
-    """The longer training, undisturbed and without Slurm."""
+    """The longer trainings, undisturbed and without Slurm."""
     study = mini_study.MiniStudy(tmp_path_factory.mktemp("calm") / "study", data, like=reference)
-    study.override("structure", steps=STEPS)
-    assert study.run(WEIGHTS, profile=None) == 0, study.log()
+    lengthen(study)
+    assert study.run(STRUCTURE, FUNCTION, profile=None) == 0, study.log()
     return study
 
 
 @pytest.fixture
 def training(finished):
-    """A study whose longer training is due."""
-    finished.override("structure", steps=STEPS)
+    """A study whose longer trainings are due."""
+    lengthen(finished)
+    finished.remove("runs")
     return finished
 
 
-def same_weights(study, calm):
-    name = WEIGHTS
-    return (study.folder / name).read_bytes() == (calm.folder / name).read_bytes()
+def lengthen(study):
+    for stage, steps in STEPS.items():
+        study.override(stage, steps=steps)
 
 
-def wait_for_checkpoint(study, seconds=60):
-    """Wait until the training has saved something that it can resume from."""
-    before = set((study.folder / "results/runs").iterdir())
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        new = set((study.folder / "results/runs").iterdir()) - before
-        if any(list(run.glob("step-*")) for run in new):
-            return
-        time.sleep(0.2)
-    raise TimeoutError("no checkpoint")
+def untrain(study):
+    """Make the training due, from its first step: it would find itself done in its run folder."""
+    study.remove("experiments/mini/structure/model.safetensors", "runs")
 
 
-def ended(process, seconds=180):
-    try:
-        return process.wait(timeout=seconds)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def same_bytes(name, study, other):
+    return (study.folder / name).read_bytes() == (other.folder / name).read_bytes()
+
+
+def log_of_training(study, stage="structure"):
+    return (study.folder / f"results/logs/train_encoder/mini_{stage}.log").read_text()
+
+
+def wait_for_checkpoint(study, stage="structure"):
+    """Wait until a training has saved something that it can resume from."""
+    runs = study.folder / "results/runs"
+    wait_until(lambda: any(runs.glob(f"{stage}-*/step-*")), f"a checkpoint of {stage}")
+
+
+def ended(process):
+    return process.wait(timeout=600)
+
+
+def trainings(job, n=1):
+    """Processes of a job that train, once all `n` have begun, with their environments."""
+
+    def begun():
+        found = []
+        for process in psutil.process_iter():
+            try:
+                variables = process.environ()
+                if variables.get("SLURM_JOB_ID") == job and "bhx_model.train" in process.cmdline()[1:4]:
+                    found.append((process, variables))
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found if len(found) >= n else []
+
+    return wait_until(begun, f"{n} processes of a training in job {job}")
 
 
 def test_the_whole_way_gives_the_same_hashes(slurm, data, reference, tmp_path):
@@ -75,49 +98,55 @@ def test_the_whole_way_gives_the_same_hashes(slurm, data, reference, tmp_path):
     assert "Nothing to be done" in study.log("again.log")
 
 
-@pytest.mark.parametrize("gpus", [1, 2])
-def test_a_training_gets_the_gpus_it_asks_for_and_no_more(slurm, finished, gpus):
-    finished.config["experiments"]["mini"]["gpus"] = gpus
-    finished.override("structure", steps=40)
-    process = finished.start(WEIGHTS, environment=slurm.environment)
-    (job,) = slurm.wait_for_running()
-    seen = set()
-    while process.poll() is None and not seen:
-        seen = {variables["CUDA_VISIBLE_DEVICES"] for variables in environments(job, "bhx_model.train")}
-        time.sleep(0.2)
-    asked = slurm.command("scontrol", "show", "job", job)
-    assert ended(process) == 0, finished.log()[-3000:]
-    assert re.search(rf"TresPerJob=gres:gpu:{gpus}\b", asked), asked
-    assert "Partition=gpu" in asked
-    (devices,) = seen
-    assert len(devices.split(",")) == gpus
-
-
-def environments(job, module):
-    """Environments of a job's processes that run a module."""
-    for process in psutil.process_iter():
-        try:
-            variables = process.environ()
-            if variables.get("SLURM_JOB_ID") == job and module in process.cmdline()[1:4]:
-                yield variables
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
+def test_trainings_get_the_gpus_they_ask_for_and_no_more(slurm, data, reference, tmp_path):
+    """Three at once, which need all four GPUs: one, two, and one in the style of ``--gres``."""
+    asked = {"one": 1, "two": 2, "gres": 1}
+    asking = {
+        "one": "TresPerJob=gres:gpu:1",
+        "two": "TresPerJob=gres:gpu:2",
+        "gres": "TresPerNode=gres:gpu:1",
+    }
+    # on the command line they go instead of the profile's, the partition too
+    by_gres = [f"train_encoder:{fact}" for fact in ("slurm_partition=gpu", "gpu=0", "gres=gpu:1")]
+    studies, processes, used = {}, {}, []
+    for name, gpus in asked.items():
+        studies[name] = study = mini_study.MiniStudy(tmp_path / name, data, like=reference)
+        study.config["experiments"]["mini"]["gpus"] = gpus
+        study.write_config()
+        untrain(study)
+        words = ["--set-resources", *by_gres] if name == "gres" else []
+        processes[name] = study.start(STRUCTURE, *words, environment=slurm.environment)
+    with contextlib.ExitStack() as held:
+        for name, gpus in asked.items():
+            (job,) = wait_until(studies[name].submitted, f"job {name}")
+            (visible,) = {variables["CUDA_VISIBLE_DEVICES"] for _, variables in trainings(job, gpus)}
+            assert len(visible.split(",")) == gpus
+            facts = slurm.command("scontrol", "show", "--details", "job", job)
+            held.enter_context(slurm.paused(job))
+            assert "Partition=gpu" in facts
+            assert re.search(rf"{asking[name]}\b", facts), facts
+            # what the job was given, in Slurm's own words
+            (given,) = re.findall(r" GRES=gpu:(\d+)\(IDX:", facts)
+            assert int(given) == gpus, facts
+            node = dict(slurm.queue("%i %N"))[job]
+            used += [(node, device) for device in visible.split(",")]
+    assert len(used) == len(set(used)) == 4, f"two jobs were given the same GPU: {used}"
+    for name in asked:
+        assert ended(processes[name]) == 0, studies[name].log()[-3000:]
 
 
 def test_a_job_over_its_memory_is_killed_and_passes_with_more(slurm, finished):
     finished.override("structure", steps=8)
     status = finished.run(
-        WEIGHTS, "--set-resources", "train_encoder:mem_mb=500*attempt", environment=slurm.environment
+        STRUCTURE, "--set-resources", "train_encoder:mem_mb=500*attempt", environment=slurm.environment
     )
     assert status == 0, finished.log()[-3000:]
     first, second = finished.submitted()
     told = {number: (state, memory) for number, state, memory in slurm.queue("%i %T %m")}
     assert told[first] in {("FAILED", "500M"), ("OUT_OF_MEMORY", "500M")}
     assert told[second] == ("COMPLETED", "1000M")
-    assert (
-        "exceeded memory limit"
-        in next(finished.folder.glob(f"results/logs/slurm/**/{first}.log")).read_text()
-    )
+    log = next(finished.folder.glob(f"results/logs/slurm/**/{first}.log")).read_text()
+    assert "exceeded memory limit" in log
 
 
 def test_a_training_at_its_time_limit_saves_and_resumes_to_the_same_bits(
@@ -126,42 +155,63 @@ def test_a_training_at_its_time_limit_saves_and_resumes_to_the_same_bits(
     finished.override("structure", steps=3)
     # of one minute nothing is left after the margin: each attempt does one step
     status = finished.run(
-        WEIGHTS, "--set-resources", "train_encoder:runtime=1", environment=slurm.environment
+        STRUCTURE, "--set-resources", "train_encoder:runtime=1", environment=slurm.environment
     )
     assert status == 0, finished.log()[-3000:]
-    assert [state for number, state in slurm.queue() if number in finished.submitted()] == [
-        "FAILED", "FAILED", "COMPLETED",
-    ]  # fmt: skip
+    assert [slurm.state(job) for job in finished.submitted()] == ["FAILED", "FAILED", "COMPLETED"]
     said = re.findall(r"^stopped after step (\d) of 3", finished.log(), flags=re.MULTILINE)
     assert said == ["1", "2"]
     straight = mini_study.MiniStudy(tmp_path / "straight", data, like=reference)
     straight.override("structure", steps=3)
-    assert straight.run(WEIGHTS, profile=None) == 0
-    assert same_weights(finished, straight)
+    assert straight.run(STRUCTURE, profile=None) == 0
+    assert same_bytes(STRUCTURE, finished, straight)
+
+
+@pytest.mark.long_scenario
+def test_a_training_that_slurm_ends_at_its_limit_resumes_to_the_same_bits(slurm, training, calm):
+    """It hangs, so that it cannot save in time: Slurm itself ends it, and the next attempt goes on."""
+    process = training.start(
+        STRUCTURE, "--set-resources", "train_encoder:runtime=2*attempt", environment=slurm.environment
+    )
+    (job,) = slurm.wait_for_running()
+    wait_for_checkpoint(training)
+    for stopped, _ in trainings(job):
+        stopped.suspend()
+    wait_until(lambda: slurm.state(job) == "TIMEOUT", "the time limit")
+    assert ended(process) == 0, training.log()[-3000:]
+    assert len(training.submitted()) > 1
+    assert "going on from" in log_of_training(training)
+    assert same_bytes(STRUCTURE, training, calm)
 
 
 def test_a_cancelled_job_runs_again(slurm, training, calm):
-    process = training.start(WEIGHTS, WEIGHTS.replace("structure", "function"), environment=slurm.environment)
-    running = slurm.wait_for_running()
-    wait_for_checkpoint(training)
-    chosen = random.Random(0).choice(running)
-    slurm.command("scancel", chosen)
+    process = training.start(STRUCTURE, FUNCTION, environment=slurm.environment)
+    jobs = wait_until(lambda: training.submitted() if len(training.submitted()) == 2 else [], "two jobs")
+    of_stage = {comment.partition("#")[0].rpartition("_")[2]: job for job, comment in slurm.queue("%i %k")}
+    with contextlib.ExitStack() as held:
+        for stage in STEPS:
+            assert of_stage[stage] in jobs
+            wait_for_checkpoint(training, stage)
+            held.enter_context(slurm.paused(of_stage[stage]))
+        stage = random.choice(list(STEPS))
+        slurm.command("scancel", of_stage[stage])
     assert ended(process) == 0, training.log()[-3000:]
-    assert dict(slurm.queue())[chosen] == "CANCELLED"
-    assert len(training.submitted()) == 2
-    assert "going on from" in (training.folder / LOG).read_text()
-    assert same_weights(training, calm)
+    assert slurm.state(of_stage[stage]) == "CANCELLED"
+    assert len(training.submitted()) == 3
+    assert "going on from" in log_of_training(training, stage)
+    assert same_bytes(STRUCTURE, training, calm)
+    assert same_bytes(FUNCTION, training, calm)
 
 
 def test_a_node_that_dies_takes_no_work_with_it(slurm, training, calm):
-    process = training.start(WEIGHTS, environment=slurm.environment)
+    process = training.start(STRUCTURE, environment=slurm.environment)
     (job,) = slurm.wait_for_running()
     wait_for_checkpoint(training)
     ((_, node),) = slurm.queue("%i %N", "RUNNING")
     slurm.kill_node(node, job)
     try:
-        while dict(slurm.queue())[job] == "RUNNING":  # until slurmctld misses the node
-            time.sleep(1)
+        # until slurmctld misses the node
+        wait_until(lambda: slurm.state(job) != "RUNNING", "slurmctld to miss the node")
         # Slurm gives a requeued job a pause of two minutes, which a test need not sit out
         slurm.command("scontrol", "update", f"jobid={job}", "StartTime=now")
         assert ended(process) == 0, training.log()[-3000:]
@@ -169,88 +219,118 @@ def test_a_node_that_dies_takes_no_work_with_it(slurm, training, calm):
         assert told[job][0] == "COMPLETED"
         assert told[job][1] != node
         assert training.submitted() == [job]
-        assert same_weights(training, calm)
+        assert same_bytes(STRUCTURE, training, calm)
     finally:
         slurm.start_node(node)
         slurm.command("scontrol", "update", f"nodename={node}", "state=resume", check=False)
 
 
 def test_a_restart_of_the_controller_is_waited_for(slurm, training, calm):
-    process = training.start(WEIGHTS, environment=slurm.environment)
+    process = training.start(STRUCTURE, environment=slurm.environment)
     slurm.wait_for_running()
     wait_for_checkpoint(training)
     slurm.kill("slurmctld", signal.SIGTERM)
     try:
-        time.sleep(25)  # the training ends meanwhile, and the plugin asks in vain
+        training.wait_for_line(process, "Slurm does not answer (squeue)")
+        wait_until(lambda: ": trained in" in log_of_training(training), "the training's end")
     finally:
         slurm.start_controller()
     assert ended(process) == 0, training.log()[-3000:]
     assert "Slurm answers again" in training.log()
     assert len(training.submitted()) == 1
-    assert same_weights(training, calm)
+    assert same_bytes(STRUCTURE, training, calm)
+
+
+def test_a_job_that_is_due_while_the_controller_is_away_is_submitted_when_it_is_back(slurm, finished):
+    # the templates are made here, while slurmctld dies; then a job is due
+    finished.remove("templates/atlas.json", "templates/harmonics.parquet")
+    process = finished.start(HARMONICS, environment=slurm.environment)
+    finished.wait_for_line(process, "localrule fetch_templates:")
+    slurm.kill("slurmctld")
+    try:
+        finished.wait_for_line(process, "Slurm does not answer (sbatch)")
+        assert finished.submitted() == []
+    finally:
+        slurm.start_controller()
+    assert ended(process) == 0, finished.log()[-3000:]
+    assert "Trying to restart" not in finished.log()
+    (job,) = finished.submitted()
+    assert slurm.state(job) == "COMPLETED"
+
+
+def test_a_job_whose_number_got_lost_is_not_submitted_twice(slurm, finished, tmp_path):
+    """Slurm takes the job, and its answer does not arrive: a stand-in for `sbatch` swallows the first."""
+    lost = tmp_path / "lost"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sbatch").write_text(
+        f"""#!/bin/sh
+[ -e {lost} ] && exec {shutil.which("sbatch")} "$@"
+{shutil.which("sbatch")} "$@" > {lost}
+echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
+exit 1
+"""
+    )
+    (tmp_path / "bin/sbatch").chmod(0o755)
+    environment = slurm.environment | {"PATH": f"{tmp_path}/bin:{slurm.environment['PATH']}"}
+    finished.remove("templates/harmonics.parquet")
+    assert finished.run(HARMONICS, environment=environment) == 0, finished.log()[-3000:]
+    number = lost.read_text().strip()
+    assert f"had taken job {number}" in finished.log()
+    assert finished.submitted() == [number]
+    assert [job for job, place in slurm.queue("%i %Z") if place == str(finished.folder)] == [number]
 
 
 def test_snakemake_killed_and_started_again_loses_and_doubles_nothing(slurm, training, calm):
-    first = training.start(WEIGHTS, environment=slurm.environment)
+    first = training.start(STRUCTURE, environment=slurm.environment)
     (job,) = slurm.wait_for_running()
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
-    assert training.run(WEIGHTS, environment=slurm.environment, log="locked.log") == 1
-    assert "cannot be locked" in training.log("locked.log")
-    assert training.run("--unlock", environment=slurm.environment, log="unlock.log") == 0
-    assert training.run(WEIGHTS, environment=slurm.environment, log="early.log") == 1
-    assert f"a Slurm job of an earlier run of this folder still in the queue: {job} (" in training.log(
-        "early.log"
-    )
-    while dict(slurm.queue())[job] == "RUNNING":
-        time.sleep(0.5)
-    assert dict(slurm.queue())[job] == "COMPLETED"
-    assert same_weights(training, calm)
-    assert training.run(WEIGHTS, environment=slurm.environment, log="second.log") == 0
+    wait_for_checkpoint(training)
+    with slurm.paused(job):
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        assert training.run(STRUCTURE, environment=slurm.environment, log="locked.log") == 1
+        assert "cannot be locked" in training.log("locked.log")
+        assert training.run("--unlock", environment=slurm.environment, log="unlock.log") == 0
+        assert training.run(STRUCTURE, environment=slurm.environment, log="early.log") == 1
+        early = f"a Slurm job of an earlier run of this folder still in the queue: {job} ("
+        assert early in training.log("early.log")
+    wait_until(lambda: slurm.state(job) != "RUNNING", "the job's end")
+    assert slurm.state(job) == "COMPLETED"
+    assert same_bytes(STRUCTURE, training, calm)
+    assert training.run(STRUCTURE, environment=slurm.environment, log="second.log") == 0
     # the finished training is found, not repeated
-    assert "is finished: writing its outputs" in (training.folder / LOG).read_text()
-    assert same_weights(training, calm)
+    assert "is finished: writing its outputs" in log_of_training(training)
+    assert same_bytes(STRUCTURE, training, calm)
 
 
 def test_a_second_snakemake_on_the_folder_is_told_so(slurm, finished):
-    finished.override("structure", steps=40)
-    process = finished.start(WEIGHTS, environment=slurm.environment)
-    slurm.wait_for_running()
-    assert finished.run(WEIGHTS, environment=slurm.environment, log="second.log") == 1
-    assert "Directory cannot be locked. Please make sure that no other Snakemake process" in finished.log(
-        "second.log"
-    )
+    finished.remove("templates/harmonics.parquet")
+    process = finished.start(HARMONICS, environment=slurm.environment)
+    (job,) = slurm.wait_for_running()
+    with slurm.paused(job):
+        assert finished.run(HARMONICS, environment=slurm.environment, log="second.log") == 1
+        said = finished.log("second.log")
+    assert "Directory cannot be locked. Please make sure that no other Snakemake process" in said
     assert ended(process) == 0, finished.log()[-3000:]
-    assert len(finished.submitted()) == 1
+    assert finished.submitted() == [job]
 
 
 def test_what_can_never_run_is_refused_and_does_not_hang(slurm, finished):
-    finished.override("structure", steps=5)
-    began = time.monotonic()
-    status = finished.run(
-        WEIGHTS,
-        "--set-resources",
-        "train_encoder:mem_mb=9000000",
-        "--retries",
-        "0",
-        environment=slurm.environment,
-    )
-    assert status == 1
-    assert "Requested node configuration is not available" in finished.log() or "Memory" in finished.log()
-    assert time.monotonic() - began < 60
+    finished.remove("templates/harmonics.parquet")
+    too_much = "compute_harmonics:mem_mb=9000000"
+    words = [HARMONICS, "--set-resources", too_much, "--retries", "0"]
+    assert finished.run(*words, environment=slurm.environment) == 1
+    assert "sbatch: error" in finished.log()
+    assert finished.submitted() == []
 
 
 def test_a_node_without_the_scratch_folder_works_in_tmp(slurm, finished):
-    finished.override("structure", steps=40)
+    untrain(finished)
     folder = "/dev/null/scratch"  # root cannot make it either, as users cannot make /scratch
     (line,) = re.findall(r"# - (tmpdir=.*)", (finished.folder / "profiles/slurm/config.v8+.yaml").read_text())
     absent = "train_encoder:" + line.replace("/scratch", folder)
-    process = finished.start(WEIGHTS, "--set-resources", absent, environment=slurm.environment)
+    process = finished.start(STRUCTURE, "--set-resources", absent, environment=slurm.environment)
     (job,) = slurm.wait_for_running()
-    seen = set()
-    while process.poll() is None and not seen:
-        seen = {variables["TMPDIR"] for variables in environments(job, "bhx_model.train")}
-        time.sleep(0.2)
+    seen = {variables["TMPDIR"] for _, variables in trainings(job)}
     assert ended(process) == 0, finished.log()[-3000:]
     assert seen == {"/tmp"}
 
@@ -258,15 +338,18 @@ def test_a_node_without_the_scratch_folder_works_in_tmp(slurm, finished):
 def test_two_processes_on_two_nodes_equal_one(slurm, finished, reference):
     finished.config["experiments"]["mini"]["gpus"] = 2
     finished.write_config()
-    shutil.rmtree(finished.folder / "results/runs")  # or the training would find itself done
+    untrain(finished)
     across = [f"train_encoder:{fact}" for fact in ("mpi=srun", "nodes=2", "tasks=2", "tasks_per_gpu=0")]
-    status = finished.run(WEIGHTS, "--set-resources", *across, environment=slurm.environment)
-    assert status == 0, finished.log()[-3000:]
-    (job,) = finished.submitted()
+    process = finished.start(STRUCTURE, "--set-resources", *across, environment=slurm.environment)
+    (job,) = wait_until(finished.submitted, "a job")
+    both = [variables for _, variables in trainings(job, 2)]
+    assert ended(process) == 0, finished.log()[-3000:]
     assert [job, "n[1-2]"] in slurm.queue("%i %N")
-    facts = json.loads((finished.folder / WEIGHTS).with_name("run.json").read_text())
+    assert sorted(one["SLURMD_NODENAME"] for one in both) == ["n1", "n2"]
+    assert [len(one["CUDA_VISIBLE_DEVICES"].split(",")) for one in both] == [1, 1]
+    facts = json.loads((finished.folder / STRUCTURE).with_name("run.json").read_text())
     assert facts["machine"]["processes"] == 2
-    two, one = (load_file(study.folder / WEIGHTS) for study in (finished, reference))
+    two, one = (load_file(study.folder / STRUCTURE) for study in (finished, reference))
     assert two.keys() == one.keys()
     for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-5, err_msg=name)
