@@ -54,6 +54,22 @@ def fetch(home: Path, atlas: dict, out: Path) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
+def snakemake(
+    root: Path, folder: Path, atlas: dict, target: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Ask for a target of a study of one table with this atlas."""
+    table = folder / "a/sub-01/func/sub-01_task-rest_timeseries.tsv"
+    table.parent.mkdir(parents=True)
+    table.write_text("r1\tr2\n0\t1\n1\t0\n")
+    cohort = {"door": "parcellated", "root": "a", "tr_s": 2}
+    (folder / "config.yaml").write_text(json.dumps({"cohorts": {"a": cohort}, "atlas": atlas}))
+    words = ["--snakefile", str(root / "workflow/Snakefile"), "--cores", "1", target]
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *words],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
 def test_without_network_and_files_it_is_one_sentence(flow: Path, tmp_path: Path) -> None:
     done = fetch(flow, {"source": "templateflow", "parcels": 200}, tmp_path / "out")
     assert done.returncode == 1
@@ -81,31 +97,12 @@ def test_files_in_templateflows_folder_are_used_without_network(flow: Path, tmp_
 
 
 def test_what_cannot_be_fetched_is_said_before_any_job(root: Path, flow: Path, tmp_path: Path) -> None:
-    table = tmp_path / "a/sub-01/func/sub-01_task-rest_timeseries.tsv"
-    table.parent.mkdir(parents=True)
-    table.write_text("r1\tr2\n0\t1\n1\t0\n")
-    config = {
-        "cohorts": {"a": {"door": "parcellated", "root": "a", "tr_s": 2}},
-        "atlas": {"source": "templateflow"},
-    }
-    (tmp_path / "config.yaml").write_text(json.dumps(config))
-    words = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(root / "workflow/Snakefile"),
-        "--cores",
-        "1",
-    ]
     shut = {
         "https_proxy": "http://127.0.0.1:9",
         "HTTPS_PROXY": "http://127.0.0.1:9",
         "TEMPLATEFLOW_HOME": str(flow),
     }
-    done = subprocess.run(
-        [*words, "cohort_a"], cwd=tmp_path, env=os.environ | shut, capture_output=True, text=True, check=False
-    )
+    done = snakemake(root, tmp_path, {"source": "templateflow"}, "cohort_a", environment=os.environ | shut)
     said = done.stdout + done.stderr
     assert done.returncode != 0
     assert "could not fetch it" in said
@@ -206,27 +203,9 @@ def test_subcortex_comes_before_the_cortex(tmp_path: Path) -> None:
 
 def test_the_rule_makes_what_the_named_files_give(root: Path, tmp_path: Path) -> None:
     volume, _, names = with_subcortex(tmp_path)
-    table = tmp_path / "a/sub-01/func/sub-01_task-rest_timeseries.tsv"
-    table.parent.mkdir(parents=True)
-    table.write_text("r1\tr2\n0\t1\n1\t0\n")
     atlas = {"source": "files", "parcels": 100, "networks": 7, "subcortex": "S1"}
-    config = {
-        "cohorts": {"a": {"door": "parcellated", "root": "a", "tr_s": 2}},
-        "atlas": atlas | {"volume": str(volume), "names": str(names)},
-    }
-    (tmp_path / "config.yaml").write_text(json.dumps(config))
-    words = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(root / "workflow/Snakefile"),
-        "--cores",
-        "1",
-    ]
-    done = subprocess.run(
-        [*words, "results/templates/atlas.json"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    atlas |= {"volume": str(volume), "names": str(names)}
+    done = snakemake(root, tmp_path, atlas, "results/templates/atlas.json")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results/templates/atlas_volume.nii.gz").exists()
     with pytest.raises(ValueError, match=r"not there on fsLR-32k.*set atlas\.cifti"):
