@@ -47,9 +47,10 @@ def batch_preprocessed(wildcards):
 
 
 def batch_state(wildcards):
-    """State of the derivatives or tables that a batch reads, where they were delivered."""
+    """State of what a batch reads: what the index says, and the derivatives or tables where they were delivered."""
     cohort = study.cohorts[wildcards.cohort]
-    return cohort.state(cohort.subjects(wildcards.batch)) if cohort.cohort.door != "bids" else ""
+    people = cohort.subjects(wildcards.batch)
+    return cohort.facts(people) + (cohort.state(people) if cohort.cohort.door != "bids" else "")
 
 
 def shards_of(wildcards):

@@ -30,7 +30,7 @@ rule run_embedded:
         templates=lambda wildcards, input: Path(input.head).parent,
         preproc=section("preproc"),
         tr_s=tr_option,
-        step=STEPS["run_preproc"],
+        step=STEPS["run_embedded"],
     shell:
         "{params.python:q} -m bhx_prep.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}"
         " --root {params.root:q} --tasks {params.tasks} {params.tr_s} --templates {params.templates:q}"
@@ -60,7 +60,7 @@ rule run_fmriprep:
         tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
         out=lambda wildcards, output: Path(output.status).parent,
         preproc=section("preproc"),
-        step=STEPS["run_preproc"],
+        step=STEPS["run_fmriprep"],
     shell:
         "python -m bhx_prep.fmriprep --subject {wildcards.subject} --cohort {wildcards.cohort}"
         " --root {params.root:q} --tasks {params.tasks} --preproc {params.preproc:q}"

@@ -29,7 +29,7 @@ def states(root: Path, **change) -> dict[str, str]:
         {"cohorts": {"a": {"door": "parcellated", "root": str(root / "data"), "tr_s": 2.0, **change}}}
     )
     plan = CohortPlan("a", settings.cohorts["a"], settings, root / ".bhx/index", build=True)
-    return {label: plan.state([label]) for label in plan.subjects()}
+    return {label: plan.state([label]) + plan.facts([label]) for label in plan.subjects()}
 
 
 def table_of(root: Path, label: str) -> Path:
@@ -81,3 +81,12 @@ def test_a_plan_that_cannot_be_read_or_written_is_a_sentence(root: Path, monkeyp
         (root / "results/a/plan.json").write_text(plan)
     with pytest.raises(SystemExit, match="cohort a: its plan cannot be read or written"):
         cohort.batches()
+
+
+def test_preprocessing_goes_by_files_alone(root: Path) -> None:
+    def of_files(**change) -> str:
+        section = {"door": "parcellated", "root": str(root / "data"), "tr_s": 2.0, **change}
+        settings = config.check({"cohorts": {"a": section}})
+        return CohortPlan("a", settings.cohorts["a"], settings, root / ".bhx/index", build=True).state(["01"])
+
+    assert of_files() == of_files(synthetic=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -45,3 +46,31 @@ def test_tissues_are_found_and_equal_each_time(ants_python, tmp_path):
     assert len(found) == 2
     assert found[0] == found[1]
     assert found[0].startswith("WGC- ")
+
+
+DESCRIBE = """
+import pathlib, sys
+from bhx_prep.embedded.derivatives import write_description
+write_description(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("described", "synthetic"),
+    [
+        ('{"Name": "made", "Synthetic": true}', True),
+        ('{"Name": "measured"}', None),
+        ("{", None),
+        (None, None),
+    ],
+)
+def test_derivatives_of_synthetic_data_say_so(ants_python, tmp_path, described, synthetic):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    out.mkdir()
+    if described is not None:
+        (raw / "dataset_description.json").write_text(described)
+    subprocess.run([str(ants_python), "-c", DESCRIBE, str(out), str(raw)], check=True)
+    told = json.loads((out / "dataset_description.json").read_text())
+    assert told.get("Synthetic") is synthetic
+    assert ("synthetic" in told["Name"]) == bool(synthetic)

@@ -6,7 +6,8 @@ inputs, and add a line that says why.
 
 STEPS = {
     "fetch_templates": 2,  # atlas.json tells what was read
-    "run_preproc": 1,  # first version
+    "run_embedded": 2,  # derivatives of synthetic data say so as a data set
+    "run_fmriprep": 1,  # first version
     "extract_features": 3,  # arrays as shards carry them, in Arrow files: T1 in 1/128 sd, series in 16 bits
     "pack_shards": 2,  # contract 3
     "index_shards": 1,  # first version

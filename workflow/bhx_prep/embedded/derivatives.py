@@ -25,13 +25,27 @@ def generated_by() -> list[dict[str, str]]:
     return [{"Name": "bhx-embedded", "Version": version("bhx"), "Description": NOTE}]
 
 
-def write_description(folder: Path) -> None:
-    """Write ``dataset_description.json``; every person's job writes the same bytes, in one step."""
+def write_description(folder: Path, raw: Path) -> None:
+    """Write ``dataset_description.json``; every person's job writes the same bytes, in one step.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the derivatives.
+    raw : Path
+        Data set they were made of: where it says ``Synthetic``, they say so too.
+    """
+    try:
+        described = json.loads((raw / "dataset_description.json").read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        described = {}
+    told = _passed_on(described if isinstance(described, dict) else {})
     description = {
-        "Name": "BHX embedded preprocessing",
+        "Name": f"BHX embedded preprocessing{' (synthetic)' if told.get('Synthetic') else ''}",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": generated_by(),
+        **told,
     }
     write_json(folder / "dataset_description.json", description)
 
@@ -177,7 +191,8 @@ class SaveRun(SimpleInterface):
             "GeneratedBy": generated_by(),
         }
         write_json(
-            name(f"{standard}_desc-brain_mask.json"), {"Type": "Brain", "Resolution": facts["Resolution"]}
+            name(f"{standard}_desc-brain_mask.json"),
+            {"Type": "Brain", "Resolution": facts["Resolution"], **_passed_on(given.sidecar)},
         )
         write_json(name(f"{standard}_desc-preproc_bold.json"), facts)
         series: Any = nib.load(given.bold)
