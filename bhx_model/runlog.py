@@ -1,4 +1,4 @@
-"""What a run tells: JSON lines, a progress line on stderr, and TensorBoard for whom it is installed."""
+"""What a run tells: JSON lines, a progress line on stderr, and TensorBoard's events for who wants them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,12 @@ class Metrics:
     step : int
         Step this run starts from; lines about later steps are removed.
     tensorboard : Path, optional
-        Folder for TensorBoard's events, written too if the package is there.
+        Folder for TensorBoard's events.
+
+    Raises
+    ------
+    ValueError
+        If events are wanted and TensorBoard is not installed.
     """
 
     def __init__(self, path: Path, step: int, tensorboard: Path | None = None):
@@ -70,8 +75,11 @@ class Metrics:
         self._file = path.open("a", encoding="utf-8")
         self._board = None
         if tensorboard is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                msg = "--tensorboard needs TensorBoard: pip install 'bhx[tensorboard]', or leave it out"
+                raise ValueError(msg) from error
             self._board = SummaryWriter(str(tensorboard), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from bhx_model.config import FusionInputs
 from bhx_model.fusion import FusionModel
@@ -26,6 +28,13 @@ def tensors(masks):
 
 def gradients_of(model):
     return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+
+
+def flops(work):
+    """Floating-point operations of matrix products, those of attention included, forward and backward."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        work()
+    return counter.get_total_flops()
 
 
 # --- blocks
@@ -140,6 +149,38 @@ def test_valid_tokens_are_equal_whatever_the_padding(function_config, make_rois,
     for pad_to in (3, 4, 9):
         padded = model.encode(series, K, pad_to=pad_to).unflatten(1, (7, pad_to))
         torch.testing.assert_close(padded[:, :, :3].flatten(1, 2), tokens, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_computed_for_padding(
+    function_config, fusion_config, fusion_inputs, make_rois, make_series
+):
+    """However long a series the models know, a short one costs what its own tokens cost."""
+    rois, n, n_rois = make_rois(), 2, 7
+    series, t1 = make_series(rois, 2, n * K), torch.randn(2, 12, 16)
+    context, target = tensors(jepa_masks(n_rois, n, function_config, 0, 0, [0, 1]))
+    costs = []
+    for longest in (n, 5, 18):
+        config = dataclasses.replace(function_config, time_patches=longest)
+        function = FunctionJEPA(config, rois)
+        fusion = FusionModel(fusion_config, dataclasses.replace(fusion_inputs, time_patches=longest))
+        tokens = function.encode(series, K).detach()
+        assert tokens.shape == (2, n_rois * n, 16)
+        costs.append(
+            {
+                "tokens": flops(lambda f=function: f.encode(series, K)),
+                "jepa": flops(lambda f=function: f(series, K, context, target)[0].backward()),
+                "fusion": flops(lambda f=fusion, x=tokens: f(t1, x, n)[0].backward()),
+            }
+        )
+        padded = flops(lambda f=function, m=longest: f.encode(series, K, pad_to=m))
+        assert (padded > costs[-1]["tokens"]) == (longest > n), "the count sees padding where there is some"
+    assert costs[0] == costs[1] == costs[2]
+
+    width, depth, tokens_ = 16, 2, n_rois * n
+    block = 2 * tokens_ * (3 + 1 + 4 + 4) * width**2 + 4 * tokens_**2 * width
+    position = 2 * n_rois * (rois.gradients.shape[1] + rois.harmonics.shape[1]) * width // 2
+    embedding = 2 * 2 * tokens_ * K * width + 2 * width * 48 * K
+    assert costs[0]["tokens"] == 2 * depth * block + position + embedding
 
 
 @pytest.mark.parametrize(("n_rois", "k", "n_patches"), [(7, 18, 5), (2, 48, 1), (11, 12, 3)])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
+import types
 
 import children
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_shards import write_cohort, write_rois, write_split
 
-from bhx_model import checkpoint, stages, train
+from bhx_model import checkpoint, runlog, stages, train
 
 SIX = {
     "train.steps": 6,
@@ -349,3 +351,65 @@ def test_an_altered_shard_stops_the_training(house, tmp_path, capsys):
     tar.write_bytes(content)
     assert train.main(arguments({**house, "town": town}, tmp_path, "structure")) == 1
     assert "t1w-00000.tar is not the one the index was made of" in capsys.readouterr().err
+
+
+# --- switches
+
+
+def test_tensorboard_has_the_numbers_of_the_metrics(tmp_path, monkeypatch):
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            written.append((folder, purge_step))
+
+        def add_scalar(self, name, value, step):
+            written.append((name, value, step))
+
+        def close(self):
+            written.append("closed")
+
+    fake = types.ModuleType("torch.utils.tensorboard")
+    fake.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    metrics = runlog.Metrics(tmp_path / "metrics.jsonl", 3, tmp_path / "board")
+    metrics.write(4, {"loss": 0.5, "note": "text"})
+    metrics.close()
+    assert written == [(str(tmp_path / "board"), 4), ("loss", 0.5, 4), "closed"]
+
+
+def test_tensorboard_that_is_not_there_is_a_sentence(house, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train.main([*arguments(house, tmp_path, "structure"), "--tensorboard"]) == 1
+    assert "pip install 'bhx[tensorboard]'" in capsys.readouterr().err
+
+
+def test_deterministic_mode_reaches_the_steps_and_ends_with_them(house, straight, tmp_path, monkeypatch):
+    seen = []
+    backward = train.backward
+    monkeypatch.setattr(
+        train,
+        "backward",
+        lambda *a, **k: seen.append(torch.are_deterministic_algorithms_enabled()) or backward(*a, **k),
+    )
+    assert train.main(arguments(house, tmp_path, "function", {**SIX, "train.deterministic": True})) == 0
+    assert seen == [True] * 6
+    assert not torch.are_deterministic_algorithms_enabled()
+    same_weights(tmp_path / "out", straight / "function" / "out")
+
+
+def test_compiled_training_computes_the_same(house, straight, tmp_path, monkeypatch):
+    compiled = []
+    compile_ = torch.compile
+
+    def quickly(model):
+        compiled.append(model)
+        # without code generation, which takes minutes on a busy machine and is not ours
+        return compile_(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", quickly)
+    assert train_here(house, tmp_path, "structure", {**SIX, "train.compile": True}) == 0
+    assert len(compiled) == 1
+    ours, theirs = (load_file(f / "out/model.safetensors") for f in (tmp_path, straight / "structure"))
+    for name, weights in theirs.items():
+        torch.testing.assert_close(ours[name], weights, rtol=1e-4, atol=1e-5)

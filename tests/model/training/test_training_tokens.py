@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tiny_shards import words, write_cohort
 
 from bhx_model import data, stages, token_index, tokens, train
+from bhx_model.jepa import FunctionEncoder
 
 
 def encode_again(trained, run, volume):
@@ -54,6 +55,24 @@ def test_only_valid_tokens_are_stored(trained):
     for listed in index.shards.values():
         for shard in listed:
             assert not np.load(io.BytesIO(_first_member(shard.path)), allow_pickle=False).dtype.hasobject
+
+
+def test_tokens_of_padding_are_never_computed(trained, tmp_path, monkeypatch):
+    computed = []
+    forward = FunctionEncoder.forward
+
+    def counted(*arguments, **more):
+        out = forward(*arguments, **more)
+        computed.append(out.shape[0] * out.shape[1])
+        return out
+
+    monkeypatch.setattr(FunctionEncoder, "forward", counted)
+    index = tokens.write_cache(
+        trained["structure"], trained["function"], trained["town"], trained["rois"], tmp_path / "tokens"
+    )
+    stored = token_index.open_tokens(index).samples["function"]
+    assert {sample.n_tokens for sample in stored} == {6 * 20}, "of 18 patches that the model knows"
+    assert sum(computed) == sum(sample.n_tokens for sample in stored)
 
 
 def _first_member(path):
