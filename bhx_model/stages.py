@@ -31,6 +31,7 @@ from bhx_model.fusion import FusionModel
 from bhx_model.jepa import FunctionJEPA
 from bhx_model.mae import StructureMAE
 from bhx_model.rois import RoiFacts
+from bhx_model.vit import hold_in_bfloat16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -443,6 +444,9 @@ class Encoders:
     def open(cls, structure: Path, function: Path) -> Encoders:
         """Load the encoders from the folders of the trained stages."""
         s, f = load_trained(structure, "structure"), load_trained(function, "function")
+        for trained in (s, f):
+            if trained.config.train.amp == "bf16":
+                hold_in_bfloat16(trained.model)
         return cls(
             cast(StructureMAE, s.model),
             cast(FunctionJEPA, f.model),

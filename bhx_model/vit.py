@@ -184,6 +184,18 @@ class Blocks(nn.ModuleList):
         return x_BND
 
 
+def hold_in_bfloat16(model: nn.Module) -> None:
+    """Keep the matrices of all blocks of a frozen model in bfloat16, for use under autocast.
+
+    Autocast would make the same numbers of them in every pass.
+    """
+    for stack in model.modules():
+        if isinstance(stack, Blocks):
+            for m in stack.modules():
+                if isinstance(m, nn.Linear):
+                    m.bfloat16()
+
+
 def init_weights(module: nn.Module) -> None:
     """Initialise all linear and norm layers under `module`; in stacks, by width and depth.
 

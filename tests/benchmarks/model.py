@@ -40,7 +40,7 @@ from bhx_model.heads import EndpointModel, HubHead, endpoint_loss
 from bhx_model.jepa import FunctionJEPA
 from bhx_model.mae import StructureMAE
 from bhx_model.rois import RoiFacts
-from bhx_model.vit import ALL, Blocks
+from bhx_model.vit import ALL, Blocks, hold_in_bfloat16
 
 ROIS, TIME_PATCHES, GRID, FRAMES = 400, 18, (160, 192, 160), 18
 INPUTS = FusionInputs(
@@ -238,6 +238,8 @@ def measure(case: str, n: int, precision: str, side: str) -> dict[str, float]:
     make, backward, changes = CASES[case]
     model, step = make(side, n, backward, **changes)
     model.train(backward)
+    if side == "ours" and precision == "bf16" and make in (function, structure) and not backward:
+        hold_in_bfloat16(model)  # as frozen encoders are, for the cache and for an online fusion
     cast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
 
     def run() -> None:

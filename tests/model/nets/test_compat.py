@@ -262,3 +262,49 @@ def test_another_roi_order_is_refused(make_rois):
     swapped = [rois.names[1], rois.names[0], *rois.names[2:]]
     with pytest.raises(ValueError, match="row 0 is 'roi-1', the model's is 'roi-0'"):
         rois.check_order(swapped)
+
+
+# --- other sizes than the golden ones
+
+
+@pytest.mark.parametrize(
+    ("rois", "patches", "grid"),
+    [(13, 4, (32, 48, 32)), (400, 18, (160, 192, 160)), (37, 7, (48, 32, 32)), (3, 1, (32, 32, 48))],
+)
+def test_sizes_are_read_from_the_arrays(golden, tmp_path, rois, patches, grid):
+    """The golden weights fit any number of ROIs and patches; arrays of zeros have the shapes of what is expected."""
+    folder = tmp_path / "golden"
+    shutil.copytree(golden, folder, copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    facts = json.loads((golden / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**facts, "rois": rois, "time_patches": patches}))
+    n_structure = int(np.prod(grid)) // 16**3
+    n_function, zeros = rois * patches, np.zeros
+    n = n_function + n_structure
+    np.savez(
+        folder / "structure_cases.npz",
+        tokens=zeros((1, n_structure, 48)),
+        pos_embed=np.pad(compat.sincos_grid(tuple(e // 16 for e in grid), 48), ((1, 0), (0, 0)))[None],
+        volume_sample=zeros(grid)[::37, ::41, ::33],
+    )
+    np.savez(
+        folder / "fusion_cases.npz",
+        tokens_sample=zeros((n, 768))[::611, ::59], prediction_every_97th=zeros((n, 768))[::97],
+        pos_embed_sample=zeros((n + 1, 48))[::401], decoder_pos_embed_sample=zeros((n + 1, 24))[::401],
+        latent=zeros((1, 17, 48)), loss=zeros(()), valid_patches=np.array(max(patches - 1, 1)),
+    )  # fmt: skip
+    with torch.inference_mode():
+        structure = {case.name: case for case in compat._check_structure(folder, facts)}
+        fusion = list(compat._check_fusion(folder, {**facts, "rois": rois, "time_patches": patches}))
+    assert structure["structure position code"].passes, "the grid was found"
+    assert len(fusion) == 8
+
+
+def test_sizes_that_fit_nothing_are_told(golden, tmp_path):
+    def change(arrays):
+        arrays["prediction_every_97th"] = arrays["prediction_every_97th"][:-2]
+
+    folder = copied(golden, tmp_path / "golden", "fusion_cases.npz", change)
+    facts = json.loads((golden / "config.json").read_text())
+    with pytest.raises(ValueError, match="name fusion_rois and fusion_time_patches"):
+        list(compat._check_fusion(folder, facts))

@@ -17,7 +17,7 @@ from bhx_model.jepa import FunctionJEPA, effective_rank
 from bhx_model.mae import StructureMAE, complement
 from bhx_model.masking import jepa_masks, mae_visible
 from bhx_model.pos_embed import RoiPosition, sincos, sincos_grid
-from bhx_model.vit import Blocks, attend, init_weights
+from bhx_model.vit import Blocks, attend, hold_in_bfloat16, init_weights
 
 K = 18
 
@@ -565,3 +565,22 @@ def test_attention_of_a_cpu_in_bfloat16_is_as_exact_as_pytorchs():
         assert error < 3 * usual
     with torch.inference_mode():
         assert torch.equal(attend(*(x.bfloat16() for x in exact)), ours[0])
+
+
+def test_matrices_held_in_bfloat16_give_the_bits_of_autocast(
+    function_config, structure_config, make_rois, make_series
+):
+    rois = make_rois()
+    function, structure = FunctionJEPA(function_config, rois), StructureMAE(structure_config, (8, 12, 8))
+    series, volume = make_series(rois, 2, 3 * K), torch.randn(2, 8, 12, 8)
+
+    def tokens():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            return function.encode(series, K), structure.encode(volume)
+
+    before = tokens()
+    for model in (function, structure):
+        hold_in_bfloat16(model)
+    assert function.target.blocks[0].mlp.fc1.weight.dtype == torch.bfloat16
+    for x, y in zip(before, tokens(), strict=True):
+        assert torch.equal(x, y)

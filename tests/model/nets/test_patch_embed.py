@@ -1,4 +1,6 @@
 import copy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bhx_model.patch_embed import SeriesPatchEmbed, VolumePatchEmbed, _bicubic, resize_matrix
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from kernels import agreement  # the benchmark prints what is tested here
 
 LENGTHS = (44, 24, 22, 21, 18, 16, 15, 14, 12)
 
@@ -31,28 +36,11 @@ def test_bicubic_resampling_is_torchs(base, length):
     np.testing.assert_allclose(_bicubic(base, length), torchs[:, 0, 0].T, atol=2e-5)
 
 
-def strided_cosine(length: int, resize: str, highest_hz: float) -> tuple[float, float]:
-    """Cosine and gain of embeddings of patches taken at another rate from the same start, to those at k = 48."""
-    rng = np.random.default_rng(0)
-    hz, phase = rng.uniform(0.01, highest_hz, (300, 40, 1)), rng.uniform(0, 2 * np.pi, (300, 40, 1))
-    power = rng.normal(size=(300, 40, 1))
-
-    def sample(frames: int) -> np.ndarray:
-        times = np.arange(frames) * 35.28 / frames
-        return (power * np.cos(2 * np.pi * hz * times + phase)).sum(axis=1)
-
-    kernel = rng.normal(size=(128, 48))
-    a = sample(length) @ (kernel @ resize_matrix(48, length, resize).T).T  # type: ignore[arg-type]
-    b = sample(48) @ kernel.T
-    norms = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
-    return float(((a * b).sum(axis=1) / norms[0] / norms[1]).mean()), float((norms[0] / norms[1]).mean())
-
-
 @pytest.mark.parametrize("length", [*LENGTHS, 71, 96])
 @pytest.mark.parametrize(("highest_hz", "least"), [(0.08, 0.995), (0.1, 0.995), (0.15, 0.98)])
 def test_aligned_kernels_see_the_same_at_every_rate(length, highest_hz, least):
-    reference, _ = strided_cosine(length, "reference", highest_hz)
-    aligned, gain = strided_cosine(length, "aligned", highest_hz)
+    reference, _ = agreement(length, "reference", (0.01, highest_hz))
+    aligned, gain = agreement(length, "aligned", (0.01, highest_hz))
     assert aligned > least
     assert aligned > reference
     assert gain == pytest.approx(1.0, abs=0.03)
