@@ -8,8 +8,9 @@ people who were held out; the trivial one predicts the mean token (of a patch, f
 
 Probes read frozen tokens of the people of `clinic`, whose endpoints are planted in both modalities, and of `--more` people
 who are drawn in the same way. Each reads 64 numbers (128 where both encoders are read): the mean token, standardised,
-into ridge regression whose penalty is chosen within the people it is fitted on; 5 folds, 5 times. Intervals are
-95 % of a bootstrap over people and seeds together.
+into ridge regression whose penalty is chosen within the people it is fitted on; 5 folds, 5 times. Hub tokens are read
+one by one as well, 1,024 numbers, against hub tokens of which one modality is a stranger's. Intervals are 95 % of a
+bootstrap over people and seeds together.
 
 No part of the test suite.
 """
@@ -64,6 +65,8 @@ OTHER_T1 = "hub tokens of one's series and a stranger's T1"
 OTHER_DECODER = "hub tokens trained with the other decoder"
 SHUFFLED = "hub tokens, ROIs shuffled in the people who are tested"
 ALWAYS_SHUFFLED = "hub tokens, ROIs shuffled in everybody"
+#: All hub tokens beside each other instead of their mean: 16 times as many numbers.
+APART = ", one by one"
 #: Differences that are told with their interval.
 AGAINST = ("structure", "function", BOTH, OTHER_SERIES, OTHER_T1, OTHER_DECODER, SHUFFLED, ALWAYS_SHUFFLED)
 
@@ -209,6 +212,8 @@ def features(work: Work, place: Path, seed: int) -> Features:
         }
         for name, tokens in kinds.items():
             rows.setdefault(name, []).append(tokens.mean(dim=1)[0].numpy())
+            if name not in ("structure", "function"):
+                rows.setdefault(name + APART, []).append(tokens.flatten().numpy())
     found = {name: np.stack(listed) for name, listed in rows.items()}
     found[BOTH] = np.concatenate([found["structure"], found["function"]], axis=1)
     return found
@@ -320,6 +325,7 @@ def report(work: Work, found: list[Found], fc: Mapping[str, np.ndarray]) -> None
     kinds = [FC, *found[0].predicted["diagnosis"]]
     rows: list[tuple[str, str | None]] = [(kind, None) for kind in kinds]
     rows += [(HUB, against) for against in AGAINST]
+    rows += [(HUB + APART, a + APART if a + APART in kinds else a) for a in AGAINST if a != SHUFFLED]
     for kind, against in rows:
         cells = [
             over_people(functools.partial(measure, e, kind, against), len(found), len(work.target[e]))
