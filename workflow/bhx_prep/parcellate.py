@@ -532,10 +532,13 @@ def _mean_rows(values: np.ndarray, labels: np.ndarray, series: np.ndarray, cover
     groups = _Groups.of(labels)
     for i, parcel in enumerate(groups.parcels):
         rows = np.asarray(values[groups.order[groups.starts[i] : groups.starts[i] + groups.sizes[i]]])
-        finite = np.isfinite(rows)
+        high, low = rows.max(axis=1), rows.min(axis=1)
+        finite = np.isfinite(high) & np.isfinite(low)  # both are NaN where one value is
         whole = finite.all()
-        high = rows.max(axis=1) if whole else np.where(finite, rows, -np.inf).max(axis=1)
-        low = rows.min(axis=1) if whole else np.where(finite, rows, np.inf).min(axis=1)
+        if not whole:
+            finite = np.isfinite(rows)
+            high = np.where(finite, rows, -np.inf).max(axis=1)
+            low = np.where(finite, rows, np.inf).min(axis=1)
         alive = high > low
         coverage[parcel] = alive.mean()
         if not alive.any():
