@@ -232,9 +232,9 @@ def pairs(indices: tuple[Path, ...]) -> list[tuple[data.Sample, data.Sample]]:
 
 def connectivity(work: Work) -> np.ndarray:
     """Fisher-z connectivity of each person, (n, pairs of ROIs)."""
-    rows = []
+    rows, n_rois = [], len(data.open_index(work.people[0]).facts["roi_names"])
     for run_, _ in pairs(work.people):
-        series = data.read_array(run_)
+        series = data.read_bold(run_, n_rois)
         rows.append(gradients.connectivity(series)[np.triu_indices(len(series), k=1)])
     return np.stack(rows).astype(np.float32)
 

@@ -350,13 +350,15 @@ class Cluster:
 
 @contextlib.contextmanager
 def running(root: Path, **settings: int) -> Iterator[Cluster]:
-    """A started cluster, stopped again whatever happens."""
+    """A started cluster, stopped again whatever happens; SIGTERM ends the work like Ctrl-C."""
     cluster = Cluster(root, **settings)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cluster.start()
         yield cluster
     finally:
         cluster.stop()
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":
