@@ -212,7 +212,8 @@ def run_plan(scans: int, batch_size: int) -> dict[str, object]:
             rows.append(row)
         table = pa.Table.from_pylist(rows, schema=index.SCHEMA)
         cohort = config.check(raw).cohorts["many"]
-        index._write(folder / ".bhx/index", "many", table, index._cache_key("many", cohort), {})
+        key, states = index._cache_key("many", cohort), index._states(table, cohort)
+        index._write(folder / ".bhx/index", "many", table, key, states)
         began, before = time.time(), cpu_of_children()
         words = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile")]
         with (folder / "log").open("wb") as log:

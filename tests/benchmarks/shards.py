@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -262,15 +263,15 @@ def one(case: str, source: Path) -> None:
     with tempfile.TemporaryDirectory() as out:
         steps = {"pack": PACK, "read": READ}[kind][name](source, Path(out))
         next(steps)  # imports, and what is no part of the task
-        before = resource.getrusage(resource.RUSAGE_SELF)
+        before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
         value = next(steps)
-        after = resource.getrusage(resource.RUSAGE_SELF)
+        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"cpu": cpu, "mb": after.ru_maxrss / 1024, "value": value}))
+    print(json.dumps({"cpu": cpu, "wall": wall, "mb": after.ru_maxrss / 1024, "value": value}))
 
 
-def compare(kind: str, cases: dict, source: Path, rounds: int) -> dict[str, float]:
-    """Measure cases in turns; the median CPU seconds of each."""
+def compare(kind: str, cases: dict, source: Path, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Measure cases in turns; the median CPU seconds and the median seconds of the clock of each."""
     found: dict[str, list[dict]] = {name: [] for name in cases}
     for _ in range(rounds):
         for name in cases:
@@ -280,7 +281,11 @@ def compare(kind: str, cases: dict, source: Path, rounds: int) -> dict[str, floa
             found[name].append(json.loads(done.stdout.splitlines()[-1]))
     values = {name: listed[0]["value"] for name, listed in found.items() if listed[0]["value"] is not None}
     assert len({round(v, 3) for v in values.values()}) <= 1, f"the sides read different volumes: {values}"
-    return {name: statistics.median(m["cpu"] for m in listed) for name, listed in found.items()}
+    cpu, wall = (
+        {name: statistics.median(m[clock] for m in listed) for name, listed in found.items()}
+        for clock in ("cpu", "wall")
+    )
+    return cpu, wall
 
 
 def sweep(people: int, sizes: list[int], rounds: int) -> None:
@@ -295,8 +300,8 @@ def sweep(people: int, sizes: list[int], rounds: int) -> None:
             write_features(features, people, size)
             list(pack_ours(features, packed))
             shard = max(p.stat().st_size for p in packed.glob("t1w-*.tar")) / 1e6
-            packing = compare("pack", packers, features, rounds)["ours"]
-            reading = compare("read", readers, packed, rounds)
+            packing = compare("pack", packers, features, rounds)[0]["ours"]
+            reading, _ = compare("read", readers, packed, rounds)
         rates = "".join(f"{people / reading[name]:17.0f}" for name in ("ours", "webdataset"))
         print(f"{size:14d} {shard:15.1f} {people / packing:21.0f} {rates}")
 
@@ -329,15 +334,18 @@ def main() -> None:
         print(
             f"{args.people} people, {size / args.people / 1e6:.2f} MB a person in shards; goal 2.5 MB or less"
         )
-        packing = compare("pack", PACK, features, args.rounds)
+        packing, wall = compare("pack", PACK, features, args.rounds)
         for name, seconds in packing.items():
-            print(f"  packing, {name:16s} {seconds:6.2f} s CPU, {size / seconds / 1e6:6.0f} MB/s")
+            print(
+                f"  packing, {name:18s} {seconds:6.2f} s CPU, {wall[name]:6.2f} s, {size / wall[name] / 1e6:5.0f} MB/s"
+            )
         for peer in ("tarfile", "tarfile from files", "tarfile and hash"):
-            print(f"    {packing[peer] / packing['ours']:.2f} of the rate of {peer}")
+            rate, work = wall[peer] / wall["ours"], packing[peer] / packing["ours"]
+            print(f"    {rate:.2f} of the rate of {peer}; {work:.2f} by CPU seconds")
         print(
             "    goal: 0.8 of tarfile; ours reads from files, checks what it read and hashes what it writes"
         )
-        reading = compare("read", READ, packed, args.rounds)
+        reading, _ = compare("read", READ, packed, args.rounds)
         for name, seconds in reading.items():
             print(f"  reading T1, {name:17s} {args.people / seconds:7.0f} samples per CPU second")
         for peer in ("webdataset", "webdataset, plain", "litdata"):
