@@ -25,6 +25,7 @@ import json
 import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -165,7 +166,7 @@ def _write_shard(folder: Path, modality: str, batch: int, samples: Iterable[_Pac
 
 
 class _Tar:
-    """A tar written as webdataset's TarWriter does, its bytes hashed on the way.
+    """A tar written as webdataset's TarWriter does, its bytes hashed beside the writing, by a thread of its own.
 
     The writer itself is not used: importing webdataset imports torch, which is more work than packing a batch; and
     reading the finished file once more to hash it takes as long as writing it. A test holds our bytes against its.
@@ -173,6 +174,7 @@ class _Tar:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._hash, self._size = file, hashlib.sha256(), 0
+        self._hasher, self._hashed = ThreadPoolExecutor(max_workers=1), []
 
     def add(self, name: str, content: bytes | memoryview) -> tuple[int, int]:
         """Append a member; the place of its content from the tar's start, and its length."""
@@ -188,11 +190,14 @@ class _Tar:
         """End the archive; its SHA-256 and length."""
         self._write(bytes(2 * tarfile.BLOCKSIZE))
         self._write(bytes(-self._size % tarfile.RECORDSIZE))
+        for done in self._hashed:
+            done.result()
+        self._hasher.shutdown()
         return self._hash.hexdigest(), self._size
 
     def _write(self, content: bytes | memoryview) -> None:
         self._file.write(content)
-        self._hash.update(content)
+        self._hashed.append(self._hasher.submit(self._hash.update, content))
         self._size += len(content)
 
 
