@@ -6,10 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed
+
+#: How long a process waits for the others: the first to have checked its shards for the last.
+PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -57,17 +61,29 @@ def start() -> Iterator[Processes]:
 
     torchrun's environment variables (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) say who they
     are, on one node or many.
+
+    Raises
+    ------
+    ValueError
+        If this node has fewer GPUs than processes.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world, local = (
+        int(os.environ.get(name, usual)) for name, usual in (("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+    )
     device = torch.device("cpu")
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if local >= torch.cuda.device_count():
+            msg = f"process {local} of this node finds {torch.cuda.device_count()} GPUs: start one process per GPU"
+            raise ValueError(msg)
+        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if world == 1:
         yield Processes(0, 1, device)
         return
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield Processes(torch.distributed.get_rank(), world, device)
-    finally:
-        torch.distributed.destroy_process_group()
+    on_gpu = device.type == "cuda"
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=device if on_gpu else None
+    )
+    yield Processes(torch.distributed.get_rank(), world, device)
+    # not after a fault: the others may be waiting for this process, and it would wait for them; torchrun ends them
+    torch.distributed.destroy_process_group()

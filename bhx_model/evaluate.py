@@ -441,7 +441,8 @@ def _read(
 def _load(endpoint: Endpoint, numbers: Sequence[int]) -> stages.Batch:
     chosen = [endpoint.runs[number] for number in numbers]
     tensors = token_index.read_pairs(chosen, endpoint.n_rois)
-    return stages.Batch([run.key for run, _ in chosen], tensors, n_patches=_patches(endpoint, numbers[0]))
+    keys = [run.key for run, _ in chosen]
+    return stages.Batch(keys, tensors, n_patches=_patches(endpoint, numbers[0])).pin()
 
 
 def _on(batch: stages.Batch, device: torch.device) -> tuple[Tensor, Tensor, int]:

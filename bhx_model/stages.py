@@ -33,6 +33,8 @@ from bhx_model.mae import StructureMAE
 from bhx_model.rois import RoiFacts
 from bhx_model.vit import hold_in_bfloat16
 
+CPU = torch.device("cpu")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sources:
@@ -57,12 +59,15 @@ class Batch:
     patch_frames: int = 0
     n_patches: int = 0
 
+    def pin(self) -> Batch:
+        """Copy the tensors to memory that a GPU, if there is one, reads by itself; that takes long, so do it ahead."""
+        if not torch.cuda.is_available():
+            return self
+        return dataclasses.replace(self, tensors={name: t.pin_memory() for name, t in self.tensors.items()})
+
     def to(self, device: torch.device) -> Batch:
-        """Move the tensors; from pinned memory if `device` is a GPU, so that the copy overlaps with work."""
-        if device.type == "cuda":
-            moved = {name: t.pin_memory().to(device, non_blocking=True) for name, t in self.tensors.items()}
-        else:
-            moved = self.tensors
+        """Move the tensors; out of pinned memory, the copy overlaps with work."""
+        moved = {name: t.to(device, non_blocking=True) for name, t in self.tensors.items()}
         return dataclasses.replace(self, tensors=moved)
 
 
@@ -307,13 +312,13 @@ class OnlineFusionStage(Stage):
 
     modalities = ("bold", "t1w")
 
-    def __init__(self, config: StageConfig, sources: Sources, seed: int):
+    def __init__(self, config: StageConfig, sources: Sources, seed: int, device: torch.device):
         super().__init__(config, sources, seed)
         self.model_config = cast(FusionConfig, config.model)
         if sources.structure is None or sources.function is None:
             msg = "model.inputs is online: name the trained encoders with --structure and --function"
             raise ValueError(msg)
-        self.encoders = Encoders.open(sources.structure, sources.function)
+        self.encoders = Encoders.open(sources.structure, sources.function).to(device)
         self.encoders.check(self.indices)
         self.hashes["encoders"] = self.encoders.hashes
         pairs = [data.pair(index.samples["bold"], index.samples["t1w"])[0] for index in self.indices]
@@ -346,8 +351,15 @@ class OnlineFusionStage(Stage):
         return (structure.float(), function.float(), batch.n_patches, weights), {}
 
 
-def open_stage(config: StageConfig, sources: Sources, seed: int) -> Stage:
+def open_stage(config: StageConfig, sources: Sources, seed: int, device: torch.device = CPU) -> Stage:
     """Open the inputs of a stage and check that they fit each other.
+
+    Parameters
+    ----------
+    config, sources, seed
+        Of the training.
+    device
+        Where frozen encoders compute, which a fusion with ``inputs: online`` reads through.
 
     Raises
     ------
@@ -358,8 +370,9 @@ def open_stage(config: StageConfig, sources: Sources, seed: int) -> Stage:
         return StructureStage(config, sources, seed)
     if config.stage == "function":
         return FunctionStage(config, sources, seed)
-    online = cast(FusionConfig, config.model).inputs == "online"
-    return OnlineFusionStage(config, sources, seed) if online else CachedFusionStage(config, sources, seed)
+    if cast(FusionConfig, config.model).inputs == "online":
+        return OnlineFusionStage(config, sources, seed, device)
+    return CachedFusionStage(config, sources, seed)
 
 
 # --- trained stages

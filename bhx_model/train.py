@@ -134,7 +134,7 @@ def train(
         On unusable inputs, on a loss that is not finite, or when a JEPA collapses.
     """
     t = config.train
-    stage = stages.open_stage(config, sources, seed)
+    stage = stages.open_stage(config, sources, seed, processes.device)
     run = run_root / f"{config.stage}-{run_hash(config, seed, stage.hashes)}"
     final = run / "final"
     if (final / OUTPUTS[-1]).exists():
@@ -167,7 +167,7 @@ def train(
     if t.compile:
         objective = torch.compile(objective)  # type: ignore[assignment]
     if processes.world > 1:
-        objective = DistributedDataParallel(objective, broadcast_buffers=False)
+        objective = DistributedDataParallel(objective, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     metrics = None
     if processes.first:
@@ -199,23 +199,26 @@ def train(
         done = step + 1
         report = done % t.log_every == 0 or done == t.steps
         losses, stats = backward(objective, stage, parts, weights, processes, diagnose=report)
-        bad = [
-            key
-            for batch, loss in zip(parts, losses, strict=True)
-            if not math.isfinite(loss)
-            for key in batch.keys
-        ]
-        mean = sum(loss * weight for loss, weight in zip(losses, weights, strict=True) if weight)
-        mean, n_bad, stopping = processes.sum([mean, float(len(bad)), float(should_stop())])
         norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf if t.clip is None else t.clip)
-        if n_bad or not math.isfinite(float(norm)):
-            named = processes.gather(bad) or processes.gather([key for batch in parts for key in batch.keys])
-            raise ValueError(_not_finite(step, "loss" if n_bad else "gradient", named, run))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if t.ema is not None:
             momentum = schedules.linear(step, steps=t.steps, start=t.ema[0], end=t.ema[1])
             cast(FunctionJEPA, model).update_target(momentum)
+
+        # --- is it sound? Asked when all of the step's work is queued, so that a GPU is waited for once a step
+        told = losses.tolist()
+        bad = [
+            key
+            for batch, one in zip(parts, told, strict=True)
+            if not math.isfinite(one)
+            for key in batch.keys
+        ]
+        mean = sum(one * weight for one, weight in zip(told, weights, strict=True) if weight)
+        mean, n_bad, stopping = processes.sum([mean, float(len(bad)), float(should_stop())])
+        if n_bad or not math.isfinite(float(norm)):
+            named = processes.gather(bad) or processes.gather([key for batch in parts for key in batch.keys])
+            raise ValueError(_not_finite(step, "loss" if n_bad else "gradient", named, run))
 
         # --- report, look at the holdout, save, stop
         state["samples_seen"] += sum(map(len, stage.epoch(step // per_epoch, t.batch_size)[step % per_epoch]))
@@ -224,17 +227,23 @@ def train(
             loss_now = state["sum"] / state["count"]
             state |= {"sum": 0.0, "count": 0, "last": loss_now}
             state["first"] = loss_now if state["first"] is None else state["first"]
-            told = {name: float(value) for name, value in stats.items()}
+            numbers = {name: float(value) for name, value in stats.items()}
             if metrics is not None:
-                line = {"loss": loss_now, **told, "lr": lr, "weight_decay": decay, "grad_norm": float(norm)}
+                line = {
+                    "loss": loss_now,
+                    **numbers,
+                    "lr": lr,
+                    "weight_decay": decay,
+                    "grad_norm": float(norm),
+                }
                 metrics.write(done, {**line, "epoch": done / per_epoch})
                 say(progress.line(done, t.batch_size, {"loss": loss_now, "lr": lr}))
-            if processes.any(collapsed(told)):
-                raise ValueError(_collapse(step, told, run))
-            if metrics is not None and not warned and told.get("target_std", 1.0) < SHRUNK:
+            if processes.any(collapsed(numbers)):
+                raise ValueError(_collapse(step, numbers, run))
+            if metrics is not None and not warned and numbers.get("target_std", 1.0) < SHRUNK:
                 warned = True
                 say(
-                    f"warning: the targets shrink ({_targets(told)}), on the way to collapse: {COLLAPSE_ADVICE}"
+                    f"warning: the targets shrink ({_targets(numbers)}), on the way to collapse: {COLLAPSE_ADVICE}"
                 )
         if done % t.save_every == 0 or done == t.steps or stopping:
             if stage.n_holdout and (not stopping or done == t.steps):
@@ -271,7 +280,7 @@ def share(stage: stages.Stage, step: int, processes: Processes) -> tuple[list[st
     mine = data.pieces(batch, size=_part(stage, processes), rank=processes.rank, world=processes.world)
     # a process without a share takes part in the exchange of gradients with a weight of 0
     weights = [len(numbers) / size for numbers in mine] or [0.0]
-    return [stage.load(numbers, step, epoch) for numbers in mine or [batch[0][:1]]], weights
+    return [stage.load(numbers, step, epoch).pin() for numbers in mine or [batch[0][:1]]], weights
 
 
 def _part(stage: stages.Stage, processes: Processes) -> int:
@@ -292,13 +301,14 @@ def backward(
     processes: Processes,
     *,
     diagnose: bool = False,
-) -> tuple[list[float], dict[str, Tensor]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Leave the gradient of the step's loss, the mean over its samples, in the parameters.
+
+    Nothing here waits for a GPU.
 
     Returns
     -------
-    losses : list of float
-        Of every part.
+    losses : Tensor, (parts,)
     stats : dict
         What the model tells of the last part.
     """
@@ -315,7 +325,7 @@ def backward(
             # the exchange averages over processes, the weights already add up to 1 over all of them
             (loss * (weight * processes.world)).backward()
         losses.append(loss.detach())
-    return torch.stack(losses).tolist(), stats
+    return torch.stack(losses), stats
 
 
 @torch.no_grad()
@@ -324,7 +334,7 @@ def holdout(stage: stages.Stage, model: nn.Module, processes: Processes) -> dict
     model.eval()
     mine = stage.holdout(_part(stage, processes))[processes.rank :: processes.world]
     loss_sum = trivial_sum = 0.0
-    tasks = (functools.partial(stage.load, numbers, 0, None) for numbers in mine)
+    tasks = (lambda numbers=numbers: stage.load(numbers, 0, None).pin() for numbers in mine)
     for batch in data.in_order(tasks, workers=1, ahead=1):
         args, kwargs = stage.inputs(batch.to(processes.device))
         with _autocast(stage, processes):

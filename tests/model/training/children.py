@@ -91,7 +91,7 @@ def gradients(rank: int, world: int, port: int, preset: dict, sources: Any, step
         objective = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
         parts, weights = train.share(stage, step, processes)
         losses, _ = train.backward(objective, stage, parts, weights, processes)
-        mean = processes.sum([sum(a * b for a, b in zip(losses, weights, strict=True))])[0]
+        mean = processes.sum([sum(a * b for a, b in zip(losses.tolist(), weights, strict=True))])[0]
         keys = [key for part, w in zip(parts, weights, strict=True) if w for key in part.keys]
         (out / f"keys-{rank}.json").write_text(json.dumps({"keys": keys, "loss": mean}))
         if rank == 0:

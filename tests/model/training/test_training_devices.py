@@ -1,0 +1,110 @@
+"""What a machine with GPUs would trip over, told on one without: tensors that are nowhere, and a pretended CUDA."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import timedelta
+
+import pytest
+import torch
+
+from bhx_model import distributed, optim, stages, train
+
+NOWHERE = torch.device("meta")
+
+
+@pytest.fixture
+def nowhere(monkeypatch):
+    """A device whose tensors refuse to meet others and to give away their numbers."""
+
+    def autocast(kind, dtype=None, enabled=True):
+        assert kind == NOWHERE.type
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(torch, "autocast", autocast)
+    return train.Processes(0, 1, NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        ("structure", {}),
+        ("function", {}),
+        ("fusion", {}),
+        ("fusion", {"model.inputs": "online"}),
+        ("fusion", {"model.inputs": "online", "model.loss_tokens": "all"}),
+    ],
+)
+def test_a_step_stays_on_its_device_and_does_not_wait_for_it(trained, nowhere, stage, changes):
+    sources = stages.Sources(
+        shards=[trained["town"], trained["ward"]], split=trained["split"], rois=trained["rois"],
+        tokens=[trained["tokens_town"], trained["tokens_ward"]], structure=trained["structure"],
+        function=trained["function"],
+    )  # fmt: skip
+    config = train.load_preset(stage, "tiny").override({**changes, "train.accumulate": 2})
+    opened = stages.open_stage(config, sources, 0, NOWHERE)
+    model = opened.build().to(NOWHERE)
+    optimizer = optim.adamw(optim.parameter_groups(model.named_parameters()), betas=config.train.betas)
+    parts, weights = train.share(opened, 0, nowhere)
+    assert len(parts) > 1
+    losses, stats = train.backward(model, opened, parts, weights, nowhere)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    if stage == "function":
+        model.update_target(0.9)
+    assert {t.device for t in (losses, norm, *stats.values())} == {NOWHERE}
+    with pytest.raises(RuntimeError, match="meta"):  # else this would prove nothing
+        losses.tolist()
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """Four GPUs, pretended; what was asked of them."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append(("set", device)))
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 6)
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda backend, **more: asked.append((backend, more))
+    )
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: asked.append("left"))
+    return asked
+
+
+def processes_of_node(monkeypatch, local):
+    for name, value in (("RANK", "6"), ("LOCAL_RANK", str(local)), ("WORLD_SIZE", "8")):
+        monkeypatch.setenv(name, value)
+
+
+def test_every_process_of_a_node_takes_its_gpu(cuda, monkeypatch):
+    processes_of_node(monkeypatch, 2)
+    gpu = torch.device("cuda", 2)
+    with distributed.start() as processes:
+        assert (processes.rank, processes.world, processes.device) == (6, 8, gpu)
+    (set_, (backend, more), left) = cuda
+    assert (set_, backend, left) == (("set", gpu), "nccl", "left")
+    assert more["device_id"] == gpu
+    assert more["timeout"] >= timedelta(minutes=30), "shards are checked before the processes first meet"
+
+
+def test_more_processes_than_gpus_are_a_sentence(cuda, monkeypatch):
+    processes_of_node(monkeypatch, 4)
+    with pytest.raises(ValueError, match="finds 4 GPUs: start one process per GPU"), distributed.start():
+        pass
+
+
+def test_a_process_with_a_fault_does_not_wait_for_the_others(cuda, monkeypatch):
+    processes_of_node(monkeypatch, 0)
+    with pytest.raises(ValueError, match="gone"), distributed.start():
+        raise ValueError("a shard is gone")
+    assert "left" not in cuda
+
+
+def test_batches_are_pinned_ahead_where_there_is_a_gpu(monkeypatch):
+    batch = stages.Batch(["a"], {"x": torch.zeros(2)})
+    assert batch.pin() is batch
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self + 1)
+    assert batch.pin().tensors["x"].tolist() == [1, 1]
+    assert batch.keys == batch.pin().keys
