@@ -197,6 +197,9 @@ def test_other_things_are_sentences(volume, templates, tmp_path):
     data[..., 2] = np.nan
     with pytest.raises(ValueError, match=r"frame 2 .* no finite value"):
         parcellate.parcellate_file(volume(data=data, name="gap.nii.gz")[0], templates)
+    data[..., 2] = 0
+    with pytest.raises(ValueError, match=r"frame 2 .* the same value in every parcel"):
+        parcellate.parcellate_file(volume(data=data, name="blank.nii.gz")[0], templates)
     far = ATLAS_AFFINE.copy()
     far[:3, 3] += 300
     with pytest.raises(ValueError, match="only 0 of the atlas's 8 parcels"):
@@ -207,6 +210,10 @@ def test_other_things_are_sentences(volume, templates, tmp_path):
     nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), affine), tmp_path / "m.nii.gz")
     with pytest.raises(ValueError, match="another grid"):
         parcellate.parcellate_file(path, templates, mask=tmp_path / "m.nii.gz")
+    for how in ("truncated", "length"):
+        nib.save(nib.Nifti1Image(np.ones(shape[:3], np.uint8), affine), tmp_path / "m.nii.gz")
+        with pytest.raises(ValueError, match=r"^m\.nii\.gz .*(truncated|damaged|no readable image)"):
+            parcellate.parcellate_file(path, templates, mask=damaged(tmp_path / "m.nii.gz", how))
     (tmp_path / "b.mat").write_bytes(b"x")
     with pytest.raises(ValueError, match="neither NIfTI"):
         parcellate.parcellate_file(tmp_path / "b.mat", templates)

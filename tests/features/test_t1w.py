@@ -109,9 +109,14 @@ def test_other_places_are_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot be inverted"):
         t1w.conform(tmp_path / "f.nii.gz", grid)
     path = save(tmp_path / "cut.nii.gz", data, affine)
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match="no readable T1 volume"):
-        t1w.conform(path, grid)
+    raw = path.read_bytes()
+    wrong_length, wrong_checksum = raw[:-4] + b"\1\2\3\4", raw[:-8] + b"\1\2\3\4" + raw[-4:]
+    good = save(tmp_path / "good.nii.gz", data, affine)
+    for damaged in (raw[:50], raw[: len(raw) // 2], wrong_length, wrong_checksum):
+        path.write_bytes(damaged)
+        for words in ([path, grid], [good, grid, path]):  # the volume, and a mask
+            with pytest.raises(ValueError, match=r"^cut\.nii\.gz (cannot be read|is no readable image)"):
+                t1w.conform(*words)
 
 
 def test_real_heads(shared):

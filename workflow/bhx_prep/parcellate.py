@@ -22,7 +22,7 @@ from xml.parsers.expat import ExpatError
 import nibabel as nib
 import numpy as np
 from isal import igzip
-from nibabel.filebasedimages import ImageFileError
+from nibabel.filebasedimages import ImageFileError, SerializableImage
 from nibabel.spatialimages import HeaderDataError
 
 from bhx_model.contract import roi_sha256
@@ -262,7 +262,31 @@ def _uncovered_to_nan(result: Parcellated, path: Path, min_coverage: float) -> P
         msg = f"{path.name}: frame {np.flatnonzero(empty)[0]} (counted from 0) holds no finite value"
         raise ValueError(msg)
     covered &= np.isfinite(result.series).all(axis=1)
+    refuse_blank_frames(result.series[covered], path)
     return Parcellated(np.where(covered[:, None], result.series, np.float32(np.nan)), result.coverage)
+
+
+def refuse_blank_frames(series: np.ndarray, path: Path) -> None:
+    """Refuse a run in which a frame was lost, or blanked by censoring: all its parcels then have one value.
+
+    Parameters
+    ----------
+    series : (R, T)
+        Of the covered parcels.
+    path : Path
+        Where they are from.
+
+    Raises
+    ------
+    ValueError
+        If there is such a frame.
+    """
+    if len(series) > 1 and (blank := series.min(axis=0) == series.max(axis=0)).any():
+        msg = (
+            f"{path.name}: frame {np.flatnonzero(blank)[0]} (counted from 0) has the same value in every parcel: it was"
+            " lost or blanked; cut it off with its row of the confounds, or interpolate it"
+        )
+        raise ValueError(msg)
 
 
 # --- volumes ------------------------------------------------------------------------------------------------------
@@ -393,6 +417,39 @@ def _load(path: Path) -> Any:
         raise ValueError(msg) from error
 
 
+def read_whole(path: Path, dtype: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """Values of an image of one file, and its affine.
+
+    The file is read to its end: checksum and length of a gzip stand there, and nibabel does not look.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI or MGH.
+    dtype : optional
+        Of the values; what the file gives if none.
+
+    Raises
+    ------
+    ValueError
+        If it is no image of real numbers, truncated or damaged.
+    """
+    kind = type(_load(path))
+    if not issubclass(kind, SerializableImage):
+        msg = f"{path.name} is {kind.__name__}, a NIfTI image is due"
+        raise ValueError(msg)
+    try:
+        with _open(path) as file:
+            image: Any = kind.from_bytes(file.read())
+        if image.get_data_dtype().kind not in "iuf":
+            msg = f"{path.name} holds {image.get_data_dtype()} values, real numbers are due"
+            raise ValueError(msg)
+        return np.asarray(image.dataobj, dtype=dtype), np.asarray(image.affine, np.float64)
+    except (*READ_ERRORS, OSError) as error:
+        msg = f"{path.name} cannot be read, it is truncated or damaged: {error}"
+        raise ValueError(msg) from error
+
+
 def _check_series(image: Any, path: Path, templates: Templates) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and stored type of a volume series, after everything that its header alone tells was checked."""
     shape, dtype = tuple(int(n) for n in image.shape), image.get_data_dtype()
@@ -426,11 +483,10 @@ def _check_series(image: Any, path: Path, templates: Templates) -> tuple[tuple[i
 
 def _read_mask(path: Path, grid: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
     """Brain mask as flat bool in Fortran order."""
-    image = _load(path)
-    if tuple(image.shape[:3]) != tuple(grid) or not np.allclose(image.affine, affine, atol=1e-2):
+    values, its_affine = read_whole(path)
+    if values.shape[:3] != tuple(grid) or not np.allclose(its_affine, affine, atol=1e-2):
         msg = f"{path.name} (brain mask) has another grid than the BOLD series"
         raise ValueError(msg)
-    values = np.asarray(image.dataobj)
     if values.ndim > 3:
         values = values[..., 0]
     return (np.nan_to_num(values) > 0.5).ravel(order="F")
@@ -519,8 +575,8 @@ def _read_surface(path: Path) -> np.ndarray:
             raise ValueError(msg)
         values = arrays[0] if arrays[0].ndim == 2 else np.stack(arrays, axis=1)
     else:
-        shape = image.shape
-        values = np.asarray(image.dataobj).reshape(int(np.prod(shape[:3])), -1, order="F")
+        values, _ = read_whole(path)
+        values = values.reshape(int(np.prod(values.shape[:3])), -1, order="F")
     if values.dtype.kind not in "iuf":
         msg = f"{path.name} holds {values.dtype} values, real numbers are due"
         raise ValueError(msg)

@@ -40,9 +40,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx parcellate``."""
+    if not 0 <= args.min_coverage <= 1:
+        raise ValueError(f"--min-coverage {args.min_coverage:g}: a share from 0 to 1 is due")
     atlas = _read_atlas(args.atlas, args.names, args.bold)
-    scans.check_file(args.bold)
-    tr_s = _repetition_time(args.bold, args.tr_s)
+    try:
+        scans.check_file(args.bold)
+        tr_s = _repetition_time(args.bold, args.tr_s)
+    except ValueError as error:  # these sentences are made for rows that name the file
+        raise ValueError(f"{args.bold}: {error}") from error
     found = parcellate_file(
         args.bold, atlas, path_right=args.bold_right, mask=args.mask, min_coverage=args.min_coverage
     )
@@ -56,6 +61,8 @@ def command(args: argparse.Namespace) -> int:
 
 def _read_atlas(paths: list[Path], names: Path | None, bold: Path) -> Templates:
     if len(paths) == 1 and paths[0].is_dir():
+        if names:
+            raise ValueError(f"the atlas in {paths[0]} has names of its own: leave --names out")
         return load_templates(paths[0])
     is_volume = bold.name.endswith((".nii", ".nii.gz")) and not bold.name.endswith(".dtseries.nii")
     if is_volume != (len(paths) == 1 and not paths[0].name.endswith(".dlabel.nii")):

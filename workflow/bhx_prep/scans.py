@@ -368,7 +368,7 @@ def repetition_time(
     if fallback is None:
         msg = "no repetition time in sidecar or header: add RepetitionTime (s), or set the cohort's tr_s"
         raise ValueError(msg)
-    return fallback
+    return _plausible(fallback, "the repetition time given")
 
 
 def _told_by_sidecar(sidecar: Mapping[str, Any], frames: int | None) -> float | None:

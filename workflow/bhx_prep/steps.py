@@ -8,7 +8,7 @@ STEPS = {
     "fetch_templates": 2,  # atlas.json tells what was read
     "run_embedded": 2,  # derivatives of synthetic data say so as a data set
     "run_fmriprep": 1,  # first version
-    "extract_features": 3,  # arrays as shards carry them, in Arrow files: T1 in 1/128 sd, series in 16 bits
+    "extract_features": 4,  # runs with blank frames, and T1 volumes of a wrong checksum, are left out
     "pack_shards": 2,  # contract 3
     "index_shards": 1,  # first version
     "compute_harmonics": 1,  # first version

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
-from bhx_prep.parcellate import READ_ERRORS
+from bhx_prep.parcellate import read_whole
 
 #: FSL's MNI grid at 1 mm: its size, and the world coordinates (mm) of the last voxel in x and the first in y and z.
 MNI_SHAPE_1MM = (182, 218, 182)
@@ -136,18 +134,9 @@ def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        image: Any = nib.load(path)
-        if image.get_data_dtype().kind not in "iuf":
-            msg = f"holds {image.get_data_dtype()} values, real numbers are due"
-            raise ValueError(msg)
-        data = np.asarray(image.dataobj, dtype=np.float32)
-    except (*READ_ERRORS, ValueError, OSError) as error:
-        msg = f"{path.name} is no readable T1 volume: {error}"
-        raise ValueError(msg) from error
+    data, affine = read_whole(path, np.float32)
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
-    affine = np.asarray(image.affine, np.float64)
     if data.ndim != 3 or min(data.shape) < 2:
         msg = f"{path.name} has shape {' x '.join(map(str, data.shape))}: one volume is due"
         raise ValueError(msg)

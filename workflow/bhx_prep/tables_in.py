@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from bhx_prep.parcellate import READ_ERRORS, Parcellated, Templates, read_cifti
+from bhx_prep.parcellate import READ_ERRORS, Parcellated, Templates, read_cifti, refuse_blank_frames
 
 _NETWORKS = re.compile(r"^(7|17)networks_", re.IGNORECASE)
 
@@ -86,6 +86,7 @@ def read_series(path: Path, templates: Templates) -> DeliveredSeries:
     if not good.any():
         msg = f"{path.name} holds no signal: every row is constant, or not a number"
         raise ValueError(msg)
+    refuse_blank_frames(series[good], path)
     return DeliveredSeries(
         Parcellated(np.where(good[:, None], series, np.float32(np.nan)), good.astype(np.float32)), note
     )
