@@ -7,8 +7,10 @@ published code say so; preset ``reference`` sets all of them.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -368,6 +370,18 @@ def load_preset(stage: str, preset: str) -> StageConfig:
     if stage not in STAGES:
         raise ValueError(_unknown(stage, STAGES, "stage"))
     return stage_from_dict({"stage": stage, **_read_preset(preset)[stage]})
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read names and values in JSON, as a `type` of argparse."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        msg = f'expected names and values in JSON, {{"name": value}}, got {text!r}'
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def preset_evaluation(preset: str) -> dict[str, Any]:

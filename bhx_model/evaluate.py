@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when evaluated, 1 on a fault."""
     arguments = _parse(argv)
     try:
-        changes = {**config.preset_evaluation(arguments.preset), **json.loads(arguments.set)}
+        changes = {**config.preset_evaluation(arguments.preset), **arguments.set}
         settings = config.from_dict(config.Finetuning, changes, "--set")
         labels = read_labels(arguments.labels)
         if labels["seed"] != arguments.seed:
@@ -552,7 +552,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder for metrics.json and predictions.csv")
     add(
         "--set",
-        default="{}",
+        type=config.json_object,
+        default={},
         metavar="JSON",
         help="changes to the training of a method, e.g. '{\"epochs\": 10}'",
     )

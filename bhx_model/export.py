@@ -6,7 +6,7 @@ Examples
 
     python -m bhx_model.export --structure results/experiments/demo/structure \
         --function results/experiments/demo/function --fusion results/experiments/demo/fusion \
-        --rois results/experiments/demo/rois.npz --out results/experiments/demo/export
+        --rois results/experiments/demo/rois.npz --terms '{"town": "CC0"}' --out results/experiments/demo/export
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 from bhx_model import __version__, checkpoint, embed, stages
-from bhx_model.config import FunctionConfig
+from bhx_model.config import FunctionConfig, json_object
 from bhx_model.jepa import FunctionJEPA
 from bhx_model.rois import RoiFacts
 from bhx_model.runlog import say
@@ -38,17 +39,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"--{stage}", type=Path, required=True, help=f"folder of the trained {stage} stage"
         )
     parser.add_argument("--rois", type=Path, required=True, help="rois.npz of the experiment")
+    parser.add_argument(
+        "--terms",
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help='licence or data use agreement of each cohort, for the model card, e.g. \'{"town": "CC0"}\'',
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the export")
     a = parser.parse_args(argv)
     try:
-        export(a.structure, a.function, a.fusion, a.rois, a.out)
+        export(a.structure, a.function, a.fusion, a.rois, a.out, terms=a.terms)
     except (ValueError, OSError) as error:
         say(f"error: {error}")
         return 1
     return 0
 
 
-def export(structure: Path, function: Path, fusion: Path, rois: Path, out: Path) -> None:
+def export(
+    structure: Path,
+    function: Path,
+    fusion: Path,
+    rois: Path,
+    out: Path,
+    *,
+    terms: Mapping[str, str | None] = MappingProxyType({}),
+) -> None:
     """Write the folder: three safetensors files, ``config.json``, ``rois.npz`` and ``README.md``.
 
     Parameters
@@ -59,11 +75,13 @@ def export(structure: Path, function: Path, fusion: Path, rois: Path, out: Path)
         The experiment's ``rois.npz``: ROI names and order, normaliser, harmonics, gradients.
     out : Path
         Made if absent.
+    terms : Mapping[str, str or None]
+        Licence or data use agreement of each cohort trained on; of those left out, the card says that it is not stated.
 
     Raises
     ------
     ValueError
-        If the stages or the ROI facts do not belong together.
+        If the stages or the ROI facts do not belong together, or there are terms of a cohort nothing was trained on.
     """
     folders = {"structure": structure, "function": function, "fusion": fusion}
     trained = {stage: stages.load_trained(folder, stage) for stage, folder in folders.items()}
@@ -74,6 +92,12 @@ def export(structure: Path, function: Path, fusion: Path, rois: Path, out: Path)
     facts = RoiFacts.load(rois)
     model = cast(FunctionJEPA, trained["function"].model)
     embed.check_buffers(model, facts, cast(FunctionConfig, model.config))
+    cohorts = sorted({cohort for t in trained.values() for cohort in t.run["cohorts"]})
+    strangers = sorted(terms.keys() - cohorts)
+    if strangers:
+        msg = f"terms of {strangers[0]}, on which nothing was trained: there are {', '.join(cohorts) or 'no cohorts'}"
+        raise ValueError(msg)
+    known = {cohort: terms.get(cohort) for cohort in cohorts}
     out.mkdir(parents=True, exist_ok=True)
     for stage, folder in folders.items():
         _copy(folder / "model.safetensors", out / f"{stage}.safetensors")
@@ -82,13 +106,14 @@ def export(structure: Path, function: Path, fusion: Path, rois: Path, out: Path)
         "export": embed.EXPORT_VERSION,
         "bhx": __version__,
         "synthetic": any(t.run["synthetic"] for t in trained.values()),
+        "terms": known,
         "stages": {
             stage: {**{k: t.run[k] for k in ("config", "model_facts", "counts", "loss")}, "sha256": t.sha256}
             for stage, t in trained.items()
         },
     }
     replacement = out / ".README.md.new"
-    replacement.write_text(model_card(trained, facts), encoding="utf-8")
+    replacement.write_text(model_card(trained, facts, known), encoding="utf-8")
     replacement.replace(out / "README.md")
     checkpoint.write_json(about, out / "config.json")
 
@@ -99,7 +124,7 @@ def _copy(source: Path, target: Path) -> None:
     replacement.replace(target)
 
 
-def model_card(trained: Mapping[str, Trained], rois: RoiFacts) -> str:
+def model_card(trained: Mapping[str, Trained], rois: RoiFacts, terms: Mapping[str, str | None]) -> str:
     """Fill the model card from what the runs recorded.
 
     Parameters
@@ -107,6 +132,8 @@ def model_card(trained: Mapping[str, Trained], rois: RoiFacts) -> str:
     trained : Mapping[str, Trained]
         By stage.
     rois : RoiFacts
+    terms : Mapping[str, str or None]
+        Of the data of every cohort trained on; None if nobody states them.
 
     Returns
     -------
@@ -170,9 +197,12 @@ function stage is that of its own moving targets, so it compares within this run
 
 ## Terms and limits
 
-The weights carry the terms of the data they were trained on: ask each cohort's data use agreement whether and to whom
-they may be passed on. They are for research, not for any decision about a person. Groups, scanners and repetition times
-that are not among the cohorts above were not seen.
+The weights carry the terms of the data they were trained on, which say whether and to whom they may be passed on:
+
+{_terms(terms)}
+
+They are for research, not for any decision about a person. Groups, scanners and repetition times that are not among
+the cohorts above were not seen.
 """
 
 
@@ -211,6 +241,16 @@ def _cohorts(runs: Mapping[str, Mapping[str, Any]]) -> str:
     return (
         f"Cohorts: {', '.join(cohorts)}. {held} pairs of T1 and fMRI were held out of the fusion's training."
     )
+
+
+def _terms(terms: Mapping[str, str | None]) -> str:
+    if not terms:
+        return "Terms of the data: not stated."
+    rows = [
+        f"| {cohort} | {'not stated' if stated is None else ' '.join(stated.replace('|', '/').split())} |"
+        for cohort, stated in terms.items()
+    ]
+    return "\n".join(["| cohort | terms of its data |", "| --- | --- |", *rows])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -38,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bhx_model import checkpoint, contract, data, distributed, optim, schedules, stages
-from bhx_model.config import PRESETS, STAGES, StageConfig, load_preset
+from bhx_model.config import PRESETS, STAGES, StageConfig, json_object, load_preset
 from bhx_model.distributed import Processes
 from bhx_model.jepa import FunctionJEPA
 from bhx_model.runlog import Metrics, Progress, duration, say
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when trained, 1 on a fault, 75 when stopped and ready to go on."""
     arguments = _parse(argv)
     try:
-        config = load_preset(arguments.stage, arguments.preset).override(json.loads(arguments.set))
+        config = load_preset(arguments.stage, arguments.preset).override(arguments.set)
         deterministic = _deterministic(config.train.deterministic)
         with deterministic, distributed.start() as processes, _stop_signals() as stop:
             limit = math.inf if arguments.max_minutes is None else 60 * arguments.max_minutes
@@ -485,7 +484,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--stage", choices=STAGES, required=True)
     add("--preset", choices=PRESETS, required=True)
-    add("--set", default="{}", metavar="JSON", help="changes to the preset, e.g. '{\"train.steps\": 10}'")
+    add(
+        "--set",
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="changes to the preset, e.g. '{\"train.steps\": 10}'",
+    )
     add("--seed", type=int, default=0, help="of weights, order, masks and augmentation")
     add("--shards", type=Path, nargs="+", required=True, metavar="INDEX", help="index.json of every cohort")
     add("--split", type=Path, required=True, help="people to train on and to hold out")

@@ -217,7 +217,8 @@ rule export_weights:
         structure=lambda wildcards, input: Path(input.structure).parent,
         function=lambda wildcards, input: Path(input.function).parent,
         fusion=lambda wildcards, input: Path(input.fusion).parent,
+        terms=lambda wildcards: json.dumps(study.terms(wildcards.experiment), sort_keys=True),
         step=STEPS["export_weights"],
     shell:
         "python -m bhx_model.export --structure {params.structure:q} --function {params.function:q}"
-        " --fusion {params.fusion:q} --rois {input.rois:q} --out {output:q} > {log:q} 2>&1"
+        " --fusion {params.fusion:q} --rois {input.rois:q} --terms {params.terms:q} --out {output:q} > {log:q} 2>&1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -127,3 +128,23 @@ def test_an_online_fusion_reads_the_encoders_and_no_cache(root: Path, tmp_path: 
     folder = "results/experiments/first"
     assert f"--structure {folder}/structure --function {folder}/function" in command
     assert "--tokens" not in command
+
+
+def test_the_export_is_told_the_terms_of_the_data(root: Path, tmp_path: Path):
+    """The configuration's before those the data set states, and none where neither does."""
+    config = skeleton.build(SKELETONS[0].with_name("parcellated-two-tr.yml"), tmp_path)["config"]
+    first, second, *others = config["cohorts"]
+    config["cohorts"][first]["terms"] = "data use agreement of 2024"
+    for name in (first, second):
+        folder = tmp_path / config["cohorts"][name]["root"]
+        (folder / "dataset_description.json").write_text('{"Name": "x", "License": "CC0"}')
+    config["experiments"] = {"first": {"cohorts": list(config["cohorts"])}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    planned = skeleton.snakemake(root, tmp_path, "-n", "-p", "results/experiments/first/export")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    (told,) = re.findall(r"--terms '(.*?)' --out", planned.stdout)
+    assert json.loads(told) == {
+        first: "data use agreement of 2024",
+        second: "CC0",
+        **dict.fromkeys(others),
+    }

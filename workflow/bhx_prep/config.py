@@ -101,6 +101,11 @@ class Cohort(Section):
     synthetic: bool = Field(
         default=False, description="Data were made, not measured: every result then says so."
     )
+    terms: str | None = Field(
+        default=None,
+        description="Licence or data use agreement, for the model card; `License` of the root's "
+        "`dataset_description.json` when null.",
+    )
 
     @property
     def phenotypes(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from functools import cached_property
@@ -154,6 +155,10 @@ class Study:
         """An endpoint's section of the configuration."""
         return self.config.endpoints[name]
 
+    def terms(self, experiment: str) -> dict[str, str | None]:
+        """Terms of the data an experiment trains on, by cohort; None where nobody states them."""
+        return {name: stated_terms(self.config.cohorts[name]) for name in self.experiment(experiment).cohorts}
+
     def participants(self, cohort: str) -> Path:
         """The table of phenotypes of a cohort."""
         return self.config.cohorts[cohort].phenotypes
@@ -163,3 +168,15 @@ class Study:
         return sorted(
             {*self.experiment(experiment).cohorts, *(e.cohort for e in self.config.endpoints.values())}
         )
+
+
+def stated_terms(cohort: Cohort) -> str | None:
+    """Terms of a cohort's data: the configuration's, else the licence its data set states, if any."""
+    if cohort.terms is not None:
+        return cohort.terms
+    try:
+        described = json.loads((cohort.root / "dataset_description.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # tables need not have one
+        return None
+    licence = described.get("License") if isinstance(described, dict) else None
+    return licence if isinstance(licence, str) and licence.strip() else None

@@ -1,3 +1,4 @@
+import argparse
 import dataclasses
 
 import pytest
@@ -9,6 +10,7 @@ from bhx_model.config import (
     StructureConfig,
     TrainConfig,
     from_dict,
+    json_object,
     load_preset,
     stage_from_dict,
 )
@@ -86,6 +88,13 @@ def test_unknown_stage_and_preset_are_named():
         load_preset("functional", "tiny")
     with pytest.raises(ValueError, match="did you mean 'small'"):
         load_preset("function", "smal")
+
+
+@pytest.mark.parametrize("text", ["[]", "{'a': 1}", "train.steps=3", ""])
+def test_settings_that_are_no_json_object_are_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected names and values in JSON"):
+        json_object(text)
+    assert json_object('{"train.steps": 3}') == {"train.steps": 3}
 
 
 def test_missing_fields_and_foreign_models_are_refused():

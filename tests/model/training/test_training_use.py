@@ -276,6 +276,19 @@ def test_measured_data_are_not_called_synthetic(trained, tmp_path):
     assert "Synthetic" not in (tmp_path / "export/README.md").read_text()
 
 
+def test_the_card_states_the_terms_of_the_data(trained, exported, tmp_path, capsys):
+    """As they were given; of a cohort nobody spoke of, that they are not stated."""
+    assert "| town | not stated |\n| ward | not stated |" in (exported / "README.md").read_text()
+    words = export_words(trained, tmp_path / "export")
+    assert export.main([*words, "--terms", '{"ward": "CC BY 4.0,\\n| to be named"}']) == 0
+    card = (tmp_path / "export/README.md").read_text()
+    assert "| town | not stated |\n| ward | CC BY 4.0, / to be named |\n" in card
+    about = json.loads((tmp_path / "export/config.json").read_text())
+    assert about["terms"] == {"town": None, "ward": "CC BY 4.0,\n| to be named"}
+    assert export.main([*words, "--terms", '{"wards": "CC0"}']) == 1
+    assert "terms of wards, on which nothing was trained: there are town, ward" in capsys.readouterr().err
+
+
 def test_an_export_needs_the_facts_of_the_training(trained, tmp_path, capsys):
     with np.load(trained["rois"], allow_pickle=False) as arrays:
         facts = dict(arrays)
