@@ -600,7 +600,8 @@ def _mean_rows(values: np.ndarray, labels: np.ndarray, series: np.ndarray, cover
         if not alive.any():
             continue
         if whole:
-            series[parcel] = rows[alive].mean(axis=0, dtype=np.float64)
+            # a choice of all rows would copy them
+            series[parcel] = (rows if alive.all() else rows[alive]).mean(axis=0, dtype=np.float64)
         else:
             count = finite[alive].sum(axis=0)
             total = np.where(finite[alive], rows[alive], 0).sum(axis=0, dtype=np.float64)
