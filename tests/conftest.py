@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -69,3 +70,28 @@ def kill_at() -> Callable[[str, str, int, Sequence[str]], None]:
         assert done.returncode == -signal.SIGKILL, done.stderr
 
     return run
+
+
+@pytest.fixture
+def check_kill(kill_at, tmp_path) -> Callable[[str, str, int, Callable[[Path], list[str]]], None]:
+    """Run a step undisturbed, and elsewhere killed and again: both leave the same files, byte for byte.
+
+    Called with the module, the function and its call at which the step is killed, and what makes its arguments of the
+    folder that it writes to.
+    """
+
+    def check(module: str, function: str, call: int, arguments: Callable[[Path], list[str]]) -> None:
+        main = importlib.import_module(module).main
+        calm, killed = tmp_path / "calm", tmp_path / "killed"
+        assert main(arguments(calm)) == 0
+        kill_at(module, function, call, arguments(killed))
+        assert main(arguments(killed)) == 0
+        left = [
+            {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+            for out in (calm, killed)
+        ]
+        assert left[0].keys() == left[1].keys()
+        assert [name for name, content in left[0].items() if content != left[1][name]] == []
+        assert left[0]
+
+    return check

@@ -241,6 +241,16 @@ def test_command_line_writes_rows_in_the_order_of_the_atlas(templates: Path) -> 
     assert out.read_bytes() == first
 
 
+@pytest.mark.parametrize(
+    ("function", "call"), [("modes", 2), ("rois.pq.write_table", 1), ("Path.replace", 1)]
+)
+def test_a_killed_step_gives_the_same_bytes_when_run_again(
+    templates: Path, check_kill, function: str, call: int
+) -> None:
+    words = ["--templates", str(templates), "--modes", "5", "--out"]
+    check_kill("bhx_prep.harmonics", function, call, lambda out: [*words, str(out / "h.parquet")])
+
+
 def test_a_parcel_off_the_cortex_is_named(templates: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with np.load(templates / "atlas_fsLR.npz") as file:
         left, right = file["left"], file["right"]

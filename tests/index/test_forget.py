@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,8 +54,13 @@ def study(tmp_path, monkeypatch):
         "results/endpoints/age/fc_seed-0/metrics.json": "{}",
         "results/reports/index.html": "<p>sub-t10</p>",
         ".bhx/index/town.parquet": "x",
+        ".bhx/index/.town-q1w2/table": "x",
         ".snakemake/log/1.log": "--subjects t10,t1 --index",
         ".snakemake/log/2.log": "--subjects t10 --index",
+        ".snakemake/iocache/latest.pkl": "\x80results/town/preproc/sub-t1_status.json",
+        f".snakemake/incomplete/{base64.b64encode(b'results/town/preproc/sub-t1_status.json').decode()}": "",
+        f".snakemake/incomplete/{base64.b64encode(b'results/town/preproc/sub-t10_status.json').decode()}": "",
+        ".snakemake/incomplete/not base64": "",
         ".snakemake/metadata/abc": '{"params": ["\'t1,t5\'"]}',
     }
     for name, text in texts.items():
@@ -68,7 +76,8 @@ def study(tmp_path, monkeypatch):
 
 STAYS = {
     "results/town/preproc/sub-t10_status.json", "results/logs/run_embedded/ward/sub-t1.log", "results/reports/index.html",
-    ".snakemake/log/2.log",
+    ".snakemake/log/2.log", ".snakemake/incomplete/not base64",
+    f".snakemake/incomplete/{base64.b64encode(b'results/town/preproc/sub-t10_status.json').decode()}",
 }  # fmt: skip
 
 
@@ -94,6 +103,19 @@ def test_lists_removes_and_names_the_weights(study, capsys):
     assert "results/runs/function-1  (function): may have seen the person: its split is gone" in out
     assert cli.main(["forget", "town", "t1"]) == 0
     assert "0 files and folders of sub-t1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_batch_is_made_again_from_any_folder(study, capsys, monkeypatch, code):
+    (study / "results/town/shards/index.json").write_text("{}")
+    ran = []
+    snakemake = SimpleNamespace(run=lambda words, **_: ran.append(words) or SimpleNamespace(returncode=code))
+    monkeypatch.setattr(forget, "subprocess", snakemake)
+    assert cli.main(["forget", "town", "t1"]) == code
+    (words,) = ran
+    assert Path(words[words.index("--snakefile") + 1]).is_file()
+    assert words[-1] == "results/town/shards/index.json"  # nobody else is in the batch
+    assert ("say `snakemake cohort_town`" in capsys.readouterr().out) == bool(code)
 
 
 def test_a_person_whose_data_are_still_there_is_refused(study, capsys):

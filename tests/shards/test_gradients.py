@@ -123,6 +123,16 @@ def test_an_roi_without_coverage_lies_at_zero(make_shards, tmp_path: Path) -> No
     assert np.count_nonzero(columns["gradient_01"]) == 39
 
 
+@pytest.mark.parametrize("function", ["affinity", "rois.pq.write_table", "Path.replace"])
+def test_a_killed_step_gives_the_same_bytes_when_run_again(
+    make_shards, tmp_path: Path, check_kill, function: str
+) -> None:
+    index = make_shards("town", [{"sub-1_task-rest": series()}], n_rois=40)
+    (tmp_path / "s.json").write_text(json.dumps({"train": ["town/1"]}))
+    words = ["--shards", str(index), "--split", str(tmp_path / "s.json"), "--components", "3", "--out"]
+    check_kill("bhx_prep.gradients", function, 1, lambda out: [*words, str(out / "g.parquet")])
+
+
 @pytest.mark.parametrize(
     ("people", "components", "says"), [(["town/8"], 3, "no BOLD run"), (["town/1"], 39, "1 to 38")]
 )

@@ -86,6 +86,17 @@ def test_only_the_training_people_count(make_shards, tmp_path: Path) -> None:
     assert facts["atlas"] == "Schaefer17n100p"
 
 
+@pytest.mark.parametrize("function", ["quantiles", "rois.pq.write_table", "Path.replace"])
+def test_a_killed_step_gives_the_same_bytes_when_run_again(
+    make_shards, tmp_path: Path, check_kill, function: str
+) -> None:
+    run = np.random.default_rng(1).standard_normal((6, 30)).astype(np.float32)
+    index = make_shards("town", [{"sub-1_task-rest": run}])
+    (tmp_path / "s.json").write_text(json.dumps({"train": ["town/1"]}))
+    words = ["--shards", str(index), "--split", str(tmp_path / "s.json"), "--out"]
+    check_kill("bhx_prep.normaliser", function, 1, lambda out: [*words, str(out / "n.parquet")])
+
+
 def test_dead_rois_keep_their_scale_and_are_named(make_shards, tmp_path: Path) -> None:
     series = np.random.default_rng(1).standard_normal((6, 30)).astype(np.float32)
     series[2], series[4] = np.nan, 5

@@ -54,6 +54,14 @@ def test_join_fulfils_the_contract(tables: dict[str, Path], tmp_path: Path) -> N
     assert out.read_bytes() == first
 
 
+@pytest.mark.parametrize("function", ["np.savez", "Path.replace"])
+def test_a_killed_join_gives_the_same_bytes_when_run_again(
+    tables: dict[str, Path], check_kill, function: str
+) -> None:
+    words = [word for name, path in tables.items() for word in (f"--{name}", str(path))]
+    check_kill("bhx_prep.rois", function, 1, lambda out: [*words, "--out", str(out / "rois.npz")])
+
+
 @pytest.mark.parametrize(
     ("table", "change", "says"),
     [

@@ -109,6 +109,25 @@ def test_a_killed_packing_gives_the_same_bytes_when_run_again(
         assert (out / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_a_killed_index_gives_the_same_bytes_when_run_again(features: Path, check_kill) -> None:
+    def words(out: Path) -> list[str]:
+        if not out.exists():
+            shards.pack("clinic", 0, features, out)
+        return [
+            "index",
+            "--cohort",
+            "clinic",
+            "--shards",
+            str(out),
+            "--batches",
+            "0",
+            "--out",
+            str(out / "index.json"),
+        ]
+
+    check_kill("bhx_prep.shards", "Path.replace", 1, words)
+
+
 @pytest.mark.parametrize("name", ["bold.arrow", "t1w.arrow"])
 def test_features_whose_bytes_went_bad_are_refused(features: Path, tmp_path: Path, name: str) -> None:
     raw = (features / name).read_bytes()

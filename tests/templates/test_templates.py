@@ -286,6 +286,12 @@ def test_orders_of_7_and_17_networks_name_the_same_places() -> None:
         np.testing.assert_array_equal(to_17[a], b)
 
 
+@pytest.mark.parametrize("call", [2, 9])
+def test_a_killed_fetch_gives_the_same_bytes_when_run_again(check_kill, call: int) -> None:
+    atlas = json.dumps({"parcels": 100, "networks": 7})
+    check_kill("bhx_prep.templates", "Path.replace", call, lambda out: ["--atlas", atlas, "--out", str(out)])
+
+
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     first = templates.fetch(Atlas(parcels=100), tmp_path / "a")
     assert templates.fetch(Atlas(parcels=100), tmp_path / "b") == first

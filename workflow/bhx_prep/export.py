@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -132,6 +131,6 @@ def _write_run(out: Path, row: dict[str, Any], facts: dict[str, Any], space: str
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.part")
     table.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.8g")
     part.replace(path)

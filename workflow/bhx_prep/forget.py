@@ -8,6 +8,7 @@ predictions, logs, and what Snakemake remembers. Weights cannot forget: those th
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import json
 import re
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from bhx_prep import config, entities, index, participants, plan, slurm_jobs
+
+#: What makes the batch again, whatever folder the study is in.
+SNAKEFILE = Path(__file__).resolve().parents[1] / "Snakefile"
 
 #: Suffixes of files that are searched for the person's label; pictures and arrays carry none.
 TEXT = frozenset({".csv", ".html", ".json", ".jsonl", ".log", ".md", ".rst", ".tex", ".tsv", ".txt", ".yaml"})
@@ -131,6 +135,7 @@ def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
         if place.is_dir():
             yield from (path for path in place.rglob("*sub-*") if person.search(path.name))
     yield from index.CACHE.glob(f"{cohort}.*")
+    yield from index.CACHE.glob(f".{cohort}-*")  # where indexing was killed
     yield from results.glob(f"{cohort}/index.parquet")
     batch = _batch(study, cohort, subject)
     if batch is not None:
@@ -157,6 +162,12 @@ def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Pat
     for path in Path(".snakemake").glob("log/*"):
         if anywhere.search(path.read_text(encoding="utf-8", errors="replace")):
             yield path
+    for path in Path(".snakemake/iocache").glob("*"):
+        if anywhere.search(path.read_text(encoding="latin-1")):
+            yield path
+    for path in Path(".snakemake/incomplete").rglob("*"):  # named after the output, in base64
+        if path.is_file() and anywhere.search(_decoded(path.name)):
+            yield path
     remembered = re.compile(rf"{anywhere.pattern}|\"'?(?:[A-Za-z0-9+]+,)*{label}(?:,[A-Za-z0-9+]+)*'?\"")
     for path in Path(".snakemake/metadata").rglob("*"):
         if path.is_file() and remembered.search(path.read_text(encoding="utf-8", errors="replace")):
@@ -173,6 +184,13 @@ def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Pat
         ]:
             if field.search(file.read_text(encoding="utf-8")):
                 yield file if file.name.startswith("seed-") else file.parent
+
+
+def _decoded(name: str) -> str:
+    try:
+        return base64.b64decode(name).decode("utf-8", errors="replace")
+    except ValueError:
+        return ""
 
 
 def _batch(study: config.Config, cohort: str, subject: str) -> str | None:
@@ -215,9 +233,14 @@ def _make_again(study: config.Config, args: argparse.Namespace, subject: str, re
     if any(f"{plan.batch_of(args.cohort, other, n):05d}" == batch for other in remaining):
         targets.append(str(shards / f"bold-{batch}.tar"))
     print(f"\nmaking batch {batch} of {args.cohort} again:", flush=True)
-    words = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all"]
-    done = subprocess.run([*words, "--configfile", str(args.config), "--", *targets], check=False)
-    print("done" if done.returncode == 0 else f"Snakemake ended with {done.returncode}: see its log above")
+    words = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--cores", "1"]
+    words += ["--configfile", str(args.config), "--quiet", "progress", "host", "reason", "rules"]
+    done = subprocess.run([*words, "--", *targets], check=False)
+    print(
+        "done"
+        if done.returncode == 0
+        else f"the batch was not made again: mend what Snakemake says above and say `snakemake cohort_{args.cohort}`"
+    )
     return done.returncode
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -706,7 +705,7 @@ SOURCES: dict[str, Callable[[Atlas], Parcellation]] = {
 def replacing(path: Path) -> Iterator[Path]:
     """A name to write to in the same folder, that takes the place of `path` when all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    partial = path.with_name(f".part.{path.name}")  # keeps its endings, by which nibabel chooses the format
     try:
         yield partial
         partial.replace(path)
