@@ -6,10 +6,13 @@ written under another name and renamed, so a folder of that form is whole.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,27 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from bhx_model import optim
+from bhx_model.runlog import say
 
 _STEP = re.compile(r"step-(\d{7,})")
 _UNFINISHED = ".unfinished-"
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Hold a run folder, in which two trainings at once would spoil each other; wait for one that holds it.
+
+    The system lets go of it when the process ends, however it ends.
+    """
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another process trains in {run}: waiting for it to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            say(f"warning: {run} cannot be locked ({error.strerror}): start this training once at a time")
+        yield
 
 
 def steps(run: Path) -> list[int]:

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
         config = load_preset(arguments.stage, arguments.preset).override(arguments.set)
-        deterministic = _deterministic(config.train.deterministic)
+        deterministic, left_alone = _deterministic(config.train.deterministic), _torchrun_watch()
         with deterministic, distributed.start() as processes, _stop_signals() as stop:
             limit = math.inf if arguments.max_minutes is None else 60 * arguments.max_minutes
             return train(
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 processes=processes,
                 workers=arguments.workers,
                 tensorboard=arguments.tensorboard,
-                should_stop=lambda: stop() or time.monotonic() - STARTED > limit,
+                should_stop=lambda: stop() or left_alone() or time.monotonic() - STARTED > limit,
             )
     except (ValueError, OSError) as error:
         say(f"error: {error}")
@@ -132,18 +132,35 @@ def train(
     ValueError
         On unusable inputs, on a loss that is not finite, or when a JEPA collapses.
     """
-    t = config.train
     stage = stages.open_stage(config, sources, seed, processes.device)
     run = run_root / f"{config.stage}-{run_hash(config, seed, stage.hashes)}"
-    final = run / "final"
-    if (final / OUTPUTS[-1]).exists():
-        if processes.first:
+    run.mkdir(parents=True, exist_ok=True)
+    with checkpoint.held(run) if processes.first else nullcontext():
+        processes.wait()  # for the first to hold the folder
+        if not (run / "final" / OUTPUTS[-1]).exists():
+            if not _advance(stage, run, processes, workers, tensorboard, should_stop):
+                return STOPPED
+        elif processes.first:
             say(f"{run} is finished: writing its outputs to {out}")
-            deliver(final, out)
-        return 0
+        if processes.first:
+            deliver(run / "final", out)
+            say(f"{config.stage}: weights in {out}")
+        processes.wait()
+    return 0
+
+
+def _advance(
+    stage: stages.Stage,
+    run: Path,
+    processes: Processes,
+    workers: int,
+    tensorboard: bool,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Train from the last checkpoint in `run` to the end; False if it was stopped before."""
+    config, seed, t = stage.config, stage.seed, stage.config.train
 
     # --- inputs: whole, and in an order that only seed and step decide
-    run.mkdir(parents=True, exist_ok=True)
     if processes.first:
         made_of = {"config": config.to_dict(), "seed": seed, "inputs": stage.hashes}
         checkpoint.write_json(made_of, run / "made_of.json")
@@ -186,7 +203,7 @@ def train(
 
     # --- the loop: what happens in a step is a function of its number alone
     tasks = (functools.partial(share, stage, step, processes) for step in range(start, t.steps))
-    reader = data.in_order(tasks, workers=workers, ahead=2)
+    reader = data.in_order(tasks, workers=workers, ahead=max(2, workers))
     objective.train()
     for step, (parts, weights) in zip(range(start, t.steps), reader, strict=True):
         torch.manual_seed(_mix(seed, step, processes.rank))  # for what is random inside the model
@@ -255,16 +272,14 @@ def train(
             if metrics is not None:
                 metrics.close()
                 say(f"stopped after step {done} of {t.steps}: the same command goes on from there")
-            return STOPPED
+            return False
 
     if metrics is not None:
         metrics.close()
         seconds = state["seconds"] + time.monotonic() - began
         finish(run, model, describe(config, stage, seed, {**state, "seconds": seconds}, model, processes))
-        deliver(final, out)
-        say(f"{config.stage}: trained in {duration(seconds)}, weights in {out}")
-    processes.wait()
-    return 0
+        say(f"{config.stage}: trained in {duration(seconds)}")
+    return True
 
 
 def share(stage: stages.Stage, step: int, processes: Processes) -> tuple[list[stages.Batch], list[float]]:
@@ -460,6 +475,12 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _torchrun_watch() -> Callable[[], bool]:
+    """Whether the torchrun that started this process is gone: one that was killed leaves its processes behind."""
+    started_by, under_torchrun = os.getppid(), "TORCHELASTIC_RUN_ID" in os.environ
+    return lambda: under_torchrun and os.getppid() != started_by
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import children
 import numpy as np
@@ -125,6 +126,31 @@ def test_sigterm_saves_and_exits_75(house, tmp_path):
     assert children.end([child]) == [75]
     (step,) = checkpoint.steps(run_folder(tmp_path))
     assert 2 <= step < 5000
+
+
+def test_processes_whose_torchrun_was_killed_save_and_end(house, tmp_path, monkeypatch):
+    """Else they would train on, beside the ones that are started next."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    parents = iter([7, 7, 7])
+    monkeypatch.setattr(train.os, "getppid", lambda: next(parents, 1))
+    assert train.main(arguments(house, tmp_path, "structure")) == 75
+    assert checkpoint.steps(run_folder(tmp_path)) == [3]
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    parents = iter([7])  # a shell that is gone is none of its business
+    assert train.main(arguments(house, tmp_path, "structure")) == 0
+
+
+def test_a_run_waits_for_the_process_that_is_at_it(house, straight, tmp_path, capfd):
+    shutil.copytree(straight / "structure", tmp_path, dirs_exist_ok=True)
+    with ThreadPoolExecutor(1) as pool:
+        with checkpoint.held(run_folder(tmp_path)):
+            second = pool.submit(train_here, house, tmp_path, "structure")
+            said = []
+            children.wait_for(
+                lambda: said.append(capfd.readouterr().err) or "waiting for it" in "".join(said)
+            )
+            assert not second.done()
+        assert second.result(60) == 0
 
 
 def test_a_time_limit_saves_and_exits_75(house, tmp_path, capsys):
