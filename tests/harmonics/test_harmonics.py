@@ -263,6 +263,16 @@ def test_a_parcel_off_the_cortex_is_named(templates: Path, capsys: pytest.Captur
     assert "1 parcels have no vertex on the cortex, e.g. 17Networks_LH_Net_3" in capsys.readouterr().err
 
 
+def test_a_faulty_hemisphere_is_named(templates: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = nib.load(templates / "surface_right.surf.gii")
+    triangles = image.darrays[1].data
+    image.darrays[1].data = np.concatenate([triangles[1:], triangles[1:2]])
+    nib.save(image, templates / "surface_right.surf.gii")
+    words = ["--templates", str(templates), "--modes", "5", "--out", str(templates / "h.parquet")]
+    assert harmonics.main(words) == 1
+    assert "harmonics: right: 2 edges belong to more than two triangles" in capsys.readouterr().err
+
+
 def test_labels_of_another_surface_are_refused(templates: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(templates / "atlas_fsLR.npz", left=np.ones(10, np.int16), right=np.ones(10, np.int16))
     assert (

@@ -90,13 +90,25 @@ def test_files_in_templateflows_folder_are_used_without_network(flow: Path, tmp_
     assert Path(VOLUME).name in facts["inputs"]
     assert facts["versions"]["templateflow"] == templateflow.__version__
     packages = templates.fetch(Atlas(parcels=100, networks=7), tmp_path / "packages")
+    wanted = Atlas(source="templateflow", parcels=100, networks=7)
+    folders = {
+        name: templates.is_fetched(wanted, tmp_path / name) for name in ("flow", "packages", "nowhere")
+    }
+    assert folders == {"flow": True, "packages": False, "nowhere": False}
+    assert not templates.is_fetched(wanted.model_copy(update={"parcels": 200}), tmp_path / "flow")
     assert facts["names"] == packages["names"]
     assert facts["names"][0].startswith("7Networks_LH")
     for name in ("atlas_volume.nii.gz", "atlas_fsLR.npz", "atlas_fsaverage5.npz"):
         assert facts["files"][name] == packages["files"][name], name
 
 
-def test_what_cannot_be_fetched_is_said_before_any_job(root: Path, flow: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("earlier", [None, {"label": "Schaefer7n100p", "source": "packages"}])
+def test_what_cannot_be_fetched_is_said_before_any_job(
+    root: Path, flow: Path, tmp_path: Path, earlier: dict | None
+) -> None:
+    if earlier:  # templates of before the atlas was changed
+        (tmp_path / "results/templates").mkdir(parents=True)
+        (tmp_path / "results/templates/atlas.json").write_text(json.dumps(earlier))
     shut = {
         "https_proxy": "http://127.0.0.1:9",
         "HTTPS_PROXY": "http://127.0.0.1:9",

@@ -442,9 +442,14 @@ def _hemispheres(
         if len(labels[side]) != len(vertices):
             msg = f"{side}: {len(labels[side])} labels for {len(vertices)} vertices: atlas and surface do not fit"
             raise ValueError(msg)
-        part, part_triangles, kept = cut(vertices, triangles, cortex[side])
-        print(f"harmonics: {k} modes of the {whose}{side} hemisphere, {len(part)} vertices", file=sys.stderr)
-        values, vectors, facts = modes(part, part_triangles, k)
+        try:
+            part, part_triangles, kept = cut(vertices, triangles, cortex[side])
+            print(
+                f"harmonics: {k} modes of the {whose}{side} hemisphere, {len(part)} vertices", file=sys.stderr
+            )
+            values, vectors, facts = modes(part, part_triangles, k)
+        except ValueError as error:
+            raise ValueError(f"{whose}{side}: {error}") from error
         solved[side] = _Solved(kept, values, vectors, facts.pop("vertex_areas_mm2"), facts)
     right = solved["right"]
     right.vectors *= np.where(_correspondence(solved["left"], right) < 0, -1.0, 1.0)
@@ -474,7 +479,9 @@ def _surface(path: Path) -> tuple[np.ndarray, np.ndarray]:
         image = nib.load(path)
         vertices, triangles = image.agg_data(("pointset", "triangle"))  # pyright: ignore[reportAttributeAccessIssue]
     except (ImageFileError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is no GIfTI surface ({error}): fetch the templates again") from error
+        raise ValueError(
+            f"{path} is no GIfTI surface ({error}): name a .surf.gii, or fetch the templates again"
+        ) from error
     return np.asarray(vertices, np.float64), np.asarray(triangles, np.int64)
 
 

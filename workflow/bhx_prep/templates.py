@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -335,6 +336,15 @@ def templateflow_files(atlas: Atlas) -> tuple[Path, ...]:
         for hemi in "LR"
     )
     return (volume, *surfaces)
+
+
+def is_fetched(atlas: Atlas, folder: Path) -> bool:
+    """Whether `folder` holds this atlas from TemplateFlow already."""
+    try:
+        facts = json.loads((folder / "atlas.json").read_bytes())
+        return facts["label"] == atlas.label and "TemplateFlow" in facts["source"]
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _templateflow(template: str, **query: Any) -> Path:
