@@ -228,7 +228,7 @@ def modes(
         OPinv=inverse,
         v0=start,
         ncv=min(n, max(20, 3 * k // 2)),
-        tol=SOLVER_TOLERANCE,
+        tol=SOLVER_TOLERANCE,  # pyright: ignore[reportArgumentType]
     )
     order = np.argsort(values)
     values, vectors = values[order], vectors[:, order]
