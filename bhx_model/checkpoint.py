@@ -163,6 +163,27 @@ def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
     replacement.replace(path)
 
 
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a JSON object; `remedy` is what to do if it is none.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    OSError
+        If the file cannot be read.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        msg = f"{path} is not JSON ({error}): {remedy}"
+        raise ValueError(msg) from error
+    if not isinstance(value, dict):
+        msg = f"{path} holds {type(value).__name__}, no names and values: {remedy}"
+        raise ValueError(msg)
+    return value
+
+
 def write_json(value: Any, path: Path) -> None:
     """Write JSON that people read: indented, sorted, to a file beside it, then renamed."""
     replacement = path.with_name(f".{path.name}.new")

@@ -706,7 +706,14 @@ def _released_rois(released: Released) -> RoiFacts | None:
             msg = "function: its position code needs the CSVs of harmonics and gradients that came with it"
             raise ValueError(msg)
         return None if released.rois is None else RoiFacts.load(released.rois)
-    rois = roi_facts(read_table(released.harmonics), read_table(released.gradients))
+    harmonics, gradients = read_table(released.harmonics), read_table(released.gradients)
+    if len(harmonics) != len(gradients):
+        msg = (
+            f"{released.harmonics} has {len(harmonics)} rows, {released.gradients} has {len(gradients)}: "
+            "both need one for every ROI"
+        )
+        raise ValueError(msg)
+    rois = roi_facts(harmonics, gradients)
     if released.rois is None:
         return rois
     known = RoiFacts.load(released.rois)

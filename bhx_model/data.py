@@ -109,10 +109,17 @@ def _open_index(path: Path, check: Callable[[Mapping[str, Any]], None]) -> Index
         raise ValueError(msg) from error
     try:
         facts = json.loads(content)
-    except ValueError as error:
+        check(facts)
+        return _index(path, hashlib.sha256(content).hexdigest(), facts)
+    except json.JSONDecodeError as error:
         msg = f"{path} is not JSON ({error}): make it again"
         raise ValueError(msg) from error
-    check(facts)
+    except (KeyError, TypeError, AttributeError) as error:
+        msg = f"{path} is no index, or not a whole one ({error!r}): make it again"
+        raise ValueError(msg) from error
+
+
+def _index(path: Path, sha256: str, facts: Mapping[str, Any]) -> Index:
     shards: dict[str, tuple[Shard, ...]] = {}
     samples: dict[str, tuple[Sample, ...]] = {}
     for modality, entries in facts["shards"].items():
@@ -128,11 +135,11 @@ def _open_index(path: Path, check: Callable[[Mapping[str, Any]], None]) -> Index
         if counted != len(samples[modality]):
             msg = f"{path}: says {counted} {modality} samples, its lists {len(samples[modality])}: rebuild it"
             raise ValueError(msg)
-    return Index(path, hashlib.sha256(content).hexdigest(), facts, shards, samples)
+    return Index(path, sha256, facts, shards, samples)
 
 
 def _shard(folder: Path, entry: Mapping[str, Any]) -> Shard:
-    path = folder / entry["file"]
+    path = folder / _bare(entry["file"])
     try:
         size = path.stat().st_size
     except FileNotFoundError as error:
@@ -145,7 +152,7 @@ def _shard(folder: Path, entry: Mapping[str, Any]) -> Shard:
 
 
 def _list(folder: Path, entry: Mapping[str, Any]) -> dict[str, list[Any]]:
-    path = folder / entry["list"]
+    path = folder / _bare(entry["list"])
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -155,6 +162,14 @@ def _list(folder: Path, entry: Mapping[str, Any]) -> dict[str, list[Any]]:
         msg = f"{path}, the list of the shard {entry['file']}, was altered: pack the shard again"
         raise ValueError(msg)
     return json.loads(content)
+
+
+def _bare(name: str) -> str:
+    """Name of a file beside an index, which may not lead elsewhere."""
+    if Path(name).name != name:
+        msg = f"an index names {name!r}, which is not beside it: make the index again"
+        raise ValueError(msg)
+    return name
 
 
 def _samples(shard: Shard, rows: Mapping[str, list[Any]], cohort: str) -> Iterator[Sample]:

@@ -11,7 +11,6 @@ Examples
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -185,7 +184,7 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
     """
     folder = Path(folder)
     try:
-        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        about = checkpoint.read_json(folder / "config.json", "make it with bhx_model.export")
         rois = RoiFacts.load(folder / "rois.npz")
     except OSError as error:
         msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): make it with bhx_model.export"

@@ -20,7 +20,6 @@ import argparse
 import csv
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -119,11 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def read_labels(path: Path) -> dict[str, Any]:
     """Read a split file of an endpoint."""
-    try:
-        labels = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{path} is not JSON ({error}): make the split again"
-        raise ValueError(msg) from error
+    labels = checkpoint.read_json(path, "make the split again")
     missing = {"endpoint", "cohort", "kind", "classes", "seed", "rows"} - labels.keys()
     if missing:
         msg = f"{path} has no {', '.join(sorted(missing))}, it is no split of an endpoint: make it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +73,16 @@ class RoiFacts:
         Raises
         ------
         ValueError
-            If an array is missing, misshapen or unusable.
+            If it is no such file, or an array is missing, misshapen or unusable.
         OSError
             If the file cannot be read.
         """
-        with np.load(path, allow_pickle=False) as arrays:
+        try:
+            file = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            msg = f"{path} is no rois.npz, or a broken one ({error}): rebuild it"
+            raise ValueError(msg) from error
+        with file as arrays:
             missing = [name for name in ROI_ARRAYS if name not in arrays.files]
             if missing:
                 msg = f"{path}: {', '.join(missing)} missing, this is no rois.npz of this version: rebuild it"

@@ -398,12 +398,12 @@ def load_trained(folder: Path, stage: str) -> Trained:
         If the folder holds no such stage, or weights that do not fit its configuration.
     """
     try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        run = checkpoint.read_json(folder / "run.json", "train the stage again")
     except FileNotFoundError as error:
         msg = f"{folder} holds no trained stage (no run.json): train it first"
         raise ValueError(msg) from error
-    if run["stage"] != stage:
-        msg = f"{folder} holds the stage {run['stage']}, not {stage}: name the other folder"
+    if run.get("stage") != stage:
+        msg = f"{folder} holds the stage {run.get('stage')}, not {stage}: name the other folder"
         raise ValueError(msg)
     config = stage_from_dict(run["config"])
     model = build_model(config.model, run["model_facts"])

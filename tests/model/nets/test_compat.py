@@ -217,6 +217,14 @@ def test_checkpoints_that_would_run_code_are_refused(tmp_path, capsys):
         compat.read_checkpoint(tmp_path / "list.pth")
 
 
+def test_csvs_of_different_atlases_are_refused(released, tmp_path):
+    lines = released["gradients"].read_text().splitlines()
+    released["gradients"].write_text("\n".join(lines[:-1]))
+    files = {name: released[name] for name in ("function", "harmonics", "gradients")}
+    with pytest.raises(ValueError, match=r"has 20 rows, .*gradients.csv has 19: both need one for every ROI"):
+        compat.load(compat.Released(**files), tmp_path / "out", compat.Sizes(heads=4))
+
+
 def test_nothing_to_load_is_an_error(tmp_path, capsys):
     assert compat.main(["load", f"--out={tmp_path}"]) == 1
     assert "nothing to load" in capsys.readouterr().err
@@ -252,6 +260,11 @@ def test_rois_npz_is_read_and_checked(tmp_path, make_rois):
     np.savez(path, **{k: v for k, v in arrays.items() if k != "iqr"})
     with pytest.raises(ValueError, match="iqr missing"):
         RoiFacts.load(path)
+    whole = path.read_bytes()
+    for content in (whole[:500], b"text", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"is no rois\.npz, or a broken one"):
+            RoiFacts.load(path)
 
 
 def test_another_roi_order_is_refused(make_rois):

@@ -93,7 +93,7 @@ def gradients(rank: int, world: int, port: int, preset: dict, sources: Any, step
         losses, _ = train.backward(objective, stage, parts, weights, processes)
         mean = processes.sum([sum(a * b for a, b in zip(losses.tolist(), weights, strict=True))])[0]
         keys = [key for part, w in zip(parts, weights, strict=True) if w for key in part.keys]
-        (out / f"keys-{rank}.json").write_text(json.dumps({"keys": keys, "loss": mean}))
+        (out / f"keys-{rank}.json").write_text(json.dumps({"keys": keys, "loss": mean, "parts": len(parts)}))
         if rank == 0:
             found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
             save_file({name: g.contiguous() for name, g in found.items()}, out / "gradients.safetensors")

@@ -184,6 +184,26 @@ def test_no_index_is_a_sentence(tmp_path):
         data.open_index(tmp_path / "index.json")
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda facts: "{", "is not JSON"),
+        (lambda facts: [], "is no index"),
+        (
+            lambda facts: {k: v for k, v in facts.items() if k != "shards"},
+            r"not a whole one \(KeyError\('shards'",
+        ),
+        (lambda facts: facts["shards"]["bold"][0].pop("sha256") and facts, "'sha256'"),
+        (lambda facts: facts["shards"]["bold"][0].update(file="../bold-00000.tar") or facts, "not beside it"),
+    ],
+)
+def test_an_index_that_is_none_is_a_sentence(town, change, sentence):
+    found = change(json.loads(town.read_bytes()))
+    town.write_text(found if isinstance(found, str) else json.dumps(found))
+    with pytest.raises(ValueError, match=sentence):
+        data.open_index(town)
+
+
 def test_a_pickled_array_is_refused(tmp_path):
     buffer = io.BytesIO()
     np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)

@@ -192,11 +192,11 @@ def test_accumulation_changes_nothing_but_rounding(house, straight, tmp_path):
 
 @pytest.mark.parametrize("stage", ["structure", "function"])
 def test_two_processes_have_the_gradients_of_one(house, tmp_path, stage):
-    # step 2 of the function stage mixes buckets, accumulation cuts them further
     sources = stages.Sources(shards=[house["town"], house["ward"]], split=house["split"], rois=house["rois"])
-    preset = {"stage": stage, "set": {"train.batch_size": 6, "train.accumulate": 1}}
     found = {}
-    for world in (1, 2):
+    for world, accumulate in ((1, 1), (2, 3)):
+        # the step mixes buckets, and accumulation cuts them further
+        preset = {"stage": stage, "set": {"train.batch_size": 6, "train.accumulate": accumulate}}
         out = tmp_path / str(world)
         out.mkdir()
         port = children.free_port()
@@ -208,6 +208,7 @@ def test_two_processes_have_the_gradients_of_one(house, tmp_path, stage):
             child.start()
         assert children.end(listed) == [0] * world
         told = [json.loads((out / f"keys-{r}.json").read_text()) for r in range(world)]
+        assert [t["parts"] > 1 for t in told] == [world > 1 or stage == "function"] * world
         found[world] = (
             load_file(out / "gradients.safetensors"), sorted(k for t in told for k in t["keys"]), told[0]["loss"],
         )  # fmt: skip
@@ -293,6 +294,33 @@ def test_shrinking_targets_are_told_once(house, tmp_path, flatter, capsys):
     flatter(0.1)
     assert train_here(house, tmp_path, "function") == 0
     assert capsys.readouterr().err.count("on the way to collapse: check the normaliser, raise train.ema") == 1
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optim.safetensors", "state.json"])
+def test_killed_while_a_checkpoint_is_written_goes_on_from_the_one_before(
+    house, straight, tmp_path, monkeypatch, file
+):
+    class Killed(BaseException):
+        """Nothing catches it, as nothing catches a kill."""
+
+    def dying(write):
+        def writes(content, path):
+            write(content, path)
+            if path.name == file and path.parent.name.endswith("step-0000006"):
+                path.write_bytes(path.read_bytes()[:20])
+                raise Killed
+
+        return writes
+
+    with monkeypatch.context() as patched:
+        for name in ("save_tensors", "write_json"):
+            patched.setattr(checkpoint, name, dying(getattr(checkpoint, name)))
+        with pytest.raises(Killed):
+            train_here(house, tmp_path, "function")
+    assert checkpoint.steps(run_folder(tmp_path)) == [3]
+    assert train_here(house, tmp_path, "function") == 0
+    same_weights(tmp_path / "out", straight / "function" / "out")
+    assert not list(run_folder(tmp_path).glob(f"{checkpoint._UNFINISHED}*"))
 
 
 def test_a_broken_checkpoint_is_fatal(house, tmp_path):

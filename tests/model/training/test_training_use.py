@@ -318,6 +318,10 @@ def test_an_incomplete_export_is_refused(exported, tmp_path):
         bhx_model.from_pretrained(folder)
     with pytest.raises(ValueError, match="is no exported model"):
         bhx_model.from_pretrained(tmp_path)
+    for content, sentence in (("{", "is not JSON"), ("[]", "no names and values"), ("{}", "of version None")):
+        (folder / "config.json").write_text(content)
+        with pytest.raises(ValueError, match=sentence):
+            bhx_model.from_pretrained(folder)
 
 
 # --- scoring as the published code's
