@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bhx_prep import confounds, denoise
@@ -74,14 +75,24 @@ def test_censoring_equals_nilearn(run, band):
     assert found.series.shape == (12, keep.sum())
 
 
-@pytest.mark.parametrize("name", ["paper", "24p+gsr", "acompcor"])
-def test_parcel_then_denoise_equals_denoise_then_parcel(rng, name):
-    """The linear part, on voxels: 300 of them in 6 parcels."""
+@pytest.mark.parametrize("censor_fd_mm", [None, 0.5])
+@pytest.mark.parametrize("name", ["paper", "24p+gsr", "acompcor", "none"])
+def test_parcel_then_denoise_equals_denoise_then_parcel(rng, tmp_path, name, censor_fd_mm):
+    """The linear part, on voxels: 300 of them in 6 parcels, with the strategy's own columns of a table."""
     voxels = 800 + 40 * rng.standard_normal((300, 220)) + rng.standard_normal((300, 1)) * np.arange(220)
     parcels = rng.permutation(np.arange(300) % 6)
-    chosen = confounds.load_strategy(name).model_copy(update={"despike": False})
-    keep = rng.random(220) > 0.05
-    nuisance = signals(rng.standard_normal((220, 18)).cumsum(0), keep)
+    names = ["global_signal", "white_matter", "csf", *confounds.MOTION]
+    names += [f"{tissue}_comp_cor_{i:02d}" for tissue in "wc" for i in range(6)]
+    table = pd.DataFrame(rng.standard_normal((220, len(names))).cumsum(0), columns=names)
+    table["cosine00"] = np.cos(np.pi * (np.arange(220) + 0.5) / 220)
+    table["framewise_displacement"] = np.where(rng.random(220) > 0.05, 0.1, 0.9)
+    table["non_steady_state_outlier00"] = np.eye(220)[0]
+    table.to_csv(tmp_path / "c.tsv", sep="\t", index=False)
+    changes = {"despike": False, "censor_fd_mm": censor_fd_mm}
+    chosen = confounds.load_strategy(name).model_copy(update=changes)
+    nuisance = confounds.select(chosen, tmp_path / "c.tsv", 220)
+    assert (nuisance.design.shape[1] == 0) == (name == "none")
+    assert nuisance.keep.all() == (censor_fd_mm is None)
 
     def mean(x):
         return np.stack([x[parcels == p].mean(axis=0, dtype=np.float64) for p in range(6)])

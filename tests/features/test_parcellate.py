@@ -69,11 +69,9 @@ def test_real_bold(shared, templates):
     path = templates.folder.parent / "real.nii.gz"
     nib.save(moved, path)
     found = parcellate.parcellate_file(path, templates, min_coverage=0)
-    dead = (np.ptp(np.asarray(moved.dataobj), axis=3) == 0).sum()
+    assert (np.ptp(np.asarray(moved.dataobj), axis=3) > 0).all()  # voxels without signal would not count here
     expected = nilearn_means(path, str(templates.folder / "atlas_volume.nii.gz"))
-    if dead == 0:
-        np.testing.assert_allclose(found.series, expected, rtol=1e-5)
-    assert np.isfinite(found.series).all()
+    np.testing.assert_allclose(found.series, expected, rtol=1e-5)
 
 
 def test_voxels_without_signal_count_neither_in_mean_nor_coverage(volume, templates, rng):

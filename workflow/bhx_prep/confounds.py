@@ -278,7 +278,10 @@ def _acompcor(n: int, table: pd.DataFrame, path: Path) -> list[str]:
         try:
             facts = json.loads(sidecar.read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError) as error:
-            msg = f"{path.name} has no w_comp_cor and c_comp_cor columns and no readable sidecar that tells masks"
+            msg = (
+                f"{path.name} has no w_comp_cor and c_comp_cor columns, and {sidecar.name}, which would tell the masks of"
+                " the others, cannot be read: put fMRIPrep's own beside it"
+            )
             raise ValueError(msg) from error
         for mask in by_mask:
             by_mask[mask] = [
