@@ -74,6 +74,7 @@ def command(args: argparse.Namespace) -> int:
             print(f"  {one.run}  ({one.stage}): {one.use}")
         print("Remove these folders and their copies, exports too, if the consent covered the training;")
         print("the next `snakemake` trains again without the person.")
+    print("\nCopies that stand elsewhere (`bhx export`, backups) are not found: remove them yourself.")
     if not args.dry_run and paths and indexed:
         return _make_again(study, args, subject, remaining)
     return 0

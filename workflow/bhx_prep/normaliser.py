@@ -38,17 +38,6 @@ _NAN = np.uint32(0xFFFFFFFF)
 _BLOCK = 4096
 
 
-def scale(series: np.ndarray, median: np.ndarray, iqr: np.ndarray) -> np.ndarray:
-    """What the model does with a series before anything else: ``(x - median) / iqr``, row by row.
-
-    Parameters
-    ----------
-    series : ndarray, (R, T)
-    median, iqr : ndarray, (R,)
-    """
-    return (series - median[:, None]) / iqr[:, None]
-
-
 def quantiles(runs: Callable[[], Iterable[np.ndarray]], n_rois: int) -> tuple[np.ndarray, np.ndarray]:
     """Exact quartiles per ROI of many runs, linear between the two nearest samples as in `numpy.quantile`.
 

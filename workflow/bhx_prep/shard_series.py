@@ -52,7 +52,7 @@ def read_index(path: Path) -> Cohort:
     try:
         index = json.loads(path.read_bytes())
     except OSError as error:
-        msg = f"cannot read the shard index {path}: {error.strerror}; make it with `python -m bhx_prep.shards index`"
+        msg = f"cannot read the shard index {path}: {error.strerror}; make it with `snakemake shards`"
         raise ValueError(msg) from error
     except json.JSONDecodeError as error:
         msg = f"{path} is not JSON ({error}): remove it and make the shards of this cohort again"

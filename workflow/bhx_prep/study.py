@@ -163,12 +163,6 @@ class Study:
         """The table of phenotypes of a cohort."""
         return self.config.cohorts[cohort].phenotypes
 
-    def token_cohorts(self, experiment: str) -> list[str]:
-        """Cohorts whose tokens an experiment needs: those it trains on and those of the endpoints."""
-        return sorted(
-            {*self.experiment(experiment).cohorts, *(e.cohort for e in self.config.endpoints.values())}
-        )
-
 
 def stated_terms(cohort: Cohort) -> str | None:
     """Terms of a cohort's data: the configuration's, else the licence its data set states, if any."""
