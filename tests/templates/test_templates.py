@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import templateflow
 
-from bhx_prep import harmonics, parcellate, templates
+from bhx_prep import cli, config, harmonics, parcellate, templates
 from bhx_prep.config import Atlas
 
 VOLUME = "tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_atlas-Schaefer2018_desc-100Parcels7Networks_dseg.nii.gz"
@@ -55,13 +56,18 @@ def fetch(home: Path, atlas: dict, out: Path) -> subprocess.CompletedProcess[str
 
 
 def snakemake(
-    root: Path, folder: Path, atlas: dict, target: str, environment: dict[str, str] | None = None
+    root: Path,
+    folder: Path,
+    atlas: dict,
+    target: str,
+    environment: dict[str, str] | None = None,
+    door: str = "parcellated",
 ) -> subprocess.CompletedProcess[str]:
     """Ask for a target of a study of one table with this atlas."""
     table = folder / "a/sub-01/func/sub-01_task-rest_timeseries.tsv"
     table.parent.mkdir(parents=True)
     table.write_text("r1\tr2\n0\t1\n1\t0\n")
-    cohort = {"door": "parcellated", "root": "a", "tr_s": 2}
+    cohort = {"door": door, "root": "a", "tr_s": 2}
     (folder / "config.yaml").write_text(json.dumps({"cohorts": {"a": cohort}, "atlas": atlas}))
     words = ["--snakefile", str(root / "workflow/Snakefile"), "--cores", "1", target]
     return subprocess.run(
@@ -120,6 +126,47 @@ def test_what_cannot_be_fetched_is_said_before_any_job(
     assert "could not fetch it" in said
     assert "Traceback" not in said
     assert not list((tmp_path / "results").rglob("*.log"))
+
+
+MNI, MNI6 = "MNI152NLin2009cAsym", "MNI152NLin6Asym"
+
+
+@pytest.mark.parametrize(
+    ("atlas", "space", "lines"),
+    [
+        ({}, MNI, []),
+        ({}, "fsaverage5", []),
+        ({"parcels": 300}, MNI, ["cohorts.a.space: MNI152NLin2009cAsym, where .* no volume of 300 parcels"]),
+        ({"parcels": 300, "volume": "tpl-MNI152NLin2009cAsym_dseg.nii.gz"}, MNI, []),
+        ({"parcels": 300, "source": "templateflow"}, MNI, []),
+        ({}, MNI6, ["cohorts.a.space: MNI152NLin6Asym, but the atlas is in MNI152NLin2009cAsym"]),
+        ({"volume": "tpl-MNI152NLin6Asym_dseg.nii.gz"}, MNI6, []),
+        ({"parcels": 600}, "fsLR", ["cohorts.a.space: fsLR, where", "atlas: the harmonics .* no fsLR-32k labels"]),
+        ({"parcels": 600, "cifti": "a.dlabel.nii"}, "fsLR", []),
+        ({"parcels": 600, "source": "templateflow"}, MNI, ["atlas: the harmonics"]),
+        ({"source": "files", "cifti": "a", "names": "n"}, "fsLR", []),
+        ({"source": "files", "cifti": "a", "names": "n"}, MNI, ["not named in the config: set atlas.volume"]),
+        ({"source": "files", "left": "l", "right": "r", "names": "n"}, "fsaverage5", []),
+    ],
+)  # fmt: skip
+def test_what_the_atlas_lacks_is_told_by_the_config_alone(atlas: dict, space: str, lines: list[str]) -> None:
+    cohorts = {
+        "a": {"door": "fmriprep", "root": "a", "space": space},
+        "b": {"door": "parcellated", "root": "b"},
+    }
+    study = config.check({"cohorts": cohorts, "experiments": {"e": {"cohorts": ["b"]}}, "atlas": atlas})
+    found = templates.mistakes(study)
+    assert len(found) == len(lines)
+    for line, due in zip(found, lines, strict=True):
+        assert re.search(due, line), line
+
+
+def test_what_the_atlas_lacks_is_said_before_anything_runs(root: Path, tmp_path: Path, capsys) -> None:
+    done = snakemake(root, tmp_path, {"parcels": 300}, "results/templates/atlas.json", door="fmriprep")
+    said = "this will fail: cohorts.a.space: MNI152NLin2009cAsym, where the atlas is not there"
+    assert said in done.stderr
+    assert cli.main(["config", "check", str(tmp_path / "config.yaml")]) == 1
+    assert "cohorts.a.space: MNI152NLin2009cAsym, where" in capsys.readouterr().err
 
 
 def test_a_file_named_in_the_config_goes_before_that_of_the_source(tmp_path: Path) -> None:

@@ -44,14 +44,15 @@ def command(args: argparse.Namespace) -> int:
             (args.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (args.folder / path).write_text(text(), encoding="utf-8")
     else:
-        from bhx_prep import participants  # pandas, which the other actions do without
+        from bhx_prep import participants, templates  # pandas and nibabel, which the other actions do without
 
         checked = config.load(args.file)
-        if wrong := participants.mistakes(checked):
-            msg = "\n".join(
-                ["the tables of phenotypes do not have what is asked of them:", *(f"  {w}" for w in wrong)]
-            )
-            raise ValueError(msg)
+        for what, wrong in (
+            ("the atlas does not have", templates.mistakes(checked)),
+            ("the tables of phenotypes do not have", participants.mistakes(checked)),
+        ):
+            if wrong:
+                raise ValueError("\n".join([f"{what} what is asked of it:", *(f"  {w}" for w in wrong)]))
         missing = [name for name, cohort in checked.cohorts.items() if not cohort.root.is_dir()]
         print(
             f"{args.file} is right. Cohorts: {', '.join(checked.cohorts)}."

@@ -29,7 +29,7 @@ from nibabel.freesurfer import read_annot as read_freesurfer_annot
 
 from bhx_model.contract import canonical_json
 from bhx_prep import entities
-from bhx_prep.config import TIAN_REGIONS, Atlas
+from bhx_prep.config import TIAN_REGIONS, Atlas, Config
 
 FSLR_VERTICES = 32492
 FSAVERAGE_VERTICES = 163842
@@ -222,7 +222,6 @@ def from_packages(atlas: Atlas) -> Parcellation:
     to_17 = order_7_to_17(n)
     to_7 = np.argsort(to_17).astype(np.int16)
     unchanged = np.arange(n + 1, dtype=np.int16)
-    missing = {}
     inputs = [*_annot_files(n, 17), *_annot_files(n, 7)]
 
     volume = None
@@ -230,16 +229,8 @@ def from_packages(atlas: Atlas) -> Parcellation:
         file = package_file("deepmriprep", f"data/templates/Schaefer2018_{n}Parcels_17Networks_order.nii.gz")
         inputs.append(file)
         volume = _renumbered(nib.load(file), unchanged if atlas.networks == 17 else to_7)
-    else:
-        missing["atlas_volume.nii.gz"] = (
-            f"the packages carry no volume of {n} parcels, only of {_listed(_DEEPMRIPREP_SIZES)}: for data in "
-            "volume space use one of these, or set atlas.source to `templateflow` or `files`"
-        )
-
     fslr = _brainspace(n, to_17 if atlas.networks == 17 else unchanged)
-    if fslr is None:
-        missing["atlas_fsLR.npz"] = _NO_FSLR.format(n=n, sizes=_listed(_BRAINSPACE_SIZES))
-    else:
+    if fslr is not None:
         inputs.append(_brainspace_file(n))
     return Parcellation(
         names=names,
@@ -247,15 +238,66 @@ def from_packages(atlas: Atlas) -> Parcellation:
         volume=volume,
         fslr=fslr,
         fsaverage5=(left[:FSAVERAGE5_VERTICES], right[:FSAVERAGE5_VERTICES]),
-        missing=missing,
+        missing=missing_files(atlas),
         inputs=tuple(inputs),
     )
 
 
-_NO_FSLR = (
-    "the packages carry no fsLR-32k labels of {n} parcels, only of {sizes}: for data on fsLR use one of "
-    "these, or set atlas.source to `files` and name a label file"
-)
+def missing_files(atlas: Atlas) -> dict[str, str]:
+    """Files that the source of an atlas cannot give, with a sentence about each; those that the config names count not."""
+    n = atlas.parcels
+    if atlas.source == "files":
+        keys = {
+            "atlas_volume.nii.gz": "atlas.volume",
+            "atlas_fsLR.npz": "atlas.cifti, or atlas.left and atlas.right on fsLR-32k",
+            "atlas_fsaverage5.npz": "atlas.left and atlas.right on fsaverage5 or fsaverage",
+        }
+        return {file: f"not named in the config: set {key}" for file, key in keys.items()}
+    missing = {}
+    if atlas.source == "packages" and n not in _DEEPMRIPREP_SIZES:
+        missing["atlas_volume.nii.gz"] = (
+            f"the packages carry no volume of {n} parcels, only of {_listed(_DEEPMRIPREP_SIZES)}: for data in "
+            "volume space use one of these, or set atlas.source to `templateflow`, or name a label image in atlas.volume"
+        )
+    if n not in _BRAINSPACE_SIZES:
+        missing["atlas_fsLR.npz"] = (
+            f"the packages carry no fsLR-32k labels of {n} parcels, only of {_listed(_BRAINSPACE_SIZES)}: use one of "
+            "these, or name a label file in atlas.cifti"
+        )
+    return missing
+
+
+def mistakes(study: Config) -> list[str]:
+    """What cohorts and harmonics ask of the atlas that it does not have: a line each, with its dotted path.
+
+    Known without reading a file, hours before the first run of a cohort is left out for it.
+    """
+    atlas = study.atlas
+    missing = missing_files(atlas)
+    if atlas.volume:
+        missing.pop("atlas_volume.nii.gz", None)
+    if atlas.cifti or atlas.left:
+        missing.pop("atlas_fsLR.npz", None)
+    if atlas.left:  # its mesh is known when it is read
+        missing.pop("atlas_fsaverage5.npz", None)
+    volume_space = (space_of(atlas.volume) if atlas.volume else None) or Parcellation.space
+    lines = []
+    for name, cohort in study.cohorts.items():
+        if cohort.door == "parcellated":
+            continue
+        in_volume = cohort.space.startswith("MNI")
+        file = "atlas_volume.nii.gz" if in_volume else f"atlas_{cohort.space}.npz"
+        if file in missing:
+            lines.append(
+                f"cohorts.{name}.space: {cohort.space}, where the atlas is not there: {missing[file]}"
+            )
+        elif in_volume and cohort.space != volume_space:
+            lines.append(
+                f"cohorts.{name}.space: {cohort.space}, but the atlas is in {volume_space}: name one in the other's space"
+            )
+    if study.experiments and "atlas_fsLR.npz" in missing:
+        lines.append(f"atlas: the harmonics of a model need it on fsLR-32k: {missing['atlas_fsLR.npz']}")
+    return lines
 
 
 def _brainspace_file(parcels: int) -> Path:
@@ -287,14 +329,13 @@ def from_templateflow(atlas: Atlas) -> Parcellation:
     _, names = read_annot(n, atlas.networks)
     renumber = order_7_to_17(n) if atlas.networks == 17 else np.arange(n + 1, dtype=np.int16)
     fslr = _brainspace(n, renumber)
-    missing = {} if fslr else {"atlas_fsLR.npz": _NO_FSLR.format(n=n, sizes=_listed(_BRAINSPACE_SIZES))}
     return Parcellation(
         names=names,
         source="Schaefer 2018 (CBIG) from TemplateFlow; fsLR-32k and names from packages (brainspace, chimera)",
         volume=_renumbered(nib.load(volume), np.arange(n + 1, dtype=np.int16)),
         fslr=fslr,
         fsaverage5=(_surface(surfaces[0], names, "left")[1], _surface(surfaces[1], names, "right")[1]),
-        missing=missing,
+        missing=missing_files(atlas),
         inputs=(
             volume,
             *surfaces,
@@ -404,16 +445,11 @@ def from_files(atlas: Atlas) -> Parcellation:
         if order and int(order.group(1)) != atlas.networks:
             msg = f"{atlas.names} has names like {name}, but atlas.networks is {atlas.networks}: set one to the other"
             raise ValueError(msg)
-    absent = {
-        "atlas_volume.nii.gz": "atlas.volume",
-        "atlas_fsLR.npz": "atlas.cifti, or atlas.left and atlas.right on fsLR-32k",
-        "atlas_fsaverage5.npz": "atlas.left and atlas.right on fsaverage5 or fsaverage",
-    }
     nothing = Parcellation(
         names=names,
         source="files named in the config",
         n_subcortical=n,
-        missing={file: f"not named in the config: set {key}" for file, key in absent.items()},
+        missing=missing_files(atlas),
         inputs=(atlas.names,),
     )
     return overruled(nothing, atlas)
