@@ -273,10 +273,11 @@ def effective_rank(tokens_ND: Tensor, limit: int = 4096) -> Tensor:
     Returns
     -------
     () float
-        Between 1 (all tokens lie on a line) and D.
+        Between 1 (all tokens lie on a line) and D; NaN if a token is not finite.
     """
     step = max(len(tokens_ND) // limit, 1)
-    x_ND = tokens_ND[::step].float()
-    spectrum = torch.linalg.eigvalsh(torch.cov(x_ND.T)).clamp_min(0)
+    covariance_DD = torch.cov(tokens_ND[::step].float().T)
+    finite = covariance_DD.isfinite().all()  # of anything else there is no decomposition, but an exception
+    spectrum = torch.linalg.eigvalsh(torch.where(finite, covariance_DD, 0.0)).clamp_min(0)
     share = spectrum / spectrum.sum().clamp_min(1e-12)
-    return torch.special.entr(share).sum().exp()
+    return torch.where(finite, torch.special.entr(share).sum().exp(), torch.nan)

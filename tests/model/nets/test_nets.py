@@ -295,6 +295,17 @@ def test_effective_rank_counts_directions():
     assert float(effective_rank(tokens[:, :1].expand(-1, 20))) == pytest.approx(1, abs=0.01)
 
 
+def test_diagnosing_targets_that_are_not_finite_is_no_exception(function_config, make_rois, make_series):
+    """The loop has better words for a loss that is not finite."""
+    rois = make_rois()
+    model = FunctionJEPA(function_config, rois)
+    torch.nn.init.constant_(model.target.norm.weight, float("nan"))
+    masks = tensors(jepa_masks(7, 3, function_config, 0, 0, [0, 1]))
+    loss, stats = model(make_series(rois, 2, 3 * K), K, *masks, diagnose=True)
+    assert loss.isnan()
+    assert stats["target_rank"].isnan()
+
+
 # --- position codes
 
 
