@@ -25,6 +25,7 @@ import shutil
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -183,7 +184,11 @@ def _advance(
     if t.compile:
         objective = torch.compile(objective)  # type: ignore[assignment]
     if processes.world > 1:
-        objective = DistributedDataParallel(objective, broadcast_buffers=False, gradient_as_bucket_view=True)
+        with (
+            warnings.catch_warnings()
+        ):  # the oldest PyTorch that we take knows the switch by its old name only
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            objective = DistributedDataParallel(objective, broadcast_buffers=False)
 
     metrics = None
     if processes.first:
