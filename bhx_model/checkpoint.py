@@ -79,7 +79,7 @@ def save(
     state : dict
         What else it takes to go on, as JSON.
     keep_every : int
-        Keep checkpoints at multiples of it for ever; 0 keeps none.
+        Keep checkpoints at multiples of it for ever.
     """
     final = folder(run, step)
     unfinished = run / f"{_UNFINISHED}{final.name}"
@@ -95,7 +95,7 @@ def save(
     unfinished.replace(final)
     _sync(run)
     for old in steps(run)[:-2]:
-        if not keep_every or old % keep_every:
+        if old % keep_every:
             shutil.rmtree(folder(run, old))
     return final
 
