@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,27 @@ def test_doctor_names_what_is_missing_and_the_cure(tmp_path: Path):
     assert any("FreeSurfer licence" in what for what in missing)
     assert any("cohort a: no folder /nowhere" in what for what in missing)
     assert all(missing.values())
+
+
+def test_doctor_looks_at_what_nodes_without_network_need(tmp_path: Path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/singularity").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    def found(image: str) -> dict[str, str]:
+        file = tmp_path / "config.yaml"
+        preproc = {"backend": "fmriprep-apptainer", "image": image}
+        file.write_text(json.dumps({"cohorts": {"a": {"door": "bids", "root": "a"}}, "preproc": preproc}))
+        return {f.what: f.level for f in doctor.examine(file)}
+
+    image = tmp_path / "fmriprep.sif"
+    assert found(str(image))[f"preproc.image: no file {image}"] == "missing"
+    image.touch()
+    assert found(str(image)).items() >= {f"image {image}": "ok", "singularity is in PATH": "ok"}.items()
+    assert (
+        found("nipreps/fmriprep")["preproc.image nipreps/fmriprep is no file: every job will fetch it"]
+        == "note"
+    )
 
 
 def test_doctor_reports_a_broken_configuration(tmp_path: Path):

@@ -141,11 +141,16 @@ def _backend(preproc: config.Preproc) -> Iterator[Finding]:
                 "run `make environments`, or point BHX_ANTS_PYTHON to a Python that has nipype and antspyx",
             )
         return
-    engine = "docker" if preproc.backend == "fmriprep-docker" else "apptainer"
-    if shutil.which(engine):
-        yield Finding("ok", f"{engine} is in PATH")
+    engines = ["docker"] if preproc.backend == "fmriprep-docker" else ["apptainer", "singularity"]
+    found = next(filter(shutil.which, engines), None)
+    if found:
+        yield Finding("ok", f"{found} is in PATH")
     else:
-        yield Finding("missing", f"{engine} is not in PATH", f"install {engine}, or set `preproc.backend`")
+        yield Finding(
+            "missing", f"{engines[0]} is not in PATH", f"install {engines[0]}, or set `preproc.backend`"
+        )
+    if preproc.backend == "fmriprep-apptainer":
+        yield _image(preproc.image)
     if preproc.fs_license is None or not preproc.fs_license.is_file():
         yield Finding(
             "missing",
@@ -169,6 +174,17 @@ def _backend(preproc: config.Preproc) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"TemplateFlow in {home}")
+
+
+def _image(image: str) -> Finding:
+    if not image.endswith((".sif", ".simg")):
+        mend = f"apptainer build fmriprep.sif docker://{image}, and name the file in `preproc.image`"
+        return Finding("note", f"preproc.image {image} is no file: every job will fetch it", mend)
+    if not Path(image).is_file():
+        return Finding(
+            "missing", f"preproc.image: no file {image}", "build it (docs/slurm.md), or mend the name"
+        )
+    return Finding("ok", f"image {image}")
 
 
 def _gpus(wanted: int) -> Iterator[Finding]:
