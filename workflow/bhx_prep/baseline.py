@@ -28,6 +28,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from bhx_model import metrics
 from bhx_prep import gradients, shard_series
+from bhx_prep.replacing import replacing
 from bhx_prep.shards import write_json
 
 #: Weight of the data against the penalty (1 / lambda); features are scaled to a kernel of mean 1 per person.
@@ -203,13 +204,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         value, predictions = evaluate(
             json.loads(args.labels.read_bytes()), shard_series.read_index(args.shards)
         )
-        args.out.mkdir(parents=True, exist_ok=True)
-        temporary = args.out / "predictions.csv.tmp"
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(args.out / "predictions.csv") as part,
+            part.open("w", newline="", encoding="utf-8") as file,
+        ):
             table = csv.DictWriter(file, list(predictions[0]), lineterminator="\n")
             table.writeheader()
             table.writerows(predictions)
-        temporary.replace(args.out / "predictions.csv")
         write_json(args.out / "metrics.json", value)
     except (ValueError, OSError) as error:
         print(f"baseline: {error}", file=sys.stderr)

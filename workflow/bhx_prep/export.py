@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from bhx_prep import config, entities
 from bhx_prep.preproc_status import write_json
+from bhx_prep.replacing import replacing
 
 #: The standard has no names for parcel series yet; with this its validator accepts the folder; XCP-D writes one, too.
 BIDSIGNORE = "*_stat-mean_timeseries.*\n*_stat-coverage_bold.*\n"
@@ -130,7 +131,5 @@ def _write_run(out: Path, row: dict[str, Any], facts: dict[str, Any], space: str
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    table.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.8g")
-    part.replace(path)
+    with replacing(path) as part:
+        table.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.8g")

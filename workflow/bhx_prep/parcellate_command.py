@@ -15,6 +15,7 @@ from nibabel.filebasedimages import ImageFileError
 from bhx_model.contract import canonical_json
 from bhx_prep import entities, scans
 from bhx_prep.parcellate import MESHES, Parcellated, Templates, load_templates, parcellate_file
+from bhx_prep.replacing import replacing
 from bhx_prep.templates import check_order, names_on_surfaces, read_names, read_surface_labels, space_of
 
 
@@ -128,15 +129,10 @@ def write_series(path: Path, atlas: Templates, found: Parcellated, tr_s: float) 
         "tr_s": tr_s,
         "coverage": [round(float(share), 6) for share in found.coverage],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as part:
         pq.write_table(
             table.replace_schema_metadata({"bhx": canonical_json(facts)}), part, compression="zstd"
         )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _repetition_time(bold: Path, given: float | None) -> float:

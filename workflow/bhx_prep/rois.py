@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bhx_model import contract
+from bhx_prep.replacing import replacing
 
 
 def write_table(path: Path, atlas: str, columns: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -42,13 +43,8 @@ def write_table(path: Path, atlas: str, columns: Mapping[str, Any], facts: Mappi
     table = pa.table({name: pa.array(values) for name, values in columns.items()})
     known = {"atlas": atlas, "roi_sha256": contract.roi_sha256(atlas, list(columns["name"]))}
     table = table.replace_schema_metadata({"bhx": contract.canonical_json(dict(facts) | known)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as part:
+        pq.write_table(table, part, compression="zstd")
 
 
 def read_table(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -140,11 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         arrays = join(args.harmonics, args.gradients, args.normaliser)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = args.out.with_name(args.out.name + ".tmp")
-        with temporary.open("wb") as file:
+        with replacing(args.out) as part, part.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        temporary.replace(args.out)
     except (ValueError, OSError) as error:
         print(f"rois: {error}", file=sys.stderr)
         return 1

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bhx_prep import config, published
+from bhx_prep.replacing import replacing
 
 #: Metric to its heading; accuracy-like metrics are told in percent.
 METRICS = {
@@ -519,12 +520,9 @@ def from_csv(text: str) -> Table:
 
 def write(table: Table, stem: Path) -> None:
     """Write ``<stem>.md``, ``.csv`` and ``.tex``."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix, render in ((".md", to_markdown), (".csv", to_csv), (".tex", to_latex)):
-        target = stem.parent / (stem.name + suffix)
-        part = target.with_name(target.name + ".part")
-        part.write_text(render(table), encoding="utf-8")
-        part.replace(target)
+        with replacing(stem.parent / (stem.name + suffix)) as part:
+            part.write_text(render(table), encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,8 +15,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +29,7 @@ from nibabel.freesurfer import read_annot as read_freesurfer_annot
 from bhx_model.contract import canonical_json
 from bhx_prep import entities
 from bhx_prep.config import TIAN_REGIONS, Atlas, Config
+from bhx_prep.replacing import replacing
 
 FSLR_VERTICES = 32492
 FSAVERAGE_VERTICES = 163842
@@ -745,18 +745,6 @@ SOURCES: dict[str, Callable[[Atlas], Parcellation]] = {
     "templateflow": from_templateflow,
     "files": from_files,
 }
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to in the same folder, that takes the place of `path` when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".part.{path.name}")  # keeps its endings, by which nibabel chooses the format
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def fetch(atlas: Atlas, out: Path) -> dict[str, Any]:
