@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bhx_prep import cli
+
 os.environ.setdefault("NO_ET", "1")  # nipype and fMRIPrep shall not ask the network for newer versions
 
 # the same examples every time, and no verdict on the speed of a machine that others use too
@@ -44,7 +46,8 @@ def shared():
     return find
 
 
-#: Runs a module's `main` and ends the process with SIGKILL where a function of it is called for the n-th time.
+#: Runs a module's `main`, or that of `bhx` where it has none, and ends the process with SIGKILL where a function of the
+#: module is called for the n-th time.
 _KILLED = """
 import functools, importlib, os, signal, sys
 module = importlib.import_module(sys.argv[1])
@@ -56,7 +59,8 @@ def killed(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*args, **kwargs)
 setattr(owner, name, killed)
-module.main(sys.argv[4:])
+main = getattr(module, "main", None) or importlib.import_module("bhx_prep.cli").main
+main(sys.argv[4:])
 """
 
 
@@ -81,7 +85,7 @@ def check_kill(kill_at, tmp_path) -> Callable[[str, str, int, Callable[[Path], l
     """
 
     def check(module: str, function: str, call: int, arguments: Callable[[Path], list[str]]) -> None:
-        main = importlib.import_module(module).main
+        main = getattr(importlib.import_module(module), "main", cli.main)
         calm, killed = tmp_path / "calm", tmp_path / "killed"
         assert main(arguments(calm)) == 0
         kill_at(module, function, call, arguments(killed))

@@ -77,6 +77,14 @@ def test_every_run_becomes_tables_with_sidecars(study, capsys):
     assert {p: p.read_bytes() for p in (study / "out").rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    ("function", "call"), [("_write_table", 1), ("_write_table", 4), ("Path.replace", 5)]
+)
+def test_a_killed_export_gives_the_same_files_when_run_again(study, check_kill, function, call):
+    words = ["export", "timeseries", "ward", "--out"]
+    check_kill("bhx_prep.export", function, call, lambda out: [*words, str(out)])
+
+
 def test_what_is_missing_is_a_sentence(study, capsys):
     assert main(["export", "timeseries", "word", "--out", "out"]) == 1
     assert "there are: ward" in capsys.readouterr().err

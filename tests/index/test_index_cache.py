@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -152,6 +153,21 @@ def test_the_command_counts_and_explains(tmp_path, monkeypatch, capsys):
     assert cli.main(["index", "study"]) == 0
     assert cli.main(["index", "studdy"]) == 1
     assert "no cohort 'studdy' in config.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("function", "call"), [("_write", 1), ("Path.replace", 1), ("Path.replace", 2)])
+def test_a_killed_index_is_made_again(tmp_path, monkeypatch, kill_at, function, call):
+    monkeypatch.chdir(tmp_path)
+    person(tmp_path / "data", "01")
+    write_config(tmp_path, study={"door": "bids", "root": "data"})
+    cached = [index.CACHE / f"study.{ending}" for ending in ("parquet", "json")]
+    assert cli.main(["index"]) == 0
+    calm = [path.read_bytes() for path in cached]
+    shutil.rmtree(index.CACHE)
+    kill_at("bhx_prep.index", function, call, ["index"])
+    assert not cached[1].exists()  # nothing counts before it
+    assert cli.main(["index"]) == 0
+    assert [path.read_bytes() for path in cached] == calm
 
 
 @pytest.mark.parametrize(
