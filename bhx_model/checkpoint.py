@@ -11,10 +11,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
@@ -29,20 +30,37 @@ _UNFINISHED = ".unfinished-"
 
 
 @contextmanager
-def held(run: Path) -> Iterator[None]:
+def held(run: Path, should_stop: Callable[[], bool]) -> Iterator[bool]:
     """Hold a run folder, in which two trainings at once would spoil each other; wait for one that holds it.
 
     The system lets go of it when the process ends, however it ends.
+
+    Yields
+    ------
+    bool
+        Whether it is held; False if `should_stop` said yes before.
     """
     with (run / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another process trains in {run}: waiting for it to end")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            say(f"warning: {run} cannot be locked ({error.strerror}): start this training once at a time")
-        yield
+        told = False
+        while not (ours := _locked(file)) and not should_stop():
+            if not told:
+                say(f"another process trains in {run}: waiting for it to end")
+                told = True
+            time.sleep(0.2)
+        yield ours
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the file could be locked for this process; on a file system without locks, with a warning, yes."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        say(
+            f"warning: {file.name} cannot be locked ({error.strerror}): do not start this training twice at a time"
+        )
+    return True
 
 
 def steps(run: Path) -> list[int]:

@@ -136,8 +136,9 @@ def train(
     stage = stages.open_stage(config, sources, seed, processes.device)
     run = run_root / f"{config.stage}-{run_hash(config, seed, stage.hashes)}"
     run.mkdir(parents=True, exist_ok=True)
-    with checkpoint.held(run) if processes.first else nullcontext():
-        processes.wait()  # for the first to hold the folder
+    with checkpoint.held(run, should_stop) if processes.first else nullcontext(True) as ours:
+        if processes.any(not ours):  # all wait here for the first to hold the folder
+            return STOPPED
         if not (run / "final" / OUTPUTS[-1]).exists():
             if not _advance(stage, run, processes, workers, tensorboard, should_stop):
                 return STOPPED

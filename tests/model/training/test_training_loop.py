@@ -143,7 +143,10 @@ def test_processes_whose_torchrun_was_killed_save_and_end(house, tmp_path, monke
 def test_a_run_waits_for_the_process_that_is_at_it(house, straight, tmp_path, capfd):
     shutil.copytree(straight / "structure", tmp_path, dirs_exist_ok=True)
     with ThreadPoolExecutor(1) as pool:
-        with checkpoint.held(run_folder(tmp_path)):
+        with checkpoint.held(run_folder(tmp_path), lambda: False) as ours:
+            assert ours
+            stopped = train_here(house, tmp_path, "structure", should_stop=lambda: True)
+            assert stopped == 75, "it may be told to stop while it waits"
             second = pool.submit(train_here, house, tmp_path, "structure")
             said = []
             children.wait_for(
