@@ -331,8 +331,10 @@ def test_command_line_packs_indexes_lists_and_shows(
     assert len(lines) == 7
     assert shards.main(["cat", str(out), "clinic_sub-10_task-rest"]) == 0
     text = capsys.readouterr().out
-    assert "float32 6 rois x 20 frames" in text
+    assert "bold-00000.tar\troi x frame: 6 x 20\t" in text
     assert "16.7% NaN" in text
+    assert shards.main(["cat", str(out), "clinic_sub-10"]) == 0
+    assert f"t1w-00000.tar\tx x y x z: {GRID[0]} x {GRID[1]} x {GRID[2]}\t" in capsys.readouterr().out
     assert shards.main(["cat", str(out), "clinic_sub-99"]) == 1
     assert "bhx shards ls" in capsys.readouterr().err
 

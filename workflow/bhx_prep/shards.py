@@ -415,18 +415,15 @@ def describe(folder: Path, key: str) -> Iterator[str]:
                     meta = json.loads(tar.read(row["meta_size"]))
                     tar.seek(row["offset"])
                     array = _array(modality, key, tar.read(row["size"]))
-                    kind = contract.ARRAYS[modality][1]
                     array = volumes.to_float32(array) if modality == "t1w" else array
-                shape = " x ".join(
-                    f"{n} {axis}s" for n, axis in zip(array.shape, contract.ARRAYS[modality][2], strict=True)
-                )
+                shape = f"{' x '.join(contract.ARRAYS[modality][2])}: {' x '.join(map(str, array.shape))}"
                 finite = array[np.isfinite(array)].astype("f4")
                 span = (
                     f"{finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}"
                     if finite.size
                     else "-"
                 )
-                yield f"{shard['file']}\t{kind} {shape}\t{span}\t{1 - finite.size / array.size:.1%} NaN"
+                yield f"{shard['file']}\t{shape}\t{span}\t{1 - finite.size / array.size:.1%} NaN"
                 yield json.dumps(meta, indent=2)
     if not found:
         raise ValueError(f"no shard of {folder} holds {key!r}: `bhx shards ls {folder}` lists the keys")
