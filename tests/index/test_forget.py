@@ -9,8 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from small_bids import person
 
 from bhx_prep import cli, config, forget, plan
+from bhx_prep.work_folder import open_work_folder
 
 STUDY = {
     "batch_size": 1,
@@ -116,6 +118,24 @@ def test_the_batch_is_made_again_from_any_folder(study, capsys, monkeypatch, cod
     assert Path(words[words.index("--snakefile") + 1]).is_file()
     assert words[-1] == "results/town/shards/index.json"  # nobody else is in the batch
     assert ("say `snakemake cohort_town`" in capsys.readouterr().out) == bool(code)
+
+
+def test_work_folders_of_failed_preprocessing_go_here_and_are_named_for_the_nodes(study, capsys, monkeypatch):
+    raw = {"door": "bids", "root": "data/raw"}
+    (study / "config.yaml").write_text(json.dumps(STUDY | {"cohorts": STUDY["cohorts"] | {"raw": raw}}))
+    person(study / "data/raw", "02")
+    scratch = study / "scratch"
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    mine, other = (
+        open_work_folder(scratch, "raw", label, Path("results/raw/preproc")) for label in ("01", "02")
+    )
+    (mine / "head.nii.gz").touch()
+    assert cli.main(["forget", "raw", "01"]) == 0
+    assert not mine.exists()
+    assert other.exists()
+    out = capsys.readouterr().out
+    assert f"removed {mine}/" in out
+    assert f"scratch disks of nodes may hold {mine.name}" in out
 
 
 def test_a_person_whose_data_are_still_there_is_refused(study, capsys):

@@ -11,6 +11,7 @@ import argparse
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import config, entities, index, participants, plan, slurm_jobs
+from bhx_prep import config, entities, index, participants, plan, slurm_jobs, work_folder
 
 #: What makes the batch again, whatever folder the study is in.
 SNAKEFILE = Path(__file__).resolve().parents[1] / "Snakefile"
@@ -74,6 +75,9 @@ def command(args: argparse.Namespace) -> int:
             print(f"  {one.run}  ({one.stage}): {one.use}")
         print("Remove these folders and their copies, exports too, if the consent covered the training;")
         print("the next `snakemake` trains again without the person.")
+    if study.cohorts[args.cohort].door == "bids":
+        name = _work_folder(study, args.cohort, subject).name
+        print(f"\nWhere preprocessing failed, scratch disks of nodes may hold {name}: remove it there.")
     print("\nCopies that stand elsewhere (`bhx export`, backups) are not found: remove them yourself.")
     if not args.dry_run and paths and indexed:
         return _make_again(study, args, subject, remaining)
@@ -135,6 +139,8 @@ def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
     for place in (results / cohort / "preproc", *results.glob(f"*/*/{cohort}")):
         if place.is_dir():
             yield from (path for path in place.rglob("*sub-*") if person.search(path.name))
+    if (work := _work_folder(study, cohort, subject)).exists():
+        yield work
     yield from index.CACHE.glob(f"{cohort}.*")
     yield from index.CACHE.glob(f".{cohort}-*")  # where indexing was killed
     yield from results.glob(f"{cohort}/index.parquet")
@@ -185,6 +191,12 @@ def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Pat
         ]:
             if field.search(file.read_text(encoding="utf-8")):
                 yield file if file.name.startswith("seed-") else file.parent
+
+
+def _work_folder(study: config.Config, cohort: str, subject: str) -> Path:
+    """What preprocessing that failed leaves on the scratch disk of this machine."""
+    scratch = Path(os.environ.get("TMPDIR", "/tmp"))
+    return work_folder.work_folder(scratch, cohort, subject, study.results / cohort / "preproc")
 
 
 def _decoded(name: str) -> str:

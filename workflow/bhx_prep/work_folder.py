@@ -7,6 +7,12 @@ import os
 from pathlib import Path
 
 
+def work_folder(parent: Path, cohort: str, subject: str, out: Path) -> Path:
+    """Where the work folder of one person's preprocessing stands, or would; parameters as of `open_work_folder`."""
+    study = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:8]
+    return parent.absolute() / f"bhx-{study}-{cohort}-sub-{subject}"
+
+
 def open_work_folder(parent: Path, cohort: str, subject: str, out: Path) -> Path:
     """Make (or find again) the work folder of one person's preprocessing.
 
@@ -29,8 +35,7 @@ def open_work_folder(parent: Path, cohort: str, subject: str, out: Path) -> Path
     OSError
         If the folder cannot be made, or is somebody else's.
     """
-    study = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:8]
-    folder = parent.absolute() / f"bhx-{study}-{cohort}-sub-{subject}"
+    folder = work_folder(parent, cohort, subject, out)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         msg = f"the work folder {folder} belongs to somebody else: remove it, or name another disk (TMPDIR)"
