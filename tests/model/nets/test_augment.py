@@ -108,6 +108,21 @@ def test_reference_frames_are_unevenly_spaced():
     np.testing.assert_array_equal(cut[0, : plan.n_frames], taken)
 
 
+def test_a_series_longer_than_the_model_is_cut_at_random_in_training_and_at_its_start_else():
+    k, longest = 18, CONFIG.time_patches
+    n = (longest + 2) * k
+    config = dataclasses.replace(CONFIG, tr_augment=False)
+    plans = [plan_series(2.0, n, config, seed=1, epoch=e, sample=s) for e in range(20) for s in range(20)]
+    starts = {plan.start for plan in plans}
+    assert starts == set(range(2 * k + 1)), "every place, in 400 draws of 37"
+    assert {(plan.n_frames, plan.n_patches) for plan in plans} == {(longest * k, longest)}
+    assert plan_series(2.0, n, config).start == 0
+    series = np.arange(float(n))[None]
+    np.testing.assert_array_equal(
+        apply_plan(series, plans[0], config)[0], series[0, plans[0].start :][: longest * k]
+    )
+
+
 GOOD = np.random.default_rng(0).normal(size=(3, 60))
 
 

@@ -17,6 +17,7 @@ from bhx_model.jepa import FunctionJEPA, effective_rank
 from bhx_model.mae import StructureMAE, complement
 from bhx_model.masking import jepa_masks, mae_visible
 from bhx_model.pos_embed import RoiPosition, sincos, sincos_grid
+from bhx_model.token_index import even_samples
 from bhx_model.vit import Blocks, attend, hold_in_bfloat16, init_weights
 
 K = 18
@@ -431,6 +432,20 @@ def test_function_tokens_count_by_their_weight(fusion_config, fusion_inputs):
     weight = torch.rand(1, 14)
     _, stats = model(structure, function, 2, weight)
     torch.testing.assert_close(stats["function"], ((error * weight).sum() / weight.sum()).detach())
+
+
+def test_samples_count_the_same_however_a_batch_is_cut(fusion_config, fusion_inputs):
+    """Also those with partial patches and absent ROIs, whose tokens weigh less."""
+    model = FusionModel(fusion_config, fusion_inputs)
+    structure, function = fusion_tokens(fusion_inputs, 2, 2)
+    weight = torch.ones(2, 14)
+    weight[0, 1::2], weight[0, 4:6] = 0.25, 0.0
+    even = even_samples(weight)
+    torch.testing.assert_close(even.sum(dim=1), torch.full((2,), 14.0))
+    torch.testing.assert_close(even[0] / even[0, 0], weight[0])
+    whole, _ = model(structure, function, 2, even)
+    parts = [model(structure[[i]], function[[i]], 2, even[[i]])[0] for i in range(2)]
+    torch.testing.assert_close(whole, torch.stack(parts).mean())
 
 
 def test_hub_tokens_are_all_that_reaches_the_decoder(fusion_config, fusion_inputs):

@@ -129,6 +129,21 @@ def test_runs_of_a_person_are_averaged(trained):
     assert np.abs(singly[0] - singly[1]).max() > 1e-4
 
 
+def test_the_epoch_that_is_best_on_the_validation_people_predicts(trained, monkeypatch):
+    fusion = evaluate.stages.load_trained(trained["fusion"], "fusion")
+    tokens = evaluate.token_index.open_tokens(trained["tokens_town"])
+    endpoint = evaluate.join(evaluate.read_labels(trained["labels"]), tokens)
+    val, scored = endpoint.of("val"), []
+    score, losses = evaluate._scores, iter([3.0, 1.0, 2.0, 1.5])
+    monkeypatch.setattr(evaluate, "_scores", lambda *a: scored.append(score(*a)) or scored[-1])
+    monkeypatch.setattr(evaluate, "_loss", lambda *a: next(losses))
+    settings = config.Finetuning(epochs=4, warmup_epochs=1, lr=5e-2, batch_size=4)
+    scores, chosen = evaluate.finetune(endpoint, fusion, settings, 0, evaluate.torch.device("cpu"))
+    assert chosen["epoch"] == 2
+    np.testing.assert_allclose(scores[val], scored[1][val], atol=1e-6)
+    assert np.abs(scores[val] - scored[3][val]).max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
