@@ -123,7 +123,7 @@ def test_an_roi_without_coverage_lies_at_zero(make_shards, tmp_path: Path) -> No
     assert np.count_nonzero(columns["gradient_01"]) == 39
 
 
-@pytest.mark.parametrize("function", ["affinity", "rois.pq.write_table", "Path.replace"])
+@pytest.mark.parametrize("function", ["affinity", "Path.replace"])
 def test_a_killed_step_gives_the_same_bytes_when_run_again(
     make_shards, tmp_path: Path, check_kill, function: str
 ) -> None:

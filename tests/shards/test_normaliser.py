@@ -73,7 +73,7 @@ def test_only_the_training_people_count(make_shards, tmp_path: Path) -> None:
     assert facts["atlas"] == "Schaefer17n100p"
 
 
-@pytest.mark.parametrize("function", ["quantiles", "rois.pq.write_table", "Path.replace"])
+@pytest.mark.parametrize("function", ["quantiles", "Path.replace"])
 def test_a_killed_step_gives_the_same_bytes_when_run_again(
     make_shards, tmp_path: Path, check_kill, function: str
 ) -> None:

@@ -314,13 +314,16 @@ def test_a_second_snakemake_on_the_folder_is_told_so(slurm, finished):
     assert finished.submitted() == [job]
 
 
-def test_what_can_never_run_is_refused_and_does_not_hang(slurm, finished):
-    finished.remove("templates/harmonics.parquet")
+def test_what_can_never_run_is_refused_and_the_others_go_on(slurm, finished):
+    index = "town/shards/index.json"
+    finished.remove("templates/harmonics.parquet", index)
     too_much = "compute_harmonics:mem_mb=9000000"
-    words = [HARMONICS, "--set-resources", too_much, "--retries", "0"]
+    words = [HARMONICS, f"results/{index}", "--set-resources", too_much, "--retries", "0"]
     assert finished.run(*words, environment=slurm.environment) == 1
     assert "sbatch: error" in finished.log()
-    assert finished.submitted() == []
+    (other,) = finished.submitted()
+    assert slurm.state(other) == "COMPLETED"
+    assert (finished.folder / "results" / index).exists()
 
 
 def test_a_node_without_the_scratch_folder_works_in_tmp(slurm, finished):

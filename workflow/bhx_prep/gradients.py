@@ -4,7 +4,8 @@ The steps are BrainSpace's (Vos de Wael et al. 2020): keep the strongest 10 % of
 normalised angle, diffusion map with alpha 0.5 over all scales. One thing differs: BrainSpace 0.3 hands the random-walk
 matrix, which is not symmetric, to a solver for symmetric ones, so that its gradients of the HCP group change by up to
 8 % of their range with the seed. Here the symmetric conjugate is decomposed, which has the same eigenvalues and gives
-the eigenvectors exactly; BrainSpace with an exact solver gives the same numbers (1e-9).
+the eigenvectors exactly; BrainSpace with an exact solver gives the same numbers (1e-9). There is one map for all people,
+of their mean connectivity, so that nothing but signs is aligned: the entry of largest magnitude is positive.
 
 Coifman and Lafon 2006, doi:10.1016/j.acha.2006.04.006; Vos de Wael et al. 2020, doi:10.1038/s42003-020-0794-7.
 

@@ -585,8 +585,18 @@ def _load(path: Path) -> Any:
 def _renumbered(image: Any, renumber: np.ndarray, what: str = "the atlas volume") -> nib.Nifti1Image:
     values = np.asanyarray(image.dataobj)
     found = np.unique(values)
-    if not np.array_equal(found, np.arange(len(renumber))):
-        msg = f"{what} should hold each of the labels 0..{len(renumber) - 1}; it holds {len(found)} values"
+    due = np.arange(len(renumber))
+    if not np.array_equal(found, due):
+        odd = [(np.setdiff1d(found, due), "too many"), (np.setdiff1d(due, found), "missing")]
+        told = [
+            f"{labels[0]:g} is {how}" + (f" (and {len(labels) - 1} more)" if len(labels) > 1 else "")
+            for labels, how in odd
+            if len(labels)
+        ]
+        msg = (
+            f"{what} should hold each of the labels 0..{due[-1]}; {', '.join(told)}: take a label image of the atlas that"
+            " section `atlas` describes"
+        )
         raise ValueError(msg)
     return nib.Nifti1Image(renumber[values.astype(np.int16)], image.affine)
 
