@@ -20,6 +20,20 @@ def series(seed: int, frames: int = 20, rois: int = 6) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rois, frames)).astype(np.float32)
 
 
+def index_words(out: Path) -> list[str]:
+    return [
+        "index",
+        "--cohort",
+        "clinic",
+        "--shards",
+        str(out),
+        "--batches",
+        "0",
+        "--out",
+        str(out / "index.json"),
+    ]
+
+
 @pytest.fixture
 def features(tmp_path: Path) -> Path:
     uncovered = series(3)
@@ -113,17 +127,7 @@ def test_a_killed_index_gives_the_same_bytes_when_run_again(features: Path, chec
     def words(out: Path) -> list[str]:
         if not out.exists():
             shards.pack("clinic", 0, features, out)
-        return [
-            "index",
-            "--cohort",
-            "clinic",
-            "--shards",
-            str(out),
-            "--batches",
-            "0",
-            "--out",
-            str(out / "index.json"),
-        ]
+        return index_words(out)
 
     check_kill("bhx_prep.shards", "Path.replace", 1, words)
 
@@ -313,18 +317,7 @@ def test_command_line_packs_indexes_lists_and_shows(
         )
         == 0
     )
-    index = [
-        "index",
-        "--cohort",
-        "clinic",
-        "--shards",
-        str(out),
-        "--batches",
-        "0",
-        "--out",
-        str(out / "index.json"),
-    ]
-    assert shards.main(index) == 0
+    assert shards.main(index_words(out)) == 0
     assert shards.main(["ls", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "bold-00000.tar\tclinic_sub-1_task-rest_run-2\t33 x 2 s\tclinic_sub-1"
