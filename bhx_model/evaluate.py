@@ -21,7 +21,7 @@ import csv
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -181,20 +181,31 @@ def swap_parts(endpoint: Endpoint) -> Endpoint:
 
 def hub_features(endpoint: Endpoint, trained: stages.Trained, device: torch.device) -> np.ndarray:
     """Mean hub token of every person, over the tokens and over the person's runs: (n, D) float64."""
-    return hub_tokens(endpoint, trained, device).mean(axis=1)
+    return _by_person(endpoint, trained, device, lambda hub_BHD: hub_BHD.double().mean(dim=1))
+
+
+def hub_tokens(endpoint: Endpoint, trained: stages.Trained, device: torch.device) -> np.ndarray:
+    """Hub tokens of every person, averaged over the person's runs: (n, H, D) float64."""
+    return _by_person(endpoint, trained, device, lambda hub_BHD: hub_BHD.double())
 
 
 @torch.no_grad()
-def hub_tokens(endpoint: Endpoint, trained: stages.Trained, device: torch.device) -> np.ndarray:
-    """Hub tokens of every person, averaged over the person's runs: (n, H, D) float64."""
+def _by_person(
+    endpoint: Endpoint, trained: stages.Trained, device: torch.device, reduce: Callable[[Tensor], Tensor]
+) -> np.ndarray:
+    """What `reduce` leaves of the hub tokens of every run, averaged over each person's runs: (n, ...)."""
     model = cast(FusionModel, trained.model).to(device).eval()
-    total = np.zeros((len(endpoint.subjects), model.config.hub_tokens, model.config.width))
+    total: np.ndarray | None = None
     everybody = np.ones(len(endpoint.subjects), bool)
     for ((numbers, batch),) in _read(endpoint, _alike(endpoint, everybody)):
         with _autocast(trained, device):
-            hub = model.encode(*_on(batch, device))
-        np.add.at(total, endpoint.person[numbers], hub.double().cpu().numpy())
-    return total / np.bincount(endpoint.person, minlength=len(total))[:, None, None]
+            found = reduce(model.encode(*_on(batch, device))).cpu().numpy()
+        if total is None:
+            total = np.zeros((len(endpoint.subjects), *found.shape[1:]))
+        np.add.at(total, endpoint.person[numbers], found)
+    assert total is not None  # `join` refuses an endpoint without runs
+    runs = np.bincount(endpoint.person, minlength=len(total))
+    return total / runs.reshape(-1, *[1] * (total.ndim - 1))
 
 
 def probe(endpoint: Endpoint, features: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
