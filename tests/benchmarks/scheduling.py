@@ -127,7 +127,7 @@ def run_jobs(way: str, jobs: int, at_once: int, stub_seconds: float) -> dict[str
                 print((folder / "log").read_text()[-3000:], file=sys.stderr)
             queue = [
                 dict(zip(("id", "submitted", "started", "ended"), row, strict=True))
-                for row in started.queue("%i %V %S %e")
+                for row in started.queue("%A %V %S %e")
             ]
             times = [json.loads(p.read_text()) for p in folder.glob("results/town/features/*/times.json")]
     return {"way": way, "status": main.returncode, **account(wall, stub_seconds, queue, times, peak)}
