@@ -66,15 +66,14 @@ class BlockAttention(torch.autograd.Function):
         """Return (B, H, Q, E)."""
         y_BHQE = torch.empty_like(q_BHQE)
         # one piece of memory for all blocks: to ask for it each time takes as long as to fill it
-        logit, share = q_BHQE.new_empty(2, CPU_QUERIES, k_BHKE.shape[2])
+        block = q_BHQE.new_empty(CPU_QUERIES, k_BHKE.shape[2])
         with torch.autocast("cpu", enabled=False):
             for at in itertools.product(*map(range, q_BHQE.shape[:2])):
                 k_EK, v_KE = (k_BHKE[at] * q_BHQE.shape[-1] ** -0.5).T, v_BHKE[at].contiguous()
                 for q_QE, y_QE in _blocks(q_BHQE[at], y_BHQE[at]):
-                    logit_QK, share_QK = logit[: len(q_QE)], share[: len(q_QE)]
-                    torch.mm(q_QE, k_EK, out=logit_QK)
-                    torch.softmax(logit_QK, dim=-1, out=share_QK)
-                    y_QE.copy_(share_QK @ v_KE)
+                    share_QK = torch.mm(q_QE, k_EK, out=block[: len(q_QE)])
+                    torch.softmax(share_QK, dim=-1, out=share_QK)
+                    torch.mm(share_QK, v_KE, out=y_QE)
         ctx.save_for_backward(q_BHQE, k_BHKE, v_BHKE, y_BHQE)
         return y_BHQE
 

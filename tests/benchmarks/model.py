@@ -1,7 +1,8 @@
 """The model at the paper's sizes on one CPU thread: this code, and computing what the published code computes.
 
-    python tests/benchmarks/model.py --quick        # forward passes at 6 patches, some 3 minutes
-    python tests/benchmarks/model.py                # everything, some 30 minutes
+    python tests/benchmarks/model.py --quick                # forward passes at 6 patches, some 3 minutes
+    python tests/benchmarks/model.py --goals --rounds 1     # what has a goal, some 40 minutes
+    python tests/benchmarks/model.py --rounds 1             # everything, two hours and more
 
 Both sides are our own code with the same weights. "as published" takes all 18 patches of 400 ROIs through every linear
 layer whatever the length of the run (attention alone leaves padding out), computes the last block for tokens that nobody
