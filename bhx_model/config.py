@@ -154,6 +154,9 @@ class FusionConfig:
     """Both modalities weigh the same; False (reference): by their number of tokens, 14 % for the T1."""
     cls_bypass: bool = False
     """True (reference): a CLS token also passes from encoder to decoder, around the hub tokens."""
+    modality_attention: Literal["equal", "tokens"] = "equal"
+    """`tokens` (reference): what attends evenly sees of the T1 its share of the tokens, 14 to 21 % in the paper's cohorts;
+    `equal`: half, however many tokens each modality has, until training makes it more or less."""
     modality_embedding: bool = True
     """False (reference): both modalities share one input map, output map and position axis."""
     norm_targets: bool = True

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import torch
@@ -170,7 +171,20 @@ class FusionModel(nn.Module):
         if self.cls_token is not None:
             first.append(self.cls_token.expand(batch, -1, -1))
         kept = sum(t.shape[1] for t in first)
-        return self.blocks(torch.cat([*first, x_BFD, x_BSD], dim=1), queries=slice(0, kept))
+        bias_N = self.attention_bias(kept, x_BFD.shape[1], x_BSD.shape[1])
+        return self.blocks(torch.cat([*first, x_BFD, x_BSD], dim=1), queries=slice(0, kept), bias_N=bias_N)
+
+    def attention_bias(self, n_first: int, n_function: int, n_structure: int) -> Tensor | None:
+        """Return what is added to the logits of tokens (hub and CLS, function, structure) that are attended to: (N,).
+
+        With ``modality_attention: equal`` the logarithm of a weight for every token, so that each modality weighs
+        as half of the tokens of both; else None.
+        """
+        if self.config.modality_attention == "tokens":
+            return None
+        half = (n_function + n_structure) / 2
+        weights = ((n_first, 1.0), (n_function, half / n_function), (n_structure, half / n_structure))
+        return torch.cat([torch.full((n,), math.log(w), device=self.hub.device) for n, w in weights])
 
     def decode(self, latents_BHD: Tensor, n_patches: int) -> dict[str, Tensor]:
         """Reconstruct tokens from :meth:`latents`: function (B, R * n_patches, .) and structure (B, S, .)."""

@@ -31,8 +31,10 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL) -> Tensor:
-        """Return (B, Q, D)."""
+    def forward(
+        self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, bias_N: Tensor | None = None
+    ) -> Tensor:
+        """Return (B, Q, D); `bias_N` is added to the logits of the tokens that are attended to."""
         width = x_BND.shape[-1]
         if queries == keys == ALL:
             q_BQD, k_BKD, v_BKD = self.qkv(x_BND).chunk(3, dim=-1)
@@ -43,15 +45,21 @@ class Attention(nn.Module):
         q_BHQE, k_BHKE, v_BHKE = (
             t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q_BQD, k_BKD, v_BKD)
         )
-        y_BHQE = attend(q_BHQE, k_BHKE, v_BHKE)
+        y_BHQE = attend(q_BHQE, k_BHKE, v_BHKE, None if bias_N is None else bias_N[keys])
         return self.proj(y_BHQE.transpose(1, 2).flatten(2))
 
 
-def attend(q_BHQE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor) -> Tensor:
-    """Scaled dot-product attention, (B, H, Q, E): PyTorch's own, but for bfloat16 on a CPU."""
+def attend(q_BHQE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, bias_K: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention, (B, H, Q, E): PyTorch's own, but for bfloat16 on a CPU.
+
+    `bias_K`, a constant, is added to the logits of the keys.
+    """
+    if bias_K is not None:
+        bias_K = bias_K.to(q_BHQE.dtype)
     if q_BHQE.device.type == "cpu" and q_BHQE.dtype == torch.bfloat16 and not torch.compiler.is_compiling():
-        return cast(Tensor, BlockAttention.apply(q_BHQE, k_BHKE, v_BHKE))
-    return F.scaled_dot_product_attention(q_BHQE, k_BHKE, v_BHKE)
+        return cast(Tensor, BlockAttention.apply(q_BHQE, k_BHKE, v_BHKE, bias_K))
+    mask_111K = None if bias_K is None else bias_K[None, None, None]
+    return F.scaled_dot_product_attention(q_BHQE, k_BHKE, v_BHKE, attn_mask=mask_111K)
 
 
 class BlockAttention(torch.autograd.Function):
@@ -62,7 +70,9 @@ class BlockAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q_BHQE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, q_BHQE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, bias_K: Tensor | None = None
+    ) -> Tensor:
         """Return (B, H, Q, E)."""
         y_BHQE = torch.empty_like(q_BHQE)
         # one piece of memory for all blocks: to ask for it each time takes as long as to fill it
@@ -72,15 +82,17 @@ class BlockAttention(torch.autograd.Function):
                 k_EK, v_KE = (k_BHKE[at] * q_BHQE.shape[-1] ** -0.5).T, v_BHKE[at].contiguous()
                 for q_QE, y_QE in _blocks(q_BHQE[at], y_BHQE[at]):
                     share_QK = torch.mm(q_QE, k_EK, out=block[: len(q_QE)])
+                    if bias_K is not None:
+                        share_QK += bias_K
                     torch.softmax(share_QK, dim=-1, out=share_QK)
                     torch.mm(share_QK, v_KE, out=y_QE)
-        ctx.save_for_backward(q_BHQE, k_BHKE, v_BHKE, y_BHQE)
+        ctx.save_for_backward(q_BHQE, k_BHKE, v_BHKE, y_BHQE, bias_K)
         return y_BHQE
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         """Return the gradients of queries, keys and values."""
-        q_BHQE, k_BHKE, v_BHKE, y_BHQE = ctx.saved_tensors
+        q_BHQE, k_BHKE, v_BHKE, y_BHQE, bias_K = ctx.saved_tensors
         dq_BHQE, dk_BHKE, dv_BHKE = map(torch.empty_like, (q_BHQE, k_BHKE, v_BHKE))
         logit, share = q_BHQE.new_empty(2, CPU_QUERIES, k_BHKE.shape[2])
         scale = q_BHQE.shape[-1] ** -0.5
@@ -93,6 +105,8 @@ class BlockAttention(torch.autograd.Function):
             for q_QE, dy_QE, y_QE, dq_QE in blocks:
                 logit_QK, share_QK = logit[: len(q_QE)], share[: len(q_QE)]
                 torch.mm(q_QE, k_EK, out=logit_QK)
+                if bias_K is not None:
+                    logit_QK += bias_K
                 torch.softmax(logit_QK, dim=-1, out=share_QK)
                 dv_KE += share_QK.T @ dy_QE
                 mean_Q1 = (dy_QE.float() * y_QE.float()).sum(dim=-1, keepdim=True).bfloat16()
@@ -100,7 +114,7 @@ class BlockAttention(torch.autograd.Function):
                 dq_QE.copy_(logit_QK @ k_KE)
                 dk_KE += logit_QK.T @ q_QE
             dk_BHKE[at], dv_BHKE[at] = dk_KE * scale, dv_KE
-        return dq_BHQE, dk_BHKE, dv_BHKE
+        return dq_BHQE, dk_BHKE, dv_BHKE, None
 
 
 def _blocks(*arrays_QE: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -132,9 +146,11 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = Mlp(width, mlp_ratio)
 
-    def forward(self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL) -> Tensor:
+    def forward(
+        self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, bias_N: Tensor | None = None
+    ) -> Tensor:
         """Return the tokens of range `queries` after they attended to those of range `keys`."""
-        y_BQD = x_BND[:, queries] + self._drop(self.attn(self.norm1(x_BND), queries, keys))
+        y_BQD = x_BND[:, queries] + self._drop(self.attn(self.norm1(x_BND), queries, keys, bias_N))
         return y_BQD + self._drop(self.mlp(self.norm2(y_BQD)))
 
     def _drop(self, branch_BND: Tensor) -> Tensor:
@@ -162,7 +178,9 @@ class Blocks(nn.ModuleList):
         super().__init__(Block(width, heads, mlp_ratio, rate) for rate in rates)
         self.checkpointing = checkpointing
 
-    def forward(self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL) -> Tensor:
+    def forward(
+        self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, bias_N: Tensor | None = None
+    ) -> Tensor:
         """Run all blocks; the last one computes only the tokens of range `queries`, as nobody would read the others.
 
         Parameters
@@ -173,13 +191,15 @@ class Blocks(nn.ModuleList):
             Tokens that are wanted.
         keys
             Tokens that are attended to, in every block.
+        bias_N
+            (N,) what is added to the logits of a token that is attended to, in every block.
         """
         for i, block in enumerate(self):
             wanted = queries if i == len(self) - 1 else ALL
             if self.checkpointing and torch.is_grad_enabled():
-                x_BND = checkpoint(block, x_BND, wanted, keys, use_reentrant=False)
+                x_BND = checkpoint(block, x_BND, wanted, keys, bias_N, use_reentrant=False)
             else:
-                x_BND = block(x_BND, wanted, keys)
+                x_BND = block(x_BND, wanted, keys, bias_N)
         return x_BND
 
 

@@ -1,16 +1,20 @@
 """Does the model learn: losses against trivial ones, hub tokens against one modality, right against shuffled ROI order.
 
-    python tests/benchmarks/learning.py results demo-data --seeds 5 --jobs 2 --more 120      # after `make demo`
+    python tests/benchmarks/learning.py results demo-data --seeds 3 --jobs 2 --more 600      # after `make demo`
 
 For every seed all stages are trained anew on the demo's cohorts (synthetic), with the tiny preset or what `--set`
-changes of it (a JSON object for each stage), and the fusion a second time with the other decoder. Losses are those of
-people who were held out; the trivial one predicts the mean token (of a patch, for T1).
+changes of it (a JSON object for each stage), and the fusion again with the other decoder, and with the other
+`modality_attention`. Losses are those of people who were held out; the trivial one predicts the mean token (of a patch,
+for T1).
 
 Probes read frozen tokens of the people of `clinic`, whose endpoints are planted in both modalities, and of `--more` people
-who are drawn in the same way. Each reads 64 numbers (128 where both encoders are read): the mean token, standardised,
-into ridge regression whose penalty is chosen within the people it is fitted on; 5 folds, 5 times. Hub tokens are read
-one by one as well, 1,024 numbers, against hub tokens of which one modality is a stranger's. Intervals are 95 % of a
-bootstrap over people and seeds together.
+who are drawn in the same way. Each modality may be read with as many numbers as the hub tokens: 64 of a mean token, or
+1,024 of 16 tokens, the hub tokens one by one against the means of 16 runs of neighbouring tokens. Numbers are
+standardised, for ridge regression whose penalty is chosen within the people it is fitted on; 5 folds, 5 times.
+
+In these people either modality holds all of an endpoint, and a T1 that is read closely tells everything. So a third
+endpoint is of pairs of people of one scanner and diagnosis: the T1 of the first, the series of the second, and the sum of
+both scores, of which either modality holds one half. Intervals are 95 % of a bootstrap over people and seeds together.
 
 No part of the test suite.
 """
@@ -27,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -55,7 +59,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PRETRAINING = ("town", "ward", "people")
 #: Seed of the people who are drawn beside the demo's, whose seed is 0.
 MORE_SEED = 1
+#: Endpoints of people, and of pairs of people.
 ENDPOINTS = {"diagnosis": "AUC", "cognition": "r"}
+HALVES = "cognition, half in each"
+#: Places of a modality, and hub tokens of the tiny preset.
+PLACES = 16
 
 FC = "functional connectivity, all pairs"
 BOTH = "both, side by side"
@@ -63,12 +71,23 @@ HUB = "hub tokens"
 OTHER_SERIES = "hub tokens of one's T1 and a stranger's series"
 OTHER_T1 = "hub tokens of one's series and a stranger's T1"
 OTHER_DECODER = "hub tokens trained with the other decoder"
+OTHER_ATTENTION = "hub tokens trained with the other attention"
 SHUFFLED = "hub tokens, ROIs shuffled in the people who are tested"
 ALWAYS_SHUFFLED = "hub tokens, ROIs shuffled in everybody"
-#: All hub tokens beside each other instead of their mean: 16 times as many numbers.
-APART = ", one by one"
+#: Sixteen tokens beside each other instead of the mean of all.
+APART = ", 16 tokens"
 #: Differences that are told with their interval.
-AGAINST = ("structure", "function", BOTH, OTHER_SERIES, OTHER_T1, OTHER_DECODER, SHUFFLED, ALWAYS_SHUFFLED)
+AGAINST = (
+    "structure",
+    "function",
+    BOTH,
+    OTHER_SERIES,
+    OTHER_T1,
+    OTHER_DECODER,
+    OTHER_ATTENTION,
+    SHUFFLED,
+    ALWAYS_SHUFFLED,
+)
 
 Features = dict[str, np.ndarray]
 
@@ -82,6 +101,8 @@ class Work:
     """Indices of the people whom probes read."""
     changes: Mapping[str, Any]
     target: Mapping[str, np.ndarray]
+    partner: np.ndarray
+    """(n,) whose series goes with each T1, in the third endpoint."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +170,10 @@ def train(work: Work, place: Path, seed: int) -> None:
         run("bhx_model.tokens", *encoders, "--shards", index, *rois, "--out", place / "tokens" / cohort)
     tokens = ["--tokens", *(place / "tokens" / cohort / "index.json" for cohort in PRETRAINING)]
     one("fusion", "fusion", {}, *tokens)
-    one("fusion", "other", {"model.decoder": other_decoder(work.changes)}, *tokens)
-
-
-def other_decoder(changes: Mapping[str, Any]) -> str:
-    """The one of `cross` and `joint` that the fusion is not trained with."""
-    used = cast(Any, load_preset("fusion", "tiny").override(changes.get("fusion", {})).model).decoder
-    return "joint" if used == "cross" else "cross"
+    used = cast(Any, load_preset("fusion", "tiny").override(work.changes.get("fusion", {})).model)
+    one("fusion", "decoder", {"model.decoder": "joint" if used.decoder == "cross" else "cross"}, *tokens)
+    attention = "tokens" if used.modality_attention == "equal" else "equal"
+    one("fusion", "attention", {"model.modality_attention": attention}, *tokens)
 
 
 @torch.no_grad()
@@ -184,39 +202,74 @@ def function_losses(work: Work, place: Path, seed: int) -> dict[str, float]:
 
 
 @torch.no_grad()
-def features(work: Work, place: Path, seed: int) -> Features:
-    """What probes may read of each person, (n, D) each."""
+def features(work: Work, place: Path, seed: int) -> tuple[Features, Features]:
+    """What probes may read of each person, and of each pair of people, (n, D) each."""
     encoders = stages.Encoders.open(place / "structure", place / "function")
-    fusion, other = load_fusion(place / "fusion"), load_fusion(place / "other")
+    fusion, decoder, attention = (load_fusion(place / name) for name in ("fusion", "decoder", "attention"))
     random = np.random.default_rng([seed, 2])
-    rows: dict[str, list[np.ndarray]] = {}
-    before: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    everybody = []
     for pair in pairs(work.people):
         batch = encoders.load([pair])
-        n = batch.n_patches
-        structure, function, _ = (t.float() for t in encoders.encode(batch))
+        structure, function, _ = encoders.encode(batch)
         order = torch.from_numpy(random.permutation(encoders.function.n_rois))
         mixed = replace(batch, tensors={**batch.tensors, "series": batch.tensors["series"][:, order]})
-        shuffled = encoders.encode(mixed)[1].float()
-        # strangers are those before in the same scanner: people's labels are drawn by chance
-        their_structure, their_function = before.get(batch.patch_frames, (structure, function))
-        before[batch.patch_frames] = (structure, function)
+        everybody.append((structure, function, encoders.encode(mixed)[1], batch.n_patches))
+    rows: dict[str, list[np.ndarray]] = {}
+    halves: dict[str, list[np.ndarray]] = {}
+
+    def take(into: dict[str, list[np.ndarray]], kinds: Mapping[str, torch.Tensor]) -> None:
+        for name, tokens in kinds.items():
+            into.setdefault(name, []).append(tokens.mean(dim=1)[0].numpy())
+            into.setdefault(name + APART, []).append(places(tokens, PLACES))
+
+    def take_both(into: dict[str, list[np.ndarray]], structure: torch.Tensor, function: torch.Tensor) -> None:
+        means = [tokens.mean(dim=1)[0].numpy() for tokens in (structure, function)]
+        into.setdefault(BOTH, []).append(np.concatenate(means))
+        few = [places(tokens, PLACES // 2) for tokens in (structure, function)]
+        into.setdefault(BOTH + APART, []).append(np.concatenate(few))
+
+    # strangers have as many patches, and labels that are drawn by chance
+    strangers = shift_within(np.array([n for *_, n in everybody]), np.random.default_rng([seed, 3]))
+    for number, (*own, n) in enumerate(everybody):
+        structure, function, shuffled = (tokens.float() for tokens in own)
+        their_structure, their_function = (tokens.float() for tokens in everybody[strangers[number]][:2])
         kinds = {
             "structure": structure,
             "function": function,
             HUB: fusion.encode(structure, function, n),
             OTHER_SERIES: fusion.encode(structure, their_function, n),
             OTHER_T1: fusion.encode(their_structure, function, n),
-            OTHER_DECODER: other.encode(structure, function, n),
+            OTHER_DECODER: decoder.encode(structure, function, n),
+            OTHER_ATTENTION: attention.encode(structure, function, n),
             ALWAYS_SHUFFLED: fusion.encode(structure, shuffled, n),
         }
-        for name, tokens in kinds.items():
-            rows.setdefault(name, []).append(tokens.mean(dim=1)[0].numpy())
-            if name not in ("structure", "function"):
-                rows.setdefault(name + APART, []).append(tokens.flatten().numpy())
-    found = {name: np.stack(listed) for name, listed in rows.items()}
-    found[BOTH] = np.concatenate([found["structure"], found["function"]], axis=1)
-    return found
+        take(rows, kinds)
+        take_both(rows, structure, function)
+        half = everybody[work.partner[number]][1].float()
+        kinds = {
+            "structure": structure,
+            "function": half,
+            HUB: fusion.encode(structure, half, n),
+            OTHER_DECODER: decoder.encode(structure, half, n),
+            OTHER_ATTENTION: attention.encode(structure, half, n),
+        }
+        take(halves, kinds)
+        take_both(halves, structure, half)
+    return {k: np.stack(v) for k, v in rows.items()}, {k: np.stack(v) for k, v in halves.items()}
+
+
+def places(tokens: torch.Tensor, n: int) -> np.ndarray:
+    """Means of `n` runs of neighbouring tokens, beside each other; of 16 hub tokens, themselves."""
+    return torch.cat([run_.mean(dim=1) for run_ in tokens.tensor_split(n, dim=1)], dim=1)[0].numpy()
+
+
+def shift_within(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """For everybody somebody else of the same group, (n,): each is somebody's once."""
+    other = np.arange(len(groups))
+    for group in np.unique(groups):
+        members = random.permutation(np.flatnonzero(groups == group))
+        other[members] = np.roll(members, 1)
+    return other
 
 
 def load_fusion(folder: Path) -> FusionModel:
@@ -239,13 +292,14 @@ def connectivity(work: Work) -> np.ndarray:
     return np.stack(rows).astype(np.float32)
 
 
-def probe(x: np.ndarray, x_test: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Predictions for everybody from people who are not themselves: 5 folds, mean of 5 repeats; (n,)."""
-    predicted = np.zeros(len(target))
+def probe(x: np.ndarray, x_test: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Predictions for everybody from people who are not themselves: 5 folds, mean of 5 repeats; (n, targets)."""
+    predicted = np.zeros(targets.shape)
     for repeat in range(5):
         for fit, test in KFold(5, shuffle=True, random_state=repeat).split(x):
-            model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 6, 13)))
-            predicted[test] += model.fit(x[fit], target[fit]).predict(x_test[test]) / 5
+            ridge = RidgeCV(np.logspace(0, 6, 13), alpha_per_target=True)
+            model = make_pipeline(StandardScaler(), ridge).fit(x[fit], targets[fit])
+            predicted[test] += model.predict(x_test[test]).reshape(-1, targets.shape[1]) / 5
     return predicted
 
 
@@ -267,21 +321,28 @@ def one_seed(work: Work, seed: int) -> Found:
     with tempfile.TemporaryDirectory(prefix="learning-") as name:
         place = Path(name)
         train(work, place, seed)
-        for stage in (*STAGES, "other"):
+        for stage in (*STAGES, "decoder", "attention"):
             loss = json.loads((place / stage / "run.json").read_text())["loss"]
-            what = "fusion, other decoder" if stage == "other" else stage
+            what = stage if stage in STAGES else f"fusion, other {stage}"
             losses[f"{what}: loss"] = loss["holdout"]
             losses[f"{what}: trivial loss"] = loss["trivial"]
             losses[f"{what}: loss / trivial"] = loss["holdout"] / loss["trivial"]
         losses |= function_losses(work, place, seed)
-        found = features(work, place, seed)
-    predicted = {
-        e: {kind: probe(x, x, target) for kind, x in found.items()} for e, target in work.target.items()
-    }
-    for endpoint, target in work.target.items():
-        predicted[endpoint][SHUFFLED] = probe(found[HUB], found[ALWAYS_SHUFFLED], target)
+        found, halves = features(work, place, seed)
+    predicted = {kind: probe(x, x, of(work, ENDPOINTS)) for kind, x in found.items()}
+    predicted[SHUFFLED] = probe(found[HUB], found[ALWAYS_SHUFFLED], of(work, ENDPOINTS))
+    predicted[SHUFFLED + APART] = probe(
+        found[HUB + APART], found[ALWAYS_SHUFFLED + APART], of(work, ENDPOINTS)
+    )
+    by_endpoint = {e: {kind: p[:, i] for kind, p in predicted.items()} for i, e in enumerate(ENDPOINTS)}
+    by_endpoint[HALVES] = {kind: probe(x, x, of(work, [HALVES]))[:, 0] for kind, x in halves.items()}
     print(f"seed {seed} done", file=sys.stderr, flush=True)
-    return Found(losses, predicted)
+    return Found(losses, by_endpoint)
+
+
+def of(work: Work, endpoints: Iterable[str]) -> np.ndarray:
+    """Targets beside each other, (n, endpoints)."""
+    return np.stack([work.target[endpoint] for endpoint in endpoints], axis=1)
 
 
 def over_seeds(values: list[float]) -> str:
@@ -311,7 +372,8 @@ def report(work: Work, found: list[Found], fc: Mapping[str, np.ndarray]) -> None
     for what in found[0].losses:
         values = [f.losses[what] for f in found]
         print(f"| {what} | {over_seeds(values)} | {' '.join(f'{v:.3f}' for v in values)} |")
-    print("\n| probe | " + " | ".join(f"{e}, {m}" for e, m in ENDPOINTS.items()) + " |\n| --- | --- | --- |")
+    columns = {**{e: f"{e}, {m}" for e, m in ENDPOINTS.items()}, HALVES: f"{HALVES}, r"}
+    print("\n| probe | " + " | ".join(columns.values()) + " |\n" + "| --- " * (len(columns) + 1) + "|")
 
     def measure(endpoint: str, kind: str, against: str | None, seed: int, people: np.ndarray) -> float:
         target = work.target[endpoint][people]
@@ -322,14 +384,17 @@ def report(work: Work, found: list[Found], fc: Mapping[str, np.ndarray]) -> None
 
         return of(kind) - (of(against) if against else 0.0)
 
-    kinds = [FC, *found[0].predicted["diagnosis"]]
-    rows: list[tuple[str, str | None]] = [(kind, None) for kind in kinds]
-    rows += [(HUB, against) for against in AGAINST]
-    rows += [(HUB + APART, a + APART if a + APART in kinds else a) for a in AGAINST if a != SHUFFLED]
+    known = {e: {*found[0].predicted[e], *([FC] if e in fc else [])} for e in columns}
+    kinds = list(found[0].predicted["diagnosis"])
+    rows: list[tuple[str, str | None]] = [(FC, None)]
+    rows += [(kind, None) for size in (False, True) for kind in kinds if kind.endswith(APART) == size]
+    rows += [(HUB + size, against + size) for size in ("", APART) for against in AGAINST]
     for kind, against in rows:
         cells = [
             over_people(functools.partial(measure, e, kind, against), len(found), len(work.target[e]))
-            for e in ENDPOINTS
+            if {kind, against or kind} <= known[e]
+            else ""
+            for e in columns
         ]
         print(f"| {kind if against is None else f'{kind} - {against}'} | {' | '.join(cells)} |")
 
@@ -343,7 +408,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="demo-data")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, one thread each")
-    parser.add_argument("--more", type=int, default=120, help="people to draw beside the demo's 40")
+    parser.add_argument("--more", type=int, default=600, help="people to draw beside the demo's 40")
     parser.add_argument(
         "--set", default="{}", metavar="JSON", help='e.g. \'{"fusion": {"train.steps": 300}}\''
     )
@@ -361,11 +426,18 @@ def main() -> None:
             "diagnosis": np.array([row["diagnosis"] == "patient" for row in columns], float),
             "cognition": np.array([float(row["cognition"]) for row in columns]),
         }
-        work = Work(results, people, changes, target)
+        sites = np.array([row["site"] for row in columns])
+        # of one scanner and diagnosis, so that a pair differs from a person in its score alone
+        partner = shift_within(
+            np.char.add(sites, [row["diagnosis"] for row in columns]), np.random.default_rng(0)
+        )
+        target[HALVES] = (target["cognition"] + target["cognition"][partner]) / 2**0.5
+        work = Work(results, people, changes, target, partner)
         with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
             waiting = pool.map_async(functools.partial(one_seed, work), range(args.seeds), chunksize=1)
             pairs_of_rois = connectivity(work)
-            fc = {e: probe(pairs_of_rois, pairs_of_rois, t) for e, t in target.items()}
+            predicted = probe(pairs_of_rois, pairs_of_rois, of(work, ENDPOINTS))
+            fc = {e: predicted[:, i] for i, e in enumerate(ENDPOINTS)}
             found = waiting.get()
     print(f"{args.seeds} seeds, changes {changes}, {len(columns)} people for the probes; SYNTHETIC DATA\n")
     report(work, found, fc)

@@ -16,7 +16,7 @@ STEPS = {
     "fit_normaliser": 1,  # first version
     "collect_rois": 1,  # first version
     "split_people": 1,  # first version
-    "train": 3,  # weights start larger in narrow layers, hub tokens start apart
+    "train": 4,  # hub tokens start by attending to both modalities alike
     "embed_tokens": 1,  # first version
     "evaluate": 1,  # first version
     "evaluate_baseline": 1,  # first version

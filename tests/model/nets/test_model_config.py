@@ -47,7 +47,14 @@ def test_reference_differs_from_base_in_the_named_switches_only():
                     "partial_patch",
                     "downsampling",
                 },
-                "fusion": {"loss_tokens", "balance", "cls_bypass", "modality_embedding", "inputs"},
+                "fusion": {
+                    "loss_tokens",
+                    "balance",
+                    "cls_bypass",
+                    "modality_embedding",
+                    "modality_attention",
+                    "inputs",
+                },
             }[stage]
         )
 

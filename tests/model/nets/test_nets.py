@@ -456,6 +456,40 @@ def test_hub_tokens_are_all_that_reaches_the_decoder(fusion_config, fusion_input
     assert bypass.encode(*tokens, 2).shape == (2, 3, 24)
 
 
+@pytest.mark.parametrize("n_patches", [1, 5])
+def test_hub_tokens_see_both_modalities_alike_before_they_learn(fusion_config, fusion_inputs, n_patches):
+    # where attention is even, 12 T1 tokens weigh as much as 7 or 35 of function
+    config = dataclasses.replace(fusion_config, depth=1)
+    model, by_number = (
+        FusionModel(dataclasses.replace(config, modality_attention=attention), fusion_inputs)
+        for attention in ("equal", "tokens")
+    )
+    by_number.load_state_dict(model.state_dict())
+    for fusion in (model, by_number):
+        torch.nn.init.zeros_(fusion.blocks[0].attn.qkv.weight[:24])
+    seen = {}
+
+    def look(attention, args, kwargs, output):
+        seen[attention] = (args, kwargs, output)
+
+    for fusion in (model, by_number):
+        fusion.blocks[0].attn.register_forward_hook(look, with_kwargs=True)
+        fusion.encode(*fusion_tokens(fusion_inputs, 1, n_patches), n_patches)
+    for fusion, weights in ((model, (1, 1 / (7 * n_patches), 1 / 12)), (by_number, (1, 1, 1))):
+        attention = fusion.blocks[0].attn
+        (x, *_), _, output = seen[attention]
+        hub, function, structure = x.split([3, 7 * n_patches, 12], dim=1)
+        half = (7 * n_patches + 12) / 2 if fusion is model else 1
+        sums = [
+            hub.sum(1),
+            half * weights[1] * function.sum(1),
+            half * weights[2] * structure.sum(1),
+        ]
+        mean = sum(sums) / (3 + 7 * n_patches + 12)
+        value = torch.nn.functional.linear(mean, attention.qkv.weight[48:], attention.qkv.bias[48:])
+        torch.testing.assert_close(output[:, 0], attention.proj(value))
+
+
 def test_fusion_refuses_tokens_that_do_not_fit(fusion_config, fusion_inputs):
     model = FusionModel(fusion_config, fusion_inputs)
     structure, function = fusion_tokens(fusion_inputs, 1, 3)
@@ -571,8 +605,13 @@ def test_import_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_attention_of_a_cpu_in_bfloat16_is_as_exact_as_pytorchs():
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_of_a_cpu_in_bfloat16_is_as_exact_as_pytorchs(biased):
     torch.manual_seed(0)
+    # as of 70 tokens that weigh as much as 20
+    bias = (
+        torch.tensor([45 / 70, 45 / 20]).log().repeat_interleave(torch.tensor([70, 20])) if biased else None
+    )
     # more queries than a block holds, and another number of keys; strided, as the projections leave them
     exact = [torch.randn(2, n, 3, 16).transpose(1, 2).bfloat16().float() for n in (700, 90, 90)]
     gradient = torch.randn(2, 3, 700, 16)
@@ -583,14 +622,18 @@ def test_attention_of_a_cpu_in_bfloat16_is_as_exact_as_pytorchs():
         assert y.dtype == dtype
         return [y, *torch.autograd.grad(y, inputs, gradient.to(dtype))]
 
-    wanted = with_gradients(F.scaled_dot_product_attention, torch.float32)
-    ours = with_gradients(attend, torch.bfloat16)
-    theirs = with_gradients(F.scaled_dot_product_attention, torch.bfloat16)
+    def pytorchs(*inputs):
+        mask = None if bias is None else bias.to(inputs[0].dtype).expand(700, 90)
+        return F.scaled_dot_product_attention(*inputs, attn_mask=mask)
+
+    wanted = with_gradients(pytorchs, torch.float32)
+    ours = with_gradients(lambda *inputs: attend(*inputs, bias), torch.bfloat16)
+    theirs = with_gradients(pytorchs, torch.bfloat16)
     for x, y, z in zip(wanted, ours, theirs, strict=True):
         error, usual = ((t.float() - x).square().mean().sqrt() for t in (y, z))
         assert error < 3 * usual
     with torch.inference_mode():
-        assert torch.equal(attend(*(x.bfloat16() for x in exact)), ours[0])
+        assert torch.equal(attend(*(x.bfloat16() for x in exact), bias), ours[0])
 
 
 def test_matrices_held_in_bfloat16_give_the_bits_of_autocast(

@@ -37,7 +37,7 @@ def test_a_schedule_goes_from_start_to_end_and_stays_there(schedule):
 
 @pytest.fixture
 def model():
-    config = train.load_preset("fusion", "tiny").override({"model.cls_bypass": True}).model
+    config = train.load_preset("fusion", "tiny").override({"model.cls_bypass": True, "model.depth": 2}).model
     inputs = FusionInputs(
         structure_grid=(2, 2, 1), structure_width=8, rois=3, time_patches=2, function_width=8
     )
