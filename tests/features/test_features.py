@@ -141,20 +141,19 @@ def test_a_batch_goes_on_over_every_fault(ward_index, templates_folder, tmp_path
     assert run_row["key"] == "ward_sub-01_task-rest"
     assert run_row["anat"] == "ward_sub-01"
     assert len(run_row["series"]) == 8 * 40
-    told, [(row, content)] = stored.read(out / "bold.arrow")
+    told, [bold] = stored.read(out / "bold.arrow")
     assert told == facts
-    assert {name: row[name] for name in ("key", "anat", "n_frames")} == {
+    assert {name: bold.row[name] for name in ("key", "anat", "n_frames")} == {
         name: run_row[name] for name in ("key", "anat", "n_frames")
     }
     series = np.reshape(run_row["series"], (8, 40))
-    np.testing.assert_allclose(timeseries.decode(content), series, atol=series.std(axis=1).max() / 4096)
+    np.testing.assert_allclose(timeseries.decode(bold.content), series, atol=series.std(axis=1).max() / 4096)
     _, t1ws = stored.read(out / "t1w.arrow")
-    assert [row["key"] for row, _ in t1ws] == [f"ward_sub-0{i}" for i in range(1, 6)]
-    row, content = t1ws[0]
-    volume = volumes.to_float32(volumes.decode(content))
-    assert list(volume.shape) == row["shape"] == [40, 48, 40]
+    assert [t1w.row["key"] for t1w in t1ws] == [f"ward_sub-0{i}" for i in range(1, 6)]
+    volume = volumes.to_float32(volumes.decode(t1ws[0].content))
+    assert list(volume.shape) == t1ws[0].row["shape"] == [40, 48, 40]
     assert 0.5 < volume[volume != 0].std() < 2
-    assert row["zooms_mm"] == [4, 4, 4]
+    assert t1ws[0].row["zooms_mm"] == [4, 4, 4]
 
 
 @pytest.mark.parametrize(

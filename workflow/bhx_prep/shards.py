@@ -41,8 +41,8 @@ LONGEST_KEY = 99 - max(
 )
 
 
-#: Key, metadata and content of a sample that is to be packed.
-_Packed = tuple[str, dict[str, Any], memoryview]
+#: Key, metadata and features of a sample that is to be packed.
+_Packed = tuple[str, dict[str, Any], stored.Sample]
 
 # --- pack ----------------------------------------------------------------------------------------------------
 
@@ -86,7 +86,8 @@ def _bold_samples(cohort: str, path: Path, anats: set[str]) -> tuple[list[_Packe
         msg = f"{path}: ROI names and their hash disagree: extract the features of this batch again"
         raise ValueError(msg)
     samples = []
-    for row, content in stored_samples:
+    for sample in stored_samples:
+        row = sample.row
         key = _checked_key(cohort, row["key"], row["subject"])
         if not row["tr_s"] > 0:
             raise ValueError(
@@ -96,7 +97,7 @@ def _bold_samples(cohort: str, path: Path, anats: set[str]) -> tuple[list[_Packe
         anat = row["anat"] if row["anat"] in anats else None
         meta = {"cohort": cohort, "atlas": facts["atlas"], "roi_sha256": facts["roi_sha256"], "anat": anat}
         meta |= {name: row[name] for name in contract.BOLD_META if name not in meta}
-        samples.append((key, meta, content))
+        samples.append((key, meta, sample))
     about = {"atlas": facts["atlas"], "roi_names": facts["names"], "roi_sha256": facts["roi_sha256"]}
     return _sorted(samples), about | _common(cohort, samples)
 
@@ -104,12 +105,13 @@ def _bold_samples(cohort: str, path: Path, anats: set[str]) -> tuple[list[_Packe
 def _t1w_samples(cohort: str, path: Path) -> tuple[list[_Packed], dict]:
     _, stored_samples = stored.read(path)
     samples = []
-    for row, content in stored_samples:
+    for sample in stored_samples:
+        row = sample.row
         meta = {"cohort": cohort} | {name: row[name] for name in contract.T1W_META if name != "cohort"}
-        samples.append((_checked_key(cohort, row["key"], row["subject"]), meta, content))
+        samples.append((_checked_key(cohort, row["key"], row["subject"]), meta, sample))
     about: dict[str, Any] = {}
     for name in ("shape", "zooms_mm"):
-        found = sorted({tuple(row[name]) for row, _ in stored_samples})
+        found = sorted({tuple(sample.row[name]) for sample in stored_samples})
         if len(found) > 1:
             msg = f"T1 volumes of several grids ({name} {found}) in one batch: extract its features again"
             raise ValueError(msg)
@@ -144,10 +146,11 @@ def _write_shard(folder: Path, modality: str, batch: int, samples: Iterable[_Pac
     try:
         with temporary.open("wb") as file:
             tar = _Tar(file)
-            for key, meta, content in samples:
+            for key, meta, sample in samples:
                 if key in listed["key"]:
                     raise ValueError(f"{key} stands twice in batch {batch}: two scans have the same entities")
-                parts = {member: content, contract.META_MEMBER: contract.canonical_json(meta)}
+                sample.check()  # here, beside the hashing of the one before
+                parts = {member: sample.content, contract.META_MEMBER: contract.canonical_json(meta)}
                 places = {name: tar.add(f"{key}.{name}", parts[name]) for name in sorted(parts)}
                 row = meta | {"key": key}
                 row["offset"], row["size"] = places[member]

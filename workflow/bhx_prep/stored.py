@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -71,8 +72,37 @@ class Writer:
         self._records.write_batch(pa.RecordBatch.from_pylist([known], self._schema))
 
 
-def read(path: Path) -> tuple[dict[str, Any], list[tuple[dict[str, Any], memoryview]]]:
-    """Facts of a file, and the row and the content of every sample in it, mapped into memory.
+@dataclass(frozen=True)
+class Sample:
+    """A sample of a file.
+
+    Attributes
+    ----------
+    row : dict
+        Its columns.
+    content : memoryview
+        Its array, mapped into memory; `check` before use.
+    """
+
+    row: dict[str, Any]
+    content: memoryview
+    _crc32: int
+    _path: Path
+
+    def check(self) -> None:
+        """Refuse a content whose bytes went bad since it was written.
+
+        Raises
+        ------
+        ValueError
+            If they did.
+        """
+        if isal_zlib.crc32(self.content) != self._crc32:
+            raise _unreadable(self._path, f"the content of {self.row['key']} has another checksum")
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[Sample]]:
+    """Facts of a file, and every sample in it.
 
     Raises
     ------
@@ -86,11 +116,11 @@ def read(path: Path) -> tuple[dict[str, Any], list[tuple[dict[str, Any], memoryv
         rows = [batch.drop_columns(["content"]).to_pylist()[0] for batch in batches]
         # the last buffer of a record's content is its bytes where they are mapped; a scalar would be a copy
         contents = [memoryview(batch["content"].buffers()[-1]) for batch in batches]
-        for row, content in zip(rows, contents, strict=True):
-            if isal_zlib.crc32(content) != row.pop("crc32"):
-                raise ValueError(f"the content of {row['key']} has another checksum")
+        samples = [Sample(row, c, row.pop("crc32"), path) for row, c in zip(rows, contents, strict=True)]
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} cannot be read ({error}): extract the features of this batch again"
-        ) from error
-    return facts, list(zip(rows, contents, strict=True))
+        raise _unreadable(path, error) from error
+    return facts, samples
+
+
+def _unreadable(path: Path, why: object) -> ValueError:
+    return ValueError(f"{path} cannot be read ({why}): extract the features of this batch again")
