@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import linalg
 
 from bhx_prep import harmonics, rois
 
@@ -62,6 +63,28 @@ def test_sphere_has_the_eigenvalues_of_spherical_harmonics() -> None:
     assert facts["boundaries"] == 0
     np.testing.assert_allclose(facts["area_mm2"], 4 * np.pi * radius**2, rtol=0.01)
     np.testing.assert_allclose(facts["vertex_areas_mm2"].sum(), facts["area_mm2"])
+
+
+@pytest.mark.parametrize("k", [9, 20, 36, 47])
+def test_no_copy_of_a_repeated_eigenvalue_is_missed(k: int) -> None:
+    # Lanczos by itself misses one of each of these
+    vertices, triangles = icosphere(3, 50.0)
+    stiffness, mass = harmonics.operators(harmonics.check_mesh(vertices, triangles))
+    every = linalg.eigh(stiffness.toarray(), mass.toarray(), eigvals_only=True)
+    values, _, _ = harmonics.modes(vertices, triangles, k)
+    np.testing.assert_allclose(values[1:], every[1:k], rtol=1e-9)
+
+
+def test_a_missed_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_left_out(*args: object, **options: object) -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = solver(*args, **options)
+        left = np.argsort(np.argsort(values)) != 4
+        return values[left], vectors[:, left]
+
+    solver = harmonics.eigsh
+    monkeypatch.setattr(harmonics, "eigsh", one_left_out)
+    with pytest.raises(ValueError, match="1 of 12 modes are missed"):
+        harmonics.modes(*ellipsoid(), 12)
 
 
 def test_flat_rectangle_has_a_free_boundary() -> None:
