@@ -109,7 +109,7 @@ def as_published(blocks: Blocks, valid: int | None = None) -> None:
     """
 
     def attention(attn: nn.Module) -> Callable[..., torch.Tensor]:
-        def forward(x_BND: torch.Tensor, *_: slice) -> torch.Tensor:
+        def forward(x_BND: torch.Tensor, *_: slice | None) -> torch.Tensor:
             q, k, v = (
                 t[:, :valid].unflatten(-1, (attn.heads, -1)).transpose(1, 2)
                 for t in attn.qkv(x_BND).chunk(3, dim=-1)
@@ -119,7 +119,9 @@ def as_published(blocks: Blocks, valid: int | None = None) -> None:
 
         return forward
 
-    def forward(x_BND: torch.Tensor, queries: slice = ALL, keys: slice = ALL) -> torch.Tensor:
+    def forward(
+        x_BND: torch.Tensor, queries: slice = ALL, keys: slice = ALL, bias_N: None = None
+    ) -> torch.Tensor:
         for block in blocks:
             x_BND = block(x_BND)
         return x_BND[:, queries]
