@@ -30,12 +30,14 @@ class StructureEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
 
-    def forward(self, patches_BNV: Tensor, visible_BV: Tensor | None = None) -> Tensor:
-        """Encode patches, all or the visible ones: (B, 1 + N or V, D), CLS first."""
+    def embed(self, patches_BNV: Tensor, visible_BV: Tensor | None = None) -> Tensor:
+        """Embed patches, all or the visible ones, with their positions: (B, N or V, D)."""
         if visible_BV is None:
-            x_BVD = self.patch_embed(patches_BNV) + self.position_ND
-        else:
-            x_BVD = self.patch_embed(gather_tokens(patches_BNV, visible_BV)) + self.position_ND[visible_BV]
+            return self.patch_embed(patches_BNV) + self.position_ND
+        return self.patch_embed(gather_tokens(patches_BNV, visible_BV)) + self.position_ND[visible_BV]
+
+    def forward(self, x_BVD: Tensor) -> Tensor:
+        """Encode what :meth:`embed` returns: (B, 1 + N or V, D), CLS first."""
         cls_B1D = self.cls_token.expand(len(x_BVD), -1, -1)
         return self.norm(self.blocks(torch.cat([cls_B1D, x_BVD], dim=1)))
 
@@ -100,7 +102,9 @@ class StructureMAE(nn.Module):
             If they are on another grid.
         """
         dtype = self.decoder_pred.weight.dtype
-        return self.encoder(self.encoder.patch_embed.cut(volume_BXYZ).to(dtype))[:, 1:]
+        # the patches, as large as the volume, are gone when the blocks begin
+        x_BND = self.encoder.embed(self.encoder.patch_embed.cut(volume_BXYZ).to(dtype))
+        return self.encoder(x_BND)[:, 1:]
 
     def forward(self, volume_BXYZ: Tensor, visible_BV: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss over hidden patches, and what to log.
@@ -120,7 +124,7 @@ class StructureMAE(nn.Module):
             ``loss_of_mean``: the loss of predicting the batch's mean patch everywhere.
         """
         patches_BNV = self.encoder.patch_embed.cut(volume_BXYZ).to(self.decoder_pred.weight.dtype)
-        seen_BVC = self.decoder_embed(self.encoder(patches_BNV, visible_BV))
+        seen_BVC = self.decoder_embed(self.encoder(self.encoder.embed(patches_BNV, visible_BV)))
         hidden_BU = complement(visible_BV, self.n_tokens)
         mask_BUC = self.mask_token + self.decoder_position_NC[hidden_BU]
         n_hidden = hidden_BU.shape[1]
