@@ -3,6 +3,7 @@
     python tests/benchmarks/model.py --quick                # forward passes at 6 patches, some 3 minutes
     python tests/benchmarks/model.py --goals --rounds 1     # what has a goal, some 40 minutes
     python tests/benchmarks/model.py --rounds 1             # everything, two hours and more
+    python tests/benchmarks/model.py --only 'function forward 11 bf16' --where    # and where our side's time goes
 
 Both sides are our own code with the same weights. "as published" takes all 18 patches of 400 ROIs through every linear
 layer whatever the length of the run (attention alone leaves padding out), computes the last block for tokens that nobody
@@ -25,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -234,7 +236,15 @@ def matmul_rate(precision: str) -> float:
     return max(rates)
 
 
-def measure(case: str, n: int, precision: str, side: str) -> dict[str, float]:
+def where(run: Callable[[], None]) -> dict[str, float]:
+    """CPU seconds by operation, the longest first."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        run()
+    seconds = {op.key: op.self_cpu_time_total / 1e6 for op in profiler.key_averages()}
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+
+
+def measure(case: str, n: int, precision: str, side: str, *, profiled: bool = False) -> dict[str, Any]:
     """Run one measurement; in a process of its own."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -259,6 +269,7 @@ def measure(case: str, n: int, precision: str, side: str) -> dict[str, float]:
     run()
     seconds, wall = time.process_time() - start, time.perf_counter() - wall
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    spent = where(run) if profiled else {}
     rate = matmul_rate(precision)
     model.zero_grad(set_to_none=True)
     # counted on tensors without numbers, which takes no time
@@ -268,7 +279,7 @@ def measure(case: str, n: int, precision: str, side: str) -> dict[str, float]:
     gflop = counter.get_total_flops() / 1e9
     return {
         "cpu_s": seconds, "wall_s": wall, "peak_mb": peak_mb, "base_mb": base_mb, "gflop": gflop,
-        "share": gflop / seconds / rate,
+        "share": gflop / seconds / rate, "rate": rate, "where": spent,
     }  # fmt: skip
 
 
@@ -282,11 +293,12 @@ def main() -> None:
     parser.add_argument("--only", help="cases that match this pattern, e.g. 'step, valid.* 11 bf16'")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path, help="also write all numbers here")
+    parser.add_argument("--where", action="store_true", help="also profile our side: where its time goes")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         case, n, precision, side = args.one
-        print(json.dumps(measure(case, int(n), precision, side)))
+        print(json.dumps(measure(case, int(n), precision, side, profiled=args.where)))
         return
     print(
         f"{platform.processor() or platform.machine()}, torch {torch.__version__}, 1 thread, batch 1, preset base"
@@ -300,10 +312,11 @@ def main() -> None:
     wanted = [c for c in wanted if c in GOALS or not args.goals]
     told = []
     for case, n, precision in wanted:
-        rounds: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+        rounds: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
         for _ in range(args.rounds):
             for side in SIDES:
                 command = [sys.executable, __file__, "--one", case, str(n), precision, side]
+                command += ["--where"] if args.where and side == "ours" else []
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 rounds[side].append(json.loads(done.stdout.splitlines()[-1]))
         best = {side: min(found, key=lambda m: m["cpu_s"]) for side, found in rounds.items()}
@@ -318,6 +331,12 @@ def main() -> None:
         verdict = "" if goal is None else f", goal {goal:g} x: {'met' if ratio >= goal else 'MISSED'}"
         verdict += "" if memory <= most else f", memory goal {most:g}: MISSED"
         print(f"    {ratio:.2f} x as fast, {memory:.2f} of the memory{verdict}", flush=True)
+        if args.where:
+            longest = [f"{op} {seconds:.2f}" for op, seconds in list(ours["where"].items())[:8]]
+            print(
+                f"    ours, at {ours['rate']:.0f} GFLOP/s of a matrix product: {', '.join(longest)}",
+                flush=True,
+            )
         told.append(
             {"case": case, "patches": n, "precision": precision, "ratio": ratio, "goal": goal, **best}
         )
