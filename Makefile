@@ -7,9 +7,9 @@ UV = UV_FIND_LINKS="$(PIP_FIND_LINKS)" .venv/bin/uv
 INSTALL = $(UV) pip install --quiet --compile-bytecode
 CLEAN_ENV = env -u PYTHONPATH NO_ET=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help environments demo test lint lock clean
+.PHONY: help environments demo test test-gpu lint lock clean
 help:  ## say what there is
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 environments: .venv/ready .venv-ants/ready  ## make both environments from the pins
 
@@ -38,6 +38,9 @@ demo: environments  ## make the demo cohorts and run everything on config.yaml
 
 test: environments  ## run the tests
 	$(CLEAN_ENV) .venv/bin/python -m pytest -q
+
+test-gpu: environments  ## on a machine with GPUs: what needs them
+	$(CLEAN_ENV) .venv/bin/python -m pytest -q --device cuda tests/model/training/test_training_gpu.py
 
 lint: .venv/ready  ## format and type checks
 	.venv/bin/ruff check .

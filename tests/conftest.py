@@ -23,6 +23,18 @@ settings.register_profile(
 )
 settings.load_profile("bhx")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where tests/model/training/test_training_gpu.py computes; all other tests are about CPUs."""
+    parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: let the tests see GPUs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide this machine's GPUs, so that the tests are the same everywhere."""
+    if config.getoption("--device") == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 

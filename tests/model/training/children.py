@@ -85,9 +85,9 @@ def gradients(rank: int, world: int, port: int, preset: dict, sources: Any, step
     torch.set_num_threads(1)
     config = load_preset(preset["stage"], "tiny").override(preset["set"])
     with distributed.start() as processes:
-        stage = stages.open_stage(config, sources, 0)
+        stage = stages.open_stage(config, sources, 0, processes.device)
         torch.manual_seed(0)
-        model = stage.build()
+        model = stage.build().to(processes.device)
         objective = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
         parts, weights = train.share(stage, step, processes)
         losses, _ = train.backward(objective, stage, parts, weights, processes)
@@ -96,6 +96,8 @@ def gradients(rank: int, world: int, port: int, preset: dict, sources: Any, step
         (out / f"keys-{rank}.json").write_text(json.dumps({"keys": keys, "loss": mean, "parts": len(parts)}))
         if rank == 0:
             found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-            save_file({name: g.contiguous() for name, g in found.items()}, out / "gradients.safetensors")
+            save_file(
+                {name: g.contiguous().cpu() for name, g in found.items()}, out / "gradients.safetensors"
+            )
         # gloo may wait for ever where the processes part before its last user is gone
         del objective

@@ -1,0 +1,178 @@
+"""The same numbers on a GPU as on a CPU, from the first step to an embedding; `make test-gpu`.
+
+Without ``--device cuda`` the device is the CPU: the tests then prove nothing of GPUs, but that they can be run.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import children
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_shards import words
+
+import bhx_model
+from bhx_model import checkpoint, data, export, stages, token_index, train, vit
+from bhx_model.config import load_preset
+
+CPU = torch.device("cpu")
+STAGES = [
+    ("structure", {}),
+    ("function", {}),
+    ("fusion", {}),
+    ("fusion", {"model.inputs": "online"}),
+    ("fusion", {"model.modality_attention": "tokens"}),
+]
+
+
+@pytest.fixture(scope="session")
+def device(request) -> torch.device:
+    """Where the tests compute."""
+    kind = request.config.getoption("--device")
+    if kind == "cuda" and not torch.cuda.is_available():
+        pytest.fail("--device cuda, but PyTorch finds no GPU here")
+    return torch.device(kind)
+
+
+@pytest.fixture(scope="session")
+def sources(trained) -> stages.Sources:
+    """All that a stage may read."""
+    return stages.Sources(
+        shards=[trained["town"], trained["ward"]], split=trained["split"], rois=trained["rois"],
+        tokens=[trained["tokens_town"], trained["tokens_ward"]], structure=trained["structure"],
+        function=trained["function"],
+    )  # fmt: skip
+
+
+def step_on(device, sources, stage, changes):
+    """Losses and gradients of a step, on the CPU."""
+    processes = train.Processes(0, 1, device)
+    config = load_preset(stage, "tiny").override(changes)
+    opened = stages.open_stage(config, sources, 0, device)
+    torch.manual_seed(0)
+    model = opened.build().to(device)
+    losses, _ = train.backward(model, opened, *train.share(opened, 0, processes), processes)
+    return losses.cpu(), {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(("stage", "changes"), STAGES)
+@pytest.mark.parametrize(("amp", "near"), [("fp32", 1e-3), ("bf16", 5e-2)])
+def test_a_step_is_that_of_a_cpu(device, sources, stage, changes, amp, near):
+    theirs_loss, theirs = step_on(CPU, sources, stage, {**changes, "train.amp": "fp32"})
+    ours_loss, ours = step_on(device, sources, stage, {**changes, "train.amp": amp})
+    torch.testing.assert_close(ours_loss, theirs_loss, rtol=near / 10, atol=0)
+    assert ours.keys() == theirs.keys()
+    largest = max(float(g.abs().max()) for g in theirs.values())
+    for name, g in theirs.items():
+        assert float((ours[name] - g).abs().max()) <= near * largest, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_with_and_without_a_bias_is_that_of_a_cpu(device, dtype):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 150, 32)
+    for bias in (None, torch.linspace(-1, 2, 150)):
+        exact = vit.attend(q, k, v, bias)
+        there = [t.to(device, dtype) for t in (q, k, v)]
+        ours = vit.attend(*there, None if bias is None else bias.to(device)).float().cpu()
+        near = 1e-5 if dtype == torch.float32 else 2e-2
+        torch.testing.assert_close(ours, exact, rtol=0, atol=near)
+
+
+def test_cached_tokens_are_those_of_a_cpu(device, trained):
+    """The cache was written on the device, as all that the command lines of `trained` made."""
+    cache = token_index.open_tokens(trained["tokens_town"])
+    encoders = stages.Encoders.open(trained["structure"], trained["function"])
+    index = data.open_index(trained["town"])
+    pairs = {run.key: (run, anat) for run, anat in data.pair(index.samples["bold"], index.samples["t1w"])[0]}
+    cached = token_index.pairs(cache)[:4]
+    for function, structure in cached:
+        tokens = token_index.read_pairs([(function, structure)], encoders.function.n_rois)
+        s_BSD, f_BFD, _ = encoders.encode(encoders.load([pairs[function.key]]))
+        for name, exact in (("structure", s_BSD), ("function", f_BFD)):
+            torch.testing.assert_close(tokens[name].float(), exact.float(), rtol=0.02, atol=0.02)
+
+
+def test_an_embedding_is_that_of_a_cpu(device, trained, tmp_path):
+    folders = [word for s in ("structure", "function", "fusion") for word in (f"--{s}", str(trained[s]))]
+    out = tmp_path / "export"
+    assert export.main([*folders, "--rois", str(trained["rois"]), "--out", str(out)]) == 0
+    index = data.open_index(trained["town"])
+    run, anat = data.pair(index.samples["bold"], index.samples["t1w"])[0][0]
+    series = data.read_bold(run, 20)
+    volume = stages.intensities(torch.from_numpy(data.read_t1w([anat], (32, 48, 32))))[0]
+
+    def embed(where):
+        model = bhx_model.from_pretrained(out).to(where)
+        return torch.from_numpy(model.embed(series, run.tr_s, model.rois.names, volume))
+
+    torch.testing.assert_close(embed(device), embed(CPU), rtol=1e-3, atol=1e-3)
+
+
+def test_killed_and_started_again_ends_in_the_same_weights(device, house, tmp_path):
+    changes = {"train.deterministic": True, "train.steps": 16}
+
+    def arguments(folder):
+        return words({**house, "runs": folder / "runs"}, "function", folder / "out", changes)
+
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    child = children.start(arguments(killed))
+    children.wait_for(lambda: any(steps >= 4 for r in killed.glob("runs/*") for steps in checkpoint.steps(r)))
+    children.kill(child)
+    assert child.exitcode == -signal.SIGKILL
+    assert not (killed / "out").exists()
+    assert children.end([children.start(arguments(killed)), children.start(arguments(straight))]) == [0, 0]
+    ours, theirs = (load_file(folder / "out/model.safetensors") for folder in (killed, straight))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture
+def world(device) -> int:
+    """Processes of a run: two, or as many as there are GPUs, up to eight."""
+    if device.type == "cpu":
+        return 2
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU: several processes need several")
+    return min(torch.cuda.device_count(), 8)
+
+
+@pytest.mark.parametrize(("stage", "changes"), STAGES)
+def test_all_gpus_have_the_gradients_of_one(device, world, sources, tmp_path, stage, changes):
+    found = {}
+    preset = {"stage": stage, "set": {"train.batch_size": 6, **changes}}
+    for size in (1, world):
+        out = tmp_path / str(size)
+        out.mkdir()
+        port = children.free_port()
+        listed = [
+            children.SERVER.Process(
+                target=children.gradients, args=(r, size, port, preset, sources, 1, out)
+            )
+            for r in range(size)
+        ]  # fmt: skip
+        for child in listed:
+            child.start()
+        assert children.end(listed) == [0] * size
+        told = [json.loads((out / f"keys-{r}.json").read_text()) for r in range(size)]
+        found[size] = (
+            load_file(out / "gradients.safetensors"), sorted(k for t in told for k in t["keys"]), told[0]["loss"],
+        )  # fmt: skip
+    (alone, keys, loss), (shared, shared_keys, shared_loss) = found[1], found[world]
+    assert shared_keys == keys
+    assert shared_loss == pytest.approx(loss, rel=1e-5)
+    assert shared.keys() == alone.keys()
+    for name, g in alone.items():
+        assert float((shared[name] - g).abs().max()) <= 1e-5 * max(float(g.abs().max()), 1e-3), name
+
+
+def test_a_training_on_all_gpus_ends(device, world, house, tmp_path):
+    places = {**house, "runs": tmp_path / "runs"}
+    listed = children.start_all(words(places, "structure", tmp_path / "out"), world)
+    assert children.end(listed) == [0] * world
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["counts"]["samples_seen"] == 30
+    assert (run["machine"]["device"], run["machine"]["processes"]) == (device.type, world)
