@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -93,15 +93,18 @@ def open_index(path: Path) -> Index:
     ValueError
         Named after the file that is gone, cut short, altered, or of another version.
     """
-    return _open_index(path, contract.check_index)
+    return _open_index(path, contract.check_index, contract.MODALITIES, once=contract.MODALITIES)
 
 
 def open_token_index(path: Path, check: Callable[[Mapping[str, Any]], None]) -> Index:
     """Read an index of cached tokens: it has the form of one of shards; `check` refuses foreign ones."""
-    return _open_index(path, check)
+    # a T1 whose runs lie in several shards is encoded with each
+    return _open_index(path, check, ("function", "structure"), once=("function",))
 
 
-def _open_index(path: Path, check: Callable[[Mapping[str, Any]], None]) -> Index:
+def _open_index(
+    path: Path, check: Callable[[Mapping[str, Any]], None], modalities: Sequence[str], once: Sequence[str]
+) -> Index:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -110,19 +113,26 @@ def _open_index(path: Path, check: Callable[[Mapping[str, Any]], None]) -> Index
     try:
         facts = json.loads(content)
         check(facts)
-        return _index(path, hashlib.sha256(content).hexdigest(), facts)
-    except json.JSONDecodeError as error:
+        index = _index(path, hashlib.sha256(content).hexdigest(), facts, modalities)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         msg = f"{path} is not JSON ({error}): make it again"
         raise ValueError(msg) from error
     except (KeyError, TypeError, AttributeError) as error:
         msg = f"{path} is no index, or not a whole one ({error!r}): make it again"
         raise ValueError(msg) from error
+    for modality in once:
+        (key, n), *_ = Counter(sample.key for sample in index.samples[modality]).most_common(1) or [("", 0)]
+        if n > 1:
+            msg = f"{path} names {key} twice, which would count twice: make it again"
+            raise ValueError(msg)
+    return index
 
 
-def _index(path: Path, sha256: str, facts: Mapping[str, Any]) -> Index:
+def _index(path: Path, sha256: str, facts: Mapping[str, Any], modalities: Sequence[str]) -> Index:
     shards: dict[str, tuple[Shard, ...]] = {}
     samples: dict[str, tuple[Sample, ...]] = {}
-    for modality, entries in facts["shards"].items():
+    for modality in modalities:
+        entries = facts["shards"][modality]
         there = [_shard(path.parent, entry) for entry in entries]
         lists = [_list(path.parent, entry) for entry in entries]
         shards[modality] = tuple(there)
@@ -173,19 +183,24 @@ def _bare(name: str) -> str:
 
 
 def _samples(shard: Shard, rows: Mapping[str, list[Any]], cohort: str) -> Iterator[Sample]:
-    for row in range(len(rows["key"])):
-        known = {name: rows[name][row] for name in _LISTED if name in rows}
+    columns = {name: rows[name] for name in _LISTED if name in rows}
+    if not columns.keys() >= _NEEDED or len({len(column) for column in columns.values()}) > 1:
+        msg = f"what stands beside {shard.path} is no list of samples, or lacks some: pack the shard again"
+        raise ValueError(msg)
+    for values in zip(*columns.values(), strict=True):
+        known = dict(zip(columns, values, strict=True))
         contract.check_key(known["key"])
-        if known["offset"] + known["size"] > shard.n_bytes:
-            msg = f"{shard.path}: {known['key']} would end after the end of the shard: pack it again"
+        if not 0 <= known["offset"] <= known["offset"] + known["size"] <= shard.n_bytes:
+            msg = f"{shard.path}: {known['key']} would lie outside of the shard: pack it again"
             raise ValueError(msg)
         if "absent" in known:
             known["absent"] = tuple(known["absent"])
         yield Sample(shard=shard.path, **{**known, "subject": f"{cohort}/{known['subject']}"})
 
 
-#: What a list may tell of a sample.
+#: What a list may tell of a sample, and what it must.
 _LISTED = tuple(field.name for field in fields(Sample) if field.name != "shard")
+_NEEDED = {"key", "subject", "offset", "size"}
 
 
 def verify(shards: Iterable[Shard], *, record: Path | None = None, share: tuple[int, int] = (0, 1)) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -83,6 +84,10 @@ class Stage(abc.ABC):
     def __init__(self, config: StageConfig, sources: Sources, seed: int):
         self.config, self.seed = config, seed
         self.indices = sorted((data.open_index(path) for path in sources.shards), key=lambda i: i.cohort)
+        for one, next_ in itertools.pairwise(self.indices):
+            if one.cohort == next_.cohort:
+                msg = f"the index of {one.cohort} is named twice, or two cohorts have its name: name each once"
+                raise ValueError(msg)
         self.rois = RoiFacts.load(sources.rois)
         self.people = read_split(sources.split)
         self.hashes: dict[str, Any] = {
@@ -271,11 +276,24 @@ class CachedFusionStage(Stage):
         self.caches = sorted(
             (token_index.open_tokens(path) for path in sources.tokens), key=lambda i: i.cohort
         )
+        self._check_sources()
         self.hashes["tokens"] = [[cache.cohort, cache.sha256] for cache in self.caches]
         self.fusion_inputs = token_index.fusion_inputs(self.caches)
         for cache in self.caches:
             check_rois(cache, self.rois)
         self._divide(pair for cache in self.caches for pair in token_index.pairs(cache))
+
+    def _check_sources(self) -> None:
+        """Refuse tokens that were not made of these shards."""
+        cached, packed = ([index.cohort for index in listed] for listed in (self.caches, self.indices))
+        if cached != packed:
+            named = " and ".join(", ".join(cohorts) for cohorts in (cached, packed))
+            msg = f"tokens and shards are of different cohorts ({named}): name one of each for every cohort"
+            raise ValueError(msg)
+        for cache, index in zip(self.caches, self.indices, strict=True):
+            if cache.facts["source"] != index.sha256:
+                msg = f"{cache.path} were made of other shards than {index.path}: make the tokens again"
+                raise ValueError(msg)
 
     def _shards(self) -> list[Shard]:
         return [shard for cache in self.caches for listed in cache.shards.values() for shard in listed]

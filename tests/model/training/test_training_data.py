@@ -187,7 +187,7 @@ def test_no_index_is_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda facts: "{", "is not JSON"),
+        (lambda facts: b"{", "is not JSON"),
         (lambda facts: [], "is no index"),
         (
             lambda facts: {k: v for k, v in facts.items() if k != "shards"},
@@ -195,11 +195,37 @@ def test_no_index_is_a_sentence(tmp_path):
         ),
         (lambda facts: facts["shards"]["bold"][0].pop("sha256") and facts, "'sha256'"),
         (lambda facts: facts["shards"]["bold"][0].update(file="../bold-00000.tar") or facts, "not beside it"),
+        (lambda facts: facts["shards"].pop("t1w") and facts, r"not a whole one \(KeyError\('t1w'"),
+        (lambda facts: facts["shards"]["bold"].append(facts["shards"]["bold"][0]) or facts, "names .* twice"),
+        (lambda facts: b"\xff\xfe", "is not JSON"),
     ],
 )
 def test_an_index_that_is_none_is_a_sentence(town, change, sentence):
     found = change(json.loads(town.read_bytes()))
-    town.write_text(found if isinstance(found, str) else json.dumps(found))
+    town.write_bytes(found if isinstance(found, bytes) else json.dumps(found).encode())
+    with pytest.raises(ValueError, match=sentence):
+        data.open_index(town)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda rows: rows["tr_s"].pop(), "is no list of samples"),
+        (lambda rows: rows.pop("offset"), "is no list of samples"),
+        (lambda rows: rows["offset"].__setitem__(0, -512), "town_sub-000_task-rest_run-1 would lie outside"),
+        (lambda rows: rows["size"].__setitem__(0, 1 << 40), "town_sub-000_task-rest_run-1 would lie outside"),
+        (lambda rows: rows["key"].__setitem__(1, rows["key"][0]), "names town_sub-000_task-rest_run-1 twice"),
+    ],
+)
+def test_a_list_that_is_none_is_a_sentence(town, change, sentence):
+    """Though its hash is the one in the index."""
+    listed = town.parent / "bold-00000.json"
+    rows = json.loads(listed.read_bytes())
+    change(rows)
+    listed.write_text(json.dumps(rows))
+    facts = json.loads(town.read_bytes())
+    facts["shards"]["bold"][0]["list_sha256"] = data.file_sha256(listed)
+    town.write_text(json.dumps(facts))
     with pytest.raises(ValueError, match=sentence):
         data.open_index(town)
 

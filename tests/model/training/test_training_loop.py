@@ -369,6 +369,11 @@ def test_cohorts_of_different_grids_are_refused(house, tmp_path, capsys):
     assert "on one grid, there are: town (32, 48, 32), ward (32, 32, 32)" in capsys.readouterr().err
 
 
+def test_a_cohort_that_is_named_twice_is_refused(house, tmp_path, capsys):
+    assert train.main(arguments({**house, "ward": house["town"]}, tmp_path, "function")) == 1
+    assert "the index of town is named twice, or two cohorts have its name" in capsys.readouterr().err
+
+
 def test_people_outside_the_split_are_refused(house, tmp_path, capsys):
     short = write_split(tmp_path / "split.json", {"town": 12, "ward": 4})
     assert train.main(arguments({**house, "split": short}, tmp_path, "function")) == 1

@@ -210,6 +210,20 @@ def test_tokens_of_different_encoders_are_refused(trained, tmp_path, capsys):
     assert "tokens of different encoders" in capsys.readouterr().err
 
 
+def test_tokens_of_other_shards_are_refused(trained, tmp_path, capsys):
+    """The card would name cohorts that were not trained on, or tokens of people who are gone stay in use."""
+    command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out")
+    listed = [str(trained["tokens_town"]), str(trained["tokens_ward"])]
+    for few in (listed[:1], [listed[0], listed[0]]):
+        assert train.main([*command, "--tokens", *few]) == 1
+        assert "name one of each for every cohort" in capsys.readouterr().err
+    town = shutil.copytree(trained["town"].parent, tmp_path / "town") / "index.json"
+    town.write_text(json.dumps({**json.loads(town.read_text()), "synthetic": False}))
+    command = words({**trained, "runs": tmp_path, "town": town}, "fusion", tmp_path / "out")
+    assert train.main([*command, "--tokens", *listed]) == 1
+    assert f"were made of other shards than {town}: make the tokens again" in capsys.readouterr().err
+
+
 def test_an_altered_cache_is_refused(trained, tmp_path, capsys):
     out = shutil.copytree(trained["tokens_ward"].parent, tmp_path / "ward") / "index.json"
     tar = out.parent / "structure-00000.tar"
