@@ -53,6 +53,11 @@ class Metrics:
     tensorboard : Path, optional
         Folder for TensorBoard's events.
 
+    Attributes
+    ----------
+    last : set of str
+        What is known of the step this run starts from.
+
     Raises
     ------
     ValueError
@@ -60,7 +65,7 @@ class Metrics:
     """
 
     def __init__(self, path: Path, step: int, tensorboard: Path | None = None):
-        kept = []
+        kept, self.last = [], set()
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
@@ -69,6 +74,8 @@ class Metrics:
                     continue
                 if row["step"] <= step:
                     kept.append(line)
+                if row["step"] == step:
+                    self.last |= row.keys()
         replacement = path.with_name(f".{path.name}.new")
         replacement.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         replacement.replace(path)

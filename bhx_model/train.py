@@ -49,6 +49,8 @@ STOPPED = 75
 #: target that follows too fast, targets and loss shrink together and nothing is learned.
 COLLAPSED, SHRUNK = 0.02, 0.25
 COLLAPSE_ADVICE = "check the normaliser, raise train.ema or lower train.lr"
+#: Samples of a batch of the holdout.
+HOLDOUT_BATCH = 16
 #: What a finished run leaves, weights last: whoever sees them sees the rest.
 OUTPUTS = ("metrics.jsonl", "run.json", "model.safetensors")
 
@@ -207,6 +209,16 @@ def _advance(
             checkpoint.save(run, step, model, optimizer, kept, keep_every=t.keep_every)
         processes.wait()
 
+    def look(step: int) -> None:
+        state["holdout"] = holdout(stage, model, processes)
+        if metrics is not None:
+            metrics.write(step, {f"holdout_{k}": value for k, value in state["holdout"].items()})
+
+    # a run that is told to stop has no time to look at the holdout: the next one does
+    owed = start and start % t.save_every == 0 and metrics is not None and "holdout_loss" not in metrics.last
+    if stage.n_holdout and processes.any(bool(owed)):
+        look(start)
+
     # --- the loop: what happens in a step is a function of its number alone
     tasks = (functools.partial(share, stage, step, processes) for step in range(start, t.steps))
     reader = data.in_order(tasks, workers=workers, ahead=max(2, workers))
@@ -269,9 +281,7 @@ def _advance(
                 )
         if done % t.save_every == 0 or done == t.steps or stopping:
             if stage.n_holdout and (not stopping or done == t.steps):
-                state["holdout"] = holdout(stage, model, processes)
-                if metrics is not None:
-                    metrics.write(done, {f"holdout_{k}": value for k, value in state["holdout"].items()})
+                look(done)
             save(done)
         if stopping and done < t.steps:
             reader.close()
@@ -350,9 +360,12 @@ def backward(
 
 @torch.no_grad()
 def holdout(stage: stages.Stage, model: nn.Module, processes: Processes) -> dict[str, float]:
-    """Loss on the people kept out, and that of predicting the mean; masks are the same whenever it is asked for."""
+    """Loss on the people kept out, and that of predicting the mean of a batch.
+
+    Masks and batches are the same whenever it is asked for, and however many processes share them.
+    """
     model.eval()
-    mine = stage.holdout(_part(stage, processes))[processes.rank :: processes.world]
+    mine = stage.holdout(HOLDOUT_BATCH)[processes.rank :: processes.world]
     loss_sum = trivial_sum = 0.0
     tasks = (lambda numbers=numbers: stage.load(numbers, 0, None).pin() for numbers in mine)
     for batch in data.in_order(tasks, workers=1, ahead=1):
