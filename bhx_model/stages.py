@@ -86,7 +86,9 @@ class Stage(abc.ABC):
         self.indices = sorted((data.open_index(path) for path in sources.shards), key=lambda i: i.cohort)
         for one, next_ in itertools.pairwise(self.indices):
             if one.cohort == next_.cohort:
-                msg = f"the index of {one.cohort} is named twice, or two cohorts have its name: name each once"
+                msg = (
+                    f"the index of {one.cohort} is named twice, or two cohorts have its name: name each once"
+                )
                 raise ValueError(msg)
         self.rois = RoiFacts.load(sources.rois)
         self.people = read_split(sources.split)
@@ -521,18 +523,20 @@ class Encoders:
 
     def load(self, pairs: Sequence[tuple[Sample, Sample]]) -> Batch:
         """Read pairs of one bucket."""
+        runs = [run for run, _ in pairs]
+        batch = self.read_runs(runs, [plan_series(run, self.function.config) for run in runs])
+        volumes = data.read_t1w([anat for _, anat in pairs], self.structure.grid)
+        return dataclasses.replace(batch, tensors={**batch.tensors, "volume": torch.from_numpy(volumes)})
+
+    def read_runs(self, runs: Sequence[Sample], plans: Sequence[augment.SeriesPlan]) -> Batch:
+        """Read the series of runs of one bucket as planned."""
         config, rois = self.function.config, empty_rois(self.facts)
-        plans = [plan_series(run, config) for run, _ in pairs]
         series = np.stack([
             augment.apply_plan(read_series(run, rois, config), plan, config)
-            for (run, _), plan in zip(pairs, plans, strict=True)
+            for run, plan in zip(runs, plans, strict=True)
         ])  # fmt: skip
-        anats = [anat for _, anat in pairs]
-        tensors = {
-            "series": torch.from_numpy(series),
-            "volume": torch.from_numpy(data.read_t1w(anats, self.structure.grid)),
-        }
-        return Batch([run.key for run, _ in pairs], tensors, plans[0].patch_frames, plans[0].n_patches)
+        tensors = {"series": torch.from_numpy(series)}
+        return Batch([run.key for run in runs], tensors, plans[0].patch_frames, plans[0].n_patches)
 
     @torch.no_grad()
     def encode(self, batch: Batch, *, pad_to: int | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,13 +15,14 @@ Examples
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import io
 import json
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bhx_model import augment, checkpoint, contract, data, stages, token_index
+from bhx_model import checkpoint, contract, data, stages, token_index
+from bhx_model.augment import SeriesPlan
 from bhx_model.config import to_dict
 from bhx_model.data import Index, Sample
 from bhx_model.rois import RoiFacts
 from bhx_model.runlog import duration, say
-from bhx_model.stages import Encoders
+from bhx_model.stages import Batch, Encoders
 
-#: Arrays encoded at once.
-BATCH = 16
+#: Arrays encoded at once, and threads that read the next ones meanwhile.
+BATCH, READERS = 16, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,9 +102,12 @@ def write_cache(structure: Path, function: Path, shards: Path, rois: Path, out: 
     say(f"tokens of {index.cohort}: {len(pairs)} runs, {len(index.shards['bold'])} batches")
     began = time.monotonic()
     entries: dict[str, list[dict[str, Any]]] = {"function": [], "structure": []}
+    by_shard: dict[Path, list[tuple[Sample, Sample]]] = {}
+    for pair in pairs:
+        by_shard.setdefault(pair[0].shard, []).append(pair)
     for number, shard in enumerate(index.shards["bold"]):
-        here = [pair for pair in pairs if pair[0].shard == shard.path]
-        if not here:
+        here = by_shard.get(shard.path)
+        if here is None:
             continue
         batch = shard.path.stem.removeprefix("bold-")
         for modality, entry in _write_batch(encoders, index, here, out, batch, device).items():
@@ -227,47 +232,64 @@ def _write_tar(
 def _structure_tokens(
     encoders: Encoders, volumes: Sequence[Sample], device: torch.device
 ) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    for start in range(0, len(volumes), BATCH):
-        chosen = volumes[start : start + BATCH]
+    batches = [volumes[start : start + BATCH] for start in range(0, len(volumes), BATCH)]
+    reads = (functools.partial(_read_volumes, encoders, chosen) for chosen in batches)
+    ahead = data.in_order(reads, workers=READERS, ahead=READERS)
+    for chosen, batch in zip(batches, ahead, strict=True):
         with encoders.autocast(device, "structure"):
-            steps = torch.from_numpy(data.read_t1w(chosen, encoders.structure.grid)).to(device)
-            tokens = encoders.structure.encode(stages.intensities(steps)).bfloat16()
+            volume = stages.intensities(batch.to(device).tensors["volume"])
+            tokens = encoders.structure.encode(volume).bfloat16()
         for sample, one in zip(chosen, tokens, strict=True):
             yield {"key": sample.key, "subject": sample.subject.split("/")[1], "n_tokens": len(one)}, one
+
+
+def _read_volumes(encoders: Encoders, chosen: Sequence[Sample]) -> Batch:
+    steps = data.read_t1w(chosen, encoders.structure.grid)
+    return Batch([sample.key for sample in chosen], {"volume": torch.from_numpy(steps)}).pin()
 
 
 @torch.no_grad()
 def _function_tokens(
     encoders: Encoders, runs: Sequence[Sample], device: torch.device
 ) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    config, rois = encoders.function.config, stages.empty_rois(encoders.facts)
+    config = encoders.function.config
+    plans = {run.key: stages.plan_series(run, config) for run in runs}
     # runs are written in their order, but those of equal bucket are encoded together
-    for start in range(0, len(runs), 4 * BATCH):
-        window = runs[start : start + 4 * BATCH]
-        plans = {run.key: stages.plan_series(run, config) for run in window}
+    windows = [runs[start : start + 4 * BATCH] for start in range(0, len(runs), 4 * BATCH)]
+    batches = [_alike(window, plans) for window in windows]
+    reads = (
+        functools.partial(_read_runs, encoders, chosen, plans) for listed in batches for chosen in listed
+    )
+    ahead = data.in_order(reads, workers=READERS, ahead=READERS)
+    for window, listed in zip(windows, batches, strict=True):
         done: dict[str, tuple[dict[str, Any], Tensor]] = {}
-        for bucket in sorted({plan.bucket for plan in plans.values()}):
-            alike = [run for run in window if plans[run.key].bucket == bucket]
-            for first in range(0, len(alike), BATCH):
-                chosen = alike[first : first + BATCH]
-                series = torch.from_numpy(
-                    np.stack(
-                        [
-                            augment.apply_plan(stages.read_series(run, rois, config), plans[run.key], config)
-                            for run in chosen
-                        ]
-                    )
-                ).to(device)
-                with encoders.autocast(device, "function"):
-                    tokens = encoders.function.encode(series, bucket[0]).bfloat16()
-                weights = encoders.function.token_weights(series, bucket[0]).unflatten(1, (len(rois), -1))
-                for run, one, weight in zip(chosen, tokens, weights, strict=True):
-                    done[run.key] = (_function_row(run, plans[run.key], one, weight.cpu()), one)
+        for chosen in listed:
+            batch = next(ahead).to(device)
+            series = batch.tensors["series"]
+            with encoders.autocast(device, "function"):
+                tokens = encoders.function.encode(series, batch.patch_frames).bfloat16()
+            weights = encoders.function.token_weights(series, batch.patch_frames)
+            weights = weights.unflatten(1, (encoders.function.n_rois, -1))
+            for run, one, weight in zip(chosen, tokens, weights, strict=True):
+                done[run.key] = (_function_row(run, plans[run.key], one, weight.cpu()), one)
         for run in window:
             yield done.pop(run.key)
 
 
-def _function_row(run: Sample, plan: augment.SeriesPlan, tokens: Tensor, weight_RN: Tensor) -> dict[str, Any]:
+def _alike(window: Sequence[Sample], plans: Mapping[str, SeriesPlan]) -> list[list[Sample]]:
+    """Cut runs into batches of equal bucket."""
+    batches = []
+    for bucket in sorted({plans[run.key].bucket for run in window}):
+        alike = [run for run in window if plans[run.key].bucket == bucket]
+        batches += [alike[first : first + BATCH] for first in range(0, len(alike), BATCH)]
+    return batches
+
+
+def _read_runs(encoders: Encoders, chosen: Sequence[Sample], plans: Mapping[str, SeriesPlan]) -> Batch:
+    return encoders.read_runs(chosen, [plans[run.key] for run in chosen]).pin()
+
+
+def _function_row(run: Sample, plan: SeriesPlan, tokens: Tensor, weight_RN: Tensor) -> dict[str, Any]:
     absent = torch.nonzero(weight_RN[:, 0] == 0).flatten().tolist()
     return {
         "key": run.key,

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 
+import children
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from tiny_shards import words, write_cohort
 
 from bhx_model import augment, data, stages, token_index, tokens, train
-from bhx_model.jepa import FunctionEncoder
+from bhx_model.jepa import FunctionEncoder, FunctionJEPA
+from bhx_model.mae import StructureMAE
 
 
 def encode_again(trained, run, volume):
@@ -73,6 +75,42 @@ def test_tokens_of_padding_are_never_computed(trained, tmp_path, monkeypatch):
     stored = token_index.open_tokens(index).samples["function"]
     assert {sample.n_tokens for sample in stored} == {6 * 20}, "of 18 patches that the model knows"
     assert sum(computed) == sum(sample.n_tokens for sample in stored)
+
+
+def test_reading_runs_ahead_of_encoding(trained, tmp_path, monkeypatch):
+    """While the first batch of a modality is encoded, the second is read; what is written stays the same."""
+    monkeypatch.setattr(tokens, "BATCH", 4)
+    read = {"bold": 0, "t1w": 0}
+    for modality in read:
+        reader = getattr(data, f"read_{modality}")
+
+        def counted(samples, *more, modality=modality, reader=reader):
+            read[modality] += len(samples) if modality == "t1w" else 1
+            return reader(samples, *more)
+
+        monkeypatch.setattr(data, f"read_{modality}", counted)
+    waited = set()
+    for encoder, modality in ((StructureMAE, "t1w"), (FunctionJEPA, "bold")):
+        encode = encoder.encode
+
+        def waiting(self, *more, modality=modality, encode=encode):
+            if modality not in waited:
+                waited.add(modality)
+                children.wait_for(lambda: read[modality] > 4, 10)
+            return encode(self, *more)
+
+        monkeypatch.setattr(encoder, "encode", waiting)
+    shards = write_cohort(tmp_path / "town", "town", people=12, batches=1)
+    words = (trained["structure"], trained["function"], shards, trained["rois"])
+    ahead = tokens.write_cache(*words, tmp_path / "ahead")
+    assert waited == {"t1w", "bold"}
+    monkeypatch.setattr(
+        tokens.data, "in_order", lambda tasks, *, workers, ahead: iter([task() for task in tasks])
+    )
+    plain = tokens.write_cache(*words, tmp_path / "plain")
+    assert {p.name: p.read_bytes() for p in ahead.parent.iterdir()} == {
+        p.name: p.read_bytes() for p in plain.parent.iterdir()
+    }
 
 
 def _first_member(path):
