@@ -33,7 +33,7 @@ from bhx_model import checkpoint, config, data, metrics, optim, schedules, stage
 from bhx_model.data import Index, Sample
 from bhx_model.fusion import FusionModel
 from bhx_model.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
-from bhx_model.runlog import say
+from bhx_model.runlog import fault, say
 
 SPLITS = ("train", "val", "test")
 #: Inverse strengths of the probe's penalty, for features of unit variance.
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write(card, rows, arguments.out)
         say(f"{labels['endpoint']} {arguments.method} seed {labels['seed']}: {_line(card)}")
     except (ValueError, OSError) as error:
-        say(f"error: {error}")
+        say(f"error: {fault(error)}")
         return 1
     return 0
 

@@ -23,7 +23,7 @@ from bhx_model import __version__, checkpoint, embed, stages
 from bhx_model.config import FunctionConfig, json_object
 from bhx_model.jepa import FunctionJEPA
 from bhx_model.rois import RoiFacts
-from bhx_model.runlog import say
+from bhx_model.runlog import fault, say
 from bhx_model.stages import Trained
 
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         export(a.structure, a.function, a.fusion, a.rois, a.out, terms=a.terms)
     except (ValueError, OSError) as error:
-        say(f"error: {error}")
+        say(f"error: {fault(error)}")
         return 1
     return 0
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bhx_model import npz
 from bhx_model.contract import ROI_ARRAYS, roi_sha256
 
 
@@ -37,10 +37,10 @@ class RoiFacts:
         if not n or len(set(self.names)) != n:
             msg = "rois: names must be distinct and at least one: rebuild rois.npz"
             raise ValueError(msg)
-        modes = self.harmonics.shape[-1]
+        modes, gradients = (sum(array.shape[-1:]) for array in (self.harmonics, self.gradients))
         shapes = {
             "hemisphere": (n,), "harmonics": (n, modes), "eigenvalues": (2, modes),
-            "gradients": (n, self.gradients.shape[-1]), "median": (n,), "iqr": (n,),
+            "gradients": (n, gradients), "median": (n,), "iqr": (n,),
         }  # fmt: skip
         for name, shape in shapes.items():
             array = getattr(self, name)
@@ -77,23 +77,20 @@ class RoiFacts:
         OSError
             If the file cannot be read.
         """
+        arrays = npz.read(path, "rebuild it, or name the rois.npz of the experiment")
+        missing = [name for name in ROI_ARRAYS if name not in arrays]
+        if missing:
+            msg = f"{path}: {', '.join(missing)} missing, this is no rois.npz of this version: rebuild it"
+            raise ValueError(msg)
+        types = {"hemisphere": np.int8, "eigenvalues": np.float64}
+        types |= dict.fromkeys(("harmonics", "gradients", "median", "iqr"), np.float32)
         try:
-            file = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            msg = f"{path} is no rois.npz, or a broken one ({error}): rebuild it"
+            numbers = {name: arrays[name].astype(dtype) for name, dtype in types.items()}
+        except ValueError as error:
+            msg = f"{path}: expected numbers, found other things ({error}): rebuild it"
             raise ValueError(msg) from error
-        with file as arrays:
-            missing = [name for name in ROI_ARRAYS if name not in arrays.files]
-            if missing:
-                msg = f"{path}: {', '.join(missing)} missing, this is no rois.npz of this version: rebuild it"
-                raise ValueError(msg)
-            return cls(
-                atlas=str(arrays["atlas"]),
-                names=tuple(str(name) for name in arrays["names"]),
-                hemisphere=arrays["hemisphere"].astype(np.int8),
-                eigenvalues=arrays["eigenvalues"].astype(np.float64),
-                **{k: arrays[k].astype(np.float32) for k in ("harmonics", "gradients", "median", "iqr")},
-            )
+        names = tuple(str(name) for name in np.atleast_1d(arrays["names"]))
+        return cls(atlas=str(arrays["atlas"]), names=names, **numbers)
 
     def save(self, path: Path) -> None:
         """Write ``rois.npz``: to a file beside it, then renamed."""

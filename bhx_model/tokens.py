@@ -35,7 +35,7 @@ from bhx_model.augment import SeriesPlan
 from bhx_model.config import to_dict
 from bhx_model.data import Index, Sample
 from bhx_model.rois import RoiFacts
-from bhx_model.runlog import duration, say
+from bhx_model.runlog import duration, fault, say
 from bhx_model.stages import Batch, Encoders
 
 #: Arrays encoded at once, and threads that read the next ones meanwhile.
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         write_cache(a.structure, a.function, a.shards, a.rois, a.out)
     except (ValueError, OSError) as error:
-        say(f"error: {error}")
+        say(f"error: {fault(error)}")
         return 1
     return 0
 

@@ -41,7 +41,7 @@ from bhx_model import checkpoint, contract, data, distributed, optim, schedules,
 from bhx_model.config import PRESETS, STAGES, StageConfig, json_object, load_preset
 from bhx_model.distributed import Processes
 from bhx_model.jepa import FunctionJEPA
-from bhx_model.runlog import Metrics, Progress, duration, say
+from bhx_model.runlog import Metrics, Progress, duration, fault, say
 
 #: Exit code of a run that was stopped and can go on (EX_TEMPFAIL).
 STOPPED = 75
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 should_stop=lambda: stop() or left_alone() or time.monotonic() - STARTED > limit,
             )
     except (ValueError, OSError) as error:
-        say(f"error: {error}")
+        say(f"error: {fault(error)}")
         return 1
 
 

@@ -1,0 +1,36 @@
+"""Files of named NumPy arrays, read whole: nothing is unpickled, and a fault is a sentence. Needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def read(path: Path | str, remedy: str) -> dict[str, NDArray[Any]]:
+    """Arrays of an ``.npz`` by their names.
+
+    Parameters
+    ----------
+    path
+        File.
+    remedy
+        What to do if it is broken, for the message.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, a damaged one, or holds objects.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except OSError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy each have their own
+        msg = f"{path} is no .npz of plain arrays, or a broken one: {remedy}"
+        raise ValueError(msg) from error
