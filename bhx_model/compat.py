@@ -16,9 +16,7 @@ import argparse
 import csv
 import dataclasses
 import itertools
-import json
 import math
-import pickle
 import re
 import sys
 from collections import Counter
@@ -31,8 +29,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bhx_model import stages
-from bhx_model.checkpoint import save_tensors, write_json
+from bhx_model import npz, stages
+from bhx_model.checkpoint import read_json, save_tensors, write_json
 from bhx_model.config import (
     FunctionConfig,
     FusionConfig,
@@ -47,8 +45,10 @@ from bhx_model.fusion import FusionModel
 from bhx_model.heads import HubHead
 from bhx_model.jepa import FunctionJEPA
 from bhx_model.mae import StructureMAE
+from bhx_model.patch_embed import whole_patches
 from bhx_model.pos_embed import sincos_grid
 from bhx_model.rois import RoiFacts
+from bhx_model.runlog import fault, say
 
 #: Largest difference that passes, relative to the largest value of the array.
 TOLERANCE: Final = 1e-5
@@ -77,9 +77,16 @@ class Sizes:
     heads: int = 12
     """Of the encoders and the predictor."""
 
+    def __post_init__(self) -> None:
+        """Refuse sizes of nothing."""
+        for name in ("rois", "time_patches", "heads"):
+            if getattr(self, name) < 1:
+                msg = f"{name} is {getattr(self, name)}: give a positive number"
+                raise ValueError(msg)
+
     def fusion_inputs(self, patch: int, width: int) -> FusionInputs:
         """Sizes of the fusion's tokens, `width` wide, from cubes of `patch` voxels."""
-        x, y, z = (n // patch for n in self.grid)
+        x, y, z = whole_patches(self.grid, patch)
         return FusionInputs(
             structure_grid=(x, y, z), structure_width=width, rois=self.rois, time_patches=self.time_patches,
             function_width=width,
@@ -122,6 +129,7 @@ _BLOCK = r"(\d+\.(?:norm[12]|attn\.(?:qkv|proj)|mlp\.fc[12])\.(?:weight|bias))"
 _TABLE = "sine and cosine table of {size}, computed here"
 _SHARED = "the predictor reads the encoder's ROI code"
 _MERGED = "added to hub"
+_UNTRAINED = "untrained: needed for training on only"
 
 _FUNCTION_RULES = (
     *(
@@ -204,19 +212,20 @@ def convert(stage: str, theirs: Mapping[str, Tensor], model: nn.Module) -> Conve
             lines.append(Line("dropped", key, "", rule.note.format(size=size)))
         else:
             name = re.sub(rule.pattern, rule.name, bare_key)
-            state[name] = rule.change(value) if rule.change else value
+            state[name] = _changed(stage, key, value, rule)
             lines.append(Line("used" if name == key else "renamed", key, name))
     if stage == "function":
         _check_shared(bare)
-    if stage == "fusion" and "enc_latent_token_positional_embedding" in bare:
-        state["hub"] = state["hub"] + bare["enc_latent_token_positional_embedding"].reshape(
-            state["hub"].shape
-        )
+    if stage == "fusion":
+        state["hub"] = state["hub"] + _hub_position(bare, state["hub"].shape)
     own = model.state_dict()
     for name, value in state.items():
         if name not in own or own[name].shape != value.shape:
             need = tuple(own[name].shape) if name in own else "no such tensor"
             msg = f"{stage}: {name} is {tuple(value.shape)}, the model has {need}: give it the checkpoint's sizes"
+            raise ValueError(msg)
+        if not torch.isfinite(value).all():
+            msg = f"{stage}: {name} holds values that are not finite, nothing can be computed with them: load it anew"
             raise ValueError(msg)
     given = {name for name, _ in model.named_buffers()}  # facts about ROIs, from other files
     missing = [name for name in own if name not in state and name not in given]
@@ -224,10 +233,32 @@ def convert(stage: str, theirs: Mapping[str, Tensor], model: nn.Module) -> Conve
     if needed:
         msg = f"{stage}: the checkpoint lacks {needed[0]} and {len(needed) - 1} more tensors: is it of this stage?"
         raise ValueError(msg)
-    lines += [Line("absent", "", name, "untrained: needed for training on only") for name in missing]
+    lines += [Line("absent", "", name, _UNTRAINED) for name in missing]
     lines += [Line("absent", "", name, "from the CSVs and rois.npz") for name in sorted(given & own.keys())]
     model.load_state_dict({**own, **state}, strict=True)
     return Converted(state, lines)
+
+
+def _changed(stage: str, key: str, value: Tensor, rule: _Rule) -> Tensor:
+    """Bring a tensor of a checkpoint into the shape that ours has."""
+    if rule.change is None:
+        return value
+    try:
+        return rule.change(value)
+    except (IndexError, RuntimeError) as error:
+        msg = f"{stage}: {key} of shape {tuple(value.shape)} is no such tensor: is it of this stage?"
+        raise ValueError(msg) from error
+
+
+def _hub_position(theirs: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
+    """Position code of the hub tokens, which the published code adds to them: (1, H, D)."""
+    key = "enc_latent_token_positional_embedding"
+    code = theirs.get(key)
+    if code is None or code.numel() != shape.numel():
+        what = "lacks" if code is None else f"has a {tuple(code.shape)}"
+        msg = f"fusion: the checkpoint {what} {key}, hub tokens of {tuple(shape[1:])} need one: is it of this stage?"
+        raise ValueError(msg)
+    return code.reshape(shape)
 
 
 def bare_names(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -255,16 +286,32 @@ def _check_shared(theirs: Mapping[str, Tensor]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read a ``.pth`` file without running code in it; the state dict may be under ``model`` or ``state_dict``."""
+    """Read a ``.pth`` file without running code in it; the state dict may be under ``model`` or ``state_dict``.
+
+    Raises
+    ------
+    ValueError
+        If it is no checkpoint, or might run code.
+    OSError
+        If it cannot be read.
+    """
     try:
-        raw = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        # MAE's training script, on which two of the published stages build, keeps its arguments beside the weights
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            raw = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # what the unpickler stumbles over in other files may be anything
         msg = f"{path} is refused: it is no checkpoint, or holds more than tensors and numbers and might run code"
         raise ValueError(msg) from error
     for name in ("model", "state_dict"):
         if isinstance(raw, dict) and isinstance(raw.get(name), dict):
             raw = raw[name]
-    if not isinstance(raw, dict) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
+    if (
+        not isinstance(raw, dict)
+        or not raw
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in raw.items())
+    ):
         msg = f"{path}: expected a dict of tensors, bare or under 'model'"
         raise ValueError(msg)
     return raw
@@ -292,6 +339,15 @@ def sizes(stage: str, theirs: Mapping[str, Tensor], heads: int, inner_heads: int
     if first not in theirs or f"{prefix}0.norm1.weight" not in theirs:
         msg = f"no checkpoint of the {stage} stage: it has no {first} or no {prefix}0: name the right file"
         raise ValueError(msg)
+    axes = {
+        first: {"structure": 5, "function": 2, "fusion": 2}[stage],
+        "mask_token": 1,
+        "decoder.mask_token": 1,
+    }
+    for key, least in axes.items():
+        if key in theirs and theirs[key].ndim < least:
+            msg = f"no checkpoint of the {stage} stage: {key} is {tuple(theirs[key].shape)}: name the right file"
+            raise ValueError(msg)
     shape = theirs[first].shape
     found = {"depth": depth(prefix), "heads": heads}
     if stage == "structure":
@@ -352,7 +408,7 @@ class Case:
 def _case(name: str, ours: Tensor | NDArray[Any], expected: NDArray[Any]) -> Case:
     got = ours.detach().numpy() if isinstance(ours, Tensor) else ours
     if got.shape != expected.shape:
-        msg = f"{name}: shape {got.shape}, expected {expected.shape}"
+        msg = f"{name}: ours has shape {got.shape}, the golden one {expected.shape}: {_GOLDEN_REMEDY}"
         raise ValueError(msg)
     difference = np.abs(got.astype(np.float64) - expected.astype(np.float64)).max()
     return Case(name, float(difference), float(np.abs(expected).max()))
@@ -373,48 +429,110 @@ def check(folder: Path) -> Iterator[Case]:
     OSError
         If a file is missing.
     """
-    facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    facts = _golden_facts(folder)
+    parts = {"function": _check_function, "structure": _check_structure, "fusion": _check_fusion}
     with torch.inference_mode():
-        yield from _check_function(folder, facts)
-        yield from _check_structure(folder, facts)
-        yield from _check_fusion(folder, facts)
+        for stage, cases in parts.items():
+            try:
+                yield from cases(folder, facts)
+            except (IndexError, RuntimeError, TypeError) as error:
+                msg = (
+                    f"{folder}: arrays of the {stage} stage do not fit each other ({error}): {_GOLDEN_REMEDY}"
+                )
+                raise ValueError(msg) from error
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+#: What to do about a golden folder that is not whole.
+_GOLDEN_REMEDY: Final = "take the folder as its maker made it"
+
+
+def _golden_facts(folder: Path) -> dict[str, Any]:
+    """Read ``config.json``: sizes that leave no trace in the arrays."""
+    path = folder / "config.json"
+    facts = read_json(path, _GOLDEN_REMEDY)
+    for name in ("rois", "time_patches", "heads", "fusion_decoder_heads"):
+        if type(facts.get(name)) is not int or facts[name] < 1:
+            msg = f"{path}: {name} is {facts.get(name)}, expected a positive number: {_GOLDEN_REMEDY}"
+            raise ValueError(msg)
+    return facts
+
+
+class _Cases:
+    """Arrays of one file of a golden folder, which keeps account of those that were compared or computed with."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._arrays = npz.read(path, _GOLDEN_REMEDY)
+        self._left = set(self._arrays)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._arrays:
+            msg = f"{self.path}: {name} is missing, so its case cannot be checked: {_GOLDEN_REMEDY}"
+            raise ValueError(msg)
+        self._left.discard(name)
+        return self._arrays[name]
+
+    def finish(self) -> None:
+        """Refuse arrays that nobody asked for: what is not compared has not passed."""
+        if self._left:
+            names = ", ".join(sorted(self._left))
+            msg = f"{self.path}: {names} belong to no known case and were not compared: {_GOLDEN_REMEDY}"
+            raise ValueError(msg)
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array) for name, array in _arrays(path).items()}
+    return {name: torch.from_numpy(array) for name, array in npz.read(path, _GOLDEN_REMEDY).items()}
+
+
+def _convert_all(stage: str, weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Load golden weights, all of which the cases need."""
+    lines = convert(stage, weights, model).lines
+    lacking = [line.ours for line in lines if line.note == _UNTRAINED]
+    if lacking:
+        msg = f"{stage}_weights.npz lacks {', '.join(lacking)}: {_GOLDEN_REMEDY}"
+        raise ValueError(msg)
 
 
 def _check_function(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
-    cases, weights = _arrays(folder / "function_cases.npz"), _weights(folder / "function_weights.npz")
+    cases, weights = _Cases(folder / "function_cases.npz"), _weights(folder / "function_weights.npz")
     time_patches = facts["time_patches"]
     config: FunctionConfig = reference_config(
         "function",
         {**sizes("function", weights, facts["heads"], facts["heads"]), "time_patches": time_patches},
     )
     model = FunctionJEPA(config, roi_facts(cases["harmonics"], cases["gradients"])).eval()
-    convert("function", weights, model)
+    _convert_all("function", weights, model)
 
+    for name, buffer in model.encoder.roi_position.named_buffers():
+        known = name.partition("_")[0]
+        if f"loaded_{known}" in cases:
+            yield _case(f"{known} as their loader reads them", buffer, cases[f"loaded_{known}"])
     yield _case(
         "function position code, encoder", model.encoder.position(time_patches)[None], cases["pos_encoder"]
     )
     predictor_code = model.predictor.position(model.encoder.roi_position(), time_patches)
     yield _case("function position code, predictor", predictor_code[None], cases["pos_predictor"])
 
-    for key in sorted(k for k in cases if k.startswith("resized_kernel_")):
-        frames = int(key.removeprefix("resized_kernel_"))
+    lengths = [int(m[1]) for m in (re.match(r"k(\d+)_", key) for key in cases) if m]
+    lengths = list(dict.fromkeys(lengths))
+    if not lengths:
+        msg = f"{cases.path} holds no series of any patch length (k48_input and so on): {_GOLDEN_REMEDY}"
+        raise ValueError(msg)
+    kernels = {int(m[1]) for m in (re.fullmatch(r"resized_kernel_(\d+)", key) for key in cases) if m}
+    for frames in sorted(kernels.union(lengths)):
         yield _case(
-            f"patch kernel, k={frames}", model.encoder.patch_embed.kernel(frames), cases[key][:, 0, 0]
+            f"patch kernel, k={frames}",
+            model.encoder.patch_embed.kernel(frames),
+            cases[f"resized_kernel_{frames}"][:, 0, 0],
         )
 
-    for key in (k for k in cases if re.fullmatch(r"k\d+_input", k)):
-        name = key.removesuffix("_input")
-        frames, n = int(name[1:]), int(cases[f"{name}_valid_patches"])
-        series_BRT = torch.from_numpy(cases[key][:, 0])
+    for frames in lengths:
+        name = f"k{frames}"
+        n = _golden_patches(cases, f"{name}_valid_patches", time_patches)
+        series_BRT = torch.from_numpy(cases[f"{name}_input"][:, 0])
         n_rois = series_BRT.shape[1]
         embedded_BFD = model.encoder.patch_embed(series_BRT, frames).flatten(1, 2)
         yield _case(f"patch embedding, k={frames}", embedded_BFD, cases[f"{name}_patch_embed"])
@@ -434,17 +552,35 @@ def _check_function(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
         yield _case(f"function tokens beside padding, k={frames}", valid(padded_BFD), expected)
 
         # the cases number tokens on the padded grid, we on the valid one
-        index = {
-            part: torch.from_numpy(cases[f"{name}_{part}_index"] // time_patches * n
-                                   + cases[f"{name}_{part}_index"] % time_patches)
-            for part in ("context", "target")
-        }  # fmt: skip
+        index = {part: _valid_index(cases, f"{name}_{part}_index", n_rois, time_patches, n)
+                 for part in ("context", "target")}  # fmt: skip
         losses_B = model.sample_losses(*model.predict(valid_BRT, frames, index["context"], index["target"]))
         yield _case(f"JEPA loss, k={frames}", losses_B, cases[f"{name}_jepa_loss"])
+    cases.finish()
+
+
+def _golden_patches(cases: _Cases, name: str, time_patches: int) -> int:
+    """Read how many of the time patches hold data."""
+    n = int(cases[name])
+    if not 0 < n <= time_patches:
+        msg = f"{cases.path}: {name} is {n}, config.json allows 1 to {time_patches}: {_GOLDEN_REMEDY}"
+        raise ValueError(msg)
+    return n
+
+
+def _valid_index(cases: _Cases, name: str, n_rois: int, time_patches: int, n: int) -> Tensor:
+    """Renumber tokens of a grid of `time_patches` patches for one of the `n` that hold data."""
+    roi, patch = np.divmod(cases[name], time_patches)
+    renumbered = roi * n + patch
+    distinct = all(len(np.unique(row)) == len(row) for row in renumbered)
+    if not distinct or ((roi < 0) | (roi >= n_rois) | (patch >= n)).any():
+        msg = f"{cases.path}: {name} names a token twice, or one of padding or of no ROI: {_GOLDEN_REMEDY}"
+        raise ValueError(msg)
+    return torch.from_numpy(renumbered)
 
 
 def _check_structure(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
-    cases, weights = _arrays(folder / "structure_cases.npz"), _weights(folder / "structure_weights.npz")
+    cases, weights = _Cases(folder / "structure_cases.npz"), _weights(folder / "structure_weights.npz")
     config: StructureConfig = reference_config(
         "structure", {**sizes("structure", weights, facts["heads"], facts["heads"]),
                       "decoder_width": facts["heads"], "decoder_heads": 1, "decoder_depth": 1}
@@ -462,17 +598,18 @@ def _check_structure(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
     x, y, z = VOLUME_STRIDES
     yield _case("structure test volume", volume[::x, ::y, ::z], cases["volume_sample"])
     yield _case("structure tokens", model.encode(torch.from_numpy(volume)[None]), cases["tokens"])
+    cases.finish()
 
 
 def _check_fusion(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
-    cases, weights = _arrays(folder / "fusion_cases.npz"), _weights(folder / "fusion_weights.npz")
+    cases, weights = _Cases(folder / "fusion_cases.npz"), _weights(folder / "fusion_weights.npz")
     token_width = weights["decoder_pred.weight"].shape[0]
     config: FusionConfig = reference_config(
         "fusion", sizes("fusion", weights, facts["heads"], facts["fusion_decoder_heads"])
     )
     inputs = _golden_inputs(folder, cases, facts, token_width)
     model = FusionModel(config, inputs).eval()
-    convert("fusion", weights, model)
+    _convert_all("fusion", weights, model)
 
     time_patches = inputs.time_patches
     n_function = inputs.rois * time_patches
@@ -481,7 +618,7 @@ def _check_fusion(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
         with_cls = torch.cat([torch.zeros_like(code[:1]), code])  # theirs begins with CLS, at 0
         yield _case(f"fusion {name.replace('_', ' ')}", with_cls[::POSITION_STRIDE], cases[f"{name}_sample"])
 
-    n = int(cases["valid_patches"])
+    n = _golden_patches(cases, "valid_patches", time_patches)
     tokens = golden_tokens(n_function + inputs.structure_tokens, token_width)
     yield _case(
         "fusion test tokens", tokens[:: TOKEN_STRIDES[0], :: TOKEN_STRIDES[1]], cases["tokens_sample"]
@@ -497,8 +634,9 @@ def _check_fusion(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
     yield _case("fusion prediction", joined_MD[::PREDICTION_STRIDE], cases["prediction_every_97th"])
     loss, _ = model(structure_BSD, function_BFD, n)
     yield _case("fusion loss", loss, cases["loss"])
+    cases.finish()
 
-    head_cases = _arrays(folder / "downstream_cases.npz")
+    head_cases = _Cases(folder / "downstream_cases.npz")
     head = HubHead(config.width, len(head_cases["head.bias"])).eval()
     names = {"norm": "fc_norm", "linear": "head"}
     head.load_state_dict({
@@ -508,6 +646,7 @@ def _check_fusion(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
     hub_BHD = model.encode(structure_BSD, function_BFD, n, normed=False)
     yield _case("downstream features", head.features(hub_BHD), head_cases["features"])
     yield _case("downstream logits", head(hub_BHD), head_cases["logits"])
+    head_cases.finish()
 
 
 #: Every how many voxels, tokens and channels the golden cases hold samples of large arrays.
@@ -517,7 +656,7 @@ POSITION_STRIDE: Final = 401
 PREDICTION_STRIDE: Final = 97
 
 
-def _golden_grid(cases: Mapping[str, NDArray[Any]], config: StructureConfig) -> tuple[int, int, int]:
+def _golden_grid(cases: _Cases, config: StructureConfig) -> tuple[int, int, int]:
     """Find the grid with as many voxels as the samples of the test volume have, and as many patches as tokens.
 
     If there are several, take the one that the position code is of.
@@ -540,16 +679,14 @@ def _golden_grid(cases: Mapping[str, NDArray[Any]], config: StructureConfig) -> 
     return min(fitting, key=distance)
 
 
-def _golden_inputs(
-    folder: Path, cases: Mapping[str, NDArray[Any]], facts: Mapping[str, Any], width: int
-) -> FusionInputs:
+def _golden_inputs(folder: Path, cases: _Cases, facts: Mapping[str, Any], width: int) -> FusionInputs:
     """Find the sizes of the fusion's tokens: those of the folder's other cases, or the released model's.
 
     ``fusion_rois`` and ``fusion_time_patches`` in ``config.json`` go before both.
     """
     structure = _weights(folder / "structure_weights.npz")
     config: StructureConfig = reference_config("structure", sizes("structure", structure, facts["heads"], 1))
-    grid = _golden_grid(_arrays(folder / "structure_cases.npz"), config)
+    grid = _golden_grid(_Cases(folder / "structure_cases.npz"), config)
     own = Sizes(grid=grid, rois=facts["rois"], time_patches=facts["time_patches"])
     for known in (own, Sizes()):
         rois = facts.get("fusion_rois", known.rois)
@@ -594,17 +731,21 @@ def read_table(path: Path) -> NDArray[np.float32]:
     ValueError
         If anything else is not a number.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if not all(_is_number(cell) for cell in rows[0][1:]):
-        rows = rows[1:]
-    if rows and not _is_number(rows[0][0]):
-        rows = [row[1:] for row in rows]
     try:
-        return np.array(rows, dtype=np.float32)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+        if rows and not all(_is_number(cell) for cell in rows[0][1:]):
+            rows = rows[1:]
+        if rows and not _is_number(rows[0][0]):
+            rows = [row[1:] for row in rows]
+        table = np.array(rows, dtype=np.float32)
     except ValueError as error:
-        msg = f"{path}: expected one row of numbers per ROI: {error}"
+        msg = f"{path}: expected one row of numbers per ROI, separated by commas: {error}"
         raise ValueError(msg) from error
+    if not table.size:
+        msg = f"{path} holds no numbers: expected one row of numbers per ROI, separated by commas"
+        raise ValueError(msg)
+    return table
 
 
 def _is_number(cell: str) -> bool:
@@ -732,10 +873,10 @@ def _build(
     """Make the model of a released checkpoint, and the facts from which it can be made again."""
     if isinstance(config.model, StructureConfig):
         model = StructureMAE(config.model, known.grid)
-        table = theirs.get("pos_embed")
-        if table is not None and table.shape[1] != 1 + model.n_tokens:
+        n_patches = _table_rows(theirs)
+        if n_patches not in (None, model.n_tokens):
             msg = (
-                f"structure: the checkpoint has {table.shape[1] - 1} patches, {known.grid} voxels make "
+                f"structure: the checkpoint has {n_patches} patches, {known.grid} voxels make "
                 f"{model.n_tokens}: name the voxels of its T1 volumes with --grid"
             )
             raise ValueError(msg)
@@ -749,7 +890,21 @@ def _build(
         if key in theirs
     )
     inputs = known.fusion_inputs(patch, width)
+    n_tokens = _table_rows(theirs)
+    expected = inputs.rois * inputs.time_patches + inputs.structure_tokens
+    if n_tokens not in (None, expected):
+        msg = (
+            f"fusion: the checkpoint has {n_tokens} tokens, {inputs.rois} ROIs x {inputs.time_patches} patches and "
+            f"{inputs.structure_tokens} of the T1 make {expected}: name them with --n-rois, --time-patches, --grid"
+        )
+        raise ValueError(msg)
     return FusionModel(config.model, inputs), {"inputs": to_dict(inputs)}
+
+
+def _table_rows(theirs: Mapping[str, Tensor]) -> int | None:
+    """Tokens, CLS apart, of which a checkpoint holds position codes; None if it holds none."""
+    table = theirs.get("pos_embed")
+    return None if table is None or table.ndim < 2 else table.shape[-2] - 1
 
 
 def report(done: Mapping[str, Converted]) -> Iterator[str]:
@@ -797,7 +952,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in report(load(released, arguments.out, known)):
             print(line)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {fault(error)}")
         return 1
     return 0
 

@@ -106,6 +106,20 @@ class SeriesPatchEmbed(nn.Module):
         return F.linear(patches_BRNK, self.kernel(frames), self.bias)
 
 
+def whole_patches(grid: tuple[int, int, int], patch: int) -> tuple[int, int, int]:
+    """Patches along X, Y, Z of a grid of voxels.
+
+    Raises
+    ------
+    ValueError
+        If it does not divide into patches of `patch` voxels.
+    """
+    if any(n % patch or n < patch for n in grid):
+        msg = f"a T1 grid of {grid} voxels does not divide into patches of {patch}: crop or pad it in the workflow"
+        raise ValueError(msg)
+    return grid[0] // patch, grid[1] // patch, grid[2] // patch
+
+
 class VolumePatchEmbed(nn.Module):
     """Cut a volume into cubes and embed each: a reshape and one matrix product.
 
@@ -114,12 +128,9 @@ class VolumePatchEmbed(nn.Module):
 
     def __init__(self, grid: tuple[int, int, int], patch: int, width: int) -> None:
         super().__init__()
-        if any(n % patch or n < patch for n in grid):
-            msg = f"a T1 grid of {grid} voxels does not divide into patches of {patch}: crop or pad it in the workflow"
-            raise ValueError(msg)
+        self.patches = whole_patches(grid, patch)
         self.grid = grid
         self.patch = patch
-        self.patches = (grid[0] // patch, grid[1] // patch, grid[2] // patch)
         self.proj = nn.Linear(patch**3, width)
 
     def cut(self, volume_BXYZ: Tensor) -> Tensor:

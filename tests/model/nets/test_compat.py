@@ -1,3 +1,5 @@
+import argparse
+import io
 import json
 import shutil
 
@@ -26,11 +28,11 @@ def test_every_golden_case_is_met(golden, capsys):
     ):  # fmt: skip
         assert part in text
     assert "FAILS" not in text
-    assert "47 of 47" in text
+    assert "49 of 49" in text
 
 
 def copied(golden, folder, name, change):
-    """A golden folder in which one file's arrays are changed."""
+    """A golden folder in which one file's arrays are changed, or which lacks some."""
     shutil.copytree(golden, folder, copy_function=shutil.copyfile)
     folder.chmod(0o755)
     with np.load(golden / name) as file:
@@ -49,6 +51,70 @@ def test_a_small_change_of_one_token_is_seen(golden, tmp_path):
     with torch.inference_mode():
         failed = [case.name for case in compat._check_function(folder, facts) if not case.passes]
     assert failed == ["function tokens, k=18, 6 patches", "function tokens beside padding, k=18"]
+
+
+def removed(name):
+    return lambda arrays: arrays.pop(name)
+
+
+def renamed(name):
+    def change(arrays):
+        arrays[f"x{name}"] = arrays.pop(name)
+
+    return change
+
+
+def replaced(name, index, value):
+    def change(arrays):
+        arrays[name][index] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "sentence"),
+    [
+        ("function_cases", removed("k48_input"), "k48_input is missing, so its case cannot be checked"),
+        ("function_cases", removed("pos_encoder"), "pos_encoder is missing"),
+        ("function_cases", removed("resized_kernel_24"), "resized_kernel_24 is missing"),
+        ("function_cases", renamed("resized_kernel_15"), "xresized_kernel_15 belong to no known case"),
+        ("function_weights", removed("decoder.predictor_blocks.0.norm2.bias"), "lacks predictor.blocks.0.norm2.bias"),
+        ("function_cases", replaced("k24_target_index", (0, 0), 20 * 6), "k24_target_index names a token .* of no ROI"),
+        ("function_cases", replaced("k24_target_index", (0, 0), 4), "names a token .* of padding"),
+        ("function_cases", replaced("k48_context_index", (1, 5), 0), "names a token twice"),
+        ("function_cases", replaced("k16_valid_patches", (), 7), "k16_valid_patches is 7, .* allows 1 to 6"),
+        ("structure_cases", renamed("tokens"), "tokens is missing"),
+        ("fusion_cases", removed("latent"), "latent is missing"),
+        ("fusion_weights", removed("decoder_norm.bias"), "lacks decoder_norm.bias"),
+    ],
+)  # fmt: skip
+def test_what_is_not_compared_has_not_passed(golden, tmp_path, file, change, sentence):
+    folder = copied(golden, tmp_path / "golden", f"{file}.npz", change)
+    part = {"function": compat._check_function, "structure": compat._check_structure}.get(
+        file.split("_")[0], compat._check_fusion
+    )
+    with torch.inference_mode(), pytest.raises(ValueError, match=sentence):
+        list(part(folder, compat._golden_facts(folder)))
+
+
+def test_golden_files_that_cannot_be_used_are_told(golden, tmp_path, capsys):
+    def told(name, content):
+        folder = tmp_path / name / str(len(content))
+        shutil.copytree(golden, folder, copy_function=shutil.copyfile)
+        folder.chmod(0o755)
+        (folder / name).write_bytes(content)
+        assert compat.main(["check", str(folder)]) == 1
+        return capsys.readouterr().err
+
+    whole = (golden / "function_cases.npz").read_bytes()
+    for broken in (b"", b"text", whole[:3000], whole[:3000] + b"x" + whole[3001:]):
+        assert "function_cases.npz is no .npz of plain arrays" in told("function_cases.npz", broken)
+    assert "rois is None, expected a positive number" in told("config.json", b"{}")
+    assert "is not JSON" in told("config.json", b"{")
+    flat = io.BytesIO()
+    with np.load(golden / "function_cases.npz") as file:
+        np.savez(flat, **{**{key: file[key] for key in file.files}, "k18_input": np.zeros(3)})
+    assert "arrays of the function stage do not fit each other" in told("function_cases.npz", flat.getvalue())
 
 
 def test_the_better_defaults_are_not_the_reference(golden, monkeypatch):
@@ -217,6 +283,83 @@ def test_checkpoints_that_would_run_code_are_refused(tmp_path, capsys):
         compat.read_checkpoint(tmp_path / "list.pth")
 
 
+def test_arguments_beside_the_weights_are_no_code(released, tmp_path):
+    """The published training script of the structure and fusion stages saves them so."""
+    weights = torch.load(released["structure"], weights_only=True)
+    arguments = argparse.Namespace(mask_ratio=0.75, output_dir="out")
+    torch.save({**weights, "args": arguments, "scaler": {"scale": 65536.0}}, released["structure"])
+    assert compat.read_checkpoint(released["structure"]).keys() == weights["model"].keys()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello world, this is text", b"<html>cannot scan</html>", b"PK\x03\x04"]
+)
+def test_files_that_are_no_checkpoints_are_refused(tmp_path, content):
+    (tmp_path / "model.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.pth is refused: it is no checkpoint"):
+        compat.read_checkpoint(tmp_path / "model.pth")
+
+
+def test_checkpoints_that_embed_nothing_are_refused(released, tmp_path):
+    """Tensors without numbers or of too few axes, and hub tokens without their positions."""
+    good = {stage: compat.read_checkpoint(released[stage]) for stage in ("structure", "function", "fusion")}
+    faults = [
+        ("function", {"encoder_ema.norm.weight": torch.full((48,), torch.nan)}, "values that are not finite"),
+        ("function", {"encoder_ema.patch_embed.proj.weight": torch.zeros(())}, "name the right file"),
+        ("function", {"encoder.patch_embed.proj.weight": torch.zeros(())}, r"of shape \(\) is no such tensor"),
+        ("function", {"decoder.mask_token": torch.zeros(())}, "name the right file"),
+        ("fusion", {"module.latent_tokens": torch.zeros(48)}, "name the right file"),
+        ("fusion", {"module.enc_latent_token_positional_embedding": torch.zeros(3, 48)}, "has a .3, 48. enc_latent"),
+        ("fusion", {"module.enc_latent_token_positional_embedding": None}, "lacks enc_latent_token_positional"),
+        ("fusion", {"module.pos_embed": torch.zeros(1, 4001, 48)}, "has 4000 tokens, .* make 1320: name them with"),
+        ("structure", {1: torch.zeros(1)}, "expected a dict of tensors"),
+    ]  # fmt: skip
+    for stage, change, sentence in faults:
+        weights = {k: v for k, v in {**good[stage], **change}.items() if v is not None}
+        torch.save({"model": weights}, tmp_path / "bad.pth")
+        files = {"harmonics": released["harmonics"], "gradients": released["gradients"]}
+        with pytest.raises(ValueError, match=sentence):
+            compat.load(
+                compat.Released(**files, **{stage: tmp_path / "bad.pth"}),
+                tmp_path / "out",
+                compat.Sizes(heads=4, time_patches=6),
+            )
+
+
+def test_sizes_of_nothing_are_refused(released, tmp_path, capsys):
+    words = ["load", f"--fusion={released['fusion']}", "--heads=4", f"--out={tmp_path / 'out'}"]
+    for more, sentence in (
+        ("--n-rois=0", "rois is 0: give a positive number"), ("--time-patches=-1", "time_patches is -1"),
+        ("--grid 16 17 16", "does not divide into patches of 16"),
+    ):  # fmt: skip
+        assert compat.main([*words, *more.split()]) == 1
+        assert sentence in capsys.readouterr().err
+
+
+def test_files_that_are_not_there_are_a_sentence(released, tmp_path, capsys):
+    for name in ("function", "harmonics", "gradients", "rois"):
+        files = {n: released[n] for n in ("function", "harmonics", "gradients")} | {
+            name: tmp_path / "no.such"
+        }
+        words = [f"--{n}={path}" for n, path in files.items()]
+        assert compat.main(["load", *words, "--heads=4", f"--out={tmp_path / 'out'}"]) == 1
+        told = capsys.readouterr().err
+        assert (
+            told
+            == f"error: {tmp_path / 'no.such'}: there is no such file: check the name, or make it first\n"
+        )
+
+
+def test_csvs_without_numbers_are_refused(tmp_path):
+    path = tmp_path / "modes.csv"
+    for content in (b"", b"a,b\n", b"a,b\nc,d\n", b"1,2\n3\n", b"1;2\n3;4\n", b"\xff\xfe1,2"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"modes\.csv.*expected one row of numbers per ROI"):
+            compat.read_table(path)
+    path.write_bytes(b"\xef\xbb\xbf1,2\n3,4\n")  # Excel's mark at the start
+    np.testing.assert_array_equal(compat.read_table(path), [[1, 2], [3, 4]])
+
+
 def test_csvs_of_different_atlases_are_refused(released, tmp_path):
     lines = released["gradients"].read_text().splitlines()
     released["gradients"].write_text("\n".join(lines[:-1]))
@@ -263,8 +406,19 @@ def test_rois_npz_is_read_and_checked(tmp_path, make_rois):
     whole = path.read_bytes()
     for content in (whole[:500], b"text", b""):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"is no rois\.npz, or a broken one"):
+        with pytest.raises(ValueError, match=r"is no \.npz of plain arrays, or a broken one: rebuild it"):
             RoiFacts.load(path)
+    for name, value in (
+        ("names", np.array([{}])),
+        ("iqr", np.array(["a"] * 7)),
+        ("harmonics", np.array(1.0)),
+    ):
+        np.savez(path, **{**arrays, name: value})
+        with pytest.raises(ValueError, match=r"rebuild"):
+            RoiFacts.load(path)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"is no \.npz of plain arrays"):
+        RoiFacts.load(tmp_path / "one.npy")
 
 
 def test_another_roi_order_is_refused(make_rois):
