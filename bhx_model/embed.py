@@ -21,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from bhx_model import augment, checkpoint, stages
+from bhx_model import augment, checkpoint, data, stages
 from bhx_model.config import FunctionConfig, stage_from_dict
 from bhx_model.fusion import FusionModel
 from bhx_model.jepa import FunctionJEPA
@@ -32,7 +32,8 @@ from bhx_model.rois import RoiFacts
 EXPORT_VERSION = 1
 #: Repetition times that a scan of the brain can have, s; anything else is most likely in other units.
 TR_RANGE_S = (0.2, 12.0)
-#: A T1 whose mean, or whose standard deviation or its inverse, is larger was not normalised.
+#: A T1 whose mean, or whose standard deviation or its inverse, is larger was not normalised; nor was one of which
+#: nothing lies below 0.
 T1W_LEVEL = 20.0
 
 
@@ -105,18 +106,18 @@ class BrainHarmonix:
         function = self.function.encode(cut, plan.patch_frames)
         if t1w is None:
             return function[0].unflatten(0, (len(self.rois), -1)).float().cpu().numpy()
-        volume = np.asarray(t1w, dtype=np.float32)
+        volume = np.array(t1w, dtype=np.float32, order="C")  # torch takes no reversed axes
         if volume.shape != self.structure.grid:
             msg = f"the T1 has {volume.shape} voxels, the model's grid is {self.structure.grid}: resample and crop it"
             raise ValueError(msg)
         if not np.isfinite(volume).all():
             msg = "the T1 holds NaN or infinite values: set the background to a number"
             raise ValueError(msg)
-        centre, spread = float(volume.mean()), float(volume.std())
-        if abs(centre) > T1W_LEVEL or not 1 / T1W_LEVEL < spread < T1W_LEVEL:
+        centre, spread, low = float(volume.mean()), float(volume.std()), float(volume.min())
+        if abs(centre) > T1W_LEVEL or not 1 / T1W_LEVEL < spread < T1W_LEVEL or low >= 0:
             msg = (
-                f"the T1 has mean {centre:.3g} and standard deviation {spread:.3g}, it is not intensity-normalised: "
-                "bring the brain to mean 0 and standard deviation 1"
+                f"the T1 has mean {centre:.3g}, standard deviation {spread:.3g} and minimum {low:.3g}, it is not "
+                "intensity-normalised: bring the brain to mean 0 and standard deviation 1"
             )
             raise ValueError(msg)
         structure = self.structure.encode(torch.from_numpy(volume)[None].to(self.device))
@@ -196,7 +197,11 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
     for stage in ("structure", "function", "fusion"):
         config = stage_from_dict(about["stages"][stage]["config"])
         models[stage] = stages.build_model(config.model, about["stages"][stage]["model_facts"])
-        checkpoint.load_weights(models[stage], folder / f"{stage}.safetensors")
+        weights = folder / f"{stage}.safetensors"
+        checkpoint.load_weights(models[stage], weights)
+        if data.file_sha256(weights) != about["stages"][stage]["sha256"]:
+            msg = f"{weights} is not the file that was exported (sha256 differs): copy it again, or export again"
+            raise ValueError(msg)
         models[stage].eval().requires_grad_(False)
     function = cast(FunctionJEPA, models["function"])
     check_buffers(function, rois, function.config)

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-#: Limits count from the start of the process, imports included.
+#: Limits count from here, when PyTorch is imported.
 STARTED = time.monotonic()
 
 

@@ -244,6 +244,10 @@ def test_three_lines_embed_a_person(model, person, trained):
     # neither units nor offset of the series matter
     changed = model.embed(0.3 * series - 200, tr_s, NAMES, t1w)
     np.testing.assert_allclose(changed, hub, atol=2e-2)
+    # nor how the T1 lies in memory
+    t1w.flags.writeable = False
+    same = model.embed(series, tr_s, NAMES, t1w[::-1, :, ::-1].copy()[::-1, :, ::-1])
+    np.testing.assert_array_equal(same, model.embed(series, tr_s, NAMES, t1w))
     # a missing parcel is allowed
     series = series.copy()
     series[5] = np.nan
@@ -272,11 +276,15 @@ def faults(series, tr_s, t1w):
         "other grid": ((series, tr_s, NAMES, t1w[:-1]), r"the T1 has \(31, 48, 32\) voxels"),
         "NaN volume": ((series, tr_s, NAMES, t1w * np.nan), "the T1 holds NaN"),
         "raw volume": ((series, tr_s, NAMES, 300 * t1w + 500), "not intensity-normalised"),
+        "volume between 0 and 1": (
+            (series, tr_s, NAMES, (t1w - t1w.min()) / np.ptp(t1w)),
+            "minimum 0, it is not",
+        ),
     }
 
 
 @pytest.mark.parametrize(
-    "fault", list(faults(np.eye(20, 100, dtype=np.float32), 2.0, np.zeros((32, 48, 32), np.float32)))
+    "fault", list(faults(np.eye(20, 100, dtype=np.float32), 2.0, np.eye(32, 32, dtype=np.float32)))
 )
 def test_unusable_inputs_are_a_sentence(model, person, fault):
     arguments, sentence = faults(*person)[fault]
@@ -337,6 +345,16 @@ def test_an_export_needs_the_encoders_of_its_fusion(trained, tmp_path, capsys):
     (other / "run.json").write_text(json.dumps(run))
     assert export.main(export_words(trained, tmp_path / "out", fusion=other)) == 1
     assert "other encoders" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["structure", "function", "fusion"])
+def test_weights_that_were_altered_are_refused(exported, tmp_path, stage):
+    folder = shutil.copytree(exported, tmp_path / "export")
+    content = bytearray((folder / f"{stage}.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / f"{stage}.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{stage}\.safetensors is not the file that was exported"):
+        bhx_model.from_pretrained(folder)
 
 
 def test_an_incomplete_export_is_refused(exported, tmp_path):
