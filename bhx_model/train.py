@@ -46,8 +46,9 @@ from bhx_model.runlog import Metrics, Progress, duration, fault, say
 #: Exit code of a run that was stopped and can go on (EX_TEMPFAIL).
 STOPPED = 75
 #: Standard deviation of a JEPA's targets over tokens, of which 1 is the most, at which a run stops, or warns: with a
-#: target that follows too fast, targets and loss shrink together and nothing is learned.
-COLLAPSED, SHRUNK = 0.02, 0.25
+#: target that follows too fast, targets and loss shrink together and nothing is learned. A new model has 0.8, or 0.5 with
+#: preset `reference`; collapsed ones hover between 0.02 and 0.07.
+COLLAPSED, SHRUNK = 0.1, 0.25
 COLLAPSE_ADVICE = "check the normaliser, raise train.ema or lower train.lr"
 #: Samples of a batch of the holdout.
 HOLDOUT_BATCH = 16

@@ -293,8 +293,15 @@ def test_collapsed_targets_stop_the_run(house, tmp_path, flatter):
         train_here(house, tmp_path, "function")
 
 
+def test_a_jepa_that_collapses_is_stopped(house, tmp_path):
+    """Its target follows at once, so it learns that all tokens shall be the same."""
+    changes = {**SIX, "train.steps": 80, "train.ema": [0.0, 0.0], "train.lr": 0.01, "train.save_every": 80}
+    with pytest.raises(ValueError, match="targets have collapsed at step"):
+        train_here(house, tmp_path, "function", changes)
+
+
 def test_shrinking_targets_are_told_once(house, tmp_path, flatter, capsys):
-    flatter(0.1)
+    flatter(0.2)
     assert train_here(house, tmp_path, "function") == 0
     assert capsys.readouterr().err.count("on the way to collapse: check the normaliser, raise train.ema") == 1
 
