@@ -134,6 +134,27 @@ def test_a_silent_controller_is_asked_until_it_answers(monkeypatch):
     assert [remembering() for _ in range(3)] == [300, 120, 120]
 
 
+def test_a_job_that_was_preempted_for_good_has_ended(caplog):
+    answers = [
+        {"7": "PREEMPTED", "8": "PREEMPTED"},
+        {"7": "PREEMPTED", "8": "PENDING", "9": "PREEMPTED"},
+        {"7": "PREEMPTED", "8": "RUNNING", "9": "PREEMPTED"},
+    ]
+
+    async def ask(command, logger):
+        return (answers.pop(0), 0.1) if answers else (None, None)
+
+    told = slurm_patience.preempted_end(ask)
+    logger = logging.getLogger("test")
+    found = [asyncio.run(told("squeue --me", logger))[0] for _ in range(4)]
+    assert [states and states["7"] for states in found] == ["PREEMPTED", "CANCELLED", "CANCELLED", None]
+    assert [states and states["8"] for states in found] == ["PREEMPTED", "PENDING", "RUNNING", None]
+    assert [states and states.get("9") for states in found] == [None, "PREEMPTED", "CANCELLED", None]
+    assert caplog.messages == [
+        f"Slurm cancelled job {job} to make room for another: it counts as failed." for job in "79"
+    ]
+
+
 @pytest.fixture
 def submission(tmp_path, monkeypatch):
     """Submit to a stand-in for `sbatch` that runs these lines of shell; `$n` counts its calls."""

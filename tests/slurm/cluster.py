@@ -290,6 +290,8 @@ class Cluster:
             "SlurmdParameters": "config_overrides",
             "GresTypes": "gpu",
             "ReturnToService": 2,
+            "PreemptType": "preempt/partition_prio",
+            "PreemptMode": "REQUEUE",
             "SlurmdTimeout": 20,  # a dead node is noticed within a test's patience
             "KillWait": 5,
             "EnforcePartLimits": "ALL",  # what can never run is refused at once
@@ -317,8 +319,10 @@ class Cluster:
             for i, node in enumerate(self.node_names())
         ]
         nodes = ",".join(self.node_names())
-        lines += [f"PartitionName=cpu Nodes={nodes} Default=YES MaxTime=2-00:00:00 State=UP"]
-        lines += [f"PartitionName=gpu Nodes={nodes} MaxTime=1-00:00:00 State=UP"]
+        # jobs of the first two make room for those of the third, and have a while to save what they have
+        lines += [f"PartitionName=cpu Nodes={nodes} Default=YES MaxTime=2-00:00:00 GraceTime=60 State=UP"]
+        lines += [f"PartitionName=gpu Nodes={nodes} MaxTime=1-00:00:00 GraceTime=60 State=UP"]
+        lines += [f"PartitionName=urgent Nodes={nodes} PriorityTier=10 PreemptMode=OFF State=UP"]
         (self.root / "slurm.conf").write_text("\n".join(lines) + "\n")
         devices = ",".join(str(self.root / "gpu" / f"nvidia{i}") for i in range(self.gpus))
         (self.root / "gres.conf").write_text(f"NodeName={nodes} Name=gpu File={devices}\n")

@@ -70,18 +70,24 @@ def ended(process):
     return process.wait(timeout=600)
 
 
+def processes(job):
+    """Processes of a job, with their environments."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            variables = process.environ()
+            if variables.get("SLURM_JOB_ID") == job:
+                yield process, variables
+
+
 def trainings(job, n=1):
     """Processes of a job that train, once all `n` have begun, with their environments."""
 
     def begun():
         found = []
-        for process in psutil.process_iter():
-            try:
-                variables = process.environ()
-                if variables.get("SLURM_JOB_ID") == job and "bhx_model.train" in process.cmdline()[1:4]:
+        for process, variables in processes(job):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "bhx_model.train" in process.cmdline()[1:4]:
                     found.append((process, variables))
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
         return found if len(found) >= n else []
 
     return wait_until(begun, f"{n} processes of a training in job {job}")
@@ -223,6 +229,34 @@ def test_a_node_that_dies_takes_no_work_with_it(slurm, training, calm):
     finally:
         slurm.start_node(node)
         slurm.command("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+
+
+@pytest.mark.parametrize(
+    ("mode", "grace_s", "becomes"),
+    [("REQUEUE", 60, "FAILED"), ("REQUEUE", 0, "COMPLETED"), ("CANCEL", 0, "PREEMPTED")],
+)
+def test_a_training_makes_room_for_another_job_and_goes_on_later(
+    slurm, training, calm, mode, grace_s, becomes
+):
+    """With a time of grace it saves and ends by itself; without, Slurm kills it, and may start it again."""
+    slurm.command("scontrol", "update", "partitionname=gpu", f"PreemptMode={mode}", f"GraceTime={grace_s}")
+    process = training.start(STRUCTURE, environment=slurm.environment)
+    (job,) = slurm.wait_for_running()
+    wait_for_checkpoint(training)
+    if not grace_s:  # it hangs, so that it does not happen to end by itself first
+        for hanging, _ in processes(job):
+            hanging.suspend()
+    whole = ["--partition=urgent", "--nodes=2", "--exclusive", "--mem=0", "--output=/dev/null"]
+    urgent = slurm.command("sbatch", "--parsable", *whole, "--wrap=true").strip()
+    wait_until(lambda: slurm.state(urgent) == "COMPLETED", "the urgent job")
+    if becomes == "COMPLETED":  # a requeued job has a pause of two minutes, which a test need not sit out
+        slurm.command("scontrol", "update", f"jobid={job}", "StartTime=now")
+    assert ended(process) == 0, training.log()[-3000:]
+    assert slurm.state(job) == becomes
+    assert len(training.submitted()) == (1 if becomes == "COMPLETED" else 2)
+    assert ("stopped after step" in training.log()) == (becomes == "FAILED")
+    assert "going on from" in log_of_training(training)
+    assert same_bytes(STRUCTURE, training, calm)
 
 
 def test_a_restart_of_the_controller_is_waited_for(slurm, training, calm):

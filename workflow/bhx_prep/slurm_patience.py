@@ -1,10 +1,11 @@
-"""Make Snakemake's Slurm plugin wait for a controller that does not answer, and submit every job once.
+"""Make Snakemake's Slurm plugin wait for a controller that does not answer, but not for a job that was preempted for good.
 
 The plugin (2.8.0) asks for the states of all its jobs at once. If no answer comes five times it forgets them and waits
 for ever, and where `squeue` is asked it first turns to `sacct`, which never answers without accounting. So a restart
 of slurmctld would hang a run of days. A job whose `sbatch` got no answer counts as failed, although the controller may
 have taken it: it would then run twice at the same time. Here both questions are put until they are answered, and a job
-carries a mark by which it is found again.
+carries a mark by which it is found again. And the plugin takes it that Slurm starts a preempted job again; where
+preemption cancels (``PreemptMode=CANCEL``) it would wait for ever.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def install() -> None:
 
     original_cancel = plugin.cancel_slurm_jobs
     plugin.cancel_slurm_jobs = cancel
-    plugin.query_job_status = until_answered(plugin.query_job_status, interrupted)
+    plugin.query_job_status = preempted_end(until_answered(plugin.query_job_status, interrupted))
     plugin.get_min_job_age = last_known(plugin.get_min_job_age)
     plugin.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": submit})
 
@@ -106,9 +107,29 @@ class Submission:
         return None
 
 
-def until_answered(
-    ask: Callable[..., Awaitable[tuple[Any, Any]]], interrupted: threading.Event
-) -> Callable[..., Awaitable[tuple[Any, Any]]]:
+Question = Callable[[str, Any], Awaitable[tuple[Any, Any]]]
+
+
+def preempted_end(ask: Question) -> Question:
+    """Count a job as cancelled that two answers on end call preempted: one that Slurm starts again is soon pending."""
+    seen: set[str] = set()
+    ended: set[str] = set()
+
+    async def told(command: str, logger: Any) -> tuple[Any, Any]:
+        nonlocal seen, ended
+        states, seconds = await ask(command, logger)
+        if states is None:
+            return states, seconds
+        now = {job for job, state in states.items() if state == "PREEMPTED"}
+        for job in sorted((now & seen) - ended):
+            logger.warning(f"Slurm cancelled job {job} to make room for another: it counts as failed.")
+        seen, ended = now, ended | (now & seen)
+        return {job: "CANCELLED" if job in ended else state for job, state in states.items()}, seconds
+
+    return told
+
+
+def until_answered(ask: Question, interrupted: threading.Event) -> Question:
     """Repeat a question whose answer is ``(None, None)`` where there is none."""
 
     async def patient(command: str, logger: Any) -> tuple[Any, Any]:
