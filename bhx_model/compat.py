@@ -583,7 +583,7 @@ def _check_structure(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
     cases, weights = _Cases(folder / "structure_cases.npz"), _weights(folder / "structure_weights.npz")
     config: StructureConfig = reference_config(
         "structure", {**sizes("structure", weights, facts["heads"], facts["heads"]),
-                      "decoder_width": facts["heads"], "decoder_heads": 1, "decoder_depth": 1}
+                      "decoder_width": 6, "decoder_heads": 1, "decoder_depth": 1}
     )  # fmt: skip
     grid = _golden_grid(cases, config)
     model = StructureMAE(config, grid).eval()

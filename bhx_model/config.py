@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -46,9 +47,10 @@ class StructureConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
-        _check_heads(self, "width", "heads")
-        _check_heads(self, "decoder_width", "decoder_heads")
+        _check_width(self, "width", "heads")
+        _check_width(self, "decoder_width", "decoder_heads")
         _check_positive(self, "patch", "depth", "decoder_depth", "mlp_ratio")
+        _check_at_least(self, 6, "width", "decoder_width")  # a sine and a cosine for each axis
         if not 0 < self.mask_ratio < 1:
             msg = f"structure mask_ratio is {self.mask_ratio}: choose a share between 0 and 1"
             raise ValueError(msg)
@@ -106,8 +108,8 @@ class FunctionConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
-        _check_heads(self, "width", "heads")
-        _check_heads(self, "predictor_width", "predictor_heads")
+        _check_width(self, "width", "heads")
+        _check_width(self, "predictor_width", "predictor_heads")
         _check_positive(
             self,
             "depth",
@@ -169,12 +171,15 @@ class FusionConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
-        _check_heads(self, "width", "heads")
-        _check_heads(self, "decoder_width", "decoder_heads")
+        _check_width(self, "width", "heads")
+        _check_width(self, "decoder_width", "decoder_heads")
         _check_positive(self, "hub_tokens", "depth", "decoder_depth", "mlp_ratio")
-        if not 0 <= self.drop_path < 1:
-            msg = f"fusion drop_path is {self.drop_path}: choose a chance in [0, 1)"
-            raise ValueError(msg)
+        _check_at_least(self, 6, "width", "decoder_width")
+        for name in ("width", "decoder_width"):
+            if getattr(self, name) % 2:
+                msg = f"fusion {name} is {getattr(self, name)}: positions need pairs of sine and cosine, choose an even one"
+                raise ValueError(msg)
+        _check_chance(self, "drop_path")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -213,6 +218,13 @@ class TrainConfig:
         _check_positive(
             self, "steps", "batch_size", "accumulate", "lr", "save_every", "keep_every", "log_every"
         )
+        _check_at_least(self, 0, "min_lr", "weight_decay", "weight_decay_end")
+        _check_chance(self, "betas")
+        if self.clip is not None:
+            _check_positive(self, "clip")
+        if self.ema is not None and not all(0 <= momentum <= 1 for momentum in self.ema):
+            msg = f"train.ema is {self.ema}: a momentum lies between 0 (follow at once) and 1 (stand still)"
+            raise ValueError(msg)
         if self.batch_size % self.accumulate:
             msg = f"train.batch_size {self.batch_size} cannot be cut into train.accumulate {self.accumulate} equal parts"
             raise ValueError(msg)
@@ -243,6 +255,12 @@ class Finetuning:
     """`batches` (reference): the mean of the scores of batches of `batch_size` people. F1 and AUROC of a few people
     averaged are not those of all of them, and change with the order."""
 
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train."""
+        _check_positive(self, "epochs", "batch_size", "lr", "layer_decay", "clip")
+        _check_at_least(self, 0, "min_lr", "warmup_epochs", "weight_decay")
+        _check_chance(self, "drop_path", "label_smoothing")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FusionInputs:
@@ -255,6 +273,10 @@ class FusionInputs:
     time_patches: int
     """Longest series in patches."""
     function_width: int
+
+    def __post_init__(self) -> None:
+        """Refuse sizes of nothing."""
+        _check_positive(self, "structure_tokens", "structure_width", "rois", "time_patches", "function_width")
 
     @property
     def structure_tokens(self) -> int:
@@ -387,6 +409,14 @@ def json_object(text: str) -> dict[str, Any]:
     return value
 
 
+def whole_number(text: str) -> int:
+    """Read a number of 0 or more, as a `type` of argparse."""
+    if not text.isdecimal():
+        msg = f"expected a whole number of 0 or more, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
 def preset_evaluation(preset: str) -> dict[str, Any]:
     """Read what a preset changes about the evaluation of endpoints: fields of :class:`Finetuning`."""
     return _read_preset(preset).get("evaluation", {})
@@ -435,19 +465,27 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
             raise ValueError(msg)
         return tuple(_coerce(v, a, where) for v, a in zip(value, args, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value)
     if type(value) is not hint:
         msg = f"{where}: expected {hint.__name__}, got {value!r}"
         if hint is float and isinstance(value, str):
             msg += " (YAML reads 1e-4 as text: write 1.0e-4)"
         raise ValueError(msg)
+    if hint is float and not math.isfinite(value):
+        msg = f"{where} is {value}: give a number that is finite"
+        raise ValueError(msg)
     return value
 
 
-def _check_heads(config: Any, width: str, heads: str) -> None:
+def _check_width(config: Any, width: str, heads: str) -> None:
     w, h = getattr(config, width), getattr(config, heads)
     if h < 1 or w < 1 or w % h:
         msg = f"{type(config).__name__}: {width} {w} is not a multiple of {heads} {h}"
+        raise ValueError(msg)
+    if 0 < config.mlp_ratio * w < 1:
+        msg = (
+            f"{type(config).__name__}: mlp_ratio {config.mlp_ratio} of {width} {w} is less than one: raise it"
+        )
         raise ValueError(msg)
 
 
@@ -455,4 +493,20 @@ def _check_positive(config: Any, *names: str) -> None:
     for name in names:
         if getattr(config, name) <= 0:
             msg = f"{type(config).__name__}: {name} is {getattr(config, name)}, it must be positive"
+            raise ValueError(msg)
+
+
+def _check_at_least(config: Any, least: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < least:
+            msg = f"{type(config).__name__}: {name} is {value}, it must be {least} or more"
+            raise ValueError(msg)
+
+
+def _check_chance(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not all(0 <= chance < 1 for chance in (value if isinstance(value, tuple) else (value,))):
+            msg = f"{type(config).__name__}: {name} is {value}: choose from [0, 1)"
             raise ValueError(msg)

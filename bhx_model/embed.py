@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+import numbers
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,6 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from bhx_model import augment, checkpoint, data, stages
-from bhx_model.config import FunctionConfig, stage_from_dict
 from bhx_model.fusion import FusionModel
 from bhx_model.jepa import FunctionJEPA
 from bhx_model.mae import StructureMAE
@@ -161,6 +161,9 @@ def check_tr(tr_s: float) -> None:
         With what it may be instead.
     """
     low, high = TR_RANGE_S
+    if not isinstance(tr_s, numbers.Real):
+        msg = f"tr_s is {tr_s!r}: give the repetition time in seconds, as a number"
+        raise ValueError(msg)
     if math.isfinite(tr_s) and low <= tr_s <= high:
         return
     if math.isfinite(tr_s) and low <= tr_s / 1000 <= high:
@@ -195,30 +198,40 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
         raise ValueError(msg)
     models: dict[str, nn.Module] = {}
     for stage in ("structure", "function", "fusion"):
-        config = stage_from_dict(about["stages"][stage]["config"])
-        models[stage] = stages.build_model(config.model, about["stages"][stage]["model_facts"])
+        try:
+            told = about["stages"][stage]
+            _, models[stage] = stages.model_of(told, folder / "config.json")
+            sha256 = told["sha256"]
+        except (KeyError, TypeError) as error:
+            msg = f"{folder / 'config.json'} tells nothing of the {stage} stage ({error!r}): export again"
+            raise ValueError(msg) from error
         weights = folder / f"{stage}.safetensors"
         checkpoint.load_weights(models[stage], weights)
-        if data.file_sha256(weights) != about["stages"][stage]["sha256"]:
+        if data.file_sha256(weights) != sha256:
             msg = f"{weights} is not the file that was exported (sha256 differs): copy it again, or export again"
             raise ValueError(msg)
         models[stage].eval().requires_grad_(False)
     function = cast(FunctionJEPA, models["function"])
-    check_buffers(function, rois, function.config)
+    check_rois(function, rois, about["stages"]["function"]["model_facts"])
     return BrainHarmonix(
         cast(StructureMAE, models["structure"]), function, cast(FusionModel, models["fusion"]), rois, about
     )
 
 
-def check_buffers(function: FunctionJEPA, rois: RoiFacts, config: FunctionConfig) -> None:
-    """Refuse weights whose normaliser, harmonics or gradients are not those of `rois`.
+def check_rois(function: FunctionJEPA, rois: RoiFacts, facts: Mapping[str, Any]) -> None:
+    """Refuse `rois` that are not those of the weights: other names or order, normaliser, harmonics or gradients.
 
     Raises
     ------
     ValueError
         If they differ.
     """
-    wanted = dict(FunctionJEPA(config, rois).named_buffers())
+    try:
+        stages.empty_rois(facts).check_order(rois.names)
+    except ValueError as error:
+        msg = f"the ROIs in rois.npz are not those of the weights: {error}, or use the rois.npz of the same experiment"
+        raise ValueError(msg) from error
+    wanted = dict(FunctionJEPA(function.config, rois).named_buffers())
     for name, buffer in function.named_buffers():
         if not torch.equal(buffer.cpu(), wanted[name]):
             msg = f"{name} in the weights is not what rois.npz holds: use the rois.npz of the same experiment"

@@ -123,7 +123,35 @@ def read_labels(path: Path) -> dict[str, Any]:
     if missing:
         msg = f"{path} has no {', '.join(sorted(missing))}, it is no split of an endpoint: make it again"
         raise ValueError(msg)
+    fault = _label_fault(labels)
+    if fault is not None:
+        msg = f"{path}: {fault}: make the split again"
+        raise ValueError(msg)
     return labels
+
+
+def _label_fault(labels: Mapping[str, Any]) -> str | None:
+    """What is wrong with the content of a split file, if anything is."""
+    kind, classes, rows = labels["kind"], labels["classes"], labels["rows"]
+    if not isinstance(classes, list) or not isinstance(rows, list):
+        return "classes and rows are no lists"
+    fitting = {"binary": len(classes) == 2, "multiclass": len(classes) > 2, "regression": not classes}
+    if not fitting.get(kind, False):
+        return f"{len(classes)} classes do not make an endpoint of kind {kind!r}"
+    people: set[str] = set()
+    for row in rows:
+        if not isinstance(row, dict) or not {"subject", "label", "split"} <= row.keys():
+            return "a row has not subject, label and split"
+        subject, label = row["subject"], row["label"]
+        if not isinstance(subject, str) or subject in people:
+            return f"the person {subject!r} is named twice, or by no text"
+        if row["split"] not in SPLITS:
+            return f"{subject} is in the part {row['split']!r}, there are {', '.join(SPLITS)}"
+        number = type(label) in (int, float) and np.isfinite(label)
+        if not number or (classes and label not in range(len(classes))):
+            return f"{subject} has the label {label!r}, {'a class number' if classes else 'a number'} was expected"
+        people.add(subject)
+    return None
 
 
 def check_encoders(trained: stages.Trained, tokens: Index) -> None:
@@ -155,6 +183,9 @@ def join(labels: Mapping[str, Any], tokens: Index) -> Endpoint:
                 f"nobody in the {split} part of {labels['endpoint']} has tokens: look at the tokens' left_out"
             )
             raise ValueError(msg)
+    if labels["classes"] and len({row["label"] for row in rows if row["split"] == "train"}) < 2:
+        msg = f"everybody in the train part of {labels['endpoint']} is of one class: split again, with people of others"
+        raise ValueError(msg)
     runs = [(pair, number) for number, row in enumerate(rows) for pair in by_person[row["subject"]]]
     return Endpoint(
         labels=labels,
@@ -547,7 +578,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--fusion", type=Path, required=True, help="folder of the trained fusion")
     add("--tokens", type=Path, required=True, help="index.json of the cohort's cached tokens")
     add("--labels", type=Path, required=True, help="split of the endpoint")
-    add("--seed", type=int, required=True, help="of the split; also of everything random here")
+    add(
+        "--seed", type=config.whole_number, required=True, help="of the split; also of everything random here"
+    )
     add("--experiment", required=True, help="name for metrics.json")
     add(
         "--preset",

@@ -91,11 +91,14 @@ def export(
         raise ValueError(msg)
     facts = RoiFacts.load(rois)
     model = cast(FunctionJEPA, trained["function"].model)
-    embed.check_buffers(model, facts, cast(FunctionConfig, model.config))
+    embed.check_rois(model, facts, trained["function"].run["model_facts"])
     cohorts = sorted({cohort for t in trained.values() for cohort in t.run["cohorts"]})
     strangers = sorted(terms.keys() - cohorts)
     if strangers:
         msg = f"terms of {strangers[0]}, on which nothing was trained: there are {', '.join(cohorts) or 'no cohorts'}"
+        raise ValueError(msg)
+    if not all(stated is None or isinstance(stated, str) for stated in terms.values()):
+        msg = "the terms of a cohort are a text, or null where nobody states them: write them so"
         raise ValueError(msg)
     known = {cohort: terms.get(cohort) for cohort in cohorts}
     out.mkdir(parents=True, exist_ok=True)

@@ -425,11 +425,33 @@ def load_trained(folder: Path, stage: str) -> Trained:
     if run.get("stage") != stage:
         msg = f"{folder} holds the stage {run.get('stage')}, not {stage}: name the other folder"
         raise ValueError(msg)
-    config = stage_from_dict(run["config"])
-    model = build_model(config.model, run["model_facts"])
+    lacking = {"config", "model_facts", "counts", "loss", "cohorts", "synthetic"} - run.keys()
+    if lacking:
+        msg = f"{folder / 'run.json'} has no {', '.join(sorted(lacking))}: train the stage again"
+        raise ValueError(msg)
+    config, model = model_of(run, folder / "run.json")
     weights = folder / "model.safetensors"
     checkpoint.load_weights(model, weights)
     return Trained(model.eval().requires_grad_(False), config, run, data.file_sha256(weights))
+
+
+def model_of(about: Mapping[str, Any], source: Path) -> tuple[StageConfig, nn.Module]:
+    """Configuration and model, into which weights are then loaded, of what `source` tells about a stage.
+
+    Raises
+    ------
+    ValueError
+        If that is not whole.
+    """
+    config = stage_from_dict(about["config"])
+    try:
+        model = build_model(config.model, about["model_facts"])
+        if config.stage == "fusion":
+            dict(about["model_facts"]["encoders"])  # whose tokens it reads
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{source}: its facts do not make a {config.stage} model ({error!r}): take it as it was made"
+        raise ValueError(msg) from error
+    return config, model
 
 
 def build_model(config: ModelConfig, facts: Mapping[str, Any]) -> nn.Module:
@@ -566,7 +588,7 @@ def read_split(path: Path) -> dict[str, str]:
     try:
         split = json.loads(path.read_text(encoding="utf-8"))
         people = {person: part for part in ("train", "holdout") for person in split[part]}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"{path} is no split with the lists train and holdout ({error}): make it again"
         raise ValueError(msg) from error
     if len(people) != len(split["train"]) + len(split["holdout"]):

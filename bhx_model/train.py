@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bhx_model import checkpoint, contract, data, distributed, optim, schedules, stages
-from bhx_model.config import PRESETS, STAGES, StageConfig, json_object, load_preset
+from bhx_model.config import PRESETS, STAGES, StageConfig, json_object, load_preset, whole_number
 from bhx_model.distributed import Processes
 from bhx_model.jepa import FunctionJEPA
 from bhx_model.runlog import Metrics, Progress, duration, fault, say
@@ -532,7 +532,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="JSON",
         help="changes to the preset, e.g. '{\"train.steps\": 10}'",
     )
-    add("--seed", type=int, default=0, help="of weights, order, masks and augmentation")
+    add("--seed", type=whole_number, default=0, help="of weights, order, masks and augmentation")
     add("--shards", type=Path, nargs="+", required=True, metavar="INDEX", help="index.json of every cohort")
     add("--split", type=Path, required=True, help="people to train on and to hold out")
     add("--rois", type=Path, required=True, help="rois.npz of the experiment")
@@ -549,7 +549,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--run-root", type=Path, required=True, help="folder of run folders with checkpoints")
     add("--out", type=Path, required=True, help="folder of the finished weights")
     add("--max-minutes", type=float, help="save and end with exit code 75 after this time")
-    add("--workers", type=int, default=2, help="reading threads; any number gives the same result")
+    add("--workers", type=whole_number, default=2, help="reading threads; any number gives the same result")
     add("--tensorboard", action="store_true", help="also write events for TensorBoard into the run folder")
     return parser.parse_args(argv)
 

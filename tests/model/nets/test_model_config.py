@@ -6,13 +6,16 @@ import pytest
 from bhx_model.config import (
     PRESETS,
     STAGES,
+    Finetuning,
     FunctionConfig,
+    FusionInputs,
     StructureConfig,
     TrainConfig,
     from_dict,
     json_object,
     load_preset,
     stage_from_dict,
+    whole_number,
 )
 
 
@@ -83,11 +86,70 @@ def test_overrides_reach_model_and_training():
         ({"train.accumulate": 3}, "equal parts"),
         ({"train.warmup_steps": 10**6}, "between 0 and train.steps"),
         ({"train.ema": None}, "give it there and only there"),
+        ({"train.ema": [0.9, 1.5]}, "a momentum lies between 0"),
+        ({"train.lr": float("nan")}, "train.lr is nan: give a number that is finite"),
+        ({"model.max_tr_s": float("inf")}, "give a number that is finite"),
+        ({"train.betas": [0.9, 1.0]}, r"betas is \(0.9, 1.0\): choose from \[0, 1\)"),
+        ({"train.clip": 0.0}, "clip is 0.0, it must be positive"),
+        ({"train.min_lr": -1.0}, "min_lr is -1.0, it must be 0 or more"),
+        ({"train.weight_decay_end": -1.0}, "weight_decay_end is -1.0"),
+        ({"model.mlp_ratio": 0.001}, "mlp_ratio 0.001 of width 64 is less than one"),
     ],
 )
 def test_mistakes_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         load_preset("function", "tiny").override(changes)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        ("structure", {"model.width": 5, "model.heads": 5}, "width is 5, it must be 6 or more"),
+        ("structure", {"model.decoder_width": 4}, "decoder_width is 4"),
+        ("fusion", {"model.width": 9, "model.heads": 3}, "fusion width is 9: positions need pairs"),
+        ("fusion", {"model.decoder_width": 33, "model.decoder_heads": 3}, "decoder_width is 33"),
+        ("fusion", {"model.drop_path": 1.0}, r"drop_path is 1.0: choose from \[0, 1\)"),
+    ],
+)
+def test_widths_without_room_for_positions_are_named(stage, changes, message):
+    with pytest.raises(ValueError, match=message):
+        load_preset(stage, "tiny").override(changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"lr": float("nan")}, {"min_lr": -1.0}, {"warmup_epochs": -1},
+        {"layer_decay": 0.0}, {"weight_decay": -1.0}, {"drop_path": 1.0}, {"label_smoothing": 2.0}, {"clip": 0.0},
+    ],
+)  # fmt: skip
+def test_a_fine_tuning_that_cannot_train_is_refused(changes):
+    ((name, value),) = changes.items()
+    with pytest.raises(ValueError, match=rf"{name} is {value}"):
+        from_dict(Finetuning, changes, "--set")
+
+
+def test_numbers_on_the_command_line_are_whole():
+    assert whole_number("12") == 12
+    for text in ("-1", "1.5", "a", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="a whole number of 0 or more"):
+            whole_number(text)
+
+
+def test_tokens_of_nothing_are_refused():
+    sizes = {
+        "structure_grid": [2, 3, 2],
+        "structure_width": 8,
+        "rois": 7,
+        "time_patches": 5,
+        "function_width": 8,
+    }
+    assert from_dict(FusionInputs, sizes, "inputs").structure_tokens == 12
+    for name, value in (("rois", 0), ("time_patches", -1), ("structure_width", 0)):
+        with pytest.raises(ValueError, match=f"{name} is {value}, it must be positive"):
+            from_dict(FusionInputs, {**sizes, name: value}, "inputs")
+    with pytest.raises(ValueError, match="structure_tokens is 0"):
+        from_dict(FusionInputs, {**sizes, "structure_grid": [2, 0, 2]}, "inputs")
 
 
 def test_unknown_stage_and_preset_are_named():

@@ -198,6 +198,9 @@ def test_no_index_is_a_sentence(tmp_path):
         (lambda facts: facts["shards"].pop("t1w") and facts, r"not a whole one \(KeyError\('t1w'"),
         (lambda facts: facts["shards"]["bold"].append(facts["shards"]["bold"][0]) or facts, "names .* twice"),
         (lambda facts: b"\xff\xfe", "is not JSON"),
+        (lambda facts: {**facts, "cohort": None}, "cohort of an index of shards is None"),
+        (lambda facts: {**facts, "synthetic": "no"}, "synthetic of an index of shards is 'no'"),
+        (lambda facts: {k: v for k, v in facts.items() if k != "synthetic"}, "'synthetic'"),
     ],
 )
 def test_an_index_that_is_none_is_a_sentence(town, change, sentence):

@@ -355,6 +355,7 @@ def test_a_checkpoint_of_another_model_is_fatal(house, tmp_path):
         ({"train.step": 3}, "did you mean 'train.steps'"),
         ({"model.patch": 10}, "does not divide into patches of 10"),
         ({"train.lr": "fast"}, "expected float"),
+        ({"train.lr": float("nan")}, "give a number that is finite"),
     ],
 )
 def test_bad_settings_are_a_sentence(house, tmp_path, capsys, changes, sentence):
@@ -385,6 +386,16 @@ def test_people_outside_the_split_are_refused(house, tmp_path, capsys):
     short = write_split(tmp_path / "split.json", {"town": 12, "ward": 4})
     assert train.main(arguments({**house, "split": short}, tmp_path, "function")) == 1
     assert "ward/004 and 0 more people are not in the split" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", [[], {}, {"train": None, "holdout": []}, {"train": [["a"]], "holdout": []}]
+)
+def test_a_split_that_is_none_is_a_sentence(house, tmp_path, capsys, content):
+    (tmp_path / "split.json").write_text(json.dumps(content))
+    places = {**house, "split": tmp_path / "split.json"}
+    assert train.main(arguments(places, tmp_path, "function")) == 1
+    assert "is no split with the lists train and holdout" in capsys.readouterr().err
 
 
 def test_a_person_on_both_sides_of_the_split_is_refused(house, tmp_path, capsys):

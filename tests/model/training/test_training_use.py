@@ -167,11 +167,35 @@ def test_the_epoch_that_is_best_on_the_validation_people_predicts(trained, monke
         ({"cohort": "ward"}, "labels of cohort ward, tokens of town"),
         ({"seed": 1}, "is the split of seed 1, not 0"),
         ({"rows": [{"subject": "000", "label": 0, "split": "train"}]}, "nobody in the val part"),
+        ({"rows": None}, "classes and rows are no lists: make the split again"),
+        ({"kind": "ordinal"}, "2 classes do not make an endpoint of kind 'ordinal'"),
+        ({"kind": "regression"}, "2 classes do not make an endpoint of kind 'regression'"),
+        ({"classes": ["control"]}, "1 classes do not make an endpoint of kind 'binary'"),
+        (lambda rows: rows[0].pop("split"), "a row has not subject, label and split"),
+        (lambda rows: rows.append({**rows[0], "split": "test"}), "the person '000' is named twice"),
+        (
+            lambda rows: rows[0].update(split="training"),
+            "000 is in the part 'training', there are train, val, test",
+        ),
+        (
+            lambda rows: rows[0].update(label="patient"),
+            "000 has the label 'patient', a class number was expected",
+        ),
+        (lambda rows: rows[0].update(label=2), "000 has the label 2, a class number"),
+        (lambda rows: rows[0].update(label=None), "000 has the label None"),
+        (
+            lambda rows: [row.update(label=1) for row in rows if row["split"] == "train"],
+            "trait is of one class",
+        ),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(trained, tmp_path, capsys, change, sentence):
     labels = json.loads(trained["labels"].read_text())
-    (tmp_path / "labels.json").write_text(json.dumps({**labels, **change}))
+    if callable(change):
+        change(labels["rows"])
+    else:
+        labels |= change
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
     assert evaluate.main(evaluate_words(trained, tmp_path / "out", labels=tmp_path / "labels.json")) == 1
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -264,6 +288,7 @@ def faults(series, tr_s, t1w):
         "milliseconds": ((series, 1000 * tr_s, NAMES, t1w), "looks like milliseconds: give 2"),
         "negative TR": ((series, -2.0, NAMES, t1w), "in seconds, between"),
         "zero TR": ((series, 0.0, NAMES, t1w), "in seconds, between"),
+        "TR as text": ((series, "2.0", NAMES, t1w), "as a number"),
         "names": ((series, tr_s, swapped, t1w), f"row 0 is '{NAMES[1]}', the model's is '{NAMES[0]}'"),
         "too few names": ((series[:19], tr_s, NAMES[:19], t1w), "19 ROIs, but the model knows 20"),
         "too few rows": ((series[:19], tr_s, NAMES, t1w), r"series has shape \(19, \d+\)"),
@@ -338,6 +363,56 @@ def test_an_export_needs_the_facts_of_the_training(trained, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_export_needs_the_roi_names_of_the_training(trained, exported, tmp_path, capsys):
+    """Names in another order, although all numbers are the same, would let series of that order in."""
+    names = [NAMES[1], NAMES[0], *NAMES[2:]]
+    other = write_rois(tmp_path / "other.npz", names)
+    assert export.main(export_words(trained, tmp_path / "out", rois=other)) == 1
+    sentence = "row 0 is '17Networks_LH_01', the model's is '17Networks_LH_00'"
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    folder = shutil.copytree(exported, tmp_path / "export")
+    write_rois(folder / "rois.npz", names)
+    with pytest.raises(ValueError, match=sentence):
+        bhx_model.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("config", None, "run.json has no config: train the stage again"),
+        ("counts", None, "run.json has no counts"),
+        ("model_facts", {}, "its facts do not make a function model"),
+        (
+            "model_facts",
+            {"atlas": "x", "roi_names": ["a"], "modes": "a"},
+            "its facts do not make a function model",
+        ),
+    ],
+)
+def test_a_run_that_is_not_whole_is_a_sentence(trained, tmp_path, capsys, key, value, sentence):
+    folder = shutil.copytree(trained["function"], tmp_path / "function")
+    run = json.loads((folder / "run.json").read_text())
+    run = {k: v for k, v in {**run, key: value}.items() if v is not None}
+    (folder / "run.json").write_text(json.dumps(run))
+    assert export.main(export_words(trained, tmp_path / "out", function=folder)) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_fusion_that_does_not_say_whose_tokens_it_reads_is_refused(trained, tmp_path, capsys):
+    folder = shutil.copytree(trained["fusion"], tmp_path / "fusion")
+    run = json.loads((folder / "run.json").read_text())
+    del run["model_facts"]["encoders"]
+    (folder / "run.json").write_text(json.dumps(run))
+    assert evaluate.main(evaluate_words({**trained, "fusion": folder}, tmp_path / "out")) == 1
+    assert "do not make a fusion model (KeyError('encoders'))" in capsys.readouterr().err
+
+
+def test_terms_are_texts(trained, tmp_path, capsys):
+    assert export.main([*export_words(trained, tmp_path / "export"), "--terms", '{"ward": 3}']) == 1
+    assert "the terms of a cohort are a text" in capsys.readouterr().err
+
+
 def test_an_export_needs_the_encoders_of_its_fusion(trained, tmp_path, capsys):
     other = shutil.copytree(trained["fusion"], tmp_path / "fusion")
     run = json.loads((other / "run.json").read_text())
@@ -362,13 +437,13 @@ def test_an_incomplete_export_is_refused(exported, tmp_path):
     (folder / "fusion.safetensors").unlink()
     with pytest.raises(ValueError, match=r"no weights at .*fusion\.safetensors"):
         bhx_model.from_pretrained(folder)
-    write_rois(folder / "rois.npz", [*NAMES[1:], NAMES[0]])
     (folder / "fusion.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match="is broken"):
         bhx_model.from_pretrained(folder)
     with pytest.raises(ValueError, match="is no exported model"):
         bhx_model.from_pretrained(tmp_path)
-    for content, sentence in (("{", "is not JSON"), ("[]", "no names and values"), ("{}", "of version None")):
+    for content, sentence in (("{", "is not JSON"), ("[]", "no names and values"), ("{}", "of version None"),
+                              ('{"export": 1}', "tells nothing of the structure stage")):  # fmt: skip
         (folder / "config.json").write_text(content)
         with pytest.raises(ValueError, match=sentence):
             bhx_model.from_pretrained(folder)
