@@ -211,7 +211,9 @@ def _advance(
         processes.wait()
 
     def look(step: int) -> None:
-        state["holdout"] = holdout(stage, model, processes)
+        state["holdout"], bad = holdout(stage, model, processes)
+        if bad:
+            raise ValueError(_not_finite(step - 1, "holdout's loss", bad, run))
         if metrics is not None:
             metrics.write(step, {f"holdout_{k}": value for k, value in state["holdout"].items()})
 
@@ -360,24 +362,37 @@ def backward(
 
 
 @torch.no_grad()
-def holdout(stage: stages.Stage, model: nn.Module, processes: Processes) -> dict[str, float]:
+def holdout(
+    stage: stages.Stage, model: nn.Module, processes: Processes
+) -> tuple[dict[str, float], list[str]]:
     """Loss on the people kept out, and that of predicting the mean of a batch.
 
     Masks and batches are the same whenever it is asked for, and however many processes share them.
+
+    Returns
+    -------
+    losses : dict
+        ``loss`` and ``loss_of_mean``.
+    bad : list of str
+        Samples in batches whose losses are not finite.
     """
     model.eval()
     mine = stage.holdout(HOLDOUT_BATCH)[processes.rank :: processes.world]
     loss_sum = trivial_sum = 0.0
+    bad: list[str] = []
     tasks = (lambda numbers=numbers: stage.load(numbers, 0, None).pin() for numbers in mine)
     for batch in data.in_order(tasks, workers=1, ahead=1):
         args, kwargs = stage.inputs(batch.to(processes.device))
         with _autocast(stage, processes):
             loss, stats = model(*args, **kwargs)
-        loss_sum += float(loss) * len(batch.keys)
-        trivial_sum += float(stats["loss_of_mean"]) * len(batch.keys)
+        one, trivial = float(loss), float(stats["loss_of_mean"])
+        loss_sum += one * len(batch.keys)
+        trivial_sum += trivial * len(batch.keys)
+        bad += batch.keys if not math.isfinite(one + trivial) else []
     model.train()
     loss_sum, trivial_sum = processes.sum([loss_sum, trivial_sum])
-    return {"loss": loss_sum / stage.n_holdout, "loss_of_mean": trivial_sum / stage.n_holdout}
+    losses = {"loss": loss_sum / stage.n_holdout, "loss_of_mean": trivial_sum / stage.n_holdout}
+    return losses, processes.gather(bad)
 
 
 def collapsed(stats: Mapping[str, float]) -> bool:
