@@ -164,6 +164,9 @@ class FunctionJEPA(nn.Module):
         scaled_BRT = self.normaliser(series_BRT)
         if pad_to is None:
             return encoder(scaled_BRT, patch_frames)
+        if pad_to < n:
+            msg = f"{n} patches hold data, more than the {pad_to} that were asked for: crop the series, or pad to more"
+            raise ValueError(msg)
         padded_BRT = F.pad(scaled_BRT, (0, (pad_to - n) * patch_frames))
         return encoder(padded_BRT, patch_frames, keys=n)
 

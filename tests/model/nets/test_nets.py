@@ -292,6 +292,8 @@ def test_wrong_series_are_refused(function_config, make_rois):
         model.encode(torch.zeros(1, 6, K), K)
     with pytest.raises(ValueError, match="pad the last one with NaN"):
         model.encode(torch.zeros(1, 7, K + 1), K)
+    with pytest.raises(ValueError, match="3 patches hold data, more than the 2"):
+        model.encode(torch.zeros(1, 7, 3 * K), K, pad_to=2)
 
 
 def test_effective_rank_counts_directions():

@@ -173,10 +173,12 @@ def spoil_series(index_path: Path, folder: Path, fault: str) -> Path:
 def write_labels(path: Path, cohort: str, people, kind: str = "binary", seed: int = 0) -> Path:
     """Write an endpoint's split: the trait that moves both modalities."""
     rows = []
+    classes = {"binary": ["control", "patient"], "multiclass": ["none", "mild", "severe"], "regression": []}[
+        kind
+    ]
     for place, person in enumerate(people):
-        label = person % 2 if kind == "binary" else (-1.0) ** person + 0.1 * person
+        label = person % len(classes) if classes else (-1.0) ** person + 0.1 * person
         rows.append({"subject": f"{person:03d}", "label": label, "split": SPLIT[place % len(SPLIT)]})
-    classes = ["control", "patient"] if kind == "binary" else []
     value = {
         "endpoint": "trait",
         "cohort": cohort,
