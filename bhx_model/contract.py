@@ -92,8 +92,9 @@ def check_index(index: Mapping[str, Any]) -> None:
         raise ValueError(msg)
     forms = {"cohort": str, "atlas": str, "roi_names": list, "synthetic": bool, "t1w_shape": list | None}
     for name, form in forms.items():
-        if not isinstance(index[name], form):
-            msg = f"{name} of an index of shards is {index[name]!r}: the index was edited, rebuild it"
+        if name not in index or not isinstance(index[name], form):
+            found = repr(index[name]) if name in index else "missing"
+            msg = f"{name} of an index of shards is {found}: the index was edited, rebuild it"
             raise ValueError(msg)
     if roi_sha256(index["atlas"], index["roi_names"]) != index["roi_sha256"]:
         msg = f"cohort {index['cohort']}: ROI names and their hash disagree, the index was edited: rebuild it"

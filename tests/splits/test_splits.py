@@ -203,6 +203,8 @@ def index(tmp_path: Path) -> Path:
         shards[modality] = [entry]
     index = {
         "contract": contract.CONTRACT_VERSION,
+        "synthetic": True,
+        "t1w_shape": [2, 2, 2],
         "cohort": "clinic",
         "atlas": "A",
         "roi_names": ["x"],

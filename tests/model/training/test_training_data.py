@@ -200,7 +200,10 @@ def test_no_index_is_a_sentence(tmp_path):
         (lambda facts: b"\xff\xfe", "is not JSON"),
         (lambda facts: {**facts, "cohort": None}, "cohort of an index of shards is None"),
         (lambda facts: {**facts, "synthetic": "no"}, "synthetic of an index of shards is 'no'"),
-        (lambda facts: {k: v for k, v in facts.items() if k != "synthetic"}, "'synthetic'"),
+        (
+            lambda facts: {k: v for k, v in facts.items() if k != "synthetic"},
+            "synthetic of an index of shards is missing",
+        ),
     ],
 )
 def test_an_index_that_is_none_is_a_sentence(town, change, sentence):
