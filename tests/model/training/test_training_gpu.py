@@ -103,7 +103,7 @@ def test_an_embedding_is_that_of_a_cpu(device, trained, tmp_path):
     index = data.open_index(trained["town"])
     run, anat = data.pair(index.samples["bold"], index.samples["t1w"])[0][0]
     series = data.read_bold(run, 20)
-    volume = stages.intensities(torch.from_numpy(data.read_t1w([anat], (32, 48, 32))))[0]
+    volume = stages.intensities(torch.from_numpy(data.read_t1w([anat], (32, 48, 32))))[0].numpy()
 
     def embed(where):
         model = bhx_model.from_pretrained(out).to(where)
