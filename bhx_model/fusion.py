@@ -172,7 +172,9 @@ class FusionModel(nn.Module):
             first.append(self.cls_token.expand(batch, -1, -1))
         kept = sum(t.shape[1] for t in first)
         bias_N = self.attention_bias(kept, x_BFD.shape[1], x_BSD.shape[1])
-        return self.blocks(torch.cat([*first, x_BFD, x_BSD], dim=1), queries=slice(0, kept), bias_N=bias_N)
+        x_BND = torch.cat([*first, x_BFD, x_BSD], dim=1)
+        del x_BFD, x_BSD  # as large as x_BND, and the blocks need the memory
+        return self.blocks(x_BND, queries=slice(0, kept), bias_N=bias_N)
 
     def attention_bias(self, n_first: int, n_function: int, n_structure: int) -> Tensor | None:
         """Return what is added to the logits of tokens (hub and CLS, function, structure) that are attended to: (N,).
