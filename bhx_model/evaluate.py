@@ -123,9 +123,9 @@ def read_labels(path: Path) -> dict[str, Any]:
     if missing:
         msg = f"{path} has no {', '.join(sorted(missing))}, it is no split of an endpoint: make it again"
         raise ValueError(msg)
-    fault = _label_fault(labels)
-    if fault is not None:
-        msg = f"{path}: {fault}: make the split again"
+    wrong = _label_fault(labels)
+    if wrong is not None:
+        msg = f"{path}: {wrong}: make the split again"
         raise ValueError(msg)
     return labels
 

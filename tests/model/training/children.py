@@ -101,3 +101,27 @@ def gradients(rank: int, world: int, port: int, preset: dict, sources: Any, step
             )
         # gloo may wait for ever where the processes part before its last user is gone
         del objective
+
+
+def gradients_of(
+    world: int, preset: dict, sources: Any, step: int, out: Path
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Gradients of one step of `world` processes, and what each of them told: its keys, the loss, its parts."""
+    from safetensors.torch import load_file
+
+    out.mkdir()
+    port = free_port()
+    listed = [
+        SERVER.Process(target=gradients, args=(rank, world, port, preset, sources, step, out))
+        for rank in range(world)
+    ]
+    for child in listed:
+        child.start()
+    assert end(listed) == [0] * world
+    told = [json.loads((out / f"keys-{rank}.json").read_text()) for rank in range(world)]
+    return load_file(out / "gradients.safetensors"), told
+
+
+def keys_of(told: list[dict[str, Any]]) -> list[str]:
+    """Keys of all processes together."""
+    return sorted(key for one in told for key in one["keys"])

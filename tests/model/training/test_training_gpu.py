@@ -142,28 +142,11 @@ def world(device) -> int:
 
 @pytest.mark.parametrize(("stage", "changes"), STAGES)
 def test_all_gpus_have_the_gradients_of_one(device, world, sources, tmp_path, stage, changes):
-    found = {}
     preset = {"stage": stage, "set": {"train.batch_size": 6, **changes}}
-    for size in (1, world):
-        out = tmp_path / str(size)
-        out.mkdir()
-        port = children.free_port()
-        listed = [
-            children.SERVER.Process(
-                target=children.gradients, args=(r, size, port, preset, sources, 1, out)
-            )
-            for r in range(size)
-        ]  # fmt: skip
-        for child in listed:
-            child.start()
-        assert children.end(listed) == [0] * size
-        told = [json.loads((out / f"keys-{r}.json").read_text()) for r in range(size)]
-        found[size] = (
-            load_file(out / "gradients.safetensors"), sorted(k for t in told for k in t["keys"]), told[0]["loss"],
-        )  # fmt: skip
-    (alone, keys, loss), (shared, shared_keys, shared_loss) = found[1], found[world]
-    assert shared_keys == keys
-    assert shared_loss == pytest.approx(loss, rel=1e-5)
+    alone, told_alone = children.gradients_of(1, preset, sources, 1, tmp_path / "alone")
+    shared, told = children.gradients_of(world, preset, sources, 1, tmp_path / "shared")
+    assert children.keys_of(told) == children.keys_of(told_alone)
+    assert told[0]["loss"] == pytest.approx(told_alone[0]["loss"], rel=1e-5)
     assert shared.keys() == alone.keys()
     for name, g in alone.items():
         assert float((shared[name] - g).abs().max()) <= 1e-5 * max(float(g.abs().max()), 1e-3), name

@@ -203,21 +203,9 @@ def test_two_processes_have_the_gradients_of_one(trained, tmp_path, stage):
     for world, accumulate in ((1, 1), (2, 3)):
         # the step mixes buckets, and accumulation cuts them further
         preset = {"stage": stage, "set": {"train.batch_size": 6, "train.accumulate": accumulate}}
-        out = tmp_path / str(world)
-        out.mkdir()
-        port = children.free_port()
-        listed = [
-            children.SERVER.Process(target=children.gradients, args=(r, world, port, preset, sources, 1, out))
-            for r in range(world)
-        ]
-        for child in listed:
-            child.start()
-        assert children.end(listed) == [0] * world
-        told = [json.loads((out / f"keys-{r}.json").read_text()) for r in range(world)]
+        found_here, told = children.gradients_of(world, preset, sources, 1, tmp_path / str(world))
         assert [t["parts"] > 1 for t in told] == [world > 1 or stage == "function"] * world
-        found[world] = (
-            load_file(out / "gradients.safetensors"), sorted(k for t in told for k in t["keys"]), told[0]["loss"],
-        )  # fmt: skip
+        found[world] = (found_here, children.keys_of(told), told[0]["loss"])
     assert found[1][1] == found[2][1]
     assert len(found[1][1]) in (5, 6)
     assert found[1][2] == pytest.approx(found[2][2], rel=1e-6)
