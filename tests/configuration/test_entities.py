@@ -7,32 +7,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bhx_model.contract import check_key, roi_sha256
-from bhx_prep import entities
+from bhx_prep.io import bids_names
 
 LABEL = st.from_regex(r"[A-Za-z0-9]{1,12}", fullmatch=True)
 
 
-@given(subject=LABEL, values=st.dictionaries(st.sampled_from(entities.SCAN_ENTITIES), LABEL))
+@given(subject=LABEL, values=st.dictionaries(st.sampled_from(bids_names.SCAN_ENTITIES), LABEL))
 def test_stem_survives_parsing(subject: str, values: dict[str, str]):
-    name = entities.stem(subject, values)
-    assert entities.parse(f"{name}_bold.nii.gz") == {"sub": subject, **values}
+    name = bids_names.stem(subject, values)
+    assert bids_names.parse(f"{name}_bold.nii.gz") == {"sub": subject, **values}
 
 
-@given(subject=LABEL, values=st.dictionaries(st.sampled_from(entities.SCAN_ENTITIES), LABEL))
+@given(subject=LABEL, values=st.dictionaries(st.sampled_from(bids_names.SCAN_ENTITIES), LABEL))
 def test_keys_fit_the_contract(subject: str, values: dict[str, str]):
-    assert check_key(entities.sample_key("abide1", subject, values)).startswith(f"abide1_sub-{subject}")
+    assert check_key(bids_names.sample_key("abide1", subject, values)).startswith(f"abide1_sub-{subject}")
 
 
 @pytest.mark.parametrize("bad", ["..", "0 1", "a/b", "", "x;rm", "-rf", "$(x)", "a\n"])
 def test_dangerous_labels_are_refused(bad: str):
     with pytest.raises(ValueError, match="letters and digits"):
-        entities.stem(bad, {})
+        bids_names.stem(bad, {})
 
 
 @pytest.mark.parametrize("bad", ["Abide", "a-b", "1a", "..", ""])
 def test_dangerous_cohorts_are_refused(bad: str):
     with pytest.raises(ValueError, match="lower-case"):
-        entities.check_cohort(bad)
+        bids_names.check_cohort(bad)
 
 
 @pytest.mark.parametrize("bad", ["a_sub-1.bold", "sub-1", "a_sub-1_", "a_sub-../x", "A_sub-1"])

@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from bhx_model import metrics
 from bhx_prep import gradients, shard_series
-from bhx_prep.replacing import replacing
+from bhx_prep.io.atomic_write import replacing
 from bhx_prep.shards import write_json
 
 #: Weight of the data against the penalty (1 / lambda); features are scaled to a kernel of mean 1 per person.

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bhx_prep import config, entities, scans
+from bhx_prep import config, scans
+from bhx_prep.io import bids_names
 from bhx_prep.listing import SUBJECT, File, chunks, files_of_people, natural, people
 
 #: Standard space of the T1 volumes, whatever the space of the BOLD.
@@ -191,7 +192,7 @@ def parcellated(start: Row, root: Path, cohort: config.Cohort) -> Iterator[Row]:
 def _table_row(
     start: Row, label: str, path: Path, cohort: config.Cohort, sidecars: scans.Sidecars
 ) -> Row | None:
-    named = entities.parse(path.name)
+    named = bids_names.parse(path.name)
     named.setdefault("task", cohort.tasks[0])
     if named["task"] not in cohort.tasks:
         return None
@@ -417,7 +418,7 @@ def _row(start: Row, modality: str, named: Mapping[str, str], path: Path | None 
 def _key(cohort: str, subject: str, named: Mapping[str, str]) -> str:
     """Sample key; what may not stand in one is made harmless, `_check_name` tells."""
     values = {entity: _safe(value, _VALUE) for entity, value in named.items() if value}
-    return entities.sample_key(cohort, _safe(subject), values)
+    return bids_names.sample_key(cohort, _safe(subject), values)
 
 
 def _safe(label: str, allowed: re.Pattern[str] = SUBJECT) -> str:
@@ -437,7 +438,7 @@ def _check_name(row: Row, file: File) -> None:
             folders = {}
         folders[entity] = value
     for entity, value in file.entities.items():
-        if entity in ("sub", *entities.SCAN_ENTITIES) and value != _safe(value, _VALUE):
+        if entity in ("sub", *bids_names.SCAN_ENTITIES) and value != _safe(value, _VALUE):
             exclude(row, f"{entity}-{value} in the file name: only letters and digits may follow `{entity}-`")
         if entity in ("sub", "ses") and value != folders.get(entity, value):
             exclude(row, f"a file of {entity}-{value} lies in the folder of {entity}-{folders[entity]}")

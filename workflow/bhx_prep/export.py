@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from bhx_prep import config, entities
+from bhx_prep import config
+from bhx_prep.io import bids_names
+from bhx_prep.io.atomic_write import replacing
 from bhx_prep.preproc_status import write_json
-from bhx_prep.replacing import replacing
 
 #: The standard has no names for parcel series yet; with this its validator accepts the folder; XCP-D writes one, too.
 BIDSIGNORE = "*_stat-mean_timeseries.*\n*_stat-coverage_bold.*\n"
@@ -105,8 +106,8 @@ def export_timeseries(features: Path, out: Path, space: str | None) -> tuple[int
 
 
 def _write_run(out: Path, row: dict[str, Any], facts: dict[str, Any], space: str | None) -> None:
-    named = entities.parse(row["key"])
-    stem = entities.stem(row["subject"], named)  # refuses what is no BIDS label
+    named = bids_names.parse(row["key"])
+    stem = bids_names.stem(row["subject"], named)  # refuses what is no BIDS label
     stem += (f"_space-{space}" if space else "") + f"_atlas-{facts['atlas']}"
     folder = out / f"sub-{row['subject']}"
     if "ses" in named:

@@ -30,7 +30,8 @@ import pyarrow.parquet as pq
 
 from bhx_model import timeseries, volumes
 from bhx_model.contract import canonical_json
-from bhx_prep import config, confounds, denoise, entities, index, parcellate, qc, stored, t1w, tables_in
+from bhx_prep import config, confounds, denoise, index, parcellate, qc, stored, t1w, tables_in
+from bhx_prep.io import bids_names
 
 #: Strategy that QC rows of delivered tables name: nothing was done to them here.
 AS_DELIVERED = "as delivered"
@@ -347,7 +348,7 @@ def scans_of(
     for subject in subjects:
         if subject not in known:
             row = dict.fromkeys(index.SCHEMA.names)
-            row |= {"cohort": cohort, "subject": subject, "key": entities.sample_key(cohort, subject, {})}
+            row |= {"cohort": cohort, "subject": subject, "key": bids_names.sample_key(cohort, subject, {})}
             row |= {
                 "modality": "bold",
                 "status": "excluded",
@@ -428,7 +429,7 @@ def _subjects(args: argparse.Namespace) -> list[str]:
     text = args.subjects if args.subjects is not None else args.subjects_file.read_text(encoding="utf-8")
     subjects = [label for label in re.split(r"[,\s]+", text) if label]
     for label in subjects:
-        entities.check_label(label, "subject")
+        bids_names.check_label(label, "subject")
     if not subjects:
         raise ValueError("the batch has no subjects: name them with --subjects or --subjects-file")
     return sorted(set(subjects))

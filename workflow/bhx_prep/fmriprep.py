@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import entities
+from bhx_prep.io import bids_names
 from bhx_prep.preproc_status import write_status
 from bhx_prep.subject_view import make_view
 from bhx_prep.work_folder import open_work_folder
@@ -157,8 +157,8 @@ def main(argv: list[str] | None = None) -> int:
     log = args.out / "logs" / f"sub-{args.subject}_fmriprep.log"
     try:
         preproc = json.loads(args.preproc)
-        entities.check_label(args.subject, "subject")
-        entities.check_cohort(args.cohort)
+        bids_names.check_label(args.subject, "subject")
+        bids_names.check_cohort(args.cohort)
         log.parent.mkdir(parents=True, exist_ok=True)
         args.status.unlink(missing_ok=True)
         work = open_work_folder(args.work, args.cohort, args.subject, args.out)

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import config, entities, index, participants, plan, slurm_jobs, work_folder
+from bhx_prep import config, index, participants, plan, slurm_jobs, work_folder
+from bhx_prep.io import bids_names
 
 #: What makes the batch again, whatever folder the study is in.
 SNAKEFILE = Path(__file__).resolve().parents[1] / "Snakefile"
@@ -55,7 +56,7 @@ def command(args: argparse.Namespace) -> int:
     if args.cohort not in study.cohorts:
         msg = f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(study.cohorts)}"
         raise ValueError(msg)
-    subject = entities.check_label(args.subject.removeprefix("sub-"), "subject")
+    subject = bids_names.check_label(args.subject.removeprefix("sub-"), "subject")
     _refuse_while_at_work()
     remaining = _refuse_while_in_data(study.cohorts[args.cohort], args.cohort, subject)
     paths = list(traces(study, args.cohort, subject))

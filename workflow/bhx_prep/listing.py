@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from bhx_prep import entities
+from bhx_prep.io import bids_names
 
 #: People per chunk.
 CHUNK = 500
@@ -33,7 +33,7 @@ class File:
 
     def __init__(self, path: Path, suffix: str, ending: str):
         self.path, self.suffix, self.ending = path, suffix, ending
-        self.entities = entities.parse(path.name)
+        self.entities = bids_names.parse(path.name)
 
     @property
     def grid(self) -> tuple[str | None, str | None]:

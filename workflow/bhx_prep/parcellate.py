@@ -26,7 +26,7 @@ from nibabel.filebasedimages import ImageFileError, SerializableImage
 from nibabel.spatialimages import HeaderDataError
 
 from bhx_model.contract import roi_sha256
-from bhx_prep import entities
+from bhx_prep.io import bids_names
 from bhx_prep.templates import GRAYORDINATES_MM
 
 #: What reading a damaged image may raise, besides ValueError.
@@ -474,7 +474,7 @@ def _check_series(image: Any, path: Path, templates: Templates) -> tuple[tuple[i
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         msg = f"{path.name}: the affine of its header cannot be inverted, so its place in {templates.space} is unknown"
         raise ValueError(msg)
-    space = entities.parse(path.name).get("space")
+    space = bids_names.parse(path.name).get("space")
     if space not in (None, templates.space):
         msg = f"{path.name} is in {space}, the atlas in {templates.space}: take BOLD and atlas in one space"
         raise ValueError(msg)

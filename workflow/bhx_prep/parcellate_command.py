@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from nibabel.filebasedimages import ImageFileError
 
 from bhx_model.contract import canonical_json
-from bhx_prep import entities, scans
+from bhx_prep import scans
+from bhx_prep.io import bids_names
+from bhx_prep.io.atomic_write import replacing
 from bhx_prep.parcellate import MESHES, Parcellated, Templates, load_templates, parcellate_file
-from bhx_prep.replacing import replacing
 from bhx_prep.templates import check_order, names_on_surfaces, read_names, read_surface_labels, space_of
 
 
@@ -78,7 +79,7 @@ def _read_atlas(paths: list[Path], names: Path | None, bold: Path) -> Templates:
     if named:
         check_order(paths[0], named)
     if is_volume:
-        own = entities.parse(bold.name).get("space", "an unnamed space")
+        own = bids_names.parse(bold.name).get("space", "an unnamed space")
         return read_label_image(paths[0], named, space_of(paths[0]) or own)
     named = named or names_on_surfaces(paths)
     left, right = read_surface_labels(paths, named)

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bhx_model import contract
-from bhx_prep.replacing import replacing
+from bhx_prep.io.atomic_write import replacing
 
 
 def write_table(path: Path, atlas: str, columns: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

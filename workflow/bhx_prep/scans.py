@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bhx_prep import entities
+from bhx_prep.io import bids_names
 
 #: Repetition times (s) that a scanner can have; what lies above is nearly always milliseconds.
 MIN_TR_S: Final = 0.1
@@ -69,7 +69,7 @@ class Sidecars:
             If a sidecar that applies cannot be read as a JSON object.
         """
         image = image.absolute()
-        own, suffix = entities.parse(image.name), _suffix(image.name)
+        own, suffix = bids_names.parse(image.name), _suffix(image.name)
         fields: dict[str, Any] = {}
         nearest = None
         for folder in self._chain(image.parent):
@@ -95,7 +95,7 @@ class Sidecars:
             except OSError:  # an unreadable folder shows itself when its images are opened
                 names = []
             for name in names:
-                found.append((entities.parse(name), _suffix(name), folder / name))
+                found.append((bids_names.parse(name), _suffix(name), folder / name))
             self._folders[folder] = sorted(found, key=lambda sidecar: len(sidecar[0]))
         return self._folders[folder]
 
@@ -316,7 +316,7 @@ def voxel_sizes(sidecar: Mapping[str, Any], header: Any) -> tuple[float, float, 
     ValueError
         If no brain fits into the field of view that they make.
     """
-    from bhx_prep import nifti_header
+    from bhx_prep.io import nifti_header
 
     scale = _MILLIMETRES.get(_units(header)[0], 1.0)
     zooms = [float(v) * scale for v in header.get_zooms()[:3]]

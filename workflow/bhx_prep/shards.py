@@ -32,7 +32,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bhx_model import contract, timeseries, volumes
-from bhx_prep import entities, stored
+from bhx_prep import stored
+from bhx_prep.io import bids_names
 from bhx_prep.shard_series import Cohort, read_index, shard_list
 
 #: USTAR member names end at 100 characters; what stays beside the longest suffix is for the key.
@@ -72,7 +73,7 @@ def pack(cohort: str, batch: int, features: Path, out: Path) -> tuple[Path, Path
     ValueError
         If the features break the contract or cannot be read.
     """
-    entities.check_cohort(cohort)
+    bids_names.check_cohort(cohort)
     out.mkdir(parents=True, exist_ok=True)
     t1w, about_t1w = _t1w_samples(cohort, features / "t1w.arrow")
     bold, about_bold = _bold_samples(cohort, features / "bold.arrow", {key for key, _, _ in t1w})

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from bhx_prep import entities
+from bhx_prep.io import bids_names
 from bhx_prep.scans import MAX_TR_S, MIN_TR_S
 
 SPACE = "space-MNI152NLin2009cAsym"
@@ -197,7 +197,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     """Write a cohort and add it to the configuration beside it."""
-    entities.check_cohort(args.name)
+    bids_names.check_cohort(args.name)
     t1w = args.t1w or args.subjects
     size = Size(args.subjects, t1w, args.bold or t1w, args.tr_s, args.frames)
     file = args.out / "config.yaml"

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from bhx_prep import entities
+from bhx_prep.io import bids_names
 
 
 def make_view(root: Path, subject: str, tasks: Sequence[str], view: Path) -> Path:
@@ -39,7 +39,7 @@ def make_view(root: Path, subject: str, tasks: Sequence[str], view: Path) -> Pat
     ValueError
         If the person or ``dataset_description.json`` is missing, or a file is a link to content that is not here.
     """
-    person = root / f"sub-{entities.check_label(subject, 'subject')}"
+    person = root / f"sub-{bids_names.check_label(subject, 'subject')}"
     if not person.is_dir():
         msg = f"there is no folder {person}"
         raise ValueError(msg)
@@ -55,7 +55,7 @@ def make_view(root: Path, subject: str, tasks: Sequence[str], view: Path) -> Pat
     for folder, _, names in os.walk(person, followlinks=True):
         shown += [Path(folder, name) for name in names]
     for path in sorted(shown):
-        if entities.parse(path.name).get("task", tasks[0]) in tasks or path.parent == root:
+        if bids_names.parse(path.name).get("task", tasks[0]) in tasks or path.parent == root:
             _show(path, view / path.relative_to(root))
     return view
 

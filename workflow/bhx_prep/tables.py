@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bhx_prep import config, published
-from bhx_prep.replacing import replacing
+from bhx_prep.io.atomic_write import replacing
 
 #: Metric to its heading; accuracy-like metrics are told in percent.
 METRICS = {

@@ -27,9 +27,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer import read_annot as read_freesurfer_annot
 
 from bhx_model.contract import canonical_json
-from bhx_prep import entities
 from bhx_prep.config import TIAN_REGIONS, Atlas, Config
-from bhx_prep.replacing import replacing
+from bhx_prep.io import bids_names
+from bhx_prep.io.atomic_write import replacing
 
 FSLR_VERTICES = 32492
 FSAVERAGE_VERTICES = 163842
@@ -543,7 +543,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 def space_of(volume: Path) -> str | None:
     """Standard space that the name of a label image tells, in BIDS' words; None where it tells none."""
-    told = entities.parse(volume.name)
+    told = bids_names.parse(volume.name)
     if space := told.get("space") or told.get("tpl"):
         return space
     if "FSLMNI152" in volume.name:  # CBIG's word

@@ -18,8 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import entities
 from bhx_prep.embedded.person import Person, Scan, UnusableData, find
+from bhx_prep.io import bids_names
 from bhx_prep.preproc_status import write_status
 from bhx_prep.work_folder import open_work_folder
 
@@ -42,8 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["NO_ET"] = "1"  # nipype shall not ask the network for newer versions
     try:
         preproc = json.loads(args.preproc)
-        entities.check_label(args.subject, "subject")
-        entities.check_cohort(args.cohort)
+        bids_names.check_label(args.subject, "subject")
+        bids_names.check_cohort(args.cohort)
         for name in ("head_T1w.nii.gz", "head_mask.nii.gz"):
             if not (args.templates / name).is_file():
                 msg = f"no {args.templates / name}: make the templates first (python -m bhx_prep.templates)"

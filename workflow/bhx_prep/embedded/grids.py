@@ -9,7 +9,7 @@ import ants
 import nibabel as nib
 import numpy as np
 
-from bhx_prep.nifti_header import rigid_affine
+from bhx_prep.io.nifti_header import rigid_affine
 
 #: ITK's world runs to the left and to the back; times this, RAS becomes LPS and LPS RAS.
 LPS = np.array([-1.0, -1.0, 1.0, 1.0])

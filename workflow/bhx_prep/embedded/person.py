@@ -10,7 +10,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from bhx_prep import entities, scans
+from bhx_prep import scans
+from bhx_prep.io import bids_names
 
 #: Fewer frames than this give no confounds worth the name.
 LEAST_FRAMES = 10
@@ -41,7 +42,7 @@ class Scan:
     @property
     def stem(self) -> str:
         """``sub-01_ses-a_task-rest``."""
-        return entities.stem(self.entities["sub"], self.entities)
+        return bids_names.stem(self.entities["sub"], self.entities)
 
 
 @dataclass
@@ -82,7 +83,7 @@ def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) 
     UnusableData
         If there is no usable T1w image, or if there are runs but none can be used.
     """
-    person = Person(entities.check_label(subject, "subject"))
+    person = Person(bids_names.check_label(subject, "subject"))
     folder = root / f"sub-{subject}"
     if not folder.is_dir():
         msg = f"there is no folder {folder}"
@@ -90,7 +91,7 @@ def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) 
     sidecars = scans.Sidecars(root)
     # an image with contrast agent is nobody's first choice; the index orders them so too
     for path in sorted(_images(folder, "anat", "T1w"), key=lambda p: ("_ce-" in p.name, p)):
-        session = entities.parse(path.name).get("ses")
+        session = bids_names.parse(path.name).get("ses")
         first = next((a for a in person.anats if a.entities.get("ses") == session), None)
         if first is not None:
             person.exclude(path, f"one T1w image of a session is used: {first.path.name}")
@@ -100,7 +101,7 @@ def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) 
         raise UnusableData(_why_none(person, "there is no usable T1w image"))
     person.anats.sort(key=lambda scan: scan.path)
 
-    asked = [p for p in _images(folder, "func", "bold") if entities.parse(p.name).get("task") in tasks]
+    asked = [p for p in _images(folder, "func", "bold") if bids_names.parse(p.name).get("task") in tasks]
     for path in asked:
         scan = _look(person, path, sidecars, lambda path, fields: _look_at_run(path, fields, tr_s))
         if scan is not None:
@@ -153,7 +154,7 @@ def _look(
     except ValueError as error:
         person.exclude(path, str(error))
         return None
-    return Scan(path, entities.parse(path.name), fields, zooms, tr_s)
+    return Scan(path, bids_names.parse(path.name), fields, zooms, tr_s)
 
 
 def _why_none(person: Person, headline: str) -> str:
@@ -176,7 +177,7 @@ def _look_at_anat(path: Path, sidecar: dict[str, Any]) -> tuple[tuple[float, flo
 def _look_at_run(
     path: Path, sidecar: dict[str, Any], tr_s: float | None
 ) -> tuple[tuple[float, float, float], float]:
-    named = entities.parse(path.name)
+    named = bids_names.parse(path.name)
     if "echo" in named:
         msg = "one echo of a multi-echo run: the embedded preprocessing cannot combine echoes, fMRIPrep can"
         raise ValueError(msg)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bhx_prep import motion
+from bhx_prep.io import motion
 
 Floats = NDArray[np.floating]
 

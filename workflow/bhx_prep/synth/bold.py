@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bhx_prep.motion import framewise_displacement
+from bhx_prep.io.motion import framewise_displacement
 from bhx_prep.synth import head
 from bhx_prep.synth.series import coloured
 

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
-from bhx_prep import motion
+from bhx_prep.io import motion
 from bhx_prep.synth import folder, sources
 from bhx_prep.synth.version import version
 

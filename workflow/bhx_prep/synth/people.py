@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bhx_prep.motion import NAMES, framewise_displacement
+from bhx_prep.io.motion import NAMES, framewise_displacement
 from bhx_prep.synth import bold, folder, head, series, sources
 from bhx_prep.synth.chance import generator
 from bhx_prep.synth.version import version
