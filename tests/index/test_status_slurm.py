@@ -14,7 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bhx_prep import cli, efficiency, slurm_jobs, slurm_patience
+from bhx_prep import cli
+from bhx_prep.slurm import efficiency, jobs, plugin_patch
 
 STUDY = {
     "cohorts": {"town": {"door": "parcellated", "root": "data"}},
@@ -45,9 +46,9 @@ def test_only_jobs_of_this_folder_that_have_not_ended_count(queue, tmp_path):
         f"9|PENDING|0:00||{tmp_path}/elsewhere|rule_train_fusion_wildcards_demo",
         f"10|RUNNING|0:09|n2|{tmp_path}|(null)",
     )
-    (job,) = slurm_jobs.alive(tmp_path)
+    (job,) = jobs.alive(tmp_path)
     assert (job.number, job.what, job.node) == ("7", "train_encoder_demo_structure", "n1")
-    told = slurm_jobs.strays(tmp_path)
+    told = jobs.strays(tmp_path)
     assert told.startswith(
         "a Slurm job of an earlier run of this folder still in the queue: 7 (train_encoder_demo"
     )
@@ -56,12 +57,12 @@ def test_only_jobs_of_this_folder_that_have_not_ended_count(queue, tmp_path):
 
 def test_no_slurm_or_a_silent_one_holds_nobody_up(queue, tmp_path):
     queue(status=1)
-    assert slurm_jobs.alive(tmp_path) is None
-    assert slurm_jobs.strays(tmp_path) is None
-    assert "does not answer" in slurm_jobs.strays(tmp_path, submits=True)
+    assert jobs.alive(tmp_path) is None
+    assert jobs.strays(tmp_path) is None
+    assert "does not answer" in jobs.strays(tmp_path, submits=True)
     queue()
-    assert slurm_jobs.alive(tmp_path) == []
-    assert slurm_jobs.strays(tmp_path) is None
+    assert jobs.alive(tmp_path) == []
+    assert jobs.strays(tmp_path) is None
 
 
 def test_status_names_the_job_that_a_stage_is_at_work_in(queue, tmp_path, capsys):
@@ -70,7 +71,7 @@ def test_status_names_the_job_that_a_stage_is_at_work_in(queue, tmp_path, capsys
     log.parent.mkdir(parents=True)
     targets = "extract_features:cohort=town,batch=00003 train_encoder:experiment=demo,stage=structure"
     log.write_text(f"  Host: n1\n  Command: snakemake --target-jobs {targets} --cores all\n")
-    assert slurm_jobs.at_work(tmp_path, tmp_path / "results/logs/slurm") == {
+    assert jobs.at_work(tmp_path, tmp_path / "results/logs/slurm") == {
         ("extract_features", "00003", "town"): "Slurm job 7 on n1, 1:02",
         ("train_encoder", "demo", "structure"): "Slurm job 7 on n1, 1:02",
     }
@@ -121,16 +122,16 @@ def test_use_and_advice(queue, tmp_path, capsys):
 
 
 def test_a_silent_controller_is_asked_until_it_answers(monkeypatch):
-    monkeypatch.setattr(slurm_patience, "PAUSE", 0.0)
+    monkeypatch.setattr(plugin_patch, "PAUSE", 0.0)
     answers = [(None, None), (None, None), ({"7": "RUNNING"}, 0.1)]
 
     async def ask(command, logger):
         return answers.pop(0)
 
-    patient = slurm_patience.until_answered(ask, threading.Event())
+    patient = plugin_patch.until_answered(ask, threading.Event())
     assert asyncio.run(patient("squeue --me", logging.getLogger("test"))) == ({"7": "RUNNING"}, 0.1)
     ages = [None, 120, None]
-    remembering = slurm_patience.last_known(lambda: ages.pop(0))
+    remembering = plugin_patch.last_known(lambda: ages.pop(0))
     assert [remembering() for _ in range(3)] == [300, 120, 120]
 
 
@@ -144,7 +145,7 @@ def test_a_job_that_was_preempted_for_good_has_ended(caplog):
     async def ask(command, logger):
         return (answers.pop(0), 0.1) if answers else (None, None)
 
-    told = slurm_patience.preempted_end(ask)
+    told = plugin_patch.preempted_end(ask)
     logger = logging.getLogger("test")
     found = [asyncio.run(told("squeue --me", logger))[0] for _ in range(4)]
     assert [states and states["7"] for states in found] == ["PREEMPTED", "CANCELLED", "CANCELLED", None]
@@ -158,7 +159,7 @@ def test_a_job_that_was_preempted_for_good_has_ended(caplog):
 @pytest.fixture
 def submission(tmp_path, monkeypatch):
     """Submit to a stand-in for `sbatch` that runs these lines of shell; `$n` counts its calls."""
-    monkeypatch.setattr(slurm_patience, "PAUSE", 0.0)
+    monkeypatch.setattr(plugin_patch, "PAUSE", 0.0)
     interrupted = threading.Event()
 
     def submit(*lines):
@@ -167,7 +168,7 @@ def submission(tmp_path, monkeypatch):
         script.write_text("\n".join(["#!/bin/sh", count, *lines]) + "\n")
         script.chmod(0o755)
         call = "sbatch --parsable --comment rule_train_encoder_wildcards_demo_structure --wrap='true'"
-        made = slurm_patience.Submission(call, logging.getLogger("test"), interrupted)
+        made = plugin_patch.Submission(call, logging.getLogger("test"), interrupted)
         return made, *made.communicate()
 
     submit.interrupted = interrupted
@@ -217,7 +218,7 @@ def test_the_plugin_still_has_what_is_made_patient(monkeypatch):
     before = {name: getattr(plugin, name) for name in made_patient}
     for name, value in before.items():
         monkeypatch.setattr(plugin, name, value)  # puts them back at the end
-    slurm_patience.install()
+    plugin_patch.install()
     assert all(getattr(plugin, name) is not value for name, value in before.items())
     # the call of sbatch is made where it is looked for, and carries the comment that gets the mark
     assert "subprocess.Popen(" in inspect.getsource(plugin.Executor.run_job)
@@ -228,7 +229,7 @@ def test_the_plugin_still_has_what_is_made_patient(monkeypatch):
     }  # fmt: skip
     job = SimpleNamespace(threads=1, resources=Resources(mem_mb=1000))
     call = plugin.get_submit_command(job, params)
-    marked = slurm_patience.Submission(call, logging.getLogger("test"), threading.Event())
+    marked = plugin_patch.Submission(call, logging.getLogger("test"), threading.Event())
     assert f"rule_a_wildcards_b c#{marked.mark}" in shlex.split(marked.call)
 
 

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import config, index, participants, plan, slurm_jobs, work_folder
+from bhx_prep import config, index, participants, plan, work_folder
 from bhx_prep.io import bids_names
+from bhx_prep.slurm import jobs
 
 #: What makes the batch again, whatever folder the study is in.
 SNAKEFILE = Path(__file__).resolve().parents[1] / "Snakefile"
@@ -218,7 +219,7 @@ def _refuse_while_at_work() -> None:
     if any(Path(".snakemake/locks").glob("*")):
         msg = "Snakemake works in this folder (or was killed: then `snakemake --unlock`): wait until it has ended"
         raise ValueError(msg)
-    if left := slurm_jobs.strays(Path.cwd()):
+    if left := jobs.strays(Path.cwd()):
         raise ValueError(left)
 
 

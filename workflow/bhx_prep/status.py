@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import config, efficiency, plan, slurm_jobs
+from bhx_prep import config, plan
+from bhx_prep.slurm import efficiency, jobs
 
 # lines of a list that is not asked for with --failed
 _SHORT = 10
@@ -77,7 +78,7 @@ def command(args: argparse.Namespace) -> int:
     # a job that has begun and has no output is at work, or has failed: the lock tells which may be true
     begun = "running or failed" if any(Path(".snakemake/locks").glob("*")) else "failed"
     logs = study.results / "logs/slurm"
-    now = Now(slurm_jobs.at_work(Path.cwd(), logs), slurm_jobs.ended(logs), begun)
+    now = Now(jobs.at_work(Path.cwd(), logs), jobs.ended(logs), begun)
     blocks = {}
     for name in [args.cohort] if args.cohort else study.cohorts:
         blocks[f"cohort {name} (door {study.cohorts[name].door})"] = cohort_stages(study, name, now)
@@ -200,7 +201,7 @@ def experiment_stages(study: config.Config, name: str, now: Now = Now()) -> list
 
 def _jobs(study: config.Config) -> int:
     """Print Slurm's queue, and what finished jobs used of what they had asked for."""
-    alive = slurm_jobs.alive(Path.cwd())
+    alive = jobs.alive(Path.cwd())
     if alive is None:
         print("Slurm is not here, or does not answer")
     else:

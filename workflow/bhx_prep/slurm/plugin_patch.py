@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
-from bhx_prep import slurm_jobs
+from bhx_prep.slurm import jobs
 
 PLUGIN = "snakemake_executor_plugin_slurm"
 #: Seconds between two questions to a controller that does not answer.
@@ -102,8 +102,8 @@ class Submission:
     def _taken(self) -> str | None:
         """Number of the job if the controller, asked until it answers, has it although it did not say so."""
         while not self.interrupted.wait(PAUSE):
-            if (jobs := slurm_jobs.marks()) is not None:
-                return jobs.get(self.mark)
+            if (known := jobs.marks()) is not None:
+                return known.get(self.mark)
         return None
 
 
