@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 from parcellation import write_run
 
-from bhx_prep.config import Config
+from bhx_prep.config.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 BHX = [sys.executable, "-m", "bhx_prep.cli"]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bhx_prep import config, config_pages
 from bhx_prep.cli import main
+from bhx_prep.config import config, pages
 
 GOOD = {"cohorts": {"abide1": {"door": "bids", "root": "/data/abide1"}}}
 
@@ -115,16 +115,16 @@ def test_a_missing_file_is_a_sentence(tmp_path: Path, capsys):
     assert "cannot read" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("path", config_pages.GENERATED, ids=str)
+@pytest.mark.parametrize("path", pages.GENERATED, ids=str)
 def test_generated_files_are_current(root: Path, path: Path):
-    assert (root / path).read_text(encoding="utf-8") == config_pages.GENERATED[path](), (
+    assert (root / path).read_text(encoding="utf-8") == pages.GENERATED[path](), (
         f"{path} is not what the models say: run `bhx config write`"
     )
 
 
 def test_shipped_configuration_is_the_demo(root: Path):
     shipped = config.load(root / "config.yaml")
-    assert shipped == config.check(config_pages.DEMO)
+    assert shipped == config.check(pages.DEMO)
 
 
 def test_every_field_has_a_description():

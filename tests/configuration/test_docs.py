@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bhx_prep import config
+from bhx_prep.config import config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

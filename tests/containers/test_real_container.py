@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from bhx_prep import fmriprep
-from bhx_prep.config import Preproc
+from bhx_prep.config.config import Preproc
 
 IMAGE = "docker.io/nipreps/fmriprep:25.2.7"
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from bhx_prep import config, confounds
+from bhx_prep import confounds
+from bhx_prep.config import config
 
 SHIPPED = ("24p+gsr", "acompcor", "none", "paper")
 

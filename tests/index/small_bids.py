@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from bhx_prep import index
-from bhx_prep.config import Cohort
+from bhx_prep.config.config import Cohort
 
 
 def write_image(

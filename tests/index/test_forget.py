@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 from small_bids import person
 
-from bhx_prep import cli, config, forget, plan
+from bhx_prep import cli, forget, plan
+from bhx_prep.config import config
 from bhx_prep.work_folder import open_work_folder
 
 STUDY = {

@@ -14,7 +14,7 @@ import pytest
 from small_bids import person, write_image
 
 from bhx_prep import cli, index
-from bhx_prep.config import Cohort
+from bhx_prep.config.config import Cohort
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from small_bids import person, rows_of, the_bold, write_image, write_json
 
 from bhx_model.contract import check_key
 from bhx_prep import index
-from bhx_prep.config import Cohort
+from bhx_prep.config.config import Cohort
 
 LIVING = "livingnonlivingdecisionwithplainormirrorreversedtext"
 

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from bhx_prep import config, participants
+from bhx_prep import participants
 from bhx_prep.cli import main
+from bhx_prep.config import config
 
 
 def write(folder, text, name="participants.tsv", encoding="utf-8"):

@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhx_prep import config, index, simulate
+from bhx_prep import index, simulate
 from bhx_prep.cli import main
+from bhx_prep.config import config
 
 
 @given(st.integers(1, 40), st.integers(0, 60), st.integers(1, 200))

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bhx_prep import cli, config, index, plan, status
+from bhx_prep import cli, index, plan, status
+from bhx_prep.config import config
 
 STUDY = {
     "batch_size": 2,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bhx_prep import fmriprep
-from bhx_prep.config import Preproc
+from bhx_prep.config.config import Preproc
 from bhx_prep.subject_view import make_view
 
 #: Answers the questions of fmriprep-docker and does what fMRIPrep would leave behind. A stand-in: no image is run.

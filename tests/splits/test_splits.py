@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bhx_model import contract
 from bhx_prep import participants, splits
-from bhx_prep.config import Endpoint
+from bhx_prep.config.config import Endpoint
 
 BINARY = {"cohort": "clinic", "column": "diagnosis", "kind": "binary", "classes": ["control", "patient"]}
 KEPT = [f"base/{i}" for i in range(40)]  # so many that not all of them are held out

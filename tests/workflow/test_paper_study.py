@@ -11,7 +11,8 @@ import pytest
 import skeleton
 import yaml
 
-from bhx_prep import config, participants, published, simulate, splits
+from bhx_prep import participants, published, simulate, splits
+from bhx_prep.config import config
 
 PEOPLE = [f"sim{i:07d}" for i in range(2)]
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bhx_prep import config, config_pages
+from bhx_prep.config import config, pages
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +33,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx config``."""
     printed = {
-        "defaults": config_pages.default_yaml,
-        "schema": config_pages.json_schema,
-        "reference": config_pages.reference_page,
+        "defaults": pages.default_yaml,
+        "schema": pages.json_schema,
+        "reference": pages.reference_page,
     }
     if args.action in printed:
         sys.stdout.write(printed[args.action]())
     elif args.action == "write":
-        for path, text in config_pages.GENERATED.items():
+        for path, text in pages.GENERATED.items():
             (args.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (args.folder / path).write_text(text(), encoding="utf-8")
     else:

@@ -20,7 +20,7 @@ import pandas as pd
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from bhx_prep.config import Section, strategy_file
+from bhx_prep.config.config import Section, strategy_file
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bhx_prep import config
+from bhx_prep.config import config
 
 #: The checkout this module lies in.
 CHECKOUT = Path(__file__).resolve().parents[2]

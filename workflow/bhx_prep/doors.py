@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bhx_prep import config, scans
+from bhx_prep import scans
+from bhx_prep.config import config
 from bhx_prep.io import bids_names
 from bhx_prep.listing import SUBJECT, File, chunks, files_of_people, natural, people
 

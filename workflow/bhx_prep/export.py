@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from bhx_prep import config
+from bhx_prep.config import config
 from bhx_prep.io import bids_names
 from bhx_prep.io.atomic_write import replacing
 from bhx_prep.preproc_status import write_json

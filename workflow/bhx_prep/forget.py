@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import config, index, participants, plan, work_folder
+from bhx_prep import index, participants, plan, work_folder
+from bhx_prep.config import config
 from bhx_prep.io import bids_names
 from bhx_prep.slurm import jobs
 

@@ -25,7 +25,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from bhx_prep import config, doors, listing
+from bhx_prep import doors, listing
+from bhx_prep.config import config
 
 #: Raise it when rows change for equal inputs: caches made before are then made anew.
 SCHEMA_VERSION: Final = 1

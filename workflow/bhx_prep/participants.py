@@ -16,7 +16,7 @@ from typing import Final
 
 import pandas as pd
 
-from bhx_prep import config
+from bhx_prep.config import config
 
 #: Names of the column of ids, the first that is there counts. BIDS says `participant_id`; the others stand in the
 #: tables that ABIDE, ADHD-200 and UK Biobank publish.

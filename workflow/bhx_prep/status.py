@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import config, plan
+from bhx_prep import plan
+from bhx_prep.config import config
 from bhx_prep.slurm import efficiency, jobs
 
 # lines of a list that is not asked for with --failed
@@ -25,7 +26,7 @@ _SHORT = 10
 class Now:
     """What is at work while the folder is read, and what was.
 
-    `running` is `slurm_jobs.at_work`, `ended` is `slurm_jobs.ended`; `begun` says what else a log may mean.
+    `running` is `jobs.at_work`, `ended` is `jobs.ended`; `begun` says what else a log may mean.
     """
 
     running: Mapping[tuple[str, ...], str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bhx_prep import index, plan
-from bhx_prep.config import Cohort, Config, ConfigError, Endpoint, Experiment, Features, check
+from bhx_prep.config.config import Cohort, Config, ConfigError, Endpoint, Experiment, Features, check
 
 #: Columns of the index that jobs go by and that no file name tells.
 FACTS = ("tr_s", "n_frames", "anat", "synthetic", "reason")

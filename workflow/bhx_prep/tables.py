@@ -17,7 +17,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from bhx_prep import config, published
+from bhx_prep import published
+from bhx_prep.config import config
 from bhx_prep.io.atomic_write import replacing
 
 #: Metric to its heading; accuracy-like metrics are told in percent.

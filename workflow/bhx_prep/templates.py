@@ -27,7 +27,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer import read_annot as read_freesurfer_annot
 
 from bhx_model.contract import canonical_json
-from bhx_prep.config import TIAN_REGIONS, Atlas, Config
+from bhx_prep.config.config import TIAN_REGIONS, Atlas, Config
 from bhx_prep.io import bids_names
 from bhx_prep.io.atomic_write import replacing
 

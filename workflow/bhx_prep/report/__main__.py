@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bhx_prep.config import Config
+from bhx_prep.config.config import Config
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from bhx_prep.config import Config
+from bhx_prep.config.config import Config
 
 #: Runs of a cohort that its mean connectivity and coverage are taken over, at most.
 MAX_RUNS = 100

@@ -16,7 +16,7 @@ import jinja2
 import numpy as np
 
 from bhx_prep import figures, tables
-from bhx_prep.config import Config
+from bhx_prep.config.config import Config
 from bhx_prep.report import collect
 from bhx_prep.report.cortex import Cortex, legend
 

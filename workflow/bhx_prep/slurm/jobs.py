@@ -57,7 +57,7 @@ def alive(folder: Path) -> list[Job] | None:
 def marks() -> dict[str, str] | None:
     """Mark to number of every job that Slurm knows, ended or not; None where it does not answer.
 
-    A mark is what `slurm_patience` puts behind a job's comment.
+    A mark is what `plugin_patch` puts behind a job's comment.
     """
     lines = _squeue("--states=all", "--format=%F|%k")
     if lines is None:

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from bhx_prep import templates
-from bhx_prep.config import Atlas
+from bhx_prep.config.config import Atlas
 from bhx_prep.io import motion
 
 #: The demo's atlas. Its label stands in the names of the tables.

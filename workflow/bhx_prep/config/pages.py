@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from bhx_prep.config import Cohort, Config, Endpoint, Experiment, Section
+from bhx_prep.config.config import Cohort, Config, Endpoint, Experiment, Section
 
 #: The study that is shipped: small cohorts at all three doors, made by `bhx synth`.
 DEMO: dict[str, Any] = {
@@ -67,7 +67,7 @@ def json_schema() -> str:
 def reference_page() -> str:
     """The reference page in Markdown: one table per section."""
     parts = [
-        "# Configuration\n\nGenerated from the models in `workflow/bhx_prep/config.py` by `bhx config reference`.\n"
+        "# Configuration\n\nGenerated from the models in `workflow/bhx_prep/config/config.py` by `bhx config reference`.\n"
     ]
     sections: list[tuple[str, type[Section]]] = [("top level", Config), ("cohorts.<name>", Cohort)]
     sections += [(name, model) for name, model in _plain_sections(Config)]

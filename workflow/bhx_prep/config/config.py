@@ -29,7 +29,7 @@ from pydantic import (
 from bhx_model import config as model_config
 
 #: Folder of the denoising strategies that come with BHX.
-STRATEGIES = Path(__file__).parent / "strategies"
+STRATEGIES = Path(__file__).parents[1] / "strategies"
 
 
 def strategy_file(name: str) -> Path:
