@@ -187,8 +187,8 @@ def run_plan(scans: int, batch_size: int) -> dict[str, object]:
     """Plan a cohort of `scans` people with one run each: time and memory of `snakemake -n`, and a job's start."""
     import pyarrow as pa
 
-    from bhx_prep import doors, index
     from bhx_prep.config import config
+    from bhx_prep.ingest import doors, index
 
     with tempfile.TemporaryDirectory(prefix="plan-") as name:
         folder, data = Path(name) / "study", Path(name) / "data"

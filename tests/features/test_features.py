@@ -16,8 +16,9 @@ from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, NAMES, SPACE
 
 from bhx_model import timeseries, volumes
 from bhx_model.contract import roi_sha256
-from bhx_prep import features, index, stored
+from bhx_prep import features, stored
 from bhx_prep.config import config
+from bhx_prep.ingest import index
 
 FILES = ["bold.arrow", "qc.parquet", "t1w.arrow", "timeseries.parquet"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bhx_prep import index
 from bhx_prep.config.config import Cohort
+from bhx_prep.ingest import index
 
 
 def write_image(

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhx_prep import plan
+from bhx_prep.ingest import batches
 
 LABELS = st.text("abcABC0123456789", min_size=1, max_size=8)
 
 
 def test_the_plan_is_frozen_at_first_planning(tmp_path):
-    assert plan.n_batches(tmp_path, "study", 41, 20) == 3
-    assert plan.n_batches(tmp_path, "study", 4100, 20) == 3
-    assert plan.n_batches(tmp_path, "study", 41, 5) == 3
+    assert batches.n_batches(tmp_path, "study", 41, 20) == 3
+    assert batches.n_batches(tmp_path, "study", 4100, 20) == 3
+    assert batches.n_batches(tmp_path, "study", 41, 5) == 3
     assert json.loads((tmp_path / "study/plan.json").read_text()) == {"cohort": "study", "n_batches": 3}
     assert [path.name for path in (tmp_path / "study").iterdir()] == ["plan.json"]
-    assert plan.n_batches(tmp_path, "other", 1, 20) == 1
+    assert batches.n_batches(tmp_path, "other", 1, 20) == 1
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ def test_a_damaged_plan_is_a_sentence(tmp_path, text):
     (tmp_path / "study").mkdir()
     (tmp_path / "study/plan.json").write_text(text)
     with pytest.raises(ValueError, match="is no plan of cohort study: restore it"):
-        plan.n_batches(tmp_path, "study", 41, 20)
+        batches.n_batches(tmp_path, "study", 41, 20)
 
 
 @given(
     st.lists(LABELS, unique=True, max_size=30), st.lists(LABELS, unique=True, max_size=30), st.integers(1, 50)
 )
 def test_new_people_never_move_old_ones(old, new, n):
-    before, after = plan.batches("study", old, n), plan.batches("study", [*new, *old], n)
+    before, after = batches.batches("study", old, n), batches.batches("study", [*new, *old], n)
     for number, people in before.items():
         assert set(people) <= set(after[number])
     everybody = sorted(label for people in after.values() for label in people)
@@ -54,11 +54,11 @@ def test_new_people_never_move_old_ones(old, new, n):
 
 def test_the_hash_stays_what_it_is():
     # changing it would move everybody in every study that exists
-    assert [plan.batch_of("abide1", label, 1000) for label in ("50002", "50003", "s1")] == [715, 625, 776]
-    assert plan.batch_of("abide2", "50002", 1000) != 715
+    assert [batches.batch_of("abide1", label, 1000) for label in ("50002", "50003", "s1")] == [715, 625, 776]
+    assert batches.batch_of("abide2", "50002", 1000) != 715
 
 
 def test_batches_have_about_the_size_that_is_asked_for():
-    sizes = [len(people) for people in plan.batches("study", map(str, range(20_000)), 1000).values()]
+    sizes = [len(people) for people in batches.batches("study", map(str, range(20_000)), 1000).values()]
     assert len(sizes) == 1000
     assert max(sizes) < 45

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 from small_bids import person
 
-from bhx_prep import cli, forget, plan
+from bhx_prep import cli, forget
 from bhx_prep.config import config
+from bhx_prep.ingest import batches
 from bhx_prep.work_folder import open_work_folder
 
 STUDY = {
@@ -36,9 +37,9 @@ def study(tmp_path, monkeypatch):
         table.parent.mkdir(parents=True)
         table.write_text("a,b\n" + "1,2\n" * 20)
     results = config.load(tmp_path / "config.yaml").results
-    n = plan.n_batches(results, "town", 40, 1)
-    batch = f"{plan.batch_of('town', 't1', n):05d}"
-    other = f"{(plan.batch_of('town', 't1', n) + 1) % n:05d}"
+    n = batches.n_batches(results, "town", 40, 1)
+    batch = f"{batches.batch_of('town', 't1', n):05d}"
+    other = f"{(batches.batch_of('town', 't1', n) + 1) % n:05d}"
     split = json.dumps({"train": ["town/t1"], "holdout": ["town/t10"]})
     texts = {
         "results/town/preproc/sub-t1_status.json": "{}",

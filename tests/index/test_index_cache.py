@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from small_bids import person, write_image
 
-from bhx_prep import cli, index
+from bhx_prep import cli
 from bhx_prep.config.config import Cohort
+from bhx_prep.ingest import index
 
 
 @pytest.fixture
@@ -125,7 +126,9 @@ def test_a_cohort_that_vanished_is_a_sentence(tmp_path):
 
 def test_importing_is_cheap():
     heavy = "nibabel nilearn torch bids2table numpy.testing scipy pandas pyarrow.parquet"
-    code = f"import sys; import bhx_prep.index; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    code = (
+        f"import sys; import bhx_prep.ingest.index; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 
@@ -164,7 +167,7 @@ def test_a_killed_index_is_made_again(tmp_path, monkeypatch, kill_at, function, 
     assert cli.main(["index"]) == 0
     calm = [path.read_bytes() for path in cached]
     shutil.rmtree(index.CACHE)
-    kill_at("bhx_prep.index", function, call, ["index"])
+    kill_at("bhx_prep.ingest.index", function, call, ["index"])
     assert not cached[1].exists()  # nothing counts before it
     assert cli.main(["index"]) == 0
     assert [path.read_bytes() for path in cached] == calm

@@ -11,7 +11,7 @@ from nibabel.cifti2 import BrainModelAxis, Cifti2Image, SeriesAxis
 from small_bids import rows_of, the_bold, write_image, write_json
 
 from bhx_model.contract import check_key
-from bhx_prep import index
+from bhx_prep.ingest import index
 
 RUN = "sub-01/func/sub-01_task-rest"
 SPACE = "space-MNI152NLin2009cAsym"

@@ -11,8 +11,8 @@ from nibabel.cifti2 import Cifti2Image, ParcelsAxis, SeriesAxis
 from small_bids import rows_of, the_bold, write_image, write_json
 
 from bhx_model.contract import check_key
-from bhx_prep import index
 from bhx_prep.config.config import Cohort
+from bhx_prep.ingest import index
 
 ROIS = [f"17Networks_{side}H_VisCent_{n}" for side in "LR" for n in (1, 2)]
 SERIES = np.arange(48, dtype=np.float32).reshape(4, 12)  # ROI x time

@@ -10,8 +10,8 @@ import pytest
 from small_bids import person, rows_of, the_bold, write_image, write_json
 
 from bhx_model.contract import check_key
-from bhx_prep import index
 from bhx_prep.config.config import Cohort
+from bhx_prep.ingest import index
 
 LIVING = "livingnonlivingdecisionwithplainormirrorreversedtext"
 
@@ -301,14 +301,14 @@ def test_no_folder_and_nobody_are_sentences(tmp_path):
 
 
 def test_many_people_are_listed_in_chunks(tmp_path, monkeypatch):
-    from bhx_prep import listing
+    from bhx_prep.ingest import bids_files
 
     for label in ("1", "2", "3", "10", "11"):
         person(tmp_path, label)
     (tmp_path / "sub-a b").mkdir()
     at_once = rows_of(tmp_path)
     assert [row["subject"] for row in at_once if row["modality"] == "bold"][:5] == ["1", "10", "11", "2", "3"]
-    monkeypatch.setattr(listing, "CHUNK", 2)
+    monkeypatch.setattr(bids_files, "CHUNK", 2)
     assert rows_of(tmp_path) == at_once
     monkeypatch.setattr(index, "_WORTH_PROCESSES", 1)
     assert rows_of(tmp_path) == at_once

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from bhx_prep import participants
 from bhx_prep.cli import main
 from bhx_prep.config import config
+from bhx_prep.ingest import participants
 
 
 def write(folder, text, name="participants.tsv", encoding="utf-8"):

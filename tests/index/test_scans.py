@@ -6,11 +6,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bhx_prep import scans
+from bhx_prep.ingest import metadata
 
 
 def same(path):
-    due, found = nib.load(path).header, scans.read_header(path)
+    due, found = nib.load(path).header, metadata.read_header(path)
     assert type(found) is {540: nib.Nifti2Header}.get(int(due["sizeof_hdr"]), nib.Nifti1Header)
     for look in ("get_data_shape", "get_zooms", "get_xyzt_units", "get_data_dtype"):
         assert getattr(found, look)() == getattr(due, look)()
@@ -33,15 +33,15 @@ def test_both_versions_and_byte_orders(tmp_path, kind, endianness, ending):
 
 
 def test_the_sidecar_mends_the_voxel_sizes(shared):
-    header = scans.read_header(shared("data/images/feeds_bold.nii.gz"))
+    header = metadata.read_header(shared("data/images/feeds_bold.nii.gz"))
     with pytest.raises(ValueError, match="cannot hold a brain"):
-        scans.voxel_sizes({}, header)
-    assert scans.voxel_sizes({"VoxelSizes": [4, 4, 6]}, header) == (4.0, 4.0, 6.0)
+        metadata.voxel_sizes({}, header)
+    assert metadata.voxel_sizes({"VoxelSizes": [4, 4, 6]}, header) == (4.0, 4.0, 6.0)
     # a header that lost its sizes has lost the repetition time too
-    assert scans.repetition_time({"RepetitionTime": 3.0, "VoxelSizes": [4, 4, 6]}, 1.0) == 3.0
+    assert metadata.repetition_time({"RepetitionTime": 3.0, "VoxelSizes": [4, 4, 6]}, 1.0) == 3.0
 
 
 def test_units_of_length_are_minded():
     image = nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.diag([0.05, 0.05, 0.05, 1]))
     image.header.set_xyzt_units("meter", "sec")
-    assert scans.voxel_sizes({}, image.header) == pytest.approx((50.0, 50.0, 50.0))
+    assert metadata.voxel_sizes({}, image.header) == pytest.approx((50.0, 50.0, 50.0))

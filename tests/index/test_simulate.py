@@ -10,9 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhx_prep import index, simulate
+from bhx_prep import simulate
 from bhx_prep.cli import main
 from bhx_prep.config import config
+from bhx_prep.ingest import index
 
 
 @given(st.integers(1, 40), st.integers(0, 60), st.integers(1, 200))

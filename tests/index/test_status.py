@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bhx_prep import cli, index, plan, status
+from bhx_prep import cli, status
 from bhx_prep.config import config
+from bhx_prep.ingest import batches, index
 
 STUDY = {
     "batch_size": 2,
@@ -72,14 +73,14 @@ def halfway(study):
     results = study.results
     people = [row("1"), row("2"), row("3"), row("4", state="excluded", reason="file is empty")]
     write_rows(results / "ward/index.parquet", people)
-    n = plan.n_batches(results, "ward", 4, 2)
+    n = batches.n_batches(results, "ward", 4, 2)
     failed = {"subject": "2", "status": "failed", "reason": "no brain was found", "log": "results/logs/x.log"}
     write_text(results / "ward/preproc/sub-2_status.json", json.dumps(failed))
     dropped = [{"file": "sub-1_task-rest_run-2_bold.nii.gz", "reason": "one frame only"}]
     done = {"subject": "1", "status": "ok", "reason": None, "excluded": dropped}
     write_text(results / "ward/preproc/sub-1_status.json", json.dumps(done))
     write_text(results / "logs/run_embedded/ward/sub-3.log", "start\nMemoryError: 6 GB\n\n")
-    batch = plan.batch_of("ward", "1", n)
+    batch = batches.batch_of("ward", "1", n)
     quality = [row("1", state="excluded", reason="mean displacement 0.9 mm"), people[3]]
     write_rows(results / f"ward/features/batch-{batch:05d}/qc.parquet", quality)
     write_text(results / f"ward/shards/t1w-{batch:05d}.json")
@@ -88,7 +89,7 @@ def halfway(study):
 
 def test_who_failed_why_and_which_log(halfway, capsys):
     found = counts(status.cohort_stages(halfway, "ward"))
-    n_batches = len(plan.batches("ward", "1234", plan.n_batches(halfway.results, "ward", 4, 2)))
+    n_batches = len(batches.batches("ward", "1234", batches.n_batches(halfway.results, "ward", 4, 2)))
     assert found == {
         ("index", "scans"): (3, 0, 0, 1),
         ("preproc", "people"): (1, 2, 0, 1),

@@ -10,7 +10,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from bhx_prep import plan
+from bhx_prep.ingest import batches
 
 TRAININGS = {"train_encoder", "train_fusion"}
 
@@ -32,7 +32,7 @@ def done(study, log="snakemake.log"):
 
 def batch(study, cohort, subject):
     n = json.loads((study.folder / f"results/{cohort}/plan.json").read_text())["n_batches"]
-    return f"{plan.batch_of(cohort, subject, n):05d}"
+    return f"{batches.batch_of(cohort, subject, n):05d}"
 
 
 def test_one_cohort_again_runs_no_job_of_another_and_no_training(slurm, finished):

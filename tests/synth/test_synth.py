@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from bhx_prep import index
 from bhx_prep.config import config
+from bhx_prep.ingest import index
 from bhx_prep.io import motion
 from bhx_prep.synth import folder, lemon, make_cohorts, people, series, sources, tables, ward
 

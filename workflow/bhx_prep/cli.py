@@ -11,7 +11,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "synth": ("bhx_prep.synth", "make the demo cohorts", "bhx synth --out demo-data"),
     "index": (
-        "bhx_prep.index",
+        "bhx_prep.ingest.index",
         "list the scans of cohorts and say what cannot be used, and why",
         "bhx index abide1",
     ),

@@ -44,7 +44,8 @@ def command(args: argparse.Namespace) -> int:
             (args.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (args.folder / path).write_text(text(), encoding="utf-8")
     else:
-        from bhx_prep import participants, templates  # pandas and nibabel, which the other actions do without
+        from bhx_prep import templates
+        from bhx_prep.ingest import participants
 
         checked = config.load(args.file)
         for what, wrong in (

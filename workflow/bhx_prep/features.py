@@ -30,8 +30,9 @@ import pyarrow.parquet as pq
 
 from bhx_model import timeseries, volumes
 from bhx_model.contract import canonical_json
-from bhx_prep import confounds, denoise, index, parcellate, qc, stored, t1w, tables_in
+from bhx_prep import confounds, denoise, parcellate, qc, stored, t1w, tables_in
 from bhx_prep.config import config
+from bhx_prep.ingest import index
 from bhx_prep.io import bids_names
 
 #: Strategy that QC rows of delivered tables name: nothing was done to them here.

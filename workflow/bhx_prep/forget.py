@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import index, participants, plan, work_folder
+from bhx_prep import work_folder
 from bhx_prep.config import config
+from bhx_prep.ingest import batches, index, participants
 from bhx_prep.io import bids_names
 from bhx_prep.slurm import jobs
 
@@ -212,8 +213,8 @@ def _decoded(name: str) -> str:
 def _batch(study: config.Config, cohort: str, subject: str) -> str | None:
     if not (study.results / cohort / "plan.json").exists():
         return None
-    n = plan.n_batches(study.results, cohort, 1, study.batch_size)
-    return f"{plan.batch_of(cohort, subject, n):05d}"
+    n = batches.n_batches(study.results, cohort, 1, study.batch_size)
+    return f"{batches.batch_of(cohort, subject, n):05d}"
 
 
 def _refuse_while_at_work() -> None:
@@ -243,10 +244,10 @@ def _refuse_while_in_data(section: config.Cohort, cohort: str, subject: str) -> 
 def _make_again(study: config.Config, args: argparse.Namespace, subject: str, remaining: set[str]) -> int:
     """Run Snakemake for the shards of the batch that the person was in."""
     batch = _batch(study, args.cohort, subject)
-    n = plan.n_batches(study.results, args.cohort, 1, study.batch_size)
+    n = batches.n_batches(study.results, args.cohort, 1, study.batch_size)
     shards = study.results / args.cohort / "shards"
     targets = [str(shards / "index.json")]
-    if any(f"{plan.batch_of(args.cohort, other, n):05d}" == batch for other in remaining):
+    if any(f"{batches.batch_of(args.cohort, other, n):05d}" == batch for other in remaining):
         targets.append(str(shards / f"bold-{batch}.tar"))
     print(f"\nmaking batch {batch} of {args.cohort} again:", flush=True)
     words = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--cores", "1"]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from nibabel.filebasedimages import ImageFileError
 
 from bhx_model.contract import canonical_json
-from bhx_prep import scans
+from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
 from bhx_prep.io.atomic_write import replacing
 from bhx_prep.parcellate import MESHES, Parcellated, Templates, load_templates, parcellate_file
@@ -46,7 +46,7 @@ def command(args: argparse.Namespace) -> int:
         raise ValueError(f"--min-coverage {args.min_coverage:g}: a share from 0 to 1 is due")
     atlas = _read_atlas(args.atlas, args.names, args.bold)
     try:
-        scans.check_file(args.bold)
+        metadata.check_file(args.bold)
         tr_s = _repetition_time(args.bold, args.tr_s)
     except ValueError as error:  # these sentences are made for rows that name the file
         raise ValueError(f"{args.bold}: {error}") from error
@@ -137,12 +137,12 @@ def write_series(path: Path, atlas: Templates, found: Parcellated, tr_s: float) 
 
 
 def _repetition_time(bold: Path, given: float | None) -> float:
-    fields, _ = scans.Sidecars(bold.absolute().parent).facts(bold)
+    fields, _ = metadata.Sidecars(bold.absolute().parent).facts(bold)
     measured = None
     if bold.name.endswith(".dtseries.nii"):
-        _, measured = scans.read_cifti_series(bold)
+        _, measured = metadata.read_cifti_series(bold)
     elif bold.name.endswith((".nii", ".nii.gz")):
-        header = scans.read_header(bold)
-        scans.voxel_sizes(fields, header)  # refuses those of no head
-        measured = scans.header_repetition_time(header)
-    return scans.repetition_time(fields, measured, fallback=given)
+        header = metadata.read_header(bold)
+        metadata.voxel_sizes(fields, header)  # refuses those of no head
+        measured = metadata.header_repetition_time(header)
+    return metadata.repetition_time(fields, measured, fallback=given)

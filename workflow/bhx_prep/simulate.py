@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from bhx_prep.ingest.metadata import MAX_TR_S, MIN_TR_S
 from bhx_prep.io import bids_names
-from bhx_prep.scans import MAX_TR_S, MIN_TR_S
 
 SPACE = "space-MNI152NLin2009cAsym"
 

@@ -25,8 +25,9 @@ from typing import Any
 
 import pandas as pd
 
-from bhx_prep import participants, shard_series
+from bhx_prep import shard_series
 from bhx_prep.config.config import Endpoint
+from bhx_prep.ingest import participants
 from bhx_prep.shards import write_json
 
 #: The splits of every five people of a class: 0.6, 0.2, 0.2.

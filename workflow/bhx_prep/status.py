@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import plan
 from bhx_prep.config import config
+from bhx_prep.ingest import batches
 from bhx_prep.slurm import efficiency, jobs
 
 # lines of a list that is not asked for with --failed
@@ -248,8 +248,8 @@ def _batches(study: config.Config, name: str, subjects: set[str]) -> list[str]:
     """Numbers of a cohort's batches as in file names; those that left traces where it is not planned."""
     folder = study.results / name
     if subjects and (folder / "plan.json").exists():
-        n = plan.n_batches(study.results, name, len(subjects), study.batch_size)
-        return [f"{number:05d}" for number in plan.batches(name, subjects, n)]
+        n = batches.n_batches(study.results, name, len(subjects), study.batch_size)
+        return [f"{number:05d}" for number in batches.batches(name, subjects, n)]
     return sorted(path.name.removeprefix("batch-") for path in (folder / "features").glob("batch-*"))
 
 

@@ -11,8 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import index, plan
 from bhx_prep.config.config import Cohort, Config, ConfigError, Endpoint, Experiment, Features, check
+from bhx_prep.ingest import batches, index
 
 #: Columns of the index that jobs go by and that no file name tells.
 FACTS = ("tr_s", "n_frames", "anat", "synthetic", "reason")
@@ -65,10 +65,10 @@ class CohortPlan:
     def _batches(self) -> dict[int, list[str]]:
         people = len(self._people)
         try:
-            n = plan.n_batches(self._config.results, self.name, people, self._config.batch_size)
+            n = batches.n_batches(self._config.results, self.name, people, self._config.batch_size)
         except (ValueError, OSError) as error:
             raise SystemExit(f"cohort {self.name}: its plan cannot be read or written: {error}") from None
-        return plan.batches(self.name, self._people, n)
+        return batches.batches(self.name, self._people, n)
 
     def batches(self) -> list[str]:
         """Numbers of the batches that hold anybody, as in file names: ``00003``."""

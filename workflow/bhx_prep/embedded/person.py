@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from bhx_prep import scans
+from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
 
 #: Fewer frames than this give no confounds worth the name.
@@ -88,7 +88,7 @@ def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) 
     if not folder.is_dir():
         msg = f"there is no folder {folder}"
         raise UnusableData(msg)
-    sidecars = scans.Sidecars(root)
+    sidecars = metadata.Sidecars(root)
     # an image with contrast agent is nobody's first choice; the index orders them so too
     for path in sorted(_images(folder, "anat", "T1w"), key=lambda p: ("_ce-" in p.name, p)):
         session = bids_names.parse(path.name).get("ses")
@@ -119,7 +119,7 @@ def read(path: Path) -> tuple[Any, np.ndarray]:
     ValueError
         With a sentence if it cannot be read to its end, or holds no real numbers.
     """
-    header = scans.read_header(path)
+    header = metadata.read_header(path)
     if 0 in header.get_data_shape():
         msg = "the image holds no voxels"
         raise ValueError(msg)
@@ -145,7 +145,7 @@ def _images(folder: Path, kind: str, suffix: str) -> list[Path]:
 def _look(
     person: Person,
     path: Path,
-    sidecars: scans.Sidecars,
+    sidecars: metadata.Sidecars,
     look: Callable[[Path, dict[str, Any]], tuple[Any, Any]],
 ) -> Scan | None:
     try:
@@ -166,7 +166,7 @@ def _look_at_anat(path: Path, sidecar: dict[str, Any]) -> tuple[tuple[float, flo
     if values.ndim != 3 and values.shape[3:] != (1,):
         msg = f"the image is {values.ndim}D: a 3D volume is due"
         raise ValueError(msg)
-    zooms = scans.voxel_sizes(sidecar, image.header)
+    zooms = metadata.voxel_sizes(sidecar, image.header)
     finite = values[np.isfinite(values)]
     if not finite.size or finite.min() == finite.max():
         msg = "the image is empty: all voxels are the same"
@@ -185,11 +185,11 @@ def _look_at_run(
         msg = f"holds the {named['part']} of the signal, not its magnitude"
         raise ValueError(msg)
     image, values = read(path)
-    frames = scans.n_frames(image.header)
+    frames = metadata.n_frames(image.header)
     if frames < LEAST_FRAMES:
         msg = f"the run has {frames} frames: at least {LEAST_FRAMES} are due"
         raise ValueError(msg)
-    zooms = scans.voxel_sizes(sidecar, image.header)
+    zooms = metadata.voxel_sizes(sidecar, image.header)
     finite = np.isfinite(values)
     holes = ~finite.all(axis=3)
     # voxels that are never finite are background that some program masked with NaN; they become 0
@@ -201,7 +201,7 @@ def _look_at_run(
     if inside.min() == inside.max():
         msg = "the image is empty: all voxels are the same"
         raise ValueError(msg)
-    step = scans.repetition_time(
-        sidecar, scans.header_repetition_time(image.header), frames=frames, fallback=tr_s
+    step = metadata.repetition_time(
+        sidecar, metadata.header_repetition_time(image.header), frames=frames, fallback=tr_s
     )
     return zooms, step

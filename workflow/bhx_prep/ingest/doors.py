@@ -1,6 +1,6 @@
 """The rows of the index at the three doors: raw BIDS, fMRIPrep's derivatives, ROI x time tables.
 
-A row is a dict with the columns of `bhx_prep.index.SCHEMA`. Nothing here raises for faults of the data: `exclude`
+A row is a dict with the columns of `bhx_prep.ingest.index.SCHEMA`. Nothing here raises for faults of the data: `exclude`
 gives the row a reason, and all reasons are told, not only the first.
 """
 
@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bhx_prep import scans
 from bhx_prep.config import config
+from bhx_prep.ingest import metadata
+from bhx_prep.ingest.bids_files import SUBJECT, File, chunks, files_of_people, natural, people
 from bhx_prep.io import bids_names
-from bhx_prep.listing import SUBJECT, File, chunks, files_of_people, natural, people
 
 #: Standard space of the T1 volumes, whatever the space of the BOLD.
 ANAT_SPACE: Final = "MNI152NLin2009cAsym"
@@ -38,7 +38,7 @@ def raw(
     start: Row, root: Path, labels: Sequence[str], tasks: Sequence[str], tr_s: float | None
 ) -> Iterator[Row]:
     """Rows of some people of raw BIDS."""
-    sidecars = scans.Sidecars(root)
+    sidecars = metadata.Sidecars(root)
     for label, files in files_of_people(root, labels, ("bold", "T1w"), _IMAGES):
         anats = _choose_t1w({**start, "subject": label, "kind": "raw"}, files, sidecars, raw=True)
         yield from anats
@@ -79,7 +79,7 @@ def derivatives(
     space: str,
 ) -> Iterator[Row]:
     """Rows of some people of fMRIPrep's derivatives."""
-    sidecars = scans.Sidecars(root)
+    sidecars = metadata.Sidecars(root)
     suffixes = ("bold", "T1w", "mask", "timeseries", "regressors")
     endings = (*_IMAGES, ".func.gii", ".dtseries.nii", ".tsv")
     for label, files in files_of_people(root, labels, suffixes, endings):
@@ -105,7 +105,7 @@ def derivatives(
 
 
 def _preprocessed_run(
-    start: Row, run: list[File], sidecars: scans.Sidecars, tr_s: float | None
+    start: Row, run: list[File], sidecars: metadata.Sidecars, tr_s: float | None
 ) -> Iterator[Row]:
     """The row of one run in the wanted space; several where files contradict each other."""
     space = start["space"]
@@ -141,7 +141,7 @@ def _preprocessed_run(
         if confounds:
             row["confounds"] = str(confounds[0].path)
             try:
-                scans.check_file(confounds[0].path)
+                metadata.check_file(confounds[0].path)
             except ValueError as error:
                 exclude(row, f"confounds table: {error}")
         else:
@@ -154,7 +154,7 @@ def parcellated(start: Row, root: Path, cohort: config.Cohort) -> Iterator[Row]:
     if "{subject}" not in cohort.series:
         msg = f"cohort {start['cohort']}: `series` must hold {{subject}} (is {cohort.series!r})"
         raise ValueError(msg)
-    sidecars = scans.Sidecars(root)
+    sidecars = metadata.Sidecars(root)
     wanted = None if cohort.subjects is None else set(cohort.subjects)
     tables: dict[str, list[Path]] = defaultdict(list)
     pattern = _subject_pattern(cohort.series)
@@ -191,7 +191,7 @@ def parcellated(start: Row, root: Path, cohort: config.Cohort) -> Iterator[Row]:
 
 
 def _table_row(
-    start: Row, label: str, path: Path, cohort: config.Cohort, sidecars: scans.Sidecars
+    start: Row, label: str, path: Path, cohort: config.Cohort, sidecars: metadata.Sidecars
 ) -> Row | None:
     named = bids_names.parse(path.name)
     named.setdefault("task", cohort.tasks[0])
@@ -204,7 +204,7 @@ def _table_row(
         exclude(row, f"{label!r} is no subject label: only letters and digits may be used")
     measured = None
     try:
-        row["n_frames"], measured = scans.read_table_frames(path)
+        row["n_frames"], measured = metadata.read_table_frames(path)
     except ValueError as error:
         exclude(row, str(error))
     _tell_tr(row, path, sidecars, measured, cohort.tr_s)
@@ -242,7 +242,7 @@ def _best(files: list[File], rank: Callable[[File], Any]) -> list[File]:
 
 
 def _choose_t1w(
-    start: Row, files: list[File], sidecars: scans.Sidecars, *, raw: bool = False, space: str | None = None
+    start: Row, files: list[File], sidecars: metadata.Sidecars, *, raw: bool = False, space: str | None = None
 ) -> list[Row]:
     """Rows of a person's T1 images, those that are used first: one per session, the others say so.
 
@@ -287,7 +287,7 @@ def _choose_t1w(
     return used + others
 
 
-def _t1w_row(start: Row, file: File, files: list[File], sidecars: scans.Sidecars) -> Row:
+def _t1w_row(start: Row, file: File, files: list[File], sidecars: metadata.Sidecars) -> Row:
     row = _row(start, "t1w", file.entities, file.path)
     row["space"] = file.entities.get("space")
     row["task"] = None
@@ -301,36 +301,36 @@ def _t1w_row(start: Row, file: File, files: list[File], sidecars: scans.Sidecars
     try:
         fields, sidecar = sidecars.facts(file.path)
         row["sidecar"] = _path(sidecar)
-        header = scans.read_header(file.path)
+        header = metadata.read_header(file.path)
         shape = header.get_data_shape()
         if len(shape) != 3 and shape[3:] != (1,):
             msg = f"the image is {len(shape)}D ({' x '.join(map(str, shape))}): a 3D volume is due"
             raise ValueError(msg)
-        scans.voxel_sizes(fields, header)
+        metadata.voxel_sizes(fields, header)
     except ValueError as error:
         exclude(row, str(error))
     return row
 
 
-def _check_volume(row: Row, path: Path, sidecars: scans.Sidecars, tr_s: float | None) -> None:
+def _check_volume(row: Row, path: Path, sidecars: metadata.Sidecars, tr_s: float | None) -> None:
     """Fill in what a 4D NIfTI image and its sidecars say."""
     header = measured = None
     try:
-        header = scans.read_header(path)
-        row["n_frames"] = scans.n_frames(header)
-        measured = scans.header_repetition_time(header)
+        header = metadata.read_header(path)
+        row["n_frames"] = metadata.n_frames(header)
+        measured = metadata.header_repetition_time(header)
     except ValueError as error:
         exclude(row, str(error))
     fields = _tell_tr(row, path, sidecars, measured, tr_s)
     if header is not None and fields is not None:
         try:
-            scans.voxel_sizes(fields, header)
+            metadata.voxel_sizes(fields, header)
         except ValueError as error:
             exclude(row, str(error))
 
 
 def _check_gifti(
-    row: Row, left: File, right: File | None, run: list[File], sidecars: scans.Sidecars, tr_s: float | None
+    row: Row, left: File, right: File | None, run: list[File], sidecars: metadata.Sidecars, tr_s: float | None
 ) -> None:
     """Fill in what a pair of GIfTI files and the run's sidecars say."""
     if right is None:
@@ -341,7 +341,7 @@ def _check_gifti(
     frames = []
     for file in filter(None, (left, right)):
         try:
-            frames.append(scans.read_gifti_frames(file.path))
+            frames.append(metadata.read_gifti_frames(file.path))
         except ValueError as error:
             exclude(row, f"hemisphere {file.entities['hemi']}: {error}")
     if len(set(frames)) > 1:
@@ -359,18 +359,18 @@ def _check_gifti(
     _tell_tr(row, left.path, sidecars, None, tr_s)
 
 
-def _check_cifti(row: Row, path: Path, sidecars: scans.Sidecars, tr_s: float | None) -> None:
+def _check_cifti(row: Row, path: Path, sidecars: metadata.Sidecars, tr_s: float | None) -> None:
     """Fill in what a CIFTI series and its sidecars say."""
     measured = None
     try:
-        row["n_frames"], measured = scans.read_cifti_series(path)
+        row["n_frames"], measured = metadata.read_cifti_series(path)
     except ValueError as error:
         exclude(row, str(error))
     _tell_tr(row, path, sidecars, measured, tr_s)
 
 
 def _tell_tr(
-    row: Row, path: Path, sidecars: scans.Sidecars, measured: float | None, fallback: float | None
+    row: Row, path: Path, sidecars: metadata.Sidecars, measured: float | None, fallback: float | None
 ) -> Mapping[str, Any] | None:
     """Fill in repetition time and sidecar; returns the sidecar's fields, None if it cannot be read."""
     try:
@@ -383,7 +383,7 @@ def _tell_tr(
     if row["status"] != "ok" and not told and measured is None:
         return fields  # an image that cannot be opened tells no repetition time either: one reason is enough
     try:
-        row["tr_s"] = scans.repetition_time(fields, measured, frames=row["n_frames"], fallback=fallback)
+        row["tr_s"] = metadata.repetition_time(fields, measured, frames=row["n_frames"], fallback=fallback)
     except ValueError as error:
         exclude(row, str(error))
     return fields

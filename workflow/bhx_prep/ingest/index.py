@@ -25,8 +25,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from bhx_prep import doors, listing
 from bhx_prep.config import config
+from bhx_prep.ingest import bids_files, doors
 
 #: Raise it when rows change for equal inputs: caches made before are then made anew.
 SCHEMA_VERSION: Final = 1
@@ -153,7 +153,7 @@ def _by_chunks(
     rows_of: Callable[[Sequence[str]], list[doors.Row]], labels: Sequence[str], cohort: str
 ) -> list[doors.Row]:
     """Rows of all people; of a large cohort by several processes, since waiting for its disk is most of the work."""
-    chunks = listing.chunks(labels)
+    chunks = bids_files.chunks(labels)
     rows: list[doors.Row] = []
     told = time.monotonic()
     with ExitStack() as stack:
