@@ -32,7 +32,7 @@ rule run_embedded:
         tr_s=tr_option,
         step=STEPS["run_embedded"],
     shell:
-        "{params.python:q} -m bhx_prep.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}"
+        "{params.python:q} -m bhx_prep.preproc.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}"
         " --root {params.root:q} --tasks {params.tasks} {params.tr_s} --templates {params.templates:q}"
         " --preproc {params.preproc:q} --threads {threads} --out {params.out:q} --status {output.status:q}"
         ' --work "${{TMPDIR:-/tmp}}" > {log:q} 2>&1'
@@ -62,7 +62,7 @@ rule run_fmriprep:
         preproc=section("preproc"),
         step=STEPS["run_fmriprep"],
     shell:
-        "python -m bhx_prep.fmriprep --subject {wildcards.subject} --cohort {wildcards.cohort}"
+        "python -m bhx_prep.preproc.fmriprep --subject {wildcards.subject} --cohort {wildcards.cohort}"
         " --root {params.root:q} --tasks {params.tasks} --preproc {params.preproc:q}"
         " --threads {threads} --mem-mb {resources.mem_mb} --out {params.out:q} --status {output.status:q}"
         ' --work "${{TMPDIR:-/tmp}}" > {log:q} 2>&1'

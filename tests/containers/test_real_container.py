@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from bhx_prep import fmriprep
 from bhx_prep.config.config import Preproc
+from bhx_prep.preproc import fmriprep
 
 IMAGE = "docker.io/nipreps/fmriprep:25.2.7"
 

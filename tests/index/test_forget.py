@@ -14,7 +14,7 @@ from small_bids import person
 from bhx_prep import cli, forget
 from bhx_prep.config import config
 from bhx_prep.ingest import batches
-from bhx_prep.work_folder import open_work_folder
+from bhx_prep.preproc.work_folder import open_work_folder
 
 STUDY = {
     "batch_size": 1,

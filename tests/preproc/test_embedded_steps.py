@@ -12,7 +12,7 @@ SEGMENT_TWICE = """
 import hashlib, pathlib, sys
 import nibabel as nib
 import numpy as np
-from bhx_prep.embedded.steps import Segment
+from bhx_prep.preproc.embedded.steps import Segment
 
 folder = pathlib.Path(sys.argv[1])
 random = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def test_tissues_are_found_and_equal_each_time(ants_python, tmp_path):
 
 DESCRIBE = """
 import pathlib, sys
-from bhx_prep.embedded.derivatives import write_description
+from bhx_prep.preproc.embedded.derivatives import write_description
 write_description(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 """
 

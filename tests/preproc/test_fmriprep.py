@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bhx_prep import fmriprep
 from bhx_prep.config.config import Preproc
-from bhx_prep.subject_view import make_view
+from bhx_prep.preproc import fmriprep
+from bhx_prep.preproc.bids_view import make_view
 
 #: Answers the questions of fmriprep-docker and does what fMRIPrep would leave behind. A stand-in: no image is run.
 STAND_IN = """#!{python}

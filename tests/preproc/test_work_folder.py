@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bhx_prep.work_folder import open_work_folder
+from bhx_prep.preproc.work_folder import open_work_folder
 
 
 def test_the_next_attempt_finds_it_and_nobody_else_reads_it(tmp_path: Path):

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from bhx_prep.config import config
 from bhx_prep.io import bids_names
 from bhx_prep.io.atomic_write import replacing
-from bhx_prep.preproc_status import write_json
+from bhx_prep.preproc.status import write_json
 
 #: The standard has no names for parcel series yet; with this its validator accepts the folder; XCP-D writes one, too.
 BIDSIGNORE = "*_stat-mean_timeseries.*\n*_stat-coverage_bold.*\n"

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bhx_prep import work_folder
 from bhx_prep.config import config
 from bhx_prep.ingest import batches, index, participants
 from bhx_prep.io import bids_names
+from bhx_prep.preproc import work_folder
 from bhx_prep.slurm import jobs
 
 #: What makes the batch again, whatever folder the study is in.

@@ -17,10 +17,10 @@ import pandas as pd
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
 from scipy import ndimage
 
-from bhx_prep.embedded import signals
-from bhx_prep.embedded.grids import LPS, clean, open_grid, save
-from bhx_prep.embedded.realign import realign, typical_frame
 from bhx_prep.io import motion
+from bhx_prep.preproc.embedded import signals
+from bhx_prep.preproc.embedded.grids import LPS, clean, open_grid, save
+from bhx_prep.preproc.embedded.realign import realign, typical_frame
 
 #: Deep tissue: this far (mm) inside the tissue's or the brain's border.
 DEEP_FLUID_MM = 10.0

@@ -7,9 +7,9 @@ from pathlib import Path
 from nipype import Node, Workflow
 from nipype.algorithms.confounds import NonSteadyStateDetector
 
-from bhx_prep.embedded import steps
-from bhx_prep.embedded.derivatives import SaveAnat, SaveRun, bold_spacing
-from bhx_prep.embedded.person import Person, Scan
+from bhx_prep.preproc.embedded import steps
+from bhx_prep.preproc.embedded.derivatives import SaveAnat, SaveRun, bold_spacing
+from bhx_prep.preproc.embedded.person import Person, Scan
 
 
 def build(

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from bhx_prep.io import bids_names
-from bhx_prep.preproc_status import write_status
-from bhx_prep.subject_view import make_view
-from bhx_prep.work_folder import open_work_folder
+from bhx_prep.preproc.bids_view import make_view
+from bhx_prep.preproc.status import write_status
+from bhx_prep.preproc.work_folder import open_work_folder
 
 EXAMPLE = """example:
-  python -m bhx_prep.fmriprep --subject 01 --cohort abide1 --root /data/abide1 \\
+  python -m bhx_prep.preproc.fmriprep --subject 01 --cohort abide1 --root /data/abide1 \\
     --preproc '{"backend": "fmriprep-docker", "image": "nipreps/fmriprep:25.2.7", "fs_license": "license.txt", ...}' \\
     --tasks rest --out results/abide1/preproc --status results/abide1/preproc/sub-01_status.json \\
     --work /scratch --threads 8 --mem-mb 24000
@@ -193,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.fmriprep",
+        prog="python -m bhx_prep.preproc.fmriprep",
         description=__doc__,
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

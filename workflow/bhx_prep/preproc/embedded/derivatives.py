@@ -13,8 +13,8 @@ import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
 
-from bhx_prep.embedded.grids import open_grid, save
-from bhx_prep.preproc_status import write_json
+from bhx_prep.preproc.embedded.grids import open_grid, save
+from bhx_prep.preproc.status import write_json
 
 SPACE = "MNI152NLin2009cAsym"
 NOTE = "Embedded preprocessing of BHX: a short nipype workflow on ANTs, not a replacement for fMRIPrep."

@@ -18,13 +18,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bhx_prep.embedded.person import Person, Scan, UnusableData, find
 from bhx_prep.io import bids_names
-from bhx_prep.preproc_status import write_status
-from bhx_prep.work_folder import open_work_folder
+from bhx_prep.preproc.embedded.person import Person, Scan, UnusableData, find
+from bhx_prep.preproc.status import write_status
+from bhx_prep.preproc.work_folder import open_work_folder
 
 EXAMPLE = """example:
-  python -m bhx_prep.embedded --subject 01 --cohort people --root demo-data/people --templates results/templates \\
+  python -m bhx_prep.preproc.embedded --subject 01 --cohort people --root demo-data/people --templates results/templates \\
     --preproc '{"embedded_resolution_mm": 2.0, "on_failure": "exclude"}' --tasks rest \\
     --out results/people/preproc --status results/people/preproc/sub-01_status.json --work /tmp/work
 """
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.embedded",
+        prog="python -m bhx_prep.preproc.embedded",
         description=__doc__,
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -119,7 +119,7 @@ def _publish(made: Path, out: Path, raw: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     shutil.move(made, part)
     part.rename(out / made.name)
-    from bhx_prep.embedded.derivatives import write_description
+    from bhx_prep.preproc.embedded.derivatives import write_description
 
     write_description(out, raw)
 
@@ -159,7 +159,7 @@ def _run(
         }
     )
     nipype_logging.update_logging(config)
-    from bhx_prep.embedded.workflow import build
+    from bhx_prep.preproc.embedded.workflow import build
 
     base, temporary = work / "derivatives", work / "temporary"
     for folder in (base, temporary):
