@@ -47,4 +47,4 @@ rule fetch_templates:
         atlas=section("atlas"),
         step=STEPS["fetch_templates"],
     shell:
-        "python -m bhx_prep.templates --atlas {params.atlas:q} --out $(dirname {output.atlas:q}) > {log:q} 2>&1"
+        "python -m bhx_prep.atlas.templates --atlas {params.atlas:q} --out $(dirname {output.atlas:q}) > {log:q} 2>&1"

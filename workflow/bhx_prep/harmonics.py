@@ -40,7 +40,7 @@ from scipy.sparse.linalg import LinearOperator, SuperLU, eigsh, splu
 
 from bhx_prep import rois
 from bhx_prep.align_modes import align
-from bhx_prep.templates import hemispheres, names_on_surfaces, read_names, read_surface_labels
+from bhx_prep.atlas.templates import hemispheres, names_on_surfaces, read_names, read_surface_labels
 
 #: Correlation with the reference direction below which rounding would decide the sign (as on a sphere).
 _NO_DIRECTION = 1e-6
@@ -567,7 +567,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--templates", required=True, type=Path, help="folder made by bhx_prep.templates")
+    parser.add_argument(
+        "--templates", required=True, type=Path, help="folder made by bhx_prep.atlas.templates"
+    )
     parser.add_argument("--modes", type=int, default=200, help="modes per hemisphere (200)")
     parser.add_argument("--out", required=True, type=Path, help="Parquet table")
     args = parser.parse_args(argv)

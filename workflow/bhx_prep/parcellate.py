@@ -26,8 +26,8 @@ from nibabel.filebasedimages import ImageFileError, SerializableImage
 from nibabel.spatialimages import HeaderDataError
 
 from bhx_model.contract import roi_sha256
+from bhx_prep.atlas.templates import GRAYORDINATES_MM
 from bhx_prep.io import bids_names
-from bhx_prep.templates import GRAYORDINATES_MM
 
 #: What reading a damaged image may raise, besides ValueError.
 READ_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile, ImageFileError, HeaderDataError, ExpatError)
@@ -83,7 +83,7 @@ class _Groups:
 
 @dataclass
 class Templates:
-    """The atlas in its spaces, as `bhx_prep.templates` writes them; resampled grids are kept for later runs."""
+    """The atlas in its spaces, as `bhx_prep.atlas.templates` writes them; resampled grids are kept for later runs."""
 
     folder: Path
     label: str
@@ -197,7 +197,7 @@ def load_templates(folder: Path) -> Templates:
         names, hemisphere = tuple(facts["names"]), tuple(facts["hemisphere"])
         label, space = facts["label"], facts["space"]
     except (OSError, KeyError, json.JSONDecodeError) as error:
-        msg = f"{path} describes no atlas ({error!r}): run `python -m bhx_prep.templates` first"
+        msg = f"{path} describes no atlas ({error!r}): run `python -m bhx_prep.atlas.templates` first"
         raise ValueError(msg) from error
     if len(names) != len(hemisphere) or len(set(names)) != len(names):
         msg = f"{path}: {len(names)} names, {len(hemisphere)} hemispheres, or a name twice"

@@ -9,7 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from bhx_prep import templates
+from bhx_prep.atlas import templates
 from bhx_prep.config.config import Atlas
 from bhx_prep.io import motion
 

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         bids_names.check_cohort(args.cohort)
         for name in ("head_T1w.nii.gz", "head_mask.nii.gz"):
             if not (args.templates / name).is_file():
-                msg = f"no {args.templates / name}: make the templates first (python -m bhx_prep.templates)"
+                msg = f"no {args.templates / name}: make the templates first (python -m bhx_prep.atlas.templates)"
                 raise ValueError(msg)
         return _preprocess(args, preproc)
     except (ValueError, OSError) as error:
@@ -64,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--subject", required=True, help="label without sub-")
     parser.add_argument("--cohort", required=True, help="name of the cohort, for the work folder")
     parser.add_argument("--root", required=True, type=Path, help="raw BIDS dataset; only read")
-    parser.add_argument("--templates", required=True, type=Path, help="folder made by bhx_prep.templates")
+    parser.add_argument(
+        "--templates", required=True, type=Path, help="folder made by bhx_prep.atlas.templates"
+    )
     parser.add_argument("--preproc", required=True, help="section `preproc` of the configuration, as JSON")
     parser.add_argument("--tasks", required=True, nargs="+", help="fMRI tasks to use")
     parser.add_argument("--tr-s", type=float, help="repetition time (s) of runs whose files do not tell it")

@@ -832,9 +832,9 @@ def fetch(atlas: Atlas, out: Path) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the rule ``fetch_templates``."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.templates",
+        prog="python -m bhx_prep.atlas.templates",
         description="Fetch the atlas, the surfaces and the head into one folder.",
-        epilog="example: python -m bhx_prep.templates --atlas '{}' --out results/templates",
+        epilog="example: python -m bhx_prep.atlas.templates --atlas '{}' --out results/templates",
     )
     parser.add_argument("--atlas", required=True, help="section `atlas` of the config, as JSON")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
