@@ -32,7 +32,7 @@ rule extract_features:
         out=lambda wildcards, output: Path(output.qc).parent,
         step=STEPS["extract_features"],
     shell:
-        "python -m bhx_prep.features --cohort {wildcards.cohort} --batch {wildcards.batch}"
+        "python -m bhx_prep.features.extract --cohort {wildcards.cohort} --batch {wildcards.batch}"
         " --subjects {params.subjects} --index {params.index:q} --derivatives {params.derivatives:q}"
         " --templates {params.templates:q} --features {params.features:q} --space {params.space}"
         " --out {params.out:q} > {log:q} 2>&1"

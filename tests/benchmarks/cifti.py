@@ -22,8 +22,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bhx_prep import parcellate
 from bhx_prep.atlas.templates import read_cortex
+from bhx_prep.features import parcellate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "features"))
 from test_workbench import write_labels

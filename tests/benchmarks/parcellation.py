@@ -45,7 +45,7 @@ def write_run(path: Path, dtype: str, frames: int, templates: Path) -> None:
 
 
 def run_ours(path: Path, templates: Path) -> np.ndarray:
-    from bhx_prep import parcellate
+    from bhx_prep.features import parcellate
 
     atlas = parcellate.load_templates(templates)
     yield

@@ -186,7 +186,7 @@ def costs(folder: Path, templates: Path, share: float) -> None:
             "MNI152NLin2009cAsym",
         ]
         module = [sys.executable, "-m"]
-        extract = run([*module, "bhx_prep.features", *words, "--out", str(out)], folder / "made")
+        extract = run([*module, "bhx_prep.features.extract", *words, "--out", str(out)], folder / "made")
         if "0 left out" not in extract.said:
             import pyarrow.parquet as pq
 

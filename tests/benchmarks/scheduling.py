@@ -3,7 +3,7 @@
     python tests/benchmarks/scheduling.py jobs --way single --jobs 100     (single, array or group; needs root and Slurm)
     python tests/benchmarks/scheduling.py plan --scans 70933 --batch-size 20 100
 
-`jobs` runs the real workflow whose `bhx_prep.features` is replaced by a stub that notes when it began; one line of JSON
+`jobs` runs the real workflow whose `bhx_prep.features.extract` is replaced by a stub that notes when it began; one line of JSON
 tells seconds a job from its submission on, where they went, and the peak memory of the main process. `plan` writes an
 index of people who do not exist, with empty files, and tells time and memory of `snakemake -n`, and the CPU seconds in
 which Snakemake starts in a job of such a study. No part of the tests.
@@ -62,7 +62,7 @@ def make_study(folder: Path, people: int, batch_size: int) -> None:
     for path in (ROOT / "workflow/bhx_prep").iterdir():
         if path.name not in ("features.py", "__pycache__"):
             (folder / "workflow/bhx_prep" / path.name).symlink_to(path)
-    (folder / "workflow/bhx_prep/features.py").write_text(STUB)
+    (folder / "workflow/bhx_prep/features/extract.py").write_text(STUB)
     for name in ("rules", "envs", "bhx_model", "profiles", "slurm"):
         (folder / name).symlink_to(ROOT / name)
     # what every batch waits for, made at once

@@ -60,7 +60,7 @@ def write_features(folder: Path, people: int, size: int = SHARD) -> None:
     """Features of batches of drawn people, in the files that packing reads."""
     from bhx_model import timeseries, volumes
     from bhx_model.contract import roi_sha256
-    from bhx_prep import stored
+    from bhx_prep.features import store
 
     rng = np.random.default_rng(0)
     brain, inside = template()
@@ -72,8 +72,8 @@ def write_features(folder: Path, people: int, size: int = SHARD) -> None:
         out = folder / f"batch-{batch:05d}"
         out.mkdir(parents=True)
         with (
-            stored.Writer(out / "bold.arrow", "bold", facts) as bold,
-            stored.Writer(out / "t1w.arrow", "t1w", {}) as t1w,
+            store.Writer(out / "bold.arrow", "bold", facts) as bold,
+            store.Writer(out / "t1w.arrow", "t1w", {}) as t1w,
         ):
             for i in range(size):
                 subject = f"{batch * size + i:05d}"

@@ -45,7 +45,7 @@ def last_places(bits: np.ndarray) -> np.ndarray:
 def head(t1w: Path | None, mask: Path | None, noise: float) -> tuple[np.ndarray, str]:
     """A volume on the model's grid, float32, and its name."""
     if t1w is not None:
-        from bhx_prep.t1w import conform, model_grid
+        from bhx_prep.features.t1w import conform, model_grid
 
         volume, name = conform(t1w, model_grid(1.0, GRID), mask), t1w.name
     else:

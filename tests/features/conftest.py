@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, write_templates
 
-from bhx_prep import parcellate
+from bhx_prep.features import parcellate
 
 
 @pytest.fixture(scope="session")

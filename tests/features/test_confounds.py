@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from bhx_prep import confounds
 from bhx_prep.config import config
+from bhx_prep.features import confounds
 
 SHIPPED = ("24p+gsr", "acompcor", "none", "paper")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bhx_prep import confounds, denoise
+from bhx_prep.features import confounds, denoise
 
 
 def strategy(**fields):

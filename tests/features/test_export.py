@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from bhx_model.contract import canonical_json
-from bhx_prep import features
 from bhx_prep.cli import main
+from bhx_prep.features import extract
 
 NAMES = ["17Networks_LH_Vis_1", "17Networks_LH_Vis_2", "17Networks_RH_Vis_1"]
 
@@ -35,7 +35,7 @@ def study(tmp_path, monkeypatch):
         yaml.safe_dump({"cohorts": {"ward": {"door": "fmriprep", "root": "x"}}})
     )
     facts = {"atlas": "Schaefer17n3p", "names": NAMES, "strategy": "paper"}
-    schema = features.SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(facts)})
+    schema = extract.SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(facts)})
     rows = [
         [
             row("01", "ward_sub-01_ses-a_task-rest_acq-AP_run-01", "a"),

@@ -16,8 +16,8 @@ from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, NAMES, SPACE
 
 from bhx_model import timeseries, volumes
 from bhx_model.contract import roi_sha256
-from bhx_prep import features, stored
 from bhx_prep.config import config
+from bhx_prep.features import extract, store
 from bhx_prep.ingest import index
 
 FILES = ["bold.arrow", "qc.parquet", "t1w.arrow", "timeseries.parquet"]
@@ -104,7 +104,7 @@ def words(index_file, templates_folder, out, subjects="01,02,03,04,05,06", setti
 
 
 def run(*args, **more):
-    return features.main(words(*args, **more))
+    return extract.main(words(*args, **more))
 
 
 def rows(out):
@@ -143,14 +143,14 @@ def test_a_batch_goes_on_over_every_fault(ward_index, templates_folder, tmp_path
     assert run_row["key"] == "ward_sub-01_task-rest"
     assert run_row["anat"] == "ward_sub-01"
     assert len(run_row["series"]) == 8 * 40
-    told, [bold] = stored.read(out / "bold.arrow")
+    told, [bold] = store.read(out / "bold.arrow")
     assert told == facts
     assert {name: bold.row[name] for name in ("key", "anat", "n_frames")} == {
         name: run_row[name] for name in ("key", "anat", "n_frames")
     }
     series = np.reshape(run_row["series"], (8, 40))
     np.testing.assert_allclose(timeseries.decode(bold.content), series, atol=series.std(axis=1).max() / 4096)
-    _, t1ws = stored.read(out / "t1w.arrow")
+    _, t1ws = store.read(out / "t1w.arrow")
     assert [t1w.row["key"] for t1w in t1ws] == [f"ward_sub-0{i}" for i in range(1, 6)]
     volume = volumes.to_float32(volumes.decode(t1ws[0].content))
     assert list(volume.shape) == t1ws[0].row["shape"] == [40, 48, 40]
@@ -165,7 +165,10 @@ def test_equal_inputs_give_equal_bytes_after_a_kill(
     ward_index, templates_folder, tmp_path, check_kill, function, call
 ):
     check_kill(
-        "bhx_prep.features", function, call, lambda out: words(ward_index, templates_folder, out, "01,02")
+        "bhx_prep.features.extract",
+        function,
+        call,
+        lambda out: words(ward_index, templates_folder, out, "01,02"),
     )
     assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == FILES
 
@@ -174,7 +177,7 @@ def test_a_full_disk_stops_the_job(ward_index, templates_folder, tmp_path, monke
     def full(*_args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(features.stored.Writer, "add", full)
+    monkeypatch.setattr(extract.store.Writer, "add", full)
     assert run(ward_index, templates_folder, tmp_path / "o", "01") == 1
     assert "the disk is full" in capfd.readouterr().err
     assert not list((tmp_path / "o").iterdir())
@@ -186,7 +189,7 @@ def test_an_unexpected_fault_is_a_row_and_a_traceback(
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(features.parcellate, "parcellate_file", broken)
+    monkeypatch.setattr(extract.parcellate, "parcellate_file", broken)
     assert run(ward_index, templates_folder, tmp_path / "o", "01") == 0
     assert rows(tmp_path / "o")["01", "bold"]["reason"].startswith("unexpected ZeroDivisionError: by zero")
     assert "Traceback" in capfd.readouterr().err

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, N_ROIS
 
-from bhx_prep import parcellate
+from bhx_prep.features import parcellate
 
 
 def nilearn_means(path, labels_image, mask_image=None):

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bhx_prep import t1w
+from bhx_prep.features import t1w
 
 
 def brain(mm=2.0, centre=(0, -20, 12), radii=(66, 85, 68), flip=False):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from small_templates import N_ROIS, NAMES
 
-from bhx_prep import tables_in
+from bhx_prep.features import timeseries
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_names_decide_the_order(tmp_path, templates, series, rng, orientation, e
     names = [NAMES[i].removeprefix("17Networks_") if bare else NAMES[i] for i in order]
     separator = "\t" if "tsv" in ending else ","
     path = with_names(tmp_path / f"s{ending}", series[order], names, orientation, separator)
-    found = tables_in.read_series(path, templates)
+    found = timeseries.read_series(path, templates)
     np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32))
     assert "by name" in found.note
 
@@ -47,7 +47,7 @@ def test_unnamed_arrays_are_believed_with_a_note(tmp_path, templates, series):
     pd.DataFrame(series).to_csv(tmp_path / "head.csv", index=False)
     pd.DataFrame(series).to_csv(tmp_path / "nohead.csv", index=False, header=False)
     for name in ("s.npy", "head.csv", "nohead.csv"):
-        found = tables_in.read_series(tmp_path / name, templates)
+        found = timeseries.read_series(tmp_path / name, templates)
         np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32), err_msg=name)
         assert "no ROI names" in found.note
 
@@ -57,7 +57,7 @@ def test_parcellated_cifti(tmp_path, templates, series):
     header = nib.cifti2.Cifti2Header.from_axes((nib.cifti2.SeriesAxis(0, 2, 30), parcels))
     path = tmp_path / "s.ptseries.nii"
     nib.Cifti2Image(series[::-1].T.astype(np.float32), header).to_filename(path)
-    found = tables_in.read_series(path, templates)
+    found = timeseries.read_series(path, templates)
     np.testing.assert_array_equal(found.parcellated.series, series.astype(np.float32))
 
 
@@ -66,7 +66,7 @@ def test_empty_rows_are_uncovered(tmp_path, templates, series):
     series[4] = 7.0
     series[6, 0] = np.inf
     np.save(tmp_path / "s.npy", series)
-    found = tables_in.read_series(tmp_path / "s.npy", templates).parcellated
+    found = timeseries.read_series(tmp_path / "s.npy", templates).parcellated
     np.testing.assert_array_equal(np.flatnonzero(found.coverage == 0), [2, 4, 6])
     assert np.isnan(found.series[[2, 4, 6]]).all()
 
@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_a_sentence(tmp_path, templates, series):
     def refused(message, names=NAMES, values=series):
         path = with_names(tmp_path / "s.csv", values, names, "rows")
         with pytest.raises(ValueError, match=message):
-            tables_in.read_series(path, templates)
+            timeseries.read_series(path, templates)
 
     refused("7-network order", [n.replace("17", "7") for n in NAMES])
     refused("1 missing, such as 'LH_Vis_1' and 1 unknown, such as 'x'", ["x", *NAMES[1:]])
@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_a_sentence(tmp_path, templates, series):
     ):
         np.save(tmp_path / name, array)
         with pytest.raises(ValueError, match=message):
-            tables_in.read_series(tmp_path / name, templates)
+            timeseries.read_series(tmp_path / name, templates)
     np.save(tmp_path / "objects.npy", np.array([{}] * 8, dtype=object), allow_pickle=True)
     for name, content in (
         ("objects.npy", None),
@@ -112,4 +112,4 @@ def test_what_does_not_fit_is_a_sentence(tmp_path, templates, series):
         if content is not None:
             (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=name.split(".")[0]):
-            tables_in.read_series(tmp_path / name, templates)
+            timeseries.read_series(tmp_path / name, templates)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from small_templates import NAMES
 
-from bhx_prep import parcellate
+from bhx_prep.features import parcellate
 
 WB = shutil.which("wb_command")
 

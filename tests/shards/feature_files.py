@@ -8,7 +8,7 @@ import numpy as np
 
 from bhx_model import contract, timeseries
 from bhx_model.volumes import decode, encode
-from bhx_prep import stored
+from bhx_prep.features import store
 
 ATLAS = "Schaefer17n100p"
 GRID = (4, 5, 3)
@@ -53,10 +53,10 @@ def write_features(
         "strategy": "none",
         "shape_order": "roi,frame",
     }
-    with stored.Writer(folder / "bold.arrow", "bold", facts) as file:
+    with store.Writer(folder / "bold.arrow", "bold", facts) as file:
         for row, array in zip(rows, series.values(), strict=True):
             file.add(row, timeseries.encode(np.ascontiguousarray(array, np.float32)))
-    with stored.Writer(folder / "t1w.arrow", "t1w", {}) as file:
+    with store.Writer(folder / "t1w.arrow", "t1w", {}) as file:
         for stem, array in volumes.items():
             row = {
                 "key": f"{cohort}_{stem}",

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import templateflow
 
-from bhx_prep import cli, harmonics, parcellate
+from bhx_prep import cli, harmonics
 from bhx_prep.atlas import templates
 from bhx_prep.config import config
 from bhx_prep.config.config import Atlas
+from bhx_prep.features import parcellate
 
 VOLUME = "tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_atlas-Schaefer2018_desc-100Parcels7Networks_dseg.nii.gz"
 SURFACE = "tpl-fsaverage/tpl-fsaverage_hemi-{}_den-164k_atlas-Schaefer2018_seg-7n_scale-100_dseg.label.gii"

@@ -14,10 +14,10 @@ from nibabel.filebasedimages import ImageFileError
 
 from bhx_model.contract import canonical_json
 from bhx_prep.atlas.templates import check_order, names_on_surfaces, read_names, read_surface_labels, space_of
+from bhx_prep.features.parcellate import MESHES, Parcellated, Templates, load_templates, parcellate_file
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
 from bhx_prep.io.atomic_write import replacing
-from bhx_prep.parcellate import MESHES, Parcellated, Templates, load_templates, parcellate_file
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

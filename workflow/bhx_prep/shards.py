@@ -32,7 +32,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bhx_model import contract, timeseries, volumes
-from bhx_prep import stored
+from bhx_prep.features import store
 from bhx_prep.io import bids_names
 from bhx_prep.shard_series import Cohort, read_index, shard_list
 
@@ -43,7 +43,7 @@ LONGEST_KEY = 99 - max(
 
 
 #: Key, metadata and features of a sample that is to be packed.
-_Packed = tuple[str, dict[str, Any], stored.Sample]
+_Packed = tuple[str, dict[str, Any], store.Sample]
 
 # --- pack ----------------------------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ def pack(cohort: str, batch: int, features: Path, out: Path) -> tuple[Path, Path
 
 
 def _bold_samples(cohort: str, path: Path, anats: set[str]) -> tuple[list[_Packed], dict]:
-    facts, stored_samples = stored.read(path)
+    facts, stored_samples = store.read(path)
     if contract.roi_sha256(facts["atlas"], facts["names"]) != facts["roi_sha256"]:
         msg = f"{path}: ROI names and their hash disagree: extract the features of this batch again"
         raise ValueError(msg)
@@ -104,7 +104,7 @@ def _bold_samples(cohort: str, path: Path, anats: set[str]) -> tuple[list[_Packe
 
 
 def _t1w_samples(cohort: str, path: Path) -> tuple[list[_Packed], dict]:
-    _, stored_samples = stored.read(path)
+    _, stored_samples = store.read(path)
     samples = []
     for sample in stored_samples:
         row = sample.row

@@ -29,7 +29,7 @@ from pydantic import (
 from bhx_model import config as model_config
 
 #: Folder of the denoising strategies that come with BHX.
-STRATEGIES = Path(__file__).parents[1] / "strategies"
+STRATEGIES = Path(__file__).parents[1] / "features" / "strategies"
 
 
 def strategy_file(name: str) -> Path:
@@ -213,7 +213,7 @@ class Features(Section):
 
     strategy: StrategyName = Field(
         default="paper",
-        description="Denoising strategy: a name from `workflow/bhx_prep/strategies/` or a YAML file.",
+        description="Denoising strategy: a name from `workflow/bhx_prep/features/strategies/` or a YAML file.",
     )
     min_coverage: float = Field(
         default=0.5,

@@ -7,7 +7,7 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.features --cohort ward --batch 0 --subjects 01,02 --index .bhx/index/ward.parquet \
+    python -m bhx_prep.features.extract --cohort ward --batch 0 --subjects 01,02 --index .bhx/index/ward.parquet \
         --templates results/templates --features '{}' --space MNI152NLin2009cAsym --out results/ward/features/batch-00000
 """
 
@@ -30,8 +30,9 @@ import pyarrow.parquet as pq
 
 from bhx_model import timeseries, volumes
 from bhx_model.contract import canonical_json
-from bhx_prep import confounds, denoise, parcellate, qc, stored, t1w, tables_in
 from bhx_prep.config import config
+from bhx_prep.features import confounds, denoise, parcellate, qc, store, t1w
+from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
 from bhx_prep.io import bids_names
 
@@ -150,7 +151,7 @@ class Extraction:
 
     def _delivered(self, scan: Row, report: Row) -> parcellate.Parcellated:
         report["strategy"] = AS_DELIVERED
-        delivered = tables_in.read_series(Path(scan["path"]), self.templates)
+        delivered = read_series(Path(scan["path"]), self.templates)
         report["note"] = delivered.note or None
         return delivered.parcellated
 
@@ -230,7 +231,7 @@ def extract(
         Rows of the index, sorted as they shall be written.
     cohort : str
     out : Path
-        Folder for ``timeseries.parquet``, ``bold.arrow``, ``t1w.arrow`` (for the shards, see `bhx_prep.stored`) and
+        Folder for ``timeseries.parquet``, ``bold.arrow``, ``t1w.arrow`` (for the shards, see `bhx_prep.features.store`) and
         ``qc.parquet``, which appear together at the end.
     n_people : int
         For the progress lines.
@@ -264,8 +265,8 @@ def extract(
             pq.ParquetWriter(
                 drafts["timeseries.parquet"], schema, compression="none", use_dictionary=False
             ) as series,
-            stored.Writer(drafts["bold.arrow"], "bold", facts) as bold,
-            stored.Writer(drafts["t1w.arrow"], "t1w", {}) as t1ws,
+            store.Writer(drafts["bold.arrow"], "bold", facts) as bold,
+            store.Writer(drafts["t1w.arrow"], "t1w", {}) as t1ws,
         ):
             for scan in scans:
                 if scan["subject"] not in people:
@@ -440,9 +441,9 @@ def _subjects(args: argparse.Namespace) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one batch; 0 if its four files were written, 1 with a sentence otherwise."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.features",
+        prog="python -m bhx_prep.features.extract",
         description="Extract parcel series, T1 volumes and QC rows of a batch of people.",
-        epilog="example: python -m bhx_prep.features --cohort ward --batch 0 --subjects 01,02 --index"
+        epilog="example: python -m bhx_prep.features.extract --cohort ward --batch 0 --subjects 01,02 --index"
         " .bhx/index/ward.parquet --templates results/templates --features '{}'"
         " --space MNI152NLin2009cAsym --out results/ward/features/batch-00000",
     )

@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
-from bhx_prep.parcellate import read_whole
+from bhx_prep.features.parcellate import read_whole
 
 #: FSL's MNI grid at 1 mm: its size, and the world coordinates (mm) of the last voxel in x and the first in y and z.
 MNI_SHAPE_1MM = (182, 218, 182)

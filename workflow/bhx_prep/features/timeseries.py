@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from bhx_prep.parcellate import READ_ERRORS, Parcellated, Templates, read_cifti, refuse_blank_frames
+from bhx_prep.features.parcellate import READ_ERRORS, Parcellated, Templates, read_cifti, refuse_blank_frames
 
 _NETWORKS = re.compile(r"^(7|17)networks_", re.IGNORECASE)
 

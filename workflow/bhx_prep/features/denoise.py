@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage, signal
 from scipy.interpolate import CubicSpline
 
-from bhx_prep.confounds import Confounds, Strategy
+from bhx_prep.features.confounds import Confounds, Strategy
 
 #: Order of the Butterworth filter, as in nilearn.
 ORDER = 5
