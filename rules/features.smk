@@ -60,5 +60,5 @@ rule compute_harmonics:
         modes=study.config.features.harmonics,
         step=STEPS["compute_harmonics"],
     shell:
-        "python -m bhx_prep.harmonics --templates {params.templates:q} --modes {params.modes}"
+        "python -m bhx_prep.brain_maps.harmonics --templates {params.templates:q} --modes {params.modes}"
         " --out {output:q} > {log:q} 2>&1"

@@ -44,7 +44,7 @@ rule compute_gradients:
         components=study.config.features.gradients,
         step=STEPS["compute_gradients"],
     shell:
-        "python -m bhx_prep.gradients --shards {input.shards:q} --split {input.split:q}"
+        "python -m bhx_prep.brain_maps.gradients --shards {input.shards:q} --split {input.split:q}"
         " --components {params.components} --out {output:q} > {log:q} 2>&1"
 
 
@@ -67,7 +67,7 @@ rule fit_normaliser:
     params:
         step=STEPS["fit_normaliser"],
     shell:
-        "python -m bhx_prep.normaliser --shards {input.shards:q} --split {input.split:q}"
+        "python -m bhx_prep.brain_maps.normaliser --shards {input.shards:q} --split {input.split:q}"
         " --out {output:q} > {log:q} 2>&1"
 
 
@@ -89,7 +89,7 @@ rule collect_rois:
     params:
         step=STEPS["collect_rois"],
     shell:
-        "python -m bhx_prep.rois --harmonics {input.harmonics:q} --gradients {input.gradients:q}"
+        "python -m bhx_prep.brain_maps.join --harmonics {input.harmonics:q} --gradients {input.gradients:q}"
         " --normaliser {input.normaliser:q} --out {output:q} > {log:q} 2>&1"
 
 

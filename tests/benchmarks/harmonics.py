@@ -22,7 +22,7 @@ import numpy as np
 
 def surface(templates: Path) -> tuple[np.ndarray, np.ndarray]:
     """Left cortex of the templates."""
-    from bhx_prep import harmonics
+    from bhx_prep.brain_maps import harmonics
 
     with np.load(templates / "cortex.npz", allow_pickle=False) as file:
         cortex = file["left"]
@@ -32,7 +32,7 @@ def surface(templates: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(vertices: np.ndarray, triangles: np.ndarray, k: int):
-    from bhx_prep import harmonics
+    from bhx_prep.brain_maps import harmonics
 
     yield
     yield harmonics.modes(vertices, triangles, k)[0]

@@ -52,7 +52,7 @@ from bhx_model import data, stages
 from bhx_model.config import STAGES, load_preset
 from bhx_model.fusion import FusionModel
 from bhx_model.jepa import FunctionJEPA
-from bhx_prep import gradients
+from bhx_prep.brain_maps import gradients
 from bhx_prep.synth import tables
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from scipy.linalg import block_diag
 from scipy.stats import ortho_group
 from test_harmonics import ellipsoid, icosphere
 
-from bhx_prep import align_modes, harmonics
+from bhx_prep.brain_maps import align_modes, harmonics
 
 
 def similarity(a: np.ndarray, b: np.ndarray, areas: np.ndarray) -> np.ndarray:

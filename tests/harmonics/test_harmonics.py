@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from bhx_prep import harmonics, rois
+from bhx_prep.brain_maps import harmonics, join
 
 
 def icosphere(levels: int, radius: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -247,7 +247,7 @@ def test_command_line_writes_rows_in_the_order_of_the_atlas(templates: Path) -> 
     out = templates / "harmonics.parquet"
     args = ["--templates", str(templates), "--modes", "10", "--out", str(out)]
     assert harmonics.main(args) == 0
-    columns, facts = rois.read_table(out)
+    columns, facts = join.read_table(out)
     assert list(columns) == ["name", "hemisphere", *(f"mode_{m:03d}" for m in range(1, 11))]
     assert columns["name"].tolist() == json.loads((templates / "atlas.json").read_text())["names"]
     assert columns["hemisphere"].tolist() == [0] * 4 + [1] * 4
@@ -269,7 +269,7 @@ def test_a_killed_step_gives_the_same_bytes_when_run_again(
     templates: Path, check_kill, function: str, call: int
 ) -> None:
     words = ["--templates", str(templates), "--modes", "5", "--out"]
-    check_kill("bhx_prep.harmonics", function, call, lambda out: [*words, str(out / "h.parquet")])
+    check_kill("bhx_prep.brain_maps.harmonics", function, call, lambda out: [*words, str(out / "h.parquet")])
 
 
 def test_a_parcel_off_the_cortex_is_named(templates: Path, capsys: pytest.CaptureFixture[str]) -> None:

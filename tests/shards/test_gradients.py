@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from bhx_prep import gradients, rois
+from bhx_prep.brain_maps import gradients, join
 
 
 def series(n_rois: int = 40, frames: int = 120, seed: int = 0) -> np.ndarray:
@@ -96,7 +96,7 @@ def run_main(
         str(out),
     ]
     assert gradients.main(args) == 0
-    return rois.read_table(out)
+    return join.read_table(out)
 
 
 def test_table_and_bytes_do_not_depend_on_the_order_of_arguments(make_shards, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_killed_step_gives_the_same_bytes_when_run_again(
     index = make_shards("town", [{"sub-1_task-rest": series()}], n_rois=40)
     (tmp_path / "s.json").write_text(json.dumps({"train": ["town/1"]}))
     words = ["--shards", str(index), "--split", str(tmp_path / "s.json"), "--components", "3", "--out"]
-    check_kill("bhx_prep.gradients", function, 1, lambda out: [*words, str(out / "g.parquet")])
+    check_kill("bhx_prep.brain_maps.gradients", function, 1, lambda out: [*words, str(out / "g.parquet")])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bhx_prep import normaliser, rois
+from bhx_prep.brain_maps import join, normaliser
 
 FLOATS = st.floats(-1e6, 1e6, width=32, allow_subnormal=True)
 
@@ -58,7 +58,7 @@ def fitted(tmp_path: Path, index: Path, people: list[str]) -> tuple[dict, dict]:
     split.write_text(json.dumps({"train": people, "holdout": []}))
     out = tmp_path / "normaliser.parquet"
     assert normaliser.main(["--shards", str(index), "--split", str(split), "--out", str(out)]) == 0
-    return rois.read_table(out)
+    return join.read_table(out)
 
 
 def test_only_the_training_people_count(make_shards, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_killed_step_gives_the_same_bytes_when_run_again(
     index = make_shards("town", [{"sub-1_task-rest": run}])
     (tmp_path / "s.json").write_text(json.dumps({"train": ["town/1"]}))
     words = ["--shards", str(index), "--split", str(tmp_path / "s.json"), "--out"]
-    check_kill("bhx_prep.normaliser", function, 1, lambda out: [*words, str(out / "n.parquet")])
+    check_kill("bhx_prep.brain_maps.normaliser", function, 1, lambda out: [*words, str(out / "n.parquet")])
 
 
 def test_dead_rois_keep_their_scale_and_are_named(make_shards, tmp_path: Path) -> None:

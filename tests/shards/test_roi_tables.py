@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bhx_model import contract
-from bhx_prep import rois
+from bhx_prep.brain_maps import join
 
 NAMES = [f"17Networks_{h}_ROI_{i}" for h in ("LH", "RH") for i in (1, 2, 3)]
 
@@ -30,13 +30,13 @@ def write(path: Path, names: list[str] = NAMES, atlas: str = "A", iqr: float = 2
         "gradients": ({"gradient_01": values, "gradient_02": -values}, {}),
         "normaliser": ({"median": values, "iqr": np.full(6, iqr), "n": np.full(6, 9)}, {}),
     }[path.stem]
-    rois.write_table(path, atlas, {"name": names} | columns, facts)
+    join.write_table(path, atlas, {"name": names} | columns, facts)
 
 
 def test_join_fulfils_the_contract(tables: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "rois.npz"
     args = [word for name, path in tables.items() for word in (f"--{name}", str(path))]
-    assert rois.main([*args, "--out", str(out)]) == 0
+    assert join.main([*args, "--out", str(out)]) == 0
     with np.load(out, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     assert set(arrays) == set(contract.ROI_ARRAYS)
@@ -50,7 +50,7 @@ def test_join_fulfils_the_contract(tables: dict[str, Path], tmp_path: Path) -> N
     assert arrays["gradients"].shape == (6, 2)
     assert arrays["iqr"].dtype == np.float32
     first = out.read_bytes()
-    assert rois.main([*args, "--out", str(out)]) == 0
+    assert join.main([*args, "--out", str(out)]) == 0
     assert out.read_bytes() == first
 
 
@@ -59,7 +59,7 @@ def test_a_killed_join_gives_the_same_bytes_when_run_again(
     tables: dict[str, Path], check_kill, function: str
 ) -> None:
     words = [word for name, path in tables.items() for word in (f"--{name}", str(path))]
-    check_kill("bhx_prep.rois", function, 1, lambda out: [*words, "--out", str(out / "rois.npz")])
+    check_kill("bhx_prep.brain_maps.join", function, 1, lambda out: [*words, "--out", str(out / "rois.npz")])
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,11 @@ def test_tables_that_do_not_fit_are_refused(
 ) -> None:
     write(tables[table], **change)
     with pytest.raises(ValueError, match=says):
-        rois.join(**tables)
+        join.join(**tables)
 
 
 def test_a_damaged_table_is_one_sentence(tables: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     tables["gradients"].write_bytes(b"PAR1 but no more")
     args = [word for name, path in tables.items() for word in (f"--{name}", str(path))]
-    assert rois.main([*args, "--out", "nowhere.npz"]) == 1
+    assert join.main([*args, "--out", "nowhere.npz"]) == 1
     assert "as Parquet" in capsys.readouterr().err

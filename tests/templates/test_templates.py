@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import templateflow
 
-from bhx_prep import cli, harmonics
+from bhx_prep import cli
 from bhx_prep.atlas import templates
+from bhx_prep.brain_maps import harmonics
 from bhx_prep.config import config
 from bhx_prep.config.config import Atlas
 from bhx_prep.features import parcellate

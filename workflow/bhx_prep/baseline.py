@@ -27,7 +27,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from bhx_model import metrics
-from bhx_prep import gradients, shard_series
+from bhx_prep import shard_series
+from bhx_prep.brain_maps import gradients
 from bhx_prep.io.atomic_write import replacing
 from bhx_prep.shards import write_json
 

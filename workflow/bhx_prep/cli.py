@@ -33,7 +33,7 @@ COMMANDS = {
         "bhx parcellate --bold run_bold.nii.gz --atlas results/templates --out run.parquet",
     ),
     "harmonics": (
-        "bhx_prep.harmonics",
+        "bhx_prep.brain_maps.harmonics",
         "geometric harmonics of a pair of surfaces",
         "bhx harmonics --left L.surf.gii --right R.surf.gii --labels atlas.dlabel.nii --names names.txt --out H.parquet",
     ),

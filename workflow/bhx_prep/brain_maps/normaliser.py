@@ -13,7 +13,7 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.normaliser --shards results/town/shards/index.json --split pretrain.json --out N.parquet
+    python -m bhx_prep.brain_maps.normaliser --shards results/town/shards/index.json --split pretrain.json --out N.parquet
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bhx_prep import rois, shard_series
+from bhx_prep import shard_series
+from bhx_prep.brain_maps import join
 
 #: First quartile, median, third quartile.
 QUANTILES = (0.25, 0.5, 0.75)
@@ -183,7 +184,7 @@ def fit(cohorts: Sequence[shard_series.Cohort], people: Sequence[str]) -> tuple[
 def main(argv: Sequence[str] | None = None) -> int:
     """Fit the normaliser on the shards named on the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.normaliser",
+        prog="python -m bhx_prep.brain_maps.normaliser",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -194,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         cohorts = shard_series.read_cohorts(args.shards)
         columns, facts = fit(cohorts, json.loads(args.split.read_bytes())["train"])
-        rois.write_table(args.out, cohorts[0].index["atlas"], columns, facts)
+        join.write_table(args.out, cohorts[0].index["atlas"], columns, facts)
     except (ValueError, OSError) as error:
         print(f"normaliser: {error}", file=sys.stderr)
         return 1

@@ -15,7 +15,7 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.harmonics --templates results/templates --modes 200 --out results/templates/harmonics.parquet
+    python -m bhx_prep.brain_maps.harmonics --templates results/templates --modes 200 --out results/templates/harmonics.parquet
     bhx harmonics --left L.surf.gii --right R.surf.gii --labels atlas.dlabel.nii --names names.txt --modes 200 \
         --align-to results/templates --out harmonics.parquet
 """
@@ -38,9 +38,9 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, SuperLU, eigsh, splu
 
-from bhx_prep import rois
-from bhx_prep.align_modes import align
 from bhx_prep.atlas.templates import hemispheres, names_on_surfaces, read_names, read_surface_labels
+from bhx_prep.brain_maps import join
+from bhx_prep.brain_maps.align_modes import align
 
 #: Correlation with the reference direction below which rounding would decide the sign (as on a sphere).
 _NO_DIRECTION = 1e-6
@@ -389,7 +389,7 @@ def solve(
     k : int
         Modes per hemisphere.
     template : mapping of ``left`` and ``right``, optional
-        Surfaces with the same vertices, to whose modes those of `surfaces` are aligned (`bhx_prep.align_modes`).
+        Surfaces with the same vertices, to whose modes those of `surfaces` are aligned (`bhx_prep.brain_maps.align_modes`).
 
     Raises
     ------
@@ -549,7 +549,7 @@ def command(args: argparse.Namespace) -> int:
         args.modes,
         template,
     )
-    rois.write_table(args.out, args.labels[0].name.split(".")[0], columns, facts)
+    join.write_table(args.out, args.labels[0].name.split(".")[0], columns, facts)
     worst = max(facts[side]["residual"] for side in SIDES)
     print(f"{args.out}: {args.modes} modes per hemisphere, {len(names)} ROIs, largest residual {worst:.1e}")
     if template:
@@ -563,7 +563,7 @@ def command(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compute the harmonics of the templates named on the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.harmonics",
+        prog="python -m bhx_prep.brain_maps.harmonics",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -575,7 +575,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         atlas, columns, facts = compute(args.templates, args.modes)
-        rois.write_table(args.out, atlas, columns, facts)
+        join.write_table(args.out, atlas, columns, facts)
     except (ValueError, OSError) as error:
         print(f"harmonics: {error}", file=sys.stderr)
         return 1

@@ -13,7 +13,7 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.gradients --shards results/town/shards/index.json --split pretrain.json --out G.parquet
+    python -m bhx_prep.brain_maps.gradients --shards results/town/shards/index.json --split pretrain.json --out G.parquet
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bhx_prep import rois, shard_series
+from bhx_prep import shard_series
+from bhx_prep.brain_maps import join
 
 #: Share of every row of the connectivity that is set to zero.
 SPARSITY = 0.9
@@ -208,7 +209,7 @@ def compute(
 def main(argv: Sequence[str] | None = None) -> int:
     """Compute the gradients of the shards named on the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.gradients",
+        prog="python -m bhx_prep.brain_maps.gradients",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -220,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         cohorts = shard_series.read_cohorts(args.shards)
         columns, facts = compute(cohorts, json.loads(args.split.read_bytes())["train"], args.components)
-        rois.write_table(args.out, cohorts[0].index["atlas"], columns, facts)
+        join.write_table(args.out, cohorts[0].index["atlas"], columns, facts)
     except (ValueError, OSError) as error:
         print(f"gradients: {error}", file=sys.stderr)
         return 1

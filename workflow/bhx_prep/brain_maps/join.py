@@ -7,7 +7,7 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.rois --harmonics H.parquet --gradients G.parquet --normaliser N.parquet --out rois.npz
+    python -m bhx_prep.brain_maps.join --harmonics H.parquet --gradients G.parquet --normaliser N.parquet --out rois.npz
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _matrix(columns: Mapping[str, np.ndarray], prefix: str) -> np.ndarray:
 def main(argv: Sequence[str] | None = None) -> int:
     """Join the tables named on the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.rois",
+        prog="python -m bhx_prep.brain_maps.join",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
