@@ -193,7 +193,7 @@ def costs(folder: Path, templates: Path, share: float) -> None:
             reasons = pq.read_table(out / "qc.parquet")["reason"].drop_null().to_pylist()
             sys.exit(f"the made scans were left out: {reasons}")
         words = ["--cohort", "made", "--batch", "0", "--features", str(out), "--out", str(shards)]
-        packs = [run([*module, "bhx_prep.shards", "pack", *words], folder).cpu for _ in range(5)]
+        packs = [run([*module, "bhx_prep.shards.pack", "pack", *words], folder).cpu for _ in range(5)]
         seconds[people] = np.array([extract.cpu, np.median(packs)])
         sizes[people] = np.array([sum(p.stat().st_size for p in place.iterdir()) for place in (out, shards)])
         peak = extract.mb

@@ -86,15 +86,15 @@ def write_features(folder: Path, people: int, size: int = SHARD) -> None:
 
 
 def pack_ours(features: Path, out: Path) -> Iterator:
-    from bhx_prep import shards
+    from bhx_prep.shards import pack
 
-    shards.pack(
+    pack.pack(
         "uk", 0, min(features.iterdir()), out / "warm"
     )  # Arrow and Blosc load what they need when first called
     yield
     for number, folder in enumerate(sorted(features.iterdir())):
-        shards.pack("uk", number, folder, out)
-    shards.write_json(out / "index.json", shards.index("uk", out, list(range(number + 1))))
+        pack.pack("uk", number, folder, out)
+    pack.write_json(out / "index.json", pack.index("uk", out, list(range(number + 1))))
     yield
 
 

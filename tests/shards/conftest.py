@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from feature_files import volume, write_features
 
-from bhx_prep import shards
+from bhx_prep.shards import pack
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def make_shards(tmp_path: Path) -> Callable[..., Path]:
             people = {stem.split("_")[0] for stem in series}
             volumes = {person: volume(number) for person in people} if t1w else {}
             features = write_features(tmp_path / cohort / str(number), cohort, series, volumes, n_rois=n_rois)
-            shards.pack(cohort, number, features, folder)
-        shards.write_json(folder / "index.json", shards.index(cohort, folder, range(len(batches))))
+            pack.pack(cohort, number, features, folder)
+        pack.write_json(folder / "index.json", pack.index(cohort, folder, range(len(batches))))
         return folder / "index.json"
 
     return make

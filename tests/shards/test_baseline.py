@@ -10,7 +10,8 @@ from feature_files import as_stored
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from bhx_prep import baseline, shard_series
+from bhx_prep import baseline
+from bhx_prep.shards import read
 
 N = 40
 
@@ -122,7 +123,7 @@ def test_runs_are_averaged_and_gaps_are_known(make_shards) -> None:
     index = make_shards(
         "clinic", [{"sub-1_task-rest_run-1": one, "sub-1_task-rest_run-2": two, "sub-2_task-rest": two}]
     )
-    found = baseline.features(shard_series.read_index(index), ["2", "1"])
+    found = baseline.features(read.read_index(index), ["2", "1"])
     pairs = list(zip(*np.triu_indices(6, 1), strict=True))
     z1, z2 = (np.arctanh(np.corrcoef(as_stored(s)[:5]) - np.eye(5)) for s in (one, two))
     np.testing.assert_allclose(found[1][pairs.index((0, 1))], (z1[0, 1] + z2[0, 1]) / 2, rtol=1e-5)

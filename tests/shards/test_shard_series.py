@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from feature_files import as_stored, write_features
 
-from bhx_prep import shard_series, shards
+from bhx_prep.shards import pack, read
 
 
 def runs(n: int, seed: int = 0, rois: int = 6) -> dict[str, np.ndarray]:
@@ -19,8 +19,8 @@ def runs(n: int, seed: int = 0, rois: int = 6) -> dict[str, np.ndarray]:
 
 def test_all_runs_come_in_the_order_of_the_shards(make_shards) -> None:
     first, second = runs(3), {"sub-9_task-rest": runs(1, seed=5)["sub-1_task-rest"]}
-    cohorts = shard_series.read_cohorts([make_shards("town", [first, second])])
-    found = list(shard_series.iter_series(cohorts))
+    cohorts = read.read_cohorts([make_shards("town", [first, second])])
+    found = list(read.iter_series(cohorts))
     assert [run.key for run in found] == [f"town_sub-{s}_task-rest" for s in (1, 2, 3, 9)]
     assert [run.tr_s for run in found] == [2.0] * 4
     np.testing.assert_array_equal(found[1].series, as_stored(first["sub-2_task-rest"]))
@@ -29,36 +29,36 @@ def test_all_runs_come_in_the_order_of_the_shards(make_shards) -> None:
 def test_only_wanted_people_come_and_other_shards_stay_closed(make_shards) -> None:
     path = make_shards("town", [runs(3), {"sub-9_task-rest": runs(1)["sub-1_task-rest"]}])
     (path.parent / "bold-00000.tar").unlink()
-    cohorts = shard_series.read_cohorts([path])
-    found = list(shard_series.iter_series(cohorts, {"town/9", "other/1"}))
+    cohorts = read.read_cohorts([path])
+    found = list(read.iter_series(cohorts, {"town/9", "other/1"}))
     assert [(run.cohort, run.subject) for run in found] == [("town", "9")]
     with pytest.raises(ValueError, match=r"bold-00000.tar is missing .*: pack this batch again"):
-        list(shard_series.iter_series(cohorts, {"town/1"}))
+        list(read.iter_series(cohorts, {"town/1"}))
 
 
 def test_altered_bytes_are_refused(make_shards) -> None:
     path = make_shards("town", [runs(2)])
     tar = path.parent / "bold-00000.tar"
-    cohorts = shard_series.read_cohorts([path])
-    assert len(list(shard_series.iter_series(cohorts))) == 2
+    cohorts = read.read_cohorts([path])
+    assert len(list(read.iter_series(cohorts))) == 2
     raw = bytearray(tar.read_bytes())
     raw[-2000] ^= 1
     tar.write_bytes(raw)
     with pytest.raises(ValueError, match="is not the file that its index"):
-        list(shard_series.iter_series(cohorts))
+        list(read.iter_series(cohorts))
 
 
 def test_cohorts_come_sorted_whatever_the_arguments(make_shards) -> None:
     paths = [make_shards(name, [runs(1)]) for name in ("town", "clinic")]
-    assert [c.name for c in shard_series.read_cohorts(paths)] == ["clinic", "town"]
+    assert [c.name for c in read.read_cohorts(paths)] == ["clinic", "town"]
     with pytest.raises(ValueError, match="town is given twice"):
-        shard_series.read_cohorts([paths[0], paths[0]])
+        read.read_cohorts([paths[0], paths[0]])
 
 
 def test_cohorts_of_two_atlases_are_refused(make_shards) -> None:
     paths = [make_shards("town", [runs(1)]), make_shards("clinic", [runs(1, rois=8)], n_rois=8)]
     with pytest.raises(ValueError, match="differ in their ROIs or the order"):
-        shard_series.read_cohorts(paths)
+        read.read_cohorts(paths)
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_foreign_index_is_refused(make_shards, change: dict, says: str) -> None:
     path = make_shards("town", [runs(1)])
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=says):
-        shard_series.read_index(path)
+        read.read_index(path)
 
 
 def test_subjects_by_modality(tmp_path: Path) -> None:
     features = write_features(tmp_path / "f", "town", runs(2), {"sub-7": np.zeros((2, 2, 2), np.float32)})
-    shards.pack("town", 0, features, tmp_path)
-    shards.write_json(tmp_path / "index.json", shards.index("town", tmp_path, range(1)))
-    cohort = shard_series.read_index(tmp_path / "index.json")
-    assert shard_series.subjects(cohort, "bold") == {"1", "2"}
-    assert shard_series.subjects(cohort, "t1w") == {"7"}
+    pack.pack("town", 0, features, tmp_path)
+    pack.write_json(tmp_path / "index.json", pack.index("town", tmp_path, range(1)))
+    cohort = read.read_index(tmp_path / "index.json")
+    assert read.subjects(cohort, "bold") == {"1", "2"}
+    assert read.subjects(cohort, "t1w") == {"7"}

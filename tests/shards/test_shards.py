@@ -13,7 +13,7 @@ from feature_files import GRID, read, volume, write_features
 
 from bhx_model import contract, timeseries
 from bhx_model.volumes import encode
-from bhx_prep import shards
+from bhx_prep.shards import pack
 
 
 def series(seed: int, frames: int = 20, rois: int = 6) -> np.ndarray:
@@ -51,8 +51,8 @@ def features(tmp_path: Path) -> Path:
 @pytest.fixture
 def folder(features: Path, tmp_path: Path) -> Path:
     out = tmp_path / "shards"
-    shards.pack("clinic", 0, features, out)
-    shards.write_json(out / "index.json", shards.index("clinic", out, range(1)))
+    pack.pack("clinic", 0, features, out)
+    pack.write_json(out / "index.json", pack.index("clinic", out, range(1)))
     return out
 
 
@@ -93,7 +93,7 @@ def test_values_survive(folder: Path) -> None:
 
 def test_equal_inputs_give_equal_bytes(features: Path, folder: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    shards.pack("clinic", 0, features, again)
+    pack.pack("clinic", 0, features, again)
     for name in ("bold-00000.tar", "bold-00000.json", "t1w-00000.tar", "t1w-00000.json"):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
     with tarfile.open(folder / "t1w-00000.tar") as tar:
@@ -113,10 +113,10 @@ def test_a_killed_packing_gives_the_same_bytes_when_run_again(
     earlier = write_features(
         tmp_path / "earlier", "clinic", {"sub-7_task-rest": series(9)}, {"sub-7": volume(9)}
     )
-    shards.pack("clinic", 0, earlier, out)
-    pack = ["pack", "--cohort", "clinic", "--batch", "0", "--features", str(features), "--out", str(out)]
-    kill_at("bhx_prep.shards", function, call, pack)
-    assert shards.main(pack) == 0
+    pack.pack("clinic", 0, earlier, out)
+    words = ["pack", "--cohort", "clinic", "--batch", "0", "--features", str(features), "--out", str(out)]
+    kill_at("bhx_prep.shards.pack", function, call, words)
+    assert pack.main(words) == 0
     names = {"bold-00000.tar", "bold-00000.json", "t1w-00000.tar", "t1w-00000.json"}
     assert {path.name for path in out.iterdir()} == names
     for name in names:
@@ -126,10 +126,10 @@ def test_a_killed_packing_gives_the_same_bytes_when_run_again(
 def test_a_killed_index_gives_the_same_bytes_when_run_again(features: Path, check_kill) -> None:
     def words(out: Path) -> list[str]:
         if not out.exists():
-            shards.pack("clinic", 0, features, out)
+            pack.pack("clinic", 0, features, out)
         return index_words(out)
 
-    check_kill("bhx_prep.shards", "Path.replace", 1, words)
+    check_kill("bhx_prep.shards.pack", "Path.replace", 1, words)
 
 
 @pytest.mark.parametrize("name", ["bold.arrow", "t1w.arrow"])
@@ -140,7 +140,7 @@ def test_features_whose_bytes_went_bad_are_refused(features: Path, tmp_path: Pat
     with pytest.raises(
         ValueError, match=rf"{name} .*another checksum.*: extract the features of this batch again"
     ):
-        shards.pack("clinic", 0, features, tmp_path / "out")
+        pack.pack("clinic", 0, features, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.tmp"))
 
 
@@ -148,7 +148,7 @@ def test_bytes_of_a_tar_are_those_of_this_commit(tmp_path: Path) -> None:
     # a change of these bytes retrains every model: raise the step version and say why
     fixed = {"sub-1_task-rest": np.arange(24, dtype=np.float32).reshape(6, 4)}
     features = write_features(tmp_path / "f", "clinic", fixed, {"sub-1": np.zeros(GRID, np.float32)})
-    bold, t1w = shards.pack("clinic", 7, features, tmp_path / "out")
+    bold, t1w = pack.pack("clinic", 7, features, tmp_path / "out")
     assert [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in (bold, t1w)] == [
         "1f08d3b7a6f0f3b6",
         "adce033c69845af1",
@@ -210,24 +210,24 @@ def test_index_of_two_thousand_batches_stays_below_a_megabyte(folder: Path, tmp_
             | {"file": f"{modality}-{i:05d}.tar", "list": f"{modality}-{i:05d}.json", "bytes": 10**9, "n": 20}
             for i in range(2000)
         ]
-    shards.write_json(tmp_path / "large.json", index)
+    pack.write_json(tmp_path / "large.json", index)
     assert (tmp_path / "large.json").stat().st_size < 1_000_000
 
 
 def test_empty_batch_is_a_batch(tmp_path: Path) -> None:
     features = write_features(tmp_path / "f", "clinic", {}, {})
-    shards.pack("clinic", 0, features, tmp_path / "s")
+    pack.pack("clinic", 0, features, tmp_path / "s")
     full = write_features(tmp_path / "g", "clinic", {"sub-1_task-rest": series(0)}, {"sub-1": volume(0)})
-    shards.pack("clinic", 1, full, tmp_path / "s")
-    index = shards.index("clinic", tmp_path / "s", range(2))
+    pack.pack("clinic", 1, full, tmp_path / "s")
+    index = pack.index("clinic", tmp_path / "s", range(2))
     assert [s["n"] for s in index["shards"]["bold"]] == [0, 1]
     assert index["t1w_shape"] == list(GRID)
-    shards.write_json(tmp_path / "s" / "index.json", index)
-    assert shards.verify(tmp_path / "s") == []
+    pack.write_json(tmp_path / "s" / "index.json", index)
+    assert pack.verify(tmp_path / "s") == []
 
 
 def test_verify_is_content_with_good_shards(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert shards.main(["verify", str(folder)]) == 0
+    assert pack.main(["verify", str(folder)]) == 0
     assert capsys.readouterr().out.strip().endswith("ok")
 
 
@@ -244,7 +244,7 @@ def test_verify_is_content_with_good_shards(folder: Path, capsys: pytest.Capture
 )
 def test_verify_finds_damage(folder: Path, damage, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     damage(folder)
-    assert shards.main(["verify", str(folder)]) == 1
+    assert pack.main(["verify", str(folder)]) == 1
     assert says in capsys.readouterr().err
 
 
@@ -261,31 +261,31 @@ def _truncate(path: Path) -> None:
 def test_verify_finds_a_t1_that_is_nowhere(folder: Path, features: Path, tmp_path: Path) -> None:
     # T1 tar of a batch that lacks person 1, hashed by a fresh index: every file is sound, the pairs are not
     other = write_features(tmp_path / "other", "clinic", {}, {"sub-4": volume(2)})
-    shards.pack("clinic", 0, other, tmp_path / "b")
+    pack.pack("clinic", 0, other, tmp_path / "b")
     for name in ("t1w-00000.tar", "t1w-00000.json"):
         (folder / name).write_bytes((tmp_path / "b" / name).read_bytes())
-    shards.write_json(folder / "index.json", shards.index("clinic", folder, range(1)))
-    faults = shards.verify(folder)
+    pack.write_json(folder / "index.json", pack.index("clinic", folder, range(1)))
+    faults = pack.verify(folder)
     assert "clinic_sub-1_task-rest_run-1: its T1 clinic_sub-1 is in no shard" in faults
     assert len(faults) == 3
 
 
 def test_index_names_a_missing_batch(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"bold-00001.json is missing .*: pack this batch first"):
-        shards.index("clinic", folder, range(2))
+        pack.index("clinic", folder, range(2))
 
 
 def test_index_refuses_batches_of_two_atlases(folder: Path, tmp_path: Path) -> None:
     features = write_features(tmp_path / "g", "clinic", {"sub-9_task-rest": series(0, rois=8)}, {}, n_rois=8)
-    shards.pack("clinic", 1, features, folder)
+    pack.pack("clinic", 1, features, folder)
     with pytest.raises(ValueError, match=r"bold-00000.json and bold-00001.json differ in roi_names"):
-        shards.index("clinic", folder, range(2))
+        pack.index("clinic", folder, range(2))
 
 
 def test_index_refuses_a_tar_that_is_not_its_lists(folder: Path) -> None:
     _truncate(folder / "t1w-00000.tar")
     with pytest.raises(ValueError, match=r"bytes, its list says .*: pack this batch again"):
-        shards.index("clinic", folder, range(1))
+        pack.index("clinic", folder, range(1))
 
 
 @pytest.mark.parametrize(
@@ -298,13 +298,13 @@ def test_index_refuses_a_tar_that_is_not_its_lists(folder: Path) -> None:
 def test_features_that_break_the_contract_are_refused(tmp_path: Path, bold, t1w, says: str) -> None:
     features = write_features(tmp_path / "f", "clinic", bold, t1w)
     with pytest.raises(ValueError, match=says):
-        shards.pack("clinic", 0, features, tmp_path / "out")
+        pack.pack("clinic", 0, features, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.tmp"))
 
 
 def test_key_of_another_cohort_is_refused(features: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not a key of cohort town"):
-        shards.pack("town", 0, features, tmp_path / "out")
+        pack.pack("town", 0, features, tmp_path / "out")
 
 
 def test_command_line_packs_indexes_lists_and_shows(
@@ -312,29 +312,29 @@ def test_command_line_packs_indexes_lists_and_shows(
 ) -> None:
     out = tmp_path / "cli"
     assert (
-        shards.main(
+        pack.main(
             ["pack", "--cohort", "clinic", "--batch", "0", "--features", str(features), "--out", str(out)]
         )
         == 0
     )
-    assert shards.main(index_words(out)) == 0
-    assert shards.main(["ls", str(out)]) == 0
+    assert pack.main(index_words(out)) == 0
+    assert pack.main(["ls", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "bold-00000.tar\tclinic_sub-1_task-rest_run-2\t33 x 2 s\tclinic_sub-1"
     assert len(lines) == 7
-    assert shards.main(["cat", str(out), "clinic_sub-10_task-rest"]) == 0
+    assert pack.main(["cat", str(out), "clinic_sub-10_task-rest"]) == 0
     text = capsys.readouterr().out
     assert "bold-00000.tar\troi x frame: 6 x 20\t" in text
     assert "16.7% NaN" in text
-    assert shards.main(["cat", str(out), "clinic_sub-10"]) == 0
+    assert pack.main(["cat", str(out), "clinic_sub-10"]) == 0
     assert f"t1w-00000.tar\tx x y x z: {GRID[0]} x {GRID[1]} x {GRID[2]}\t" in capsys.readouterr().out
-    assert shards.main(["cat", str(out), "clinic_sub-99"]) == 1
+    assert pack.main(["cat", str(out), "clinic_sub-99"]) == 1
     assert "bhx shards ls" in capsys.readouterr().err
 
 
 def test_a_fault_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bhx_prep.shards", "verify", str(tmp_path)],
+        [sys.executable, "-m", "bhx_prep.shards.pack", "verify", str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
@@ -345,5 +345,5 @@ def test_a_fault_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
 
 
 def test_reading_shards_needs_no_torch() -> None:
-    code = "import sys, bhx_prep.shards, bhx_prep.baseline, bhx_prep.splits; sys.exit('torch' in sys.modules)"
+    code = "import sys, bhx_prep.shards.pack, bhx_prep.baseline, bhx_prep.splits; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

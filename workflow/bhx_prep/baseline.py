@@ -27,17 +27,17 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from bhx_model import metrics
-from bhx_prep import shard_series
 from bhx_prep.brain_maps import gradients
 from bhx_prep.io.atomic_write import replacing
-from bhx_prep.shards import write_json
+from bhx_prep.shards import read
+from bhx_prep.shards.pack import write_json
 
 #: Weight of the data against the penalty (1 / lambda); features are scaled to a kernel of mean 1 per person.
 STRENGTHS = tuple(10.0**e for e in range(-4, 5))
 SPLITS = ("train", "val", "test")
 
 
-def features(cohort: shard_series.Cohort, subjects: Sequence[str]) -> np.ndarray:
+def features(cohort: read.Cohort, subjects: Sequence[str]) -> np.ndarray:
     """Mean Fisher-z connectivity of every person, upper triangle.
 
     Parameters
@@ -60,7 +60,7 @@ def features(cohort: shard_series.Cohort, subjects: Sequence[str]) -> np.ndarray
     upper = np.triu_indices(n_rois, k=1)
     total = {s: np.zeros(len(upper[0]), np.float32) for s in subjects}
     count = {s: np.zeros(len(upper[0]), np.float32) for s in subjects}
-    for run in shard_series.iter_series([cohort], {f"{cohort.name}/{s}" for s in subjects}):
+    for run in read.iter_series([cohort], {f"{cohort.name}/{s}" for s in subjects}):
         z = gradients.connectivity(run.series)[upper]
         total[run.subject] += np.nan_to_num(z)
         count[run.subject] += np.isfinite(z)
@@ -136,9 +136,7 @@ def fit(x: np.ndarray, label: np.ndarray, split: np.ndarray, kind: str) -> tuple
     return best[1], best[2]
 
 
-def evaluate(
-    labels: dict[str, Any], cohort: shard_series.Cohort
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def evaluate(labels: dict[str, Any], cohort: read.Cohort) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Value of ``metrics.json`` and rows of ``predictions.csv``.
 
     Parameters
@@ -202,9 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="folder for metrics.json and predictions.csv")
     args = parser.parse_args(argv)
     try:
-        value, predictions = evaluate(
-            json.loads(args.labels.read_bytes()), shard_series.read_index(args.shards)
-        )
+        value, predictions = evaluate(json.loads(args.labels.read_bytes()), read.read_index(args.shards))
         with (
             replacing(args.out / "predictions.csv") as part,
             part.open("w", newline="", encoding="utf-8") as file,

@@ -48,7 +48,7 @@ COMMANDS = {
         "bhx simulate --subjects 43112 --t1w 46455 --bold 40162 --out simulated",
     ),
     "shards": (
-        "bhx_prep.shards",
+        "bhx_prep.shards.pack",
         "look into shards and verify them",
         "bhx shards verify results/abide1/shards",
     ),

@@ -25,10 +25,10 @@ from typing import Any
 
 import pandas as pd
 
-from bhx_prep import shard_series
 from bhx_prep.config.config import Endpoint
 from bhx_prep.ingest import participants
-from bhx_prep.shards import write_json
+from bhx_prep.shards import read
+from bhx_prep.shards.pack import write_json
 
 #: The splits of every five people of a class: 0.6, 0.2, 0.2.
 BLOCK = ("train", "train", "train", "val", "test")
@@ -206,21 +206,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.action == "pretrain":
-            cohorts = shard_series.read_cohorts(args.shards)
-            people = (
-                f"{c.name}/{s}" for c in cohorts for m in ("bold", "t1w") for s in shard_series.subjects(c, m)
-            )
+            cohorts = read.read_cohorts(args.shards)
+            people = (f"{c.name}/{s}" for c in cohorts for m in ("bold", "t1w") for s in read.subjects(c, m))
             split = pretrain(people, args.holdout, args.seed)
             if args.holdout and not split["holdout"]:
                 print(f"splits: nobody of {len(split['train'])} people is held out", file=sys.stderr)
         else:
             spec = Endpoint.model_validate_json(args.endpoint)
-            cohort = shard_series.read_index(args.shards)
+            cohort = read.read_index(args.shards)
             if cohort.name != spec.cohort:
                 raise ValueError(
                     f"{args.shards} is of cohort {cohort.name}, endpoint {args.name} of {spec.cohort}"
                 )
-            bold, t1w = (shard_series.subjects(cohort, m) for m in ("bold", "t1w"))
+            bold, t1w = (read.subjects(cohort, m) for m in ("bold", "t1w"))
             table = participants.read(args.participants)
             split = endpoint(args.name, spec, args.seed, table, args.participants, bold, t1w)
         write_json(args.out, split)

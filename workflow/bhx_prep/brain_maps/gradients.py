@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bhx_prep import shard_series
 from bhx_prep.brain_maps import join
+from bhx_prep.shards import read
 
 #: Share of every row of the connectivity that is set to zero.
 SPARSITY = 0.9
@@ -156,9 +156,7 @@ def diffusion_map(
     return embedding * np.sign(largest), values
 
 
-def compute(
-    cohorts: Sequence[shard_series.Cohort], people: Sequence[str], n_components: int
-) -> tuple[dict, dict]:
+def compute(cohorts: Sequence[read.Cohort], people: Sequence[str], n_components: int) -> tuple[dict, dict]:
     """Columns and facts of the gradients' table.
 
     ROIs that no run covers lie at 0, the middle of the map, and are named in the facts; a pair of ROIs that no run
@@ -177,9 +175,7 @@ def compute(
         If the split holds no run.
     """
     names, wanted = cohorts[0].index["roi_names"], set(people)
-    mean, n_runs = mean_connectivity(
-        (run.series for run in shard_series.iter_series(cohorts, wanted)), len(names)
-    )
+    mean, n_runs = mean_connectivity((run.series for run in read.iter_series(cohorts, wanted)), len(names))
     if n_runs == 0:
         raise ValueError(
             "no BOLD run of the training split is in the shards: are these the split's own cohorts?"
@@ -219,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="Parquet table")
     args = parser.parse_args(argv)
     try:
-        cohorts = shard_series.read_cohorts(args.shards)
+        cohorts = read.read_cohorts(args.shards)
         columns, facts = compute(cohorts, json.loads(args.split.read_bytes())["train"], args.components)
         join.write_table(args.out, cohorts[0].index["atlas"], columns, facts)
     except (ValueError, OSError) as error:

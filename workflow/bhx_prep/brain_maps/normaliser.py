@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bhx_prep import shard_series
 from bhx_prep.brain_maps import join
+from bhx_prep.shards import read
 
 #: First quartile, median, third quartile.
 QUANTILES = (0.25, 0.5, 0.75)
@@ -139,7 +139,7 @@ def _descend(counts: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndar
     return digit, ranks - before
 
 
-def fit(cohorts: Sequence[shard_series.Cohort], people: Sequence[str]) -> tuple[dict, dict]:
+def fit(cohorts: Sequence[read.Cohort], people: Sequence[str]) -> tuple[dict, dict]:
     """Columns and facts of the normaliser's table.
 
     An ROI that no run covers, or that never changes, cannot be scaled: it gets scale 1 (and median 0 where there is
@@ -159,7 +159,7 @@ def fit(cohorts: Sequence[shard_series.Cohort], people: Sequence[str]) -> tuple[
     wanted = set(people)
     names = cohorts[0].index["roi_names"]
     (low, median, high), n = quantiles(
-        lambda: (run.series for run in shard_series.iter_series(cohorts, wanted)), len(names)
+        lambda: (run.series for run in read.iter_series(cohorts, wanted)), len(names)
     )
     empty = n == 0
     median = np.where(empty, 0, median).astype(np.float32)
@@ -193,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="Parquet table")
     args = parser.parse_args(argv)
     try:
-        cohorts = shard_series.read_cohorts(args.shards)
+        cohorts = read.read_cohorts(args.shards)
         columns, facts = fit(cohorts, json.loads(args.split.read_bytes())["train"])
         join.write_table(args.out, cohorts[0].index["atlas"], columns, facts)
     except (ValueError, OSError) as error:

@@ -9,8 +9,8 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.shards pack --cohort clinic --batch 3 --features F --out results/clinic/shards
-    python -m bhx_prep.shards index --cohort clinic --shards results/clinic/shards --batches 00000,00001 --out F/index.json
+    python -m bhx_prep.shards.pack pack --cohort clinic --batch 3 --features F --out results/clinic/shards
+    python -m bhx_prep.shards.pack index --cohort clinic --shards results/clinic/shards --batches 00000,00001 --out F/index.json
     bhx shards verify results/clinic/shards
     bhx shards ls results/clinic/shards
     bhx shards cat results/clinic/shards clinic_sub-001_task-rest
@@ -34,7 +34,7 @@ import numpy as np
 from bhx_model import contract, timeseries, volumes
 from bhx_prep.features import store
 from bhx_prep.io import bids_names
-from bhx_prep.shard_series import Cohort, read_index, shard_list
+from bhx_prep.shards.read import Cohort, read_index, shard_list
 
 #: USTAR member names end at 100 characters; what stays beside the longest suffix is for the key.
 LONGEST_KEY = 99 - max(
@@ -500,7 +500,7 @@ def command(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line: see the module's text for examples."""
-    parser = argparse.ArgumentParser(prog="python -m bhx_prep.shards")
+    parser = argparse.ArgumentParser(prog="python -m bhx_prep.shards.pack")
     arguments(parser)
     try:
         return command(parser.parse_args(argv))
