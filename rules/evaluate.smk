@@ -21,7 +21,7 @@ rule split_endpoint:
         endpoint=split_json,
         step=STEPS["split_people"],
     shell:
-        "python -m bhx_prep.splits endpoint --endpoint {params.endpoint:q} --name {wildcards.endpoint}"
+        "python -m bhx_prep.evaluation.splits endpoint --endpoint {params.endpoint:q} --name {wildcards.endpoint}"
         " --seed {wildcards.seed} --participants {input.participants:q} --shards {input.shards:q}"
         " --out {output:q} > {log:q} 2>&1"
 
@@ -47,7 +47,7 @@ rule evaluate_baseline:
         out=lambda wildcards, output: Path(output.metrics).parent,
         step=STEPS["evaluate_baseline"],
     shell:
-        "python -m bhx_prep.baseline --labels {input.labels:q} --shards {input.shards:q}"
+        "python -m bhx_prep.evaluation.baselines --labels {input.labels:q} --shards {input.shards:q}"
         " --out {params.out:q} > {log:q} 2>&1"
 
 

@@ -20,7 +20,7 @@ rule split_pretraining:
         seed=lambda wildcards: study.experiment(wildcards.experiment).seed,
         step=STEPS["split_people"],
     shell:
-        "python -m bhx_prep.splits pretrain --shards {input.shards:q} --holdout {params.holdout}"
+        "python -m bhx_prep.evaluation.splits pretrain --shards {input.shards:q} --holdout {params.holdout}"
         " --seed {params.seed} --out {output:q} > {log:q} 2>&1"
 
 

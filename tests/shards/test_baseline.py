@@ -10,7 +10,7 @@ from feature_files import as_stored
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from bhx_prep import baseline
+from bhx_prep.evaluation import baselines
 from bhx_prep.shards import read
 
 N = 40
@@ -49,9 +49,9 @@ def run(
     (tmp_path / "seed-3.json").write_text(json.dumps(split_of(kind, label)))
     out = tmp_path / "fc"
     args = ["--labels", str(tmp_path / "seed-3.json"), "--shards", str(index), "--out", str(out)]
-    assert baseline.main(args) == 0
+    assert baselines.main(args) == 0
     first = [(out / name).read_bytes() for name in ("metrics.json", "predictions.csv")]
-    assert baseline.main(args) == 0
+    assert baselines.main(args) == 0
     assert [(out / name).read_bytes() for name in ("metrics.json", "predictions.csv")] == first
     with (out / "predictions.csv").open(newline="") as file:
         return json.loads((out / "metrics.json").read_text()), list(csv.DictReader(file))
@@ -97,7 +97,7 @@ def test_few_dimensions_give_the_fit_of_all_features() -> None:
     train = np.arange(30) < 20
     whole = StandardScaler().fit(x[train]).transform(x)
     whole /= np.sqrt((whole[train] ** 2).sum(axis=1).mean())
-    few = baseline.standardise(x, train)
+    few = baselines.standardise(x, train)
     assert few.shape == (30, 19)
     for model in (Ridge(alpha=0.1), LogisticRegression(C=10.0, tol=1e-10, max_iter=5000)):
         predict = "predict_proba" if isinstance(model, LogisticRegression) else "predict"
@@ -109,9 +109,9 @@ def test_test_people_choose_nothing() -> None:
     rng = np.random.default_rng(0)
     x, label = rng.standard_normal((30, 5)), rng.standard_normal(30)
     split = np.array(["train"] * 15 + ["val"] * 7 + ["test"] * 8)
-    scores, strength = baseline.fit(x, label, split, "regression")
+    scores, strength = baselines.fit(x, label, split, "regression")
     label[split == "test"] += 100
-    again, same = baseline.fit(x, label, split, "regression")
+    again, same = baselines.fit(x, label, split, "regression")
     assert strength == same
     np.testing.assert_array_equal(scores, again)
 
@@ -123,13 +123,13 @@ def test_runs_are_averaged_and_gaps_are_known(make_shards) -> None:
     index = make_shards(
         "clinic", [{"sub-1_task-rest_run-1": one, "sub-1_task-rest_run-2": two, "sub-2_task-rest": two}]
     )
-    found = baseline.features(read.read_index(index), ["2", "1"])
+    found = baselines.features(read.read_index(index), ["2", "1"])
     pairs = list(zip(*np.triu_indices(6, 1), strict=True))
     z1, z2 = (np.arctanh(np.corrcoef(as_stored(s)[:5]) - np.eye(5)) for s in (one, two))
     np.testing.assert_allclose(found[1][pairs.index((0, 1))], (z1[0, 1] + z2[0, 1]) / 2, rtol=1e-5)
     assert np.isnan(found[0][pairs.index((0, 5))])
     assert np.isfinite(found[1]).all()
-    assert np.isfinite(baseline.standardise(found, np.array([True, True]))).all()
+    assert np.isfinite(baselines.standardise(found, np.array([True, True]))).all()
 
 
 @pytest.mark.parametrize(
@@ -145,5 +145,5 @@ def test_labels_that_do_not_fit_are_one_sentence(
         labels["rows"] = [{"subject": "99", "label": 0, "split": "train"}]
     (tmp_path / "l.json").write_text(json.dumps(labels))
     args = ["--labels", str(tmp_path / "l.json"), "--shards", str(index), "--out", str(tmp_path / "o")]
-    assert baseline.main(args) == 1
+    assert baselines.main(args) == 1
     assert says in capsys.readouterr().err

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bhx_model import contract
-from bhx_prep import splits
 from bhx_prep.config.config import Endpoint
+from bhx_prep.evaluation import splits
 from bhx_prep.ingest import participants
 
 BINARY = {"cohort": "clinic", "column": "diagnosis", "kind": "binary", "classes": ["control", "patient"]}

@@ -11,8 +11,9 @@ import pytest
 import skeleton
 import yaml
 
-from bhx_prep import published, simulate, splits
+from bhx_prep import published, simulate
 from bhx_prep.config import config
+from bhx_prep.evaluation import splits
 from bhx_prep.ingest import participants
 
 PEOPLE = [f"sim{i:07d}" for i in range(2)]

@@ -7,8 +7,8 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.splits pretrain --shards results/town/shards/index.json --holdout 0.1 --seed 0 --out F
-    python -m bhx_prep.splits endpoint --endpoint '{"cohort":"clinic","column":"dx","kind":"binary",
+    python -m bhx_prep.evaluation.splits pretrain --shards results/town/shards/index.json --holdout 0.1 --seed 0 --out F
+    python -m bhx_prep.evaluation.splits endpoint --endpoint '{"cohort":"clinic","column":"dx","kind":"binary",
         "classes":["control","patient"]}' --name diagnosis --seed 0 --participants participants.tsv
         --shards results/clinic/shards/index.json --out F
 """
@@ -186,7 +186,7 @@ def _draw(members: Sequence[str], strata: Mapping[str, tuple], salt: str) -> dic
 def main(argv: Sequence[str] | None = None) -> int:
     """Make one split file from the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.splits",
+        prog="python -m bhx_prep.evaluation.splits",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -9,7 +9,7 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.baseline --labels results/endpoints/diagnosis/seed-0.json
+    python -m bhx_prep.evaluation.baselines --labels results/endpoints/diagnosis/seed-0.json
         --shards results/clinic/shards/index.json --out results/endpoints/diagnosis/fc_seed-0
 """
 
@@ -142,7 +142,7 @@ def evaluate(labels: dict[str, Any], cohort: read.Cohort) -> tuple[dict[str, Any
     Parameters
     ----------
     labels : dict
-        A split file of `bhx_prep.splits`.
+        A split file of `bhx_prep.evaluation.splits`.
     cohort : Cohort
     """
     if labels["cohort"] != cohort.name:
@@ -191,7 +191,7 @@ def evaluate(labels: dict[str, Any], cohort: read.Cohort) -> tuple[dict[str, Any
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate the baseline on one split."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.baseline",
+        prog="python -m bhx_prep.evaluation.baselines",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
