@@ -26,7 +26,7 @@ rule collect_table:
         stem=lambda wildcards, output: Path(output.md).with_suffix(""),
         step=STEPS["collect_table"],
     shell:
-        "python -m bhx_prep.tables --experiment {wildcards.experiment} --endpoint-name {wildcards.endpoint}"
+        "python -m bhx_prep.report.tables --experiment {wildcards.experiment} --endpoint-name {wildcards.endpoint}"
         " --endpoint {params.endpoint:q} --metrics {input:q} --out-stem {params.stem:q} > {log:q} 2>&1"
 
 

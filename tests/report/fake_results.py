@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bhx_model.contract import roi_sha256
-from bhx_prep import tables
 from bhx_prep.config import config
+from bhx_prep.report import tables
 
 NETWORKS = ("VisCent", "SomMotA", "DefaultA", "ContB")
 NAMES = [f"17Networks_{h}_{net}_{i}" for h in ("LH", "RH") for net in NETWORKS for i in (1, 2)]

@@ -11,8 +11,7 @@ import pytest
 from fake_results import NAMES, sphere
 from PIL import Image
 
-from bhx_prep import figures
-from bhx_prep.report import cortex
+from bhx_prep.report import cortex, figures
 
 
 def pixels(address):

@@ -12,7 +12,7 @@ import sys
 import pytest
 from fake_results import CONFIG, score
 
-from bhx_prep import published, tables
+from bhx_prep.report import published, tables
 
 DIAGNOSIS = CONFIG.endpoints["diagnosis"]
 COGNITION = CONFIG.endpoints["cognition"]
@@ -188,6 +188,6 @@ def test_trivial_of_abide_is_not_mistaken_for_a_result():
 
 def test_help_has_an_example():
     text = subprocess.run(
-        [sys.executable, "-m", "bhx_prep.tables", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "bhx_prep.report.tables", "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert "example:" in text

@@ -11,10 +11,11 @@ import pytest
 import skeleton
 import yaml
 
-from bhx_prep import published, simulate
+from bhx_prep import simulate
 from bhx_prep.config import config
 from bhx_prep.evaluation import splits
 from bhx_prep.ingest import participants
+from bhx_prep.report import published
 
 PEOPLE = [f"sim{i:07d}" for i in range(2)]
 

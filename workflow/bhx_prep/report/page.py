@@ -15,9 +15,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from bhx_prep import figures, tables
 from bhx_prep.config.config import Config
-from bhx_prep.report import collect
+from bhx_prep.report import collect, figures, tables
 from bhx_prep.report.cortex import Cortex, legend
 
 #: Programs whose versions decide the results.

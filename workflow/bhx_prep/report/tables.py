@@ -17,9 +17,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from bhx_prep import published
 from bhx_prep.config import config
 from bhx_prep.io.atomic_write import replacing
+from bhx_prep.report import published
 
 #: Metric to its heading; accuracy-like metrics are told in percent.
 METRICS = {
@@ -506,7 +506,7 @@ def from_csv(text: str) -> Table:
     """
     rows = list(csv.DictReader(io.StringIO(text)))
     if not rows or list(rows[0]) != [*_OF_TABLE, *_OF_ENTRY]:
-        raise ValueError("not a table of this version: make it again with `python -m bhx_prep.tables`")
+        raise ValueError("not a table of this version: make it again with `python -m bhx_prep.report.tables`")
     numbers = ("mean", "sd", "ci_low", "ci_high")
     entries = []
     for row in rows:
@@ -527,11 +527,11 @@ def write(table: Table, stem: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of ``python -m bhx_prep.tables``."""
+    """Entry point of ``python -m bhx_prep.report.tables``."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.tables",
+        prog="python -m bhx_prep.report.tables",
         description="Write the table of one experiment and endpoint as Markdown, tidy CSV and LaTeX.",
-        epilog="example: python -m bhx_prep.tables --experiment demo --endpoint-name diagnosis --endpoint JSON"
+        epilog="example: python -m bhx_prep.report.tables --experiment demo --endpoint-name diagnosis --endpoint JSON"
         " --metrics results/endpoints/diagnosis/fc_seed-*/metrics.json"
         " --out-stem results/tables/demo_diagnosis",
     )
