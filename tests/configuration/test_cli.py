@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bhx_prep import doctor
 from bhx_prep.cli import COMMANDS, main
+from bhx_prep.commands import doctor
 
 
 @pytest.mark.parametrize("name", COMMANDS)

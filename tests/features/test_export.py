@@ -82,7 +82,7 @@ def test_every_run_becomes_tables_with_sidecars(study, capsys):
 )
 def test_a_killed_export_gives_the_same_files_when_run_again(study, check_kill, function, call):
     words = ["export", "timeseries", "ward", "--out"]
-    check_kill("bhx_prep.export", function, call, lambda out: [*words, str(out)])
+    check_kill("bhx_prep.commands.export", function, call, lambda out: [*words, str(out)])
 
 
 def test_what_is_missing_is_a_sentence(study, capsys):

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 from small_bids import person
 
-from bhx_prep import cli, forget
+from bhx_prep import cli
+from bhx_prep.commands import forget
 from bhx_prep.config import config
 from bhx_prep.ingest import batches
 from bhx_prep.preproc.work_folder import open_work_folder

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhx_prep import simulate
 from bhx_prep.cli import main
+from bhx_prep.commands import simulate
 from bhx_prep.config import config
 from bhx_prep.ingest import index
 

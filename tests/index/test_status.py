@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bhx_prep import cli, status
+from bhx_prep import cli
+from bhx_prep.commands import status
 from bhx_prep.config import config
 from bhx_prep.ingest import batches, index
 

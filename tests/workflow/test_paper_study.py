@@ -11,7 +11,7 @@ import pytest
 import skeleton
 import yaml
 
-from bhx_prep import simulate
+from bhx_prep.commands import simulate
 from bhx_prep.config import config
 from bhx_prep.evaluation import splits
 from bhx_prep.ingest import participants

