@@ -53,7 +53,7 @@ from bhx_model.config import STAGES, load_preset
 from bhx_model.fusion import FusionModel
 from bhx_model.jepa import FunctionJEPA
 from bhx_prep.brain_maps import gradients
-from bhx_prep.synth import tables
+from bhx_prep.demo import timeseries
 
 ROOT = Path(__file__).resolve().parents[2]
 PRETRAINING = ("town", "ward", "people")
@@ -129,7 +129,7 @@ def run(*words: object) -> None:
 
 def draw_people(place: Path, n: int) -> tuple[Path, Path]:
     """Draw people as those of `clinic` and take them to shards: the index, and the participants."""
-    tables.fill_clinic(place / "clinic", MORE_SEED, n)
+    timeseries.fill_clinic(place / "clinic", MORE_SEED, n)
     config = {
         "results": str(place / "results"),
         "features": yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["features"],

@@ -46,9 +46,9 @@ times = {"began": began, "ended": time.time(), "job": os.environ.get("SLURM_JOB_
 
 def make_study(folder: Path, people: int, batch_size: int) -> None:
     """A study of one cohort whose series are links to one person's, with the stub in place of the features."""
-    from bhx_prep.synth import tables
+    from bhx_prep.demo import timeseries
 
-    tables.fill_town(folder / "one", seed=0, n=1, step_mm=8.0)
+    timeseries.fill_town(folder / "one", seed=0, n=1, step_mm=8.0)
     for number in range(people):
         for file in (folder / "one/sub-t001").rglob("*timeseries*"):
             label = f"sub-p{number:05d}"

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import cluster
 import yaml
 
-from bhx_prep.synth import tables
+from bhx_prep.demo import timeseries
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,8 +63,8 @@ CONFIG: dict[str, Any] = {
 
 def make_data(folder: Path) -> None:
     """Write the cohorts' tables and volumes, on a coarse grid."""
-    tables.fill_town(folder / "town", seed=0, n=8, step_mm=4.0)
-    tables.fill_clinic(folder / "clinic", seed=0, n=16, step_mm=4.0)
+    timeseries.fill_town(folder / "town", seed=0, n=8, step_mm=4.0)
+    timeseries.fill_clinic(folder / "clinic", seed=0, n=16, step_mm=4.0)
 
 
 class Study:

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bhx_prep.config import config
+from bhx_prep.demo import folder, lemon, people, series, sources, timeseries, ward
+from bhx_prep.demo.cohorts import make_cohorts
 from bhx_prep.ingest import index
 from bhx_prep.io import motion
-from bhx_prep.synth import folder, lemon, make_cohorts, people, series, sources, tables, ward
 
 COARSE_MM = 8.0
 
@@ -31,7 +32,7 @@ def usable(name: str, root: Path, door: str, **more) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("synth") / "clinic"
-    tables.fill_clinic(root, 0, n=8, step_mm=COARSE_MM)
+    timeseries.fill_clinic(root, 0, n=8, step_mm=COARSE_MM)
     return root
 
 
@@ -45,11 +46,11 @@ def raw(tmp_path_factory) -> Path:
 
 
 def test_equal_seeds_give_equal_bytes_whoever_else_is_there(tmp_path):
-    tables.fill_town(tmp_path / "a", 3, n=2, step_mm=COARSE_MM)
-    tables.fill_town(tmp_path / "b", 3, n=2, step_mm=COARSE_MM)
+    timeseries.fill_town(tmp_path / "a", 3, n=2, step_mm=COARSE_MM)
+    timeseries.fill_town(tmp_path / "b", 3, n=2, step_mm=COARSE_MM)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    tables.fill_town(tmp_path / "more", 3, n=3, step_mm=COARSE_MM)
-    tables.fill_town(tmp_path / "other", 4, n=2, step_mm=COARSE_MM)
+    timeseries.fill_town(tmp_path / "more", 3, n=3, step_mm=COARSE_MM)
+    timeseries.fill_town(tmp_path / "other", 4, n=2, step_mm=COARSE_MM)
     person = {name: content for name, content in contents(tmp_path / "a").items() if name.startswith("sub-")}
     more, other = contents(tmp_path / "more"), contents(tmp_path / "other")
     assert all(more[name] == content for name, content in person.items())
@@ -115,7 +116,7 @@ def test_ward_has_what_fmriprep_writes(tmp_path):
 
 
 def test_groups_and_scores_are_balanced():
-    drawn = tables.clinic_people(0, 40)
+    drawn = timeseries.clinic_people(0, 40)
     patient = np.array([p.patient for p in drawn])
     site = np.array([p.scanner.site for p in drawn])
     score = np.array([p.score for p in drawn])
@@ -127,11 +128,13 @@ def test_groups_and_scores_are_balanced():
 
 
 def test_planted_couplings_are_in_the_series_that_people_get():
-    facts = tables.planted(tables.clinic_people(0, 8))
+    facts = timeseries.planted(timeseries.clinic_people(0, 8))
     names = sources.parcellation().names
-    scanner = tables.Scanner("long", 2.0, 4000)
+    scanner = timeseries.Scanner("long", 2.0, 4000)
     drawn = {
-        group: np.corrcoef(tables.draw_series("clinic", 0, tables.Person("x", scanner, patient=group)))
+        group: np.corrcoef(
+            timeseries.draw_series("clinic", 0, timeseries.Person("x", scanner, patient=group))
+        )
         for group in (0, 1)
     }
     for planted in facts["diagnosis"]["couplings"]:
@@ -147,12 +150,12 @@ def test_planted_couplings_are_in_the_series_that_people_get():
 
 
 def test_planted_amplitudes_are_in_the_series_that_people_get():
-    facts = tables.planted(tables.clinic_people(0, 8))
+    facts = timeseries.planted(timeseries.clinic_people(0, 8))
     names = sources.parcellation().names
-    scanner = tables.Scanner("long", 2.0, 4000)
+    scanner = timeseries.Scanner("long", 2.0, 4000)
 
     def log_size(**planted):
-        drawn = tables.draw_series("clinic", 0, tables.Person("x", scanner, **planted))
+        drawn = timeseries.draw_series("clinic", 0, timeseries.Person("x", scanner, **planted))
         return np.log(drawn.std(axis=1) / drawn.mean(axis=1))
 
     for endpoint, dose in (("diagnosis", {"patient": 1}), ("cognition", {"score": 1.0})):
@@ -165,12 +168,12 @@ def test_planted_amplitudes_are_in_the_series_that_people_get():
 
 
 def test_people_differ_in_the_size_of_their_networks_fluctuations():
-    scanner = tables.Scanner("long", 2.0, 1000)
-    drawn = [tables.draw_series("town", 0, tables.Person(f"t{i}", scanner)) for i in range(12)]
+    scanner = timeseries.Scanner("long", 2.0, 1000)
+    drawn = [timeseries.draw_series("town", 0, timeseries.Person(f"t{i}", scanner)) for i in range(12)]
     log_size = np.log([x.std(axis=1) / x.mean(axis=1) for x in drawn])
     network, n_networks = series.network_numbers(sources.parcellation().names)
     of_networks = np.stack([log_size[:, network == i].mean(axis=1) for i in range(n_networks)])
-    assert of_networks.std(axis=1, ddof=1).mean() == pytest.approx(tables.NETWORK_SPREAD, rel=0.2)
+    assert of_networks.std(axis=1, ddof=1).mean() == pytest.approx(timeseries.NETWORK_SPREAD, rel=0.2)
 
 
 def test_series_are_tables_of_the_atlas(clinic):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 #: Command -> module with `arguments(parser)` and `command(args)`, and its line of help. Imported when asked for.
 COMMANDS = {
-    "synth": ("bhx_prep.synth", "make the demo cohorts", "bhx synth --out demo-data"),
+    "synth": ("bhx_prep.commands.synth", "make the demo cohorts", "bhx synth --out demo-data"),
     "index": (
         "bhx_prep.ingest.index",
         "list the scans of cohorts and say what cannot be used, and why",

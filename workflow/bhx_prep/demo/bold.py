@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from bhx_prep.demo import head
+from bhx_prep.demo.series import coloured
 from bhx_prep.io.motion import framewise_displacement
-from bhx_prep.synth import head
-from bhx_prep.synth.series import coloured
 
 #: Mean intensity of white matter in the synthetic EPI, arbitrary units.
 WHITE_MATTER_LEVEL = 8000.0

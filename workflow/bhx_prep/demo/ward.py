@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from bhx_prep.demo import bold, folder, head, series, sources
+from bhx_prep.demo.chance import generator
+from bhx_prep.demo.standard import draw_t1, write_t1
+from bhx_prep.demo.version import version
 from bhx_prep.io import motion
 from bhx_prep.preproc.embedded import signals
-from bhx_prep.synth import bold, folder, head, series, sources
-from bhx_prep.synth.chance import generator
-from bhx_prep.synth.standard import draw_t1, write_t1
-from bhx_prep.synth.version import version
 
 
 @dataclass(frozen=True)

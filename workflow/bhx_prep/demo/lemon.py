@@ -13,9 +13,9 @@ import nibabel as nib
 import numpy as np
 from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
+from bhx_prep.demo import folder, sources
+from bhx_prep.demo.version import version
 from bhx_prep.io import motion
-from bhx_prep.synth import folder, sources
-from bhx_prep.synth.version import version
 
 _README = """LEMON sub-010188, session 02, resting state: real data, nothing is synthetic
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bhx_prep.demo import bold, folder, head, series, sources
+from bhx_prep.demo.chance import generator
+from bhx_prep.demo.version import version
 from bhx_prep.io.motion import NAMES, framewise_displacement
-from bhx_prep.synth import bold, folder, head, series, sources
-from bhx_prep.synth.chance import generator
-from bhx_prep.synth.version import version
 
 #: What a scanner adds to a BIDS sidecar here, beside the times.
 _SCANNER = {"Manufacturer": "none (synthetic)", "MagneticFieldStrength": 3, "Synthetic": True}

@@ -1,11 +1,10 @@
-"""`bhx synth`: the demo cohorts. One real scan, four cohorts of people who do not exist and say so.
+"""The demo cohorts. One real scan, four cohorts of people who do not exist and say so.
 
 What they are made of, and the sizes of what is planted: ``docs/data.md``.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -43,7 +42,7 @@ def make_cohorts(
     ValueError
         If a folder of that name exists and is not ours, or a data package is missing.
     """
-    from bhx_prep.synth import folder
+    from bhx_prep.demo import folder
 
     made = []
     for name in cohorts:
@@ -60,41 +59,12 @@ def make_cohorts(
 
 def _filler(name: str) -> Callable[..., None]:
     # imported here: `bhx --help` shall not load imaging packages
-    from bhx_prep.synth import lemon, people, tables, ward
+    from bhx_prep.demo import lemon, people, timeseries, ward
 
     return {
         "people": people.fill,
         "lemon": lemon.fill,
         "ward": ward.fill,
-        "town": tables.fill_town,
-        "clinic": tables.fill_clinic,
+        "town": timeseries.fill_town,
+        "clinic": timeseries.fill_clinic,
     }[name]
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``bhx synth``."""
-    parser.description = "Make the demo cohorts: one real scan, the rest synthetic and labelled so."
-    parser.epilog = "example: bhx synth --out demo-data"
-    parser.add_argument(
-        "--out", type=Path, default=Path("demo-data"), help="folder to write to (%(default)s)"
-    )
-    parser.add_argument(
-        "--cohorts",
-        nargs="+",
-        choices=COHORTS,
-        default=COHORTS,
-        metavar="NAME",
-        help="only these: %(choices)s",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="decides everything random (%(default)s)")
-    parser.add_argument("--force", action="store_true", help="make them again even if they are there")
-
-
-def command(args: argparse.Namespace) -> int:
-    """Run ``bhx synth``."""
-    try:
-        make_cohorts(args.out, args.seed, args.cohorts, force=args.force)
-    except (ValueError, OSError) as error:
-        print(f"synth: {error}", file=sys.stderr)
-        return 1
-    return 0

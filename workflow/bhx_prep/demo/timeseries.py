@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from bhx_prep.synth import folder, head, series, sources
-from bhx_prep.synth.chance import generator
-from bhx_prep.synth.standard import Structure, draw_t1, write_t1
-from bhx_prep.synth.version import version
+from bhx_prep.demo import folder, head, series, sources
+from bhx_prep.demo.chance import generator
+from bhx_prep.demo.standard import Structure, draw_t1, write_t1
+from bhx_prep.demo.version import version
 
 
 @dataclass(frozen=True)

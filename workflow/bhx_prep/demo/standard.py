@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bhx_prep.synth import folder, head, sources
+from bhx_prep.demo import folder, head, sources
 
 #: Places along the lateral ventricles (mm, MNI): frontal horns, bodies, atria.
 VENTRICLES = (

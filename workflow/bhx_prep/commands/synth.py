@@ -1,0 +1,38 @@
+"""``bhx synth``: make the demo cohorts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bhx_prep.demo.cohorts import COHORTS, make_cohorts
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``bhx synth``."""
+    parser.description = "Make the demo cohorts: one real scan, the rest synthetic and labelled so."
+    parser.epilog = "example: bhx synth --out demo-data"
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-data"), help="folder to write to (%(default)s)"
+    )
+    parser.add_argument(
+        "--cohorts",
+        nargs="+",
+        choices=COHORTS,
+        default=COHORTS,
+        metavar="NAME",
+        help="only these: %(choices)s",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides everything random (%(default)s)")
+    parser.add_argument("--force", action="store_true", help="make them again even if they are there")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run ``bhx synth``."""
+    try:
+        make_cohorts(args.out, args.seed, args.cohorts, force=args.force)
+    except (ValueError, OSError) as error:
+        print(f"synth: {error}", file=sys.stderr)
+        return 1
+    return 0
