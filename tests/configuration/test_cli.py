@@ -84,7 +84,7 @@ def test_doctor_reports_a_broken_configuration(tmp_path: Path):
 
 
 def test_planning_imports_nothing_heavy():
-    code = "import sys, bhx_prep.study, bhx_prep.steps; print([m for m in HEAVY if m in sys.modules])"
+    code = "import sys, bhx_prep.study, bhx_prep.step_versions; print([m for m in HEAVY if m in sys.modules])"
     code = f"HEAVY = ['torch', 'nibabel', 'nilearn', 'scipy', 'sklearn', 'matplotlib', 'bids2table']; {code}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
