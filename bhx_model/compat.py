@@ -41,12 +41,12 @@ from bhx_model.config import (
     to_dict,
 )
 from bhx_model.data import file_sha256
-from bhx_model.fusion import FusionModel
-from bhx_model.heads import HubHead
-from bhx_model.jepa import FunctionJEPA
-from bhx_model.mae import StructureMAE
-from bhx_model.patch_embed import whole_patches
-from bhx_model.pos_embed import sincos_grid
+from bhx_model.nets.fusion import FusionModel
+from bhx_model.nets.heads import HubHead
+from bhx_model.nets.jepa import FunctionJEPA
+from bhx_model.nets.mae import StructureMAE
+from bhx_model.nets.patch_embed import whole_patches
+from bhx_model.nets.pos_embed import sincos_grid
 from bhx_model.rois import RoiFacts
 from bhx_model.runlog import fault, say
 

@@ -23,9 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from bhx_model import augment, checkpoint, data, stages
-from bhx_model.fusion import FusionModel
-from bhx_model.jepa import FunctionJEPA
-from bhx_model.mae import StructureMAE
+from bhx_model.nets.fusion import FusionModel
+from bhx_model.nets.jepa import FunctionJEPA
+from bhx_model.nets.mae import StructureMAE
 from bhx_model.rois import RoiFacts
 
 #: Layout of an exported folder.

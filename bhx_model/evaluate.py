@@ -31,8 +31,8 @@ from torch import Tensor
 
 from bhx_model import checkpoint, config, data, metrics, optim, schedules, stages, token_index
 from bhx_model.data import Index, Sample
-from bhx_model.fusion import FusionModel
-from bhx_model.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
+from bhx_model.nets.fusion import FusionModel
+from bhx_model.nets.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
 from bhx_model.runlog import fault, say
 
 SPLITS = ("train", "val", "test")

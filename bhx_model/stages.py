@@ -28,11 +28,11 @@ from bhx_model.config import (
     to_dict,
 )
 from bhx_model.data import Index, Sample, Shard
-from bhx_model.fusion import FusionModel
-from bhx_model.jepa import FunctionJEPA
-from bhx_model.mae import StructureMAE
+from bhx_model.nets.fusion import FusionModel
+from bhx_model.nets.jepa import FunctionJEPA
+from bhx_model.nets.mae import StructureMAE
+from bhx_model.nets.vit import hold_in_bfloat16
 from bhx_model.rois import RoiFacts
-from bhx_model.vit import hold_in_bfloat16
 
 CPU = torch.device("cpu")
 

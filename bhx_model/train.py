@@ -40,7 +40,7 @@ from torch.nn.parallel import DistributedDataParallel
 from bhx_model import checkpoint, contract, data, distributed, optim, schedules, stages
 from bhx_model.config import PRESETS, STAGES, StageConfig, json_object, load_preset, whole_number
 from bhx_model.distributed import Processes
-from bhx_model.jepa import FunctionJEPA
+from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.runlog import Metrics, Progress, duration, fault, say
 
 #: Exit code of a run that was stopped and can go on (EX_TEMPFAIL).

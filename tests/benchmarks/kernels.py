@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bhx_model.augment import patch_frames
-from bhx_model.patch_embed import Resize, resize_matrix
+from bhx_model.nets.patch_embed import Resize, resize_matrix
 
 TRS_S = (0.735, 0.8, 1.47, 1.6, 1.67, 2.0, 2.205, 2.4, 2.5, 2.94)
 BANDS_HZ = ((0.01, 0.08), (0.01, 0.1), (0.01, 0.15))

@@ -50,8 +50,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow"))
 
 from bhx_model import data, stages
 from bhx_model.config import STAGES, load_preset
-from bhx_model.fusion import FusionModel
-from bhx_model.jepa import FunctionJEPA
+from bhx_model.nets.fusion import FusionModel
+from bhx_model.nets.jepa import FunctionJEPA
 from bhx_prep.brain_maps import gradients
 from bhx_prep.demo import timeseries
 

@@ -28,9 +28,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bhx_model import masking, optim
 from bhx_model.config import PRESETS, StageConfig, load_preset
-from bhx_model.fusion import FusionModel
-from bhx_model.jepa import FunctionJEPA
-from bhx_model.mae import StructureMAE
+from bhx_model.nets.fusion import FusionModel
+from bhx_model.nets.jepa import FunctionJEPA
+from bhx_model.nets.mae import StructureMAE
 from bhx_model.runlog import duration
 
 PATCHES, FRAMES, WARM = 11, 48, 3

@@ -119,7 +119,7 @@ def encoder(volume: np.ndarray) -> None:
     import torch
 
     from bhx_model.config import StructureConfig
-    from bhx_model.mae import StructureMAE
+    from bhx_model.nets.mae import StructureMAE
 
     torch.manual_seed(0)
     model = StructureMAE(StructureConfig(), GRID).eval()

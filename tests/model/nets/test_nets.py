@@ -11,14 +11,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bhx_model.config import FusionInputs
-from bhx_model.fusion import FusionModel
-from bhx_model.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
-from bhx_model.jepa import FunctionJEPA, effective_rank
-from bhx_model.mae import StructureMAE, complement
 from bhx_model.masking import jepa_masks, mae_visible
-from bhx_model.pos_embed import RoiPosition, sincos, sincos_grid
+from bhx_model.nets.fusion import FusionModel
+from bhx_model.nets.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
+from bhx_model.nets.jepa import FunctionJEPA, effective_rank
+from bhx_model.nets.mae import StructureMAE, complement
+from bhx_model.nets.pos_embed import RoiPosition, sincos, sincos_grid
+from bhx_model.nets.vit import Blocks, attend, hold_in_bfloat16, init_weights
 from bhx_model.token_index import even_samples
-from bhx_model.vit import Blocks, attend, hold_in_bfloat16, init_weights
 
 K = 18
 

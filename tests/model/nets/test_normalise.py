@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bhx_model.normalise import Normaliser
+from bhx_model.nets.normalise import Normaliser
 
 QUARTILES = (0.25, 0.5, 0.75)
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bhx_model.patch_embed import SeriesPatchEmbed, VolumePatchEmbed, _bicubic, resize_matrix
+from bhx_model.nets.patch_embed import SeriesPatchEmbed, VolumePatchEmbed, _bicubic, resize_matrix
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from kernels import agreement  # the benchmark prints what is tested here

@@ -49,7 +49,7 @@ def test_rounding_is_little_more_than_that_of_bfloat16():
 
 def test_what_the_first_layer_makes_of_it_in_bfloat16_is_hardly_less_exact():
     """Embedded patches, from those in float32: bfloat16 takes them away so far, the stored volume little farther."""
-    from bhx_model.patch_embed import VolumePatchEmbed
+    from bhx_model.nets.patch_embed import VolumePatchEmbed
 
     torch.manual_seed(0)
     embed = VolumePatchEmbed((64, 64, 64), 16, 96)

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from tiny_shards import words
 
 import bhx_model
-from bhx_model import checkpoint, data, export, stages, token_index, train, vit
+from bhx_model import checkpoint, data, export, stages, token_index, train
 from bhx_model.config import load_preset
+from bhx_model.nets import vit
 
 CPU = torch.device("cpu")
 STAGES = [

@@ -285,7 +285,7 @@ def flatter(monkeypatch):
             y = layer_norm(x, shape, *args, **kwargs)
             return y[:1, :1].expand_as(y) + share * y if not args and not kwargs else y
 
-        monkeypatch.setattr("bhx_model.jepa.F.layer_norm", flat)
+        monkeypatch.setattr("bhx_model.nets.jepa.F.layer_norm", flat)
 
     return by
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from tiny_shards import words, write_cohort
 
 from bhx_model import augment, data, stages, token_index, tokens, train
-from bhx_model.jepa import FunctionEncoder, FunctionJEPA
-from bhx_model.mae import StructureMAE
+from bhx_model.nets.jepa import FunctionEncoder, FunctionJEPA
+from bhx_model.nets.mae import StructureMAE
 
 
 def encode_again(trained, run, volume):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from bhx_model.config import StructureConfig
-from bhx_model.patch_embed import VolumePatchEmbed
-from bhx_model.pos_embed import sincos_grid
-from bhx_model.vit import NORM_EPS, Blocks, gather_tokens, init_weights, standardise
+from bhx_model.nets.patch_embed import VolumePatchEmbed
+from bhx_model.nets.pos_embed import sincos_grid
+from bhx_model.nets.vit import NORM_EPS, Blocks, gather_tokens, init_weights, standardise
 
 
 class StructureEncoder(nn.Module):

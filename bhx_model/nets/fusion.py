@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from bhx_model.config import FusionConfig, FusionInputs
-from bhx_model.pos_embed import grid_code, sincos, sincos_grid
-from bhx_model.vit import ALL, NORM_EPS, Blocks, init_weights, standardise
+from bhx_model.nets.pos_embed import grid_code, sincos, sincos_grid
+from bhx_model.nets.vit import ALL, NORM_EPS, Blocks, init_weights, standardise
 
 MODALITIES: Final = ("function", "structure")
 

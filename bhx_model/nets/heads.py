@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bhx_model.fusion import FusionModel
-from bhx_model.vit import NORM_EPS
+from bhx_model.nets.fusion import FusionModel
+from bhx_model.nets.vit import NORM_EPS
 
 Kind = Literal["binary", "multiclass", "regression"]
 
