@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bhx_model.data.rois import RoiFacts
     from bhx_model.embed import BrainHarmonix, from_pretrained
-    from bhx_model.rois import RoiFacts
 
 __version__ = "0.1.0"
 
@@ -19,7 +19,7 @@ __all__ = ["BrainHarmonix", "RoiFacts", "__version__", "from_pretrained"]
 _LAZY = {
     "BrainHarmonix": "bhx_model.embed",
     "from_pretrained": "bhx_model.embed",
-    "RoiFacts": "bhx_model.rois",
+    "RoiFacts": "bhx_model.data.rois",
 }
 
 

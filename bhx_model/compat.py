@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bhx_model import npz, stages
+from bhx_model import stages
 from bhx_model.checkpoint import read_json, save_tensors, write_json
 from bhx_model.config import (
     FunctionConfig,
@@ -40,14 +40,15 @@ from bhx_model.config import (
     load_preset,
     to_dict,
 )
-from bhx_model.data import file_sha256
+from bhx_model.data import npz
+from bhx_model.data.rois import RoiFacts
+from bhx_model.data.shards import file_sha256
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import HubHead
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.patch_embed import whole_patches
 from bhx_model.nets.pos_embed import sincos_grid
-from bhx_model.rois import RoiFacts
 from bhx_model.runlog import fault, say
 
 #: Largest difference that passes, relative to the largest value of the array.

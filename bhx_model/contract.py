@@ -7,7 +7,7 @@ A cohort's shards lie in one folder::
     index.json                          hashes of all of the above; training depends on this file alone
 
 The tars are plain WebDataset tars. Every sample is canonical JSON and an array, never pickled, compressed in Blosc
-frames: `bhx_model.timeseries.decode` and `bhx_model.volumes.decode` take the two kinds of members.
+frames: `bhx_model.data.timeseries.decode` and `bhx_model.data.volumes.decode` take the two kinds of members.
 ``R`` ROIs, ``T`` frames; times in seconds, lengths in millimetres.
 """
 

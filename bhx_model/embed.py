@@ -22,11 +22,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from bhx_model import augment, checkpoint, data, stages
+from bhx_model import checkpoint, stages
+from bhx_model.data import augment, shards
+from bhx_model.data.rois import RoiFacts
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
-from bhx_model.rois import RoiFacts
 
 #: Layout of an exported folder.
 EXPORT_VERSION = 1
@@ -207,7 +208,7 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
             raise ValueError(msg) from error
         weights = folder / f"{stage}.safetensors"
         checkpoint.load_weights(models[stage], weights)
-        if data.file_sha256(weights) != sha256:
+        if shards.file_sha256(weights) != sha256:
             msg = f"{weights} is not the file that was exported (sha256 differs): copy it again, or export again"
             raise ValueError(msg)
         models[stage].eval().requires_grad_(False)

@@ -29,8 +29,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bhx_model import checkpoint, config, data, metrics, optim, schedules, stages, token_index
-from bhx_model.data import Index, Sample
+from bhx_model import checkpoint, config, metrics, optim, schedules, stages
+from bhx_model.data import shards, token_index
+from bhx_model.data.shards import Index, Sample
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
 from bhx_model.runlog import fault, say
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trained = stages.load_trained(arguments.fusion, "fusion")
         tokens = token_index.open_tokens(arguments.tokens)
         check_encoders(trained, tokens)
-        data.verify(shard for listed in tokens.shards.values() for shard in listed)
+        shards.verify(shard for listed in tokens.shards.values() for shard in listed)
         endpoint = join(labels, tokens)
         if settings.choose_on == "test":
             endpoint = swap_parts(endpoint)
@@ -391,7 +392,7 @@ def finetune(
     val = endpoint.of("val")
     for epoch in range(settings.epochs):
         model.train()
-        order = data.epoch_batches(buckets, batch_size=settings.batch_size, seed=seed, epoch=epoch)
+        order = shards.epoch_batches(buckets, batch_size=settings.batch_size, seed=seed, epoch=epoch)
         batches = [[[runs[place] for place in group] for group in batch] for batch in order]
         for place, parts in enumerate(_read(endpoint, batches)):
             step = epoch * per_epoch + place
@@ -472,7 +473,7 @@ def _read(
     def load(batch: Sequence[Sequence[int]]) -> list[tuple[list[int], stages.Batch]]:
         return [(list(numbers), _load(endpoint, numbers)) for numbers in batch]
 
-    return data.in_order((functools.partial(load, batch) for batch in batches), workers=1, ahead=2)
+    return shards.in_order((functools.partial(load, batch) for batch in batches), workers=1, ahead=2)
 
 
 def _load(endpoint: Endpoint, numbers: Sequence[int]) -> stages.Batch:

@@ -21,8 +21,8 @@ from typing import Any, cast
 
 from bhx_model import __version__, checkpoint, embed, stages
 from bhx_model.config import FunctionConfig, json_object
+from bhx_model.data.rois import RoiFacts
 from bhx_model.nets.jepa import FunctionJEPA
-from bhx_model.rois import RoiFacts
 from bhx_model.runlog import fault, say
 from bhx_model.stages import Trained
 

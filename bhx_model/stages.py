@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bhx_model import augment, checkpoint, data, masking, token_index, volumes
+from bhx_model import checkpoint
 from bhx_model.config import (
     FunctionConfig,
     FusionConfig,
@@ -27,12 +27,13 @@ from bhx_model.config import (
     stage_from_dict,
     to_dict,
 )
-from bhx_model.data import Index, Sample, Shard
+from bhx_model.data import augment, masking, shards, token_index, volumes
+from bhx_model.data.rois import RoiFacts
+from bhx_model.data.shards import Index, Sample, Shard
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.vit import hold_in_bfloat16
-from bhx_model.rois import RoiFacts
 
 CPU = torch.device("cpu")
 
@@ -83,7 +84,7 @@ class Stage(abc.ABC):
 
     def __init__(self, config: StageConfig, sources: Sources, seed: int):
         self.config, self.seed = config, seed
-        self.indices = sorted((data.open_index(path) for path in sources.shards), key=lambda i: i.cohort)
+        self.indices = sorted((shards.open_index(path) for path in sources.shards), key=lambda i: i.cohort)
         for one, next_ in itertools.pairwise(self.indices):
             if one.cohort == next_.cohort:
                 msg = (
@@ -94,8 +95,8 @@ class Stage(abc.ABC):
         self.people = read_split(sources.split)
         self.hashes: dict[str, Any] = {
             "shards": [[index.cohort, index.sha256] for index in self.indices],
-            "split": data.file_sha256(sources.split),
-            "rois": data.file_sha256(sources.rois),
+            "split": shards.file_sha256(sources.split),
+            "rois": shards.file_sha256(sources.rois),
         }
         for index in self.indices:
             check_rois(index, self.rois)
@@ -120,7 +121,7 @@ class Stage(abc.ABC):
     def _epoch(self, epoch: int, batch_size: int) -> list[list[list[int]]]:
         """Batches of an epoch of the training, see `data.epoch_batches`; the last few epochs asked for are kept."""
         buckets = [self.bucket(number, epoch) for number in range(self.n_train)]
-        return data.epoch_batches(buckets, batch_size=batch_size, seed=self.seed, epoch=epoch)
+        return shards.epoch_batches(buckets, batch_size=batch_size, seed=self.seed, epoch=epoch)
 
     def holdout(self, batch_size: int) -> list[list[int]]:
         """Batches of the holdout, each of one bucket."""
@@ -135,7 +136,7 @@ class Stage(abc.ABC):
 
     def verify(self, record: Path, share: tuple[int, int]) -> None:
         """Check the bytes of all shards that this stage reads; see `data.verify`."""
-        data.verify(self._shards(), record=record, share=share)
+        shards.verify(self._shards(), record=record, share=share)
 
     def _shards(self) -> list[Shard]:
         return [shard for index in self.indices for m in self.modalities for shard in index.shards[m]]
@@ -187,7 +188,7 @@ class StructureStage(Stage):
         chosen = [self.samples[number] for number in numbers]
         visible = masking.mae_visible(self.n_tokens, self.model_config.mask_ratio, self.seed, step, numbers)
         tensors = {
-            "volume": torch.from_numpy(data.read_t1w(chosen, self.grid)),
+            "volume": torch.from_numpy(shards.read_t1w(chosen, self.grid)),
             "visible": torch.from_numpy(visible),
         }
         return Batch([sample.key for sample in chosen], tensors)
@@ -341,7 +342,7 @@ class OnlineFusionStage(Stage):
         self.encoders = Encoders.open(sources.structure, sources.function).to(device)
         self.encoders.check(self.indices)
         self.hashes["encoders"] = self.encoders.hashes
-        pairs = [data.pair(index.samples["bold"], index.samples["t1w"])[0] for index in self.indices]
+        pairs = [shards.pair(index.samples["bold"], index.samples["t1w"])[0] for index in self.indices]
         self._divide(pair for listed in pairs for pair in listed)
 
     def bucket(self, number: int, epoch: int | None) -> tuple[int, int]:
@@ -432,7 +433,7 @@ def load_trained(folder: Path, stage: str) -> Trained:
     config, model = model_of(run, folder / "run.json")
     weights = folder / "model.safetensors"
     checkpoint.load_weights(model, weights)
-    return Trained(model.eval().requires_grad_(False), config, run, data.file_sha256(weights))
+    return Trained(model.eval().requires_grad_(False), config, run, shards.file_sha256(weights))
 
 
 def model_of(about: Mapping[str, Any], source: Path) -> tuple[StageConfig, nn.Module]:
@@ -547,7 +548,7 @@ class Encoders:
         """Read pairs of one bucket."""
         runs = [run for run, _ in pairs]
         batch = self.read_runs(runs, [plan_series(run, self.function.config) for run in runs])
-        volumes = data.read_t1w([anat for _, anat in pairs], self.structure.grid)
+        volumes = shards.read_t1w([anat for _, anat in pairs], self.structure.grid)
         return dataclasses.replace(batch, tensors={**batch.tensors, "volume": torch.from_numpy(volumes)})
 
     def read_runs(self, runs: Sequence[Sample], plans: Sequence[augment.SeriesPlan]) -> Batch:
@@ -640,7 +641,7 @@ def plan_series(
 
 def read_series(sample: Sample, rois: RoiFacts, config: FunctionConfig) -> np.ndarray:
     """Read a run, (R, T) float32, and refuse what the model cannot embed; a fault is named after it."""
-    series = data.read_bold(sample, len(rois))
+    series = shards.read_bold(sample, len(rois))
     try:
         augment.check_series(series, sample.tr_s, len(rois), config)
     except ValueError as error:

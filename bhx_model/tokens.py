@@ -30,11 +30,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bhx_model import checkpoint, contract, data, stages, token_index
-from bhx_model.augment import SeriesPlan
+from bhx_model import checkpoint, contract, stages
 from bhx_model.config import to_dict
-from bhx_model.data import Index, Sample
-from bhx_model.rois import RoiFacts
+from bhx_model.data import shards, token_index
+from bhx_model.data.augment import SeriesPlan
+from bhx_model.data.rois import RoiFacts
+from bhx_model.data.shards import Index, Sample
 from bhx_model.runlog import duration, fault, say
 from bhx_model.stages import Batch, Encoders
 
@@ -89,16 +90,16 @@ def write_cache(structure: Path, function: Path, shards: Path, rois: Path, out: 
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoders = Encoders.open(structure, function).to(device)
-    index = data.open_index(shards)
+    index = shards.open_index(shards)
     encoders.check([index])
     stages.check_rois(index, RoiFacts.load(rois))
-    pairs, alone = data.pair(index.samples["bold"], index.samples["t1w"])
+    pairs, alone = shards.pair(index.samples["bold"], index.samples["t1w"])
     if not pairs:
         say(
             f"tokens of {index.cohort}: nobody has both a BOLD run and a T1, the fusion learns nothing from this cohort"
         )
     out.mkdir(parents=True, exist_ok=True)
-    data.verify(s for m in ("bold", "t1w") for s in index.shards[m])
+    shards.verify(s for m in ("bold", "t1w") for s in index.shards[m])
     say(f"tokens of {index.cohort}: {len(pairs)} runs, {len(index.shards['bold'])} batches")
     began = time.monotonic()
     entries: dict[str, list[dict[str, Any]]] = {"function": [], "structure": []}
@@ -183,7 +184,7 @@ def _is_made_of(listed: Path, tar: Path, made_of: str) -> bool:
     if not (listed.exists() and tar.exists()):
         return False
     about = json.loads(listed.read_bytes())
-    return about["made_of"] == made_of and data.file_sha256(tar) == about["sha256"]
+    return about["made_of"] == made_of and shards.file_sha256(tar) == about["sha256"]
 
 
 def _write_tar(
@@ -217,7 +218,7 @@ def _write_tar(
                 column.append({**row, **places}[name])
     columns |= {
         "made_of": made_of,
-        "sha256": data.file_sha256(replacement),
+        "sha256": shards.file_sha256(replacement),
         "bytes": replacement.stat().st_size,
     }
     # the list goes last: where it is, its tar is complete
@@ -234,7 +235,7 @@ def _structure_tokens(
 ) -> Iterator[tuple[dict[str, Any], Tensor]]:
     batches = [volumes[start : start + BATCH] for start in range(0, len(volumes), BATCH)]
     reads = (functools.partial(_read_volumes, encoders, chosen) for chosen in batches)
-    ahead = data.in_order(reads, workers=READERS, ahead=READERS)
+    ahead = shards.in_order(reads, workers=READERS, ahead=READERS)
     for chosen, batch in zip(batches, ahead, strict=True):
         with encoders.autocast(device, "structure"):
             volume = stages.intensities(batch.to(device).tensors["volume"])
@@ -244,7 +245,7 @@ def _structure_tokens(
 
 
 def _read_volumes(encoders: Encoders, chosen: Sequence[Sample]) -> Batch:
-    steps = data.read_t1w(chosen, encoders.structure.grid)
+    steps = shards.read_t1w(chosen, encoders.structure.grid)
     return Batch([sample.key for sample in chosen], {"volume": torch.from_numpy(steps)}).pin()
 
 
@@ -260,7 +261,7 @@ def _function_tokens(
     reads = (
         functools.partial(_read_runs, encoders, chosen, plans) for listed in batches for chosen in listed
     )
-    ahead = data.in_order(reads, workers=READERS, ahead=READERS)
+    ahead = shards.in_order(reads, workers=READERS, ahead=READERS)
     for window, listed in zip(windows, batches, strict=True):
         done: dict[str, tuple[dict[str, Any], Tensor]] = {}
         for chosen in listed:

@@ -37,8 +37,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bhx_model import checkpoint, contract, data, distributed, optim, schedules, stages
+from bhx_model import checkpoint, contract, distributed, optim, schedules, stages
 from bhx_model.config import PRESETS, STAGES, StageConfig, json_object, load_preset, whole_number
+from bhx_model.data import shards
 from bhx_model.distributed import Processes
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.runlog import Metrics, Progress, duration, fault, say
@@ -224,7 +225,7 @@ def _advance(
 
     # --- the loop: what happens in a step is a function of its number alone
     tasks = (functools.partial(share, stage, step, processes) for step in range(start, t.steps))
-    reader = data.in_order(tasks, workers=workers, ahead=max(2, workers))
+    reader = shards.in_order(tasks, workers=workers, ahead=max(2, workers))
     objective.train()
     for step, (parts, weights) in zip(range(start, t.steps), reader, strict=True):
         torch.manual_seed(_mix(seed, step, processes.rank))  # for what is random inside the model
@@ -310,7 +311,7 @@ def share(stage: stages.Stage, step: int, processes: Processes) -> tuple[list[st
     epoch, place = divmod(step, math.ceil(stage.n_train / t.batch_size))
     batch = stage.epoch(epoch, t.batch_size)[place]
     size = sum(map(len, batch))
-    mine = data.pieces(batch, size=_part(stage, processes), rank=processes.rank, world=processes.world)
+    mine = shards.pieces(batch, size=_part(stage, processes), rank=processes.rank, world=processes.world)
     # a process without a share takes part in the exchange of gradients with a weight of 0
     weights = [len(numbers) / size for numbers in mine] or [0.0]
     return [stage.load(numbers, step, epoch).pin() for numbers in mine or [batch[0][:1]]], weights
@@ -381,7 +382,7 @@ def holdout(
     loss_sum = trivial_sum = 0.0
     bad: list[str] = []
     tasks = (lambda numbers=numbers: stage.load(numbers, 0, None).pin() for numbers in mine)
-    for batch in data.in_order(tasks, workers=1, ahead=1):
+    for batch in shards.in_order(tasks, workers=1, ahead=1):
         args, kwargs = stage.inputs(batch.to(processes.device))
         with _autocast(stage, processes):
             loss, stats = model(*args, **kwargs)

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bhx_model.config import FunctionConfig
+from bhx_model.data.rois import RoiFacts
 from bhx_model.nets.normalise import Normaliser
 from bhx_model.nets.patch_embed import SeriesPatchEmbed
 from bhx_model.nets.pos_embed import RoiPosition, grid_code, sincos
 from bhx_model.nets.vit import NORM_EPS, Blocks, gather_tokens, init_weights
-from bhx_model.rois import RoiFacts
 
 
 class FunctionEncoder(nn.Module):

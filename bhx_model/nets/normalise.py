@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bhx_model.config import Scaling
-from bhx_model.rois import RoiFacts
+from bhx_model.data.rois import RoiFacts
 
 
 class Normaliser(nn.Module):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bhx_model.config import FunctionConfig
-from bhx_model.rois import RoiFacts
+from bhx_model.data.rois import RoiFacts
 
 
 def sincos(positions_N: Tensor, channels: int) -> Tensor:

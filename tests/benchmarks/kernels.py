@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bhx_model.augment import patch_frames
+from bhx_model.data.augment import patch_frames
 from bhx_model.nets.patch_embed import Resize, resize_matrix
 
 TRS_S = (0.735, 0.8, 1.47, 1.6, 1.67, 2.0, 2.205, 2.4, 2.5, 2.94)

@@ -48,8 +48,9 @@ from sklearn.preprocessing import StandardScaler
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow"))
 
-from bhx_model import data, stages
+from bhx_model import stages
 from bhx_model.config import STAGES, load_preset
+from bhx_model.data import shards
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_prep.brain_maps import gradients
@@ -277,17 +278,17 @@ def load_fusion(folder: Path) -> FusionModel:
     return cast(FusionModel, stages.load_trained(folder, "fusion").model).eval()
 
 
-def pairs(indices: tuple[Path, ...]) -> list[tuple[data.Sample, data.Sample]]:
+def pairs(indices: tuple[Path, ...]) -> list[tuple[shards.Sample, shards.Sample]]:
     """BOLD runs with their T1s, cohort after cohort."""
-    samples = [data.open_index(index).samples for index in indices]
-    return [pair for s in samples for pair in data.pair(s["bold"], s["t1w"])[0]]
+    samples = [shards.open_index(index).samples for index in indices]
+    return [pair for s in samples for pair in shards.pair(s["bold"], s["t1w"])[0]]
 
 
 def connectivity(work: Work) -> np.ndarray:
     """Fisher-z connectivity of each person, (n, pairs of ROIs)."""
-    rows, n_rois = [], len(data.open_index(work.people[0]).facts["roi_names"])
+    rows, n_rois = [], len(shards.open_index(work.people[0]).facts["roi_names"])
     for run_, _ in pairs(work.people):
-        series = data.read_bold(run_, n_rois)
+        series = shards.read_bold(run_, n_rois)
         rows.append(gradients.connectivity(series)[np.triu_indices(len(series), k=1)])
     return np.stack(rows).astype(np.float32)
 

@@ -38,12 +38,12 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bhx_model.config import FusionInputs, load_preset
+from bhx_model.data.rois import RoiFacts
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import EndpointModel, HubHead, endpoint_loss
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.vit import ALL, Blocks, hold_in_bfloat16
-from bhx_model.rois import RoiFacts
 
 ROIS, TIME_PATCHES, GRID, FRAMES = 400, 18, (160, 192, 160), 18
 INPUTS = FusionInputs(

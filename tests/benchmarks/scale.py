@@ -218,8 +218,8 @@ def tokens(templates: Path) -> None:
     """Bytes that the cache of tokens would take."""
     from typing import cast
 
-    from bhx_model.augment import plan_series
     from bhx_model.config import FunctionConfig, StructureConfig, load_preset
+    from bhx_model.data.augment import plan_series
 
     structure = cast(StructureConfig, load_preset("structure", "base").model)
     function = cast(FunctionConfig, load_preset("function", "base").model)

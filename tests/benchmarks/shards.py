@@ -58,8 +58,8 @@ def series(rng: np.random.Generator) -> np.ndarray:
 
 def write_features(folder: Path, people: int, size: int = SHARD) -> None:
     """Features of batches of drawn people, in the files that packing reads."""
-    from bhx_model import timeseries, volumes
     from bhx_model.contract import roi_sha256
+    from bhx_model.data import timeseries, volumes
     from bhx_prep.features import store
 
     rng = np.random.default_rng(0)
@@ -154,16 +154,16 @@ def pack_webdataset(features: Path, out: Path) -> Iterator:
 
 
 def read_ours(packed: Path, out: Path) -> Iterator:
-    from bhx_model import data, volumes
+    from bhx_model.data import shards, volumes
 
-    index = data.open_index(packed / "index.json")
+    index = shards.open_index(packed / "index.json")
     samples = index.samples["t1w"]
     order = np.random.default_rng(0).permutation(len(samples))
-    data.read_t1w(samples[:1], GRID)  # Blosc loads what it needs when first called
+    shards.read_t1w(samples[:1], GRID)  # Blosc loads what it needs when first called
     yield
     total = 0
     for start in range(0, len(order), batch_size):
-        batch = data.read_t1w([samples[i] for i in order[start : start + batch_size]], GRID)
+        batch = shards.read_t1w([samples[i] for i in order[start : start + batch_size]], GRID)
         total += int(batch[:, 80, 96, 80].sum())
     yield total / volumes.PER_SD
 
@@ -171,7 +171,7 @@ def read_ours(packed: Path, out: Path) -> Iterator:
 def read_webdataset(packed: Path, out: Path) -> Iterator:
     import webdataset as wds
 
-    from bhx_model import volumes
+    from bhx_model.data import volumes
 
     pipeline = wds.WebDataset([str(p) for p in sorted(packed.glob("t1w-*.tar"))], shardshuffle=100, seed=0)
     member = "t1w.blosc"
@@ -190,15 +190,15 @@ def read_plain(packed: Path, out: Path) -> Iterator:
     """Float16 arrays, not compressed: what webdataset decodes without help."""
     import webdataset as wds
 
-    from bhx_model import data, volumes
+    from bhx_model.data import shards, volumes
 
     tars = []
-    samples = data.open_index(packed / "index.json").samples["t1w"]
+    samples = shards.open_index(packed / "index.json").samples["t1w"]
     for start in range(0, len(samples), SHARD):
         tars.append(str(out / f"{start}.tar"))
         with wds.TarWriter(tars[-1]) as sink:
             for sample in samples[start : start + SHARD]:
-                volume = volumes.to_float32(data.read_t1w([sample], GRID)[0]).astype(np.float16)
+                volume = volumes.to_float32(shards.read_t1w([sample], GRID)[0]).astype(np.float16)
                 sink.write({"__key__": sample.key, "npy": volume})
     pipeline = _batched(wds.WebDataset(tars, shardshuffle=100, seed=0).shuffle(20).decode().to_tuple("npy"))
     yield
@@ -211,9 +211,9 @@ def read_litdata(packed: Path, out: Path) -> Iterator:
     """The same values in litdata's own format."""
     import litdata
 
-    from bhx_model import data, volumes
+    from bhx_model.data import shards, volumes
 
-    inputs = list(data.open_index(packed / "index.json").samples["t1w"])
+    inputs = list(shards.open_index(packed / "index.json").samples["t1w"])
     litdata.optimize(_steps, inputs, str(out / "lit"), chunk_bytes="100MB", num_workers=1)
     dataset = litdata.StreamingDataset(str(out / "lit"), shuffle=True, seed=0)
     if batch_size > 1:
@@ -223,9 +223,9 @@ def read_litdata(packed: Path, out: Path) -> Iterator:
 
 
 def _steps(sample: Any) -> dict:
-    from bhx_model import data
+    from bhx_model.data import shards
 
-    return {"volume": data.read_t1w([sample], GRID)[0]}
+    return {"volume": shards.read_t1w([sample], GRID)[0]}
 
 
 def read_bytes(packed: Path, out: Path) -> Iterator:

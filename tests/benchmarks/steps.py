@@ -26,8 +26,9 @@ from model import GRID, INPUTS, ROIS, rois
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bhx_model import masking, optim
+from bhx_model import optim
 from bhx_model.config import PRESETS, StageConfig, load_preset
+from bhx_model.data import masking
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE

@@ -23,7 +23,7 @@ import numpy as np
 from numcodecs import Blosc
 from shards import GRID, template
 
-from bhx_model import volumes
+from bhx_model.data import volumes
 
 
 def milliseconds(work: Callable[[], object]) -> float:

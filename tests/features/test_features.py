@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, NAMES, SPACE
 
-from bhx_model import timeseries, volumes
 from bhx_model.contract import roi_sha256
+from bhx_model.data import timeseries, volumes
 from bhx_prep.config import config
 from bhx_prep.features import extract, store
 from bhx_prep.ingest import index

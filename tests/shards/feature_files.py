@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bhx_model import contract, timeseries
-from bhx_model.volumes import decode, encode
+from bhx_model import contract
+from bhx_model.data import timeseries
+from bhx_model.data.volumes import decode, encode
 from bhx_prep.features import store
 
 ATLAS = "Schaefer17n100p"

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from feature_files import GRID, read, volume, write_features
 
-from bhx_model import contract, timeseries
-from bhx_model.volumes import encode
+from bhx_model import contract
+from bhx_model.data import timeseries
+from bhx_model.data.volumes import encode
 from bhx_prep.shards import pack
 
 

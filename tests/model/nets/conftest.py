@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bhx_model.config import FunctionConfig, FusionConfig, FusionInputs, StructureConfig
-from bhx_model.rois import RoiFacts
+from bhx_model.data.rois import RoiFacts
 
 
 @pytest.fixture(autouse=True)

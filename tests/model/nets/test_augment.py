@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bhx_model.augment import apply_plan, check_series, downsample, patch_frames, pick_frames, plan_series
 from bhx_model.config import FunctionConfig
+from bhx_model.data.augment import (
+    apply_plan,
+    check_series,
+    downsample,
+    patch_frames,
+    pick_frames,
+    plan_series,
+)
 
 CONFIG = FunctionConfig()
 PAPER = {

@@ -9,7 +9,7 @@ import torch
 
 import bhx_model
 from bhx_model import compat, export, stages
-from bhx_model.rois import RoiFacts
+from bhx_model.data.rois import RoiFacts
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bhx_model.config import FunctionConfig
-from bhx_model.masking import jepa_masks, mae_visible
+from bhx_model.data.masking import jepa_masks, mae_visible
 
 CONFIG = FunctionConfig()
 

@@ -11,14 +11,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bhx_model.config import FusionInputs
-from bhx_model.masking import jepa_masks, mae_visible
+from bhx_model.data.masking import jepa_masks, mae_visible
+from bhx_model.data.token_index import even_samples
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
 from bhx_model.nets.jepa import FunctionJEPA, effective_rank
 from bhx_model.nets.mae import StructureMAE, complement
 from bhx_model.nets.pos_embed import RoiPosition, sincos, sincos_grid
 from bhx_model.nets.vit import Blocks, attend, hold_in_bfloat16, init_weights
-from bhx_model.token_index import even_samples
 
 K = 18
 
@@ -604,7 +604,7 @@ def test_compiled_blocks_compute_the_same():
 
 def test_import_needs_no_torch():
     code = (
-        "import sys, bhx_model, bhx_model.config, bhx_model.rois, bhx_model.masking, bhx_model.augment;"
+        "import sys, bhx_model, bhx_model.config, bhx_model.data.rois, bhx_model.data.masking, bhx_model.data.augment;"
         "bhx_model.config.StructureConfig();"
         "assert not {'torch', 'yaml'} & set(sys.modules), sorted(sys.modules)"
     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bhx_model import frames, timeseries
+from bhx_model.data import frames, timeseries
 
 SERIES = arrays.arrays(
     np.float32,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bhx_model import volumes
+from bhx_model.data import volumes
 
 FLOATS = st.floats(-254, 254, width=32)
 VOLUMES = arrays.arrays(np.float32, arrays.array_shapes(min_dims=3, max_dims=3, max_side=5), elements=FLOATS)

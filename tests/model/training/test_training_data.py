@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import webdataset as wds
 
-from bhx_model import contract, data
+from bhx_model import contract
+from bhx_model.data import shards
 
 
 def plain_series(content):
@@ -38,10 +39,10 @@ def plain_volume(content):
 
 
 def test_arrays_equal_what_webdataset_reads(house):
-    index = data.open_index(house["town"])
+    index = shards.open_index(house["town"])
     read = {
-        "bold": lambda sample: data.read_bold(sample, len(index.facts["roi_names"])),
-        "t1w": lambda sample: data.read_t1w([sample], index.facts["t1w_shape"])[0],
+        "bold": lambda sample: shards.read_bold(sample, len(index.facts["roi_names"])),
+        "t1w": lambda sample: shards.read_t1w([sample], index.facts["t1w_shape"])[0],
     }
     for modality, plain in (("bold", plain_series), ("t1w", plain_volume)):
         samples = {s.key: s for s in index.samples[modality]}
@@ -59,8 +60,8 @@ def test_arrays_equal_what_webdataset_reads(house):
 
 
 def test_pairs_join_by_key(house):
-    index = data.open_index(house["town"])
-    pairs, alone = data.pair(index.samples["bold"], index.samples["t1w"])
+    index = shards.open_index(house["town"])
+    pairs, alone = shards.pair(index.samples["bold"], index.samples["t1w"])
     assert len(pairs) == 12
     assert [run.subject for run in alone] == ["town/011"]
     assert all(run.subject == volume.subject for run, volume in pairs)
@@ -70,7 +71,7 @@ def test_pairs_join_by_key(house):
 
 def test_an_epoch_has_every_sample_once():
     buckets = [(18, 6)] * 10 + [(12, 6)] * 7 + [(18, 5)] * 3
-    batches = data.epoch_batches(buckets, batch_size=4, seed=3, epoch=0)
+    batches = shards.epoch_batches(buckets, batch_size=4, seed=3, epoch=0)
     assert len(batches) == 5
     assert sorted(n for batch in batches for group in batch for n in group) == list(range(20))
     assert all(len({buckets[n] for n in group}) == 1 for batch in batches for group in batch)
@@ -80,16 +81,16 @@ def test_an_epoch_has_every_sample_once():
 
 def test_order_depends_on_seed_and_epoch_only():
     buckets = [(18, n % 3) for n in range(50)]
-    first = data.epoch_batches(buckets, batch_size=8, seed=1, epoch=2)
-    assert first == data.epoch_batches(buckets, batch_size=8, seed=1, epoch=2)
-    assert first != data.epoch_batches(buckets, batch_size=8, seed=1, epoch=3)
-    assert first != data.epoch_batches(buckets, batch_size=8, seed=2, epoch=2)
+    first = shards.epoch_batches(buckets, batch_size=8, seed=1, epoch=2)
+    assert first == shards.epoch_batches(buckets, batch_size=8, seed=1, epoch=2)
+    assert first != shards.epoch_batches(buckets, batch_size=8, seed=1, epoch=3)
+    assert first != shards.epoch_batches(buckets, batch_size=8, seed=2, epoch=2)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
 def test_ranks_share_a_batch_without_loss_or_repeat(world):
-    for batch in data.epoch_batches([n % 4 for n in range(37)], batch_size=10, seed=0, epoch=0):
-        shares = [data.pieces(batch, size=3, rank=r, world=world) for r in range(world)]
+    for batch in shards.epoch_batches([n % 4 for n in range(37)], batch_size=10, seed=0, epoch=0):
+        shares = [shards.pieces(batch, size=3, rank=r, world=world) for r in range(world)]
         numbers = [n for share in shares for piece in share for n in piece]
         assert sorted(numbers) == sorted(n for group in batch for n in group)
 
@@ -109,7 +110,7 @@ def test_any_number_of_workers_gives_the_same_order(workers):
         return n
 
     tasks = [lambda n=n: task(n) for n in range(20)]
-    assert list(data.in_order(tasks, workers=workers, ahead=6)) == list(range(20))
+    assert list(shards.in_order(tasks, workers=workers, ahead=6)) == list(range(20))
 
 
 def test_a_readers_fault_reaches_the_loop():
@@ -117,7 +118,7 @@ def test_a_readers_fault_reaches_the_loop():
         raise ValueError("the shard x is gone")
 
     with pytest.raises(ValueError, match="is gone"):
-        list(data.in_order([lambda: 1, fail, lambda: 2], workers=2, ahead=2))
+        list(shards.in_order([lambda: 1, fail, lambda: 2], workers=2, ahead=2))
 
 
 @pytest.fixture
@@ -128,60 +129,60 @@ def town(house, tmp_path):
 def test_a_shard_that_is_gone_is_named(town):
     (town.parent / "t1w-00001.tar").unlink()
     with pytest.raises(ValueError, match=r"t1w-00001\.tar is gone"):
-        data.open_index(town)
+        shards.open_index(town)
 
 
 def test_a_truncated_shard_is_named(town):
     path = town.parent / "bold-00000.tar"
     path.write_bytes(path.read_bytes()[:-512])
     with pytest.raises(ValueError, match=r"bold-00000\.tar has .* bytes"):
-        data.open_index(town)
+        shards.open_index(town)
 
 
 def test_an_altered_shard_is_named(town):
-    index = data.open_index(town)
+    index = shards.open_index(town)
     shards = [s for listed in index.shards.values() for s in listed]
-    assert data.verify(shards) == 4
+    assert shards.verify(shards) == 4
     path = town.parent / "bold-00001.tar"
     content = bytearray(path.read_bytes())
     content[2000] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"bold-00001\.tar is not the one"):
-        data.verify(data.open_index(town).shards["bold"])
+        shards.verify(shards.open_index(town).shards["bold"])
 
 
 def test_an_altered_list_is_named(town):
     path = town.parent / "bold-00001.json"
     path.write_bytes(path.read_bytes().replace(b'"000"', b'"001"') + b" ")
     with pytest.raises(ValueError, match=r"bold-00001\.json.*altered"):
-        data.open_index(town)
+        shards.open_index(town)
 
 
 def test_whole_shards_are_remembered_until_they_change(town, tmp_path):
     record = tmp_path / "verified.json"
-    shards = data.open_index(town).shards["bold"]
-    assert data.verify(shards, record=record) == 2
-    assert data.verify(shards, record=record) == 0
+    shards = shards.open_index(town).shards["bold"]
+    assert shards.verify(shards, record=record) == 2
+    assert shards.verify(shards, record=record) == 0
     shards[0].path.write_bytes(b"x" * shards[0].n_bytes)
     with pytest.raises(ValueError, match="sha256 differs"):
-        data.verify(shards, record=record)
+        shards.verify(shards, record=record)
 
 
 def test_processes_divide_the_checking(town):
-    shards = data.open_index(town).shards["bold"]
-    assert [data.verify(shards, share=(rank, 2)) for rank in range(2)] == [1, 1]
+    shards = shards.open_index(town).shards["bold"]
+    assert [shards.verify(shards, share=(rank, 2)) for rank in range(2)] == [1, 1]
 
 
 def test_an_index_of_another_version_is_refused(town):
     index = json.loads(town.read_bytes())
     town.write_text(json.dumps({**index, "contract": 99}))
     with pytest.raises(ValueError, match="contract version 99"):
-        data.open_index(town)
+        shards.open_index(town)
 
 
 def test_no_index_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="cannot read the index"):
-        data.open_index(tmp_path / "index.json")
+        shards.open_index(tmp_path / "index.json")
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_an_index_that_is_none_is_a_sentence(town, change, sentence):
     found = change(json.loads(town.read_bytes()))
     town.write_bytes(found if isinstance(found, bytes) else json.dumps(found).encode())
     with pytest.raises(ValueError, match=sentence):
-        data.open_index(town)
+        shards.open_index(town)
 
 
 @pytest.mark.parametrize(
@@ -230,10 +231,10 @@ def test_a_list_that_is_none_is_a_sentence(town, change, sentence):
     change(rows)
     listed.write_text(json.dumps(rows))
     facts = json.loads(town.read_bytes())
-    facts["shards"]["bold"][0]["list_sha256"] = data.file_sha256(listed)
+    facts["shards"]["bold"][0]["list_sha256"] = shards.file_sha256(listed)
     town.write_text(json.dumps(facts))
     with pytest.raises(ValueError, match=sentence):
-        data.open_index(town)
+        shards.open_index(town)
 
 
 def test_a_pickled_array_is_refused(tmp_path):
@@ -241,6 +242,6 @@ def test_a_pickled_array_is_refused(tmp_path):
     np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     path = tmp_path / "x.tar"
     path.write_bytes(buffer.getvalue())
-    sample = data.Sample("town_sub-1", "town/1", path, 0, len(buffer.getvalue()))
+    sample = shards.Sample("town_sub-1", "town/1", path, 0, len(buffer.getvalue()))
     with pytest.raises(ValueError, match=r"is no \.npy array"):
-        data.read_array(sample)
+        shards.read_array(sample)

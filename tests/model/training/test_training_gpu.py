@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from tiny_shards import words
 
 import bhx_model
-from bhx_model import checkpoint, data, export, stages, token_index, train
+from bhx_model import checkpoint, export, stages, train
 from bhx_model.config import load_preset
+from bhx_model.data import shards, token_index
 from bhx_model.nets import vit
 
 CPU = torch.device("cpu")
@@ -87,8 +88,10 @@ def test_cached_tokens_are_those_of_a_cpu(device, trained):
     """The cache was written on the device, as all that the command lines of `trained` made."""
     cache = token_index.open_tokens(trained["tokens_town"])
     encoders = stages.Encoders.open(trained["structure"], trained["function"])
-    index = data.open_index(trained["town"])
-    pairs = {run.key: (run, anat) for run, anat in data.pair(index.samples["bold"], index.samples["t1w"])[0]}
+    index = shards.open_index(trained["town"])
+    pairs = {
+        run.key: (run, anat) for run, anat in shards.pair(index.samples["bold"], index.samples["t1w"])[0]
+    }
     cached = token_index.pairs(cache)[:4]
     for function, structure in cached:
         tokens = token_index.read_pairs([(function, structure)], encoders.function.n_rois)
@@ -101,10 +104,10 @@ def test_an_embedding_is_that_of_a_cpu(device, trained, tmp_path):
     folders = [word for s in ("structure", "function", "fusion") for word in (f"--{s}", str(trained[s]))]
     out = tmp_path / "export"
     assert export.main([*folders, "--rois", str(trained["rois"]), "--out", str(out)]) == 0
-    index = data.open_index(trained["town"])
-    run, anat = data.pair(index.samples["bold"], index.samples["t1w"])[0][0]
-    series = data.read_bold(run, 20)
-    volume = stages.intensities(torch.from_numpy(data.read_t1w([anat], (32, 48, 32))))[0].numpy()
+    index = shards.open_index(trained["town"])
+    run, anat = shards.pair(index.samples["bold"], index.samples["t1w"])[0][0]
+    series = shards.read_bold(run, 20)
+    volume = stages.intensities(torch.from_numpy(shards.read_t1w([anat], (32, 48, 32))))[0].numpy()
 
     def embed(where):
         model = bhx_model.from_pretrained(out).to(where)

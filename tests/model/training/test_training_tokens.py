@@ -14,7 +14,8 @@ import webdataset as wds
 from safetensors.torch import load_file, save_file
 from tiny_shards import words, write_cohort
 
-from bhx_model import augment, data, stages, token_index, tokens, train
+from bhx_model import stages, tokens, train
+from bhx_model.data import augment, shards, token_index
 from bhx_model.nets.jepa import FunctionEncoder, FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 
@@ -26,9 +27,9 @@ def encode_again(trained, run, volume):
 
 
 def test_tokens_are_the_encoders_rounded(trained):
-    shards = data.open_index(trained["town"])
+    shards = shards.open_index(trained["town"])
     cached = {f.key: (f, s) for f, s in token_index.pairs(token_index.open_tokens(trained["tokens_town"]))}
-    pairs, _ = data.pair(shards.samples["bold"], shards.samples["t1w"])
+    pairs, _ = shards.pair(shards.samples["bold"], shards.samples["t1w"])
     assert set(cached) == {run.key for run, _ in pairs}
     for run, volume in pairs[:4]:
         structure, function, weight = encode_again(trained, run, volume)
@@ -42,7 +43,7 @@ def test_tokens_are_the_encoders_rounded(trained):
 
 def test_only_valid_tokens_are_stored(trained):
     index = token_index.open_tokens(trained["tokens_town"])
-    shards = {s.key: s for s in data.open_index(trained["town"]).samples["bold"]}
+    shards = {s.key: s for s in shards.open_index(trained["town"]).samples["bold"]}
     assert set(index.shards) == {"function", "structure"}
     # person 0 has two runs and one T1
     assert len(index.samples["function"]) == 12
@@ -82,13 +83,13 @@ def test_reading_runs_ahead_of_encoding(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(tokens, "BATCH", 4)
     read = {"bold": 0, "t1w": 0}
     for modality in read:
-        reader = getattr(data, f"read_{modality}")
+        reader = getattr(shards, f"read_{modality}")
 
         def counted(samples, *more, modality=modality, reader=reader):
             read[modality] += len(samples) if modality == "t1w" else 1
             return reader(samples, *more)
 
-        monkeypatch.setattr(data, f"read_{modality}", counted)
+        monkeypatch.setattr(shards, f"read_{modality}", counted)
     waited = set()
     for encoder, modality in ((StructureMAE, "t1w"), (FunctionJEPA, "bold")):
         encode = encoder.encode

@@ -13,7 +13,8 @@ import pytest
 from tiny_shards import NAMES, write_labels, write_rois
 
 import bhx_model
-from bhx_model import config, data, evaluate, export, volumes
+from bhx_model import config, evaluate, export
+from bhx_model.data import shards, volumes
 
 
 def evaluate_words(trained, out, method="probe", labels=None, more=()):
@@ -133,13 +134,13 @@ def test_a_batch_of_several_lengths_trains_as_one(trained, monkeypatch):
     tokens = evaluate.token_index.open_tokens(trained["tokens_town"])
     endpoint = evaluate.join(evaluate.read_labels(trained["labels"]), tokens)
     settings = config.Finetuning(epochs=4, warmup_epochs=1, batch_size=4, drop_path=0.0, lr=5e-2)
-    order = data.epoch_batches
+    order = shards.epoch_batches
 
     def cut(buckets, **more):
         return [[batch[0][:1], batch[0][1:]] if batch[0][1:] else batch for batch in order(buckets, **more)]
 
     whole, _ = evaluate.finetune(endpoint, fusion, settings, 0, evaluate.torch.device("cpu"))
-    monkeypatch.setattr(data, "epoch_batches", cut)
+    monkeypatch.setattr(shards, "epoch_batches", cut)
     parts, _ = evaluate.finetune(endpoint, fusion, settings, 0, evaluate.torch.device("cpu"))
     np.testing.assert_allclose(parts, whole, atol=1e-4)
 
@@ -238,10 +239,10 @@ def model(exported):
 @pytest.fixture(scope="session")
 def person(trained):
     """Series, TR and T1 of person 2."""
-    index = data.open_index(trained["town"])
-    pairs, _ = data.pair(index.samples["bold"], index.samples["t1w"])
+    index = shards.open_index(trained["town"])
+    pairs, _ = shards.pair(index.samples["bold"], index.samples["t1w"])
     run, volume = next(pair for pair in pairs if "sub-002" in pair[0].key)
-    return data.read_bold(run, 20), run.tr_s, volumes.to_float32(data.read_t1w([volume], (32, 48, 32))[0])
+    return shards.read_bold(run, 20), run.tr_s, volumes.to_float32(shards.read_t1w([volume], (32, 48, 32))[0])
 
 
 def test_importing_the_package_does_not_import_torch():

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bhx_model import contract, timeseries, volumes
+from bhx_model import contract
+from bhx_model.data import timeseries, volumes
 
 R, MODES, GRADIENTS = 20, 12, 5
 T1W_SHAPE = (32, 48, 32)

@@ -28,8 +28,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bhx_model import timeseries, volumes
 from bhx_model.contract import canonical_json
+from bhx_model.data import timeseries, volumes
 from bhx_prep.config import config
 from bhx_prep.features import confounds, denoise, parcellate, qc, store, t1w
 from bhx_prep.features.timeseries import read_series

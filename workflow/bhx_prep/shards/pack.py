@@ -31,7 +31,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from bhx_model import contract, timeseries, volumes
+from bhx_model import contract
+from bhx_model.data import timeseries, volumes
 from bhx_prep.features import store
 from bhx_prep.io import bids_names
 from bhx_prep.shards.read import Cohort, read_index, shard_list

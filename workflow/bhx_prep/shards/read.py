@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bhx_model import contract, timeseries
+from bhx_model import contract
+from bhx_model.data import timeseries
 
 
 class Run(NamedTuple):

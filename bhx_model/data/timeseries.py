@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bhx_model import frames
+from bhx_model.data import frames
 
 #: Steps of a standard deviation, at least; twice as many at most.
 PER_SD = 2048
@@ -27,7 +27,7 @@ def encode(series: np.ndarray) -> bytes:
     Returns
     -------
     bytes
-        Frame (`bhx_model.frames`) around (R,) records: ``offset`` and ``step`` (float32), and ``steps`` (T,), the first
+        Frame (`bhx_model.data.frames`) around (R,) records: ``offset`` and ``step`` (float32), and ``steps`` (T,), the first
         sample's distance from the offset in steps and then each one's from the one before, modulo 2^16.
 
     Raises

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bhx_model import data
 from bhx_model.config import FusionInputs, from_dict
-from bhx_model.data import Index, Sample
+from bhx_model.data import shards
+from bhx_model.data.shards import Index, Sample
 
 TOKENS_VERSION: Final = 1
 MEMBER: Final = "bf16.npy"
@@ -39,7 +39,7 @@ def open_tokens(path: Path) -> Index:
     ValueError
         If it is none of this version, or something it names is gone or altered.
     """
-    return data.open_token_index(path, _check)
+    return shards.open_token_index(path, _check)
 
 
 def _check(facts: Mapping[str, Any]) -> None:
@@ -51,7 +51,7 @@ def _check(facts: Mapping[str, Any]) -> None:
 
 def pairs(index: Index) -> list[tuple[Sample, Sample]]:
     """Function and structure tokens of every run, in the order of the runs."""
-    found, alone = data.pair(index.samples["function"], index.samples["structure"])
+    found, alone = shards.pair(index.samples["function"], index.samples["structure"])
     if alone:
         msg = f"{index.path}: the tokens of the T1 of {alone[0].key} are missing: make the tokens again"
         raise ValueError(msg)
@@ -99,7 +99,7 @@ def read_tokens(sample: Sample) -> Tensor:
     ValueError
         If what stands there are no tokens, or not as many as listed.
     """
-    array = data.read_array(sample)
+    array = shards.read_array(sample)
     if array.dtype != np.uint16 or array.ndim != 2 or len(array) != sample.n_tokens:
         msg = f"{sample.shard}: {sample.key} is {array.dtype} {array.shape}, no tokens as listed: make them again"
         raise ValueError(msg)

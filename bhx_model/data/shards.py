@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bhx_model import contract, frames, timeseries, volumes
+from bhx_model import contract
+from bhx_model.data import frames, timeseries, volumes
 
 Result = TypeVar("Result")
 

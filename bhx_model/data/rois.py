@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bhx_model import npz
 from bhx_model.contract import ROI_ARRAYS, roi_sha256
+from bhx_model.data import npz
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bhx_model import frames
+from bhx_model.data import frames
 
 #: Steps of a standard deviation of the brain's intensities.
 PER_SD = 128
