@@ -29,8 +29,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bhx_model import stages
-from bhx_model.checkpoint import read_json, save_tensors, write_json
 from bhx_model.config import (
     FunctionConfig,
     FusionConfig,
@@ -49,7 +47,9 @@ from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.patch_embed import whole_patches
 from bhx_model.nets.pos_embed import sincos_grid
-from bhx_model.runlog import fault, say
+from bhx_model.training import stages
+from bhx_model.training.checkpoint import read_json, save_tensors, write_json
+from bhx_model.training.runlog import fault, say
 
 #: Largest difference that passes, relative to the largest value of the array.
 TOLERANCE: Final = 1e-5

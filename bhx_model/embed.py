@@ -22,12 +22,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from bhx_model import checkpoint, stages
 from bhx_model.data import augment, shards
 from bhx_model.data.rois import RoiFacts
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
+from bhx_model.training import checkpoint, stages
 
 #: Layout of an exported folder.
 EXPORT_VERSION = 1

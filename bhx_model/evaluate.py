@@ -29,12 +29,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bhx_model import checkpoint, config, metrics, optim, schedules, stages
+from bhx_model import config, metrics
 from bhx_model.data import shards, token_index
 from bhx_model.data.shards import Index, Sample
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
-from bhx_model.runlog import fault, say
+from bhx_model.training import checkpoint, optim, schedules, stages
+from bhx_model.training.runlog import fault, say
 
 SPLITS = ("train", "val", "test")
 #: Inverse strengths of the probe's penalty, for features of unit variance.

@@ -19,12 +19,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from bhx_model import __version__, checkpoint, embed, stages
+from bhx_model import __version__, embed
 from bhx_model.config import FunctionConfig, json_object
 from bhx_model.data.rois import RoiFacts
 from bhx_model.nets.jepa import FunctionJEPA
-from bhx_model.runlog import fault, say
-from bhx_model.stages import Trained
+from bhx_model.training import checkpoint, stages
+from bhx_model.training.runlog import fault, say
+from bhx_model.training.stages import Trained
 
 
 def main(argv: Sequence[str] | None = None) -> int:

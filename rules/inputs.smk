@@ -105,7 +105,7 @@ def training_memory(wildcards, threads, attempt):
 def launcher(wildcards):
     """How to start a training: a process per GPU where there are several, on one node or many."""
     n = gpus(wildcards)
-    return f"python -m bhx_model.launch --processes {n}" if n > 1 else "python"
+    return f"python -m bhx_model.training.launch --processes {n}" if n > 1 else "python"
 
 
 def endpoint_json(wildcards):

@@ -48,11 +48,11 @@ from sklearn.preprocessing import StandardScaler
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow"))
 
-from bhx_model import stages
 from bhx_model.config import STAGES, load_preset
 from bhx_model.data import shards
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
+from bhx_model.training import stages
 from bhx_prep.brain_maps import gradients
 from bhx_prep.demo import timeseries
 
@@ -161,14 +161,22 @@ def train(work: Work, place: Path, seed: int) -> None:
             "--out",
             place / out,
         ]
-        run("bhx_model.train", *told, *shared, *words)
+        run("bhx_model.training.train", *told, *shared, *words)
 
     one("structure", "structure", {})
     one("function", "function", {})
     for cohort, index in zip(PRETRAINING, shards, strict=True):
         encoders = ["--structure", place / "structure", "--function", place / "function"]
         rois = ["--rois", experiment / "rois.npz"]
-        run("bhx_model.tokens", *encoders, "--shards", index, *rois, "--out", place / "tokens" / cohort)
+        run(
+            "bhx_model.training.tokens",
+            *encoders,
+            "--shards",
+            index,
+            *rois,
+            "--out",
+            place / "tokens" / cohort,
+        )
     tokens = ["--tokens", *(place / "tokens" / cohort / "index.json" for cohort in PRETRAINING)]
     one("fusion", "fusion", {}, *tokens)
     used = cast(Any, load_preset("fusion", "tiny").override(work.changes.get("fusion", {})).model)

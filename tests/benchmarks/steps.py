@@ -26,13 +26,13 @@ from model import GRID, INPUTS, ROIS, rois
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bhx_model import optim
 from bhx_model.config import PRESETS, StageConfig, load_preset
 from bhx_model.data import masking
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
-from bhx_model.runlog import duration
+from bhx_model.training import optim
+from bhx_model.training.runlog import duration
 
 PATCHES, FRAMES, WARM = 11, 48, 3
 

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bhx_model import train
+from bhx_model.training import train
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["bhx_model.train"])
+SERVER.set_forkserver_preload(["bhx_model.training.train"])
 
 
 def environment(rank: int, world: int, port: int) -> dict[str, str]:
@@ -79,8 +79,8 @@ def gradients(rank: int, world: int, port: int, preset: dict, sources: Any, step
     import torch
     from safetensors.torch import save_file
 
-    from bhx_model import distributed, stages
     from bhx_model.config import load_preset
+    from bhx_model.training import distributed, stages
 
     torch.set_num_threads(1)
     config = load_preset(preset["stage"], "tiny").override(preset["set"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_shards import words, write_cohort, write_labels, write_rois, write_split
 
-from bhx_model import tokens, train
+from bhx_model.training import tokens, train
 
 torch.set_num_threads(1)  # these matrices are too small to share out
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import torch
 
-from bhx_model import distributed, optim, stages, train
+from bhx_model.training import distributed, optim, stages, train
 
 NOWHERE = torch.device("meta")
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_shards import write_cohort, write_rois, write_split
 
-from bhx_model import checkpoint, runlog, stages, train
+from bhx_model.training import checkpoint, runlog, stages, train
 
 SIX = {
     "train.steps": 6,

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from test_training_loop import SIX, train_here
 
-from bhx_model import checkpoint, optim, schedules, stages, train
 from bhx_model.config import FusionInputs
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import EndpointModel, HubHead
+from bhx_model.training import checkpoint, optim, schedules, stages, train
 
 ONE = {**SIX, "train.steps": 1, "train.warmup_steps": 0, "train.weight_decay": 0.0, "train.clip": None}
 

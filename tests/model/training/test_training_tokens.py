@@ -14,10 +14,10 @@ import webdataset as wds
 from safetensors.torch import load_file, save_file
 from tiny_shards import words, write_cohort
 
-from bhx_model import stages, tokens, train
 from bhx_model.data import augment, shards, token_index
 from bhx_model.nets.jepa import FunctionEncoder, FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
+from bhx_model.training import stages, tokens, train
 
 
 def encode_again(trained, run, volume):

@@ -8,10 +8,10 @@ Examples
 --------
 ::
 
-    python -m bhx_model.train --stage function --preset tiny --set '{"train.steps": 200}' --seed 0 \
+    python -m bhx_model.training.train --stage function --preset tiny --set '{"train.steps": 200}' --seed 0 \
         --shards results/town/shards/index.json --split results/experiments/demo/pretrain.json \
         --rois results/experiments/demo/rois.npz --run-root results/runs --out results/experiments/demo/function
-    torchrun --standalone --nproc-per-node=8 -m bhx_model.train --stage function --preset base ...
+    torchrun --standalone --nproc-per-node=8 -m bhx_model.training.train --stage function --preset base ...
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bhx_model import checkpoint, contract, distributed, optim, schedules, stages
+from bhx_model import contract
 from bhx_model.config import PRESETS, STAGES, StageConfig, json_object, load_preset, whole_number
 from bhx_model.data import shards
-from bhx_model.distributed import Processes
 from bhx_model.nets.jepa import FunctionJEPA
-from bhx_model.runlog import Metrics, Progress, duration, fault, say
+from bhx_model.training import checkpoint, distributed, optim, schedules, stages
+from bhx_model.training.distributed import Processes
+from bhx_model.training.runlog import Metrics, Progress, duration, fault, say
 
 #: Exit code of a run that was stopped and can go on (EX_TEMPFAIL).
 STOPPED = 75
@@ -534,7 +535,7 @@ def _deterministic(wanted: bool) -> Iterator[None]:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_model.train",
+        prog="python -m bhx_model.training.train",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

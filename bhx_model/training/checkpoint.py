@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bhx_model import optim
-from bhx_model.runlog import say
+from bhx_model.training import optim
+from bhx_model.training.runlog import say
 
 _STEP = re.compile(r"step-(\d{7,})")
 _UNFINISHED = ".unfinished-"

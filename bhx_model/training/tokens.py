@@ -7,7 +7,7 @@ Examples
 --------
 ::
 
-    python -m bhx_model.tokens --structure results/experiments/demo/structure \
+    python -m bhx_model.training.tokens --structure results/experiments/demo/structure \
         --function results/experiments/demo/function --shards results/town/shards/index.json \
         --rois results/experiments/demo/rois.npz --out results/experiments/demo/tokens/town
 """
@@ -30,14 +30,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bhx_model import checkpoint, contract, stages
+from bhx_model import contract
 from bhx_model.config import to_dict
 from bhx_model.data import shards, token_index
 from bhx_model.data.augment import SeriesPlan
 from bhx_model.data.rois import RoiFacts
 from bhx_model.data.shards import Index, Sample
-from bhx_model.runlog import duration, fault, say
-from bhx_model.stages import Batch, Encoders
+from bhx_model.training import checkpoint, stages
+from bhx_model.training.runlog import duration, fault, say
+from bhx_model.training.stages import Batch, Encoders
 
 #: Arrays encoded at once, and threads that read the next ones meanwhile.
 BATCH, READERS = 16, 2
@@ -46,7 +47,7 @@ BATCH, READERS = 16, 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when the cache is complete, 1 on a fault."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_model.tokens",
+        prog="python -m bhx_model.training.tokens",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

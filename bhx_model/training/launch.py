@@ -3,7 +3,7 @@
 The number of nodes is the allocation's, so a rule only says how many processes there shall be; where they meet is told
 by Slurm's variables.
 
-    python -m bhx_model.launch --processes 16 -m bhx_model.train --stage function ...
+    python -m bhx_model.training.launch --processes 16 -m bhx_model.training.train --stage function ...
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Become torchrun, or Slurm's `srun` of one torchrun a node."""
-    parser = argparse.ArgumentParser(prog="python -m bhx_model.launch", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bhx_model.training.launch", description=__doc__)
     parser.add_argument("--processes", type=int, required=True, help="of the whole training")
     parser.add_argument("--on-node", action="store_true", help="set by itself: this is one of several nodes")
     args, rest = parser.parse_known_args(argv)
@@ -68,7 +68,13 @@ def command(processes: int, rest: Sequence[str], nodes: int) -> list[str]:
         "--ntasks-per-node=1",
         "--kill-on-bad-exit=1",
     ]
-    own = [sys.executable, "-m", "bhx_model.launch", "--on-node", f"--processes={processes // nodes}"]
+    own = [
+        sys.executable,
+        "-m",
+        "bhx_model.training.launch",
+        "--on-node",
+        f"--processes={processes // nodes}",
+    ]
     return [*srun, *own, *rest]
 
 

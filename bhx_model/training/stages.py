@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bhx_model import checkpoint
 from bhx_model.config import (
     FunctionConfig,
     FusionConfig,
@@ -34,6 +33,7 @@ from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.vit import hold_in_bfloat16
+from bhx_model.training import checkpoint
 
 CPU = torch.device("cpu")
 
