@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bhx_model import metrics
+from bhx_model.evaluation import metrics
 
 
 def test_two_classes_counted_by_hand():

@@ -13,8 +13,9 @@ import pytest
 from tiny_shards import NAMES, write_labels, write_rois
 
 import bhx_model
-from bhx_model import config, evaluate, export
+from bhx_model import config, export
 from bhx_model.data import shards, volumes
+from bhx_model.evaluation import evaluate
 
 
 def evaluate_words(trained, out, method="probe", labels=None, more=()):

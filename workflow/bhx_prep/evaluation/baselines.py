@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from bhx_model import metrics
+from bhx_model.evaluation import metrics
 from bhx_prep.brain_maps import gradients
 from bhx_prep.io.atomic_write import replacing
 from bhx_prep.shards import read

@@ -8,7 +8,7 @@ Examples
 --------
 ::
 
-    python -m bhx_model.evaluate --method probe --fusion results/experiments/demo/fusion \
+    python -m bhx_model.evaluation.evaluate --method probe --fusion results/experiments/demo/fusion \
         --tokens results/experiments/demo/tokens/clinic/index.json \
         --labels results/endpoints/diagnosis/seed-0.json --seed 0 --experiment demo \
         --out results/experiments/demo/endpoints/diagnosis/probe_seed-0
@@ -29,9 +29,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bhx_model import config, metrics
+from bhx_model import config
 from bhx_model.data import shards, token_index
 from bhx_model.data.shards import Index, Sample
+from bhx_model.evaluation import metrics
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
 from bhx_model.training import checkpoint, optim, schedules, stages
@@ -571,7 +572,7 @@ def _line(card: Mapping[str, Any]) -> str:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_model.evaluate",
+        prog="python -m bhx_model.evaluation.evaluate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
