@@ -1,6 +1,6 @@
 """BrainHarmonix: the model. Importing this package does not import torch.
 
-``bhx_model.from_pretrained(folder)`` loads an exported model; see :mod:`bhx_model.embed`.
+``bhx_model.from_pretrained(folder)`` loads an exported model; see :mod:`bhx_model.release.embed`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bhx_model.data.rois import RoiFacts
-    from bhx_model.embed import BrainHarmonix, from_pretrained
+    from bhx_model.release.embed import BrainHarmonix, from_pretrained
 
 __version__ = "0.1.0"
 
 __all__ = ["BrainHarmonix", "RoiFacts", "__version__", "from_pretrained"]
 
 _LAZY = {
-    "BrainHarmonix": "bhx_model.embed",
-    "from_pretrained": "bhx_model.embed",
+    "BrainHarmonix": "bhx_model.release.embed",
+    "from_pretrained": "bhx_model.release.embed",
     "RoiFacts": "bhx_model.data.rois",
 }
 

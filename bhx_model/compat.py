@@ -776,7 +776,7 @@ def load(released: Released, out: Path, known: Sizes = Sizes()) -> dict[str, Con
     """Convert released checkpoints into stage folders, each with ``model.safetensors`` and ``run.json``.
 
     With the function stage goes ``rois.npz``, the facts about its ROIs. If all three stages are there,
-    ``bhx_model.export`` makes an export of them as of trained ones.
+    ``bhx_model.release.export`` makes an export of them as of trained ones.
 
     Parameters
     ----------

@@ -220,5 +220,5 @@ rule export_weights:
         terms=lambda wildcards: json.dumps(study.terms(wildcards.experiment), sort_keys=True),
         step=STEPS["export_weights"],
     shell:
-        "python -m bhx_model.export --structure {params.structure:q} --function {params.function:q}"
+        "python -m bhx_model.release.export --structure {params.structure:q} --function {params.function:q}"
         " --fusion {params.fusion:q} --rois {input.rois:q} --terms {params.terms:q} --out {output:q} > {log:q} 2>&1"

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import bhx_model
-from bhx_model import compat, export
+from bhx_model import compat
 from bhx_model.data.rois import RoiFacts
+from bhx_model.release import export
 from bhx_model.training import stages
 
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from tiny_shards import words
 
 import bhx_model
-from bhx_model import export
 from bhx_model.config import load_preset
 from bhx_model.data import shards, token_index
 from bhx_model.nets import vit
+from bhx_model.release import export
 from bhx_model.training import checkpoint, stages, train
 
 CPU = torch.device("cpu")

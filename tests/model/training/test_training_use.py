@@ -13,9 +13,10 @@ import pytest
 from tiny_shards import NAMES, write_labels, write_rois
 
 import bhx_model
-from bhx_model import config, export
+from bhx_model import config
 from bhx_model.data import shards, volumes
 from bhx_model.evaluation import evaluate
+from bhx_model.release import export
 
 
 def evaluate_words(trained, out, method="probe", labels=None, more=()):

@@ -180,7 +180,7 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
     Parameters
     ----------
     folder : path
-        Written by ``python -m bhx_model.export``.
+        Written by ``python -m bhx_model.release.export``.
 
     Raises
     ------
@@ -189,10 +189,10 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
     """
     folder = Path(folder)
     try:
-        about = checkpoint.read_json(folder / "config.json", "make it with bhx_model.export")
+        about = checkpoint.read_json(folder / "config.json", "make it with bhx_model.release.export")
         rois = RoiFacts.load(folder / "rois.npz")
     except OSError as error:
-        msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): make it with bhx_model.export"
+        msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): make it with bhx_model.release.export"
         raise ValueError(msg) from error
     if about.get("export") != EXPORT_VERSION:
         msg = f"{folder} is an export of version {about.get('export')}, this code reads {EXPORT_VERSION}: export again"

@@ -4,7 +4,7 @@ Examples
 --------
 ::
 
-    python -m bhx_model.export --structure results/experiments/demo/structure \
+    python -m bhx_model.release.export --structure results/experiments/demo/structure \
         --function results/experiments/demo/function --fusion results/experiments/demo/fusion \
         --rois results/experiments/demo/rois.npz --terms '{"town": "CC0"}' --out results/experiments/demo/export
 """
@@ -19,10 +19,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from bhx_model import __version__, embed
+from bhx_model import __version__
 from bhx_model.config import FunctionConfig, json_object
 from bhx_model.data.rois import RoiFacts
 from bhx_model.nets.jepa import FunctionJEPA
+from bhx_model.release import embed
 from bhx_model.training import checkpoint, stages
 from bhx_model.training.runlog import fault, say
 from bhx_model.training.stages import Trained
@@ -31,7 +32,7 @@ from bhx_model.training.stages import Trained
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when exported, 1 on a fault."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_model.export",
+        prog="python -m bhx_model.release.export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
