@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import bhx_model
-from bhx_model import compat
+from bhx_model.compat import convert
 from bhx_model.data.rois import RoiFacts
 from bhx_model.release import export
 from bhx_model.training import stages
@@ -21,7 +21,7 @@ def golden(shared):
 
 
 def test_every_golden_case_is_met(golden, capsys):
-    assert compat.main(["check", str(golden)]) == 0
+    assert convert.main(["check", str(golden)]) == 0
     text = capsys.readouterr().out
     for part in (
         "position code, encoder", "position code, predictor", "patch kernel, k=12", "patch embedding, k=48",
@@ -51,7 +51,7 @@ def test_a_small_change_of_one_token_is_seen(golden, tmp_path):
     folder = copied(golden, tmp_path / "golden", "function_cases.npz", change)
     facts = json.loads((folder / "config.json").read_text())
     with torch.inference_mode():
-        failed = [case.name for case in compat._check_function(folder, facts) if not case.passes]
+        failed = [case.name for case in convert._check_function(folder, facts) if not case.passes]
     assert failed == ["function tokens, k=18, 6 patches", "function tokens beside padding, k=18"]
 
 
@@ -92,11 +92,11 @@ def replaced(name, index, value):
 )  # fmt: skip
 def test_what_is_not_compared_has_not_passed(golden, tmp_path, file, change, sentence):
     folder = copied(golden, tmp_path / "golden", f"{file}.npz", change)
-    part = {"function": compat._check_function, "structure": compat._check_structure}.get(
-        file.split("_")[0], compat._check_fusion
+    part = {"function": convert._check_function, "structure": convert._check_structure}.get(
+        file.split("_")[0], convert._check_fusion
     )
     with torch.inference_mode(), pytest.raises(ValueError, match=sentence):
-        list(part(folder, compat._golden_facts(folder)))
+        list(part(folder, convert._golden_facts(folder)))
 
 
 def test_golden_files_that_cannot_be_used_are_told(golden, tmp_path, capsys):
@@ -105,7 +105,7 @@ def test_golden_files_that_cannot_be_used_are_told(golden, tmp_path, capsys):
         shutil.copytree(golden, folder, copy_function=shutil.copyfile)
         folder.chmod(0o755)
         (folder / name).write_bytes(content)
-        assert compat.main(["check", str(folder)]) == 1
+        assert convert.main(["check", str(folder)]) == 1
         return capsys.readouterr().err
 
     whole = (golden / "function_cases.npz").read_bytes()
@@ -122,21 +122,21 @@ def test_golden_files_that_cannot_be_used_are_told(golden, tmp_path, capsys):
 def test_the_better_defaults_are_not_the_reference(golden, monkeypatch):
     """The golden cases tell the switches apart: with ours they fail."""
     monkeypatch.setattr(
-        compat, "reference_config",
-        lambda stage, changes: compat.load_preset(stage, "base")
+        convert, "reference_config",
+        lambda stage, changes: convert.load_preset(stage, "base")
         .override({f"model.{k}": v for k, v in changes.items()})
         .model,
     )  # fmt: skip
     facts = json.loads((golden / "config.json").read_text())
     with torch.inference_mode():
-        failed = {case.name for case in compat._check_function(golden, facts) if not case.passes}
+        failed = {case.name for case in convert._check_function(golden, facts) if not case.passes}
     assert "function position code, encoder" in failed
     assert "patch kernel, k=24" in failed
     assert "patch kernel, k=48" not in failed
 
 
 def test_a_folder_without_golden_files_is_an_error(tmp_path, capsys):
-    assert compat.main(["check", str(tmp_path)]) == 1
+    assert convert.main(["check", str(tmp_path)]) == 1
     assert "config.json" in capsys.readouterr().err
 
 
@@ -144,7 +144,7 @@ def test_a_folder_without_golden_files_is_an_error(tmp_path, capsys):
 def released(golden, tmp_path):
     """The golden weights as the published checkpoints are: .pth files and two CSVs."""
     weights = {
-        stage: compat._weights(golden / f"{stage}_weights.npz")
+        stage: convert._weights(golden / f"{stage}_weights.npz")
         for stage in ("structure", "function", "fusion")
     }
     # theirs is of another number of time patches, and holds tables
@@ -165,7 +165,7 @@ def released(golden, tmp_path):
 def test_released_files_become_stages(golden, released, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = [f"--{name}={path}" for name, path in released.items()]
-    assert compat.main(["load", *arguments, "--heads=4", f"--out={out}"]) == 0
+    assert convert.main(["load", *arguments, "--heads=4", f"--out={out}"]) == 0
     text = capsys.readouterr().out
     assert "renamed  encoder_ema.norm.weight -> target.norm.weight" in text
     assert "renamed  module.cls_token -> cls_token" in text, "under DataParallel's names"
@@ -198,7 +198,7 @@ def test_released_weights_are_used_as_trained_ones_are(released, tmp_path):
         narrow[f"module.decoder_pred.{name}"] = theirs[f"module.decoder_pred.{name}"][:48]
     torch.save(narrow, released["fusion"])
     out = tmp_path / "out"
-    compat.load(compat.Released(**released), out, compat.Sizes(heads=4, time_patches=7))
+    convert.load(convert.Released(**released), out, convert.Sizes(heads=4, time_patches=7))
     folders = {stage: out / stage for stage in ("structure", "function", "fusion")}
     export.export(**folders, rois=out / "rois.npz", out=tmp_path / "export")
     card = (tmp_path / "export" / "README.md").read_text()
@@ -221,7 +221,7 @@ def test_an_ema_encoder_alone_is_enough_to_embed(released, tmp_path):
     }
     torch.save({"model": alone}, released["function"])
     files = {name: released[name] for name in ("function", "harmonics", "gradients")}
-    done = compat.load(compat.Released(**files), tmp_path / "out", compat.Sizes(heads=4))
+    done = convert.load(convert.Released(**files), tmp_path / "out", convert.Sizes(heads=4))
     assert "encoder_ema.module" in done["function"].lines[0].theirs
     model = stages.load_trained(tmp_path / "out" / "function", "function").model
     with torch.inference_mode():
@@ -231,7 +231,7 @@ def test_an_ema_encoder_alone_is_enough_to_embed(released, tmp_path):
     with pytest.raises(
         ValueError, match=r"function: the checkpoint lacks target.norm.bias and 0 more tensors"
     ):
-        compat.load(compat.Released(**files), tmp_path / "out", compat.Sizes(heads=4))
+        convert.load(convert.Released(**files), tmp_path / "out", convert.Sizes(heads=4))
 
 
 def test_checkpoints_of_other_sizes_or_stages_are_told(released, tmp_path):
@@ -239,11 +239,11 @@ def test_checkpoints_of_other_sizes_or_stages_are_told(released, tmp_path):
     torch.save({**weights, "pos_embed": torch.zeros(1, 1 + 2 * 3 * 2, 48)}, released["structure"])
     files = {"structure": released["structure"]}
     with pytest.raises(ValueError, match=r"the checkpoint has 12 patches, .* make 1200: name the voxels"):
-        compat.load(compat.Released(**files), tmp_path / "out", compat.Sizes(heads=4))
-    compat.load(compat.Released(**files), tmp_path / "out", compat.Sizes(heads=4, grid=(32, 48, 32)))
+        convert.load(convert.Released(**files), tmp_path / "out", convert.Sizes(heads=4))
+    convert.load(convert.Released(**files), tmp_path / "out", convert.Sizes(heads=4, grid=(32, 48, 32)))
     assert stages.load_trained(tmp_path / "out" / "structure", "structure").model.grid == (32, 48, 32)
     with pytest.raises(ValueError, match="no checkpoint of the fusion stage: it has no latent_tokens"):
-        compat.load(compat.Released(fusion=released["structure"]), tmp_path / "out")
+        convert.load(convert.Released(fusion=released["structure"]), tmp_path / "out")
 
 
 def test_names_and_normaliser_come_from_rois_npz(released, tmp_path, make_rois):
@@ -254,7 +254,7 @@ def test_names_and_normaliser_come_from_rois_npz(released, tmp_path, make_rois):
         eigenvalues=rois.eigenvalues, gradients=rois.gradients, median=rois.median, iqr=rois.iqr,
     )  # fmt: skip
     files = {name: released[name] for name in ("function", "harmonics", "gradients")}
-    compat.load(compat.Released(**files, rois=path), tmp_path / "out", compat.Sizes(heads=4))
+    convert.load(convert.Released(**files, rois=path), tmp_path / "out", convert.Sizes(heads=4))
     trained = stages.load_trained(tmp_path / "out" / "function", "function")
     assert trained.run["model_facts"]["roi_names"] == list(rois.names)
     np.testing.assert_array_equal(trained.model.normaliser.median_R, rois.median)
@@ -264,7 +264,7 @@ def test_names_and_normaliser_come_from_rois_npz(released, tmp_path, make_rois):
         eigenvalues=few.eigenvalues, gradients=few.gradients, median=few.median, iqr=few.iqr,
     )  # fmt: skip
     with pytest.raises(ValueError, match="7 ROIs, the CSVs 20"):
-        compat.load(compat.Released(**files, rois=path), tmp_path / "out", compat.Sizes(heads=4))
+        convert.load(convert.Released(**files, rois=path), tmp_path / "out", convert.Sizes(heads=4))
 
 
 def test_a_predictor_with_its_own_roi_code_is_refused(released, tmp_path):
@@ -273,16 +273,16 @@ def test_a_predictor_with_its_own_roi_code_is_refused(released, tmp_path):
     torch.save(weights, released["function"])
     files = {name: released[name] for name in ("function", "harmonics", "gradients")}
     with pytest.raises(ValueError, match="differ, although published models share them"):
-        compat.load(compat.Released(**files), tmp_path / "out", compat.Sizes(heads=4))
+        convert.load(convert.Released(**files), tmp_path / "out", convert.Sizes(heads=4))
 
 
 def test_checkpoints_that_would_run_code_are_refused(tmp_path, capsys):
-    torch.save({"model": {"x": torch.zeros(1)}, "args": compat.Case("a", 0.0, 1.0)}, tmp_path / "bad.pth")
-    assert compat.main(["load", f"--structure={tmp_path / 'bad.pth'}", f"--out={tmp_path}"]) == 1
+    torch.save({"model": {"x": torch.zeros(1)}, "args": convert.Case("a", 0.0, 1.0)}, tmp_path / "bad.pth")
+    assert convert.main(["load", f"--structure={tmp_path / 'bad.pth'}", f"--out={tmp_path}"]) == 1
     assert "error: " in capsys.readouterr().err
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="expected a dict of tensors"):
-        compat.read_checkpoint(tmp_path / "list.pth")
+        convert.read_checkpoint(tmp_path / "list.pth")
 
 
 def test_arguments_beside_the_weights_are_no_code(released, tmp_path):
@@ -290,7 +290,7 @@ def test_arguments_beside_the_weights_are_no_code(released, tmp_path):
     weights = torch.load(released["structure"], weights_only=True)
     arguments = argparse.Namespace(mask_ratio=0.75, output_dir="out")
     torch.save({**weights, "args": arguments, "scaler": {"scale": 65536.0}}, released["structure"])
-    assert compat.read_checkpoint(released["structure"]).keys() == weights["model"].keys()
+    assert convert.read_checkpoint(released["structure"]).keys() == weights["model"].keys()
 
 
 @pytest.mark.parametrize(
@@ -299,12 +299,12 @@ def test_arguments_beside_the_weights_are_no_code(released, tmp_path):
 def test_files_that_are_no_checkpoints_are_refused(tmp_path, content):
     (tmp_path / "model.pth").write_bytes(content)
     with pytest.raises(ValueError, match=r"model\.pth is refused: it is no checkpoint"):
-        compat.read_checkpoint(tmp_path / "model.pth")
+        convert.read_checkpoint(tmp_path / "model.pth")
 
 
 def test_checkpoints_that_embed_nothing_are_refused(released, tmp_path):
     """Tensors without numbers or of too few axes, and hub tokens without their positions."""
-    good = {stage: compat.read_checkpoint(released[stage]) for stage in ("structure", "function", "fusion")}
+    good = {stage: convert.read_checkpoint(released[stage]) for stage in ("structure", "function", "fusion")}
     faults = [
         ("function", {"encoder_ema.norm.weight": torch.full((48,), torch.nan)}, "values that are not finite"),
         ("function", {"encoder_ema.patch_embed.proj.weight": torch.zeros(())}, "name the right file"),
@@ -321,10 +321,10 @@ def test_checkpoints_that_embed_nothing_are_refused(released, tmp_path):
         torch.save({"model": weights}, tmp_path / "bad.pth")
         files = {"harmonics": released["harmonics"], "gradients": released["gradients"]}
         with pytest.raises(ValueError, match=sentence):
-            compat.load(
-                compat.Released(**files, **{stage: tmp_path / "bad.pth"}),
+            convert.load(
+                convert.Released(**files, **{stage: tmp_path / "bad.pth"}),
                 tmp_path / "out",
-                compat.Sizes(heads=4, time_patches=6),
+                convert.Sizes(heads=4, time_patches=6),
             )
 
 
@@ -334,7 +334,7 @@ def test_sizes_of_nothing_are_refused(released, tmp_path, capsys):
         ("--n-rois=0", "rois is 0: give a positive number"), ("--time-patches=-1", "time_patches is -1"),
         ("--grid 16 17 16", "does not divide into patches of 16"),
     ):  # fmt: skip
-        assert compat.main([*words, *more.split()]) == 1
+        assert convert.main([*words, *more.split()]) == 1
         assert sentence in capsys.readouterr().err
 
 
@@ -344,7 +344,7 @@ def test_files_that_are_not_there_are_a_sentence(released, tmp_path, capsys):
             name: tmp_path / "no.such"
         }
         words = [f"--{n}={path}" for n, path in files.items()]
-        assert compat.main(["load", *words, "--heads=4", f"--out={tmp_path / 'out'}"]) == 1
+        assert convert.main(["load", *words, "--heads=4", f"--out={tmp_path / 'out'}"]) == 1
         told = capsys.readouterr().err
         assert (
             told
@@ -357,9 +357,9 @@ def test_csvs_without_numbers_are_refused(tmp_path):
     for content in (b"", b"a,b\n", b"a,b\nc,d\n", b"1,2\n3\n", b"1;2\n3;4\n", b"\xff\xfe1,2"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"modes\.csv.*expected one row of numbers per ROI"):
-            compat.read_table(path)
+            convert.read_table(path)
     path.write_bytes(b"\xef\xbb\xbf1,2\n3,4\n")  # Excel's mark at the start
-    np.testing.assert_array_equal(compat.read_table(path), [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(convert.read_table(path), [[1, 2], [3, 4]])
 
 
 def test_csvs_of_different_atlases_are_refused(released, tmp_path):
@@ -367,11 +367,11 @@ def test_csvs_of_different_atlases_are_refused(released, tmp_path):
     released["gradients"].write_text("\n".join(lines[:-1]))
     files = {name: released[name] for name in ("function", "harmonics", "gradients")}
     with pytest.raises(ValueError, match=r"has 20 rows, .*gradients.csv has 19: both need one for every ROI"):
-        compat.load(compat.Released(**files), tmp_path / "out", compat.Sizes(heads=4))
+        convert.load(convert.Released(**files), tmp_path / "out", convert.Sizes(heads=4))
 
 
 def test_nothing_to_load_is_an_error(tmp_path, capsys):
-    assert compat.main(["load", f"--out={tmp_path}"]) == 1
+    assert convert.main(["load", f"--out={tmp_path}"]) == 1
     assert "nothing to load" in capsys.readouterr().err
 
 
@@ -453,7 +453,7 @@ def test_sizes_are_read_from_the_arrays(golden, tmp_path, rois, patches, grid):
     np.savez(
         folder / "structure_cases.npz",
         tokens=zeros((1, n_structure, 48)),
-        pos_embed=np.pad(compat.sincos_grid(tuple(e // 16 for e in grid), 48), ((1, 0), (0, 0)))[None],
+        pos_embed=np.pad(convert.sincos_grid(tuple(e // 16 for e in grid), 48), ((1, 0), (0, 0)))[None],
         volume_sample=zeros(grid)[::37, ::41, ::33],
     )
     np.savez(
@@ -463,8 +463,8 @@ def test_sizes_are_read_from_the_arrays(golden, tmp_path, rois, patches, grid):
         latent=zeros((1, 17, 48)), loss=zeros(()), valid_patches=np.array(max(patches - 1, 1)),
     )  # fmt: skip
     with torch.inference_mode():
-        structure = {case.name: case for case in compat._check_structure(folder, facts)}
-        fusion = list(compat._check_fusion(folder, {**facts, "rois": rois, "time_patches": patches}))
+        structure = {case.name: case for case in convert._check_structure(folder, facts)}
+        fusion = list(convert._check_fusion(folder, {**facts, "rois": rois, "time_patches": patches}))
     assert structure["structure position code"].passes, "the grid was found"
     assert len(fusion) == 8
 
@@ -476,4 +476,4 @@ def test_sizes_that_fit_nothing_are_told(golden, tmp_path):
     folder = copied(golden, tmp_path / "golden", "fusion_cases.npz", change)
     facts = json.loads((golden / "config.json").read_text())
     with pytest.raises(ValueError, match="name fusion_rois and fusion_time_patches"):
-        list(compat._check_fusion(folder, facts))
+        list(convert._check_fusion(folder, facts))

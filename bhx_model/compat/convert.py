@@ -2,8 +2,8 @@
 
 ::
 
-    python -m bhx_model.compat check GOLDEN_FOLDER
-    python -m bhx_model.compat load --function harmonix-f/model.pth --harmonics modes.csv --gradients gradients.csv \
+    python -m bhx_model.compat.convert check GOLDEN_FOLDER
+    python -m bhx_model.compat.convert load --function harmonix-f/model.pth --harmonics modes.csv --gradients gradients.csv \
         --rois rois.npz --structure harmonix-s/model.pth --fusion model.pth --out FOLDER
 """
 
@@ -921,8 +921,8 @@ def report(done: Mapping[str, Converted]) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 if all is well, 1 with a sentence if not."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_model.compat", description="Check against, or load, the published BrainHarmonix code.",
-        epilog="example: python -m bhx_model.compat check golden/",
+        prog="python -m bhx_model.compat.convert", description="Check against, or load, the published BrainHarmonix code.",
+        epilog="example: python -m bhx_model.compat.convert check golden/",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="compare every case of a golden folder; fails above 1e-5")
