@@ -123,7 +123,7 @@ rule train_encoder:
         out=lambda wildcards, output: Path(output.weights).parent,
         step=STEPS["train"],
     shell:
-        "{params.launcher} -m bhx_model.training.train --stage {wildcards.stage} --preset {params.preset}"
+        "{params.launcher} -m bhx_model.train --stage {wildcards.stage} --preset {params.preset}"
         " --set {params.overrides:q} --seed {params.seed} --shards {input.shards:q} --split {input.split:q}"
         " --rois {input.rois:q} --run-root {params.run_root:q} --out {params.out:q}"
         " --max-minutes $(({resources.runtime} * 97 / 100)) > {log:q} 2>&1"
@@ -190,7 +190,7 @@ rule train_fusion:
         out=lambda wildcards, output: Path(output.weights).parent,
         step=STEPS["train"],
     shell:
-        "{params.launcher} -m bhx_model.training.train --stage fusion --preset {params.preset} --set {params.overrides:q}"
+        "{params.launcher} -m bhx_model.train --stage fusion --preset {params.preset} --set {params.overrides:q}"
         " --seed {params.seed} --shards {input.shards:q} --split {input.split:q} --rois {input.rois:q}"
         " {params.sources} --run-root {params.run_root:q} --out {params.out:q}"
         " --max-minutes $(({resources.runtime} * 97 / 100))"

@@ -2,8 +2,8 @@
 
 ::
 
-    python -m bhx_model.compat.convert check GOLDEN_FOLDER
-    python -m bhx_model.compat.convert load --function harmonix-f/model.pth --harmonics modes.csv --gradients gradients.csv \
+    python -m bhx_model.compat check GOLDEN_FOLDER
+    python -m bhx_model.compat load --function harmonix-f/model.pth --harmonics modes.csv --gradients gradients.csv \
         --rois rois.npz --structure harmonix-s/model.pth --fusion model.pth --out FOLDER
 """
 
@@ -18,7 +18,6 @@ import dataclasses
 import itertools
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -921,8 +920,8 @@ def report(done: Mapping[str, Converted]) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 if all is well, 1 with a sentence if not."""
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_model.compat.convert", description="Check against, or load, the published BrainHarmonix code.",
-        epilog="example: python -m bhx_model.compat.convert check golden/",
+        prog="python -m bhx_model.compat", description="Check against, or load, the published BrainHarmonix code.",
+        epilog="example: python -m bhx_model.compat check golden/",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="compare every case of a golden folder; fails above 1e-5")
@@ -970,7 +969,3 @@ def _print_cases(cases: Iterator[Case]) -> int:
         print(f"{case.name:44s} {case.difference:18.2e}  {relative:.2e}{verdict}", flush=True)
     print(f"{n - failed} of {n} cases within {TOLERANCE:g} of their largest value")
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,7 @@
 The number of nodes is the allocation's, so a rule only says how many processes there shall be; where they meet is told
 by Slurm's variables.
 
-    python -m bhx_model.training.launch --processes 16 -m bhx_model.training.train --stage function ...
+    python -m bhx_model.training.launch --processes 16 -m bhx_model.train --stage function ...
 """
 
 from __future__ import annotations

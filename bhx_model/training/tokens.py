@@ -65,14 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_cache(structure: Path, function: Path, shards: Path, rois: Path, out: Path) -> Path:
+def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, out: Path) -> Path:
     """Encode all pairs of a cohort and write the cache; its ``index.json`` last.
 
     Parameters
     ----------
     structure, function : Path
         Folders of the trained encoders.
-    shards : Path
+    shard_index : Path
         Index of the cohort.
     rois : Path
         The experiment's ``rois.npz``.
@@ -91,7 +91,7 @@ def write_cache(structure: Path, function: Path, shards: Path, rois: Path, out: 
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoders = Encoders.open(structure, function).to(device)
-    index = shards.open_index(shards)
+    index = shards.open_index(shard_index)
     encoders.check([index])
     stages.check_rois(index, RoiFacts.load(rois))
     pairs, alone = shards.pair(index.samples["bold"], index.samples["t1w"])

@@ -8,10 +8,10 @@ Examples
 --------
 ::
 
-    python -m bhx_model.training.train --stage function --preset tiny --set '{"train.steps": 200}' --seed 0 \
+    python -m bhx_model.train --stage function --preset tiny --set '{"train.steps": 200}' --seed 0 \
         --shards results/town/shards/index.json --split results/experiments/demo/pretrain.json \
         --rois results/experiments/demo/rois.npz --run-root results/runs --out results/experiments/demo/function
-    torchrun --standalone --nproc-per-node=8 -m bhx_model.training.train --stage function --preset base ...
+    torchrun --standalone --nproc-per-node=8 -m bhx_model.train --stage function --preset base ...
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import math
 import os
 import shutil
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -535,7 +534,7 @@ def _deterministic(wanted: bool) -> Iterator[None]:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m bhx_model.training.train",
+        prog="python -m bhx_model.train",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -569,7 +568,3 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--workers", type=whole_number, default=2, help="reading threads; any number gives the same result")
     add("--tensorboard", action="store_true", help="also write events for TensorBoard into the run folder")
     return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

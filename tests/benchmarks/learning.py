@@ -148,8 +148,8 @@ def draw_people(place: Path, n: int) -> tuple[Path, Path]:
 def train(work: Work, place: Path, seed: int) -> None:
     """Train all stages, and the fusion with the other decoder, into folders of `place` named after them."""
     experiment = work.results / "experiments/demo"
-    shards = [work.results / cohort / "shards/index.json" for cohort in PRETRAINING]
-    shared = ["--preset", "tiny", "--seed", seed, "--shards", *shards, "--run-root", place / "runs"]
+    packed = [work.results / cohort / "shards/index.json" for cohort in PRETRAINING]
+    shared = ["--preset", "tiny", "--seed", seed, "--shards", *packed, "--run-root", place / "runs"]
     shared += ["--split", experiment / "pretrain.json", "--rois", experiment / "rois.npz"]
 
     def one(stage: str, out: str, own: Mapping[str, Any], *words: object) -> None:
@@ -161,11 +161,11 @@ def train(work: Work, place: Path, seed: int) -> None:
             "--out",
             place / out,
         ]
-        run("bhx_model.training.train", *told, *shared, *words)
+        run("bhx_model.train", *told, *shared, *words)
 
     one("structure", "structure", {})
     one("function", "function", {})
-    for cohort, index in zip(PRETRAINING, shards, strict=True):
+    for cohort, index in zip(PRETRAINING, packed, strict=True):
         encoders = ["--structure", place / "structure", "--function", place / "function"]
         rois = ["--rois", experiment / "rois.npz"]
         run(

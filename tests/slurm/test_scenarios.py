@@ -86,7 +86,7 @@ def trainings(job, n=1):
         found = []
         for process, variables in processes(job):
             with contextlib.suppress(psutil.NoSuchProcess):
-                if "bhx_model.training.train" in process.cmdline()[1:4]:
+                if "bhx_model.train" in process.cmdline()[1:4]:
                     found.append((process, variables))
         return found if len(found) >= n else []
 

@@ -141,8 +141,8 @@ def test_a_truncated_shard_is_named(town):
 
 def test_an_altered_shard_is_named(town):
     index = shards.open_index(town)
-    shards = [s for listed in index.shards.values() for s in listed]
-    assert shards.verify(shards) == 4
+    packed = [s for listed in index.shards.values() for s in listed]
+    assert shards.verify(packed) == 4
     path = town.parent / "bold-00001.tar"
     content = bytearray(path.read_bytes())
     content[2000] ^= 1
@@ -160,17 +160,17 @@ def test_an_altered_list_is_named(town):
 
 def test_whole_shards_are_remembered_until_they_change(town, tmp_path):
     record = tmp_path / "verified.json"
-    shards = shards.open_index(town).shards["bold"]
-    assert shards.verify(shards, record=record) == 2
-    assert shards.verify(shards, record=record) == 0
-    shards[0].path.write_bytes(b"x" * shards[0].n_bytes)
+    packed = shards.open_index(town).shards["bold"]
+    assert shards.verify(packed, record=record) == 2
+    assert shards.verify(packed, record=record) == 0
+    packed[0].path.write_bytes(b"x" * packed[0].n_bytes)
     with pytest.raises(ValueError, match="sha256 differs"):
-        shards.verify(shards, record=record)
+        shards.verify(packed, record=record)
 
 
 def test_processes_divide_the_checking(town):
-    shards = shards.open_index(town).shards["bold"]
-    assert [shards.verify(shards, share=(rank, 2)) for rank in range(2)] == [1, 1]
+    packed = shards.open_index(town).shards["bold"]
+    assert [shards.verify(packed, share=(rank, 2)) for rank in range(2)] == [1, 1]
 
 
 def test_an_index_of_another_version_is_refused(town):

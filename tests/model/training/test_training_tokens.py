@@ -27,9 +27,9 @@ def encode_again(trained, run, volume):
 
 
 def test_tokens_are_the_encoders_rounded(trained):
-    shards = shards.open_index(trained["town"])
+    packed = shards.open_index(trained["town"])
     cached = {f.key: (f, s) for f, s in token_index.pairs(token_index.open_tokens(trained["tokens_town"]))}
-    pairs, _ = shards.pair(shards.samples["bold"], shards.samples["t1w"])
+    pairs, _ = shards.pair(packed.samples["bold"], packed.samples["t1w"])
     assert set(cached) == {run.key for run, _ in pairs}
     for run, volume in pairs[:4]:
         structure, function, weight = encode_again(trained, run, volume)
@@ -43,13 +43,13 @@ def test_tokens_are_the_encoders_rounded(trained):
 
 def test_only_valid_tokens_are_stored(trained):
     index = token_index.open_tokens(trained["tokens_town"])
-    shards = {s.key: s for s in shards.open_index(trained["town"]).samples["bold"]}
+    runs = {s.key: s for s in shards.open_index(trained["town"]).samples["bold"]}
     assert set(index.shards) == {"function", "structure"}
     # person 0 has two runs and one T1
     assert len(index.samples["function"]) == 12
     assert len(index.samples["structure"]) == 11
     for sample in index.samples["function"]:
-        run = shards[sample.key]
+        run = runs[sample.key]
         frames = round(35.28 / run.tr_s)
         assert sample.n_tokens == 20 * -(-run.n_frames // frames)
         assert sample.last_share == pytest.approx((run.n_frames % frames or frames) / frames)
@@ -101,12 +101,12 @@ def test_reading_runs_ahead_of_encoding(trained, tmp_path, monkeypatch):
             return encode(self, *more)
 
         monkeypatch.setattr(encoder, "encode", waiting)
-    shards = write_cohort(tmp_path / "town", "town", people=12, batches=1)
-    words = (trained["structure"], trained["function"], shards, trained["rois"])
+    packed = write_cohort(tmp_path / "town", "town", people=12, batches=1)
+    words = (trained["structure"], trained["function"], packed, trained["rois"])
     ahead = tokens.write_cache(*words, tmp_path / "ahead")
     assert waited == {"t1w", "bold"}
     monkeypatch.setattr(
-        tokens.data, "in_order", lambda tasks, *, workers, ahead: iter([task() for task in tasks])
+        tokens.shards, "in_order", lambda tasks, *, workers, ahead: iter([task() for task in tasks])
     )
     plain = tokens.write_cache(*words, tmp_path / "plain")
     assert {p.name: p.read_bytes() for p in ahead.parent.iterdir()} == {
@@ -140,11 +140,11 @@ def test_who_is_left_out_is_told(trained):
 
 
 def test_a_cohort_without_pairs_is_an_empty_cache(trained, tmp_path, capfd):
-    shards = write_cohort(tmp_path / "lone", "lone", people=1, batches=1)
-    facts = json.loads(shards.read_text())
-    shards.write_text(json.dumps({**facts, "t1w_shape": None}))
+    packed = write_cohort(tmp_path / "lone", "lone", people=1, batches=1)
+    facts = json.loads(packed.read_text())
+    packed.write_text(json.dumps({**facts, "t1w_shape": None}))
     rois = trained["rois"]
-    out = tokens.write_cache(trained["structure"], trained["function"], shards, rois, tmp_path / "tokens")
+    out = tokens.write_cache(trained["structure"], trained["function"], packed, rois, tmp_path / "tokens")
     index = token_index.open_tokens(out)
     assert token_index.pairs(index) == []
     assert [row["reason"] for row in index.facts["left_out"]] == ["the run has no T1"] * 2

@@ -15,7 +15,7 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.brain_maps.harmonics --templates results/templates --modes 200 --out results/templates/harmonics.parquet
+    python -m bhx_prep.brain_maps.harmonics --templates results/templates --modes 200 --out harmonics.parquet
     bhx harmonics --left L.surf.gii --right R.surf.gii --labels atlas.dlabel.nii --names names.txt --modes 200 \
         --align-to results/templates --out harmonics.parquet
 """

@@ -10,7 +10,7 @@ Examples
 ::
 
     python -m bhx_prep.shards.pack pack --cohort clinic --batch 3 --features F --out results/clinic/shards
-    python -m bhx_prep.shards.pack index --cohort clinic --shards results/clinic/shards --batches 00000,00001 --out F/index.json
+    python -m bhx_prep.shards.pack index --cohort clinic --shards results/clinic/shards --batches 00000,00001 --out I.json
     bhx shards verify results/clinic/shards
     bhx shards ls results/clinic/shards
     bhx shards cat results/clinic/shards clinic_sub-001_task-rest

@@ -92,7 +92,10 @@ class _Level:
         index = index[:: max(1, len(index) // most)]
         points = index @ affine[:3, :3].T + affine[:3, 3]
         self.centre = points.mean(axis=0)
-        gradient = np.stack([g[tuple(index.T)] for g in np.gradient(smooth)], axis=1) @ self.to_voxel[:3, :3]
+        gradient = (
+            np.stack([g[tuple(index.T)] for g in np.asarray(np.gradient(smooth))], axis=1)
+            @ self.to_voxel[:3, :3]
+        )
         value = smooth[tuple(index.T)]
         # lever arms are scaled so that one unit of each of the six is about one millimetre
         turn = np.cross(points - self.centre, gradient) / _LEVER_MM
