@@ -40,7 +40,7 @@ test: environments  ## run the tests
 	$(CLEAN_ENV) .venv/bin/python -m pytest -q
 
 test-gpu: environments  ## on a machine with GPUs: what needs them
-	$(CLEAN_ENV) .venv/bin/python -m pytest -q --device cuda tests/model/training/test_training_gpu.py
+	$(CLEAN_ENV) .venv/bin/python -m pytest -q --device cuda tests/bhx_model/training/test_gpu.py
 
 lint: .venv/ready  ## format and type checks
 	.venv/bin/ruff check .

@@ -25,7 +25,7 @@ settings.load_profile("bhx")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where tests/model/training/test_training_gpu.py computes; all other tests are about CPUs."""
+    """Where tests/bhx_model/training/test_gpu.py computes; all other tests are about CPUs."""
     parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: let the tests see GPUs")
 
 

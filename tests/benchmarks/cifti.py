@@ -25,7 +25,7 @@ import numpy as np
 from bhx_prep.atlas.templates import read_cortex
 from bhx_prep.features import parcellate
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "features"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "builders"))
 from test_workbench import write_labels
 
 #: Subcortical voxels of HCP's 91,282 grayordinates.

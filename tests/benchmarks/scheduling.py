@@ -4,8 +4,8 @@
     python tests/benchmarks/scheduling.py plan --scans 70933 --batch-size 20 100
 
 `jobs` runs the real workflow whose `bhx_prep.features.extract` is replaced by a stub that notes when it began; one line
-of JSON tells seconds a job from its submission on, where they went, and the peak memory of the main process. `plan` writes an
-index of people who do not exist, with empty files, and tells time and memory of `snakemake -n`, and the CPU seconds in
+of JSON tells seconds a job from its submission on, where they went, and the peak memory of the main process. `plan`
+writes an index of people who do not exist, with empty files, and tells time and memory of `snakemake -n`, and the CPU seconds in
 which Snakemake starts in a job of such a study. No part of the tests.
 """
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training_loop import SIX, train_here
+from test_train import SIX, train_here
 
 from bhx_model.config import FusionInputs
 from bhx_model.nets.fusion import FusionModel

@@ -226,7 +226,7 @@ def test_atlas_with_another_number_of_labels_is_refused(templates_folder, tmp_pa
     with pytest.raises(ValueError, match=r"8 labels \(1\.\.8\) where 7 \(1\.\.7\) are due"):
         parcellate.parcellate_file(volume()[0], parcellate.load_templates(tmp_path))
     (tmp_path / "atlas.json").unlink()
-    with pytest.raises(ValueError, match=r"bhx_prep\.templates"):
+    with pytest.raises(ValueError, match=r"bhx_prep\.atlas\.templates"):
         parcellate.load_templates(tmp_path)
 
 

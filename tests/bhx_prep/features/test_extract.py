@@ -159,7 +159,7 @@ def test_a_batch_goes_on_over_every_fault(ward_index, templates_folder, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("function", "call"), [("Extraction.t1w", 2), ("stored.Writer.add", 3), ("Path.replace", 2)]
+    ("function", "call"), [("Extraction.t1w", 2), ("store.Writer.add", 3), ("Path.replace", 2)]
 )
 def test_equal_inputs_give_equal_bytes_after_a_kill(
     ward_index, templates_folder, tmp_path, check_kill, function, call

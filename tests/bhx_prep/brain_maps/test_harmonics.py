@@ -264,7 +264,7 @@ def test_command_line_writes_rows_in_the_order_of_the_atlas(templates: Path) -> 
     assert out.read_bytes() == first
 
 
-@pytest.mark.parametrize(("function", "call"), [("modes", 2), ("rois.pq.write_table", 1)])
+@pytest.mark.parametrize(("function", "call"), [("modes", 2), ("join.pq.write_table", 1)])
 def test_a_killed_step_gives_the_same_bytes_when_run_again(
     templates: Path, check_kill, function: str, call: int
 ) -> None:
