@@ -15,7 +15,7 @@ def cohorts_of(backend):
     """Pattern of the cohorts that a backend preprocesses; one that matches nothing where there are none."""
     if PREPROC_BACKEND != backend:
         return "(?!)"
-    return "|".join([n for n, c in study.config.cohorts.items() if c.door == "bids"]) or "(?!)"
+    return "|".join([n for n, c in study.config.cohorts.items() if c.input == "bids"]) or "(?!)"
 
 
 def features_of(wildcards):
@@ -50,7 +50,7 @@ def batch_state(wildcards):
     """State of what a batch reads: what the index says, and the derivatives or tables where they were delivered."""
     cohort = study.cohorts[wildcards.cohort]
     people = cohort.subjects(wildcards.batch)
-    return cohort.facts(people) + (cohort.state(people) if cohort.cohort.door != "bids" else "")
+    return cohort.facts(people) + (cohort.state(people) if cohort.cohort.input != "bids" else "")
 
 
 def shards_of(wildcards):

@@ -1,4 +1,4 @@
-# Raw BIDS to derivatives, one job per person. Only cohorts at the door `bids` come here.
+# Raw BIDS to derivatives, one job per person. Only cohorts with `input: bids` come here.
 PREPROC_DIR = f"{RESULTS}/{{cohort}}/preproc"
 
 

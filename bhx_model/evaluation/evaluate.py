@@ -9,7 +9,7 @@ Examples
 ::
 
     python -m bhx_model.evaluation.evaluate --method probe --fusion results/experiments/demo/fusion \
-        --tokens results/experiments/demo/tokens/clinic/index.json \
+        --tokens results/experiments/demo/tokens/patients/index.json \
         --labels results/endpoints/diagnosis/seed-0.json --seed 0 --experiment demo \
         --out results/experiments/demo/endpoints/diagnosis/probe_seed-0
 """

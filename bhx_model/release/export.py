@@ -6,7 +6,7 @@ Examples
 
     python -m bhx_model.release.export --structure results/experiments/demo/structure \
         --function results/experiments/demo/function --fusion results/experiments/demo/fusion \
-        --rois results/experiments/demo/rois.npz --terms '{"town": "CC0"}' --out results/experiments/demo/export
+        --rois results/experiments/demo/rois.npz --terms '{"pretraining": "CC0"}' --out results/experiments/demo/export
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=json_object,
         default={},
         metavar="JSON",
-        help='licence or data use agreement of each cohort, for the model card, e.g. \'{"town": "CC0"}\'',
+        help='licence or data use agreement of each cohort, for the model card, e.g. \'{"pretraining": "CC0"}\'',
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the export")
     a = parser.parse_args(argv)

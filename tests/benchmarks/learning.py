@@ -7,7 +7,7 @@ changes of it (a JSON object for each stage), and the fusion again with the othe
 `modality_attention`. Losses are those of people who were held out; the trivial one predicts the mean token (of a patch,
 for T1).
 
-Probes read frozen tokens of the people of `clinic`, whose endpoints are planted in both modalities, and of `--more` people
+Probes read frozen tokens of the people of `patients`, whose endpoints are planted in both modalities, and of `--more` people
 who are drawn in the same way. Each modality may be read with as many numbers as the hub tokens: 64 of a mean token, or
 1,024 of 16 tokens, the hub tokens one by one against the means of 16 runs of neighbouring tokens. Numbers are
 standardised, for ridge regression whose penalty is chosen within the people it is fitted on; 5 folds, 5 times.
@@ -57,7 +57,7 @@ from bhx_prep.brain_maps import gradients
 from bhx_prep.demo import timeseries
 
 ROOT = Path(__file__).resolve().parents[2]
-PRETRAINING = ("town", "ward", "people")
+PRETRAINING = ("pretraining", "derivatives", "people")
 #: Seed of the people who are drawn beside the demo's, whose seed is 0.
 MORE_SEED = 1
 #: Endpoints of people, and of pairs of people.
@@ -129,20 +129,20 @@ def run(*words: object) -> None:
 
 
 def draw_people(place: Path, n: int) -> tuple[Path, Path]:
-    """Draw people as those of `clinic` and take them to shards: the index, and the participants."""
-    timeseries.fill_clinic(place / "clinic", MORE_SEED, n)
+    """Draw people as those of `patients` and take them to shards: the index, and the participants."""
+    timeseries.fill_patients(place / "patients", MORE_SEED, n)
     config = {
         "results": str(place / "results"),
         "features": yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["features"],
-        "cohorts": {"clinic": {"door": "parcellated", "root": str(place / "clinic"), "synthetic": True}},
-        "experiments": {"none": {"cohorts": ["clinic"]}},
+        "cohorts": {"patients": {"input": "timeseries", "root": str(place / "patients"), "synthetic": True}},
+        "experiments": {"none": {"cohorts": ["patients"]}},
         "endpoints": {},
     }
     (place / "config.yaml").write_text(json.dumps(config))
-    index = place / "results/clinic/shards/index.json"
+    index = place / "results/patients/shards/index.json"
     rest = ["--snakefile", ROOT / "workflow/Snakefile", "--configfile", place / "config.yaml"]
     run("snakemake", *rest, "--directory", place, "--cores", 1, index)
-    return index, place / "clinic/participants.tsv"
+    return index, place / "patients/participants.tsv"
 
 
 def train(work: Work, place: Path, seed: int) -> None:
@@ -425,9 +425,9 @@ def main() -> None:
     results, changes = args.results.resolve(), json.loads(args.set)
     with tempfile.TemporaryDirectory(prefix="learning-people-") as name:
         index, listed = draw_people(Path(name), args.more)
-        people = (results / "clinic/shards/index.json", index)
+        people = (results / "patients/shards/index.json", index)
         columns = []
-        for path, participants in zip(people, (args.data / "clinic/participants.tsv", listed), strict=True):
+        for path, participants in zip(people, (args.data / "patients/participants.tsv", listed), strict=True):
             with participants.open(encoding="utf-8") as file:
                 by_name = {row["participant_id"][4:]: row for row in csv.DictReader(file, delimiter="\t")}
             columns += [by_name[bold.subject.split("/")[1]] for bold, _ in pairs((path,))]

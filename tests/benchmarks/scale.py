@@ -71,8 +71,8 @@ def jobs(said: str) -> dict[str, int]:
     return {words[0]: int(words[1]) for words in pairs if len(words) == 2 and words[1].isdigit()}
 
 
-def study(folder: Path, door: str, share: float) -> None:
-    """Simulate both cohorts at a door, and add a training and an endpoint."""
+def study(folder: Path, input: str, share: float) -> None:
+    """Simulate both cohorts at a input, and add a training and an endpoint."""
     for name, (people, t1w, bold, tr_s, frames) in COHORTS.items():
         n = [str(max(1, round(share * number))) for number in (people, t1w, bold)]
         words = [
@@ -87,8 +87,8 @@ def study(folder: Path, door: str, share: float) -> None:
             "--frames",
             str(frames),
         ]
-        used = run([*BHX, "simulate", *words, "--name", name, "--door", door, "--out", "."], folder)
-        row(f"simulate {name}, door {door}", used, "")
+        used = run([*BHX, "simulate", *words, "--name", name, "--input", input, "--out", "."], folder)
+        row(f"simulate {name}, input {input}", used, "")
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     settings["experiments"] = {"first": {"cohorts": list(COHORTS), "preset": "base", "gpus": 8}}
     settings["endpoints"] = {
@@ -101,27 +101,27 @@ def plans(folder: Path, share: float) -> None:
     """Index, parse and plan at two doors."""
     print("| what | wall s | CPU s | peak MB | goal |\n| --- | --- | --- | --- | --- |")
     counted = {}
-    for door, seconds in (("fmriprep", 20), ("bids", 120)):
-        place = folder / door
+    for input, seconds in (("fmriprep", 20), ("bids", 120)):
+        place = folder / input
         place.mkdir()
-        study(place, door, share)
-        row(f"index, door {door}", run([*BHX, "index"], place), "300 s, 2000 MB")
-        if door == "fmriprep":
+        study(place, input, share)
+        row(f"index, input {input}", run([*BHX, "index"], place), "300 s, 2000 MB")
+        if input == "fmriprep":
             row("parse", run([*SNAKEMAKE, "--list-rules"], place), "3 s")
             (folder / "empty").touch()
             empty = [*SNAKEMAKE[:-1], str(folder / "empty"), "--list-rules"]
             row("parse an empty Snakefile", run(empty, place), "Snakemake itself")
-        limit = f"{seconds} s" + (", 4000 MB" if door == "bids" else "")
+        limit = f"{seconds} s" + (", 4000 MB" if input == "bids" else "")
         used = run([*SNAKEMAKE, "-n", "--quiet", "rules"], place)
-        counted[door] = jobs(used.said)
-        row(f"plan everything, door {door}", used, limit)
+        counted[input] = jobs(used.said)
+        row(f"plan everything, input {input}", used, limit)
         row(
-            f"plan cohort_abcd, door {door}",
+            f"plan cohort_abcd, input {input}",
             run([*SNAKEMAKE, "cohort_abcd", "-n", "--quiet", "rules"], place),
             "10 s",
         )
-    for door, numbers in counted.items():
-        print(f"\njobs, door {door}: " + ", ".join(f"{n} {rule}" for rule, n in numbers.items()))
+    for input, numbers in counted.items():
+        print(f"\njobs, input {input}: " + ", ".join(f"{n} {rule}" for rule, n in numbers.items()))
 
 
 def people_of_full_size(folder: Path, n: int, templates: Path) -> None:
@@ -160,7 +160,9 @@ def people_of_full_size(folder: Path, n: int, templates: Path) -> None:
 def costs(folder: Path, templates: Path, share: float) -> None:
     """CPU seconds and bytes of a scan in the steps up to shards, and of all scans together."""
     people_of_full_size(folder / "made", 3, templates)
-    config = {"cohorts": {"made": {"door": "fmriprep", "root": str(folder / "made/data"), "synthetic": True}}}
+    config = {
+        "cohorts": {"made": {"input": "fmriprep", "root": str(folder / "made/data"), "synthetic": True}}
+    }
     (folder / "made/config.yaml").write_text(yaml.safe_dump(config))
     run([*BHX, "index"], folder / "made")
     seconds, sizes = {}, {}

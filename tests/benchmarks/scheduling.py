@@ -3,10 +3,10 @@
     python tests/benchmarks/scheduling.py jobs --way single --jobs 100     (single, array or group; needs root and Slurm)
     python tests/benchmarks/scheduling.py plan --scans 70933 --batch-size 20 100
 
-`jobs` runs the real workflow whose `bhx_prep.features.extract` is replaced by a stub that notes when it began; one line
-of JSON tells seconds a job from its submission on, where they went, and the peak memory of the main process. `plan`
-writes an index of people who do not exist, with empty files, and tells time and memory of `snakemake -n`, and the CPU seconds in
-which Snakemake starts in a job of such a study. No part of the tests.
+`jobs` runs the real workflow whose `bhx_prep.features.extract` is replaced by a stub that notes when it began; one
+line of JSON tells seconds a job from its submission on, where they went, and the peak memory of the main process.
+`plan` writes an index of people who do not exist, with empty files, and tells time and memory of `snakemake -n`, and
+the CPU seconds in which Snakemake starts in a job of such a study. No part of the tests.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def make_study(folder: Path, people: int, batch_size: int) -> None:
     """A study of one cohort whose series are links to one person's, with the stub in place of the features."""
     from bhx_prep.demo import timeseries
 
-    timeseries.fill_town(folder / "one", seed=0, n=1, step_mm=8.0)
+    timeseries.fill_pretraining(folder / "one", seed=0, n=1, step_mm=8.0)
     for number in range(people):
         for file in (folder / "one/sub-t001").rglob("*timeseries*"):
             label = f"sub-p{number:05d}"
@@ -74,7 +74,7 @@ def make_study(folder: Path, people: int, batch_size: int) -> None:
         (templates / name).write_text("")
     config = {
         "batch_size": batch_size,
-        "cohorts": {"town": {"door": "parcellated", "root": str(folder / "data"), "synthetic": True}},
+        "cohorts": {"pretraining": {"input": "timeseries", "root": str(folder / "data"), "synthetic": True}},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
@@ -91,11 +91,11 @@ def run_jobs(way: str, jobs: int, at_once: int, stub_seconds: float) -> dict[str
         with cluster.running(Path(name) / "cluster", cpus=8, memory_mb=64000, gpus=1) as started:
             numbers = subprocess.run(
                 [sys.executable, "-c", "from bhx_prep.study import Study; import yaml; "
-                 "print(*Study(yaml.safe_load(open('config.yaml')), build=True).cohorts['town'].batches())"],
+                 "print(*Study(yaml.safe_load(open('config.yaml')), build=True).cohorts['pretraining'].batches())"],
                 cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT / "workflow")}, capture_output=True, text=True,
                 check=True,
             ).stdout.split()  # fmt: skip
-            outputs = [f"results/town/features/batch-{number}/qc.parquet" for number in numbers]
+            outputs = [f"results/pretraining/features/batch-{number}/qc.parquet" for number in numbers]
             words = [
                 sys.executable, "-m", "snakemake", *outputs, "--profile", "slurm", "--jobs", str(at_once),
                 "--latency-wait=10", "--slurm-init-seconds-before-status-checks=2",
@@ -129,7 +129,9 @@ def run_jobs(way: str, jobs: int, at_once: int, stub_seconds: float) -> dict[str
                 dict(zip(("id", "submitted", "started", "ended"), row, strict=True))
                 for row in started.queue("%A %V %S %e")
             ]
-            times = [json.loads(p.read_text()) for p in folder.glob("results/town/features/*/times.json")]
+            times = [
+                json.loads(p.read_text()) for p in folder.glob("results/pretraining/features/*/times.json")
+            ]
     return {"way": way, "status": main.returncode, **account(wall, stub_seconds, queue, times, peak)}
 
 
@@ -195,7 +197,7 @@ def run_plan(scans: int, batch_size: int) -> dict[str, object]:
         folder.mkdir()
         raw = {
             "batch_size": batch_size,
-            "cohorts": {"many": {"door": "parcellated", "root": str(data), "synthetic": True}},
+            "cohorts": {"many": {"input": "timeseries", "root": str(data), "synthetic": True}},
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(raw))
         rows = []
@@ -205,7 +207,7 @@ def run_plan(scans: int, batch_size: int) -> dict[str, object]:
             path.parent.mkdir(parents=True)
             path.touch()
             path.with_suffix(".json").touch()
-            row = doors.Row(cohort="many", door="parcellated", synthetic=True)
+            row = doors.Row(cohort="many", input="timeseries", synthetic=True)
             row |= {
                 "subject": subject, "modality": "bold", "key": f"many_sub-{subject}_task-rest", "status": "ok",
                 "path": str(path), "sidecar": str(path.with_suffix(".json")),

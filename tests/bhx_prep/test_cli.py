@@ -47,7 +47,7 @@ def test_unknown_command_is_named(capsys):
 def test_doctor_names_what_is_missing_and_the_cure(tmp_path: Path):
     file = tmp_path / "config.yaml"
     file.write_text(
-        "cohorts: {a: {door: bids, root: /nowhere}}\n"
+        "cohorts: {a: {input: bids, root: /nowhere}}\n"
         "preproc: {backend: fmriprep-apptainer, fs_license: /nowhere/license.txt}\n"
     )
     missing = {f.what: f.mend for f in doctor.examine(file) if f.level == "missing"}
@@ -64,7 +64,7 @@ def test_doctor_looks_at_what_nodes_without_network_need(tmp_path: Path, monkeyp
     def found(image: str) -> dict[str, str]:
         file = tmp_path / "config.yaml"
         preproc = {"backend": "fmriprep-apptainer", "image": image}
-        file.write_text(json.dumps({"cohorts": {"a": {"door": "bids", "root": "a"}}, "preproc": preproc}))
+        file.write_text(json.dumps({"cohorts": {"a": {"input": "bids", "root": "a"}}, "preproc": preproc}))
         return {f.what: f.level for f in doctor.examine(file)}
 
     image = tmp_path / "fmriprep.sif"

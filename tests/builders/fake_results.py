@@ -24,9 +24,9 @@ ATLAS = "Schaefer17n16p"
 CONFIG = config.check(
     {
         "cohorts": {
-            "people": {"door": "bids", "root": "raw", "synthetic": True},
-            "ward": {"door": "fmriprep", "root": "derivatives", "subjects": ["secret1", "secret2"]},
-            "bones": {"door": "parcellated", "root": "tables"},
+            "people": {"input": "bids", "root": "raw", "synthetic": True},
+            "ward": {"input": "fmriprep", "root": "derivatives", "subjects": ["secret1", "secret2"]},
+            "bones": {"input": "timeseries", "root": "tables"},
         },
         "experiments": {"demo": {"cohorts": ["ward"], "preset": "tiny"}, "later": {"cohorts": ["ward"]}},
         "endpoints": {
@@ -123,9 +123,9 @@ def _table(path: Path, columns, metadata=None) -> None:
     pq.write_table(table, path)
 
 
-def _scan(cohort, door, subject, modality, key, **more):
+def _scan(cohort, input, subject, modality, key, **more):
     row = {
-        "cohort": cohort, "door": door, "subject": subject, "modality": modality, "key": key, "session": None,
+        "cohort": cohort, "input": input, "subject": subject, "modality": modality, "key": key, "session": None,
         "task": "rest" if modality == "bold" else None, "run": None, "kind": "volume", "tr_s": 2.0, "n_frames": 60.0,
         "path": f"/secret/place/{subject}.nii.gz", "synthetic": True, "status": "ok", "reason": None,
     }  # fmt: skip
@@ -191,7 +191,7 @@ def _cohorts(results: Path) -> None:
     (results / "ward" / "shards" / "index.json").write_text(json.dumps({"cohort": "ward"}))
 
     # a cohort with T1 images alone, and one whose preprocessing failed for its one person
-    alone = pd.DataFrame([_scan("bones", "parcellated", "s1", "t1w", "bones_sub-s1", synthetic=False)])
+    alone = pd.DataFrame([_scan("bones", "timeseries", "s1", "t1w", "bones_sub-s1", synthetic=False)])
     (results / "bones").mkdir()
     alone.to_parquet(results / "bones" / "index.parquet")
     raw = pd.DataFrame([_scan("people", "bids", "01", "bold", "people_sub-01_task-rest")])

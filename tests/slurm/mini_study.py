@@ -1,6 +1,6 @@
 """Studies to run on a cluster, and one small enough to be run many times.
 
-The small one has two cohorts of a few people at the third door and trainings of a few steps.
+The small one has two cohorts of a few people at the third input and trainings of a few steps.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ CONFIG: dict[str, Any] = {
 
 def make_data(folder: Path) -> None:
     """Write the cohorts' tables and volumes, on a coarse grid."""
-    timeseries.fill_town(folder / "town", seed=0, n=8, step_mm=4.0)
-    timeseries.fill_clinic(folder / "clinic", seed=0, n=16, step_mm=4.0)
+    timeseries.fill_pretraining(folder / "town", seed=0, n=8, step_mm=4.0)
+    timeseries.fill_patients(folder / "clinic", seed=0, n=16, step_mm=4.0)
 
 
 class Study:
@@ -203,7 +203,7 @@ class MiniStudy(Study):
         self.data = data
         self.config = copy.deepcopy(CONFIG)
         self.config["cohorts"] = {
-            name: {"door": "parcellated", "root": str(data / name), "synthetic": True}
+            name: {"input": "timeseries", "root": str(data / name), "synthetic": True}
             for name in ("town", "clinic")
         }
         self.write_config()

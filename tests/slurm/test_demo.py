@@ -1,4 +1,4 @@
-"""The demo from end to end: all three doors, the embedded preprocessing, trainings, tables and the page."""
+"""The demo from end to end: all three inputs, the embedded preprocessing, trainings, tables and the page."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_it_plans_alone_and_as_a_whole(root: Path, tmp_path: Path, study: dict):
         if "participants" in cohort:
             cohort["participants"] = f"{name}.tsv"
             (tmp_path / f"{name}.tsv").write_text("\t".join(["participant_id", *columns]) + "\n")
-        if cohort["door"] == "fmriprep":
+        if cohort["input"] == "fmriprep":
             simulate.simulate(tmp_path / name, "fmriprep", simulate.Size(2, 2, 2, 0.8, 383))
     for person in PEOPLE:
         stem = f"ukb/sub-{person}/func/sub-{person}_task-rest_Schaefer17n400p.csv.gz"

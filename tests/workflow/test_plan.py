@@ -31,14 +31,14 @@ def test_job_counts(root: Path, tmp_path: Path, described: Path):
     ids=" ".join,
 )
 def test_every_target_is_planned_where_nothing_has_been_made(root: Path, tmp_path: Path, targets: list[str]):
-    skeleton.build(SKELETONS[0].with_name("parcellated-two-tr.yml"), tmp_path)
+    skeleton.build(SKELETONS[0].with_name("timeseries-two-tr.yml"), tmp_path)
     planned = skeleton.snakemake(root, tmp_path, "-n", *targets)
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert skeleton.job_counts(planned.stdout).keys() > set(targets) - {"preproc"}
 
 
 def test_slurm_profile_plans_the_same(root: Path, tmp_path: Path):
-    expected = skeleton.build(SKELETONS[0].with_name("parcellated-two-tr.yml"), tmp_path)
+    expected = skeleton.build(SKELETONS[0].with_name("timeseries-two-tr.yml"), tmp_path)
     (tmp_path / "slurm").symlink_to(root / "slurm")
     planned = skeleton.snakemake(root, tmp_path, "-n", "--profile", "slurm", expected["target"])
     assert planned.returncode == 0, planned.stdout + planned.stderr
@@ -46,7 +46,7 @@ def test_slurm_profile_plans_the_same(root: Path, tmp_path: Path):
 
 
 def test_mistakes_are_said_before_anything_runs(root: Path, tmp_path: Path):
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cohorts": {"a": {"door": "bids", "rot": "raw"}}}))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cohorts": {"a": {"input": "bids", "rot": "raw"}}}))
     planned = skeleton.snakemake(root, tmp_path, "-n")
     said = planned.stdout + planned.stderr
     assert planned.returncode != 0
@@ -57,7 +57,7 @@ def test_mistakes_are_said_before_anything_runs(root: Path, tmp_path: Path):
 
 def test_a_missing_cohort_folder_is_a_sentence(root: Path, tmp_path: Path):
     (tmp_path / "config.yaml").write_text(
-        yaml.safe_dump({"cohorts": {"a": {"door": "bids", "root": "nowhere"}}})
+        yaml.safe_dump({"cohorts": {"a": {"input": "bids", "root": "nowhere"}}})
     )
     planned = skeleton.snakemake(root, tmp_path, "-n")
     said = planned.stdout + planned.stderr
@@ -116,7 +116,7 @@ def test_behaviour_profile_holds_no_resources(root: Path, profile: str):
     "how", [{"preset": "reference"}, {"overrides": {"fusion": {"model.inputs": "online"}}}]
 )
 def test_an_online_fusion_reads_the_encoders_and_no_cache(root: Path, tmp_path: Path, how: dict):
-    config = skeleton.build(SKELETONS[0].with_name("parcellated-two-tr.yml"), tmp_path)["config"]
+    config = skeleton.build(SKELETONS[0].with_name("timeseries-two-tr.yml"), tmp_path)["config"]
     config["experiments"] = {"first": {"cohorts": list(config["cohorts"]), **how}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     planned = skeleton.snakemake(
@@ -132,7 +132,7 @@ def test_an_online_fusion_reads_the_encoders_and_no_cache(root: Path, tmp_path: 
 
 def test_the_export_is_told_the_terms_of_the_data(root: Path, tmp_path: Path):
     """The configuration's before those the data set states, and none where neither does."""
-    config = skeleton.build(SKELETONS[0].with_name("parcellated-two-tr.yml"), tmp_path)["config"]
+    config = skeleton.build(SKELETONS[0].with_name("timeseries-two-tr.yml"), tmp_path)["config"]
     first, second, *others = config["cohorts"]
     config["cohorts"][first]["terms"] = "data use agreement of 2024"
     for name in (first, second):

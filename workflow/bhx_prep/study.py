@@ -105,7 +105,7 @@ class CohortPlan:
 
     def to_preprocess(self, batch: str | None = None) -> list[str]:
         """People of a batch (or all) who enter as raw BIDS and have a usable scan."""
-        if self.cohort.door != "bids":
+        if self.cohort.input != "bids":
             return []
         return [subject for subject in self.subjects(batch) if self.files(subject)]
 

@@ -65,13 +65,13 @@ def snakemake(
     atlas: dict,
     target: str,
     environment: dict[str, str] | None = None,
-    door: str = "parcellated",
+    input: str = "timeseries",
 ) -> subprocess.CompletedProcess[str]:
     """Ask for a target of a study of one table with this atlas."""
     table = folder / "a/sub-01/func/sub-01_task-rest_timeseries.tsv"
     table.parent.mkdir(parents=True)
     table.write_text("r1\tr2\n0\t1\n1\t0\n")
-    cohort = {"door": door, "root": "a", "tr_s": 2}
+    cohort = {"input": input, "root": "a", "tr_s": 2}
     (folder / "config.yaml").write_text(json.dumps({"cohorts": {"a": cohort}, "atlas": atlas}))
     words = ["--snakefile", str(root / "workflow/Snakefile"), "--cores", "1", target]
     return subprocess.run(
@@ -155,8 +155,8 @@ MNI, MNI6 = "MNI152NLin2009cAsym", "MNI152NLin6Asym"
 )  # fmt: skip
 def test_what_the_atlas_lacks_is_told_by_the_config_alone(atlas: dict, space: str, lines: list[str]) -> None:
     cohorts = {
-        "a": {"door": "fmriprep", "root": "a", "space": space},
-        "b": {"door": "parcellated", "root": "b"},
+        "a": {"input": "fmriprep", "root": "a", "space": space},
+        "b": {"input": "timeseries", "root": "b"},
     }
     study = config.check({"cohorts": cohorts, "experiments": {"e": {"cohorts": ["b"]}}, "atlas": atlas})
     found = templates.mistakes(study)
@@ -166,7 +166,7 @@ def test_what_the_atlas_lacks_is_told_by_the_config_alone(atlas: dict, space: st
 
 
 def test_what_the_atlas_lacks_is_said_before_anything_runs(root: Path, tmp_path: Path, capsys) -> None:
-    done = snakemake(root, tmp_path, {"parcels": 300}, "results/templates/atlas.json", door="fmriprep")
+    done = snakemake(root, tmp_path, {"parcels": 300}, "results/templates/atlas.json", input="fmriprep")
     said = "this will fail: cohorts.a.space: MNI152NLin2009cAsym, where the atlas is not there"
     assert said in done.stderr
     assert cli.main(["config", "check", str(tmp_path / "config.yaml")]) == 1

@@ -32,7 +32,7 @@ def row(subject, key, session=None, synthetic=False):
 def study(tmp_path, monkeypatch):
     """A folder with a configuration and the features of two batches."""
     (tmp_path / "config.yaml").write_text(
-        yaml.safe_dump({"cohorts": {"ward": {"door": "fmriprep", "root": "x"}}})
+        yaml.safe_dump({"cohorts": {"ward": {"input": "fmriprep", "root": "x"}}})
     )
     facts = {"atlas": "Schaefer17n3p", "names": NAMES, "strategy": "paper"}
     schema = extract.SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(facts)})

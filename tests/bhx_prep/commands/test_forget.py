@@ -20,8 +20,8 @@ from bhx_prep.preproc.work_folder import open_work_folder
 STUDY = {
     "batch_size": 1,
     "cohorts": {
-        "town": {"door": "parcellated", "root": "data/town"},
-        "ward": {"door": "parcellated", "root": "data/ward"},
+        "town": {"input": "timeseries", "root": "data/town"},
+        "ward": {"input": "timeseries", "root": "data/ward"},
     },
     "experiments": {"demo": {"cohorts": ["town"], "preset": "tiny"}},
     "endpoints": {"age": {"cohort": "town", "column": "age", "kind": "regression", "seeds": 1}},
@@ -124,7 +124,7 @@ def test_the_batch_is_made_again_from_any_folder(study, capsys, monkeypatch, cod
 
 
 def test_work_folders_of_failed_preprocessing_go_here_and_are_named_for_the_nodes(study, capsys, monkeypatch):
-    raw = {"door": "bids", "root": "data/raw"}
+    raw = {"input": "bids", "root": "data/raw"}
     (study / "config.yaml").write_text(json.dumps(STUDY | {"cohorts": STUDY["cohorts"] | {"raw": raw}}))
     person(study / "data/raw", "02")
     scratch = study / "scratch"

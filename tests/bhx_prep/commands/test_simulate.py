@@ -26,10 +26,12 @@ def test_sessions_and_runs_add_up(subjects: int, more: int, bold: int) -> None:
     assert len({(person, session) for person, session, _ in sessions}) == size.t1w
 
 
-@pytest.mark.parametrize("door", ["fmriprep", "bids"])
-def test_the_index_finds_what_was_asked_for(door: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize("input", ["fmriprep", "bids"])
+def test_the_index_finds_what_was_asked_for(
+    input: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     words = ["--subjects", "6", "--t1w", "8", "--bold", "14", "--tr-s", "0.8", "--frames", "383"]
-    assert main(["simulate", *words, "--door", door, "--name", "abcd", "--out", str(tmp_path)]) == 0
+    assert main(["simulate", *words, "--input", input, "--name", "abcd", "--out", str(tmp_path)]) == 0
     assert "6 people, 8 T1, 14 BOLD runs" in capsys.readouterr().out
     settings = config.load(tmp_path / "config.yaml").cohorts["abcd"]
     rows = index.build("abcd", settings.model_copy(update={"root": tmp_path / "abcd"}))

@@ -16,8 +16,8 @@ from bhx_prep.ingest import batches, index
 STUDY = {
     "batch_size": 2,
     "cohorts": {
-        "ward": {"door": "bids", "root": "data"},
-        "town": {"door": "parcellated", "root": "data"},
+        "ward": {"input": "bids", "root": "data"},
+        "town": {"input": "timeseries", "root": "data"},
     },
     "experiments": {"demo": {"cohorts": ["town"], "preset": "tiny"}},
     "endpoints": {"age": {"cohort": "ward", "column": "age", "kind": "regression", "seeds": 2}},
@@ -34,7 +34,7 @@ def study(tmp_path, monkeypatch):
 def row(subject, *, state="ok", reason=None, modality="bold"):
     key = f"ward_sub-{subject}" + ("_task-rest" if modality == "bold" else "")
     return {
-        "cohort": "ward", "door": "bids", "subject": subject, "modality": modality, "key": key,
+        "cohort": "ward", "input": "bids", "subject": subject, "modality": modality, "key": key,
         "status": state, "reason": reason,
     }  # fmt: skip
 
@@ -56,7 +56,7 @@ def counts(stages):
 def test_nothing_yet(study, capsys):
     assert cli.main(["status"]) == 0
     out = capsys.readouterr().out
-    assert "cohort ward (door bids)" in out
+    assert "cohort ward (input bids)" in out
     assert "experiment demo" in out
     assert counts(status.cohort_stages(study, "ward"))["index", "scans"] == (0, 0, 1, 0)
     assert counts(status.experiment_stages(study, "demo")) == {
@@ -70,7 +70,7 @@ def test_nothing_yet(study, capsys):
 
 @pytest.fixture
 def halfway(study):
-    """Four people: one excluded at the door, one whose preprocessing failed, one at work, one done."""
+    """Four people: one excluded at the input, one whose preprocessing failed, one at work, one done."""
     results = study.results
     people = [row("1"), row("2"), row("3"), row("4", state="excluded", reason="file is empty")]
     write_rows(results / "ward/index.parquet", people)

@@ -10,12 +10,12 @@ import yaml
 from bhx_prep.cli import main
 from bhx_prep.config import config, pages
 
-GOOD = {"cohorts": {"abide1": {"door": "bids", "root": "/data/abide1"}}}
+GOOD = {"cohorts": {"abide1": {"input": "bids", "root": "/data/abide1"}}}
 
 
 def test_five_mistakes_give_five_messages():
     bad = {
-        "cohorts": {"a": {"door": "bid", "root": "x", "taks": ["rest"]}},
+        "cohorts": {"a": {"input": "bid", "root": "x", "taks": ["rest"]}},
         "batch_size": 0,
         "fetures": {},
         "endpoints": {"e": {"cohort": "a", "column": "x", "kind": "binary"}},
@@ -25,7 +25,7 @@ def test_five_mistakes_give_five_messages():
     lines = str(error.value).splitlines()
     assert lines[0] == "5 mistakes in the configuration:"
     assert {line.strip().split(":")[0] for line in lines[1:]} == {
-        "cohorts.a.door",
+        "cohorts.a.input",
         "cohorts.a.taks",
         "batch_size",
         "fetures",
@@ -43,12 +43,12 @@ def test_five_mistakes_give_five_messages():
             {"endpoints": {"e": {"cohort": "abide2", "column": "x", "kind": "regression"}}},
             "did you mean 'abide1'?",
         ),
-        ({"cohorts": {"Abide-1": {"door": "bids", "root": "x"}}}, "lower-case"),
-        ({"cohorts": {"a": {"door": "bids", "root": "x", "subjects": ["../etc"]}}}, "letters and digits"),
+        ({"cohorts": {"Abide-1": {"input": "bids", "root": "x"}}}, "lower-case"),
+        ({"cohorts": {"a": {"input": "bids", "root": "x", "subjects": ["../etc"]}}}, "letters and digits"),
         ({"cohorts": {}}, "cohorts"),
         ({"atlas": {"source": "files"}}, "needs `names`"),
         ({"atlas": {"names": "x.txt"}}, "set `source` to `files`"),
-        ({"cohorts": {"a": {"door": "parcellated", "root": "x", "tr_s": 735}}}, "cohorts.a.tr_s"),
+        ({"cohorts": {"a": {"input": "timeseries", "root": "x", "tr_s": 735}}}, "cohorts.a.tr_s"),
         (
             {"features": {"strategy": "papr"}},
             "features.strategy: no denoising strategy 'papr'; did you mean 'paper'?",
@@ -64,31 +64,39 @@ def test_a_mistake_is_named(change, expected):
 
 def test_what_parts_say_of_each_other_is_told_beside_all_else():
     bad = {
-        "cohorts": {"town": {"door": "parcellated", "root": "x"}, "clinic": {"door": "bid", "root": "y"}},
+        "cohorts": {
+            "pretraining": {"input": "timeseries", "root": "x"},
+            "patients": {"input": "bid", "root": "y"},
+        },
         "experiments": {
             "e": {
-                "cohorts": ["towwn", "town"],
+                "cohorts": ["pretrainin", "pretraining"],
                 "overrides": {"structure": {"train.stepz": 3, "model.depth": 2}, "fusoin": {}},
             },
-            "f": {"cohorts": ["town"], "overrides": {"function": {"train.lr": "fast"}}},
+            "f": {"cohorts": ["pretraining"], "overrides": {"function": {"train.lr": "fast"}}},
         },
         "endpoints": {
             "sex": {"cohort": "clinik", "column": "sex", "kind": "regression", "finetune": {"epcohs": 3}},
-            "age": {"cohort": "clinic", "column": "age", "kind": "regression", "finetune": {"epochs": "ten"}},
+            "age": {
+                "cohort": "patients",
+                "column": "age",
+                "kind": "regression",
+                "finetune": {"epochs": "ten"},
+            },
         },
     }
     with pytest.raises(config.ConfigError) as error:
         config.check(bad)
     assert str(error.value).splitlines() == [
         "8 mistakes in the configuration:",
-        "  cohorts.clinic.door: Input should be 'bids', 'fmriprep' or 'parcellated' (is 'bid'); did you mean 'bids'?",
+        "  cohorts.patients.input: Input should be 'bids', 'fmriprep' or 'timeseries' (is 'bid'); did you mean 'bids'?",
         "  experiments.e.overrides.fusoin: Input should be 'structure', 'function' or 'fusion' (is 'fusoin');"
         " did you mean 'fusion'?",
-        "  experiments.e.cohorts: no cohort 'towwn'; did you mean 'town'?",
+        "  experiments.e.cohorts: no cohort 'pretrainin'; did you mean 'pretraining'?",
         "  experiments.e.overrides.structure.train.stepz: no such key; did you mean 'train.steps'?",
         "  experiments.f.overrides.function.train.lr: expected float, got 'fast'"
         " (YAML reads 1e-4 as text: write 1.0e-4)",
-        "  endpoints.sex.cohort: no cohort 'clinik'; did you mean 'clinic'?",
+        "  endpoints.sex.cohort: no cohort 'clinik'; did you mean 'patients'?",
         "  endpoints.sex.finetune.epcohs: no such key; did you mean 'epochs'?",
         "  endpoints.age.finetune.epochs: expected int, got 'ten'",
     ]

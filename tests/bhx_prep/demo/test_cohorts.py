@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bhx_prep.config import config
-from bhx_prep.demo import folder, lemon, people, series, sources, timeseries, ward
+from bhx_prep.demo import derivatives, folder, lemon, rawbids, series, sources, timeseries
 from bhx_prep.demo.cohorts import make_cohorts
 from bhx_prep.ingest import index
 from bhx_prep.io import motion
@@ -24,41 +24,41 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def usable(name: str, root: Path, door: str, **more) -> pd.DataFrame:
-    table = index.build(name, config.Cohort(door=door, root=root, synthetic=True, **more)).to_pandas()
+def usable(name: str, root: Path, input: str, **more) -> pd.DataFrame:
+    table = index.build(name, config.Cohort(input=input, root=root, synthetic=True, **more)).to_pandas()
     return table[table.status == "ok"]
 
 
 @pytest.fixture(scope="module")
-def clinic(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("synth") / "clinic"
-    timeseries.fill_clinic(root, 0, n=8, step_mm=COARSE_MM)
+def patients(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("synth") / "patients"
+    timeseries.fill_patients(root, 0, n=8, step_mm=COARSE_MM)
     return root
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory) -> Path:
     """One short scan of a person with a session."""
-    root = tmp_path_factory.mktemp("synth") / "people"
-    person = people.Person("02", "a", 2.5, 12, 0.2, 300)
-    people.fill(root, 0, (person,), people.Sizes(t1_step_mm=6.0, bold_step_mm=8.0, bold_shape=(28, 28, 20)))
+    root = tmp_path_factory.mktemp("synth") / "rawbids"
+    person = rawbids.Person("02", "a", 2.5, 12, 0.2, 300)
+    rawbids.fill(root, 0, (person,), rawbids.Sizes(t1_step_mm=6.0, bold_step_mm=8.0, bold_shape=(28, 28, 20)))
     return root
 
 
 def test_equal_seeds_give_equal_bytes_whoever_else_is_there(tmp_path):
-    timeseries.fill_town(tmp_path / "a", 3, n=2, step_mm=COARSE_MM)
-    timeseries.fill_town(tmp_path / "b", 3, n=2, step_mm=COARSE_MM)
+    timeseries.fill_pretraining(tmp_path / "a", 3, n=2, step_mm=COARSE_MM)
+    timeseries.fill_pretraining(tmp_path / "b", 3, n=2, step_mm=COARSE_MM)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    timeseries.fill_town(tmp_path / "more", 3, n=3, step_mm=COARSE_MM)
-    timeseries.fill_town(tmp_path / "other", 4, n=2, step_mm=COARSE_MM)
+    timeseries.fill_pretraining(tmp_path / "more", 3, n=3, step_mm=COARSE_MM)
+    timeseries.fill_pretraining(tmp_path / "other", 4, n=2, step_mm=COARSE_MM)
     person = {name: content for name, content in contents(tmp_path / "a").items() if name.startswith("sub-")}
     more, other = contents(tmp_path / "more"), contents(tmp_path / "other")
     assert all(more[name] == content for name, content in person.items())
     assert all(other[name] != content for name, content in person.items() if not name.endswith(".json"))
 
 
-def test_synthetic_data_say_so_everywhere(clinic, raw):
-    for root in (clinic, raw):
+def test_synthetic_data_say_so_everywhere(patients, raw):
+    for root in (patients, raw):
         facts = json.loads((root / "dataset_description.json").read_text())
         assert facts["Synthetic"] is True
         assert "synthetic" in facts["Name"]
@@ -69,7 +69,7 @@ def test_synthetic_data_say_so_everywhere(clinic, raw):
         for sidecar in root.rglob("sub-*/**/*.json"):
             assert json.loads(sidecar.read_text())["Synthetic"] is True, sidecar
     assert (
-        index.build("clinic", config.Cohort(door="parcellated", root=clinic, synthetic=True))[
+        index.build("patients", config.Cohort(input="timeseries", root=patients, synthetic=True))[
             "synthetic"
         ].to_pylist()
         == [True] * 16
@@ -92,8 +92,8 @@ def test_a_real_scan_is_not_called_synthetic(tmp_path):
 
 
 def test_raw_people_pass_the_first_door(raw):
-    found = usable("people", raw, "bids").set_index("modality")
-    assert found.loc["bold", "key"] == "people_sub-02_ses-a_task-rest"
+    found = usable("rawbids", raw, "bids").set_index("modality")
+    assert found.loc["bold", "key"] == "rawbids_sub-02_ses-a_task-rest"
     assert found.loc["bold", "tr_s"] == 2.5
     assert found.loc["bold", "n_frames"] == 12
     assert found.loc["bold", "anat"] == found.loc["t1w", "key"]
@@ -105,9 +105,9 @@ def test_raw_people_pass_the_first_door(raw):
 
 
 def test_ward_has_what_fmriprep_writes(tmp_path):
-    person = ward.Person("w004", 2.0, 60, 0.8, 420)
-    ward.fill(tmp_path, 0, (person,), ward.Sizes(t1_step_mm=COARSE_MM, bold_step_mm=COARSE_MM))
-    bold = usable("ward", tmp_path, "fmriprep").set_index("modality").loc["bold"]
+    person = derivatives.Person("w004", 2.0, 60, 0.8, 420)
+    derivatives.fill(tmp_path, 0, (person,), derivatives.Sizes(t1_step_mm=COARSE_MM, bold_step_mm=COARSE_MM))
+    bold = usable("derivatives", tmp_path, "fmriprep").set_index("modality").loc["bold"]
     table = pd.read_csv(bold.confounds, sep="\t")
     assert len(table) == bold.n_frames == 60
     due = {"global_signal", "csf", "white_matter", "framewise_displacement", "std_dvars", "a_comp_cor_00"}
@@ -116,7 +116,7 @@ def test_ward_has_what_fmriprep_writes(tmp_path):
 
 
 def test_groups_and_scores_are_balanced():
-    drawn = timeseries.clinic_people(0, 40)
+    drawn = timeseries.patient_subjects(0, 40)
     patient = np.array([p.patient for p in drawn])
     site = np.array([p.scanner.site for p in drawn])
     score = np.array([p.score for p in drawn])
@@ -128,12 +128,14 @@ def test_groups_and_scores_are_balanced():
 
 
 def test_planted_couplings_are_in_the_series_that_people_get():
-    facts = timeseries.planted(timeseries.clinic_people(0, 8))
+    facts = timeseries.planted(timeseries.patient_subjects(0, 8))
     names = sources.parcellation().names
     scanner = timeseries.Scanner("long", 2.0, 4000)
     drawn = {
         group: np.corrcoef(
-            timeseries.draw_series("clinic", 0, timeseries.Person("x", scanner, patient=group))
+            timeseries.draw_series(
+                timeseries.PATIENTS_STREAM, 0, timeseries.Person("x", scanner, patient=group)
+            )
         )
         for group in (0, 1)
     }
@@ -150,12 +152,14 @@ def test_planted_couplings_are_in_the_series_that_people_get():
 
 
 def test_planted_amplitudes_are_in_the_series_that_people_get():
-    facts = timeseries.planted(timeseries.clinic_people(0, 8))
+    facts = timeseries.planted(timeseries.patient_subjects(0, 8))
     names = sources.parcellation().names
     scanner = timeseries.Scanner("long", 2.0, 4000)
 
     def log_size(**planted):
-        drawn = timeseries.draw_series("clinic", 0, timeseries.Person("x", scanner, **planted))
+        drawn = timeseries.draw_series(
+            timeseries.PATIENTS_STREAM, 0, timeseries.Person("x", scanner, **planted)
+        )
         return np.log(drawn.std(axis=1) / drawn.mean(axis=1))
 
     for endpoint, dose in (("diagnosis", {"patient": 1}), ("cognition", {"score": 1.0})):
@@ -169,17 +173,20 @@ def test_planted_amplitudes_are_in_the_series_that_people_get():
 
 def test_people_differ_in_the_size_of_their_networks_fluctuations():
     scanner = timeseries.Scanner("long", 2.0, 1000)
-    drawn = [timeseries.draw_series("town", 0, timeseries.Person(f"t{i}", scanner)) for i in range(12)]
+    drawn = [
+        timeseries.draw_series(timeseries.PRETRAINING_STREAM, 0, timeseries.Person(f"t{i}", scanner))
+        for i in range(12)
+    ]
     log_size = np.log([x.std(axis=1) / x.mean(axis=1) for x in drawn])
     network, n_networks = series.network_numbers(sources.parcellation().names)
     of_networks = np.stack([log_size[:, network == i].mean(axis=1) for i in range(n_networks)])
     assert of_networks.std(axis=1, ddof=1).mean() == pytest.approx(timeseries.NETWORK_SPREAD, rel=0.2)
 
 
-def test_series_are_tables_of_the_atlas(clinic):
-    table = pq.read_table(next(clinic.glob("sub-c001/func/*.parquet")))
+def test_series_are_tables_of_the_atlas(patients):
+    table = pq.read_table(next(patients.glob("sub-c001/func/*.parquet")))
     assert tuple(table.column_names) == sources.parcellation().names
-    assert len(usable("clinic", clinic, "parcellated")) == 16
+    assert len(usable("patients", patients, "timeseries")) == 16
 
 
 def test_a_folder_is_whole_or_not_there(tmp_path):

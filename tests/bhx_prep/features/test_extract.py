@@ -59,7 +59,7 @@ def brain_mm(mm=4.0, centre=(0, -20, 12), radii=(66, 85, 68)):
 
 @pytest.fixture(scope="module")
 def derivatives(tmp_path_factory):
-    """Five people of door fmriprep: good, moving, damaged, without scans of the task, and too short."""
+    """Five people of input fmriprep: good, moving, damaged, without scans of the task, and too short."""
     root = tmp_path_factory.mktemp("ward")
     (root / "dataset_description.json").write_text(
         '{"Name": "t", "BIDSVersion": "1.8.0", "DatasetType": "derivative", "GeneratedBy": [{"Name": "test"}]}'
@@ -89,7 +89,7 @@ def derivatives(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ward_index(derivatives, tmp_path_factory):
-    cohort = config.Cohort(door="fmriprep", root=derivatives, synthetic=True)
+    cohort = config.Cohort(input="fmriprep", root=derivatives, synthetic=True)
     path = tmp_path_factory.mktemp("index") / "ward.parquet"
     pq.write_table(index.build("ward", cohort), path)
     return path
@@ -209,7 +209,7 @@ def test_raw_scans_are_joined_with_their_derivatives(derivatives, templates_fold
     raw = dict.fromkeys(index.SCHEMA.names)
     raw |= {
         "cohort": "ward",
-        "door": "bids",
+        "input": "bids",
         "subject": "01",
         "status": "ok",
         "kind": "raw",
@@ -251,7 +251,7 @@ def test_delivered_tables_are_used_as_they_are(templates_folder, tmp_path, rng):
         table.insert(0, "label_name", names)
         with gzip.open(root / f"sub-{subject}" / f"sub-{subject}_task-rest_timeseries.csv.gz", "wt") as file:
             table.to_csv(file, index=False)
-    cohort = config.Cohort(door="parcellated", root=root, tr_s=0.8)
+    cohort = config.Cohort(input="timeseries", root=root, tr_s=0.8)
     pq.write_table(index.build("ward", cohort), tmp_path / "i.parquet")
     # the rule names the folder of preprocessing for every cohort; only raw ones have been there
     nothing = ["--derivatives", str(tmp_path / "preproc")]

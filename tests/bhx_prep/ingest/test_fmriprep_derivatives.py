@@ -1,4 +1,4 @@
-"""Door `fmriprep`: which of its outputs are taken, in every space, and what is missing."""
+"""`input: fmriprep`: which of its outputs are taken, in every space, and what is missing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def write_cifti(path: Path, *, frames=12, step=0.8, unit="SECOND"):
 
 
 def derivatives(root: Path, **cohort):
-    return rows_of(root, door="fmriprep", **cohort)
+    return rows_of(root, input="fmriprep", **cohort)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_volume_with_all_its_files(tmp_path):
     bold, anat = derivatives(tmp_path)
     assert bold == {
         **dict.fromkeys(index.SCHEMA.names),
-        "cohort": "study", "door": "fmriprep", "subject": "01", "modality": "bold",
+        "cohort": "study", "input": "fmriprep", "subject": "01", "modality": "bold",
         "key": "study_sub-01_task-rest", "task": "rest", "kind": "volume", "tr_s": 2.0, "n_frames": 10,
         "path": str(path), "sidecar": str(path).replace(".nii.gz", ".json"),
         "mask": str(path).replace("desc-preproc_bold", "desc-brain_mask"),
@@ -242,7 +242,7 @@ def test_raw_and_derivative_rows_have_the_same_keys(tmp_path):
 
 def test_raw_data_at_this_door_are_told_which_door_is_theirs(tmp_path):
     write_image(tmp_path / f"{RUN}_bold.nii.gz", frames=10)
-    row = the_bold(rows_of(tmp_path, door="fmriprep"))
+    row = the_bold(rows_of(tmp_path, input="fmriprep"))
     assert row["reason"] == (
-        "no BOLD in space MNI152NLin2009cAsym; there is: native: raw data enter by the door `bids`"
+        "no BOLD in space MNI152NLin2009cAsym; there is: native: raw data enter with `input: bids`"
     )

@@ -34,7 +34,7 @@ def built(monkeypatch):
 
 def test_the_cache_is_built_once(tmp_path, built):
     person(tmp_path / "data")
-    cohort, cache = Cohort(door="bids", root=tmp_path / "data"), tmp_path / "cache"
+    cohort, cache = Cohort(input="bids", root=tmp_path / "data"), tmp_path / "cache"
     first, second = index.load(cache, "study", cohort), index.load(cache, "study", cohort)
     assert built == ["study"]
     assert first.equals(second)
@@ -49,10 +49,10 @@ def test_what_makes_it_stale(tmp_path, built, monkeypatch, change):
     root, cache = tmp_path / "data", tmp_path / "cache"
     person(root)
     (root / "task-rest_bold.json").write_text("{}")
-    cohort = Cohort(door="bids", root=root)
+    cohort = Cohort(input="bids", root=root)
     index.load(cache, "study", cohort)
     if change == "config":
-        cohort = Cohort(door="bids", root=root, tasks=("nback",))
+        cohort = Cohort(input="bids", root=root, tasks=("nback",))
     elif change == "person":
         person(root, "02")
     elif change == "inherited sidecar":
@@ -70,17 +70,17 @@ def test_what_makes_it_stale(tmp_path, built, monkeypatch, change):
 def test_rows_that_stay_the_same_keep_their_file(tmp_path):
     root, cache = tmp_path / "data", tmp_path / "cache"
     person(root)
-    index.load(cache, "study", Cohort(door="bids", root=root))
+    index.load(cache, "study", Cohort(input="bids", root=root))
     os.utime(cache / "study.parquet", (1, 1))
     (root / "README").write_text("new")  # the folder's time changes, the scans do not
-    index.load(cache, "study", Cohort(door="bids", root=root))
+    index.load(cache, "study", Cohort(input="bids", root=root))
     assert (cache / "study.parquet").stat().st_mtime == 1
 
 
 def test_jobs_read_the_cache_as_it_is(tmp_path, built):
     root, cache = tmp_path / "data", tmp_path / "cache"
     person(root)
-    cohort = Cohort(door="bids", root=root)
+    cohort = Cohort(input="bids", root=root)
     with pytest.raises(ValueError, match=r"cohort study has no index in .*: run `bhx index study` first"):
         index.load(cache, "study", cohort, build_if_stale=False)
     index.load(cache, "study", cohort)
@@ -92,7 +92,7 @@ def test_jobs_read_the_cache_as_it_is(tmp_path, built):
 def test_a_broken_cache_is_replaced(tmp_path):
     root, cache = tmp_path / "data", tmp_path / "cache"
     person(root)
-    cohort = Cohort(door="bids", root=root)
+    cohort = Cohort(input="bids", root=root)
     index.load(cache, "study", cohort)
     (cache / "study.parquet").write_bytes(b"torn")
     (cache / "study.json").unlink()
@@ -102,7 +102,7 @@ def test_a_broken_cache_is_replaced(tmp_path):
 def test_a_failed_write_leaves_the_old_cache(tmp_path, monkeypatch):
     root, cache = tmp_path / "data", tmp_path / "cache"
     person(root)
-    cohort = Cohort(door="bids", root=root)
+    cohort = Cohort(input="bids", root=root)
     index.load(cache, "study", cohort)
     before = (cache / "study.parquet").read_bytes()
 
@@ -119,7 +119,7 @@ def test_a_failed_write_leaves_the_old_cache(tmp_path, monkeypatch):
 
 
 def test_a_cohort_that_vanished_is_a_sentence(tmp_path):
-    cohort = Cohort(door="bids", root=tmp_path / "gone")
+    cohort = Cohort(input="bids", root=tmp_path / "gone")
     with pytest.raises(ValueError, match="there is no folder"):
         index.load(tmp_path / "cache", "study", cohort)
 
@@ -143,11 +143,11 @@ def test_the_command_counts_and_explains(tmp_path, monkeypatch, capsys):
         person(tmp_path / "data", label)
     person(tmp_path / "data", "02", frames=1)
     person(tmp_path / "data", "03", frames=1)
-    write_config(tmp_path, study={"door": "bids", "root": "data"}, lost={"door": "bids", "root": "lost"})
+    write_config(tmp_path, study={"input": "bids", "root": "data"}, lost={"input": "bids", "root": "lost"})
     assert cli.main(["index"]) == 1
     out, err = capsys.readouterr()
     assert out.splitlines()[:4] == [
-        "study (door bids): 3 of 3 people usable",
+        "study (input bids): 3 of 3 people usable",
         "  bold       1 in       2 excluded",
         "  t1w        3 in       0 excluded",
         "        2 bold (sub-02, ..): there is one frame only: a series is due",
@@ -162,7 +162,7 @@ def test_the_command_counts_and_explains(tmp_path, monkeypatch, capsys):
 def test_a_killed_index_is_made_again(tmp_path, monkeypatch, kill_at, function, call):
     monkeypatch.chdir(tmp_path)
     person(tmp_path / "data", "01")
-    write_config(tmp_path, study={"door": "bids", "root": "data"})
+    write_config(tmp_path, study={"input": "bids", "root": "data"})
     cached = [index.CACHE / f"study.{ending}" for ending in ("parquet", "json")]
     assert cli.main(["index"]) == 0
     calm = [path.read_bytes() for path in cached]
@@ -181,7 +181,7 @@ def test_a_change_below_a_person_is_seen_and_only_they_are_read(tmp_path, monkey
     for label in ("01", "02"):
         person(root, label)
     (root / "sub-a b").mkdir()
-    cohort = Cohort(door="bids", root=root)
+    cohort = Cohort(input="bids", root=root)
     before = index.load(cache, "study", cohort).to_pylist()
     read = []
     original = index.build
@@ -218,7 +218,7 @@ def test_a_change_below_a_person_is_seen_and_only_they_are_read(tmp_path, monkey
 def test_refresh_reads_everything_again(tmp_path, monkeypatch, capsys, built):
     monkeypatch.chdir(tmp_path)
     person(tmp_path / "data")
-    write_config(tmp_path, study={"door": "bids", "root": "data"})
+    write_config(tmp_path, study={"input": "bids", "root": "data"})
     for words in (["index"], ["index"], ["index", "--refresh"]):
         cli.main(words)
     assert built == ["study", "study"]
@@ -226,12 +226,12 @@ def test_refresh_reads_everything_again(tmp_path, monkeypatch, capsys, built):
 
 def test_the_most_frequent_reasons_are_told_first():
     rows = [
-        {"cohort": "study", "door": "bids", "subject": str(n), "modality": "bold", "key": "k",
+        {"cohort": "study", "input": "bids", "subject": str(n), "modality": "bold", "key": "k",
          "status": "excluded", "reason": f"reason {n % 10 if n > 20 else 0}"}
         for n in range(40)
     ]  # fmt: skip
     lines = index.summary(pa.Table.from_pylist(rows, schema=index.SCHEMA), n_reasons=3).splitlines()
-    assert lines[0] == "study (door bids): 0 of 40 people usable"
+    assert lines[0] == "study (input bids): 0 of 40 people usable"
     assert lines[3] == "       22 bold (sub-0, ..): reason 0"
     assert lines[-1] == "          and 7 further reasons"
 
@@ -240,7 +240,7 @@ def test_reasons_that_name_a_file_are_counted_together(tmp_path):
     for label in ("01", "02"):
         person(tmp_path, label)
         write_image(tmp_path / f"sub-{label}/anat/sub-{label}_acq-b_T1w.nii.gz")
-    lines = index.summary(index.build("study", Cohort(door="bids", root=tmp_path))).splitlines()
+    lines = index.summary(index.build("study", Cohort(input="bids", root=tmp_path))).splitlines()
     assert lines[3:] == [
         "        2 t1w (sub-01, ..): one T1w image of a session is used: sub-*_T1w.nii.gz",
     ]

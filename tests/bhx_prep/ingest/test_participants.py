@@ -124,7 +124,7 @@ def test_an_endpoint_is_held_against_its_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "participant_id\tdiagnosis\tsite\n01\tcontrol\tA\n02\tpatient\tB\n03\tn/a\tB\n")
     study = {
-        "cohorts": {"a": {"door": "bids", "root": str(tmp_path)}, "later": {"door": "bids", "root": "no"}},
+        "cohorts": {"a": {"input": "bids", "root": str(tmp_path)}, "later": {"input": "bids", "root": "no"}},
         "endpoints": {
             "one": {"cohort": "a", "column": "diagnosi", "kind": "binary", "classes": ["control", "patient"]},
             "two": {

@@ -1,4 +1,4 @@
-"""Door `bids`: reference datasets, and every fault that raw data can have as a row with a reason."""
+"""`input: bids`: reference datasets, and every fault that raw data can have as a row with a reason."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_good_person_is_in(tmp_path):
     bold, anat = rows_of(tmp_path, synthetic=True)
     assert bold == {
         **dict.fromkeys(index.SCHEMA.names),
-        "cohort": "study", "door": "bids", "subject": "01", "modality": "bold", "key": "study_sub-01_task-rest",
+        "cohort": "study", "input": "bids", "subject": "01", "modality": "bold", "key": "study_sub-01_task-rest",
         "task": "rest", "kind": "raw", "tr_s": 2.0, "n_frames": 10, "path": str(path), "anat": "study_sub-01",
         "sidecar": str(path).replace(".nii.gz", ".json"), "synthetic": True, "status": "ok",
     }  # fmt: skip
@@ -295,9 +295,11 @@ def test_no_folder_and_nobody_are_sentences(tmp_path):
     with pytest.raises(
         ValueError, match=r"cohort study: there is no folder .*missing: mend cohorts.study.root"
     ):
-        index.build("study", Cohort(door="bids", root=tmp_path / "missing"))
-    with pytest.raises(ValueError, match=r"cohort study: nobody in .*door `bids` expects sub-<label> there"):
-        index.build("study", Cohort(door="bids", root=tmp_path))
+        index.build("study", Cohort(input="bids", root=tmp_path / "missing"))
+    with pytest.raises(
+        ValueError, match=r"cohort study: nobody in .*`input: bids` expects sub-<label> there"
+    ):
+        index.build("study", Cohort(input="bids", root=tmp_path))
 
 
 def test_many_people_are_listed_in_chunks(tmp_path, monkeypatch):
@@ -340,7 +342,7 @@ def test_derivatives_at_the_raw_door_are_not_preprocessed_again(tmp_path):
     bold, t1w = rows_of(tmp_path)
     assert t1w["reason"].startswith("desc-preproc in the file name: a raw image is due")
     assert bold["reason"].startswith("space-MNI152NLin2009cAsym and desc-preproc in the file name")
-    assert "door `fmriprep`" in bold["reason"]
+    assert "`input: fmriprep`" in bold["reason"]
 
 
 def test_a_raw_t1w_goes_before_one_that_was_made_of_it(tmp_path):

@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 def states(root: Path, **change) -> dict[str, str]:
     """State of each person, by a plan made anew."""
     settings = config.check(
-        {"cohorts": {"a": {"door": "parcellated", "root": str(root / "data"), "tr_s": 2.0, **change}}}
+        {"cohorts": {"a": {"input": "timeseries", "root": str(root / "data"), "tr_s": 2.0, **change}}}
     )
     plan = CohortPlan("a", settings.cohorts["a"], settings, root / ".bhx/index", build=True)
     return {label: plan.state([label]) + plan.facts([label]) for label in plan.subjects()}
@@ -72,7 +72,7 @@ def test_what_the_configuration_says_of_scans_reruns_them(root: Path, change) ->
 @pytest.mark.parametrize("plan", ["no plan", None])
 def test_a_plan_that_cannot_be_read_or_written_is_a_sentence(root: Path, monkeypatch, plan) -> None:
     monkeypatch.chdir(root)
-    settings = config.check({"cohorts": {"a": {"door": "parcellated", "root": "data", "tr_s": 2.0}}})
+    settings = config.check({"cohorts": {"a": {"input": "timeseries", "root": "data", "tr_s": 2.0}}})
     cohort = CohortPlan("a", settings.cohorts["a"], settings, root / ".bhx/index", build=True)
     if plan is None:
         (root / "results").write_text("a file where the folder should be")
@@ -85,7 +85,7 @@ def test_a_plan_that_cannot_be_read_or_written_is_a_sentence(root: Path, monkeyp
 
 def test_preprocessing_goes_by_files_alone(root: Path) -> None:
     def of_files(**change) -> str:
-        section = {"door": "parcellated", "root": str(root / "data"), "tr_s": 2.0, **change}
+        section = {"input": "timeseries", "root": str(root / "data"), "tr_s": 2.0, **change}
         settings = config.check({"cohorts": {"a": section}})
         return CohortPlan("a", settings.cohorts["a"], settings, root / ".bhx/index", build=True).state(["01"])
 

@@ -1,4 +1,4 @@
-"""Door `parcellated`: tables of every kind, found by a pattern, with what they tell for free."""
+"""`input: timeseries`: tables of every kind, found by a pattern, with what they tell for free."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write_ptseries(path, *, step=0.735):
 
 
 def tables(root, **cohort):
-    return rows_of(root, door="parcellated", **{"tr_s": 2.0, **cohort})
+    return rows_of(root, input="timeseries", **{"tr_s": 2.0, **cohort})
 
 
 def test_a_person_with_a_table_and_a_head(tmp_path):
@@ -56,7 +56,7 @@ def test_a_person_with_a_table_and_a_head(tmp_path):
     bold, anat = tables(tmp_path)
     assert bold == {
         **dict.fromkeys(index.SCHEMA.names),
-        "cohort": "study", "door": "parcellated", "subject": "01", "modality": "bold",
+        "cohort": "study", "input": "timeseries", "subject": "01", "modality": "bold",
         "key": "study_sub-01_task-rest", "task": "rest", "kind": "table", "tr_s": 0.735, "path": str(path),
         "sidecar": str(sidecar), "anat": "study_sub-01", "synthetic": False, "status": "ok",
     }  # fmt: skip
@@ -183,6 +183,6 @@ def test_strange_people(tmp_path):
 
 def test_a_pattern_without_a_subject_is_a_mistake_of_the_configuration(tmp_path):
     with pytest.raises(ValueError, match=r"`series` must hold \{subject\}"):
-        index.build("study", Cohort(door="parcellated", root=tmp_path, series="*.csv"))
+        index.build("study", Cohort(input="timeseries", root=tmp_path, series="*.csv"))
     with pytest.raises(ValueError, match="nobody in"):
-        index.build("study", Cohort(door="parcellated", root=tmp_path))
+        index.build("study", Cohort(input="timeseries", root=tmp_path))

@@ -18,7 +18,7 @@ from bhx_prep import cli
 from bhx_prep.slurm import efficiency, jobs, plugin_patch
 
 STUDY = {
-    "cohorts": {"town": {"door": "parcellated", "root": "data"}},
+    "cohorts": {"town": {"input": "timeseries", "root": "data"}},
     "experiments": {"demo": {"cohorts": ["town"], "preset": "tiny"}},
 }
 

@@ -283,7 +283,7 @@ def mistakes(study: Config) -> list[str]:
     volume_space = (space_of(atlas.volume) if atlas.volume else None) or Parcellation.space
     lines = []
     for name, cohort in study.cohorts.items():
-        if cohort.door == "parcellated":
+        if cohort.input == "timeseries":
             continue
         in_volume = cohort.space.startswith("MNI")
         file = "atlas_volume.nii.gz" if in_volume else f"atlas_{cohort.space}.npz"

@@ -13,7 +13,7 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.brain_maps.gradients --shards results/town/shards/index.json --split pretrain.json --out G.parquet
+    python -m bhx_prep.brain_maps.gradients --shards results/lemon/shards/index.json --split pretrain.json --out G.parquet
 """
 
 from __future__ import annotations

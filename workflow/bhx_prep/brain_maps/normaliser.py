@@ -13,7 +13,7 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.brain_maps.normaliser --shards results/town/shards/index.json --split pretrain.json --out N.parquet
+    python -m bhx_prep.brain_maps.normaliser --shards results/lemon/shards/index.json --split pretrain.json --out N.parquet
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def examine(config_file: Path) -> Iterator[Finding]:
                 else "mend `root` in the configuration"
             )
             yield Finding("missing", f"cohort {name}: no folder {cohort.root}", mend)
-    if any(cohort.door == "bids" for cohort in checked.cohorts.values()):
+    if any(cohort.input == "bids" for cohort in checked.cohorts.values()):
         yield from _backend(checked.preproc)
     if checked.atlas.source == "packages":
         absent = [p for p in DATA_PACKAGES if importlib.util.find_spec(p) is None]

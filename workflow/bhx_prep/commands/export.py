@@ -46,7 +46,7 @@ def command(args: argparse.Namespace) -> int:
         msg = f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(settings.cohorts)}"
         raise ValueError(msg)
     cohort = settings.cohorts[args.cohort]
-    space = None if cohort.door == "parcellated" else cohort.space
+    space = None if cohort.input == "timeseries" else cohort.space
     runs, people = export_timeseries(settings.results / args.cohort / "features", args.out, space)
     print(f"{args.out}: {runs} runs of {people} people")
     return 0

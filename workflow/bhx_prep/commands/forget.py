@@ -79,7 +79,7 @@ def command(args: argparse.Namespace) -> int:
             print(f"  {one.run}  ({one.stage}): {one.use}")
         print("Remove these folders and their copies, exports too, if the consent covered the training;")
         print("the next `snakemake` trains again without the person.")
-    if study.cohorts[args.cohort].door == "bids":
+    if study.cohorts[args.cohort].input == "bids":
         name = _work_folder(study, args.cohort, subject).name
         print(f"\nWhere preprocessing failed, scratch disks of nodes may hold {name}: remove it there.")
     print("\nCopies that stand elsewhere (`bhx export`, backups) are not found: remove them yourself.")

@@ -89,14 +89,14 @@ class _Links:
         self._used[kind] = used + 1
 
 
-def simulate(root: Path, door: str, size: Size) -> int:
-    """Write the files of a cohort at door ``bids`` or ``fmriprep``.
+def simulate(root: Path, input: str, size: Size) -> int:
+    """Write the files of a cohort at ``input: bids`` or ``fmriprep``.
 
     Parameters
     ----------
     root : Path
         Folder of the cohort; must not exist.
-    door : str
+    input : str
     size : Size
 
     Returns
@@ -129,13 +129,13 @@ def simulate(root: Path, door: str, size: Size) -> int:
             people += 1
             if people % 5000 == 0:
                 print(f"{people} of {size.subjects} people", file=sys.stderr, flush=True)
-        for kind, name, content in _session(stem, door, runs, images, about):
+        for kind, name, content in _session(stem, input, runs, images, about):
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             links.place(kind, content, path)
             n_files += 1
     described = {"Name": "Simulated: headers without images", "BIDSVersion": "1.10.0", "Synthetic": True}
-    if door == "fmriprep":
+    if input == "fmriprep":
         described |= {"DatasetType": "derivative", "GeneratedBy": [{"Name": "bhx simulate"}]}
     _write_participants(root / "participants.tsv", size.subjects)
     (root / "dataset_description.json").write_text(json.dumps(described, indent=2) + "\n")
@@ -152,10 +152,10 @@ def _write_participants(path: Path, n: int) -> None:
 
 
 def _session(
-    stem: str, door: str, runs: int, images: dict[str, bytes], about: bytes
+    stem: str, input: str, runs: int, images: dict[str, bytes], about: bytes
 ) -> Iterator[tuple[str, str, bytes]]:
     """Kind, place and content of the files of one session."""
-    raw = door == "bids"
+    raw = input == "bids"
     standard = "" if raw else f"_{SPACE}"
     yield "T1w", f"anat/{stem}{standard}{'' if raw else '_desc-preproc'}_T1w.nii.gz", images["T1w"]
     if not raw:
@@ -189,7 +189,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tr-s", type=float, default=0.735, help="repetition time in seconds (%(default)s)")
     parser.add_argument("--frames", type=int, default=490, help="frames of a run (%(default)s)")
     parser.add_argument("--name", default="ukb", help="name of the cohort (%(default)s)")
-    parser.add_argument("--door", choices=("bids", "fmriprep"), default="fmriprep")
+    parser.add_argument("--input", choices=("bids", "fmriprep"), default="fmriprep")
     parser.add_argument(
         "--out", type=Path, default=Path("simulated"), help="folder of the study (%(default)s)"
     )
@@ -204,9 +204,9 @@ def command(args: argparse.Namespace) -> int:
     settings = yaml.safe_load(file.read_text()) if file.exists() else {"cohorts": {}}
     if args.name in settings["cohorts"]:
         raise ValueError(f"{file} has a cohort {args.name} already: give another --name")
-    n = simulate(args.out / args.name, args.door, size)
-    settings["cohorts"][args.name] = {"door": args.door, "root": args.name, "synthetic": True}
-    if args.door == "bids":
+    n = simulate(args.out / args.name, args.input, size)
+    settings["cohorts"][args.name] = {"input": args.input, "root": args.name, "synthetic": True}
+    if args.input == "bids":
         settings["preproc"] = {"backend": "fmriprep-apptainer"}
     file.write_text(yaml.safe_dump(settings, sort_keys=False))
     print(

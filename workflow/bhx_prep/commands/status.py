@@ -82,7 +82,7 @@ def command(args: argparse.Namespace) -> int:
     now = Now(jobs.at_work(Path.cwd(), logs), jobs.ended(logs), begun)
     blocks = {}
     for name in [args.cohort] if args.cohort else study.cohorts:
-        blocks[f"cohort {name} (door {study.cohorts[name].door})"] = cohort_stages(study, name, now)
+        blocks[f"cohort {name} (input {study.cohorts[name].input})"] = cohort_stages(study, name, now)
     if args.cohort is None:
         for name in study.experiments:
             blocks[f"experiment {name}"] = experiment_stages(study, name, now)
@@ -96,7 +96,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Stage]:
-    """Stages index, preproc (door `bids`), features and shards of a cohort.
+    """Stages index, preproc (`input: bids`), features and shards of a cohort.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Sta
     stages = [listed]
 
     told: dict[str, dict[str, Any]] = {}
-    if study.cohorts[name].door == "bids":
+    if study.cohorts[name].input == "bids":
         people = Stage("preproc", "people")
         rule = "run_embedded" if study.preproc.backend == "embedded" else "run_fmriprep"
         for file in sorted((folder / "preproc").glob("sub-*_status.json")):

@@ -67,10 +67,10 @@ class Section(BaseModel):
 
 
 class Cohort(Section):
-    """One study, entering at one of three doors."""
+    """One study, in one of three forms."""
 
-    door: Literal["bids", "fmriprep", "parcellated"] = Field(
-        description="Where the data stand: `bids` (raw), `fmriprep` (its derivatives) or `parcellated` (ROI x time tables)."
+    input: Literal["bids", "fmriprep", "timeseries"] = Field(
+        description="Where the data stand: `bids` (raw), `fmriprep` (its derivatives) or `timeseries` (ROI x time tables)."
     )
     root: Path = Field(
         description="Folder of the cohort: raw BIDS, derivatives or tables. Only read, never written."
@@ -85,11 +85,11 @@ class Cohort(Section):
     )
     space: Literal["MNI152NLin2009cAsym", "MNI152NLin6Asym", "fsLR", "fsaverage5"] = Field(
         default="MNI152NLin2009cAsym",
-        description="Which of fMRIPrep's BOLD outputs to parcellate (door `fmriprep`).",
+        description="Which of fMRIPrep's BOLD outputs to parcellate (`input: fmriprep`).",
     )
     series: str = Field(
         default="sub-{subject}/**/*_timeseries.*",
-        description="Where a person's tables stand below the root (door `parcellated`); `{subject}` is the label.",
+        description="Where a person's tables stand below the root (`input: timeseries`); `{subject}` is the label.",
     )
     tr_s: float | None = Field(
         default=None, gt=0.1, lt=20, description="Repetition time (s) for data whose files do not tell it."
@@ -114,7 +114,7 @@ class Cohort(Section):
 
 
 class Preproc(Section):
-    """From raw BIDS to derivatives (door `bids` only), one job per person."""
+    """From raw BIDS to derivatives (`input: bids` only), one job per person."""
 
     backend: Literal["embedded", "fmriprep-docker", "fmriprep-apptainer"] = Field(
         default="embedded",

@@ -13,20 +13,20 @@ from pydantic_core import PydanticUndefined
 
 from bhx_prep.config.config import Cohort, Config, Endpoint, Experiment, Section
 
-#: The study that is shipped: small cohorts at all three doors, made by `bhx synth`.
+#: The study that is shipped: small cohorts at all three inputs, made by `bhx synth`.
 DEMO: dict[str, Any] = {
     "cohorts": {
-        "people": {"door": "bids", "root": "demo-data/people", "synthetic": True},
-        "lemon": {"door": "fmriprep", "root": "demo-data/lemon", "space": "fsaverage5", "strategy": "none"},
-        "ward": {"door": "fmriprep", "root": "demo-data/ward", "synthetic": True},
-        "town": {"door": "parcellated", "root": "demo-data/town", "synthetic": True},
-        "clinic": {"door": "parcellated", "root": "demo-data/clinic", "synthetic": True},
+        "rawbids": {"input": "bids", "root": "demo-data/rawbids", "synthetic": True},
+        "lemon": {"input": "fmriprep", "root": "demo-data/lemon", "space": "fsaverage5", "strategy": "none"},
+        "derivatives": {"input": "fmriprep", "root": "demo-data/derivatives", "synthetic": True},
+        "pretraining": {"input": "timeseries", "root": "demo-data/pretraining", "synthetic": True},
+        "patients": {"input": "timeseries", "root": "demo-data/patients", "synthetic": True},
     },
     "features": {"t1w_resolution_mm": 2.0, "t1w_shape": [80, 96, 80]},
-    "experiments": {"demo": {"cohorts": ["town", "ward", "people"], "preset": "tiny"}},
+    "experiments": {"demo": {"cohorts": ["pretraining", "derivatives", "rawbids"], "preset": "tiny"}},
     "endpoints": {
         "diagnosis": {
-            "cohort": "clinic",
+            "cohort": "patients",
             "column": "diagnosis",
             "kind": "binary",
             "classes": ["control", "patient"],
@@ -35,7 +35,7 @@ DEMO: dict[str, Any] = {
             "finetune": {"epochs": 6, "warmup_epochs": 1, "batch_size": 8},
         },
         "cognition": {
-            "cohort": "clinic",
+            "cohort": "patients",
             "column": "cognition",
             "kind": "regression",
             "paper": "HCP-A",

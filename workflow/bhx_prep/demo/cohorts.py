@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 #: Raise when what is written changes, so that older demo data are made again.
-VERSION = 3
-COHORTS = ("people", "lemon", "ward", "town", "clinic")
+VERSION = 4
+COHORTS = ("rawbids", "lemon", "derivatives", "pretraining", "patients")
 
 
 def make_cohorts(
@@ -59,12 +59,12 @@ def make_cohorts(
 
 def _filler(name: str) -> Callable[..., None]:
     # imported here: `bhx --help` shall not load imaging packages
-    from bhx_prep.demo import lemon, people, timeseries, ward
+    from bhx_prep.demo import derivatives, lemon, rawbids, timeseries
 
     return {
-        "people": people.fill,
+        "rawbids": rawbids.fill,
         "lemon": lemon.fill,
-        "ward": ward.fill,
-        "town": timeseries.fill_town,
-        "clinic": timeseries.fill_clinic,
+        "derivatives": derivatives.fill,
+        "pretraining": timeseries.fill_pretraining,
+        "patients": timeseries.fill_patients,
     }[name]

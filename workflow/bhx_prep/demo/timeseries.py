@@ -1,7 +1,7 @@
-"""The cohorts `town` and `clinic`: parcel series as tables and T1 volumes, the third door.
+"""The cohorts `pretraining` and `patients`: parcel series as tables and T1 volumes, the input `timeseries`.
 
 Series have HCP's mean connectivity and the LEMON scan's spectrum; each person varies around the former and in how
-much each network fluctuates. `clinic` has two planted effects of stated size, one of a group and one of a continuous
+much each network fluctuates. `patients` has two planted effects of stated size, one of a group and one of a continuous
 score, each in connectivity, in the size of a network's fluctuations and in T1.
 """
 
@@ -49,6 +49,9 @@ class Amplitude:
     of: tuple[str, ...]
     log_by: float
 
+
+#: Names of the random streams. Cohorts may be renamed without their data changing.
+PRETRAINING_STREAM, PATIENTS_STREAM = "town", "clinic"
 
 #: Standard deviation of the logarithm of a signal's size over people, of a whole network and of a parcel beside it.
 NETWORK_SPREAD, PARCEL_SPREAD = 0.15, 0.1
@@ -102,9 +105,9 @@ def person_structure(person: Person) -> Structure:
     return Structure(**{key: person.patient * group[key] + person.score * score[key] for key in group})
 
 
-def draw_series(cohort: str, seed: int, person: Person) -> np.ndarray:
+def draw_series(stream: str, seed: int, person: Person) -> np.ndarray:
     """A person's parcel means as a scanner would give them, (R, T) float32: a mean of thousands, changes of per cents."""
-    rng = generator(seed, cohort, person.subject, "series")
+    rng = generator(seed, stream, person.subject, "series")
     parcels = sources.parcellation().names
     mean = person_connectivity(parcels, sources.connectivity(), person)
     own = series.individual(rng, mean)
@@ -137,14 +140,14 @@ def write_series(root: Path, person: Person, task: str, values: np.ndarray) -> N
     )
 
 
-def town_people(n: int) -> list[Person]:
+def pretraining_subjects(n: int) -> list[Person]:
     """`n` people, every other one from the other scanner."""
     return [Person(f"t{i + 1:03d}", TOWN_SCANNERS[i % 2]) for i in range(n)]
 
 
-def clinic_people(seed: int, n: int) -> list[Person]:
+def patient_subjects(seed: int, n: int) -> list[Person]:
     """`n` people: controls and patients in equal numbers at both sites, scores with mean 0 and sd 1 in each group."""
-    rng = generator(seed, "clinic", "people")
+    rng = generator(seed, PATIENTS_STREAM, "people")
     scores = np.zeros(n)
     patient = np.arange(n) // 2 % 2
     for group in (0, 1):
@@ -155,13 +158,13 @@ def clinic_people(seed: int, n: int) -> list[Person]:
     ]
 
 
-def fill_town(root: Path, seed: int, n: int = 28, step_mm: float = 2.0) -> None:
-    """Write the cohort `town`."""
-    people = town_people(n)
-    _fill(root, "town", seed, people, step_mm, {}, {})
+def fill_pretraining(root: Path, seed: int, n: int = 28, step_mm: float = 2.0) -> None:
+    """Write the cohort `pretraining`."""
+    people = pretraining_subjects(n)
+    _fill(root, PRETRAINING_STREAM, seed, people, step_mm, {}, {})
     folder.describe(
         root,
-        "BHX demo cohort town",
+        "BHX demo cohort pretraining",
         "Parcel series at TR 0.735 and 0.8 s with the mean connectivity of HCP people and the spectrum of a LEMON "
         "scan, and T1 volumes that are deformations of one average head. For pretraining; nothing is planted.",
         derivative=True,
@@ -169,9 +172,9 @@ def fill_town(root: Path, seed: int, n: int = 28, step_mm: float = 2.0) -> None:
     )
 
 
-def fill_clinic(root: Path, seed: int, n: int = 40, step_mm: float = 2.0) -> None:
-    """Write the cohort `clinic` with its planted effects and their sizes."""
-    people = clinic_people(seed, n)
+def fill_patients(root: Path, seed: int, n: int = 40, step_mm: float = 2.0) -> None:
+    """Write the cohort `patients` with its planted effects and their sizes."""
+    people = patient_subjects(seed, n)
     columns = {
         "diagnosis": ["patient" if p.patient else "control" for p in people],
         "cognition": np.array([p.score for p in people]),
@@ -186,12 +189,12 @@ def fill_clinic(root: Path, seed: int, n: int = 40, step_mm: float = 2.0) -> Non
             "Units": "z-score",
         },
     }
-    _fill(root, "clinic", seed, people, step_mm, columns, described)
+    _fill(root, PATIENTS_STREAM, seed, people, step_mm, columns, described)
     folder.write_json(root / "planted.json", planted(people))
     folder.describe(
         root,
-        "BHX demo cohort clinic",
-        "Parcel series at TR 2.0 and 3.0 s and T1 volumes, made as those of the cohort town, with a planted "
+        "BHX demo cohort patients",
+        "Parcel series at TR 2.0 and 3.0 s and T1 volumes, made as those of the cohort pretraining, with a planted "
         "difference between controls and patients and a planted effect of a score, in both modalities.\n\n"
         "Their sizes stand in planted.json. Nobody was ill, and nobody was tested.",
         derivative=True,
@@ -251,14 +254,14 @@ def planted(people: list[Person]) -> dict[str, Any]:
 
 def _fill(
     root: Path,
-    cohort: str,
+    stream: str,
     seed: int,
     people: list[Person],
     step_mm: float,
     columns: Mapping[str, Any],
     described: Mapping[str, Any],
 ) -> None:
-    rng = generator(seed, cohort, "participants")
+    rng = generator(seed, stream, "participants")
     ages = rng.uniform(20, 75, len(people)).round(1)
     sexes = rng.choice(["F", "M"], len(people))
     folder.write_participants(
@@ -274,6 +277,6 @@ def _fill(
     )
     grid = head.standard_grid(step_mm)
     for person in people:
-        write_series(root, person, "rest", draw_series(cohort, seed, person))
-        rng = generator(seed, cohort, person.subject, "t1w")
+        write_series(root, person, "rest", draw_series(stream, seed, person))
+        rng = generator(seed, stream, person.subject, "t1w")
         write_t1(root, person.subject, grid, *draw_t1(rng, grid, person_structure(person)))

@@ -10,7 +10,7 @@ Examples
 ::
 
     python -m bhx_prep.evaluation.baselines --labels results/endpoints/diagnosis/seed-0.json
-        --shards results/clinic/shards/index.json --out results/endpoints/diagnosis/fc_seed-0
+        --shards results/patients/shards/index.json --out results/endpoints/diagnosis/fc_seed-0
 """
 
 from __future__ import annotations

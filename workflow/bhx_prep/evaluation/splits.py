@@ -7,10 +7,10 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.evaluation.splits pretrain --shards results/town/shards/index.json --holdout 0.1 --seed 0 --out F
-    python -m bhx_prep.evaluation.splits endpoint --endpoint '{"cohort":"clinic","column":"dx","kind":"binary",
+    python -m bhx_prep.evaluation.splits pretrain --shards results/lemon/shards/index.json --holdout 0.1 --seed 0 --out F
+    python -m bhx_prep.evaluation.splits endpoint --endpoint '{"cohort":"patients","column":"dx","kind":"binary",
         "classes":["control","patient"]}' --name diagnosis --seed 0 --participants participants.tsv
-        --shards results/clinic/shards/index.json --out F
+        --shards results/patients/shards/index.json --out F
 """
 
 from __future__ import annotations

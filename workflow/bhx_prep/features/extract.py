@@ -331,7 +331,7 @@ def scans_of(
     subjects : sequence of str
         A person without any row gets one that is excluded.
     derivatives : Path, optional
-        Output of the preprocessing; only cohorts at the door `bids` have one.
+        Output of the preprocessing; only cohorts with `input: bids` have one.
     space : str
         Space of the BOLD derivatives.
 
@@ -345,7 +345,7 @@ def scans_of(
     except (OSError, pa.ArrowInvalid) as error:
         msg = f"cannot read the index {index_file}: {error}; make it with `bhx index`"
         raise ValueError(msg) from error
-    if derivatives is not None and any(row["door"] == "bids" for row in rows):
+    if derivatives is not None and any(row["input"] == "bids" for row in rows):
         rows = list(_preprocessed(rows, cohort, subjects, derivatives, space))
     known = {row["subject"] for row in rows}
     for subject in subjects:
@@ -381,7 +381,7 @@ def _preprocessed(
         used.add((scan["modality"], scan["key"]))
         if derived is not None and derived["path"] is not None:
             same = {
-                "door": scan["door"],
+                "input": scan["input"],
                 "synthetic": scan["synthetic"],
                 "tr_s": derived["tr_s"] or scan["tr_s"],
             }
@@ -408,7 +408,7 @@ def _preprocessed(
             and origin
             and not statuses[row["subject"]][0]
         ):
-            yield {**row, "door": origin["door"], "synthetic": origin["synthetic"]}
+            yield {**row, "input": origin["input"], "synthetic": origin["synthetic"]}
 
 
 def _status(path: Path) -> tuple[str | None, dict[str, str]]:
@@ -453,7 +453,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     people.add_argument("--subjects", help="labels without sub-, with commas between")
     people.add_argument("--subjects-file", type=Path, help="file with one label per line")
     parser.add_argument("--index", required=True, type=Path, help="Parquet index of the cohort")
-    parser.add_argument("--derivatives", type=Path, help="what preprocessing wrote (door bids)")
+    parser.add_argument("--derivatives", type=Path, help="what preprocessing wrote (input bids)")
     parser.add_argument("--templates", required=True, type=Path, help="folder of bhx_prep.atlas.templates")
     parser.add_argument("--features", required=True, help="section `features` of the configuration as JSON")
     parser.add_argument("--space", required=True, help="space of the BOLD derivatives")

@@ -1,4 +1,4 @@
-"""The rows of the index at the three doors: raw BIDS, fMRIPrep's derivatives, ROI x time tables.
+"""The rows of the index at the three inputs: raw BIDS, fMRIPrep's derivatives, ROI x time tables.
 
 A row is a dict with the columns of `bhx_prep.ingest.index.SCHEMA`. Nothing here raises for faults of the data: `exclude`
 gives the row a reason, and all reasons are told, not only the first.
@@ -123,7 +123,7 @@ def _preprocessed_run(
         there = f"; there is: {', '.join(others)}" if others else ""
         made = any(f.entities.keys() & {"space", "desc"} for f in run)
         exclude(
-            row, f"no BOLD in space {space}{there}{'' if made else ': raw data enter by the door `bids`'}"
+            row, f"no BOLD in space {space}{there}{'' if made else ': raw data enter with `input: bids`'}"
         )
         yield row
         return
@@ -451,7 +451,7 @@ def _check_raw(row: Row, file: File) -> None:
     if made:
         exclude(
             row,
-            f"{' and '.join(made)} in the file name: a raw image is due; derivatives enter by the door `fmriprep`",
+            f"{' and '.join(made)} in the file name: a raw image is due; derivatives enter with `input: fmriprep`",
         )
 
 

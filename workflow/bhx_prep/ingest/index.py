@@ -1,4 +1,4 @@
-"""The index of a cohort: one row per scan, whichever of the three doors it comes in at.
+"""The index of a cohort: one row per scan, whichever of the three inputs it comes in at.
 
 What cannot be used is a row too, with a reason that a person understands: nothing raises for faults of the data.
 The table is cached in ``.bhx/index/<cohort>.parquet``, because Snakemake reads it whenever it plans; for the same
@@ -29,12 +29,12 @@ from bhx_prep.config import config
 from bhx_prep.ingest import bids_files, doors
 
 #: Raise it when rows change for equal inputs: caches made before are then made anew.
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 SCHEMA: Final = pa.schema(
     [
         pa.field("cohort", pa.string(), nullable=False),
-        pa.field("door", pa.string(), nullable=False),
+        pa.field("input", pa.string(), nullable=False),
         pa.field("subject", pa.string(), nullable=False),
         pa.field("modality", pa.string(), nullable=False),
         pa.field("key", pa.string(), nullable=False),
@@ -96,19 +96,19 @@ def build(name: str, cohort: config.Cohort) -> pa.Table:
         demo = " (`bhx synth` makes the demo's)" if "demo-data" in root.parts else ""
         msg = f"cohort {name}: there is no folder {root}{demo}: mend cohorts.{name}.root in the configuration"
         raise ValueError(msg)
-    start = doors.Row(cohort=name, door=cohort.door, synthetic=cohort.synthetic)
-    if cohort.door == "parcellated":
+    start = doors.Row(cohort=name, input=cohort.input, synthetic=cohort.synthetic)
+    if cohort.input == "timeseries":
         rows = list(doors.parcellated(start, root, cohort))
     else:
         labels, rows = doors.people_and_strangers(start, root, cohort.subjects)
         facts: dict[str, Any] = {"tasks": cohort.tasks, "tr_s": cohort.tr_s}
-        if cohort.door == "fmriprep":
+        if cohort.input == "fmriprep":
             facts["space"] = cohort.space
-        door = doors.raw if cohort.door == "bids" else doors.derivatives
-        rows += _by_chunks(partial(_rows_of, door, start, root, facts), labels, name)
+        list_rows = doors.raw if cohort.input == "bids" else doors.derivatives
+        rows += _by_chunks(partial(_rows_of, list_rows, start, root, facts), labels, name)
     if not rows:
-        due = cohort.series if cohort.door == "parcellated" else "sub-<label>"
-        msg = f"cohort {name}: nobody in {root}: door `{cohort.door}` expects {due} there; is it the right folder?"
+        due = cohort.series if cohort.input == "timeseries" else "sub-<label>"
+        msg = f"cohort {name}: nobody in {root}: `input: {cohort.input}` expects {due} there; is it the right folder?"
         raise ValueError(msg)
     return _table(rows)
 
@@ -132,21 +132,21 @@ def derivatives(
     Returns
     -------
     pyarrow.Table
-        `SCHEMA`, the rows of door ``fmriprep``; all tasks.
+        `SCHEMA`, the rows of ``input: fmriprep``; all tasks.
     """
-    start, root = doors.Row(cohort=cohort, door="fmriprep"), root.absolute()
+    start, root = doors.Row(cohort=cohort, input="fmriprep"), root.absolute()
     labels, rows = doors.people_and_strangers(start, root, subjects)
     return _table([*rows, *doors.derivatives(start, root, labels, None, tr_s, space)])
 
 
 def _rows_of(
-    door: Callable[..., Iterable[doors.Row]],
+    list_rows: Callable[..., Iterable[doors.Row]],
     start: doors.Row,
     root: Path,
     facts: dict[str, Any],
     labels: Sequence[str],
 ) -> list[doors.Row]:
-    return list(door(start, root, labels, **facts))
+    return list(list_rows(start, root, labels, **facts))
 
 
 def _by_chunks(
@@ -301,11 +301,11 @@ def summary(table: pa.Table, n_reasons: int = 8) -> str:
     n_reasons : int
         Reasons to print.
     """
-    rows = table.select(["cohort", "door", "subject", "modality", "status", "reason"]).to_pylist()
+    rows = table.select(["cohort", "input", "subject", "modality", "status", "reason"]).to_pylist()
     people = {row["subject"] for row in rows}
     usable = {row["subject"] for row in rows if row["status"] == "ok"}
     lines = [
-        f"{rows[0]['cohort']} (door {rows[0]['door']}): {len(usable)} of {_count(len(people), 'person')} usable"
+        f"{rows[0]['cohort']} (input {rows[0]['input']}): {len(usable)} of {_count(len(people), 'person')} usable"
     ]
     for modality in ("bold", "t1w"):
         states = Counter(row["status"] for row in rows if row["modality"] == modality)
@@ -359,7 +359,7 @@ def _cache_key(name: str, cohort: config.Cohort) -> str:
         top = sorted(
             f"{e.name} {state_of(e.path)}" if e.name.endswith(".json") else e.name
             for e in entries
-            if e.name.startswith("sub-") or e.name.endswith(".json") or cohort.door == "parcellated"
+            if e.name.startswith("sub-") or e.name.endswith(".json") or cohort.input == "timeseries"
         )
     facts = json.dumps([SCHEMA_VERSION, name, str(root), config.to_json(cohort), top])
     return hashlib.sha256(facts.encode()).hexdigest()

@@ -98,7 +98,7 @@ class Cohort:
     """One cohort from end to end; empty where a step has not run."""
 
     name: str
-    door: str
+    input: str
     synthetic: bool
     seen: Count | None = None
     exclusions: list[Exclusion] = field(default_factory=list)
@@ -138,7 +138,7 @@ class Training:
 def cohort(config: Config, results: Path, name: str) -> Cohort:
     """Gather everything the report shows of one cohort."""
     section = config.cohorts[name]
-    out = Cohort(name=name, door=section.door, synthetic=section.synthetic)
+    out = Cohort(name=name, input=section.input, synthetic=section.synthetic)
     folder = results / name
     if not (folder / "index.parquet").exists():
         return out

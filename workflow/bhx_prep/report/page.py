@@ -42,7 +42,7 @@ WHOLE = 0.999
 #: Names of the methods in the pictures.
 SHORT = {"fc": "connectivity", "probe": "probe", "attentive": "attentive", "finetune": "fine-tuned"}
 
-DOORS = {"bids": "raw BIDS", "fmriprep": "fMRIPrep derivatives", "parcellated": "parcel tables"}
+INPUTS = {"bids": "raw BIDS", "fmriprep": "fMRIPrep derivatives", "timeseries": "parcel tables"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def render(config: Config, results: Path) -> str:
         Folder of the results; parts that are missing are said to be so.
     """
     cohorts = []
-    for name in sorted(config.cohorts, key=lambda name: [*DOORS].index(config.cohorts[name].door)):
+    for name in sorted(config.cohorts, key=lambda name: [*INPUTS].index(config.cohorts[name].input)):
         print(f"report: cohort {name}", file=sys.stderr, flush=True)
         cohorts.append(collect.cohort(config, results, name))
     print("report: cortex", file=sys.stderr, flush=True)
@@ -90,7 +90,7 @@ def render(config: Config, results: Path) -> str:
     atlas = collect.read_json(results / "templates" / "atlas.json") or {}
     context = {
         "config": config,
-        "doors": DOORS,
+        "inputs": INPUTS,
         "stages": collect.STAGES,
         "cohorts": cohorts,
         "facts": _facts(config, cohorts, atlas),

@@ -9,11 +9,11 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.shards.pack pack --cohort clinic --batch 3 --features F --out results/clinic/shards
-    python -m bhx_prep.shards.pack index --cohort clinic --shards results/clinic/shards --batches 00000,00001 --out I.json
-    bhx shards verify results/clinic/shards
-    bhx shards ls results/clinic/shards
-    bhx shards cat results/clinic/shards clinic_sub-001_task-rest
+    python -m bhx_prep.shards.pack pack --cohort patients --batch 3 --features F --out results/patients/shards
+    python -m bhx_prep.shards.pack index --cohort patients --shards results/patients/shards --batches 00000 --out I.json
+    bhx shards verify results/patients/shards
+    bhx shards ls results/patients/shards
+    bhx shards cat results/patients/shards clinic_sub-001_task-rest
 """
 
 from __future__ import annotations
@@ -446,8 +446,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     one = commands.add_parser(
         "pack",
         help="features of one batch -> two tars",
-        epilog="example: bhx shards pack --cohort clinic --batch 0 --features results/clinic/features/batch-00000"
-        " --out results/clinic/shards",
+        epilog="example: bhx shards pack --cohort patients --batch 0 --features results/patients/features/batch-00000"
+        " --out results/patients/shards",
     )
     one.add_argument("--cohort", required=True)
     one.add_argument("--batch", required=True, type=int, help="number of the batch")
@@ -457,8 +457,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     one = commands.add_parser(
         "index",
         help="all shards of a cohort -> index.json",
-        epilog="example: bhx shards index --cohort clinic --shards results/clinic/shards --batches 00000"
-        " --out results/clinic/shards/index.json",
+        epilog="example: bhx shards index --cohort patients --shards results/patients/shards --batches 00000"
+        " --out results/patients/shards/index.json",
     )
     one.add_argument("--cohort", required=True)
     one.add_argument("--shards", required=True, type=Path, help="folder of the shards")
@@ -470,9 +470,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         ("ls", "list the samples", ""),
         ("cat", "show one sample", " clinic_sub-001_task-rest"),
     ):
-        example = f"example: bhx shards {action} results/clinic/shards{key}"
+        example = f"example: bhx shards {action} results/patients/shards{key}"
         one = commands.add_parser(action, help=what, epilog=example)
-        one.add_argument("folder", type=Path, help="folder of the shards, e.g. results/clinic/shards")
+        one.add_argument("folder", type=Path, help="folder of the shards, e.g. results/patients/shards")
         if action == "cat":
             one.add_argument("key", help="e.g. clinic_sub-001_task-rest")
 

@@ -1,4 +1,4 @@
-"""The cohort `ward`: fMRIPrep-shaped derivatives in volume space, the second door. One of the four moves too much."""
+"""The cohort `derivatives`: volumes as fMRIPrep writes them, the input `fmriprep`. One of the four moves too much."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from bhx_prep.demo.standard import draw_t1, write_t1
 from bhx_prep.demo.version import version
 from bhx_prep.io import motion
 from bhx_prep.preproc.embedded import signals
+
+#: Name of the random stream. The cohort may be renamed without its data changing.
+STREAM = "ward"
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Sizes:
 
 def fill(root: Path, seed: int, people: tuple[Person, ...] = PEOPLE, sizes: Sizes = Sizes()) -> None:
     """Write the cohort."""
-    rng = generator(seed, "ward", "participants")
+    rng = generator(seed, STREAM, "participants")
     folder.write_participants(
         root,
         {
@@ -57,7 +60,7 @@ def fill(root: Path, seed: int, people: tuple[Person, ...] = PEOPLE, sizes: Size
     )
     folder.describe(
         root,
-        "BHX demo cohort ward",
+        "BHX demo cohort derivatives",
         "Resting BOLD and T1w in MNI152NLin2009cAsym with confounds, in the files of fMRIPrep but not by it: made from "
         "one average head, HCP connectivity and the real head motion of a LEMON scan. One of the four moves more than the "
         "default threshold allows.\n\nThe planted parcel series stand in sourcedata/truth.",
@@ -69,7 +72,7 @@ def fill(root: Path, seed: int, people: tuple[Person, ...] = PEOPLE, sizes: Size
 
 
 def _write(root: Path, seed: int, person: Person, sizes: Sizes) -> None:
-    rng = generator(seed, "ward", person.subject)
+    rng = generator(seed, STREAM, person.subject)
     t1_grid = head.standard_grid(sizes.t1_step_mm)
     write_t1(root, person.subject, t1_grid, *draw_t1(rng, t1_grid))
 

@@ -1,4 +1,4 @@
-"""The cohort `people`: raw BIDS, the first door. Two whole heads with resting BOLD and real head motion."""
+"""The cohort `rawbids`: raw BIDS, the input `bids`. Two whole heads with resting BOLD and real head motion."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from bhx_prep.io.motion import NAMES, framewise_displacement
 
 #: What a scanner adds to a BIDS sidecar here, beside the times.
 _SCANNER = {"Manufacturer": "none (synthetic)", "MagneticFieldStrength": 3, "Synthetic": True}
+
+#: Name of the random stream. The cohort may be renamed without its data changing.
+STREAM = "people"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Sizes:
 
 def fill(root: Path, seed: int, people: tuple[Person, ...] = PEOPLE, sizes: Sizes = Sizes()) -> None:
     """Write the cohort."""
-    rng = generator(seed, "people", "participants")
+    rng = generator(seed, STREAM, "participants")
     folder.write_participants(
         root,
         {
@@ -66,7 +69,7 @@ def fill(root: Path, seed: int, people: tuple[Person, ...] = PEOPLE, sizes: Size
     )
     folder.describe(
         root,
-        "BHX demo cohort people",
+        "BHX demo cohort rawbids",
         "Raw T1w and resting BOLD of two people who do not exist: one average head, smoothly deformed, with bias field "
         "and noise; BOLD made from the same heads, with the connectivity of HCP people and the real head motion of "
         "a LEMON scan.\n\nWhat was planted (positions, motion, parcel series, parcels and brain on the images' own "
@@ -80,7 +83,7 @@ def fill(root: Path, seed: int, people: tuple[Person, ...] = PEOPLE, sizes: Size
 
 def _write(root: Path, seed: int, person: Person, sizes: Sizes) -> None:
     real = sources.template()
-    rng = generator(seed, "people", person.subject)
+    rng = generator(seed, STREAM, person.subject)
     step = sizes.t1_step_mm
     shape = tuple(int(np.ceil(mm / step)) for mm in (186, 234, 216))
     # like every scanner's, the grid does not know where the head is
