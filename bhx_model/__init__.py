@@ -9,17 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bhx_model.data.rois import RoiFacts
+    from bhx_model.data.rois import RoiMetadata
     from bhx_model.release.embed import BrainHarmonix, from_pretrained
 
 __version__ = "0.1.0"
 
-__all__ = ["BrainHarmonix", "RoiFacts", "__version__", "from_pretrained"]
+__all__ = ["BrainHarmonix", "RoiMetadata", "__version__", "from_pretrained"]
 
 _LAZY = {
     "BrainHarmonix": "bhx_model.release.embed",
     "from_pretrained": "bhx_model.release.embed",
-    "RoiFacts": "bhx_model.data.rois",
+    "RoiMetadata": "bhx_model.data.rois",
 }
 
 

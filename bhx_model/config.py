@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from bhx_model.errors import ConfigError
+
 STAGES: Final = ("structure", "function", "fusion")
 PRESETS: Final = ("tiny", "small", "base", "large", "reference")
 
@@ -53,7 +55,7 @@ class StructureConfig:
         _check_at_least(self, 6, "width", "decoder_width")  # a sine and a cosine for each axis
         if not 0 < self.mask_ratio < 1:
             msg = f"structure mask_ratio is {self.mask_ratio}: choose a share between 0 and 1"
-            raise ValueError(msg)
+            raise ConfigError(msg)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,12 +125,12 @@ class FunctionConfig:
         for name in ("width", "predictor_width"):
             if getattr(self, name) % 4:
                 msg = f"function {name} must be a multiple of 4: half codes time, in pairs of sine and cosine"
-                raise ValueError(msg)
+                raise ConfigError(msg)
         for name in (f.name for f in dataclasses.fields(self) if f.name.startswith("mask_")):
             low, high = getattr(self, name)
             if not 0 <= low <= high <= 1:
                 msg = f"function {name} is ({low}, {high}): give a lower and an upper share, 0 <= lower <= upper <= 1"
-                raise ValueError(msg)
+                raise ConfigError(msg)
 
     @property
     def window_s(self) -> float:
@@ -178,7 +180,7 @@ class FusionConfig:
         for name in ("width", "decoder_width"):
             if getattr(self, name) % 2:
                 msg = f"fusion {name} is {getattr(self, name)}: positions need pairs of sine and cosine, choose an even one"
-                raise ValueError(msg)
+                raise ConfigError(msg)
         _check_chance(self, "drop_path")
 
 
@@ -224,13 +226,13 @@ class TrainConfig:
             _check_positive(self, "clip")
         if self.ema is not None and not all(0 <= momentum <= 1 for momentum in self.ema):
             msg = f"train.ema is {self.ema}: a momentum lies between 0 (follow at once) and 1 (stand still)"
-            raise ValueError(msg)
+            raise ConfigError(msg)
         if self.batch_size % self.accumulate:
             msg = f"train.batch_size {self.batch_size} cannot be cut into train.accumulate {self.accumulate} equal parts"
-            raise ValueError(msg)
+            raise ConfigError(msg)
         if not 0 <= self.warmup_steps <= self.steps:
             msg = f"train.warmup_steps is {self.warmup_steps}: it must lie between 0 and train.steps ({self.steps})"
-            raise ValueError(msg)
+            raise ConfigError(msg)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -264,7 +266,7 @@ class Finetuning:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FusionInputs:
-    """Sizes of what the fusion reads; facts of the encoders and the data, not choices."""
+    """Sizes of what the fusion reads; metadata of the encoders and the data, not choices."""
 
     structure_grid: tuple[int, int, int]
     """Patches along X, Y, Z; the T1 tokens are their product."""
@@ -307,10 +309,10 @@ class StageConfig:
             msg = (
                 f"stage {self.stage} needs a {MODELS[self.stage].__name__}, not a {type(self.model).__name__}"
             )
-            raise ValueError(msg)
+            raise ConfigError(msg)
         if (self.stage == "function") != (self.train.ema is not None):
             msg = "train.ema is the momentum of the function stage's target encoder: give it there and only there"
-            raise ValueError(msg)
+            raise ConfigError(msg)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values, defaults included, as plain dicts, lists and scalars (JSON, YAML)."""
@@ -329,10 +331,10 @@ class StageConfig:
             section, _, name = dotted.partition(".")
             if section not in ("model", "train") or not name:
                 known = [f"{s}.{n}" for s in ("model", "train") for n in raw[s]]
-                raise ValueError(_unknown(dotted, known, f"overrides of stage {self.stage}"))
+                raise ConfigError(_unknown(dotted, known, f"overrides of stage {self.stage}"))
             if name not in raw[section]:
                 known = [f"{section}.{n}" for n in raw[section]]
-                raise ValueError(_unknown(dotted, known, f"overrides of stage {self.stage}"))
+                raise ConfigError(_unknown(dotted, known, f"overrides of stage {self.stage}"))
             raw[section][name] = value
         return stage_from_dict(raw)
 
@@ -356,15 +358,15 @@ def from_dict(cls: type[Any], raw: Mapping[str, Any], where: str) -> Any:
     """
     if not isinstance(raw, Mapping):
         msg = f"{where}: expected names and values, got {raw!r}"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     hints = typing.get_type_hints(cls)
     for name in raw:
         if name not in hints:
-            raise ValueError(_unknown(str(name), list(hints), where))
+            raise ConfigError(_unknown(str(name), list(hints), where))
     for field in dataclasses.fields(cls):
         if field.name not in raw and field.default is dataclasses.MISSING:
             msg = f"{where}: {field.name} is missing, give it a value"
-            raise ValueError(msg)
+            raise ConfigError(msg)
     return cls(**{name: _coerce(value, hints[name], f"{where}.{name}") for name, value in raw.items()})
 
 
@@ -373,10 +375,10 @@ def stage_from_dict(raw: Mapping[str, Any]) -> StageConfig:
     unknown = set(raw) - {"stage", "model", "train"}
     if unknown or len(raw) != 3:
         msg = f"a stage's configuration has stage, model and train; got {sorted(raw)}"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     stage = raw["stage"]
     if stage not in MODELS:
-        raise ValueError(_unknown(str(stage), list(STAGES), "stage"))
+        raise ConfigError(_unknown(str(stage), list(STAGES), "stage"))
     return StageConfig(
         stage=stage,
         model=from_dict(MODELS[stage], raw["model"], f"{stage}.model"),
@@ -393,7 +395,7 @@ def load_preset(stage: str, preset: str) -> StageConfig:
         For a stage or preset that does not exist, with the nearest that does.
     """
     if stage not in STAGES:
-        raise ValueError(_unknown(stage, STAGES, "stage"))
+        raise ConfigError(_unknown(stage, STAGES, "stage"))
     return stage_from_dict({"stage": stage, **_read_preset(preset)[stage]})
 
 
@@ -426,7 +428,7 @@ def _read_preset(preset: str) -> dict[str, Any]:
     import yaml  # only who reads presets needs it
 
     if preset not in PRESETS:
-        raise ValueError(_unknown(preset, PRESETS, "presets"))
+        raise ConfigError(_unknown(preset, PRESETS, "presets"))
     text = (Path(__file__).parent / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)
 
@@ -457,12 +459,12 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         return _coerce(value, next(a for a in args if a is not type(None)), where)
     if origin is Literal:
         if value not in args:
-            raise ValueError(_unknown(str(value), [str(a) for a in args], where))
+            raise ConfigError(_unknown(str(value), [str(a) for a in args], where))
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(args):
             msg = f"{where}: expected {len(args)} values, got {value!r}"
-            raise ValueError(msg)
+            raise ConfigError(msg)
         return tuple(_coerce(v, a, where) for v, a in zip(value, args, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -470,10 +472,10 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         msg = f"{where}: expected {hint.__name__}, got {value!r}"
         if hint is float and isinstance(value, str):
             msg += " (YAML reads 1e-4 as text: write 1.0e-4)"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     if hint is float and not math.isfinite(value):
         msg = f"{where} is {value}: give a number that is finite"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     return value
 
 
@@ -481,19 +483,19 @@ def _check_width(config: Any, width: str, heads: str) -> None:
     w, h = getattr(config, width), getattr(config, heads)
     if h < 1 or w < 1 or w % h:
         msg = f"{type(config).__name__}: {width} {w} is not a multiple of {heads} {h}"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     if 0 < config.mlp_ratio * w < 1:
         msg = (
             f"{type(config).__name__}: mlp_ratio {config.mlp_ratio} of {width} {w} is less than one: raise it"
         )
-        raise ValueError(msg)
+        raise ConfigError(msg)
 
 
 def _check_positive(config: Any, *names: str) -> None:
     for name in names:
         if getattr(config, name) <= 0:
             msg = f"{type(config).__name__}: {name} is {getattr(config, name)}, it must be positive"
-            raise ValueError(msg)
+            raise ConfigError(msg)
 
 
 def _check_at_least(config: Any, least: float, *names: str) -> None:
@@ -501,7 +503,7 @@ def _check_at_least(config: Any, least: float, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and value < least:
             msg = f"{type(config).__name__}: {name} is {value}, it must be {least} or more"
-            raise ValueError(msg)
+            raise ConfigError(msg)
 
 
 def _check_chance(config: Any, *names: str) -> None:
@@ -509,4 +511,4 @@ def _check_chance(config: Any, *names: str) -> None:
         value = getattr(config, name)
         if not all(0 <= chance < 1 for chance in (value if isinstance(value, tuple) else (value,))):
             msg = f"{type(config).__name__}: {name} is {value}: choose from [0, 1)"
-            raise ValueError(msg)
+            raise ConfigError(msg)

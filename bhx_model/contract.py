@@ -101,7 +101,7 @@ def check_index(index: Mapping[str, Any]) -> None:
         raise ValueError(msg)
 
 
-#: Arrays of ``rois.npz``, the per-ROI facts that become buffers of the model. Rows in the order of the series.
+#: Arrays of ``rois.npz``, the per-ROI metadata that become buffers of the model. Rows in the order of the series.
 ROI_ARRAYS: Final = {
     "atlas": "() str",
     "names": "(R,) str",

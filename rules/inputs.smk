@@ -50,7 +50,7 @@ def batch_state(wildcards):
     """State of what a batch reads: what the index says, and the derivatives or tables where they were delivered."""
     cohort = study.cohorts[wildcards.cohort]
     people = cohort.subjects(wildcards.batch)
-    return cohort.facts(people) + (cohort.state(people) if cohort.cohort.input != "bids" else "")
+    return cohort.metadata(people) + (cohort.state(people) if cohort.cohort.input != "bids" else "")
 
 
 def shards_of(wildcards):

@@ -72,7 +72,7 @@ rule fit_normaliser:
 
 
 rule collect_rois:
-    """Per-ROI facts that become buffers of the model, joined by name."""
+    """Per-ROI metadata that become buffers of the model, joined by name."""
     input:
         harmonics=rules.compute_harmonics.output,
         gradients=rules.compute_gradients.output,

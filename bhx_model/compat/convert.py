@@ -16,6 +16,7 @@ import argparse
 import csv
 import dataclasses
 import itertools
+import logging
 import math
 import re
 from collections import Counter
@@ -38,8 +39,9 @@ from bhx_model.config import (
     to_dict,
 )
 from bhx_model.data import npz
-from bhx_model.data.rois import RoiFacts
+from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import file_sha256
+from bhx_model.errors import BhxError, DataError, format_error
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import HubHead
 from bhx_model.nets.jepa import FunctionJEPA
@@ -48,7 +50,8 @@ from bhx_model.nets.patch_embed import whole_patches
 from bhx_model.nets.pos_embed import sincos_grid
 from bhx_model.training import stages
 from bhx_model.training.checkpoint import read_json, save_tensors, write_json
-from bhx_model.training.runlog import fault, say
+
+logger = logging.getLogger(__name__)
 
 #: Largest difference that passes, relative to the largest value of the array.
 TOLERANCE: Final = 1e-5
@@ -82,7 +85,7 @@ class Sizes:
         for name in ("rois", "time_patches", "heads"):
             if getattr(self, name) < 1:
                 msg = f"{name} is {getattr(self, name)}: give a positive number"
-                raise ValueError(msg)
+                raise DataError(msg)
 
     def fusion_inputs(self, patch: int, width: int) -> FusionInputs:
         """Sizes of the fusion's tokens, `width` wide, from cubes of `patch` voxels."""
@@ -223,16 +226,16 @@ def convert(stage: str, theirs: Mapping[str, Tensor], model: nn.Module) -> Conve
         if name not in own or own[name].shape != value.shape:
             need = tuple(own[name].shape) if name in own else "no such tensor"
             msg = f"{stage}: {name} is {tuple(value.shape)}, the model has {need}: give it the checkpoint's sizes"
-            raise ValueError(msg)
+            raise DataError(msg)
         if not torch.isfinite(value).all():
             msg = f"{stage}: {name} holds values that are not finite, nothing can be computed with them: load it anew"
-            raise ValueError(msg)
-    given = {name for name, _ in model.named_buffers()}  # facts about ROIs, from other files
+            raise DataError(msg)
+    given = {name for name, _ in model.named_buffers()}  # metadata about ROIs, from other files
     missing = [name for name in own if name not in state and name not in given]
     needed = [name for name in missing if _NEEDED[stage].fullmatch(name)]
     if needed:
         msg = f"{stage}: the checkpoint lacks {needed[0]} and {len(needed) - 1} more tensors: is it of this stage?"
-        raise ValueError(msg)
+        raise DataError(msg)
     lines += [Line("absent", "", name, _UNTRAINED) for name in missing]
     lines += [Line("absent", "", name, "from the CSVs and rois.npz") for name in sorted(given & own.keys())]
     model.load_state_dict({**own, **state}, strict=True)
@@ -247,7 +250,7 @@ def _changed(stage: str, key: str, value: Tensor, rule: _Rule) -> Tensor:
         return rule.change(value)
     except (IndexError, RuntimeError) as error:
         msg = f"{stage}: {key} of shape {tuple(value.shape)} is no such tensor: is it of this stage?"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
 
 
 def _hub_position(theirs: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
@@ -257,7 +260,7 @@ def _hub_position(theirs: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
     if code is None or code.numel() != shape.numel():
         what = "lacks" if code is None else f"has a {tuple(code.shape)}"
         msg = f"fusion: the checkpoint {what} {key}, hub tokens of {tuple(shape[1:])} need one: is it of this stage?"
-        raise ValueError(msg)
+        raise DataError(msg)
     return code.reshape(shape)
 
 
@@ -266,7 +269,7 @@ def bare_names(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     bare = {re.sub(r"(^|\.)module\.", r"\1", key): value for key, value in theirs.items()}
     if len(bare) != len(theirs):
         msg = "the checkpoint holds names with and without 'module.': keep one of the two models in it"
-        raise ValueError(msg)
+        raise DataError(msg)
     return bare
 
 
@@ -282,7 +285,7 @@ def _check_shared(theirs: Mapping[str, Tensor]) -> None:
             and not torch.equal(theirs[twin], value)
         ):
             msg = f"function: {key} and {twin} differ, although published models share them: another code version?"
-            raise ValueError(msg)
+            raise DataError(msg)
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -303,7 +306,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # what the unpickler stumbles over in other files may be anything
         msg = f"{path} is refused: it is no checkpoint, or holds more than tensors and numbers and might run code"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     for name in ("model", "state_dict"):
         if isinstance(raw, dict) and isinstance(raw.get(name), dict):
             raw = raw[name]
@@ -313,7 +316,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in raw.items())
     ):
         msg = f"{path}: expected a dict of tensors, bare or under 'model'"
-        raise ValueError(msg)
+        raise DataError(msg)
     return raw
 
 
@@ -338,7 +341,7 @@ def sizes(stage: str, theirs: Mapping[str, Tensor], heads: int, inner_heads: int
     }[stage]
     if first not in theirs or f"{prefix}0.norm1.weight" not in theirs:
         msg = f"no checkpoint of the {stage} stage: it has no {first} or no {prefix}0: name the right file"
-        raise ValueError(msg)
+        raise DataError(msg)
     axes = {
         first: {"structure": 5, "function": 2, "fusion": 2}[stage],
         "mask_token": 1,
@@ -347,7 +350,7 @@ def sizes(stage: str, theirs: Mapping[str, Tensor], heads: int, inner_heads: int
     for key, least in axes.items():
         if key in theirs and theirs[key].ndim < least:
             msg = f"no checkpoint of the {stage} stage: {key} is {tuple(theirs[key].shape)}: name the right file"
-            raise ValueError(msg)
+            raise DataError(msg)
     shape = theirs[first].shape
     found = {"depth": depth(prefix), "heads": heads}
     if stage == "structure":
@@ -374,10 +377,10 @@ def reference_config(stage: str, changes: Mapping[str, Any]) -> Any:
     return load_preset(stage, "reference").override({f"model.{k}": v for k, v in changes.items()}).model
 
 
-def roi_facts(harmonics_RM: NDArray[np.float32], gradients_RG: NDArray[np.float32]) -> RoiFacts:
+def roi_facts(harmonics_RM: NDArray[np.float32], gradients_RG: NDArray[np.float32]) -> RoiMetadata:
     """ROIs of which only the published arrays are known: numbered, and with a normaliser that changes nothing."""
     n = len(harmonics_RM)
-    return RoiFacts(
+    return RoiMetadata(
         atlas="reference",
         names=tuple(f"roi-{i + 1}" for i in range(n)),
         hemisphere=(np.arange(n) >= n // 2).astype(np.int8),
@@ -409,7 +412,7 @@ def _case(name: str, ours: Tensor | NDArray[Any], expected: NDArray[Any]) -> Cas
     got = ours.detach().numpy() if isinstance(ours, Tensor) else ours
     if got.shape != expected.shape:
         msg = f"{name}: ours has shape {got.shape}, the golden one {expected.shape}: {_GOLDEN_REMEDY}"
-        raise ValueError(msg)
+        raise DataError(msg)
     difference = np.abs(got.astype(np.float64) - expected.astype(np.float64)).max()
     return Case(name, float(difference), float(np.abs(expected).max()))
 
@@ -429,17 +432,17 @@ def check(folder: Path) -> Iterator[Case]:
     OSError
         If a file is missing.
     """
-    facts = _golden_facts(folder)
+    metadata = _golden_facts(folder)
     parts = {"function": _check_function, "structure": _check_structure, "fusion": _check_fusion}
     with torch.inference_mode():
         for stage, cases in parts.items():
             try:
-                yield from cases(folder, facts)
+                yield from cases(folder, metadata)
             except (IndexError, RuntimeError, TypeError) as error:
                 msg = (
                     f"{folder}: arrays of the {stage} stage do not fit each other ({error}): {_GOLDEN_REMEDY}"
                 )
-                raise ValueError(msg) from error
+                raise DataError(msg) from error
 
 
 #: What to do about a golden folder that is not whole.
@@ -449,12 +452,12 @@ _GOLDEN_REMEDY: Final = "take the folder as its maker made it"
 def _golden_facts(folder: Path) -> dict[str, Any]:
     """Read ``config.json``: sizes that leave no trace in the arrays."""
     path = folder / "config.json"
-    facts = read_json(path, _GOLDEN_REMEDY)
+    metadata = read_json(path, _GOLDEN_REMEDY)
     for name in ("rois", "time_patches", "heads", "fusion_decoder_heads"):
-        if type(facts.get(name)) is not int or facts[name] < 1:
-            msg = f"{path}: {name} is {facts.get(name)}, expected a positive number: {_GOLDEN_REMEDY}"
-            raise ValueError(msg)
-    return facts
+        if type(metadata.get(name)) is not int or metadata[name] < 1:
+            msg = f"{path}: {name} is {metadata.get(name)}, expected a positive number: {_GOLDEN_REMEDY}"
+            raise DataError(msg)
+    return metadata
 
 
 class _Cases:
@@ -471,7 +474,7 @@ class _Cases:
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._arrays:
             msg = f"{self.path}: {name} is missing, so its case cannot be checked: {_GOLDEN_REMEDY}"
-            raise ValueError(msg)
+            raise DataError(msg)
         self._left.discard(name)
         return self._arrays[name]
 
@@ -480,7 +483,7 @@ class _Cases:
         if self._left:
             names = ", ".join(sorted(self._left))
             msg = f"{self.path}: {names} belong to no known case and were not compared: {_GOLDEN_REMEDY}"
-            raise ValueError(msg)
+            raise DataError(msg)
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
@@ -493,15 +496,15 @@ def _convert_all(stage: str, weights: Mapping[str, Tensor], model: nn.Module) ->
     lacking = [line.ours for line in lines if line.note == _UNTRAINED]
     if lacking:
         msg = f"{stage}_weights.npz lacks {', '.join(lacking)}: {_GOLDEN_REMEDY}"
-        raise ValueError(msg)
+        raise DataError(msg)
 
 
-def _check_function(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
+def _check_function(folder: Path, metadata: dict[str, Any]) -> Iterator[Case]:
     cases, weights = _Cases(folder / "function_cases.npz"), _weights(folder / "function_weights.npz")
-    time_patches = facts["time_patches"]
+    time_patches = metadata["time_patches"]
     config: FunctionConfig = reference_config(
         "function",
-        {**sizes("function", weights, facts["heads"], facts["heads"]), "time_patches": time_patches},
+        {**sizes("function", weights, metadata["heads"], metadata["heads"]), "time_patches": time_patches},
     )
     model = FunctionJEPA(config, roi_facts(cases["harmonics"], cases["gradients"])).eval()
     _convert_all("function", weights, model)
@@ -520,7 +523,7 @@ def _check_function(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
     lengths = list(dict.fromkeys(lengths))
     if not lengths:
         msg = f"{cases.path} holds no series of any patch length (k48_input and so on): {_GOLDEN_REMEDY}"
-        raise ValueError(msg)
+        raise DataError(msg)
     kernels = {int(m[1]) for m in (re.fullmatch(r"resized_kernel_(\d+)", key) for key in cases) if m}
     for frames in sorted(kernels.union(lengths)):
         yield _case(
@@ -564,7 +567,7 @@ def _golden_patches(cases: _Cases, name: str, time_patches: int) -> int:
     n = int(cases[name])
     if not 0 < n <= time_patches:
         msg = f"{cases.path}: {name} is {n}, config.json allows 1 to {time_patches}: {_GOLDEN_REMEDY}"
-        raise ValueError(msg)
+        raise DataError(msg)
     return n
 
 
@@ -575,14 +578,14 @@ def _valid_index(cases: _Cases, name: str, n_rois: int, time_patches: int, n: in
     distinct = all(len(np.unique(row)) == len(row) for row in renumbered)
     if not distinct or ((roi < 0) | (roi >= n_rois) | (patch >= n)).any():
         msg = f"{cases.path}: {name} names a token twice, or one of padding or of no ROI: {_GOLDEN_REMEDY}"
-        raise ValueError(msg)
+        raise DataError(msg)
     return torch.from_numpy(renumbered)
 
 
-def _check_structure(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
+def _check_structure(folder: Path, metadata: dict[str, Any]) -> Iterator[Case]:
     cases, weights = _Cases(folder / "structure_cases.npz"), _weights(folder / "structure_weights.npz")
     config: StructureConfig = reference_config(
-        "structure", {**sizes("structure", weights, facts["heads"], facts["heads"]),
+        "structure", {**sizes("structure", weights, metadata["heads"], metadata["heads"]),
                       "decoder_width": 6, "decoder_heads": 1, "decoder_depth": 1}
     )  # fmt: skip
     grid = _golden_grid(cases, config)
@@ -601,13 +604,13 @@ def _check_structure(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
     cases.finish()
 
 
-def _check_fusion(folder: Path, facts: dict[str, Any]) -> Iterator[Case]:
+def _check_fusion(folder: Path, metadata: dict[str, Any]) -> Iterator[Case]:
     cases, weights = _Cases(folder / "fusion_cases.npz"), _weights(folder / "fusion_weights.npz")
     token_width = weights["decoder_pred.weight"].shape[0]
     config: FusionConfig = reference_config(
-        "fusion", sizes("fusion", weights, facts["heads"], facts["fusion_decoder_heads"])
+        "fusion", sizes("fusion", weights, metadata["heads"], metadata["fusion_decoder_heads"])
     )
-    inputs = _golden_inputs(folder, cases, facts, token_width)
+    inputs = _golden_inputs(folder, cases, metadata, token_width)
     model = FusionModel(config, inputs).eval()
     _convert_all("fusion", weights, model)
 
@@ -669,7 +672,7 @@ def _golden_grid(cases: _Cases, config: StructureConfig) -> tuple[int, int, int]
     fitting = [(x, y, z) for x, y, z in itertools.product(*edges) if x * y * z == n_voxels]
     if not fitting:
         msg = "structure_cases.npz: no grid has as many voxels as volume_sample and as many patches as tokens"
-        raise ValueError(msg)
+        raise DataError(msg)
 
     def distance(grid: tuple[int, int, int]) -> float:
         x, y, z = (n // config.patch for n in grid)
@@ -679,18 +682,20 @@ def _golden_grid(cases: _Cases, config: StructureConfig) -> tuple[int, int, int]
     return min(fitting, key=distance)
 
 
-def _golden_inputs(folder: Path, cases: _Cases, facts: Mapping[str, Any], width: int) -> FusionInputs:
+def _golden_inputs(folder: Path, cases: _Cases, metadata: Mapping[str, Any], width: int) -> FusionInputs:
     """Find the sizes of the fusion's tokens: those of the folder's other cases, or the released model's.
 
     ``fusion_rois`` and ``fusion_time_patches`` in ``config.json`` go before both.
     """
     structure = _weights(folder / "structure_weights.npz")
-    config: StructureConfig = reference_config("structure", sizes("structure", structure, facts["heads"], 1))
+    config: StructureConfig = reference_config(
+        "structure", sizes("structure", structure, metadata["heads"], 1)
+    )
     grid = _golden_grid(_Cases(folder / "structure_cases.npz"), config)
-    own = Sizes(grid=grid, rois=facts["rois"], time_patches=facts["time_patches"])
+    own = Sizes(grid=grid, rois=metadata["rois"], time_patches=metadata["time_patches"])
     for known in (own, Sizes()):
-        rois = facts.get("fusion_rois", known.rois)
-        time_patches = facts.get("fusion_time_patches", known.time_patches)
+        rois = metadata.get("fusion_rois", known.rois)
+        time_patches = metadata.get("fusion_time_patches", known.time_patches)
         inputs = dataclasses.replace(known, rois=rois, time_patches=time_patches).fusion_inputs(
             config.patch, width
         )
@@ -705,7 +710,7 @@ def _golden_inputs(folder: Path, cases: _Cases, facts: Mapping[str, Any], width:
         ):
             return inputs
     msg = "fusion_cases.npz is of other sizes than the other cases: name fusion_rois and fusion_time_patches in config.json"
-    raise ValueError(msg)
+    raise DataError(msg)
 
 
 def golden_volume(grid: tuple[int, int, int]) -> NDArray[np.float32]:
@@ -741,10 +746,10 @@ def read_table(path: Path) -> NDArray[np.float32]:
         table = np.array(rows, dtype=np.float32)
     except ValueError as error:
         msg = f"{path}: expected one row of numbers per ROI, separated by commas: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if not table.size:
         msg = f"{path} holds no numbers: expected one row of numbers per ROI, separated by commas"
-        raise ValueError(msg)
+        raise DataError(msg)
     return table
 
 
@@ -774,7 +779,7 @@ class Released:
 def load(released: Released, out: Path, known: Sizes = Sizes()) -> dict[str, Converted]:
     """Convert released checkpoints into stage folders, each with ``model.safetensors`` and ``run.json``.
 
-    With the function stage goes ``rois.npz``, the facts about its ROIs. If all three stages are there,
+    With the function stage goes ``rois.npz``, the metadata about its ROIs. If all three stages are there,
     ``bhx_model.release.export`` makes an export of them as of trained ones.
 
     Parameters
@@ -816,11 +821,11 @@ def load(released: Released, out: Path, known: Sizes = Sizes()) -> dict[str, Con
         if stage == "function":
             changes["time_patches"] = known.time_patches
         config = load_preset(stage, "reference").override({f"model.{k}": v for k, v in changes.items()})
-        model, facts = _build(config, bare, known, rois, patch)
+        model, metadata = _build(config, bare, known, rois, patch)
         if isinstance(model, StructureMAE):
             patch = model.config.patch
         if isinstance(model, FusionModel):
-            facts |= {"encoders": dict(encoders), **(stages.roi_facts(rois) if rois is not None else {})}
+            metadata |= {"encoders": dict(encoders), **(stages.roi_facts(rois) if rois is not None else {})}
         done[stage] = convert(stage, theirs, model)
         folder = out / stage
         folder.mkdir(parents=True, exist_ok=True)
@@ -829,7 +834,7 @@ def load(released: Released, out: Path, known: Sizes = Sizes()) -> dict[str, Con
         encoders[stage] = file_sha256(weights)
         unknown = dict.fromkeys(("train_people", "train_samples", "holdout_samples", "samples_seen"))
         run = {
-            "stage": stage, "config": config.to_dict(), "model_facts": facts, "converted_from": path.name,
+            "stage": stage, "config": config.to_dict(), "model_metadata": metadata, "converted_from": path.name,
             "counts": {**unknown, "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)},
             "loss": dict.fromkeys(("first", "last", "holdout", "trivial")),
             "cohorts": [], "synthetic": False,
@@ -840,27 +845,27 @@ def load(released: Released, out: Path, known: Sizes = Sizes()) -> dict[str, Con
     return done
 
 
-def _released_rois(released: Released) -> RoiFacts | None:
+def _released_rois(released: Released) -> RoiMetadata | None:
     """Facts about the ROIs: harmonics and gradients from the CSVs, names and normaliser from ``rois.npz``."""
     if released.harmonics is None or released.gradients is None:
         if released.function is not None:
             msg = "function: its position code needs the CSVs of harmonics and gradients that came with it"
-            raise ValueError(msg)
-        return None if released.rois is None else RoiFacts.load(released.rois)
+            raise DataError(msg)
+        return None if released.rois is None else RoiMetadata.load(released.rois)
     harmonics, gradients = read_table(released.harmonics), read_table(released.gradients)
     if len(harmonics) != len(gradients):
         msg = (
             f"{released.harmonics} has {len(harmonics)} rows, {released.gradients} has {len(gradients)}: "
             "both need one for every ROI"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     rois = roi_facts(harmonics, gradients)
     if released.rois is None:
         return rois
-    known = RoiFacts.load(released.rois)
+    known = RoiMetadata.load(released.rois)
     if len(known) != len(rois):
         msg = f"{released.rois} describes {len(known)} ROIs, the CSVs {len(rois)}: use the CSVs' atlas"
-        raise ValueError(msg)
+        raise DataError(msg)
     return dataclasses.replace(
         rois, atlas=known.atlas, names=known.names, hemisphere=known.hemisphere,
         median=known.median, iqr=known.iqr,
@@ -868,9 +873,9 @@ def _released_rois(released: Released) -> RoiFacts | None:
 
 
 def _build(
-    config: StageConfig, theirs: Mapping[str, Tensor], known: Sizes, rois: RoiFacts | None, patch: int
+    config: StageConfig, theirs: Mapping[str, Tensor], known: Sizes, rois: RoiMetadata | None, patch: int
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Make the model of a released checkpoint, and the facts from which it can be made again."""
+    """Make the model of a released checkpoint, and the metadata from which it can be made again."""
     if isinstance(config.model, StructureConfig):
         model = StructureMAE(config.model, known.grid)
         n_patches = _table_rows(theirs)
@@ -879,7 +884,7 @@ def _build(
                 f"structure: the checkpoint has {n_patches} patches, {known.grid} voxels make "
                 f"{model.n_tokens}: name the voxels of its T1 volumes with --grid"
             )
-            raise ValueError(msg)
+            raise DataError(msg)
         return model, {"grid": list(known.grid)}
     if isinstance(config.model, FunctionConfig):
         assert rois is not None
@@ -897,7 +902,7 @@ def _build(
             f"fusion: the checkpoint has {n_tokens} tokens, {inputs.rois} ROIs x {inputs.time_patches} patches and "
             f"{inputs.structure_tokens} of the T1 make {expected}: name them with --n-rois, --time-patches, --grid"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     return FusionModel(config.model, inputs), {"inputs": to_dict(inputs)}
 
 
@@ -944,15 +949,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         released = Released(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Released)})
         if not (released.structure or released.function or released.fusion):
             msg = "nothing to load: name a .pth file with --structure, --function or --fusion"
-            raise ValueError(msg)
+            raise DataError(msg)
         known = Sizes(
             grid=tuple(arguments.grid), rois=arguments.n_rois, time_patches=arguments.time_patches,
             heads=arguments.heads,
         )  # fmt: skip
         for line in report(load(released, arguments.out, known)):
             print(line)
-    except (ValueError, OSError) as error:
-        say(f"error: {fault(error)}")
+    except (BhxError, OSError) as error:
+        logger.error("%s", format_error(error))
         return 1
     return 0
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhx_model.config import FunctionConfig
+from bhx_model.errors import DataError
 
 _STREAM: Final = 4  # keeps these random numbers apart from those of the masks
 
@@ -41,7 +42,7 @@ def patch_frames(tr_s: float, window_s: float = 35.28) -> int:
     """
     if not (math.isfinite(tr_s) and tr_s > 0):
         msg = f"TR is {tr_s} s: give a positive number of seconds"
-        raise ValueError(msg)
+        raise DataError(msg)
     return max(round(window_s / tr_s), 1)
 
 
@@ -100,7 +101,7 @@ def plan_series(
             f"series of {n_frames} frames at TR {tr_s} s is shorter than one patch of {k} frames "
             f"({config.window_s:g} s): leave it out"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     factor = 1
     rng = None if sample is None else np.random.default_rng([_STREAM, seed, epoch, sample])
     if rng is not None and config.tr_augment:
@@ -145,7 +146,7 @@ def apply_plan(
     x = x[:, plan.start : plan.start + plan.n_frames]
     if x.shape[1] != plan.n_frames:
         msg = f"series has {series_RT.shape[1]} frames, fewer than planned: its list and its array disagree"
-        raise ValueError(msg)
+        raise DataError(msg)
     out = np.full((len(x), plan.n_patches * plan.patch_frames), np.nan, dtype=np.float32)
     out[:, : plan.n_frames] = x
     return out
@@ -222,23 +223,23 @@ def check_series(series_RT: NDArray[np.floating], tr_s: float, n_rois: int, conf
     """
     if series_RT.ndim != 2 or series_RT.shape[0] != n_rois:
         msg = f"series has shape {series_RT.shape}, the model needs ({n_rois} ROIs, frames): check atlas and axes"
-        raise ValueError(msg)
+        raise DataError(msg)
     plan_series(tr_s, series_RT.shape[1], config)
     absent = np.isnan(series_RT).all(axis=1)
     if absent.all():
         msg = "series is NaN throughout: leave it out"
-        raise ValueError(msg)
+        raise DataError(msg)
     present = series_RT[~absent]
     if not np.isfinite(present).all():
         row = int(np.flatnonzero(~absent)[np.argmin(np.isfinite(present).all(axis=1))])
         msg = (
             f"ROI row {row} is NaN or infinite in some frames: interpolate them, or set the whole row to NaN"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     still = present.max(axis=1) == present.min(axis=1)
     if still.any():
         row = int(np.flatnonzero(~absent)[np.argmax(still)])
         msg = (
             f"ROI row {row} never changes: a constant is no signal, set the row to NaN if it has no coverage"
         )
-        raise ValueError(msg)
+        raise DataError(msg)

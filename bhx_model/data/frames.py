@@ -11,6 +11,8 @@ from numcodecs import (
     blosc,  # type: ignore[attr-defined]
 )
 
+from bhx_model.errors import DataError
+
 # one thread an array: readers run side by side, and equal input gives equal bytes
 blosc.use_threads = False
 _CODECS = {
@@ -46,11 +48,11 @@ def decompress(content: np.ndarray, out: np.ndarray) -> int:
     """
     n_bytes, length = _sizes(content)
     if n_bytes != out.nbytes or not 16 <= length <= content.size:
-        raise ValueError("no frame of its size")
+        raise DataError("no frame of its size")
     try:
         _CODECS["lz4hc"].decode(content[:length], out=out)  # the frame itself says by what it was compressed
     except RuntimeError as error:
-        raise ValueError(str(error)) from error
+        raise DataError(str(error)) from error
     return length
 
 
@@ -75,19 +77,19 @@ def unpack(content: bytes | np.ndarray) -> np.ndarray:
     content = np.frombuffer(content, np.uint8)
     n_bytes, length = _sizes(content)
     if length != content.size or not 0 < n_bytes <= LARGEST:
-        raise ValueError("its header is not that of a frame")
+        raise DataError("its header is not that of a frame")
     raw = np.empty(n_bytes, np.uint8)
     decompress(content, raw)
     try:
         return plain_array(raw)
     except KeyError as error:
-        raise ValueError(str(error)) from error
+        raise DataError(str(error)) from error
 
 
 def _sizes(content: np.ndarray) -> tuple[int, int]:
     """Bytes in a frame and length of the frame, as its header tells."""
     if content.size < 16:
-        raise ValueError("its header is not that of a frame")
+        raise DataError("its header is not that of a frame")
     n_bytes, _, length = content[4:16].view("<u4").tolist()
     return n_bytes, length
 
@@ -108,7 +110,7 @@ def plain_array(content: np.ndarray) -> np.ndarray:
     elif version == (2, 0):
         shape, fortran, dtype = np.lib.format.read_array_header_2_0(head)
     else:
-        raise ValueError(f"an .npy of version {version}")
+        raise DataError(f"an .npy of version {version}")
     if dtype.hasobject or fortran or head.tell() + dtype.itemsize * int(np.prod(shape)) != content.size:
-        raise ValueError("no plain C-ordered array of the size its bytes have")
+        raise DataError("no plain C-ordered array of the size its bytes have")
     return content[head.tell() :].view(dtype).reshape(shape)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhx_model.config import FunctionConfig
+from bhx_model.errors import DataError
 
 # Streams of random numbers that must not meet although seed, step and sample are equal.
 _MAE: Final = 1
@@ -82,7 +83,7 @@ def jepa_masks(
     """
     if n_rois < 2:
         msg = f"masks need at least 2 ROIs, one to see and one to predict, got {n_rois}"
-        raise ValueError(msg)
+        raise DataError(msg)
     size = np.random.default_rng([_JEPA_SIZES, seed, step])
 
     def share(of: int, bounds: tuple[float, float], least: int, most: int) -> int:

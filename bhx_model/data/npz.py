@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bhx_model.errors import DataError
+
 
 def read(path: Path | str, remedy: str) -> dict[str, NDArray[Any]]:
     """Arrays of an ``.npz`` by their names.
@@ -33,4 +35,4 @@ def read(path: Path | str, remedy: str) -> dict[str, NDArray[Any]]:
         raise
     except Exception as error:  # zipfile, zlib and numpy each have their own
         msg = f"{path} is no .npz of plain arrays, or a broken one: {remedy}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error

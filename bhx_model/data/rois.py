@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from bhx_model.contract import ROI_ARRAYS, roi_sha256
 from bhx_model.data import npz
+from bhx_model.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class RoiFacts:
+class RoiMetadata:
     """Contents of ``rois.npz`` (see ``contract.ROI_ARRAYS``), checked. Rows in the order of the series."""
 
     atlas: str
@@ -36,7 +37,7 @@ class RoiFacts:
         n = len(self.names)
         if not n or len(set(self.names)) != n:
             msg = "rois: names must be distinct and at least one: rebuild rois.npz"
-            raise ValueError(msg)
+            raise DataError(msg)
         modes, gradients = (sum(array.shape[-1:]) for array in (self.harmonics, self.gradients))
         shapes = {
             "hemisphere": (n,), "harmonics": (n, modes), "eigenvalues": (2, modes),
@@ -46,17 +47,17 @@ class RoiFacts:
             array = getattr(self, name)
             if array.shape != shape:
                 msg = f"rois: {name} is {array.shape}, {n} ROI names need {shape}: rebuild rois.npz"
-                raise ValueError(msg)
+                raise DataError(msg)
             if not np.isfinite(array).all():
                 msg = f"rois: {name} holds values that are not finite: rebuild rois.npz"
-                raise ValueError(msg)
+                raise DataError(msg)
         if not np.isin(self.hemisphere, (0, 1)).all():
             msg = "rois: hemisphere must be 0 (left) or 1 (right)"
-            raise ValueError(msg)
+            raise DataError(msg)
         if (self.iqr <= 0).any():
             bad = self.names[int(np.argmax(self.iqr <= 0))]
             msg = f"rois: the scale of {bad} is not positive: fit the normaliser on data in which it varies"
-            raise ValueError(msg)
+            raise DataError(msg)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -67,7 +68,7 @@ class RoiFacts:
         return roi_sha256(self.atlas, self.names)
 
     @classmethod
-    def load(cls, path: Path | str) -> RoiFacts:
+    def load(cls, path: Path | str) -> RoiMetadata:
         """Read ``rois.npz``.
 
         Raises
@@ -81,14 +82,14 @@ class RoiFacts:
         missing = [name for name in ROI_ARRAYS if name not in arrays]
         if missing:
             msg = f"{path}: {', '.join(missing)} missing, this is no rois.npz of this version: rebuild it"
-            raise ValueError(msg)
+            raise DataError(msg)
         types = {"hemisphere": np.int8, "eigenvalues": np.float64}
         types |= dict.fromkeys(("harmonics", "gradients", "median", "iqr"), np.float32)
         try:
             numbers = {name: arrays[name].astype(dtype) for name, dtype in types.items()}
         except ValueError as error:
             msg = f"{path}: expected numbers, found other things ({error}): rebuild it"
-            raise ValueError(msg) from error
+            raise DataError(msg) from error
         names = tuple(str(name) for name in np.atleast_1d(arrays["names"]))
         return cls(atlas=str(arrays["atlas"]), names=names, **numbers)
 
@@ -114,7 +115,7 @@ class RoiFacts:
             return
         if len(names) != len(self.names):
             msg = f"{len(names)} ROIs, but the model knows {len(self.names)} of atlas {self.atlas}: use that atlas"
-            raise ValueError(msg)
+            raise DataError(msg)
         at = next(i for i, (ours, theirs) in enumerate(zip(self.names, names, strict=True)) if ours != theirs)
         msg = f"row {at} is {names[at]!r}, the model's is {self.names[at]!r}: bring the rows into the order of {self.atlas}"
-        raise ValueError(msg)
+        raise DataError(msg)

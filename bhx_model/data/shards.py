@@ -22,6 +22,7 @@ import numpy as np
 
 from bhx_model import contract
 from bhx_model.data import frames, timeseries, volumes
+from bhx_model.errors import DataError
 
 Result = TypeVar("Result")
 
@@ -59,23 +60,23 @@ class Sample:
 
 @dataclass(frozen=True)
 class Index:
-    """An ``index.json``, read and checked: the facts in it, the shards and the samples of every modality."""
+    """An ``index.json``, read and checked: the metadata in it, the shards and the samples of every modality."""
 
     path: Path
     sha256: str
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     shards: Mapping[str, tuple[Shard, ...]]
     samples: Mapping[str, tuple[Sample, ...]]
 
     @property
     def cohort(self) -> str:
         """Name of the cohort."""
-        return self.facts["cohort"]
+        return self.metadata["cohort"]
 
     @property
     def synthetic(self) -> bool:
         """Whether any of the data were made, not measured."""
-        return bool(self.facts["synthetic"])
+        return bool(self.metadata["synthetic"])
 
 
 def file_sha256(path: Path) -> str:
@@ -110,43 +111,43 @@ def _open_index(
         content = path.read_bytes()
     except OSError as error:
         msg = f"cannot read the index {path} ({error.strerror}): make it with the rule that packs the shards"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     try:
-        facts = json.loads(content)
-        check(facts)
-        index = _index(path, hashlib.sha256(content).hexdigest(), facts, modalities)
+        metadata = json.loads(content)
+        check(metadata)
+        index = _index(path, hashlib.sha256(content).hexdigest(), metadata, modalities)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         msg = f"{path} is not JSON ({error}): make it again"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     except (KeyError, TypeError, AttributeError) as error:
         msg = f"{path} is no index, or not a whole one ({error!r}): make it again"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     for modality in once:
         (key, n), *_ = Counter(sample.key for sample in index.samples[modality]).most_common(1) or [("", 0)]
         if n > 1:
             msg = f"{path} names {key} twice, which would count twice: make it again"
-            raise ValueError(msg)
+            raise DataError(msg)
     return index
 
 
-def _index(path: Path, sha256: str, facts: Mapping[str, Any], modalities: Sequence[str]) -> Index:
+def _index(path: Path, sha256: str, metadata: Mapping[str, Any], modalities: Sequence[str]) -> Index:
     shards: dict[str, tuple[Shard, ...]] = {}
     samples: dict[str, tuple[Sample, ...]] = {}
     for modality in modalities:
-        entries = facts["shards"][modality]
+        entries = metadata["shards"][modality]
         there = [_shard(path.parent, entry) for entry in entries]
         lists = [_list(path.parent, entry) for entry in entries]
         shards[modality] = tuple(there)
         samples[modality] = tuple(
             sample
             for shard, rows in zip(there, lists, strict=True)
-            for sample in _samples(shard, rows, facts["cohort"])
+            for sample in _samples(shard, rows, metadata["cohort"])
         )
         counted = sum(entry["n"] for entry in entries)
         if counted != len(samples[modality]):
             msg = f"{path}: says {counted} {modality} samples, its lists {len(samples[modality])}: rebuild it"
-            raise ValueError(msg)
-    return Index(path, sha256, facts, shards, samples)
+            raise DataError(msg)
+    return Index(path, sha256, metadata, shards, samples)
 
 
 def _shard(folder: Path, entry: Mapping[str, Any]) -> Shard:
@@ -155,10 +156,10 @@ def _shard(folder: Path, entry: Mapping[str, Any]) -> Shard:
         size = path.stat().st_size
     except FileNotFoundError as error:
         msg = f"the shard {path} is gone, though the index beside it names it: pack it again"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if size != entry["bytes"]:
         msg = f"the shard {path} has {size} bytes, not {entry['bytes']}: it was cut or altered, pack it again"
-        raise ValueError(msg)
+        raise DataError(msg)
     return Shard(path, entry["sha256"], size)
 
 
@@ -168,10 +169,10 @@ def _list(folder: Path, entry: Mapping[str, Any]) -> dict[str, list[Any]]:
         content = path.read_bytes()
     except FileNotFoundError as error:
         msg = f"{path}, the list of the shard {entry['file']}, is gone: pack the shard again"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if hashlib.sha256(content).hexdigest() != entry["list_sha256"]:
         msg = f"{path}, the list of the shard {entry['file']}, was altered: pack the shard again"
-        raise ValueError(msg)
+        raise DataError(msg)
     return json.loads(content)
 
 
@@ -179,7 +180,7 @@ def _bare(name: str) -> str:
     """Name of a file beside an index, which may not lead elsewhere."""
     if Path(name).name != name:
         msg = f"an index names {name!r}, which is not beside it: make the index again"
-        raise ValueError(msg)
+        raise DataError(msg)
     return name
 
 
@@ -187,13 +188,13 @@ def _samples(shard: Shard, rows: Mapping[str, list[Any]], cohort: str) -> Iterat
     columns = {name: rows[name] for name in _LISTED if name in rows}
     if not columns.keys() >= _NEEDED or len({len(column) for column in columns.values()}) > 1:
         msg = f"what stands beside {shard.path} is no list of samples, or lacks some: pack the shard again"
-        raise ValueError(msg)
+        raise DataError(msg)
     for values in zip(*columns.values(), strict=True):
         known = dict(zip(columns, values, strict=True))
         contract.check_key(known["key"])
         if not 0 <= known["offset"] <= known["offset"] + known["size"] <= shard.n_bytes:
             msg = f"{shard.path}: {known['key']} would lie outside of the shard: pack it again"
-            raise ValueError(msg)
+            raise DataError(msg)
         if "absent" in known:
             known["absent"] = tuple(known["absent"])
         yield Sample(shard=shard.path, **{**known, "subject": f"{cohort}/{known['subject']}"})
@@ -240,7 +241,7 @@ def verify(shards: Iterable[Shard], *, record: Path | None = None, share: tuple[
             msg = (
                 f"the shard {shard.path} is not the one the index was made of (sha256 differs): pack it again"
             )
-            raise ValueError(msg)
+            raise DataError(msg)
         known[str(shard.path)] = state
         read += 1
     if record is not None and read:
@@ -261,7 +262,7 @@ def _content(sample: Sample) -> np.ndarray:
             got = os.preadv(descriptor, [view[done:]], sample.offset + done)
             if got == 0:
                 msg = f"{sample.shard} ends inside {sample.key}: it was cut, pack it again"
-                raise ValueError(msg)
+                raise DataError(msg)
             done += got
     finally:
         os.close(descriptor)
@@ -280,7 +281,7 @@ def read_array(sample: Sample) -> np.ndarray:
         return frames.plain_array(_content(sample))
     except (ValueError, KeyError) as error:
         msg = f"{sample.shard}: {sample.key} is no .npy array at the place the list names: pack it again"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
 
 
 def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
@@ -295,13 +296,13 @@ def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
         series = timeseries.decode(_content(sample))
     except ValueError as error:
         msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if series.shape != (n_rois, sample.n_frames):
         msg = (
             f"{sample.key} in {sample.shard} has {series.shape} ROIs and frames, "
             f"expected ({n_rois}, {sample.n_frames}): pack the shard again"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     return series
 
 
@@ -321,7 +322,7 @@ def read_t1w(samples: Sequence[Sample], shape: Sequence[int]) -> np.ndarray:
             volumes.decode(_content(sample), place)
         except ValueError as error:
             msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
-            raise ValueError(msg) from error
+            raise DataError(msg) from error
     return batch
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from bhx_model.data import frames
+from bhx_model.errors import DataError
 
 #: Steps of a standard deviation, at least; twice as many at most.
 PER_SD = 2048
@@ -36,10 +37,10 @@ def encode(series: np.ndarray) -> bytes:
         If an ROI is infinite or has no value in some of the frames only.
     """
     if series.ndim != 2 or not series.size or series.dtype != np.float32:
-        raise ValueError(f"series of {series.dtype} {series.shape}, expected float32 of ROIs x frames")
+        raise DataError(f"series of {series.dtype} {series.shape}, expected float32 of ROIs x frames")
     covered = np.isnan(series).sum(axis=1) < series.shape[1]
     if not np.isfinite(series[covered]).all():
-        raise ValueError("the series holds infinite values, or none in some frames of a covered ROI")
+        raise DataError("the series holds infinite values, or none in some frames of a covered ROI")
     values = np.where(covered[:, None], series, 0).astype(np.float64)
     low, high = values.min(axis=1), values.max(axis=1)
     finest = np.spacing(np.maximum(-low, high).astype(np.float32))
@@ -67,10 +68,10 @@ def decode(content: bytes | np.ndarray) -> np.ndarray:
     try:
         records = frames.unpack(content)
     except ValueError as error:
-        raise ValueError(f"no stored series ({error})") from error
+        raise DataError(f"no stored series ({error})") from error
     steps = records["steps"] if records.ndim == 1 and records.dtype.names else records
     if steps.ndim != 2 or records.dtype != _record(steps.shape[1]):
-        raise ValueError(f"no stored series (an array of {records.dtype} with {records.ndim} axes)")
+        raise DataError(f"no stored series (an array of {records.dtype} with {records.ndim} axes)")
     series = np.add.accumulate(steps, axis=1, dtype=np.uint16).astype(np.float32)
     series *= records["step"][:, None]
     series += records["offset"][:, None]

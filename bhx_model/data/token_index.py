@@ -19,6 +19,7 @@ from torch import Tensor
 from bhx_model.config import FusionInputs, from_dict
 from bhx_model.data import shards
 from bhx_model.data.shards import Index, Sample
+from bhx_model.errors import DataError
 
 TOKENS_VERSION: Final = 1
 MEMBER: Final = "bf16.npy"
@@ -42,11 +43,11 @@ def open_tokens(path: Path) -> Index:
     return shards.open_token_index(path, _check)
 
 
-def _check(facts: Mapping[str, Any]) -> None:
-    version = facts.get("tokens")
+def _check(metadata: Mapping[str, Any]) -> None:
+    version = metadata.get("tokens")
     if version != TOKENS_VERSION:
         msg = f"an index of cached tokens of version {version}, expected {TOKENS_VERSION}: make the tokens again"
-        raise ValueError(msg)
+        raise DataError(msg)
 
 
 def pairs(index: Index) -> list[tuple[Sample, Sample]]:
@@ -54,7 +55,7 @@ def pairs(index: Index) -> list[tuple[Sample, Sample]]:
     found, alone = shards.pair(index.samples["function"], index.samples["structure"])
     if alone:
         msg = f"{index.path}: the tokens of the T1 of {alone[0].key} are missing: make the tokens again"
-        raise ValueError(msg)
+        raise DataError(msg)
     return found
 
 
@@ -67,12 +68,12 @@ def fusion_inputs(caches: Sequence[Index]) -> FusionInputs:
         If they do not.
     """
     for cache in caches[1:]:
-        if cache.facts["encoders"] != caches[0].facts["encoders"]:
+        if cache.metadata["encoders"] != caches[0].metadata["encoders"]:
             msg = (
                 f"{cache.path} and {caches[0].path} are tokens of different encoders: make one of them again"
             )
-            raise ValueError(msg)
-    return from_dict(FusionInputs, caches[0].facts["inputs"], f"{caches[0].path}: inputs")
+            raise DataError(msg)
+    return from_dict(FusionInputs, caches[0].metadata["inputs"], f"{caches[0].path}: inputs")
 
 
 def read_pairs(chosen: Sequence[tuple[Sample, Sample]], n_rois: int) -> dict[str, Tensor]:
@@ -102,7 +103,7 @@ def read_tokens(sample: Sample) -> Tensor:
     array = shards.read_array(sample)
     if array.dtype != np.uint16 or array.ndim != 2 or len(array) != sample.n_tokens:
         msg = f"{sample.shard}: {sample.key} is {array.dtype} {array.shape}, no tokens as listed: make them again"
-        raise ValueError(msg)
+        raise DataError(msg)
     return torch.from_numpy(array).view(torch.bfloat16)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from bhx_model.data import frames
+from bhx_model.errors import DataError
 
 #: Steps of a standard deviation of the brain's intensities.
 PER_SD = 128
@@ -48,10 +49,10 @@ def encode(volume: np.ndarray) -> bytes:
         If the volume has not three axes, or a value that is no number, or one beyond 255 sd.
     """
     if volume.ndim != 3 or not volume.size or max(volume.shape) > 0xFFFF:
-        raise ValueError(f"a T1 volume has three axes, this one is {' x '.join(map(str, volume.shape))}")
+        raise DataError(f"a T1 volume has three axes, this one is {' x '.join(map(str, volume.shape))}")
     volume = np.ascontiguousarray(volume, np.float32)
     if not (np.abs(volume) < 255).all():
-        raise ValueError("the volume holds values that are no numbers or lie beyond 255 sd")
+        raise DataError("the volume holds values that are no numbers or lie beyond 255 sd")
     codes = np.rint(np.where(np.abs(volume) < 1, volume, _bfloat16(volume)) * PER_SD).astype(np.int16)
     first, last = _box(codes)
     box = codes[first[0] : last[0], first[1] : last[1]].view(np.uint16)
@@ -81,16 +82,16 @@ def decode(content: bytes | np.ndarray, out: np.ndarray | None = None) -> np.nda
     """
     content = np.frombuffer(content, np.uint8)
     if content.size < _HEADER:
-        raise ValueError("no stored T1 volume (it has no header)")
+        raise DataError("no stored T1 volume (it has no header)")
     *shape, x, y, n_x, n_y, n_planes = content[:_HEADER].view("<u2").tolist()
     if not n_planes or x + n_x > shape[0] or y + n_y > shape[1] or 0 in shape:
-        raise ValueError("no stored T1 volume (its header is none)")
+        raise DataError("no stored T1 volume (its header is none)")
     if out is None:
         if 2 * np.prod(shape, dtype=np.int64) > frames.LARGEST:
-            raise ValueError("no stored T1 volume (its header claims more than a gigabyte)")
+            raise DataError("no stored T1 volume (its header claims more than a gigabyte)")
         out = np.empty(shape, np.int16)
     elif out.shape != tuple(shape):
-        raise ValueError(
+        raise DataError(
             f"it has {tuple(shape)} voxels, expected {out.shape}: all cohorts need one features.t1w_shape"
         )
     out[:x] = out[x + n_x :] = 0
@@ -104,13 +105,13 @@ def decode(content: bytes | np.ndarray, out: np.ndarray | None = None) -> np.nda
         try:
             place += frames.decompress(content[place:], steps)
         except ValueError as error:
-            raise ValueError(f"no stored T1 volume ({error})") from error
+            raise DataError(f"no stored T1 volume ({error})") from error
         for step, plane in zip(steps, planes, strict=True):
             np.add(before, step, out=plane)
             np.subtract(plane, bias, out=plane)
             before = plane
     if place != content.size:
-        raise ValueError("no stored T1 volume (it is longer than its header says)")
+        raise DataError("no stored T1 volume (it is longer than its header says)")
     return out
 
 

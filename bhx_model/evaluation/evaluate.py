@@ -20,6 +20,7 @@ import argparse
 import csv
 import dataclasses
 import functools
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,11 +33,13 @@ from torch import Tensor
 from bhx_model import config
 from bhx_model.data import shards, token_index
 from bhx_model.data.shards import Index, Sample
+from bhx_model.errors import BhxError, DataError, format_error
 from bhx_model.evaluation import metrics
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
 from bhx_model.training import checkpoint, optim, schedules, stages
-from bhx_model.training.runlog import fault, say
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 #: Inverse strengths of the probe's penalty, for features of unit variance.
@@ -80,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         labels = read_labels(arguments.labels)
         if labels["seed"] != arguments.seed:
             msg = f"{arguments.labels} is the split of seed {labels['seed']}, not {arguments.seed}: name the other one"
-            raise ValueError(msg)
+            raise DataError(msg)
         trained = stages.load_trained(arguments.fusion, "fusion")
         tokens = token_index.open_tokens(arguments.tokens)
         check_encoders(trained, tokens)
@@ -109,9 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             **chosen,
         }
         write(card, rows, arguments.out)
-        say(f"{labels['endpoint']} {arguments.method} seed {labels['seed']}: {_line(card)}")
-    except (ValueError, OSError) as error:
-        say(f"error: {fault(error)}")
+        logger.info(f"{labels['endpoint']} {arguments.method} seed {labels['seed']}: {_line(card)}")
+    except (BhxError, OSError) as error:
+        logger.error("%s", format_error(error))
         return 1
     return 0
 
@@ -125,11 +128,11 @@ def read_labels(path: Path) -> dict[str, Any]:
     missing = {"endpoint", "cohort", "kind", "classes", "seed", "rows"} - labels.keys()
     if missing:
         msg = f"{path} has no {', '.join(sorted(missing))}, it is no split of an endpoint: make it again"
-        raise ValueError(msg)
+        raise DataError(msg)
     wrong = _label_fault(labels)
     if wrong is not None:
         msg = f"{path}: {wrong}: make the split again"
-        raise ValueError(msg)
+        raise DataError(msg)
     return labels
 
 
@@ -159,9 +162,9 @@ def _label_fault(labels: Mapping[str, Any]) -> str | None:
 
 def check_encoders(trained: stages.Trained, tokens: Index) -> None:
     """Refuse tokens of other encoders than those the fusion was trained on."""
-    if trained.run["model_facts"]["encoders"] != tokens.facts["encoders"]:
+    if trained.run["model_metadata"]["encoders"] != tokens.metadata["encoders"]:
         msg = f"{tokens.path} are tokens of other encoders than the fusion was trained on: make the tokens again"
-        raise ValueError(msg)
+        raise DataError(msg)
 
 
 def join(labels: Mapping[str, Any], tokens: Index) -> Endpoint:
@@ -174,7 +177,7 @@ def join(labels: Mapping[str, Any], tokens: Index) -> Endpoint:
     """
     if labels["cohort"] != tokens.cohort:
         msg = f"labels of cohort {labels['cohort']}, tokens of {tokens.cohort}: name the tokens of the former"
-        raise ValueError(msg)
+        raise DataError(msg)
     by_person: dict[str, list[tuple[Sample, Sample]]] = {}
     for pair in token_index.pairs(tokens):
         by_person.setdefault(pair[0].subject.split("/")[1], []).append(pair)
@@ -185,10 +188,10 @@ def join(labels: Mapping[str, Any], tokens: Index) -> Endpoint:
             msg = (
                 f"nobody in the {split} part of {labels['endpoint']} has tokens: look at the tokens' left_out"
             )
-            raise ValueError(msg)
+            raise DataError(msg)
     if labels["classes"] and len({row["label"] for row in rows if row["split"] == "train"}) < 2:
         msg = f"everybody in the train part of {labels['endpoint']} is of one class: split again, with people of others"
-        raise ValueError(msg)
+        raise DataError(msg)
     runs = [(pair, number) for number, row in enumerate(rows) for pair in by_person[row["subject"]]]
     return Endpoint(
         labels=labels,
@@ -413,14 +416,14 @@ def finetune(
                     {endpoint.subjects[endpoint.person[n]] for numbers, _ in parts for n in numbers}
                 )
                 msg = f"the gradient of step {step + 1} is not finite, people: {', '.join(people)}: lower --set lr"
-                raise ValueError(msg)
+                raise DataError(msg)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         scores = _scores(endpoint, val, model, trained, device) * scale + centre
         loss = _loss(scores[val], endpoint.target[val], endpoint.n_classes)
         if best is None or loss < best[0]:
             best = (loss, epoch + 1, {name: value.clone() for name, value in model.state_dict().items()})
-        say(
+        logger.info(
             f"{endpoint.labels['endpoint']} finetune seed {seed}: epoch {epoch + 1} of {settings.epochs},"
             f" validation loss {loss:.4f}, best {best[0]:.4f} in epoch {best[1]}"
         )

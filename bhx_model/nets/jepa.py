@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bhx_model.config import FunctionConfig
-from bhx_model.data.rois import RoiFacts
+from bhx_model.data.rois import RoiMetadata
 from bhx_model.nets.normalise import Normaliser
 from bhx_model.nets.patch_embed import SeriesPatchEmbed
 from bhx_model.nets.pos_embed import RoiPosition, grid_code, sincos
@@ -22,7 +22,7 @@ from bhx_model.nets.vit import NORM_EPS, Blocks, gather_tokens, init_weights
 class FunctionEncoder(nn.Module):
     """Vision transformer over ROI x time patches."""
 
-    def __init__(self, config: FunctionConfig, rois: RoiFacts) -> None:
+    def __init__(self, config: FunctionConfig, rois: RoiMetadata) -> None:
         super().__init__()
         self.patch_embed = SeriesPatchEmbed(config.base_patch, config.width, config.resize, config.base_tr_s)
         self.roi_position = RoiPosition(config, rois, config.width // 2)
@@ -125,7 +125,7 @@ class FunctionJEPA(nn.Module):
         Facts about the ROIs; they become buffers.
     """
 
-    def __init__(self, config: FunctionConfig, rois: RoiFacts) -> None:
+    def __init__(self, config: FunctionConfig, rois: RoiMetadata) -> None:
         super().__init__()
         self.config = config
         self.n_rois = len(rois)

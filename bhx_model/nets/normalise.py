@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bhx_model.config import Scaling
-from bhx_model.data.rois import RoiFacts
+from bhx_model.data.rois import RoiMetadata
 
 
 class Normaliser(nn.Module):
@@ -21,7 +21,7 @@ class Normaliser(nn.Module):
     median_R: Tensor
     iqr_R: Tensor
 
-    def __init__(self, rois: RoiFacts, scaling: Scaling) -> None:
+    def __init__(self, rois: RoiMetadata, scaling: Scaling) -> None:
         super().__init__()
         self.scaling: Scaling = scaling
         self.register_buffer("median_R", torch.from_numpy(rois.median.copy()))

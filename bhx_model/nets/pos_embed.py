@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bhx_model.config import FunctionConfig
-from bhx_model.data.rois import RoiFacts
+from bhx_model.data.rois import RoiMetadata
 
 
 def sincos(positions_N: Tensor, channels: int) -> Tensor:
@@ -59,7 +59,7 @@ class RoiPosition(nn.Module):
     gradients_RG: Tensor
     harmonics_RM: Tensor
 
-    def __init__(self, config: FunctionConfig, rois: RoiFacts, channels: int) -> None:
+    def __init__(self, config: FunctionConfig, rois: RoiMetadata, channels: int) -> None:
         super().__init__()
         self.scale = config.position_scale
         parts: dict[str, np.ndarray] = {}

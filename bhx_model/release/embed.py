@@ -23,7 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from bhx_model.data import augment, shards
-from bhx_model.data.rois import RoiFacts
+from bhx_model.data.rois import RoiMetadata
+from bhx_model.errors import DataError
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
@@ -44,7 +45,7 @@ class BrainHarmonix:
 
     Attributes
     ----------
-    rois : RoiFacts
+    rois : RoiMetadata
         Names in the order of a series' rows, and the statistics that series are scaled by.
     about : dict
         ``config.json`` of the folder.
@@ -53,7 +54,7 @@ class BrainHarmonix:
     structure: StructureMAE
     function: FunctionJEPA
     fusion: FusionModel
-    rois: RoiFacts
+    rois: RoiMetadata
     about: dict[str, Any]
 
     @property
@@ -110,17 +111,17 @@ class BrainHarmonix:
         volume = np.array(t1w, dtype=np.float32, order="C")  # torch takes no reversed axes
         if volume.shape != self.structure.grid:
             msg = f"the T1 has {volume.shape} voxels, the model's grid is {self.structure.grid}: resample and crop it"
-            raise ValueError(msg)
+            raise DataError(msg)
         if not np.isfinite(volume).all():
             msg = "the T1 holds NaN or infinite values: set the background to a number"
-            raise ValueError(msg)
+            raise DataError(msg)
         centre, spread, low = float(volume.mean()), float(volume.std()), float(volume.min())
         if abs(centre) > T1W_LEVEL or not 1 / T1W_LEVEL < spread < T1W_LEVEL or low >= 0:
             msg = (
                 f"the T1 has mean {centre:.3g}, standard deviation {spread:.3g} and minimum {low:.3g}, it is not "
                 "intensity-normalised: bring the brain to mean 0 and standard deviation 1"
             )
-            raise ValueError(msg)
+            raise DataError(msg)
         structure = self.structure.encode(torch.from_numpy(volume)[None].to(self.device))
         # the fusion was trained on tokens rounded to bfloat16
         hub = self.fusion.encode(structure.bfloat16().float(), function.bfloat16().float(), plan.n_patches)
@@ -137,7 +138,7 @@ class BrainHarmonix:
                     "every ROI of the series has the same spread, it was standardised by itself: give parcel means, "
                     "the differences between ROIs tell something"
                 )
-                raise ValueError(msg)
+                raise DataError(msg)
             return
         distance = np.median(np.abs(np.median(series_RT, axis=1) - median) / iqr)
         spread = np.median(series_RT.std(axis=1) / iqr)
@@ -146,7 +147,7 @@ class BrainHarmonix:
                 f"the series lie {distance:.3g} scales from the centre of the training data and vary by {spread:.3g} "
                 "scales: give parcel means in the same units and with the same denoising (see the model card)"
             )
-            raise ValueError(msg)
+            raise DataError(msg)
 
 
 def _alike(spread_R: NDArray[np.floating]) -> bool:
@@ -164,14 +165,14 @@ def check_tr(tr_s: float) -> None:
     low, high = TR_RANGE_S
     if not isinstance(tr_s, numbers.Real):
         msg = f"tr_s is {tr_s!r}: give the repetition time in seconds, as a number"
-        raise ValueError(msg)
+        raise DataError(msg)
     if math.isfinite(tr_s) and low <= tr_s <= high:
         return
     if math.isfinite(tr_s) and low <= tr_s / 1000 <= high:
         msg = f"tr_s is {tr_s:g}, which looks like milliseconds: give {tr_s / 1000:g}"
     else:
         msg = f"tr_s is {tr_s:g}: give the repetition time in seconds, between {low:g} and {high:g}"
-    raise ValueError(msg)
+    raise DataError(msg)
 
 
 def from_pretrained(folder: str | Path) -> BrainHarmonix:
@@ -190,13 +191,13 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
     folder = Path(folder)
     try:
         about = checkpoint.read_json(folder / "config.json", "make it with bhx_model.release.export")
-        rois = RoiFacts.load(folder / "rois.npz")
+        rois = RoiMetadata.load(folder / "rois.npz")
     except OSError as error:
         msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): make it with bhx_model.release.export"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if about.get("export") != EXPORT_VERSION:
         msg = f"{folder} is an export of version {about.get('export')}, this code reads {EXPORT_VERSION}: export again"
-        raise ValueError(msg)
+        raise DataError(msg)
     models: dict[str, nn.Module] = {}
     for stage in ("structure", "function", "fusion"):
         try:
@@ -205,21 +206,21 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
             sha256 = told["sha256"]
         except (KeyError, TypeError) as error:
             msg = f"{folder / 'config.json'} tells nothing of the {stage} stage ({error!r}): export again"
-            raise ValueError(msg) from error
+            raise DataError(msg) from error
         weights = folder / f"{stage}.safetensors"
         checkpoint.load_weights(models[stage], weights)
         if shards.file_sha256(weights) != sha256:
             msg = f"{weights} is not the file that was exported (sha256 differs): copy it again, or export again"
-            raise ValueError(msg)
+            raise DataError(msg)
         models[stage].eval().requires_grad_(False)
     function = cast(FunctionJEPA, models["function"])
-    check_rois(function, rois, about["stages"]["function"]["model_facts"])
+    check_rois(function, rois, about["stages"]["function"]["model_metadata"])
     return BrainHarmonix(
         cast(StructureMAE, models["structure"]), function, cast(FusionModel, models["fusion"]), rois, about
     )
 
 
-def check_rois(function: FunctionJEPA, rois: RoiFacts, facts: Mapping[str, Any]) -> None:
+def check_rois(function: FunctionJEPA, rois: RoiMetadata, metadata: Mapping[str, Any]) -> None:
     """Refuse `rois` that are not those of the weights: other names or order, normaliser, harmonics or gradients.
 
     Raises
@@ -228,12 +229,12 @@ def check_rois(function: FunctionJEPA, rois: RoiFacts, facts: Mapping[str, Any])
         If they differ.
     """
     try:
-        stages.empty_rois(facts).check_order(rois.names)
+        stages.empty_rois(metadata).check_order(rois.names)
     except ValueError as error:
         msg = f"the ROIs in rois.npz are not those of the weights: {error}, or use the rois.npz of the same experiment"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     wanted = dict(FunctionJEPA(function.config, rois).named_buffers())
     for name, buffer in function.named_buffers():
         if not torch.equal(buffer.cpu(), wanted[name]):
             msg = f"{name} in the weights is not what rois.npz holds: use the rois.npz of the same experiment"
-            raise ValueError(msg)
+            raise DataError(msg)

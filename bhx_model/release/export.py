@@ -1,4 +1,4 @@
-"""Export a trained experiment as a folder that anybody can use: weights, configuration, per-ROI facts, model card.
+"""Export a trained experiment as a folder that anybody can use: weights, configuration, per-ROI metadata, model card.
 
 Examples
 --------
@@ -12,6 +12,7 @@ Examples
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,12 +22,14 @@ from typing import Any, cast
 
 from bhx_model import __version__
 from bhx_model.config import FunctionConfig, json_object
-from bhx_model.data.rois import RoiFacts
+from bhx_model.data.rois import RoiMetadata
+from bhx_model.errors import BhxError, DataError, format_error
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.release import embed
 from bhx_model.training import checkpoint, stages
-from bhx_model.training.runlog import fault, say
 from bhx_model.training.stages import Trained
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     a = parser.parse_args(argv)
     try:
         export(a.structure, a.function, a.fusion, a.rois, a.out, terms=a.terms)
-    except (ValueError, OSError) as error:
-        say(f"error: {fault(error)}")
+    except (BhxError, OSError) as error:
+        logger.error("%s", format_error(error))
         return 1
     return 0
 
@@ -83,25 +86,25 @@ def export(
     Raises
     ------
     ValueError
-        If the stages or the ROI facts do not belong together, or there are terms of a cohort nothing was trained on.
+        If the stages or the ROI metadata do not belong together, or there are terms of a cohort nothing was trained on.
     """
     folders = {"structure": structure, "function": function, "fusion": fusion}
     trained = {stage: stages.load_trained(folder, stage) for stage, folder in folders.items()}
     encoders = {stage: trained[stage].sha256 for stage in ("structure", "function")}
-    if trained["fusion"].run["model_facts"]["encoders"] != encoders:
+    if trained["fusion"].run["model_metadata"]["encoders"] != encoders:
         msg = f"{fusion} belongs to other encoders than {structure} and {function}: name those"
-        raise ValueError(msg)
-    facts = RoiFacts.load(rois)
+        raise DataError(msg)
+    metadata = RoiMetadata.load(rois)
     model = cast(FunctionJEPA, trained["function"].model)
-    embed.check_rois(model, facts, trained["function"].run["model_facts"])
+    embed.check_rois(model, metadata, trained["function"].run["model_metadata"])
     cohorts = sorted({cohort for t in trained.values() for cohort in t.run["cohorts"]})
     strangers = sorted(terms.keys() - cohorts)
     if strangers:
         msg = f"terms of {strangers[0]}, on which nothing was trained: there are {', '.join(cohorts) or 'no cohorts'}"
-        raise ValueError(msg)
+        raise DataError(msg)
     if not all(stated is None or isinstance(stated, str) for stated in terms.values()):
         msg = "the terms of a cohort are a text, or null where nobody states them: write them so"
-        raise ValueError(msg)
+        raise DataError(msg)
     known = {cohort: terms.get(cohort) for cohort in cohorts}
     out.mkdir(parents=True, exist_ok=True)
     for stage, folder in folders.items():
@@ -113,12 +116,15 @@ def export(
         "synthetic": any(t.run["synthetic"] for t in trained.values()),
         "terms": known,
         "stages": {
-            stage: {**{k: t.run[k] for k in ("config", "model_facts", "counts", "loss")}, "sha256": t.sha256}
+            stage: {
+                **{k: t.run[k] for k in ("config", "model_metadata", "counts", "loss")},
+                "sha256": t.sha256,
+            }
             for stage, t in trained.items()
         },
     }
     replacement = out / ".README.md.new"
-    replacement.write_text(model_card(trained, facts, known), encoding="utf-8")
+    replacement.write_text(model_card(trained, metadata, known), encoding="utf-8")
     replacement.replace(out / "README.md")
     checkpoint.write_json(about, out / "config.json")
 
@@ -129,14 +135,14 @@ def _copy(source: Path, target: Path) -> None:
     replacement.replace(target)
 
 
-def model_card(trained: Mapping[str, Trained], rois: RoiFacts, terms: Mapping[str, str | None]) -> str:
+def model_card(trained: Mapping[str, Trained], rois: RoiMetadata, terms: Mapping[str, str | None]) -> str:
     """Fill the model card from what the runs recorded.
 
     Parameters
     ----------
     trained : Mapping[str, Trained]
         By stage.
-    rois : RoiFacts
+    rois : RoiMetadata
     terms : Mapping[str, str or None]
         Of the data of every cohort trained on; None if nobody states them.
 
@@ -148,7 +154,7 @@ def model_card(trained: Mapping[str, Trained], rois: RoiFacts, terms: Mapping[st
     runs = {stage: t.run for stage, t in trained.items()}
     function = cast(FunctionJEPA, trained["function"].model).config
     hub = runs["fusion"]["config"]["model"]
-    grid = " x ".join(str(n) for n in runs["structure"]["model_facts"]["grid"])
+    grid = " x ".join(str(n) for n in runs["structure"]["model_metadata"]["grid"])
     synthetic = any(run["synthetic"] for run in runs.values())
     warning = (
         "\n> **Synthetic data.** At least one cohort was made by a program, not measured. These weights show that the\n"

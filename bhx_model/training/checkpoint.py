@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -22,8 +23,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from bhx_model.errors import DataError
 from bhx_model.training import optim
-from bhx_model.training.runlog import say
+
+logger = logging.getLogger(__name__)
 
 _STEP = re.compile(r"step-(\d{7,})")
 _UNFINISHED = ".unfinished-"
@@ -44,7 +47,7 @@ def held(run: Path, should_stop: Callable[[], bool]) -> Iterator[bool]:
         told = False
         while not (ours := _locked(file)) and not should_stop():
             if not told:
-                say(f"another process trains in {run}: waiting for it to end")
+                logger.info(f"another process trains in {run}: waiting for it to end")
                 told = True
             time.sleep(0.2)
         yield ours
@@ -57,7 +60,7 @@ def _locked(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        say(
+        logger.info(
             f"warning: {file.name} cannot be locked ({error.strerror}): do not start this training twice at a time"
         )
     return True
@@ -133,7 +136,7 @@ def load(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
         return json.loads((place / "state.json").read_text())
     except (OSError, ValueError) as error:
         msg = f"the checkpoint {place} is broken ({error}): remove that folder to go on from the one before"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -152,7 +155,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         counts = f"{len(missing)} missing, {len(foreign)} unknown, {len(other)} of another shape"
         example = (missing + foreign + other)[0]
         msg = f"{path} holds weights of another configuration ({counts}, e.g. {example}): use that one"
-        raise ValueError(msg)
+        raise DataError(msg)
     model.load_state_dict(tensors, strict=True)
 
 
@@ -161,10 +164,10 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except FileNotFoundError as error:
         msg = f"there are no weights at {path}: train the stage first"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     except (OSError, SafetensorError) as error:
         msg = f"{path} is broken ({error}): remove it and make it again"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
 
 
 def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -195,10 +198,10 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except ValueError as error:
         msg = f"{path} is not JSON ({error}): {remedy}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if not isinstance(value, dict):
         msg = f"{path} holds {type(value).__name__}, no names and values: {remedy}"
-        raise ValueError(msg)
+        raise DataError(msg)
     return value
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.distributed
 
+from bhx_model.errors import DataError
+
 #: How long a process waits for the others: the first to have checked its shards for the last.
 PATIENCE = timedelta(hours=1)
 
@@ -74,7 +76,7 @@ def start() -> Iterator[Processes]:
     if torch.cuda.is_available():
         if local >= torch.cuda.device_count():
             msg = f"process {local} of this node finds {torch.cuda.device_count()} GPUs: start one process per GPU"
-            raise ValueError(msg)
+            raise DataError(msg)
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if world == 1:

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from bhx_model.errors import DataError
+
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 
 
@@ -57,7 +59,7 @@ def command(processes: int, rest: Sequence[str], nodes: int) -> list[str]:
     if nodes == 1:
         return [*TORCHRUN, "--standalone", f"--nproc-per-node={processes}", *rest]
     if processes % nodes:
-        raise ValueError(
+        raise DataError(
             f"{processes} processes cannot be spread evenly over {nodes} nodes: change experiments.*.gpus"
         )
     srun = [

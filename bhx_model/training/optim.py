@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from bhx_model.errors import DataError
+
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 
 
@@ -96,13 +98,13 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torc
     if wanted != set(tensors):
         odd = sorted(wanted ^ set(tensors))
         msg = f"optimizer state of another model ({len(odd)} entries, e.g. {odd[0]}): remove the run folder"
-        raise ValueError(msg)
+        raise DataError(msg)
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
             memory = {field: tensors[f"{name}/{field}"] for field in fields}
             if any(value.ndim and value.shape != parameter.shape for value in memory.values()):
                 msg = f"optimizer state of another model: {name} has another shape: remove the run folder"
-                raise ValueError(msg)
+                raise DataError(msg)
             # torch keeps the step count on the CPU unless the optimizer is fused
             optimizer.state[parameter] = {
                 what: value.to(parameter.device) if value.ndim or group["fused"] else value

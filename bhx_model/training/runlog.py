@@ -1,38 +1,15 @@
-"""What a run tells: JSON lines, a progress line on stderr, and TensorBoard's events for who wants them."""
+"""What a training records: metrics as JSON lines, a progress line, and TensorBoard's events where they are wanted."""
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-
-def say(message: str) -> None:
-    """Print a line on stderr at once."""
-    print(message, file=sys.stderr, flush=True)
-
-
-#: What to do about errors of the system, which themselves only say what happened.
-_REMEDIES: Final = {
-    errno.ENOENT: "there is no such file: check the name, or make it first",
-    errno.EISDIR: "it is a folder: name the file",
-    errno.ENOTDIR: "a part of it is a file, no folder: name another place",
-    errno.EEXIST: "there is a file of that name: name another place",
-    errno.EACCES: "it may not be read or written: change its permissions, or name another place",
-    errno.ENOSPC: "the disk is full: free some space, and start again",
-}
-
-
-def fault(error: ValueError | OSError) -> str:
-    """Say what went wrong in a sentence that tells how to mend it."""
-    if isinstance(error, OSError) and error.errno in _REMEDIES and error.filename is not None:
-        return f"{error.filename}: {_REMEDIES[error.errno]}"
-    return str(error)
+from bhx_model.errors import DataError
 
 
 def duration(seconds: float) -> str:
@@ -105,7 +82,7 @@ class Metrics:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 msg = "--tensorboard needs TensorBoard: pip install 'bhx[tensorboard]', or leave it out"
-                raise ValueError(msg) from error
+                raise DataError(msg) from error
             self._board = SummaryWriter(str(tensorboard), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:

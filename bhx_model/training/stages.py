@@ -27,8 +27,9 @@ from bhx_model.config import (
     to_dict,
 )
 from bhx_model.data import augment, masking, shards, token_index, volumes
-from bhx_model.data.rois import RoiFacts
+from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample, Shard
+from bhx_model.errors import DataError
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
@@ -90,8 +91,8 @@ class Stage(abc.ABC):
                 msg = (
                     f"the index of {one.cohort} is named twice, or two cohorts have its name: name each once"
                 )
-                raise ValueError(msg)
-        self.rois = RoiFacts.load(sources.rois)
+                raise DataError(msg)
+        self.rois = RoiMetadata.load(sources.rois)
         self.people = read_split(sources.split)
         self.hashes: dict[str, Any] = {
             "shards": [[index.cohort, index.sha256] for index in self.indices],
@@ -108,12 +109,12 @@ class Stage(abc.ABC):
         strangers = sorted({_first(item).subject for item in ordered} - self.people.keys())
         if strangers:
             msg = f"{strangers[0]} and {len(strangers) - 1} more people are not in the split: make the split again"
-            raise ValueError(msg)
+            raise DataError(msg)
         train = [item for item in ordered if self.people[_first(item).subject] == "train"]
         holdout = [item for item in ordered if self.people[_first(item).subject] == "holdout"]
         if not train:
             msg = f"no samples to train the {self.config.stage} stage on: look at the cohorts' excluded scans"
-            raise ValueError(msg)
+            raise DataError(msg)
         self.samples = [*train, *holdout]
         self.n_train, self.n_holdout = len(train), len(holdout)
         self.n_people = len({_first(item).subject for item in train})
@@ -155,7 +156,7 @@ class Stage(abc.ABC):
         """Read samples of one bucket; `epoch` None (holdout) changes nothing about them."""
 
     @abc.abstractmethod
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What it takes besides the configuration to build the model."""
 
     @abc.abstractmethod
@@ -193,7 +194,7 @@ class StructureStage(Stage):
         }
         return Batch([sample.key for sample in chosen], tensors)
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Voxels of the grid."""
         return {"grid": list(self.grid)}
 
@@ -248,8 +249,8 @@ class FunctionStage(Stage):
         }
         return Batch([s.key for s in chosen], tensors, plans[0].patch_frames, plans[0].n_patches)
 
-    def facts(self) -> dict[str, Any]:
-        """Names and sizes of the per-ROI facts; their numbers are buffers of the model."""
+    def metadata(self) -> dict[str, Any]:
+        """Names and sizes of the per-ROI metadata; their numbers are buffers of the model."""
         return roi_facts(self.rois)
 
     def build(self) -> nn.Module:
@@ -272,10 +273,10 @@ class CachedFusionStage(Stage):
             msg = (
                 "model.loss_tokens is all, but the cache holds valid tokens only: set model.inputs to online"
             )
-            raise ValueError(msg)
+            raise DataError(msg)
         if not sources.tokens:
             msg = "the fusion reads cached tokens: name their indices with --tokens, or set model.inputs to online"
-            raise ValueError(msg)
+            raise DataError(msg)
         self.caches = sorted(
             (token_index.open_tokens(path) for path in sources.tokens), key=lambda i: i.cohort
         )
@@ -292,11 +293,11 @@ class CachedFusionStage(Stage):
         if cached != packed:
             named = " and ".join(", ".join(cohorts) for cohorts in (cached, packed))
             msg = f"tokens and shards are of different cohorts ({named}): name one of each for every cohort"
-            raise ValueError(msg)
+            raise DataError(msg)
         for cache, index in zip(self.caches, self.indices, strict=True):
-            if cache.facts["source"] != index.sha256:
+            if cache.metadata["source"] != index.sha256:
                 msg = f"{cache.path} were made of other shards than {index.path}: make the tokens again"
-                raise ValueError(msg)
+                raise DataError(msg)
 
     def _shards(self) -> list[Shard]:
         return [shard for cache in self.caches for listed in cache.shards.values() for shard in listed]
@@ -313,9 +314,9 @@ class CachedFusionStage(Stage):
             [function.key for function, _ in pairs], tensors, n_patches=self.bucket(numbers[0], None)
         )
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Sizes of the tokens that come in, whose they are, and the ROIs they belong to."""
-        encoders = self.caches[0].facts["encoders"]
+        encoders = self.caches[0].metadata["encoders"]
         return {"inputs": to_dict(self.fusion_inputs), "encoders": encoders, **roi_facts(self.rois)}
 
     def build(self) -> nn.Module:
@@ -338,7 +339,7 @@ class OnlineFusionStage(Stage):
         self.model_config = cast(FusionConfig, config.model)
         if sources.structure is None or sources.function is None:
             msg = "model.inputs is online: name the trained encoders with --structure and --function"
-            raise ValueError(msg)
+            raise DataError(msg)
         self.encoders = Encoders.open(sources.structure, sources.function).to(device)
         self.encoders.check(self.indices)
         self.hashes["encoders"] = self.encoders.hashes
@@ -353,7 +354,7 @@ class OnlineFusionStage(Stage):
         """Read pairs of series and volumes."""
         return self.encoders.load([self.samples[number] for number in numbers])
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Sizes of the tokens that come in, whose they are, and the ROIs they belong to."""
         inputs = to_dict(self.encoders.fusion_inputs())
         return {"inputs": inputs, "encoders": dict(self.encoders.hashes), **roi_facts(self.rois)}
@@ -422,14 +423,14 @@ def load_trained(folder: Path, stage: str) -> Trained:
         run = checkpoint.read_json(folder / "run.json", "train the stage again")
     except FileNotFoundError as error:
         msg = f"{folder} holds no trained stage (no run.json): train it first"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if run.get("stage") != stage:
         msg = f"{folder} holds the stage {run.get('stage')}, not {stage}: name the other folder"
-        raise ValueError(msg)
-    lacking = {"config", "model_facts", "counts", "loss", "cohorts", "synthetic"} - run.keys()
+        raise DataError(msg)
+    lacking = {"config", "model_metadata", "counts", "loss", "cohorts", "synthetic"} - run.keys()
     if lacking:
         msg = f"{folder / 'run.json'} has no {', '.join(sorted(lacking))}: train the stage again"
-        raise ValueError(msg)
+        raise DataError(msg)
     config, model = model_of(run, folder / "run.json")
     weights = folder / "model.safetensors"
     checkpoint.load_weights(model, weights)
@@ -446,40 +447,40 @@ def model_of(about: Mapping[str, Any], source: Path) -> tuple[StageConfig, nn.Mo
     """
     config = stage_from_dict(about["config"])
     try:
-        model = build_model(config.model, about["model_facts"])
+        model = build_model(config.model, about["model_metadata"])
         if config.stage == "fusion":
-            dict(about["model_facts"]["encoders"])  # whose tokens it reads
+            dict(about["model_metadata"]["encoders"])  # whose tokens it reads
     except (KeyError, TypeError, ValueError) as error:
-        msg = f"{source}: its facts do not make a {config.stage} model ({error!r}): take it as it was made"
-        raise ValueError(msg) from error
+        msg = f"{source}: its metadata do not make a {config.stage} model ({error!r}): take it as it was made"
+        raise DataError(msg) from error
     return config, model
 
 
-def build_model(config: ModelConfig, facts: Mapping[str, Any]) -> nn.Module:
-    """Make a model into which weights are then loaded, from its configuration and the facts beside it."""
+def build_model(config: ModelConfig, metadata: Mapping[str, Any]) -> nn.Module:
+    """Make a model into which weights are then loaded, from its configuration and the metadata beside it."""
     if isinstance(config, StructureConfig):
-        x, y, z = facts["grid"]
+        x, y, z = metadata["grid"]
         return StructureMAE(config, (x, y, z))
     if isinstance(config, FunctionConfig):
-        return FunctionJEPA(config, empty_rois(facts))
-    return FusionModel(config, from_dict(FusionInputs, facts["inputs"], "inputs"))
+        return FunctionJEPA(config, empty_rois(metadata))
+    return FusionModel(config, from_dict(FusionInputs, metadata["inputs"], "inputs"))
 
 
-def roi_facts(rois: RoiFacts) -> dict[str, Any]:
-    """Names and sizes of per-ROI facts, from which `empty_rois` makes some of the same form."""
+def roi_facts(rois: RoiMetadata) -> dict[str, Any]:
+    """Names and sizes of per-ROI metadata, from which `empty_rois` makes some of the same form."""
     return {
         "atlas": rois.atlas, "roi_names": list(rois.names), "roi_sha256": rois.roi_sha256,
         "modes": rois.harmonics.shape[1], "gradients": rois.gradients.shape[1],
     }  # fmt: skip
 
 
-def empty_rois(facts: Mapping[str, Any]) -> RoiFacts:
-    """Per-ROI facts of the right form whose numbers the weights will replace."""
-    n, modes = len(facts["roi_names"]), facts["modes"]
+def empty_rois(metadata: Mapping[str, Any]) -> RoiMetadata:
+    """Per-ROI metadata of the right form whose numbers the weights will replace."""
+    n, modes = len(metadata["roi_names"]), metadata["modes"]
     zeros = functools.partial(np.zeros, dtype=np.float32)
-    return RoiFacts(
-        facts["atlas"], tuple(facts["roi_names"]), np.zeros(n, np.int8), zeros((n, modes)), np.zeros((2, modes)),
-        zeros((n, facts["gradients"])), zeros(n), np.ones(n, np.float32),
+    return RoiMetadata(
+        metadata["atlas"], tuple(metadata["roi_names"]), np.zeros(n, np.int8), zeros((n, modes)), np.zeros((2, modes)),
+        zeros((n, metadata["gradients"])), zeros(n), np.ones(n, np.float32),
     )  # fmt: skip
 
 
@@ -489,7 +490,7 @@ class Encoders:
 
     structure: StructureMAE
     function: FunctionJEPA
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     """Of the function stage: ROI names and sizes."""
     hashes: Mapping[str, str]
     """Of the weights."""
@@ -506,7 +507,7 @@ class Encoders:
         return cls(
             cast(StructureMAE, s.model),
             cast(FunctionJEPA, f.model),
-            f.run["model_facts"],
+            f.run["model_metadata"],
             {"structure": s.sha256, "function": f.sha256},
             {"structure": s.config.train.amp, "function": f.config.train.amp},
         )
@@ -523,16 +524,16 @@ class Encoders:
 
     def check(self, indices: Iterable[Index]) -> None:
         """Refuse shards of another T1 grid or other ROIs than the encoders were trained on."""
-        rois = empty_rois(self.facts)
+        rois = empty_rois(self.metadata)
         for index in indices:
             check_rois(index, rois)
-            shape = index.facts["t1w_shape"]  # none where nobody has a T1
+            shape = index.metadata["t1w_shape"]  # none where nobody has a T1
             if shape is not None and tuple(shape) != self.structure.grid:
                 msg = (
                     f"{index.path}: T1 volumes on a grid of {tuple(shape)} voxels, the structure "
                     f"encoder was trained on {self.structure.grid}: set features.t1w_shape accordingly"
                 )
-                raise ValueError(msg)
+                raise DataError(msg)
 
     def fusion_inputs(self) -> FusionInputs:
         """Sizes of the tokens for the fusion."""
@@ -553,7 +554,7 @@ class Encoders:
 
     def read_runs(self, runs: Sequence[Sample], plans: Sequence[augment.SeriesPlan]) -> Batch:
         """Read the series of runs of one bucket as planned."""
-        config, rois = self.function.config, empty_rois(self.facts)
+        config, rois = self.function.config, empty_rois(self.metadata)
         series = np.stack([
             augment.apply_plan(read_series(run, rois, config), plan, config)
             for run, plan in zip(runs, plans, strict=True)
@@ -591,32 +592,32 @@ def read_split(path: Path) -> dict[str, str]:
         people = {person: part for part in ("train", "holdout") for person in split[part]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"{path} is no split with the lists train and holdout ({error}): make it again"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if len(people) != len(split["train"]) + len(split["holdout"]):
         msg = f"{path} names a person twice, so the holdout would be trained on: make it again"
-        raise ValueError(msg)
+        raise DataError(msg)
     return people
 
 
-def check_rois(index: Index, rois: RoiFacts) -> None:
+def check_rois(index: Index, rois: RoiMetadata) -> None:
     """Refuse data whose ROIs are not these, in this order."""
-    if index.facts["roi_sha256"] != rois.roi_sha256:
+    if index.metadata["roi_sha256"] != rois.roi_sha256:
         try:
-            rois.check_order(index.facts.get("roi_names", rois.names))
+            rois.check_order(index.metadata.get("roi_names", rois.names))
         except ValueError as error:
             msg = f"{index.path}: {error}"
-            raise ValueError(msg) from error
-        msg = f"{index.path} is of atlas {index.facts['atlas']}, the ROI facts of {rois.atlas}: use one atlas"
-        raise ValueError(msg)
+            raise DataError(msg) from error
+        msg = f"{index.path} is of atlas {index.metadata['atlas']}, the ROI metadata of {rois.atlas}: use one atlas"
+        raise DataError(msg)
 
 
 def t1w_grid(indices: Sequence[Index]) -> tuple[int, int, int]:
     """Voxels of the T1 volumes, which all cohorts must share."""
-    grids = {tuple(index.facts["t1w_shape"]): index for index in indices if index.samples["t1w"]}
+    grids = {tuple(index.metadata["t1w_shape"]): index for index in indices if index.samples["t1w"]}
     if len(grids) != 1:
         named = ", ".join(f"{index.cohort} {grid}" for grid, index in grids.items()) or "none"
         msg = f"all cohorts need T1 volumes on one grid, there are: {named}; pack them with one features.t1w_shape"
-        raise ValueError(msg)
+        raise DataError(msg)
     ((x, y, z),) = grids
     return x, y, z
 
@@ -636,17 +637,17 @@ def plan_series(
         )
     except ValueError as error:
         msg = f"{sample.key}: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
 
 
-def read_series(sample: Sample, rois: RoiFacts, config: FunctionConfig) -> np.ndarray:
+def read_series(sample: Sample, rois: RoiMetadata, config: FunctionConfig) -> np.ndarray:
     """Read a run, (R, T) float32, and refuse what the model cannot embed; a fault is named after it."""
     series = shards.read_bold(sample, len(rois))
     try:
         augment.check_series(series, sample.tr_s, len(rois), config)
     except ValueError as error:
         msg = f"{sample.key} in {sample.shard}: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     return series
 
 

@@ -19,6 +19,7 @@ import functools
 import hashlib
 import io
 import json
+import logging
 import sys
 import tarfile
 import time
@@ -34,11 +35,14 @@ from bhx_model import contract
 from bhx_model.config import to_dict
 from bhx_model.data import shards, token_index
 from bhx_model.data.augment import SeriesPlan
-from bhx_model.data.rois import RoiFacts
+from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample
+from bhx_model.errors import BhxError, format_error
 from bhx_model.training import checkpoint, stages
-from bhx_model.training.runlog import duration, fault, say
+from bhx_model.training.runlog import duration
 from bhx_model.training.stages import Batch, Encoders
+
+logger = logging.getLogger(__name__)
 
 #: Arrays encoded at once, and threads that read the next ones meanwhile.
 BATCH, READERS = 16, 2
@@ -59,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     a = parser.parse_args(argv)
     try:
         write_cache(a.structure, a.function, a.shards, a.rois, a.out)
-    except (ValueError, OSError) as error:
-        say(f"error: {fault(error)}")
+    except (BhxError, OSError) as error:
+        logger.error("%s", format_error(error))
         return 1
     return 0
 
@@ -93,15 +97,15 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
     encoders = Encoders.open(structure, function).to(device)
     index = shards.open_index(shard_index)
     encoders.check([index])
-    stages.check_rois(index, RoiFacts.load(rois))
+    stages.check_rois(index, RoiMetadata.load(rois))
     pairs, alone = shards.pair(index.samples["bold"], index.samples["t1w"])
     if not pairs:
-        say(
+        logger.info(
             f"tokens of {index.cohort}: nobody has both a BOLD run and a T1, the fusion learns nothing from this cohort"
         )
     out.mkdir(parents=True, exist_ok=True)
     shards.verify(s for m in ("bold", "t1w") for s in index.shards[m])
-    say(f"tokens of {index.cohort}: {len(pairs)} runs, {len(index.shards['bold'])} batches")
+    logger.info(f"tokens of {index.cohort}: {len(pairs)} runs, {len(index.shards['bold'])} batches")
     began = time.monotonic()
     entries: dict[str, list[dict[str, Any]]] = {"function": [], "structure": []}
     by_shard: dict[Path, list[tuple[Sample, Sample]]] = {}
@@ -116,12 +120,12 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
             entries[modality].append(entry)
         taken = time.monotonic() - began
         left = taken / (number + 1) * (len(index.shards["bold"]) - number - 1)
-        say(f"tokens of {index.cohort}: batch {batch} done, {duration(left)} to go")
-    facts = {
+        logger.info(f"tokens of {index.cohort}: batch {batch} done, {duration(left)} to go")
+    metadata = {
         "tokens": token_index.TOKENS_VERSION,
         "cohort": index.cohort,
-        "atlas": index.facts["atlas"],
-        "roi_sha256": index.facts["roi_sha256"],
+        "atlas": index.metadata["atlas"],
+        "roi_sha256": index.metadata["roi_sha256"],
         "synthetic": index.synthetic,
         "encoders": dict(encoders.hashes),
         "inputs": to_dict(encoders.fusion_inputs()),
@@ -129,7 +133,7 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
         "left_out": _left_out(index, alone),
         "shards": entries,
     }
-    checkpoint.write_json(facts, out / "index.json")
+    checkpoint.write_json(metadata, out / "index.json")
     return out / "index.json"
 
 

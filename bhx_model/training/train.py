@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import logging
 import math
 import os
 import shutil
@@ -39,10 +40,13 @@ from torch.nn.parallel import DistributedDataParallel
 from bhx_model import contract
 from bhx_model.config import PRESETS, STAGES, StageConfig, json_object, load_preset, whole_number
 from bhx_model.data import shards
+from bhx_model.errors import BhxError, DataError, format_error
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.training import checkpoint, distributed, optim, schedules, stages
 from bhx_model.training.distributed import Processes
-from bhx_model.training.runlog import Metrics, Progress, duration, fault, say
+from bhx_model.training.runlog import Metrics, Progress, duration
+
+logger = logging.getLogger(__name__)
 
 #: Exit code of a run that was stopped and can go on (EX_TEMPFAIL).
 STOPPED = 75
@@ -83,8 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 tensorboard=arguments.tensorboard,
                 should_stop=lambda: stop() or left_alone() or time.monotonic() - STARTED > limit,
             )
-    except (ValueError, OSError) as error:
-        say(f"error: {fault(error)}")
+    except (BhxError, OSError) as error:
+        logger.error("%s", format_error(error))
         return 1
 
 
@@ -147,10 +151,10 @@ def train(
             if not _advance(stage, run, processes, workers, tensorboard, should_stop):
                 return STOPPED
         elif processes.first:
-            say(f"{run} is finished: writing its outputs to {out}")
+            logger.info(f"{run} is finished: writing its outputs to {out}")
         if processes.first:
             deliver(run / "final", out)
-            say(f"{config.stage}: weights in {out}")
+            logger.info(f"{config.stage}: weights in {out}")
         processes.wait()
     return 0
 
@@ -180,11 +184,11 @@ def _advance(
     start, state = max(checkpoint.steps(run), default=0), _fresh_state()
     if processes.any(start * processes.world != processes.sum([start])[0]):
         msg = f"the processes see different checkpoints in {run}: put --run-root where all nodes see the same files"
-        raise ValueError(msg)
+        raise DataError(msg)
     if start:
         state = checkpoint.load(run, start, model, optimizer)
         if processes.first:
-            say(f"going on from {checkpoint.folder(run, start)}")
+            logger.info(f"going on from {checkpoint.folder(run, start)}")
     objective: nn.Module = model
     if t.compile:
         objective = torch.compile(objective)  # type: ignore[assignment]
@@ -198,7 +202,7 @@ def _advance(
     metrics = None
     if processes.first:
         metrics = Metrics(run / "metrics.jsonl", start, run / "tensorboard" if tensorboard else None)
-        say(
+        logger.info(
             f"{config.stage}: {stage.n_train} samples, {stage.n_people} people, {per_epoch} steps an epoch, {run}"
         )
     progress = Progress(config.stage, start, t.steps)
@@ -214,7 +218,7 @@ def _advance(
     def look(step: int) -> None:
         state["holdout"], bad = holdout(stage, model, processes)
         if bad:
-            raise ValueError(_not_finite(step - 1, "holdout's loss", bad, run))
+            raise DataError(_not_finite(step - 1, "holdout's loss", bad, run))
         if metrics is not None:
             metrics.write(step, {f"holdout_{k}": value for k, value in state["holdout"].items()})
 
@@ -256,7 +260,7 @@ def _advance(
         mean, n_bad, stopping = processes.sum([mean, float(len(bad)), float(should_stop())])
         if n_bad or not math.isfinite(float(norm)):
             named = processes.gather(bad) or processes.gather([key for batch in parts for key in batch.keys])
-            raise ValueError(_not_finite(step, "loss" if n_bad else "gradient", named, run))
+            raise DataError(_not_finite(step, "loss" if n_bad else "gradient", named, run))
 
         # --- report, look at the holdout, save, stop
         state["samples_seen"] += sum(map(len, stage.epoch(step // per_epoch, t.batch_size)[step % per_epoch]))
@@ -275,12 +279,12 @@ def _advance(
                     "grad_norm": float(norm),
                 }
                 metrics.write(done, {**line, "epoch": done / per_epoch})
-                say(progress.line(done, t.batch_size, {"loss": loss_now, "lr": lr}))
+                logger.info(progress.line(done, t.batch_size, {"loss": loss_now, "lr": lr}))
             if processes.any(collapsed(numbers)):
-                raise ValueError(_collapse(step, numbers, run))
+                raise DataError(_collapse(step, numbers, run))
             if metrics is not None and not warned and numbers.get("target_std", 1.0) < SHRUNK:
                 warned = True
-                say(
+                logger.info(
                     f"warning: the targets shrink ({_targets(numbers)}), on the way to collapse: {COLLAPSE_ADVICE}"
                 )
         if done % t.save_every == 0 or done == t.steps or stopping:
@@ -291,14 +295,14 @@ def _advance(
             reader.close()
             if metrics is not None:
                 metrics.close()
-                say(f"stopped after step {done} of {t.steps}: the same command goes on from there")
+                logger.info(f"stopped after step {done} of {t.steps}: the same command goes on from there")
             return False
 
     if metrics is not None:
         metrics.close()
         seconds = state["seconds"] + time.monotonic() - began
         finish(run, model, describe(config, stage, seed, {**state, "seconds": seconds}, model, processes))
-        say(f"{config.stage}: trained in {duration(seconds)}")
+        logger.info(f"{config.stage}: trained in {duration(seconds)}")
     return True
 
 
@@ -416,7 +420,7 @@ def describe(
     return {
         "stage": config.stage,
         "config": config.to_dict(),
-        "model_facts": stage.facts(),
+        "model_metadata": stage.metadata(),
         "seed": seed,
         "run": run_hash(config, seed, stage.hashes),
         "inputs": stage.hashes,

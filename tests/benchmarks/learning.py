@@ -294,7 +294,7 @@ def pairs(indices: tuple[Path, ...]) -> list[tuple[shards.Sample, shards.Sample]
 
 def connectivity(work: Work) -> np.ndarray:
     """Fisher-z connectivity of each person, (n, pairs of ROIs)."""
-    rows, n_rois = [], len(shards.open_index(work.people[0]).facts["roi_names"])
+    rows, n_rois = [], len(shards.open_index(work.people[0]).metadata["roi_names"])
     for run_, _ in pairs(work.people):
         series = shards.read_bold(run_, n_rois)
         rows.append(gradients.connectivity(series)[np.triu_indices(len(series), k=1)])

@@ -38,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bhx_model.config import FusionInputs, load_preset
-from bhx_model.data.rois import RoiFacts
+from bhx_model.data.rois import RoiMetadata
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import EndpointModel, HubHead, endpoint_loss
 from bhx_model.nets.jepa import FunctionJEPA
@@ -72,10 +72,10 @@ MEMORY_GOALS = {("fine-tuning step", 6, "bf16"): 0.7}
 Steps = Callable[[], object]
 
 
-def rois() -> RoiFacts:
+def rois() -> RoiMetadata:
     """Facts of the right sizes, drawn by chance."""
     rng = np.random.default_rng(0)
-    return RoiFacts(
+    return RoiMetadata(
         atlas="drawn",
         names=tuple(f"{'LR'[i * 2 // ROIS]}H_{i}" for i in range(ROIS)),
         hemisphere=(np.arange(ROIS) * 2 // ROIS).astype(np.int8),

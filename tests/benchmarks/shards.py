@@ -65,14 +65,18 @@ def write_features(folder: Path, people: int, size: int = SHARD) -> None:
     rng = np.random.default_rng(0)
     brain, inside = template()
     names = [f"17Networks_{'LR'[i * 2 // ROIS]}H_{i}" for i in range(ROIS)]
-    facts = {"atlas": "Schaefer17n400p", "names": names, "roi_sha256": roi_sha256("Schaefer17n400p", names)}
+    metadata = {
+        "atlas": "Schaefer17n400p",
+        "names": names,
+        "roi_sha256": roi_sha256("Schaefer17n400p", names),
+    }
     run = {"task": "rest", "run": None, "tr_s": TR_S, "n_frames": FRAMES}
     space = {"shape": GRID, "zooms_mm": [1, 1, 1], "affine": np.eye(4).tolist()}
     for batch in range(people // size):
         out = folder / f"batch-{batch:05d}"
         out.mkdir(parents=True)
         with (
-            store.Writer(out / "bold.arrow", "bold", facts) as bold,
+            store.Writer(out / "bold.arrow", "bold", metadata) as bold,
             store.Writer(out / "t1w.arrow", "t1w", {}) as t1w,
         ):
             for i in range(size):

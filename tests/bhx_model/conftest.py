@@ -10,7 +10,7 @@ import torch
 from tiny_shards import words, write_cohort, write_labels, write_rois, write_split
 
 from bhx_model.config import FunctionConfig, FusionConfig, FusionInputs, StructureConfig
-from bhx_model.data.rois import RoiFacts
+from bhx_model.data.rois import RoiMetadata
 from bhx_model.training import tokens, train
 
 
@@ -22,11 +22,11 @@ def _one_thread():
 
 @pytest.fixture
 def make_rois():
-    """ROI facts of any size, with a normaliser that does something."""
+    """ROI metadata of any size, with a normaliser that does something."""
 
-    def make(n: int = 7, modes: int = 6, gradients: int = 3) -> RoiFacts:
+    def make(n: int = 7, modes: int = 6, gradients: int = 3) -> RoiMetadata:
         rng = np.random.default_rng(n)
-        return RoiFacts(
+        return RoiMetadata(
             atlas="test",
             names=tuple(f"roi-{i}" for i in range(n)),
             hemisphere=(np.arange(n) >= n // 2).astype(np.int8),
@@ -44,7 +44,7 @@ def make_rois():
 def make_series():
     """A batch of raw series around the normaliser's centre."""
 
-    def make(rois: RoiFacts, batch: int, frames: int) -> torch.Tensor:
+    def make(rois: RoiMetadata, batch: int, frames: int) -> torch.Tensor:
         noise = np.random.default_rng(frames).normal(size=(batch, len(rois), frames))
         scaled = noise * rois.iqr[:, None] + rois.median[:, None]
         return torch.from_numpy(scaled.astype(np.float32))

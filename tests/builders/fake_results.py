@@ -90,11 +90,11 @@ def write_surface(path: Path, vertices, faces) -> None:
 
 def _templates(folder: Path) -> None:
     folder.mkdir(parents=True)
-    facts = {
+    metadata = {
         "label": ATLAS, "names": NAMES, "hemisphere": HEMISPHERE, "space": "MNI152NLin2009cAsym",
         "files": {"atlas_volume.nii.gz": "a" * 64}, "source": "made for a test",
     }  # fmt: skip
-    (folder / "atlas.json").write_text(json.dumps(facts))
+    (folder / "atlas.json").write_text(json.dumps(metadata))
     vertices, faces = sphere()
     label = 1 + (np.arctan2(vertices[:, 1], vertices[:, 0]) // (np.pi / 4)).astype("i2") + 4
     label = np.clip(label, 1, 8).astype("i2")

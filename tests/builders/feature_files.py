@@ -46,7 +46,7 @@ def write_features(
         }
         for stem, array in series.items()
     ]
-    facts = {
+    metadata = {
         "atlas": ATLAS,
         "names": names,
         "hemisphere": [int(i >= n_rois / 2) for i in range(n_rois)],
@@ -54,7 +54,7 @@ def write_features(
         "strategy": "none",
         "shape_order": "roi,frame",
     }
-    with store.Writer(folder / "bold.arrow", "bold", facts) as file:
+    with store.Writer(folder / "bold.arrow", "bold", metadata) as file:
         for row, array in zip(rows, series.values(), strict=True):
             file.add(row, timeseries.encode(np.ascontiguousarray(array, np.float32)))
     with store.Writer(folder / "t1w.arrow", "t1w", {}) as file:

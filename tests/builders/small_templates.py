@@ -28,12 +28,12 @@ def write_templates(folder: Path) -> Path:
         left[n // 2 - 300 : n // 2 + 300] = 0
         right = np.where(left > 0, left + 4, 0)
         np.savez(folder / f"atlas_{mesh}.npz", left=left.astype(np.int16), right=right.astype(np.int16))
-    facts = {
+    metadata = {
         "label": "Schaefer17n8p",
         "names": NAMES,
         "hemisphere": [0] * 4 + [1] * 4,
         "space": SPACE,
         "files": {},
     }
-    (folder / "atlas.json").write_text(json.dumps(facts), encoding="utf-8")
+    (folder / "atlas.json").write_text(json.dumps(metadata), encoding="utf-8")
     return folder

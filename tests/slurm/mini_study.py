@@ -179,8 +179,8 @@ class Study:
         )
         return [
             " ".join([name, *re.findall(r"=(\S+?)(?:,|$)", wildcards[0] if wildcards else "")])
-            for name, facts in blocks
-            for wildcards in [re.findall(r"^ +wildcards: (.*)$", facts, flags=re.MULTILINE)]
+            for name, metadata in blocks
+            for wildcards in [re.findall(r"^ +wildcards: (.*)$", metadata, flags=re.MULTILINE)]
         ]
 
 

@@ -27,7 +27,7 @@ def site(tmp_path_factory):
 
 
 def accounted(site, job, what):
-    """A job's facts in the database, which learns them some seconds later."""
+    """A job's metadata in the database, which learns them some seconds later."""
 
     def told():
         answer = site.command("sacct", "-X", "-n", "-P", f"--jobs={job}", f"--format={what}", check=False)

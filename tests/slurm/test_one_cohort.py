@@ -61,8 +61,8 @@ def test_changed_bytes_run_exactly_what_depends_on_them(changing):
     table = pq.read_table(series)
     pq.write_table(table.slice(0, table.num_rows - 2), series)
     sidecar = series.with_suffix(".json")
-    facts = json.loads(sidecar.read_text())
-    sidecar.write_text(json.dumps(facts | {"NumberOfVolumes": table.num_rows - 2}))
+    metadata = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps(metadata | {"NumberOfVolumes": table.num_rows - 2}))
     index = [sys.executable, "-m", "bhx_prep.cli", "index", "clinic", "--refresh"]
     subprocess.run(index, cwd=changing.folder, check=True, capture_output=True)
     assert changing.run(profile=None) == 0, changing.log()[-3000:]

@@ -127,13 +127,13 @@ def test_trainings_get_the_gpus_they_ask_for_and_no_more(slurm, data, reference,
             (job,) = wait_until(studies[name].submitted, f"job {name}")
             (visible,) = {variables["CUDA_VISIBLE_DEVICES"] for _, variables in trainings(job, gpus)}
             assert len(visible.split(",")) == gpus
-            facts = slurm.command("scontrol", "show", "--details", "job", job)
+            metadata = slurm.command("scontrol", "show", "--details", "job", job)
             held.enter_context(slurm.paused(job))
-            assert "Partition=gpu" in facts
-            assert re.search(rf"{asking[name]}\b", facts), facts
+            assert "Partition=gpu" in metadata
+            assert re.search(rf"{asking[name]}\b", metadata), metadata
             # what the job was given, in Slurm's own words
-            (given,) = re.findall(r" GRES=gpu:(\d+)\(IDX:", facts)
-            assert int(given) == gpus, facts
+            (given,) = re.findall(r" GRES=gpu:(\d+)\(IDX:", metadata)
+            assert int(given) == gpus, metadata
             node = dict(slurm.queue("%i %N"))[job]
             used += [(node, device) for device in visible.split(",")]
     assert len(used) == len(set(used)) == 4, f"two jobs were given the same GPU: {used}"
@@ -383,8 +383,8 @@ def test_two_processes_on_two_nodes_equal_one(slurm, finished, reference):
     assert [job, "n[1-2]"] in slurm.queue("%i %N")
     assert sorted(one["SLURMD_NODENAME"] for one in both) == ["n1", "n2"]
     assert [len(one["CUDA_VISIBLE_DEVICES"].split(",")) for one in both] == [1, 1]
-    facts = json.loads((finished.folder / STRUCTURE).with_name("run.json").read_text())
-    assert facts["machine"]["processes"] == 2
+    metadata = json.loads((finished.folder / STRUCTURE).with_name("run.json").read_text())
+    assert metadata["machine"]["processes"] == 2
     two, one = (load_file(study.folder / STRUCTURE) for study in (finished, reference))
     assert two.keys() == one.keys()
     for name in one:

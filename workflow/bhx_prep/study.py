@@ -95,7 +95,7 @@ class CohortPlan:
                 digest.update(f"{file.rpartition(os.sep)[2]} {index.state_of(file)}\n".encode())
         return digest.hexdigest()[:16]
 
-    def facts(self, subjects: Iterable[str]) -> str:
+    def metadata(self, subjects: Iterable[str]) -> str:
         """Hash of what the index says of people's scans, for the jobs that go by it."""
         digest = hashlib.sha256()
         for subject in subjects:

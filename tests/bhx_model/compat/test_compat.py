@@ -9,7 +9,7 @@ import torch
 
 import bhx_model
 from bhx_model.compat import convert
-from bhx_model.data.rois import RoiFacts
+from bhx_model.data.rois import RoiMetadata
 from bhx_model.release import export
 from bhx_model.training import stages
 
@@ -49,9 +49,9 @@ def test_a_small_change_of_one_token_is_seen(golden, tmp_path):
         arrays["k18_tokens"][1, 7, 3] += 1e-3
 
     folder = copied(golden, tmp_path / "golden", "function_cases.npz", change)
-    facts = json.loads((folder / "config.json").read_text())
+    metadata = json.loads((folder / "config.json").read_text())
     with torch.inference_mode():
-        failed = [case.name for case in convert._check_function(folder, facts) if not case.passes]
+        failed = [case.name for case in convert._check_function(folder, metadata) if not case.passes]
     assert failed == ["function tokens, k=18, 6 patches", "function tokens beside padding, k=18"]
 
 
@@ -127,9 +127,9 @@ def test_the_better_defaults_are_not_the_reference(golden, monkeypatch):
         .override({f"model.{k}": v for k, v in changes.items()})
         .model,
     )  # fmt: skip
-    facts = json.loads((golden / "config.json").read_text())
+    metadata = json.loads((golden / "config.json").read_text())
     with torch.inference_mode():
-        failed = {case.name for case in convert._check_function(golden, facts) if not case.passes}
+        failed = {case.name for case in convert._check_function(golden, metadata) if not case.passes}
     assert "function position code, encoder" in failed
     assert "patch kernel, k=24" in failed
     assert "patch kernel, k=48" not in failed
@@ -256,7 +256,7 @@ def test_names_and_normaliser_come_from_rois_npz(released, tmp_path, make_rois):
     files = {name: released[name] for name in ("function", "harmonics", "gradients")}
     convert.load(convert.Released(**files, rois=path), tmp_path / "out", convert.Sizes(heads=4))
     trained = stages.load_trained(tmp_path / "out" / "function", "function")
-    assert trained.run["model_facts"]["roi_names"] == list(rois.names)
+    assert trained.run["model_metadata"]["roi_names"] == list(rois.names)
     np.testing.assert_array_equal(trained.model.normaliser.median_R, rois.median)
     few = make_rois(7)
     np.savez(
@@ -387,7 +387,7 @@ def test_rois_npz_is_read_and_checked(tmp_path, make_rois):
         "median": rois.median, "iqr": rois.iqr,
     }  # fmt: skip
     np.savez(path, **arrays)
-    read = RoiFacts.load(path)
+    read = RoiMetadata.load(path)
     assert read.names == rois.names
     assert read.roi_sha256 == rois.roi_sha256
     np.testing.assert_array_equal(read.gradients, rois.gradients)
@@ -401,15 +401,15 @@ def test_rois_npz_is_read_and_checked(tmp_path, make_rois):
     for name, (value, message) in faults.items():
         np.savez(path, **{**arrays, name: value})
         with pytest.raises(ValueError, match=message):
-            RoiFacts.load(path)
+            RoiMetadata.load(path)
     np.savez(path, **{k: v for k, v in arrays.items() if k != "iqr"})
     with pytest.raises(ValueError, match="iqr missing"):
-        RoiFacts.load(path)
+        RoiMetadata.load(path)
     whole = path.read_bytes()
     for content in (whole[:500], b"text", b""):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"is no \.npz of plain arrays, or a broken one: rebuild it"):
-            RoiFacts.load(path)
+            RoiMetadata.load(path)
     for name, value in (
         ("names", np.array([{}])),
         ("iqr", np.array(["a"] * 7)),
@@ -417,10 +417,10 @@ def test_rois_npz_is_read_and_checked(tmp_path, make_rois):
     ):
         np.savez(path, **{**arrays, name: value})
         with pytest.raises(ValueError, match=r"rebuild"):
-            RoiFacts.load(path)
+            RoiMetadata.load(path)
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(ValueError, match=r"is no \.npz of plain arrays"):
-        RoiFacts.load(tmp_path / "one.npy")
+        RoiMetadata.load(tmp_path / "one.npy")
 
 
 def test_another_roi_order_is_refused(make_rois):
@@ -445,8 +445,8 @@ def test_sizes_are_read_from_the_arrays(golden, tmp_path, rois, patches, grid):
     folder = tmp_path / "golden"
     shutil.copytree(golden, folder, copy_function=shutil.copyfile)
     folder.chmod(0o755)
-    facts = json.loads((golden / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**facts, "rois": rois, "time_patches": patches}))
+    metadata = json.loads((golden / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**metadata, "rois": rois, "time_patches": patches}))
     n_structure = int(np.prod(grid)) // 16**3
     n_function, zeros = rois * patches, np.zeros
     n = n_function + n_structure
@@ -463,8 +463,8 @@ def test_sizes_are_read_from_the_arrays(golden, tmp_path, rois, patches, grid):
         latent=zeros((1, 17, 48)), loss=zeros(()), valid_patches=np.array(max(patches - 1, 1)),
     )  # fmt: skip
     with torch.inference_mode():
-        structure = {case.name: case for case in convert._check_structure(folder, facts)}
-        fusion = list(convert._check_fusion(folder, {**facts, "rois": rois, "time_patches": patches}))
+        structure = {case.name: case for case in convert._check_structure(folder, metadata)}
+        fusion = list(convert._check_fusion(folder, {**metadata, "rois": rois, "time_patches": patches}))
     assert structure["structure position code"].passes, "the grid was found"
     assert len(fusion) == 8
 
@@ -474,6 +474,6 @@ def test_sizes_that_fit_nothing_are_told(golden, tmp_path):
         arrays["prediction_every_97th"] = arrays["prediction_every_97th"][:-2]
 
     folder = copied(golden, tmp_path / "golden", "fusion_cases.npz", change)
-    facts = json.loads((golden / "config.json").read_text())
+    metadata = json.loads((golden / "config.json").read_text())
     with pytest.raises(ValueError, match="name fusion_rois and fusion_time_patches"):
-        list(convert._check_fusion(folder, facts))
+        list(convert._check_fusion(folder, metadata))

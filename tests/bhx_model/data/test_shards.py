@@ -41,8 +41,8 @@ def plain_volume(content):
 def test_arrays_equal_what_webdataset_reads(house):
     index = shards.open_index(house["town"])
     read = {
-        "bold": lambda sample: shards.read_bold(sample, len(index.facts["roi_names"])),
-        "t1w": lambda sample: shards.read_t1w([sample], index.facts["t1w_shape"])[0],
+        "bold": lambda sample: shards.read_bold(sample, len(index.metadata["roi_names"])),
+        "t1w": lambda sample: shards.read_t1w([sample], index.metadata["t1w_shape"])[0],
     }
     for modality, plain in (("bold", plain_series), ("t1w", plain_volume)):
         samples = {s.key: s for s in index.samples[modality]}
@@ -188,21 +188,27 @@ def test_no_index_is_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda facts: b"{", "is not JSON"),
-        (lambda facts: [], "is no index"),
+        (lambda metadata: b"{", "is not JSON"),
+        (lambda metadata: [], "is no index"),
         (
-            lambda facts: {k: v for k, v in facts.items() if k != "shards"},
+            lambda metadata: {k: v for k, v in metadata.items() if k != "shards"},
             r"not a whole one \(KeyError\('shards'",
         ),
-        (lambda facts: facts["shards"]["bold"][0].pop("sha256") and facts, "'sha256'"),
-        (lambda facts: facts["shards"]["bold"][0].update(file="../bold-00000.tar") or facts, "not beside it"),
-        (lambda facts: facts["shards"].pop("t1w") and facts, r"not a whole one \(KeyError\('t1w'"),
-        (lambda facts: facts["shards"]["bold"].append(facts["shards"]["bold"][0]) or facts, "names .* twice"),
-        (lambda facts: b"\xff\xfe", "is not JSON"),
-        (lambda facts: {**facts, "cohort": None}, "cohort of an index of shards is None"),
-        (lambda facts: {**facts, "synthetic": "no"}, "synthetic of an index of shards is 'no'"),
+        (lambda metadata: metadata["shards"]["bold"][0].pop("sha256") and metadata, "'sha256'"),
         (
-            lambda facts: {k: v for k, v in facts.items() if k != "synthetic"},
+            lambda metadata: metadata["shards"]["bold"][0].update(file="../bold-00000.tar") or metadata,
+            "not beside it",
+        ),
+        (lambda metadata: metadata["shards"].pop("t1w") and metadata, r"not a whole one \(KeyError\('t1w'"),
+        (
+            lambda metadata: metadata["shards"]["bold"].append(metadata["shards"]["bold"][0]) or metadata,
+            "names .* twice",
+        ),
+        (lambda metadata: b"\xff\xfe", "is not JSON"),
+        (lambda metadata: {**metadata, "cohort": None}, "cohort of an index of shards is None"),
+        (lambda metadata: {**metadata, "synthetic": "no"}, "synthetic of an index of shards is 'no'"),
+        (
+            lambda metadata: {k: v for k, v in metadata.items() if k != "synthetic"},
             "synthetic of an index of shards is missing",
         ),
     ],
@@ -230,9 +236,9 @@ def test_a_list_that_is_none_is_a_sentence(town, change, sentence):
     rows = json.loads(listed.read_bytes())
     change(rows)
     listed.write_text(json.dumps(rows))
-    facts = json.loads(town.read_bytes())
-    facts["shards"]["bold"][0]["list_sha256"] = shards.file_sha256(listed)
-    town.write_text(json.dumps(facts))
+    metadata = json.loads(town.read_bytes())
+    metadata["shards"]["bold"][0]["list_sha256"] = shards.file_sha256(listed)
+    town.write_text(json.dumps(metadata))
     with pytest.raises(ValueError, match=sentence):
         shards.open_index(town)
 

@@ -204,9 +204,9 @@ def test_labels_that_do_not_fit_are_refused(trained, tmp_path, capsys, change, s
 
 def test_tokens_of_other_encoders_are_refused(trained, tmp_path, capsys):
     out = shutil.copytree(trained["tokens_town"].parent, tmp_path / "town") / "index.json"
-    facts = json.loads(out.read_text())
-    facts["encoders"]["structure"] = "0" * 64
-    out.write_text(json.dumps(facts))
+    metadata = json.loads(out.read_text())
+    metadata["encoders"]["structure"] = "0" * 64
+    out.write_text(json.dumps(metadata))
     assert evaluate.main(evaluate_words({**trained, "tokens_town": out}, tmp_path / "out")) == 1
     assert "other encoders than the fusion was trained on" in capsys.readouterr().err
 
@@ -357,8 +357,8 @@ def test_the_card_states_the_terms_of_the_data(trained, exported, tmp_path, caps
 
 def test_an_export_needs_the_facts_of_the_training(trained, tmp_path, capsys):
     with np.load(trained["rois"], allow_pickle=False) as arrays:
-        facts = dict(arrays)
-    np.savez(tmp_path / "other.npz", **{**facts, "median": facts["median"] + 1})
+        metadata = dict(arrays)
+    np.savez(tmp_path / "other.npz", **{**metadata, "median": metadata["median"] + 1})
     assert export.main(export_words(trained, tmp_path / "out", rois=tmp_path / "other.npz")) == 1
     assert "median_R in the weights is not what rois.npz holds" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -383,11 +383,11 @@ def test_an_export_needs_the_roi_names_of_the_training(trained, exported, tmp_pa
     [
         ("config", None, "run.json has no config: train the stage again"),
         ("counts", None, "run.json has no counts"),
-        ("model_facts", {}, "its facts do not make a function model"),
+        ("model_metadata", {}, "its metadata do not make a function model"),
         (
-            "model_facts",
+            "model_metadata",
             {"atlas": "x", "roi_names": ["a"], "modes": "a"},
-            "its facts do not make a function model",
+            "its metadata do not make a function model",
         ),
     ],
 )
@@ -403,7 +403,7 @@ def test_a_run_that_is_not_whole_is_a_sentence(trained, tmp_path, capsys, key, v
 def test_a_fusion_that_does_not_say_whose_tokens_it_reads_is_refused(trained, tmp_path, capsys):
     folder = shutil.copytree(trained["fusion"], tmp_path / "fusion")
     run = json.loads((folder / "run.json").read_text())
-    del run["model_facts"]["encoders"]
+    del run["model_metadata"]["encoders"]
     (folder / "run.json").write_text(json.dumps(run))
     assert evaluate.main(evaluate_words({**trained, "fusion": folder}, tmp_path / "out")) == 1
     assert "do not make a fusion model (KeyError('encoders'))" in capsys.readouterr().err
@@ -417,7 +417,7 @@ def test_terms_are_texts(trained, tmp_path, capsys):
 def test_an_export_needs_the_encoders_of_its_fusion(trained, tmp_path, capsys):
     other = shutil.copytree(trained["fusion"], tmp_path / "fusion")
     run = json.loads((other / "run.json").read_text())
-    run["model_facts"]["encoders"]["structure"] = "0" * 64
+    run["model_metadata"]["encoders"]["structure"] = "0" * 64
     (other / "run.json").write_text(json.dumps(run))
     assert export.main(export_words(trained, tmp_path / "out", fusion=other)) == 1
     assert "other encoders" in capsys.readouterr().err

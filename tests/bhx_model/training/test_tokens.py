@@ -133,21 +133,21 @@ def test_a_uk_biobank_pair_fits_in_8700_kilobytes(tmp_path):
 
 
 def test_who_is_left_out_is_told(trained):
-    facts = json.loads(trained["tokens_town"].read_text())
+    metadata = json.loads(trained["tokens_town"].read_text())
     left_out = {"subject": "011", "key": "town_sub-011_task-rest_run-1", "reason": "the run has no T1"}
-    assert facts["left_out"] == [left_out]
-    assert facts["synthetic"] is True
+    assert metadata["left_out"] == [left_out]
+    assert metadata["synthetic"] is True
 
 
 def test_a_cohort_without_pairs_is_an_empty_cache(trained, tmp_path, capfd):
     packed = write_cohort(tmp_path / "lone", "lone", people=1, batches=1)
-    facts = json.loads(packed.read_text())
-    packed.write_text(json.dumps({**facts, "t1w_shape": None}))
+    metadata = json.loads(packed.read_text())
+    packed.write_text(json.dumps({**metadata, "t1w_shape": None}))
     rois = trained["rois"]
     out = tokens.write_cache(trained["structure"], trained["function"], packed, rois, tmp_path / "tokens")
     index = token_index.open_tokens(out)
     assert token_index.pairs(index) == []
-    assert [row["reason"] for row in index.facts["left_out"]] == ["the run has no T1"] * 2
+    assert [row["reason"] for row in index.metadata["left_out"]] == ["the run has no T1"] * 2
     assert "learns nothing from this cohort" in capfd.readouterr().err
 
 
@@ -241,9 +241,9 @@ def test_a_loss_over_padding_needs_online_inputs(trained, tmp_path, capsys):
 
 def test_tokens_of_different_encoders_are_refused(trained, tmp_path, capsys):
     out = shutil.copytree(trained["tokens_ward"].parent, tmp_path / "ward") / "index.json"
-    facts = json.loads(out.read_text())
-    facts["encoders"]["function"] = "0" * 64
-    out.write_text(json.dumps(facts))
+    metadata = json.loads(out.read_text())
+    metadata["encoders"]["function"] = "0" * 64
+    out.write_text(json.dumps(metadata))
     command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out")
     assert train.main([*command, "--tokens", str(trained["tokens_town"]), str(out)]) == 1
     assert "tokens of different encoders" in capsys.readouterr().err

@@ -96,9 +96,9 @@ def test_files_in_templateflows_folder_are_used_without_network(flow: Path, tmp_
     atlas = {"source": "templateflow", "parcels": 100, "networks": 7}
     done = fetch(flow, atlas, tmp_path / "flow")
     assert done.returncode == 0, done.stderr
-    facts = json.loads((tmp_path / "flow/atlas.json").read_text())
-    assert Path(VOLUME).name in facts["inputs"]
-    assert facts["versions"]["templateflow"] == templateflow.__version__
+    metadata = json.loads((tmp_path / "flow/atlas.json").read_text())
+    assert Path(VOLUME).name in metadata["inputs"]
+    assert metadata["versions"]["templateflow"] == templateflow.__version__
     packages = templates.fetch(Atlas(parcels=100, networks=7), tmp_path / "packages")
     wanted = Atlas(source="templateflow", parcels=100, networks=7)
     folders = {
@@ -106,10 +106,10 @@ def test_files_in_templateflows_folder_are_used_without_network(flow: Path, tmp_
     }
     assert folders == {"flow": True, "packages": False, "nowhere": False}
     assert not templates.is_fetched(wanted.model_copy(update={"parcels": 200}), tmp_path / "flow")
-    assert facts["names"] == packages["names"]
-    assert facts["names"][0].startswith("7Networks_LH")
+    assert metadata["names"] == packages["names"]
+    assert metadata["names"][0].startswith("7Networks_LH")
     for name in ("atlas_volume.nii.gz", "atlas_fsLR.npz", "atlas_fsaverage5.npz"):
-        assert facts["files"][name] == packages["files"][name], name
+        assert metadata["files"][name] == packages["files"][name], name
 
 
 @pytest.mark.parametrize("earlier", [None, {"label": "Schaefer7n100p", "source": "packages"}])
@@ -177,13 +177,13 @@ def test_a_file_named_in_the_config_goes_before_that_of_the_source(tmp_path: Pat
     mine = tmp_path / "tpl-MNI152NLin6Asym_atlas-mine_dseg.nii.gz"
     labels = np.arange(101, dtype=np.int16).reshape(101, 1, 1)
     nib.save(nib.Nifti1Image(labels, np.eye(4)), mine)
-    facts = templates.fetch(Atlas(parcels=100, networks=7, volume=mine), tmp_path / "out")
+    metadata = templates.fetch(Atlas(parcels=100, networks=7, volume=mine), tmp_path / "out")
     written = nib.load(tmp_path / "out/atlas_volume.nii.gz")
     np.testing.assert_array_equal(np.asarray(written.dataobj), labels)
-    assert facts["space"] == "MNI152NLin6Asym"
-    assert facts["source"].endswith("files named in the config: atlas_volume.nii.gz")
-    assert mine.name in facts["inputs"]
-    assert "atlas_fsLR.npz" in facts["files"]  # the others are those of the source
+    assert metadata["space"] == "MNI152NLin6Asym"
+    assert metadata["source"].endswith("files named in the config: atlas_volume.nii.gz")
+    assert mine.name in metadata["inputs"]
+    assert "atlas_fsLR.npz" in metadata["files"]  # the others are those of the source
 
 
 def test_a_named_file_with_other_labels_is_refused(tmp_path: Path) -> None:
@@ -246,12 +246,12 @@ def test_subcortex_comes_before_the_cortex(tmp_path: Path) -> None:
     atlas = Atlas(
         source="files", parcels=100, networks=7, subcortex="S1", volume=volume, cifti=cifti, names=names
     )
-    facts = templates.fetch(atlas, tmp_path / "out")
-    assert facts["label"] == "Schaefer7n100pTianS1"
-    assert facts["names"][:2] == ["HIP-part0-rh", "HIP-part1-rh"]
-    assert facts["names"][16] == "7Networks_LH_Vis_1"
-    assert facts["hemisphere"][:16] == [1] * 8 + [0] * 8
-    assert facts["space"] == "MNI152NLin2009cAsym"
+    metadata = templates.fetch(atlas, tmp_path / "out")
+    assert metadata["label"] == "Schaefer7n100pTianS1"
+    assert metadata["names"][:2] == ["HIP-part0-rh", "HIP-part1-rh"]
+    assert metadata["names"][16] == "7Networks_LH_Vis_1"
+    assert metadata["hemisphere"][:16] == [1] * 8 + [0] * 8
+    assert metadata["space"] == "MNI152NLin2009cAsym"
     # a series that tells the label of every grayordinate
     image = nib.load(cifti)
     values = np.asarray(image.dataobj) + np.arange(3)[:, None]
@@ -263,11 +263,11 @@ def test_subcortex_comes_before_the_cortex(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.coverage, 1)
     known.volume()  # holds what it should
     label, columns, told = harmonics.compute(tmp_path / "out", 3)
-    assert (label, columns["name"]) == (facts["label"], facts["names"])
+    assert (label, columns["name"]) == (metadata["label"], metadata["names"])
     modes = np.stack([columns[f"mode_{k:03d}"] for k in (1, 2, 3)])
     assert (modes[:, :16] == 0).all()
     assert (modes[:, 16:] != 0).all()
-    assert told["without_cortex"] == facts["names"][:16]
+    assert told["without_cortex"] == metadata["names"][:16]
 
 
 def test_the_rule_makes_what_the_named_files_give(root: Path, tmp_path: Path) -> None:
@@ -317,9 +317,9 @@ def test_tians_own_files(shared, tmp_path: Path, networks) -> None:
     names.write_text("\n".join([*templates.read_names(listed)[:50], *templates.read_names(cortex)]))
     volume = shared(f"{stem}_3T_MNI152NLin2009cAsym_2mm.nii.gz") if networks == 7 else None
     atlas = Atlas(source="files", networks=networks, subcortex="S3", volume=volume, cifti=cifti, names=names)
-    facts = templates.fetch(atlas, tmp_path / "out")
-    assert len(facts["names"]) == 450
-    assert facts["names"][:2] == ["HIP-head-m-rh", "HIP-head-l-rh"]
+    metadata = templates.fetch(atlas, tmp_path / "out")
+    assert len(metadata["names"]) == 450
+    assert metadata["names"][:2] == ["HIP-head-m-rh", "HIP-head-l-rh"]
     known = parcellate.load_templates(tmp_path / "out")
     image = nib.load(cifti)
     values = np.asarray(image.dataobj) + np.arange(2)[:, None]
@@ -328,7 +328,7 @@ def test_tians_own_files(shared, tmp_path: Path, networks) -> None:
     found = parcellate.parcellate_file(tmp_path / "run.dtseries.nii", known)
     np.testing.assert_array_equal(found.series[:, 0], np.arange(1, 451))
     if volume:
-        assert facts["space"] == "MNI152NLin2009cAsym"
+        assert metadata["space"] == "MNI152NLin2009cAsym"
         known.volume()
 
 

@@ -20,12 +20,12 @@ def similarity(a: np.ndarray, b: np.ndarray, areas: np.ndarray) -> np.ndarray:
 
 
 def test_a_mixture_within_repeated_eigenvalues_is_undone() -> None:
-    values, vectors, facts = harmonics.modes(
+    values, vectors, metadata = harmonics.modes(
         *icosphere(3, 50.0), 16
     )  # degrees 0 to 3: groups of 1, 3, 5 and 7
     rng = np.random.default_rng(0)
     turns = [np.array([[1.0]]), *(ortho_group.rvs(n, random_state=rng) for n in (3, 5, 7))]
-    areas = facts["vertex_areas_mm2"]
+    areas = metadata["vertex_areas_mm2"]
     _, aligned, told = align_modes.align(values, vectors @ block_diag(*turns), values, vectors, areas)
     assert told["groups"] == [1, 3, 5, 7]
     # the lumped areas of `align` are not the mass matrix of the elements: equal to what that differs by
@@ -34,19 +34,19 @@ def test_a_mixture_within_repeated_eigenvalues_is_undone() -> None:
 
 
 def test_signs_and_neighbours_that_changed_places_are_put_back() -> None:
-    values, vectors, facts = harmonics.modes(*ellipsoid(), 10)
+    values, vectors, metadata = harmonics.modes(*ellipsoid(), 10)
     values[5] = values[4] * 1.01  # as if close: their order is then a matter of chance
     other = vectors[:, [0, 1, 2, 3, 5, 4, 6, 7, 8, 9]] * np.array([1, -1, 1, -1, 1, -1, 1, -1, 1, -1])
-    _, aligned, _ = align_modes.align(values, other, values, vectors, facts["vertex_areas_mm2"])
-    np.testing.assert_allclose(similarity(aligned, vectors, facts["vertex_areas_mm2"]), 1, atol=5e-3)
+    _, aligned, _ = align_modes.align(values, other, values, vectors, metadata["vertex_areas_mm2"])
+    np.testing.assert_allclose(similarity(aligned, vectors, metadata["vertex_areas_mm2"]), 1, atol=5e-3)
 
 
 def test_modes_of_a_deformed_surface_resemble_the_templates_more() -> None:
     vertices, triangles = ellipsoid()
     folded = vertices * [1.06, 0.97, 1.03] + 0.6 * np.sin(vertices[:, [1, 2, 0]] / 5)
-    values, vectors, facts = harmonics.modes(vertices, triangles, 40)
+    values, vectors, metadata = harmonics.modes(vertices, triangles, 40)
     own_values, own, own_facts = harmonics.modes(folded, triangles, 40)
-    areas = np.sqrt(facts["vertex_areas_mm2"] * own_facts["vertex_areas_mm2"])
+    areas = np.sqrt(metadata["vertex_areas_mm2"] * own_facts["vertex_areas_mm2"])
     turned_values, turned, told = align_modes.align(own_values, own, values, vectors, areas, near=0.05)
     before, after = np.abs(similarity(own, vectors, areas)), similarity(turned, vectors, areas)
     assert after.mean() > before.mean() + 0.05
@@ -78,15 +78,15 @@ def test_solve_aligns_both_hemispheres_and_says_how_well() -> None:
     cortex = {side: np.ones(len(left), bool) for side in harmonics.SIDES}
     names, sides = ["LH_a", "LH_b", "RH_a", "RH_b"], np.array([0, 0, 1, 1])
     standard, _ = harmonics.solve(template, labels, cortex, names, sides, 12)
-    own, facts = harmonics.solve(person, labels, cortex, names, sides, 12, template)
+    own, metadata = harmonics.solve(person, labels, cortex, names, sides, 12, template)
     for side in harmonics.SIDES:
-        assert len(facts[side]["template_correlation"]) == 12
-        assert min(facts[side]["template_correlation"][:6]) > 0.9
+        assert len(metadata[side]["template_correlation"]) == 12
+        assert min(metadata[side]["template_correlation"][:6]) > 0.9
     columns = [np.stack([table[f"mode_{m:03d}"] for m in range(2, 8)]) for table in (standard, own)]
     assert np.corrcoef(columns[0].ravel(), columns[1].ravel())[0, 1] > 0.9
 
 
 def test_surfaces_that_do_not_correspond_are_refused() -> None:
-    values, vectors, facts = harmonics.modes(*icosphere(2, 50.0), 5)
+    values, vectors, metadata = harmonics.modes(*icosphere(2, 50.0), 5)
     with pytest.raises(ValueError, match="the same mesh"):
-        align_modes.align(values, vectors[:-1], values, vectors, facts["vertex_areas_mm2"])
+        align_modes.align(values, vectors[:-1], values, vectors, metadata["vertex_areas_mm2"])

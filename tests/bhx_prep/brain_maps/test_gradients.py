@@ -104,10 +104,10 @@ def test_table_and_bytes_do_not_depend_on_the_order_of_arguments(make_shards, tm
         make_shards(c, [{"sub-1_task-rest": series(seed=s)}], n_rois=40)
         for s, c in enumerate(("town", "clinic"))
     ]
-    columns, facts = run_main(tmp_path, indices, ["town/1", "clinic/1"])
+    columns, metadata = run_main(tmp_path, indices, ["town/1", "clinic/1"])
     first = (tmp_path / "gradients.parquet").read_bytes()
     assert list(columns) == ["name", "gradient_01", "gradient_02", "gradient_03"]
-    assert facts["runs"] == 2
+    assert metadata["runs"] == 2
     run_main(tmp_path, indices[::-1], ["clinic/1", "town/1"])
     assert (tmp_path / "gradients.parquet").read_bytes() == first
 
@@ -115,10 +115,10 @@ def test_table_and_bytes_do_not_depend_on_the_order_of_arguments(make_shards, tm
 def test_an_roi_without_coverage_lies_at_zero(make_shards, tmp_path: Path) -> None:
     run = series()
     run[7] = np.nan
-    columns, facts = run_main(
+    columns, metadata = run_main(
         tmp_path, [make_shards("town", [{"sub-1_task-rest": run}], n_rois=40)], ["town/1"]
     )
-    assert facts["uncovered"] == [columns["name"][7]]
+    assert metadata["uncovered"] == [columns["name"][7]]
     assert columns["gradient_01"][7] == 0
     assert np.count_nonzero(columns["gradient_01"]) == 39
 

@@ -56,13 +56,13 @@ def ellipsoid(levels: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 def test_sphere_has_the_eigenvalues_of_spherical_harmonics() -> None:
     radius = 50.0
-    values, _, facts = harmonics.modes(*icosphere(4, radius), 25)
+    values, _, metadata = harmonics.modes(*icosphere(4, radius), 25)
     expected = np.repeat([degree * (degree + 1) / radius**2 for degree in range(5)], [1, 3, 5, 7, 9])
     assert values[0] == 0
     np.testing.assert_allclose(values[1:], expected[1:], rtol=0.01)
-    assert facts["boundaries"] == 0
-    np.testing.assert_allclose(facts["area_mm2"], 4 * np.pi * radius**2, rtol=0.01)
-    np.testing.assert_allclose(facts["vertex_areas_mm2"].sum(), facts["area_mm2"])
+    assert metadata["boundaries"] == 0
+    np.testing.assert_allclose(metadata["area_mm2"], 4 * np.pi * radius**2, rtol=0.01)
+    np.testing.assert_allclose(metadata["vertex_areas_mm2"].sum(), metadata["area_mm2"])
 
 
 @pytest.mark.parametrize("k", [9, 20, 36, 47])
@@ -94,23 +94,23 @@ def test_flat_rectangle_has_a_free_boundary() -> None:
     corner = [number[:-1, :-1], number[1:, :-1], number[:-1, 1:], number[1:, 1:]]
     a, b, c, d = (n.ravel() for n in corner)
     triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)])
-    values, vectors, facts = harmonics.modes(np.stack([x, y, 0 * x], -1).reshape(-1, 3), triangles, 6)
+    values, vectors, metadata = harmonics.modes(np.stack([x, y, 0 * x], -1).reshape(-1, 3), triangles, 6)
     grid = [(np.pi * i / 30) ** 2 + (np.pi * j / 47) ** 2 for i in range(4) for j in range(4)]
     np.testing.assert_allclose(values, np.sort(grid)[:6], rtol=2e-3, atol=1e-12)
-    assert facts["boundaries"] == 1
+    assert metadata["boundaries"] == 1
     # the first mode is cos(pi y / b), turned so that it grows with y
     assert np.corrcoef(vectors[:, 1], -np.cos(np.pi * y.ravel() / 47))[0, 1] > 0.9999
 
 
 def test_modes_are_orthonormal_in_mass_and_solve_the_equation() -> None:
     vertices, triangles = ellipsoid()
-    values, vectors, facts = harmonics.modes(vertices, triangles, 20)
+    values, vectors, metadata = harmonics.modes(vertices, triangles, 20)
     stiffness, mass = harmonics.operators(harmonics.check_mesh(vertices, triangles))
     np.testing.assert_allclose(vectors.T @ (mass @ vectors), np.eye(20), atol=1e-10)
     np.testing.assert_allclose(stiffness @ vectors, (mass @ vectors) * values, atol=1e-10)
-    assert facts["residual"] < 1e-8
-    assert facts["orthogonality"] < 1e-10
-    np.testing.assert_allclose(vectors[:, 0], facts["area_mm2"] ** -0.5)
+    assert metadata["residual"] < 1e-8
+    assert metadata["orthogonality"] < 1e-10
+    np.testing.assert_allclose(vectors[:, 0], metadata["area_mm2"] ** -0.5)
     assert (np.diff(values) > 0).all()
 
 
@@ -247,7 +247,7 @@ def test_command_line_writes_rows_in_the_order_of_the_atlas(templates: Path) -> 
     out = templates / "harmonics.parquet"
     args = ["--templates", str(templates), "--modes", "10", "--out", str(out)]
     assert harmonics.main(args) == 0
-    columns, facts = join.read_table(out)
+    columns, metadata = join.read_table(out)
     assert list(columns) == ["name", "hemisphere", *(f"mode_{m:03d}" for m in range(1, 11))]
     assert columns["name"].tolist() == json.loads((templates / "atlas.json").read_text())["names"]
     assert columns["hemisphere"].tolist() == [0] * 4 + [1] * 4
@@ -255,10 +255,10 @@ def test_command_line_writes_rows_in_the_order_of_the_atlas(templates: Path) -> 
     for m in range(1, 11):
         column = columns[f"mode_{m:03d}"]
         np.testing.assert_allclose(column[:4], column[4:], atol=1e-6)
-    np.testing.assert_allclose(facts["hemisphere_correlation"], 1, atol=1e-3)
-    assert len(facts["eigenvalues"]["left"]) == len(facts["eigenvalues"]["right"]) == 10
-    assert facts["left"]["residual"] < harmonics.TOLERANCE
-    assert facts["atlas"] == "Toy"
+    np.testing.assert_allclose(metadata["hemisphere_correlation"], 1, atol=1e-3)
+    assert len(metadata["eigenvalues"]["left"]) == len(metadata["eigenvalues"]["right"]) == 10
+    assert metadata["left"]["residual"] < harmonics.TOLERANCE
+    assert metadata["atlas"] == "Toy"
     first = out.read_bytes()
     assert harmonics.main(args) == 0
     assert out.read_bytes() == first
@@ -318,7 +318,7 @@ def test_eigenvalues_are_those_published_for_the_hcp_surface(shared) -> None:
     part, part_triangles, kept = harmonics.cut(vertices, triangles, cortex)
     assert (len(kept), len(part_triangles)) == (29696, 59147)
     # the published values are those of the cut surface; the closed one is 40 % off
-    values, _, facts = harmonics.modes(part, part_triangles, 50)
+    values, _, metadata = harmonics.modes(part, part_triangles, 50)
     np.testing.assert_allclose(values[1:], published[1:], rtol=2e-4)
-    assert facts["boundaries"] == 1
-    np.testing.assert_allclose(facts["area_mm2"], 51052.6, atol=0.1)
+    assert metadata["boundaries"] == 1
+    np.testing.assert_allclose(metadata["area_mm2"], 51052.6, atol=0.1)

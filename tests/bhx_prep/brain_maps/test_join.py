@@ -21,7 +21,7 @@ def tables(tmp_path: Path) -> dict[str, Path]:
 
 def write(path: Path, names: list[str] = NAMES, atlas: str = "A", iqr: float = 2.0) -> None:
     values = np.arange(6.0)
-    columns, facts = {
+    columns, metadata = {
         "harmonics": (
             # 12 modes: as text, mode_10 would come before mode_2
             {"hemisphere": np.repeat([0, 1], 3)} | {f"mode_{m:03d}": values + 10 * m for m in range(1, 13)},
@@ -30,7 +30,7 @@ def write(path: Path, names: list[str] = NAMES, atlas: str = "A", iqr: float = 2
         "gradients": ({"gradient_01": values, "gradient_02": -values}, {}),
         "normaliser": ({"median": values, "iqr": np.full(6, iqr), "n": np.full(6, 9)}, {}),
     }[path.stem]
-    join.write_table(path, atlas, {"name": names} | columns, facts)
+    join.write_table(path, atlas, {"name": names} | columns, metadata)
 
 
 def test_join_fulfils_the_contract(tables: dict[str, Path], tmp_path: Path) -> None:

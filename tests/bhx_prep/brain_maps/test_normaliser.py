@@ -65,12 +65,12 @@ def test_only_the_training_people_count(make_shards, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     series = {f"sub-{i}_task-rest": (i + rng.standard_normal((6, 30))).astype(np.float32) for i in (1, 2, 9)}
     index = make_shards("town", [series])
-    columns, facts = fitted(tmp_path, index, ["town/1", "town/2"])
+    columns, metadata = fitted(tmp_path, index, ["town/1", "town/2"])
     low, median, high = expected([as_stored(series[f"sub-{i}_task-rest"]) for i in (1, 2)])
     np.testing.assert_array_equal(columns["median"], median.astype(np.float32))
     np.testing.assert_array_equal(columns["iqr"], (high - low).astype(np.float32))
     assert columns["n"].tolist() == [60] * 6
-    assert facts["atlas"] == "Schaefer17n100p"
+    assert metadata["atlas"] == "Schaefer17n100p"
 
 
 @pytest.mark.parametrize("function", ["quantiles", "Path.replace"])
@@ -87,9 +87,9 @@ def test_a_killed_step_gives_the_same_bytes_when_run_again(
 def test_dead_rois_keep_their_scale_and_are_named(make_shards, tmp_path: Path) -> None:
     series = np.random.default_rng(1).standard_normal((6, 30)).astype(np.float32)
     series[2], series[4] = np.nan, 5
-    columns, facts = fitted(tmp_path, make_shards("town", [{"sub-1_task-rest": series}]), ["town/1"])
-    assert facts["uncovered"] == [columns["name"][2]]
-    assert facts["constant"] == [columns["name"][4]]
+    columns, metadata = fitted(tmp_path, make_shards("town", [{"sub-1_task-rest": series}]), ["town/1"])
+    assert metadata["uncovered"] == [columns["name"][2]]
+    assert metadata["constant"] == [columns["name"][4]]
     assert columns["iqr"][[2, 4]].tolist() == [1, 1]
     assert columns["median"][[2, 4]].tolist() == [0, 5]
     assert (columns["iqr"] > 0).all()

@@ -34,8 +34,8 @@ def study(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text(
         yaml.safe_dump({"cohorts": {"ward": {"input": "fmriprep", "root": "x"}}})
     )
-    facts = {"atlas": "Schaefer17n3p", "names": NAMES, "strategy": "paper"}
-    schema = extract.SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(facts)})
+    metadata = {"atlas": "Schaefer17n3p", "names": NAMES, "strategy": "paper"}
+    schema = extract.SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(metadata)})
     rows = [
         [
             row("01", "ward_sub-01_ses-a_task-rest_acq-AP_run-01", "a"),

@@ -74,8 +74,8 @@ def study(tmp_path, monkeypatch):
     for stage, sha in {"structure": hashlib.sha256(split.encode()).hexdigest(), "function": "gone"}.items():
         made_of = tmp_path / f"results/runs/{stage}-1/made_of.json"
         made_of.parent.mkdir(parents=True)
-        facts = {"config": {"stage": stage}, "inputs": {"shards": [["town", "1"]], "split": sha}}
-        made_of.write_text(json.dumps(facts))
+        metadata = {"config": {"stage": stage}, "inputs": {"shards": [["town", "1"]], "split": sha}}
+        made_of.write_text(json.dumps(metadata))
     return tmp_path
 
 

@@ -40,8 +40,8 @@ def test_a_label_image_gives_a_table(files, capsys):
     table = pq.read_table(files / "out" / "series.parquet")
     assert table.column_names == ["A", "B", "C"]
     np.testing.assert_array_equal(table["B"].to_numpy(), 7 * np.arange(1, 13, dtype=np.float32))
-    facts = json.loads(table.schema.metadata[b"bhx"])
-    assert (facts["tr_s"], facts["coverage"]) == (1.5, [1, 1, 1])
+    metadata = json.loads(table.schema.metadata[b"bhx"])
+    assert (metadata["tr_s"], metadata["coverage"]) == (1.5, [1, 1, 1])
     assert "12 frames, TR 1.5 s, 3 of 3 parcels covered" in capsys.readouterr().out
     assert run(files) == 0
     assert pq.read_table(files / "out" / "series.parquet").column_names == ["label-3", "label-7", "label-20"]

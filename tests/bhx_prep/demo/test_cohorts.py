@@ -59,9 +59,9 @@ def test_equal_seeds_give_equal_bytes_whoever_else_is_there(tmp_path):
 
 def test_synthetic_data_say_so_everywhere(patients, raw):
     for root in (patients, raw):
-        facts = json.loads((root / "dataset_description.json").read_text())
-        assert facts["Synthetic"] is True
-        assert "synthetic" in facts["Name"]
+        metadata = json.loads((root / "dataset_description.json").read_text())
+        assert metadata["Synthetic"] is True
+        assert "synthetic" in metadata["Name"]
         assert "synthetic" in (root / "README").read_text()
         described = json.loads((root / "participants.json").read_text())
         drawn = set(pd.read_csv(root / "participants.tsv", sep="\t").columns) - {"participant_id", "site"}
@@ -128,7 +128,7 @@ def test_groups_and_scores_are_balanced():
 
 
 def test_planted_couplings_are_in_the_series_that_people_get():
-    facts = timeseries.planted(timeseries.patient_subjects(0, 8))
+    metadata = timeseries.planted(timeseries.patient_subjects(0, 8))
     names = sources.parcellation().names
     scanner = timeseries.Scanner("long", 2.0, 4000)
     drawn = {
@@ -139,7 +139,7 @@ def test_planted_couplings_are_in_the_series_that_people_get():
         )
         for group in (0, 1)
     }
-    for planted in facts["diagnosis"]["couplings"]:
+    for planted in metadata["diagnosis"]["couplings"]:
         asked = planted["asked_change_of_r"]
         assert planted["mean_r_after"] - planted["mean_r_before"] == pytest.approx(
             asked, abs=0.35 * abs(asked)
@@ -152,7 +152,7 @@ def test_planted_couplings_are_in_the_series_that_people_get():
 
 
 def test_planted_amplitudes_are_in_the_series_that_people_get():
-    facts = timeseries.planted(timeseries.patient_subjects(0, 8))
+    metadata = timeseries.planted(timeseries.patient_subjects(0, 8))
     names = sources.parcellation().names
     scanner = timeseries.Scanner("long", 2.0, 4000)
 
@@ -165,7 +165,7 @@ def test_planted_amplitudes_are_in_the_series_that_people_get():
     for endpoint, dose in (("diagnosis", {"patient": 1}), ("cognition", {"score": 1.0})):
         # the same person with and without: what varies between people is equal in both
         change = log_size(**dose) - log_size()
-        (planted,) = facts[endpoint]["amplitudes"]
+        (planted,) = metadata[endpoint]["amplitudes"]
         inside = series.in_networks(names, planted["of"])
         assert change[inside].mean() == pytest.approx(np.log(planted["factor"]), abs=0.02)
         assert change[~inside].mean() == pytest.approx(0, abs=0.02)

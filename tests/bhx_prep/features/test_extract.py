@@ -135,16 +135,16 @@ def test_a_batch_goes_on_over_every_fault(ward_index, templates_folder, tmp_path
     assert "Traceback" not in capfd.readouterr().err
 
     table = pq.read_table(out / "timeseries.parquet")
-    facts = json.loads(table.schema.metadata[b"bhx"])
-    assert facts["names"] == NAMES
-    assert facts["roi_sha256"] == roi_sha256(facts["atlas"], NAMES)
-    assert facts["strategy"] == "none"
+    metadata = json.loads(table.schema.metadata[b"bhx"])
+    assert metadata["names"] == NAMES
+    assert metadata["roi_sha256"] == roi_sha256(metadata["atlas"], NAMES)
+    assert metadata["strategy"] == "none"
     (run_row,) = table.to_pylist()
     assert run_row["key"] == "ward_sub-01_task-rest"
     assert run_row["anat"] == "ward_sub-01"
     assert len(run_row["series"]) == 8 * 40
     told, [bold] = store.read(out / "bold.arrow")
-    assert told == facts
+    assert told == metadata
     assert {name: bold.row[name] for name in ("key", "anat", "n_frames")} == {
         name: run_row[name] for name in ("key", "anat", "n_frames")
     }
@@ -226,10 +226,10 @@ def test_raw_scans_are_joined_with_their_derivatives(derivatives, templates_fold
     made = tmp_path / "preproc"
     made.mkdir()
     (made / "sub-01").symlink_to(derivatives / "sub-01")
-    facts = {"status": status, "reason": "the skull was not found", "log": "a.log"}
-    facts["excluded"] = [{"file": "sub-01_task-rest_run-2_bold.nii.gz", "reason": "it has one frame"}]
+    metadata = {"status": status, "reason": "the skull was not found", "log": "a.log"}
+    metadata["excluded"] = [{"file": "sub-01_task-rest_run-2_bold.nii.gz", "reason": "it has one frame"}]
     if status != "absent":
-        (made / "sub-01_status.json").write_text(json.dumps(facts))
+        (made / "sub-01_status.json").write_text(json.dumps(metadata))
     out = tmp_path / "o"
     assert run(tmp_path / "i.parquet", templates_folder, out, "01", extra=["--derivatives", str(made)]) == 0
     found = {r["key"]: r for r in pq.read_table(out / "qc.parquet").to_pylist()}

@@ -220,9 +220,9 @@ def test_other_things_are_sentences(volume, templates, tmp_path):
 def test_atlas_with_another_number_of_labels_is_refused(templates_folder, tmp_path, volume):
     for name in ("atlas.json", "atlas_volume.nii.gz"):
         (tmp_path / name).write_bytes((templates_folder / name).read_bytes())
-    facts = json.loads((tmp_path / "atlas.json").read_text())
-    facts["names"], facts["hemisphere"] = facts["names"][:-1], facts["hemisphere"][:-1]
-    (tmp_path / "atlas.json").write_text(json.dumps(facts))
+    metadata = json.loads((tmp_path / "atlas.json").read_text())
+    metadata["names"], metadata["hemisphere"] = metadata["names"][:-1], metadata["hemisphere"][:-1]
+    (tmp_path / "atlas.json").write_text(json.dumps(metadata))
     with pytest.raises(ValueError, match=r"8 labels \(1\.\.8\) where 7 \(1\.\.7\) are due"):
         parcellate.parcellate_file(volume()[0], parcellate.load_templates(tmp_path))
     (tmp_path / "atlas.json").unlink()

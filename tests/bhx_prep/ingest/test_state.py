@@ -29,7 +29,7 @@ def states(root: Path, **change) -> dict[str, str]:
         {"cohorts": {"a": {"input": "timeseries", "root": str(root / "data"), "tr_s": 2.0, **change}}}
     )
     plan = CohortPlan("a", settings.cohorts["a"], settings, root / ".bhx/index", build=True)
-    return {label: plan.state([label]) + plan.facts([label]) for label in plan.subjects()}
+    return {label: plan.state([label]) + plan.metadata([label]) for label in plan.subjects()}
 
 
 def table_of(root: Path, label: str) -> Path:

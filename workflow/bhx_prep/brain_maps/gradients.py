@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bhx_model.errors import DataError
 from bhx_prep.brain_maps import join
 from bhx_prep.shards import read
 
@@ -106,7 +107,7 @@ def affinity(connectivity: np.ndarray, sparsity: float = SPARSITY) -> np.ndarray
     # 1 - 0.9 is a little below 0.1: BrainSpace keeps 39 of 400, and so do we
     keep = int(len(connectivity) * (1 - sparsity))
     if keep < 1:
-        raise ValueError(f"a sparsity of {sparsity} leaves nothing of {len(connectivity)} ROIs: lower it")
+        raise DataError(f"a sparsity of {sparsity} leaves nothing of {len(connectivity)} ROIs: lower it")
     order = np.argsort(connectivity, axis=1, kind="stable")[:, -keep:]
     cut = np.zeros_like(connectivity)
     np.put_along_axis(cut, order, np.take_along_axis(connectivity, order, axis=1), axis=1)
@@ -137,7 +138,7 @@ def diffusion_map(
     """
     if not 1 <= n_components <= len(affinity) - 2:
         msg = f"{n_components} gradients of {len(affinity)} ROIs: ask for 1 to {len(affinity) - 2} (features.gradients)"
-        raise ValueError(msg)
+        raise DataError(msg)
     density = affinity.sum(axis=1) ** -alpha
     weight = affinity * density[:, None] * density
     root = np.sqrt(weight.sum(axis=1))
@@ -157,9 +158,9 @@ def diffusion_map(
 
 
 def compute(cohorts: Sequence[read.Cohort], people: Sequence[str], n_components: int) -> tuple[dict, dict]:
-    """Columns and facts of the gradients' table.
+    """Columns and metadata of the gradients' table.
 
-    ROIs that no run covers lie at 0, the middle of the map, and are named in the facts; a pair of ROIs that no run
+    ROIs that no run covers lie at 0, the middle of the map, and are named in the metadata; a pair of ROIs that no run
     covers together counts as not connected.
 
     Parameters
@@ -177,7 +178,7 @@ def compute(cohorts: Sequence[read.Cohort], people: Sequence[str], n_components:
     names, wanted = cohorts[0].index["roi_names"], set(people)
     mean, n_runs = mean_connectivity((run.series for run in read.iter_series(cohorts, wanted)), len(names))
     if n_runs == 0:
-        raise ValueError(
+        raise DataError(
             "no BOLD run of the training split is in the shards: are these the split's own cohorts?"
         )
     off_diagonal = ~np.eye(len(names), dtype=bool)
@@ -186,7 +187,7 @@ def compute(cohorts: Sequence[read.Cohort], people: Sequence[str], n_components:
     embedding, values = diffusion_map(affinity(known), n_components)
     gradients = np.zeros((len(names), n_components))
     gradients[covered] = embedding
-    facts = {
+    metadata = {
         "method": "diffusion map",
         "kernel": "normalized_angle",
         "sparsity": SPARSITY,
@@ -199,7 +200,7 @@ def compute(cohorts: Sequence[read.Cohort], people: Sequence[str], n_components:
         "synthetic": any(cohort.index["synthetic"] for cohort in cohorts),
     }
     columns = {"name": names} | {f"gradient_{k + 1:02d}": gradients[:, k] for k in range(n_components)}
-    return columns, facts
+    return columns, metadata
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -216,14 +217,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         cohorts = read.read_cohorts(args.shards)
-        columns, facts = compute(cohorts, json.loads(args.split.read_bytes())["train"], args.components)
-        join.write_table(args.out, cohorts[0].index["atlas"], columns, facts)
+        columns, metadata = compute(cohorts, json.loads(args.split.read_bytes())["train"], args.components)
+        join.write_table(args.out, cohorts[0].index["atlas"], columns, metadata)
     except (ValueError, OSError) as error:
         print(f"gradients: {error}", file=sys.stderr)
         return 1
-    if facts["uncovered"]:
+    if metadata["uncovered"]:
         print(
-            f"gradients: {len(facts['uncovered'])} ROIs without coverage lie at 0: {facts['uncovered']}",
+            f"gradients: {len(metadata['uncovered'])} ROIs without coverage lie at 0: {metadata['uncovered']}",
             file=sys.stderr,
         )
     return 0

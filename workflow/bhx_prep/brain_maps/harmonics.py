@@ -38,6 +38,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, SuperLU, eigsh, splu
 
+from bhx_model.errors import DataError
 from bhx_prep.atlas.templates import hemispheres, names_on_surfaces, read_names, read_surface_labels
 from bhx_prep.brain_maps import join
 from bhx_prep.brain_maps.align_modes import align
@@ -77,42 +78,40 @@ def check_mesh(vertices: np.ndarray, triangles: np.ndarray) -> Mesh:
     vertices, triangles = np.asarray(vertices, np.float64), np.asarray(triangles, np.int64)
     if vertices.ndim != 2 or vertices.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
         msg = f"a surface is (V, 3) vertices and (F, 3) triangles; these are {vertices.shape} and {triangles.shape}"
-        raise ValueError(msg)
+        raise DataError(msg)
     n = len(vertices)
     if not np.isfinite(vertices).all():
-        raise ValueError(
+        raise DataError(
             f"{(~np.isfinite(vertices).all(axis=1)).sum()} vertices have no coordinates: reconstruct it"
         )
     if triangles.size == 0 or triangles.min() < 0 or triangles.max() >= n:
-        raise ValueError(
-            f"triangles name vertices outside 0 to {n - 1}: coordinates and triangles do not fit"
-        )
+        raise DataError(f"triangles name vertices outside 0 to {n - 1}: coordinates and triangles do not fit")
     sides = vertices[triangles[:, [1, 2]]] - vertices[triangles[:, [0]]]
     area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) / 2
     flat = area <= 1e-12 * area.mean()
     if flat.any():
         msg = f"{flat.sum()} triangles have no area (the first is {np.flatnonzero(flat)[0]}): remesh the surface"
-        raise ValueError(msg)
+        raise DataError(msg)
     unused = np.setdiff1d(np.arange(n), triangles)
     if len(unused):
         msg = f"{len(unused)} vertices are in no triangle (the first is {unused[0]}): remove them"
-        raise ValueError(msg)
+        raise DataError(msg)
     edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
     edges, count = np.unique(edges, axis=0, return_counts=True)
     if (count > 2).any():
         a, b = edges[count > 2][0]
         msg = f"{(count > 2).sum()} edges belong to more than two triangles (the first joins {a} and {b}): repair it"
-        raise ValueError(msg)
+        raise DataError(msg)
     pieces, label = _components(edges, n)
     if pieces > 1:
         sizes = np.sort(np.bincount(label))[::-1].tolist()
         msg = f"the surface is in {pieces} pieces of {sizes[:5]} vertices: keep the largest, or mend the mask"
-        raise ValueError(msg)
+        raise DataError(msg)
     rim = edges[count == 1]
     ends, degree = np.unique(rim, return_counts=True)
     if (degree != 2).any():
         msg = f"boundaries touch at {(degree != 2).sum()} vertices (the first is {ends[degree != 2][0]}): smooth the mask"
-        raise ValueError(msg)
+        raise DataError(msg)
     boundaries = _components(np.searchsorted(ends, rim), len(ends))[0] if len(rim) else 0
     return Mesh(vertices, triangles, boundaries)
 
@@ -148,11 +147,11 @@ def cut(
     """
     if keep.shape != (len(vertices),):
         msg = f"the cortex mask has {len(keep)} vertices and the surface {len(vertices)}: use the mask of this surface"
-        raise ValueError(msg)
+        raise DataError(msg)
     whole = check_mesh(vertices, triangles)
     if whole.boundaries:
         msg = f"the surface has {whole.boundaries} holes where it should be closed: fill them, or reconstruct it"
-        raise ValueError(msg)
+        raise DataError(msg)
     part = triangles[keep[triangles].all(axis=1)]
     kept = np.unique(part)
     return vertices[kept], np.searchsorted(kept, part), kept
@@ -189,7 +188,7 @@ def modes(
         mm^-2, ascending from exactly 0.
     modes : ndarray, (V, k)
         Orthonormal in the mass matrix (mm^-1); the first is ``1 / sqrt(area)``. Sign: see the module.
-    facts : dict
+    metadata : dict
         ``residual``, ``orthogonality`` (largest deviations), ``area_mm2``, ``vertex_areas_mm2`` (V),
         ``boundaries`` and counts.
 
@@ -201,7 +200,7 @@ def modes(
     mesh = check_mesh(vertices, triangles)
     n = len(mesh.vertices)
     if not 1 < k < n / 2:
-        raise ValueError(f"{k} modes of {n} vertices: ask for 2 to {n // 2 - 1}, or use a finer surface")
+        raise DataError(f"{k} modes of {n} vertices: ask for 2 to {n // 2 - 1}, or use a finer surface")
     stiffness, mass = operators(mesh)
     areas = np.asarray(mass.sum(axis=1)).ravel()
     area = areas.sum()
@@ -210,7 +209,7 @@ def modes(
     values[0], vectors[:, 0] = 0.0, 1 / np.sqrt(area)
     vectors *= _signs(vectors, mesh.vertices[:, 1], areas)
     weighted = mass @ vectors
-    facts = {
+    metadata = {
         "residual": _residual(stiffness @ vectors, weighted, values),
         "orthogonality": float(np.abs(vectors.T @ weighted - np.eye(k)).max()),
         "area_mm2": float(area),
@@ -220,10 +219,10 @@ def modes(
         "boundaries": mesh.boundaries,
     }
     for what in ("residual", "orthogonality"):
-        if not facts[what] < TOLERANCE:
-            msg = f"the modes' {what} is {facts[what]:.1e}, above {TOLERANCE:.0e}: the surface has extreme triangles"
-            raise ValueError(msg)
-    return values, vectors, facts
+        if not metadata[what] < TOLERANCE:
+            msg = f"the modes' {what} is {metadata[what]:.1e}, above {TOLERANCE:.0e}: the surface has extreme triangles"
+            raise DataError(msg)
+    return values, vectors, metadata
 
 
 def _solve(
@@ -256,9 +255,7 @@ def _solve(
         missed = (_factor(stiffness, mass, below).U.diagonal() < 0).sum() - (values < below).sum()
         if missed == 0:
             return values, vectors
-    raise ValueError(
-        f"{missed} of {k} modes are missed, as some are repeated: ask for another number of them"
-    )
+    raise DataError(f"{missed} of {k} modes are missed, as some are repeated: ask for another number of them")
 
 
 def _factor(stiffness: sparse.csc_array, mass: sparse.csc_array, shift: float) -> SuperLU:
@@ -308,9 +305,9 @@ def parcel_means(modes: np.ndarray, labels: np.ndarray, areas: np.ndarray, n: in
         msg = (
             f"{len(modes)} vertices carry modes, {len(labels)} labels and {len(areas)} areas: use one surface"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     if labels.min() < 0 or labels.max() > n:
-        raise ValueError(
+        raise DataError(
             f"labels run from {labels.min()} to {labels.max()}, the atlas has {n}: use its own labels"
         )
     inside = np.flatnonzero(labels)
@@ -322,9 +319,9 @@ def parcel_means(modes: np.ndarray, labels: np.ndarray, areas: np.ndarray, n: in
 
 
 def compute(templates: Path, k: int) -> tuple[str, dict, dict]:
-    """Atlas label, columns and facts of the harmonics' table, from a folder of templates.
+    """Atlas label, columns and metadata of the harmonics' table, from a folder of templates.
 
-    Modes of the cortex have no value in the subcortex: its ROIs, if the atlas has any, get zeros, and the facts name
+    Modes of the cortex have no value in the subcortex: its ROIs, if the atlas has any, get zeros, and the metadata name
     them (``without_cortex``).
 
     Parameters
@@ -343,9 +340,9 @@ def compute(templates: Path, k: int) -> tuple[str, dict, dict]:
     n, names, hemisphere = atlas.get("subcortical", 0), atlas["names"], np.array(atlas["hemisphere"], np.int8)
     if why := atlas["missing"].get("atlas_fsLR.npz"):
         msg = f"the atlas is not there on fsLR-32k, where the harmonics are computed: {why}"
-        raise ValueError(msg)
+        raise DataError(msg)
     labels = _arrays(templates / "atlas_fsLR.npz")
-    columns, facts = solve(
+    columns, metadata = solve(
         _template_surfaces(templates),
         {side: np.maximum(labels[side] - n, 0) for side in SIDES},
         _arrays(templates / "cortex.npz"),
@@ -358,11 +355,11 @@ def compute(templates: Path, k: int) -> tuple[str, dict, dict]:
             name: np.r_[np.zeros(n), column] for name, column in columns.items() if name.startswith("mode_")
         }
         columns = {"name": names, "hemisphere": hemisphere} | columns
-        facts["without_cortex"] = names[:n]
-    facts["surfaces"] = {
+        metadata["without_cortex"] = names[:n]
+    metadata["surfaces"] = {
         name: atlas["files"].get(name) for name in ("surface_left.surf.gii", "surface_right.surf.gii")
     }
-    return atlas["label"], columns, facts
+    return atlas["label"], columns, metadata
 
 
 def solve(
@@ -374,7 +371,7 @@ def solve(
     k: int,
     template: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> tuple[dict, dict]:
-    """Columns and facts of the table of harmonics.
+    """Columns and metadata of the table of harmonics.
 
     Parameters
     ----------
@@ -397,7 +394,7 @@ def solve(
         If a surface is faulty, a parcel has no vertex, or the template has other vertices.
     """
     table = np.full((len(names), k), np.nan)
-    facts: dict[str, Any] = {"eigenvalues": {}}
+    metadata: dict[str, Any] = {"eigenvalues": {}}
     if template is None:
         solved = _hemispheres(surfaces, labels, cortex, k)
     else:
@@ -407,34 +404,34 @@ def solve(
         solved = _hemispheres(surfaces, labels, cortex, more)
     for number, side in enumerate(SIDES):
         found = solved[side]
-        facts[side] = found.facts
+        metadata[side] = found.metadata
         if template is not None:
             weights = np.sqrt(found.areas * standard[side].areas)
             found.values, found.vectors, told = align(
                 found.values, found.vectors, standard[side].values, standard[side].vectors, weights
             )
-            facts[side] |= {
+            metadata[side] |= {
                 "template_correlation": told["template_correlation"][:k],
                 "groups": told["groups"],
             }
         values, vectors = found.values[:k], found.vectors[:, :k]
         means = parcel_means(vectors, labels[side][found.kept].astype(np.int64), found.areas, len(names))
         table[hemisphere == number] = means[hemisphere == number]
-        facts["eigenvalues"][side] = values.tolist()
-    facts["hemisphere_correlation"] = (
+        metadata["eigenvalues"][side] = values.tolist()
+    metadata["hemisphere_correlation"] = (
         np.abs(_correspondence(solved["left"], solved["right"])[:k]).round(4).tolist()
     )
     empty = [name for name, row in zip(names, table, strict=True) if np.isnan(row).any()]
     if empty:
         msg = f"{len(empty)} parcels have no vertex on the cortex, e.g. {empty[0]}: take atlas and surface of one space"
-        raise ValueError(msg)
-    facts |= {
+        raise DataError(msg)
+    metadata |= {
         "sign": "left: positive correlation with y; right: with the left mode at corresponding vertices",
         "parcel_mean": "weighted by vertex area",
     }
     columns = {"name": names, "hemisphere": hemisphere.astype(np.int8)}
     columns |= {f"mode_{m + 1:03d}": table[:, m] for m in range(k)}
-    return columns, facts
+    return columns, metadata
 
 
 @dataclass
@@ -445,7 +442,7 @@ class _Solved:
     values: np.ndarray  # (k,)
     vectors: np.ndarray  # (V', k)
     areas: np.ndarray  # (V',) mm^2
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def _hemispheres(
@@ -461,16 +458,16 @@ def _hemispheres(
         vertices, triangles = surfaces[side]
         if len(labels[side]) != len(vertices):
             msg = f"{side}: {len(labels[side])} labels for {len(vertices)} vertices: atlas and surface do not fit"
-            raise ValueError(msg)
+            raise DataError(msg)
         try:
             part, part_triangles, kept = cut(vertices, triangles, cortex[side])
             print(
                 f"harmonics: {k} modes of the {whose}{side} hemisphere, {len(part)} vertices", file=sys.stderr
             )
-            values, vectors, facts = modes(part, part_triangles, k)
+            values, vectors, metadata = modes(part, part_triangles, k)
         except ValueError as error:
-            raise ValueError(f"{whose}{side}: {error}") from error
-        solved[side] = _Solved(kept, values, vectors, facts.pop("vertex_areas_mm2"), facts)
+            raise DataError(f"{whose}{side}: {error}") from error
+        solved[side] = _Solved(kept, values, vectors, metadata.pop("vertex_areas_mm2"), metadata)
     right = solved["right"]
     right.vectors *= np.where(_correspondence(solved["left"], right) < 0, -1.0, 1.0)
     return solved
@@ -499,7 +496,7 @@ def _surface(path: Path) -> tuple[np.ndarray, np.ndarray]:
         image = nib.load(path)
         vertices, triangles = image.agg_data(("pointset", "triangle"))  # pyright: ignore[reportAttributeAccessIssue]
     except (ImageFileError, ValueError, AttributeError) as error:
-        raise ValueError(
+        raise DataError(
             f"{path} is no GIfTI surface ({error}): name a .surf.gii, or fetch the templates again"
         ) from error
     return np.asarray(vertices, np.float64), np.asarray(triangles, np.int64)
@@ -540,7 +537,7 @@ def command(args: argparse.Namespace) -> int:
     cortex, template = {side: labels[side] > 0 for side in SIDES}, None
     if args.align_to:
         cortex, template = _arrays(args.align_to / "cortex.npz"), _template_surfaces(args.align_to)
-    columns, facts = solve(
+    columns, metadata = solve(
         {"left": _surface(args.left), "right": _surface(args.right)},
         labels,
         cortex,
@@ -549,11 +546,11 @@ def command(args: argparse.Namespace) -> int:
         args.modes,
         template,
     )
-    join.write_table(args.out, args.labels[0].name.split(".")[0], columns, facts)
-    worst = max(facts[side]["residual"] for side in SIDES)
+    join.write_table(args.out, args.labels[0].name.split(".")[0], columns, metadata)
+    worst = max(metadata[side]["residual"] for side in SIDES)
     print(f"{args.out}: {args.modes} modes per hemisphere, {len(names)} ROIs, largest residual {worst:.1e}")
     if template:
-        alike = np.concatenate([facts[side]["template_correlation"] for side in SIDES])
+        alike = np.concatenate([metadata[side]["template_correlation"] for side in SIDES])
         print(
             f"correlation with the template's modes: median {np.median(alike):.2f}, lowest {alike.min():.2f}"
         )
@@ -574,8 +571,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="Parquet table")
     args = parser.parse_args(argv)
     try:
-        atlas, columns, facts = compute(args.templates, args.modes)
-        join.write_table(args.out, atlas, columns, facts)
+        atlas, columns, metadata = compute(args.templates, args.modes)
+        join.write_table(args.out, atlas, columns, metadata)
     except (ValueError, OSError) as error:
         print(f"harmonics: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Tables with one row per ROI, and their join into ``rois.npz``, the facts that become buffers of the model.
+"""Tables with one row per ROI, and their join into ``rois.npz``, the metadata that become buffers of the model.
 
 Harmonics, gradients and normaliser come from three jobs. They are joined by ROI name; tables whose orders or atlases
 differ are refused, because a shifted row would pair the geometry of one place with the signal of another.
@@ -24,10 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bhx_model import contract
-from bhx_prep.io.atomic_write import replacing
+from bhx_model.atomic_write import atomic_write
+from bhx_model.errors import DataError
 
 
-def write_table(path: Path, atlas: str, columns: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+def write_table(path: Path, atlas: str, columns: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     """Write a table of ROIs as Parquet, in one step.
 
     Parameters
@@ -37,18 +38,18 @@ def write_table(path: Path, atlas: str, columns: Mapping[str, Any], facts: Mappi
         Label of the atlas, e.g. ``Schaefer17n400p``.
     columns : Mapping
         Column name to R values; ``name`` holds the ROI names in the order of the series.
-    facts : Mapping
+    metadata : Mapping
         Becomes the schema's metadata ``bhx`` (canonical JSON), with ``atlas`` and ``roi_sha256`` added.
     """
     table = pa.table({name: pa.array(values) for name, values in columns.items()})
     known = {"atlas": atlas, "roi_sha256": contract.roi_sha256(atlas, list(columns["name"]))}
-    table = table.replace_schema_metadata({"bhx": contract.canonical_json(dict(facts) | known)})
-    with replacing(path) as part:
+    table = table.replace_schema_metadata({"bhx": contract.canonical_json(dict(metadata) | known)})
+    with atomic_write(path) as part:
         pq.write_table(table, part, compression="zstd")
 
 
 def read_table(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `write_table` wrote: columns as arrays (R), and the facts.
+    """Read what `write_table` wrote: columns as arrays (R), and the metadata.
 
     Raises
     ------
@@ -59,14 +60,14 @@ def read_table(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         msg = f"cannot read {path} as Parquet ({error}): run the step that makes it again"
-        raise ValueError(msg) from error
-    facts = json.loads((table.schema.metadata or {}).get(b"bhx", b"{}"))
-    if "roi_sha256" not in facts or "name" not in table.column_names:
-        raise ValueError(f"{path} is no table of ROIs: it has no ROI names or no `bhx` metadata")
+        raise DataError(msg) from error
+    metadata = json.loads((table.schema.metadata or {}).get(b"bhx", b"{}"))
+    if "roi_sha256" not in metadata or "name" not in table.column_names:
+        raise DataError(f"{path} is no table of ROIs: it has no ROI names or no `bhx` metadata")
     columns = {name: table[name].to_numpy() for name in table.column_names}
-    if contract.roi_sha256(facts["atlas"], columns["name"].tolist()) != facts["roi_sha256"]:
-        raise ValueError(f"{path}: ROI names and their hash disagree: run the step that makes it again")
-    return columns, facts
+    if contract.roi_sha256(metadata["atlas"], columns["name"].tolist()) != metadata["roi_sha256"]:
+        raise DataError(f"{path}: ROI names and their hash disagree: run the step that makes it again")
+    return columns, metadata
 
 
 def join(harmonics: Path, gradients: Path, normaliser: Path) -> dict[str, np.ndarray]:
@@ -79,34 +80,36 @@ def join(harmonics: Path, gradients: Path, normaliser: Path) -> dict[str, np.nda
     """
     tables = {path: read_table(path) for path in (harmonics, gradients, normaliser)}
     names = tables[harmonics][0]["name"].tolist()
-    for path, (columns, facts) in tables.items():
-        _check_same(harmonics, path, names, columns["name"].tolist(), tables[harmonics][1], facts)
-    (h, facts), (g, _), (n, _) = tables.values()
+    for path, (columns, metadata) in tables.items():
+        _check_same(harmonics, path, names, columns["name"].tolist(), tables[harmonics][1], metadata)
+    (h, metadata), (g, _), (n, _) = tables.values()
     arrays = {
-        "atlas": np.array(facts["atlas"]),
+        "atlas": np.array(metadata["atlas"]),
         "names": np.array(names),
         "hemisphere": h["hemisphere"].astype(np.int8),
         "harmonics": _matrix(h, "mode_"),
-        "eigenvalues": np.array([facts["eigenvalues"]["left"], facts["eigenvalues"]["right"]], np.float64),
+        "eigenvalues": np.array(
+            [metadata["eigenvalues"]["left"], metadata["eigenvalues"]["right"]], np.float64
+        ),
         "gradients": _matrix(g, "gradient_"),
         "median": n["median"].astype(np.float32),
         "iqr": n["iqr"].astype(np.float32),
     }
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ValueError(f"{name} holds values that are no numbers: run the step that makes it again")
+            raise DataError(f"{name} holds values that are no numbers: run the step that makes it again")
     if not (arrays["iqr"] > 0).all():
         bad = names[int(np.argmin(arrays["iqr"]))]
-        raise ValueError(f"the scale of ROI {bad} is not positive: fit the normaliser again")
+        raise DataError(f"the scale of ROI {bad} is not positive: fit the normaliser again")
     return arrays
 
 
 def _check_same(
-    first: Path, path: Path, names: list[str], other: list[str], facts: Mapping, other_facts: Mapping
+    first: Path, path: Path, names: list[str], other: list[str], metadata: Mapping, other_facts: Mapping
 ) -> None:
-    if facts["atlas"] != other_facts["atlas"]:
-        msg = f"{first} is of atlas {facts['atlas']}, {path} of {other_facts['atlas']}: compute both with one atlas"
-        raise ValueError(msg)
+    if metadata["atlas"] != other_facts["atlas"]:
+        msg = f"{first} is of atlas {metadata['atlas']}, {path} of {other_facts['atlas']}: compute both with one atlas"
+        raise DataError(msg)
     if names == other:
         return
     if sorted(names) == sorted(other):
@@ -114,7 +117,7 @@ def _check_same(
         msg = f"{first} and {path} hold the same ROIs in different orders (row {row}: {names[row]}, {other[row]})"
     else:
         msg = f"{first} and {path} hold different ROIs ({len(names)} and {len(other)})"
-    raise ValueError(f"{msg}: compute both from the same results/templates")
+    raise DataError(f"{msg}: compute both from the same results/templates")
 
 
 def _matrix(columns: Mapping[str, np.ndarray], prefix: str) -> np.ndarray:
@@ -136,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         arrays = join(args.harmonics, args.gradients, args.normaliser)
-        with replacing(args.out) as part, part.open("wb") as file:
+        with atomic_write(args.out) as part, part.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
     except (ValueError, OSError) as error:
         print(f"rois: {error}", file=sys.stderr)

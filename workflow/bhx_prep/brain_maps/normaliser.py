@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bhx_model.errors import DataError
 from bhx_prep.brain_maps import join
 from bhx_prep.shards import read
 
@@ -99,9 +100,9 @@ def _sortable(runs: Callable[[], Iterable[np.ndarray]], n_rois: int) -> Iterator
     for series in runs():
         if series.shape[0] != n_rois or series.dtype != np.float32:
             msg = f"run of {series.dtype} with {series.shape[0]} ROIs, expected float32 with {n_rois}: pack it again"
-            raise ValueError(msg)
+            raise DataError(msg)
         if np.isinf(series).any():
-            raise ValueError("a run holds infinite values: find it with `bhx shards verify` and exclude it")
+            raise DataError("a run holds infinite values: find it with `bhx shards verify` and exclude it")
         block.append(series)
         if sum(part.shape[1] for part in block) >= _BLOCK:
             yield _to_sortable(np.concatenate(block, axis=1))
@@ -140,10 +141,10 @@ def _descend(counts: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def fit(cohorts: Sequence[read.Cohort], people: Sequence[str]) -> tuple[dict, dict]:
-    """Columns and facts of the normaliser's table.
+    """Columns and metadata of the normaliser's table.
 
     An ROI that no run covers, or that never changes, cannot be scaled: it gets scale 1 (and median 0 where there is
-    no sample), and its name stands in the facts.
+    no sample), and its name stands in the metadata.
 
     Parameters
     ----------
@@ -167,10 +168,10 @@ def fit(cohorts: Sequence[read.Cohort], people: Sequence[str]) -> tuple[dict, di
     iqr = np.where(empty, 0, high - low).astype(np.float32)
     constant = ~empty & (iqr <= 0)
     if not (iqr > 0).any():
-        raise ValueError(
+        raise DataError(
             f"no ROI of the {len(wanted)} people of the training split varies: is the split empty, or are the series zero?"
         )
-    facts = {
+    metadata = {
         "people": len(wanted),
         "uncovered": [name for name, flag in zip(names, empty, strict=True) if flag],
         "constant": [name for name, flag in zip(names, constant, strict=True) if flag],
@@ -178,7 +179,7 @@ def fit(cohorts: Sequence[read.Cohort], people: Sequence[str]) -> tuple[dict, di
         "synthetic": any(cohort.index["synthetic"] for cohort in cohorts),
     }
     columns = {"name": names, "median": median, "iqr": np.where(iqr > 0, iqr, np.float32(1)), "n": n}
-    return columns, facts
+    return columns, metadata
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -194,15 +195,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         cohorts = read.read_cohorts(args.shards)
-        columns, facts = fit(cohorts, json.loads(args.split.read_bytes())["train"])
-        join.write_table(args.out, cohorts[0].index["atlas"], columns, facts)
+        columns, metadata = fit(cohorts, json.loads(args.split.read_bytes())["train"])
+        join.write_table(args.out, cohorts[0].index["atlas"], columns, metadata)
     except (ValueError, OSError) as error:
         print(f"normaliser: {error}", file=sys.stderr)
         return 1
     for what in ("uncovered", "constant"):
-        if facts[what]:
+        if metadata[what]:
             print(
-                f"normaliser: {len(facts[what])} {what} ROIs keep their scale: {facts[what]}", file=sys.stderr
+                f"normaliser: {len(metadata[what])} {what} ROIs keep their scale: {metadata[what]}",
+                file=sys.stderr,
             )
     return 0
 

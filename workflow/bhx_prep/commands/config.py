@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bhx_model.errors import ConfigError
 from bhx_prep.config import config, pages
 
 
@@ -53,7 +54,7 @@ def command(args: argparse.Namespace) -> int:
             ("the tables of phenotypes do not have", participants.mistakes(checked)),
         ):
             if wrong:
-                raise ValueError("\n".join([f"{what} what is asked of it:", *(f"  {w}" for w in wrong)]))
+                raise ConfigError("\n".join([f"{what} what is asked of it:", *(f"  {w}" for w in wrong)]))
         missing = [name for name, cohort in checked.cohorts.items() if not cohort.root.is_dir()]
         print(
             f"{args.file} is right. Cohorts: {', '.join(checked.cohorts)}."

@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from bhx_model.atomic_write import atomic_write
+from bhx_model.errors import ConfigError
 from bhx_prep.config import config
 from bhx_prep.io import bids_names
-from bhx_prep.io.atomic_write import replacing
 from bhx_prep.preproc.status import write_json
 
 #: The standard has no names for parcel series yet; with this its validator accepts the folder; XCP-D writes one, too.
@@ -44,7 +45,7 @@ def command(args: argparse.Namespace) -> int:
     settings = config.load(args.config)
     if args.cohort not in settings.cohorts:
         msg = f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(settings.cohorts)}"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     cohort = settings.cohorts[args.cohort]
     space = None if cohort.input == "timeseries" else cohort.space
     runs, people = export_timeseries(settings.results / args.cohort / "features", args.out, space)
@@ -77,18 +78,18 @@ def export_timeseries(features: Path, out: Path, space: str | None) -> tuple[int
     tables = sorted(features.glob("batch-*/timeseries.parquet"))
     if not tables:
         msg = f"no features in {features}: make them with `snakemake features`"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     runs, people, synthetic = 0, set(), False
     for path in tables:
         try:
             file = pq.ParquetFile(path)
-            facts = json.loads(file.schema_arrow.metadata[b"bhx"])
+            metadata = json.loads(file.schema_arrow.metadata[b"bhx"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             msg = f"{path} cannot be read ({error}): extract the features of this batch again"
-            raise ValueError(msg) from error
+            raise ConfigError(msg) from error
         for group in file.iter_batches(batch_size=16):
             for row in group.to_pylist():
-                _write_run(out, row, facts, space)
+                _write_run(out, row, metadata, space)
                 runs, synthetic = runs + 1, synthetic or row["synthetic"]
                 people.add(row["subject"])
     write_json(
@@ -105,19 +106,19 @@ def export_timeseries(features: Path, out: Path, space: str | None) -> tuple[int
     return runs, len(people)
 
 
-def _write_run(out: Path, row: dict[str, Any], facts: dict[str, Any], space: str | None) -> None:
+def _write_run(out: Path, row: dict[str, Any], metadata: dict[str, Any], space: str | None) -> None:
     named = bids_names.parse(row["key"])
     stem = bids_names.stem(row["subject"], named)  # refuses what is no BIDS label
-    stem += (f"_space-{space}" if space else "") + f"_atlas-{facts['atlas']}"
+    stem += (f"_space-{space}" if space else "") + f"_atlas-{metadata['atlas']}"
     folder = out / f"sub-{row['subject']}"
     if "ses" in named:
         folder /= f"ses-{named['ses']}"
-    names = facts["names"]
+    names = metadata["names"]
     series = np.asarray(row["series"], np.float32).reshape(len(names), row["n_frames"])
     about = {
         "RepetitionTime": row["tr_s"],
-        "Atlas": facts["atlas"],
-        "Denoising": facts["strategy"],
+        "Atlas": metadata["atlas"],
+        "Denoising": metadata["strategy"],
         "Synthetic": row["synthetic"],
     }
     _write_table(folder / "func" / f"{stem}_stat-mean_timeseries.tsv", pd.DataFrame(series.T, columns=names))
@@ -132,5 +133,5 @@ def _write_run(out: Path, row: dict[str, Any], facts: dict[str, Any], space: str
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         table.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.8g")

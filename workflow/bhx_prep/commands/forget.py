@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bhx_model.errors import ConfigError
 from bhx_prep.config import config
 from bhx_prep.ingest import batches, index, participants
 from bhx_prep.io import bids_names
@@ -58,7 +59,7 @@ def command(args: argparse.Namespace) -> int:
     study = config.load(args.config)
     if args.cohort not in study.cohorts:
         msg = f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(study.cohorts)}"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     subject = bids_names.check_label(args.subject.removeprefix("sub-"), "subject")
     _refuse_while_at_work()
     remaining = _refuse_while_in_data(study.cohorts[args.cohort], args.cohort, subject)
@@ -123,8 +124,8 @@ def weights(study: config.Config, cohort: str, subject: str) -> list[Weights]:
     }
     seen = []
     for made_of in sorted(study.results.glob("runs/*/made_of.json")):
-        facts: dict[str, Any] = json.loads(made_of.read_text(encoding="utf-8"))
-        inputs = facts["inputs"]
+        metadata: dict[str, Any] = json.loads(made_of.read_text(encoding="utf-8"))
+        inputs = metadata["inputs"]
         if cohort not in {name for name, _ in [*inputs["shards"], *inputs.get("tokens", [])]}:
             continue
         if inputs["split"] not in splits:
@@ -133,7 +134,7 @@ def weights(study: config.Config, cohort: str, subject: str) -> list[Weights]:
             continue
         else:
             use = told[part]
-        seen.append(Weights(made_of.parent, facts["config"]["stage"], use))
+        seen.append(Weights(made_of.parent, metadata["config"]["stage"], use))
     return seen
 
 
@@ -220,9 +221,9 @@ def _batch(study: config.Config, cohort: str, subject: str) -> str | None:
 def _refuse_while_at_work() -> None:
     if any(Path(".snakemake/locks").glob("*")):
         msg = "Snakemake works in this folder (or was killed: then `snakemake --unlock`): wait until it has ended"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     if left := jobs.strays(Path.cwd()):
-        raise ValueError(left)
+        raise ConfigError(left)
 
 
 def _refuse_while_in_data(section: config.Cohort, cohort: str, subject: str) -> set[str]:
@@ -233,11 +234,11 @@ def _refuse_while_in_data(section: config.Cohort, cohort: str, subject: str) -> 
             f"sub-{subject} is still in {section.root}, which BHX never writes to: remove their files there (or name all "
             f"others in cohorts.{cohort}.subjects), then say this again"
         )
-        raise ValueError(msg)
+        raise ConfigError(msg)
     table = section.phenotypes
     if table.exists() and subject in participants.read(table).index:
         msg = f"sub-{subject} still has a row in {table}: remove it, then say this again"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     return people
 
 

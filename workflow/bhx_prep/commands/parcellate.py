@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from nibabel.filebasedimages import ImageFileError
 
+from bhx_model.atomic_write import atomic_write
 from bhx_model.contract import canonical_json
+from bhx_model.errors import ConfigError
 from bhx_prep.atlas.templates import check_order, names_on_surfaces, read_names, read_surface_labels, space_of
 from bhx_prep.features.parcellate import MESHES, Parcellated, Templates, load_templates, parcellate_file
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
-from bhx_prep.io.atomic_write import replacing
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,13 +44,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx parcellate``."""
     if not 0 <= args.min_coverage <= 1:
-        raise ValueError(f"--min-coverage {args.min_coverage:g}: a share from 0 to 1 is due")
+        raise ConfigError(f"--min-coverage {args.min_coverage:g}: a share from 0 to 1 is due")
     atlas = _read_atlas(args.atlas, args.names, args.bold)
     try:
         metadata.check_file(args.bold)
         tr_s = _repetition_time(args.bold, args.tr_s)
     except ValueError as error:  # these sentences are made for rows that name the file
-        raise ValueError(f"{args.bold}: {error}") from error
+        raise ConfigError(f"{args.bold}: {error}") from error
     found = parcellate_file(
         args.bold, atlas, path_right=args.bold_right, mask=args.mask, min_coverage=args.min_coverage
     )
@@ -64,7 +65,7 @@ def command(args: argparse.Namespace) -> int:
 def _read_atlas(paths: list[Path], names: Path | None, bold: Path) -> Templates:
     if len(paths) == 1 and paths[0].is_dir():
         if names:
-            raise ValueError(f"the atlas in {paths[0]} has names of its own: leave --names out")
+            raise ConfigError(f"the atlas in {paths[0]} has names of its own: leave --names out")
         return load_templates(paths[0])
     is_volume = bold.name.endswith((".nii", ".nii.gz")) and not bold.name.endswith(".dtseries.nii")
     if is_volume != (len(paths) == 1 and not paths[0].name.endswith(".dlabel.nii")):
@@ -74,7 +75,7 @@ def _read_atlas(paths: list[Path], names: Path | None, bold: Path) -> Templates:
             else "no volume, and needs labels of surfaces"
         )
         msg = f"{bold.name} is {what}: --atlas does not fit (see bhx parcellate --help)"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     named = read_names(names) if names else None
     if named:
         check_order(paths[0], named)
@@ -101,7 +102,7 @@ def read_label_image(path: Path, names: Sequence[str] | None, space: str) -> Tem
         affine = np.asarray(image.affine)  # pyright: ignore[reportAttributeAccessIssue]
     except (OSError, ImageFileError, EOFError, AttributeError) as error:
         msg = f"cannot read the atlas {path}: {error}"
-        raise ValueError(msg) from error
+        raise ConfigError(msg) from error
     labels = np.unique(values)
     labels = labels[labels != 0]
     if (
@@ -111,11 +112,11 @@ def read_label_image(path: Path, names: Sequence[str] | None, space: str) -> Tem
         or not np.array_equal(labels, np.round(labels))
     ):
         msg = f"{path} is no label image: one volume of whole numbers from 0 is due"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     named = tuple(names or (f"label-{int(label)}" for label in labels))
     if len(named) != len(labels):
         msg = f"there are {len(named)} names, and {len(labels)} labels in {path}: use the names of this atlas"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     numbered = np.where(values > 0, np.searchsorted(labels, values) + 1, 0).astype(np.int16)
     stem = path.name.split(".")[0]
     return Templates(path.parent, stem, named, (), space, _volume=(numbered, affine))
@@ -130,7 +131,7 @@ def write_series(path: Path, atlas: Templates, found: Parcellated, tr_s: float) 
         "tr_s": tr_s,
         "coverage": [round(float(share), 6) for share in found.coverage],
     }
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         pq.write_table(
             table.replace_schema_metadata({"bhx": canonical_json(facts)}), part, compression="zstd"
         )

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from bhx_model.errors import ConfigError
 from bhx_prep.ingest.metadata import MAX_TR_S, MIN_TR_S
 from bhx_prep.io import bids_names
 
@@ -53,9 +54,9 @@ class Size:
 
     def __post_init__(self) -> None:
         if min(self.subjects, self.t1w, self.bold, self.n_frames) < 1 or self.t1w < self.subjects:
-            raise ValueError("people, images and frames are at least 1, and everybody has a T1")
+            raise ConfigError("people, images and frames are at least 1, and everybody has a T1")
         if not MIN_TR_S <= self.tr_s <= MAX_TR_S:
-            raise ValueError(f"a repetition time of {self.tr_s} s: {MIN_TR_S} to {MAX_TR_S} s are due")
+            raise ConfigError(f"a repetition time of {self.tr_s} s: {MIN_TR_S} to {MAX_TR_S} s are due")
 
     def sessions(self) -> Iterator[tuple[str, str | None, int]]:
         """Label of the person, session (None for people with one only) and runs of every session."""
@@ -110,7 +111,7 @@ def simulate(root: Path, input: str, size: Size) -> int:
         If there is something at `root`.
     """
     if root.exists():
-        raise ValueError(f"{root} is there already: remove it, or give another --name or --out")
+        raise ConfigError(f"{root} is there already: remove it, or give another --name or --out")
     about = json.dumps({"RepetitionTime": size.tr_s, "TaskName": "rest", "Synthetic": True}).encode()
     images = {
         "bold": _header((*BOLD_GRID, size.n_frames), BOLD_MM, size.tr_s, np.int16),
@@ -203,7 +204,7 @@ def command(args: argparse.Namespace) -> int:
     file = args.out / "config.yaml"
     settings = yaml.safe_load(file.read_text()) if file.exists() else {"cohorts": {}}
     if args.name in settings["cohorts"]:
-        raise ValueError(f"{file} has a cohort {args.name} already: give another --name")
+        raise ConfigError(f"{file} has a cohort {args.name} already: give another --name")
     n = simulate(args.out / args.name, args.input, size)
     settings["cohorts"][args.name] = {"input": args.input, "root": args.name, "synthetic": True}
     if args.input == "bids":

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bhx_model.errors import ConfigError
 from bhx_prep.config import config
 from bhx_prep.ingest import batches
 from bhx_prep.slurm import efficiency, jobs
@@ -73,7 +74,7 @@ def command(args: argparse.Namespace) -> int:
     study = config.load(args.config)
     if args.cohort is not None and args.cohort not in study.cohorts:
         msg = f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(study.cohorts)}"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     if args.jobs:
         return _jobs(study)
     # a job that has begun and has no output is at work, or has failed: the lock tells which may be true

@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from bhx_model import config as model_config
+from bhx_model.errors import ConfigError
 
 #: Folder of the denoising strategies that come with BHX.
 STRATEGIES = Path(__file__).parents[1] / "features" / "strategies"
@@ -45,7 +46,7 @@ def strategy_file(name: str) -> Path:
     if not path.is_file():
         known = sorted(file.stem for file in STRATEGIES.glob("*.yaml"))
         there = _nearest(name, known) if own else "; is its path right?"
-        raise ValueError(f"no denoising strategy {name!r}{there}")
+        raise ConfigError(f"no denoising strategy {name!r}{there}")
     return path
 
 
@@ -195,16 +196,16 @@ class Atlas(Section):
     def _files_are_named(self) -> Atlas:
         given = [self.volume, self.cifti, self.left, self.right]
         if self.source == "files" and not (any(given) and self.names):
-            raise ValueError(
+            raise ConfigError(
                 "source `files` needs `names` and at least one of `volume`, `cifti`, `left` + `right`"
             )
         if self.source != "files" and self.subcortex:
-            raise ValueError(
+            raise ConfigError(
                 "neither the packages nor TemplateFlow carry Tian's subcortex: set `source` to `files`, `volume` and"
                 " `cifti` to the Tian lab's combined files and `names` to their label list"
             )
         if self.source != "files" and self.names:
-            raise ValueError("`names` are those of the source: remove it, or set `source` to `files`")
+            raise ConfigError("`names` are those of the source: remove it, or set `source` to `files`")
         return self
 
 
@@ -333,13 +334,13 @@ class Endpoint(Section):
             ("the value", [v for c in self.classes for v in c.values]),
         ):
             if twice := sorted({g for g in given if given.count(g) > 1}):
-                raise ValueError(f"{what} {twice[0]!r} stands for two `classes`")
+                raise ConfigError(f"{what} {twice[0]!r} stands for two `classes`")
         if self.kind == "regression" and n:
-            raise ValueError("a regression has no `classes`")
+            raise ConfigError("a regression has no `classes`")
         if self.kind == "binary" and n != 2:
-            raise ValueError(f"a binary endpoint needs two `classes`, the negative one first; {n} given")
+            raise ConfigError(f"a binary endpoint needs two `classes`, the negative one first; {n} given")
         if self.kind == "multiclass" and n < 3:
-            raise ValueError(f"a multiclass endpoint needs at least three `classes`; {n} given")
+            raise ConfigError(f"a multiclass endpoint needs at least three `classes`; {n} given")
         return self
 
 
@@ -356,17 +357,13 @@ class Config(Section):
     cohorts: dict[Name, Cohort] = Field(min_length=1, description="The cohorts, by name.")
     preproc: Preproc = Field(default=Preproc(), description="From raw BIDS to derivatives.")
     atlas: Atlas = Field(default=Atlas(), description="The parcellation.")
-    features: Features = Field(default=Features(), description="Series, volumes and per-ROI facts.")
+    features: Features = Field(default=Features(), description="Series, volumes and per-ROI metadata.")
     experiments: dict[Name, Experiment] = Field(default={}, description="The trainings, by name.")
     endpoints: dict[Name, Endpoint] = Field(default={}, description="The phenotypes to predict, by name.")
 
     def section(self, name: str) -> str:
         """One top-level section as canonical JSON: what a job is told, and what makes it run again when it changes."""
         return to_json(getattr(self, name))
-
-
-class ConfigError(ValueError):
-    """A configuration with mistakes; the message lists every one with its dotted path."""
 
 
 def to_json(section: Section, *, without: Collection[str] = ()) -> str:

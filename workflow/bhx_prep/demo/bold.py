@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from bhx_model.errors import ConfigError
 from bhx_prep.demo import head
 from bhx_prep.demo.series import coloured
 from bhx_prep.io.motion import framewise_displacement
@@ -160,6 +161,6 @@ def take_motion(parameters: np.ndarray, start: int, n_frames: int, mean_fd_mm: f
     part = parameters[start : start + n_frames]
     if len(part) < n_frames:
         msg = f"the real motion has {len(parameters)} frames: no {n_frames} from frame {start}"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     part = part - part[0]
     return part * (mean_fd_mm / np.nanmean(framewise_displacement(part)))

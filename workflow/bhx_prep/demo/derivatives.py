@@ -102,9 +102,9 @@ def _write(root: Path, seed: int, person: Person, sizes: Sizes) -> None:
     run = f"sub-{person.subject}_task-rest"
     stem = f"{run}_space-MNI152NLin2009cAsym_res-{sizes.bold_step_mm:g}"
     common = {"Resolution": f"{sizes.bold_step_mm:g} mm, isotropic", "Synthetic": True}
-    facts: dict[str, Any] = {"TaskName": "rest", "RepetitionTime": tr, "SkullStripped": False, **common}
+    metadata: dict[str, Any] = {"TaskName": "rest", "RepetitionTime": tr, "SkullStripped": False, **common}
     folder.write_nifti(func / f"{stem}_desc-preproc_bold.nii.gz", frames, grid.affine, tr_s=tr)
-    folder.write_json(func / f"{stem}_desc-preproc_bold.json", facts)
+    folder.write_json(func / f"{stem}_desc-preproc_bold.json", metadata)
     folder.write_nifti(func / f"{stem}_boldref.nii.gz", frames[..., n // 2].copy(), grid.affine)
     folder.write_json(func / f"{stem}_boldref.json", common)
     folder.write_nifti(func / f"{stem}_desc-brain_mask.nii.gz", mask, grid.affine)

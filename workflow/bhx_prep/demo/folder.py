@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bhx_model.errors import ConfigError
+
 MARKER = ".bhx-synth.json"
 BIDS_VERSION = "1.10.0"
 
@@ -64,7 +66,7 @@ def make(
         msg = (
             f"{folder} exists and was not made by `bhx synth`: name another folder with --out, or say --force"
         )
-        raise ValueError(msg)
+        raise ConfigError(msg)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

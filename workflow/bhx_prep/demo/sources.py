@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from bhx_model.errors import ConfigError
 from bhx_prep.atlas import templates
 from bhx_prep.config.config import Atlas
 from bhx_prep.io import motion
@@ -112,7 +113,7 @@ def lemon_confounds() -> dict[str, np.ndarray]:
     table = np.loadtxt(templates.package_file("brainspace", f"{LEMON_STEM}_confounds.txt"))
     if table.shape[1] != len(LEMON_COLUMNS):
         msg = f"the LEMON confounds have {table.shape[1]} columns where {len(LEMON_COLUMNS)} are known"
-        raise ValueError(msg)
+        raise ConfigError(msg)
     return dict(zip(LEMON_COLUMNS, table.T, strict=True))
 
 

@@ -86,8 +86,8 @@ def write_t1(root: Path, subject: str, grid: head.Grid, image: np.ndarray, mask:
     """Write T1 and mask with fMRIPrep's names below ``sub-<subject>/anat``."""
     stem = f"sub-{subject}_space-MNI152NLin2009cAsym_res-{grid.step_mm:g}"
     anat = root / f"sub-{subject}" / "anat"
-    facts: dict[str, Any] = {"Resolution": f"{grid.step_mm:g} mm, isotropic", "Synthetic": True}
+    metadata: dict[str, Any] = {"Resolution": f"{grid.step_mm:g} mm, isotropic", "Synthetic": True}
     folder.write_nifti(anat / f"{stem}_desc-preproc_T1w.nii.gz", image, grid.affine)
-    folder.write_json(anat / f"{stem}_desc-preproc_T1w.json", {**facts, "SkullStripped": False})
+    folder.write_json(anat / f"{stem}_desc-preproc_T1w.json", {**metadata, "SkullStripped": False})
     folder.write_nifti(anat / f"{stem}_desc-brain_mask.nii.gz", mask, grid.affine)
-    folder.write_json(anat / f"{stem}_desc-brain_mask.json", {**facts, "Type": "Brain"})
+    folder.write_json(anat / f"{stem}_desc-brain_mask.json", {**metadata, "Type": "Brain"})

@@ -210,7 +210,7 @@ def planted(people: list[Person]) -> dict[str, Any]:
     ill = person_connectivity(parcels, matrix, Person("x", plain.scanner, patient=1))
     clever = person_connectivity(parcels, matrix, Person("x", plain.scanner, score=1.0))
 
-    def facts(couplings: tuple[Coupling, ...], changed: np.ndarray) -> list[dict[str, Any]]:
+    def metadata(couplings: tuple[Coupling, ...], changed: np.ndarray) -> list[dict[str, Any]]:
         rows = []
         for c in couplings:
             a, b = (series.in_networks(parcels, networks) for networks in (c.between, c.and_))
@@ -233,13 +233,13 @@ def planted(people: list[Person]) -> dict[str, Any]:
         "Synthetic": True,
         "diagnosis": {
             "what": "patient against control",
-            "couplings": facts(GROUP_COUPLINGS, ill),
+            "couplings": metadata(GROUP_COUPLINGS, ill),
             "amplitudes": sizes(GROUP_AMPLITUDES),
             "structure": asdict(GROUP_STRUCTURE),
         },
         "cognition": {
             "what": "per standard deviation of the score",
-            "couplings": facts(SCORE_COUPLINGS, clever),
+            "couplings": metadata(SCORE_COUPLINGS, clever),
             "amplitudes": sizes(SCORE_AMPLITUDES),
             "structure": asdict(SCORE_STRUCTURE),
         },

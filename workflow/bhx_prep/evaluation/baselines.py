@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from bhx_model.atomic_write import atomic_write
+from bhx_model.errors import DataError
 from bhx_model.evaluation import metrics
 from bhx_prep.brain_maps import gradients
-from bhx_prep.io.atomic_write import replacing
 from bhx_prep.shards import read
 from bhx_prep.shards.pack import write_json
 
@@ -67,7 +68,7 @@ def features(cohort: read.Cohort, subjects: Sequence[str]) -> np.ndarray:
     absent = [s for s in subjects if not count[s].any()]
     if absent:
         msg = f"{len(absent)} people of the split have no run in the shards, e.g. {absent[0]}: make the split again"
-        raise ValueError(msg)
+        raise DataError(msg)
     with np.errstate(invalid="ignore"):
         return np.stack([total[s] / count[s] for s in subjects])
 
@@ -147,7 +148,7 @@ def evaluate(labels: dict[str, Any], cohort: read.Cohort) -> tuple[dict[str, Any
     """
     if labels["cohort"] != cohort.name:
         msg = f"the labels are of cohort {labels['cohort']}, the shards of {cohort.name}: name the shards of the former"
-        raise ValueError(msg)
+        raise DataError(msg)
     rows, kind = labels["rows"], labels["kind"]
     split = np.array([row["split"] for row in rows])
     label = np.array([row["label"] for row in rows], np.float64 if kind == "regression" else np.int64)
@@ -202,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         value, predictions = evaluate(json.loads(args.labels.read_bytes()), read.read_index(args.shards))
         with (
-            replacing(args.out / "predictions.csv") as part,
+            atomic_write(args.out / "predictions.csv") as part,
             part.open("w", newline="", encoding="utf-8") as file,
         ):
             table = csv.DictWriter(file, list(predictions[0]), lineterminator="\n")

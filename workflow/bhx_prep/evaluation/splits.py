@@ -25,6 +25,7 @@ from typing import Any
 
 import pandas as pd
 
+from bhx_model.errors import DataError
 from bhx_prep.config.config import Endpoint
 from bhx_prep.ingest import participants
 from bhx_prep.shards import read
@@ -64,7 +65,7 @@ def pretrain(people: Iterable[str], holdout: float, seed: int) -> dict[str, list
         name: [p for p, out in held.items() if out == (name == "holdout")] for name in ("train", "holdout")
     }
     if not split["train"]:
-        raise ValueError(f"a holdout of {holdout} leaves none of {len(held)} people to train on: lower it")
+        raise DataError(f"a holdout of {holdout} leaves none of {len(held)} people to train on: lower it")
     return split
 
 
@@ -139,20 +140,20 @@ def _label(value: str, spec: Endpoint) -> int | float:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise ValueError(f"{spec.column} is {value!r}, no number")
+            raise DataError(f"{spec.column} is {value!r}, no number")
         return number
     for number, one in enumerate(spec.classes):
         if value in one.values:
             return number
     known = ", ".join(v for one in spec.classes for v in one.values)
-    raise ValueError(f"{spec.column} is {value!r}, none of the classes' values {known}")
+    raise DataError(f"{spec.column} is {value!r}, none of the classes' values {known}")
 
 
 def _groups(name: str, spec: Endpoint, labels: Mapping[str, int | float]) -> dict[str, list[str]]:
     """People who are split among themselves: those of a class, or of a quantile bin."""
     if spec.kind == "regression":
         if len(labels) < FEWEST:
-            raise ValueError(_too_few(name, "with a label and both scans", len(labels)))
+            raise DataError(_too_few(name, "with a label and both scans", len(labels)))
         ranked = sorted(labels, key=lambda s: (labels[s], s))
         n = min(BINS, len(ranked) // FEWEST)
         edges = [len(ranked) * i // n for i in range(n + 1)]
@@ -160,7 +161,7 @@ def _groups(name: str, spec: Endpoint, labels: Mapping[str, int | float]) -> dic
     groups = {c.name: [s for s, label in labels.items() if label == i] for i, c in enumerate(spec.classes)}
     for value, members in groups.items():
         if len(members) < FEWEST:
-            raise ValueError(_too_few(name, f"of class {value!r} with both scans", len(members)))
+            raise DataError(_too_few(name, f"of class {value!r} with both scans", len(members)))
     return groups
 
 
@@ -215,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             spec = Endpoint.model_validate_json(args.endpoint)
             cohort = read.read_index(args.shards)
             if cohort.name != spec.cohort:
-                raise ValueError(
+                raise DataError(
                     f"{args.shards} is of cohort {cohort.name}, endpoint {args.name} of {spec.cohort}"
                 )
             bold, t1w = (read.subjects(cohort, m) for m in ("bold", "t1w"))

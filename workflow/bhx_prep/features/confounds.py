@@ -20,6 +20,7 @@ import pandas as pd
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from bhx_model.errors import DataError
 from bhx_prep.config.config import Section, strategy_file
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
@@ -67,10 +68,10 @@ class Strategy(Section):
     def _fits_together(self) -> Strategy:
         for field in ("derivatives", "squares", "optional"):
             if wrong := [name for name in getattr(self, field) if name not in self.columns]:
-                raise ValueError(f"{field} names {wrong[0]!r}, which is not among columns")
+                raise DataError(f"{field} names {wrong[0]!r}, which is not among columns")
         low, high = self.band_pass_hz
         if (low is not None and low <= 0) or (high is not None and high <= (low or 0)):
-            raise ValueError(f"band_pass_hz [{low}, {high}]: 0 < lower < upper is due")
+            raise DataError(f"band_pass_hz [{low}, {high}]: 0 < lower < upper is due")
         return self
 
     @property
@@ -120,19 +121,19 @@ def load_strategy(name: str) -> Strategy:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     except yaml.YAMLError as error:
         msg = f"{path} is not YAML: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if not isinstance(raw, dict):
         msg = f"{path} holds no strategy: a mapping with `name`, `prose` and `citation` is due"
-        raise ValueError(msg)
+        raise DataError(msg)
     try:
         return Strategy.model_validate(raw)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or path.stem}: {e['msg']}" for e in error.errors())
         msg = f"{path}: {faults}"
-        raise ValueError(msg) from None
+        raise DataError(msg) from None
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -147,11 +148,11 @@ def read_table(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, sep="\t", na_values=["n/a"])
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         msg = f"{path.name} is no table of confounds: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     texts = [str(c) for c in table.columns if not pd.api.types.is_numeric_dtype(table[c])]
     if texts:
         msg = f"{path.name}: column {texts[0]!r} holds text where numbers are due"
-        raise ValueError(msg)
+        raise DataError(msg)
     return table
 
 
@@ -192,7 +193,7 @@ def select(strategy: Strategy, path: Path, n_frames: int) -> Confounds:
     table = read_table(path)
     if len(table) != n_frames:
         msg = f"{path.name} has {len(table)} rows, the series {n_frames} frames: they are of different runs"
-        raise ValueError(msg)
+        raise DataError(msg)
     dropped = _leading_non_steady(table) if strategy.drop_frames else 0
     fd_mm = framewise_displacement(table)
     signals = _signals(strategy, table, path)
@@ -205,12 +206,12 @@ def select(strategy: Strategy, path: Path, n_frames: int) -> Confounds:
     if not np.isfinite(design).all():
         bad = names[int(np.flatnonzero(~np.isfinite(design).all(axis=0))[0])]
         msg = f"{path.name}: column {bad!r} is not finite in every frame"
-        raise ValueError(msg)
+        raise DataError(msg)
     keep = np.ones(n_frames - dropped, bool)
     if strategy.censor_fd_mm is not None:
         if not np.isfinite(fd_mm).any():
             msg = f"{path.name} has neither framewise_displacement nor motion parameters, so frames cannot be censored"
-            raise ValueError(msg)
+            raise DataError(msg)
         keep = ~(fd_mm[dropped:] > strategy.censor_fd_mm)
     without = tuple(name for name in strategy.optional if not _matching(name, table.columns))
     return Confounds(design, names, dropped, keep, fd_mm, without)
@@ -226,7 +227,7 @@ def without_table(strategy: Strategy, n_frames: int) -> Confounds:
     """
     if strategy.needs_confounds:
         msg = f"strategy {strategy.name!r} needs a confounds table (desc-confounds_timeseries.tsv) and there is none"
-        raise ValueError(msg)
+        raise DataError(msg)
     return Confounds(np.zeros((n_frames, 0)), (), 0, np.ones(n_frames, bool), np.full(n_frames, np.nan))
 
 
@@ -253,7 +254,7 @@ def _signals(strategy: Strategy, table: pd.DataFrame, path: Path) -> dict[str, n
             f"{path.name} lacks {', '.join(missing)}, which strategy {strategy.name!r} needs; it has {found}{old}."
             " Choose a strategy without them, or name them as `optional` in its YAML"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     for column in _acompcor(strategy.acompcor, table, path):
         signals[column] = table[column].to_numpy(np.float64)
     return signals
@@ -276,21 +277,21 @@ def _acompcor(n: int, table: pd.DataFrame, path: Path) -> list[str]:
     if not any(by_mask.values()):  # before fMRIPrep 21 the sidecar alone says which mask a component is of
         sidecar = path.with_suffix(".json")
         try:
-            facts = json.loads(sidecar.read_text(encoding="utf-8"))
+            metadata = json.loads(sidecar.read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError) as error:
             msg = (
                 f"{path.name} has no w_comp_cor and c_comp_cor columns, and {sidecar.name}, which would tell the masks of"
                 " the others, cannot be read: put fMRIPrep's own beside it"
             )
-            raise ValueError(msg) from error
+            raise DataError(msg) from error
         for mask in by_mask:
             by_mask[mask] = [
-                c for c in _matching("a_comp_cor_*", table.columns) if facts.get(c, {}).get("Mask") == mask
+                c for c in _matching("a_comp_cor_*", table.columns) if metadata.get(c, {}).get("Mask") == mask
             ]
     for mask, columns in by_mask.items():
         if len(columns) < n:
             msg = f"{path.name} has {len(columns)} aCompCor components of {mask}, the strategy needs {n}"
-            raise ValueError(msg)
+            raise DataError(msg)
     return [c for columns in by_mask.values() for c in columns[:n]]
 
 

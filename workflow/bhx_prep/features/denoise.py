@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage, signal
 from scipy.interpolate import CubicSpline
 
+from bhx_model.errors import DataError
 from bhx_prep.features.confounds import Confounds, Strategy
 
 #: Order of the Butterworth filter, as in nilearn.
@@ -70,7 +71,7 @@ def denoise(series: np.ndarray, tr_s: float, strategy: Strategy, confounds: Conf
     design, keep = confounds.design.copy(), confounds.keep
     if keep.sum() < 2:
         msg = f"only {keep.sum()} of {n_frames} frames remain after dropping and censoring"
-        raise ValueError(msg)
+        raise DataError(msg)
     if strategy.despike:
         x = despike(x, tr_s)
 
@@ -130,7 +131,7 @@ def _band(band_hz: tuple[float | None, float | None], tr_s: float, n_frames: int
     nyquist = 0.5 / tr_s
     if low is not None and low >= nyquist:
         msg = f"a band from {low} Hz cannot be kept at TR {tr_s:g} s, which holds frequencies up to {nyquist:.3g} Hz"
-        raise ValueError(msg)
+        raise DataError(msg)
     if high is not None and high >= nyquist:
         high = None  # nothing lies above it
     if low is None and high is None:
@@ -145,7 +146,7 @@ def _band(band_hz: tuple[float | None, float | None], tr_s: float, n_frames: int
     needed = 3 * (2 * len(sections) + 1 - zeros) + 1
     if n_frames < needed:
         msg = f"{n_frames} frames are too few to filter: {needed} are due"
-        raise ValueError(msg)
+        raise DataError(msg)
     return sections
 
 
@@ -163,7 +164,7 @@ def _fill(x: np.ndarray, keep: np.ndarray) -> np.ndarray:
         return x
     if keep.sum() < 4:
         msg = f"only {keep.sum()} frames remain after censoring: too few to filter"
-        raise ValueError(msg)
+        raise DataError(msg)
     times = np.arange(len(x), dtype=np.float64)
     x = x.copy()
     x[~keep] = CubicSpline(times[keep], x[keep])(times[~keep])
@@ -179,5 +180,5 @@ def _project_out(x: np.ndarray, design: np.ndarray, dimensions: float) -> np.nda
             f"{basis.shape[1]} confounds are as many as the {dimensions:.0f} independent values that the run has in"
             " the kept band: nothing would remain. Use a strategy with fewer, or longer runs"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     return x - basis @ (basis.T @ x)

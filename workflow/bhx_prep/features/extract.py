@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from bhx_model.contract import canonical_json
 from bhx_model.data import timeseries, volumes
+from bhx_model.errors import DataError
 from bhx_prep.config import config
 from bhx_prep.features import confounds, denoise, parcellate, qc, store, t1w
 from bhx_prep.features.timeseries import read_series
@@ -122,7 +123,7 @@ class Extraction:
             If the run cannot be used or fails a threshold.
         """
         if not scan["tr_s"]:
-            raise ValueError(
+            raise DataError(
                 "its repetition time is not known: give the cohort its `tr_s` in the configuration"
             )
         if scan["kind"] == "table":
@@ -140,7 +141,7 @@ class Extraction:
                 f"{report['n_kept']} of {report['n_frames']} frames are kept, {report['seconds']:.0f} s:"
                 f" less than features.min_seconds, {self.settings.min_seconds:g}"
             )
-            raise ValueError(msg)
+            raise DataError(msg)
         return {
             **{name: scan[name] for name in ("key", "subject", "session", "task", "run", "anat", "tr_s")},
             "n_frames": done.series.shape[1],
@@ -199,7 +200,7 @@ class Extraction:
                 f" {self.settings.max_mean_fd_mm:g}"
             )
         if reasons:
-            raise ValueError("; ".join(reasons))
+            raise DataError("; ".join(reasons))
 
     def t1w(self, scan: Row) -> tuple[Row, bytes]:
         """Facts of one T1 volume on the model's grid, and the volume as a shard carries it.
@@ -251,7 +252,7 @@ def extract(
     drafts = {name: out / f".{name}.part" for name in names}
     reports = []
     people: dict[str, None] = {}
-    facts = {
+    metadata = {
         "atlas": work.templates.label,
         "names": list(work.templates.names),
         "hemisphere": list(work.templates.hemisphere),
@@ -259,13 +260,13 @@ def extract(
         "strategy": work.strategy.name,
         "shape_order": "roi,frame",
     }
-    schema = SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(facts)})
+    schema = SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(metadata)})
     try:
         with (
             pq.ParquetWriter(
                 drafts["timeseries.parquet"], schema, compression="none", use_dictionary=False
             ) as series,
-            store.Writer(drafts["bold.arrow"], "bold", facts) as bold,
+            store.Writer(drafts["bold.arrow"], "bold", metadata) as bold,
             store.Writer(drafts["t1w.arrow"], "t1w", {}) as t1ws,
         ):
             for scan in scans:
@@ -303,7 +304,7 @@ def _one(work: Extraction, scan: Row, report: Row) -> Any:
     """Features of a scan, or None after the reason was written into its report."""
     try:
         if scan["status"] != "ok":
-            raise ValueError(scan["reason"] or "excluded by the index")
+            raise DataError(scan["reason"] or "excluded by the index")
         return work.bold(scan, report) if scan["modality"] == "bold" else work.t1w(scan)
     except MemoryError:
         raise
@@ -344,7 +345,7 @@ def scans_of(
         rows = pq.read_table(index_file, filters=[("subject", "in", list(subjects))]).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
         msg = f"cannot read the index {index_file}: {error}; make it with `bhx index`"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if derivatives is not None and any(row["input"] == "bids" for row in rows):
         rows = list(_preprocessed(rows, cohort, subjects, derivatives, space))
     known = {row["subject"] for row in rows}
@@ -434,7 +435,7 @@ def _subjects(args: argparse.Namespace) -> list[str]:
     for label in subjects:
         bids_names.check_label(label, "subject")
     if not subjects:
-        raise ValueError("the batch has no subjects: name them with --subjects or --subjects-file")
+        raise DataError("the batch has no subjects: name them with --subjects or --subjects-file")
     return sorted(set(subjects))
 
 

@@ -26,6 +26,7 @@ from nibabel.filebasedimages import ImageFileError, SerializableImage
 from nibabel.spatialimages import HeaderDataError
 
 from bhx_model.contract import roi_sha256
+from bhx_model.errors import DataError
 from bhx_prep.atlas.templates import GRAYORDINATES_MM
 from bhx_prep.io import bids_names
 
@@ -160,7 +161,7 @@ class Templates:
                     f"only {present.sum()} of the atlas's {self.n_rois} parcels have a voxel in the image: it is not"
                     f" in {self.space}, its header has a wrong affine, or its voxels are too large"
                 )
-                raise ValueError(msg)
+                raise DataError(msg)
             self._grids[key] = (
                 labels,
                 _share_in_view(atlas, np.linalg.inv(affine) @ atlas_affine, shape, self.n_rois),
@@ -172,7 +173,7 @@ class Templates:
             msg = (
                 f"the atlas {self.label} is not there on {where} ({name}): name its labels in section `atlas`"
             )
-            raise ValueError(msg)
+            raise DataError(msg)
         return self.folder / name
 
     def _check_labels(self, labels: np.ndarray, path: Path, first: int = 1) -> None:
@@ -180,7 +181,7 @@ class Templates:
         if found.size != n or found[0] != first or found[-1] != self.n_rois:
             there = f"{found.size} labels ({found.min()}..{found.max()})" if found.size else "no labels"
             msg = f"{path}: {there} where {n} ({first}..{self.n_rois}) are due: make the templates again for this atlas"
-            raise ValueError(msg)
+            raise DataError(msg)
 
 
 def load_templates(folder: Path) -> Templates:
@@ -193,16 +194,16 @@ def load_templates(folder: Path) -> Templates:
     """
     path = folder / "atlas.json"
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        names, hemisphere = tuple(facts["names"]), tuple(facts["hemisphere"])
-        label, space = facts["label"], facts["space"]
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        names, hemisphere = tuple(metadata["names"]), tuple(metadata["hemisphere"])
+        label, space = metadata["label"], metadata["space"]
     except (OSError, KeyError, json.JSONDecodeError) as error:
         msg = f"{path} describes no atlas ({error!r}): run `python -m bhx_prep.atlas.templates` first"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if len(names) != len(hemisphere) or len(set(names)) != len(names):
         msg = f"{path}: {len(names)} names, {len(hemisphere)} hemispheres, or a name twice"
-        raise ValueError(msg)
-    return Templates(folder, label, names, hemisphere, space, facts.get("subcortical", 0))
+        raise DataError(msg)
+    return Templates(folder, label, names, hemisphere, space, metadata.get("subcortical", 0))
 
 
 def parcellate_file(
@@ -239,28 +240,28 @@ def parcellate_file(
         elif path.name.endswith((".func.gii", ".gii", ".mgz", ".mgh")):
             if path_right is None:
                 msg = f"{path.name}: the right hemisphere is missing"
-                raise ValueError(msg)
+                raise DataError(msg)
             result = parcellate_surface(path, path_right, templates)
         elif path.name.endswith((".nii", ".nii.gz")):
             result = parcellate_volume(path, templates, mask)
         else:
             msg = f"{path.name}: neither NIfTI, CIFTI dtseries, GIfTI nor MGH"
-            raise ValueError(msg)
+            raise DataError(msg)
     except READ_ERRORS as error:
         msg = f"{path.name} cannot be read, it is truncated or damaged: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     return _uncovered_to_nan(result, path, min_coverage)
 
 
 def _uncovered_to_nan(result: Parcellated, path: Path, min_coverage: float) -> Parcellated:
     if not (result.coverage > 0).any():
         msg = f"{path.name} holds no signal: every voxel of the atlas is constant, or not a number"
-        raise ValueError(msg)
+        raise DataError(msg)
     covered = (result.coverage > 0) & (result.coverage >= min_coverage)
     empty = ~np.isfinite(result.series[covered]).any(axis=0)
     if covered.any() and empty.any():
         msg = f"{path.name}: frame {np.flatnonzero(empty)[0]} (counted from 0) holds no finite value"
-        raise ValueError(msg)
+        raise DataError(msg)
     covered &= np.isfinite(result.series).all(axis=1)
     refuse_blank_frames(result.series[covered], path)
     return Parcellated(np.where(covered[:, None], result.series, np.float32(np.nan)), result.coverage)
@@ -286,7 +287,7 @@ def refuse_blank_frames(series: np.ndarray, path: Path) -> None:
             f"{path.name}: frame {np.flatnonzero(blank)[0]} (counted from 0) has the same value in every parcel: it was"
             " lost or blanked; cut it off with its row of the confounds, or interpolate it"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
 
 
 # --- volumes ------------------------------------------------------------------------------------------------------
@@ -395,7 +396,7 @@ def _frames(
                 n = file.readinto(view[done:])  # type: ignore[attr-defined]
                 if not n:
                     msg = f"{path.name} ends in frame {frame} of {n_frames}: it is truncated, fetch it again"
-                    raise ValueError(msg)
+                    raise DataError(msg)
                 done += n
             yield buffer
         while file.read(1 << 20):
@@ -414,7 +415,7 @@ def _load(path: Path) -> Any:
         return nib.load(path)
     except (*READ_ERRORS, ValueError) as error:
         msg = f"{path.name} is no readable image: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
 
 
 def read_whole(path: Path, dtype: Any = None) -> tuple[np.ndarray, np.ndarray]:
@@ -437,17 +438,17 @@ def read_whole(path: Path, dtype: Any = None) -> tuple[np.ndarray, np.ndarray]:
     kind = type(_load(path))
     if not issubclass(kind, SerializableImage):
         msg = f"{path.name} is {kind.__name__}, a NIfTI image is due"
-        raise ValueError(msg)
+        raise DataError(msg)
     try:
         with _open(path) as file:
             image: Any = kind.from_bytes(file.read())
         if image.get_data_dtype().kind not in "iuf":
             msg = f"{path.name} holds {image.get_data_dtype()} values, real numbers are due"
-            raise ValueError(msg)
+            raise DataError(msg)
         return np.asarray(image.dataobj, dtype=dtype), np.asarray(image.affine, np.float64)
     except (*READ_ERRORS, OSError) as error:
         msg = f"{path.name} cannot be read, it is truncated or damaged: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
 
 
 def _check_series(image: Any, path: Path, templates: Templates) -> tuple[tuple[int, ...], np.dtype]:
@@ -455,29 +456,29 @@ def _check_series(image: Any, path: Path, templates: Templates) -> tuple[tuple[i
     shape, dtype = tuple(int(n) for n in image.shape), image.get_data_dtype()
     if not isinstance(image, nib.Nifti1Pair) or image.header["magic"].item()[:2] not in (b"n+", b"n\x00"):
         msg = f"{path.name} is {type(image).__name__}, a NIfTI image is due"
-        raise ValueError(msg)
+        raise DataError(msg)
     if dtype.kind not in "iuf":
         kind = "complex" if dtype.kind == "c" else "RGB" if dtype.fields else str(dtype)
         msg = f"{path.name} holds {kind} values, real numbers are due: is it a magnitude image?"
-        raise ValueError(msg)
+        raise DataError(msg)
     if len(shape) != 4 or shape[3] < 2:
         frames = shape[3] if len(shape) == 4 else 1
         what = (
             f"{frames} frame{'s' if frames != 1 else ''}" if len(shape) <= 4 else f"{len(shape)} dimensions"
         )
         msg = f"{path.name} has shape {' x '.join(map(str, shape))} ({what}): a series of volumes is due"
-        raise ValueError(msg)
+        raise DataError(msg)
     if min(shape) < 1:
         msg = f"{path.name} has shape {' x '.join(map(str, shape))}: it is empty"
-        raise ValueError(msg)
+        raise DataError(msg)
     affine = np.asarray(image.affine)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         msg = f"{path.name}: the affine of its header cannot be inverted, so its place in {templates.space} is unknown"
-        raise ValueError(msg)
+        raise DataError(msg)
     space = bids_names.parse(path.name).get("space")
     if space not in (None, templates.space):
         msg = f"{path.name} is in {space}, the atlas in {templates.space}: take BOLD and atlas in one space"
-        raise ValueError(msg)
+        raise DataError(msg)
     return shape, dtype
 
 
@@ -486,7 +487,7 @@ def _read_mask(path: Path, grid: tuple[int, ...], affine: np.ndarray) -> np.ndar
     values, its_affine = read_whole(path)
     if values.shape[:3] != tuple(grid) or not np.allclose(its_affine, affine, atol=1e-2):
         msg = f"{path.name} (brain mask) has another grid than the BOLD series"
-        raise ValueError(msg)
+        raise DataError(msg)
     if values.ndim > 3:
         values = values[..., 0]
     return (np.nan_to_num(values) > 0.5).ravel(order="F")
@@ -551,13 +552,13 @@ def parcellate_surface(left: Path, right: Path, templates: Templates) -> Parcell
     if n_left != n_right or n_left not in MESHES:
         meshes = " or ".join(f"{n} ({mesh})" for n, mesh in MESHES.items())
         msg = f"{left.name}: {n_left} and {n_right} vertices left and right, the atlas is known on {meshes}"
-        raise ValueError(msg)
+        raise DataError(msg)
     if frames_left != frames_right:
         msg = f"{left.name}: {frames_left} frames left, {frames_right} right: one file is truncated"
-        raise ValueError(msg)
+        raise DataError(msg)
     if frames_left < 2:
         msg = f"{left.name} has {frames_left} frame: a series is due"
-        raise ValueError(msg)
+        raise DataError(msg)
     series = np.full((templates.n_rois, frames_left), np.nan, np.float32)
     coverage = np.zeros(templates.n_rois, np.float32)
     for values, labels in zip(hemispheres, templates.surface(MESHES[n_left]), strict=True):
@@ -572,14 +573,14 @@ def _read_surface(path: Path) -> np.ndarray:
         arrays = [np.asarray(a.data) for a in image.darrays]
         if not arrays or len({a.shape for a in arrays}) != 1 or arrays[0].ndim > 2:
             msg = f"{path.name} holds no series: its data arrays are missing or of different shapes"
-            raise ValueError(msg)
+            raise DataError(msg)
         values = arrays[0] if arrays[0].ndim == 2 else np.stack(arrays, axis=1)
     else:
         values, _ = read_whole(path)
         values = values.reshape(int(np.prod(values.shape[:3])), -1, order="F")
     if values.dtype.kind not in "iuf":
         msg = f"{path.name} holds {values.dtype} values, real numbers are due"
-        raise ValueError(msg)
+        raise DataError(msg)
     return values
 
 
@@ -654,17 +655,17 @@ def parcellate_cifti(path: Path, templates: Templates) -> Parcellated:
         atlas = right if structure.endswith("RIGHT") else left
         if n_vertices != atlas.size or vertices.max(initial=0) >= atlas.size:
             msg = f"{path.name}: {structure} is a mesh of {n_vertices} vertices, fsLR-32k has {atlas.size}"
-            raise ValueError(msg)
+            raise DataError(msg)
         labels[offset : offset + vertices.size] = atlas[vertices]
         total += np.bincount(atlas, minlength=total.size)
     if not axes.models:
         msg = f"{path.name} has no cortical surface among its brain models"
-        raise ValueError(msg)
+        raise DataError(msg)
     if templates.n_subcortical and axes.grid:
         atlas, (shape, affine) = templates.voxels(), axes.grid
         if shape != atlas.shape or not np.allclose(affine, GRAYORDINATES_MM):
             msg = f"{path.name}: its voxels are not those of the 91k grayordinates, on which the subcortex is known"
-            raise ValueError(msg)
+            raise DataError(msg)
         for offset, index in axes.voxels:
             labels[offset : offset + len(index)] = atlas[tuple(index.T)]
         total += np.bincount(atlas.ravel(), minlength=total.size)
@@ -695,23 +696,23 @@ def read_cifti(path: Path) -> tuple[CiftiAxes, np.ndarray]:
         head = file.read(544)
         if len(head) < 544 or head[:4] not in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c"):
             msg = f"{path.name} is no CIFTI-2 file"
-            raise ValueError(msg)
+            raise DataError(msg)
         header = nib.Nifti2Header(head[:540])
         offset = int(header["vox_offset"])
         xml = _cifti_xml(file.read(offset - 544), "<" if head[0] == 0x1C else ">")
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     if len(shape) != 6 or dtype.kind != "f":
         msg = f"{path.name}: shape {shape}, type {dtype}: a dense or parcellated series of floats is due"
-        raise ValueError(msg)
+        raise DataError(msg)
     axes = _cifti_axes(hashlib.sha256(xml).digest(), xml)
     n_frames, n_rows = int(shape[4]), int(shape[5])
     if axes.n_frames != n_frames or n_frames < 2:
         msg = f"{path.name}: {n_frames} frames in its header, {axes.n_frames} in its series axis"
-        raise ValueError(msg)
+        raise DataError(msg)
     missing = offset + n_rows * n_frames * dtype.itemsize - path.stat().st_size
     if missing > 0:
         msg = f"{path.name} is {missing} bytes too short: it is truncated, fetch it again"
-        raise ValueError(msg)
+        raise DataError(msg)
     return axes, np.memmap(path, dtype, "r", offset, (n_rows, n_frames))
 
 
@@ -724,7 +725,7 @@ def _cifti_xml(extensions: bytes, order: str) -> bytes:
         if size < 8:
             break
         position += int(size)
-    raise ValueError("the file has no CIFTI header")
+    raise DataError("the file has no CIFTI header")
 
 
 @lru_cache(maxsize=16)
@@ -734,7 +735,7 @@ def _cifti_axes(_digest: bytes, xml: bytes) -> CiftiAxes:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError as error:
         msg = f"the CIFTI header is no XML: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     models, voxels, grid, n_frames, tr_s = [], [], None, 0, None
     for index_map in root.iter("MatrixIndicesMap"):
         if index_map.get("IndicesMapToDataType") == "CIFTI_INDEX_TYPE_SERIES":

@@ -49,8 +49,8 @@ COLUMNS = {
 class Writer:
     """Write a modality's file one sample at a time: a batch need not fit into memory. Equal input, equal bytes."""
 
-    def __init__(self, path: Path, modality: str, facts: Mapping[str, Any]) -> None:
-        self._schema = pa.schema(COLUMNS[modality], metadata={b"bhx": contract.canonical_json(facts)})
+    def __init__(self, path: Path, modality: str, metadata: Mapping[str, Any]) -> None:
+        self._schema = pa.schema(COLUMNS[modality], metadata={b"bhx": contract.canonical_json(metadata)})
         self._file = pa.OSFile(str(path), "wb")
         self._records = pa.ipc.new_file(self._file, self._schema)
 
@@ -111,7 +111,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[Sample]]:
     """
     try:
         with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as file:
-            facts = json.loads((file.schema.metadata or {})[b"bhx"])
+            metadata = json.loads((file.schema.metadata or {})[b"bhx"])
             batches = [file.get_batch(number) for number in range(file.num_record_batches)]
         rows = [batch.drop_columns(["content"]).to_pylist()[0] for batch in batches]
         # the last buffer of a record's content is its bytes where they are mapped; a scalar would be a copy
@@ -119,7 +119,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[Sample]]:
         samples = [Sample(row, c, row.pop("crc32"), path) for row, c in zip(rows, contents, strict=True)]
     except (OSError, KeyError, ValueError) as error:
         raise _unreadable(path, error) from error
-    return facts, samples
+    return metadata, samples
 
 
 def _unreadable(path: Path, why: object) -> ValueError:

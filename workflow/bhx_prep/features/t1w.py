@@ -9,6 +9,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
+from bhx_model.errors import DataError
 from bhx_prep.features.parcellate import read_whole
 
 #: FSL's MNI grid at 1 mm: its size, and the world coordinates (mm) of the last voxel in x and the first in y and z.
@@ -70,7 +71,7 @@ def model_grid(resolution_mm: float, shape: tuple[int, int, int]) -> ModelGrid:
             f"features.t1w_shape {list(shape)} does not fit into the MNI grid at {resolution_mm:g} mm, {list(full)}:"
             " make it smaller, or features.t1w_resolution_mm"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     first = [(f - s) // 2 for f, s in zip(full, shape, strict=True)]
     corner = (MNI_RIGHT_MM - resolution_mm * (full[0] - 1), MNI_BACK_MM, MNI_BOTTOM_MM)
     affine = np.diag([resolution_mm] * 3 + [1.0])
@@ -104,7 +105,7 @@ def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray
     data, affine = _read(path)
     if not np.isfinite(data).any() or np.nanmin(data) == np.nanmax(data):
         msg = f"{path.name} is empty: every voxel is the same"
-        raise ValueError(msg)
+        raise DataError(msg)
     inside = _brain(data, affine, path, mask)
     _check_place(inside, affine, path)
     values = data[inside]
@@ -112,7 +113,7 @@ def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray
     middle = values[(values >= low) & (values <= high)].astype(np.float64)
     if not middle.std() > 0:
         msg = f"{path.name}: intensities inside the brain mask are all the same"
-        raise ValueError(msg)
+        raise DataError(msg)
     normal = np.zeros(data.shape, np.float32)
     normal[inside] = (values - middle.mean()) / middle.std()
 
@@ -139,12 +140,12 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         data = data[..., 0]
     if data.ndim != 3 or min(data.shape) < 2:
         msg = f"{path.name} has shape {' x '.join(map(str, data.shape))}: one volume is due"
-        raise ValueError(msg)
+        raise DataError(msg)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         msg = (
             f"{path.name}: the affine of its header cannot be inverted, so its place in MNI space is unknown"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     return data, affine
 
 
@@ -154,16 +155,16 @@ def _brain(data: np.ndarray, affine: np.ndarray, path: Path, mask: Path | None) 
     if mask is None:
         if (data == 0).mean() < STRIPPED_BACKGROUND:
             msg = f"{path.name} has no brain mask beside it and is not skull-stripped (background 0): give a mask"
-            raise ValueError(msg)
+            raise DataError(msg)
         return finite & (data != 0)
     values, mask_affine = _read(mask)
     if values.shape != data.shape or not np.allclose(mask_affine, affine, atol=1e-2):
         msg = f"{mask.name} (brain mask) has another grid than {path.name}"
-        raise ValueError(msg)
+        raise DataError(msg)
     inside = finite & (np.nan_to_num(values) > 0.5)
     if not inside.any():
         msg = f"{mask.name} (brain mask) is empty"
-        raise ValueError(msg)
+        raise DataError(msg)
     return inside
 
 
@@ -172,7 +173,7 @@ def _check_place(inside: np.ndarray, affine: np.ndarray, path: Path) -> None:
     zooms = voxel_sizes(affine)
     if zooms.min() < 0.3 or zooms.max() > 5:
         msg = f"{path.name} has voxels of {' x '.join(f'{z:.3g}' for z in zooms)} mm: 0.3 to 5 mm are due"
-        raise ValueError(msg)
+        raise DataError(msg)
     # along each voxel axis the slices that hold at least a thousandth of the brain: stray voxels do not count
     centre, ends = [], []
     for axis in range(3):
@@ -185,7 +186,7 @@ def _check_place(inside: np.ndarray, affine: np.ndarray, path: Path) -> None:
     litres = inside.sum() * abs(np.linalg.det(affine[:3, :3])) * 1e-6
     if litres > BRAIN_LITRES[1]:
         msg = f"{path.name}: what counts as brain has {litres:.1f} litres: the skull was not stripped; give a brain mask"
-        raise ValueError(msg)
+        raise DataError(msg)
     off = np.abs(world - BRAIN_CENTRE_MM)
     fits = [low <= length <= high for length, (low, high) in zip(lengths, BRAIN_LENGTH_MM, strict=True)]
     if off.max() > CENTRE_TOLERANCE_MM or not all(fits) or litres < BRAIN_LITRES[0]:
@@ -195,4 +196,4 @@ def _check_place(inside: np.ndarray, affine: np.ndarray, path: Path) -> None:
             f" its centre at ({at}) mm."
             " Use the T1w that was resampled to MNI (space-MNI152...)"
         )
-        raise ValueError(msg)
+        raise DataError(msg)

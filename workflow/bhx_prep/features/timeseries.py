@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from bhx_model.errors import DataError
 from bhx_prep.features.parcellate import READ_ERRORS, Parcellated, Templates, read_cifti, refuse_blank_frames
 
 _NETWORKS = re.compile(r"^(7|17)networks_", re.IGNORECASE)
@@ -56,13 +57,13 @@ def read_series(path: Path, templates: Templates) -> DeliveredSeries:
         pd.errors.EmptyDataError,
     ) as error:
         msg = f"{path.name} cannot be read as a table: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     except pa.ArrowInvalid as error:
         msg = f"{path.name} is no Parquet file: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if values.ndim != 2 or values.dtype.kind not in "iuf":
         msg = f"{path.name} holds an array of shape {values.shape} and type {values.dtype}: ROI x time numbers are due"
-        raise ValueError(msg)
+        raise DataError(msg)
     note = ""
     if names is None:
         if values.shape[0] != templates.n_rois:
@@ -70,7 +71,7 @@ def read_series(path: Path, templates: Templates) -> DeliveredSeries:
                 f"{path.name} has {values.shape[0]} rows without names where the atlas {templates.label} has"
                 f" {templates.n_rois} ROIs: rows are ROIs, columns are frames; give names if it is another order"
             )
-            raise ValueError(msg)
+            raise DataError(msg)
         note = f"the table has no ROI names: its order is taken to be that of {templates.label}"
     else:
         order = match_names(names, templates, path.name)
@@ -79,13 +80,13 @@ def read_series(path: Path, templates: Templates) -> DeliveredSeries:
         values = values[order]
     if values.shape[1] < 2:
         msg = f"{path.name} has {values.shape[1]} frame(s): a series is due"
-        raise ValueError(msg)
+        raise DataError(msg)
     with np.errstate(over="ignore"):
         series = values.astype(np.float32)
     good = np.isfinite(series).all(axis=1) & (series.max(axis=1) > series.min(axis=1))
     if not good.any():
         msg = f"{path.name} holds no signal: every row is constant, or not a number"
-        raise ValueError(msg)
+        raise DataError(msg)
     refuse_blank_frames(series[good], path)
     return DeliveredSeries(
         Parcellated(np.where(good[:, None], series, np.float32(np.nan)), good.astype(np.float32)), note
@@ -109,13 +110,13 @@ def match_names(names: Sequence[str], templates: Templates, where: str) -> np.nd
             f"{where}: ROI names are of the {'- and '.join(sorted(orders))}-network order ({names[0]!r}), the atlas"
             f" {templates.label} is of the {wanted_order[1]}-network order: set atlas.networks, or deliver other tables"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     given = [_bare(name) for name in names]
     place = {name: i for i, name in enumerate(given)}
     if len(place) != len(given):
         twice = next(name for i, name in enumerate(given) if place[name] != i)
         msg = f"{where}: ROI {twice!r} stands there twice"
-        raise ValueError(msg)
+        raise DataError(msg)
     wanted = [_bare(name) for name in templates.names]
     missing = [name for name in wanted if name not in place]
     extra = [name for name in given if name not in set(wanted)]
@@ -123,7 +124,7 @@ def match_names(names: Sequence[str], templates: Templates, where: str) -> np.nd
         parts = [f"{len(missing)} missing, such as {missing[0]!r}"] if missing else []
         parts += [f"{len(extra)} unknown, such as {extra[0]!r}"] if extra else []
         msg = f"{where}: {len(given)} ROIs, {templates.label} has {len(wanted)}: {' and '.join(parts)}"
-        raise ValueError(msg)
+        raise DataError(msg)
     return np.array([place[name] for name in wanted])
 
 
@@ -137,14 +138,14 @@ def _read(path: Path) -> tuple[list[str] | None, np.ndarray]:
         axes, rows = read_cifti(path)
         if len(axes.parcels) != rows.shape[0]:
             msg = f"{path.name}: {len(axes.parcels)} parcels in its header, {rows.shape[0]} rows"
-            raise ValueError(msg)
+            raise DataError(msg)
         return list(axes.parcels), rows
     if path.suffix == ".npy":
         try:
             return None, np.load(path, allow_pickle=False)
         except ValueError as error:
             msg = f"{path.name} is no array of numbers: {error}"
-            raise ValueError(msg) from error
+            raise DataError(msg) from error
     if path.suffix == ".parquet":
         return _orient(pd.read_parquet(path), path)
     separator = "\t" if path.name.removesuffix(".gz").endswith(".tsv") else ","
@@ -178,7 +179,7 @@ def _orient(table: pd.DataFrame, path: Path) -> tuple[list[str] | None, np.ndarr
         msg = (
             f"{path.name}: column {str(texts[-1])!r} holds text; ROI names may stand in the first column only"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     columns = [str(c) for c in table.columns]
     if columns and any(re.match(r"(\d+networks_)?[LR]H_", c.strip(), re.IGNORECASE) for c in columns):
         return columns, _numbers(table).T

@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from bhx_model.errors import DataError
+
 
 def n_batches(results: Path, cohort: str, n_subjects: int, batch_size: int) -> int:
     """Number of batches of a cohort: what ``plan.json`` says, which the first call writes.
@@ -83,4 +85,4 @@ def _read(file: Path, cohort: str) -> int:
         f"{file} is no plan of cohort {cohort}: restore it, or remove results/{cohort} to plan the cohort anew "
         "(its batches are then computed again)"
     )
-    raise ValueError(msg)
+    raise DataError(msg)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from bhx_model.errors import DataError
 from bhx_prep.config import config
 from bhx_prep.ingest import metadata
 from bhx_prep.ingest.bids_files import SUBJECT, File, chunks, files_of_people, natural, people
@@ -153,7 +154,7 @@ def parcellated(start: Row, root: Path, cohort: config.Cohort) -> Iterator[Row]:
     """Rows of ROI x time tables."""
     if "{subject}" not in cohort.series:
         msg = f"cohort {start['cohort']}: `series` must hold {{subject}} (is {cohort.series!r})"
-        raise ValueError(msg)
+        raise DataError(msg)
     sidecars = metadata.Sidecars(root)
     wanted = None if cohort.subjects is None else set(cohort.subjects)
     tables: dict[str, list[Path]] = defaultdict(list)
@@ -305,7 +306,7 @@ def _t1w_row(start: Row, file: File, files: list[File], sidecars: metadata.Sidec
         shape = header.get_data_shape()
         if len(shape) != 3 and shape[3:] != (1,):
             msg = f"the image is {len(shape)}D ({' x '.join(map(str, shape))}): a 3D volume is due"
-            raise ValueError(msg)
+            raise DataError(msg)
         metadata.voxel_sizes(fields, header)
     except ValueError as error:
         exclude(row, str(error))

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from bhx_model.errors import DataError
 from bhx_prep.config import config
 from bhx_prep.ingest import bids_files, doors
 
@@ -95,21 +96,21 @@ def build(name: str, cohort: config.Cohort) -> pa.Table:
     if not root.is_dir():
         demo = " (`bhx synth` makes the demo's)" if "demo-data" in root.parts else ""
         msg = f"cohort {name}: there is no folder {root}{demo}: mend cohorts.{name}.root in the configuration"
-        raise ValueError(msg)
+        raise DataError(msg)
     start = doors.Row(cohort=name, input=cohort.input, synthetic=cohort.synthetic)
     if cohort.input == "timeseries":
         rows = list(doors.parcellated(start, root, cohort))
     else:
         labels, rows = doors.people_and_strangers(start, root, cohort.subjects)
-        facts: dict[str, Any] = {"tasks": cohort.tasks, "tr_s": cohort.tr_s}
+        metadata: dict[str, Any] = {"tasks": cohort.tasks, "tr_s": cohort.tr_s}
         if cohort.input == "fmriprep":
-            facts["space"] = cohort.space
+            metadata["space"] = cohort.space
         list_rows = doors.raw if cohort.input == "bids" else doors.derivatives
-        rows += _by_chunks(partial(_rows_of, list_rows, start, root, facts), labels, name)
+        rows += _by_chunks(partial(_rows_of, list_rows, start, root, metadata), labels, name)
     if not rows:
         due = cohort.series if cohort.input == "timeseries" else "sub-<label>"
         msg = f"cohort {name}: nobody in {root}: `input: {cohort.input}` expects {due} there; is it the right folder?"
-        raise ValueError(msg)
+        raise DataError(msg)
     return _table(rows)
 
 
@@ -143,10 +144,10 @@ def _rows_of(
     list_rows: Callable[..., Iterable[doors.Row]],
     start: doors.Row,
     root: Path,
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
     labels: Sequence[str],
 ) -> list[doors.Row]:
-    return list(list_rows(start, root, labels, **facts))
+    return list(list_rows(start, root, labels, **metadata))
 
 
 def _by_chunks(
@@ -200,7 +201,7 @@ def load(cache: Path, name: str, cohort: config.Cohort, *, build_if_stale: bool 
     if not build_if_stale:
         if not file.exists():
             msg = f"cohort {name} has no index in {cache}: run `bhx index {name}` first"
-            raise ValueError(msg)
+            raise DataError(msg)
         return pq.ParquetFile(file).read()
     key, stamp = _cache_key(name, cohort), _read_stamp(cache / f"{name}.json")
     changed = {EVERYBODY}
@@ -275,7 +276,7 @@ def command(args: argparse.Namespace) -> int:
     for name in args.cohorts:
         if name not in cohorts:
             msg = f"no cohort {name!r} in {args.config}; there are: {', '.join(cohorts)}"
-            raise ValueError(msg)
+            raise DataError(msg)
     failed = False
     for name in args.cohorts or cohorts:
         if args.refresh:
@@ -361,8 +362,8 @@ def _cache_key(name: str, cohort: config.Cohort) -> str:
             for e in entries
             if e.name.startswith("sub-") or e.name.endswith(".json") or cohort.input == "timeseries"
         )
-    facts = json.dumps([SCHEMA_VERSION, name, str(root), config.to_json(cohort), top])
-    return hashlib.sha256(facts.encode()).hexdigest()
+    metadata = json.dumps([SCHEMA_VERSION, name, str(root), config.to_json(cohort), top])
+    return hashlib.sha256(metadata.encode()).hexdigest()
 
 
 def _read_stamp(stamp: Path) -> dict[str, Any]:

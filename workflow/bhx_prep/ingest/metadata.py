@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from bhx_model.errors import DataError
 from bhx_prep.io import bids_names
 
 #: Repetition times (s) that a scanner can have; what lies above is nearly always milliseconds.
@@ -105,10 +106,10 @@ class Sidecars:
                 content = json.loads(path.read_text(encoding="utf-8-sig"))
             except (OSError, ValueError) as error:
                 msg = f"sidecar {path.name} cannot be read as JSON: mend or remove it"
-                raise ValueError(msg) from error
+                raise DataError(msg) from error
             if not isinstance(content, dict):
                 msg = f"sidecar {path.name} holds no JSON object: mend or remove it"
-                raise ValueError(msg)
+                raise DataError(msg)
             self._contents[path] = content
         return self._contents[path]
 
@@ -132,19 +133,19 @@ def check_file(path: Path) -> None:
             "is a link to a file that is not here (datalad get?)" if path.is_symlink() else "does not exist"
         )
         msg = f"file {reason}"
-        raise ValueError(msg) from None
+        raise DataError(msg) from None
     except OSError as error:
         msg = f"file cannot be read: {error.strerror}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if not path.is_file():
         msg = "a file is due, this is a folder"
-        raise ValueError(msg)
+        raise DataError(msg)
     if not os.access(path, os.R_OK):
         msg = "file cannot be read: permission denied"
-        raise ValueError(msg)
+        raise DataError(msg)
     if size == 0:
         msg = "file is empty"
-        raise ValueError(msg)
+        raise DataError(msg)
 
 
 def read_header(path: Path) -> Any:
@@ -170,10 +171,10 @@ def read_header(path: Path) -> Any:
         header.get_data_shape()
     except Exception as error:  # nibabel raises what zlib, gzip, struct and numpy raise
         msg = f"not a readable NIfTI image ({type(error).__name__})"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if dtype.kind not in "iuf":
         msg = f"the image holds {dtype.name if dtype.names is None else 'RGB'} values: real numbers are due"
-        raise ValueError(msg)
+        raise DataError(msg)
     return header
 
 
@@ -188,7 +189,7 @@ def n_frames(header: Any) -> int:
     shape = header.get_data_shape()
     if len(shape) != 4:
         msg = f"the image is {len(shape)}D ({_times(shape)}): a 4D series is due"
-        raise ValueError(msg)
+        raise DataError(msg)
     return _series(shape[3])
 
 
@@ -212,10 +213,10 @@ def read_cifti_series(path: Path) -> tuple[int, float | None]:
             xml = file.read(max(0, int(header["vox_offset"]) - 540))
     except Exception as error:  # nibabel raises what struct and numpy raise
         msg = f"not a readable CIFTI file ({type(error).__name__})"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if len(shape) != 6:  # CIFTI keeps its two axes, frames first, in dimensions five and six
         msg = f"not a CIFTI series: the image is {len(shape)}D"
-        raise ValueError(msg)
+        raise DataError(msg)
     found = {key: value for key, value in re.findall(rb'Series(Step|Unit|Exponent)="([^"]*)"', xml)}
     tr_s = None
     if found.get(b"Unit") == b"SECOND" and b"Step" in found:
@@ -236,7 +237,7 @@ def read_gifti_frames(path: Path) -> int | None:
         found = re.search(rb'<GIFTI[^>]*NumberOfDataArrays="(\d+)"', file.read(65536))
     if found is None:
         msg = "not a readable GIfTI file"
-        raise ValueError(msg)
+        raise DataError(msg)
     n = int(found.group(1))
     return None if n == 1 else _series(n)
 
@@ -256,17 +257,17 @@ def read_table_frames(path: Path) -> tuple[int | None, float | None]:
     ending = next((e for e in TABLES if path.name.endswith(e)), None)
     if ending is None:
         msg = f"not a table that BHX reads: {', '.join(TABLES)}"
-        raise ValueError(msg)
+        raise DataError(msg)
     if ending == ".ptseries.nii":
         return read_cifti_series(path)
     try:
         shape, columns = _table_outline(path, ending)
     except Exception as error:  # numpy, gzip and pyarrow each have their own
         msg = f"the table cannot be read ({type(error).__name__})"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if shape is not None and len(shape) != 2:
         msg = f"the array is {len(shape)}D: ROI x time is due"
-        raise ValueError(msg)
+        raise DataError(msg)
     frames = _frames_by_name(columns)
     if frames is None and shape is not None and not (columns and all(c.isdecimal() for c in columns)):
         frames = shape[0] if columns else shape[1]
@@ -298,7 +299,7 @@ def _frames_by_name(columns: Sequence[str]) -> int | None:
 def _series(frames: int) -> int:
     if frames < 2:
         msg = f"there is {'no frame' if frames == 0 else 'one frame only'}: a series is due"
-        raise ValueError(msg)
+        raise DataError(msg)
     return frames
 
 
@@ -322,7 +323,7 @@ def voxel_sizes(sidecar: Mapping[str, Any], header: Any) -> tuple[float, float, 
     zooms = [float(v) * scale for v in header.get_zooms()[:3]]
     sizes, reason = nifti_header.voxel_sizes(zooms, header.get_data_shape()[:3], sidecar)
     if reason is not None:
-        raise ValueError(reason)
+        raise DataError(reason)
     return sizes
 
 
@@ -360,14 +361,14 @@ def repetition_time(
             f"repetition time: the sidecar says {told:g} s, the image header {measured:g} s; "
             "mend the wrong one (BIDS wants seconds)"
         )
-        raise ValueError(msg)
+        raise DataError(msg)
     if told is not None:
         return told
     if measured is not None:
         return _plausible(measured, "the repetition time in the image header")
     if fallback is None:
         msg = "no repetition time in sidecar or header: add RepetitionTime (s), or set the cohort's tr_s"
-        raise ValueError(msg)
+        raise DataError(msg)
     return _plausible(fallback, "the repetition time given")
 
 
@@ -376,21 +377,21 @@ def _told_by_sidecar(sidecar: Mapping[str, Any], frames: int | None) -> float | 
     if told is not None:
         if not _is_number(told):
             msg = f"RepetitionTime in the sidecar is {told!r}: a number of seconds is due"
-            raise ValueError(msg)
+            raise DataError(msg)
         return _plausible(float(told), "RepetitionTime in the sidecar")
     times = sidecar.get("VolumeTiming")
     if times is None:
         return None
     if not (isinstance(times, list) and len(times) > 1 and all(_is_number(v) for v in times)):
         msg = "VolumeTiming in the sidecar is no list of two or more times (s)"
-        raise ValueError(msg)
+        raise DataError(msg)
     if frames is not None and len(times) != frames:
         msg = f"VolumeTiming has {len(times)} times, the image {frames} frames"
-        raise ValueError(msg)
+        raise DataError(msg)
     steps = sorted(later - earlier for earlier, later in itertools.pairwise(times))
     if steps[-1] - steps[0] > TR_TOLERANCE_S:
         msg = f"frames are not evenly spaced (VolumeTiming has steps of {steps[0]:g} to {steps[-1]:g} s)"
-        raise ValueError(msg)
+        raise DataError(msg)
     return _plausible(steps[len(steps) // 2], "the step of VolumeTiming")
 
 
@@ -412,10 +413,10 @@ def header_repetition_time(header: Any) -> float | None:
 def _plausible(tr_s: float, what: str) -> float:
     if tr_s > MAX_TR_S:
         msg = f"{what} is {tr_s:g}: milliseconds? seconds are due"
-        raise ValueError(msg)
+        raise DataError(msg)
     if not tr_s >= MIN_TR_S:  # NaN too
         msg = f"{what} is {tr_s:g} s: no scanner is that fast, {MIN_TR_S:g} to {MAX_TR_S:g} s are due"
-        raise ValueError(msg)
+        raise DataError(msg)
     return tr_s
 
 

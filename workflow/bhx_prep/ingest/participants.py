@@ -16,6 +16,7 @@ from typing import Final
 
 import pandas as pd
 
+from bhx_model.errors import DataError
 from bhx_prep.config import config
 
 #: Names of the column of ids, the first that is there counts. BIDS says `participant_id`; the others stand in the
@@ -64,19 +65,19 @@ def read(path: Path) -> pd.DataFrame:
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         msg = f"{path} is no table: {str(error).strip()}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     frame.columns = [str(name).strip() for name in frame.columns]
     twice = [name for name, n in Counter(frame.columns).items() if n > 1]
     if twice:
         msg = f"{path} has two columns {twice[0]!r}: rename one"
-        raise ValueError(msg)
+        raise DataError(msg)
     ids = next((name for name in ID_COLUMNS if name in frame.columns), None)
     if ids is None:
         msg = f"{path} has no column participant_id; it has: {_some(list(frame.columns))}"
-        raise ValueError(msg)
+        raise DataError(msg)
     if frame.empty:
         msg = f"{path} holds nobody: there is a header only"
-        raise ValueError(msg)
+        raise DataError(msg)
     frame = frame.apply(lambda values: values.str.strip()).replace(list(MISSING), None)
     labels = ["" if pd.isna(label) else str(label).removeprefix("sub-") for label in frame[ids]]
     frame = frame.assign(**{ids: labels})
@@ -148,7 +149,7 @@ def column(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
     near = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
     hint = f"did you mean {lower[near[0]]!r}?" if near else f"it has: {_some(list(frame.columns))}"
     msg = f"{path} has no column {name!r}; {hint}"
-    raise ValueError(msg)
+    raise DataError(msg)
 
 
 def values(
@@ -242,16 +243,16 @@ def _text(path: Path) -> str:
             content = gzip.decompress(content)
     except FileNotFoundError:
         msg = f"there is no table of phenotypes {path}: add it, or name it as `participants` of the cohort"
-        raise ValueError(msg) from None
+        raise DataError(msg) from None
     except (OSError, EOFError) as error:
         msg = f"{path} cannot be read: {error}"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     if not content.strip():
         msg = f"{path} is empty"
-        raise ValueError(msg)
+        raise DataError(msg)
     if b"\0" in content:
         msg = f"{path} is no table of text: save it as tab-separated UTF-8"
-        raise ValueError(msg)
+        raise DataError(msg)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

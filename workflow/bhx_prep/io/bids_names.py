@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from bhx_model.errors import DataError
+
 #: Entities that tell one scan of a subject from another, in BIDS order.
 SCAN_ENTITIES = ("ses", "task", "acq", "ce", "rec", "dir", "run")
 
@@ -24,7 +26,7 @@ def check_label(value: str, what: str) -> str:
     """
     if not _VALUE.fullmatch(value):
         msg = f"{what} {value!r} is not a BIDS label: only letters and digits may be used"
-        raise ValueError(msg)
+        raise DataError(msg)
     return value
 
 
@@ -32,7 +34,7 @@ def check_cohort(value: str) -> str:
     """Return `value` if it may name a cohort: lower-case letters and digits, a letter first."""
     if not _COHORT.fullmatch(value):
         msg = f"cohort {value!r}: use lower-case letters and digits, a letter first (e.g. abide1)"
-        raise ValueError(msg)
+        raise DataError(msg)
     return value
 
 

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from bhx_model.errors import DataError
 from bhx_prep.io import bids_names
 
 
@@ -42,13 +43,13 @@ def make_view(root: Path, subject: str, tasks: Sequence[str], view: Path) -> Pat
     person = root / f"sub-{bids_names.check_label(subject, 'subject')}"
     if not person.is_dir():
         msg = f"there is no folder {person}"
-        raise ValueError(msg)
+        raise DataError(msg)
     if not (root / "dataset_description.json").is_file():
         msg = f"{root} has no dataset_description.json, which BIDS and fMRIPrep ask for: add one"
-        raise ValueError(msg)
+        raise DataError(msg)
     if view.resolve().is_relative_to(root.resolve()):
         msg = f"the work folder {view} lies inside the dataset {root}, which is only read: put it elsewhere"
-        raise ValueError(msg)
+        raise DataError(msg)
     shutil.rmtree(view, ignore_errors=True)
     view.mkdir(parents=True)
     shown = [path for path in root.iterdir() if path.is_file()]
@@ -66,7 +67,7 @@ def _show(path: Path, target: Path) -> None:
         content = path.resolve(strict=True)
     except OSError as error:
         msg = f"{path} is a link to content that is not here: fetch it first (datalad get)"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     try:
         os.link(content, target)
     except OSError:  # another file system, or one that forbids links to files of others

@@ -300,10 +300,10 @@ def _series(out: Cohort, batches: Sequence[Path]) -> None:
         if not file.exists():
             continue
         parquet = pq.ParquetFile(file)
-        facts = json.loads((parquet.schema_arrow.metadata or {}).get(b"bhx", b"{}"))
-        if not facts.get("names"):
+        metadata = json.loads((parquet.schema_arrow.metadata or {}).get(b"bhx", b"{}"))
+        if not metadata.get("names"):
             continue
-        out.names = out.names or facts["names"]
+        out.names = out.names or metadata["names"]
         for chunk in parquet.iter_batches(batch_size=8, columns=["key", "tr_s", "series", "coverage"]):
             for key, tr, series, covered in zip(*chunk.columns, strict=True):
                 wanted = key.as_py() == typical["key"]
@@ -349,7 +349,7 @@ def read_json(path: Path) -> Any:
 
 
 def per_roi(path: Path, prefix: str) -> tuple[list[str], np.ndarray, dict[str, Any]] | None:
-    """Names (R), columns whose name begins with `prefix` (R, N), and facts of a per-ROI Parquet; None if absent."""
+    """Names (R), columns whose name begins with `prefix` (R, N), and metadata of a per-ROI Parquet; None if absent."""
     if not path.exists():
         return None
     table = pq.read_table(path)
@@ -357,12 +357,12 @@ def per_roi(path: Path, prefix: str) -> tuple[list[str], np.ndarray, dict[str, A
     values = (
         np.column_stack([table[c].to_numpy() for c in columns]) if columns else np.empty((table.num_rows, 0))
     )
-    facts = json.loads((table.schema.metadata or {}).get(b"bhx", b"{}"))
-    return table["name"].to_pylist(), values.astype(float), facts
+    metadata = json.loads((table.schema.metadata or {}).get(b"bhx", b"{}"))
+    return table["name"].to_pylist(), values.astype(float), metadata
 
 
 def training(folder: Path) -> Training | None:
-    """Losses and facts of one stage's run; None if it has not run."""
+    """Losses and metadata of one stage's run; None if it has not run."""
     if not (folder / "metrics.jsonl").exists():
         return None
     courses: dict[str, list[tuple[float, float]]] = {}

@@ -93,7 +93,7 @@ def render(config: Config, results: Path) -> str:
         "inputs": INPUTS,
         "stages": collect.STAGES,
         "cohorts": cohorts,
-        "facts": _facts(config, cohorts, atlas),
+        "metadata": _facts(config, cohorts, atlas),
         "made": [c.name for c in cohorts if c.synthetic],
         "measured": [c.name for c in cohorts if not c.synthetic],
         "motion": _motion(config, cohorts),
@@ -290,8 +290,8 @@ def _harmonics(results: Path, cortex: Cortex | None) -> dict[str, Any] | None:
     read = collect.per_roi(results / "templates" / "harmonics.parquet", "mode_")
     if read is None:
         return None
-    _, modes, facts = read
-    eigenvalues = facts.get("eigenvalues")
+    _, modes, metadata = read
+    eigenvalues = metadata.get("eigenvalues")
     if isinstance(eigenvalues, dict):
         eigenvalues = [eigenvalues["left"], eigenvalues["right"]]
     pictures = []

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from bhx_model.errors import DataError
+
 NOT_RECOVERED = "not recovered"
 
 
@@ -70,7 +72,7 @@ def endpoint(name: str) -> Endpoint:
     document = _document()
     if name not in document["endpoints"]:
         msg = f"the paper has no endpoint {name!r}; it has {', '.join(names())}"
-        raise ValueError(msg)
+        raise DataError(msg)
     block = document["endpoints"][name]
     rows = tuple(
         Row(

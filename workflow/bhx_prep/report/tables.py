@@ -17,8 +17,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from bhx_model.atomic_write import atomic_write
+from bhx_model.errors import DataError
 from bhx_prep.config import config
-from bhx_prep.io.atomic_write import replacing
 from bhx_prep.report import published
 
 #: Metric to its heading; accuracy-like metrics are told in percent.
@@ -200,23 +201,23 @@ def _check(
 ) -> None:
     if not scores:
         msg = f"no metrics of endpoint {name!r}: run its evaluations first"
-        raise ValueError(msg)
+        raise DataError(msg)
     seen = set()
     for score in scores:
         what = f"metrics of {score['method']!r}, seed {score['seed']}"
         if score["endpoint"] != name or score["kind"] != endpoint.kind:
             theirs = f"{score['endpoint']!r} ({score['kind']})"
             msg = f"{what}: belong to endpoint {theirs}, not to {name!r} ({endpoint.kind})"
-            raise ValueError(msg)
+            raise DataError(msg)
         if score["experiment"] not in (experiment, None):
             msg = f"{what}: belong to experiment {score['experiment']!r}, not to {experiment!r}"
-            raise ValueError(msg)
+            raise DataError(msg)
         if score["method"] not in METHODS or score["method"] == "trivial":
             msg = f"{what}: no such method; there are {', '.join(m for m in METHODS if m != 'trivial')}"
-            raise ValueError(msg)
+            raise DataError(msg)
         if (score["method"], score["seed"]) in seen:
             msg = f"{what}: given twice"
-            raise ValueError(msg)
+            raise DataError(msg)
         seen.add((score["method"], score["seed"]))
 
 
@@ -506,7 +507,7 @@ def from_csv(text: str) -> Table:
     """
     rows = list(csv.DictReader(io.StringIO(text)))
     if not rows or list(rows[0]) != [*_OF_TABLE, *_OF_ENTRY]:
-        raise ValueError("not a table of this version: make it again with `python -m bhx_prep.report.tables`")
+        raise DataError("not a table of this version: make it again with `python -m bhx_prep.report.tables`")
     numbers = ("mean", "sd", "ci_low", "ci_high")
     entries = []
     for row in rows:
@@ -522,7 +523,7 @@ def from_csv(text: str) -> Table:
 def write(table: Table, stem: Path) -> None:
     """Write ``<stem>.md``, ``.csv`` and ``.tex``."""
     for suffix, render in ((".md", to_markdown), (".csv", to_csv), (".tex", to_latex)):
-        with replacing(stem.parent / (stem.name + suffix)) as part:
+        with atomic_write(stem.parent / (stem.name + suffix)) as part:
             part.write_text(render(table), encoding="utf-8")
 
 

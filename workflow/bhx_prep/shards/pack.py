@@ -33,6 +33,7 @@ import numpy as np
 
 from bhx_model import contract
 from bhx_model.data import timeseries, volumes
+from bhx_model.errors import DataError
 from bhx_prep.features import store
 from bhx_prep.io import bids_names
 from bhx_prep.shards.read import Cohort, read_index, shard_list
@@ -83,24 +84,29 @@ def pack(cohort: str, batch: int, features: Path, out: Path) -> tuple[Path, Path
 
 
 def _bold_samples(cohort: str, path: Path, anats: set[str]) -> tuple[list[_Packed], dict]:
-    facts, stored_samples = store.read(path)
-    if contract.roi_sha256(facts["atlas"], facts["names"]) != facts["roi_sha256"]:
+    metadata, stored_samples = store.read(path)
+    if contract.roi_sha256(metadata["atlas"], metadata["names"]) != metadata["roi_sha256"]:
         msg = f"{path}: ROI names and their hash disagree: extract the features of this batch again"
-        raise ValueError(msg)
+        raise DataError(msg)
     samples = []
     for sample in stored_samples:
         row = sample.row
         key = _checked_key(cohort, row["key"], row["subject"])
         if not row["tr_s"] > 0:
-            raise ValueError(
+            raise DataError(
                 f"{key}: repetition time {row['tr_s']} s: give the cohort its `tr_s` in the config"
             )
         # a T1 that failed leaves a BOLD run that stands alone
         anat = row["anat"] if row["anat"] in anats else None
-        meta = {"cohort": cohort, "atlas": facts["atlas"], "roi_sha256": facts["roi_sha256"], "anat": anat}
+        meta = {
+            "cohort": cohort,
+            "atlas": metadata["atlas"],
+            "roi_sha256": metadata["roi_sha256"],
+            "anat": anat,
+        }
         meta |= {name: row[name] for name in contract.BOLD_META if name not in meta}
         samples.append((key, meta, sample))
-    about = {"atlas": facts["atlas"], "roi_names": facts["names"], "roi_sha256": facts["roi_sha256"]}
+    about = {"atlas": metadata["atlas"], "roi_names": metadata["names"], "roi_sha256": metadata["roi_sha256"]}
     return _sorted(samples), about | _common(cohort, samples)
 
 
@@ -116,7 +122,7 @@ def _t1w_samples(cohort: str, path: Path) -> tuple[list[_Packed], dict]:
         found = sorted({tuple(sample.row[name]) for sample in stored_samples})
         if len(found) > 1:
             msg = f"T1 volumes of several grids ({name} {found}) in one batch: extract its features again"
-            raise ValueError(msg)
+            raise DataError(msg)
         about[f"t1w_{name}"] = list(found[0]) if found else None
     return _sorted(samples), about | _common(cohort, samples)
 
@@ -133,10 +139,10 @@ def _checked_key(cohort: str, key: str, subject: str) -> str:
     contract.check_key(key)
     if key.split("_")[:2] != [cohort, f"sub-{subject}"]:
         msg = f"{key!r} is not a key of cohort {cohort}, subject {subject}: extract the features of this batch again"
-        raise ValueError(msg)
+        raise DataError(msg)
     if len(key) > LONGEST_KEY:
         msg = f"key {key!r} has {len(key)} characters, a tar takes {LONGEST_KEY}: shorten its entities"
-        raise ValueError(msg)
+        raise DataError(msg)
     return key
 
 
@@ -150,7 +156,7 @@ def _write_shard(folder: Path, modality: str, batch: int, samples: Iterable[_Pac
             tar = _Tar(file)
             for key, meta, sample in samples:
                 if key in listed["key"]:
-                    raise ValueError(f"{key} stands twice in batch {batch}: two scans have the same entities")
+                    raise DataError(f"{key} stands twice in batch {batch}: two scans have the same entities")
                 sample.check()  # here, beside the hashing of the one before
                 parts = {member: sample.content, contract.META_MEMBER: contract.canonical_json(meta)}
                 places = {name: tar.add(f"{key}.{name}", parts[name]) for name in sorted(parts)}
@@ -243,7 +249,7 @@ def index(cohort: str, folder: Path, batches: Sequence[int]) -> dict[str, Any]:
             entry, about = _entry(tar)
             if about["cohort"] != cohort:
                 msg = f"{tar} is of cohort {about['cohort']}, not {cohort}: shards of two cohorts share a folder"
-                raise ValueError(msg)
+                raise DataError(msg)
             shards.setdefault(modality, []).append(entry)
             abouts.setdefault(modality, []).append((entry["list"], about))
     return {
@@ -263,13 +269,13 @@ def _entry(tar: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         listed = json.loads(raw)
     except OSError as error:
         msg = f"{error.filename} is missing ({error.strerror}): pack this batch first"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}): pack this batch again") from error
+        raise DataError(f"{path} is not JSON ({error}): pack this batch again") from error
     about = listed["about"]
     if size != about["bytes"]:
         msg = f"{tar} has {size} bytes, its list says {about['bytes']}: pack this batch again"
-        raise ValueError(msg)
+        raise DataError(msg)
     entry = {"file": tar.name, "sha256": about["sha256"], "bytes": size, "n": len(listed["key"])}
     return entry | {"list": path.name, "list_sha256": hashlib.sha256(raw).hexdigest()}, about
 
@@ -279,7 +285,7 @@ def _agreed(name: str, abouts: Sequence[tuple[str, dict]]) -> Any:
     for file, value in found:
         if value != found[0][1]:
             msg = f"{found[0][0]} and {file} differ in {name}: extract and pack the batches of this cohort again"
-            raise ValueError(msg)
+            raise DataError(msg)
     return found[0][1] if found else None
 
 
@@ -327,24 +333,24 @@ def _read_shard(cohort: Cohort, modality: str, shard: dict[str, Any]) -> dict[st
     listed = shard_list(cohort, shard)
     raw = (cohort.folder / shard["file"]).read_bytes()
     if hashlib.sha256(raw).hexdigest() != shard["sha256"]:
-        raise ValueError("its bytes are not those that index.json hashes: pack this batch again")
+        raise DataError("its bytes are not those that index.json hashes: pack this batch again")
     with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
         places = {info.name: (info.offset_data, info.size) for info in archive}
     n = len(listed["key"])
     if len(places) != 2 * n or shard["n"] != n:
         msg = f"{len(places)} members, {n} samples listed, {shard['n']} indexed"
-        raise ValueError(msg)
+        raise DataError(msg)
     samples: dict[str, dict] = {}
     for row in _rows(listed, modality):
         key = contract.check_key(row["key"])
         if places[f"{key}.{member}"] != (row["offset"], row["size"]):
-            raise ValueError(f"{key}: the list names another place for its array")
+            raise DataError(f"{key}: the list names another place for its array")
         if places[f"{key}.{contract.META_MEMBER}"] != (row["meta_offset"], row["meta_size"]):
-            raise ValueError(f"{key}: the list names another place for its JSON")
+            raise DataError(f"{key}: the list names another place for its JSON")
         meta = json.loads(_part(raw, row["meta_offset"], row["meta_size"]))
         array = _array(modality, key, _part(raw, row["offset"], row["size"]))
         if set(meta) != set(fields) or meta["cohort"] != cohort.name or meta["subject"] != row["subject"]:
-            raise ValueError(f"{key}: its JSON does not fit the list or the contract")
+            raise DataError(f"{key}: its JSON does not fit the list or the contract")
         expected = (
             (len(cohort.index["roi_names"]), meta["n_frames"])
             if modality == "bold"
@@ -352,15 +358,15 @@ def _read_shard(cohort: Cohort, modality: str, shard: dict[str, Any]) -> dict[st
         )
         if array.dtype != dtype or array.shape != expected:
             msg = f"{key}: array of {array.dtype} {array.shape}, expected {dtype} {expected}"
-            raise ValueError(msg)
+            raise DataError(msg)
         if modality == "bold" and meta["roi_sha256"] != cohort.index["roi_sha256"]:
-            raise ValueError(f"{key}: its ROI order is not that of the index")
+            raise DataError(f"{key}: its ROI order is not that of the index")
         if modality == "bold" and np.isinf(array).any():
-            raise ValueError(f"{key}: the series holds infinite values")
+            raise DataError(f"{key}: the series holds infinite values")
         samples[key] = meta | {"batch": shard["file"].split("-")[1]}
     order = [(meta["subject"], key) for key, meta in samples.items()]
     if order != sorted(order):
-        raise ValueError("its samples are not sorted by subject and key")
+        raise DataError("its samples are not sorted by subject and key")
     return samples
 
 
@@ -369,7 +375,7 @@ def _array(modality: str, key: str, content: bytes) -> np.ndarray:
     try:
         return timeseries.decode(content) if modality == "bold" else volumes.decode(content)
     except ValueError as error:
-        raise ValueError(f"{key}: {error}: extract and pack this batch again") from error
+        raise DataError(f"{key}: {error}: extract and pack this batch again") from error
 
 
 def _part(raw: bytes, offset: int, size: int) -> bytes:
@@ -431,7 +437,7 @@ def describe(folder: Path, key: str) -> Iterator[str]:
                 yield f"{shard['file']}\t{shape}\t{span}\t{1 - finite.size / array.size:.1%} NaN"
                 yield json.dumps(meta, indent=2)
     if not found:
-        raise ValueError(f"no shard of {folder} holds {key!r}: `bhx shards ls {folder}` lists the keys")
+        raise DataError(f"no shard of {folder} holds {key!r}: `bhx shards ls {folder}` lists the keys")
 
 
 # --- command line --------------------------------------------------------------------------------------------
@@ -483,7 +489,7 @@ def command(args: argparse.Namespace) -> int:
         pack(args.cohort, args.batch, args.features, args.out)
     elif args.action == "index":
         if args.out.resolve().parent != args.shards.resolve():
-            raise ValueError(f"index.json has to stand beside its shards: --out {args.shards / 'index.json'}")
+            raise DataError(f"index.json has to stand beside its shards: --out {args.shards / 'index.json'}")
         write_json(
             args.out, index(args.cohort, args.shards, [int(batch) for batch in args.batches.split(",")])
         )

@@ -18,6 +18,7 @@ import numpy as np
 
 from bhx_model import contract
 from bhx_model.data import timeseries
+from bhx_model.errors import DataError
 
 
 class Run(NamedTuple):
@@ -54,10 +55,10 @@ def read_index(path: Path) -> Cohort:
         index = json.loads(path.read_bytes())
     except OSError as error:
         msg = f"cannot read the shard index {path}: {error.strerror}; make it with `snakemake shards`"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     except json.JSONDecodeError as error:
         msg = f"{path} is not JSON ({error}): remove it and make the shards of this cohort again"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     contract.check_index(index)
     return Cohort(path.parent, index)
 
@@ -72,18 +73,18 @@ def read_cohorts(paths: Iterable[Path]) -> list[Cohort]:
     """
     cohorts = sorted((read_index(path) for path in paths), key=lambda c: c.name)
     if not cohorts:
-        raise ValueError("no shard index given: name at least one index.json")
+        raise DataError("no shard index given: name at least one index.json")
     first = cohorts[0]
     for before, after in itertools.pairwise(cohorts):
         if before.name == after.name:
             msg = f"cohort {after.name} is given twice ({before.folder} and {after.folder}): name it once"
-            raise ValueError(msg)
+            raise DataError(msg)
         if after.index["roi_sha256"] != first.index["roi_sha256"]:
             msg = (
                 f"cohorts {first.name} ({first.index['atlas']}) and {after.name} ({after.index['atlas']}) differ in "
                 "their ROIs or the order of them: rebuild the shards of both with one atlas"
             )
-            raise ValueError(msg)
+            raise DataError(msg)
     return cohorts
 
 
@@ -141,7 +142,7 @@ def _check_bytes(path: Path, sha256: str) -> None:
         stat = path.stat()
     except OSError as error:
         msg = f"shard file {path} is missing ({error.strerror}): pack this batch again"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     _check_once(os.fspath(path), stat.st_size, stat.st_mtime_ns, sha256)
 
 
@@ -152,4 +153,4 @@ def _check_once(path: str, size: int, mtime_ns: int, sha256: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         msg = f"{path} ({size} bytes) is not the file that its index.json hashes: pack this batch again"
-        raise ValueError(msg)
+        raise DataError(msg)

@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bhx_model.errors import DataError
 from bhx_prep.io import bids_names
 from bhx_prep.preproc.embedded.person import Person, Scan, UnusableData, find
 from bhx_prep.preproc.status import write_status
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in ("head_T1w.nii.gz", "head_mask.nii.gz"):
             if not (args.templates / name).is_file():
                 msg = f"no {args.templates / name}: make the templates first (python -m bhx_prep.atlas.templates)"
-                raise ValueError(msg)
+                raise DataError(msg)
         return _preprocess(args, preproc)
     except (ValueError, OSError) as error:
         print(f"embedded preprocessing of sub-{args.subject}: {error}", file=sys.stderr)

@@ -99,7 +99,7 @@ class SaveAnat(SimpleInterface):
         given = self.inputs
         folder = Path(given.base) / given.folder
         folder.mkdir(parents=True, exist_ok=True)
-        facts = {
+        metadata = {
             **_passed_on(given.sidecar),
             "Sources": [f"bids:raw:{given.source}"],
             "GeneratedBy": generated_by(),
@@ -109,9 +109,9 @@ class SaveAnat(SimpleInterface):
             return folder / f"{given.stem}_{rest}"
 
         shutil.copyfile(given.anat, name("desc-preproc_T1w.nii.gz"))
-        write_json(name("desc-preproc_T1w.json"), {"SkullStripped": False, **facts})
+        write_json(name("desc-preproc_T1w.json"), {"SkullStripped": False, **metadata})
         shutil.copyfile(given.mask, name("desc-brain_mask.nii.gz"))
-        write_json(name("desc-brain_mask.json"), {"Type": "Brain", **facts})
+        write_json(name("desc-brain_mask.json"), {"Type": "Brain", **metadata})
         shutil.copyfile(given.dseg, name("dseg.nii.gz"))
         for label in ("GM", "WM", "CSF"):
             shutil.copyfile(getattr(given, label.lower()), name(f"label-{label}_probseg.nii.gz"))
@@ -122,17 +122,19 @@ class SaveAnat(SimpleInterface):
         drawn: Any = nib.load(Path(runtime.cwd) / "grid.nii.gz")
         affine = drawn.affine
         standard = f"space-{SPACE}_res-{resolution_label(given.resolution_mm)}"
-        facts["Resolution"] = f"{given.resolution_mm:g} mm isotropic"
+        metadata["Resolution"] = f"{given.resolution_mm:g} mm isotropic"
         mask = ants.apply_transforms(grid, ants.image_read(given.mask), [given.to_template], "genericLabel")
         save(mask.numpy().astype(np.uint8), affine, name(f"{standard}_desc-brain_mask.nii.gz"))
-        write_json(name(f"{standard}_desc-brain_mask.json"), {"Type": "Brain", **facts})
+        write_json(name(f"{standard}_desc-brain_mask.json"), {"Type": "Brain", **metadata})
         dseg = ants.apply_transforms(grid, ants.image_read(given.dseg), [given.to_template], "genericLabel")
         save(dseg.numpy().astype(np.uint8), affine, name(f"{standard}_dseg.nii.gz"))
         head = ants.apply_transforms(
             grid, ants.image_read(given.anat), [given.to_template], "lanczosWindowedSinc"
         )
         image = name(f"{standard}_desc-preproc_T1w.nii.gz")
-        write_json(image.with_name(image.name.replace(".nii.gz", ".json")), {"SkullStripped": False, **facts})
+        write_json(
+            image.with_name(image.name.replace(".nii.gz", ".json")), {"SkullStripped": False, **metadata}
+        )
         save(np.maximum(head.numpy(), 0).astype(np.float32), affine, image)
         self._results["image"] = str(image)
         return runtime
@@ -154,7 +156,7 @@ class _SaveRunIn(BaseInterfaceInputSpec):
     coreg_boldref = File(exists=True, mandatory=True)
     bold_to_anat = File(exists=True, mandatory=True)
     table = File(exists=True, mandatory=True)
-    facts = File(exists=True, mandatory=True)
+    metadata = File(exists=True, mandatory=True)
 
 
 class SaveRun(SimpleInterface):
@@ -179,8 +181,8 @@ class SaveRun(SimpleInterface):
         shutil.copyfile(given.mask, name(f"{standard}_desc-brain_mask.nii.gz"))
         shutil.copyfile(given.boldref, name(f"{standard}_boldref.nii.gz"))
         shutil.copyfile(given.table, name("desc-confounds_timeseries.tsv"))
-        write_json(name("desc-confounds_timeseries.json"), json.loads(Path(given.facts).read_text()))
-        facts = {
+        write_json(name("desc-confounds_timeseries.json"), json.loads(Path(given.metadata).read_text()))
+        metadata = {
             "RepetitionTime": given.tr_s,
             "SkullStripped": False,
             "SliceTimingCorrected": False,
@@ -192,9 +194,9 @@ class SaveRun(SimpleInterface):
         }
         write_json(
             name(f"{standard}_desc-brain_mask.json"),
-            {"Type": "Brain", "Resolution": facts["Resolution"], **_passed_on(given.sidecar)},
+            {"Type": "Brain", "Resolution": metadata["Resolution"], **_passed_on(given.sidecar)},
         )
-        write_json(name(f"{standard}_desc-preproc_bold.json"), facts)
+        write_json(name(f"{standard}_desc-preproc_bold.json"), metadata)
         series: Any = nib.load(given.bold)
         packed = nib.Nifti1Image(np.asanyarray(series.dataobj), series.affine)
         packed.set_data_dtype(np.int16)  # with a scale: 1/65535 of the range, far below the noise

@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from bhx_model.errors import DataError
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
 
@@ -122,13 +123,13 @@ def read(path: Path) -> tuple[Any, np.ndarray]:
     header = metadata.read_header(path)
     if 0 in header.get_data_shape():
         msg = "the image holds no voxels"
-        raise ValueError(msg)
+        raise DataError(msg)
     try:
         image: Any = nib.load(path)
         values = np.asanyarray(image.dataobj)
     except Exception as error:  # nibabel raises what zlib, gzip, mmap and numpy raise
         msg = f"the image is damaged or cut short ({type(error).__name__})"
-        raise ValueError(msg) from error
+        raise DataError(msg) from error
     return image, values
 
 
@@ -165,12 +166,12 @@ def _look_at_anat(path: Path, sidecar: dict[str, Any]) -> tuple[tuple[float, flo
     image, values = read(path)
     if values.ndim != 3 and values.shape[3:] != (1,):
         msg = f"the image is {values.ndim}D: a 3D volume is due"
-        raise ValueError(msg)
+        raise DataError(msg)
     zooms = metadata.voxel_sizes(sidecar, image.header)
     finite = values[np.isfinite(values)]
     if not finite.size or finite.min() == finite.max():
         msg = "the image is empty: all voxels are the same"
-        raise ValueError(msg)
+        raise DataError(msg)
     return zooms, None
 
 
@@ -180,15 +181,15 @@ def _look_at_run(
     named = bids_names.parse(path.name)
     if "echo" in named:
         msg = "one echo of a multi-echo run: the embedded preprocessing cannot combine echoes, fMRIPrep can"
-        raise ValueError(msg)
+        raise DataError(msg)
     if named.get("part", "mag") != "mag":
         msg = f"holds the {named['part']} of the signal, not its magnitude"
-        raise ValueError(msg)
+        raise DataError(msg)
     image, values = read(path)
     frames = metadata.n_frames(image.header)
     if frames < LEAST_FRAMES:
         msg = f"the run has {frames} frames: at least {LEAST_FRAMES} are due"
-        raise ValueError(msg)
+        raise DataError(msg)
     zooms = metadata.voxel_sizes(sidecar, image.header)
     finite = np.isfinite(values)
     holes = ~finite.all(axis=3)
@@ -196,11 +197,11 @@ def _look_at_run(
     if not finite.all() and (finite[holes].any() or holes.all()):
         n = int((~finite).any(axis=(0, 1, 2)).sum())
         msg = f"{n} of {frames} frames hold NaN or infinite values"
-        raise ValueError(msg)
+        raise DataError(msg)
     inside = values[~holes]
     if inside.min() == inside.max():
         msg = "the image is empty: all voxels are the same"
-        raise ValueError(msg)
+        raise DataError(msg)
     step = metadata.repetition_time(
         sidecar, metadata.header_repetition_time(image.header), frames=frames, fallback=tr_s
     )

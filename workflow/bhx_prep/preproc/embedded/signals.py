@@ -110,7 +110,7 @@ def confounds(
     Returns
     -------
     columns : dict of arrays, (T,)
-    facts : dict
+    metadata : dict
         What the sidecar says of the components.
     """
     n_frames = len(movement)
@@ -123,7 +123,7 @@ def confounds(
     columns["dvars"], columns["std_dvars"] = dvars(brain)
     columns["framewise_displacement"] = motion.framewise_displacement(movement)
 
-    facts: dict[str, dict[str, object]] = {}
+    metadata: dict[str, dict[str, object]] = {}
     steady = slice(n_dummies, n_frames)
     drifts = cosines(n_frames - n_dummies, tr_s)
     masks = {"a": ("combined", [white, fluid]), "c": ("CSF", [fluid]), "w": ("WM", [white])}
@@ -132,14 +132,14 @@ def confounds(
         for i in range(series.shape[1]):
             name = f"{letter}_comp_cor_{i:02d}"
             columns[name] = _from(n_dummies, series[:, i])
-            facts[name] = {
+            metadata[name] = {
                 "Method": "aCompCor", "Mask": mask, "Retained": True, "VarianceExplained": round(float(share[i]), 6)
             }  # fmt: skip
     columns |= {f"cosine{i:02d}": _from(n_dummies, column) for i, column in enumerate(drifts.T)}
     for i in range(n_dummies):
         columns[f"non_steady_state_outlier{i:02d}"] = np.eye(n_frames)[i]
     columns |= motion.expand({name: movement[:, i] for i, name in enumerate(motion.NAMES)})
-    return columns, facts
+    return columns, metadata
 
 
 def _from(first: int, series: Floats) -> Floats:

@@ -413,7 +413,7 @@ class _MeasureIn(BaseInterfaceInputSpec):
 
 class _MeasureOut(TraitedSpec):
     table = File(exists=True)
-    facts = File(exists=True)
+    metadata = File(exists=True)
 
 
 class Measure(SimpleInterface):
@@ -429,7 +429,7 @@ class Measure(SimpleInterface):
         image: Any = nib.load(self.inputs.in_file)
         frames = np.asanyarray(image.dataobj)
         white, fluid = self._deep_tissue(grid, inside)
-        columns, facts = signals.confounds(
+        columns, metadata = signals.confounds(
             frames[inside],
             frames[white],
             frames[fluid],
@@ -439,9 +439,9 @@ class Measure(SimpleInterface):
         )
         table = pd.DataFrame(columns)
         table.to_csv(folder / "table.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.8g")
-        (folder / "facts.json").write_text(json.dumps(facts, indent=2))
+        (folder / "metadata.json").write_text(json.dumps(metadata, indent=2))
         self._results["table"] = str(folder / "table.tsv")
-        self._results["facts"] = str(folder / "facts.json")
+        self._results["metadata"] = str(folder / "metadata.json")
         return runtime
 
     def _deep_tissue(self, grid: Any, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -144,7 +144,7 @@ def _run_branch(
             (resample, saved, [("out_file", "bold"), ("mask", "mask"), ("boldref", "boldref")]),
             (realign, saved, [("reference", "hmc_boldref"), ("boldref", "coreg_boldref")]),
             (coregister, saved, [("to_anat", "bold_to_anat")]),
-            (measure, saved, [("table", "table"), ("facts", "facts")]),
+            (measure, saved, [("table", "table"), ("metadata", "metadata")]),
         ]
     )
 

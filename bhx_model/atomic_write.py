@@ -1,0 +1,69 @@
+"""Files that appear whole or not at all. The only way in which BHX writes a file. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bhx_model.contract import canonical_json
+
+
+@contextmanager
+def atomic_write(path: Path, *, shared: bool = False, durable: bool = False) -> Iterator[Path]:
+    """A name to write to, which takes the place of `path` when all went well; its folder is made.
+
+    The name ends as `path` does, since libraries choose the format by that. What a killed process leaves there is
+    overwritten by the next.
+
+    Parameters
+    ----------
+    path : Path
+    shared : bool
+        Several processes may write `path` at once, all with the same content.
+    durable : bool
+        Wait until the content is on the disk before it takes the place of the earlier one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part{os.getpid() if shared else ''}.{path.name}")
+    try:
+        yield part
+        if durable:
+            sync(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any, *, canonical: bool = False, shared: bool = False) -> None:
+    """Write JSON: sorted and indented for people, or canonical where its hash counts.
+
+    Parameters
+    ----------
+    path : Path
+    value : JSON value
+        Without NaN and infinity.
+    canonical : bool
+        Equal values give equal bytes; see `bhx_model.contract.canonical_json`.
+    shared : bool
+        See `atomic_write`.
+    """
+    content = (
+        canonical_json(value)
+        if canonical
+        else json.dumps(value, indent=2, sort_keys=True, allow_nan=False).encode()
+    )
+    with atomic_write(path, shared=shared) as part:
+        part.write_bytes(content + b"\n")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

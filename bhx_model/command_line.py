@@ -1,0 +1,81 @@
+"""What every command shares: logging to stderr, and errors of the user's as one line. Needs no torch."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from typing import Final, TextIO
+
+from bhx_model.errors import BhxError, format_error
+
+logger = logging.getLogger(__name__)
+
+#: Time and level first, so that the logs of many jobs can be sorted and searched.
+FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
+PACKAGES: Final = ("bhx_prep", "bhx_model")
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to whatever `sys.stderr` is when a line is logged."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(logging.Formatter(FORMAT, datefmt="%Y-%m-%d %H:%M:%S"))
+
+    @property
+    def stream(self) -> TextIO:
+        """Standard error, as it is now."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:
+        """Ignored: the stream is always standard error."""
+
+
+def start_logging(verbosity: int = 0) -> None:
+    """Log both packages to stderr: warnings below 0, events at 0, details above."""
+    level = {-1: logging.WARNING, 0: logging.INFO}.get(max(-1, min(verbosity, 1)), logging.DEBUG)
+    for name in PACKAGES:
+        package = logging.getLogger(name)
+        package.setLevel(level)
+        if not any(isinstance(handler, _StderrHandler) for handler in package.handlers):
+            package.addHandler(_StderrHandler())
+
+
+def add_verbosity(parser: argparse.ArgumentParser) -> None:
+    """Add ``-v`` and ``-q``; their sum is `verbosity`."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="log details"
+    )
+    group.add_argument(
+        "-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="log warnings and errors only"
+    )
+
+
+def run_command(command: Callable[[], int | None], *, verbosity: int = 0) -> int:
+    """Run a command with its log on stderr.
+
+    Parameters
+    ----------
+    command : callable
+        Does the work; returns its exit code, None for 0.
+    verbosity : int
+        See `start_logging`.
+
+    Returns
+    -------
+    int
+        The exit code; 1 after an error that the user can fix, which is logged as one line. Any other exception is a bug
+        and passes with its traceback.
+    """
+    start_logging(verbosity)
+    try:
+        return command() or 0
+    except BrokenPipeError:  # piped into `head`
+        return 0
+    except (BhxError, OSError) as error:
+        logger.error("%s", format_error(error))
+        return 1
