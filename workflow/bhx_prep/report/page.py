@@ -93,7 +93,7 @@ def render(config: Config, results: Path) -> str:
         "inputs": INPUTS,
         "stages": collect.STAGES,
         "cohorts": cohorts,
-        "metadata": _facts(config, cohorts, atlas),
+        "totals": _totals(config, cohorts, atlas),
         "made": [c.name for c in cohorts if c.synthetic],
         "measured": [c.name for c in cohorts if not c.synthetic],
         "motion": _motion(config, cohorts),
@@ -141,7 +141,7 @@ def seconds(value: float | None) -> str:
     return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
 
 
-def _facts(
+def _totals(
     config: Config, cohorts: Sequence[collect.Cohort], atlas: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
     seen = [c.seen for c in cohorts if c.seen]
