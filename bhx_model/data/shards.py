@@ -307,7 +307,7 @@ def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
 
 
 def read_t1w(samples: Sequence[Sample], shape: Sequence[int]) -> np.ndarray:
-    """Volumes of T1 samples, int16 of (B, *shape), in steps; divided by `volumes.PER_SD` they are the model's input.
+    """Volumes of T1 samples, int16 of (B, *shape), in steps; divided by `volumes.STEPS_PER_SD` they are the model's input.
 
     Each is decoded into its place: a batch costs no copy.
 

@@ -14,7 +14,7 @@ from bhx_model.data import frames
 from bhx_model.errors import DataError
 
 #: Steps of a standard deviation, at least; twice as many at most.
-PER_SD = 2048
+MIN_STEPS_PER_SD = 2048
 
 
 def encode(series: np.ndarray) -> bytes:
@@ -44,7 +44,7 @@ def encode(series: np.ndarray) -> bytes:
     values = np.where(covered[:, None], series, 0).astype(np.float64)
     low, high = values.min(axis=1), values.max(axis=1)
     finest = np.spacing(np.maximum(-low, high).astype(np.float32))
-    step = np.maximum(np.maximum(values.std(axis=1) / (2 * PER_SD), (high - low) / 0xFFFF), finest)
+    step = np.maximum(np.maximum(values.std(axis=1) / (2 * MIN_STEPS_PER_SD), (high - low) / 0xFFFF), finest)
     step = 2.0 ** np.ceil(np.log2(step))
     codes = np.rint((values - low[:, None]) / step[:, None]).astype(np.uint16)
     records = np.empty(len(series), _record(series.shape[1]))

@@ -21,7 +21,7 @@ from bhx_model.data import frames
 from bhx_model.errors import DataError
 
 #: Steps of a standard deviation of the brain's intensities.
-PER_SD = 128
+STEPS_PER_SD = 128
 #: Added to differences, so that the upper byte of small ones is 0 whatever their sign.
 _BIAS = 128
 #: Planes that are compressed together: a megabyte at 1 mm.
@@ -53,7 +53,7 @@ def encode(volume: np.ndarray) -> bytes:
     volume = np.ascontiguousarray(volume, np.float32)
     if not (np.abs(volume) < 255).all():
         raise DataError("the volume holds values that are no numbers or lie beyond 255 sd")
-    codes = np.rint(np.where(np.abs(volume) < 1, volume, _bfloat16(volume)) * PER_SD).astype(np.int16)
+    codes = np.rint(np.where(np.abs(volume) < 1, volume, _bfloat16(volume)) * STEPS_PER_SD).astype(np.int16)
     first, last = _box(codes)
     box = codes[first[0] : last[0], first[1] : last[1]].view(np.uint16)
     steps = np.diff(box, axis=0, prepend=np.uint16(0)) + np.uint16(_BIAS)
@@ -63,7 +63,7 @@ def encode(volume: np.ndarray) -> bytes:
 
 
 def decode(content: bytes | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Values of a stored volume, in steps; divided by `PER_SD` they are the model's input.
+    """Values of a stored volume, in steps; divided by `STEPS_PER_SD` they are the model's input.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def decode(content: bytes | np.ndarray, out: np.ndarray | None = None) -> np.nda
 
 def to_float32(steps: np.ndarray) -> np.ndarray:
     """Intensities in sd, float32, of what `decode` returns."""
-    return steps.astype(np.float32) / PER_SD
+    return steps.astype(np.float32) / STEPS_PER_SD
 
 
 def _box(codes: np.ndarray) -> tuple[list[int], list[int]]:

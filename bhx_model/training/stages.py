@@ -624,7 +624,7 @@ def t1w_grid(indices: Sequence[Index]) -> tuple[int, int, int]:
 
 def intensities(steps: Tensor) -> Tensor:
     """Float32 intensities in sd of stored volumes, made where they are computed with: half as much to move there."""
-    return steps.float() / volumes.PER_SD
+    return steps.float() / volumes.STEPS_PER_SD
 
 
 def plan_series(

@@ -169,7 +169,7 @@ def read_ours(packed: Path, out: Path) -> Iterator:
     for start in range(0, len(order), batch_size):
         batch = shards.read_t1w([samples[i] for i in order[start : start + batch_size]], GRID)
         total += int(batch[:, 80, 96, 80].sum())
-    yield total / volumes.PER_SD
+    yield total / volumes.STEPS_PER_SD
 
 
 def read_webdataset(packed: Path, out: Path) -> Iterator:
@@ -183,7 +183,7 @@ def read_webdataset(packed: Path, out: Path) -> Iterator:
     list(pipeline.decode(handler).slice(1))
     pipeline = _batched(pipeline.shuffle(20).decode(handler).to_tuple(member))
     yield
-    yield sum(int(batch[..., 80, 96, 80].sum()) for (batch,) in pipeline) / volumes.PER_SD
+    yield sum(int(batch[..., 80, 96, 80].sum()) for (batch,) in pipeline) / volumes.STEPS_PER_SD
 
 
 def _batched(pipeline: Any) -> Any:
@@ -223,7 +223,7 @@ def read_litdata(packed: Path, out: Path) -> Iterator:
     if batch_size > 1:
         dataset = litdata.StreamingDataLoader(dataset, batch_size=batch_size)
     yield
-    yield sum(int(item["volume"][..., 80, 96, 80].sum()) for item in dataset) / volumes.PER_SD
+    yield sum(int(item["volume"][..., 80, 96, 80].sum()) for item in dataset) / volumes.STEPS_PER_SD
 
 
 def _steps(sample: Any) -> dict:
