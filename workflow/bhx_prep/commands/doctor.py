@@ -182,7 +182,7 @@ def _image(image: str) -> Finding:
         return Finding("note", f"preproc.image {image} is no file: every job will fetch it", mend)
     if not Path(image).is_file():
         return Finding(
-            "missing", f"preproc.image: no file {image}", "build it (docs/slurm.md), or mend the name"
+            "missing", f"preproc.image: no file {image}", "build it (docs/how-to/slurm.md), or mend the name"
         )
     return Finding("ok", f"image {image}")
 

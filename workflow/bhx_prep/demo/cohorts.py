@@ -1,6 +1,6 @@
 """The demo cohorts. One real scan, four cohorts of people who do not exist and say so.
 
-What they are made of, and the sizes of what is planted: ``docs/data.md``.
+What they are made of, and the sizes of what is planted: ``docs/explanation/data.md``.
 """
 
 from __future__ import annotations
