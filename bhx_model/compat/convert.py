@@ -16,7 +16,6 @@ import argparse
 import csv
 import dataclasses
 import itertools
-import logging
 import math
 import re
 from collections import Counter
@@ -29,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bhx_model.command_line import run_command
 from bhx_model.config import (
     FunctionConfig,
     FusionConfig,
@@ -41,7 +41,7 @@ from bhx_model.config import (
 from bhx_model.data import npz
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import file_sha256
-from bhx_model.errors import BhxError, DataError, format_error
+from bhx_model.errors import DataError
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import HubHead
 from bhx_model.nets.jepa import FunctionJEPA
@@ -50,8 +50,6 @@ from bhx_model.nets.patch_embed import whole_patches
 from bhx_model.nets.pos_embed import sincos_grid
 from bhx_model.training import stages
 from bhx_model.training.checkpoint import read_json, save_tensors, write_json
-
-logger = logging.getLogger(__name__)
 
 #: Largest difference that passes, relative to the largest value of the array.
 TOLERANCE: Final = 1e-5
@@ -943,22 +941,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     loading.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
-    try:
-        if arguments.command == "check":
-            return _print_cases(check(arguments.folder))
-        released = Released(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Released)})
-        if not (released.structure or released.function or released.fusion):
-            msg = "nothing to load: name a .pth file with --structure, --function or --fusion"
-            raise DataError(msg)
-        known = Sizes(
-            grid=tuple(arguments.grid), rois=arguments.n_rois, time_patches=arguments.time_patches,
-            heads=arguments.heads,
-        )  # fmt: skip
-        for line in report(load(released, arguments.out, known)):
-            print(line)
-    except (BhxError, OSError) as error:
-        logger.error("%s", format_error(error))
-        return 1
+    return run_command(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "check":
+        return _print_cases(check(arguments.folder))
+    released = Released(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Released)})
+    if not (released.structure or released.function or released.fusion):
+        msg = "nothing to load: name a .pth file with --structure, --function or --fusion"
+        raise DataError(msg)
+    known = Sizes(
+        grid=tuple(arguments.grid), rois=arguments.n_rois, time_patches=arguments.time_patches,
+        heads=arguments.heads,
+    )  # fmt: skip
+    for line in report(load(released, arguments.out, known)):
+        print(line)
     return 0
 
 

@@ -31,9 +31,10 @@ import torch
 from torch import Tensor
 
 from bhx_model import config
+from bhx_model.command_line import run_command
 from bhx_model.data import shards, token_index
 from bhx_model.data.shards import Index, Sample
-from bhx_model.errors import BhxError, DataError, format_error
+from bhx_model.errors import DataError
 from bhx_model.evaluation import metrics
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
@@ -77,46 +78,45 @@ class Endpoint:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when evaluated, 1 on a fault."""
     arguments = _parse(argv)
-    try:
-        changes = {**config.preset_evaluation(arguments.preset), **arguments.set}
-        settings = config.from_dict(config.Finetuning, changes, "--set")
-        labels = read_labels(arguments.labels)
-        if labels["seed"] != arguments.seed:
-            msg = f"{arguments.labels} is the split of seed {labels['seed']}, not {arguments.seed}: name the other one"
-            raise DataError(msg)
-        trained = stages.load_trained(arguments.fusion, "fusion")
-        tokens = token_index.open_tokens(arguments.tokens)
-        check_encoders(trained, tokens)
-        shards.verify(shard for listed in tokens.shards.values() for shard in listed)
-        endpoint = join(labels, tokens)
-        if settings.choose_on == "test":
-            endpoint = swap_parts(endpoint)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if arguments.method == "probe":
-            scores, chosen = probe(endpoint, hub_features(endpoint, trained, device))
-        elif arguments.method == "attentive":
-            hub = hub_tokens(endpoint, trained, device)
-            scores, chosen = attentive(endpoint, hub, trained.config.model.heads, settings, arguments.seed)
-        else:
-            scores, chosen = finetune(endpoint, trained, settings, arguments.seed, device)
-        synthetic = tokens.synthetic or bool(trained.run["synthetic"])
-        card, rows = report(
-            endpoint, scores, batch_size=settings.batch_size if settings.scores_over == "batches" else None
-        )
-        card |= {
-            "experiment": arguments.experiment,
-            "method": arguments.method,
-            "synthetic": synthetic,
-            "choose_on": settings.choose_on,
-            "scores_over": settings.scores_over,
-            **chosen,
-        }
-        write(card, rows, arguments.out)
-        logger.info(f"{labels['endpoint']} {arguments.method} seed {labels['seed']}: {_line(card)}")
-    except (BhxError, OSError) as error:
-        logger.error("%s", format_error(error))
-        return 1
-    return 0
+    return run_command(lambda: _evaluate(arguments))
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    changes = {**config.preset_evaluation(arguments.preset), **arguments.set}
+    settings = config.from_dict(config.Finetuning, changes, "--set")
+    labels = read_labels(arguments.labels)
+    if labels["seed"] != arguments.seed:
+        msg = f"{arguments.labels} is the split of seed {labels['seed']}, not {arguments.seed}: name the other one"
+        raise DataError(msg)
+    trained = stages.load_trained(arguments.fusion, "fusion")
+    tokens = token_index.open_tokens(arguments.tokens)
+    check_encoders(trained, tokens)
+    shards.verify(shard for listed in tokens.shards.values() for shard in listed)
+    endpoint = join(labels, tokens)
+    if settings.choose_on == "test":
+        endpoint = swap_parts(endpoint)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if arguments.method == "probe":
+        scores, chosen = probe(endpoint, hub_features(endpoint, trained, device))
+    elif arguments.method == "attentive":
+        hub = hub_tokens(endpoint, trained, device)
+        scores, chosen = attentive(endpoint, hub, trained.config.model.heads, settings, arguments.seed)
+    else:
+        scores, chosen = finetune(endpoint, trained, settings, arguments.seed, device)
+    synthetic = tokens.synthetic or bool(trained.run["synthetic"])
+    card, rows = report(
+        endpoint, scores, batch_size=settings.batch_size if settings.scores_over == "batches" else None
+    )
+    card |= {
+        "experiment": arguments.experiment,
+        "method": arguments.method,
+        "synthetic": synthetic,
+        "choose_on": settings.choose_on,
+        "scores_over": settings.scores_over,
+        **chosen,
+    }
+    write(card, rows, arguments.out)
+    logger.info(f"{labels['endpoint']} {arguments.method} seed {labels['seed']}: {_line(card)}")
 
 
 # --- what is evaluated

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bhx_model.errors import DataError
+
 Resize = Literal["aligned", "reference"]
 
 
@@ -111,12 +113,12 @@ def whole_patches(grid: tuple[int, int, int], patch: int) -> tuple[int, int, int
 
     Raises
     ------
-    ValueError
+    DataError
         If it does not divide into patches of `patch` voxels.
     """
     if any(n % patch or n < patch for n in grid):
         msg = f"a T1 grid of {grid} voxels does not divide into patches of {patch}: crop or pad it in the workflow"
-        raise ValueError(msg)
+        raise DataError(msg)
     return grid[0] // patch, grid[1] // patch, grid[2] // patch
 
 

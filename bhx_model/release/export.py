@@ -12,7 +12,6 @@ Examples
 from __future__ import annotations
 
 import argparse
-import logging
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,15 +20,14 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from bhx_model import __version__
+from bhx_model.command_line import run_command
 from bhx_model.config import FunctionConfig, json_object
 from bhx_model.data.rois import RoiMetadata
-from bhx_model.errors import BhxError, DataError, format_error
+from bhx_model.errors import DataError
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.release import embed
 from bhx_model.training import checkpoint, stages
 from bhx_model.training.stages import Trained
-
-logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,12 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the export")
     a = parser.parse_args(argv)
-    try:
-        export(a.structure, a.function, a.fusion, a.rois, a.out, terms=a.terms)
-    except (BhxError, OSError) as error:
-        logger.error("%s", format_error(error))
-        return 1
-    return 0
+    return run_command(lambda: export(a.structure, a.function, a.fusion, a.rois, a.out, terms=a.terms))
 
 
 def export(
