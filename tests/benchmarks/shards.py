@@ -90,6 +90,7 @@ def write_features(folder: Path, people: int, size: int = SHARD) -> None:
 
 
 def pack_ours(features: Path, out: Path) -> Iterator:
+    from bhx_model.atomic_write import write_json
     from bhx_prep.shards import pack
 
     pack.pack(
@@ -98,7 +99,7 @@ def pack_ours(features: Path, out: Path) -> Iterator:
     yield
     for number, folder in enumerate(sorted(features.iterdir())):
         pack.pack("uk", number, folder, out)
-    pack.write_json(out / "index.json", pack.index("uk", out, list(range(number + 1))))
+    write_json(out / "index.json", pack.index("uk", out, list(range(number + 1))), canonical=True)
     yield
 
 

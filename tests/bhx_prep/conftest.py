@@ -13,6 +13,7 @@ from feature_files import write_features
 from small_bids import unpack
 from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, write_templates
 
+from bhx_model.atomic_write import write_json
 from bhx_prep.features import parcellate
 from bhx_prep.shards import pack
 
@@ -80,7 +81,7 @@ def make_shards(tmp_path: Path) -> Callable[..., Path]:
             volumes = {person: t1w_volume(number) for person in people} if t1w else {}
             features = write_features(tmp_path / cohort / str(number), cohort, series, volumes, n_rois=n_rois)
             pack.pack(cohort, number, features, folder)
-        pack.write_json(folder / "index.json", pack.index(cohort, folder, range(len(batches))))
+        write_json(folder / "index.json", pack.index(cohort, folder, range(len(batches))), canonical=True)
         return folder / "index.json"
 
     return make

@@ -12,6 +12,7 @@ import pytest
 from feature_files import GRID, read, volume, write_features
 
 from bhx_model import contract
+from bhx_model.atomic_write import write_json
 from bhx_model.data import timeseries
 from bhx_model.data.volumes import encode
 from bhx_prep.shards import pack
@@ -53,7 +54,7 @@ def features(tmp_path: Path) -> Path:
 def folder(features: Path, tmp_path: Path) -> Path:
     out = tmp_path / "shards"
     pack.pack("clinic", 0, features, out)
-    pack.write_json(out / "index.json", pack.index("clinic", out, range(1)))
+    write_json(out / "index.json", pack.index("clinic", out, range(1)), canonical=True)
     return out
 
 
@@ -142,7 +143,7 @@ def test_features_whose_bytes_went_bad_are_refused(features: Path, tmp_path: Pat
         ValueError, match=rf"{name} .*another checksum.*: extract the features of this batch again"
     ):
         pack.pack("clinic", 0, features, tmp_path / "out")
-    assert not list((tmp_path / "out").glob("*.tmp"))
+    assert not list((tmp_path / "out").glob(".part*"))
 
 
 def test_bytes_of_a_tar_are_those_of_this_commit(tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_index_of_two_thousand_batches_stays_below_a_megabyte(folder: Path, tmp_
             | {"file": f"{modality}-{i:05d}.tar", "list": f"{modality}-{i:05d}.json", "bytes": 10**9, "n": 20}
             for i in range(2000)
         ]
-    pack.write_json(tmp_path / "large.json", index)
+    write_json(tmp_path / "large.json", index, canonical=True)
     assert (tmp_path / "large.json").stat().st_size < 1_000_000
 
 
@@ -223,7 +224,7 @@ def test_empty_batch_is_a_batch(tmp_path: Path) -> None:
     index = pack.index("clinic", tmp_path / "s", range(2))
     assert [s["n"] for s in index["shards"]["bold"]] == [0, 1]
     assert index["t1w_shape"] == list(GRID)
-    pack.write_json(tmp_path / "s" / "index.json", index)
+    write_json(tmp_path / "s" / "index.json", index, canonical=True)
     assert pack.verify(tmp_path / "s") == []
 
 
@@ -265,7 +266,7 @@ def test_verify_finds_a_t1_that_is_nowhere(folder: Path, features: Path, tmp_pat
     pack.pack("clinic", 0, other, tmp_path / "b")
     for name in ("t1w-00000.tar", "t1w-00000.json"):
         (folder / name).write_bytes((tmp_path / "b" / name).read_bytes())
-    pack.write_json(folder / "index.json", pack.index("clinic", folder, range(1)))
+    write_json(folder / "index.json", pack.index("clinic", folder, range(1)), canonical=True)
     faults = pack.verify(folder)
     assert "clinic_sub-1_task-rest_run-1: its T1 clinic_sub-1 is in no shard" in faults
     assert len(faults) == 3
@@ -300,7 +301,7 @@ def test_features_that_break_the_contract_are_refused(tmp_path: Path, bold, t1w,
     features = write_features(tmp_path / "f", "clinic", bold, t1w)
     with pytest.raises(ValueError, match=says):
         pack.pack("clinic", 0, features, tmp_path / "out")
-    assert not list((tmp_path / "out").glob("*.tmp"))
+    assert not list((tmp_path / "out").glob(".part*"))
 
 
 def test_key_of_another_cohort_is_refused(features: Path, tmp_path: Path) -> None:

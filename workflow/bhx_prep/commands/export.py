@@ -17,11 +17,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from bhx_model.atomic_write import atomic_write
+from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.errors import ConfigError
 from bhx_prep.config import config
 from bhx_prep.io import bids_names
-from bhx_prep.preproc.status import write_json
 
 #: The standard has no names for parcel series yet; with this its validator accepts the folder; XCP-D writes one, too.
 BIDSIGNORE = "*_stat-mean_timeseries.*\n*_stat-coverage_bold.*\n"

@@ -26,12 +26,11 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from bhx_model.atomic_write import atomic_write
+from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.errors import DataError
 from bhx_model.evaluation import metrics
 from bhx_prep.brain_maps import gradients
 from bhx_prep.shards import read
-from bhx_prep.shards.pack import write_json
 
 #: Weight of the data against the penalty (1 / lambda); features are scaled to a kernel of mean 1 per person.
 STRENGTHS = tuple(10.0**e for e in range(-4, 5))
@@ -209,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             table = csv.DictWriter(file, list(predictions[0]), lineterminator="\n")
             table.writeheader()
             table.writerows(predictions)
-        write_json(args.out / "metrics.json", value)
+        write_json(args.out / "metrics.json", value, canonical=True)
     except (ValueError, OSError) as error:
         print(f"baseline: {error}", file=sys.stderr)
         return 1

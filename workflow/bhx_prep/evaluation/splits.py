@@ -25,11 +25,11 @@ from typing import Any
 
 import pandas as pd
 
+from bhx_model.atomic_write import write_json
 from bhx_model.errors import DataError
 from bhx_prep.config.config import Endpoint
 from bhx_prep.ingest import participants
 from bhx_prep.shards import read
-from bhx_prep.shards.pack import write_json
 
 #: The splits of every five people of a class: 0.6, 0.2, 0.2.
 BLOCK = ("train", "train", "train", "val", "test")
@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             bold, t1w = (read.subjects(cohort, m) for m in ("bold", "t1w"))
             table = participants.read(args.participants)
             split = endpoint(args.name, spec, args.seed, table, args.participants, bold, t1w)
-        write_json(args.out, split)
+        write_json(args.out, split, canonical=True)
     except (ValueError, OSError) as error:
         print(f"splits: {error}", file=sys.stderr)
         return 1

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from bhx_model.atomic_write import write_json
 
 
 def write_status(
@@ -56,11 +56,3 @@ def write_status(
         "log": str(log),
     }
     write_json(path, status)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON in one step; many jobs may write the same file with the same content at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(value, indent=2, ensure_ascii=True) + "\n", encoding="ascii")
-    part.replace(path)

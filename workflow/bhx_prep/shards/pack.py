@@ -32,6 +32,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bhx_model import contract
+from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.data import timeseries, volumes
 from bhx_model.errors import DataError
 from bhx_prep.features import store
@@ -76,7 +77,6 @@ def pack(cohort: str, batch: int, features: Path, out: Path) -> tuple[Path, Path
         If the features break the contract or cannot be read.
     """
     bids_names.check_cohort(cohort)
-    out.mkdir(parents=True, exist_ok=True)
     t1w, about_t1w = _t1w_samples(cohort, features / "t1w.arrow")
     bold, about_bold = _bold_samples(cohort, features / "bold.arrow", {key for key, _, _ in t1w})
     t1w_tar = _write_shard(out, "t1w", batch, t1w, about_t1w)
@@ -149,10 +149,9 @@ def _checked_key(cohort: str, key: str, subject: str) -> str:
 def _write_shard(folder: Path, modality: str, batch: int, samples: Iterable[_Packed], about: dict) -> Path:
     path = folder / f"{modality}-{batch:05d}.tar"
     member = contract.ARRAYS[modality][0]
-    temporary = path.with_suffix(".tar.tmp")
     listed: dict[str, Any] = {name: [] for name in contract.LIST_COLUMNS[modality]}
-    try:
-        with temporary.open("wb") as file:
+    with atomic_write(path) as part:
+        with part.open("wb") as file:
             tar = _Tar(file)
             for key, meta, sample in samples:
                 if key in listed["key"]:
@@ -169,10 +168,7 @@ def _write_shard(folder: Path, modality: str, batch: int, samples: Iterable[_Pac
         listed["about"] = about | {"sha256": sha256, "bytes": size}
         # the list goes last: where it is, its tar is complete
         path.with_suffix(".json").unlink(missing_ok=True)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    write_json(path.with_suffix(".json"), listed)
+    write_json(path.with_suffix(".json"), listed, canonical=True)
     return path
 
 
@@ -210,14 +206,6 @@ class _Tar:
         self._file.write(content)
         self._hashed.append(self._hasher.submit(self._hash.update, content))
         self._size += len(content)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write canonical JSON in one step: readers see the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(contract.canonical_json(value) + b"\n")
-    temporary.replace(path)
 
 
 # --- index ---------------------------------------------------------------------------------------------------
@@ -490,9 +478,8 @@ def command(args: argparse.Namespace) -> int:
     elif args.action == "index":
         if args.out.resolve().parent != args.shards.resolve():
             raise DataError(f"index.json has to stand beside its shards: --out {args.shards / 'index.json'}")
-        write_json(
-            args.out, index(args.cohort, args.shards, [int(batch) for batch in args.batches.split(",")])
-        )
+        batches = [int(batch) for batch in args.batches.split(",")]
+        write_json(args.out, index(args.cohort, args.shards, batches), canonical=True)
     elif args.action == "verify":
         faults = verify(args.folder)
         for fault in faults:

@@ -13,8 +13,8 @@ import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
 
+from bhx_model.atomic_write import write_json
 from bhx_prep.preproc.embedded.grids import open_grid, save
-from bhx_prep.preproc.status import write_json
 
 SPACE = "MNI152NLin2009cAsym"
 NOTE = "Embedded preprocessing of BHX: a short nipype workflow on ANTs, not a replacement for fMRIPrep."
@@ -47,7 +47,7 @@ def write_description(folder: Path, raw: Path) -> None:
         "GeneratedBy": generated_by(),
         **told,
     }
-    write_json(folder / "dataset_description.json", description)
+    write_json(folder / "dataset_description.json", description, shared=True)
 
 
 def resolution_label(spacing_mm: float) -> str:
