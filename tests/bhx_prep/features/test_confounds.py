@@ -11,6 +11,7 @@ import yaml
 
 from bhx_prep.config import config
 from bhx_prep.features import confounds
+from bhx_prep.io import motion
 
 SHIPPED = ("24p+gsr", "acompcor", "none", "paper")
 
@@ -26,7 +27,7 @@ def strategy(**fields):
 
 def write(path, n=30, **columns):
     rng = np.random.default_rng(5)
-    names = ("global_signal", "white_matter", "csf", *confounds.MOTION)
+    names = ("global_signal", "white_matter", "csf", *motion.NAMES)
     table = pd.DataFrame({name: rng.standard_normal(n) for name in names} | columns)
     table.to_csv(path, sep="\t", na_rep="n/a", index=False)
     return path
@@ -147,7 +148,7 @@ def test_censoring_drops_nothing_but_marks(tmp_path):
 
 def test_framewise_displacement_from_real_motion(shared):
     rows = np.loadtxt(shared("data/images/motion_mcflirt_365x6.txt"))
-    table = pd.DataFrame(np.c_[rows[:, 3:], rows[:, :3]], columns=list(confounds.MOTION))
+    table = pd.DataFrame(np.c_[rows[:, 3:], rows[:, :3]], columns=list(motion.NAMES))
     fd = confounds.framewise_displacement(table)
     steps = np.abs(np.diff(rows, axis=0))
     expected = 50 * steps[:, 0] + 50 * steps[:, 1] + 50 * steps[:, 2] + steps[:, 3:].sum(1)

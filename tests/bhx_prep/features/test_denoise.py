@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bhx_prep.features import confounds, denoise
+from bhx_prep.io import motion
 
 
 def strategy(**fields):
@@ -81,7 +82,7 @@ def test_parcel_then_denoise_equals_denoise_then_parcel(rng, tmp_path, name, cen
     """The linear part, on voxels: 300 of them in 6 parcels, with the strategy's own columns of a table."""
     voxels = 800 + 40 * rng.standard_normal((300, 220)) + rng.standard_normal((300, 1)) * np.arange(220)
     parcels = rng.permutation(np.arange(300) % 6)
-    names = ["global_signal", "white_matter", "csf", *confounds.MOTION]
+    names = ["global_signal", "white_matter", "csf", *motion.NAMES]
     names += [f"{tissue}_comp_cor_{i:02d}" for tissue in "wc" for i in range(6)]
     table = pd.DataFrame(rng.standard_normal((220, len(names))).cumsum(0), columns=names)
     table["cosine00"] = np.cos(np.pi * (np.arange(220) + 0.5) / 220)

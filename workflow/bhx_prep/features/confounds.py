@@ -22,11 +22,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from bhx_model.errors import DataError
 from bhx_prep.config.config import Section, strategy_file
-
-MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
-
-#: Radius (mm) of the sphere on which rotations become displacements (Power et al. 2012).
-HEAD_RADIUS_MM = 50.0
+from bhx_prep.io import motion
 
 
 class Strategy(Section):
@@ -159,15 +155,13 @@ def read_table(path: Path) -> pd.DataFrame:
 def framewise_displacement(table: pd.DataFrame) -> np.ndarray:
     """Framewise displacement (mm) of every frame, (T,): as given, or from the motion parameters.
 
-    Power et al. 2012: sum of the absolute differences of three translations (mm) and three rotations (rad) on a
-    sphere of 50 mm. All NaN where the table has neither.
+    All NaN where the table has neither.
     """
     if "framewise_displacement" in table:
         return table["framewise_displacement"].to_numpy(np.float64)
-    if not set(MOTION) <= set(table.columns):
+    if not set(motion.NAMES) <= set(table.columns):
         return np.full(len(table), np.nan)
-    steps = np.abs(np.diff(table[list(MOTION)].to_numpy(np.float64), axis=0))
-    return np.r_[np.nan, steps[:, :3].sum(axis=1) + HEAD_RADIUS_MM * steps[:, 3:].sum(axis=1)]
+    return motion.framewise_displacement(table[list(motion.NAMES)].to_numpy(np.float64))
 
 
 def select(strategy: Strategy, path: Path, n_frames: int) -> Confounds:

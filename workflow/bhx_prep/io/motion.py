@@ -8,8 +8,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bhx_model.errors import DataError
-
 Floats = NDArray[np.floating]
 
 #: Columns of the parameters, in fMRIPrep's names and in the order of `parameters`.
@@ -46,7 +44,7 @@ def framewise_displacement(parameters: Floats, radius_mm: float = HEAD_RADIUS_MM
     parameters = np.asarray(parameters, dtype=np.float64)
     if parameters.ndim != 2 or parameters.shape[1] != 6:
         msg = f"motion parameters have shape {parameters.shape}; expected (frames, 6): {', '.join(NAMES)}"
-        raise DataError(msg)
+        raise ValueError(msg)
     moved = np.abs(np.diff(parameters, axis=0))
     moved[:, 3:] *= radius_mm
     return np.concatenate([np.full(min(1, len(parameters)), np.nan), moved.sum(axis=1)])
