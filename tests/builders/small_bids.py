@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bhx_prep.config.config import Cohort
+from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import index
 
 
@@ -43,7 +43,7 @@ def person(root: Path, label: str = "01", *, sidecar=None, **bold):
 
 def rows_of(root: Path, name: str = "study", **cohort):
     """Rows of a cohort's index, as dicts."""
-    return index.build(name, Cohort(root=root, **{"input": "bids", **cohort})).to_pylist()
+    return index.build(name, CohortSection(root=root, **{"input": "bids", **cohort})).to_pylist()
 
 
 def the_bold(rows):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bhx_prep.config.config import Preproc
+from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.preproc import fmriprep
 
 IMAGE = "docker.io/nipreps/fmriprep:25.2.7"
@@ -92,7 +92,7 @@ def test_a_person_goes_through_a_real_container(docker, tmp_path: Path):
     (raw / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
     (tmp_path / "license.txt").write_text("nobody\n")
     (tmp_path / "templates").mkdir()
-    settings = Preproc(
+    settings = PreprocSection(
         backend="fmriprep-docker",
         image=IMAGE,
         fs_license=tmp_path / "license.txt",

@@ -11,7 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bhx_prep.config.config import Cohort, Config, ConfigError, Endpoint, Experiment, Features, check
+from bhx_model.errors import ConfigError
+from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.config.config import Config, check
+from bhx_prep.config.endpoints import EndpointSection
+from bhx_prep.config.experiments import ExperimentSection
+from bhx_prep.config.features import FeaturesSection
 from bhx_prep.ingest import batches, index
 
 #: Columns of the index that jobs go by and that no file name tells.
@@ -25,7 +30,7 @@ class CohortPlan:
     ----------
     name : str
         Of the cohort.
-    cohort : Cohort
+    cohort : CohortSection
         Its section of the configuration.
     config : Config
         All of it.
@@ -35,7 +40,7 @@ class CohortPlan:
         Whether to (re)build a stale cache; only the main process may.
     """
 
-    def __init__(self, name: str, cohort: Cohort, config: Config, cache: Path, *, build: bool):
+    def __init__(self, name: str, cohort: CohortSection, config: Config, cache: Path, *, build: bool):
         self.name, self.cohort, self._config, self._cache, self._build = name, cohort, config, cache, build
 
     @property
@@ -138,20 +143,20 @@ class Study:
             for name, cohort in self.config.cohorts.items()
         }
 
-    def cohort_section(self, name: str) -> Cohort:
+    def cohort_section(self, name: str) -> CohortSection:
         """A cohort's section of the configuration."""
         return self.config.cohorts[name]
 
-    def features(self, cohort: str) -> Features:
+    def features(self, cohort: str) -> FeaturesSection:
         """Section `features`, with the cohort's own denoising strategy where it has one."""
         strategy = self.config.cohorts[cohort].strategy
         return self.config.features.model_copy(update={"strategy": strategy} if strategy else {})
 
-    def experiment(self, name: str) -> Experiment:
+    def experiment(self, name: str) -> ExperimentSection:
         """An experiment's section of the configuration."""
         return self.config.experiments[name]
 
-    def endpoint(self, name: str) -> Endpoint:
+    def endpoint(self, name: str) -> EndpointSection:
         """An endpoint's section of the configuration."""
         return self.config.endpoints[name]
 
@@ -164,7 +169,7 @@ class Study:
         return self.config.cohorts[cohort].phenotypes
 
 
-def stated_terms(cohort: Cohort) -> str | None:
+def stated_terms(cohort: CohortSection) -> str | None:
     """Terms of a cohort's data: the configuration's, else the licence its data set states, if any."""
     if cohort.terms is not None:
         return cohort.terms

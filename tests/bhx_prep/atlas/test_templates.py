@@ -19,7 +19,7 @@ from bhx_prep import cli
 from bhx_prep.atlas import templates
 from bhx_prep.brain_maps import harmonics
 from bhx_prep.config import config
-from bhx_prep.config.config import Atlas
+from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.features import parcellate
 
 VOLUME = "tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_atlas-Schaefer2018_desc-100Parcels7Networks_dseg.nii.gz"
@@ -43,7 +43,7 @@ def fill(home: Path) -> None:
         local = np.where(labels > 0, labels - first + 1, 0).astype(np.int32)
         array = nib.gifti.GiftiDataArray(local, intent="NIFTI_INTENT_LABEL", datatype="NIFTI_TYPE_INT32")
         nib.save(nib.GiftiImage(darrays=[array]), home / SURFACE.format(hemi))
-    seven = templates.from_packages(Atlas(parcels=100, networks=7))
+    seven = templates.from_packages(AtlasSection(parcels=100, networks=7))
     assert seven.volume is not None
     nib.save(seven.volume, home / VOLUME)
 
@@ -99,8 +99,8 @@ def test_files_in_templateflows_folder_are_used_without_network(flow: Path, tmp_
     metadata = json.loads((tmp_path / "flow/atlas.json").read_text())
     assert Path(VOLUME).name in metadata["inputs"]
     assert metadata["versions"]["templateflow"] == templateflow.__version__
-    packages = templates.fetch(Atlas(parcels=100, networks=7), tmp_path / "packages")
-    wanted = Atlas(source="templateflow", parcels=100, networks=7)
+    packages = templates.fetch(AtlasSection(parcels=100, networks=7), tmp_path / "packages")
+    wanted = AtlasSection(source="templateflow", parcels=100, networks=7)
     folders = {
         name: templates.is_fetched(wanted, tmp_path / name) for name in ("flow", "packages", "nowhere")
     }
@@ -177,7 +177,7 @@ def test_a_file_named_in_the_config_goes_before_that_of_the_source(tmp_path: Pat
     mine = tmp_path / "tpl-MNI152NLin6Asym_atlas-mine_dseg.nii.gz"
     labels = np.arange(101, dtype=np.int16).reshape(101, 1, 1)
     nib.save(nib.Nifti1Image(labels, np.eye(4)), mine)
-    metadata = templates.fetch(Atlas(parcels=100, networks=7, volume=mine), tmp_path / "out")
+    metadata = templates.fetch(AtlasSection(parcels=100, networks=7, volume=mine), tmp_path / "out")
     written = nib.load(tmp_path / "out/atlas_volume.nii.gz")
     np.testing.assert_array_equal(np.asarray(written.dataobj), labels)
     assert metadata["space"] == "MNI152NLin6Asym"
@@ -192,11 +192,11 @@ def test_a_named_file_with_other_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"should hold each of the labels 0\.\.400; 401 is too many \(and 49 more\)"
     ):
-        templates.fetch(Atlas(volume=mine), tmp_path / "out")
+        templates.fetch(AtlasSection(volume=mine), tmp_path / "out")
     few = np.where(np.arange(401) == 17, 0, np.arange(401)).astype(np.int16)
     nib.save(nib.Nifti1Image(few.reshape(401, 1, 1), np.eye(4)), mine)
     with pytest.raises(ValueError, match=r"labels 0\.\.400; 17 is missing: take"):
-        templates.fetch(Atlas(volume=mine), tmp_path / "out")
+        templates.fetch(AtlasSection(volume=mine), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -204,18 +204,18 @@ def test_an_atlas_of_7_networks_with_names_of_17_is_refused(tmp_path: Path) -> N
     seven = tmp_path / "Schaefer2018_100Parcels_7Networks_order.nii.gz"
     nib.save(nib.Nifti1Image(np.arange(101, dtype=np.int16).reshape(101, 1, 1), np.eye(4)), seven)
     with pytest.raises(ValueError, match=r"in the order of 7 networks, the names .* in that of 17"):
-        templates.fetch(Atlas(parcels=100, networks=17, volume=seven), tmp_path / "out")
+        templates.fetch(AtlasSection(parcels=100, networks=17, volume=seven), tmp_path / "out")
     names = tmp_path / "names.txt"
     names.write_text("\n".join(f"17Networks_{side}H_Vis_{i}" for side in "LR" for i in range(50)))
     with pytest.raises(ValueError, match=r"but atlas\.networks is 7"):
         templates.fetch(
-            Atlas(source="files", parcels=100, networks=7, volume=seven, names=names), tmp_path / "out"
+            AtlasSection(source="files", parcels=100, networks=7, volume=seven, names=names), tmp_path / "out"
         )
 
 
 def with_subcortex(folder: Path) -> tuple[Path, Path, Path]:
     """Schaefer 100 behind 16 regions of one voxel each: volume, CIFTI labels and label list as Tian's lab has them."""
-    atlas = templates.from_packages(Atlas(parcels=100, networks=7))
+    atlas = templates.from_packages(AtlasSection(parcels=100, networks=7))
     assert atlas.volume is not None
     assert atlas.fslr is not None
     regions = [f"HIP-part{i}-{side}h" for side in "rl" for i in range(8)]
@@ -243,7 +243,7 @@ def with_subcortex(folder: Path) -> tuple[Path, Path, Path]:
 
 def test_subcortex_comes_before_the_cortex(tmp_path: Path) -> None:
     volume, cifti, names = with_subcortex(tmp_path)
-    atlas = Atlas(
+    atlas = AtlasSection(
         source="files", parcels=100, networks=7, subcortex="S1", volume=volume, cifti=cifti, names=names
     )
     metadata = templates.fetch(atlas, tmp_path / "out")
@@ -287,24 +287,24 @@ def test_another_number_of_names_than_the_config_tells_is_refused(tmp_path: Path
     with pytest.raises(
         ValueError, match=r"holds 116 names, but atlas.parcels is 100 .*set atlas.subcortex to S1"
     ):
-        templates.fetch(Atlas(parcels=100, **files), tmp_path / "out")
+        templates.fetch(AtlasSection(parcels=100, **files), tmp_path / "out")
     with pytest.raises(
         ValueError, match=r"holds 116 names, but 50 of the subcortex and atlas.parcels is 100"
     ):
-        templates.fetch(Atlas(parcels=100, subcortex="S3", **files), tmp_path / "out")
+        templates.fetch(AtlasSection(parcels=100, subcortex="S3", **files), tmp_path / "out")
     lines = templates.read_names(names)
     names.write_text("\n".join([*lines[16:], *lines[:16]]))
     with pytest.raises(ValueError, match=r"7Networks_LH_Vis_1 in row 1, where atlas.subcortex asks for 16"):
-        templates.fetch(Atlas(parcels=100, subcortex="S1", **files), tmp_path / "out")
+        templates.fetch(AtlasSection(parcels=100, subcortex="S1", **files), tmp_path / "out")
     with pytest.raises(ValueError, match="neither the packages nor TemplateFlow carry Tian's subcortex"):
-        Atlas(subcortex="S1")
+        AtlasSection(subcortex="S1")
 
 
 def test_an_atlas_whose_name_tells_no_space_is_refused(tmp_path: Path) -> None:
     mine = tmp_path / "mine.nii.gz"
     nib.save(nib.Nifti1Image(np.arange(101, dtype=np.int16).reshape(101, 1, 1), np.eye(4)), mine)
     with pytest.raises(ValueError, match="its name tells no standard space"):
-        templates.fetch(Atlas(parcels=100, volume=mine), tmp_path / "out")
+        templates.fetch(AtlasSection(parcels=100, volume=mine), tmp_path / "out")
 
 
 @pytest.mark.parametrize("networks", [7, 17])
@@ -316,7 +316,9 @@ def test_tians_own_files(shared, tmp_path: Path, networks) -> None:
     names = tmp_path / "names.txt"
     names.write_text("\n".join([*templates.read_names(listed)[:50], *templates.read_names(cortex)]))
     volume = shared(f"{stem}_3T_MNI152NLin2009cAsym_2mm.nii.gz") if networks == 7 else None
-    atlas = Atlas(source="files", networks=networks, subcortex="S3", volume=volume, cifti=cifti, names=names)
+    atlas = AtlasSection(
+        source="files", networks=networks, subcortex="S3", volume=volume, cifti=cifti, names=names
+    )
     metadata = templates.fetch(atlas, tmp_path / "out")
     assert len(metadata["names"]) == 450
     assert metadata["names"][:2] == ["HIP-head-m-rh", "HIP-head-l-rh"]
@@ -335,7 +337,7 @@ def test_tians_own_files(shared, tmp_path: Path, networks) -> None:
 @pytest.mark.parametrize("networks", [7, 17])
 @pytest.mark.parametrize("parcels", [100, 300, 500, 1000])
 def test_any_size_comes_with_its_names_and_says_what_it_lacks(parcels: int, networks: int) -> None:
-    found = templates.from_packages(Atlas(parcels=parcels, networks=networks))  # type: ignore[arg-type]
+    found = templates.from_packages(AtlasSection(parcels=parcels, networks=networks))  # type: ignore[arg-type]
     assert len(found.names) == parcels
     assert all(name.startswith(f"{networks}Networks_") for name in found.names)
     assert found.fsaverage5 is not None
@@ -346,8 +348,8 @@ def test_any_size_comes_with_its_names_and_says_what_it_lacks(parcels: int, netw
 
 
 def test_orders_of_7_and_17_networks_name_the_same_places() -> None:
-    seven = templates.from_packages(Atlas(networks=7))
-    seventeen = templates.from_packages(Atlas(networks=17))
+    seven = templates.from_packages(AtlasSection(networks=7))
+    seventeen = templates.from_packages(AtlasSection(networks=17))
     to_17 = templates.order_7_to_17(400)
     assert seven.fslr is not None
     assert seventeen.fslr is not None
@@ -363,6 +365,6 @@ def test_a_killed_fetch_gives_the_same_bytes_when_run_again(check_kill) -> None:
 
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
-    first = templates.fetch(Atlas(parcels=100), tmp_path / "a")
-    assert templates.fetch(Atlas(parcels=100), tmp_path / "b") == first
+    first = templates.fetch(AtlasSection(parcels=100), tmp_path / "a")
+    assert templates.fetch(AtlasSection(parcels=100), tmp_path / "b") == first
     assert (tmp_path / "a/atlas.json").read_bytes() == (tmp_path / "b/atlas.json").read_bytes()

@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bhx_model.errors import ConfigError
 from bhx_prep.cli import main
 from bhx_prep.config import config, pages
+from bhx_prep.config.atlas import AtlasSection
+from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.config.endpoints import EndpointSection
+from bhx_prep.config.experiments import ExperimentSection
+from bhx_prep.config.features import FeaturesSection
+from bhx_prep.config.preproc import PreprocSection
+from bhx_prep.config.section import to_json
 
 GOOD = {"cohorts": {"abide1": {"input": "bids", "root": "/data/abide1"}}}
 
@@ -20,7 +28,7 @@ def test_five_mistakes_give_five_messages():
         "fetures": {},
         "endpoints": {"e": {"cohort": "a", "column": "x", "kind": "binary"}},
     }
-    with pytest.raises(config.ConfigError) as error:
+    with pytest.raises(ConfigError) as error:
         config.check(bad)
     lines = str(error.value).splitlines()
     assert lines[0] == "5 mistakes in the configuration:"
@@ -57,7 +65,7 @@ def test_five_mistakes_give_five_messages():
     ],
 )
 def test_a_mistake_is_named(change, expected):
-    with pytest.raises(config.ConfigError, match=None) as error:
+    with pytest.raises(ConfigError, match=None) as error:
         config.check({**GOOD, **change})
     assert expected in str(error.value)
 
@@ -85,7 +93,7 @@ def test_what_parts_say_of_each_other_is_told_beside_all_else():
             },
         },
     }
-    with pytest.raises(config.ConfigError) as error:
+    with pytest.raises(ConfigError) as error:
         config.check(bad)
     assert str(error.value).splitlines() == [
         "8 mistakes in the configuration:",
@@ -106,7 +114,7 @@ def test_what_parts_say_of_each_other_is_told_beside_all_else():
     "broken", [3, "a", [], [3], {"e": 3}, {"e": {"cohorts": 3, "cohort": [], "overrides": 3}}]
 )
 def test_no_shape_of_a_section_is_a_traceback(broken):
-    with pytest.raises(config.ConfigError):
+    with pytest.raises(ConfigError):
         config.check({**GOOD, "experiments": broken, "endpoints": broken})
 
 
@@ -114,7 +122,7 @@ def test_no_shape_of_a_section_is_a_traceback(broken):
 def test_a_file_that_is_no_configuration(tmp_path: Path, text: str):
     file = tmp_path / "config.yaml"
     file.write_text(text)
-    with pytest.raises(config.ConfigError):
+    with pytest.raises(ConfigError):
         config.load(file)
 
 
@@ -126,8 +134,23 @@ def test_a_missing_file_is_a_sentence(tmp_path: Path, capsys):
 @pytest.mark.parametrize("path", pages.GENERATED, ids=str)
 def test_generated_files_are_current(root: Path, path: Path):
     assert (root / path).read_text(encoding="utf-8") == pages.GENERATED[path](), (
-        f"{path} is not what the models say: run `bhx config write`"
+        f"{path} is not what the models say: run `bhx config write --force`"
     )
+
+
+def test_writing_generated_files_never_replaces_a_users(tmp_path: Path, capsys):
+    mine = tmp_path / "config.yaml"
+    mine.write_text("cohorts: {a: {input: bids, root: raw}}\n")
+    assert main(["config", "write", str(tmp_path)]) == 1
+    assert f"{mine}: the content is not the generated one" in capsys.readouterr().err
+    assert [(p, p.read_text()) for p in tmp_path.iterdir()] == [
+        (mine, "cohorts: {a: {input: bids, root: raw}}\n")
+    ]
+    assert main(["config", "write", str(tmp_path), "--force"]) == 0
+    assert mine.read_text() == pages.default_yaml()
+    (tmp_path / "docs/reference/configuration.md").unlink()
+    assert main(["config", "write", str(tmp_path)]) == 0  # all that is there is as generated
+    assert {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()} == set(pages.GENERATED)
 
 
 def test_shipped_configuration_is_the_demo(root: Path):
@@ -140,12 +163,12 @@ def test_every_field_has_a_description():
         for name, field in model.model_fields.items():
             yield f"{model.__name__}.{name}", field
         for inner in (
-            config.Cohort,
-            config.Experiment,
-            config.Endpoint,
-            config.Atlas,
-            config.Features,
-            config.Preproc,
+            CohortSection,
+            ExperimentSection,
+            EndpointSection,
+            AtlasSection,
+            FeaturesSection,
+            PreprocSection,
         ):
             if model is config.Config:
                 yield from fields(inner)
@@ -155,8 +178,8 @@ def test_every_field_has_a_description():
 
 
 def test_sections_survive_the_command_line():
-    atlas = config.Atlas(parcels=200, networks=7)
-    assert config.Atlas.model_validate_json(config.to_json(atlas)) == atlas
+    atlas = AtlasSection(parcels=200, networks=7)
+    assert AtlasSection.model_validate_json(to_json(atlas)) == atlas
     assert atlas.label == "Schaefer7n200p"
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from bhx_prep.config import config
+from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.demo import derivatives, folder, lemon, rawbids, series, sources, timeseries
 from bhx_prep.demo.cohorts import make_cohorts
 from bhx_prep.ingest import index
@@ -25,7 +25,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def usable(name: str, root: Path, input: str, **more) -> pd.DataFrame:
-    table = index.build(name, config.Cohort(input=input, root=root, synthetic=True, **more)).to_pandas()
+    table = index.build(name, CohortSection(input=input, root=root, synthetic=True, **more)).to_pandas()
     return table[table.status == "ok"]
 
 
@@ -69,7 +69,7 @@ def test_synthetic_data_say_so_everywhere(patients, raw):
         for sidecar in root.rglob("sub-*/**/*.json"):
             assert json.loads(sidecar.read_text())["Synthetic"] is True, sidecar
     assert (
-        index.build("patients", config.Cohort(input="timeseries", root=patients, synthetic=True))[
+        index.build("patients", CohortSection(input="timeseries", root=patients, synthetic=True))[
             "synthetic"
         ].to_pylist()
         == [True] * 16

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bhx_model import contract
-from bhx_prep.config.config import Endpoint
+from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.evaluation import splits
 from bhx_prep.ingest import participants
 
@@ -74,7 +74,9 @@ def make(tmp_path: Path, rows: list[dict], spec: dict, seed: int = 0, **scans: s
     path = table(tmp_path, rows)
     everybody = {row["participant_id"].removeprefix("sub-") for row in rows}
     bold, t1w = scans.get("bold", everybody), scans.get("t1w", everybody)
-    return splits.endpoint("diagnosis", Endpoint(**spec), seed, participants.read(path), path, bold, t1w)
+    return splits.endpoint(
+        "diagnosis", EndpointSection(**spec), seed, participants.read(path), path, bold, t1w
+    )
 
 
 def people(n: int, **columns) -> list[dict]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from bhx_prep.config import config
+from bhx_prep.config.features import STRATEGIES
 from bhx_prep.features import confounds
 from bhx_prep.io import motion
 
@@ -34,7 +34,7 @@ def write(path, n=30, **columns):
 
 
 def test_shipped_strategies_load_by_the_name_they_give_themselves():
-    files = sorted(p.stem for p in config.STRATEGIES.glob("*.yaml"))
+    files = sorted(p.stem for p in STRATEGIES.glob("*.yaml"))
     assert files == sorted(name.replace("+", "-") for name in SHIPPED)
     for name in SHIPPED:
         loaded = confounds.load_strategy(name)

@@ -16,13 +16,15 @@ from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, NAMES, SPACE
 
 from bhx_model.contract import roi_sha256
 from bhx_model.data import timeseries, volumes
-from bhx_prep.config import config
+from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.config.features import FeaturesSection
+from bhx_prep.config.section import to_json
 from bhx_prep.features import extract, store
 from bhx_prep.ingest import index
 
 FILES = ["bold.arrow", "qc.parquet", "t1w.arrow", "timeseries.parquet"]
 
-SETTINGS = config.Features(
+SETTINGS = FeaturesSection(
     strategy="none", min_seconds=20, t1w_resolution_mm=4.0, t1w_shape=(40, 48, 40), harmonics=2, gradients=1
 )
 
@@ -89,7 +91,7 @@ def derivatives(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ward_index(derivatives, tmp_path_factory):
-    cohort = config.Cohort(input="fmriprep", root=derivatives, synthetic=True)
+    cohort = CohortSection(input="fmriprep", root=derivatives, synthetic=True)
     path = tmp_path_factory.mktemp("index") / "ward.parquet"
     pq.write_table(index.build("ward", cohort), path)
     return path
@@ -98,7 +100,7 @@ def ward_index(derivatives, tmp_path_factory):
 def words(index_file, templates_folder, out, subjects="01,02,03,04,05,06", settings=SETTINGS, extra=()):
     return [
         *("--cohort", "ward", "--batch", "0", "--subjects", subjects, "--index", str(index_file)),
-        *("--templates", str(templates_folder), "--features", config.to_json(settings)),
+        *("--templates", str(templates_folder), "--features", to_json(settings)),
         *("--space", SPACE, "--out", str(out), *extra),
     ]
 
@@ -251,7 +253,7 @@ def test_delivered_tables_are_used_as_they_are(templates_folder, tmp_path, rng):
         table.insert(0, "label_name", names)
         with gzip.open(root / f"sub-{subject}" / f"sub-{subject}_task-rest_timeseries.csv.gz", "wt") as file:
             table.to_csv(file, index=False)
-    cohort = config.Cohort(input="timeseries", root=root, tr_s=0.8)
+    cohort = CohortSection(input="timeseries", root=root, tr_s=0.8)
     pq.write_table(index.build("ward", cohort), tmp_path / "i.parquet")
     # the rule names the folder of preprocessing for every cohort; only raw ones have been there
     nothing = ["--derivatives", str(tmp_path / "preproc")]

@@ -14,7 +14,7 @@ import pytest
 from small_bids import person, write_image
 
 from bhx_prep import cli
-from bhx_prep.config.config import Cohort
+from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import index
 
 
@@ -34,7 +34,7 @@ def built(monkeypatch):
 
 def test_the_cache_is_built_once(tmp_path, built):
     person(tmp_path / "data")
-    cohort, cache = Cohort(input="bids", root=tmp_path / "data"), tmp_path / "cache"
+    cohort, cache = CohortSection(input="bids", root=tmp_path / "data"), tmp_path / "cache"
     first, second = index.load(cache, "study", cohort), index.load(cache, "study", cohort)
     assert built == ["study"]
     assert first.equals(second)
@@ -49,10 +49,10 @@ def test_what_makes_it_stale(tmp_path, built, monkeypatch, change):
     root, cache = tmp_path / "data", tmp_path / "cache"
     person(root)
     (root / "task-rest_bold.json").write_text("{}")
-    cohort = Cohort(input="bids", root=root)
+    cohort = CohortSection(input="bids", root=root)
     index.load(cache, "study", cohort)
     if change == "config":
-        cohort = Cohort(input="bids", root=root, tasks=("nback",))
+        cohort = CohortSection(input="bids", root=root, tasks=("nback",))
     elif change == "person":
         person(root, "02")
     elif change == "inherited sidecar":
@@ -70,17 +70,17 @@ def test_what_makes_it_stale(tmp_path, built, monkeypatch, change):
 def test_rows_that_stay_the_same_keep_their_file(tmp_path):
     root, cache = tmp_path / "data", tmp_path / "cache"
     person(root)
-    index.load(cache, "study", Cohort(input="bids", root=root))
+    index.load(cache, "study", CohortSection(input="bids", root=root))
     os.utime(cache / "study.parquet", (1, 1))
     (root / "README").write_text("new")  # the folder's time changes, the scans do not
-    index.load(cache, "study", Cohort(input="bids", root=root))
+    index.load(cache, "study", CohortSection(input="bids", root=root))
     assert (cache / "study.parquet").stat().st_mtime == 1
 
 
 def test_jobs_read_the_cache_as_it_is(tmp_path, built):
     root, cache = tmp_path / "data", tmp_path / "cache"
     person(root)
-    cohort = Cohort(input="bids", root=root)
+    cohort = CohortSection(input="bids", root=root)
     with pytest.raises(ValueError, match=r"cohort study has no index in .*: run `bhx index study` first"):
         index.load(cache, "study", cohort, build_if_stale=False)
     index.load(cache, "study", cohort)
@@ -92,7 +92,7 @@ def test_jobs_read_the_cache_as_it_is(tmp_path, built):
 def test_a_broken_cache_is_replaced(tmp_path):
     root, cache = tmp_path / "data", tmp_path / "cache"
     person(root)
-    cohort = Cohort(input="bids", root=root)
+    cohort = CohortSection(input="bids", root=root)
     index.load(cache, "study", cohort)
     (cache / "study.parquet").write_bytes(b"torn")
     (cache / "study.json").unlink()
@@ -102,7 +102,7 @@ def test_a_broken_cache_is_replaced(tmp_path):
 def test_a_failed_write_leaves_the_old_cache(tmp_path, monkeypatch):
     root, cache = tmp_path / "data", tmp_path / "cache"
     person(root)
-    cohort = Cohort(input="bids", root=root)
+    cohort = CohortSection(input="bids", root=root)
     index.load(cache, "study", cohort)
     before = (cache / "study.parquet").read_bytes()
 
@@ -119,7 +119,7 @@ def test_a_failed_write_leaves_the_old_cache(tmp_path, monkeypatch):
 
 
 def test_a_cohort_that_vanished_is_a_sentence(tmp_path):
-    cohort = Cohort(input="bids", root=tmp_path / "gone")
+    cohort = CohortSection(input="bids", root=tmp_path / "gone")
     with pytest.raises(ValueError, match="there is no folder"):
         index.load(tmp_path / "cache", "study", cohort)
 
@@ -181,7 +181,7 @@ def test_a_change_below_a_person_is_seen_and_only_they_are_read(tmp_path, monkey
     for label in ("01", "02"):
         person(root, label)
     (root / "sub-a b").mkdir()
-    cohort = Cohort(input="bids", root=root)
+    cohort = CohortSection(input="bids", root=root)
     before = index.load(cache, "study", cohort).to_pylist()
     read = []
     original = index.build
@@ -240,7 +240,7 @@ def test_reasons_that_name_a_file_are_counted_together(tmp_path):
     for label in ("01", "02"):
         person(tmp_path, label)
         write_image(tmp_path / f"sub-{label}/anat/sub-{label}_acq-b_T1w.nii.gz")
-    lines = index.summary(index.build("study", Cohort(input="bids", root=tmp_path))).splitlines()
+    lines = index.summary(index.build("study", CohortSection(input="bids", root=tmp_path))).splitlines()
     assert lines[3:] == [
         "        2 t1w (sub-01, ..): one T1w image of a session is used: sub-*_T1w.nii.gz",
     ]

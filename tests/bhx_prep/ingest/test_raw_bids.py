@@ -10,7 +10,7 @@ import pytest
 from small_bids import person, rows_of, the_bold, write_image, write_json
 
 from bhx_model.contract import check_key
-from bhx_prep.config.config import Cohort
+from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import index
 
 LIVING = "livingnonlivingdecisionwithplainormirrorreversedtext"
@@ -295,11 +295,11 @@ def test_no_folder_and_nobody_are_sentences(tmp_path):
     with pytest.raises(
         ValueError, match=r"cohort study: there is no folder .*missing: mend cohorts.study.root"
     ):
-        index.build("study", Cohort(input="bids", root=tmp_path / "missing"))
+        index.build("study", CohortSection(input="bids", root=tmp_path / "missing"))
     with pytest.raises(
         ValueError, match=r"cohort study: nobody in .*`input: bids` expects sub-<label> there"
     ):
-        index.build("study", Cohort(input="bids", root=tmp_path))
+        index.build("study", CohortSection(input="bids", root=tmp_path))
 
 
 def test_many_people_are_listed_in_chunks(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from nibabel.cifti2 import Cifti2Image, ParcelsAxis, SeriesAxis
 from small_bids import rows_of, the_bold, write_image, write_json
 
 from bhx_model.contract import check_key
-from bhx_prep.config.config import Cohort
+from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import index
 
 ROIS = [f"17Networks_{side}H_VisCent_{n}" for side in "LR" for n in (1, 2)]
@@ -183,6 +183,6 @@ def test_strange_people(tmp_path):
 
 def test_a_pattern_without_a_subject_is_a_mistake_of_the_configuration(tmp_path):
     with pytest.raises(ValueError, match=r"`series` must hold \{subject\}"):
-        index.build("study", Cohort(input="timeseries", root=tmp_path, series="*.csv"))
+        index.build("study", CohortSection(input="timeseries", root=tmp_path, series="*.csv"))
     with pytest.raises(ValueError, match="nobody in"):
-        index.build("study", Cohort(input="timeseries", root=tmp_path))
+        index.build("study", CohortSection(input="timeseries", root=tmp_path))

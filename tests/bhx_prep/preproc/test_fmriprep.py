@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bhx_prep.config.config import Preproc
+from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.preproc import fmriprep
 from bhx_prep.preproc.bids_view import make_view
 
@@ -75,7 +75,7 @@ def job(dataset: Path, tmp_path: Path, monkeypatch):
     (tmp_path / "license.txt").write_text("nobody\n")
 
     def run(subject: str = "01", **changes):
-        settings = Preproc(
+        settings = PreprocSection(
             backend="fmriprep-docker",
             fs_license=tmp_path / "license.txt",
             fmriprep_args=("--fs-no-reconall",),
@@ -237,7 +237,7 @@ def test_what_is_missing_is_said_before_a_container_starts(job, monkeypatch, tmp
 
 def test_apptainer_sees_only_what_is_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(fmriprep, "_apptainer", lambda: "apptainer")
-    settings = Preproc(
+    settings = PreprocSection(
         fs_license=tmp_path / "license.txt", templateflow_home=tmp_path / "tf", image="fmriprep.sif"
     )
     folders = fmriprep.Folders.below(tmp_path / "work")
@@ -249,14 +249,14 @@ def test_apptainer_sees_only_what_is_bound(tmp_path, monkeypatch):
     assert len(bound) == 6
     image = words.index("fmriprep.sif")
     assert words[image + 1 : image + 4] == ["/data", "/out", "participant"]
-    settings = Preproc(fs_license=tmp_path / "license.txt").model_dump(mode="json")
+    settings = PreprocSection(fs_license=tmp_path / "license.txt").model_dump(mode="json")
     assert "docker://nipreps/fmriprep:25.2.7" in fmriprep.apptainer_command(settings, "01", folders, 8, 24000)
 
 
 def test_fmripreps_own_parser_takes_the_arguments(dataset, tmp_path):
     """Only where fMRIPrep is installed: its wheels are not among the pins."""
     parser = pytest.importorskip("fmriprep.cli.parser", reason="fMRIPrep is not installed here")
-    settings = Preproc(fmriprep_args=("--fs-no-reconall",)).model_dump(mode="json")
+    settings = PreprocSection(fmriprep_args=("--fs-no-reconall",)).model_dump(mode="json")
     words = [str(dataset), str(tmp_path / "out"), "participant"]
     options = parser._build_parser().parse_args(
         [*words, *fmriprep._fmriprep_arguments(settings, "01", 16, 24000)]

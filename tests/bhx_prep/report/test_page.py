@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fake_results import CONFIG, NAMES
 
-from bhx_prep.config.config import to_json
+from bhx_prep.config.section import to_json
 from bhx_prep.report import __main__ as command
 from bhx_prep.report import collect, page
 

@@ -29,7 +29,8 @@ from nibabel.freesurfer import read_annot as read_freesurfer_annot
 from bhx_model.atomic_write import atomic_write
 from bhx_model.contract import canonical_json
 from bhx_model.errors import DataError
-from bhx_prep.config.config import TIAN_REGIONS, Atlas, Config
+from bhx_prep.config.atlas import TIAN_REGIONS, AtlasSection
+from bhx_prep.config.config import Config
 from bhx_prep.io import bids_names
 
 FSLR_VERTICES = 32492
@@ -212,7 +213,7 @@ def brain_mask(like: Any) -> nib.Nifti1Image:
     return nib.Nifti1Image(np.asarray(inside, np.uint8), like.affine)
 
 
-def from_packages(atlas: Atlas) -> Parcellation:
+def from_packages(atlas: AtlasSection) -> Parcellation:
     """Schaefer 2018 from the installed data packages; what they lack is named in `Parcellation.missing`.
 
     fsaverage5 comes from chimera, the volume (17-network order) from deepmriprep, fsLR-32k (7-network order)
@@ -244,7 +245,7 @@ def from_packages(atlas: Atlas) -> Parcellation:
     )
 
 
-def missing_files(atlas: Atlas) -> dict[str, str]:
+def missing_files(atlas: AtlasSection) -> dict[str, str]:
     """Files that the source of an atlas cannot give, with a sentence about each; those that the config names count not."""
     n = atlas.parcels
     if atlas.source == "files":
@@ -316,7 +317,7 @@ def _brainspace(parcels: int, renumber: np.ndarray) -> tuple[np.ndarray, np.ndar
     return left, right
 
 
-def from_templateflow(atlas: Atlas) -> Parcellation:
+def from_templateflow(atlas: AtlasSection) -> Parcellation:
     """Schaefer 2018 from TemplateFlow: volume, names and fsaverage; it has none on fsLR, the packages do.
 
     Raises
@@ -346,7 +347,7 @@ def from_templateflow(atlas: Atlas) -> Parcellation:
     )
 
 
-def templateflow_files(atlas: Atlas) -> tuple[Path, ...]:
+def templateflow_files(atlas: AtlasSection) -> tuple[Path, ...]:
     """The files of an atlas in TemplateFlow's folder: its volume, then its left and right labels on fsaverage.
 
     Files that the folder already holds are used as they are; others are downloaded by TemplateFlow's client.
@@ -380,7 +381,7 @@ def templateflow_files(atlas: Atlas) -> tuple[Path, ...]:
     return (volume, *surfaces)
 
 
-def is_fetched(atlas: Atlas, folder: Path) -> bool:
+def is_fetched(atlas: AtlasSection, folder: Path) -> bool:
     """Whether `folder` holds this atlas from TemplateFlow already."""
     try:
         metadata = json.loads((folder / "atlas.json").read_bytes())
@@ -408,7 +409,7 @@ def _templateflow(template: str, **query: Any) -> Path:
     return paths[0]
 
 
-def from_files(atlas: Atlas) -> Parcellation:
+def from_files(atlas: AtlasSection) -> Parcellation:
     """The parcellation that the config names file by file.
 
     Label files may be GIfTI or FreeSurfer annotations on fsLR-32k, fsaverage5 or fsaverage, the CIFTI file a
@@ -456,7 +457,7 @@ def from_files(atlas: Atlas) -> Parcellation:
     return overruled(nothing, atlas)
 
 
-def overruled(parcellation: Parcellation, atlas: Atlas) -> Parcellation:
+def overruled(parcellation: Parcellation, atlas: AtlasSection) -> Parcellation:
     """Put the label files that the config names in the place of those of the source.
 
     Raises
@@ -751,19 +752,19 @@ def _cifti(path: Path, names: Sequence[str], n_subcortical: int = 0) -> tuple[np
     return labels["left"], labels["right"]
 
 
-SOURCES: dict[str, Callable[[Atlas], Parcellation]] = {
+SOURCES: dict[str, Callable[[AtlasSection], Parcellation]] = {
     "packages": from_packages,
     "templateflow": from_templateflow,
     "files": from_files,
 }
 
 
-def fetch(atlas: Atlas, out: Path) -> dict[str, Any]:
+def fetch(atlas: AtlasSection, out: Path) -> dict[str, Any]:
     """Write the template folder.
 
     Parameters
     ----------
-    atlas : Atlas
+    atlas : AtlasSection
         Section ``atlas`` of the config.
     out : Path
         Folder for ``atlas.json`` and the files that it lists with their hashes.
@@ -841,7 +842,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     args = parser.parse_args(argv)
     try:
-        metadata = fetch(Atlas.model_validate_json(args.atlas), args.out)
+        metadata = fetch(AtlasSection.model_validate_json(args.atlas), args.out)
     except (ValueError, OSError) as error:
         print(f"templates: {error}", file=sys.stderr)
         return 1

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import ConfigError
 from bhx_prep.config import config, pages
 
@@ -29,6 +30,35 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument("file", type=Path, nargs="?", default=Path("config.yaml"))
     writing = add("write", "write the generated files of the checkout again", ".")
     writing.add_argument("folder", type=Path, nargs="?", default=Path(), help="the checkout")
+    writing.add_argument("--force", action="store_true", help="replace files that differ from the generated ones")
+
+
+def write_generated(folder: Path, *, force: bool = False) -> None:
+    """Write the files that are generated from the models of the configuration.
+
+    Parameters
+    ----------
+    folder : Path
+        The checkout.
+    force : bool
+        Also in place of files with other content, such as a configuration of the user's.
+
+    Raises
+    ------
+    ConfigError
+        If a file has other content and `force` is not given; then nothing is written.
+    """
+    texts = {folder / path: text() for path, text in pages.GENERATED.items()}
+    differ = [p for p, text in texts.items() if p.exists() and p.read_bytes() != text.encode()]
+    if differ and not force:
+        msg = (
+            f"{', '.join(map(str, differ))}: the content is not the generated one and would be lost; nothing was written."
+            " Name another folder, or add --force to replace it"
+        )
+        raise ConfigError(msg)
+    for path, text in texts.items():
+        with atomic_write(path) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def command(args: argparse.Namespace) -> int:
@@ -41,9 +71,7 @@ def command(args: argparse.Namespace) -> int:
     if args.action in printed:
         sys.stdout.write(printed[args.action]())
     elif args.action == "write":
-        for path, text in pages.GENERATED.items():
-            (args.folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (args.folder / path).write_text(text(), encoding="utf-8")
+        write_generated(args.folder, force=args.force)
     else:
         from bhx_prep.atlas import templates
         from bhx_prep.ingest import participants

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bhx_model.errors import ConfigError
 from bhx_prep.config import config
+from bhx_prep.config.preproc import PreprocSection
 
 #: The checkout this module lies in.
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -63,7 +65,7 @@ def examine(config_file: Path) -> Iterator[Finding]:
     yield from _memory_and_disk()
     try:
         checked = config.load(config_file)
-    except config.ConfigError as error:
+    except ConfigError as error:
         yield Finding(
             "missing",
             str(error).replace("\n", "\n          "),
@@ -129,7 +131,7 @@ def _memory_and_disk() -> Iterator[Finding]:
     yield Finding("note" if mend else "ok", f"disk {free:.0f} GB free here", mend)
 
 
-def _backend(preproc: config.Preproc) -> Iterator[Finding]:
+def _backend(preproc: PreprocSection) -> Iterator[Finding]:
     if preproc.backend == "embedded":
         python = Path(os.environ.get("BHX_ANTS_PYTHON", CHECKOUT / ".venv-ants/bin/python"))
         if python.exists():

@@ -23,6 +23,7 @@ from typing import Any
 
 from bhx_model.errors import ConfigError
 from bhx_prep.config import config
+from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import batches, index, participants
 from bhx_prep.io import bids_names
 from bhx_prep.preproc import work_folder
@@ -226,7 +227,7 @@ def _refuse_while_at_work() -> None:
         raise ConfigError(left)
 
 
-def _refuse_while_in_data(section: config.Cohort, cohort: str, subject: str) -> set[str]:
+def _refuse_while_in_data(section: CohortSection, cohort: str, subject: str) -> set[str]:
     """People who stay; an error if the person is one of them."""
     people = set(index.build(cohort, section).column("subject").to_pylist())
     if subject in people:

@@ -11,7 +11,11 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from bhx_prep.config.config import Cohort, Config, Endpoint, Experiment, Section
+from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.config.config import Config
+from bhx_prep.config.endpoints import EndpointSection
+from bhx_prep.config.experiments import ExperimentSection
+from bhx_prep.config.section import Section
 
 #: The study that is shipped: small cohorts at all three inputs, made by `bhx synth`.
 DEMO: dict[str, Any] = {
@@ -67,11 +71,11 @@ def json_schema() -> str:
 def reference_page() -> str:
     """The reference page in Markdown: one table per section."""
     parts = [
-        "# Configuration\n\nGenerated from the models in `workflow/bhx_prep/config/config.py` by `bhx config reference`.\n"
+        "# Configuration\n\nGenerated from the models in `workflow/bhx_prep/config/` by `bhx config reference`.\n"
     ]
-    sections: list[tuple[str, type[Section]]] = [("top level", Config), ("cohorts.<name>", Cohort)]
+    sections: list[tuple[str, type[Section]]] = [("top level", Config), ("cohorts.<name>", CohortSection)]
     sections += [(name, model) for name, model in _plain_sections(Config)]
-    sections += [("experiments.<name>", Experiment), ("endpoints.<name>", Endpoint)]
+    sections += [("experiments.<name>", ExperimentSection), ("endpoints.<name>", EndpointSection)]
     for title, model in sections:
         parts.append(f"## `{title}`\n\n{(model.__doc__ or '').strip()}\n")
         rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]

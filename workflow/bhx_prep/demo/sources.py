@@ -11,11 +11,11 @@ import numpy as np
 
 from bhx_model.errors import ConfigError
 from bhx_prep.atlas import templates
-from bhx_prep.config.config import Atlas
+from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.io import motion
 
 #: The demo's atlas. Its label stands in the names of the tables.
-ATLAS = Atlas.model_validate({})
+ATLAS = AtlasSection.model_validate({})
 #: The LEMON scan's repetition time (s); its files do not tell it, the study's protocol does.
 LEMON_TR_S = 1.4
 LEMON_STEM = "datasets/preprocessing/sub-010188_ses-02_task-rest_acq-AP_run-01"

@@ -27,7 +27,7 @@ import pandas as pd
 
 from bhx_model.atomic_write import write_json
 from bhx_model.errors import DataError
-from bhx_prep.config.config import Endpoint
+from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.ingest import participants
 from bhx_prep.shards import read
 
@@ -76,7 +76,13 @@ def _unit(*parts: object) -> float:
 
 
 def endpoint(
-    name: str, spec: Endpoint, seed: int, people: pd.DataFrame, source: Path, bold: set[str], t1w: set[str]
+    name: str,
+    spec: EndpointSection,
+    seed: int,
+    people: pd.DataFrame,
+    source: Path,
+    bold: set[str],
+    t1w: set[str],
 ) -> dict[str, Any]:
     """Split the people of an endpoint and label them.
 
@@ -84,7 +90,7 @@ def endpoint(
     ----------
     name : str
         Name of the endpoint.
-    spec : Endpoint
+    spec : EndpointSection
     seed : int
     people : DataFrame
         From `participants.read`.
@@ -132,7 +138,7 @@ def endpoint(
     }
 
 
-def _label(value: str, spec: Endpoint) -> int | float:
+def _label(value: str, spec: EndpointSection) -> int | float:
     """Class number or value; a ValueError says why there is none."""
     if spec.kind == "regression":
         try:
@@ -149,7 +155,7 @@ def _label(value: str, spec: Endpoint) -> int | float:
     raise DataError(f"{spec.column} is {value!r}, none of the classes' values {known}")
 
 
-def _groups(name: str, spec: Endpoint, labels: Mapping[str, int | float]) -> dict[str, list[str]]:
+def _groups(name: str, spec: EndpointSection, labels: Mapping[str, int | float]) -> dict[str, list[str]]:
     """People who are split among themselves: those of a class, or of a quantile bin."""
     if spec.kind == "regression":
         if len(labels) < FEWEST:
@@ -213,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.holdout and not split["holdout"]:
                 print(f"splits: nobody of {len(split['train'])} people is held out", file=sys.stderr)
         else:
-            spec = Endpoint.model_validate_json(args.endpoint)
+            spec = EndpointSection.model_validate_json(args.endpoint)
             cohort = read.read_index(args.shards)
             if cohort.name != spec.cohort:
                 raise DataError(

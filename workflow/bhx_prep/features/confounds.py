@@ -21,7 +21,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from bhx_model.errors import DataError
-from bhx_prep.config.config import Section, strategy_file
+from bhx_prep.config.features import strategy_file
+from bhx_prep.config.section import Section
 from bhx_prep.io import motion
 
 

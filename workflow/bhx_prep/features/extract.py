@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from bhx_model.contract import canonical_json
 from bhx_model.data import timeseries, volumes
 from bhx_model.errors import DataError
-from bhx_prep.config import config
+from bhx_prep.config.features import FeaturesSection
 from bhx_prep.features import confounds, denoise, parcellate, qc, store, t1w
 from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
@@ -91,13 +91,13 @@ Row = dict[str, Any]
 class Extraction:
     """What all scans of a job share."""
 
-    settings: config.Features
+    settings: FeaturesSection
     templates: parcellate.Templates
     strategy: confounds.Strategy
     grid: t1w.ModelGrid
 
     @classmethod
-    def prepare(cls, settings: config.Features, templates: Path) -> Extraction:
+    def prepare(cls, settings: FeaturesSection, templates: Path) -> Extraction:
         """Read the atlas and the strategy.
 
         Raises
@@ -462,7 +462,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         subjects = _subjects(args)
-        work = Extraction.prepare(config.Features.model_validate_json(args.features), args.templates)
+        work = Extraction.prepare(FeaturesSection.model_validate_json(args.features), args.templates)
         scans = scans_of(args.index, args.cohort, subjects, derivatives=args.derivatives, space=args.space)
         used, left_out = extract(work, scans, args.cohort, args.out, n_people=len(subjects))
     except OSError as error:

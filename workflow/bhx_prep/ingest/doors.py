@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.errors import DataError
-from bhx_prep.config import config
+from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import metadata
 from bhx_prep.ingest.bids_files import SUBJECT, File, chunks, files_of_people, natural, people
 from bhx_prep.io import bids_names
@@ -150,7 +150,7 @@ def _preprocessed_run(
         yield row
 
 
-def parcellated(start: Row, root: Path, cohort: config.Cohort) -> Iterator[Row]:
+def parcellated(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
     """Rows of ROI x time tables."""
     if "{subject}" not in cohort.series:
         msg = f"cohort {start['cohort']}: `series` must hold {{subject}} (is {cohort.series!r})"
@@ -192,7 +192,7 @@ def parcellated(start: Row, root: Path, cohort: config.Cohort) -> Iterator[Row]:
 
 
 def _table_row(
-    start: Row, label: str, path: Path, cohort: config.Cohort, sidecars: metadata.Sidecars
+    start: Row, label: str, path: Path, cohort: CohortSection, sidecars: metadata.Sidecars
 ) -> Row | None:
     named = bids_names.parse(path.name)
     named.setdefault("task", cohort.tasks[0])

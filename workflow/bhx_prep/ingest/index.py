@@ -27,6 +27,8 @@ import pyarrow as pa
 
 from bhx_model.errors import DataError
 from bhx_prep.config import config
+from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.config.section import to_json
 from bhx_prep.ingest import bids_files, doors
 
 #: Raise it when rows change for equal inputs: caches made before are then made anew.
@@ -72,7 +74,7 @@ FILE_COLUMNS: Final = ("path", "path_right", "sidecar", "confounds", "mask")
 EVERYBODY: Final = ""
 
 
-def build(name: str, cohort: config.Cohort) -> pa.Table:
+def build(name: str, cohort: CohortSection) -> pa.Table:
     """List a cohort's scans.
 
     Parameters
@@ -173,7 +175,7 @@ def _by_chunks(
     return rows
 
 
-def load(cache: Path, name: str, cohort: config.Cohort, *, build_if_stale: bool = True) -> pa.Table:
+def load(cache: Path, name: str, cohort: CohortSection, *, build_if_stale: bool = True) -> pa.Table:
     """Read a cohort's index from the cache, and make it first where it is absent or old.
 
     Old means: the cohort's section of the configuration changed, or what stands at the top of its folder. Of people
@@ -221,7 +223,7 @@ def load(cache: Path, name: str, cohort: config.Cohort, *, build_if_stale: bool 
     return pq.ParquetFile(file).read()
 
 
-def _states(table: pa.Table, cohort: config.Cohort) -> dict[str, str]:
+def _states(table: pa.Table, cohort: CohortSection) -> dict[str, str]:
     """Hash of sizes and times of the files and folders below each person's own folder.
 
     What stands elsewhere counts for `EVERYBODY`.
@@ -348,11 +350,11 @@ def _count(n: int, thing: str) -> str:
     return f"{n:,} {'people' if thing == 'person' else thing + 's'}"
 
 
-def _root(cohort: config.Cohort) -> Path:
+def _root(cohort: CohortSection) -> Path:
     return cohort.root.expanduser().absolute()
 
 
-def _cache_key(name: str, cohort: config.Cohort) -> str:
+def _cache_key(name: str, cohort: CohortSection) -> str:
     root = _root(cohort)
     if not root.is_dir():  # said as `build` says it
         build(name, cohort)
@@ -362,7 +364,7 @@ def _cache_key(name: str, cohort: config.Cohort) -> str:
             for e in entries
             if e.name.startswith("sub-") or e.name.endswith(".json") or cohort.input == "timeseries"
         )
-    metadata = json.dumps([SCHEMA_VERSION, name, str(root), config.to_json(cohort), top])
+    metadata = json.dumps([SCHEMA_VERSION, name, str(root), to_json(cohort), top])
     return hashlib.sha256(metadata.encode()).hexdigest()
 
 

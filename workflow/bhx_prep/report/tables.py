@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import DataError
-from bhx_prep.config import config
+from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.report import published
 
 #: Metric to its heading; accuracy-like metrics are told in percent.
@@ -152,7 +152,7 @@ def interval(
 
 
 def build(
-    experiment: str, name: str, endpoint: config.Endpoint, scores: Sequence[Mapping[str, Any]]
+    experiment: str, name: str, endpoint: EndpointSection, scores: Sequence[Mapping[str, Any]]
 ) -> Table:
     """Gather the table of one experiment and endpoint.
 
@@ -160,7 +160,7 @@ def build(
     ----------
     experiment, name : str
         Names of the experiment and of the endpoint.
-    endpoint : config.Endpoint
+    endpoint : EndpointSection
         Its configuration.
     scores : Sequence[Mapping]
         Contents of the ``metrics.json`` files, one per method and seed, fractions where percent is printed.
@@ -197,7 +197,7 @@ def build(
 
 
 def _check(
-    experiment: str, name: str, endpoint: config.Endpoint, scores: Sequence[Mapping[str, Any]]
+    experiment: str, name: str, endpoint: EndpointSection, scores: Sequence[Mapping[str, Any]]
 ) -> None:
     if not scores:
         msg = f"no metrics of endpoint {name!r}: run its evaluations first"
@@ -221,7 +221,7 @@ def _check(
         seen.add((score["method"], score["seed"]))
 
 
-def _task(endpoint: config.Endpoint) -> str:
+def _task(endpoint: EndpointSection) -> str:
     if endpoint.kind == "regression":
         return f"regression of {endpoint.column}"
     names = [c.name for c in endpoint.classes]
@@ -545,7 +545,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out-stem", required=True, type=Path, help="where to write, without the extension")
     arguments = parser.parse_args(argv)
     try:
-        endpoint = config.Endpoint.model_validate_json(arguments.endpoint)
+        endpoint = EndpointSection.model_validate_json(arguments.endpoint)
         scores = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.metrics]
         table = build(arguments.experiment, arguments.endpoint_name, endpoint, scores)
         write(table, arguments.out_stem)

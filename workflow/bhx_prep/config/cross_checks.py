@@ -1,0 +1,72 @@
+"""What sections require of each other, and of the presets of the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from bhx_model import config as model_config
+from bhx_model.errors import ConfigError
+from bhx_prep.config.experiments import ExperimentSection
+from bhx_prep.config.mistakes import nearest
+
+
+def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Mistakes between sections, and about presets: found in plain values, so that they are listed beside all others."""
+    cohorts = _mapping(_mapping(raw).get("cohorts"))
+    for name, experiment in _sections(raw, "experiments"):
+        path = f"experiments.{name}"
+        trained_on = experiment.get("cohorts")
+        for cohort in trained_on if isinstance(trained_on, list | tuple) else ():
+            if cohort not in cohorts:
+                yield f"{path}.cohorts: no cohort {cohort!r}{nearest(str(cohort), cohorts)}"
+        for stage, changes in _mapping(experiment.get("overrides")).items():
+            preset = experiment.get("preset", ExperimentSection.model_fields["preset"].default)
+            if stage in model_config.STAGES and preset in model_config.PRESETS:
+                yield from _overrides(f"{path}.overrides.{stage}", stage, preset, _mapping(changes))
+    for name, endpoint in _sections(raw, "endpoints"):
+        path = f"endpoints.{name}"
+        cohort = endpoint.get("cohort")
+        if isinstance(cohort, str) and cohort not in cohorts:
+            yield f"{path}.cohort: no cohort {cohort!r}{nearest(cohort, cohorts)}"
+        changes = _mapping(endpoint.get("finetune"))
+        known = [field.name for field in dataclasses.fields(model_config.Finetuning)]
+        yield from _unknown(f"{path}.finetune", changes, known)
+        taken = {k: v for k, v in changes.items() if k in known}
+        yield from _refusal(
+            f"{path}.finetune",
+            lambda taken=taken: model_config.from_dict(model_config.Finetuning, taken, "finetune"),
+        )
+
+
+def _overrides(path: str, stage: str, preset: str, changes: Mapping[str, Any]) -> Iterator[str]:
+    """What a preset does not take of the changes to a stage."""
+    base = model_config.load_preset(stage, preset)
+    known = [f"{part}.{field}" for part in ("model", "train") for field in base.to_dict()[part]]
+    yield from _unknown(path, changes, known)
+    yield from _refusal(path, lambda: base.override({k: v for k, v in changes.items() if k in known}))
+
+
+def _unknown(path: str, changes: Mapping[str, Any], known: list[str]) -> Iterator[str]:
+    for key in changes:
+        if key not in known:
+            yield f"{path}.{key}: no such key{nearest(str(key), known)}"
+
+
+def _refusal(path: str, build: Callable[[], object]) -> Iterator[str]:
+    try:
+        build()
+    except ConfigError as error:
+        within, message = path.rpartition(".")[2] + ".", str(error)
+        yield f"{path}.{message.removeprefix(within)}" if message.startswith(within) else f"{path}: {message}"
+
+
+def _sections(raw: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for key, section in _mapping(_mapping(raw).get(name)).items():
+        yield key, _mapping(section)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A value as a mapping; what is none is a mistake already listed, and holds nothing."""
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,84 @@
+"""Section `endpoints`: the phenotypes to predict."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from bhx_model.errors import ConfigError
+from bhx_prep.config.section import Name, Section
+
+
+def _as_text(value: Any) -> Any:
+    """A code such as 2 as it stands in a table."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Value = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int)]
+
+
+class EndpointClass(Section):
+    """A class of an endpoint, where its name is not the value that stands in the table."""
+
+    name: str = Field(description="What it is called in tables and figures.")
+    values: tuple[Value, ...] = Field(
+        min_length=1, description="Values of the column that mean it, e.g. `[1, 2, 3]`."
+    )
+
+
+def _named_by_its_value(given: Any) -> Any:
+    value = _as_text(given)
+    return {"name": value, "values": (value,)} if isinstance(value, str) else given
+
+
+Class = Annotated[
+    EndpointClass, BeforeValidator(_named_by_its_value, json_schema_input_type=str | int | EndpointClass)
+]
+
+
+class EndpointSection(Section):
+    """A phenotype to predict."""
+
+    cohort: Name = Field(description="Cohort whose people are predicted.")
+    column: str = Field(description="Column of the participants table.")
+    kind: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted.")
+    classes: tuple[Class, ...] = Field(
+        default=(),
+        description="Values of the column to tell apart, the negative one first; other rows are left out. "
+        "`{name: adhd, values: [1, 2, 3]}` puts several values under one name.",
+    )
+    stratify: tuple[str, ...] = Field(
+        default=(), description="Columns whose mix is kept equal over the splits, e.g. `site`."
+    )
+    methods: tuple[Literal["probe", "attentive", "finetune"], ...] = Field(
+        default=("probe", "finetune"),
+        min_length=1,
+        description="How the model is used: a linear or an attentive probe of frozen hub tokens, or fine-tuning.",
+    )
+    finetune: dict[str, Any] = Field(
+        default={},
+        description="Changes to the published settings of fine-tuning (and of the attentive probe), e.g. `{epochs: 10}`.",
+    )
+    seeds: int = Field(default=3, ge=1, le=100, description="Number of random splits. The paper: 3.")
+    paper: Literal["ABIDE-I", "ABIDE-II", "ADHD-200", "PPMI", "ADNI", "HCP-A", "MACC"] | None = Field(
+        default=None,
+        description="The paper's endpoint whose published values stand beside ours; null for none.",
+    )
+
+    @model_validator(mode="after")
+    def _classes_fit_the_kind(self) -> EndpointSection:
+        n = len(self.classes)
+        for what, given in (
+            ("the name", [c.name for c in self.classes]),
+            ("the value", [v for c in self.classes for v in c.values]),
+        ):
+            if twice := sorted({g for g in given if given.count(g) > 1}):
+                raise ConfigError(f"{what} {twice[0]!r} stands for two `classes`")
+        if self.kind == "regression" and n:
+            raise ConfigError("a regression has no `classes`")
+        if self.kind == "binary" and n != 2:
+            raise ConfigError(f"a binary endpoint needs two `classes`, the negative one first; {n} given")
+        if self.kind == "multiclass" and n < 3:
+            raise ConfigError(f"a multiclass endpoint needs at least three `classes`; {n} given")
+        return self

@@ -1,0 +1,38 @@
+"""Section `experiments`: the trainings."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from bhx_model import config as model_config
+from bhx_prep.config.section import Name, Section
+
+Stage = Literal["structure", "function", "fusion"]
+
+
+class ExperimentSection(Section):
+    """One set of weights: what it is trained on and how."""
+
+    cohorts: tuple[Name, ...] = Field(min_length=1, description="Cohorts of the pretraining.")
+    preset: Literal["tiny", "small", "base", "large", "reference"] = Field(
+        default="base", description="Size of the model; `base` is the paper's, `tiny` trains on a laptop."
+    )
+    overrides: dict[Stage, dict[str, Any]] = Field(
+        default={}, description="Changes to the preset, per stage, e.g. `{structure: {train.steps: 1000}}`."
+    )
+    holdout: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the people kept out of pretraining, to watch the losses on.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of everything random in this experiment.")
+    gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
+
+    @property
+    def fusion_is_online(self) -> bool:
+        """Whether the fusion computes its tokens in every step instead of reading them from the cache."""
+        fusion = model_config.load_preset("fusion", self.preset).override(self.overrides.get("fusion", {}))
+        return fusion.to_dict()["model"]["inputs"] == "online"

@@ -1,0 +1,75 @@
+"""Section `features`: from derivatives to parcel series and T1 volumes, and the denoising strategies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from bhx_model.errors import ConfigError
+from bhx_prep.config.mistakes import nearest
+from bhx_prep.config.section import Section
+
+#: Folder of the denoising strategies that come with BHX.
+STRATEGIES = Path(__file__).parents[1] / "features" / "strategies"
+
+
+def strategy_file(name: str) -> Path:
+    """File of a denoising strategy: one of ours by its name, or a YAML file by its path.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file.
+    """
+    own = not name.endswith((".yaml", ".yml"))
+    path = STRATEGIES / f"{name.replace('+', '-')}.yaml" if own else Path(name)
+    if not path.is_file():
+        known = sorted(file.stem for file in STRATEGIES.glob("*.yaml"))
+        there = nearest(name, known) if own else "; is its path right?"
+        raise ConfigError(f"no denoising strategy {name!r}{there}")
+    return path
+
+
+def _known_strategy(name: str) -> str:
+    strategy_file(name)
+    return name
+
+
+StrategyName = Annotated[str, AfterValidator(_known_strategy)]
+
+
+class FeaturesSection(Section):
+    """From derivatives to parcel series and T1 volumes."""
+
+    strategy: StrategyName = Field(
+        default="paper",
+        description="Denoising strategy: a name from `workflow/bhx_prep/features/strategies/` or a YAML file.",
+    )
+    min_coverage: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of a parcel's voxels with signal below which its series is NaN.",
+    )
+    min_rois: float = Field(
+        default=0.9, ge=0, le=1, description="Share of parcels with coverage that a run needs."
+    )
+    max_mean_fd_mm: float = Field(
+        default=0.5, gt=0, description="Mean framewise displacement (mm) above which a run is left out."
+    )
+    min_seconds: float = Field(
+        default=100.0, gt=0, description="Shortest run (s), after dropped and censored frames."
+    )
+    t1w_resolution_mm: float = Field(
+        default=1.0, gt=0, description="Voxel size (mm) of the model's T1 grid. The paper: 1."
+    )
+    t1w_shape: tuple[int, int, int] = Field(
+        default=(160, 192, 160),
+        description="Voxels of the model's T1 grid, a crop of the MNI grid. The paper: 160, 192, 160.",
+    )
+    harmonics: int = Field(
+        default=200, ge=2, le=1000, description="Geometric harmonics per hemisphere. The paper: 200."
+    )
+    gradients: int = Field(default=30, ge=1, le=100, description="Connectivity gradients. The paper: 30.")

@@ -1,0 +1,55 @@
+"""Mistakes in a configuration as sentences."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def sentence(error: Mapping[str, Any], root: type[BaseModel]) -> str:
+    """One of pydantic's errors with its dotted path, and the nearest key or value where one is misspelt."""
+    path = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(root, error["loc"][:-1])
+        return f"{path}: no such key{nearest(str(error['loc'][-1]), known)}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        message = "is missing"
+    elif error["type"] == "string_pattern_mismatch":
+        message = (
+            f"{error['input']!r} may hold only letters and digits; names are lower-case with a letter first"
+        )
+    elif "input" in error and isinstance(error["input"], str | int | float | bool):
+        message = f"{message} (is {error['input']!r})"
+        if error["type"] == "literal_error" and "did you mean" in (
+            near := nearest(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+        ):
+            message += near
+    return f"{path}: {message}" if path else message
+
+
+def nearest(word: str, known: Mapping[str, Any] | list[str]) -> str:
+    """End of a sentence about an unknown word: the nearest known one, or all of them."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else f"; there are: {', '.join(known) or 'none'}"
+
+
+def _fields_at(root: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = root
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None:  # the name of a cohort, an experiment or an endpoint
+            continue
+        model = next(iter(_sections_in(field.annotation)), model)
+    return list(model.model_fields)
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _sections_in(argument)
