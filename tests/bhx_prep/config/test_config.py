@@ -84,7 +84,7 @@ def test_what_parts_say_of_each_other_is_told_beside_all_else():
             "f": {"cohorts": ["pretraining"], "overrides": {"function": {"train.lr": "fast"}}},
         },
         "endpoints": {
-            "sex": {"cohort": "clinik", "column": "sex", "kind": "regression", "finetune": {"epcohs": 3}},
+            "sex": {"cohort": "patientz", "column": "sex", "kind": "regression", "finetune": {"epcohs": 3}},
             "age": {
                 "cohort": "patients",
                 "column": "age",
@@ -104,7 +104,7 @@ def test_what_parts_say_of_each_other_is_told_beside_all_else():
         "  experiments.e.overrides.structure.train.stepz: no such key; did you mean 'train.steps'?",
         "  experiments.f.overrides.function.train.lr: expected float, got 'fast'"
         " (YAML reads 1e-4 as text: write 1.0e-4)",
-        "  endpoints.sex.cohort: no cohort 'clinik'; did you mean 'patients'?",
+        "  endpoints.sex.cohort: no cohort 'patientz'; did you mean 'patients'?",
         "  endpoints.sex.finetune.epcohs: no such key; did you mean 'epochs'?",
         "  endpoints.age.finetune.epochs: expected int, got 'ten'",
     ]

@@ -30,7 +30,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument("file", type=Path, nargs="?", default=Path("config.yaml"))
     writing = add("write", "write the generated files of the checkout again", ".")
     writing.add_argument("folder", type=Path, nargs="?", default=Path(), help="the checkout")
-    writing.add_argument("--force", action="store_true", help="replace files that differ from the generated ones")
+    writing.add_argument(
+        "--force", action="store_true", help="replace files that differ from the generated ones"
+    )
 
 
 def write_generated(folder: Path, *, force: bool = False) -> None:
