@@ -1,12 +1,78 @@
-"""Metrics over a whole data set: never an average over batches, which would depend on their order."""
+"""The metrics of endpoints: what each is, and its value over a whole data set. Needs no torch.
+
+A metric is never averaged over batches here, since that would depend on their order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 import numpy as np
-from sklearn import metrics as sklearn_metrics
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric as tables and figures show it; ``metrics.json`` holds fractions where `unit` is percent."""
+
+    name: str
+    """Key in ``metrics.json``."""
+    label: str
+    endpoints: Literal["classification", "regression"]
+    unit: Literal["percent", "1", "of the label"]
+    lowest: float
+    """Lowest possible value, in `unit`."""
+    highest: float
+    better: Literal["higher", "lower"] = "higher"
+    decimals: int | None = None
+    """Decimals to print; None: as many as give three significant digits."""
+    of_constants: bool = True
+    """Whether it is defined for a constant prediction."""
+
+    @property
+    def factor(self) -> float:
+        """From a value in ``metrics.json`` to one in `unit`."""
+        return 100.0 if self.unit == "percent" else 1.0
+
+    @property
+    def heading(self) -> str:
+        """Label with the unit, for columns and axes."""
+        return f"{self.label} (%)" if self.unit == "percent" else self.label
+
+
+def _percent(name: str, label: str) -> Metric:
+    return Metric(
+        name=name, label=label, endpoints="classification", unit="percent", lowest=0, highest=100, decimals=1
+    )
+
+
+_ALL = (
+    _percent("accuracy", "Accuracy"),
+    _percent("f1", "F1"),
+    _percent("balanced_accuracy", "Balanced accuracy"),
+    _percent("auroc", "AUROC"),
+    Metric(
+        name="mae", label="MAE", endpoints="regression", unit="of the label", lowest=0, highest=math.inf,
+        better="lower",
+    ),
+    Metric(
+        name="pearson_r", label="Pearson r", endpoints="regression", unit="1", lowest=-1, highest=1, decimals=2,
+        of_constants=False,
+    ),
+    Metric(name="r2", label="R2", endpoints="regression", unit="1", lowest=-math.inf, highest=1, decimals=2),
+)  # fmt: skip
+
+#: Every metric by its name, in the order of the tables' columns.
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType({metric.name: metric for metric in _ALL})
+
+
+def metrics_of(kind: str) -> tuple[str, ...]:
+    """Names of the metrics by which an endpoint of `kind` (binary, multiclass, regression) is scored."""
+    endpoints = "regression" if kind == "regression" else "classification"
+    return tuple(name for name, metric in METRICS.items() if metric.endpoints == endpoints)
 
 
 def classification(
@@ -27,8 +93,10 @@ def classification(
     dict
         ``accuracy``; ``balanced_accuracy`` (mean recall of the classes that occur); ``f1`` (of class 1 if
         there are two, else the mean over classes weighted by their frequency); ``auroc`` (of class 1 if there
-        are two, else the mean of one class against the rest; 0.5 for a class that is nobody or everybody).
+        are two, else the mean of one class against the rest; 0.5 for a class that has no subject or every subject).
     """
+    from sklearn import metrics as sklearn_metrics  # slow to import, and tables need `METRICS` only
+
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     present = np.unique(truth)
     average = "binary" if n_classes == 2 else "weighted"
@@ -53,6 +121,8 @@ def classification(
 
 def regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """``mae`` (in units of the truth), ``pearson_r`` and ``r2``; the latter two are 0 where they do not exist."""
+    from sklearn import metrics as sklearn_metrics
+
     truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
     # a constant prediction differs from its mean by rounding only
     flat = np.ptp(predicted) <= 1e-12 * max(1.0, float(np.abs(predicted).max())) or np.ptp(truth) == 0

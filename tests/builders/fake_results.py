@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bhx_model.contract import roi_sha256
+from bhx_model.evaluation.metrics import metrics_of
 from bhx_prep.config import config
 from bhx_prep.report import tables
 
@@ -43,7 +44,7 @@ CONFIG = config.check(
 def score(method="fc", seed=0, endpoint="diagnosis", n_test=8, synthetic=True, **metrics):
     """A ``metrics.json``; metrics not named are 0.5 (classification) or 1.0 (regression)."""
     regression = endpoint == "cognition"
-    names = ("mae", "pearson_r", "r2") if regression else ("accuracy", "balanced_accuracy", "f1", "auroc")
+    names = metrics_of("regression" if regression else "binary")
     values = dict.fromkeys(names, 1.0 if regression else 0.5) | metrics
     return {
         "experiment": None if method == "fc" else "demo",
@@ -236,7 +237,7 @@ def write(root: Path) -> None:
     _experiment(root)
     rng = np.random.default_rng(3)
     for name, endpoint in CONFIG.endpoints.items():
-        metrics = ("mae", "pearson_r") if name == "cognition" else ("accuracy", "f1")
+        metrics = metrics_of("regression") if name == "cognition" else ("accuracy", "f1")
         scores = [
             score(method, seed, name, **{m: float(rng.uniform(0.4, 0.9)) for m in metrics})
             for method in ("fc", "probe", "finetune")

@@ -12,6 +12,7 @@ import sys
 import pytest
 from fake_results import CONFIG, score
 
+from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.report import published, tables
 
 DIAGNOSIS = CONFIG.endpoints["diagnosis"]
@@ -51,6 +52,16 @@ def test_an_interval_ends_where_the_score_ends():
     table = build(scores, "cognition")
     assert [table.entry("this run", "fc", m).ci_low for m in ("mae", "pearson_r")] == [0, -1]
     assert table.entry("this run", "fc", "pearson_r").ci_high == 1
+
+
+def test_every_metric_of_a_regression_has_its_column():
+    table = build([score("fc", s, "cognition", r2=v) for s, v in enumerate((0.25, -0.05))], "cognition")
+    text = tables.to_markdown(table)
+    assert "| MAE | Pearson r | R2 |" in text
+    assert "0.10 \u00b1 0.21" in text
+    assert "Lower is better for MAE, higher for all else." in text
+    entry = table.entry("this run", "trivial", "r2")
+    assert (entry.mean, entry.unit) == (0.5, "1")
 
 
 def test_trivial_comes_once_per_seed_and_from_the_files():
@@ -172,7 +183,7 @@ def test_every_published_number_has_a_source_and_fits_its_metric():
             assert not row.source or any(tag in row.source for tag in tags)
             for metric, printed in row.values.items():
                 value = float(printed)
-                assert 40 < value < 80 if metric in tables.CLASSIFICATION else 0 < value < 10
+                assert 40 < value < 80 if METRICS[metric].unit == "percent" else 0 < value < 10
 
 
 def test_config_names_the_papers_endpoints():

@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.config.config import Config
 from bhx_prep.report import collect, figures, tables
 from bhx_prep.report.cortex import Cortex, legend
@@ -378,10 +379,10 @@ def _tables(config: Config, results: Path) -> list[dict[str, Any]]:
                 ]
                 level = table.entry(tables.THIS_RUN, "trivial", metric)
                 if rows:
-                    svg = figures.estimates(tables.METRICS[metric], rows, level.mean if level else None)
+                    svg = figures.estimates(METRICS[metric].heading, rows, level.mean if level else None)
                     drawn.append(
                         Picture(
-                            f"{tables.METRICS[metric]}: mean and 95 % interval; dashed: trivial.", svg=svg
+                            f"{METRICS[metric].heading}: mean and 95 % interval; dashed: trivial.", svg=svg
                         )
                     )
             said = tables.caption(table)
@@ -391,7 +392,7 @@ def _tables(config: Config, results: Path) -> list[dict[str, Any]]:
                     "title": f"{endpoint} ({experiment})",
                     "lead": said[:lead],
                     "caption": said[lead:],
-                    "metrics": [tables.METRICS[m] for m in table.metrics],
+                    "metrics": [METRICS[m].heading for m in table.metrics],
                     "groups": [_group(table, origin) for origin in ("published", tables.THIS_RUN)],
                     "pictures": drawn,
                 }

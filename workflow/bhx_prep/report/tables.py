@@ -19,23 +19,9 @@ from typing import Any, Literal
 
 from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import DataError
+from bhx_model.evaluation.metrics import METRICS, metrics_of
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.report import published
-
-#: Metric to its heading; accuracy-like metrics are told in percent.
-METRICS = {
-    "accuracy": "Accuracy (%)",
-    "f1": "F1 (%)",
-    "balanced_accuracy": "Balanced accuracy (%)",
-    "auroc": "AUROC (%)",
-    "mae": "MAE",
-    "pearson_r": "Pearson r",
-}
-#: The lowest and the highest value of a metric, in its unit; an interval ends there.
-BOUNDS = {"mae": (0.0, math.inf), "pearson_r": (-1.0, 1.0)}
-PERCENT = (0.0, 100.0)
-CLASSIFICATION = ("accuracy", "f1", "balanced_accuracy", "auroc")
-REGRESSION = ("mae", "pearson_r")
 
 #: Methods of this run in the order of the rows; `trivial` is told apart by the kind of endpoint.
 METHODS = {
@@ -103,10 +89,9 @@ class Table:
 
     def decimals(self, metric: str) -> int:
         """Decimals that this run's values of `metric` are printed with."""
-        if metric in CLASSIFICATION:
-            return 1
-        if metric == "pearson_r":
-            return 2
+        fixed = METRICS[metric].decimals
+        if fixed is not None:
+            return fixed
         means = [abs(e.mean) for e in self.entries if e.metric == metric and e.mean]
         return min(6, max(0, 2 - math.floor(math.log10(max(means))))) if means else 2
 
@@ -117,11 +102,6 @@ class Table:
         if method == "trivial" and self.kind == "regression":
             return TRIVIAL_REGRESSION
         return METHODS[method]
-
-
-def metrics_of(kind: str) -> tuple[str, ...]:
-    """Metrics that an endpoint of this kind is scored by."""
-    return REGRESSION if kind == "regression" else CLASSIFICATION
 
 
 def interval(
@@ -229,10 +209,6 @@ def _task(endpoint: EndpointSection) -> str:
     return f"{' against '.join(names)}; {f1}"
 
 
-def _unit(metric: str) -> str:
-    return "percent" if metric in CLASSIFICATION else "1" if metric == "pearson_r" else "of the label"
-
-
 def _published(paper: str) -> list[Entry]:
     block = published.endpoint(paper)
     entries = []
@@ -244,7 +220,7 @@ def _published(paper: str) -> list[Entry]:
                     origin="published",
                     method=row.method,
                     metric=metric,
-                    unit=_unit(metric),
+                    unit=METRICS[metric].unit,
                     mean=float(printed) if printed else None,
                     sd=None,
                     ci_low=None,
@@ -260,16 +236,15 @@ def _published(paper: str) -> list[Entry]:
 
 
 def _entry(method: str, metric: str, scores: Sequence[Mapping[str, Any]]) -> Entry:
-    factor = 100.0 if metric in CLASSIFICATION else 1.0
+    known = METRICS[metric]
     # the correlation with a constant does not exist, whatever number stands for it
-    constant = method == "trivial" and metric == "pearson_r"
-    raw = [None if constant else s["metrics"].get(metric) for s in scores]
-    values = [factor * v for v in raw if v is not None and math.isfinite(v)]
+    undefined_here = method == "trivial" and not known.of_constants
+    raw = [None if undefined_here else s["metrics"].get(metric) for s in scores]
+    values = [known.factor * v for v in raw if v is not None and math.isfinite(v)]
     share = max(s["n_test"] / (s["n_train"] + s["n_val"]) for s in scores)
     mean, sd, low, high = interval(values, share) if values else (None, None, None, None)
     if low is not None and high is not None:
-        lowest, highest = BOUNDS.get(metric, PERCENT)
-        low, high = max(low, lowest), min(high, highest)
+        low, high = max(low, known.lowest), min(high, known.highest)
     undefined = len(raw) - len(values)
     note = ""
     if undefined == len(raw):
@@ -283,7 +258,7 @@ def _entry(method: str, metric: str, scores: Sequence[Mapping[str, Any]]) -> Ent
         origin="this run",
         method=method,
         metric=metric,
-        unit=_unit(metric),
+        unit=METRICS[metric].unit,
         mean=mean,
         sd=sd,
         ci_low=low,
@@ -316,6 +291,10 @@ def caption(table: Table) -> list[str]:
         )
     else:
         sentences.append("This run: one random split of the people, hence no spread and no interval (n/a).")
+    lower = [METRICS[m].label for m in table.metrics if METRICS[m].better == "lower"]
+    sentences.append(
+        f"Lower is better for {', '.join(lower)}, higher for all else." if lower else "Higher is better."
+    )
     sentences.append(
         "The trivial row is what a constant predictor scores. Pearson's r of a constant is undefined."
         if table.kind == "regression"
@@ -373,7 +352,14 @@ def lines(table: Table) -> list[Line]:
 
 def headings(table: Table) -> list[str]:
     """Column headings that go with `lines`."""
-    return ["Method", "Source", *(METRICS[m] for m in table.metrics), "Spread", "Seeds", "Test people"]
+    return [
+        "Method",
+        "Source",
+        *(METRICS[m].heading for m in table.metrics),
+        "Spread",
+        "Seeds",
+        "Test people",
+    ]
 
 
 def _cell(table: Table, entry: Entry | None) -> str:
