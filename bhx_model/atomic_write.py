@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all. The only way in which BHX writes a file. Needs no torch."""
+"""Files that appear whole or not at all, the only way in which BHX writes a file; and JSON. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bhx_model.contract import canonical_json
+from bhx_model.errors import DataError
 
 
 @contextmanager
@@ -58,6 +59,33 @@ def write_json(path: Path, value: Any, *, canonical: bool = False, shared: bool 
     )
     with atomic_write(path, shared=shared) as part:
         part.write_bytes(content + b"\n")
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Parameters
+    ----------
+    path : Path
+    remedy : str
+        What to do if it is none, for the message.
+
+    Raises
+    ------
+    DataError
+        If it is none.
+    OSError
+        If the file cannot be read.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:  # also bytes that are no text
+        msg = f"{path} is not JSON ({error}): {remedy}"
+        raise DataError(msg) from error
+    if not isinstance(value, dict):
+        msg = f"{path} holds {type(value).__name__}, no names and values: {remedy}"
+        raise DataError(msg)
+    return value
 
 
 def sync(path: Path) -> None:

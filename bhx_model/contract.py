@@ -3,7 +3,7 @@
 A cohort's shards lie in one folder::
 
     bold-00003.tar   bold-00003.json    BOLD series of batch 3 and the list of what is inside
-    t1w-00003.tar    t1w-00003.json     T1 volumes of the same people
+    t1w-00003.tar    t1w-00003.json     T1 volumes of the same subjects
     index.json                          hashes of all of the above; training depends on this file alone
 
 The tars are plain WebDataset tars. Every sample is canonical JSON and an array, never pickled, compressed in Blosc
@@ -18,6 +18,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from bhx_model.errors import DataError
 
 CONTRACT_VERSION: Final = 3
 
@@ -53,12 +55,12 @@ def check_key(key: str) -> str:
 
     Raises
     ------
-    ValueError
+    DataError
         If it may not.
     """
     if not _KEY.fullmatch(key):
         msg = f"{key!r} cannot name a sample: expected <cohort>_sub-<id>[_ses-..][_task-..][_run-..] without dots"
-        raise ValueError(msg)
+        raise DataError(msg)
     return key
 
 
@@ -83,22 +85,22 @@ def check_index(index: Mapping[str, Any]) -> None:
 
     Raises
     ------
-    ValueError
+    DataError
         With the reason and the way out.
     """
     version = index.get("contract")
     if version != CONTRACT_VERSION:
         msg = f"shards of contract version {version}, this code reads {CONTRACT_VERSION}: rebuild the shards"
-        raise ValueError(msg)
+        raise DataError(msg)
     forms = {"cohort": str, "atlas": str, "roi_names": list, "synthetic": bool, "t1w_shape": list | None}
     for name, form in forms.items():
         if name not in index or not isinstance(index[name], form):
             found = repr(index[name]) if name in index else "missing"
             msg = f"{name} of an index of shards is {found}: the index was edited, rebuild it"
-            raise ValueError(msg)
+            raise DataError(msg)
     if roi_sha256(index["atlas"], index["roi_names"]) != index["roi_sha256"]:
         msg = f"cohort {index['cohort']}: ROI names and their hash disagree, the index was edited: rebuild it"
-        raise ValueError(msg)
+        raise DataError(msg)
 
 
 #: Arrays of ``rois.npz``, the per-ROI metadata that become buffers of the model. Rows in the order of the series.

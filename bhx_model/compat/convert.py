@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bhx_model.atomic_write import read_json, write_json
 from bhx_model.command_line import run_command
 from bhx_model.config import (
     FunctionConfig,
@@ -49,7 +50,7 @@ from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.patch_embed import whole_patches
 from bhx_model.nets.pos_embed import sincos_grid
 from bhx_model.training import stages
-from bhx_model.training.checkpoint import read_json, save_tensors, write_json
+from bhx_model.training.checkpoint import save_tensors
 
 #: Largest difference that passes, relative to the largest value of the array.
 TOLERANCE: Final = 1e-5
@@ -837,7 +838,7 @@ def load(released: Released, out: Path, known: Sizes = Sizes()) -> dict[str, Con
             "loss": dict.fromkeys(("first", "last", "holdout", "trivial")),
             "cohorts": [], "synthetic": False,
         }  # fmt: skip
-        write_json(run, folder / "run.json")
+        write_json(folder / "run.json", run)
     if rois is not None and released.function is not None:
         rois.save(out / "rois.npz")
     return done

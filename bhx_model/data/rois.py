@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bhx_model.atomic_write import atomic_write
 from bhx_model.contract import ROI_ARRAYS, roi_sha256
 from bhx_model.data import npz
 from bhx_model.errors import DataError
@@ -94,14 +95,12 @@ class RoiMetadata:
         return cls(atlas=str(arrays["atlas"]), names=names, **numbers)
 
     def save(self, path: Path) -> None:
-        """Write ``rois.npz``: to a file beside it, then renamed."""
-        replacement = path.with_name(f".{path.name}.new")
-        with replacement.open("wb") as file:
+        """Write ``rois.npz``."""
+        with atomic_write(path) as part:
             np.savez(
-                file, atlas=np.array(self.atlas), names=np.array(self.names),
+                part, atlas=np.array(self.atlas), names=np.array(self.names),
                 **{name: getattr(self, name) for name in ROI_ARRAYS if name not in ("atlas", "names")},
             )  # fmt: skip
-        replacement.replace(path)
 
     def check_order(self, names: tuple[str, ...] | list[str]) -> None:
         """Refuse ROI `names` that are not these, in this order.

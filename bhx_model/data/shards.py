@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bhx_model import contract
+from bhx_model.atomic_write import read_json, write_json
 from bhx_model.data import frames, timeseries, volumes
 from bhx_model.errors import DataError
 
@@ -230,7 +231,7 @@ def verify(shards: Iterable[Shard], *, record: Path | None = None, share: tuple[
     rank, world = share
     known: dict[str, list[Any]] = {}
     if record is not None and record.exists():
-        known = json.loads(record.read_text())
+        known = read_json(record, "remove it")
     read = 0
     for shard in sorted(shards, key=lambda s: s.path)[rank::world]:
         stat = shard.path.stat()
@@ -245,9 +246,7 @@ def verify(shards: Iterable[Shard], *, record: Path | None = None, share: tuple[
         known[str(shard.path)] = state
         read += 1
     if record is not None and read:
-        replacement = record.with_name(f".{record.name}.{os.getpid()}")
-        replacement.write_text(json.dumps(known, indent=0, sort_keys=True))
-        replacement.replace(record)
+        write_json(record, known)
     return read
 
 

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from bhx_model import config
+from bhx_model.atomic_write import read_json, write_json
 from bhx_model.command_line import run_command
 from bhx_model.data import shards, token_index
 from bhx_model.data.shards import Index, Sample
@@ -38,7 +39,7 @@ from bhx_model.errors import DataError
 from bhx_model.evaluation import metrics
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
-from bhx_model.training import checkpoint, optim, schedules, stages
+from bhx_model.training import optim, schedules, stages
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def read_labels(path: Path) -> dict[str, Any]:
     """Read a split file of an endpoint."""
-    labels = checkpoint.read_json(path, "make the split again")
+    labels = read_json(path, "make the split again")
     missing = {"endpoint", "cohort", "kind", "classes", "seed", "rows"} - labels.keys()
     if missing:
         msg = f"{path} has no {', '.join(sorted(missing))}, it is no split of an endpoint: make it again"
@@ -564,7 +565,7 @@ def write(card: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Path)
         table.writeheader()
         table.writerows(rows)
     replacement.replace(out / "predictions.csv")
-    checkpoint.write_json(dict(card), out / "metrics.json")
+    write_json(out / "metrics.json", dict(card))
 
 
 def _line(card: Mapping[str, Any]) -> str:

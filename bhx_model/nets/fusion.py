@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bhx_model.config import FusionConfig, FusionInputs
+from bhx_model.errors import ConfigError
 from bhx_model.nets.pos_embed import grid_code, sincos, sincos_grid
 from bhx_model.nets.vit import ALL, NORM_EPS, Blocks, init_weights, standardise
 
@@ -66,7 +67,7 @@ class ModalityMaps(nn.Module):
         sizes = {(ins[m], outs[m]) for m in MODALITIES}
         if len(sizes) > 1:
             msg = "fusion without modality_embedding shares its maps: both encoders must be equally wide"
-            raise ValueError(msg)
+            raise ConfigError(msg)
         ((n_in, n_out),) = sizes
         shared = nn.Identity() if bare and n_in == n_out else nn.Linear(n_in, n_out)
         self.maps = nn.ModuleDict({"both": shared})

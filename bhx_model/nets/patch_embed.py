@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bhx_model.errors import DataError
+from bhx_model.errors import ConfigError
 
 Resize = Literal["aligned", "reference"]
 
@@ -113,12 +113,12 @@ def whole_patches(grid: tuple[int, int, int], patch: int) -> tuple[int, int, int
 
     Raises
     ------
-    DataError
+    ConfigError
         If it does not divide into patches of `patch` voxels.
     """
     if any(n % patch or n < patch for n in grid):
-        msg = f"a T1 grid of {grid} voxels does not divide into patches of {patch}: crop or pad it in the workflow"
-        raise DataError(msg)
+        msg = f"a T1 grid of {grid} voxels does not divide into patches of {patch}: change features.t1w_shape or model.patch"
+        raise ConfigError(msg)
     return grid[0] // patch, grid[1] // patch, grid[2] // patch
 
 

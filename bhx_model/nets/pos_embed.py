@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bhx_model.config import FunctionConfig
 from bhx_model.data.rois import RoiMetadata
+from bhx_model.errors import ConfigError
 
 
 def sincos(positions_N: Tensor, channels: int) -> Tensor:
@@ -73,8 +74,8 @@ class RoiPosition(nn.Module):
             flag = 2.0 * rois.hemisphere[:, None] - 1.0
             parts["harmonics"] = np.concatenate([flag, _unit_columns(rois.harmonics[:, 1:])], axis=1)
         if not parts:
-            msg = "function position code is empty: switch gradients or harmonics on, or ROIs cannot be told apart"
-            raise ValueError(msg)
+            msg = "function position code is empty: switch gradients or harmonics on, or nothing distinguishes the ROIs"
+            raise ConfigError(msg)
         self.inputs = tuple(parts)
         self.maps = nn.ModuleDict()
         for name, array in parts.items():

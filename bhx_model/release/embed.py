@@ -22,6 +22,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from bhx_model.atomic_write import read_json
 from bhx_model.data import augment, shards
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import DataError
@@ -190,7 +191,7 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
     """
     folder = Path(folder)
     try:
-        about = checkpoint.read_json(folder / "config.json", "make it with bhx_model.release.export")
+        about = read_json(folder / "config.json", "make it with bhx_model.release.export")
         rois = RoiMetadata.load(folder / "rois.npz")
     except OSError as error:
         msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): make it with bhx_model.release.export"

@@ -20,13 +20,14 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from bhx_model import __version__
+from bhx_model.atomic_write import write_json
 from bhx_model.command_line import run_command
 from bhx_model.config import FunctionConfig, json_object
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import DataError
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.release import embed
-from bhx_model.training import checkpoint, stages
+from bhx_model.training import stages
 from bhx_model.training.stages import Trained
 
 
@@ -119,7 +120,7 @@ def export(
     replacement = out / ".README.md.new"
     replacement.write_text(model_card(trained, metadata, known), encoding="utf-8")
     replacement.replace(out / "README.md")
-    checkpoint.write_json(about, out / "config.json")
+    write_json(out / "config.json", about)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -7,9 +7,7 @@ written under another name and renamed, so a folder of that form is whole.
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
-import os
 import re
 import shutil
 import time
@@ -23,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from bhx_model.atomic_write import atomic_write, read_json, sync, write_json
 from bhx_model.errors import DataError
 from bhx_model.training import optim
 
@@ -109,12 +108,12 @@ def save(
     unfinished.mkdir(parents=True)
     save_tensors(model.state_dict(), unfinished / "model.safetensors")
     save_tensors(optim.state_tensors(optimizer), unfinished / "optim.safetensors")
-    write_json({**state, "step": step}, unfinished / "state.json")
-    _sync(unfinished)
+    write_json(unfinished / "state.json", {**state, "step": step})
+    sync(unfinished)
     if final.exists():
         shutil.rmtree(final)
     unfinished.replace(final)
-    _sync(run)
+    sync(run)
     for old in steps(run)[:-2]:
         if old % keep_every:
             shutil.rmtree(folder(run, old))
@@ -132,10 +131,11 @@ def load(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
     place = folder(run, step)
     load_weights(model, place / "model.safetensors")
     optim.load_state_tensors(optimizer, _tensors(place / "optim.safetensors"))
+    remedy = f"the checkpoint is broken, remove {place} to resume from the one before"
     try:
-        return json.loads((place / "state.json").read_text())
-    except (OSError, ValueError) as error:
-        msg = f"the checkpoint {place} is broken ({error}): remove that folder to go on from the one before"
+        return read_json(place / "state.json", remedy)
+    except OSError as error:
+        msg = f"{place / 'state.json'} cannot be read ({error.strerror}): {remedy}"
         raise DataError(msg) from error
 
 
@@ -171,53 +171,12 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Write tensors as safetensors: to a file beside it, then renamed."""
+    """Write tensors as safetensors; they are on the disk when it returns."""
     # tensors that share memory (a target that starts as its encoder) are written out one by one
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     seen: dict[int, str] = {}
     for name, tensor in whole.items():
         if tensor.numel() and seen.setdefault(tensor.data_ptr(), name) != name:
             whole[name] = tensor.clone()
-    replacement = path.with_name(f".{path.name}.new")
-    save_file(whole, replacement)
-    _sync(replacement)
-    replacement.replace(path)
-
-
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Read a JSON object; `remedy` is what to do if it is none.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    OSError
-        If the file cannot be read.
-    """
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        msg = f"{path} is not JSON ({error}): {remedy}"
-        raise DataError(msg) from error
-    if not isinstance(value, dict):
-        msg = f"{path} holds {type(value).__name__}, no names and values: {remedy}"
-        raise DataError(msg)
-    return value
-
-
-def write_json(value: Any, path: Path) -> None:
-    """Write JSON that people read: indented, sorted, to a file beside it, then renamed."""
-    replacement = path.with_name(f".{path.name}.new")
-    replacement.write_text(
-        json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    replacement.replace(path)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with atomic_write(path, durable=True) as part:
+        save_file(whole, part)

@@ -1,6 +1,6 @@
 """Start a training in several processes: on this machine, or on all nodes of the Slurm job that this runs in.
 
-The number of nodes is the allocation's, so a rule only says how many processes there shall be; where they meet is told
+The number of nodes is the allocation's, so a rule only says how many processes there shall be; where they meet is stated
 by Slurm's variables.
 
     python -m bhx_model.training.launch --processes 16 -m bhx_model.train --stage function ...
@@ -13,8 +13,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
-from bhx_model.errors import DataError
+from bhx_model.command_line import run_command
+from bhx_model.errors import ConfigError, SiteError
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 
@@ -25,14 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, required=True, help="of the whole training")
     parser.add_argument("--on-node", action="store_true", help="set by itself: this is one of several nodes")
     args, rest = parser.parse_known_args(argv)
-    try:
+
+    def become() -> NoReturn:
         if args.on_node:
-            words = on_node(args.processes, rest, os.environ)
-        else:
-            words = command(args.processes, rest, allocated_nodes(os.environ))
-    except (ValueError, OSError, subprocess.SubprocessError) as error:
-        print(f"launch: {error}", file=sys.stderr)
-        return 1
+            _become(on_node(args.processes, rest, os.environ))
+        _become(command(args.processes, rest, allocated_nodes(os.environ)))
+
+    return run_command(become)
+
+
+def _become(words: list[str]) -> NoReturn:
     os.execvp(words[0], words)
 
 
@@ -40,12 +44,21 @@ def allocated_nodes(environment: Mapping[str, str]) -> int:
     """Nodes of the Slurm job that this runs in; 1 outside of Slurm.
 
     The variable SLURM_NNODES is not asked: Snakemake's plugin removes it.
+
+    Raises
+    ------
+    SiteError
+        If Slurm does not answer.
     """
     job = environment.get("SLURM_JOB_ID")
     if job is None:
         return 1
     asked = ["squeue", "--noheader", f"--jobs={job}", "--format=%D"]
-    return int(subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True).stdout)
+    try:
+        return int(subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True).stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        msg = f"Slurm does not say how many nodes job {job} has ({error}): check that `{' '.join(asked)}` works here"
+        raise SiteError(msg) from error
 
 
 def command(processes: int, rest: Sequence[str], nodes: int) -> list[str]:
@@ -53,13 +66,13 @@ def command(processes: int, rest: Sequence[str], nodes: int) -> list[str]:
 
     Raises
     ------
-    ValueError
+    ConfigError
         If the processes cannot be spread evenly.
     """
     if nodes == 1:
         return [*TORCHRUN, "--standalone", f"--nproc-per-node={processes}", *rest]
     if processes % nodes:
-        raise DataError(
+        raise ConfigError(
             f"{processes} processes cannot be spread evenly over {nodes} nodes: change experiments.*.gpus"
         )
     srun = [

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import DataError
 
 
@@ -72,9 +73,8 @@ class Metrics:
                     kept.append(line)
                 if row["step"] == step:
                     self.last |= row.keys()
-        replacement = path.with_name(f".{path.name}.new")
-        replacement.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        replacement.replace(path)
+        with atomic_write(path) as part:
+            part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
         self._board = None
         if tensorboard is not None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bhx_model.atomic_write import read_json
 from bhx_model.config import (
     FunctionConfig,
     FusionConfig,
@@ -420,7 +421,7 @@ def load_trained(folder: Path, stage: str) -> Trained:
         If the folder holds no such stage, or weights that do not fit its configuration.
     """
     try:
-        run = checkpoint.read_json(folder / "run.json", "train the stage again")
+        run = read_json(folder / "run.json", "train the stage again")
     except FileNotFoundError as error:
         msg = f"{folder} holds no trained stage (no run.json): train it first"
         raise DataError(msg) from error

@@ -32,13 +32,14 @@ import torch
 from torch import Tensor
 
 from bhx_model import contract
+from bhx_model.atomic_write import atomic_write, write_json
+from bhx_model.command_line import run_command
 from bhx_model.config import to_dict
 from bhx_model.data import shards, token_index
 from bhx_model.data.augment import SeriesPlan
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample
-from bhx_model.errors import BhxError, format_error
-from bhx_model.training import checkpoint, stages
+from bhx_model.training import stages
 from bhx_model.training.runlog import duration
 from bhx_model.training.stages import Batch, Encoders
 
@@ -49,7 +50,7 @@ BATCH, READERS = 16, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 when the cache is complete, 1 on a fault."""
+    """Run the command line; 0 when the cache is complete, 1 on an error."""
     parser = argparse.ArgumentParser(
         prog="python -m bhx_model.training.tokens",
         description=__doc__,
@@ -61,12 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rois", type=Path, required=True, help="rois.npz of the experiment")
     parser.add_argument("--out", type=Path, required=True, help="folder of the cache")
     a = parser.parse_args(argv)
-    try:
+
+    def command() -> None:
         write_cache(a.structure, a.function, a.shards, a.rois, a.out)
-    except (BhxError, OSError) as error:
-        logger.error("%s", format_error(error))
-        return 1
-    return 0
+
+    return run_command(command)
 
 
 def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, out: Path) -> Path:
@@ -133,7 +133,7 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
         "left_out": _left_out(index, alone),
         "shards": entries,
     }
-    checkpoint.write_json(metadata, out / "index.json")
+    write_json(out / "index.json", metadata)
     return out / "index.json"
 
 
@@ -200,38 +200,36 @@ def _write_tar(
     rows: Iterator[tuple[dict[str, Any], Tensor]],
 ) -> None:
     columns: dict[str, Any] = {name: [] for name in token_index.LIST_COLUMNS[modality]}
-    replacement = tar.with_name(f".{tar.name}.new")
-    with tarfile.open(replacement, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for row, tokens in rows:
-            buffer = io.BytesIO()
-            array = tokens.contiguous().cpu().view(torch.uint16).numpy()
-            np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
-            places = {}
-            for member, prefix, content in (
-                (token_index.MEMBER, "", buffer.getvalue()),
-                (contract.META_MEMBER, "meta_", contract.canonical_json(row)),
-            ):
-                info = tarfile.TarInfo(f"{row['key']}.{member}")
-                info.size = len(content)
-                # USTAR: one block of header, then the content
-                places |= {
-                    f"{prefix}offset": archive.offset + tarfile.BLOCKSIZE,
-                    f"{prefix}size": len(content),
-                }
-                archive.addfile(info, io.BytesIO(content))
-            for name, column in columns.items():
-                column.append({**row, **places}[name])
-    columns |= {
-        "made_of": made_of,
-        "sha256": shards.file_sha256(replacement),
-        "bytes": replacement.stat().st_size,
-    }
-    # the list goes last: where it is, its tar is complete
-    listed.unlink(missing_ok=True)
-    replacement.replace(tar)
-    new_list = listed.with_name(f".{listed.name}.new")
-    new_list.write_bytes(contract.canonical_json(columns))
-    new_list.replace(listed)
+    with atomic_write(tar) as part:
+        with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as archive:
+            for row, tokens in rows:
+                buffer = io.BytesIO()
+                array = tokens.contiguous().cpu().view(torch.uint16).numpy()
+                np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
+                places = {}
+                for member, prefix, content in (
+                    (token_index.MEMBER, "", buffer.getvalue()),
+                    (contract.META_MEMBER, "meta_", contract.canonical_json(row)),
+                ):
+                    info = tarfile.TarInfo(f"{row['key']}.{member}")
+                    info.size = len(content)
+                    # USTAR: one block of header, then the content
+                    places |= {
+                        f"{prefix}offset": archive.offset + tarfile.BLOCKSIZE,
+                        f"{prefix}size": len(content),
+                    }
+                    archive.addfile(info, io.BytesIO(content))
+                for name, column in columns.items():
+                    column.append({**row, **places}[name])
+        columns |= {
+            "made_of": made_of,
+            "sha256": shards.file_sha256(part),
+            "bytes": part.stat().st_size,
+        }
+        # the list goes last: where it is, its tar is complete
+        listed.unlink(missing_ok=True)
+    with atomic_write(listed) as part:
+        part.write_bytes(contract.canonical_json(columns))
 
 
 @torch.no_grad()

@@ -38,9 +38,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bhx_model import contract
+from bhx_model.atomic_write import atomic_write, write_json
+from bhx_model.command_line import run_command
 from bhx_model.config import PRESETS, STAGES, StageConfig, json_object, load_preset, whole_number
 from bhx_model.data import shards
-from bhx_model.errors import BhxError, DataError, format_error
+from bhx_model.errors import DataError
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.training import checkpoint, distributed, optim, schedules, stages
 from bhx_model.training.distributed import Processes
@@ -62,9 +64,10 @@ OUTPUTS = ("metrics.jsonl", "run.json", "model.safetensors")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 when trained, 1 on a fault, 75 when stopped and ready to go on."""
+    """Run the command line; 0 when trained, 1 on an error, 75 when stopped and ready to be resumed."""
     arguments = _parse(argv)
-    try:
+
+    def command() -> int:
         config = load_preset(arguments.stage, arguments.preset).override(arguments.set)
         deterministic, left_alone = _deterministic(config.train.deterministic), _torchrun_watch()
         with deterministic, distributed.start() as processes, _stop_signals() as stop:
@@ -87,9 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 tensorboard=arguments.tensorboard,
                 should_stop=lambda: stop() or left_alone() or time.monotonic() - STARTED > limit,
             )
-    except (BhxError, OSError) as error:
-        logger.error("%s", format_error(error))
-        return 1
+
+    return run_command(command)
 
 
 #: Limits count from here, when PyTorch is imported.
@@ -173,7 +175,7 @@ def _advance(
     # --- inputs: whole, and in an order that only seed and step decide
     if processes.first:
         made_of = {"config": config.to_dict(), "seed": seed, "inputs": stage.hashes}
-        checkpoint.write_json(made_of, run / "made_of.json")
+        write_json(run / "made_of.json", made_of)
     stage.verify(run / f"verified-{processes.rank}.json", (processes.rank, processes.world))
     per_epoch = math.ceil(stage.n_train / t.batch_size)
 
@@ -451,19 +453,17 @@ def describe(
 def finish(run: Path, model: nn.Module, card: dict[str, Any]) -> None:
     """Put the outputs together in the run folder; the weights last, for they say that it is finished."""
     final = run / "final"
-    final.mkdir(exist_ok=True)
-    shutil.copyfile(run / "metrics.jsonl", final / "metrics.jsonl")
-    checkpoint.write_json(card, final / "run.json")
+    with atomic_write(final / "metrics.jsonl") as part:
+        shutil.copyfile(run / "metrics.jsonl", part)
+    write_json(final / "run.json", card)
     checkpoint.save_tensors(model.state_dict(), final / "model.safetensors")
 
 
 def deliver(final: Path, out: Path) -> None:
     """Copy the outputs of a finished run, each in one step, the weights last."""
-    out.mkdir(parents=True, exist_ok=True)
     for name in OUTPUTS:
-        replacement = out / f".{name}.new"
-        shutil.copyfile(final / name, replacement)
-        replacement.replace(out / name)
+        with atomic_write(out / name) as part:
+            shutil.copyfile(final / name, part)
 
 
 def run_hash(config: StageConfig, seed: int, hashes: dict[str, Any]) -> str:

@@ -9,14 +9,21 @@ import pytest
 import torch
 from tiny_shards import words, write_cohort, write_labels, write_rois, write_split
 
+from bhx_model.command_line import start_logging
 from bhx_model.config import FunctionConfig, FusionConfig, FusionInputs, StructureConfig
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.training import tokens, train
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
+@pytest.fixture(autouse=True, scope="session")
+def _process():
+    """One thread, whose sums are always in one order; and a log, as every command starts one."""
     torch.set_num_threads(1)
+    start_logging()
+
+
+@pytest.fixture(autouse=True)
+def _seed():
     torch.manual_seed(0)
 
 

@@ -8,6 +8,7 @@ import signal
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import children
 import numpy as np
@@ -317,8 +318,9 @@ def test_killed_while_a_checkpoint_is_written_goes_on_from_the_one_before(
         """Nothing catches it, as nothing catches a kill."""
 
     def dying(write):
-        def writes(content, path):
-            write(content, path)
+        def writes(*arguments):
+            write(*arguments)
+            path = next(argument for argument in arguments if isinstance(argument, Path))
             if path.name == file and path.parent.name.endswith("step-0000006"):
                 path.write_bytes(path.read_bytes()[:20])
                 raise Killed
