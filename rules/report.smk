@@ -31,7 +31,7 @@ rule collect_table:
 
 
 rule report_study:
-    """The page: who came in, who was left out and why, what it looks like, what was learnt."""
+    """The page: cohorts, exclusions and their reasons, quality control, pretraining and evaluation."""
     input:
         indices=expand(rules.publish_index.output, cohort=study.cohorts),
         features=lambda wildcards: [

@@ -25,17 +25,17 @@ ATLAS = "Schaefer17n16p"
 CONFIG = config.check(
     {
         "cohorts": {
-            "people": {"input": "bids", "root": "raw", "synthetic": True},
-            "ward": {"input": "fmriprep", "root": "derivatives", "subjects": ["secret1", "secret2"]},
-            "bones": {"input": "timeseries", "root": "tables"},
+            "raw": {"input": "bids", "root": "rawdata", "synthetic": True},
+            "patients": {"input": "fmriprep", "root": "derivatives", "subjects": ["secret1", "secret2"]},
+            "anatomical": {"input": "timeseries", "root": "tables"},
         },
-        "experiments": {"demo": {"cohorts": ["ward"], "preset": "tiny"}, "later": {"cohorts": ["ward"]}},
+        "experiments": {"demo": {"cohorts": ["patients"], "preset": "tiny"}, "later": {"cohorts": ["patients"]}},
         "endpoints": {
             "diagnosis": {
-                "cohort": "ward", "column": "diagnosis", "kind": "binary", "classes": ["control", "patient"],
+                "cohort": "patients", "column": "diagnosis", "kind": "binary", "classes": ["control", "patient"],
                 "paper": "ABIDE-I",
             },
-            "cognition": {"cohort": "ward", "column": "score", "kind": "regression"},
+            "cognition": {"cohort": "patients", "column": "score", "kind": "regression"},
         },
     }
 )  # fmt: skip
@@ -138,15 +138,15 @@ def _cohorts(results: Path) -> None:
     scans = []
     for i in range(1, 6):
         subject = f"secret{i}"
-        scans.append(_scan("ward", "fmriprep", subject, "bold", f"ward_sub-{subject}_task-rest"))
-        scans.append(_scan("ward", "fmriprep", subject, "t1w", f"ward_sub-{subject}"))
+        scans.append(_scan("patients", "fmriprep", subject, "bold", f"patients_sub-{subject}_task-rest"))
+        scans.append(_scan("patients", "fmriprep", subject, "t1w", f"patients_sub-{subject}"))
     scans[8] |= {
         "status": "excluded",
         "reason": "sub-secret5 has no confounds beside /secret/place/sub-secret5.nii.gz",
     }
     index = pd.DataFrame(scans)
-    (results / "ward").mkdir(parents=True)
-    index.to_parquet(results / "ward" / "index.parquet")
+    (results / "patients").mkdir(parents=True)
+    index.to_parquet(results / "patients" / "index.parquet")
     quality, series = [], []
     for i, scan in enumerate(scans):
         fd = np.abs(rng.normal(0.1 + 0.1 * i, 0.05, 60)).astype("f4")
@@ -155,7 +155,7 @@ def _cohorts(results: Path) -> None:
         moved = bold and i == 6
         quality.append(
             {
-                "cohort": "ward", "subject": scan["subject"], "key": scan["key"], "modality": scan["modality"],
+                "cohort": "patients", "subject": scan["subject"], "key": scan["key"], "modality": scan["modality"],
                 "status": "excluded" if out or moved else "ok",
                 "reason": scan["reason"] if out else "mean FD 0.71 mm is above 0.5 mm" if moved else None,
                 "tr_s": 2.0 if bold else None, "n_frames": 60.0 if bold else None, "n_kept": 58.0 if bold else None,
@@ -183,28 +183,30 @@ def _cohorts(results: Path) -> None:
     }
     metadata |= {"strategy": "paper", "shape_order": "roi,frame"}
     for batch, rows in enumerate((slice(0, 6), slice(6, None))):
-        folder = results / "ward" / "features" / f"batch-{batch:05d}"
+        folder = results / "patients" / "features" / f"batch-{batch:05d}"
         keys = {q["key"] for q in quality[rows]}
         _table(folder / "qc.parquet", pa.Table.from_pylist(quality[rows]).to_pydict())
         kept = [s for s in series if s["key"] in keys]
         _table(folder / "timeseries.parquet", pa.Table.from_pylist(kept).to_pydict(), metadata)
-    (results / "ward" / "shards").mkdir()
-    (results / "ward" / "shards" / "index.json").write_text(json.dumps({"cohort": "ward"}))
+    (results / "patients" / "shards").mkdir()
+    (results / "patients" / "shards" / "index.json").write_text(json.dumps({"cohort": "patients"}))
 
-    # a cohort with T1 images alone, and one whose preprocessing failed for its one person
-    alone = pd.DataFrame([_scan("bones", "timeseries", "s1", "t1w", "bones_sub-s1", synthetic=False)])
-    (results / "bones").mkdir()
-    alone.to_parquet(results / "bones" / "index.parquet")
-    raw = pd.DataFrame([_scan("people", "bids", "01", "bold", "people_sub-01_task-rest")])
-    (results / "people" / "preproc").mkdir(parents=True)
-    raw.to_parquet(results / "people" / "index.parquet")
+    # a cohort with T1 images alone, and one whose preprocessing failed for its one subject
+    alone = pd.DataFrame(
+        [_scan("anatomical", "timeseries", "s1", "t1w", "anatomical_sub-s1", synthetic=False)]
+    )
+    (results / "anatomical").mkdir()
+    alone.to_parquet(results / "anatomical" / "index.parquet")
+    raw = pd.DataFrame([_scan("raw", "bids", "01", "bold", "raw_sub-01_task-rest")])
+    (results / "raw" / "preproc").mkdir(parents=True)
+    raw.to_parquet(results / "raw" / "index.parquet")
     status = {
         "subject": "01",
         "status": "failed",
         "reason": "no brain was found in sub-01_T1w.nii.gz",
         "backend": "embedded",
     }
-    (results / "people" / "preproc" / "sub-01_status.json").write_text(json.dumps(status))
+    (results / "raw" / "preproc" / "sub-01_status.json").write_text(json.dumps(status))
 
 
 def _experiment(results: Path) -> None:
@@ -219,7 +221,7 @@ def _experiment(results: Path) -> None:
     columns = {"name": NAMES, "median": rng.normal(size=R), "iqr": rng.uniform(1, 2, size=R), "n": [4] * R}
     _table(folder / "normaliser.parquet", columns, sha)
     (folder / "pretrain.json").write_text(
-        json.dumps({"train": ["ward/secret1", "ward/secret2"], "holdout": []})
+        json.dumps({"train": ["patients/secret1", "patients/secret2"], "holdout": []})
     )
     for stage in ("structure", "function", "fusion"):
         (folder / stage).mkdir()

@@ -21,6 +21,6 @@ STEPS = {
     "evaluate": 1,  # first version
     "evaluate_baseline": 1,  # first version
     "export_weights": 2,  # the model card states the terms of the data
-    "collect_table": 4,  # R2, and whether higher or lower is better
-    "report_study": 2,  # tables that fit the page, fewer lines per loss
+    "collect_table": 4,  # R2, whether higher or lower is better, and labels in the terms of the field
+    "report_study": 3,  # sections and captions in the terms of the field
 }

@@ -1,11 +1,18 @@
-"""The fake results, written once."""
+"""The fake results, written once, and figures that are drawn once."""
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import fake_results
 import pytest
+
+from bhx_prep.report import figures
+
+FIGURES = ("motion", "trace", "carpet", "connectivity", "spectrum", "normaliser", "curves", "estimates")
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +21,29 @@ def results(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("study") / "results"
     fake_results.write(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def drawing_once() -> Callable[[], AbstractContextManager[None]]:
+    """Within this context equal figures are drawn once in the session: drawing takes most of the time of a page."""
+    drawn: dict[bytes, str] = {}
+
+    def remembering(name: str) -> Callable[..., str]:
+        draw = getattr(figures, name)
+
+        def figure(*args: object) -> str:
+            key = pickle.dumps((name, args))
+            if key not in drawn:
+                drawn[key] = draw(*args)
+            return drawn[key]
+
+        return figure
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in FIGURES:
+                patch.setattr(figures, name, remembering(name))
+            yield
+
+    return context

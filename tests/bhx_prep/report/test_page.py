@@ -1,4 +1,4 @@
-"""The page: self-contained, complete, anonymous, the same each time, and patient with what is missing."""
+"""The page: self-contained, complete, anonymous, the same each time, and whole where results are missing."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class Outline(HTMLParser):
             self.tables[-1].append(attributes.get("scope"))
 
     def handle_startendtag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
         self.attributes += [(tag, *pair) for pair in attrs]
 
     def handle_endtag(self, tag):
@@ -59,8 +60,9 @@ class Outline(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def text(results):
-    return page.render(CONFIG, results)
+def text(results, drawing_once):
+    with drawing_once():
+        return page.render(CONFIG, results)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,16 @@ def test_page_is_well_formed(outline):
     assert outline.open == []
     assert len(outline.ids) == len(set(outline.ids))
     assert {link[1:] for link in outline.links} <= set(outline.ids)
+
+
+def test_equal_drawings_have_ids_of_their_own():
+    svg = '<path id="m1"/><use xlink:href="#m1"/><g clip-path="url(#p2)"/><clipPath id="p2"/>'
+    one, two = page.with_own_ids(svg, 1), page.with_own_ids(svg, 2)
+    assert (
+        one
+        == '<path id="f1-m1"/><use xlink:href="#f1-m1"/><g clip-path="url(#f1-p2)"/><clipPath id="f1-p2"/>'
+    )
+    assert Outline(one + two).ids == ["f1-m1", "f1-p2", "f2-m1", "f2-p2"]
 
 
 def test_page_needs_nothing_from_outside(text, outline):
@@ -101,28 +113,28 @@ def test_page_follows_light_and_dark(text):
     assert set(re.findall(r"var\((--[\w-]+)\)", text)) <= defined
 
 
-def test_page_names_nobody(text):
+def test_page_identifies_no_subject(text):
     assert "secret" not in text
     assert "sub-0" not in text
     assert "sub-* has no confounds beside sub-*.nii.gz" in text
 
 
-def test_page_tells_who_was_left_out_and_why(text):
+def test_page_counts_scans_and_gives_the_reasons_of_exclusions(text):
     words = re.sub(r"\s+", " ", html.unescape(re.sub("<[^>]*>", " ", text)))
-    assert "5 people, 5 BOLD runs, 5 T1 images" in words
-    assert "5 people, 3 BOLD runs, 5 T1 images" in words
+    assert "Found 5 subjects, 5 BOLD runs, 5 T1 images" in words
+    assert "Included 5 subjects, 3 BOLD runs, 5 T1 images" in words
     assert "mean FD 0.71 mm is above 0.5 mm" in words
-    assert "1 scan left out in preprocessing 1 \u00d7 no brain was found in sub-*_T1w.nii.gz" in words
-    assert "1 scan still to be processed" in words
+    assert "1 scan excluded: preprocessing 1 \u00d7 no brain was found in sub-*_T1w.nii.gz" in words
+    assert "1 scan not processed yet" in words
 
 
-def test_page_says_that_data_are_synthetic(text, results):
+def test_page_states_which_data_are_synthetic(text, results):
     assert "Synthetic data." in text
-    assert "The data of people, ward were made, not measured; those of bones are real." in re.sub(
+    assert "The data of raw, patients are simulated; those of anatomical were measured." in re.sub(
         r"\s+", " ", text
     )
     real = CONFIG.model_copy(
-        update={"cohorts": {"bones": CONFIG.cohorts["bones"]}, "experiments": {}, "endpoints": {}}
+        update={"cohorts": {"anatomical": CONFIG.cohorts["anatomical"]}, "experiments": {}, "endpoints": {}}
     )
     assert "Synthetic data." not in page.render(real, results)
 
@@ -143,27 +155,30 @@ def test_page_is_the_same_each_time(text, results):
     assert page.render(CONFIG, results) == text
 
 
-@pytest.mark.parametrize("missing", ["templates", "ward", "ward/features", "experiments", "tables", "."])
-def test_whatever_is_missing_is_said(results, tmp_path, missing):
+@pytest.mark.parametrize(
+    "missing", ["templates", "patients", "patients/features", "experiments", "tables", "."]
+)
+def test_missing_results_are_marked(results, tmp_path, missing, drawing_once):
     root = tmp_path / "results"
     if missing != ".":
         shutil.copytree(
-            results, root, ignore=lambda folder, names: _left_out(folder, names, results / missing)
+            results, root, ignore=lambda folder, names: _ignored(folder, names, results / missing)
         )
-    text = page.render(CONFIG, root)
-    said = {
+    with drawing_once():
+        text = page.render(CONFIG, root)
+    words = {
         "templates": "Not computed yet",
-        "ward": "not indexed yet",
-        "ward/features": "No BOLD run has been through the features yet",
+        "patients": "not indexed yet",
+        "patients/features": "No features have been extracted from a BOLD run yet",
         "experiments": "demo has not been trained yet",
         "tables": "No endpoint has been evaluated yet",
-        ".": "No BOLD run has been through the features yet",
+        ".": "No features have been extracted from a BOLD run yet",
     }
-    assert said[missing] in text
+    assert words[missing] in text
     assert Outline(text).open == []
 
 
-def _left_out(folder, names, wanted):
+def _ignored(folder, names, wanted):
     return [name for name in names if f"{folder}/{name}" == str(wanted)]
 
 
@@ -173,7 +188,7 @@ def test_command_writes_the_page_or_a_sentence(results, tmp_path, capsys):
     assert [p.name for p in out.parent.iterdir()] == ["index.html"]
     broken = results.parent / "broken"
     shutil.copytree(results, broken)
-    (broken / "ward" / "index.parquet").write_bytes(b"no parquet")
+    (broken / "patients" / "index.parquet").write_bytes(b"no parquet")
     assert command.main(["--config-json", to_json(CONFIG), "--results", str(broken), "--out", str(out)]) == 1
     assert "Traceback" not in capsys.readouterr().err
 
@@ -184,7 +199,7 @@ def test_reasons_that_differ_in_numbers_are_one_reason():
 
 
 @pytest.mark.parametrize(
-    ("sentence", "people", "shown"),
+    ("sentence", "subjects", "shown"),
     [
         ("sub-07_ses-b has no TR", ["07"], "sub-*_ses-* has no TR"),
         ("cannot read /data/x/sub-07/func/a_bold.nii.gz", ["07"], "cannot read a_bold.nii.gz"),
@@ -193,8 +208,8 @@ def test_reasons_that_differ_in_numbers_are_one_reason():
         ("TR 2 s, not 3 s (n/a)", ["2"], "TR 2 s, not 3 s (n/a)"),
     ],
 )
-def test_sentences_lose_names_and_folders(sentence, people, shown):
-    assert collect.anonymous(sentence, people) == shown
+def test_sentences_lose_labels_and_folders(sentence, subjects, shown):
+    assert collect.anonymous(sentence, subjects) == shown
 
 
 def test_correlations_are_fishers_z():
@@ -207,29 +222,29 @@ def test_correlations_are_fishers_z():
     assert np.isnan(np.diag(z)).all()
 
 
-def test_cohort_averages_what_was_kept(results):
-    ward = collect.cohort(CONFIG, results, "ward")
-    assert ward.n_runs_averaged == 3
-    assert ward.coverage[3] == pytest.approx(0.4)
-    assert np.isnan(ward.connectivity[3]).all()
-    assert ward.example.series.shape == (len(NAMES), 60)
-    assert not ward.traces["worst"].kept
-    assert ward.traces["worst"].fd_mm.mean() > ward.traces["median"].fd_mm.mean()
+def test_cohort_averages_included_runs(results):
+    patients = collect.summarise(CONFIG, results, "patients")
+    assert patients.n_runs_averaged == 3
+    assert patients.coverage[3] == pytest.approx(0.4)
+    assert np.isnan(patients.connectivity[3]).all()
+    assert patients.example.series.shape == (len(NAMES), 60)
+    assert not patients.traces["highest"].included
+    assert patients.traces["highest"].fd_mm.mean() > patients.traces["median"].fd_mm.mean()
 
 
 def test_example_carries_its_own_motion(results):
     import pyarrow.parquet as pq
 
-    ward = collect.cohort(CONFIG, results, "ward")
+    patients = collect.summarise(CONFIG, results, "patients")
     rows = [
         r
-        for f in sorted((results / "ward").glob("features/*/qc.parquet"))
+        for f in sorted((results / "patients").glob("features/*/qc.parquet"))
         for r in pq.read_table(f).to_pylist()
     ]
     kept = sorted((r for r in rows if r["status"] == "ok" and r["fd_mm"]), key=lambda r: r["mean_fd_mm"])
-    np.testing.assert_allclose(ward.example.fd_mm, kept[1]["fd_mm"])
+    np.testing.assert_allclose(patients.example.fd_mm, kept[1]["fd_mm"])
 
 
 def test_labels_in_the_configuration_are_counted_not_shown():
-    subjects = json.loads(page._public(CONFIG))["cohorts"]["ward"]["subjects"]
+    subjects = json.loads(page._public(CONFIG))["cohorts"]["patients"]["subjects"]
     assert subjects == "2 chosen (labels are not shown)"

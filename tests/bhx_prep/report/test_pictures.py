@@ -1,4 +1,4 @@
-"""Pictures show what the arrays hold: the right parcel at the right place, networks in order, colours of the page."""
+"""Figures show what the arrays hold: parcels in their places, networks in order, colours of the page."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_parcels_stand_where_they_belong(views):
     assert red[:, w:].sum() == 0
 
 
-def test_cortex_without_value_is_bare_and_what_is_beside_is_clear(views):
+def test_cortex_without_value_is_grey_and_the_background_is_clear(views):
     picture = pixels(views.paint(np.array([np.nan, 1.0, 1.0, 1.0]), "viridis", 0, 1))
     assert (picture[0, 0, 3], picture[5, 5, 3]) == (0, 0)
     h, w = cortex.HEIGHT, cortex.WIDTH
@@ -54,14 +54,14 @@ def test_cortex_without_value_is_bare_and_what_is_beside_is_clear(views):
 
 def test_surface_turned_inside_out_looks_the_same(views):
     vertices, faces = sphere()
-    one = cortex.look(vertices, faces, 1, 80.0)
-    other = cortex.look(vertices, faces[:, ::-1], 1, 80.0)
+    one = cortex.view(vertices, faces, 1, 80.0)
+    other = cortex.view(vertices, faces[:, ::-1], 1, 80.0)
     np.testing.assert_allclose(one.light, other.light, atol=0.05)
 
 
 def test_near_side_hides_the_far_side():
     vertices, faces = sphere()
-    view = cortex.look(vertices, faces, -1, 80.0)
+    view = cortex.view(vertices, faces, -1, 80.0)
     seen = np.unique(view.vertex[view.vertex >= 0])
     assert (vertices[seen][:, 0] < 6).all()
 
@@ -107,6 +107,6 @@ def test_drawings_are_text_on_the_pages_colours(name):
     assert len(label[1]) > 20
 
 
-def test_description_tells_the_numbers():
+def test_description_gives_the_numbers():
     svg = figures.trace(np.array([np.nan, 0.1, 0.3]), 2.0, 0.5)
     assert "mean 0.20, largest 0.30 mm" in svg

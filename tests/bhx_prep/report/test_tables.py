@@ -1,4 +1,4 @@
-"""Tables: the published block is the paper's, ours is computed right, nothing is invented."""
+"""Tables: published values are the paper's, ours are computed correctly, nothing is invented."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import pytest
 from fake_results import CONFIG, score
 
+from bhx_model.errors import DataError
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.report import published, tables
 
@@ -27,7 +28,7 @@ def accuracies(*values, method="probe"):
     return [score(method, seed, accuracy=value) for seed, value in enumerate(values)]
 
 
-def test_interval_allows_for_splits_that_share_people():
+def test_interval_allows_for_splits_that_share_subjects():
     mean, sd, low, high = tables.interval([1.0, 2.0, 3.0], test_share=0.25)
     half = 4.302652729911275 * math.sqrt(1 / 3 + 0.25)
     assert (mean, sd) == (2.0, 1.0)
@@ -35,7 +36,7 @@ def test_interval_allows_for_splits_that_share_people():
     assert tables.interval([0.7], test_share=0.25) == (0.7, None, None, None)
 
 
-def test_this_run_is_told_in_percent_with_spread_and_counts():
+def test_this_run_is_given_in_percent_with_spread_and_counts():
     table = build(accuracies(0.5, 0.6, 0.7) + [score("fc", s) for s in range(3)])
     entry = table.entry("this run", "probe", "accuracy")
     assert (entry.mean, entry.n_seeds, entry.n_test, entry.unit) == (pytest.approx(60), 3, "8", "percent")
@@ -43,11 +44,11 @@ def test_this_run_is_told_in_percent_with_spread_and_counts():
     assert "60.0 \u00b1 10.0 (27.1 to 92.9)" in tables.to_markdown(table)
 
 
-def test_an_interval_ends_where_the_score_ends():
+def test_an_interval_is_clipped_to_the_range_of_the_metric():
     table = build(accuracies(0.8, 1.0, 0.9))
     entry = table.entry("this run", "probe", "accuracy")
     assert (entry.ci_low, entry.ci_high) == (pytest.approx(57.14, abs=0.01), 100)
-    assert "cut off where the score ends" in tables.to_markdown(table)
+    assert "clipped to the range of the metric" in tables.to_markdown(table)
     scores = [score("fc", s, "cognition", mae=v, pearson_r=r) for s, v, r in [(0, 0.1, -0.9), (1, 9, 0.9)]]
     table = build(scores, "cognition")
     assert [table.entry("this run", "fc", m).ci_low for m in ("mae", "pearson_r")] == [0, -1]
@@ -75,7 +76,7 @@ def test_one_seed_has_no_spread():
     assert "50.0 \u00b1 n/a (n/a)" in text
 
 
-def test_undefined_metrics_are_said_not_dropped():
+def test_undefined_metrics_are_marked_not_dropped():
     scores = [score("fc", s, "cognition", pearson_r=None if s else 0.3) for s in range(3)]
     table = build(scores, "cognition")
     assert table.entry("this run", "fc", "pearson_r").note == "undefined in 2 of 3 seeds"
@@ -90,12 +91,12 @@ def test_published_rows_carry_value_source_and_no_spread():
     ours = next(line for line in text.splitlines() if line.startswith("| BrainHarmonix |"))
     cells = [c.strip() for c in ours.strip("|").split("|")]
     assert cells[:4] == ["BrainHarmonix", "[note-A; accuracy also note-D]", "63.13", "72.63"]
-    assert cells[6] == "sd not recovered"
+    assert cells[6] == "SD not recovered"
     assert "| BrainNetCNN | [note-D] | 60.5 | not recovered |" in text
     assert text.index("| BrainHarmonix |") < text.index("| Hub tokens, linear probe |")
 
 
-def test_synthetic_data_are_called_so():
+def test_synthetic_data_are_labelled():
     synthetic, real = build(accuracies(0.5, 0.6)), build([score("probe", 0, synthetic=False)])
     for render in (tables.to_markdown, tables.to_latex):
         assert "SYNTHETIC DATA" in render(synthetic)
@@ -142,7 +143,7 @@ def test_latex_has_booktabs_and_escapes():
     ],
 )
 def test_wrong_files_are_refused(scores, word):
-    with pytest.raises(ValueError, match=word):
+    with pytest.raises(DataError, match=word):
         build(scores)
 
 

@@ -1,20 +1,25 @@
-"""``python -m bhx_prep.report``."""
+"""Write the page: ``python -m bhx_prep.report``."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bhx_model.atomic_write import atomic_write
+from bhx_model.command_line import run_command
 from bhx_prep.config.config import Config
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page."""
     parser = argparse.ArgumentParser(
         prog="python -m bhx_prep.report",
-        description="Write one self-contained page on the whole study; what has not run yet is said to be missing.",
+        description="Write one self-contained page on the whole study; steps that have not run yet are marked as such.",
         epilog="example: python -m bhx_prep.report --config-json JSON --results results"
         " --out results/reports/index.html",
     )
@@ -24,20 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", required=True, type=Path, help="folder of the results")
     parser.add_argument("--out", required=True, type=Path, help="the page to write")
     arguments = parser.parse_args(argv)
-    try:
-        config = Config.model_validate_json(arguments.config_json)
-        from bhx_prep.report import page  # after the arguments: the drawing libraries take a second
+    return run_command(lambda: _write(arguments))
 
-        html = page.render(config, arguments.results)
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        part = arguments.out.with_name(arguments.out.name + ".part")
+
+def _write(arguments: argparse.Namespace) -> None:
+    from bhx_prep.report import page  # after the arguments: the drawing libraries take a second
+
+    html = page.render(Config.model_validate_json(arguments.config_json), arguments.results)
+    with atomic_write(arguments.out) as part:
         part.write_text(html, encoding="utf-8")
-        part.replace(arguments.out)
-    except (ValueError, OSError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 1
-    print(f"report: {arguments.out}, {len(html) / 1e6:.1f} MB", file=sys.stderr)
-    return 0
+    logger.info("%s: %.1f MB", arguments.out, len(html) / 1e6)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What a study's results hold, read with patience: every part may be missing, nobody is named.
+"""Read a study's results for the page: every part may be missing, and no subject can be identified.
 
-The report tells of counts, distributions and examples. Subject labels, paths and whatever else could point at a
-person stay here.
+The page shows counts, distributions and examples. Subject labels, paths and all else that could identify a subject
+are dropped here.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bhx_model.errors import DataError
 from bhx_prep.config.config import Config
 
 #: Runs of a cohort that its mean connectivity and coverage are taken over, at most.
 MAX_RUNS = 100
 
-#: Where a scan may be left out, in the order of the steps.
+#: Steps that may exclude a scan, in their order, and how the page calls them.
 STAGES = {
-    "index": "on reading the cohort",
-    "preproc": "in preprocessing",
-    "features": "on checking its quality",
+    "index": "indexing",
+    "preproc": "preprocessing",
+    "features": "quality control",
 }
 
 
@@ -35,9 +37,9 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Count:
-    """People and scans."""
+    """Subjects and scans."""
 
-    people: int
+    subjects: int
     bold: int
     t1w: int
 
@@ -46,8 +48,8 @@ class Count:
         """Count the rows of an index."""
         scans = list(scans)
         modality = [scan["modality"] for scan in scans]
-        people = {scan["subject"] for scan in scans}
-        return cls(len(people), modality.count("bold"), modality.count("t1w"))
+        subjects = {scan["subject"] for scan in scans}
+        return cls(len(subjects), modality.count("bold"), modality.count("t1w"))
 
     @property
     def scans(self) -> int:
@@ -57,7 +59,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """One reason for leaving scans out."""
+    """One reason for which scans are excluded."""
 
     stage: str
     reason: str
@@ -66,7 +68,7 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the jobs of a raw cohort ended."""
+    """How the preprocessing jobs of a cohort ended."""
 
     ok: int
     failed: int
@@ -76,7 +78,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Example:
-    """One run to look at."""
+    """One run that is shown as a carpet plot."""
 
     series: np.ndarray
     names: list[str]
@@ -90,20 +92,20 @@ class Trace:
 
     fd_mm: np.ndarray
     tr_s: float
-    kept: bool
+    included: bool
 
 
 @dataclass
-class Cohort:
-    """One cohort from end to end; empty where a step has not run."""
+class CohortSummary:
+    """What the page shows of one cohort; empty where a step has not run."""
 
     name: str
     input: str
     synthetic: bool
-    seen: Count | None = None
+    found: Count | None = None
     exclusions: list[Exclusion] = field(default_factory=list)
-    kept: Count | None = None
-    waiting: Count | None = None
+    included: Count | None = None
+    pending: Count | None = None
     tr_s: list[float] = field(default_factory=list)
     preprocessing: Preprocessing | None = None
     quality: list[Row] = field(default_factory=list)
@@ -116,16 +118,16 @@ class Cohort:
 
 
 @dataclass(frozen=True)
-class Training:
-    """One stage of an experiment: losses by step, and what its run file says where there is one.
+class StageSummary:
+    """One training stage of an experiment: losses by step, and the metadata of its ``run.json`` where there is one.
 
-    `trivial` is the loss of predicting the mean on the held-out people.
+    `baseline` is the loss of predicting the mean on the held-out subjects.
     """
 
     stage: str
     losses: dict[str, tuple[np.ndarray, np.ndarray]]
-    trivial: float | None
-    people: int | None
+    baseline: float | None
+    subjects: int | None
     samples: int | None
     parameters: int | None
     seconds: float | None
@@ -135,18 +137,24 @@ class Training:
 # ------------------------------------------------------------------------------------------- cohorts
 
 
-def cohort(config: Config, results: Path, name: str) -> Cohort:
-    """Gather everything the report shows of one cohort."""
+def summarise(config: Config, results: Path, name: str) -> CohortSummary:
+    """Gather everything that the page shows of one cohort.
+
+    Raises
+    ------
+    DataError
+        If a file is there and cannot be read.
+    """
     section = config.cohorts[name]
-    out = Cohort(name=name, input=section.input, synthetic=section.synthetic)
+    out = CohortSummary(name=name, input=section.input, synthetic=section.synthetic)
     folder = results / name
     if not (folder / "index.parquet").exists():
         return out
     columns = ["subject", "modality", "key", "tr_s", "synthetic", "status", "reason"]
-    index = pq.read_table(folder / "index.parquet", columns=columns).to_pylist()
-    told = [row["synthetic"] for row in index if row["synthetic"] is not None]
-    out.synthetic = all(told) if told else section.synthetic
-    out.seen = Count.of(index)
+    index = _read_table(folder / "index.parquet", columns=columns).to_pylist()
+    declared = [row["synthetic"] for row in index if row["synthetic"] is not None]
+    out.synthetic = all(declared) if declared else section.synthetic
+    out.found = Count.of(index)
     statuses = [read_json(path) or {} for path in sorted((folder / "preproc").glob("sub-*_status.json"))]
     out.preprocessing = _preprocessing(statuses)
     batches = sorted((folder / "features").glob("batch-*"))
@@ -183,35 +191,35 @@ def _quality(batch: Path) -> list[Row]:
     file = batch / "qc.parquet"
     if not file.exists():
         return []
-    columns = [c for c in pq.read_schema(file).names if c != "fd_mm"]
-    return [{**row, "batch": batch} for row in pq.read_table(file, columns=columns).to_pylist()]
+    columns = [c for c in _open(file).schema_arrow.names if c != "fd_mm"]
+    return [{**row, "batch": batch} for row in _read_table(file, columns=columns).to_pylist()]
 
 
-def _flow(out: Cohort, index: Sequence[Row], statuses: Sequence[Row], checked: Sequence[Row]) -> None:
-    """Tell for every scan of the index whether it was kept, or where and why it was left out."""
+def _flow(out: CohortSummary, index: Sequence[Row], statuses: Sequence[Row], checked: Sequence[Row]) -> None:
+    """Count the scans of the index that are included, pending, or excluded by a step and for a reason."""
     failed = {str(s.get("subject")): s.get("reason") for s in statuses if s.get("status") != "ok"}
     quality = {row["key"]: row for row in checked}
-    found: dict[str, list[tuple[Row, str | None]]] = {stage: [] for stage in ("kept", "waiting", *STAGES)}
+    scans: dict[str, list[tuple[Row, str | None]]] = {to: [] for to in ("included", "pending", *STAGES)}
     for row in index:
         key, subject = row["key"], row["subject"]
         if row["status"] != "ok":
-            found["index"].append((row, row["reason"]))
+            scans["index"].append((row, row["reason"]))
         elif subject in failed:
-            found["preproc"].append((row, failed[subject]))
+            scans["preproc"].append((row, failed[subject]))
         elif key not in quality:
-            found["waiting"].append((row, None))
+            scans["pending"].append((row, None))
         elif quality[key]["status"] != "ok":
-            found["features"].append((row, quality[key]["reason"]))
+            scans["features"].append((row, quality[key]["reason"]))
         else:
-            found["kept"].append((row, None))
-    out.kept = Count.of(row for row, _ in found["kept"])
-    out.waiting = Count.of(row for row, _ in found["waiting"]) if found["waiting"] else None
+            scans["included"].append((row, None))
+    out.included = Count.of(row for row, _ in scans["included"])
+    out.pending = Count.of(row for row, _ in scans["pending"]) if scans["pending"] else None
     out.tr_s = sorted({round(t, 3) for t in known((r for r in index if r["status"] == "ok"), "tr_s")})
-    people = sorted({str(row["subject"]) for row in index}, key=len, reverse=True)
+    subjects = sorted({str(row["subject"]) for row in index}, key=len, reverse=True)
     for stage in STAGES:
-        why = [anonymous(reason or "no reason was given", people) for _, reason in found[stage]]
-        for reason, positions in grouped(why):
-            count = Count.of(found[stage][p][0] for p in positions)
+        reasons = [anonymous(reason or "no reason was given", subjects) for _, reason in scans[stage]]
+        for reason, positions in grouped(reasons):
+            count = Count.of(scans[stage][p][0] for p in positions)
             out.exclusions.append(Exclusion(stage, reason, count))
 
 
@@ -220,25 +228,25 @@ _LABELLED = re.compile(r"(?<![A-Za-z0-9])((?:sub|ses)-)[A-Za-z0-9+]+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
-def anonymous(sentence: str, people: Sequence[str]) -> str:
+def anonymous(sentence: str, subjects: Sequence[str]) -> str:
     """Return a sentence without folders and subject labels.
 
     Parameters
     ----------
     sentence : str
-    people : sequence of str
-        Labels of the cohort's people, without ``sub-``.
+    subjects : sequence of str
+        Labels of the cohort's subjects, without ``sub-``.
     """
     sentence = _PATH.sub(lambda m: m[1] or "a folder", sentence)
     sentence = _LABELLED.sub(r"\1*", sentence)
-    labels = [re.escape(p) for p in people if not p.isdigit() or len(p) > 2]  # "01" is also a number
+    labels = [re.escape(p) for p in subjects if not p.isdigit() or len(p) > 2]  # "01" is also a number
     if labels:
         sentence = re.sub(rf"(?<![A-Za-z0-9])(?:{'|'.join(labels)})(?![A-Za-z0-9])", "*", sentence)
     return sentence
 
 
 def grouped(sentences: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """Put sentences together that differ in numbers alone; a number that differs becomes an ellipsis.
+    """Group sentences that differ in numbers alone; a number that differs becomes an ellipsis.
 
     Returns
     -------
@@ -257,18 +265,18 @@ def grouped(sentences: Sequence[str]) -> list[tuple[str, list[int]]]:
 
 
 def _by_motion(runs: Iterable[Row]) -> list[Row]:
-    """Runs whose motion is known, the stillest first."""
-    moved = [row for row in runs if known([row], "mean_fd_mm")]
-    return sorted(moved, key=lambda row: (row["mean_fd_mm"], row["key"]))
+    """Runs whose motion is known, the one with the lowest mean first."""
+    measured = [row for row in runs if known([row], "mean_fd_mm")]
+    return sorted(measured, key=lambda row: (row["mean_fd_mm"], row["key"]))
 
 
 def _traces(runs: Sequence[Row]) -> dict[str, Trace]:
-    """Displacement of the run with the median and of the run with the largest mean."""
-    moved = _by_motion(runs)
-    if not moved:
+    """Displacement of the run with the median and of the run with the highest mean."""
+    measured = _by_motion(runs)
+    if not measured:
         return {}
     traces = {}
-    for name, row in {"median": moved[(len(moved) - 1) // 2], "worst": moved[-1]}.items():
+    for name, row in {"median": measured[(len(measured) - 1) // 2], "highest": measured[-1]}.items():
         fd = _trace(row)
         if fd is not None:
             traces[name] = Trace(fd, float(row["tr_s"]), row["status"] == "ok")
@@ -277,29 +285,29 @@ def _traces(runs: Sequence[Row]) -> dict[str, Trace]:
 
 def _trace(row: Row) -> np.ndarray | None:
     file = row["batch"] / "qc.parquet"
-    if "fd_mm" not in pq.read_schema(file).names:
+    if "fd_mm" not in _open(file).schema_arrow.names:
         return None
-    values = pq.read_table(file, columns=["fd_mm"], filters=[("key", "=", row["key"])])["fd_mm"].to_pylist()
+    values = _read_table(file, columns=["fd_mm"], filters=[("key", "=", row["key"])])["fd_mm"].to_pylist()
     if not values or not values[0]:
         return None
     trace = np.array([math.nan if v is None else v for v in values[0]], dtype=float)
     return trace if np.isfinite(trace).any() else None
 
 
-def _series(out: Cohort, batches: Sequence[Path]) -> None:
+def _series(out: CohortSummary, batches: Sequence[Path]) -> None:
     """Example run, mean coverage and mean connectivity of a cohort."""
-    kept = [row for row in out.quality if row["status"] == "ok"]
-    if not kept:
+    included = [row for row in out.quality if row["status"] == "ok"]
+    if not included:
         return
-    moved = _by_motion(kept)
-    typical = moved[(len(moved) - 1) // 2] if moved else min(kept, key=lambda row: row["key"])
+    measured = _by_motion(included)
+    typical = measured[(len(measured) - 1) // 2] if measured else min(included, key=lambda row: row["key"])
     coverage: list[np.ndarray] = []
     z_sum, z_n = np.zeros(()), np.zeros(())
     for batch in batches:
         file = batch / "timeseries.parquet"
         if not file.exists():
             continue
-        parquet = pq.ParquetFile(file)
+        parquet = _open(file)
         metadata = json.loads((parquet.schema_arrow.metadata or {}).get(b"bhx", b"{}"))
         if not metadata.get("names"):
             continue
@@ -340,11 +348,29 @@ def correlations(series: np.ndarray) -> np.ndarray:
 # --------------------------------------------------------------------------- templates and experiments
 
 
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_table(path: Path, **selection: Any) -> pa.Table:
+    try:
+        return pq.read_table(path, **selection)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"cannot read {path} as Parquet ({error}): run the step that makes it again")
+
+
 def read_json(path: Path) -> Any:
     """Content of a JSON file, None if it is absent or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return None
 
 
@@ -352,7 +378,7 @@ def per_roi(path: Path, prefix: str) -> tuple[list[str], np.ndarray, dict[str, A
     """Names (R), columns whose name begins with `prefix` (R, N), and metadata of a per-ROI Parquet; None if absent."""
     if not path.exists():
         return None
-    table = pq.read_table(path)
+    table = _read_table(path)
     columns = [c for c in table.column_names if c.startswith(prefix)]
     values = (
         np.column_stack([table[c].to_numpy() for c in columns]) if columns else np.empty((table.num_rows, 0))
@@ -361,15 +387,15 @@ def per_roi(path: Path, prefix: str) -> tuple[list[str], np.ndarray, dict[str, A
     return table["name"].to_pylist(), values.astype(float), metadata
 
 
-def training(folder: Path) -> Training | None:
-    """Losses and metadata of one stage's run; None if it has not run."""
+def stage_summary(folder: Path) -> StageSummary | None:
+    """Losses and metadata of one training stage; None if it has not run."""
     if not (folder / "metrics.jsonl").exists():
         return None
     courses: dict[str, list[tuple[float, float]]] = {}
     for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:  # the last line of a run that was killed
+        except json.JSONDecodeError:  # the last line of a run that was killed
             continue
         for name, value in row.items():
             if "loss" in name and isinstance(value, int | float) and math.isfinite(value) and "step" in row:
@@ -380,11 +406,11 @@ def training(folder: Path) -> Training | None:
         losses[name] = (steps, values)
     run = read_json(folder / "run.json") or {}
     counts, machine = run.get("counts") or {}, run.get("machine") or {}
-    return Training(
+    return StageSummary(
         stage=folder.name,
         losses=losses,
-        trivial=(run.get("loss") or {}).get("trivial"),
-        people=counts.get("train_people"),
+        baseline=(run.get("loss") or {}).get("trivial"),
+        subjects=counts.get("train_people"),
         samples=counts.get("samples_seen"),
         parameters=counts.get("parameters"),
         seconds=run.get("seconds"),

@@ -1,4 +1,4 @@
-"""The cortex as a picture: surfaces in, pixels out.
+"""Maps of the cortex: surfaces in, pixels out.
 
 Which vertex every pixel shows is looked up once per hemisphere and side; painting a map is then an indexing
 operation. A general plotting library needs seconds for each of the dozens of maps a report shows.
@@ -22,7 +22,7 @@ from PIL import Image
 HEIGHT, WIDTH, SAMPLES = 220, 300, 2
 
 #: Colour of cortex without a value (medial wall, no coverage).
-_BARE = (0.70, 0.70, 0.72)
+_NO_VALUE = (0.70, 0.70, 0.72)
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class View:
     light: np.ndarray
 
 
-def look(vertices: np.ndarray, faces: np.ndarray, side: int, extent: float) -> View:
-    """See a surface from the left (`side` -1) or from the right (+1).
+def view(vertices: np.ndarray, faces: np.ndarray, side: int, extent: float) -> View:
+    """Find which vertices are seen from the left (`side` -1) or from the right (+1).
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ class Cortex:
         extent = 1.03 * max(tallest, *(np.abs(v[:, 1]).max() for v, _ in centred))
         # rows: outside, inside; columns: left, right
         self._views = [
-            [look(v, f, side * s, extent) for (v, f), s in zip(centred, (-1, 1), strict=True)]
+            [view(v, f, side * s, extent) for (v, f), s in zip(centred, (-1, 1), strict=True)]
             for side in (1, -1)
         ]
 
@@ -139,7 +139,7 @@ class Cortex:
         Raises
         ------
         OSError
-            If a file is not there.
+            If a file is missing.
         """
         surfaces, labels = [], []
         with np.load(templates / "atlas_fsLR.npz", allow_pickle=False) as atlas:
@@ -156,7 +156,7 @@ class Cortex:
         Parameters
         ----------
         values : ndarray of float, shape (R,)
-            NaN stays bare.
+            NaN is drawn grey.
         colours : str
             Name of a colour map.
         low, high : float
@@ -164,8 +164,8 @@ class Cortex:
         """
         with np.errstate(invalid="ignore"):
             part = np.clip((values - low) / (high - low), 0, 1)
-        paint = np.vstack([_BARE, mpl.colormaps[colours](np.nan_to_num(part))[:, :3]])
-        paint[1:][~np.isfinite(values)] = _BARE
+        paint = np.vstack([_NO_VALUE, mpl.colormaps[colours](np.nan_to_num(part))[:, :3]])
+        paint[1:][~np.isfinite(values)] = _NO_VALUE
         rows = []
         for views in self._views:
             rows.append(

@@ -1,7 +1,7 @@
-"""Pictures of the report: arrays in, SVG or PNG out.
+"""Figures of the report: arrays in, SVG out.
 
-Plots are SVG with text as text and colours as CSS variables, so that they follow the page from light to dark.
-Each is drawn for a phone's width and grows with its place. The cortex is drawn in `bhx_prep.report.cortex`.
+Text stays text and colours are CSS variables, so that plots follow the page from light to dark. Each is drawn for the
+width of a phone and scales with its column. The cortex is drawn in `bhx_prep.report.cortex`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-#: Colours that stand in the plots for those of the page, which change with light and dark.
+#: Colours in the plots that stand for those of the page, which differ in light and dark.
 _THEME = {
     "#010101": "var(--ink)",
     "#020202": "var(--muted)",
@@ -126,7 +126,7 @@ def _figure(height: float, **grid: Any) -> tuple[Figure, Any]:
 
 
 def _svg(figure: Figure, label: str) -> str:
-    """SVG of a figure for a page: no ids, the page's font and colours, `label` for those who do not see it."""
+    """SVG of a figure for a page: the page's font and colours, and `label` as its description for screen readers."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": label}):
         FigureCanvasSVG(figure).print_svg(
@@ -157,7 +157,7 @@ def motion(mean_fd: Mapping[str, np.ndarray], limit: float) -> tuple[Figure, str
     mean_fd : mapping of str to ndarray of float, shape (n,)
         Cohort to the mean displacement (mm) of its runs.
     limit : float
-        Above it (mm) a run is left out.
+        Above it (mm) a run is excluded.
     """
     end = max(1.4 * limit, *(float(np.max(v)) * 1.05 for v in mean_fd.values()))
     edges = np.linspace(0, end, 41)
@@ -246,10 +246,10 @@ def carpet(
     _network_axis(axis.yaxis, blocks, len(order))
     axis.set_xlim(0, end)
     axis.set_xlabel("time (s)")
-    said = f"Carpet of {series.shape[0]} parcels over {tr_s * series.shape[1]:.0f} s"
+    label = f"Carpet of {series.shape[0]} parcels over {tr_s * series.shape[1]:.0f} s"
     if fd_mm is not None:
-        said += f"; framewise displacement up to {np.nanmax(fd_mm):.2f} mm"
-    return figure, said + "."
+        label += f"; framewise displacement up to {np.nanmax(fd_mm):.2f} mm"
+    return figure, label + "."
 
 
 def _colours(name: str) -> Any:
@@ -308,7 +308,7 @@ def spectrum(eigenvalues: np.ndarray) -> tuple[Figure, str]:
     Parameters
     ----------
     eigenvalues : ndarray of float, shape (2, M)
-        mm^-2; the first of each row is zero and left out.
+        mm^-2; the first of each row is zero and not drawn.
     """
     figure, axis = _figure(1.9)
     number = np.arange(2, eigenvalues.shape[1] + 1)
@@ -356,17 +356,17 @@ def normaliser(median: np.ndarray, iqr: np.ndarray, names: Sequence[str]) -> tup
 
 @_styled
 def curves(
-    title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], trivial: float | None
+    title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], baseline: float | None
 ) -> tuple[Figure, str]:
-    """Losses of one training by step, and the level that a trivial predictor reaches.
+    """Losses of one training stage by step, and the loss of predicting the mean.
 
     Parameters
     ----------
     title : str
     lines : mapping of str to (steps, values)
-        Name of a loss to its course.
-    trivial : float or None
-        What a trivial predictor reaches, drawn as a dashed line.
+        Name of a loss to its values by step.
+    baseline : float or None
+        Loss of predicting the mean, drawn as a dashed line.
     """
     figure, axis = _figure(2.3)
     for (name, (steps, values)), colour in zip(lines.items(), SERIES, strict=False):
@@ -378,24 +378,24 @@ def curves(
             marker="o" if len(steps) < 30 else None,
             markersize=2.5,
         )
-    if trivial is not None:
-        axis.axhline(trivial, color=MUTED, linewidth=1, linestyle=(0, (3, 2)), label="predicting the mean")
+    if baseline is not None:
+        axis.axhline(baseline, color=MUTED, linewidth=1, linestyle=(0, (3, 2)), label="mean predictor")
     axis.set_title(title, color=INK)
     axis.set_xlabel("step")
     axis.set_ylabel("loss")
     axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
     axis.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
     ends = "; ".join(f"{n} from {v[0]:.3g} to {v[-1]:.3g}" for n, (_, v) in lines.items())
-    return figure, f"{title}: {ends}" + (f"; trivial {trivial:.3g}." if trivial is not None else ".")
+    return figure, f"{title}: {ends}" + (f"; mean predictor {baseline:.3g}." if baseline is not None else ".")
 
 
 @_styled
 def estimates(
     heading: str,
     rows: Sequence[tuple[str, float, float | None, float | None]],
-    trivial: float | None,
+    baseline: float | None,
 ) -> tuple[Figure, str]:
-    """Dots with intervals, one row per method, and the trivial predictor as a dashed line.
+    """Dots with intervals, one row per method, and the constant predictor as a dashed line.
 
     Parameters
     ----------
@@ -403,15 +403,16 @@ def estimates(
         Metric and unit.
     rows : sequence of (method, mean, low, high)
         `low` and `high` None where there is no interval.
-    trivial : float or None
+    baseline : float or None
+        What a constant predictor scores.
     """
     figure, axis = _figure(0.65 + 0.3 * len(rows))
     for i, (_, mean, low, high) in enumerate(rows):
         if low is not None and high is not None:
             axis.plot([low, high], [i, i], color=SERIES[0], linewidth=1.6, solid_capstyle="butt")
         axis.plot(mean, i, "o", color=SERIES[0], markersize=5)
-    if trivial is not None:
-        axis.axvline(trivial, color=SERIES[1], linewidth=1, linestyle=(0, (3, 2)))
+    if baseline is not None:
+        axis.axvline(baseline, color=SERIES[1], linewidth=1, linestyle=(0, (3, 2)))
     axis.set_yticks(range(len(rows)), [method for method, *_ in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)
@@ -419,8 +420,10 @@ def estimates(
     axis.grid(axis="x", color=RULE, linewidth=0.6)
     axis.set_axisbelow(True)
     axis.set_xlabel(heading)
-    said = "; ".join(
+    label = "; ".join(
         f"{method} {mean:.3g}" + (f" ({low:.3g} to {high:.3g})" if low is not None else "")
         for method, mean, low, high in rows
     )
-    return figure, f"{heading}: {said}" + (f"; trivial {trivial:.3g}." if trivial is not None else ".")
+    return figure, f"{heading}: {label}" + (
+        f"; constant predictor {baseline:.3g}." if baseline is not None else "."
+    )

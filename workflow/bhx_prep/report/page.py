@@ -1,11 +1,17 @@
-"""Put the page together: numbers and pictures into ``page.html.j2``."""
+"""The page: cohorts, exclusions and their reasons, quality, pretraining, evaluation and provenance.
+
+`collect` reads the results, `cortex` and `figures` draw, and here numbers and pictures go into ``page.html.j2``. The
+page is one file that needs no network and identifies no subject.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import logging
 import platform
-import sys
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -20,13 +26,15 @@ from bhx_prep.config.config import Config
 from bhx_prep.report import collect, figures, tables
 from bhx_prep.report.cortex import Cortex, legend
 
+logger = logging.getLogger(__name__)
+
 #: Programs whose versions decide the results.
 PROGRAMS = (
     "bhx", "snakemake", "numpy", "scipy", "pandas", "pyarrow", "bids2table", "nibabel", "nilearn", "scikit-learn", "lapy",
     "webdataset", "torch", "safetensors", "matplotlib",
 )  # fmt: skip
 
-#: Harmonics that are drawn, as far as there are so many: slow, middling and the finest waves.
+#: Harmonics that are drawn, as far as there are so many: from long to short wavelengths.
 MODES = (2, 3, 5, 20, 100)
 GRADIENTS = 3
 
@@ -37,18 +45,23 @@ DRAWN = {
     "regression": ("mae", "pearson_r"),
 }
 
-#: Mean coverage of every parcel from which on there is nothing to draw.
-WHOLE = 0.999
+#: Lowest mean coverage of a cohort's parcels from which on no map is drawn: all are fully covered.
+FULL_COVERAGE = 0.999
 
-#: Names of the methods in the pictures.
-SHORT = {"fc": "connectivity", "probe": "probe", "attentive": "attentive", "finetune": "fine-tuned"}
+#: Names of the methods in the figures.
+SHORT = {"fc": "FC", "probe": "linear probe", "attentive": "attentive probe", "finetune": "fine-tuned"}
 
-INPUTS = {"bids": "raw BIDS", "fmriprep": "fMRIPrep derivatives", "timeseries": "parcel tables"}
+#: Inputs in the order in which cohorts are listed.
+INPUTS = {
+    "bids": "raw BIDS",
+    "fmriprep": "fMRIPrep derivatives",
+    "timeseries": "parcellated time series and T1 volumes",
+}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page: `svg`, or a PNG at `address` with its description and scale."""
+    """A figure of the page: `svg`, or a PNG as a ``data:`` address with its description and scale."""
 
     caption: str
     svg: str = ""
@@ -77,13 +90,18 @@ def render(config: Config, results: Path) -> str:
     config : Config
         The configuration of the study.
     results : Path
-        Folder of the results; parts that are missing are said to be so.
+        Folder of the results; what is missing there is marked as such.
+
+    Raises
+    ------
+    DataError
+        If a file is there and cannot be read.
     """
     cohorts = []
     for name in sorted(config.cohorts, key=lambda name: [*INPUTS].index(config.cohorts[name].input)):
-        print(f"report: cohort {name}", file=sys.stderr, flush=True)
-        cohorts.append(collect.cohort(config, results, name))
-    print("report: cortex", file=sys.stderr, flush=True)
+        logger.info("cohort %s", name)
+        cohorts.append(collect.summarise(config, results, name))
+    logger.info("cortical surfaces")
     try:
         cortex = Cortex.load(results / "templates")
     except OSError:
@@ -95,13 +113,15 @@ def render(config: Config, results: Path) -> str:
         "stages": collect.STAGES,
         "cohorts": cohorts,
         "totals": _totals(config, cohorts, atlas),
-        "made": [c.name for c in cohorts if c.synthetic],
+        "synthetic": [c.name for c in cohorts if c.synthetic],
         "measured": [c.name for c in cohorts if not c.synthetic],
         "motion": _motion(config, cohorts),
         "quality": [_quality(c) for c in cohorts if c.quality],
         "carpets": _carpets(cohorts),
         "coverage": _coverage(config, cohorts, cortex),
-        "whole": [c.name for c in cohorts if c.coverage is not None and c.coverage.min() >= WHOLE],
+        "fully_covered": [
+            c.name for c in cohorts if c.coverage is not None and c.coverage.min() >= FULL_COVERAGE
+        ],
         "connectivity": _connectivity(cohorts),
         "harmonics": _harmonics(results, cortex),
         "experiments": [_experiment(results, name, cortex) for name in config.experiments],
@@ -120,6 +140,8 @@ def render(config: Config, results: Path) -> str:
     environment.filters["number"] = number
     environment.filters["seconds"] = seconds
     environment.filters["plural"] = plural
+    numbers = itertools.count(1)
+    environment.filters["with_own_ids"] = lambda svg: with_own_ids(svg, next(numbers))
     return environment.get_template("page.html.j2").render(context)
 
 
@@ -133,6 +155,11 @@ def plural(count: int, word: str, words: str | None = None) -> str:
     return f"{count:,} {word if count == 1 else words or word + 's'}"
 
 
+def with_own_ids(svg: str, figure: int) -> str:
+    """Return a drawing whose ids are unique on the page: two equal plots would share theirs."""
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>f{figure}-", svg)
+
+
 def seconds(value: float | None) -> str:
     """Format a duration: ``45 s``, ``12 min``, ``3.5 h``."""
     if value is None:
@@ -143,16 +170,16 @@ def seconds(value: float | None) -> str:
 
 
 def _totals(
-    config: Config, cohorts: Sequence[collect.Cohort], atlas: Mapping[str, Any]
+    config: Config, cohorts: Sequence[collect.CohortSummary], atlas: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
-    seen = [c.seen for c in cohorts if c.seen]
-    kept = [c.kept for c in cohorts if c.kept]
+    found = [c.found for c in cohorts if c.found]
+    included = [c.included for c in cohorts if c.included]
     return [
         (f"{len(cohorts)}", "cohort" if len(cohorts) == 1 else "cohorts"),
-        (f"{sum(c.people for c in seen):,}", "people came in"),
-        (f"{sum(c.people for c in kept):,}", "people kept"),
-        (f"{sum(c.bold for c in kept):,}", "BOLD runs kept"),
-        (f"{sum(c.t1w for c in kept):,}", "T1 images kept"),
+        (f"{sum(c.subjects for c in found):,}", "subjects found"),
+        (f"{sum(c.subjects for c in included):,}", "subjects included"),
+        (f"{sum(c.bold for c in included):,}", "BOLD runs included"),
+        (f"{sum(c.t1w for c in included):,}", "T1 images included"),
         (
             f"{len(atlas.get('names', [])) or config.atlas.parcels}",
             f"parcels ({config.atlas.networks} networks)",
@@ -163,7 +190,7 @@ def _totals(
 # ---------------------------------------------------------------------------------------- quality
 
 
-def _motion(config: Config, cohorts: Sequence[collect.Cohort]) -> list[Picture]:
+def _motion(config: Config, cohorts: Sequence[collect.CohortSummary]) -> list[Picture]:
     limit = config.features.max_mean_fd_mm
     known = {}
     for cohort in cohorts:
@@ -174,50 +201,51 @@ def _motion(config: Config, cohorts: Sequence[collect.Cohort]) -> list[Picture]:
         return []
     pictures = [
         Picture(
-            f"Mean framewise displacement of every run. Dashed: the limit of {limit:g} mm; runs right of it are left out.",
+            "Mean framewise displacement (FD) of every run. "
+            f"Dashed: the limit of {limit:g} mm, above which runs are excluded.",
             svg=figures.motion(known, limit),
         )
     ]
-    traces = [(c.name, c.traces) for c in cohorts if c.traces]
+    traces = [(c.name, c.traces) for c in cohorts if "highest" in c.traces]
     if traces:
-        name, pair = max(traces, key=lambda of: float(np.nanmean(of[1]["worst"].fd_mm)))
-        for which, said in (
-            ("median", "a typical run of the same cohort"),
-            ("worst", "the most restless run"),
+        name, pair = max(traces, key=lambda of: float(np.nanmean(of[1]["highest"].fd_mm)))
+        for which, run in (
+            ("highest", "the highest-motion run"),
+            ("median", "the run of median motion of the same cohort"),
         ):
-            fate = "kept" if pair[which].kept else "left out"
-            svg = figures.trace(pair[which].fd_mm, pair[which].tr_s, limit)
-            pictures.append(Picture(f"Framewise displacement of {said} ({name}, {fate}).", svg=svg))
-        pictures[1:] = pictures[:0:-1]  # the restless one first
+            if which in pair:
+                status = "included" if pair[which].included else "excluded"
+                svg = figures.trace(pair[which].fd_mm, pair[which].tr_s, limit)
+                pictures.append(Picture(f"Framewise displacement of {run} ({name}, {status}).", svg=svg))
     return pictures
 
 
-def _quality(cohort: collect.Cohort) -> dict[str, Any]:
+def _quality(cohort: collect.CohortSummary) -> dict[str, Any]:
     """Medians of a cohort's BOLD runs."""
     runs = cohort.quality
 
-    def middle(values: Sequence[float]) -> float | None:
+    def median(values: Sequence[float]) -> float | None:
         return float(np.median(values)) if values else None
 
     displacement = collect.known(runs, "mean_fd_mm")
-    whole = [row for row in runs if row.get("n_frames") and row.get("tr_s")]
+    timed = [row for row in runs if row.get("n_frames") and row.get("tr_s")]
     return {
         "name": cohort.name,
         "runs": len(runs),
-        "left_out": sum(row["status"] != "ok" for row in runs),
-        "seconds": middle([row["n_frames"] * row["tr_s"] for row in whole]),
-        "fd": middle(displacement),
+        "excluded": sum(row["status"] != "ok" for row in runs),
+        "seconds": median([row["n_frames"] * row["tr_s"] for row in timed]),
+        "fd": median(displacement),
         "fd_max": max(displacement, default=None),
-        "kept": middle(
-            [100 * row["n_kept"] / row["n_frames"] for row in whole if row.get("n_kept") is not None]
+        "frames_kept": median(
+            [100 * row["n_kept"] / row["n_frames"] for row in timed if row.get("n_kept") is not None]
         ),
-        "coverage": middle([100 * share for share in collect.known(runs, "mean_coverage")]),
-        "tsnr": middle(collect.known(runs, "tsnr")),
+        "coverage": median([100 * share for share in collect.known(runs, "mean_coverage")]),
+        "tsnr": median(collect.known(runs, "tsnr")),
         "strategy": ", ".join(sorted({str(row["strategy"]) for row in runs if row.get("strategy")})),
     }
 
 
-def _carpets(cohorts: Sequence[collect.Cohort]) -> list[Picture]:
+def _carpets(cohorts: Sequence[collect.CohortSummary]) -> list[Picture]:
     pictures = []
     for cohort in cohorts:
         if cohort.example is not None:
@@ -225,33 +253,35 @@ def _carpets(cohorts: Sequence[collect.Cohort]) -> list[Picture]:
             with_fd = ", framewise displacement above" if example.fd_mm is not None else ""
             pictures.append(
                 Picture(
-                    f"Example {len(pictures) + 1}: a typical run of {cohort.name}, TR {example.tr_s:g} s{with_fd}.",
+                    f"A run of {cohort.name}, TR {example.tr_s:g} s{with_fd}.",
                     svg=figures.carpet(example.series, example.names, example.tr_s, example.fd_mm),
                 )
             )
     return pictures
 
 
-def _coverage(config: Config, cohorts: Sequence[collect.Cohort], cortex: Cortex | None) -> list[Picture]:
+def _coverage(
+    config: Config, cohorts: Sequence[collect.CohortSummary], cortex: Cortex | None
+) -> list[Picture]:
     pictures = []
     for cohort in cohorts:
-        if cohort.coverage is None or cohort.coverage.min() >= WHOLE:
+        if cohort.coverage is None or cohort.coverage.min() >= FULL_COVERAGE:
             continue
         low = float(cohort.coverage.min())
         below = int((cohort.coverage < config.features.min_coverage).sum())
-        said = (
+        caption = (
             f"{cohort.name}: mean coverage of each parcel over {plural(cohort.n_runs_averaged, 'run')}; "
             f"lowest {100 * low:.0f} %, {plural(below, 'parcel')} below {100 * config.features.min_coverage:.0f} %."
         )
         if cortex is not None and cortex.n_parcels == len(cohort.coverage):
-            pictures.append(_map(cortex, said, cohort.coverage, "viridis", 0.0, 1.0, "0 %", "100 %"))
+            pictures.append(_map(cortex, caption, cohort.coverage, "viridis", 0.0, 1.0, "0 %", "100 %"))
     return pictures
 
 
-def _connectivity(cohorts: Sequence[collect.Cohort]) -> list[Picture]:
+def _connectivity(cohorts: Sequence[collect.CohortSummary]) -> list[Picture]:
     return [
         Picture(
-            f"{c.name}: mean correlation (Fisher z) of {plural(c.n_runs_averaged, 'run')}.",
+            f"{c.name}: mean correlation (averaged as Fisher z) of {plural(c.n_runs_averaged, 'run')}.",
             svg=figures.connectivity(c.connectivity, c.names),
         )
         for c in cohorts
@@ -259,7 +289,7 @@ def _connectivity(cohorts: Sequence[collect.Cohort]) -> list[Picture]:
     ]
 
 
-# ---------------------------------------------------------------------------- cortex and trainings
+# ----------------------------------------------------------------- cortical maps and training stages
 
 
 def _map(
@@ -298,67 +328,74 @@ def _harmonics(results: Path, cortex: Cortex | None) -> dict[str, Any] | None:
     pictures = []
     for mode in MODES:
         if mode <= modes.shape[1] and cortex is not None and cortex.n_parcels == len(modes):
-            said = f"Harmonic {mode}"
+            caption = f"Harmonic {mode}"
             if eigenvalues:
                 lengths = [2 * np.pi / np.sqrt(side[mode - 1]) for side in eigenvalues]
-                said += f": wavelength {lengths[0]:.0f} mm left, {lengths[1]:.0f} mm right."
-            pictures.append(_signed(cortex, said, modes[:, mode - 1]))
+                caption += f": wavelength {lengths[0]:.0f} mm left, {lengths[1]:.0f} mm right."
+            pictures.append(_signed(cortex, caption, modes[:, mode - 1]))
     if eigenvalues:
         svg = figures.spectrum(np.array(eigenvalues, dtype=float))
-        pictures.append(Picture("From waves over the whole hemisphere down to about one parcel.", svg=svg))
+        pictures.append(
+            Picture(
+                "Wavelengths of all harmonics, from a whole hemisphere down to about one parcel.", svg=svg
+            )
+        )
     return {"n": modes.shape[1], "pictures": pictures, "drawn": cortex is not None}
 
 
 def _experiment(results: Path, name: str, cortex: Cortex | None) -> dict[str, Any]:
     folder = results / "experiments" / name
-    print(f"report: experiment {name}", file=sys.stderr, flush=True)
+    logger.info("experiment %s", name)
     split = collect.read_json(folder / "pretrain.json") or {}
     gradients, normaliser = [], []
     read = collect.per_roi(folder / "gradients.parquet", "gradient_")
     if read is not None and cortex is not None and cortex.n_parcels == len(read[1]):
         lambdas = read[2].get("lambdas") or []
         for g in range(min(GRADIENTS, read[1].shape[1])):
-            said = f"Gradient {g + 1}" + (f": eigenvalue {lambdas[g]:.3f}." if g < len(lambdas) else ".")
-            gradients.append(_signed(cortex, said, read[1][:, g]))
+            caption = f"Gradient {g + 1}" + (f": eigenvalue {lambdas[g]:.3f}." if g < len(lambdas) else ".")
+            gradients.append(_signed(cortex, caption, read[1][:, g]))
     centre = collect.per_roi(folder / "normaliser.parquet", "median")
     scale = collect.per_roi(folder / "normaliser.parquet", "iqr")
     if centre is not None and scale is not None:
         svg = figures.normaliser(centre[1][:, 0], scale[1][:, 0], centre[0])
-        said = "Every parcel's median and interquartile range over the training people, by network."
-        normaliser.append(Picture(said, svg=svg))
-    trainings = []
+        caption = "Median and interquartile range of every parcel over the training subjects, by network."
+        normaliser.append(Picture(caption, svg=svg))
+    stages = []
     for stage in ("structure", "function", "fusion"):
-        training = collect.training(folder / stage)
-        if training is not None and training.losses:
-            trainings.append(_training(training))
+        summary = collect.stage_summary(folder / stage)
+        if summary is not None and summary.losses:
+            stages.append(_stage(summary))
     return {
         "name": name,
         "split": {part: len(split[part]) for part in ("train", "holdout") if part in split},
         "gradients": gradients,
         "normaliser": normaliser,
-        "trainings": trainings,
+        "stages": stages,
     }
 
 
-def _training(training: collect.Training) -> dict[str, Any]:
-    loss, *others = training.losses.values()
-    names = {"loss": "training", "holdout_loss": "held out"}
-    if training.trivial is None:  # nobody is held out: the trivial loss of the batches stands for it
-        names["loss_of_mean"] = "predicting the mean"
-    drawn = {text: training.losses[name] for name, text in names.items() if name in training.losses}
-    dashed = " Dashed: predicting the mean, on the people held out." if training.trivial is not None else ""
-    svg = figures.curves(training.stage, drawn, training.trivial)
+def _stage(stage: collect.StageSummary) -> dict[str, Any]:
+    loss = next(iter(stage.losses.values()))
+    holdout = stage.losses.get("holdout_loss")
+    names = {"loss": "training", "holdout_loss": "held-out"}
+    if stage.baseline is None:  # without held-out subjects: the baseline on the training batches
+        names["loss_of_mean"] = "mean predictor"
+    drawn = {text: stage.losses[name] for name, text in names.items() if name in stage.losses}
+    dashed = (
+        " Dashed: mean-predictor baseline on the held-out subjects." if stage.baseline is not None else ""
+    )
+    svg = figures.curves(stage.stage, drawn, stage.baseline)
     return {
-        "run": training,
-        "picture": Picture(f"Loss of {training.stage} by step.{dashed}", svg=svg),
+        "run": stage,
+        "picture": Picture(f"Loss of the stage {stage.stage} by step.{dashed}", svg=svg),
         "steps": int(loss[0][-1]),
         "first": float(loss[1][0]),
         "last": float(loss[1][-1]),
-        "holdout": float(others[0][1][-1]) if others else None,
+        "holdout": float(holdout[1][-1]) if holdout else None,
     }
 
 
-# ---------------------------------------------------------------------------------- tables, origin
+# ----------------------------------------------------------------------------- tables, provenance
 
 
 def _tables(config: Config, results: Path) -> list[dict[str, Any]]:
@@ -369,7 +406,7 @@ def _tables(config: Config, results: Path) -> list[dict[str, Any]]:
             if not file.exists():
                 continue
             table = tables.from_csv(file.read_text(encoding="utf-8"))
-            drawn = []
+            drawn, baseline = [], tables.constant_predictor(table.kind)
             for metric in DRAWN[table.kind]:
                 ours = [(m, table.entry(tables.THIS_RUN, m, metric)) for m in table.methods(tables.THIS_RUN)]
                 rows = [
@@ -381,17 +418,15 @@ def _tables(config: Config, results: Path) -> list[dict[str, Any]]:
                 if rows:
                     svg = figures.estimates(METRICS[metric].heading, rows, level.mean if level else None)
                     drawn.append(
-                        Picture(
-                            f"{METRICS[metric].heading}: mean and 95 % interval; dashed: trivial.", svg=svg
-                        )
+                        Picture(f"{METRICS[metric].heading}: mean and 95 % CI. Dashed: {baseline}.", svg=svg)
                     )
-            said = tables.caption(table)
+            caption = tables.caption(table)
             lead = 2 if table.synthetic else 1
             out.append(
                 {
                     "title": f"{endpoint} ({experiment})",
-                    "lead": said[:lead],
-                    "caption": said[lead:],
+                    "lead": caption[:lead],
+                    "caption": caption[lead:],
                     "metrics": [METRICS[m].heading for m in table.metrics],
                     "groups": [_group(table, origin) for origin in ("published", tables.THIS_RUN)],
                     "pictures": drawn,
@@ -412,7 +447,7 @@ def _group(table: tables.Table, origin: str) -> list[dict[str, Any]]:
                 "source": some.source,
                 "scores": [_score(table, e) for e in entries],
                 "seeds": max((e.n_seeds or 0 for e in entries if e), default=0),
-                "people": some.n_test,
+                "n_test": some.n_test,
             }
         )
     return rows
@@ -444,7 +479,7 @@ def _programs() -> list[tuple[str, str]]:
 
 
 def _hashes(config: Config, results: Path, atlas: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and sha256 of what the trainings read."""
+    """Name and SHA-256 of what the training stages read and wrote."""
     found = [
         (f"{name}/shards/index.json", results / name / "shards" / "index.json") for name in config.cohorts
     ]
@@ -464,7 +499,7 @@ def _hashes(config: Config, results: Path, atlas: Mapping[str, Any]) -> list[tup
 
 
 def _public(config: Config) -> str:
-    """The configuration as JSON, without the labels of people."""
+    """The configuration as JSON, without subject labels."""
     values = config.model_dump(mode="json")
     for cohort in values["cohorts"].values():
         if cohort["subjects"] is not None:

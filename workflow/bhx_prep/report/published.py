@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from bhx_model.errors import DataError
+from bhx_model.errors import ConfigError
 
 NOT_RECOVERED = "not recovered"
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """One model in one of the paper's tables.
 
     Attributes
@@ -35,13 +35,13 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class PublishedEndpoint:
     """One of the paper's benchmarks: its task, the metrics it was scored by, and the models compared."""
 
     name: str
     task: str
     metrics: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedRow, ...]
     runs: int
     runs_source: str
 
@@ -61,21 +61,21 @@ def names() -> tuple[str, ...]:
     return tuple(_document()["endpoints"])
 
 
-def endpoint(name: str) -> Endpoint:
+def endpoint(name: str) -> PublishedEndpoint:
     """Return the published block of one endpoint.
 
     Raises
     ------
-    ValueError
+    ConfigError
         If the paper has no such endpoint.
     """
     document = _document()
     if name not in document["endpoints"]:
         msg = f"the paper has no endpoint {name!r}; it has {', '.join(names())}"
-        raise DataError(msg)
+        raise ConfigError(msg)
     block = document["endpoints"][name]
     rows = tuple(
-        Row(
+        PublishedRow(
             method=row["method"],
             values={m: row[m] for m in block["metrics"] if row.get(m) is not None},
             source=row.get("source", ""),
@@ -83,7 +83,7 @@ def endpoint(name: str) -> Endpoint:
         )
         for row in block["rows"]
     )
-    return Endpoint(
+    return PublishedEndpoint(
         name=name,
         task=block["task"],
         metrics=tuple(block["metrics"]),

@@ -1,7 +1,7 @@
 """One table per experiment and endpoint: the paper's published numbers, then this run's.
 
-Written three times with the same content: Markdown to read, tidy CSV (one line per method and metric) to
-compute with, LaTeX (booktabs, graphicx) to print.
+Written in three formats with the same content: Markdown, tidy CSV (one line per method and metric) and LaTeX (booktabs,
+graphicx).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import csv
 import io
 import json
+import logging
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,20 +19,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bhx_model.atomic_write import atomic_write
+from bhx_model.command_line import run_command
 from bhx_model.errors import DataError
 from bhx_model.evaluation.metrics import METRICS, metrics_of
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.report import published
 
-#: Methods of this run in the order of the rows; `trivial` is told apart by the kind of endpoint.
+logger = logging.getLogger(__name__)
+
+#: Methods of this run in the order of the rows; the label of `trivial` depends on the kind of endpoint.
 METHODS = {
     "fc": "Functional connectivity + linear model",
     "probe": "Hub tokens, linear probe",
     "attentive": "Hub tokens, attentive probe",
     "finetune": "Hub tokens, fine-tuned",
-    "trivial": "Trivial: the most frequent class",
+    "trivial": "Majority-class baseline",
 }
-TRIVIAL_REGRESSION = "Trivial: the training mean"
+TRIVIAL_REGRESSION = "Mean-predictor baseline"
+
+#: What every ``metrics.json`` holds.
+_SCORE_KEYS = {
+    "experiment", "endpoint", "method", "seed", "kind", "n_train", "n_val", "n_test", "metrics", "trivial", "synthetic",
+}  # fmt: skip
 
 THIS_RUN = "this run"
 PLUS_MINUS = "\u00b1"
@@ -96,7 +105,7 @@ class Table:
         return min(6, max(0, 2 - math.floor(math.log10(max(means))))) if means else 2
 
     def label(self, origin: str, method: str) -> str:
-        """Name of a method for people."""
+        """Name of a method as it is printed."""
         if origin == "published":
             return method
         if method == "trivial" and self.kind == "regression":
@@ -107,10 +116,10 @@ class Table:
 def interval(
     values: Sequence[float], test_share: float
 ) -> tuple[float, float | None, float | None, float | None]:
-    """Mean, standard deviation and the mean's 95 % confidence interval over random splits of one set of people.
+    """Mean, standard deviation and the mean's 95 % confidence interval over random splits of one set of subjects.
 
-    Splits share most of their people, so their scores lean on each other and sd / sqrt(n) is too small: the variance
-    of the mean is sd^2 (1 / n + n_test / n_others), with Student's t of n - 1 degrees of freedom (the corrected
+    Splits share most of their subjects, so their scores are correlated and sd / sqrt(n) is too small: the variance of the
+    mean is sd^2 (1 / n + n_test / n_others), with Student's t of n - 1 degrees of freedom (the corrected
     resampled t of Nadeau and Bengio, Machine Learning 52, 2003).
 
     Parameters
@@ -118,7 +127,7 @@ def interval(
     values : Sequence[float]
         One value per seed, at least one. With a single one there is neither spread nor interval (None).
     test_share : float
-        Test people over all others of the split (those who were fitted or chosen on).
+        Test subjects over all others of the split (training and validation).
     """
     from scipy.stats import t  # here: slow to import, and the report reads tables without it
 
@@ -147,8 +156,8 @@ def build(
 
     Raises
     ------
-    ValueError
-        If there are none, if one is of another endpoint, experiment, kind or method, or is there twice.
+    DataError
+        If there are none, if one is of another endpoint, experiment, kind or method, or occurs twice.
     """
     _check(experiment, name, endpoint, scores)
     entries: list[Entry] = []
@@ -206,7 +215,12 @@ def _task(endpoint: EndpointSection) -> str:
         return f"regression of {endpoint.column}"
     names = [c.name for c in endpoint.classes]
     f1 = f"F1 of {names[1]}" if endpoint.kind == "binary" else "F1 weighted by class size"
-    return f"{' against '.join(names)}; {f1}"
+    return f"{' versus '.join(names)}; {f1}"
+
+
+def constant_predictor(kind: str) -> str:
+    """Name of the constant predictor for endpoints of this kind, in the middle of a sentence."""
+    return (TRIVIAL_REGRESSION if kind == "regression" else METHODS["trivial"]).lower()
 
 
 def _published(paper: str) -> list[Entry]:
@@ -228,7 +242,7 @@ def _published(paper: str) -> list[Entry]:
                     n_seeds=block.runs if printed else None,
                     n_test="not recovered",
                     source=row.source,
-                    note="sd not recovered" if printed else row.note,
+                    note="SD not recovered" if printed else row.note,
                     printed=printed,
                 )
             )
@@ -252,7 +266,7 @@ def _entry(method: str, metric: str, scores: Sequence[Mapping[str, Any]]) -> Ent
     elif undefined:
         note = f"undefined in {undefined} of {len(raw)} seeds"
     elif len(values) == 1:
-        note = "one seed: no spread"
+        note = "one seed: no SD"
     tested = sorted({int(s["n_test"]) for s in scores})
     return Entry(
         origin="this run",
@@ -272,33 +286,32 @@ def _entry(method: str, metric: str, scores: Sequence[Mapping[str, Any]]) -> Ent
 
 
 def caption(table: Table) -> list[str]:
-    """Say what a reader must know to read the table, in sentences."""
+    """Return what is needed to read the table, in sentences."""
     sentences = [
         f"Endpoint {table.endpoint} of cohort {table.cohort} ({table.task}); experiment {table.experiment}."
     ]
     if table.synthetic:
         sentences.append(
-            "SYNTHETIC DATA: this run's people were made, not measured; its numbers tell nothing about the "
-            "paper's."
+            "SYNTHETIC DATA: this run's data are simulated; its numbers cannot be compared with the paper's."
         )
     seeds = max((e.n_seeds or 0 for e in table.entries if e.origin == THIS_RUN), default=0)
     if seeds > 1:
         sentences.append(
-            f"This run: mean {PLUS_MINUS} sd over random splits of the people (one per seed; chosen on "
-            "validation, scored on test), then the 95 % confidence interval of that mean by Student's t with n - 1 "
-            "degrees of freedom, its variance enlarged because the splits share people (Nadeau and Bengio 2003), cut "
-            "off where the score ends."
+            f"This run: mean {PLUS_MINUS} SD over random splits of the subjects (one per seed; models selected on "
+            "validation, scored on test), then the 95 % confidence interval of that mean (Student's t with n - 1 "
+            "degrees of freedom; variance corrected for splits that share subjects, Nadeau and Bengio 2003), clipped "
+            "to the range of the metric."
         )
     else:
-        sentences.append("This run: one random split of the people, hence no spread and no interval (n/a).")
+        sentences.append("This run: one random split of the subjects, hence no SD and no interval (n/a).")
     lower = [METRICS[m].label for m in table.metrics if METRICS[m].better == "lower"]
     sentences.append(
         f"Lower is better for {', '.join(lower)}, higher for all else." if lower else "Higher is better."
     )
     sentences.append(
-        "The trivial row is what a constant predictor scores. Pearson's r of a constant is undefined."
+        "The mean-predictor baseline predicts the training mean for every subject; its Pearson's r is undefined."
         if table.kind == "regression"
-        else "The trivial row is what a constant predictor scores."
+        else "The majority-class baseline predicts the most frequent class of the training subjects."
     )
     if not table.paper:
         sentences.append("This endpoint is not in the paper.")
@@ -306,9 +319,8 @@ def caption(table: Table) -> list[str]:
     block = published.endpoint(table.paper)
     sentences.append(
         f"Published: BrainHarmonix, arXiv 2509.24693, {table.paper} ({block.task}), means over {block.runs} "
-        f"runs [{block.runs_source}]. The paper was not at hand: numbers are second-hand, no sd and no number "
-        "of test people were recovered, and what was not recovered is said to be so; a dash: not a metric "
-        "of the paper."
+        f"runs [{block.runs_source}]. The paper itself was not available: numbers are second-hand; SDs and numbers of "
+        "test subjects were not recovered. A dash: not a metric of the paper."
     )
     used = {block.runs_source} | {t for row in block.rows for t in published.sources() if t in row.source}
     sentences += [f"[{tag}]: {text}." for tag, text in published.sources().items() if tag in used]
@@ -316,26 +328,26 @@ def caption(table: Table) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Line:
+class TextRow:
     """A row as text: what Markdown and LaTeX print."""
 
     origin: str
     cells: tuple[str, ...]
 
 
-def lines(table: Table) -> list[Line]:
+def text_rows(table: Table) -> list[TextRow]:
     """Rows of the table as text cells, in the order of `headings`."""
     rows = []
     for origin in ("published", THIS_RUN):
         for method in table.methods(origin):
             of_method = [table.entry(origin, method, metric) for metric in table.metrics]
             some = next(e for e in of_method if e is not None)
-            spread = "sd not recovered" if any(e and e.printed for e in of_method) else "-"
+            spread = "SD not recovered" if any(e and e.printed for e in of_method) else "-"
             if origin == THIS_RUN:
-                spread = f"{PLUS_MINUS} sd (95 % CI)"
+                spread = f"{PLUS_MINUS} SD (95 % CI)"
             seeds = max((e.n_seeds or 0 for e in of_method if e), default=0)
             rows.append(
-                Line(
+                TextRow(
                     origin=origin,
                     cells=(
                         table.label(origin, method),
@@ -351,14 +363,14 @@ def lines(table: Table) -> list[Line]:
 
 
 def headings(table: Table) -> list[str]:
-    """Column headings that go with `lines`."""
+    """Column headings that go with `text_rows`."""
     return [
         "Method",
         "Source",
         *(METRICS[m].heading for m in table.metrics),
         "Spread",
         "Seeds",
-        "Test people",
+        "Test subjects",
     ]
 
 
@@ -379,13 +391,13 @@ def to_markdown(table: Table) -> str:
     """Render the table as GitHub Markdown: caption, then rows."""
     head = headings(table)
     align = ["---", "---", *["---:"] * len(table.metrics), "---", "---:", "---:"]
-    rows = [" | ".join(row) for row in (head, align, *(line.cells for line in lines(table)))]
-    said = caption(table)
+    rows = [" | ".join(row) for row in (head, align, *(line.cells for line in text_rows(table)))]
+    sentences = caption(table)
     if table.synthetic:
-        said = [f"**{s}**" if s.startswith("SYNTHETIC") else s for s in said]
+        sentences = [f"**{s}**" if s.startswith("SYNTHETIC") else s for s in sentences]
     return (
         "\n".join(
-            [f"# {table.endpoint} ({table.experiment})", "", *said, "", *(f"| {row} |" for row in rows)]
+            [f"# {table.endpoint} ({table.experiment})", "", *sentences, "", *(f"| {row} |" for row in rows)]
         )
         + "\n"
     )
@@ -419,21 +431,21 @@ def _latex_cell(text: str, side: str) -> str:
 def to_latex(table: Table) -> str:
     """Render the table as a LaTeX float, as wide as the page; needs ``booktabs`` and ``graphicx``."""
     sides = "ll" + "r" * (len(table.metrics) + 2)
-    spread = headings(table).index("Spread")  # what it says stands below the table
+    spread = headings(table).index("Spread")  # the caption states it
 
     def row(cells: Sequence[str]) -> str:
-        kept = [cell for i, cell in enumerate(cells) if i != spread]
+        shown = [cell for i, cell in enumerate(cells) if i != spread]
         return (
-            " & ".join(_latex_cell(cell, side) for cell, side in zip(kept, sides, strict=True)) + r" \\[3pt]"
+            " & ".join(_latex_cell(cell, side) for cell, side in zip(shown, sides, strict=True)) + r" \\[3pt]"
         )
 
     body, last = [], None
-    for line in lines(table):
+    for line in text_rows(table):
         if last is not None and line.origin != last:
             body.append(r"\midrule")
         last = line.origin
         body.append(row(line.cells))
-    said = caption(table)
+    sentences = caption(table)
     lead = 2 if table.synthetic else 1
     label = f"tab:{table.experiment}-{table.endpoint}".replace("_", "-")
     return "\n".join(
@@ -441,7 +453,7 @@ def to_latex(table: Table) -> str:
             r"% \usepackage{booktabs,graphicx}",
             r"\begin{table*}",
             r"\centering",
-            rf"\caption{{{_latex(' '.join(said[:lead]))}}}",
+            rf"\caption{{{_latex(' '.join(sentences[:lead]))}}}",
             rf"\label{{{label}}}",
             r"\resizebox{\linewidth}{!}{%",
             rf"\begin{{tabular}}{{{sides}}}",
@@ -452,7 +464,7 @@ def to_latex(table: Table) -> str:
             r"\bottomrule",
             r"\end{tabular}}",
             r"\par\smallskip",
-            rf"\parbox{{\linewidth}}{{\footnotesize {_latex(' '.join(said[lead:]))}}}",
+            rf"\parbox{{\linewidth}}{{\footnotesize {_latex(' '.join(sentences[lead:]))}}}",
             r"\end{table*}",
             "",
         ]
@@ -488,7 +500,7 @@ def from_csv(text: str) -> Table:
 
     Raises
     ------
-    ValueError
+    DataError
         If it is not such a table.
     """
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -530,16 +542,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out-stem", required=True, type=Path, help="where to write, without the extension")
     arguments = parser.parse_args(argv)
+    return run_command(lambda: _collect(arguments))
+
+
+def _collect(arguments: argparse.Namespace) -> None:
+    endpoint = EndpointSection.model_validate_json(arguments.endpoint)
+    scores = [_read_score(path) for path in arguments.metrics]
+    table = build(arguments.experiment, arguments.endpoint_name, endpoint, scores)
+    write(table, arguments.out_stem)
+    logger.info("%s.md, .csv, .tex: %d metrics files", arguments.out_stem, len(scores))
+
+
+def _read_score(path: Path) -> dict[str, Any]:
     try:
-        endpoint = EndpointSection.model_validate_json(arguments.endpoint)
-        scores = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.metrics]
-        table = build(arguments.experiment, arguments.endpoint_name, endpoint, scores)
-        write(table, arguments.out_stem)
-    except (ValueError, OSError, KeyError) as error:
-        sentence = f"a metrics file lacks {error}: evaluate again" if isinstance(error, KeyError) else error
-        print(f"tables: {sentence}", file=sys.stderr)
-        return 1
-    return 0
+        score = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path} is no JSON ({error}): evaluate again") from error
+    missing = _SCORE_KEYS - set(score) if isinstance(score, dict) else _SCORE_KEYS
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(sorted(missing))}: evaluate again")
+    return score
 
 
 if __name__ == "__main__":
