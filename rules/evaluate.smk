@@ -19,7 +19,7 @@ rule split_endpoint:
         runtime=growing(20),
     params:
         endpoint=split_json,
-        step=STEPS["split_people"],
+        step=STEPS["split_endpoint"],
     shell:
         "python -m bhx_prep.evaluation.splits endpoint --endpoint {params.endpoint:q} --name {wildcards.endpoint}"
         " --seed {wildcards.seed} --participants {input.participants:q} --shards {input.shards:q}"
@@ -79,7 +79,7 @@ rule evaluate_model:
         preset=lambda wildcards: study.experiment(wildcards.experiment).preset,
         changes=finetuning,
         out=lambda wildcards, output: Path(output.metrics).parent,
-        step=STEPS["evaluate"],
+        step=STEPS["evaluate_model"],
     shell:
         "python -m bhx_model.evaluation.evaluate --method {wildcards.method} --fusion {params.fusion:q}"
         " --tokens {input.tokens:q} --labels {input.labels:q} --seed {wildcards.seed}"

@@ -18,7 +18,7 @@ rule split_pretraining:
     params:
         holdout=lambda wildcards: study.experiment(wildcards.experiment).holdout,
         seed=lambda wildcards: study.experiment(wildcards.experiment).seed,
-        step=STEPS["split_people"],
+        step=STEPS["split_pretraining"],
     shell:
         "python -m bhx_prep.evaluation.splits pretrain --shards {input.shards:q} --holdout {params.holdout}"
         " --seed {params.seed} --out {output:q} > {log:q} 2>&1"
@@ -121,7 +121,7 @@ rule train_encoder:
         overrides=overrides,
         run_root=f"{RESULTS}/runs",
         out=lambda wildcards, output: Path(output.weights).parent,
-        step=STEPS["train"],
+        step=STEPS["train_encoder"],
     shell:
         "{params.launcher} -m bhx_model.train --stage {wildcards.stage} --preset {params.preset}"
         " --set {params.overrides:q} --seed {params.seed} --shards {input.shards:q} --split {input.split:q}"
@@ -188,7 +188,7 @@ rule train_fusion:
         overrides=overrides,
         run_root=f"{RESULTS}/runs",
         out=lambda wildcards, output: Path(output.weights).parent,
-        step=STEPS["train"],
+        step=STEPS["train_fusion"],
     shell:
         "{params.launcher} -m bhx_model.train --stage fusion --preset {params.preset} --set {params.overrides:q}"
         " --seed {params.seed} --shards {input.shards:q} --split {input.split:q} --rois {input.rois:q}"

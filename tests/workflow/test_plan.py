@@ -10,6 +10,8 @@ import pytest
 import skeleton
 import yaml
 
+from bhx_prep.step_versions import STEPS
+
 SKELETONS = sorted((Path(__file__).parents[1] / "skeletons").glob("*.yml"))
 
 
@@ -104,6 +106,22 @@ def test_rules_that_work_say_what_they_need(root: Path):
     asked = [int(m) for m in re.findall(r"mem_mb=growing\((\d+)\)", rules_text(root))]
     assert len(asked) > 10
     assert min(asked) >= 1000
+
+
+def test_a_step_is_called_as_its_rule_and_a_rule_that_works_as_verb_and_object(root: Path):
+    text = rules_text(root)
+    rules = dict(re.findall(r"^rule (\w+):\n(.*?)(?=^rule |^for |\Z)", text, flags=re.MULTILINE | re.DOTALL))
+    steps = {name: re.findall(r'STEPS\["(\w+)"\]', body) for name, body in rules.items()}
+    assert {name: step for name, step in steps.items() if step not in ([], [name])} == {}
+    assert {name for name, step in steps.items() if step} == set(STEPS)
+    verbs = {
+        *("publish", "fetch", "run", "extract", "compute", "fit", "pack", "index", "split", "collect"),
+        *("train", "embed", "evaluate", "export", "report"),
+    }
+    assert {
+        name for name, body in rules.items() if "shell:" in body and name.split("_")[0] not in verbs
+    } == set()
+    assert all("_" in name for name, body in rules.items() if "shell:" in body)
 
 
 @pytest.mark.parametrize("profile", ["default"])

@@ -1,24 +1,26 @@
-"""Versions of the steps: the only switch by which a change of code makes results be computed again.
+"""Versions of the steps: the only switch by which a change of code makes a rule run again.
 
-Each rule carries its number in ``params``. Raise it when, and only when, the step's output changes for equal
+The key is the name of a rule, which carries its number in ``params``. Raise it when, and only when, the step's output changes for equal
 inputs, and add a line that says why.
 """
 
 STEPS = {
-    "fetch_templates": 2,  # atlas.json tells what was read
-    "run_embedded": 2,  # derivatives of synthetic data say so as a data set
+    "fetch_templates": 2,  # atlas.json names what was read
+    "run_embedded": 2,  # derivatives of synthetic data are labelled as a data set
     "run_fmriprep": 1,  # first version
-    "extract_features": 4,  # runs with blank frames, and T1 volumes of a wrong checksum, are left out
+    "extract_features": 4,  # runs with blank frames, and T1 volumes of a wrong checksum, are excluded
     "pack_shards": 2,  # contract 3
     "index_shards": 1,  # first version
     "compute_harmonics": 2,  # no mode of a repeated eigenvalue is missed; modes differ by 1e-9
     "compute_gradients": 1,  # first version
     "fit_normaliser": 1,  # first version
     "collect_rois": 1,  # first version
-    "split_people": 1,  # first version
-    "train": 4,  # hub tokens start by attending to both modalities alike
+    "split_pretraining": 1,  # first version
+    "train_encoder": 4,  # hub tokens start by attending to both modalities alike
+    "train_fusion": 4,  # hub tokens start by attending to both modalities alike
     "embed_tokens": 1,  # first version
-    "evaluate": 1,  # first version
+    "split_endpoint": 1,  # first version
+    "evaluate_model": 1,  # first version
     "evaluate_baseline": 1,  # first version
     "export_weights": 2,  # the model card states the terms of the data
     "collect_table": 4,  # R2, whether higher or lower is better, and labels in the terms of the field

@@ -22,6 +22,7 @@ from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.mistakes import sentence
 from bhx_prep.config.preproc import PreprocSection
+from bhx_prep.config.renamed import with_new_names
 from bhx_prep.config.section import Name, Section, to_json
 
 
@@ -74,14 +75,18 @@ def check(raw: Mapping[str, Any]) -> Config:
     Raises
     ------
     ConfigError
-        With one line per mistake: dotted path, what is wrong, the nearest right key where one is misspelt.
+        With one line per mistake: dotted path, what is wrong, the nearest known key where one is misspelt, the new name of
+        one of an earlier version.
     """
+    raw, lines = with_new_names(raw)
+    checked = None
     try:
-        checked, lines = Config.model_validate(raw), []
+        checked = Config.model_validate(raw)
     except ValidationError as error:
-        checked, lines = None, [sentence(e, Config) for e in error.errors(include_url=False)]
+        lines += [sentence(e, Config) for e in error.errors(include_url=False)]
     lines += disagreements(raw)
     if checked is None or lines:
         count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-        raise ConfigError("\n".join([f"{count} in the configuration:", *(f"  {line}" for line in lines)]))
+        msg = "\n".join([f"{count} in the configuration:", *(f"  {line}" for line in lines)])
+        raise ConfigError(msg, lines)
     return checked

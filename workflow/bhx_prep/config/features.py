@@ -20,15 +20,20 @@ def strategy_file(name: str) -> Path:
 
     Raises
     ------
-    ValueError
+    ConfigError
         If there is no such file.
     """
     own = not name.endswith((".yaml", ".yml"))
     path = STRATEGIES / f"{name.replace('+', '-')}.yaml" if own else Path(name)
     if not path.is_file():
         known = sorted(file.stem for file in STRATEGIES.glob("*.yaml"))
-        there = nearest(name, known) if own else "; is its path right?"
-        raise ConfigError(f"no denoising strategy {name!r}{there}")
+        if own:
+            hint = nearest(name, known)
+        elif path.stem in known and STRATEGIES.name in path.parts:  # ours, where an earlier version had them
+            hint = f"; write `{path.stem}` for the one that comes with BHX"
+        else:
+            hint = "; is its path right?"
+        raise ConfigError(f"no denoising strategy {name!r}{hint}")
     return path
 
 
