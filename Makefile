@@ -7,7 +7,7 @@ UV = UV_FIND_LINKS="$(PIP_FIND_LINKS)" .venv/bin/uv
 INSTALL = $(UV) pip install --quiet --compile-bytecode
 CLEAN_ENV = env -u PYTHONPATH NO_ET=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help environments demo test test-gpu lint lock clean
+.PHONY: help environments demo test test-gpu lint docs lock clean
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
@@ -32,6 +32,11 @@ environments: .venv/ready .venv-ants/ready  ## make both environments from the p
 	$(INSTALL) --python .venv-ants/bin/python -c envs/constraints-ants.txt -e '.[ants]'
 	touch $@
 
+# what builds the documentation, beside the rest: the pages of the commands and of the API come from the sources
+.venv/docs-ready: .venv/ready
+	$(INSTALL) --python .venv/bin/python -c envs/constraints.txt -e '.[docs]'
+	touch $@
+
 demo: environments  ## make the demo cohorts and run everything on config.yaml
 	$(CLEAN_ENV) .venv/bin/bhx synth
 	$(CLEAN_ENV) .venv/bin/snakemake --cores $(CORES)
@@ -50,11 +55,15 @@ lint: .venv/ready  ## format and type checks
 	.venv/bin/pyright
 	.venv/bin/snakemake --lint
 
+docs: .venv/docs-ready  ## build the documentation into site/, strictly and without a network
+	$(CLEAN_ENV) NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@echo "site/index.html; for its search: .venv/bin/python -m http.server -d site"
+
 # CUDA's own wheels are left out: a machine without a GPU shall not be asked for them
 lock: .venv/bin/uv  ## renew the pins
-	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra workflow --extra prep --extra model --extra dev pyproject.toml | grep -vE '^(nvidia|cuda|triton|torch)[-=]' > envs/constraints.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra workflow --extra prep --extra model --extra dev --extra docs pyproject.toml | grep -vE '^(nvidia|cuda|triton|torch)[-=]' > envs/constraints.txt
 	echo 'torch==2.13.0' >> envs/constraints.txt
 	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra ants pyproject.toml > envs/constraints-ants.txt
 
-clean:  ## remove results and demo data, not the environments
-	rm -rf results demo-data .bhx .snakemake
+clean:  ## remove results, demo data and the site, not the environments
+	rm -rf results demo-data site .bhx .snakemake

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bhx_model.data.rois import RoiMetadata
     from bhx_model.release.embed import BrainHarmonix, from_pretrained
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["BrainHarmonix", "RoiMetadata", "__version__", "from_pretrained"]
 
