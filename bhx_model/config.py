@@ -21,7 +21,9 @@ from typing import Any, Final, Literal
 from bhx_model.errors import ConfigError
 
 STAGES: Final = ("structure", "function", "fusion")
-PRESETS: Final = ("tiny", "small", "base", "large", "reference")
+_PRESETS: Final = Path(__file__).parent / "presets"
+#: A preset is a file in `presets/`: everything that lists presets takes them from here.
+PRESETS: Final = tuple(sorted(path.stem for path in _PRESETS.glob("*.yaml")))
 
 Range = tuple[float, float]
 Scaling = Literal["run", "population"]
@@ -425,12 +427,11 @@ def preset_evaluation(preset: str) -> dict[str, Any]:
 
 
 def _read_preset(preset: str) -> dict[str, Any]:
-    import yaml  # only who reads presets needs it
+    import yaml  # only reading presets needs it
 
     if preset not in PRESETS:
         raise ConfigError(_unknown(preset, PRESETS, "presets"))
-    text = (Path(__file__).parent / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+    return yaml.safe_load((_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"))
 
 
 def to_dict(config: Any) -> dict[str, Any]:

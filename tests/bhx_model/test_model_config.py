@@ -1,8 +1,12 @@
 import argparse
 import dataclasses
+import io
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 
+from bhx_model import config
 from bhx_model.config import (
     PRESETS,
     STAGES,
@@ -17,6 +21,17 @@ from bhx_model.config import (
     stage_from_dict,
     whole_number,
 )
+from bhx_model.evaluation import evaluate
+from bhx_model.training import train
+
+
+def test_every_file_is_a_preset_that_the_commands_take():
+    files = {file.stem for file in Path(config.__file__).with_name("presets").iterdir()}
+    assert set(PRESETS) == files >= {"tiny", "base", "reference"}
+    for command in (train, evaluate):
+        with pytest.raises(SystemExit), redirect_stdout(io.StringIO()) as text:
+            command.main(["--help"])
+        assert f"--preset {{{','.join(PRESETS)}}}" in text.getvalue()
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -194,3 +198,24 @@ def test_conda_pins_are_those_of_the_constraints(root: Path, env: str, pins: str
     allowed = {line.split(" ")[0] for line in (root / f"envs/constraints{pins}.txt").read_text().splitlines()}
     listed = yaml.safe_load((root / f"envs/{env}.yaml").read_text())["dependencies"][-1]["pip"]
     assert set(listed) <= allowed
+
+
+def test_a_preset_is_added_as_one_file(root: Path, tmp_path: Path):
+    """The configuration, its schema and its page know it by its being there."""
+    for package in (root / "bhx_model", root / "workflow" / "bhx_prep"):
+        shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    presets = tmp_path / "bhx_model" / "presets"
+    shutil.copy(presets / "tiny.yaml", presets / "huge.yaml")
+    code = """
+from bhx_prep.config import config, pages
+study = {"cohorts": {"a": {"input": "bids", "root": "a"}}}
+experiment = {"cohorts": ["a"], "preset": "huge", "overrides": {"structure": {"train.steps": 100}}}
+config.check({**study, "experiments": {"e": experiment}})
+assert '"huge"' in pages.json_schema()
+assert "`huge`" in pages.reference_page()
+"""
+    here = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=here, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

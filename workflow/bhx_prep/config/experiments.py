@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -10,13 +10,17 @@ from bhx_model import config as model_config
 from bhx_prep.config.section import Name, Section
 
 Stage = Literal["structure", "function", "fusion"]
+if TYPE_CHECKING:
+    Preset = str
+else:  # the files in bhx_model/presets
+    Preset = Literal[model_config.PRESETS]
 
 
 class ExperimentSection(Section):
     """One set of weights: what it is trained on and how."""
 
     cohorts: tuple[Name, ...] = Field(min_length=1, description="Cohorts of the pretraining.")
-    preset: Literal["tiny", "small", "base", "large", "reference"] = Field(
+    preset: Preset = Field(
         default="base", description="Size of the model; `base` is the paper's, `tiny` trains on a laptop."
     )
     overrides: dict[Stage, dict[str, Any]] = Field(
