@@ -22,20 +22,20 @@ import numpy as np
 
 def surface(templates: Path) -> tuple[np.ndarray, np.ndarray]:
     """Left cortex of the templates."""
-    from bhx_prep.brain_maps import harmonics
+    from bhx_prep.brain_maps import surfaces
 
     with np.load(templates / "cortex.npz", allow_pickle=False) as file:
         cortex = file["left"]
-    vertices, triangles = harmonics._surface(templates / "surface_left.surf.gii")
-    vertices, triangles, _ = harmonics.cut(vertices, triangles, cortex)
+    vertices, triangles = surfaces.read_surface(templates / "surface_left.surf.gii")
+    vertices, triangles, _ = surfaces.cut(vertices, triangles, cortex)
     return vertices, triangles
 
 
 def ours(vertices: np.ndarray, triangles: np.ndarray, k: int):
-    from bhx_prep.brain_maps import harmonics
+    from bhx_prep.brain_maps import eigenmodes
 
     yield
-    yield harmonics.modes(vertices, triangles, k)[0]
+    yield eigenmodes.modes(vertices, triangles, k)[0]
 
 
 def lapy(vertices: np.ndarray, triangles: np.ndarray, k: int, *, cholesky: bool = False):

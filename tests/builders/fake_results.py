@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from meshes import sphere, write_surface
 
 from bhx_model.contract import roi_sha256
 from bhx_model.evaluation.metrics import metrics_of
@@ -60,33 +60,6 @@ def score(method="fc", seed=0, endpoint="diagnosis", n_test=8, synthetic=True, *
         "trivial": dict.fromkeys(names, 0.5) | ({"pearson_r": None} if regression else {"f1": 0.0}),
         "synthetic": synthetic,
     }
-
-
-def sphere(radius=50.0):
-    """Vertices (V, 3) and faces (F, 3) of a sphere by latitude and longitude, V = 482."""
-    theta = np.linspace(0, np.pi, 18)[1:-1]
-    phi = np.linspace(0, 2 * np.pi, 30, endpoint=False)
-    ring = [(np.sin(t) * np.cos(p), np.sin(t) * np.sin(p), np.cos(t)) for t in theta for p in phi]
-    vertices = radius * np.array([*ring, (0, 0, 1), (0, 0, -1)])
-    faces = []
-    for i in range(15):
-        for j in range(30):
-            a, b, c, d = i * 30 + j, i * 30 + (j + 1) % 30, (i + 1) * 30 + j, (i + 1) * 30 + (j + 1) % 30
-            faces += [(a, c, b), (b, c, d)]
-    faces += [(480, j, (j + 1) % 30) for j in range(30)]
-    faces += [(481, 450 + (j + 1) % 30, 450 + j) for j in range(30)]
-    return vertices, np.array(faces)
-
-
-def write_surface(path: Path, vertices, faces) -> None:
-    """Write a GIfTI surface."""
-    image = nib.gifti.GiftiImage(
-        darrays=[
-            nib.gifti.GiftiDataArray(vertices.astype("f4"), intent="NIFTI_INTENT_POINTSET"),
-            nib.gifti.GiftiDataArray(faces.astype("i4"), intent="NIFTI_INTENT_TRIANGLE"),
-        ]
-    )
-    nib.save(image, path)
 
 
 def _templates(folder: Path) -> None:

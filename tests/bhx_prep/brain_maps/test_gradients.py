@@ -68,7 +68,7 @@ def test_equal_to_brainspace(monkeypatch: pytest.MonkeyPatch, exact: bool, toler
     np.testing.assert_allclose(values, theirs.lambdas_, atol=tolerance)
 
 
-def test_connectivity_is_numpys_and_knows_what_is_missing() -> None:
+def test_connectivity_is_numpys_and_allows_for_missing_rois() -> None:
     one, two = series(6, seed=1), series(6, seed=2)
     two[3], two[5] = np.nan, 7.0
     mean, n = gradients.mean_connectivity([one, two], 6)
@@ -81,10 +81,10 @@ def test_connectivity_is_numpys_and_knows_what_is_missing() -> None:
 
 
 def run_main(
-    tmp_path: Path, indices: list[Path], people: list[str], components: int = 3
+    tmp_path: Path, indices: list[Path], subjects: list[str], components: int = 3
 ) -> tuple[dict, dict]:
     split, out = tmp_path / "pretrain.json", tmp_path / "gradients.parquet"
-    split.write_text(json.dumps({"train": people}))
+    split.write_text(json.dumps({"train": subjects}))
     args = [
         "--shards",
         *map(str, indices),
@@ -102,13 +102,13 @@ def run_main(
 def test_table_and_bytes_do_not_depend_on_the_order_of_arguments(make_shards, tmp_path: Path) -> None:
     indices = [
         make_shards(c, [{"sub-1_task-rest": series(seed=s)}], n_rois=40)
-        for s, c in enumerate(("town", "clinic"))
+        for s, c in enumerate(("lemon", "patients"))
     ]
-    columns, metadata = run_main(tmp_path, indices, ["town/1", "clinic/1"])
+    columns, metadata = run_main(tmp_path, indices, ["lemon/1", "patients/1"])
     first = (tmp_path / "gradients.parquet").read_bytes()
     assert list(columns) == ["name", "gradient_01", "gradient_02", "gradient_03"]
     assert metadata["runs"] == 2
-    run_main(tmp_path, indices[::-1], ["clinic/1", "town/1"])
+    run_main(tmp_path, indices[::-1], ["patients/1", "lemon/1"])
     assert (tmp_path / "gradients.parquet").read_bytes() == first
 
 
@@ -116,31 +116,31 @@ def test_an_roi_without_coverage_lies_at_zero(make_shards, tmp_path: Path) -> No
     run = series()
     run[7] = np.nan
     columns, metadata = run_main(
-        tmp_path, [make_shards("town", [{"sub-1_task-rest": run}], n_rois=40)], ["town/1"]
+        tmp_path, [make_shards("lemon", [{"sub-1_task-rest": run}], n_rois=40)], ["lemon/1"]
     )
     assert metadata["uncovered"] == [columns["name"][7]]
     assert columns["gradient_01"][7] == 0
     assert np.count_nonzero(columns["gradient_01"]) == 39
 
 
-@pytest.mark.parametrize("function", ["affinity", "Path.replace"])
+@pytest.mark.parametrize("function", ["affinity", "training_table.Path.replace"])
 def test_a_killed_step_gives_the_same_bytes_when_run_again(
     make_shards, tmp_path: Path, check_kill, function: str
 ) -> None:
-    index = make_shards("town", [{"sub-1_task-rest": series()}], n_rois=40)
-    (tmp_path / "s.json").write_text(json.dumps({"train": ["town/1"]}))
+    index = make_shards("lemon", [{"sub-1_task-rest": series()}], n_rois=40)
+    (tmp_path / "s.json").write_text(json.dumps({"train": ["lemon/1"]}))
     words = ["--shards", str(index), "--split", str(tmp_path / "s.json"), "--components", "3", "--out"]
     check_kill("bhx_prep.brain_maps.gradients", function, 1, lambda out: [*words, str(out / "g.parquet")])
 
 
 @pytest.mark.parametrize(
-    ("people", "components", "says"), [(["town/8"], 3, "no BOLD run"), (["town/1"], 39, "1 to 38")]
+    ("subjects", "components", "words"), [(["lemon/8"], 3, "no BOLD run"), (["lemon/1"], 39, "1 to 38")]
 )
 def test_what_cannot_be_is_one_sentence(
-    make_shards, tmp_path: Path, people, components, says, capsys
+    make_shards, tmp_path: Path, subjects, components, words, capsys
 ) -> None:
-    index = make_shards("town", [{"sub-1_task-rest": series()}], n_rois=40)
-    (tmp_path / "s.json").write_text(json.dumps({"train": people}))
+    index = make_shards("lemon", [{"sub-1_task-rest": series()}], n_rois=40)
+    (tmp_path / "s.json").write_text(json.dumps({"train": subjects}))
     args = ["--shards", str(index), "--split", str(tmp_path / "s.json"), "--components", str(components)]
     assert gradients.main([*args, "--out", str(tmp_path / "g.parquet")]) == 1
-    assert says in capsys.readouterr().err
+    assert words in capsys.readouterr().err

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bhx_model import contract
+from bhx_model.errors import DataError
 from bhx_prep.brain_maps import join
 
 NAMES = [f"17Networks_{h}_ROI_{i}" for h in ("LH", "RH") for i in (1, 2, 3)]
@@ -63,7 +64,7 @@ def test_a_killed_join_gives_the_same_bytes_when_run_again(
 
 
 @pytest.mark.parametrize(
-    ("table", "change", "says"),
+    ("table", "change", "words"),
     [
         (
             "gradients",
@@ -77,10 +78,10 @@ def test_a_killed_join_gives_the_same_bytes_when_run_again(
     ],
 )
 def test_tables_that_do_not_fit_are_refused(
-    tables: dict[str, Path], table: str, change: dict, says: str
+    tables: dict[str, Path], table: str, change: dict, words: str
 ) -> None:
     write(tables[table], **change)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(DataError, match=words):
         join.join(**tables)
 
 

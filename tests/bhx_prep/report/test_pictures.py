@@ -8,7 +8,8 @@ import re
 
 import numpy as np
 import pytest
-from fake_results import NAMES, sphere
+from fake_results import NAMES
+from meshes import sphere
 from PIL import Image
 
 from bhx_prep.report import cortex, figures

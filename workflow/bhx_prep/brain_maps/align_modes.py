@@ -1,14 +1,15 @@
-"""Bring the modes of a person's surface into the order, the signs and the mixture of the template's.
+"""Align the modes of a subject's surface with the template's in order, signs and mixture.
 
-Mode 37 of one person need not be mode 37 of another: solvers choose signs, close eigenvalues change places, and within a
+Mode 37 of one subject need not be mode 37 of another: solvers choose signs, close eigenvalues change places, and within a
 (nearly) repeated eigenvalue any rotation solves the equation as well. On meshes whose vertices correspond (fsLR-32k)
 modes can be compared. Neighbours whose eigenvalues differ by less than 2 % in either surface form a group; within each
-group the person's modes are turned onto the template's by the orthogonal matrix that brings them closest (Procrustes:
+group the subject's modes are rotated onto the template's by the orthogonal matrix that brings them closest (Procrustes:
 Schönemann 1966). A group of one is a choice of sign.
 
 Eigenvalues of a surface grow evenly (Weyl), so their relative distance shrinks with their number: beyond some fifty
-modes most fall into one group. Its columns are then not single modes of the person but combinations that resemble the
-template's, orthonormal as before; their eigenvalue is the Rayleigh quotient. How well each resembles is written down.
+modes most fall into one group. Its columns are then not single modes of the subject but combinations that resemble the
+template's, orthonormal as before; their eigenvalue is the Rayleigh quotient. The correlation of each
+with the template's is written beside the result.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ import numpy as np
 
 from bhx_model.errors import DataError
 
-#: Relative distance of neighbouring eigenvalues below which their modes may mix from person to person.
+#: Relative distance of neighbouring eigenvalues below which their modes may mix from subject to subject.
 NEAR = 0.02
 
 
 def groups(values: np.ndarray, reference_values: np.ndarray, near: float = NEAR) -> list[slice]:
-    """Modes that are turned together: neighbours that are close in either surface.
+    """Modes that are rotated together: neighbours that are close in either surface.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def align(
     areas: np.ndarray,
     near: float = NEAR,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Turn modes onto those of a reference with corresponding vertices.
+    """Rotate modes onto those of a reference with corresponding vertices.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def align(
     Returns
     -------
     values : ndarray, (k,)
-        Rayleigh quotients of the turned modes; no longer ascending within a group.
+        Rayleigh quotients of the rotated modes; no longer ascending within a group.
     vectors : ndarray, (V, k)
         As orthonormal as those given.
     metadata : dict
@@ -78,7 +79,7 @@ def align(
 
     Raises
     ------
-    ValueError
+    DataError
         If the two do not correspond.
     """
     if (
@@ -96,9 +97,9 @@ def align(
     for group in found:
         overlap = (areas[:, None] * vectors[:, group]).T @ reference_vectors[:, group]
         left, _, right = np.linalg.svd(overlap)
-        turn = left @ right
-        out[:, group] = vectors[:, group] @ turn
-        out_values[group] = (turn**2 * values[group][:, None]).sum(axis=0)
+        rotation = left @ right
+        out[:, group] = vectors[:, group] @ rotation
+        out_values[group] = (rotation**2 * values[group][:, None]).sum(axis=0)
     weighted = areas[:, None] * out
     correlation = (weighted * reference_vectors).sum(axis=0) / np.sqrt(
         (weighted * out).sum(axis=0) * (areas[:, None] * reference_vectors**2).sum(axis=0)

@@ -4,8 +4,8 @@ The steps are BrainSpace's (Vos de Wael et al. 2020): keep the strongest 10 % of
 normalised angle, diffusion map with alpha 0.5 over all scales. One thing differs: BrainSpace 0.3 hands the random-walk
 matrix, which is not symmetric, to a solver for symmetric ones, so that its gradients of the HCP group change by up to
 8 % of their range with the seed. Here the symmetric conjugate is decomposed, which has the same eigenvalues and gives
-the eigenvectors exactly; BrainSpace with an exact solver gives the same numbers (1e-9). There is one map for all people,
-of their mean connectivity, so that nothing but signs is aligned: the entry of largest magnitude is positive.
+the eigenvectors exactly; BrainSpace with an exact solver gives the same numbers (1e-9). There is one map for all subjects,
+of their mean connectivity, so that only signs need aligning: the entry of largest magnitude is positive.
 
 Coifman and Lafon 2006, doi:10.1016/j.acha.2006.04.006; Vos de Wael et al. 2020, doi:10.1038/s42003-020-0794-7.
 
@@ -18,22 +18,19 @@ Examples
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from bhx_model.errors import DataError
-from bhx_prep.brain_maps import join
+from bhx_model.errors import ConfigError, DataError
+from bhx_prep.brain_maps import training_table
 from bhx_prep.shards import read
 
-#: Share of every row of the connectivity that is set to zero.
+#: Fraction of every row of the connectivity that is set to zero.
 SPARSITY = 0.9
 ALPHA = 0.5
-#: Fisher's z is infinite at 1: correlations are held below it by what float32 series can tell.
+#: Fisher's z is infinite at 1: correlations are clipped to what float32 series resolve.
 _MAX_R = 1 - 1e-7
 
 
@@ -97,17 +94,24 @@ def affinity(connectivity: np.ndarray, sparsity: float = SPARSITY) -> np.ndarray
     ----------
     connectivity : ndarray, (R, R)
     sparsity : float
-        Share of each row that is set to zero, the smallest values first.
+        Fraction of each row that is set to zero, the smallest values first.
 
     Returns
     -------
     ndarray, (R, R)
         ``1 - angle / pi``: 1 for equal rows, 0.5 for orthogonal ones.
+
+    Raises
+    ------
+    ConfigError
+        If there are too few ROIs.
     """
     # 1 - 0.9 is a little below 0.1: BrainSpace keeps 39 of 400, and so do we
     keep = int(len(connectivity) * (1 - sparsity))
     if keep < 1:
-        raise DataError(f"a sparsity of {sparsity} leaves nothing of {len(connectivity)} ROIs: lower it")
+        raise ConfigError(
+            f"a sparsity of {sparsity} leaves no entry in rows of {len(connectivity)} ROIs: use an atlas of more parcels"
+        )
     order = np.argsort(connectivity, axis=1, kind="stable")[:, -keep:]
     cut = np.zeros_like(connectivity)
     np.put_along_axis(cut, order, np.take_along_axis(connectivity, order, axis=1), axis=1)
@@ -135,10 +139,15 @@ def diffusion_map(
         magnitude of each column is positive.
     eigenvalues : ndarray, (n_components,)
         ``w / (1 - w)``, descending.
+
+    Raises
+    ------
+    ConfigError
+        If there are too few ROIs for `n_components`.
     """
     if not 1 <= n_components <= len(affinity) - 2:
         msg = f"{n_components} gradients of {len(affinity)} ROIs: ask for 1 to {len(affinity) - 2} (features.gradients)"
-        raise DataError(msg)
+        raise ConfigError(msg)
     density = affinity.sum(axis=1) ** -alpha
     weight = affinity * density[:, None] * density
     root = np.sqrt(weight.sum(axis=1))
@@ -157,25 +166,27 @@ def diffusion_map(
     return embedding * np.sign(largest), values
 
 
-def compute(cohorts: Sequence[read.Cohort], people: Sequence[str], n_components: int) -> tuple[dict, dict]:
+def compute(cohorts: Sequence[read.Cohort], subjects: Sequence[str], n_components: int) -> tuple[dict, dict]:
     """Columns and metadata of the gradients' table.
 
-    ROIs that no run covers lie at 0, the middle of the map, and are named in the metadata; a pair of ROIs that no run
+    ROIs that no run covers are set to 0, the middle of the map, and are listed in the metadata; a pair of ROIs that no run
     covers together counts as not connected.
 
     Parameters
     ----------
     cohorts : sequence of Cohort
-    people : sequence of str
+    subjects : sequence of str
         ``cohort/subject`` of the pretraining's train split.
     n_components : int
 
     Raises
     ------
-    ValueError
-        If the split holds no run.
+    DataError
+        If no run of the split is in the shards.
+    ConfigError
+        If there are too few ROIs.
     """
-    names, wanted = cohorts[0].index["roi_names"], set(people)
+    names, wanted = cohorts[0].index["roi_names"], set(subjects)
     mean, n_runs = mean_connectivity((run.series for run in read.iter_series(cohorts, wanted)), len(names))
     if n_runs == 0:
         raise DataError(
@@ -204,30 +215,15 @@ def compute(cohorts: Sequence[read.Cohort], people: Sequence[str], n_components:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compute the gradients of the shards named on the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.brain_maps.gradients",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--shards", required=True, nargs="+", type=Path, help="index.json of every cohort")
-    parser.add_argument("--split", required=True, type=Path, help="pretrain.json")
+    """Compute the gradients of the shards given on the command line."""
+    parser = training_table.parser("bhx_prep.brain_maps.gradients", __doc__)
     parser.add_argument("--components", type=int, default=30, help="number of gradients (30)")
-    parser.add_argument("--out", required=True, type=Path, help="Parquet table")
     args = parser.parse_args(argv)
-    try:
-        cohorts = read.read_cohorts(args.shards)
-        columns, metadata = compute(cohorts, json.loads(args.split.read_bytes())["train"], args.components)
-        join.write_table(args.out, cohorts[0].index["atlas"], columns, metadata)
-    except (ValueError, OSError) as error:
-        print(f"gradients: {error}", file=sys.stderr)
-        return 1
-    if metadata["uncovered"]:
-        print(
-            f"gradients: {len(metadata['uncovered'])} ROIs without coverage lie at 0: {metadata['uncovered']}",
-            file=sys.stderr,
-        )
-    return 0
+    return training_table.run(
+        args,
+        lambda cohorts, subjects: compute(cohorts, subjects, args.components),
+        {"uncovered": "ROIs without coverage are set to 0"},
+    )
 
 
 if __name__ == "__main__":

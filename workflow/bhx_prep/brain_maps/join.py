@@ -1,4 +1,4 @@
-"""Tables with one row per ROI, and their join into ``rois.npz``, the metadata that become buffers of the model.
+"""Tables with one row per ROI, and their join into ``rois.npz``, whose arrays become buffers of the model.
 
 Harmonics, gradients and normaliser come from three jobs. They are joined by ROI name; tables whose orders or atlases
 differ are refused, because a shifted row would pair the geometry of one place with the signal of another.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,10 @@ import pyarrow.parquet as pq
 
 from bhx_model import contract
 from bhx_model.atomic_write import atomic_write
+from bhx_model.command_line import run_command
 from bhx_model.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 def write_table(path: Path, atlas: str, columns: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -53,8 +57,8 @@ def read_table(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     Raises
     ------
-    ValueError
-        If it is missing, no such table, or its names are not those it hashes.
+    DataError
+        If it is missing, no such table, or its names do not match their hash.
     """
     try:
         table = pq.read_table(path)
@@ -75,7 +79,7 @@ def join(harmonics: Path, gradients: Path, normaliser: Path) -> dict[str, np.nda
 
     Raises
     ------
-    ValueError
+    DataError
         If atlases, names or orders differ, a value is not finite, or a scale is not positive.
     """
     tables = {path: read_table(path) for path in (harmonics, gradients, normaliser)}
@@ -105,10 +109,10 @@ def join(harmonics: Path, gradients: Path, normaliser: Path) -> dict[str, np.nda
 
 
 def _check_same(
-    first: Path, path: Path, names: list[str], other: list[str], metadata: Mapping, other_facts: Mapping
+    first: Path, path: Path, names: list[str], other: list[str], metadata: Mapping, other_metadata: Mapping
 ) -> None:
-    if metadata["atlas"] != other_facts["atlas"]:
-        msg = f"{first} is of atlas {metadata['atlas']}, {path} of {other_facts['atlas']}: compute both with one atlas"
+    if metadata["atlas"] != other_metadata["atlas"]:
+        msg = f"{first} is of atlas {metadata['atlas']}, {path} of {other_metadata['atlas']}: compute both with one atlas"
         raise DataError(msg)
     if names == other:
         return
@@ -126,7 +130,7 @@ def _matrix(columns: Mapping[str, np.ndarray], prefix: str) -> np.ndarray:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Join the tables named on the command line."""
+    """Join the tables given on the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bhx_prep.brain_maps.join",
         description=__doc__,
@@ -137,14 +141,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--normaliser", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path, help="rois.npz")
     args = parser.parse_args(argv)
-    try:
-        arrays = join(args.harmonics, args.gradients, args.normaliser)
-        with atomic_write(args.out) as part, part.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    except (ValueError, OSError) as error:
-        print(f"rois: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(lambda: _write(args))
+
+
+def _write(args: argparse.Namespace) -> None:
+    arrays = join(args.harmonics, args.gradients, args.normaliser)
+    with atomic_write(args.out) as part, part.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    logger.info("%s: %d ROIs of atlas %s", args.out, len(arrays["names"]), arrays["atlas"])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ the last 10 bits, each time only within the bin where a wanted rank lies. Memory
 400 ROIs) whatever the size of the cohorts; 50 GB of UK Biobank and ABCD need not fit in memory, nor be written
 again column by column.
 
-The paper's code takes both over the people's temporal means instead, which says nothing of the size of the
+The paper's code takes both over the subjects' temporal means instead, which do not reflect the size of the
 fluctuations, and does not normalise the other cohorts at all.
 
 Examples
@@ -18,16 +18,13 @@ Examples
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from bhx_model.errors import DataError
-from bhx_prep.brain_maps import join
+from bhx_prep.brain_maps import training_table
 from bhx_prep.shards import read
 
 #: First quartile, median, third quartile.
@@ -59,7 +56,7 @@ def quantiles(runs: Callable[[], Iterable[np.ndarray]], n_rois: int) -> tuple[np
 
     Raises
     ------
-    ValueError
+    DataError
         If a sample is infinite, or a run has another number of ROIs.
     """
     shift = 32 - _DIGITS[0]
@@ -124,7 +121,7 @@ def _from_sortable(keys: np.ndarray) -> np.ndarray:
 
 
 def _count(counts: np.ndarray, digits: np.ndarray, roi: np.ndarray) -> None:
-    """Add `digits` to the histograms `counts` (R, bins); `roi` tells the row, of each row or of each digit."""
+    """Add `digits` to the histograms `counts` (R, bins); `roi` is the row, of each row or of each digit."""
     if digits.ndim == 2:
         roi = roi[:, None]
     flat = (digits + roi * counts.shape[1]).ravel()
@@ -140,24 +137,24 @@ def _descend(counts: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndar
     return digit, ranks - before
 
 
-def fit(cohorts: Sequence[read.Cohort], people: Sequence[str]) -> tuple[dict, dict]:
+def fit(cohorts: Sequence[read.Cohort], subjects: Sequence[str]) -> tuple[dict, dict]:
     """Columns and metadata of the normaliser's table.
 
     An ROI that no run covers, or that never changes, cannot be scaled: it gets scale 1 (and median 0 where there is
-    no sample), and its name stands in the metadata.
+    no sample), and it is listed in the metadata.
 
     Parameters
     ----------
     cohorts : sequence of Cohort
-    people : sequence of str
+    subjects : sequence of str
         ``cohort/subject`` of the pretraining's train split.
 
     Raises
     ------
-    ValueError
+    DataError
         If not one ROI of the split varies.
     """
-    wanted = set(people)
+    wanted = set(subjects)
     names = cohorts[0].index["roi_names"]
     (low, median, high), n = quantiles(
         lambda: (run.series for run in read.iter_series(cohorts, wanted)), len(names)
@@ -169,7 +166,7 @@ def fit(cohorts: Sequence[read.Cohort], people: Sequence[str]) -> tuple[dict, di
     constant = ~empty & (iqr <= 0)
     if not (iqr > 0).any():
         raise DataError(
-            f"no ROI of the {len(wanted)} people of the training split varies: is the split empty, or are the series zero?"
+            f"no ROI of the {len(wanted)} subjects of the training split varies: is the split empty, or are the series zero?"
         )
     metadata = {
         "people": len(wanted),
@@ -183,30 +180,13 @@ def fit(cohorts: Sequence[read.Cohort], people: Sequence[str]) -> tuple[dict, di
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fit the normaliser on the shards named on the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.brain_maps.normaliser",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    """Fit the normaliser on the shards given on the command line."""
+    args = training_table.parser("bhx_prep.brain_maps.normaliser", __doc__).parse_args(argv)
+    return training_table.run(
+        args,
+        fit,
+        {"uncovered": "ROIs without coverage get scale 1", "constant": "constant ROIs get scale 1"},
     )
-    parser.add_argument("--shards", required=True, nargs="+", type=Path, help="index.json of every cohort")
-    parser.add_argument("--split", required=True, type=Path, help="pretrain.json")
-    parser.add_argument("--out", required=True, type=Path, help="Parquet table")
-    args = parser.parse_args(argv)
-    try:
-        cohorts = read.read_cohorts(args.shards)
-        columns, metadata = fit(cohorts, json.loads(args.split.read_bytes())["train"])
-        join.write_table(args.out, cohorts[0].index["atlas"], columns, metadata)
-    except (ValueError, OSError) as error:
-        print(f"normaliser: {error}", file=sys.stderr)
-        return 1
-    for what in ("uncovered", "constant"):
-        if metadata[what]:
-            print(
-                f"normaliser: {len(metadata[what])} {what} ROIs keep their scale: {metadata[what]}",
-                file=sys.stderr,
-            )
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.colors
-import nibabel as nib
 import numpy as np
 from PIL import Image
+
+from bhx_prep.brain_maps.surfaces import read_surface
 
 #: Pixels of one view, and how many samples each has a side: their mean makes edges smooth.
 HEIGHT, WIDTH, SAMPLES = 220, 300, 2
@@ -140,13 +141,13 @@ class Cortex:
         ------
         OSError
             If a file is missing.
+        DataError
+            If a file is no surface.
         """
         surfaces, labels = [], []
         with np.load(templates / "atlas_fsLR.npz", allow_pickle=False) as atlas:
             for side in ("left", "right"):
-                image = nib.load(templates / f"inflated_{side}.surf.gii")
-                points, triangles = (array.data for array in image.darrays[:2])  # pyright: ignore[reportAttributeAccessIssue]
-                surfaces.append((points.astype(float), triangles.astype(int)))
+                surfaces.append(read_surface(templates / f"inflated_{side}.surf.gii"))
                 labels.append(atlas[side].astype(int))
         return cls(surfaces, labels)
 
