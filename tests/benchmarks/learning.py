@@ -4,17 +4,17 @@
 
 For every seed all stages are trained anew on the demo's cohorts (synthetic), with the tiny preset or what `--set`
 changes of it (a JSON object for each stage), and the fusion again with the other decoder, and with the other
-`modality_attention`. Losses are those of people who were held out; the trivial one predicts the mean token (of a patch,
+`modality_attention`. Losses are those of subjects who were held out; the trivial one predicts the mean token (of a patch,
 for T1).
 
-Probes read frozen tokens of the people of `patients`, whose endpoints are planted in both modalities, and of `--more` people
-who are drawn in the same way. Each modality may be read with as many numbers as the hub tokens: 64 of a mean token, or
-1,024 of 16 tokens, the hub tokens one by one against the means of 16 runs of neighbouring tokens. Numbers are
-standardised, for ridge regression whose penalty is chosen within the people it is fitted on; 5 folds, 5 times.
+Probes read frozen tokens of the subjects of `patients`, whose endpoints are planted in both modalities, and of `--more`
+subjects who are drawn in the same way. Each modality may be read with as many numbers as the hub tokens: 64 of a mean
+token, or 1,024 of 16 tokens, the hub tokens one by one against the means of 16 runs of neighbouring tokens. Numbers are
+standardised, for ridge regression whose penalty is chosen within the subjects it is fitted on; 5 folds, 5 times.
 
-In these people either modality holds all of an endpoint, and a T1 that is read closely tells everything. So a third
-endpoint is of pairs of people of one scanner and diagnosis: the T1 of the first, the series of the second, and the sum of
-both scores, of which either modality holds one half. Intervals are 95 % of a bootstrap over people and seeds together.
+In these subjects either modality holds all of an endpoint, and a T1 that is read closely tells everything. So a third
+endpoint is of pairs of subjects of one scanner and diagnosis: the T1 of the first, the series of the second, and the sum of
+both scores, of which either modality holds one half. Intervals are 95 % of a bootstrap over subjects and seeds together.
 
 No part of the test suite.
 """
@@ -57,10 +57,10 @@ from bhx_prep.brain_maps import gradients
 from bhx_prep.demo import timeseries
 
 ROOT = Path(__file__).resolve().parents[2]
-PRETRAINING = ("pretraining", "derivatives", "people")
-#: Seed of the people who are drawn beside the demo's, whose seed is 0.
+PRETRAINING = ("pretraining", "derivatives", "rawbids")
+#: Seed of the subjects who are drawn beside the demo's, whose seed is 0.
 MORE_SEED = 1
-#: Endpoints of people, and of pairs of people.
+#: Endpoints of subjects, and of pairs of subjects.
 ENDPOINTS = {"diagnosis": "AUC", "cognition": "r"}
 HALVES = "cognition, half in each"
 #: Places of a modality, and hub tokens of the tiny preset.
@@ -69,12 +69,12 @@ PLACES = 16
 FC = "functional connectivity, all pairs"
 BOTH = "both, side by side"
 HUB = "hub tokens"
-OTHER_SERIES = "hub tokens of one's T1 and a stranger's series"
-OTHER_T1 = "hub tokens of one's series and a stranger's T1"
+OTHER_SERIES = "hub tokens, mismatched series"
+OTHER_T1 = "hub tokens, mismatched T1"
 OTHER_DECODER = "hub tokens trained with the other decoder"
 OTHER_ATTENTION = "hub tokens trained with the other attention"
-SHUFFLED = "hub tokens, ROIs shuffled in the people who are tested"
-ALWAYS_SHUFFLED = "hub tokens, ROIs shuffled in everybody"
+SHUFFLED = "hub tokens, ROIs shuffled in the test subjects"
+ALWAYS_SHUFFLED = "hub tokens, ROIs shuffled in all subjects"
 #: Sixteen tokens beside each other instead of the mean of all.
 APART = ", 16 tokens"
 #: Differences that are told with their interval.
@@ -98,8 +98,8 @@ class Work:
     """What all seeds share."""
 
     results: Path
-    people: tuple[Path, ...]
-    """Indices of the people whom probes read."""
+    subjects: tuple[Path, ...]
+    """Indices of the subjects whom probes read."""
     changes: Mapping[str, Any]
     target: Mapping[str, np.ndarray]
     partner: np.ndarray
@@ -112,7 +112,7 @@ class Found:
 
     losses: dict[str, float]
     predicted: dict[str, dict[str, np.ndarray]]
-    """Endpoint, then features, to the predictions for people who were not fitted."""
+    """Endpoint, then features, to the predictions for subjects who were not fitted."""
 
 
 def run(*words: object) -> None:
@@ -129,7 +129,7 @@ def run(*words: object) -> None:
 
 
 def draw_people(place: Path, n: int) -> tuple[Path, Path]:
-    """Draw people as those of `patients` and take them to shards: the index, and the participants."""
+    """Draw subjects as those of `patients` and take them to shards: the index, and the participants."""
     timeseries.fill_patients(place / "patients", MORE_SEED, n)
     config = {
         "results": str(place / "results"),
@@ -187,7 +187,7 @@ def train(work: Work, place: Path, seed: int) -> None:
 
 @torch.no_grad()
 def function_losses(work: Work, place: Path, seed: int) -> dict[str, float]:
-    """Loss of the held out people's series with the ROIs shuffled, as a multiple of that in their order."""
+    """Loss of the held out subjects' series with the ROIs shuffled, as a multiple of that in their order."""
     experiment = work.results / "experiments/demo"
     trained = stages.load_trained(place / "function", "function")
     model = cast(FunctionJEPA, trained.model).eval()
@@ -212,12 +212,12 @@ def function_losses(work: Work, place: Path, seed: int) -> dict[str, float]:
 
 @torch.no_grad()
 def features(work: Work, place: Path, seed: int) -> tuple[Features, Features]:
-    """What probes may read of each person, and of each pair of people, (n, D) each."""
+    """What probes may read of each subject, and of each pair of subjects, (n, D) each."""
     encoders = stages.Encoders.open(place / "structure", place / "function")
     fusion, decoder, attention = (load_fusion(place / name) for name in ("fusion", "decoder", "attention"))
     random = np.random.default_rng([seed, 2])
     everybody = []
-    for pair in pairs(work.people):
+    for pair in pairs(work.subjects):
         batch = encoders.load([pair])
         structure, function, _ = encoders.encode(batch)
         order = torch.from_numpy(random.permutation(encoders.function.n_rois))
@@ -293,16 +293,16 @@ def pairs(indices: tuple[Path, ...]) -> list[tuple[shards.Sample, shards.Sample]
 
 
 def connectivity(work: Work) -> np.ndarray:
-    """Fisher-z connectivity of each person, (n, pairs of ROIs)."""
-    rows, n_rois = [], len(shards.open_index(work.people[0]).metadata["roi_names"])
-    for run_, _ in pairs(work.people):
+    """Fisher-z connectivity of each subject, (n, pairs of ROIs)."""
+    rows, n_rois = [], len(shards.open_index(work.subjects[0]).metadata["roi_names"])
+    for run_, _ in pairs(work.subjects):
         series = shards.read_bold(run_, n_rois)
         rows.append(gradients.connectivity(series)[np.triu_indices(len(series), k=1)])
     return np.stack(rows).astype(np.float32)
 
 
 def probe(x: np.ndarray, x_test: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Predictions for everybody from people who are not themselves: 5 folds, mean of 5 repeats; (n, targets)."""
+    """Predictions for everybody from subjects who are not themselves: 5 folds, mean of 5 repeats; (n, targets)."""
     predicted = np.zeros(targets.shape)
     for repeat in range(5):
         for fit, test in KFold(5, shuffle=True, random_state=repeat).split(x):
@@ -334,8 +334,8 @@ def one_seed(work: Work, seed: int) -> Found:
             loss = json.loads((place / stage / "run.json").read_text())["loss"]
             what = stage if stage in STAGES else f"fusion, other {stage}"
             losses[f"{what}: loss"] = loss["holdout"]
-            losses[f"{what}: trivial loss"] = loss["trivial"]
-            losses[f"{what}: loss / trivial"] = loss["holdout"] / loss["trivial"]
+            losses[f"{what}: mean-predictor loss"] = loss["trivial"]
+            losses[f"{what}: loss / mean-predictor loss"] = loss["holdout"] / loss["trivial"]
         losses |= function_losses(work, place, seed)
         found, halves = features(work, place, seed)
     predicted = {kind: probe(x, x, of(work, ENDPOINTS)) for kind, x in found.items()}
@@ -364,12 +364,12 @@ def over_seeds(values: list[float]) -> str:
 
 
 def over_people(measure: Callable[[int, np.ndarray], float], n_seeds: int, n_people: int) -> str:
-    """Mean over seeds of `measure` of everybody, and its 95 % interval when people and seeds are drawn again."""
+    """Mean over seeds of `measure` of everybody, and its 95 % interval when subjects and seeds are drawn again."""
     random = np.random.default_rng(0)
     mean = np.mean([measure(seed, np.arange(n_people)) for seed in range(n_seeds)])
     drawn = [
-        np.mean([measure(s, people) for s in random.integers(n_seeds, size=n_seeds)])
-        for people in random.integers(n_people, size=(1000, n_people))
+        np.mean([measure(s, subjects) for s in random.integers(n_seeds, size=n_seeds)])
+        for subjects in random.integers(n_people, size=(1000, n_people))
     ]
     low, high = np.percentile(drawn, (2.5, 97.5))
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
@@ -377,19 +377,19 @@ def over_people(measure: Callable[[int, np.ndarray], float], n_seeds: int, n_peo
 
 def report(work: Work, found: list[Found], fc: Mapping[str, np.ndarray]) -> None:
     """Print the tables."""
-    print("| loss of people held out | mean [95 % of seeds] | each seed |\n| --- | --- | --- |")
+    print("| loss of subjects of the holdout | mean [95 % of seeds] | each seed |\n| --- | --- | --- |")
     for what in found[0].losses:
         values = [f.losses[what] for f in found]
         print(f"| {what} | {over_seeds(values)} | {' '.join(f'{v:.3f}' for v in values)} |")
     columns = {**{e: f"{e}, {m}" for e, m in ENDPOINTS.items()}, HALVES: f"{HALVES}, r"}
     print("\n| probe | " + " | ".join(columns.values()) + " |\n" + "| --- " * (len(columns) + 1) + "|")
 
-    def measure(endpoint: str, kind: str, against: str | None, seed: int, people: np.ndarray) -> float:
-        target = work.target[endpoint][people]
+    def measure(endpoint: str, kind: str, against: str | None, seed: int, subjects: np.ndarray) -> float:
+        target = work.target[endpoint][subjects]
 
         def of(name: str) -> float:
             predicted = fc[endpoint] if name == FC else found[seed].predicted[endpoint][name]
-            return score(endpoint, target, predicted[people])
+            return score(endpoint, target, predicted[subjects])
 
         return of(kind) - (of(against) if against else 0.0)
 
@@ -417,17 +417,19 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="demo-data")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, one thread each")
-    parser.add_argument("--more", type=int, default=600, help="people to draw beside the demo's 40")
+    parser.add_argument("--more", type=int, default=600, help="subjects to draw beside the demo's 40")
     parser.add_argument(
         "--set", default="{}", metavar="JSON", help='e.g. \'{"fusion": {"train.steps": 300}}\''
     )
     args = parser.parse_args()
     results, changes = args.results.resolve(), json.loads(args.set)
-    with tempfile.TemporaryDirectory(prefix="learning-people-") as name:
+    with tempfile.TemporaryDirectory(prefix="learning-subjects-") as name:
         index, listed = draw_people(Path(name), args.more)
-        people = (results / "patients/shards/index.json", index)
+        subjects = (results / "patients/shards/index.json", index)
         columns = []
-        for path, participants in zip(people, (args.data / "patients/participants.tsv", listed), strict=True):
+        for path, participants in zip(
+            subjects, (args.data / "patients/participants.tsv", listed), strict=True
+        ):
             with participants.open(encoding="utf-8") as file:
                 by_name = {row["participant_id"][4:]: row for row in csv.DictReader(file, delimiter="\t")}
             columns += [by_name[bold.subject.split("/")[1]] for bold, _ in pairs((path,))]
@@ -436,19 +438,19 @@ def main() -> None:
             "cognition": np.array([float(row["cognition"]) for row in columns]),
         }
         sites = np.array([row["site"] for row in columns])
-        # of one scanner and diagnosis, so that a pair differs from a person in its score alone
+        # of one scanner and diagnosis, so that a pair differs from a subject in its score alone
         partner = shift_within(
             np.char.add(sites, [row["diagnosis"] for row in columns]), np.random.default_rng(0)
         )
         target[HALVES] = (target["cognition"] + target["cognition"][partner]) / 2**0.5
-        work = Work(results, people, changes, target, partner)
+        work = Work(results, subjects, changes, target, partner)
         with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
             waiting = pool.map_async(functools.partial(one_seed, work), range(args.seeds), chunksize=1)
             pairs_of_rois = connectivity(work)
             predicted = probe(pairs_of_rois, pairs_of_rois, of(work, ENDPOINTS))
             fc = {e: predicted[:, i] for i, e in enumerate(ENDPOINTS)}
             found = waiting.get()
-    print(f"{args.seeds} seeds, changes {changes}, {len(columns)} people for the probes; SYNTHETIC DATA\n")
+    print(f"{args.seeds} seeds, changes {changes}, {len(columns)} subjects for the probes; SYNTHETIC DATA\n")
     report(work, found, fc)
 
 

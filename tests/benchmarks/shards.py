@@ -1,8 +1,8 @@
 """Shards: packing beside plain tarfile, and reading beside webdataset's own pipeline.
 
-    python tests/benchmarks/shards.py --people 60
+    python tests/benchmarks/shards.py --subjects 60
 
-People are made: the brain of the MNI152 template at 1 mm with noise of 0.15 sd, drawn series of 490 frames at a TR of
+Subjects are made: the brain of the MNI152 template at 1 mm with noise of 0.15 sd, drawn series of 490 frames at a TR of
 0.735 s between 0.009 and 0.08 Hz, as the strategy `paper` leaves them. Every measurement is a process of its own on
 warm files; rounds are interleaved, ratios are of medians of CPU seconds. All sides read batches of volumes, as a
 training takes them (`--batch 1`: single volumes). webdataset reads twice: our shards, with a handler for stored
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 GRID, FRAMES, ROIS, TR_S = (160, 192, 160), 490, 400, 0.735
-#: People of a shard.
+#: Subjects of a shard.
 SHARD = 20
 #: Volumes that are read at once.
 batch_size = 4
@@ -56,8 +56,8 @@ def series(rng: np.random.Generator) -> np.ndarray:
     return (9000 + 60 * slow / slow.std(axis=1, keepdims=True)).astype(np.float32)
 
 
-def write_features(folder: Path, people: int, size: int = SHARD) -> None:
-    """Features of batches of drawn people, in the files that packing reads."""
+def write_features(folder: Path, subjects: int, size: int = SHARD) -> None:
+    """Features of batches of drawn subjects, in the files that packing reads."""
     from bhx_model.contract import roi_sha256
     from bhx_model.data import timeseries, volumes
     from bhx_prep.features import store
@@ -72,7 +72,7 @@ def write_features(folder: Path, people: int, size: int = SHARD) -> None:
     }
     run = {"task": "rest", "run": None, "tr_s": TR_S, "n_frames": FRAMES}
     space = {"shape": GRID, "zooms_mm": [1, 1, 1], "affine": np.eye(4).tolist()}
-    for batch in range(people // size):
+    for batch in range(subjects // size):
         out = folder / f"batch-{batch:05d}"
         out.mkdir(parents=True)
         with (
@@ -293,22 +293,22 @@ def compare(kind: str, cases: dict, source: Path, rounds: int) -> tuple[dict[str
     return cpu, wall
 
 
-def sweep(people: int, sizes: list[int], rounds: int) -> None:
-    """Rates by people per shard."""
+def sweep(subjects: int, sizes: list[int], rounds: int) -> None:
+    """Rates by subjects per shard."""
     packers, readers = (
         {k: v for k, v in cases.items() if k in ("ours", "webdataset")} for cases in (PACK, READ)
     )
-    print("people a shard   MB a T1 shard   packed a CPU second   read a CPU second: ours   webdataset")
+    print("subjects a shard   MB a T1 shard   packed a CPU second   read a CPU second: ours   webdataset")
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             features, packed = Path(folder) / "features", Path(folder) / "packed"
-            write_features(features, people, size)
+            write_features(features, subjects, size)
             list(pack_ours(features, packed))
             shard = max(p.stat().st_size for p in packed.glob("t1w-*.tar")) / 1e6
             packing = compare("pack", packers, features, rounds)[0]["ours"]
             reading, _ = compare("read", readers, packed, rounds)
-        rates = "".join(f"{people / reading[name]:17.0f}" for name in ("ours", "webdataset"))
-        print(f"{size:14d} {shard:15.1f} {people / packing:21.0f} {rates}")
+        rates = "".join(f"{subjects / reading[name]:17.0f}" for name in ("ours", "webdataset"))
+        print(f"{size:14d} {shard:15.1f} {subjects / packing:21.0f} {rates}")
 
 
 def main() -> None:
@@ -317,10 +317,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--people", type=int, default=60, help="a multiple of 20 (%(default)s)")
+    parser.add_argument("--subjects", type=int, default=60, help="a multiple of 20 (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=4, help="volumes that are read at once (%(default)s)")
-    parser.add_argument("--sweep", type=int, nargs="+", help="people per shard to compare, e.g. 1 5 20 60")
+    parser.add_argument("--sweep", type=int, nargs="+", help="subjects per shard to compare, e.g. 1 5 20 60")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--source", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -329,15 +329,15 @@ def main() -> None:
         one(args.one, args.source)
         return
     if args.sweep:
-        sweep(args.people, args.sweep, args.rounds)
+        sweep(args.subjects, args.sweep, args.rounds)
         return
     with tempfile.TemporaryDirectory() as folder:
         features, packed = Path(folder) / "features", Path(folder) / "packed"
-        write_features(features, args.people)
+        write_features(features, args.subjects)
         list(pack_ours(features, packed))
         size = sum(p.stat().st_size for p in packed.glob("*.tar"))
         print(
-            f"{args.people} people, {size / args.people / 1e6:.2f} MB a person in shards; goal 2.5 MB or less"
+            f"{args.subjects} subjects, {size / args.subjects / 1e6:.2f} MB a subject in shards; goal 2.5 MB or less"
         )
         packing, wall = compare("pack", PACK, features, args.rounds)
         for name, seconds in packing.items():
@@ -352,7 +352,7 @@ def main() -> None:
         )
         reading, _ = compare("read", READ, packed, args.rounds)
         for name, seconds in reading.items():
-            print(f"  reading T1, {name:17s} {args.people / seconds:7.0f} samples per CPU second")
+            print(f"  reading T1, {name:17s} {args.subjects / seconds:7.0f} samples per CPU second")
         for peer in ("webdataset", "webdataset, plain", "litdata"):
             if peer in reading:
                 print(f"    {reading[peer] / reading['ours']:.1f} x {peer}")
