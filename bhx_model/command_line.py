@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Callable
-from typing import Final, TextIO
+from pathlib import Path
+from typing import Any, Final, TextIO
 
 from bhx_model.errors import BhxError, format_error
 
@@ -53,6 +55,16 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="log warnings and errors only"
     )
+
+
+def json_file(name: str) -> Any:
+    """Read a JSON file, as a `type` of argparse: settings reach jobs by path, whatever their size."""
+    try:
+        return json.loads(Path(name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot read {name}: {error.strerror}") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{name} is not JSON: {error}") from None
 
 
 def run_command(command: Callable[[], int | None], *, verbosity: int = 0) -> int:

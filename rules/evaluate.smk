@@ -18,7 +18,7 @@ rule split_endpoint:
         mem_mb=growing(1500),
         runtime=growing(20),
     params:
-        endpoint=split_json,
+        endpoint=lambda wildcards: study.split_file(wildcards.endpoint),
         step=STEPS["split_endpoint"],
     shell:
         "python -m bhx_prep.evaluation.splits endpoint --endpoint {params.endpoint:q} --name {wildcards.endpoint}"

@@ -23,17 +23,17 @@ rule extract_features:
         runtime=growing(60),
     params:
         scans=batch_state,
-        subjects=lambda wildcards: ",".join(study.cohorts[wildcards.cohort].subjects(wildcards.batch)),
+        subjects=lambda wildcards: study.cohorts[wildcards.cohort].subjects_file(wildcards.batch),
         index=lambda wildcards: study.cohorts[wildcards.cohort].index_file,
         derivatives=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/preproc",
         space=lambda wildcards: study.cohort_section(wildcards.cohort).space,
-        features=features_of,
+        features=lambda wildcards: study.features_file(wildcards.cohort),
         templates=lambda wildcards, input: Path(input.atlas).parent,
         out=lambda wildcards, output: Path(output.qc).parent,
         step=STEPS["extract_features"],
     shell:
         "python -m bhx_prep.features.extract --cohort {wildcards.cohort} --batch {wildcards.batch}"
-        " --subjects {params.subjects} --index {params.index:q} --derivatives {params.derivatives:q}"
+        " --subjects {params.subjects:q} --index {params.index:q} --derivatives {params.derivatives:q}"
         " --templates {params.templates:q} --features {params.features:q} --space {params.space}"
         " --out {params.out:q} > {log:q} 2>&1"
 

@@ -44,7 +44,8 @@ rule fetch_templates:
         mem_mb=growing(4000),
         runtime=growing(20),
     params:
-        atlas=section("atlas"),
+        out=lambda wildcards, output: Path(output.atlas).parent,
+        atlas=study.section_file("atlas"),
         step=STEPS["fetch_templates"],
     shell:
-        "python -m bhx_prep.atlas.templates --atlas {params.atlas:q} --out $(dirname {output.atlas:q}) > {log:q} 2>&1"
+        "python -m bhx_prep.atlas.templates --atlas {params.atlas:q} --out {params.out:q} > {log:q} 2>&1"

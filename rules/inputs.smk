@@ -1,11 +1,6 @@
 # What rules ask the study: files, folders and settings as functions of wildcards.
 
 
-def section(name):
-    """A section of the configuration as JSON, as a function: Snakemake would look for wildcards in its braces."""
-    return lambda wildcards: study.config.section(name)
-
-
 def growing(amount):
     """Memory (MB) or time (minutes) of a job, more with every attempt: a profile's `retries` mend a guess too low."""
     return lambda wildcards, attempt: amount * attempt
@@ -16,11 +11,6 @@ def cohorts_of(backend):
     if PREPROC_BACKEND != backend:
         return "(?!)"
     return "|".join([n for n, c in study.config.cohorts.items() if c.input == "bids"]) or "(?!)"
-
-
-def features_of(wildcards):
-    """Section `features` as JSON, with the cohort's own denoising strategy where it has one."""
-    return to_json(study.features(wildcards.cohort))
 
 
 def strategy_of(wildcards):
@@ -51,6 +41,15 @@ def batch_state(wildcards):
     cohort = study.cohorts[wildcards.cohort]
     people = cohort.subjects(wildcards.batch)
     return cohort.metadata(people) + (cohort.state(people) if cohort.cohort.input != "bids" else "")
+
+
+def quality_tables(wildcards):
+    """QC tables of all batches of all cohorts: they come last of a batch's features."""
+    return [
+        file
+        for name, cohort in study.cohorts.items()
+        for file in expand(rules.extract_features.output.qc, cohort=name, batch=cohort.batches())
+    ]
 
 
 def shards_of(wildcards):
@@ -108,20 +107,10 @@ def launcher(wildcards):
     return f"python -m bhx_model.training.launch --processes {n}" if n > 1 else "python"
 
 
-def endpoint_json(wildcards):
-    """An endpoint's section of the configuration."""
-    return to_json(study.endpoint(wildcards.endpoint))
-
-
 def finetuning(wildcards):
     """Changes to the settings of a method that is trained, as JSON; the linear probe has none."""
     changes = study.endpoint(wildcards.endpoint).finetune if wildcards.method != "probe" else {}
     return json.dumps(changes, sort_keys=True)
-
-
-def split_json(wildcards):
-    """What of an endpoint's section decides who is trained and tested on."""
-    return to_json(study.endpoint(wildcards.endpoint), without=("methods", "finetune", "paper"))
 
 
 def endpoint_shards(wildcards):

@@ -23,16 +23,15 @@ rule run_embedded:
         runtime=growing(120),
     params:
         raw=raw_state,
-        python=ANTS_PYTHON,
         root=lambda wildcards: study.cohort_section(wildcards.cohort).root,
         tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
         out=lambda wildcards, output: Path(output.status).parent,
         templates=lambda wildcards, input: Path(input.head).parent,
-        preproc=section("preproc"),
+        preproc=study.section_file("preproc"),
         tr_s=tr_option,
         step=STEPS["run_embedded"],
     shell:
-        "{params.python:q} -m bhx_prep.preproc.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}"
+        "{ANTS_PYTHON:q} -m bhx_prep.preproc.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}"
         " --root {params.root:q} --tasks {params.tasks} {params.tr_s} --templates {params.templates:q}"
         " --preproc {params.preproc:q} --threads {threads} --out {params.out:q} --status {output.status:q}"
         ' --work "${{TMPDIR:-/tmp}}" > {log:q} 2>&1'
@@ -59,7 +58,7 @@ rule run_fmriprep:
         root=lambda wildcards: study.cohort_section(wildcards.cohort).root,
         tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
         out=lambda wildcards, output: Path(output.status).parent,
-        preproc=section("preproc"),
+        preproc=study.section_file("preproc"),
         step=STEPS["run_fmriprep"],
     shell:
         "python -m bhx_prep.preproc.fmriprep --subject {wildcards.subject} --cohort {wildcards.cohort}"

@@ -217,7 +217,7 @@ rule export_weights:
         structure=lambda wildcards, input: Path(input.structure).parent,
         function=lambda wildcards, input: Path(input.function).parent,
         fusion=lambda wildcards, input: Path(input.fusion).parent,
-        terms=lambda wildcards: json.dumps(study.terms(wildcards.experiment), sort_keys=True),
+        terms=lambda wildcards: study.terms_file(wildcards.experiment),
         step=STEPS["export_weights"],
     shell:
         "python -m bhx_model.release.export --structure {params.structure:q} --function {params.function:q}"

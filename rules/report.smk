@@ -22,7 +22,7 @@ rule collect_table:
         mem_mb=growing(1500),
         runtime=growing(10),
     params:
-        endpoint=endpoint_json,
+        endpoint=lambda wildcards: study.endpoint_file(wildcards.endpoint),
         stem=lambda wildcards, output: Path(output.md).with_suffix(""),
         step=STEPS["collect_table"],
     shell:
@@ -34,11 +34,7 @@ rule report_study:
     """The page: cohorts, exclusions and their reasons, quality control, pretraining and evaluation."""
     input:
         indices=expand(rules.publish_index.output, cohort=study.cohorts),
-        features=lambda wildcards: [
-            file
-            for name, cohort in study.cohorts.items()
-            for file in expand(rules.extract_features.output.qc, cohort=name, batch=cohort.batches())
-        ],
+        features=quality_tables,
         harmonics=rules.compute_harmonics.output,
         weights=expand(rules.train_fusion.output.weights, experiment=study.config.experiments),
         tables=expand(
@@ -62,9 +58,9 @@ rule report_study:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        config=lambda wildcards: to_json(study.config),
+        config=study.config_file(),
         results=lambda wildcards, output: Path(output[0]).parents[1],
         step=STEPS["report_study"],
     shell:
-        "python -m bhx_prep.report --config-json {params.config:q} --results {params.results:q}"
+        "python -m bhx_prep.report --config {params.config:q} --results {params.results:q}"
         " --out {output:q} > {log:q} 2>&1"

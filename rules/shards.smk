@@ -47,8 +47,8 @@ rule index_shards:
         runtime=growing(60),
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
-        batches=lambda wildcards: ",".join(study.cohorts[wildcards.cohort].batches()),
+        batches=lambda wildcards: study.cohorts[wildcards.cohort].batches_file(),
         step=STEPS["index_shards"],
     shell:
         "python -m bhx_prep.shards.pack index --cohort {wildcards.cohort} --shards {params.folder:q}"
-        " --batches {params.batches} --out {output:q} > {log:q} 2>&1"
+        " --batches {params.batches:q} --out {output:q} > {log:q} 2>&1"

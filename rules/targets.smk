@@ -40,7 +40,7 @@ rule preproc:
 rule features:
     """Series, volumes and QC rows of every cohort, and the harmonics."""
     input:
-        rules.report_study.input.features,
+        quality_tables,
         rules.compute_harmonics.output,
 
 

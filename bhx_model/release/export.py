@@ -6,7 +6,7 @@ Examples
 
     python -m bhx_model.release.export --structure results/experiments/demo/structure \
         --function results/experiments/demo/function --fusion results/experiments/demo/fusion \
-        --rois results/experiments/demo/rois.npz --terms '{"pretraining": "CC0"}' --out results/experiments/demo/export
+        --rois results/experiments/demo/rois.npz --terms terms.json --out results/experiments/demo/export
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any, cast
 
 from bhx_model import __version__
 from bhx_model.atomic_write import write_json
-from bhx_model.command_line import run_command
-from bhx_model.config import FunctionConfig, json_object
+from bhx_model.command_line import json_file, run_command
+from bhx_model.config import FunctionConfig
 from bhx_model.data.rois import RoiMetadata
-from bhx_model.errors import DataError
+from bhx_model.errors import ConfigError, DataError
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.release import embed
 from bhx_model.training import stages
@@ -45,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rois", type=Path, required=True, help="rois.npz of the experiment")
     parser.add_argument(
         "--terms",
-        type=json_object,
+        type=json_file,
         default={},
-        metavar="JSON",
-        help='licence or data use agreement of each cohort, for the model card, e.g. \'{"pretraining": "CC0"}\'',
+        metavar="FILE",
+        help='licence or data use agreement of each cohort, for the model card: JSON, e.g. {"pretraining": "CC0"}',
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the export")
     a = parser.parse_args(argv)
@@ -92,13 +92,13 @@ def export(
     model = cast(FunctionJEPA, trained["function"].model)
     embed.check_rois(model, metadata, trained["function"].run["model_metadata"])
     cohorts = sorted({cohort for t in trained.values() for cohort in t.run["cohorts"]})
-    strangers = sorted(terms.keys() - cohorts)
-    if strangers:
-        msg = f"terms of {strangers[0]}, on which nothing was trained: there are {', '.join(cohorts) or 'no cohorts'}"
-        raise DataError(msg)
-    if not all(stated is None or isinstance(stated, str) for stated in terms.values()):
-        msg = "the terms of a cohort are a text, or null where nobody states them: write them so"
-        raise DataError(msg)
+    if not isinstance(terms, Mapping) or not all(t is None or isinstance(t, str) for t in terms.values()):
+        msg = "the terms of a cohort are a text, or null where nobody states them: write {cohort: text}"
+        raise ConfigError(msg)
+    unknown = sorted(terms.keys() - cohorts)
+    if unknown:
+        msg = f"terms of {unknown[0]}, on which nothing was trained: there are {', '.join(cohorts) or 'no cohorts'}"
+        raise ConfigError(msg)
     known = {cohort: terms.get(cohort) for cohort in cohorts}
     out.mkdir(parents=True, exist_ok=True)
     for stage, folder in folders.items():

@@ -168,14 +168,16 @@ def costs(folder: Path, templates: Path, share: float) -> None:
     seconds, sizes = {}, {}
     for people in (1, 3):
         out, shards = folder / f"features{people}", folder / f"shards{people}"
-        labels = ",".join(f"p{i}" for i in range(people))
+        labels, features = folder / "subjects.json", folder / "features.json"
+        labels.write_text(json.dumps([f"p{i}" for i in range(people)]))
+        features.write_text("{}")
         words = [
             "--cohort",
             "made",
             "--batch",
             "0",
             "--subjects",
-            labels,
+            str(labels.absolute()),
             "--index",
             ".bhx/index/made.parquet",
         ]
@@ -183,7 +185,7 @@ def costs(folder: Path, templates: Path, share: float) -> None:
             "--templates",
             str(templates.absolute()),
             "--features",
-            "{}",
+            str(features.absolute()),
             "--space",
             "MNI152NLin2009cAsym",
         ]

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from settings_files import settings_file
 
 from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.preproc import fmriprep
@@ -113,7 +114,7 @@ def test_a_person_goes_through_a_real_container(docker, tmp_path: Path):
     ]
     words += [
         "--preproc",
-        json.dumps(settings),
+        settings_file(settings),
         "--status",
         str(out / "sub-01_status.json"),
         "--work",

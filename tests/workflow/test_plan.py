@@ -160,8 +160,8 @@ def test_the_export_is_told_the_terms_of_the_data(root: Path, tmp_path: Path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     planned = skeleton.snakemake(root, tmp_path, "-n", "-p", "results/experiments/first/export")
     assert planned.returncode == 0, planned.stdout + planned.stderr
-    (told,) = re.findall(r"--terms '(.*?)' --out", planned.stdout)
-    assert json.loads(told) == {
+    (file,) = re.findall(r"--terms (\S+) --out", planned.stdout)
+    assert json.loads((tmp_path / file).read_text()) == {
         first: "data use agreement of 2024",
         second: "CC0",
         **dict.fromkeys(others),

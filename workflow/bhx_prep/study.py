@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bhx_model.errors import ConfigError
+from bhx_model.atomic_write import write_json
+from bhx_model.errors import BhxError, ConfigError, format_error
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config, check
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.features import FeaturesSection
+from bhx_prep.config.resolved import SettingsFolder
+from bhx_prep.config.section import Section
 from bhx_prep.ingest import batches, index
 
 #: Columns of the index that jobs go by and that no file name tells.
@@ -36,12 +40,24 @@ class CohortPlan:
         All of it.
     cache : Path
         Folder of the parse-time cache.
+    settings : SettingsFolder
+        Where the batches' lists of subjects go.
     build : bool
         Whether to (re)build a stale cache; only the main process may.
     """
 
-    def __init__(self, name: str, cohort: CohortSection, config: Config, cache: Path, *, build: bool):
+    def __init__(
+        self,
+        name: str,
+        cohort: CohortSection,
+        config: Config,
+        cache: Path,
+        settings: SettingsFolder,
+        *,
+        build: bool,
+    ):
         self.name, self.cohort, self._config, self._cache, self._build = name, cohort, config, cache, build
+        self._settings = settings
 
     @property
     def index_file(self) -> Path:
@@ -54,8 +70,8 @@ class CohortPlan:
         """What is asked of the index, column by column: every job reads it, also of a cohort of 100,000."""
         try:
             table = index.load(self._cache, self.name, self.cohort, build_if_stale=self._build)
-        except (ValueError, OSError) as error:  # from within Snakemake an exception would show as a traceback
-            raise SystemExit(str(error)) from None
+        except (BhxError, OSError) as error:  # from within Snakemake an exception would show as a traceback
+            raise SystemExit(format_error(error)) from None
         names = ("subject", "status", *index.FILE_COLUMNS, *FACTS)
         return {name: table[name].to_numpy().tolist() for name in names}
 
@@ -71,9 +87,25 @@ class CohortPlan:
         people = len(self._people)
         try:
             n = batches.n_batches(self._config.results, self.name, people, self._config.batch_size)
-        except (ValueError, OSError) as error:
-            raise SystemExit(f"cohort {self.name}: its plan cannot be read or written: {error}") from None
-        return batches.batches(self.name, self._people, n)
+        except (BhxError, OSError) as error:
+            msg = f"cohort {self.name}: its plan cannot be read or written: {format_error(error)}"
+            raise SystemExit(msg) from None
+        planned = batches.batches(self.name, self._people, n)
+        with _settings_are_written():
+            for number, subjects in planned.items():  # now, in the main process: jobs only read
+                self._settings.file(self._list_name(number), subjects)
+        return planned
+
+    def _list_name(self, number: int) -> str:
+        return f"{self.name}/batch-{number:05d}"
+
+    def subjects_file(self, batch: str) -> Path:
+        """JSON list of the subjects of a batch."""
+        return self._settings.file(self._list_name(int(batch)), self._batches[int(batch)])
+
+    def batches_file(self) -> Path:
+        """JSON list of the batches."""
+        return self._settings.file(f"{self.name}/batches", self.batches())
 
     def batches(self) -> list[str]:
         """Numbers of the batches that hold anybody, as in file names: ``00003``."""
@@ -138,10 +170,57 @@ class Study:
             self.config = check(raw)
         except ConfigError as error:
             raise SystemExit(str(error)) from None
+        results = self.config.results
+        self._settings = SettingsFolder(results / "settings", write=build)
         self.cohorts = {
-            name: CohortPlan(name, cohort, self.config, cache, build=build)
+            name: CohortPlan(name, cohort, self.config, cache, self._settings, build=build)
             for name, cohort in self.config.cohorts.items()
         }
+        with _settings_are_written():
+            self._write_settings(results / "config.resolved.json", write=build)
+
+    def _write_settings(self, resolved: Path, *, write: bool) -> None:
+        """Write what jobs will ask for, and the whole configuration for people to look up."""
+        values = self.config.model_dump(mode="json")
+        if write and _json_or_none(resolved) != values:
+            write_json(resolved, values)
+        self.config_file()
+        for name in ("atlas", "preproc"):
+            self.section_file(name)
+        for name in self.config.cohorts:
+            self.features_file(name)
+        for name in self.config.experiments:
+            self.terms_file(name)
+        for name in self.config.endpoints:
+            self.endpoint_file(name)
+            self.split_file(name)
+
+    def config_file(self) -> Path:
+        """The whole configuration as a JSON file."""
+        return self._file("config", self.config)
+
+    def section_file(self, name: str) -> Path:
+        """A top-level section as a JSON file."""
+        return self._file(name, getattr(self.config, name))
+
+    def features_file(self, cohort: str) -> Path:
+        """Section `features` as a JSON file, with the cohort's own denoising strategy where it has one."""
+        return self._file("features", self.features(cohort))
+
+    def endpoint_file(self, name: str) -> Path:
+        """An endpoint's section as a JSON file."""
+        return self._file(f"endpoint-{name}", self.endpoint(name))
+
+    def split_file(self, name: str) -> Path:
+        """What of an endpoint's section decides who is trained and tested on, as a JSON file."""
+        return self._file(f"split-{name}", self.endpoint(name), without={"methods", "finetune", "paper"})
+
+    def terms_file(self, experiment: str) -> Path:
+        """Terms of the data an experiment trains on, as a JSON file."""
+        return self._settings.file(f"terms-{experiment}", self.terms(experiment))
+
+    def _file(self, name: str, section: Section, without: Collection[str] = ()) -> Path:
+        return self._settings.file(name, section.model_dump(mode="json", exclude=set(without)))
 
     def cohort_section(self, name: str) -> CohortSection:
         """A cohort's section of the configuration."""
@@ -167,6 +246,21 @@ class Study:
     def participants(self, cohort: str) -> Path:
         """The table of phenotypes of a cohort."""
         return self.config.cohorts[cohort].phenotypes
+
+
+@contextmanager
+def _settings_are_written() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # from within Snakemake an exception would show as a traceback
+        raise SystemExit(f"the settings of jobs cannot be written: {format_error(error)}") from None
+
+
+def _json_or_none(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def stated_terms(cohort: CohortSection) -> str | None:

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from settings_files import settings_file
 from tiny_shards import NAMES, write_labels, write_rois
 
 import bhx_model
@@ -346,12 +347,12 @@ def test_the_card_states_the_terms_of_the_data(trained, exported, tmp_path, caps
     """As they were given; of a cohort nobody spoke of, that they are not stated."""
     assert "| town | not stated |\n| ward | not stated |" in (exported / "README.md").read_text()
     words = export_words(trained, tmp_path / "export")
-    assert export.main([*words, "--terms", '{"ward": "CC BY 4.0,\\n| to be named"}']) == 0
+    assert export.main([*words, "--terms", settings_file({"ward": "CC BY 4.0,\n| to be named"})]) == 0
     card = (tmp_path / "export/README.md").read_text()
     assert "| town | not stated |\n| ward | CC BY 4.0, / to be named |\n" in card
     about = json.loads((tmp_path / "export/config.json").read_text())
     assert about["terms"] == {"town": None, "ward": "CC BY 4.0,\n| to be named"}
-    assert export.main([*words, "--terms", '{"wards": "CC0"}']) == 1
+    assert export.main([*words, "--terms", settings_file({"wards": "CC0"})]) == 1
     assert "terms of wards, on which nothing was trained: there are town, ward" in capsys.readouterr().err
 
 
@@ -409,8 +410,9 @@ def test_a_fusion_that_does_not_say_whose_tokens_it_reads_is_refused(trained, tm
     assert "do not make a fusion model (KeyError('encoders'))" in capsys.readouterr().err
 
 
-def test_terms_are_texts(trained, tmp_path, capsys):
-    assert export.main([*export_words(trained, tmp_path / "export"), "--terms", '{"ward": 3}']) == 1
+@pytest.mark.parametrize("terms", [{"ward": 3}, ["CC0"], "CC0"])
+def test_terms_are_texts(trained, tmp_path, capsys, terms):
+    assert export.main([*export_words(trained, tmp_path / "export"), "--terms", settings_file(terms)]) == 1
     assert "the terms of a cohort are a text" in capsys.readouterr().err
 
 

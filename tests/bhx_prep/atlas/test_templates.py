@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import templateflow
+from settings_files import settings_file
 
 from bhx_prep import cli
 from bhx_prep.atlas import templates
@@ -53,7 +54,7 @@ def fetch(home: Path, atlas: dict, out: Path) -> subprocess.CompletedProcess[str
     shut = {f"{kind}_{case}": "http://127.0.0.1:9" for kind in ("http", "https") for case in ("proxy",)}
     shut |= {name.upper(): value for name, value in shut.items()} | {"NO_PROXY": "", "no_proxy": ""}
     return subprocess.run(
-        [sys.executable, "-m", "bhx_prep.atlas.templates", "--atlas", json.dumps(atlas), "--out", str(out)],
+        [sys.executable, "-m", "bhx_prep.atlas.templates", "--atlas", settings_file(atlas), "--out", str(out)],
         env=os.environ | shut | {"TEMPLATEFLOW_HOME": str(home)},
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
@@ -358,7 +359,7 @@ def test_orders_of_7_and_17_networks_name_the_same_places() -> None:
 
 
 def test_a_killed_fetch_gives_the_same_bytes_when_run_again(check_kill) -> None:
-    atlas = json.dumps({"parcels": 100, "networks": 7})
+    atlas = settings_file({"parcels": 100, "networks": 7})
     check_kill(
         "bhx_prep.atlas.templates", "Path.replace", 9, lambda out: ["--atlas", atlas, "--out", str(out)]
     )

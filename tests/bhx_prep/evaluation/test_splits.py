@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from settings_files import settings_file
 
 from bhx_model import contract
 from bhx_prep.config.endpoints import EndpointSection
@@ -237,10 +238,10 @@ def test_command_line(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         "--shards",
         str(index),
     ]
-    assert splits.main([*args, "--endpoint", json.dumps(BINARY), "--out", str(out)]) == 0
+    assert splits.main([*args, "--endpoint", settings_file(BINARY), "--out", str(out)]) == 0
     split = json.loads(out.read_text())
     assert set(split) == {"endpoint", "cohort", "kind", "classes", "seed", "rows", "left_out"}
     assert len(split["rows"]) == 20
-    other = json.dumps(BINARY | {"cohort": "town"})
+    other = settings_file(BINARY | {"cohort": "town"})
     assert splits.main([*args, "--endpoint", other, "--out", str(out)]) == 1
     assert "is of cohort clinic, endpoint diagnosis of town" in capsys.readouterr().err

@@ -12,13 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from settings_files import settings_file
 from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, NAMES, SPACE
 
 from bhx_model.contract import roi_sha256
 from bhx_model.data import timeseries, volumes
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.features import FeaturesSection
-from bhx_prep.config.section import to_json
 from bhx_prep.features import extract, store
 from bhx_prep.ingest import index
 
@@ -98,9 +98,11 @@ def ward_index(derivatives, tmp_path_factory):
 
 
 def words(index_file, templates_folder, out, subjects="01,02,03,04,05,06", settings=SETTINGS, extra=()):
+    labels = settings_file(subjects.split(",") if subjects else [])
+    features = settings_file(settings.model_dump(mode="json"))
     return [
-        *("--cohort", "ward", "--batch", "0", "--subjects", subjects, "--index", str(index_file)),
-        *("--templates", str(templates_folder), "--features", to_json(settings)),
+        *("--cohort", "ward", "--batch", "0", "--subjects", labels, "--index", str(index_file)),
+        *("--templates", str(templates_folder), "--features", features),
         *("--space", SPACE, "--out", str(out), *extra),
     ]
 

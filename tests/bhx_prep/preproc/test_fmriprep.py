@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from settings_files import settings_file
 
 from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.preproc import fmriprep
@@ -84,7 +85,7 @@ def job(dataset: Path, tmp_path: Path, monkeypatch):
         code = fmriprep.main(
             [
                 *("--subject", subject, "--cohort", "abide1", "--root", str(dataset), "--tasks", "rest"),
-                *("--preproc", json.dumps({**settings, **changes}), "--threads", "4", "--mem-mb", "16000"),
+                *("--preproc", settings_file({**settings, **changes}), "--threads", "4", "--mem-mb", "16000"),
                 *(
                     "--out",
                     str(out),

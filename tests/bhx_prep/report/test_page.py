@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from fake_results import CONFIG, NAMES
+from settings_files import settings_file
 
-from bhx_prep.config.section import to_json
 from bhx_prep.report import __main__ as command
 from bhx_prep.report import collect, page
 
@@ -184,12 +184,13 @@ def _ignored(folder, names, wanted):
 
 def test_command_writes_the_page_or_a_sentence(results, tmp_path, capsys):
     out = tmp_path / "reports" / "index.html"
-    assert command.main(["--config-json", to_json(CONFIG), "--results", str(results), "--out", str(out)]) == 0
+    words = ["--config", settings_file(CONFIG.model_dump(mode="json")), "--out", str(out)]
+    assert command.main([*words, "--results", str(results)]) == 0
     assert [p.name for p in out.parent.iterdir()] == ["index.html"]
     broken = results.parent / "broken"
     shutil.copytree(results, broken)
     (broken / "patients" / "index.parquet").write_bytes(b"no parquet")
-    assert command.main(["--config-json", to_json(CONFIG), "--results", str(broken), "--out", str(out)]) == 1
+    assert command.main([*words, "--results", str(broken)]) == 1
     assert "Traceback" not in capsys.readouterr().err
 
 

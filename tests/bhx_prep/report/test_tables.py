@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from fake_results import CONFIG, score
+from settings_files import settings_file
 
 from bhx_model.errors import DataError
 from bhx_model.evaluation.metrics import METRICS
@@ -163,7 +164,7 @@ def test_command_writes_three_files(tmp_path, capsys):
         "--endpoint-name",
         "diagnosis",
         "--endpoint",
-        DIAGNOSIS.model_dump_json(),
+        settings_file(DIAGNOSIS.model_dump(mode="json")),
     ]
     stem = tmp_path / "out" / "demo_diagnosis"
     assert tables.main([*arguments, "--metrics", *map(str, files), "--out-stem", str(stem)]) == 0

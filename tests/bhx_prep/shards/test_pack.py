@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from feature_files import GRID, read, volume, write_features
+from settings_files import settings_file
 
 from bhx_model import contract
 from bhx_model.atomic_write import write_json
@@ -30,7 +31,7 @@ def index_words(out: Path) -> list[str]:
         "--shards",
         str(out),
         "--batches",
-        "0",
+        settings_file(["00000"]),
         "--out",
         str(out / "index.json"),
     ]

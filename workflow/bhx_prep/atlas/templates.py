@@ -27,10 +27,12 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer import read_annot as read_freesurfer_annot
 
 from bhx_model.atomic_write import atomic_write
+from bhx_model.command_line import json_file
 from bhx_model.contract import canonical_json
 from bhx_model.errors import DataError
 from bhx_prep.config.atlas import TIAN_REGIONS, AtlasSection
 from bhx_prep.config.config import Config
+from bhx_prep.config.section import read_section
 from bhx_prep.io import bids_names
 
 FSLR_VERTICES = 32492
@@ -836,13 +838,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bhx_prep.atlas.templates",
         description="Fetch the atlas, the surfaces and the head into one folder.",
-        epilog="example: python -m bhx_prep.atlas.templates --atlas '{}' --out results/templates",
+        epilog="example: python -m bhx_prep.atlas.templates --atlas atlas.json --out results/templates",
     )
-    parser.add_argument("--atlas", required=True, help="section `atlas` of the config, as JSON")
+    parser.add_argument(
+        "--atlas", required=True, type=json_file, metavar="FILE", help="section `atlas` as a JSON file"
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     args = parser.parse_args(argv)
     try:
-        metadata = fetch(AtlasSection.model_validate_json(args.atlas), args.out)
+        metadata = fetch(read_section(AtlasSection, args.atlas), args.out)
     except (ValueError, OSError) as error:
         print(f"templates: {error}", file=sys.stderr)
         return 1

@@ -23,7 +23,7 @@ from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.mistakes import sentence
 from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.config.renamed import with_new_names
-from bhx_prep.config.section import Name, Section, to_json
+from bhx_prep.config.section import Name, Section
 
 
 class Config(Section):
@@ -46,10 +46,6 @@ class Config(Section):
     endpoints: dict[Name, EndpointSection] = Field(
         default={}, description="The phenotypes to predict, by name."
     )
-
-    def section(self, name: str) -> str:
-        """One top-level section as canonical JSON: what a job is told, and what makes it run again when it changes."""
-        return to_json(getattr(self, name))
 
 
 def load(path: Path) -> Config:

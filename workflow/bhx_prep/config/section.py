@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from bhx_model.errors import ConfigError
+from bhx_prep.config.mistakes import sentence
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+]+$")]
@@ -16,6 +19,24 @@ class Section(BaseModel):
     """A part of the configuration: unknown keys are refused, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+_S = TypeVar("_S", bound=Section)
+
+
+def read_section(model: type[_S], values: Any) -> _S:
+    """Check the plain values of one section, as a job is given them.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        mistakes = [sentence(e, model) for e in error.errors(include_url=False)]
+        raise ConfigError("; ".join(mistakes), mistakes) from None
 
 
 def to_json(section: Section, *, without: Collection[str] = ()) -> str:

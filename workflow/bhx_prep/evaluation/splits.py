@@ -8,9 +8,8 @@ Examples
 ::
 
     python -m bhx_prep.evaluation.splits pretrain --shards results/lemon/shards/index.json --holdout 0.1 --seed 0 --out F
-    python -m bhx_prep.evaluation.splits endpoint --endpoint '{"cohort":"patients","column":"dx","kind":"binary",
-        "classes":["control","patient"]}' --name diagnosis --seed 0 --participants participants.tsv
-        --shards results/patients/shards/index.json --out F
+    python -m bhx_prep.evaluation.splits endpoint --endpoint diagnosis.json --name diagnosis --seed 0
+        --participants participants.tsv --shards results/patients/shards/index.json --out F
 """
 
 from __future__ import annotations
@@ -26,8 +25,10 @@ from typing import Any
 import pandas as pd
 
 from bhx_model.atomic_write import write_json
+from bhx_model.command_line import json_file
 from bhx_model.errors import DataError
 from bhx_prep.config.endpoints import EndpointSection
+from bhx_prep.config.section import read_section
 from bhx_prep.ingest import participants
 from bhx_prep.shards import read
 
@@ -204,7 +205,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     one.add_argument("--seed", required=True, type=int)
     one.add_argument("--out", required=True, type=Path)
     one = commands.add_parser("endpoint", help="train, val and test of an endpoint, with labels")
-    one.add_argument("--endpoint", required=True, help="its section of the config, as JSON")
+    one.add_argument(
+        "--endpoint", required=True, type=json_file, metavar="FILE", help="its section as a JSON file"
+    )
     one.add_argument("--name", required=True)
     one.add_argument("--seed", required=True, type=int)
     one.add_argument("--participants", required=True, type=Path)
@@ -219,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.holdout and not split["holdout"]:
                 print(f"splits: nobody of {len(split['train'])} people is held out", file=sys.stderr)
         else:
-            spec = EndpointSection.model_validate_json(args.endpoint)
+            spec = read_section(EndpointSection, args.endpoint)
             cohort = read.read_index(args.shards)
             if cohort.name != spec.cohort:
                 raise DataError(

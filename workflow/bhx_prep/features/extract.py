@@ -7,8 +7,8 @@ Examples
 --------
 ::
 
-    python -m bhx_prep.features.extract --cohort ward --batch 0 --subjects 01,02 --index .bhx/index/ward.parquet \
-        --templates results/templates --features '{}' --space MNI152NLin2009cAsym --out results/ward/features/batch-00000
+    python -m bhx_prep.features.extract --cohort ward --batch 0 --subjects S.json --index .bhx/index/ward.parquet \
+        --templates results/templates --features F.json --space MNI152NLin2009cAsym --out results/ward/features/batch-00000
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import errno
 import json
-import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,10 +27,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bhx_model.command_line import json_file
 from bhx_model.contract import canonical_json
 from bhx_model.data import timeseries, volumes
-from bhx_model.errors import DataError
+from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.features import FeaturesSection
+from bhx_prep.config.section import read_section
 from bhx_prep.features import confounds, denoise, parcellate, qc, store, t1w
 from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
@@ -430,12 +431,15 @@ def _path(value: str | None) -> Path | None:
 
 
 def _subjects(args: argparse.Namespace) -> list[str]:
-    text = args.subjects if args.subjects is not None else args.subjects_file.read_text(encoding="utf-8")
-    subjects = [label for label in re.split(r"[,\s]+", text) if label]
+    subjects = args.subjects
+    if (
+        not isinstance(subjects, list)
+        or not all(isinstance(label, str) for label in subjects)
+        or not subjects
+    ):
+        raise ConfigError('--subjects: expected a JSON list of labels, e.g. ["01", "02"]')
     for label in subjects:
         bids_names.check_label(label, "subject")
-    if not subjects:
-        raise DataError("the batch has no subjects: name them with --subjects or --subjects-file")
     return sorted(set(subjects))
 
 
@@ -444,25 +448,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bhx_prep.features.extract",
         description="Extract parcel series, T1 volumes and QC rows of a batch of people.",
-        epilog="example: python -m bhx_prep.features.extract --cohort ward --batch 0 --subjects 01,02 --index"
-        " .bhx/index/ward.parquet --templates results/templates --features '{}'"
+        epilog="example: python -m bhx_prep.features.extract --cohort ward --batch 0 --subjects S.json --index"
+        " .bhx/index/ward.parquet --templates results/templates --features F.json"
         " --space MNI152NLin2009cAsym --out results/ward/features/batch-00000",
     )
     parser.add_argument("--cohort", required=True, help="name of the cohort")
     parser.add_argument("--batch", required=True, type=int, help="number of the batch, for messages")
-    people = parser.add_mutually_exclusive_group(required=True)
-    people.add_argument("--subjects", help="labels without sub-, with commas between")
-    people.add_argument("--subjects-file", type=Path, help="file with one label per line")
+    parser.add_argument(
+        "--subjects", required=True, type=json_file, metavar="FILE", help="JSON list of labels without sub-"
+    )
     parser.add_argument("--index", required=True, type=Path, help="Parquet index of the cohort")
     parser.add_argument("--derivatives", type=Path, help="what preprocessing wrote (input bids)")
     parser.add_argument("--templates", required=True, type=Path, help="folder of bhx_prep.atlas.templates")
-    parser.add_argument("--features", required=True, help="section `features` of the configuration as JSON")
+    parser.add_argument(
+        "--features", required=True, type=json_file, metavar="FILE", help="section `features` as a JSON file"
+    )
     parser.add_argument("--space", required=True, help="space of the BOLD derivatives")
     parser.add_argument("--out", required=True, type=Path, help="folder for the four files")
     args = parser.parse_args(argv)
     try:
         subjects = _subjects(args)
-        work = Extraction.prepare(FeaturesSection.model_validate_json(args.features), args.templates)
+        work = Extraction.prepare(read_section(FeaturesSection, args.features), args.templates)
         scans = scans_of(args.index, args.cohort, subjects, derivatives=args.derivatives, space=args.space)
         used, left_out = extract(work, scans, args.cohort, args.out, n_people=len(subjects))
     except OSError as error:

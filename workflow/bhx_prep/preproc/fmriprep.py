@@ -7,7 +7,6 @@ What it made is moved to the cohort's derivatives when it has ended well; the st
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bhx_model.command_line import json_file
 from bhx_prep.io import bids_names
 from bhx_prep.preproc.bids_view import make_view
 from bhx_prep.preproc.status import write_status
@@ -27,7 +27,7 @@ from bhx_prep.preproc.work_folder import open_work_folder
 
 EXAMPLE = """example:
   python -m bhx_prep.preproc.fmriprep --subject 01 --cohort abide1 --root /data/abide1 \\
-    --preproc '{"backend": "fmriprep-docker", "image": "nipreps/fmriprep:25.2.7", "fs_license": "license.txt", ...}' \\
+    --preproc preproc.json \\
     --tasks rest --out results/abide1/preproc --status results/abide1/preproc/sub-01_status.json \\
     --work /scratch --threads 8 --mem-mb 24000
 """
@@ -156,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
     site_fault = False
     log = args.out / "logs" / f"sub-{args.subject}_fmriprep.log"
     try:
-        preproc = json.loads(args.preproc)
+        preproc = args.preproc
         bids_names.check_label(args.subject, "subject")
         bids_names.check_cohort(args.cohort)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +201,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--subject", required=True, help="label without sub-")
     parser.add_argument("--cohort", required=True, help="name of the cohort, for the work folder")
     parser.add_argument("--root", required=True, type=Path, help="raw BIDS dataset; only read")
-    parser.add_argument("--preproc", required=True, help="section `preproc` of the configuration, as JSON")
+    parser.add_argument(
+        "--preproc", required=True, type=json_file, metavar="FILE", help="section `preproc` as a JSON file"
+    )
     parser.add_argument("--tasks", required=True, nargs="+", help="fMRI tasks to use")
     parser.add_argument("--out", required=True, type=Path, help="folder of the cohort's derivatives")
     parser.add_argument("--status", required=True, type=Path, help="status file, written last")

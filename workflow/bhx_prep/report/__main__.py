@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bhx_model.atomic_write import atomic_write
 from bhx_model.command_line import run_command
-from bhx_prep.config.config import Config
+from bhx_prep.config import config
 
 logger = logging.getLogger(__name__)
 
@@ -20,11 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bhx_prep.report",
         description="Write one self-contained page on the whole study; steps that have not run yet are marked as such.",
-        epilog="example: python -m bhx_prep.report --config-json JSON --results results"
+        epilog="example: python -m bhx_prep.report --config config.yaml --results results"
         " --out results/reports/index.html",
     )
     parser.add_argument(
-        "--config-json", required=True, metavar="JSON", help="the whole configuration as JSON"
+        "--config", required=True, type=Path, help="the configuration, in YAML or JSON with all defaults"
     )
     parser.add_argument("--results", required=True, type=Path, help="folder of the results")
     parser.add_argument("--out", required=True, type=Path, help="the page to write")
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _write(arguments: argparse.Namespace) -> None:
     from bhx_prep.report import page  # after the arguments: the drawing libraries take a second
 
-    html = page.render(Config.model_validate_json(arguments.config_json), arguments.results)
+    html = page.render(config.load(arguments.config), arguments.results)
     with atomic_write(arguments.out) as part:
         part.write_text(html, encoding="utf-8")
     logger.info("%s: %.1f MB", arguments.out, len(html) / 1e6)

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bhx_model.atomic_write import atomic_write
-from bhx_model.command_line import run_command
+from bhx_model.command_line import json_file, run_command
 from bhx_model.errors import DataError
 from bhx_model.evaluation.metrics import METRICS, metrics_of
 from bhx_prep.config.endpoints import EndpointSection
+from bhx_prep.config.section import read_section
 from bhx_prep.report import published
 
 logger = logging.getLogger(__name__)
@@ -530,13 +531,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bhx_prep.report.tables",
         description="Write the table of one experiment and endpoint as Markdown, tidy CSV and LaTeX.",
-        epilog="example: python -m bhx_prep.report.tables --experiment demo --endpoint-name diagnosis --endpoint JSON"
-        " --metrics results/endpoints/diagnosis/fc_seed-*/metrics.json"
+        epilog="example: python -m bhx_prep.report.tables --experiment demo --endpoint-name diagnosis"
+        " --endpoint diagnosis.json --metrics results/endpoints/diagnosis/fc_seed-*/metrics.json"
         " --out-stem results/tables/demo_diagnosis",
     )
     parser.add_argument("--experiment", required=True, help="name of the experiment")
     parser.add_argument("--endpoint-name", required=True, help="name of the endpoint")
-    parser.add_argument("--endpoint", required=True, metavar="JSON", help="its section of the configuration")
+    parser.add_argument(
+        "--endpoint", required=True, type=json_file, metavar="FILE", help="its section as a JSON file"
+    )
     parser.add_argument(
         "--metrics", required=True, nargs="+", type=Path, help="metrics.json files, all methods and seeds"
     )
@@ -546,7 +549,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _collect(arguments: argparse.Namespace) -> None:
-    endpoint = EndpointSection.model_validate_json(arguments.endpoint)
+    endpoint = read_section(EndpointSection, arguments.endpoint)
     scores = [_read_score(path) for path in arguments.metrics]
     table = build(arguments.experiment, arguments.endpoint_name, endpoint, scores)
     write(table, arguments.out_stem)

@@ -10,7 +10,7 @@ Examples
 ::
 
     python -m bhx_prep.shards.pack pack --cohort patients --batch 3 --features F --out results/patients/shards
-    python -m bhx_prep.shards.pack index --cohort patients --shards results/patients/shards --batches 00000 --out I.json
+    python -m bhx_prep.shards.pack index --cohort patients --shards results/patients/shards --batches B.json --out I.json
     bhx shards verify results/patients/shards
     bhx shards ls results/patients/shards
     bhx shards cat results/patients/shards clinic_sub-001_task-rest
@@ -33,6 +33,7 @@ import numpy as np
 
 from bhx_model import contract
 from bhx_model.atomic_write import atomic_write, write_json
+from bhx_model.command_line import json_file
 from bhx_model.data import timeseries, volumes
 from bhx_model.errors import DataError
 from bhx_prep.features import store
@@ -451,12 +452,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     one = commands.add_parser(
         "index",
         help="all shards of a cohort -> index.json",
-        epilog="example: bhx shards index --cohort patients --shards results/patients/shards --batches 00000"
+        epilog="example: bhx shards index --cohort patients --shards results/patients/shards --batches batches.json"
         " --out results/patients/shards/index.json",
     )
     one.add_argument("--cohort", required=True)
     one.add_argument("--shards", required=True, type=Path, help="folder of the shards")
-    one.add_argument("--batches", required=True, help="batches in the cohort's plan, e.g. 00000,00002")
+    one.add_argument(
+        "--batches", required=True, type=json_file, metavar="FILE", help="JSON list of the cohort's batches"
+    )
     one.add_argument("--out", required=True, type=Path, help="index.json, in the folder of the shards")
 
     for action, what, key in (
@@ -478,7 +481,7 @@ def command(args: argparse.Namespace) -> int:
     elif args.action == "index":
         if args.out.resolve().parent != args.shards.resolve():
             raise DataError(f"index.json has to stand beside its shards: --out {args.shards / 'index.json'}")
-        batches = [int(batch) for batch in args.batches.split(",")]
+        batches = [int(batch) for batch in args.batches]
         write_json(args.out, index(args.cohort, args.shards, batches), canonical=True)
     elif args.action == "verify":
         faults = verify(args.folder)

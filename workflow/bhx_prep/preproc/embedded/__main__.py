@@ -7,7 +7,6 @@ surfaces, no slice-timing or distortion correction. Outputs carry fMRIPrep 25's 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import shutil
@@ -18,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bhx_model.command_line import json_file
 from bhx_model.errors import DataError
 from bhx_prep.io import bids_names
 from bhx_prep.preproc.embedded.person import Person, Scan, UnusableData, find
@@ -26,7 +26,7 @@ from bhx_prep.preproc.work_folder import open_work_folder
 
 EXAMPLE = """example:
   python -m bhx_prep.preproc.embedded --subject 01 --cohort people --root demo-data/people --templates results/templates \\
-    --preproc '{"embedded_resolution_mm": 2.0, "on_failure": "exclude"}' --tasks rest \\
+    --preproc preproc.json --tasks rest \\
     --out results/people/preproc --status results/people/preproc/sub-01_status.json --work /tmp/work
 """
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         os.environ[name] = str(args.threads)
     os.environ["NO_ET"] = "1"  # nipype shall not ask the network for newer versions
     try:
-        preproc = json.loads(args.preproc)
+        preproc = args.preproc
         bids_names.check_label(args.subject, "subject")
         bids_names.check_cohort(args.cohort)
         for name in ("head_T1w.nii.gz", "head_mask.nii.gz"):
@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--templates", required=True, type=Path, help="folder made by bhx_prep.atlas.templates"
     )
-    parser.add_argument("--preproc", required=True, help="section `preproc` of the configuration, as JSON")
+    parser.add_argument(
+        "--preproc", required=True, type=json_file, metavar="FILE", help="section `preproc` as a JSON file"
+    )
     parser.add_argument("--tasks", required=True, nargs="+", help="fMRI tasks to use")
     parser.add_argument("--tr-s", type=float, help="repetition time (s) of runs whose files do not tell it")
     parser.add_argument("--out", required=True, type=Path, help="folder of the derivatives")

@@ -1,0 +1,46 @@
+"""What is checked before the first job: what would stop jobs hours later is better known now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bhx_model.errors import SiteError
+from bhx_prep.config.config import Config
+from bhx_prep.slurm import jobs
+
+
+def check_start(config: Config, folder: Path, *, submits: bool) -> list[str]:
+    """Look for what makes jobs fail.
+
+    Parameters
+    ----------
+    config : Config
+    folder : Path
+        Where Snakemake works.
+    submits : bool
+        Whether it submits jobs to Slurm.
+
+    Returns
+    -------
+    list of str
+        Mistakes that stop some of the jobs.
+
+    Raises
+    ------
+    SiteError
+        If Slurm jobs of an earlier Snakemake still run here: after a crash they go on, and nothing may be submitted beside
+        them.
+    BhxError
+        If the atlas's files are not there and cannot be fetched.
+    """
+    from bhx_prep.atlas import templates  # not for planning: they take a second
+    from bhx_prep.ingest import participants
+
+    warnings = [*templates.mistakes(config), *participants.mistakes(config)]
+    if left := jobs.strays(folder, submits=submits):
+        raise SiteError(left)
+    if config.atlas.source == "templateflow" and not templates.is_fetched(
+        config.atlas, config.results / "templates"
+    ):
+        templates.templateflow_files(config.atlas)
+    return warnings
