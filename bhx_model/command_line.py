@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 
 #: Time and level first, so that the logs of many jobs can be sorted and searched.
 FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
-PACKAGES: Final = ("bhx_prep", "bhx_model")
+#: A module that runs as a command (`python -m`) logs as ``__main__``.
+PACKAGES: Final = ("bhx_prep", "bhx_model", "__main__")
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
