@@ -58,6 +58,12 @@ def study(tmp_path, monkeypatch):
         "results/endpoints/age/fc_seed-0/predictions.csv": "subject,truth\nt1,3\n",
         "results/endpoints/age/fc_seed-0/metrics.json": "{}",
         "results/reports/index.html": "<p>sub-t10</p>",
+        "results/config.resolved.json": '{"cohorts": {"town": {"subjects": ["t1", "t10"]}}}',
+        "results/settings/config-1.json": '{"cohorts": {"town": {"subjects": ["t1"]}}}',
+        "results/settings/config-2.json": '{"cohorts": {"town": {"subjects": null}, "ward": {"subjects": ["t1"]}}}',
+        "results/settings/town/batch-00000-1.json": '["t1", "t10"]',
+        "results/settings/town/batch-00000-2.json": '["t10"]',
+        "results/settings/ward/batch-00000-3.json": '["t1"]',
         ".bhx/index/town.parquet": "x",
         ".bhx/index/.town-q1w2/table": "x",
         ".snakemake/log/1.log": "--subjects t10,t1 --index",
@@ -81,7 +87,8 @@ def study(tmp_path, monkeypatch):
 
 STAYS = {
     "results/town/preproc/sub-t10_status.json", "results/logs/run_embedded/ward/sub-t1.log", "results/reports/index.html",
-    ".snakemake/log/2.log", ".snakemake/incomplete/not base64",
+    ".snakemake/log/2.log", ".snakemake/incomplete/not base64", "results/settings/config-2.json",
+    "results/settings/town/batch-00000-2.json", "results/settings/ward/batch-00000-3.json",
     f".snakemake/incomplete/{base64.b64encode(b'results/town/preproc/sub-t10_status.json').decode()}",
 }  # fmt: skip
 

@@ -100,7 +100,8 @@ def traces(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
     subject : str
         Label without ``sub-``.
     """
-    found = sorted({*_named(study, cohort, subject), *_mentioning(study, cohort, subject)})
+    kinds = (_named, _mentioning, _listing)
+    found = sorted({path for kind in kinds for path in kind(study, cohort, subject)})
     folders = {path for path in found if path.is_dir()}
     for path in found:
         if not folders.intersection(path.parents):
@@ -197,6 +198,18 @@ def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Pat
         ]:
             if field.search(file.read_text(encoding="utf-8")):
                 yield file if file.name.startswith("seed-") else file.parent
+
+
+def _listing(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
+    """Settings of jobs that list the subject: bare labels, which another cohort may have, too."""
+    settings = study.results / "settings"
+    for file in settings.glob(f"{cohort}/batch-*.json"):
+        if subject in json.loads(file.read_text(encoding="utf-8")):
+            yield file
+    for file in [*study.results.glob("config.resolved.json"), *settings.glob("config-*.json")]:
+        section = json.loads(file.read_text(encoding="utf-8"))["cohorts"].get(cohort, {})
+        if subject in (section.get("subjects") or ()):
+            yield file
 
 
 def _work_folder(study: config.Config, cohort: str, subject: str) -> Path:
