@@ -40,24 +40,13 @@ class CohortPlan:
         All of it.
     cache : Path
         Folder of the parse-time cache.
-    settings : SettingsFolder
-        Where the batches' lists of subjects go.
     build : bool
         Whether to (re)build a stale cache; only the main process may.
     """
 
-    def __init__(
-        self,
-        name: str,
-        cohort: CohortSection,
-        config: Config,
-        cache: Path,
-        settings: SettingsFolder,
-        *,
-        build: bool,
-    ):
+    def __init__(self, name: str, cohort: CohortSection, config: Config, cache: Path, *, build: bool):
         self.name, self.cohort, self._config, self._cache, self._build = name, cohort, config, cache, build
-        self._settings = settings
+        self._settings = SettingsFolder(config.results / "settings", write=build)
 
     @property
     def index_file(self) -> Path:
@@ -173,7 +162,7 @@ class Study:
         results = self.config.results
         self._settings = SettingsFolder(results / "settings", write=build)
         self.cohorts = {
-            name: CohortPlan(name, cohort, self.config, cache, self._settings, build=build)
+            name: CohortPlan(name, cohort, self.config, cache, build=build)
             for name, cohort in self.config.cohorts.items()
         }
         with _settings_are_written():

@@ -1,0 +1,104 @@
+"""Settings of jobs: a change is another file for the jobs that read it, and for no other."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from bhx_prep.study import Study
+
+STUDY = {
+    "cohorts": {
+        "a": {"input": "timeseries", "root": "a", "tr_s": 2.0},
+        "b": {"input": "timeseries", "root": "a", "tr_s": 2.0, "strategy": "none", "subjects": ["01", "02"]},
+    },
+    "experiments": {"e": {"cohorts": ["a"], "preset": "tiny"}},
+    "endpoints": {"x": {"cohort": "b", "column": "age", "kind": "regression"}},
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for label in ("01", "02", "03"):
+        table = tmp_path / f"a/sub-{label}/func/sub-{label}_task-rest_timeseries.tsv"
+        table.parent.mkdir(parents=True)
+        table.write_text("r1\tr2\n0\t1\n1\t0\n")
+    return tmp_path
+
+
+def settings(raw: dict, *, build: bool = True) -> dict[str, Path]:
+    """Every file that jobs are given."""
+    study = Study(raw, build=build)
+    files = {"config": study.config_file(), **{n: study.section_file(n) for n in ("atlas", "preproc")}}
+    for name, cohort in study.cohorts.items():
+        files |= {f"features {name}": study.features_file(name), f"batches {name}": cohort.batches_file()}
+        files |= {f"subjects {name} {batch}": cohort.subjects_file(batch) for batch in cohort.batches()}
+    return files | {
+        "terms": study.terms_file("e"),
+        "endpoint": study.endpoint_file("x"),
+        "split": study.split_file("x"),
+    }
+
+
+def test_they_are_on_disk_once_the_study_is_planned(folder: Path):
+    files = settings(STUDY)
+    assert json.loads(files["subjects b 00000"].read_text()) == ["01", "02"]
+    assert json.loads(files["batches a"].read_text()) == ["00000"]
+    assert json.loads(files["features b"].read_text())["strategy"] == "none"
+    assert "methods" not in json.loads(files["split"].read_text())
+    resolved = json.loads((folder / "results/config.resolved.json").read_text())
+    assert resolved == json.loads(files["config"].read_text())
+    assert resolved["cohorts"]["b"]["subjects"] == ["01", "02"]
+
+
+def test_what_has_not_changed_is_not_written_again(folder: Path):
+    settings(STUDY)
+    before = {path: path.stat().st_mtime_ns for path in folder.joinpath("results").rglob("*.json")}
+    assert settings(STUDY, build=False) == settings(STUDY)
+    assert {path: path.stat().st_mtime_ns for path in folder.joinpath("results").rglob("*.json")} == before
+
+
+def test_a_job_writes_nothing(folder: Path):
+    settings(STUDY)  # as the main process does
+    changed = copy.deepcopy(STUDY)
+    changed["atlas"] = {"parcels": 100}
+    before = sorted(folder.joinpath("results").rglob("*"))
+    assert not settings(changed, build=False)["atlas"].exists()
+    assert sorted(folder.joinpath("results").rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"atlas": {"parcels": 100}}, {"atlas"}),
+        ({"preproc": {"on_failure": "stop"}}, {"preproc"}),
+        ({"features": {"min_seconds": 50}}, {"features a", "features b"}),
+        ({"cohorts.a.strategy": "none"}, {"features a"}),
+        ({"cohorts.b.subjects": ["01"]}, {"subjects b 00000"}),
+        ({"cohorts.a.terms": "CC0"}, {"terms"}),
+        ({"endpoints.x.methods": ["probe"]}, {"endpoint"}),
+        ({"endpoints.x.stratify": ["site"]}, {"endpoint", "split"}),
+        ({"experiments.e.seed": 1}, set()),
+    ],
+    ids=str,
+)
+def test_a_change_is_seen_by_the_jobs_that_read_it(change: dict, expected: set[str]):
+    before, raw = settings(STUDY), copy.deepcopy(STUDY)
+    for dotted, value in change.items():
+        *path, last = dotted.split(".")
+        section = raw
+        for part in path:
+            section = section[part]
+        section[last] = value
+    after = settings(raw)
+    assert {name for name in before if before[name] != after[name]} - {"config"} == expected
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(folder: Path):
+    (folder / "results").write_text("a file")
+    with pytest.raises(SystemExit, match="settings of jobs cannot be written"):
+        settings(STUDY)
