@@ -43,13 +43,13 @@ from bhx_model.data import npz
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import file_sha256
 from bhx_model.errors import DataError
+from bhx_model.nets import factory
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import HubHead
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.patch_embed import whole_patches
 from bhx_model.nets.pos_embed import sincos_grid
-from bhx_model.training import stages
 from bhx_model.training.checkpoint import save_tensors
 
 #: Largest difference that passes, relative to the largest value of the array.
@@ -824,7 +824,10 @@ def load(released: Released, out: Path, known: Sizes = Sizes()) -> dict[str, Con
         if isinstance(model, StructureMAE):
             patch = model.config.patch
         if isinstance(model, FusionModel):
-            metadata |= {"encoders": dict(encoders), **(stages.roi_facts(rois) if rois is not None else {})}
+            metadata |= {
+                "encoders": dict(encoders),
+                **(factory.describe_rois(rois) if rois is not None else {}),
+            }
         done[stage] = convert(stage, theirs, model)
         folder = out / stage
         folder.mkdir(parents=True, exist_ok=True)
@@ -887,7 +890,7 @@ def _build(
         return model, {"grid": list(known.grid)}
     if isinstance(config.model, FunctionConfig):
         assert rois is not None
-        return FunctionJEPA(config.model, rois), stages.roi_facts(rois)
+        return FunctionJEPA(config.model, rois), factory.describe_rois(rois)
     width = next(
         theirs[key].shape[axis]
         for key, axis in (("pre_map.weight", 1), ("decoder_pred.weight", 0), ("latent_tokens", -1))

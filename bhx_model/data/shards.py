@@ -1,9 +1,7 @@
-"""Reading shards: what there is, whether it is whole, in which order, and the arrays themselves.
+"""Reading shards: what there is, whether it is whole, and the arrays themselves.
 
-The lists beside the tars hold the offset of every array, so a sample is one positioned read and streaming
-differs from random access only by the order: `epoch_batches` gives it for pretraining as a pure function of
-(seed, epoch), evaluation goes through the list of samples. Neither the number of processes nor that of
-reading threads changes what is read, or in which order.
+The lists beside the tars hold the offset of every array, so a sample is one positioned read, and any order is as fast as
+any other (`bhx_model.data.loader`).
 """
 
 from __future__ import annotations
@@ -11,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +20,7 @@ import numpy as np
 from bhx_model import contract
 from bhx_model.atomic_write import read_json, write_json
 from bhx_model.data import frames, timeseries, volumes
+from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import DataError
 
 Result = TypeVar("Result")
@@ -346,75 +344,13 @@ def pair(bold: Iterable[Sample], t1w: Iterable[Sample]) -> tuple[list[tuple[Samp
     return pairs, alone
 
 
-def epoch_batches(
-    buckets: Sequence[Hashable], *, batch_size: int, seed: int, epoch: int
-) -> list[list[list[int]]]:
-    """Order of one pass over the samples, every sample once.
-
-    Samples of equal bucket (same patch length, same number of patches) share batches, so that nothing is
-    padded. What is left of the buckets fills batches that mix them; only one batch may be smaller.
-
-    Parameters
-    ----------
-    buckets : Sequence[Hashable]
-        Bucket of each sample; sortable.
-    batch_size : int
-        Samples of an update, over all processes.
-    seed, epoch : int
-        The order is a pure function of these two.
-
-    Returns
-    -------
-    list of batches, each a list of groups of one bucket, each a list of sample numbers. Always
-    ``ceil(samples / batch_size)`` batches.
-    """
-    random = np.random.default_rng([seed, epoch])
-    by_bucket: dict[Hashable, list[int]] = {}
-    for number in random.permutation(len(buckets)).tolist():
-        by_bucket.setdefault(buckets[number], []).append(number)
-    batches: list[list[list[int]]] = []
-    left: list[int] = []
-    for bucket in sorted(by_bucket):  # type: ignore[type-var]
-        numbers = by_bucket[bucket]
-        full = len(numbers) - len(numbers) % batch_size
-        batches += [[numbers[start : start + batch_size]] for start in range(0, full, batch_size)]
-        left += numbers[full:]
-    for start in range(0, len(left), batch_size):
-        mixed: dict[Hashable, list[int]] = {}
-        for number in left[start : start + batch_size]:
-            mixed.setdefault(buckets[number], []).append(number)
-        batches.append(list(mixed.values()))
-    return [batches[place] for place in random.permutation(len(batches)).tolist()]
-
-
-def pieces(batch: Sequence[Sequence[int]], *, size: int, rank: int, world: int) -> list[list[int]]:
-    """One process' share of a batch, in pieces of at most `size` samples of one bucket.
-
-    Over all ranks every sample of the batch comes once.
-    """
-    cut = [list(group[start : start + size]) for group in batch for start in range(0, len(group), size)]
-    return cut[rank::world]
-
-
-def in_order(
-    tasks: Iterable[Callable[[], Result]], *, workers: int, ahead: int
-) -> Generator[Result, None, None]:
-    """Yield results of `tasks` in their order, computed by `workers` threads up to `ahead` tasks early.
-
-    Positioned reads and tensor operations release the interpreter lock, and threads need no copy between
-    processes: on this work they beat worker processes several times over. 0 workers compute in place.
-    """
-    if workers == 0:
-        yield from (task() for task in tasks)
-        return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="reader")
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for task in tasks:
-            waiting.append(pool.submit(task))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def check_rois(index: Index, rois: RoiMetadata) -> None:
+    """Refuse data whose ROIs are not these, in this order."""
+    if index.metadata["roi_sha256"] != rois.roi_sha256:
+        try:
+            rois.check_order(index.metadata.get("roi_names", rois.names))
+        except ValueError as error:
+            msg = f"{index.path}: {error}"
+            raise DataError(msg) from error
+        msg = f"{index.path} is of atlas {index.metadata['atlas']}, the ROI metadata of {rois.atlas}: use one atlas"
+        raise DataError(msg)

@@ -33,13 +33,15 @@ from torch import Tensor
 from bhx_model import config
 from bhx_model.atomic_write import read_json, write_json
 from bhx_model.command_line import run_command
-from bhx_model.data import shards, token_index
+from bhx_model.data import loader, shards, token_index
+from bhx_model.data.batch import Batch
 from bhx_model.data.shards import Index, Sample
 from bhx_model.errors import DataError
 from bhx_model.evaluation import metrics
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
-from bhx_model.training import optim, schedules, stages
+from bhx_model.training import optim, schedules
+from bhx_model.training.trained import Trained, load_trained
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if labels["seed"] != arguments.seed:
         msg = f"{arguments.labels} is the split of seed {labels['seed']}, not {arguments.seed}: name the other one"
         raise DataError(msg)
-    trained = stages.load_trained(arguments.fusion, "fusion")
+    trained = load_trained(arguments.fusion, "fusion")
     tokens = token_index.open_tokens(arguments.tokens)
     check_encoders(trained, tokens)
     shards.verify(shard for listed in tokens.shards.values() for shard in listed)
@@ -161,7 +163,7 @@ def _label_fault(labels: Mapping[str, Any]) -> str | None:
     return None
 
 
-def check_encoders(trained: stages.Trained, tokens: Index) -> None:
+def check_encoders(trained: Trained, tokens: Index) -> None:
     """Refuse tokens of other encoders than those the fusion was trained on."""
     if trained.run["model_metadata"]["encoders"] != tokens.metadata["encoders"]:
         msg = f"{tokens.path} are tokens of other encoders than the fusion was trained on: make the tokens again"
@@ -217,19 +219,19 @@ def swap_parts(endpoint: Endpoint) -> Endpoint:
 # --- linear probe
 
 
-def hub_features(endpoint: Endpoint, trained: stages.Trained, device: torch.device) -> np.ndarray:
+def hub_features(endpoint: Endpoint, trained: Trained, device: torch.device) -> np.ndarray:
     """Mean hub token of every person, over the tokens and over the person's runs: (n, D) float64."""
     return _by_person(endpoint, trained, device, lambda hub_BHD: hub_BHD.double().mean(dim=1))
 
 
-def hub_tokens(endpoint: Endpoint, trained: stages.Trained, device: torch.device) -> np.ndarray:
+def hub_tokens(endpoint: Endpoint, trained: Trained, device: torch.device) -> np.ndarray:
     """Hub tokens of every person, averaged over the person's runs: (n, H, D) float64."""
     return _by_person(endpoint, trained, device, lambda hub_BHD: hub_BHD.double())
 
 
 @torch.no_grad()
 def _by_person(
-    endpoint: Endpoint, trained: stages.Trained, device: torch.device, reduce: Callable[[Tensor], Tensor]
+    endpoint: Endpoint, trained: Trained, device: torch.device, reduce: Callable[[Tensor], Tensor]
 ) -> np.ndarray:
     """What `reduce` leaves of the hub tokens of every run, averaged over each person's runs: (n, ...)."""
     model = cast(FusionModel, trained.model).to(device).eval()
@@ -363,7 +365,7 @@ def _learning_rate(settings: config.Finetuning, step: int, per_epoch: int) -> fl
 
 
 def finetune(
-    endpoint: Endpoint, trained: stages.Trained, settings: config.Finetuning, seed: int, device: torch.device
+    endpoint: Endpoint, trained: Trained, settings: config.Finetuning, seed: int, device: torch.device
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Train fusion encoder and head together; the epoch that is best on the validation people predicts.
 
@@ -398,7 +400,7 @@ def finetune(
     val = endpoint.of("val")
     for epoch in range(settings.epochs):
         model.train()
-        order = shards.epoch_batches(buckets, batch_size=settings.batch_size, seed=seed, epoch=epoch)
+        order = loader.epoch_batches(buckets, batch_size=settings.batch_size, seed=seed, epoch=epoch)
         batches = [[[runs[place] for place in group] for group in batch] for batch in order]
         for place, parts in enumerate(_read(endpoint, batches)):
             step = epoch * per_epoch + place
@@ -440,7 +442,7 @@ def _scores(
     endpoint: Endpoint,
     people: np.ndarray,
     model: EndpointModel,
-    trained: stages.Trained,
+    trained: Trained,
     device: torch.device,
 ) -> np.ndarray:
     """Probabilities or (standardised) predictions, averaged over runs; 0 for those who are not among `people`."""
@@ -473,29 +475,29 @@ def _alike(endpoint: Endpoint, people: np.ndarray, size: int = 16) -> list[list[
 
 def _read(
     endpoint: Endpoint, batches: Sequence[Sequence[Sequence[int]]]
-) -> Iterator[list[tuple[list[int], stages.Batch]]]:
+) -> Iterator[list[tuple[list[int], Batch]]]:
     """Read batches ahead of their use: the runs of each part, and their tokens."""
 
-    def load(batch: Sequence[Sequence[int]]) -> list[tuple[list[int], stages.Batch]]:
+    def load(batch: Sequence[Sequence[int]]) -> list[tuple[list[int], Batch]]:
         return [(list(numbers), _load(endpoint, numbers)) for numbers in batch]
 
-    return shards.in_order((functools.partial(load, batch) for batch in batches), workers=1, ahead=2)
+    return loader.in_order((functools.partial(load, batch) for batch in batches), workers=1, ahead=2)
 
 
-def _load(endpoint: Endpoint, numbers: Sequence[int]) -> stages.Batch:
+def _load(endpoint: Endpoint, numbers: Sequence[int]) -> Batch:
     chosen = [endpoint.runs[number] for number in numbers]
     tensors = token_index.read_pairs(chosen, endpoint.n_rois)
     keys = [run.key for run, _ in chosen]
-    return stages.Batch(keys, tensors, n_patches=_patches(endpoint, numbers[0])).pin()
+    return Batch(keys, tensors, n_patches=_patches(endpoint, numbers[0])).pin()
 
 
-def _on(batch: stages.Batch, device: torch.device) -> tuple[Tensor, Tensor, int]:
+def _on(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, int]:
     """Arguments of the fusion's encoder."""
     tensors = batch.to(device).tensors
     return tensors["structure"].float(), tensors["function"].float(), batch.n_patches
 
 
-def _autocast(trained: stages.Trained, device: torch.device) -> torch.autocast:
+def _autocast(trained: Trained, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=trained.config.train.amp == "bf16")
 
 

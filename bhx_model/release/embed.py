@@ -26,10 +26,11 @@ from bhx_model.atomic_write import read_json
 from bhx_model.data import augment, shards
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import DataError
+from bhx_model.nets import factory
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
-from bhx_model.training import checkpoint, stages
+from bhx_model.training import checkpoint
 
 #: Layout of an exported folder.
 EXPORT_VERSION = 1
@@ -203,7 +204,7 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
     for stage in ("structure", "function", "fusion"):
         try:
             told = about["stages"][stage]
-            _, models[stage] = stages.model_of(told, folder / "config.json")
+            _, models[stage] = factory.model_of(told, folder / "config.json")
             sha256 = told["sha256"]
         except (KeyError, TypeError) as error:
             msg = f"{folder / 'config.json'} tells nothing of the {stage} stage ({error!r}): export again"
@@ -230,7 +231,7 @@ def check_rois(function: FunctionJEPA, rois: RoiMetadata, metadata: Mapping[str,
         If they differ.
     """
     try:
-        stages.empty_rois(metadata).check_order(rois.names)
+        factory.empty_rois(metadata).check_order(rois.names)
     except ValueError as error:
         msg = f"the ROIs in rois.npz are not those of the weights: {error}, or use the rois.npz of the same experiment"
         raise DataError(msg) from error

@@ -27,8 +27,7 @@ from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import ConfigError, DataError
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.release import embed
-from bhx_model.training import stages
-from bhx_model.training.stages import Trained
+from bhx_model.training.trained import Trained, load_trained
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +82,7 @@ def export(
         If the stages or the ROI metadata do not belong together, or there are terms of a cohort nothing was trained on.
     """
     folders = {"structure": structure, "function": function, "fusion": fusion}
-    trained = {stage: stages.load_trained(folder, stage) for stage, folder in folders.items()}
+    trained = {stage: load_trained(folder, stage) for stage, folder in folders.items()}
     encoders = {stage: trained[stage].sha256 for stage in ("structure", "function")}
     if trained["fusion"].run["model_metadata"]["encoders"] != encoders:
         msg = f"{fusion} belongs to other encoders than {structure} and {function}: name those"

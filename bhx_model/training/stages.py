@@ -1,4 +1,4 @@
-"""The three stages of the training: what each reads, how its model is built, and how a trained one is found again."""
+"""The three stages of the training: what each reads, how it is fed to the model, and how that is built."""
 
 from __future__ import annotations
 
@@ -6,36 +6,32 @@ import abc
 import dataclasses
 import functools
 import itertools
-import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from bhx_model.atomic_write import read_json
 from bhx_model.config import (
     FunctionConfig,
     FusionConfig,
-    FusionInputs,
-    ModelConfig,
     StageConfig,
     StructureConfig,
-    from_dict,
-    stage_from_dict,
     to_dict,
 )
-from bhx_model.data import augment, masking, shards, token_index, volumes
+from bhx_model.data import augment, loader, masking, shards, token_index
+from bhx_model.data.batch import Batch, intensities, plan_series, read_series
 from bhx_model.data.rois import RoiMetadata
-from bhx_model.data.shards import Index, Sample, Shard
+from bhx_model.data.shards import Index, Sample, Shard, check_rois
+from bhx_model.data.split import read_split
 from bhx_model.errors import DataError
+from bhx_model.nets.factory import describe_rois
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
-from bhx_model.nets.vit import hold_in_bfloat16
-from bhx_model.training import checkpoint
+from bhx_model.training.encoders import Encoders
 
 CPU = torch.device("cpu")
 
@@ -52,27 +48,6 @@ class Sources:
     structure: Path | None = None
     """Folder of the trained structure stage (fusion with ``inputs: online``)."""
     function: Path | None = None
-
-
-@dataclasses.dataclass
-class Batch:
-    """Samples of one bucket, stacked, and the masks that go with them."""
-
-    keys: list[str]
-    tensors: dict[str, Tensor]
-    patch_frames: int = 0
-    n_patches: int = 0
-
-    def pin(self) -> Batch:
-        """Copy the tensors to memory that a GPU, if there is one, reads by itself; that takes long, so do it ahead."""
-        if not torch.cuda.is_available():
-            return self
-        return dataclasses.replace(self, tensors={name: t.pin_memory() for name, t in self.tensors.items()})
-
-    def to(self, device: torch.device) -> Batch:
-        """Move the tensors; out of pinned memory, the copy overlaps with work."""
-        moved = {name: t.to(device, non_blocking=True) for name, t in self.tensors.items()}
-        return dataclasses.replace(self, tensors=moved)
 
 
 class Stage(abc.ABC):
@@ -121,9 +96,9 @@ class Stage(abc.ABC):
         self.n_people = len({_first(item).subject for item in train})
 
     def _epoch(self, epoch: int, batch_size: int) -> list[list[list[int]]]:
-        """Batches of an epoch of the training, see `data.epoch_batches`; the last few epochs asked for are kept."""
+        """Batches of an epoch of the training, see `bhx_model.data.loader`; the last few epochs asked for are kept."""
         buckets = [self.bucket(number, epoch) for number in range(self.n_train)]
-        return shards.epoch_batches(buckets, batch_size=batch_size, seed=self.seed, epoch=epoch)
+        return loader.epoch_batches(buckets, batch_size=batch_size, seed=self.seed, epoch=epoch)
 
     def holdout(self, batch_size: int) -> list[list[int]]:
         """Batches of the holdout, each of one bucket."""
@@ -137,7 +112,7 @@ class Stage(abc.ABC):
         ]
 
     def verify(self, record: Path, share: tuple[int, int]) -> None:
-        """Check the bytes of all shards that this stage reads; see `data.verify`."""
+        """Check the bytes of all shards that this stage reads; see `bhx_model.data.shards.verify`."""
         shards.verify(self._shards(), record=record, share=share)
 
     def _shards(self) -> list[Shard]:
@@ -252,7 +227,7 @@ class FunctionStage(Stage):
 
     def metadata(self) -> dict[str, Any]:
         """Names and sizes of the per-ROI metadata; their numbers are buffers of the model."""
-        return roi_facts(self.rois)
+        return describe_rois(self.rois)
 
     def build(self) -> nn.Module:
         """Make a new model."""
@@ -318,7 +293,7 @@ class CachedFusionStage(Stage):
     def metadata(self) -> dict[str, Any]:
         """Sizes of the tokens that come in, whose they are, and the ROIs they belong to."""
         encoders = self.caches[0].metadata["encoders"]
-        return {"inputs": to_dict(self.fusion_inputs), "encoders": encoders, **roi_facts(self.rois)}
+        return {"inputs": to_dict(self.fusion_inputs), "encoders": encoders, **describe_rois(self.rois)}
 
     def build(self) -> nn.Module:
         """Make a new model."""
@@ -358,7 +333,7 @@ class OnlineFusionStage(Stage):
     def metadata(self) -> dict[str, Any]:
         """Sizes of the tokens that come in, whose they are, and the ROIs they belong to."""
         inputs = to_dict(self.encoders.fusion_inputs())
-        return {"inputs": inputs, "encoders": dict(self.encoders.hashes), **roi_facts(self.rois)}
+        return {"inputs": inputs, "encoders": dict(self.encoders.hashes), **describe_rois(self.rois)}
 
     def build(self) -> nn.Module:
         """Make a new model."""
@@ -398,220 +373,6 @@ def open_stage(config: StageConfig, sources: Sources, seed: int, device: torch.d
     return CachedFusionStage(config, sources, seed)
 
 
-# --- trained stages
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A trained stage: its model, and what its ``run.json`` tells."""
-
-    model: nn.Module
-    config: StageConfig
-    run: Mapping[str, Any]
-    sha256: str
-    """Of the weights' file."""
-
-
-def load_trained(folder: Path, stage: str) -> Trained:
-    """Build the model of a trained stage and load its weights.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds no such stage, or weights that do not fit its configuration.
-    """
-    try:
-        run = read_json(folder / "run.json", "train the stage again")
-    except FileNotFoundError as error:
-        msg = f"{folder} holds no trained stage (no run.json): train it first"
-        raise DataError(msg) from error
-    if run.get("stage") != stage:
-        msg = f"{folder} holds the stage {run.get('stage')}, not {stage}: name the other folder"
-        raise DataError(msg)
-    lacking = {"config", "model_metadata", "counts", "loss", "cohorts", "synthetic"} - run.keys()
-    if lacking:
-        msg = f"{folder / 'run.json'} has no {', '.join(sorted(lacking))}: train the stage again"
-        raise DataError(msg)
-    config, model = model_of(run, folder / "run.json")
-    weights = folder / "model.safetensors"
-    checkpoint.load_weights(model, weights)
-    return Trained(model.eval().requires_grad_(False), config, run, shards.file_sha256(weights))
-
-
-def model_of(about: Mapping[str, Any], source: Path) -> tuple[StageConfig, nn.Module]:
-    """Configuration and model, into which weights are then loaded, of what `source` tells about a stage.
-
-    Raises
-    ------
-    ValueError
-        If that is not whole.
-    """
-    config = stage_from_dict(about["config"])
-    try:
-        model = build_model(config.model, about["model_metadata"])
-        if config.stage == "fusion":
-            dict(about["model_metadata"]["encoders"])  # whose tokens it reads
-    except (KeyError, TypeError, ValueError) as error:
-        msg = f"{source}: its metadata do not make a {config.stage} model ({error!r}): take it as it was made"
-        raise DataError(msg) from error
-    return config, model
-
-
-def build_model(config: ModelConfig, metadata: Mapping[str, Any]) -> nn.Module:
-    """Make a model into which weights are then loaded, from its configuration and the metadata beside it."""
-    if isinstance(config, StructureConfig):
-        x, y, z = metadata["grid"]
-        return StructureMAE(config, (x, y, z))
-    if isinstance(config, FunctionConfig):
-        return FunctionJEPA(config, empty_rois(metadata))
-    return FusionModel(config, from_dict(FusionInputs, metadata["inputs"], "inputs"))
-
-
-def roi_facts(rois: RoiMetadata) -> dict[str, Any]:
-    """Names and sizes of per-ROI metadata, from which `empty_rois` makes some of the same form."""
-    return {
-        "atlas": rois.atlas, "roi_names": list(rois.names), "roi_sha256": rois.roi_sha256,
-        "modes": rois.harmonics.shape[1], "gradients": rois.gradients.shape[1],
-    }  # fmt: skip
-
-
-def empty_rois(metadata: Mapping[str, Any]) -> RoiMetadata:
-    """Per-ROI metadata of the right form whose numbers the weights will replace."""
-    n, modes = len(metadata["roi_names"]), metadata["modes"]
-    zeros = functools.partial(np.zeros, dtype=np.float32)
-    return RoiMetadata(
-        metadata["atlas"], tuple(metadata["roi_names"]), np.zeros(n, np.int8), zeros((n, modes)), np.zeros((2, modes)),
-        zeros((n, metadata["gradients"])), zeros(n), np.ones(n, np.float32),
-    )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoders:
-    """Both frozen encoders: from pairs of a BOLD run and a T1 to pairs of tokens."""
-
-    structure: StructureMAE
-    function: FunctionJEPA
-    metadata: Mapping[str, Any]
-    """Of the function stage: ROI names and sizes."""
-    hashes: Mapping[str, str]
-    """Of the weights."""
-    amp: Mapping[str, str]
-    """Precision they were trained in."""
-
-    @classmethod
-    def open(cls, structure: Path, function: Path) -> Encoders:
-        """Load the encoders from the folders of the trained stages."""
-        s, f = load_trained(structure, "structure"), load_trained(function, "function")
-        for trained in (s, f):
-            if trained.config.train.amp == "bf16":
-                hold_in_bfloat16(trained.model)
-        return cls(
-            cast(StructureMAE, s.model),
-            cast(FunctionJEPA, f.model),
-            f.run["model_metadata"],
-            {"structure": s.sha256, "function": f.sha256},
-            {"structure": s.config.train.amp, "function": f.config.train.amp},
-        )
-
-    def to(self, device: torch.device) -> Encoders:
-        """Move both."""
-        return dataclasses.replace(
-            self, structure=self.structure.to(device), function=self.function.to(device)
-        )
-
-    def autocast(self, device: torch.device, stage: Literal["structure", "function"]) -> torch.autocast:
-        """Compute as this encoder was trained."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.amp[stage] == "bf16")
-
-    def check(self, indices: Iterable[Index]) -> None:
-        """Refuse shards of another T1 grid or other ROIs than the encoders were trained on."""
-        rois = empty_rois(self.metadata)
-        for index in indices:
-            check_rois(index, rois)
-            shape = index.metadata["t1w_shape"]  # none where nobody has a T1
-            if shape is not None and tuple(shape) != self.structure.grid:
-                msg = (
-                    f"{index.path}: T1 volumes on a grid of {tuple(shape)} voxels, the structure "
-                    f"encoder was trained on {self.structure.grid}: set features.t1w_shape accordingly"
-                )
-                raise DataError(msg)
-
-    def fusion_inputs(self) -> FusionInputs:
-        """Sizes of the tokens for the fusion."""
-        return FusionInputs(
-            structure_grid=self.structure.patches,
-            structure_width=self.structure.config.width,
-            rois=self.function.n_rois,
-            time_patches=self.function.config.time_patches,
-            function_width=self.function.config.width,
-        )
-
-    def load(self, pairs: Sequence[tuple[Sample, Sample]]) -> Batch:
-        """Read pairs of one bucket."""
-        runs = [run for run, _ in pairs]
-        batch = self.read_runs(runs, [plan_series(run, self.function.config) for run in runs])
-        volumes = shards.read_t1w([anat for _, anat in pairs], self.structure.grid)
-        return dataclasses.replace(batch, tensors={**batch.tensors, "volume": torch.from_numpy(volumes)})
-
-    def read_runs(self, runs: Sequence[Sample], plans: Sequence[augment.SeriesPlan]) -> Batch:
-        """Read the series of runs of one bucket as planned."""
-        config, rois = self.function.config, empty_rois(self.metadata)
-        series = np.stack([
-            augment.apply_plan(read_series(run, rois, config), plan, config)
-            for run, plan in zip(runs, plans, strict=True)
-        ])  # fmt: skip
-        tensors = {"series": torch.from_numpy(series)}
-        return Batch([run.key for run in runs], tensors, plans[0].patch_frames, plans[0].n_patches)
-
-    @torch.no_grad()
-    def encode(self, batch: Batch, *, pad_to: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of a batch, rounded as the cache rounds them.
-
-        Returns
-        -------
-        structure : Tensor, (B, S, D) bfloat16
-        function : Tensor, (B, R * N, D) bfloat16
-        weight : Tensor, (B, R * N) float32
-            How much each function token counts; the weights of a sample add up to the number of its tokens.
-        """
-        volume, series = batch.tensors["volume"], batch.tensors["series"]
-        with self.autocast(volume.device, "structure"):
-            structure = self.structure.encode(intensities(volume))
-        with self.autocast(series.device, "function"):
-            function = self.function.encode(series, batch.patch_frames, pad_to=pad_to)
-        weight = self.function.token_weights(series, batch.patch_frames)
-        return structure.bfloat16(), function.bfloat16(), token_index.even_samples(weight)
-
-
-# --- checks that several stages share
-
-
-def read_split(path: Path) -> dict[str, str]:
-    """People of a pretraining split: ``cohort/label`` to ``train`` or ``holdout``."""
-    try:
-        split = json.loads(path.read_text(encoding="utf-8"))
-        people = {person: part for part in ("train", "holdout") for person in split[part]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{path} is no split with the lists train and holdout ({error}): make it again"
-        raise DataError(msg) from error
-    if len(people) != len(split["train"]) + len(split["holdout"]):
-        msg = f"{path} names a person twice, so the holdout would be trained on: make it again"
-        raise DataError(msg)
-    return people
-
-
-def check_rois(index: Index, rois: RoiMetadata) -> None:
-    """Refuse data whose ROIs are not these, in this order."""
-    if index.metadata["roi_sha256"] != rois.roi_sha256:
-        try:
-            rois.check_order(index.metadata.get("roi_names", rois.names))
-        except ValueError as error:
-            msg = f"{index.path}: {error}"
-            raise DataError(msg) from error
-        msg = f"{index.path} is of atlas {index.metadata['atlas']}, the ROI metadata of {rois.atlas}: use one atlas"
-        raise DataError(msg)
-
-
 def t1w_grid(indices: Sequence[Index]) -> tuple[int, int, int]:
     """Voxels of the T1 volumes, which all cohorts must share."""
     grids = {tuple(index.metadata["t1w_shape"]): index for index in indices if index.samples["t1w"]}
@@ -621,35 +382,6 @@ def t1w_grid(indices: Sequence[Index]) -> tuple[int, int, int]:
         raise DataError(msg)
     ((x, y, z),) = grids
     return x, y, z
-
-
-def intensities(steps: Tensor) -> Tensor:
-    """Float32 intensities in sd of stored volumes, made where they are computed with: half as much to move there."""
-    return steps.float() / volumes.STEPS_PER_SD
-
-
-def plan_series(
-    sample: Sample, config: FunctionConfig, *, seed: int = 0, epoch: int = 0, number: int | None = None
-) -> augment.SeriesPlan:
-    """Plan what is read of a run; a fault is named after it."""
-    try:
-        return augment.plan_series(
-            sample.tr_s, sample.n_frames, config, seed=seed, epoch=epoch, sample=number
-        )
-    except ValueError as error:
-        msg = f"{sample.key}: {error}"
-        raise DataError(msg) from error
-
-
-def read_series(sample: Sample, rois: RoiMetadata, config: FunctionConfig) -> np.ndarray:
-    """Read a run, (R, T) float32, and refuse what the model cannot embed; a fault is named after it."""
-    series = shards.read_bold(sample, len(rois))
-    try:
-        augment.check_series(series, sample.tr_s, len(rois), config)
-    except ValueError as error:
-        msg = f"{sample.key} in {sample.shard}: {error}"
-        raise DataError(msg) from error
-    return series
 
 
 def _first(item: Sample | tuple[Sample, Sample]) -> Sample:

@@ -35,13 +35,13 @@ from bhx_model import contract
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import run_command
 from bhx_model.config import to_dict
-from bhx_model.data import shards, token_index
+from bhx_model.data import loader, shards, token_index
 from bhx_model.data.augment import SeriesPlan
+from bhx_model.data.batch import Batch, intensities, plan_series
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample
-from bhx_model.training import stages
+from bhx_model.training.encoders import Encoders
 from bhx_model.training.runlog import duration
-from bhx_model.training.stages import Batch, Encoders
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
     encoders = Encoders.open(structure, function).to(device)
     index = shards.open_index(shard_index)
     encoders.check([index])
-    stages.check_rois(index, RoiMetadata.load(rois))
+    shards.check_rois(index, RoiMetadata.load(rois))
     pairs, alone = shards.pair(index.samples["bold"], index.samples["t1w"])
     if not pairs:
         logger.info(
@@ -238,10 +238,10 @@ def _structure_tokens(
 ) -> Iterator[tuple[dict[str, Any], Tensor]]:
     batches = [volumes[start : start + BATCH] for start in range(0, len(volumes), BATCH)]
     reads = (functools.partial(_read_volumes, encoders, chosen) for chosen in batches)
-    ahead = shards.in_order(reads, workers=READERS, ahead=READERS)
+    ahead = loader.in_order(reads, workers=READERS, ahead=READERS)
     for chosen, batch in zip(batches, ahead, strict=True):
         with encoders.autocast(device, "structure"):
-            volume = stages.intensities(batch.to(device).tensors["volume"])
+            volume = intensities(batch.to(device).tensors["volume"])
             tokens = encoders.structure.encode(volume).bfloat16()
         for sample, one in zip(chosen, tokens, strict=True):
             yield {"key": sample.key, "subject": sample.subject.split("/")[1], "n_tokens": len(one)}, one
@@ -257,14 +257,14 @@ def _function_tokens(
     encoders: Encoders, runs: Sequence[Sample], device: torch.device
 ) -> Iterator[tuple[dict[str, Any], Tensor]]:
     config = encoders.function.config
-    plans = {run.key: stages.plan_series(run, config) for run in runs}
+    plans = {run.key: plan_series(run, config) for run in runs}
     # runs are written in their order, but those of equal bucket are encoded together
     windows = [runs[start : start + 4 * BATCH] for start in range(0, len(runs), 4 * BATCH)]
     batches = [_alike(window, plans) for window in windows]
     reads = (
         functools.partial(_read_runs, encoders, chosen, plans) for listed in batches for chosen in listed
     )
-    ahead = shards.in_order(reads, workers=READERS, ahead=READERS)
+    ahead = loader.in_order(reads, workers=READERS, ahead=READERS)
     for window, listed in zip(windows, batches, strict=True):
         done: dict[str, tuple[dict[str, Any], Tensor]] = {}
         for chosen in listed:

@@ -41,7 +41,8 @@ from bhx_model import contract
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import run_command
 from bhx_model.config import PRESETS, STAGES, StageConfig, json_object, load_preset, whole_number
-from bhx_model.data import shards
+from bhx_model.data import loader
+from bhx_model.data.batch import Batch
 from bhx_model.errors import DataError
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.training import checkpoint, distributed, optim, schedules, stages
@@ -231,7 +232,7 @@ def _advance(
 
     # --- the loop: what happens in a step is a function of its number alone
     tasks = (functools.partial(share, stage, step, processes) for step in range(start, t.steps))
-    reader = shards.in_order(tasks, workers=workers, ahead=max(2, workers))
+    reader = loader.in_order(tasks, workers=workers, ahead=max(2, workers))
     objective.train()
     for step, (parts, weights) in zip(range(start, t.steps), reader, strict=True):
         torch.manual_seed(_mix(seed, step, processes.rank))  # for what is random inside the model
@@ -308,7 +309,7 @@ def _advance(
     return True
 
 
-def share(stage: stages.Stage, step: int, processes: Processes) -> tuple[list[stages.Batch], list[float]]:
+def share(stage: stages.Stage, step: int, processes: Processes) -> tuple[list[Batch], list[float]]:
     """Read this process' parts of a step, and their weights in the step's loss.
 
     Over all processes the parts are the batch, and the weights add up to 1.
@@ -317,7 +318,7 @@ def share(stage: stages.Stage, step: int, processes: Processes) -> tuple[list[st
     epoch, place = divmod(step, math.ceil(stage.n_train / t.batch_size))
     batch = stage.epoch(epoch, t.batch_size)[place]
     size = sum(map(len, batch))
-    mine = shards.pieces(batch, size=_part(stage, processes), rank=processes.rank, world=processes.world)
+    mine = loader.pieces(batch, size=_part(stage, processes), rank=processes.rank, world=processes.world)
     # a process without a share takes part in the exchange of gradients with a weight of 0
     weights = [len(numbers) / size for numbers in mine] or [0.0]
     return [stage.load(numbers, step, epoch).pin() for numbers in mine or [batch[0][:1]]], weights
@@ -336,7 +337,7 @@ def _autocast(stage: stages.Stage, processes: Processes) -> torch.autocast:
 def backward(
     objective: nn.Module,
     stage: stages.Stage,
-    parts: Sequence[stages.Batch],
+    parts: Sequence[Batch],
     weights: Sequence[float],
     processes: Processes,
     *,
@@ -388,7 +389,7 @@ def holdout(
     loss_sum = trivial_sum = 0.0
     bad: list[str] = []
     tasks = (lambda numbers=numbers: stage.load(numbers, 0, None).pin() for numbers in mine)
-    for batch in shards.in_order(tasks, workers=1, ahead=1):
+    for batch in loader.in_order(tasks, workers=1, ahead=1):
         args, kwargs = stage.inputs(batch.to(processes.device))
         with _autocast(stage, processes):
             loss, stats = model(*args, **kwargs)

@@ -53,6 +53,8 @@ from bhx_model.data import shards
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.training import stages
+from bhx_model.training.encoders import Encoders
+from bhx_model.training.trained import load_trained
 from bhx_prep.brain_maps import gradients
 from bhx_prep.demo import timeseries
 
@@ -189,7 +191,7 @@ def train(work: Work, place: Path, seed: int) -> None:
 def function_losses(work: Work, place: Path, seed: int) -> dict[str, float]:
     """Loss of the held out subjects' series with the ROIs shuffled, as a multiple of that in their order."""
     experiment = work.results / "experiments/demo"
-    trained = stages.load_trained(place / "function", "function")
+    trained = load_trained(place / "function", "function")
     model = cast(FunctionJEPA, trained.model).eval()
     sources = stages.Sources(
         shards=[work.results / cohort / "shards/index.json" for cohort in PRETRAINING],
@@ -213,7 +215,7 @@ def function_losses(work: Work, place: Path, seed: int) -> dict[str, float]:
 @torch.no_grad()
 def features(work: Work, place: Path, seed: int) -> tuple[Features, Features]:
     """What probes may read of each subject, and of each pair of subjects, (n, D) each."""
-    encoders = stages.Encoders.open(place / "structure", place / "function")
+    encoders = Encoders.open(place / "structure", place / "function")
     fusion, decoder, attention = (load_fusion(place / name) for name in ("fusion", "decoder", "attention"))
     random = np.random.default_rng([seed, 2])
     everybody = []
@@ -283,7 +285,7 @@ def shift_within(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 def load_fusion(folder: Path) -> FusionModel:
     """The trained fusion, for evaluation."""
-    return cast(FusionModel, stages.load_trained(folder, "fusion").model).eval()
+    return cast(FusionModel, load_trained(folder, "fusion").model).eval()
 
 
 def pairs(indices: tuple[Path, ...]) -> list[tuple[shards.Sample, shards.Sample]]:

@@ -11,7 +11,7 @@ import bhx_model
 from bhx_model.compat import convert
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.release import export
-from bhx_model.training import stages
+from bhx_model.training.trained import load_trained
 
 
 @pytest.fixture
@@ -176,15 +176,15 @@ def test_released_files_become_stages(golden, released, tmp_path, capsys):
     assert "absent   target.roi_position.harmonics_RM  (from the CSVs and rois.npz)" in text
     assert "not a part of this model" not in text
 
-    function = stages.load_trained(out / "function", "function").model
+    function = load_trained(out / "function", "function").model
     with np.load(golden / "function_cases.npz") as cases, torch.inference_mode():
         series, expected = cases["k18_input"][:, 0], cases["k18_tokens"]
         tokens = function.encode(torch.from_numpy(series), 18, target=False)
     np.testing.assert_allclose(tokens, expected, atol=1e-5 * np.abs(expected).max())
 
-    structure = stages.load_trained(out / "structure", "structure").model
+    structure = load_trained(out / "structure", "structure").model
     assert structure.n_tokens == 1200
-    fusion = stages.load_trained(out / "fusion", "fusion").model
+    fusion = load_trained(out / "fusion", "fusion").model
     with np.load(golden / "fusion_weights.npz") as weights:
         hub = weights["latent_tokens"] + weights["enc_latent_token_positional_embedding"]
         np.testing.assert_array_equal(fusion.hub[0], hub)
@@ -223,7 +223,7 @@ def test_an_ema_encoder_alone_is_enough_to_embed(released, tmp_path):
     files = {name: released[name] for name in ("function", "harmonics", "gradients")}
     done = convert.load(convert.Released(**files), tmp_path / "out", convert.Sizes(heads=4))
     assert "encoder_ema.module" in done["function"].lines[0].theirs
-    model = stages.load_trained(tmp_path / "out" / "function", "function").model
+    model = load_trained(tmp_path / "out" / "function", "function").model
     with torch.inference_mode():
         assert model.encode(torch.randn(1, 20, 96), 48).shape == (1, 40, 48)
     del alone["module.encoder_ema.module.norm.bias"]
@@ -241,7 +241,7 @@ def test_checkpoints_of_other_sizes_or_stages_are_told(released, tmp_path):
     with pytest.raises(ValueError, match=r"the checkpoint has 12 patches, .* make 1200: name the voxels"):
         convert.load(convert.Released(**files), tmp_path / "out", convert.Sizes(heads=4))
     convert.load(convert.Released(**files), tmp_path / "out", convert.Sizes(heads=4, grid=(32, 48, 32)))
-    assert stages.load_trained(tmp_path / "out" / "structure", "structure").model.grid == (32, 48, 32)
+    assert load_trained(tmp_path / "out" / "structure", "structure").model.grid == (32, 48, 32)
     with pytest.raises(ValueError, match="no checkpoint of the fusion stage: it has no latent_tokens"):
         convert.load(convert.Released(fusion=released["structure"]), tmp_path / "out")
 
@@ -255,7 +255,7 @@ def test_names_and_normaliser_come_from_rois_npz(released, tmp_path, make_rois):
     )  # fmt: skip
     files = {name: released[name] for name in ("function", "harmonics", "gradients")}
     convert.load(convert.Released(**files, rois=path), tmp_path / "out", convert.Sizes(heads=4))
-    trained = stages.load_trained(tmp_path / "out" / "function", "function")
+    trained = load_trained(tmp_path / "out" / "function", "function")
     assert trained.run["model_metadata"]["roi_names"] == list(rois.names)
     np.testing.assert_array_equal(trained.model.normaliser.median_R, rois.median)
     few = make_rois(7)

@@ -15,9 +15,10 @@ from tiny_shards import NAMES, write_labels, write_rois
 
 import bhx_model
 from bhx_model import config
-from bhx_model.data import shards, volumes
+from bhx_model.data import loader, shards, volumes
 from bhx_model.evaluation import evaluate
 from bhx_model.release import export
+from bhx_model.training.trained import load_trained
 
 
 def evaluate_words(trained, out, method="probe", labels=None, more=()):
@@ -112,7 +113,7 @@ def test_what_is_chosen_does_not_look_at_the_test_people():
 
 
 def test_runs_of_a_person_are_averaged(trained):
-    trained_fusion = evaluate.stages.load_trained(trained["fusion"], "fusion")
+    trained_fusion = load_trained(trained["fusion"], "fusion")
     tokens = evaluate.token_index.open_tokens(trained["tokens_town"])
     endpoint = evaluate.join(evaluate.read_labels(trained["labels"]), tokens)
     device = evaluate.torch.device("cpu")
@@ -133,23 +134,23 @@ def test_runs_of_a_person_are_averaged(trained):
 
 def test_a_batch_of_several_lengths_trains_as_one(trained, monkeypatch):
     """Runs of other lengths are parts of their own, and count by their number."""
-    fusion = evaluate.stages.load_trained(trained["fusion"], "fusion")
+    fusion = load_trained(trained["fusion"], "fusion")
     tokens = evaluate.token_index.open_tokens(trained["tokens_town"])
     endpoint = evaluate.join(evaluate.read_labels(trained["labels"]), tokens)
     settings = config.Finetuning(epochs=4, warmup_epochs=1, batch_size=4, drop_path=0.0, lr=5e-2)
-    order = shards.epoch_batches
+    order = loader.epoch_batches
 
     def cut(buckets, **more):
         return [[batch[0][:1], batch[0][1:]] if batch[0][1:] else batch for batch in order(buckets, **more)]
 
     whole, _ = evaluate.finetune(endpoint, fusion, settings, 0, evaluate.torch.device("cpu"))
-    monkeypatch.setattr(shards, "epoch_batches", cut)
+    monkeypatch.setattr(loader, "epoch_batches", cut)
     parts, _ = evaluate.finetune(endpoint, fusion, settings, 0, evaluate.torch.device("cpu"))
     np.testing.assert_allclose(parts, whole, atol=1e-4)
 
 
 def test_the_epoch_that_is_best_on_the_validation_people_predicts(trained, monkeypatch):
-    fusion = evaluate.stages.load_trained(trained["fusion"], "fusion")
+    fusion = load_trained(trained["fusion"], "fusion")
     tokens = evaluate.token_index.open_tokens(trained["tokens_town"])
     endpoint = evaluate.join(evaluate.read_labels(trained["labels"]), tokens)
     val, scored = endpoint.of("val"), []
@@ -261,7 +262,7 @@ def test_three_lines_embed_a_person(model, person, trained):
     assert hub.shape == (16, 64)
     assert hub.dtype == np.float32
     # the same tokens as the evaluation sees
-    trained_fusion = evaluate.stages.load_trained(trained["fusion"], "fusion")
+    trained_fusion = load_trained(trained["fusion"], "fusion")
     tokens = evaluate.token_index.open_tokens(trained["tokens_town"])
     endpoint = evaluate.join(evaluate.read_labels(trained["labels"]), tokens)
     features = evaluate.hub_features(endpoint, trained_fusion, evaluate.torch.device("cpu"))

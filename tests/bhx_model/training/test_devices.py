@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 import torch
 
+from bhx_model.data.batch import Batch
 from bhx_model.training import distributed, optim, stages, train
 
 NOWHERE = torch.device("meta")
@@ -102,7 +103,7 @@ def test_a_process_with_a_fault_does_not_wait_for_the_others(cuda, monkeypatch):
 
 
 def test_batches_are_pinned_ahead_where_there_is_a_gpu(monkeypatch):
-    batch = stages.Batch(["a"], {"x": torch.zeros(2)})
+    batch = Batch(["a"], {"x": torch.zeros(2)})
     assert batch.pin() is batch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self + 1)

@@ -17,9 +17,11 @@ from tiny_shards import words
 import bhx_model
 from bhx_model.config import load_preset
 from bhx_model.data import shards, token_index
+from bhx_model.data.batch import intensities
 from bhx_model.nets import vit
 from bhx_model.release import export
 from bhx_model.training import checkpoint, stages, train
+from bhx_model.training.encoders import Encoders
 
 CPU = torch.device("cpu")
 STAGES = [
@@ -88,7 +90,7 @@ def test_attention_with_and_without_a_bias_is_that_of_a_cpu(device, dtype):
 def test_cached_tokens_are_those_of_a_cpu(device, trained):
     """The cache was written on the device, as all that the command lines of `trained` made."""
     cache = token_index.open_tokens(trained["tokens_town"])
-    encoders = stages.Encoders.open(trained["structure"], trained["function"])
+    encoders = Encoders.open(trained["structure"], trained["function"])
     index = shards.open_index(trained["town"])
     pairs = {
         run.key: (run, anat) for run, anat in shards.pair(index.samples["bold"], index.samples["t1w"])[0]
@@ -108,7 +110,7 @@ def test_an_embedding_is_that_of_a_cpu(device, trained, tmp_path):
     index = shards.open_index(trained["town"])
     run, anat = shards.pair(index.samples["bold"], index.samples["t1w"])[0][0]
     series = shards.read_bold(run, 20)
-    volume = stages.intensities(torch.from_numpy(shards.read_t1w([anat], (32, 48, 32))))[0].numpy()
+    volume = intensities(torch.from_numpy(shards.read_t1w([anat], (32, 48, 32))))[0].numpy()
 
     def embed(where):
         model = bhx_model.from_pretrained(out).to(where)

@@ -18,11 +18,12 @@ from bhx_model.data import augment, shards, token_index
 from bhx_model.nets.jepa import FunctionEncoder, FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.training import stages, tokens, train
+from bhx_model.training.encoders import Encoders
 
 
 def encode_again(trained, run, volume):
     """Tokens of a pair straight from the encoders."""
-    encoders = stages.Encoders.open(trained["structure"], trained["function"])
+    encoders = Encoders.open(trained["structure"], trained["function"])
     return encoders.encode(encoders.load([(run, volume)]))
 
 
@@ -106,7 +107,7 @@ def test_reading_runs_ahead_of_encoding(trained, tmp_path, monkeypatch):
     ahead = tokens.write_cache(*words, tmp_path / "ahead")
     assert waited == {"t1w", "bold"}
     monkeypatch.setattr(
-        tokens.shards, "in_order", lambda tasks, *, workers, ahead: iter([task() for task in tasks])
+        tokens.loader, "in_order", lambda tasks, *, workers, ahead: iter([task() for task in tasks])
     )
     plain = tokens.write_cache(*words, tmp_path / "plain")
     assert {p.name: p.read_bytes() for p in ahead.parent.iterdir()} == {

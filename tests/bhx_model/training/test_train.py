@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_shards import write_cohort, write_rois, write_split
 
+from bhx_model.nets import factory
 from bhx_model.training import checkpoint, runlog, stages, train
 
 SIX = {
@@ -349,7 +350,7 @@ def test_a_broken_checkpoint_is_fatal(house, tmp_path):
 def test_a_checkpoint_of_another_model_is_fatal(house, tmp_path):
     assert train_here(house, tmp_path, "structure", should_stop=stopped_after(3)) == 75
     config = train.load_preset("structure", "tiny").override({"model.width": 32})
-    model = stages.build_model(config.model, {"grid": [32, 48, 32]})
+    model = factory.build_model(config.model, {"grid": [32, 48, 32]})
     with pytest.raises(ValueError, match="another configuration"):
         checkpoint.load_weights(model, checkpoint.folder(run_folder(tmp_path), 3) / "model.safetensors")
 

@@ -1,0 +1,65 @@
+"""Samples as the model takes them: what is read of a run or a T1, and several stacked to a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bhx_model.config import FunctionConfig
+from bhx_model.data import augment, shards, volumes
+from bhx_model.data.rois import RoiMetadata
+from bhx_model.data.shards import Sample
+from bhx_model.errors import DataError
+
+
+@dataclasses.dataclass
+class Batch:
+    """Samples of one bucket, stacked, and the masks that go with them."""
+
+    keys: list[str]
+    tensors: dict[str, Tensor]
+    patch_frames: int = 0
+    n_patches: int = 0
+
+    def pin(self) -> Batch:
+        """Copy the tensors to memory that a GPU, if there is one, reads by itself; that takes long, so do it ahead."""
+        if not torch.cuda.is_available():
+            return self
+        return dataclasses.replace(self, tensors={name: t.pin_memory() for name, t in self.tensors.items()})
+
+    def to(self, device: torch.device) -> Batch:
+        """Move the tensors; out of pinned memory, the copy overlaps with work."""
+        moved = {name: t.to(device, non_blocking=True) for name, t in self.tensors.items()}
+        return dataclasses.replace(self, tensors=moved)
+
+
+def intensities(steps: Tensor) -> Tensor:
+    """Float32 intensities in sd of stored volumes, made where they are computed with: half as much to move there."""
+    return steps.float() / volumes.STEPS_PER_SD
+
+
+def plan_series(
+    sample: Sample, config: FunctionConfig, *, seed: int = 0, epoch: int = 0, number: int | None = None
+) -> augment.SeriesPlan:
+    """Plan what is read of a run; a fault is named after it."""
+    try:
+        return augment.plan_series(
+            sample.tr_s, sample.n_frames, config, seed=seed, epoch=epoch, sample=number
+        )
+    except ValueError as error:
+        msg = f"{sample.key}: {error}"
+        raise DataError(msg) from error
+
+
+def read_series(sample: Sample, rois: RoiMetadata, config: FunctionConfig) -> np.ndarray:
+    """Read a run, (R, T) float32, and refuse what the model cannot embed; a fault is named after it."""
+    series = shards.read_bold(sample, len(rois))
+    try:
+        augment.check_series(series, sample.tr_s, len(rois), config)
+    except ValueError as error:
+        msg = f"{sample.key} in {sample.shard}: {error}"
+        raise DataError(msg) from error
+    return series
