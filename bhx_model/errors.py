@@ -55,6 +55,9 @@ _REMEDIES: Final = {
 
 def format_error(error: BhxError | OSError) -> str:
     """Say what went wrong in a sentence that tells how to fix it."""
-    if isinstance(error, OSError) and error.errno in _REMEDIES and error.filename is not None:
-        return f"{error.filename}: {_REMEDIES[error.errno]}"
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
+        if error.filename is not None:
+            return f"{error.filename}: {_REMEDIES[error.errno]}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # of a library that does not say where
+            return f"{_REMEDIES[error.errno]} ({error})"
     return str(error)

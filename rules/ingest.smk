@@ -48,4 +48,4 @@ rule fetch_templates:
         atlas=study.section_file("atlas"),
         step=STEPS["fetch_templates"],
     shell:
-        "python -m bhx_prep.atlas.templates --atlas {params.atlas:q} --out {params.out:q} > {log:q} 2>&1"
+        "python -m bhx_prep.atlas.fetch --atlas {params.atlas:q} --out {params.out:q} > {log:q} 2>&1"

@@ -22,14 +22,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bhx_prep.atlas.templates import read_cortex
+from bhx_prep.atlas.atlas import load_atlas
+from bhx_prep.atlas.sources.packages import read_cortex
 from bhx_prep.features import parcellate
+from bhx_prep.io.meshes import GRAYORDINATES
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "builders"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bhx_prep/features"))
 from test_workbench import write_labels
 
 #: Subcortical voxels of HCP's 91,282 grayordinates.
-VOXELS = 91282 - 29696 - 29716
+VOXELS = GRAYORDINATES - 29696 - 29716
 
 
 def write_series(path: Path, frames: int, seed: int) -> None:
@@ -68,7 +70,7 @@ def main() -> None:
     workbench = shutil.which("wb_command")
     if workbench is None:
         sys.exit("wb_command is not installed: apt-get install connectome-workbench")
-    atlas = parcellate.load_templates(args.templates)
+    atlas = load_atlas(args.templates)
     here, children = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
     times: dict[str, list[float]] = {"ours": [], "wb_command": [], "reading": []}
     with tempfile.TemporaryDirectory() as folder:

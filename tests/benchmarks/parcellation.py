@@ -45,9 +45,10 @@ def write_run(path: Path, dtype: str, frames: int, templates: Path) -> None:
 
 
 def run_ours(path: Path, templates: Path) -> np.ndarray:
+    from bhx_prep.atlas.atlas import load_atlas
     from bhx_prep.features import parcellate
 
-    atlas = parcellate.load_templates(templates)
+    atlas = load_atlas(templates)
     yield
     yield parcellate.parcellate_file(path, atlas, min_coverage=1).series
 

@@ -14,7 +14,7 @@ from small_bids import unpack
 from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, write_templates
 
 from bhx_model.atomic_write import write_json
-from bhx_prep.features import parcellate
+from bhx_prep.atlas.atlas import Atlas, load_atlas
 from bhx_prep.shards import pack
 
 
@@ -24,8 +24,8 @@ def templates_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def templates(templates_folder) -> parcellate.Templates:
-    return parcellate.load_templates(templates_folder)
+def atlas(templates_folder) -> Atlas:
+    return load_atlas(templates_folder)
 
 
 @pytest.fixture

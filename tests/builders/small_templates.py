@@ -8,6 +8,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from bhx_prep.io.meshes import MESHES
+
 N_ROIS = 8
 SPACE = "MNI152NLin2009cAsym"
 NAMES = [f"17Networks_{h}_Vis_{i}" for h in ("LH", "RH") for i in range(1, N_ROIS // 2 + 1)]
@@ -23,7 +25,7 @@ def write_templates(folder: Path) -> Path:
     labels = np.where(x < 5, 1, np.where(x > 5, 5, 0)) + np.clip(y // 3, 0, 3) * (x != 5)
     labels *= np.pad(np.ones([n - 2 for n in ATLAS_SHAPE], int), 1)  # as in a head: background all round
     nib.save(nib.Nifti1Image(labels.astype(np.int16), ATLAS_AFFINE), folder / "atlas_volume.nii.gz")
-    for mesh, n in (("fsLR", 32492), ("fsaverage5", 10242)):
+    for n, mesh in MESHES.items():
         left = 1 + np.arange(n) * 4 // n
         left[n // 2 - 300 : n // 2 + 300] = 0
         right = np.where(left > 0, left + 4, 0)

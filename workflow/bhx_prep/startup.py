@@ -33,14 +33,15 @@ def check_start(config: Config, folder: Path, *, submits: bool) -> list[str]:
     BhxError
         If the atlas's files are not there and cannot be fetched.
     """
-    from bhx_prep.atlas import templates  # not for planning: they take a second
+    from bhx_prep.atlas import checks  # not for planning: they take a second
+    from bhx_prep.atlas.sources import templateflow
     from bhx_prep.ingest import participants
 
-    warnings = [*templates.mistakes(config), *participants.mistakes(config)]
+    warnings = [*checks.mistakes(config), *participants.mistakes(config)]
     if left := jobs.strays(folder, submits=submits):
         raise SiteError(left)
-    if config.atlas.source == "templateflow" and not templates.is_fetched(
+    if config.atlas.source == "templateflow" and not checks.is_fetched(
         config.atlas, config.results / "templates"
     ):
-        templates.templateflow_files(config.atlas)
+        templateflow.templateflow_files(config.atlas)
     return warnings

@@ -17,11 +17,16 @@ import templateflow
 from settings_files import settings_file
 
 from bhx_prep import cli
-from bhx_prep.atlas import templates
+from bhx_prep.atlas import checks
+from bhx_prep.atlas.atlas import FILES, load_atlas
+from bhx_prep.atlas.fetch import fetch
+from bhx_prep.atlas.label_files import read_names
+from bhx_prep.atlas.sources import packages
 from bhx_prep.brain_maps import harmonics
 from bhx_prep.config import config
 from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.features import parcellate
+from bhx_prep.io.meshes import GRAYORDINATES_AFFINE, GRAYORDINATES_SHAPE
 
 VOLUME = "tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_atlas-Schaefer2018_desc-100Parcels7Networks_dseg.nii.gz"
 SURFACE = "tpl-fsaverage/tpl-fsaverage_hemi-{}_den-164k_atlas-Schaefer2018_seg-7n_scale-100_dseg.label.gii"
@@ -39,22 +44,21 @@ def flow(tmp_path_factory) -> Path:
 
 def fill(home: Path) -> None:
     """Put the files of Schaefer 100 in 7-network order into a TemplateFlow folder, made of those of the packages."""
-    (left, right), _ = templates.read_annot(100, 7)
+    (left, right), _ = packages.read_annot(100, 7)
     for hemi, labels, first in (("L", left, 1), ("R", right, 51)):
         local = np.where(labels > 0, labels - first + 1, 0).astype(np.int32)
         array = nib.gifti.GiftiDataArray(local, intent="NIFTI_INTENT_LABEL", datatype="NIFTI_TYPE_INT32")
         nib.save(nib.GiftiImage(darrays=[array]), home / SURFACE.format(hemi))
-    seven = templates.from_packages(AtlasSection(parcels=100, networks=7))
-    assert seven.volume is not None
-    nib.save(seven.volume, home / VOLUME)
+    seven = packages.from_packages(AtlasSection(parcels=100, networks=7))
+    nib.save(nib.Nifti1Image(*seven.volume()), home / VOLUME)
 
 
-def fetch(home: Path, atlas: dict, out: Path) -> subprocess.CompletedProcess[str]:
+def fetch_in_a_process(home: Path, atlas: dict, out: Path) -> subprocess.CompletedProcess[str]:
     """Run the command of the rule, with TemplateFlow's folder at `home` and every way to the network shut."""
     shut = {f"{kind}_{case}": "http://127.0.0.1:9" for kind in ("http", "https") for case in ("proxy",)}
     shut |= {name.upper(): value for name, value in shut.items()} | {"NO_PROXY": "", "no_proxy": ""}
     return subprocess.run(
-        [sys.executable, "-m", "bhx_prep.atlas.templates", "--atlas", settings_file(atlas), "--out", str(out)],
+        [sys.executable, "-m", "bhx_prep.atlas.fetch", "--atlas", settings_file(atlas), "--out", str(out)],
         env=os.environ | shut | {"TEMPLATEFLOW_HOME": str(home)},
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
@@ -82,9 +86,9 @@ def snakemake(
 
 
 def test_without_network_and_files_it_is_one_sentence(flow: Path, tmp_path: Path) -> None:
-    done = fetch(flow, {"source": "templateflow", "parcels": 200}, tmp_path / "out")
+    done = fetch_in_a_process(flow, {"source": "templateflow", "parcels": 200}, tmp_path / "out")
     assert done.returncode == 1
-    said = [line for line in done.stderr.splitlines() if line.startswith("templates:")]
+    said = [line for line in done.stderr.splitlines() if " ERROR " in line]
     assert len(said) == 1
     assert "could not fetch it" in said[0]
     assert "set TEMPLATEFLOW_HOME" in said[0]
@@ -95,18 +99,16 @@ def test_without_network_and_files_it_is_one_sentence(flow: Path, tmp_path: Path
 def test_files_in_templateflows_folder_are_used_without_network(flow: Path, tmp_path: Path) -> None:
     fill(flow)
     atlas = {"source": "templateflow", "parcels": 100, "networks": 7}
-    done = fetch(flow, atlas, tmp_path / "flow")
+    done = fetch_in_a_process(flow, atlas, tmp_path / "flow")
     assert done.returncode == 0, done.stderr
     metadata = json.loads((tmp_path / "flow/atlas.json").read_text())
     assert Path(VOLUME).name in metadata["inputs"]
     assert metadata["versions"]["templateflow"] == templateflow.__version__
-    packages = templates.fetch(AtlasSection(parcels=100, networks=7), tmp_path / "packages")
+    packages = fetch(AtlasSection(parcels=100, networks=7), tmp_path / "packages")
     wanted = AtlasSection(source="templateflow", parcels=100, networks=7)
-    folders = {
-        name: templates.is_fetched(wanted, tmp_path / name) for name in ("flow", "packages", "nowhere")
-    }
+    folders = {name: checks.is_fetched(wanted, tmp_path / name) for name in ("flow", "packages", "nowhere")}
     assert folders == {"flow": True, "packages": False, "nowhere": False}
-    assert not templates.is_fetched(wanted.model_copy(update={"parcels": 200}), tmp_path / "flow")
+    assert not checks.is_fetched(wanted.model_copy(update={"parcels": 200}), tmp_path / "flow")
     assert metadata["names"] == packages["names"]
     assert metadata["names"][0].startswith("7Networks_LH")
     for name in ("atlas_volume.nii.gz", "atlas_fsLR.npz", "atlas_fsaverage5.npz"):
@@ -160,7 +162,7 @@ def test_what_the_atlas_lacks_is_told_by_the_config_alone(atlas: dict, space: st
         "b": {"input": "timeseries", "root": "b"},
     }
     study = config.check({"cohorts": cohorts, "experiments": {"e": {"cohorts": ["b"]}}, "atlas": atlas})
-    found = templates.mistakes(study)
+    found = checks.mistakes(study)
     assert len(found) == len(lines)
     for line, due in zip(found, lines, strict=True):
         assert re.search(due, line), line
@@ -178,7 +180,7 @@ def test_a_file_named_in_the_config_goes_before_that_of_the_source(tmp_path: Pat
     mine = tmp_path / "tpl-MNI152NLin6Asym_atlas-mine_dseg.nii.gz"
     labels = np.arange(101, dtype=np.int16).reshape(101, 1, 1)
     nib.save(nib.Nifti1Image(labels, np.eye(4)), mine)
-    metadata = templates.fetch(AtlasSection(parcels=100, networks=7, volume=mine), tmp_path / "out")
+    metadata = fetch(AtlasSection(parcels=100, networks=7, volume=mine), tmp_path / "out")
     written = nib.load(tmp_path / "out/atlas_volume.nii.gz")
     np.testing.assert_array_equal(np.asarray(written.dataobj), labels)
     assert metadata["space"] == "MNI152NLin6Asym"
@@ -193,11 +195,11 @@ def test_a_named_file_with_other_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"should hold each of the labels 0\.\.400; 401 is too many \(and 49 more\)"
     ):
-        templates.fetch(AtlasSection(volume=mine), tmp_path / "out")
+        fetch(AtlasSection(volume=mine), tmp_path / "out")
     few = np.where(np.arange(401) == 17, 0, np.arange(401)).astype(np.int16)
     nib.save(nib.Nifti1Image(few.reshape(401, 1, 1), np.eye(4)), mine)
     with pytest.raises(ValueError, match=r"labels 0\.\.400; 17 is missing: take"):
-        templates.fetch(AtlasSection(volume=mine), tmp_path / "out")
+        fetch(AtlasSection(volume=mine), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -205,32 +207,30 @@ def test_an_atlas_of_7_networks_with_names_of_17_is_refused(tmp_path: Path) -> N
     seven = tmp_path / "Schaefer2018_100Parcels_7Networks_order.nii.gz"
     nib.save(nib.Nifti1Image(np.arange(101, dtype=np.int16).reshape(101, 1, 1), np.eye(4)), seven)
     with pytest.raises(ValueError, match=r"in the order of 7 networks, the names .* in that of 17"):
-        templates.fetch(AtlasSection(parcels=100, networks=17, volume=seven), tmp_path / "out")
+        fetch(AtlasSection(parcels=100, networks=17, volume=seven), tmp_path / "out")
     names = tmp_path / "names.txt"
     names.write_text("\n".join(f"17Networks_{side}H_Vis_{i}" for side in "LR" for i in range(50)))
     with pytest.raises(ValueError, match=r"but atlas\.networks is 7"):
-        templates.fetch(
+        fetch(
             AtlasSection(source="files", parcels=100, networks=7, volume=seven, names=names), tmp_path / "out"
         )
 
 
 def with_subcortex(folder: Path) -> tuple[Path, Path, Path]:
     """Schaefer 100 behind 16 regions of one voxel each: volume, CIFTI labels and label list as Tian's lab has them."""
-    atlas = templates.from_packages(AtlasSection(parcels=100, networks=7))
-    assert atlas.volume is not None
-    assert atlas.fslr is not None
+    atlas = packages.from_packages(AtlasSection(parcels=100, networks=7))
     regions = [f"HIP-part{i}-{side}h" for side in "rl" for i in range(8)]
     names = [*regions, *atlas.names]
-    volume = np.asarray(atlas.volume.dataobj)
+    volume, affine = atlas.volume()
     volume = np.where(volume > 0, volume + 16, 0).astype(np.float32)
     volume[np.arange(16), 0, 0] = np.arange(1, 17)
     image = folder / "Schaefer_7Networks_order_Tian_3T_MNI152NLin2009cAsym_1mm.nii.gz"
-    nib.save(nib.Nifti1Image(volume, atlas.volume.affine), image)
-    inside = np.zeros(templates.GRAYORDINATES, bool)
+    nib.save(nib.Nifti1Image(volume, affine), image)
+    inside = np.zeros(GRAYORDINATES_SHAPE, bool)
     inside[30:46, 50, 40] = True
-    models = nib.cifti2.BrainModelAxis.from_mask(inside, "brain_stem", templates.GRAYORDINATES_MM)
+    models = nib.cifti2.BrainModelAxis.from_mask(inside, "brain_stem", GRAYORDINATES_AFFINE)
     labels = [np.arange(1, 17)]
-    for side, values in zip(("cortex_left", "cortex_right"), atlas.fslr, strict=True):
+    for side, values in zip(("cortex_left", "cortex_right"), atlas.surface("fsLR"), strict=True):
         models += nib.cifti2.BrainModelAxis.from_mask(values > 0, side)
         labels.append(values[values > 0] + 16)
     table = {0: ("???", (1, 1, 1, 0))} | {i: (name, (0, 0, 0, 1)) for i, name in enumerate(names, 1)}
@@ -247,7 +247,7 @@ def test_subcortex_comes_before_the_cortex(tmp_path: Path) -> None:
     atlas = AtlasSection(
         source="files", parcels=100, networks=7, subcortex="S1", volume=volume, cifti=cifti, names=names
     )
-    metadata = templates.fetch(atlas, tmp_path / "out")
+    metadata = fetch(atlas, tmp_path / "out")
     assert metadata["label"] == "Schaefer7n100pTianS1"
     assert metadata["names"][:2] == ["HIP-part0-rh", "HIP-part1-rh"]
     assert metadata["names"][16] == "7Networks_LH_Vis_1"
@@ -258,7 +258,7 @@ def test_subcortex_comes_before_the_cortex(tmp_path: Path) -> None:
     values = np.asarray(image.dataobj) + np.arange(3)[:, None]
     axes = nib.cifti2.SeriesAxis(0, 2.0, 3), image.header.get_axis(1)
     nib.save(nib.Cifti2Image(values.astype(np.float32), axes), tmp_path / "run.dtseries.nii")
-    known = parcellate.load_templates(tmp_path / "out")
+    known = load_atlas(tmp_path / "out")
     found = parcellate.parcellate_file(tmp_path / "run.dtseries.nii", known)
     np.testing.assert_array_equal(found.series[:, 0], np.arange(1, 117))
     np.testing.assert_array_equal(found.coverage, 1)
@@ -288,15 +288,15 @@ def test_another_number_of_names_than_the_config_tells_is_refused(tmp_path: Path
     with pytest.raises(
         ValueError, match=r"holds 116 names, but atlas.parcels is 100 .*set atlas.subcortex to S1"
     ):
-        templates.fetch(AtlasSection(parcels=100, **files), tmp_path / "out")
+        fetch(AtlasSection(parcels=100, **files), tmp_path / "out")
     with pytest.raises(
         ValueError, match=r"holds 116 names, but 50 of the subcortex and atlas.parcels is 100"
     ):
-        templates.fetch(AtlasSection(parcels=100, subcortex="S3", **files), tmp_path / "out")
-    lines = templates.read_names(names)
+        fetch(AtlasSection(parcels=100, subcortex="S3", **files), tmp_path / "out")
+    lines = read_names(names)
     names.write_text("\n".join([*lines[16:], *lines[:16]]))
     with pytest.raises(ValueError, match=r"7Networks_LH_Vis_1 in row 1, where atlas.subcortex asks for 16"):
-        templates.fetch(AtlasSection(parcels=100, subcortex="S1", **files), tmp_path / "out")
+        fetch(AtlasSection(parcels=100, subcortex="S1", **files), tmp_path / "out")
     with pytest.raises(ValueError, match="neither the packages nor TemplateFlow carry Tian's subcortex"):
         AtlasSection(subcortex="S1")
 
@@ -304,8 +304,8 @@ def test_another_number_of_names_than_the_config_tells_is_refused(tmp_path: Path
 def test_an_atlas_whose_name_tells_no_space_is_refused(tmp_path: Path) -> None:
     mine = tmp_path / "mine.nii.gz"
     nib.save(nib.Nifti1Image(np.arange(101, dtype=np.int16).reshape(101, 1, 1), np.eye(4)), mine)
-    with pytest.raises(ValueError, match="its name tells no standard space"):
-        templates.fetch(AtlasSection(parcels=100, volume=mine), tmp_path / "out")
+    with pytest.raises(ValueError, match="its name states no standard space"):
+        fetch(AtlasSection(parcels=100, volume=mine), tmp_path / "out")
 
 
 @pytest.mark.parametrize("networks", [7, 17])
@@ -315,15 +315,15 @@ def test_tians_own_files(shared, tmp_path: Path, networks) -> None:
     listed = shared("data/atlas/Schaefer2018_400Parcels_17Networks_order_Tian_Subcortex_S3_label.txt")
     cortex = shared(f"data/atlas/Schaefer2018_400Parcels_{networks}Networks_order.txt")
     names = tmp_path / "names.txt"
-    names.write_text("\n".join([*templates.read_names(listed)[:50], *templates.read_names(cortex)]))
+    names.write_text("\n".join([*read_names(listed)[:50], *read_names(cortex)]))
     volume = shared(f"{stem}_3T_MNI152NLin2009cAsym_2mm.nii.gz") if networks == 7 else None
     atlas = AtlasSection(
         source="files", networks=networks, subcortex="S3", volume=volume, cifti=cifti, names=names
     )
-    metadata = templates.fetch(atlas, tmp_path / "out")
+    metadata = fetch(atlas, tmp_path / "out")
     assert len(metadata["names"]) == 450
     assert metadata["names"][:2] == ["HIP-head-m-rh", "HIP-head-l-rh"]
-    known = parcellate.load_templates(tmp_path / "out")
+    known = load_atlas(tmp_path / "out")
     image = nib.load(cifti)
     values = np.asarray(image.dataobj) + np.arange(2)[:, None]
     axes = nib.cifti2.SeriesAxis(0, 2.0, 2), image.header.get_axis(1)
@@ -338,34 +338,30 @@ def test_tians_own_files(shared, tmp_path: Path, networks) -> None:
 @pytest.mark.parametrize("networks", [7, 17])
 @pytest.mark.parametrize("parcels", [100, 300, 500, 1000])
 def test_any_size_comes_with_its_names_and_says_what_it_lacks(parcels: int, networks: int) -> None:
-    found = templates.from_packages(AtlasSection(parcels=parcels, networks=networks))  # type: ignore[arg-type]
+    found = packages.from_packages(AtlasSection(parcels=parcels, networks=networks))  # type: ignore[arg-type]
     assert len(found.names) == parcels
     assert all(name.startswith(f"{networks}Networks_") for name in found.names)
-    assert found.fsaverage5 is not None
-    kinds = {"atlas_volume.nii.gz": found.volume, "atlas_fsLR.npz": found.fslr}
-    assert set(found.missing) == {name for name, there in kinds.items() if there is None}
-    for labels in filter(None, (found.fslr, found.fsaverage5)):
+    assert "fsaverage5" in found.labels_surface
+    there = {"volume": found.labels_volume is not None, "fsLR": "fsLR" in found.labels_surface}
+    assert set(found.missing) == {FILES[grid] for grid, known in there.items() if not known}
+    for labels in found.labels_surface.values():
         assert max(side.max() for side in labels) == parcels
 
 
 def test_orders_of_7_and_17_networks_name_the_same_places() -> None:
-    seven = templates.from_packages(AtlasSection(networks=7))
-    seventeen = templates.from_packages(AtlasSection(networks=17))
-    to_17 = templates.order_7_to_17(400)
-    assert seven.fslr is not None
-    assert seventeen.fslr is not None
-    for a, b in zip(seven.fslr, seventeen.fslr, strict=True):
+    seven = packages.from_packages(AtlasSection(networks=7))
+    seventeen = packages.from_packages(AtlasSection(networks=17))
+    to_17 = packages.order_7_to_17(400)
+    for a, b in zip(seven.surface("fsLR"), seventeen.surface("fsLR"), strict=True):
         np.testing.assert_array_equal(to_17[a], b)
 
 
 def test_a_killed_fetch_gives_the_same_bytes_when_run_again(check_kill) -> None:
     atlas = settings_file({"parcels": 100, "networks": 7})
-    check_kill(
-        "bhx_prep.atlas.templates", "Path.replace", 9, lambda out: ["--atlas", atlas, "--out", str(out)]
-    )
+    check_kill("bhx_prep.atlas.fetch", "Path.replace", 9, lambda out: ["--atlas", atlas, "--out", str(out)])
 
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
-    first = templates.fetch(AtlasSection(parcels=100), tmp_path / "a")
-    assert templates.fetch(AtlasSection(parcels=100), tmp_path / "b") == first
+    first = fetch(AtlasSection(parcels=100), tmp_path / "a")
+    assert fetch(AtlasSection(parcels=100), tmp_path / "b") == first
     assert (tmp_path / "a/atlas.json").read_bytes() == (tmp_path / "b/atlas.json").read_bytes()

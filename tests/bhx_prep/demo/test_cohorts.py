@@ -129,7 +129,7 @@ def test_groups_and_scores_are_balanced():
 
 def test_planted_couplings_are_in_the_series_that_people_get():
     metadata = timeseries.planted(timeseries.patient_subjects(0, 8))
-    names = sources.parcellation().names
+    names = sources.atlas().names
     scanner = timeseries.Scanner("long", 2.0, 4000)
     drawn = {
         group: np.corrcoef(
@@ -153,7 +153,7 @@ def test_planted_couplings_are_in_the_series_that_people_get():
 
 def test_planted_amplitudes_are_in_the_series_that_people_get():
     metadata = timeseries.planted(timeseries.patient_subjects(0, 8))
-    names = sources.parcellation().names
+    names = sources.atlas().names
     scanner = timeseries.Scanner("long", 2.0, 4000)
 
     def log_size(**planted):
@@ -178,14 +178,14 @@ def test_people_differ_in_the_size_of_their_networks_fluctuations():
         for i in range(12)
     ]
     log_size = np.log([x.std(axis=1) / x.mean(axis=1) for x in drawn])
-    network, n_networks = series.network_numbers(sources.parcellation().names)
+    network, n_networks = series.network_numbers(sources.atlas().names)
     of_networks = np.stack([log_size[:, network == i].mean(axis=1) for i in range(n_networks)])
     assert of_networks.std(axis=1, ddof=1).mean() == pytest.approx(timeseries.NETWORK_SPREAD, rel=0.2)
 
 
 def test_series_are_tables_of_the_atlas(patients):
     table = pq.read_table(next(patients.glob("sub-c001/func/*.parquet")))
-    assert tuple(table.column_names) == sources.parcellation().names
+    assert tuple(table.column_names) == sources.atlas().names
     assert len(usable("patients", patients, "timeseries")) == 16
 
 

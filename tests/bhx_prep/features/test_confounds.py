@@ -78,7 +78,7 @@ def test_acompcor_of_fmriprep_20_takes_each_tissue_by_the_sidecar(tmp_path, shar
     names = [name for name in real if name.startswith("a_comp_cor")]
     path = write(tmp_path / "c.tsv", **{name: np.arange(30.0) ** i for i, name in enumerate(names)})
     with pytest.raises(
-        ValueError, match=r"c\.json, which would tell the masks .* put fMRIPrep's own beside it"
+        ValueError, match=r"c\.json, which would name the masks .* put fMRIPrep's own beside it"
     ):
         confounds.select(strategy(acompcor=2), path, 30)
     (tmp_path / "c.json").write_text(json.dumps(real))

@@ -1,4 +1,4 @@
-"""The batch job: every fault is a row, equal inputs give equal bytes."""
+"""The batch job: every scan that cannot be used is a row, equal inputs give equal bytes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, NAMES, SPACE
 
 from bhx_model.contract import roi_sha256
 from bhx_model.data import timeseries, volumes
+from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.features import extract, store
@@ -61,7 +62,7 @@ def brain_mm(mm=4.0, centre=(0, -20, 12), radii=(66, 85, 68)):
 
 @pytest.fixture(scope="module")
 def derivatives(tmp_path_factory):
-    """Five people of input fmriprep: good, moving, damaged, without scans of the task, and too short."""
+    """Five subjects of input fmriprep: good, moving, damaged, without scans of the task, and too short."""
     root = tmp_path_factory.mktemp("ward")
     (root / "dataset_description.json").write_text(
         '{"Name": "t", "BIDSVersion": "1.8.0", "DatasetType": "derivative", "GeneratedBy": [{"Name": "test"}]}'
@@ -97,6 +98,18 @@ def ward_index(derivatives, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def table_index(tmp_path_factory):
+    """One subject of input timeseries."""
+    root = tmp_path_factory.mktemp("tables")
+    (root / "sub-01").mkdir()
+    table = pd.DataFrame(np.random.default_rng(1).normal(size=(50, 8)), columns=NAMES)
+    table.to_csv(root / "sub-01" / "sub-01_task-rest_timeseries.csv", index=False)
+    path = root / "index.parquet"
+    pq.write_table(index.build("ward", CohortSection(input="timeseries", root=root, tr_s=0.8)), path)
+    return path
+
+
 def words(index_file, templates_folder, out, subjects="01,02,03,04,05,06", settings=SETTINGS, extra=()):
     labels = settings_file(subjects.split(",") if subjects else [])
     features = settings_file(settings.model_dump(mode="json"))
@@ -115,7 +128,7 @@ def rows(out):
     return {(r["subject"], r["modality"]): r for r in pq.read_table(out / "qc.parquet").to_pylist()}
 
 
-def test_a_batch_goes_on_over_every_fault(ward_index, templates_folder, tmp_path, capfd):
+def test_a_batch_goes_on_over_every_unusable_scan(ward_index, templates_folder, tmp_path, capfd):
     out = tmp_path / "batch-00000"
     assert run(ward_index, templates_folder, out) == 0
     qc = rows(out)
@@ -127,7 +140,7 @@ def test_a_batch_goes_on_over_every_fault(ward_index, templates_folder, tmp_path
     assert "truncated" in qc["03", "bold"]["reason"]
     assert qc["04", "bold"]["reason"]
     assert "8 of 8 frames are kept, 16 s: less than features.min_seconds, 20" in qc["05", "bold"]["reason"]
-    assert "no scan of this person" in qc["06", "bold"]["reason"]
+    assert "no scan of this subject" in qc["06", "bold"]["reason"]
     good = qc["01", "bold"]
     assert (good["n_frames"], good["n_kept"], good["seconds"]) == (40, 40, 80.0)
     assert good["mean_fd_mm"] == pytest.approx(0.1)
@@ -147,8 +160,8 @@ def test_a_batch_goes_on_over_every_fault(ward_index, templates_folder, tmp_path
     assert run_row["key"] == "ward_sub-01_task-rest"
     assert run_row["anat"] == "ward_sub-01"
     assert len(run_row["series"]) == 8 * 40
-    told, [bold] = store.read(out / "bold.arrow")
-    assert told == metadata
+    metadata_of_shard, [bold] = store.read(out / "bold.arrow")
+    assert metadata_of_shard == metadata
     assert {name: bold.row[name] for name in ("key", "anat", "n_frames")} == {
         name: run_row[name] for name in ("key", "anat", "n_frames")
     }
@@ -187,16 +200,58 @@ def test_a_full_disk_stops_the_job(ward_index, templates_folder, tmp_path, monke
     assert not list((tmp_path / "o").iterdir())
 
 
-def test_an_unexpected_fault_is_a_row_and_a_traceback(
-    ward_index, templates_folder, tmp_path, monkeypatch, capfd
-):
-    def broken(*_args, **_kwargs):
-        raise ZeroDivisionError("by zero")
+def broadcast(*_args, **_kwargs):
+    np.zeros(3) + np.zeros(4)
 
-    monkeypatch.setattr(extract.parcellate, "parcellate_file", broken)
-    assert run(ward_index, templates_folder, tmp_path / "o", "01") == 0
-    assert rows(tmp_path / "o")["01", "bold"]["reason"].startswith("unexpected ZeroDivisionError: by zero")
-    assert "Traceback" in capfd.readouterr().err
+
+def missing_key(*_args, **_kwargs):
+    {}["no such key"]
+
+
+def failed_assertion(*_args, **_kwargs):
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("bug", "error"),
+    [(broadcast, ValueError), (missing_key, KeyError), (failed_assertion, AssertionError)],
+)
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        ("volume", "bhx_prep.features.parcellate_volume.Groups.sum"),
+        ("volume", "bhx_prep.features.confounds._signals"),
+        ("volume", "bhx_prep.features.qc.tsnr"),
+        ("volume", "bhx_prep.features.denoise.denoise"),
+        ("volume", "bhx_model.data.timeseries.encode"),
+        ("t1w", "bhx_prep.features.t1w._check_place"),
+        ("t1w", "bhx_model.data.volumes.encode"),
+        ("table", "bhx_prep.features.timeseries.match_names"),
+        ("table", "bhx_prep.features.timeseries._numbers"),
+        ("table", "bhx_prep.features.qc.covered"),
+    ],
+)
+def test_a_bug_stops_the_job_and_writes_nothing(
+    ward_index, table_index, templates_folder, tmp_path, monkeypatch, bug, error, kind, place
+):
+    monkeypatch.setattr(place, bug)
+    with pytest.raises(error) as caught:
+        run(table_index if kind == "table" else ward_index, templates_folder, tmp_path / "o", "01")
+    assert not isinstance(caught.value, DataError)
+    assert not list((tmp_path / "o").iterdir())
+
+
+def test_an_atlas_that_is_not_there_stops_the_job(ward_index, templates_folder, tmp_path, capfd):
+    """It is no fault of a scan."""
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (folder / "atlas.json").write_bytes((templates_folder / "atlas.json").read_bytes())
+    assert run(ward_index, folder, tmp_path / "o", "01") == 1
+    assert "is not there on MNI152NLin2009cAsym" in capfd.readouterr().err
+    (folder / "atlas_volume.nii.gz").write_bytes(b"no image")
+    assert run(ward_index, folder, tmp_path / "o", "01") == 1
+    assert "make the templates again" in capfd.readouterr().err
+    assert not list((tmp_path / "o").iterdir())
 
 
 def test_strategy_of_the_paper_on_a_run_that_has_its_columns(ward_index, templates_folder, tmp_path):
@@ -242,11 +297,11 @@ def test_raw_scans_are_joined_with_their_derivatives(derivatives, templates_fold
         assert found["ward_sub-01_task-rest"]["status"] == found["ward_sub-01"]["status"] == "ok"
         assert found["ward_sub-01_task-rest_run-2"]["reason"] == "it has one frame"
     else:
-        due = "the skull was not found" if status == "failed" else "was not preprocessed"
-        assert all(due in row["reason"] for row in found.values())
+        expected = "the skull was not found" if status == "failed" else "was not preprocessed"
+        assert all(expected in row["reason"] for row in found.values())
 
 
-def test_delivered_tables_are_used_as_they_are(templates_folder, tmp_path, rng):
+def test_given_tables_are_used_as_they_are(templates_folder, tmp_path, rng):
     root = tmp_path / "town"
     series = 9000 + rng.standard_normal((8, 50))
     for subject, names in (("a", NAMES), ("b", [n.replace("17N", "7N") for n in NAMES])):
@@ -262,7 +317,7 @@ def test_delivered_tables_are_used_as_they_are(templates_folder, tmp_path, rng):
     assert run(tmp_path / "i.parquet", templates_folder, tmp_path / "o", "a,b", extra=nothing) == 0
     qc = rows(tmp_path / "o")
     assert qc["a", "bold"]["status"] == "ok"
-    assert qc["a", "bold"]["strategy"] == "as delivered"
+    assert qc["a", "bold"]["strategy"] == "as given"
     assert qc["a", "bold"]["mean_fd_mm"] is None
     assert "7-network order" in qc["b", "bold"]["reason"]
     (row,) = pq.read_table(tmp_path / "o" / "timeseries.parquet").to_pylist()

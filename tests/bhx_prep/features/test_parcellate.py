@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, N_ROIS
 
+from bhx_prep.atlas import resample
+from bhx_prep.atlas.atlas import load_atlas
 from bhx_prep.features import parcellate
+from bhx_prep.io import cifti
+from bhx_prep.io.meshes import FSAVERAGE5_VERTICES, FSLR_VERTICES
 
 
 def nilearn_means(path, labels_image, mask_image=None):
@@ -34,49 +38,49 @@ def nilearn_means(path, labels_image, mask_image=None):
     [(np.float32, None), (np.float64, None), (np.int16, (0.25, 3.0)), (">f4", None), (np.uint8, None)],
 )
 @pytest.mark.parametrize("name", ["bold.nii.gz", "bold.nii"])
-def test_equal_to_nilearn(volume, templates, dtype, scale, name):
+def test_equal_to_nilearn(volume, atlas, dtype, scale, name):
     data = None if dtype != np.uint8 else np.random.default_rng(1).integers(50, 250, (*ATLAS_SHAPE, 20))
     path, _, _ = volume(dtype=dtype, scale=scale, name=name, data=data)
-    found = parcellate.parcellate_file(path, templates)
-    expected = nilearn_means(path, str(templates.folder / "atlas_volume.nii.gz"))
+    found = parcellate.parcellate_file(path, atlas)
+    expected = nilearn_means(path, str(atlas.folder / "atlas_volume.nii.gz"))
     assert found.series.dtype == np.float32
     np.testing.assert_allclose(found.series, expected, rtol=1e-5)
     np.testing.assert_array_equal(found.coverage, 1)
 
 
 @pytest.mark.parametrize("mm", [5.3, 9.0, 16.0])
-def test_equal_to_nilearn_on_another_grid_with_a_mask(volume, templates, tmp_path, mm):
+def test_equal_to_nilearn_on_another_grid_with_a_mask(volume, atlas, tmp_path, mm):
     path, data, affine = volume(mm=mm)
     mask = np.random.default_rng(2).random(data.shape[:3]) < 0.7
     mask_path = tmp_path / "mask.nii.gz"
     nib.save(nib.Nifti1Image(mask.astype(np.uint8), affine), mask_path)
-    found = parcellate.parcellate_file(path, templates, mask=mask_path, min_coverage=0)
-    expected = nilearn_means(path, str(templates.folder / "atlas_volume.nii.gz"), str(mask_path))
+    found = parcellate.parcellate_file(path, atlas, mask=mask_path, min_coverage=0)
+    expected = nilearn_means(path, str(atlas.folder / "atlas_volume.nii.gz"), str(mask_path))
     np.testing.assert_allclose(found.series, expected, rtol=1e-5)
-    labels, _ = templates.on_grid(data.shape[:3], affine)
+    labels, _ = atlas.on_grid(data.shape[:3], affine)
     labels = labels.reshape(data.shape[:3], order="F")
     expected_coverage = ndimage.mean(mask, labels, range(1, N_ROIS + 1))
     np.testing.assert_allclose(found.coverage, expected_coverage, rtol=1e-6)
 
 
-def test_real_bold(shared, templates):
+def test_real_bold(shared, atlas):
     """A real run of small voxels that lies off the atlas, moved onto it."""
     image = nib.load(shared("data/images/ds003_bold_tiny.nii.gz"))
     moved = nib.Nifti1Image(
         np.asarray(image.dataobj), np.diag([9.0, 10.0, 13.0, 1]) + ATLAS_AFFINE * [0, 0, 0, 1]
     )
     moved.affine[3, 3] = 1
-    path = templates.folder.parent / "real.nii.gz"
+    path = atlas.folder.parent / "real.nii.gz"
     nib.save(moved, path)
-    found = parcellate.parcellate_file(path, templates, min_coverage=0)
+    found = parcellate.parcellate_file(path, atlas, min_coverage=0)
     assert (np.ptp(np.asarray(moved.dataobj), axis=3) > 0).all()  # voxels without signal would not count here
-    expected = nilearn_means(path, str(templates.folder / "atlas_volume.nii.gz"))
+    expected = nilearn_means(path, str(atlas.folder / "atlas_volume.nii.gz"))
     np.testing.assert_allclose(found.series, expected, rtol=1e-5)
 
 
-def test_voxels_without_signal_count_neither_in_mean_nor_coverage(volume, templates, rng):
+def test_voxels_without_signal_count_neither_in_mean_nor_coverage(volume, atlas, rng):
     data = (1000 + 50 * rng.standard_normal((*ATLAS_SHAPE, 12))).astype(np.float32)
-    labels, _ = templates.volume()
+    labels, _ = atlas.volume()
     half = (labels == 3) & (rng.random(ATLAS_SHAPE) < 0.3)
     data[half] = 0
     constant = (labels == 4) & (rng.random(ATLAS_SHAPE) < 0.4)
@@ -90,7 +94,7 @@ def test_voxels_without_signal_count_neither_in_mean_nor_coverage(volume, templa
     data[flickering] = 5.0  # constant where finite: no signal either
     data[flickering, ::3] = np.nan
     path, _, _ = volume(data=data)
-    found = parcellate.parcellate_file(path, templates, min_coverage=0)
+    found = parcellate.parcellate_file(path, atlas, min_coverage=0)
     clean = data.astype(np.float64)
     clean[~np.isfinite(clean)] = np.nan
     clean[half | constant | slab | flickering] = np.nan
@@ -98,7 +102,7 @@ def test_voxels_without_signal_count_neither_in_mean_nor_coverage(volume, templa
         rows = clean[labels == roi + 1]
         np.testing.assert_allclose(found.series[roi], np.nanmean(rows, axis=0), rtol=1e-6)
         assert found.coverage[roi] == pytest.approx(np.isfinite(rows).any(axis=1).mean(), abs=1e-6)
-    half_covered = parcellate.parcellate_file(path, templates, min_coverage=0.75)
+    half_covered = parcellate.parcellate_file(path, atlas, min_coverage=0.75)
     low = found.coverage < 0.75
     assert low.any()
     assert np.isnan(half_covered.series[low]).all()
@@ -109,43 +113,43 @@ def test_voxels_without_signal_count_neither_in_mean_nor_coverage(volume, templa
 @given(seed=st.integers(0, 2**31), holes=st.floats(0, 0.6), frames=st.integers(2, 9))
 def test_any_pattern_of_holes(tmp_path_factory, templates_folder, seed, holes, frames):
     rng = np.random.default_rng(seed)
-    templates = parcellate.load_templates(templates_folder)
+    atlas = load_atlas(templates_folder)
     data = rng.normal(500, 40, (*ATLAS_SHAPE, frames))
     data[rng.random(data.shape) < holes] = np.nan
     path = tmp_path_factory.mktemp("holes") / "b.nii"
     nib.save(nib.Nifti1Image(data, ATLAS_AFFINE), path)
-    found = parcellate.parcellate_volume(path, templates)
-    labels, _ = templates.volume()
+    found = parcellate.parcellate_volume(path, atlas)
+    labels, _ = atlas.volume()
     alive = np.isfinite(data).sum(axis=3) >= 2
     for roi in range(N_ROIS):
         rows = data[(labels == roi + 1) & alive]
         np.testing.assert_allclose(found.series[roi], np.nanmean(rows, axis=0), rtol=1e-6)
 
 
-def test_field_of_view_that_cuts_a_parcel_lowers_its_coverage(volume, templates):
+def test_field_of_view_that_cuts_a_parcel_lowers_its_coverage(volume, atlas):
     shape = (*ATLAS_SHAPE[:2], 5)
     path, _, _ = volume(data=np.random.default_rng(0).normal(size=(*shape, 6)))
-    found = parcellate.parcellate_file(path, templates)
+    found = parcellate.parcellate_file(path, atlas)
     np.testing.assert_allclose(found.coverage, 4 / 7, rtol=1e-6)  # four of seven slices are in view
 
 
-def test_resampled_atlas_is_made_once_per_grid(volume, templates, monkeypatch):
+def test_resampled_atlas_is_made_once_per_grid(volume, atlas, monkeypatch):
     calls = []
-    original = parcellate._nearest
-    monkeypatch.setattr(parcellate, "_nearest", lambda *a: calls.append(1) or original(*a))
+    original = resample.nearest_labels
+    monkeypatch.setattr(resample, "nearest_labels", lambda *a: calls.append(1) or original(*a))
     for i in range(3):
-        parcellate.parcellate_file(volume(name=f"b{i}.nii.gz")[0], templates)
-    parcellate.parcellate_file(volume(mm=6.0, name="other.nii.gz")[0], templates)
+        parcellate.parcellate_file(volume(name=f"b{i}.nii.gz")[0], atlas)
+    parcellate.parcellate_file(volume(mm=6.0, name="other.nii.gz")[0], atlas)
     assert len(calls) == 2
 
 
-def test_halfway_voxels_do_not_depend_on_the_last_bit(templates):
+def test_halfway_voxels_do_not_depend_on_the_last_bit(atlas):
     """A 2 mm voxel of fMRIPrep lies between two of the 1 mm template: a tiny shift must change nothing."""
     affine = ATLAS_AFFINE.copy()
     affine[:3, 3] += MM / 2
     shape = tuple(n - 1 for n in ATLAS_SHAPE)
-    labels, _ = templates.on_grid(shape, affine)
-    shifted, _ = templates.on_grid(shape, affine + 1e-6 * (np.arange(16).reshape(4, 4) < 12) * (affine == 0))
+    labels, _ = atlas.on_grid(shape, affine)
+    shifted, _ = atlas.on_grid(shape, affine + 1e-6 * (np.arange(16).reshape(4, 4) < 12) * (affine == 0))
     np.testing.assert_array_equal(labels, shifted)
 
 
@@ -167,13 +171,13 @@ def damaged(path, how):
 
 
 @pytest.mark.parametrize("how", ["truncated", "length", "checksum", "short", "text", "empty"])
-def test_damaged_files_are_sentences(volume, templates, how):
+def test_damaged_files_are_sentences(volume, atlas, how):
     path, _, _ = volume()
     with pytest.raises(ValueError, match=r"bold\.nii\.gz .*(truncated|damaged|no readable image)"):
-        parcellate.parcellate_file(damaged(path, how), templates)
+        parcellate.parcellate_file(damaged(path, how), atlas)
 
 
-def test_other_things_are_sentences(volume, templates, tmp_path):
+def test_other_things_are_sentences(volume, atlas, tmp_path):
     shape = (*ATLAS_SHAPE, 5)
     cases = {
         "3d.nii.gz": (np.ones(shape[:3]), np.float32, "1 frame"),
@@ -186,35 +190,35 @@ def test_other_things_are_sentences(volume, templates, tmp_path):
     for name, (data, dtype, message) in cases.items():
         path, _, _ = volume(data=data, dtype=dtype, name=name)
         with pytest.raises(ValueError, match=message):
-            parcellate.parcellate_file(path, templates)
+            parcellate.parcellate_file(path, atlas)
     rgb = np.zeros(shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
     nib.save(nib.Nifti1Image(rgb, ATLAS_AFFINE), tmp_path / "rgb.nii.gz")
     with pytest.raises(ValueError, match="RGB"):
-        parcellate.parcellate_file(tmp_path / "rgb.nii.gz", templates)
+        parcellate.parcellate_file(tmp_path / "rgb.nii.gz", atlas)
     data = np.random.default_rng(0).normal(size=shape)
     data[..., 2] = np.nan
     with pytest.raises(ValueError, match=r"frame 2 .* no finite value"):
-        parcellate.parcellate_file(volume(data=data, name="gap.nii.gz")[0], templates)
+        parcellate.parcellate_file(volume(data=data, name="gap.nii.gz")[0], atlas)
     data[..., 2] = 0
     with pytest.raises(ValueError, match=r"frame 2 .* the same value in every parcel"):
-        parcellate.parcellate_file(volume(data=data, name="blank.nii.gz")[0], templates)
+        parcellate.parcellate_file(volume(data=data, name="blank.nii.gz")[0], atlas)
     far = ATLAS_AFFINE.copy()
     far[:3, 3] += 300
     with pytest.raises(ValueError, match="only 0 of the atlas's 8 parcels"):
-        parcellate.parcellate_file(volume(affine=far, name="far.nii.gz")[0], templates)
+        parcellate.parcellate_file(volume(affine=far, name="far.nii.gz")[0], atlas)
     with pytest.raises(ValueError, match="is in MNI152NLin6Asym, the atlas in MNI152NLin2009cAsym"):
-        parcellate.parcellate_file(volume(name="s_space-MNI152NLin6Asym_bold.nii.gz")[0], templates)
+        parcellate.parcellate_file(volume(name="s_space-MNI152NLin6Asym_bold.nii.gz")[0], atlas)
     path, _, affine = volume()
     nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), affine), tmp_path / "m.nii.gz")
     with pytest.raises(ValueError, match="another grid"):
-        parcellate.parcellate_file(path, templates, mask=tmp_path / "m.nii.gz")
+        parcellate.parcellate_file(path, atlas, mask=tmp_path / "m.nii.gz")
     for how in ("truncated", "length"):
         nib.save(nib.Nifti1Image(np.ones(shape[:3], np.uint8), affine), tmp_path / "m.nii.gz")
         with pytest.raises(ValueError, match=r"^m\.nii\.gz .*(truncated|damaged|no readable image)"):
-            parcellate.parcellate_file(path, templates, mask=damaged(tmp_path / "m.nii.gz", how))
+            parcellate.parcellate_file(path, atlas, mask=damaged(tmp_path / "m.nii.gz", how))
     (tmp_path / "b.mat").write_bytes(b"x")
     with pytest.raises(ValueError, match="neither NIfTI"):
-        parcellate.parcellate_file(tmp_path / "b.mat", templates)
+        parcellate.parcellate_file(tmp_path / "b.mat", atlas)
 
 
 def test_atlas_with_another_number_of_labels_is_refused(templates_folder, tmp_path, volume):
@@ -223,11 +227,11 @@ def test_atlas_with_another_number_of_labels_is_refused(templates_folder, tmp_pa
     metadata = json.loads((tmp_path / "atlas.json").read_text())
     metadata["names"], metadata["hemisphere"] = metadata["names"][:-1], metadata["hemisphere"][:-1]
     (tmp_path / "atlas.json").write_text(json.dumps(metadata))
-    with pytest.raises(ValueError, match=r"8 labels \(1\.\.8\) where 7 \(1\.\.7\) are due"):
-        parcellate.parcellate_file(volume()[0], parcellate.load_templates(tmp_path))
+    with pytest.raises(ValueError, match=r"8 labels \(1\.\.8\), expected 7 \(1\.\.7\)"):
+        parcellate.parcellate_file(volume()[0], load_atlas(tmp_path))
     (tmp_path / "atlas.json").unlink()
-    with pytest.raises(ValueError, match=r"bhx_prep\.atlas\.templates"):
-        parcellate.load_templates(tmp_path)
+    with pytest.raises(ValueError, match=r"bhx_prep\.atlas\.fetch"):
+        load_atlas(tmp_path)
 
 
 # --- surfaces and CIFTI -----------------------------------------------------------------------------------------
@@ -241,7 +245,7 @@ def surface_means(values, labels):
 
 @pytest.fixture
 def pair(tmp_path, rng):
-    def write(n=10242, frames=6, n_right=None, frames_right=None):
+    def write(n=FSAVERAGE5_VERTICES, frames=6, n_right=None, frames_right=None):
         paths, arrays = [], []
         for hemi, v, t in (("L", n, frames), ("R", n_right or n, frames_right or frames)):
             values = rng.normal(10, 1, (v, t)).astype(np.float32)
@@ -255,27 +259,27 @@ def pair(tmp_path, rng):
     return write
 
 
-def test_gifti_pair(pair, templates):
+def test_gifti_pair(pair, atlas):
     (left, right), (a, b) = pair()
-    found = parcellate.parcellate_file(left, templates, path_right=right)
-    labels = templates.surface("fsaverage5")
+    found = parcellate.parcellate_file(left, atlas, path_right=right)
+    labels = atlas.surface("fsaverage5")
     np.testing.assert_allclose(found.series[:4], surface_means(a, labels[0]), rtol=1e-6)
     np.testing.assert_allclose(found.series[4:], surface_means(b, labels[1]), rtol=1e-6)
     np.testing.assert_array_equal(found.coverage, 1)
 
 
-def test_mgh_pair_with_holes(tmp_path, templates, rng):
-    labels = templates.surface("fsaverage5")
+def test_mgh_pair_with_holes(tmp_path, atlas, rng):
+    labels = atlas.surface("fsaverage5")
     paths, arrays = [], []
     for hemi in "lr":
-        values = rng.normal(0, 1, (10242, 5)).astype(np.float32)
+        values = rng.normal(0, 1, (FSAVERAGE5_VERTICES, 5)).astype(np.float32)
         values[:400] = 0
         values[3000:3010, 2] = np.nan
         path = tmp_path / f"{hemi}h.mgz"
-        nib.save(nib.freesurfer.MGHImage(values.reshape(10242, 1, 1, 5), np.eye(4)), path)
+        nib.save(nib.freesurfer.MGHImage(values.reshape(FSAVERAGE5_VERTICES, 1, 1, 5), np.eye(4)), path)
         paths.append(path)
         arrays.append(values)
-    found = parcellate.parcellate_file(paths[0], templates, path_right=paths[1])
+    found = parcellate.parcellate_file(paths[0], atlas, path_right=paths[1])
     for values, its, offset in zip(arrays, labels, (0, 4), strict=True):
         for r in range(4):
             rows = values[its == offset + r + 1].astype(np.float64)
@@ -284,28 +288,28 @@ def test_mgh_pair_with_holes(tmp_path, templates, rng):
             assert found.coverage[offset + r] == pytest.approx(alive.mean(), abs=1e-6)
 
 
-def test_surfaces_that_do_not_fit_are_sentences(pair, templates):
+def test_surfaces_that_do_not_fit_are_sentences(pair, atlas):
     (left, right), _ = pair(n=2562)
     with pytest.raises(ValueError, match="2562 and 2562 vertices"):
-        parcellate.parcellate_file(left, templates, path_right=right)
-    (left, right), _ = pair(n_right=32492)
+        parcellate.parcellate_file(left, atlas, path_right=right)
+    (left, right), _ = pair(n_right=FSLR_VERTICES)
     with pytest.raises(ValueError, match="10242 and 32492 vertices"):
-        parcellate.parcellate_file(left, templates, path_right=right)
+        parcellate.parcellate_file(left, atlas, path_right=right)
     (left, right), _ = pair(frames_right=5)
     with pytest.raises(ValueError, match="6 frames left, 5 right"):
-        parcellate.parcellate_file(left, templates, path_right=right)
+        parcellate.parcellate_file(left, atlas, path_right=right)
     with pytest.raises(ValueError, match="right hemisphere is missing"):
-        parcellate.parcellate_file(left, templates)
+        parcellate.parcellate_file(left, atlas)
     left.write_text("<GIFTI></nonsense>")
     with pytest.raises(ValueError, match="no readable image"):
-        parcellate.parcellate_file(left, templates, path_right=right)
+        parcellate.parcellate_file(left, atlas, path_right=right)
 
 
 @pytest.fixture
 def dtseries(tmp_path, rng):
     """Dense series on the cortex of fsLR-32k without its medial wall, and a subcortical voxel structure."""
 
-    def write(frames=7, name="run.dtseries.nii", nvertices=32492, dtype=np.float32):
+    def write(frames=7, name="run.dtseries.nii", nvertices=FSLR_VERTICES, dtype=np.float32):
         vertices = [np.setdiff1d(np.arange(nvertices), np.arange(15000, 17000)), np.arange(100, nvertices)]
         models = [
             nib.cifti2.BrainModelAxis.from_surface(v, nvertices, "CortexLeft" if i == 0 else "CortexRight")
@@ -324,10 +328,10 @@ def dtseries(tmp_path, rng):
     return write
 
 
-def test_cifti_dense_series(dtseries, templates):
+def test_cifti_dense_series(dtseries, atlas):
     path, values, vertices = dtseries()
-    found = parcellate.parcellate_file(path, templates)
-    labels = templates.surface("fsLR")
+    found = parcellate.parcellate_file(path, atlas)
+    labels = atlas.surface("fsLR")
     start = 0
     for its, v, offset in zip(labels, vertices, (0, 4), strict=True):
         for r in range(4):
@@ -337,30 +341,30 @@ def test_cifti_dense_series(dtseries, templates):
             held = wanted.sum() / (its == offset + r + 1).sum()
             assert found.coverage[offset + r] == pytest.approx(held, abs=1e-6)
         start += len(v)
-    axes, _ = parcellate.read_cifti(path)
+    axes, _ = cifti.read_series(path)
     assert (axes.n_frames, axes.tr_s) == (7, pytest.approx(0.72))
 
 
-def test_cifti_header_is_parsed_once(dtseries, templates, monkeypatch):
+def test_cifti_header_is_parsed_once(dtseries, atlas, monkeypatch):
     first, *_ = dtseries(frames=9, name="a.dtseries.nii")
     second, *_ = dtseries(frames=9, name="b.dtseries.nii")
-    parcellate.parcellate_file(first, templates)
-    monkeypatch.setattr(parcellate.ElementTree, "fromstring", lambda _: pytest.fail("parsed again"))
-    parcellate.parcellate_file(second, templates)
+    parcellate.parcellate_file(first, atlas)
+    monkeypatch.setattr(cifti.ElementTree, "fromstring", lambda _: pytest.fail("parsed again"))
+    parcellate.parcellate_file(second, atlas)
 
 
-def test_damaged_cifti_is_a_sentence(dtseries, templates):
+def test_damaged_cifti_is_a_sentence(dtseries, atlas):
     path, *_ = dtseries()
     raw = path.read_bytes()
     path.write_bytes(raw[:-100])
     with pytest.raises(ValueError, match="100 bytes too short"):
-        parcellate.parcellate_file(path, templates)
+        parcellate.parcellate_file(path, atlas)
     path.write_bytes(raw[:300])
     with pytest.raises(ValueError, match="no CIFTI-2"):
-        parcellate.parcellate_file(path, templates)
+        parcellate.parcellate_file(path, atlas)
     path.write_bytes(raw.replace(b"<CIFTI", b"<<IFTI", 1))
     with pytest.raises(ValueError, match="no XML"):
-        parcellate.parcellate_file(path, templates)
+        parcellate.parcellate_file(path, atlas)
     small, *_ = dtseries(nvertices=32000, name="small.dtseries.nii")
     with pytest.raises(ValueError, match="mesh of 32000 vertices"):
-        parcellate.parcellate_file(small, templates)
+        parcellate.parcellate_file(small, atlas)

@@ -32,50 +32,50 @@ def with_names(path, series, names, orientation, separator=","):
 @pytest.mark.parametrize("orientation", ["rows", "columns"])
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".tsv", ".parquet"])
 @pytest.mark.parametrize("bare", [False, True])
-def test_names_decide_the_order(tmp_path, templates, series, rng, orientation, ending, bare):
+def test_names_decide_the_order(tmp_path, atlas, series, rng, orientation, ending, bare):
     order = rng.permutation(N_ROIS)
     names = [NAMES[i].removeprefix("17Networks_") if bare else NAMES[i] for i in order]
     separator = "\t" if "tsv" in ending else ","
     path = with_names(tmp_path / f"s{ending}", series[order], names, orientation, separator)
-    found = timeseries.read_series(path, templates)
+    found = timeseries.read_series(path, atlas)
     np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32))
     assert "by name" in found.note
 
 
-def test_unnamed_arrays_are_believed_with_a_note(tmp_path, templates, series):
+def test_unnamed_arrays_are_believed_with_a_note(tmp_path, atlas, series):
     np.save(tmp_path / "s.npy", series)
     pd.DataFrame(series).to_csv(tmp_path / "head.csv", index=False)
     pd.DataFrame(series).to_csv(tmp_path / "nohead.csv", index=False, header=False)
     for name in ("s.npy", "head.csv", "nohead.csv"):
-        found = timeseries.read_series(tmp_path / name, templates)
+        found = timeseries.read_series(tmp_path / name, atlas)
         np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32), err_msg=name)
         assert "no ROI names" in found.note
 
 
-def test_parcellated_cifti(tmp_path, templates, series):
+def test_parcellated_cifti(tmp_path, atlas, series):
     parcels = nib.cifti2.ParcelsAxis(NAMES[::-1], [[]] * N_ROIS, [{}] * N_ROIS)
     header = nib.cifti2.Cifti2Header.from_axes((nib.cifti2.SeriesAxis(0, 2, 30), parcels))
     path = tmp_path / "s.ptseries.nii"
     nib.Cifti2Image(series[::-1].T.astype(np.float32), header).to_filename(path)
-    found = timeseries.read_series(path, templates)
+    found = timeseries.read_series(path, atlas)
     np.testing.assert_array_equal(found.parcellated.series, series.astype(np.float32))
 
 
-def test_empty_rows_are_uncovered(tmp_path, templates, series):
+def test_empty_rows_are_uncovered(tmp_path, atlas, series):
     series[2, 5] = np.nan
     series[4] = 7.0
     series[6, 0] = np.inf
     np.save(tmp_path / "s.npy", series)
-    found = timeseries.read_series(tmp_path / "s.npy", templates).parcellated
+    found = timeseries.read_series(tmp_path / "s.npy", atlas).parcellated
     np.testing.assert_array_equal(np.flatnonzero(found.coverage == 0), [2, 4, 6])
     assert np.isnan(found.series[[2, 4, 6]]).all()
 
 
-def test_what_does_not_fit_is_a_sentence(tmp_path, templates, series):
+def test_what_does_not_fit_is_a_sentence(tmp_path, atlas, series):
     def refused(message, names=NAMES, values=series):
         path = with_names(tmp_path / "s.csv", values, names, "rows")
         with pytest.raises(ValueError, match=message):
-            timeseries.read_series(path, templates)
+            timeseries.read_series(path, atlas)
 
     refused("7-network order", [n.replace("17", "7") for n in NAMES])
     refused("1 missing, such as 'LH_Vis_1' and 1 unknown, such as 'x'", ["x", *NAMES[1:]])
@@ -94,12 +94,12 @@ def test_what_does_not_fit_is_a_sentence(tmp_path, templates, series):
     }
     for (name, array), message in zip(
         cases.items(),
-        ["9 rows without names", r"shape \(8, 30, 2\)", "1 frame", "numbers are due"],
+        ["9 rows without names", r"shape \(8, 30, 2\)", "1 frame", "numbers are expected"],
         strict=True,
     ):
         np.save(tmp_path / name, array)
         with pytest.raises(ValueError, match=message):
-            timeseries.read_series(tmp_path / name, templates)
+            timeseries.read_series(tmp_path / name, atlas)
     np.save(tmp_path / "objects.npy", np.array([{}] * 8, dtype=object), allow_pickle=True)
     for name, content in (
         ("objects.npy", None),
@@ -112,4 +112,4 @@ def test_what_does_not_fit_is_a_sentence(tmp_path, templates, series):
         if content is not None:
             (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=name.split(".")[0]):
-            timeseries.read_series(tmp_path / name, templates)
+            timeseries.read_series(tmp_path / name, atlas)

@@ -96,7 +96,7 @@ def test_other_places_are_refused(tmp_path):
     refused("not skull-stripped", data=data + 100)
     refused("every voxel is the same", data=np.zeros_like(data))
     refused("every voxel is the same", data=np.full_like(data, np.nan))
-    refused("one volume is due", data=np.stack([data] * 2, -1))
+    refused("one volume is expected", data=np.stack([data] * 2, -1))
     refused("complex64 values", data=data.astype(np.complex64))
     refused("all the same", data=np.where(inside, 5, 0).astype(np.float32))
     refused("another grid", mask=save(tmp_path / "m.nii.gz", np.ones((4, 4, 4), np.uint8), affine))
@@ -124,5 +124,5 @@ def test_real_heads(shared):
     grid = t1w.model_grid(2.0, (80, 96, 80))
     with pytest.raises(ValueError, match="skull was not stripped"):
         t1w.conform(shared("data/images/colin27_T1w.nii.gz"), grid)
-    with pytest.raises(ValueError, match="one volume is due"):
+    with pytest.raises(ValueError, match="one volume is expected"):
         t1w.conform(shared("data/images/feeds_bold.nii.gz"), grid)

@@ -99,7 +99,7 @@ def test_numbered_columns_might_be_either_axis(tmp_path):
         ("parquet", b"no parquet", "the table cannot be read (ArrowInvalid)"),
         ("csv.gz", b"no gzip", "the table cannot be read (BadGzipFile)"),
         ("csv.gz", gzip.compress(b"a,b\n" * 9)[:8], "the table cannot be read (EOFError)"),
-        ("ptseries.nii", b"no cifti", "not a readable CIFTI file"),
+        ("ptseries.nii", b"no cifti", "is no CIFTI-2 file"),
         ("h5", b"hdf", "not a table that BHX reads: .tsv, .csv, .csv.gz, .parquet, .npy, .ptseries.nii"),
         ("csv", b"label_name,t1\nA,1\n", "there is one frame only: a series is due"),
     ],

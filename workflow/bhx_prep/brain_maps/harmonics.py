@@ -33,7 +33,8 @@ from scipy import sparse
 
 from bhx_model.command_line import run_command
 from bhx_model.errors import DataError
-from bhx_prep.atlas.templates import hemispheres, names_on_surfaces, read_names, read_surface_labels
+from bhx_prep.atlas.atlas import hemispheres
+from bhx_prep.atlas.label_files import names_on_surfaces, read_names, read_surface_labels
 from bhx_prep.brain_maps import eigenmodes, join
 from bhx_prep.brain_maps.align_modes import align
 from bhx_prep.brain_maps.surfaces import cut, read_surface
@@ -317,9 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--templates", required=True, type=Path, help="folder made by bhx_prep.atlas.templates"
-    )
+    parser.add_argument("--templates", required=True, type=Path, help="folder made by bhx_prep.atlas.fetch")
     parser.add_argument("--modes", type=int, default=200, help="modes per hemisphere (200)")
     parser.add_argument("--out", required=True, type=Path, help="Parquet table")
     args = parser.parse_args(argv)

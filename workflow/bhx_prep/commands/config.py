@@ -75,12 +75,12 @@ def command(args: argparse.Namespace) -> int:
     elif args.action == "write":
         write_generated(args.folder, force=args.force)
     else:
-        from bhx_prep.atlas import templates
+        from bhx_prep.atlas import checks
         from bhx_prep.ingest import participants
 
         checked = config.load(args.file)
         for what, wrong in (
-            ("the atlas does not have", templates.mistakes(checked)),
+            ("the atlas does not have", checks.mistakes(checked)),
             ("the tables of phenotypes do not have", participants.mistakes(checked)),
         ):
             if wrong:

@@ -6,19 +6,28 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from nibabel.filebasedimages import ImageFileError
 
 from bhx_model.atomic_write import atomic_write
 from bhx_model.contract import canonical_json
 from bhx_model.errors import ConfigError
-from bhx_prep.atlas.templates import check_order, names_on_surfaces, read_names, read_surface_labels, space_of
-from bhx_prep.features.parcellate import MESHES, Parcellated, Templates, load_templates, parcellate_file
+from bhx_prep.atlas.atlas import Atlas, load_atlas
+from bhx_prep.atlas.label_files import (
+    check_order,
+    names_on_surfaces,
+    read_names,
+    read_surface_labels,
+    space_of,
+)
+from bhx_prep.features.parcel_means import Parcellated
+from bhx_prep.features.parcellate import parcellate_file
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
+from bhx_prep.io.images import load_image
+from bhx_prep.io.meshes import MESHES
+from bhx_prep.io.reading import reading
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,14 +46,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--names", type=Path, help="names of the parcels, one a line, by rising label")
     add("--mask", type=Path, help="brain mask on the grid of the BOLD")
     add("--min-coverage", type=float, default=0.5, help="parcels with less become NaN (%(default)s)")
-    add("--tr-s", type=float, help="repetition time (s), where neither header nor sidecar tells it")
+    add("--tr-s", type=float, help="repetition time (s), where neither header nor sidecar specifies it")
     add("--out", type=Path, required=True, help="Parquet table: a row per frame, a column per parcel")
 
 
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx parcellate``."""
     if not 0 <= args.min_coverage <= 1:
-        raise ConfigError(f"--min-coverage {args.min_coverage:g}: a share from 0 to 1 is due")
+        raise ConfigError(f"--min-coverage {args.min_coverage:g}: a share from 0 to 1 is expected")
     atlas = _read_atlas(args.atlas, args.names, args.bold)
     try:
         metadata.check_file(args.bold)
@@ -62,11 +71,11 @@ def command(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read_atlas(paths: list[Path], names: Path | None, bold: Path) -> Templates:
+def _read_atlas(paths: list[Path], names: Path | None, bold: Path) -> Atlas:
     if len(paths) == 1 and paths[0].is_dir():
         if names:
-            raise ConfigError(f"the atlas in {paths[0]} has names of its own: leave --names out")
-        return load_templates(paths[0])
+            raise ConfigError(f"the atlas in {paths[0]} has names of its own: omit --names")
+        return load_atlas(paths[0])
     is_volume = bold.name.endswith((".nii", ".nii.gz")) and not bold.name.endswith(".dtseries.nii")
     if is_volume != (len(paths) == 1 and not paths[0].name.endswith(".dlabel.nii")):
         what = (
@@ -85,24 +94,20 @@ def _read_atlas(paths: list[Path], names: Path | None, bold: Path) -> Templates:
     named = named or names_on_surfaces(paths)
     left, right = read_surface_labels(paths, named)
     label = paths[0].name.split(".")[0]
-    return Templates(paths[0].parent, label, named, (), "", _surfaces={MESHES[len(left)]: (left, right)})
+    return Atlas(label, named, "", labels_surface={MESHES[len(left)]: (left, right)})
 
 
-def read_label_image(path: Path, names: Sequence[str] | None, space: str) -> Templates:
+def read_label_image(path: Path, names: Sequence[str] | None, space: str) -> Atlas:
     """Atlas from a label image: its labels by rising number, named as given or by their numbers.
 
     Raises
     ------
-    ValueError
+    DataError, ConfigError
         If it is no label image, or there are more or fewer names than labels.
     """
-    try:
-        image = nib.load(path)
-        values = np.asarray(image.dataobj)  # pyright: ignore[reportAttributeAccessIssue]
-        affine = np.asarray(image.affine)  # pyright: ignore[reportAttributeAccessIssue]
-    except (OSError, ImageFileError, EOFError, AttributeError) as error:
-        msg = f"cannot read the atlas {path}: {error}"
-        raise ConfigError(msg) from error
+    image = load_image(path)
+    with reading(path):
+        values, affine = np.asarray(image.dataobj), np.asarray(image.affine)
     labels = np.unique(values)
     labels = labels[labels != 0]
     if (
@@ -111,7 +116,7 @@ def read_label_image(path: Path, names: Sequence[str] | None, space: str) -> Tem
         or labels.min() < 0
         or not np.array_equal(labels, np.round(labels))
     ):
-        msg = f"{path} is no label image: one volume of whole numbers from 0 is due"
+        msg = f"{path} is no label image: one volume of whole numbers from 0 is expected"
         raise ConfigError(msg)
     named = tuple(names or (f"label-{int(label)}" for label in labels))
     if len(named) != len(labels):
@@ -119,13 +124,13 @@ def read_label_image(path: Path, names: Sequence[str] | None, space: str) -> Tem
         raise ConfigError(msg)
     numbered = np.where(values > 0, np.searchsorted(labels, values) + 1, 0).astype(np.int16)
     stem = path.name.split(".")[0]
-    return Templates(path.parent, stem, named, (), space, _volume=(numbered, affine))
+    return Atlas(stem, named, space, labels_volume=(numbered, affine))
 
 
-def write_series(path: Path, atlas: Templates, found: Parcellated, tr_s: float) -> None:
+def write_series(path: Path, atlas: Atlas, found: Parcellated, tr_s: float) -> None:
     """Write series as a table (T rows, R float32 columns); TR (s), atlas and coverage stand in its metadata ``bhx``."""
     table = pa.table({name: pa.array(row) for name, row in zip(atlas.names, found.series, strict=True)})
-    facts = {
+    content = {
         "atlas": atlas.label,
         "roi_sha256": atlas.roi_sha256,
         "tr_s": tr_s,
@@ -133,7 +138,7 @@ def write_series(path: Path, atlas: Templates, found: Parcellated, tr_s: float) 
     }
     with atomic_write(path) as part:
         pq.write_table(
-            table.replace_schema_metadata({"bhx": canonical_json(facts)}), part, compression="zstd"
+            table.replace_schema_metadata({"bhx": canonical_json(content)}), part, compression="zstd"
         )
 
 

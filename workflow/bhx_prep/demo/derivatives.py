@@ -110,7 +110,7 @@ def _write(root: Path, seed: int, person: Person, sizes: Sizes) -> None:
     folder.write_nifti(func / f"{stem}_desc-brain_mask.nii.gz", mask, grid.affine)
     folder.write_json(func / f"{stem}_desc-brain_mask.json", {**common, "Type": "Brain"})
     truth = root / "sourcedata" / "truth" / f"{run}_timeseries.parquet"
-    folder.write_series(truth, sources.parcellation().names, parcels)
+    folder.write_series(truth, sources.atlas().names, parcels)
     white = np.asarray(ndimage.binary_erosion(kind == 2), bool)
     columns, described = signals.confounds(frames[kind > 0], frames[white], frames[kind == 1], moved, tr, 0)
     folder.write_tsv(func / f"{run}_desc-confounds_timeseries.tsv", columns)

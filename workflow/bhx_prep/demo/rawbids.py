@@ -133,7 +133,7 @@ def _write(root: Path, seed: int, person: Person, sizes: Sizes) -> None:
         truth / f"{person.stem}_atlas-{sources.ATLAS.label}_dseg.nii.gz", labels, grid.affine, scanner=True
     )
     folder.write_tsv(truth / f"{run}_motion.tsv", dict(zip(NAMES, motion.T, strict=True)), digits=8)
-    folder.write_series(truth / f"{run}_timeseries.parquet", sources.parcellation().names, parcels)
+    folder.write_series(truth / f"{run}_timeseries.parquet", sources.atlas().names, parcels)
     folder.write_json(
         truth / f"{run}_truth.json",
         {

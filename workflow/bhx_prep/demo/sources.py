@@ -10,9 +10,11 @@ import nibabel as nib
 import numpy as np
 
 from bhx_model.errors import ConfigError
-from bhx_prep.atlas import templates
+from bhx_prep.atlas.atlas import Atlas
+from bhx_prep.atlas.sources import packages
 from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.io import motion
+from bhx_prep.io.meshes import FSAVERAGE5_VERTICES
 
 #: The demo's atlas. Its label stands in the names of the tables.
 ATLAS = AtlasSection.model_validate({})
@@ -57,9 +59,9 @@ class Template:
 
 
 @cache
-def parcellation() -> templates.Parcellation:
+def atlas() -> Atlas:
     """The demo's atlas."""
-    return templates.from_packages(ATLAS)
+    return packages.from_packages(ATLAS)
 
 
 @cache
@@ -68,12 +70,12 @@ def template() -> Template:
     from nibabel.processing import resample_from_to
 
     image: Any = nib.load(
-        templates.package_file("chimera", "data/vol_atlases/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz")
+        packages.package_file("chimera", "data/vol_atlases/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz")
     )
-    labels = resample_from_to(parcellation().volume, image, order=0)
+    labels = resample_from_to(nib.Nifti1Image(*atlas().volume()), image, order=0)
     return Template(
         head=np.clip(image.get_fdata(dtype=np.float32), 0, None),
-        brain=np.asarray(templates.brain_mask(image).dataobj).astype(bool),
+        brain=np.asarray(packages.brain_mask(image).dataobj).astype(bool),
         labels=np.asarray(labels.dataobj).astype(np.int16),
         affine=image.affine,
     )
@@ -85,11 +87,11 @@ def connectivity() -> np.ndarray:
 
     brainspace's `main_group` matrix is in 7-network order.
     """
-    file = templates.package_file(
+    file = packages.package_file(
         "brainspace", "datasets/matrices/main_group/schaefer_400_mean_connectivity_matrix.csv"
     )
     matrix = np.loadtxt(file, delimiter=",")
-    order = np.argsort(templates.order_7_to_17(400)[1:])  # row of the 7-order for each row of the 17-order
+    order = np.argsort(packages.order_7_to_17(400)[1:])  # row of the 7-order for each row of the 17-order
     return ((matrix + matrix.T) / 2)[np.ix_(order, order)]
 
 
@@ -97,20 +99,20 @@ def connectivity() -> np.ndarray:
 def lemon_series() -> tuple[np.ndarray, np.ndarray]:
     """The real scan on fsaverage5: left and right, (10242, 652) float32 each."""
     left, right = (
-        np.asarray(_mgz(side).dataobj, dtype=np.float32).reshape(templates.FSAVERAGE5_VERTICES, -1)
+        np.asarray(_mgz(side).dataobj, dtype=np.float32).reshape(FSAVERAGE5_VERTICES, -1)
         for side in ("lh", "rh")
     )
     return left, right
 
 
 def _mgz(side: str) -> Any:
-    return nib.load(templates.package_file("brainspace", f"{LEMON_STEM}.fsa5.{side}.mgz"))
+    return nib.load(packages.package_file("brainspace", f"{LEMON_STEM}.fsa5.{side}.mgz"))
 
 
 @cache
 def lemon_confounds() -> dict[str, np.ndarray]:
     """Confounds of the real scan, (652,) each, by the names of `LEMON_COLUMNS`."""
-    table = np.loadtxt(templates.package_file("brainspace", f"{LEMON_STEM}_confounds.txt"))
+    table = np.loadtxt(packages.package_file("brainspace", f"{LEMON_STEM}_confounds.txt"))
     if table.shape[1] != len(LEMON_COLUMNS):
         msg = f"the LEMON confounds have {table.shape[1]} columns where {len(LEMON_COLUMNS)} are known"
         raise ConfigError(msg)
@@ -137,7 +139,7 @@ def real_spectrum() -> tuple[np.ndarray, np.ndarray]:
     """
     from scipy.signal import welch
 
-    labels = np.concatenate(parcellation().fsaverage5 or ())
+    labels = np.concatenate(atlas().surface("fsaverage5"))
     series = np.concatenate(lemon_series())
     means = np.stack([series[labels == i + 1].mean(axis=0) for i in range(ATLAS.parcels)])
     frequency, power = welch(means, fs=1 / LEMON_TR_S, nperseg=256, detrend="constant")

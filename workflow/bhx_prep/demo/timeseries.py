@@ -108,7 +108,7 @@ def person_structure(person: Person) -> Structure:
 def draw_series(stream: str, seed: int, person: Person) -> np.ndarray:
     """A person's parcel means as a scanner would give them, (R, T) float32: a mean of thousands, changes of per cents."""
     rng = generator(seed, stream, person.subject, "series")
-    parcels = sources.parcellation().names
+    parcels = sources.atlas().names
     mean = person_connectivity(parcels, sources.connectivity(), person)
     own = series.individual(rng, mean)
     unit = series.draw(rng, own, person.scanner.n_frames, person.scanner.tr_s, sources.real_spectrum())
@@ -126,7 +126,7 @@ def write_series(root: Path, person: Person, task: str, values: np.ndarray) -> N
     label = sources.ATLAS.label
     stem = f"sub-{person.subject}_task-{task}_atlas-{label}_stat-mean_timeseries"
     func = root / f"sub-{person.subject}" / "func"
-    folder.write_series(func / f"{stem}.parquet", sources.parcellation().names, values)
+    folder.write_series(func / f"{stem}.parquet", sources.atlas().names, values)
     folder.write_json(
         func / f"{stem}.json",
         {
@@ -204,7 +204,7 @@ def fill_patients(root: Path, seed: int, n: int = 40, step_mm: float = 2.0) -> N
 
 def planted(people: list[Person]) -> dict[str, Any]:
     """Sizes of the planted effects, as asked for and as they came out in the connectivity that people are drawn from."""
-    parcels, matrix = sources.parcellation().names, sources.connectivity()
+    parcels, matrix = sources.atlas().names, sources.connectivity()
     plain = Person("x", CLINIC_SCANNERS[0])
     base = person_connectivity(parcels, matrix, plain)
     ill = person_connectivity(parcels, matrix, Person("x", plain.scanner, patient=1))

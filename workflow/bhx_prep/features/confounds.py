@@ -20,10 +20,11 @@ import pandas as pd
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from bhx_model.errors import DataError
+from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.features import strategy_file
 from bhx_prep.config.section import Section
 from bhx_prep.io import motion
+from bhx_prep.io.reading import reading
 
 
 class Strategy(Section):
@@ -55,7 +56,7 @@ class Strategy(Section):
     censor_fd_mm: float | None = Field(
         None,
         gt=0,
-        description="Frames with a larger framewise displacement (mm) are left out; null keeps all.",
+        description="Frames with a larger framewise displacement (mm) are censored; null keeps all.",
     )
     drop_frames: Literal["non_steady_state"] | None = Field(
         None, description="Which frames at the start are dropped: those that fMRIPrep marks, or none."
@@ -65,10 +66,10 @@ class Strategy(Section):
     def _fits_together(self) -> Strategy:
         for field in ("derivatives", "squares", "optional"):
             if wrong := [name for name in getattr(self, field) if name not in self.columns]:
-                raise DataError(f"{field} names {wrong[0]!r}, which is not among columns")
+                raise ConfigError(f"{field} names {wrong[0]!r}, which is not among columns")
         low, high = self.band_pass_hz
         if (low is not None and low <= 0) or (high is not None and high <= (low or 0)):
-            raise DataError(f"band_pass_hz [{low}, {high}]: 0 < lower < upper is due")
+            raise ConfigError(f"band_pass_hz [{low}, {high}]: expected 0 < lower < upper")
         return self
 
     @property
@@ -110,27 +111,29 @@ def load_strategy(name: str) -> Strategy:
 
     Raises
     ------
-    ValueError
+    ConfigError
         If there is no such strategy, or it has unknown keys or wrong values: all of them are named.
     """
     path = strategy_file(name)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
-        raise DataError(msg) from error
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path} cannot be read: {error}"
+        raise ConfigError(msg) from error
     except yaml.YAMLError as error:
         msg = f"{path} is not YAML: {error}"
-        raise DataError(msg) from error
+        raise ConfigError(msg) from error
     if not isinstance(raw, dict):
-        msg = f"{path} holds no strategy: a mapping with `name`, `prose` and `citation` is due"
-        raise DataError(msg)
+        msg = f"{path} holds no strategy: a mapping with `name`, `prose` and `citation` is expected"
+        raise ConfigError(msg)
     try:
         return Strategy.model_validate(raw)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or path.stem}: {e['msg']}" for e in error.errors())
-        msg = f"{path}: {faults}"
-        raise DataError(msg) from None
+        mistakes = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or path.stem}: {e['msg']}" for e in error.errors()
+        )
+        msg = f"{path}: {mistakes}"
+        raise ConfigError(msg) from None
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -138,17 +141,14 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Raises
     ------
-    ValueError
+    DataError
         If it is no table of numbers.
     """
-    try:
+    with reading(path, "is no table of confounds"):
         table = pd.read_csv(path, sep="\t", na_values=["n/a"])
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        msg = f"{path.name} is no table of confounds: {error}"
-        raise DataError(msg) from error
     texts = [str(c) for c in table.columns if not pd.api.types.is_numeric_dtype(table[c])]
     if texts:
-        msg = f"{path.name}: column {texts[0]!r} holds text where numbers are due"
+        msg = f"{path.name}: column {texts[0]!r} holds text where numbers are expected"
         raise DataError(msg)
     return table
 
@@ -182,7 +182,7 @@ def select(strategy: Strategy, path: Path, n_frames: int) -> Confounds:
 
     Raises
     ------
-    ValueError
+    DataError
         If columns are missing (all are named), rows and frames differ, or values are not finite.
     """
     table = read_table(path)
@@ -217,7 +217,7 @@ def without_table(strategy: Strategy, n_frames: int) -> Confounds:
 
     Raises
     ------
-    ValueError
+    DataError
         If the strategy needs them.
     """
     if strategy.needs_confounds:
@@ -273,16 +273,15 @@ def _acompcor(n: int, table: pd.DataFrame, path: Path) -> list[str]:
         sidecar = path.with_suffix(".json")
         try:
             metadata = json.loads(sidecar.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+            masks = {name: fields["Mask"] for name, fields in metadata.items() if "Mask" in fields}
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             msg = (
-                f"{path.name} has no w_comp_cor and c_comp_cor columns, and {sidecar.name}, which would tell the masks of"
+                f"{path.name} has no w_comp_cor and c_comp_cor columns, and {sidecar.name}, which would name the masks of"
                 " the others, cannot be read: put fMRIPrep's own beside it"
             )
             raise DataError(msg) from error
         for mask in by_mask:
-            by_mask[mask] = [
-                c for c in _matching("a_comp_cor_*", table.columns) if metadata.get(c, {}).get("Mask") == mask
-            ]
+            by_mask[mask] = [c for c in _matching("a_comp_cor_*", table.columns) if masks.get(c) == mask]
     for mask, columns in by_mask.items():
         if len(columns) < n:
             msg = f"{path.name} has {len(columns)} aCompCor components of {mask}, the strategy needs {n}"

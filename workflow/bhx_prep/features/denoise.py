@@ -61,12 +61,14 @@ def denoise(series: np.ndarray, tr_s: float, strategy: Strategy, confounds: Conf
 
     Raises
     ------
-    ValueError
-        If too few frames remain for the filter or the number of confounds, or the band lies above what the
-        repetition time can hold.
+    DataError
+        If no parcel has values, too few frames remain for the filter or the number of confounds, or the band lies
+        above what the repetition time can hold.
     """
     n_frames = series.shape[1]
     valid = np.isfinite(series).all(axis=1)
+    if not valid.any():
+        raise DataError("no parcel has a value in every frame: there is nothing to denoise")
     x = series[valid, confounds.dropped :].T.astype(np.float64)
     design, keep = confounds.design.copy(), confounds.keep
     if keep.sum() < 2:
@@ -145,7 +147,7 @@ def _band(band_hz: tuple[float | None, float | None], tr_s: float, n_frames: int
     zeros = min((sections[:, 2] == 0).sum(), (sections[:, 5] == 0).sum())
     needed = 3 * (2 * len(sections) + 1 - zeros) + 1
     if n_frames < needed:
-        msg = f"{n_frames} frames are too few to filter: {needed} are due"
+        msg = f"{n_frames} frames are too few to filter: {needed} are expected"
         raise DataError(msg)
     return sections
 
@@ -173,7 +175,12 @@ def _fill(x: np.ndarray, keep: np.ndarray) -> np.ndarray:
 
 def _project_out(x: np.ndarray, design: np.ndarray, dimensions: float) -> np.ndarray:
     """Residual of `x` (T, R) on the span of the standardised `design` (T, C)."""
-    left, values, _ = np.linalg.svd(design / design.std(axis=0), full_matrices=False)
+    try:
+        left, values, _ = np.linalg.svd(design / design.std(axis=0), full_matrices=False)
+    except np.linalg.LinAlgError as error:
+        raise DataError(
+            "the confounds cannot be orthogonalised: are their values of very different size?"
+        ) from error
     basis = left[:, values > 1e-10 * values[0]]
     if dimensions - basis.shape[1] < 1:
         msg = (

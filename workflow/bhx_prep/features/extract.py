@@ -1,7 +1,7 @@
-"""From derivatives to features: parcel series, T1 volumes and a QC row for every scan of one batch of people.
+"""From derivatives to features: parcel series, T1 volumes and a QC row for every scan of one batch of subjects.
 
-A fault of a scan is a row with a reason, and the batch goes on. What is no scan's fault stops the job: an atlas or a
-strategy that cannot be read, a full disk.
+A scan that cannot be used (`DataError`) is a row with a reason, and the batch goes on. Anything else stops the job: an
+atlas or a strategy that cannot be read, a full disk, and a bug of ours, with its traceback.
 
 Examples
 --------
@@ -14,10 +14,10 @@ Examples
 from __future__ import annotations
 
 import argparse
-import errno
+import contextlib
 import json
+import logging
 import sys
-import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,19 +27,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bhx_model.command_line import json_file
+from bhx_model.atomic_write import atomic_write
+from bhx_model.command_line import json_file, run_command
 from bhx_model.contract import canonical_json
 from bhx_model.data import timeseries, volumes
 from bhx_model.errors import ConfigError, DataError
+from bhx_prep.atlas.atlas import Atlas, load_atlas
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.section import read_section
 from bhx_prep.features import confounds, denoise, parcellate, qc, store, t1w
+from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
 from bhx_prep.io import bids_names
 
-#: Strategy that QC rows of delivered tables name: nothing was done to them here.
-AS_DELIVERED = "as delivered"
+logger = logging.getLogger(__name__)
+
+#: Strategy that QC rows of tables made elsewhere name: nothing was done to them here.
+AS_GIVEN = "as given"
 
 SERIES_SCHEMA = pa.schema(
     [
@@ -82,9 +87,6 @@ QC_SCHEMA = pa.schema(
     ]
 )
 
-#: No space left, or no quota: not a scan's fault.
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
 Row = dict[str, Any]
 
 
@@ -93,7 +95,7 @@ class Extraction:
     """What all scans of a job share."""
 
     settings: FeaturesSection
-    templates: parcellate.Templates
+    atlas: Atlas
     strategy: confounds.Strategy
     grid: t1w.ModelGrid
 
@@ -103,12 +105,12 @@ class Extraction:
 
         Raises
         ------
-        ValueError
+        ConfigError
             If either cannot be used, or the T1 grid is larger than MNI space.
         """
         return cls(
             settings,
-            parcellate.load_templates(templates),
+            load_atlas(templates),
             confounds.load_strategy(settings.strategy),
             t1w.model_grid(settings.t1w_resolution_mm, settings.t1w_shape),
         )
@@ -120,7 +122,7 @@ class Extraction:
 
         Raises
         ------
-        ValueError
+        DataError
             If the run cannot be used or fails a threshold.
         """
         if not scan["tr_s"]:
@@ -128,7 +130,7 @@ class Extraction:
                 "its repetition time is not known: give the cohort its `tr_s` in the configuration"
             )
         if scan["kind"] == "table":
-            parcellated = self._delivered(scan, report)
+            parcellated = self._given(scan, report)
             n_frames = parcellated.series.shape[1]
             done = denoise.Denoised(parcellated.series, np.ones(n_frames, bool))
             self._measure(parcellated, scan, report)
@@ -151,18 +153,18 @@ class Extraction:
             "coverage": parcellated.coverage,
         }, timeseries.encode(done.series)
 
-    def _delivered(self, scan: Row, report: Row) -> parcellate.Parcellated:
-        report["strategy"] = AS_DELIVERED
-        delivered = read_series(Path(scan["path"]), self.templates)
-        report["note"] = delivered.note or None
-        return delivered.parcellated
+    def _given(self, scan: Row, report: Row) -> Parcellated:
+        report["strategy"] = AS_GIVEN
+        given = read_series(Path(scan["path"]), self.atlas)
+        report["note"] = given.note or None
+        return given.parcellated
 
-    def _measured(self, scan: Row, report: Row) -> tuple[parcellate.Parcellated, confounds.Confounds]:
+    def _measured(self, scan: Row, report: Row) -> tuple[Parcellated, confounds.Confounds]:
         """Parcellate an image and choose its confounds."""
         report["strategy"] = self.strategy.name
         parcellated = parcellate.parcellate_file(
             Path(scan["path"]),
-            self.templates,
+            self.atlas,
             path_right=_path(scan["path_right"]),
             mask=_path(scan["mask"]),
             min_coverage=self.settings.min_coverage,
@@ -181,18 +183,18 @@ class Extraction:
         self._measure(parcellated, scan, report)
         return parcellated, signals
 
-    def _measure(self, parcellated: parcellate.Parcellated, scan: Row, report: Row) -> None:
-        """Fill in the numbers of a run and hold them against the thresholds."""
+    def _measure(self, parcellated: Parcellated, scan: Row, report: Row) -> None:
+        """Fill in the numbers of a run and compare them with the thresholds."""
         report["tr_s"], report["n_frames"] = scan["tr_s"], parcellated.series.shape[1]
         report["mean_coverage"] = float(parcellated.coverage.mean(dtype=np.float64))
         report["n_rois_covered"] = qc.covered(parcellated.series)
         report["tsnr"] = qc.tsnr(parcellated.series)
         reasons = []
-        due = self.settings.min_rois * self.templates.n_rois
-        if report["n_rois_covered"] < due:
+        wanted = self.settings.min_rois * self.atlas.n_rois
+        if report["n_rois_covered"] < wanted:
             reasons.append(
-                f"{report['n_rois_covered']} of {self.templates.n_rois} parcels are covered, features.min_rois"
-                f" ({self.settings.min_rois:g}) asks for {int(np.ceil(due - 1e-9))}"
+                f"{report['n_rois_covered']} of {self.atlas.n_rois} parcels are covered, features.min_rois"
+                f" ({self.settings.min_rois:g}) asks for {int(np.ceil(wanted - 1e-9))}"
             )
         fd = report["mean_fd_mm"]
         if fd is not None and fd > self.settings.max_mean_fd_mm:
@@ -204,11 +206,11 @@ class Extraction:
             raise DataError("; ".join(reasons))
 
     def t1w(self, scan: Row) -> tuple[Row, bytes]:
-        """Facts of one T1 volume on the model's grid, and the volume as a shard carries it.
+        """Metadata of one T1 volume on the model's grid, and the volume as a shard carries it.
 
         Raises
         ------
-        ValueError
+        DataError
             If the volume cannot be used.
         """
         volume = t1w.conform(Path(scan["path"]), self.grid, _path(scan["mask"]))
@@ -222,7 +224,7 @@ class Extraction:
 
 
 def extract(
-    work: Extraction, scans: Iterable[Row], cohort: str, out: Path, *, n_people: int = 0
+    work: Extraction, scans: Iterable[Row], cohort: str, out: Path, *, n_subjects: int = 0
 ) -> tuple[int, int]:
     """Extract the features of a batch.
 
@@ -235,49 +237,48 @@ def extract(
     out : Path
         Folder for ``timeseries.parquet``, ``bold.arrow``, ``t1w.arrow`` (for the shards, see `bhx_prep.features.store`) and
         ``qc.parquet``, which appear together at the end.
-    n_people : int
+    n_subjects : int
         For the progress lines.
 
     Returns
     -------
     tuple of int
-        Scans used and scans left out.
+        Scans used and scans excluded.
 
     Raises
     ------
     OSError
         If the disk is full.
+    Exception
+        Any other than a `DataError` of a scan: nothing is written then.
     """
     out.mkdir(parents=True, exist_ok=True)
     names = ("timeseries.parquet", "bold.arrow", "t1w.arrow", "qc.parquet")
-    drafts = {name: out / f".{name}.part" for name in names}
     reports = []
-    people: dict[str, None] = {}
+    subjects: dict[str, None] = {}
     metadata = {
-        "atlas": work.templates.label,
-        "names": list(work.templates.names),
-        "hemisphere": list(work.templates.hemisphere),
-        "roi_sha256": work.templates.roi_sha256,
+        "atlas": work.atlas.label,
+        "names": list(work.atlas.names),
+        "hemisphere": list(work.atlas.hemisphere),
+        "roi_sha256": work.atlas.roi_sha256,
         "strategy": work.strategy.name,
         "shape_order": "roi,frame",
     }
     schema = SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(metadata)})
-    try:
+    with contextlib.ExitStack() as whole:
+        # the last that is opened appears first
+        parts = {name: whole.enter_context(atomic_write(out / name)) for name in reversed(names)}
         with (
             pq.ParquetWriter(
-                drafts["timeseries.parquet"], schema, compression="none", use_dictionary=False
+                parts["timeseries.parquet"], schema, compression="none", use_dictionary=False
             ) as series,
-            store.Writer(drafts["bold.arrow"], "bold", metadata) as bold,
-            store.Writer(drafts["t1w.arrow"], "t1w", {}) as t1ws,
+            store.Writer(parts["bold.arrow"], "bold", metadata) as bold,
+            store.Writer(parts["t1w.arrow"], "t1w", {}) as t1ws,
         ):
             for scan in scans:
-                if scan["subject"] not in people:
-                    people[scan["subject"]] = None
-                    print(
-                        f"{cohort}: {scan['subject']} ({len(people)} of {n_people})",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                if scan["subject"] not in subjects:
+                    subjects[scan["subject"]] = None
+                    logger.info("%s: %s (%d of %d)", cohort, scan["subject"], len(subjects), n_subjects)
                 report = dict.fromkeys(QC_SCHEMA.names)
                 report |= {name: scan[name] for name in ("cohort", "subject", "key", "modality", "synthetic")}
                 report |= {"status": "ok", "tr_s": scan["tr_s"], "n_frames": scan["n_frames"]}
@@ -291,12 +292,7 @@ def extract(
                     bold.add(row, content)
                 else:
                     t1ws.add(row, content)
-        pq.write_table(pa.Table.from_pylist(reports, QC_SCHEMA), drafts["qc.parquet"])
-        for name, draft in drafts.items():
-            draft.replace(out / name)
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
+        pq.write_table(pa.Table.from_pylist(reports, QC_SCHEMA), parts["qc.parquet"])
     used = sum(report["status"] == "ok" for report in reports)
     return used, len(reports) - used
 
@@ -307,23 +303,15 @@ def _one(work: Extraction, scan: Row, report: Row) -> Any:
         if scan["status"] != "ok":
             raise DataError(scan["reason"] or "excluded by the index")
         return work.bold(scan, report) if scan["modality"] == "bold" else work.t1w(scan)
-    except MemoryError:
-        raise
-    except (ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in _DISK_FULL:
-            raise
-        report["reason"] = str(error)
-    except Exception as error:  # a fault of ours or of a library: this scan is lost, the batch is not
-        traceback.print_exc()
-        report["reason"] = f"unexpected {type(error).__name__}: {error} (the log has more)"
-    report["status"] = "excluded"
-    return None
+    except DataError as error:
+        report["status"], report["reason"] = "excluded", str(error)
+        return None
 
 
 def scans_of(
     index_file: Path, cohort: str, subjects: Sequence[str], *, derivatives: Path | None, space: str
 ) -> list[Row]:
-    """Rows of the index of some people, sorted; for raw data with the paths of what preprocessing made of them.
+    """Rows of the index of some subjects, sorted; for raw data with the paths of what preprocessing made of them.
 
     Parameters
     ----------
@@ -331,7 +319,7 @@ def scans_of(
         ``.bhx/index/<cohort>.parquet``.
     cohort : str
     subjects : sequence of str
-        A person without any row gets one that is excluded.
+        A subject without any row gets one that is excluded.
     derivatives : Path, optional
         Output of the preprocessing; only cohorts with `input: bids` have one.
     space : str
@@ -339,7 +327,7 @@ def scans_of(
 
     Raises
     ------
-    ValueError
+    DataError
         If the index cannot be read.
     """
     try:
@@ -357,7 +345,7 @@ def scans_of(
             row |= {
                 "modality": "bold",
                 "status": "excluded",
-                "reason": "no scan of this person is in the index",
+                "reason": "no scan of this subject is in the index",
             }
             rows.append(row)
     return sorted(rows, key=lambda row: (row["subject"], row["modality"], row["key"]))
@@ -372,7 +360,7 @@ def _preprocessed(
     statuses = {subject: _status(derivatives / f"sub-{subject}_status.json") for subject in subjects}
     used = set()
     for scan in raw:
-        failed, left_out = statuses[scan["subject"]]
+        failed, excluded = statuses[scan["subject"]]
         derived = by_key.get((scan["modality"], scan["key"]))
         if scan["status"] != "ok":
             yield scan
@@ -389,17 +377,17 @@ def _preprocessed(
             }
             yield {**derived, **same}
             continue
-        reason = left_out.get(Path(scan["path"]).name) or (derived or {}).get("reason")
+        reason = excluded.get(Path(scan["path"]).name) or (derived or {}).get("reason")
         if reason is None and scan["modality"] == "t1w":
             reason = (
-                "preprocessing made no volume of its own of it: it may be merged with others of this person"
+                "preprocessing made no volume of its own of it: it may be merged with others of this subject"
             )
         yield {
             **scan,
             "status": "excluded",
             "reason": reason or f"preprocessing made no output in space {space}",
         }
-    # fMRIPrep merges the T1 images of a person into one without session: a scan that no raw file is the name of
+    # fMRIPrep merges the T1 images of a subject into one without session: a scan that no raw file is the name of
     raw_t1w = {scan["subject"]: scan for scan in raw if scan["modality"] == "t1w"}
     for place, row in by_key.items():
         origin = raw_t1w.get(row["subject"])
@@ -414,16 +402,16 @@ def _preprocessed(
 
 
 def _status(path: Path) -> tuple[str | None, dict[str, str]]:
-    """Why the preprocessing of a person failed, if it did, and reasons of single scans by file name."""
+    """Why the preprocessing of a subject failed, if it did, and reasons of single scans by file name."""
     try:
         status = json.loads(path.read_text(encoding="utf-8"))
         if status["status"] == "ok":
             return None, {Path(scan["file"]).name: scan["reason"] for scan in status.get("excluded", ())}
         return f"preprocessing failed: {status['reason']} (log: {status['log']})", {}
     except FileNotFoundError:
-        return f"this person was not preprocessed: there is no {path.name}", {}
+        return f"this subject was not preprocessed: there is no {path.name}", {}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{path.name} cannot be read ({error!r}): preprocess this person again", {}
+        return f"{path.name} cannot be read ({error!r}): preprocess this subject again", {}
 
 
 def _path(value: str | None) -> Path | None:
@@ -447,7 +435,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one batch; 0 if its four files were written, 1 with a sentence otherwise."""
     parser = argparse.ArgumentParser(
         prog="python -m bhx_prep.features.extract",
-        description="Extract parcel series, T1 volumes and QC rows of a batch of people.",
+        description="Extract parcel series, T1 volumes and QC rows of a batch of subjects.",
         epilog="example: python -m bhx_prep.features.extract --cohort ward --batch 0 --subjects S.json --index"
         " .bhx/index/ward.parquet --templates results/templates --features F.json"
         " --space MNI152NLin2009cAsym --out results/ward/features/batch-00000",
@@ -459,27 +447,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--index", required=True, type=Path, help="Parquet index of the cohort")
     parser.add_argument("--derivatives", type=Path, help="what preprocessing wrote (input bids)")
-    parser.add_argument("--templates", required=True, type=Path, help="folder of bhx_prep.atlas.templates")
+    parser.add_argument("--templates", required=True, type=Path, help="folder of bhx_prep.atlas.fetch")
     parser.add_argument(
         "--features", required=True, type=json_file, metavar="FILE", help="section `features` as a JSON file"
     )
     parser.add_argument("--space", required=True, help="space of the BOLD derivatives")
     parser.add_argument("--out", required=True, type=Path, help="folder for the four files")
     args = parser.parse_args(argv)
-    try:
-        subjects = _subjects(args)
-        work = Extraction.prepare(read_section(FeaturesSection, args.features), args.templates)
-        scans = scans_of(args.index, args.cohort, subjects, derivatives=args.derivatives, space=args.space)
-        used, left_out = extract(work, scans, args.cohort, args.out, n_people=len(subjects))
-    except OSError as error:
-        full = "the disk is full: " if error.errno in _DISK_FULL else ""
-        print(f"features of {args.cohort}, batch {args.batch}: {full}{error}", file=sys.stderr)
-        return 1
-    except ValueError as error:
-        print(f"features of {args.cohort}, batch {args.batch}: {error}", file=sys.stderr)
-        return 1
-    print(f"{args.cohort}, batch {args.batch}: {used} scans used, {left_out} left out", file=sys.stderr)
-    return 0
+    return run_command(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    subjects = _subjects(args)
+    work = Extraction.prepare(read_section(FeaturesSection, args.features), args.templates)
+    scans = scans_of(args.index, args.cohort, subjects, derivatives=args.derivatives, space=args.space)
+    used, excluded = extract(work, scans, args.cohort, args.out, n_subjects=len(subjects))
+    logger.info("%s, batch %d: %d scans used, %d excluded", args.cohort, args.batch, used, excluded)
 
 
 if __name__ == "__main__":

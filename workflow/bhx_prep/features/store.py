@@ -1,7 +1,7 @@
 """Arrays on their way from the features to the shards: an Arrow file with one record per sample.
 
 They are in the form that a shard carries already (`bhx_model.data.timeseries`, `bhx_model.data.volumes`), so that packing
-maps the file into memory and copies; a checksum tells bytes that went bad since.
+maps the file into memory and copies; a checksum finds bytes that went bad since.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow as pa
 from isal import isal_zlib
 
 from bhx_model import contract
+from bhx_model.errors import DataError
 
 _SAMPLE = {
     "key": pa.string(),
@@ -94,7 +95,7 @@ class Sample:
 
         Raises
         ------
-        ValueError
+        DataError
             If they did.
         """
         if isal_zlib.crc32(self.content) != self._crc32:
@@ -102,11 +103,11 @@ class Sample:
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Sample]]:
-    """Facts of a file, and every sample in it.
+    """Metadata of a file, and every sample in it.
 
     Raises
     ------
-    ValueError
+    DataError
         If the file is gone, damaged, or none of these.
     """
     try:
@@ -122,5 +123,5 @@ def read(path: Path) -> tuple[dict[str, Any], list[Sample]]:
     return metadata, samples
 
 
-def _unreadable(path: Path, why: object) -> ValueError:
-    return ValueError(f"{path} cannot be read ({why}): extract the features of this batch again")
+def _unreadable(path: Path, why: object) -> DataError:
+    return DataError(f"{path} cannot be read ({why}): extract the features of this batch again")

@@ -9,8 +9,8 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
-from bhx_model.errors import DataError
-from bhx_prep.features.parcellate import read_whole
+from bhx_model.errors import ConfigError, DataError
+from bhx_prep.io.images import read_image
 
 #: FSL's MNI grid at 1 mm: its size, and the world coordinates (mm) of the last voxel in x and the first in y and z.
 MNI_SHAPE_1MM = (182, 218, 182)
@@ -62,7 +62,7 @@ def model_grid(resolution_mm: float, shape: tuple[int, int, int]) -> ModelGrid:
 
     Raises
     ------
-    ValueError
+    ConfigError
         If the crop is larger than the grid.
     """
     full = tuple(int(np.ceil(n / resolution_mm - 1e-6)) for n in MNI_SHAPE_1MM)
@@ -71,7 +71,7 @@ def model_grid(resolution_mm: float, shape: tuple[int, int, int]) -> ModelGrid:
             f"features.t1w_shape {list(shape)} does not fit into the MNI grid at {resolution_mm:g} mm, {list(full)}:"
             " make it smaller, or features.t1w_resolution_mm"
         )
-        raise DataError(msg)
+        raise ConfigError(msg)
     first = [(f - s) // 2 for f, s in zip(full, shape, strict=True)]
     corner = (MNI_RIGHT_MM - resolution_mm * (full[0] - 1), MNI_BACK_MM, MNI_BOTTOM_MM)
     affine = np.diag([resolution_mm] * 3 + [1.0])
@@ -99,7 +99,7 @@ def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray
 
     Raises
     ------
-    ValueError
+    DataError
         If the volume is unreadable, empty, or does not lie in MNI space.
     """
     data, affine = _read(path)
@@ -135,11 +135,11 @@ def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    data, affine = read_whole(path, np.float32)
+    data, affine = read_image(path, np.float32)
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim != 3 or min(data.shape) < 2:
-        msg = f"{path.name} has shape {' x '.join(map(str, data.shape))}: one volume is due"
+        msg = f"{path.name} has shape {' x '.join(map(str, data.shape))}: one volume is expected"
         raise DataError(msg)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         msg = (
@@ -172,15 +172,17 @@ def _check_place(inside: np.ndarray, affine: np.ndarray, path: Path) -> None:
     """Refuse a brain that does not stand where brains stand in MNI space."""
     zooms = voxel_sizes(affine)
     if zooms.min() < 0.3 or zooms.max() > 5:
-        msg = f"{path.name} has voxels of {' x '.join(f'{z:.3g}' for z in zooms)} mm: 0.3 to 5 mm are due"
+        msg = (
+            f"{path.name} has voxels of {' x '.join(f'{z:.3g}' for z in zooms)} mm: 0.3 to 5 mm are expected"
+        )
         raise DataError(msg)
-    # along each voxel axis the slices that hold at least a thousandth of the brain: stray voxels do not count
+    # along each voxel axis the slices with at least a thousandth of the brain: stray voxels do not count
     centre, ends = [], []
     for axis in range(3):
         profile = inside.sum(axis=tuple(a for a in range(3) if a != axis))
-        held = np.flatnonzero(profile >= inside.sum() / 1000)
+        filled = np.flatnonzero(profile >= inside.sum() / 1000)
         centre.append((np.arange(profile.size) * profile).sum() / profile.sum())
-        ends.append((held[0], held[-1]))
+        ends.append((filled[0], filled[-1]))
     world = affine[:3, :3] @ np.array(centre) + affine[:3, 3]
     lengths = np.abs(affine[:3, :3]) @ np.array([b - a + 1 for a, b in ends], float)
     litres = inside.sum() * abs(np.linalg.det(affine[:3, :3])) * 1e-6

@@ -196,32 +196,16 @@ def n_frames(header: Any) -> int:
 def read_cifti_series(path: Path) -> tuple[int, float | None]:
     """Frames of a CIFTI series (dtseries, ptseries) and seconds between them, where its header tells.
 
-    The XML is searched, not parsed: that would take longer than to read the data.
-
     Raises
     ------
     ValueError
         With a sentence if it is no CIFTI series or has less than two frames.
     """
-    import nibabel
+    from bhx_prep.io import cifti
 
     check_file(path)
-    try:
-        with path.open("rb") as file:
-            header = nibabel.Nifti2Header(file.read(540))
-            shape = header.get_data_shape()
-            xml = file.read(max(0, int(header["vox_offset"]) - 540))
-    except Exception as error:  # nibabel raises what struct and numpy raise
-        msg = f"not a readable CIFTI file ({type(error).__name__})"
-        raise DataError(msg) from error
-    if len(shape) != 6:  # CIFTI keeps its two axes, frames first, in dimensions five and six
-        msg = f"not a CIFTI series: the image is {len(shape)}D"
-        raise DataError(msg)
-    found = {key: value for key, value in re.findall(rb'Series(Step|Unit|Exponent)="([^"]*)"', xml)}
-    tr_s = None
-    if found.get(b"Unit") == b"SECOND" and b"Step" in found:
-        tr_s = float(found[b"Step"]) * 10.0 ** int(found.get(b"Exponent", b"0"))
-    return _series(shape[4]), tr_s
+    frames, tr_s = cifti.series_length(path)
+    return _series(frames), tr_s
 
 
 def read_gifti_frames(path: Path) -> int | None:

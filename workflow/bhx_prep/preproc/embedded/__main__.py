@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         bids_names.check_cohort(args.cohort)
         for name in ("head_T1w.nii.gz", "head_mask.nii.gz"):
             if not (args.templates / name).is_file():
-                msg = f"no {args.templates / name}: make the templates first (python -m bhx_prep.atlas.templates)"
+                msg = f"no {args.templates / name}: make the templates first (python -m bhx_prep.atlas.fetch)"
                 raise DataError(msg)
         return _preprocess(args, preproc)
     except (ValueError, OSError) as error:
@@ -65,9 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--subject", required=True, help="label without sub-")
     parser.add_argument("--cohort", required=True, help="name of the cohort, for the work folder")
     parser.add_argument("--root", required=True, type=Path, help="raw BIDS dataset; only read")
-    parser.add_argument(
-        "--templates", required=True, type=Path, help="folder made by bhx_prep.atlas.templates"
-    )
+    parser.add_argument("--templates", required=True, type=Path, help="folder made by bhx_prep.atlas.fetch")
     parser.add_argument(
         "--preproc", required=True, type=json_file, metavar="FILE", help="section `preproc` as a JSON file"
     )

