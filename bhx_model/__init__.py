@@ -1,6 +1,6 @@
 """BrainHarmonix: the model. Importing this package does not import torch.
 
-``bhx_model.from_pretrained(folder)`` loads an exported model; see :mod:`bhx_model.release.embed`.
+``bhx_model.from_pretrained(folder)`` loads an exported model; see `bhx_model.release.embed`.
 """
 
 from __future__ import annotations

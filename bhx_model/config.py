@@ -373,7 +373,7 @@ def from_dict(cls: type[Any], raw: Mapping[str, Any], where: str) -> Any:
 
 
 def stage_from_dict(raw: Mapping[str, Any]) -> StageConfig:
-    """Inverse of :meth:`StageConfig.to_dict`, as strict as :func:`from_dict`."""
+    """Inverse of `StageConfig.to_dict`, as strict as `from_dict`."""
     unknown = set(raw) - {"stage", "model", "train"}
     if unknown or len(raw) != 3:
         msg = f"a stage's configuration has stage, model and train; got {sorted(raw)}"
@@ -422,7 +422,7 @@ def whole_number(text: str) -> int:
 
 
 def preset_evaluation(preset: str) -> dict[str, Any]:
-    """Read what a preset changes about the evaluation of endpoints: fields of :class:`Finetuning`."""
+    """Read what a preset changes about the evaluation of endpoints: fields of `Finetuning`."""
     return _read_preset(preset).get("evaluation", {})
 
 

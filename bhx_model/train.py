@@ -1,4 +1,4 @@
-"""``python -m bhx_model.train``: the command that trains one stage; see :mod:`bhx_model.training.train`."""
+"""``python -m bhx_model.train``: the command that trains one stage; see `bhx_model.training.train`."""
 
 import sys
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the tests read the commands' page without MkDocs
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parents[1]
-os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}  # of help texts
+os.environ |= {"COLUMNS": "82", "NO_COLOR": "1"}  # of help texts
 
 #: Commands beside `bhx`, by the module that is run with `python -m`, and the module that holds its `main`.
 MODEL_COMMANDS = {

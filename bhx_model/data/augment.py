@@ -1,7 +1,7 @@
 """From a stored series to what the function encoder reads: TR down-sampling, crop, patch length. Needs no torch.
 
-:func:`plan_series` needs the length and the TR of a run only, so batches can be bucketed by (patch length,
-patches) before anything is read; :func:`apply_plan` then cuts the series.
+`plan_series` needs the length and the TR of a run only, so batches can be bucketed by (patch length,
+patches) before anything is read; `apply_plan` then cuts the series.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def apply_plan(
     series_RT
         (R, T) stored series; rows of NaN are ROIs without coverage.
     plan
-        From :func:`plan_series` with this T.
+        From `plan_series` with this T.
     config
         Its `downsampling` decides how frames are dropped.
 

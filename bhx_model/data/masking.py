@@ -74,7 +74,7 @@ def jepa_masks(
     config
         Its ``mask_`` fields are the shares.
     seed, step, samples
-        As in :func:`mae_visible`.
+        As in `mae_visible`.
 
     Raises
     ------

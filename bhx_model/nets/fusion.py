@@ -190,7 +190,7 @@ class FusionModel(nn.Module):
         return torch.cat([torch.full((n,), math.log(w), device=self.hub.device) for n, w in weights])
 
     def decode(self, latents_BHD: Tensor, n_patches: int) -> dict[str, Tensor]:
-        """Reconstruct tokens from :meth:`latents`: function (B, R * n_patches, .) and structure (B, S, .)."""
+        """Reconstruct tokens from `latents`: function (B, R * n_patches, .) and structure (B, S, .)."""
         h_BHC = self.decoder_embed(latents_BHD)
         hub_tokens = self.config.hub_tokens
         h_BHC = torch.cat([h_BHC[:, :hub_tokens] + self.decoder_hub, h_BHC[:, hub_tokens:]], dim=1)
@@ -217,7 +217,7 @@ class FusionModel(nn.Module):
         Parameters
         ----------
         structure_BSD, function_BFD, n_patches
-            As in :meth:`encode`; with ``loss_tokens: all`` function tokens of all ``time_patches``.
+            As in `encode`; with ``loss_tokens: all`` function tokens of all ``time_patches``.
         weight_BF
             (B, F) how much each function token counts, see ``FunctionJEPA.token_weights``; equally if None.
 

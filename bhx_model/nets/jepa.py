@@ -194,7 +194,7 @@ class FunctionJEPA(nn.Module):
         Parameters
         ----------
         series_BRT, patch_frames
-            As in :meth:`encode`.
+            As in `encode`.
         context_BC, target_BU
             (B, C) and (B, U) int64 token indices of ``masking.jepa_masks``.
         diagnose
@@ -203,7 +203,7 @@ class FunctionJEPA(nn.Module):
         Returns
         -------
         loss
-            Mean over samples of :meth:`sample_losses`.
+            Mean over samples of `sample_losses`.
         stats
             ``loss_of_mean``: the loss of predicting the batch's mean target; ``target_std``: mean over channels
             of the standard deviation over tokens; with `diagnose`, ``target_rank``. All fall to 0 (the rank

@@ -37,7 +37,7 @@ class StructureEncoder(nn.Module):
         return self.patch_embed(gather_tokens(patches_BNV, visible_BV)) + self.position_ND[visible_BV]
 
     def forward(self, x_BVD: Tensor) -> Tensor:
-        """Encode what :meth:`embed` returns: (B, 1 + N or V, D), CLS first."""
+        """Encode what `embed` returns: (B, 1 + N or V, D), CLS first."""
         cls_B1D = self.cls_token.expand(len(x_BVD), -1, -1)
         return self.norm(self.blocks(torch.cat([cls_B1D, x_BVD], dim=1)))
 

@@ -32,7 +32,7 @@ def resize_matrix(base: int, length: int, resize: Resize, base_tr_s: float = 0.7
         whereas frames were taken at one time each, the first at the window's start.
         ``aligned``: the kernel whose embedding comes nearest, in the mean square, to what the stored kernel
         makes of the same signal sampled at the same start, for signals of the spectrum of
-        :func:`_covariance`.
+        `_covariance`.
     base_tr_s
         Repetition time of the stored kernel, s.
     """
@@ -152,5 +152,5 @@ class VolumePatchEmbed(nn.Module):
         return cubes.reshape(len(volume_BXYZ), x * y * z, p**3)
 
     def forward(self, patches_BNV: Tensor) -> Tensor:
-        """Embed patches from :meth:`cut`: (B, N, D)."""
+        """Embed patches from `cut`: (B, N, D)."""
         return self.proj(patches_BNV)
