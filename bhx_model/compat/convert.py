@@ -834,11 +834,11 @@ def load(released: Released, out: Path, known: Sizes = Sizes()) -> dict[str, Con
         weights = folder / "model.safetensors"
         save_tensors(model.state_dict(), weights)
         encoders[stage] = file_sha256(weights)
-        unknown = dict.fromkeys(("train_people", "train_samples", "holdout_samples", "samples_seen"))
+        unknown = dict.fromkeys(("train_subjects", "train_samples", "holdout_samples", "samples_seen"))
         run = {
             "stage": stage, "config": config.to_dict(), "model_metadata": metadata, "converted_from": path.name,
             "counts": {**unknown, "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)},
-            "loss": dict.fromkeys(("first", "last", "holdout", "trivial")),
+            "loss": dict.fromkeys(("first", "last", "holdout", "mean_predictor")),
             "cohorts": [], "synthetic": False,
         }  # fmt: skip
         write_json(folder / "run.json", run)

@@ -226,7 +226,7 @@ class FusionModel(nn.Module):
         loss
             Mean squared error per token; the mean of both modalities' with `balance`, else over all tokens.
         stats
-            ``structure`` and ``function``: the modalities' losses; ``loss_of_mean``: the loss of predicting each
+            ``structure`` and ``function``: the modalities' losses; ``mean_predictor_loss``: the loss of predicting each
             modality's mean token.
         """
         latents_BHD = self.latents(structure_BSD, function_BFD, n_patches)
@@ -252,7 +252,7 @@ class FusionModel(nn.Module):
         spreads = {m: (t - t.mean(dim=(0, 1))).square().mean(dim=-1).detach() for m, t in targets.items()}
         loss, by_modality = self._average(errors, weights)
         stats = {m: value.detach() for m, value in by_modality.items()}
-        return loss, {**stats, "loss_of_mean": self._average(spreads, weights)[0]}
+        return loss, {**stats, "mean_predictor_loss": self._average(spreads, weights)[0]}
 
     def _average(
         self, errors: dict[str, Tensor], weights: dict[str, Tensor]

@@ -205,7 +205,7 @@ class FunctionJEPA(nn.Module):
         loss
             Mean over samples of `sample_losses`.
         stats
-            ``loss_of_mean``: the loss of predicting the batch's mean target; ``target_std``: mean over channels
+            ``mean_predictor_loss``: the loss of predicting the batch's mean target; ``target_std``: mean over channels
             of the standard deviation over tokens; with `diagnose`, ``target_rank``. All fall to 0 (the rank
             to 1) when the targets collapse.
         """
@@ -214,7 +214,7 @@ class FunctionJEPA(nn.Module):
         with torch.no_grad():
             mean_D = wanted_BUD.mean(dim=(0, 1))
             stats = {
-                "loss_of_mean": F.smooth_l1_loss(mean_D.expand_as(wanted_BUD), wanted_BUD),
+                "mean_predictor_loss": F.smooth_l1_loss(mean_D.expand_as(wanted_BUD), wanted_BUD),
                 "target_std": wanted_BUD.flatten(0, 1).std(dim=0).mean(),
             }
             if diagnose:

@@ -121,7 +121,7 @@ class StructureMAE(nn.Module):
         loss
             Mean squared error of the hidden patches' (standardised) voxels.
         stats
-            ``loss_of_mean``: the loss of predicting the batch's mean patch everywhere.
+            ``mean_predictor_loss``: the loss of predicting the batch's mean patch everywhere.
         """
         patches_BNV = self.encoder.patch_embed.cut(volume_BXYZ).to(self.decoder_pred.weight.dtype)
         seen_BVC = self.decoder_embed(self.encoder(self.encoder.embed(patches_BNV, visible_BV)))
@@ -142,7 +142,7 @@ class StructureMAE(nn.Module):
             target_BUV = standardise(target_BUV)
         loss = (self.decoder_pred(y_BUC).float() - target_BUV).square().mean()
         spread = (target_BUV - target_BUV.mean(dim=(0, 1))).square().mean()
-        return loss, {"loss_of_mean": spread.detach()}
+        return loss, {"mean_predictor_loss": spread.detach()}
 
 
 def complement(index_BK: Tensor, n: int) -> Tensor:

@@ -184,8 +184,8 @@ at most {function.time_patches} windows of that length are read.
 
 {_table(runs)}
 
-Loss: mean of the last reports of the training; holdout: people kept out of it; trivial: the loss of predicting the mean
-on the same people. A holdout loss that is not below the trivial one has learned nothing of use. The trivial level of the
+Loss: mean of the last reports of the training; holdout: people kept out of it; baseline: the loss of predicting the mean
+on the same people. A holdout loss that is not below the baseline has learned nothing of use. The baseline of the
 function stage is that of its own moving targets, so it compares within this run only.
 
 {_cohorts(runs)}
@@ -219,17 +219,17 @@ def _scaling(function: FunctionConfig) -> str:
 
 def _table(runs: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
-        "| stage | people | samples | seen | parameters | first loss | last loss | holdout | trivial |",
+        "| stage | people | samples | seen | parameters | first loss | last loss | holdout | baseline |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for stage, run in runs.items():
         counts, loss = run["counts"], run["loss"]
-        known = ("train_people", "train_samples", "samples_seen", "parameters")
+        known = ("train_subjects", "train_samples", "samples_seen", "parameters")
         values = [
             *("not known" if counts[k] is None else f"{counts[k]:,}" for k in known),
             *(
                 "none" if loss[k] is None else f"{loss[k]:.4g}"
-                for k in ("first", "last", "holdout", "trivial")
+                for k in ("first", "last", "holdout", "mean_predictor")
             ),
         ]
         rows.append(f"| {stage} | {' | '.join(values)} |")

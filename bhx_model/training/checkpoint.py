@@ -6,15 +6,10 @@ written under another name and renamed, so a folder of that form is whole.
 
 from __future__ import annotations
 
-import fcntl
-import logging
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,44 +20,8 @@ from bhx_model.atomic_write import atomic_write, read_json, sync, write_json
 from bhx_model.errors import DataError
 from bhx_model.training import optim
 
-logger = logging.getLogger(__name__)
-
 _STEP = re.compile(r"step-(\d{7,})")
 _UNFINISHED = ".unfinished-"
-
-
-@contextmanager
-def held(run: Path, should_stop: Callable[[], bool]) -> Iterator[bool]:
-    """Hold a run folder, in which two trainings at once would spoil each other; wait for one that holds it.
-
-    The system lets go of it when the process ends, however it ends.
-
-    Yields
-    ------
-    bool
-        Whether it is held; False if `should_stop` said yes before.
-    """
-    with (run / ".lock").open("w") as file:
-        told = False
-        while not (ours := _locked(file)) and not should_stop():
-            if not told:
-                logger.info(f"another process trains in {run}: waiting for it to end")
-                told = True
-            time.sleep(0.2)
-        yield ours
-
-
-def _locked(file: IO[str]) -> bool:
-    """Whether the file could be locked for this process; on a file system without locks, with a warning, yes."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        logger.info(
-            f"warning: {file.name} cannot be locked ({error.strerror}): do not start this training twice at a time"
-        )
-    return True
 
 
 def steps(run: Path) -> list[int]:
@@ -97,7 +56,7 @@ def save(
     model, optimizer
         Their tensors are saved whole, the target encoder's too.
     state : dict
-        What else it takes to go on, as JSON.
+        What else it takes to resume, as JSON.
     keep_every : int
         Keep checkpoints at multiples of it for ever.
     """

@@ -1,8 +1,9 @@
-"""What a training records: metrics as JSON lines, a progress line, and TensorBoard's events where they are wanted."""
+"""What a training reports: metrics as JSON lines, a progress line, and TensorBoard's events where they are wanted."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bhx_model.atomic_write import atomic_write
-from bhx_model.errors import DataError
+from bhx_model.errors import SiteError
+
+logger = logging.getLogger(__name__)
 
 
 def duration(seconds: float) -> str:
@@ -57,7 +60,7 @@ class Metrics:
 
     Raises
     ------
-    ValueError
+    SiteError
         If events are wanted and TensorBoard is not installed.
     """
 
@@ -82,7 +85,7 @@ class Metrics:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 msg = "--tensorboard needs TensorBoard: pip install 'bhx[tensorboard]', or leave it out"
-                raise DataError(msg) from error
+                raise SiteError(msg) from error
             self._board = SummaryWriter(str(tensorboard), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
@@ -100,3 +103,54 @@ class Metrics:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+class Reporter:
+    """Metrics and the progress line of a training; silent in all processes but the first.
+
+    Parameters
+    ----------
+    stage : str
+    run : Path
+        Run folder.
+    start, steps : int
+        Step this run starts from, and the last.
+    batch_size : int
+        Samples per step.
+    tensorboard : bool
+        Also write events for TensorBoard.
+    silent : bool
+        Report nothing.
+    """
+
+    def __init__(
+        self, stage: str, run: Path, start: int, steps: int, batch_size: int, tensorboard: bool, silent: bool
+    ):
+        self._progress, self._batch_size = Progress(stage, start, steps), batch_size
+        self._metrics = None
+        if not silent:
+            self._metrics = Metrics(
+                run / "metrics.jsonl", start, run / "tensorboard" if tensorboard else None
+            )
+
+    @property
+    def lacks_holdout(self) -> bool:
+        """Whether the metrics of the step that the run starts from should be completed with the holdout's."""
+        return self._metrics is not None and "holdout_loss" not in self._metrics.last
+
+    def step(self, done: int, values: Mapping[str, float]) -> None:
+        """Report the loss, learning rate and other numbers after `done` steps in all."""
+        if self._metrics is not None:
+            self._metrics.write(done, values)
+            shown = {name: values[name] for name in ("loss", "lr")}
+            logger.info("%s", self._progress.line(done, self._batch_size, shown))
+
+    def holdout(self, done: int, losses: Mapping[str, float]) -> None:
+        """Report the losses on the holdout."""
+        if self._metrics is not None:
+            self._metrics.write(done, {f"holdout_{name}": value for name, value in losses.items()})
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._metrics is not None:
+            self._metrics.close()

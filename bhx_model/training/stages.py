@@ -69,7 +69,7 @@ class Stage(abc.ABC):
                 )
                 raise DataError(msg)
         self.rois = RoiMetadata.load(sources.rois)
-        self.people = read_split(sources.split)
+        self.split = read_split(sources.split)
         self.hashes: dict[str, Any] = {
             "shards": [[index.cohort, index.sha256] for index in self.indices],
             "split": shards.file_sha256(sources.split),
@@ -82,18 +82,18 @@ class Stage(abc.ABC):
     def _divide(self, samples: Iterable[Any]) -> None:
         """Set `samples`: those of the training, then those of the holdout; an item's first sample says whose it is."""
         ordered = sorted(samples, key=lambda item: _first(item).key)
-        strangers = sorted({_first(item).subject for item in ordered} - self.people.keys())
+        strangers = sorted({_first(item).subject for item in ordered} - self.split.keys())
         if strangers:
             msg = f"{strangers[0]} and {len(strangers) - 1} more people are not in the split: make the split again"
             raise DataError(msg)
-        train = [item for item in ordered if self.people[_first(item).subject] == "train"]
-        holdout = [item for item in ordered if self.people[_first(item).subject] == "holdout"]
+        train = [item for item in ordered if self.split[_first(item).subject] == "train"]
+        holdout = [item for item in ordered if self.split[_first(item).subject] == "holdout"]
         if not train:
             msg = f"no samples to train the {self.config.stage} stage on: look at the cohorts' excluded scans"
             raise DataError(msg)
         self.samples = [*train, *holdout]
         self.n_train, self.n_holdout = len(train), len(holdout)
-        self.n_people = len({_first(item).subject for item in train})
+        self.n_subjects = len({_first(item).subject for item in train})
 
     def _epoch(self, epoch: int, batch_size: int) -> list[list[list[int]]]:
         """Batches of an epoch of the training, see `bhx_model.data.loader`; the last few epochs asked for are kept."""
@@ -117,6 +117,10 @@ class Stage(abc.ABC):
 
     def _shards(self) -> list[Shard]:
         return [shard for index in self.indices for m in self.modalities for shard in index.shards[m]]
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Compute in the precision of the configuration."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.config.train.amp == "bf16")
 
     @property
     def synthetic(self) -> bool:

@@ -336,8 +336,8 @@ def one_seed(work: Work, seed: int) -> Found:
             loss = json.loads((place / stage / "run.json").read_text())["loss"]
             what = stage if stage in STAGES else f"fusion, other {stage}"
             losses[f"{what}: loss"] = loss["holdout"]
-            losses[f"{what}: mean-predictor loss"] = loss["trivial"]
-            losses[f"{what}: loss / mean-predictor loss"] = loss["holdout"] / loss["trivial"]
+            losses[f"{what}: mean-predictor loss"] = loss["mean_predictor"]
+            losses[f"{what}: loss / mean-predictor loss"] = loss["holdout"] / loss["mean_predictor"]
         losses |= function_losses(work, place, seed)
         found, halves = features(work, place, seed)
     predicted = {kind: probe(x, x, of(work, ENDPOINTS)) for kind, x in found.items()}

@@ -80,7 +80,7 @@ def gradients(rank: int, world: int, port: int, preset: dict, sources: Any, step
     from safetensors.torch import save_file
 
     from bhx_model.config import load_preset
-    from bhx_model.training import distributed, stages
+    from bhx_model.training import distributed, loop, stages
 
     torch.set_num_threads(1)
     config = load_preset(preset["stage"], "tiny").override(preset["set"])
@@ -89,8 +89,8 @@ def gradients(rank: int, world: int, port: int, preset: dict, sources: Any, step
         torch.manual_seed(0)
         model = stage.build().to(processes.device)
         objective = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
-        parts, weights = train.share(stage, step, processes)
-        losses, _ = train.backward(objective, stage, parts, weights, processes)
+        parts, weights = loop.rank_share(stage, step, processes)
+        losses, _ = loop.backward(objective, stage, parts, weights, processes)
         mean = processes.sum([sum(a * b for a, b in zip(losses.tolist(), weights, strict=True))])[0]
         keys = [key for part, w in zip(parts, weights, strict=True) if w for key in part.keys]
         (out / f"keys-{rank}.json").write_text(json.dumps({"keys": keys, "loss": mean, "parts": len(parts)}))

@@ -201,7 +201,12 @@ def _experiment(results: Path) -> None:
         lines = [json.dumps({"step": s, "loss": 2.0 / (1 + s), "lr": 1e-3}) for s in range(10)]
         lines.insert(5, json.dumps({"step": 5, "holdout_loss": 0.5}))
         (folder / stage / "metrics.jsonl").write_text("\n".join(lines) + "\n{cut off")
-        run = {"stage": stage, "loss": {"trivial": 1.0}, "counts": {"parameters": 123456}, "seconds": 12.0}
+        run = {
+            "stage": stage,
+            "loss": {"mean_predictor": 1.0},
+            "counts": {"parameters": 123456},
+            "seconds": 12.0,
+        }
         (folder / stage / "run.json").write_text(json.dumps(run))
 
 

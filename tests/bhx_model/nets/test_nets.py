@@ -100,7 +100,7 @@ def test_structure_tokens_and_loss_at_any_size(structure_config):
         loss, stats = model(volume, torch.from_numpy(mae_visible(n, 0.75, 0, 0, [0, 1])))
         loss.backward()
         assert all(grad is not None for grad in gradients_of(model).values())
-        assert stats["loss_of_mean"] == pytest.approx(1.0, abs=0.2), "targets are standardised"
+        assert stats["mean_predictor_loss"] == pytest.approx(1.0, abs=0.2), "targets are standardised"
 
 
 def test_structure_loss_is_over_hidden_patches_only(structure_config):
@@ -197,7 +197,7 @@ def test_function_tokens_and_loss_at_any_size(function_config, make_rois, make_s
     loss.backward()
     assert all(grad is not None for grad in gradients_of(model).values())
     assert torch.isfinite(loss)
-    assert set(stats) == {"loss_of_mean", "target_std", "target_rank"}
+    assert set(stats) == {"mean_predictor_loss", "target_std", "target_rank"}
 
 
 def test_context_tokens_do_not_depend_on_the_targets_data(function_config, make_rois, make_series):

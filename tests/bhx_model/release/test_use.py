@@ -328,7 +328,7 @@ def test_the_export_is_complete(exported, trained):
     assert "**Synthetic data.**" in card
     assert "town, ward" in card
     run = json.loads((trained["function"] / "run.json").read_text())
-    for value in (run["counts"]["parameters"], run["counts"]["train_people"]):
+    for value in (run["counts"]["parameters"], run["counts"]["train_subjects"]):
         assert f"| {value:,} |" in card
     assert f"{run['loss']['holdout']:.4g}" in card
     assert json.loads((exported / "config.json").read_text())["synthetic"] is True

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bhx_model.data.batch import Batch
-from bhx_model.training import distributed, optim, stages, train
+from bhx_model.training import distributed, loop, optim, stages, train
 
 NOWHERE = torch.device("meta")
 
@@ -46,9 +46,9 @@ def test_a_step_stays_on_its_device_and_does_not_wait_for_it(trained, nowhere, s
     opened = stages.open_stage(config, sources, 0, NOWHERE)
     model = opened.build().to(NOWHERE)
     optimizer = optim.adamw(optim.parameter_groups(model.named_parameters()), betas=config.train.betas)
-    parts, weights = train.share(opened, 0, nowhere)
+    parts, weights = loop.rank_share(opened, 0, nowhere)
     assert len(parts) > 1
-    losses, stats = train.backward(model, opened, parts, weights, nowhere)
+    losses, stats = loop.backward(model, opened, parts, weights, nowhere)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     if stage == "function":

@@ -20,7 +20,7 @@ from bhx_model.data import shards, token_index
 from bhx_model.data.batch import intensities
 from bhx_model.nets import vit
 from bhx_model.release import export
-from bhx_model.training import checkpoint, stages, train
+from bhx_model.training import checkpoint, loop, stages, train
 from bhx_model.training.encoders import Encoders
 
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def step_on(device, sources, stage, changes):
     opened = stages.open_stage(config, sources, 0, device)
     torch.manual_seed(0)
     model = opened.build().to(device)
-    losses, _ = train.backward(model, opened, *train.share(opened, 0, processes), processes)
+    losses, _ = loop.backward(model, opened, *loop.rank_share(opened, 0, processes), processes)
     return losses.cpu(), {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
 
 

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from tiny_shards import write_cohort, write_rois, write_split
 
 from bhx_model.nets import factory
-from bhx_model.training import checkpoint, runlog, stages, train
+from bhx_model.training import checkpoint, loop, runlog, stages, train
+from bhx_model.training.run_folder import lock_run_dir
 
 SIX = {
     "train.steps": 6,
@@ -145,7 +146,7 @@ def test_processes_whose_torchrun_was_killed_save_and_end(house, tmp_path, monke
 def test_a_run_waits_for_the_process_that_is_at_it(house, straight, tmp_path, capfd):
     shutil.copytree(straight / "structure", tmp_path, dirs_exist_ok=True)
     with ThreadPoolExecutor(1) as pool:
-        with checkpoint.held(run_folder(tmp_path), lambda: False) as ours:
+        with lock_run_dir(run_folder(tmp_path), lambda: False) as ours:
             assert ours
             stopped = train_here(house, tmp_path, "structure", should_stop=lambda: True)
             assert stopped == 75, "it may be told to stop while it waits"
@@ -161,7 +162,7 @@ def test_a_run_waits_for_the_process_that_is_at_it(house, straight, tmp_path, ca
 def test_a_time_limit_saves_and_exits_75(house, tmp_path, capsys):
     assert train.main([*arguments(house, tmp_path, "structure"), "--max-minutes", "0"]) == 75
     assert checkpoint.steps(run_folder(tmp_path)) == [1]
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", [0, 3])
@@ -191,7 +192,7 @@ def test_accumulation_changes_nothing_but_rounding(house, straight, tmp_path):
     a = lines(tmp_path / "out/metrics.jsonl")
     b = lines(straight / "function" / "out/metrics.jsonl")
     for ours, theirs in zip(a, b, strict=True):
-        for name in {"loss", "holdout_loss", "holdout_loss_of_mean"} & ours.keys():
+        for name in {"loss", "holdout_loss", "holdout_mean_predictor_loss"} & ours.keys():
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
 
 
@@ -481,9 +482,9 @@ def test_tensorboard_that_is_not_there_is_a_sentence(house, tmp_path, monkeypatc
 
 def test_deterministic_mode_reaches_the_steps_and_ends_with_them(house, straight, tmp_path, monkeypatch):
     seen = []
-    backward = train.backward
+    backward = loop.backward
     monkeypatch.setattr(
-        train,
+        loop,
         "backward",
         lambda *a, **k: seen.append(torch.are_deterministic_algorithms_enabled()) or backward(*a, **k),
     )

@@ -409,8 +409,8 @@ def stage_summary(folder: Path) -> StageSummary | None:
     return StageSummary(
         stage=folder.name,
         losses=losses,
-        baseline=(run.get("loss") or {}).get("trivial"),
-        subjects=counts.get("train_people"),
+        baseline=(run.get("loss") or {}).get("mean_predictor"),
+        subjects=counts.get("train_subjects"),
         samples=counts.get("samples_seen"),
         parameters=counts.get("parameters"),
         seconds=run.get("seconds"),

@@ -1,0 +1,267 @@
+"""The training loop: from the last checkpoint to the end, each step a function of its number alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from bhx_model.atomic_write import write_json
+from bhx_model.config import TrainConfig
+from bhx_model.data import loader
+from bhx_model.data.batch import Batch
+from bhx_model.errors import ConfigError
+from bhx_model.nets.jepa import FunctionJEPA
+from bhx_model.training import alarms, checkpoint, optim, run_folder, schedules
+from bhx_model.training.distributed import Processes
+from bhx_model.training.holdout import evaluate_holdout
+from bhx_model.training.runlog import Reporter, duration
+from bhx_model.training.stages import Stage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class State:
+    """What a checkpoint holds beside weights and optimizer."""
+
+    samples_seen: int = 0
+    seconds: float = 0.0
+    """Time of training, s."""
+    sum: float = 0.0
+    """Of the losses since the last report, and how many there are."""
+    count: int = 0
+    first: float | None = None
+    """Losses of the first and the last report."""
+    last: float | None = None
+    holdout: dict[str, float] | None = None
+    """Losses on the holdout, the last time they were evaluated."""
+
+    def report(self) -> float:
+        """Mean of the losses since the last report."""
+        self.last = self.sum / self.count
+        self.first = self.last if self.first is None else self.first
+        self.sum, self.count = 0.0, 0
+        return self.last
+
+
+def train_loop(
+    stage: Stage,
+    run: Path,
+    processes: Processes,
+    workers: int,
+    tensorboard: bool,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Train from the last checkpoint in `run` to the end; False if it was stopped before.
+
+    Raises
+    ------
+    DataError
+        On unusable inputs, on a loss that is not finite, or when a JEPA collapses.
+    """
+    config, t = stage.config, stage.config.train
+
+    # --- inputs: whole, and in an order that only seed and step decide
+    if processes.first:
+        made_of = {"config": config.to_dict(), "seed": stage.seed, "inputs": stage.hashes}
+        write_json(run / "made_of.json", made_of)
+    stage.verify(run / f"verified-{processes.rank}.json", (processes.rank, processes.world))
+    per_epoch = math.ceil(stage.n_train / t.batch_size)
+
+    # --- model, optimizer, and where the last checkpoint left them
+    torch.manual_seed(stage.seed)
+    model = stage.build().to(processes.device)
+    optimizer = optim.adamw(optim.parameter_groups(model.named_parameters()), betas=t.betas)
+    start, state = _resume(run, model, optimizer, processes)
+    objective = _objective(model, t, processes)
+    reporter = Reporter(
+        config.stage, run, start, t.steps, t.batch_size, tensorboard, silent=not processes.first
+    )
+    if processes.first:
+        about = f"{stage.n_train} samples, {stage.n_subjects} subjects, {per_epoch} steps an epoch"
+        logger.info("%s: %s, %s", config.stage, about, run)
+    alarm = alarms.CollapseAlarm(run, processes)
+    began = time.monotonic()
+
+    def save(step: int) -> None:
+        if processes.first:
+            seconds = state.seconds + time.monotonic() - began
+            kept = dataclasses.asdict(dataclasses.replace(state, seconds=seconds))
+            checkpoint.save(run, step, model, optimizer, kept, keep_every=t.keep_every)
+        processes.wait()
+
+    def evaluate(step: int) -> None:
+        state.holdout, bad = evaluate_holdout(stage, model, processes)
+        if bad:
+            raise alarms.not_finite_error(step - 1, "holdout's loss", bad, run)
+        reporter.holdout(step, state.holdout)
+
+    # a run that is asked to stop has no time to evaluate the holdout: the next one does
+    postponed = start and start % t.save_every == 0 and reporter.lacks_holdout
+    if stage.n_holdout and processes.any(bool(postponed)):
+        evaluate(start)
+
+    # --- the loop: what happens in a step is a function of its number alone
+    tasks = (functools.partial(rank_share, stage, step, processes) for step in range(start, t.steps))
+    reader = loader.in_order(tasks, workers=workers, ahead=max(2, workers))
+    objective.train()
+    for step, (parts, weights) in zip(range(start, t.steps), reader, strict=True):
+        torch.manual_seed(_mix(stage.seed, step, processes.rank))  # for what is random inside the model
+        lr, decay = _set_schedule(optimizer, t, step)
+        done = step + 1
+        report = done % t.log_every == 0 or done == t.steps
+        losses, stats = backward(objective, stage, parts, weights, processes, diagnose=report)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf if t.clip is None else t.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if t.ema is not None:
+            momentum = schedules.linear(step, steps=t.steps, start=t.ema[0], end=t.ema[1])
+            cast(FunctionJEPA, model).update_target(momentum)
+
+        # --- is it sound? Asked when all of the step's work is queued, so that a GPU is waited for once a step
+        values = losses.tolist()
+        bad = alarms.not_finite(parts, values)
+        mean = sum(one * weight for one, weight in zip(values, weights, strict=True) if weight)
+        mean, n_bad, stopping = processes.sum([mean, float(len(bad)), float(should_stop())])
+        if n_bad or not math.isfinite(float(norm)):
+            named = processes.gather(bad) or processes.gather([key for batch in parts for key in batch.keys])
+            raise alarms.not_finite_error(step, "loss" if n_bad else "gradient", named, run)
+
+        # --- report, evaluate the holdout, save, stop
+        state.samples_seen += sum(map(len, stage.epoch(step // per_epoch, t.batch_size)[step % per_epoch]))
+        state.sum, state.count = state.sum + mean, state.count + 1
+        if report:
+            numbers = {name: float(value) for name, value in stats.items()}
+            schedule = {"lr": lr, "weight_decay": decay, "grad_norm": float(norm), "epoch": done / per_epoch}
+            reporter.step(done, {"loss": state.report(), **numbers, **schedule})
+            alarm.check(step, numbers)
+        if done % t.save_every == 0 or done == t.steps or stopping:
+            if stage.n_holdout and (not stopping or done == t.steps):
+                evaluate(done)
+            save(done)
+        if stopping and done < t.steps:
+            reader.close()
+            reporter.close()
+            if processes.first:
+                logger.info("stopped after step %d of %d: the same command resumes from there", done, t.steps)
+            return False
+
+    reporter.close()
+    if processes.first:
+        state.seconds += time.monotonic() - began
+        about_run = run_folder.describe_run(stage, dataclasses.asdict(state), model, processes)
+        run_folder.write_outputs(run, model, about_run)
+        logger.info("%s: trained in %s", config.stage, duration(state.seconds))
+    return True
+
+
+def _resume(
+    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, processes: Processes
+) -> tuple[int, State]:
+    """Load the last checkpoint, if there is one, and return its step and state."""
+    start = max(checkpoint.steps(run), default=0)
+    if processes.any(start * processes.world != processes.sum([start])[0]):
+        msg = f"the processes see different checkpoints in {run}: put --run-root where all nodes see the same files"
+        raise ConfigError(msg)
+    if not start:
+        return 0, State()
+    kept = checkpoint.load(run, start, model, optimizer)
+    if processes.first:
+        logger.info("resuming from %s", checkpoint.folder(run, start))
+    return start, State(**{field.name: kept[field.name] for field in dataclasses.fields(State)})
+
+
+def _objective(model: nn.Module, t: TrainConfig, processes: Processes) -> nn.Module:
+    """Model that gives the loss: compiled, and exchanging gradients with the other processes, as configured."""
+    objective: nn.Module = model
+    if t.compile:
+        objective = torch.compile(objective)  # type: ignore[assignment]
+    if processes.world > 1:
+        with warnings.catch_warnings():
+            # the oldest PyTorch that we take knows the switch by its old name only
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            objective = DistributedDataParallel(objective, broadcast_buffers=False)
+    return objective
+
+
+def _set_schedule(optimizer: torch.optim.Optimizer, t: TrainConfig, step: int) -> tuple[float, float]:
+    """Set learning rate and weight decay of a step, and return them."""
+    lr = schedules.warmup_cosine(step, steps=t.steps, warmup=t.warmup_steps, peak=t.lr, end=t.min_lr)
+    decay_end = t.weight_decay if t.weight_decay_end is None else t.weight_decay_end
+    decay = schedules.cosine(step, steps=t.steps, start=t.weight_decay, end=decay_end)
+    optim.set_schedule(optimizer, lr=lr, weight_decay=decay)
+    return lr, decay
+
+
+def rank_share(stage: Stage, step: int, processes: Processes) -> tuple[list[Batch], list[float]]:
+    """Read this process' parts of a step, and their weights in the step's loss.
+
+    Over all processes the parts are the batch, and the weights add up to 1.
+    """
+    t = stage.config.train
+    epoch, place = divmod(step, math.ceil(stage.n_train / t.batch_size))
+    batch = stage.epoch(epoch, t.batch_size)[place]
+    size = sum(map(len, batch))
+    mine = loader.pieces(batch, size=_part(stage, processes), rank=processes.rank, world=processes.world)
+    # a process without a share takes part in the exchange of gradients with a weight of 0
+    weights = [len(numbers) / size for numbers in mine] or [0.0]
+    return [stage.load(numbers, step, epoch).pin() for numbers in mine or [batch[0][:1]]], weights
+
+
+def _part(stage: Stage, processes: Processes) -> int:
+    """Samples of a part: cut so that all processes do the same amount of work."""
+    t = stage.config.train
+    return math.ceil(t.batch_size / (processes.world * t.accumulate))
+
+
+def backward(
+    objective: nn.Module,
+    stage: Stage,
+    parts: Sequence[Batch],
+    weights: Sequence[float],
+    processes: Processes,
+    *,
+    diagnose: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Leave the gradient of the step's loss, the mean over its samples, in the parameters.
+
+    Nothing here waits for a GPU.
+
+    Returns
+    -------
+    losses : Tensor, (parts,)
+    stats : dict
+        What the model reports of the last part.
+    """
+    losses: list[Tensor] = []
+    stats: dict[str, Tensor] = {}
+    for number, (batch, weight) in enumerate(zip(parts, weights, strict=True)):
+        last = number == len(parts) - 1
+        # gradients are exchanged once per step, with the last part
+        apart = isinstance(objective, DistributedDataParallel) and not last
+        args, kwargs = stage.inputs(batch.to(processes.device), diagnose=diagnose and last)
+        with objective.no_sync() if apart else nullcontext():  # type: ignore[operator]
+            with stage.autocast(processes.device):
+                loss, stats = objective(*args, **kwargs)
+            # the exchange averages over processes, the weights already add up to 1 over all of them
+            (loss * (weight * processes.world)).backward()
+        losses.append(loss.detach())
+    return torch.stack(losses), stats
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,121 @@
+"""The folder of a run: its name, its lock, and the outputs of a finished run."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final
+
+import torch
+from torch import nn
+
+from bhx_model import contract
+from bhx_model.atomic_write import atomic_write, write_json
+from bhx_model.config import StageConfig
+from bhx_model.training import checkpoint
+from bhx_model.training.distributed import Processes
+from bhx_model.training.stages import Stage
+
+logger = logging.getLogger(__name__)
+
+#: What a finished run leaves, weights last: where they are, the rest is.
+OUTPUTS: Final = ("metrics.jsonl", "run.json", "model.safetensors")
+
+
+def run_hash(config: StageConfig, seed: int, hashes: dict[str, Any]) -> str:
+    """Name a run by all that decides its result: configuration, seed, and the bytes of what it reads."""
+    value = {"config": config.to_dict(), "seed": seed, "inputs": hashes}
+    return hashlib.sha256(contract.canonical_json(value)).hexdigest()[:16]
+
+
+@contextmanager
+def lock_run_dir(run: Path, should_stop: Callable[[], bool]) -> Iterator[bool]:
+    """Lock a run folder, in which two trainings at once would spoil each other; wait for one that has it locked.
+
+    The system unlocks it when the process ends, however it ends.
+
+    Yields
+    ------
+    bool
+        Whether it is locked; False if `should_stop` was true before.
+    """
+    with (run / ".lock").open("w") as file:
+        logged = False
+        while not (ours := _locked(file)) and not should_stop():
+            if not logged:
+                logger.info("another process trains in %s: waiting for it to end", run)
+                logged = True
+            time.sleep(0.2)
+        yield ours
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the file could be locked for this process; on a file system without locks, with a warning, yes."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        logger.warning(
+            "%s cannot be locked (%s): do not start this training twice at a time", file.name, error.strerror
+        )
+    return True
+
+
+def describe_run(
+    stage: Stage, state: Mapping[str, Any], model: nn.Module, processes: Processes
+) -> dict[str, Any]:
+    """Collect what ``run.json`` states about a finished run."""
+    config, seed = stage.config, stage.seed
+    holdout = state["holdout"] or dict.fromkeys(("loss", "mean_predictor_loss"))
+    return {
+        "stage": config.stage,
+        "config": config.to_dict(),
+        "model_metadata": stage.metadata(),
+        "seed": seed,
+        "run": run_hash(config, seed, stage.hashes),
+        "inputs": stage.hashes,
+        "cohorts": [index.cohort for index in stage.indices],
+        "synthetic": stage.synthetic,
+        "counts": {
+            "train_subjects": stage.n_subjects,
+            "train_samples": stage.n_train,
+            "holdout_samples": stage.n_holdout,
+            "samples_seen": state["samples_seen"],
+            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        },
+        "loss": {
+            "first": state["first"],
+            "last": state["last"],
+            "holdout": holdout["loss"],
+            "mean_predictor": holdout["mean_predictor_loss"],
+        },
+        "seconds": round(state["seconds"], 1),
+        "machine": {
+            "device": processes.device.type,
+            "processes": processes.world,
+            "torch": torch.__version__,
+        },
+    }
+
+
+def write_outputs(run: Path, model: nn.Module, description: dict[str, Any]) -> None:
+    """Put the outputs together in the run folder; the weights last, for they say that it is finished."""
+    final = run / "final"
+    with atomic_write(final / "metrics.jsonl") as part:
+        shutil.copyfile(run / "metrics.jsonl", part)
+    write_json(final / "run.json", description)
+    checkpoint.save_tensors(model.state_dict(), final / "model.safetensors")
+
+
+def publish(final: Path, out: Path) -> None:
+    """Copy the outputs of a finished run, each in one step, the weights last."""
+    for name in OUTPUTS:
+        with atomic_write(out / name) as part:
+            shutil.copyfile(final / name, part)
