@@ -1,4 +1,4 @@
-"""The demo cohorts: labelled, repeatable, whole or not there, and as big an effect as they say."""
+"""The demo cohorts: labelled, reproducible, complete or absent, with planted effects of the stated size."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from bhx_model.errors import ConfigError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.demo import derivatives, folder, lemon, rawbids, series, sources, timeseries
 from bhx_prep.demo.cohorts import make_cohorts
+from bhx_prep.demo.subjects import Subject
 from bhx_prep.ingest import index
 from bhx_prep.io import motion
 
@@ -38,26 +40,28 @@ def patients(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory) -> Path:
-    """One short scan of a person with a session."""
+    """One short scan of a subject with a session."""
     root = tmp_path_factory.mktemp("synth") / "rawbids"
-    person = rawbids.Person("02", "a", 2.5, 12, 0.2, 300)
-    rawbids.fill(root, 0, (person,), rawbids.Sizes(t1_step_mm=6.0, bold_step_mm=8.0, bold_shape=(28, 28, 20)))
+    subject = Subject("02", 2.5, 12, 0.2, 300, session="a")
+    rawbids.fill(
+        root, 0, (subject,), rawbids.RawGrids(t1_step_mm=6.0, bold_step_mm=8.0, bold_shape=(28, 28, 20))
+    )
     return root
 
 
-def test_equal_seeds_give_equal_bytes_whoever_else_is_there(tmp_path):
+def test_equal_seeds_give_equal_bytes_with_any_number_of_subjects(tmp_path):
     timeseries.fill_pretraining(tmp_path / "a", 3, n=2, step_mm=COARSE_MM)
     timeseries.fill_pretraining(tmp_path / "b", 3, n=2, step_mm=COARSE_MM)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     timeseries.fill_pretraining(tmp_path / "more", 3, n=3, step_mm=COARSE_MM)
     timeseries.fill_pretraining(tmp_path / "other", 4, n=2, step_mm=COARSE_MM)
-    person = {name: content for name, content in contents(tmp_path / "a").items() if name.startswith("sub-")}
+    files = {name: content for name, content in contents(tmp_path / "a").items() if name.startswith("sub-")}
     more, other = contents(tmp_path / "more"), contents(tmp_path / "other")
-    assert all(more[name] == content for name, content in person.items())
-    assert all(other[name] != content for name, content in person.items() if not name.endswith(".json"))
+    assert all(more[name] == content for name, content in files.items())
+    assert all(other[name] != content for name, content in files.items() if not name.endswith(".json"))
 
 
-def test_synthetic_data_say_so_everywhere(patients, raw):
+def test_synthetic_data_are_labelled_everywhere(patients, raw):
     for root in (patients, raw):
         metadata = json.loads((root / "dataset_description.json").read_text())
         assert metadata["Synthetic"] is True
@@ -76,7 +80,7 @@ def test_synthetic_data_say_so_everywhere(patients, raw):
     )
 
 
-def test_a_real_scan_is_not_called_synthetic(tmp_path):
+def test_a_real_scan_is_not_labelled_synthetic(tmp_path):
     lemon.fill(tmp_path, 0)
     scan = usable("lemon", tmp_path, "fmriprep", space="fsaverage5").iloc[0]
     assert (scan.tr_s, scan.n_frames, scan.kind) == (1.4, 652, "gifti")
@@ -91,7 +95,7 @@ def test_a_real_scan_is_not_called_synthetic(tmp_path):
     assert (fd[1:] >= 0).all()
 
 
-def test_raw_people_pass_the_first_door(raw):
+def test_raw_bids_is_indexed(raw):
     found = usable("rawbids", raw, "bids").set_index("modality")
     assert found.loc["bold", "key"] == "rawbids_sub-02_ses-a_task-rest"
     assert found.loc["bold", "tr_s"] == 2.5
@@ -104,14 +108,23 @@ def test_raw_people_pass_the_first_door(raw):
     assert np.nanmean(fd) == pytest.approx(0.2, abs=1e-6)
 
 
-def test_ward_has_what_fmriprep_writes(tmp_path):
-    person = derivatives.Person("w004", 2.0, 60, 0.8, 420)
-    derivatives.fill(tmp_path, 0, (person,), derivatives.Sizes(t1_step_mm=COARSE_MM, bold_step_mm=COARSE_MM))
+def test_derivatives_have_what_fmriprep_writes(tmp_path):
+    subject = Subject("w004", 2.0, 60, 0.8, 420)
+    derivatives.fill(
+        tmp_path, 0, (subject,), derivatives.DerivativeGrids(t1_step_mm=COARSE_MM, bold_step_mm=COARSE_MM)
+    )
     bold = usable("derivatives", tmp_path, "fmriprep").set_index("modality").loc["bold"]
     table = pd.read_csv(bold.confounds, sep="\t")
     assert len(table) == bold.n_frames == 60
-    due = {"global_signal", "csf", "white_matter", "framewise_displacement", "std_dvars", "a_comp_cor_00"}
-    assert due | {f"{name}_derivative1" for name in motion.NAMES} <= set(table)
+    expected = {
+        "global_signal",
+        "csf",
+        "white_matter",
+        "framewise_displacement",
+        "std_dvars",
+        "a_comp_cor_00",
+    }
+    assert expected | {f"{name}_derivative1" for name in motion.NAMES} <= set(table)
     assert table.framewise_displacement.mean() == pytest.approx(0.8, abs=1e-4)
 
 
@@ -127,14 +140,14 @@ def test_groups_and_scores_are_balanced():
         assert score[patient == group].std() == pytest.approx(1)
 
 
-def test_planted_couplings_are_in_the_series_that_people_get():
+def test_planted_couplings_are_in_the_series():
     metadata = timeseries.planted(timeseries.patient_subjects(0, 8))
     names = sources.atlas().names
     scanner = timeseries.Scanner("long", 2.0, 4000)
     drawn = {
         group: np.corrcoef(
             timeseries.draw_series(
-                timeseries.PATIENTS_STREAM, 0, timeseries.Person("x", scanner, patient=group)
+                timeseries.PATIENTS_STREAM, 0, timeseries.SeriesSubject("x", scanner, patient=group)
             )
         )
         for group in (0, 1)
@@ -146,24 +159,24 @@ def test_planted_couplings_are_in_the_series_that_people_get():
         )
         a, b = (series.in_networks(names, planted[end]) for end in ("between", "and"))
         block = np.outer(a, b) & ~np.eye(len(names), dtype=bool)
-        # the same person with and without: what varies between people is equal in both
+        # the same subject with and without: what varies between subjects is equal in both
         change = drawn[1][block].mean() - drawn[0][block].mean()
         assert change == pytest.approx(planted["mean_r_after"] - planted["mean_r_before"], abs=0.06)
 
 
-def test_planted_amplitudes_are_in_the_series_that_people_get():
+def test_planted_amplitudes_are_in_the_series():
     metadata = timeseries.planted(timeseries.patient_subjects(0, 8))
     names = sources.atlas().names
     scanner = timeseries.Scanner("long", 2.0, 4000)
 
     def log_size(**planted):
         drawn = timeseries.draw_series(
-            timeseries.PATIENTS_STREAM, 0, timeseries.Person("x", scanner, **planted)
+            timeseries.PATIENTS_STREAM, 0, timeseries.SeriesSubject("x", scanner, **planted)
         )
         return np.log(drawn.std(axis=1) / drawn.mean(axis=1))
 
     for endpoint, dose in (("diagnosis", {"patient": 1}), ("cognition", {"score": 1.0})):
-        # the same person with and without: what varies between people is equal in both
+        # the same subject with and without: what varies between subjects is equal in both
         change = log_size(**dose) - log_size()
         (planted,) = metadata[endpoint]["amplitudes"]
         inside = series.in_networks(names, planted["of"])
@@ -171,10 +184,10 @@ def test_planted_amplitudes_are_in_the_series_that_people_get():
         assert change[~inside].mean() == pytest.approx(0, abs=0.02)
 
 
-def test_people_differ_in_the_size_of_their_networks_fluctuations():
+def test_subjects_differ_in_the_size_of_their_networks_fluctuations():
     scanner = timeseries.Scanner("long", 2.0, 1000)
     drawn = [
-        timeseries.draw_series(timeseries.PRETRAINING_STREAM, 0, timeseries.Person(f"t{i}", scanner))
+        timeseries.draw_series(timeseries.PRETRAINING_STREAM, 0, timeseries.SeriesSubject(f"t{i}", scanner))
         for i in range(12)
     ]
     log_size = np.log([x.std(axis=1) / x.mean(axis=1) for x in drawn])
@@ -189,7 +202,7 @@ def test_series_are_tables_of_the_atlas(patients):
     assert len(usable("patients", patients, "timeseries")) == 16
 
 
-def test_a_folder_is_whole_or_not_there(tmp_path):
+def test_a_folder_is_complete_or_absent(tmp_path):
     made_by = {"cohort": "x", "version": 1, "seed": 0}
     place = tmp_path / "x"
 
@@ -208,9 +221,9 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
     assert (place / "file").read_text() == "new"
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+def test_a_folder_of_the_users_is_not_touched(tmp_path):
     (tmp_path / "lemon").mkdir()
     (tmp_path / "lemon" / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match=r"was not made by `bhx synth`: name another folder with --out"):
+    with pytest.raises(ConfigError, match=r"was not made by `bhx synth`: name another folder with --out"):
         make_cohorts(tmp_path, cohorts=["lemon"])
     assert (tmp_path / "lemon" / "thesis.tex").read_text() == "years of work"

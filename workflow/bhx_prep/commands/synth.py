@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from bhx_model.command_line import run_command
 from bhx_prep.demo.cohorts import COHORTS, make_cohorts
 
 
@@ -24,15 +24,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="only these: %(choices)s",
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides everything random (%(default)s)")
-    parser.add_argument("--force", action="store_true", help="make them again even if they are there")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
+    parser.add_argument("--force", action="store_true", help="make them again even if they are complete")
 
 
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx synth``."""
-    try:
-        make_cohorts(args.out, args.seed, args.cohorts, force=args.force)
-    except (ValueError, OSError) as error:
-        print(f"synth: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(lambda: _make(args))
+
+
+def _make(args: argparse.Namespace) -> None:
+    make_cohorts(args.out, args.seed, args.cohorts, force=args.force)

@@ -1,4 +1,4 @@
-"""Synthetic 4D BOLD: a T2*-weighted look made from a T1, parcel series, motion, drift and noise."""
+"""Synthetic 4D BOLD: T2*-weighted contrast made from a T1, parcel series, motion, drift and noise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bhx_model.errors import ConfigError
 from bhx_prep.demo import head
 from bhx_prep.demo.series import coloured
 from bhx_prep.io.motion import framewise_displacement
@@ -20,7 +19,7 @@ CSF_BELOW, WHITE_ABOVE = 45.0, 77.0
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What a scanner sees of one head, on one grid.
+    """EPI intensities and signal sources of one head, on one grid.
 
     Attributes
     ----------
@@ -29,7 +28,7 @@ class Anatomy:
     sources : numpy.ndarray of shape (X, Y, Z)
         int16: 0 air and skull, 1 CSF, 2 white matter, 3 grey matter outside the atlas, 4.. parcels 1..R.
     grid : Grid
-        Where both live.
+        Grid of both.
     """
 
     epi: np.ndarray
@@ -37,10 +36,10 @@ class Anatomy:
     grid: head.Grid
 
 
-def see(t1: np.ndarray, brain: np.ndarray, labels: np.ndarray, grid: head.Grid) -> Anatomy:
-    """Turn a noise-free T1 (white matter near 87), brain mask and parcel labels into what an EPI shows.
+def from_t1(t1: np.ndarray, brain: np.ndarray, labels: np.ndarray, grid: head.Grid) -> Anatomy:
+    """Turn a noise-free T1 (white matter near 87), brain mask and parcel labels into EPI contrast.
 
-    CSF is brightest, grey matter brighter than white, the scalp dim. Parcels carry signal in grey matter only.
+    CSF is brightest, grey matter brighter than white, the scalp dim. Parcels have signal in grey matter only.
     """
     inside = brain.astype(bool)
     contrast = np.where(inside, 1.75 - 0.75 * t1 / 87, 0.12 * t1 / 87)
@@ -99,12 +98,12 @@ def scan(
     sizes: Physiology,
     motion: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Take the frames.
+    """Simulate the frames of a scan.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Decides drift and noise.
+        Of drift and noise.
     anatomy : Anatomy
         The head, in its own coordinates.
     changes : numpy.ndarray of shape (R + 4, T)
@@ -112,12 +111,12 @@ def scan(
     grid : Grid
         Voxels of the scan, in the scanner's coordinates.
     position : numpy.ndarray of shape (4, 4)
-        Where the head lies in the first frame: head to scanner, mm.
+        Position of the head in the first frame: head to scanner, mm.
     sizes : Physiology
         Drift and noise.
     motion : numpy.ndarray of shape (T, 6), optional
         Position of the head against the first frame: translations (mm) and rotations (rad) about the middle of
-        the grid, in scanner coordinates. None: it lies still.
+        the grid, in scanner coordinates. None: no motion.
 
     Returns
     -------
@@ -147,12 +146,12 @@ def scan(
 
 
 def on_grid(anatomy: Anatomy, grid: head.Grid) -> np.ndarray:
-    """The sources of a head that lies still, on another grid in the same coordinates."""
+    """The sources of a head without motion, on another grid in the same coordinates."""
     return _resample(anatomy.sources, np.linalg.inv(anatomy.grid.affine) @ grid.affine, grid.shape, 0)
 
 
 def _resample(volume: np.ndarray, matrix: np.ndarray, shape: tuple[int, int, int], order: int) -> np.ndarray:
-    # a homogeneous matrix carries its own offset
+    # a homogeneous matrix includes the offset
     return ndimage.affine_transform(volume, matrix, output_shape=shape, order=order, prefilter=False)
 
 
@@ -160,7 +159,6 @@ def take_motion(parameters: np.ndarray, start: int, n_frames: int, mean_fd_mm: f
     """A stretch of real motion (n_frames, 6), from zero, scaled to a mean framewise displacement (mm)."""
     part = parameters[start : start + n_frames]
     if len(part) < n_frames:
-        msg = f"the real motion has {len(parameters)} frames: no {n_frames} from frame {start}"
-        raise ConfigError(msg)
+        raise ValueError(f"the real motion has {len(parameters)} frames: no {n_frames} from frame {start}")
     part = part - part[0]
     return part * (mean_fd_mm / np.nanmean(framewise_displacement(part)))

@@ -1,15 +1,17 @@
-"""The demo cohorts. One real scan, four cohorts of people who do not exist and say so.
+"""The demo cohorts: one real scan, and four cohorts of synthetic subjects that are labelled so.
 
 What they are made of, and the sizes of what is planted: ``docs/explanation/data.md``.
 """
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 #: Raise when what is written changes, so that older demo data are made again.
 VERSION = 4
@@ -19,18 +21,18 @@ COHORTS = ("rawbids", "lemon", "derivatives", "pretraining", "patients")
 def make_cohorts(
     out: Path, seed: int = 0, cohorts: Sequence[str] = COHORTS, *, force: bool = False
 ) -> list[str]:
-    """Make the demo cohorts that are not finished yet.
+    """Make the demo cohorts that are not complete yet.
 
     Parameters
     ----------
     out : Path
         Folder that gets one folder per cohort.
     seed : int
-        Decides everything random; the same seed gives the same bytes.
+        Seed of all random numbers; the same seed gives the same bytes.
     cohorts : sequence of str
-        Which ones.
+        Their names.
     force : bool
-        Make them again even if finished.
+        Make them again even if they are complete.
 
     Returns
     -------
@@ -39,8 +41,10 @@ def make_cohorts(
 
     Raises
     ------
-    ValueError
-        If a folder of that name exists and is not ours, or a data package is missing.
+    ConfigError
+        If a folder of that name exists and was not made by `bhx synth`.
+    SiteError
+        If a data package is missing.
     """
     from bhx_prep.demo import folder
 
@@ -51,9 +55,9 @@ def make_cohorts(
         fill = partial(_filler(name), seed=seed)
         if folder.make(out / name, made_by, fill, force=force):
             made.append(name)
-            print(f"synth: {out / name} made in {time.monotonic() - started:.0f} s", file=sys.stderr)
+            logger.info("%s: made in %.0f s", out / name, time.monotonic() - started)
         else:
-            print(f"synth: {out / name} is there", file=sys.stderr)
+            logger.info("%s: complete already", out / name)
     return made
 
 

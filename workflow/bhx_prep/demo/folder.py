@@ -1,4 +1,4 @@
-"""A cohort's folder: made beside its final name, finished with a marker, never half there.
+"""A cohort's folder: made under another name, completed with a marker, renamed when it is whole.
 
 Also the few file formats of the demo, written so that equal content gives equal bytes.
 """
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.errors import ConfigError
 
 MARKER = ".bhx-synth.json"
@@ -23,10 +24,10 @@ BIDS_VERSION = "1.10.0"
 
 
 def is_finished(folder: Path, made_by: Mapping[str, Any]) -> bool:
-    """Whether `folder` was made by `made_by` and still holds every file that it had then, in its size."""
+    """Whether `folder` was made by `made_by` and still has every file in its original size."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return False
     if {key: marker.get(key) for key in made_by} != dict(made_by):
         return False
@@ -44,27 +45,27 @@ def make(
     folder : Path
         Its final name.
     made_by : Mapping
-        What decides the content (version, seed, sizes); stands in the marker.
+        What determines the content (version, seed, sizes); written to the marker.
     fill : callable
-        Writes everything into the folder that it is given.
+        Writes everything into the folder that is its argument.
     force : bool
         Make it again in any case, and also in place of a folder that has no marker.
 
     Returns
     -------
     bool
-        False if there was nothing to do.
+        False if it was complete already.
 
     Raises
     ------
-    ValueError
-        If `folder` is somebody else's.
+    ConfigError
+        If `folder` exists and was not made by this function.
     """
     if not force and is_finished(folder, made_by):
         return False
     if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).is_file() and not force:
         msg = (
-            f"{folder} exists and was not made by `bhx synth`: name another folder with --out, or say --force"
+            f"{folder} exists and was not made by `bhx synth`: name another folder with --out, or add --force"
         )
         raise ConfigError(msg)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -79,10 +80,10 @@ def make(
     return True
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people: sorted, indented, with a final newline."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that ends with a newline."""
+    with atomic_write(path) as part:
+        part.write_text(text.removesuffix("\n") + "\n", encoding="utf-8")
 
 
 def write_tsv(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray], digits: int = 6) -> None:
@@ -94,9 +95,7 @@ def write_tsv(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray], dig
         return str(value)
 
     rows = zip(*columns.values(), strict=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = ["\t".join(columns), *("\t".join(map(text, row)) for row in rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(["\t".join(columns), *("\t".join(map(text, row)) for row in rows)]))
 
 
 def write_nifti(
@@ -115,7 +114,6 @@ def write_nifti(
     scanner : bool
         Scanner coordinates (code 1) in place of MNI ones (code 4).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     image = nib.Nifti1Image(data, affine)
     code = 1 if scanner else 4
     image.set_sform(affine, code)
@@ -123,25 +121,26 @@ def write_nifti(
     image.header.set_xyzt_units("mm", "sec")
     if tr_s is not None:
         image.header.set_zooms((*image.header.get_zooms()[:3], tr_s))
-    image.to_filename(path)
+    with atomic_write(path) as part:
+        image.to_filename(part)
 
 
 def write_series(path: Path, names: Sequence[str], values: np.ndarray) -> None:
     """Write parcel series (R, T) as a Parquet table: float32, one row a frame, one column a parcel."""
     columns = {name: pa.array(row.astype(np.float32)) for name, row in zip(names, values, strict=True)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(
-        pa.table(columns),
-        path,
-        compression="zstd",
-        use_dictionary=False,
-        use_byte_stream_split=True,
-        write_statistics=False,
-    )
+    with atomic_write(path) as part:
+        pq.write_table(
+            pa.table(columns),
+            part,
+            compression="zstd",
+            use_dictionary=False,
+            use_byte_stream_split=True,
+            write_statistics=False,
+        )
 
 
 def describe(folder: Path, name: str, text: str, *, derivative: bool, version: str) -> None:
-    """Write what makes a folder a BIDS dataset: dataset_description.json and README, both saying `synthetic`."""
+    """Write what makes a folder a BIDS dataset: dataset_description.json and README, both marked as synthetic."""
     write_json(
         folder / "dataset_description.json",
         {
@@ -153,7 +152,7 @@ def describe(folder: Path, name: str, text: str, *, derivative: bool, version: s
             "GeneratedBy": [{"Name": "bhx synth", "Version": version, "Description": text.split("\n\n")[0]}],
         },
     )
-    (folder / "README").write_text(f"{name} (synthetic)\n\n{text}\n", encoding="utf-8")
+    write_text(folder / "README", f"{name} (synthetic)\n\n{text}")
     if derivative:
         ignore_non_bids(folder)
 
@@ -161,10 +160,10 @@ def describe(folder: Path, name: str, text: str, *, derivative: bool, version: s
 def ignore_non_bids(folder: Path) -> None:
     """Write .bidsignore as fMRIPrep does: files of the derivatives that BIDS has no rules for yet."""
     names = ("planted.json", "*_boldref.*", "*_bold.func.gii", "*_timeseries.*")
-    (folder / ".bidsignore").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    write_text(folder / ".bidsignore", "\n".join(names))
 
 
-#: Facts about the drawn columns of every participants.tsv.
+#: Description of the columns that are drawn for every participants.tsv.
 PARTICIPANT_COLUMNS = {
     "age": {"Description": "Drawn at random: nobody has this age", "Units": "years"},
     "sex": {"Description": "Drawn at random", "Levels": {"F": "female", "M": "male"}},
@@ -173,16 +172,34 @@ PARTICIPANT_COLUMNS = {
 
 def write_participants(
     folder: Path,
-    columns: Mapping[str, Sequence[Any] | np.ndarray],
+    rng: np.random.Generator,
+    labels: Sequence[str],
+    more: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
     described: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write participants.tsv and a participants.json that says what was drawn."""
+    """Draw age and sex, and write participants.tsv and participants.json.
+
+    Parameters
+    ----------
+    folder : Path
+        The cohort's.
+    rng : numpy.random.Generator
+        Of age and sex.
+    labels : sequence of str
+        Labels of the subjects, without ``sub-``.
+    more : Mapping, optional
+        Further columns.
+    described : Mapping, optional
+        Their description for participants.json.
+    """
+    columns = {
+        "participant_id": [f"sub-{label}" for label in labels],
+        "age": rng.uniform(20, 75, len(labels)).round(1),
+        "sex": rng.choice(["F", "M"], len(labels)),
+        **(more or {}),
+    }
     write_tsv(folder / "participants.tsv", columns, digits=4)
     write_json(
         folder / "participants.json",
-        {
-            "participant_id": {"Description": "Synthetic person"},
-            **{name: PARTICIPANT_COLUMNS[name] for name in columns if name in PARTICIPANT_COLUMNS},
-            **(described or {}),
-        },
+        {"participant_id": {"Description": "Synthetic person"}, **PARTICIPANT_COLUMNS, **(described or {})},
     )

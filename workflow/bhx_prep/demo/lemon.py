@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
+from bhx_model.atomic_write import atomic_write, write_json
 from bhx_prep.demo import folder, sources
 from bhx_prep.demo.version import version
 from bhx_prep.io import motion
@@ -28,13 +29,13 @@ STEM = f"sub-{SUBJECT}_ses-{SESSION}_task-rest_acq-AP_run-01"
 
 
 def fill(root: Path, seed: int) -> None:
-    """Write the cohort; `seed` changes nothing, it is real."""
+    """Write the cohort; `seed` has no effect on real data."""
     del seed
     func = root / f"sub-{SUBJECT}" / f"ses-{SESSION}" / "func"
     for hemi, values in zip("LR", sources.lemon_series(), strict=True):
         name = f"{STEM}_hemi-{hemi}_space-fsaverage5_bold"
         write_gifti(func / f"{name}.func.gii", values, hemi, sources.LEMON_TR_S)
-        folder.write_json(
+        write_json(
             func / f"{name}.json",
             {
                 "RepetitionTime": sources.LEMON_TR_S,
@@ -46,9 +47,9 @@ def fill(root: Path, seed: int) -> None:
         )
     columns = confounds()
     folder.write_tsv(func / f"{STEM}_desc-confounds_timeseries.tsv", columns, digits=9)
-    folder.write_json(func / f"{STEM}_desc-confounds_timeseries.json", _described(columns))
+    write_json(func / f"{STEM}_desc-confounds_timeseries.json", _described(columns))
     folder.write_tsv(root / "participants.tsv", {"participant_id": [f"sub-{SUBJECT}"]})
-    folder.write_json(
+    write_json(
         root / "dataset_description.json",
         {
             "Name": "LEMON sub-010188, resting state on fsaverage5",
@@ -66,14 +67,14 @@ def fill(root: Path, seed: int) -> None:
             "ReferencesAndLinks": ["https://doi.org/10.1038/sdata.2018.308"],
         },
     )
-    (root / "README").write_text(_README, encoding="utf-8")
+    folder.write_text(root / "README", _README)
     folder.ignore_non_bids(root)
 
 
 def confounds() -> dict[str, np.ndarray]:
-    """What the packaged confounds hold, by fMRIPrep's names where there is one: (652,) each.
+    """The packaged confounds, by fMRIPrep's names where there is one: (652,) each.
 
-    The intercept and trends are left out: they are no measurements. Framewise displacement follows from the motion.
+    Intercept and trends are excluded: they are no measurements. Framewise displacement is computed from the motion.
     """
     given = sources.lemon_confounds()
     columns = {name: values for name, values in given.items() if not name.startswith("polynomial")}
@@ -97,7 +98,6 @@ def _described(columns: dict[str, np.ndarray]) -> dict[str, Any]:
 
 def write_gifti(path: Path, values: np.ndarray, hemi: str, tr_s: float) -> None:
     """Write a surface series (V, T) as fMRIPrep does: one array a frame, float32."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = [
         GiftiDataArray(
             np.ascontiguousarray(frame, np.float32),
@@ -109,4 +109,5 @@ def write_gifti(path: Path, values: np.ndarray, hemi: str, tr_s: float) -> None:
     ]
     side = {"L": "CortexLeft", "R": "CortexRight"}[hemi]
     meta = GiftiMetaData({"AnatomicalStructurePrimary": side, "TimeStep": str(tr_s)})
-    nib.save(GiftiImage(meta=meta, darrays=arrays), path)
+    with atomic_write(path) as part:
+        nib.save(GiftiImage(meta=meta, darrays=arrays), part)

@@ -8,9 +8,9 @@ import numpy as np
 
 #: Eigenvalues of a connectivity matrix are kept above this, so that it has a Cholesky factor.
 _FLOOR = 1e-3
-#: The fewer, the more people differ. With 600 a correlation of 0 has a standard deviation of 0.04 over people.
+#: Degrees of freedom; the fewer, the more subjects differ. With 600 a correlation of 0 has a standard deviation of 0.04.
 DEGREES = 600
-#: White noise in the series, as a share of the spectrum's largest power: the packaged scan was low-passed,
+#: White noise in the series, as a fraction of the spectrum's largest power: the packaged scan was low-passed,
 #: real parcel means are not.
 WHITE = 0.02
 
@@ -18,9 +18,9 @@ WHITE = 0.02
 def as_correlation(matrix: np.ndarray) -> np.ndarray:
     """Nearest-by-eigenvalues positive definite matrix with ones on the diagonal, (R, R)."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    mended = (vectors * np.maximum(values, _FLOOR)) @ vectors.T
-    scale = 1 / np.sqrt(np.diag(mended))
-    return mended * scale[:, None] * scale[None, :]
+    positive = (vectors * np.maximum(values, _FLOOR)) @ vectors.T
+    scale = 1 / np.sqrt(np.diag(positive))
+    return positive * scale[:, None] * scale[None, :]
 
 
 def shift_coupling(matrix: np.ndarray, a: np.ndarray, b: np.ndarray, by: float) -> np.ndarray:
@@ -41,7 +41,7 @@ def shift_coupling(matrix: np.ndarray, a: np.ndarray, b: np.ndarray, by: float) 
 
 
 def individual(rng: np.random.Generator, matrix: np.ndarray) -> np.ndarray:
-    """One person's connectivity: a Wishart draw around `matrix`, (R, R), with `DEGREES` degrees of freedom."""
+    """One subject's connectivity: a Wishart draw around `matrix`, (R, R), with `DEGREES` degrees of freedom."""
     draw = np.linalg.cholesky(matrix) @ rng.standard_normal((len(matrix), DEGREES))
     return as_correlation(draw @ draw.T)
 
@@ -60,7 +60,7 @@ def coloured(
     numpy.ndarray of shape (n_rows, n_frames)
         Unit variance on average, zero mean.
     """
-    # drawn longer than asked for: a periodic series would betray itself at its ends
+    # drawn longer than needed: the ends of a periodic series would be continuous
     length = n_frames + int(np.ceil(60 / tr_s))
     frequency = np.fft.rfftfreq(length, tr_s)
     power = np.interp(frequency, *spectrum) + WHITE

@@ -1,4 +1,4 @@
-"""The real things that synthetic people are made of, read from the installed data packages."""
+"""Real data that synthetic subjects are made from, read from the installed data packages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from bhx_model.errors import ConfigError
+from bhx_model.errors import SiteError
 from bhx_prep.atlas.atlas import Atlas
 from bhx_prep.atlas.sources import packages
 from bhx_prep.config.atlas import AtlasSection
@@ -18,7 +18,7 @@ from bhx_prep.io.meshes import FSAVERAGE5_VERTICES
 
 #: The demo's atlas. Its label stands in the names of the tables.
 ATLAS = AtlasSection.model_validate({})
-#: The LEMON scan's repetition time (s); its files do not tell it, the study's protocol does.
+#: The LEMON scan's repetition time (s); it is in the study's protocol, not in its files.
 LEMON_TR_S = 1.4
 LEMON_STEM = "datasets/preprocessing/sub-010188_ses-02_task-rest_acq-AP_run-01"
 #: Columns of the LEMON confounds file, by content: unit-norm CompCor components, rotations (rad), translations
@@ -37,7 +37,7 @@ LEMON_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Template:
+class HeadTemplate:
     """The head in MNI152NLin2009cAsym at 1 mm.
 
     Attributes
@@ -65,7 +65,7 @@ def atlas() -> Atlas:
 
 
 @cache
-def template() -> Template:
+def template() -> HeadTemplate:
     """The real head that all synthetic ones are deformations of."""
     from nibabel.processing import resample_from_to
 
@@ -73,7 +73,7 @@ def template() -> Template:
         packages.package_file("chimera", "data/vol_atlases/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz")
     )
     labels = resample_from_to(nib.Nifti1Image(*atlas().volume()), image, order=0)
-    return Template(
+    return HeadTemplate(
         head=np.clip(image.get_fdata(dtype=np.float32), 0, None),
         brain=np.asarray(packages.brain_mask(image).dataobj).astype(bool),
         labels=np.asarray(labels.dataobj).astype(np.int16),
@@ -83,7 +83,7 @@ def template() -> Template:
 
 @cache
 def connectivity() -> np.ndarray:
-    """Mean connectivity of HCP people, (R, R) correlations in the order of the atlas.
+    """Mean connectivity of HCP subjects, (R, R) correlations in the order of the atlas.
 
     brainspace's `main_group` matrix is in 7-network order.
     """
@@ -114,8 +114,11 @@ def lemon_confounds() -> dict[str, np.ndarray]:
     """Confounds of the real scan, (652,) each, by the names of `LEMON_COLUMNS`."""
     table = np.loadtxt(packages.package_file("brainspace", f"{LEMON_STEM}_confounds.txt"))
     if table.shape[1] != len(LEMON_COLUMNS):
-        msg = f"the LEMON confounds have {table.shape[1]} columns where {len(LEMON_COLUMNS)} are known"
-        raise ConfigError(msg)
+        msg = (
+            f"the LEMON confounds of brainspace have {table.shape[1]} columns, expected {len(LEMON_COLUMNS)}: install the "
+            "version of brainspace in pyproject.toml"
+        )
+        raise SiteError(msg)
     return dict(zip(LEMON_COLUMNS, table.T, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""A synthetic person's T1 in standard space, as registration would leave it: similar to the template, not equal."""
+"""A synthetic subject's T1 in standard space, as after registration: similar to the template, not equal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bhx_model.atomic_write import write_json
 from bhx_prep.demo import folder, head, sources
 
 #: Places along the lateral ventricles (mm, MNI): frontal horns, bodies, atria.
@@ -23,7 +24,7 @@ FRONTAL = ((-22.0, 38.0, 14.0), (22.0, 38.0, 14.0))
 
 @dataclass(frozen=True)
 class Structure:
-    """What is planted in a T1 beside chance.
+    """Planted changes of a T1.
 
     Attributes
     ----------
@@ -43,7 +44,7 @@ class Structure:
 def draw_t1(
     rng: np.random.Generator, grid: head.Grid, structure: Structure = Structure(), sd_mm: float = 1.5
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One person's T1-weighted image and brain mask on a grid in MNI152NLin2009cAsym.
+    """One subject's T1-weighted image and brain mask on a grid in MNI152NLin2009cAsym.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def draw_t1(
     ):
         if change:
             clean *= 1 + np.float32(change) * head.bump(where, places, reach)
-    bias = np.exp(head.smooth_field(rng, grid.shape, (5, 5, 5), 0.03))  # what N4 leaves over
+    bias = np.exp(head.smooth_field(rng, grid.shape, (5, 5, 5), 0.03))  # residual bias after N4
     gain = np.float32(2.5 * np.exp(rng.normal(0, 0.1)))
     noisy = head.rician(rng, clean * bias * gain, 4.0)
     return np.rint(np.clip(noisy, 0, 32767)).astype(np.int16), mask.astype(np.uint8)
@@ -88,6 +89,6 @@ def write_t1(root: Path, subject: str, grid: head.Grid, image: np.ndarray, mask:
     anat = root / f"sub-{subject}" / "anat"
     metadata: dict[str, Any] = {"Resolution": f"{grid.step_mm:g} mm, isotropic", "Synthetic": True}
     folder.write_nifti(anat / f"{stem}_desc-preproc_T1w.nii.gz", image, grid.affine)
-    folder.write_json(anat / f"{stem}_desc-preproc_T1w.json", {**metadata, "SkullStripped": False})
+    write_json(anat / f"{stem}_desc-preproc_T1w.json", {**metadata, "SkullStripped": False})
     folder.write_nifti(anat / f"{stem}_desc-brain_mask.nii.gz", mask, grid.affine)
-    folder.write_json(anat / f"{stem}_desc-brain_mask.json", {**metadata, "Type": "Brain"})
+    write_json(anat / f"{stem}_desc-brain_mask.json", {**metadata, "Type": "Brain"})

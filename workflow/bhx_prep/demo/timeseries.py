@@ -1,6 +1,6 @@
 """The cohorts `pretraining` and `patients`: parcel series as tables and T1 volumes, the input `timeseries`.
 
-Series have HCP's mean connectivity and the LEMON scan's spectrum; each person varies around the former and in how
+Series have HCP's mean connectivity and the LEMON scan's spectrum; each subject varies around the former and in how
 much each network fluctuates. `patients` has two planted effects of stated size, one of a group and one of a continuous
 score, each in connectivity, in the size of a network's fluctuations and in T1.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bhx_model.atomic_write import write_json
 from bhx_prep.demo import folder, head, series, sources
 from bhx_prep.demo.chance import generator
 from bhx_prep.demo.standard import Structure, draw_t1, write_t1
@@ -29,8 +30,8 @@ class Scanner:
     n_frames: int
 
 
-TOWN_SCANNERS = (Scanner("north", 0.735, 230), Scanner("south", 0.8, 212))
-CLINIC_SCANNERS = (Scanner("alpha", 2.0, 85), Scanner("beta", 3.0, 57))
+PRETRAINING_SCANNERS = (Scanner("north", 0.735, 230), Scanner("south", 0.8, 212))
+PATIENTS_SCANNERS = (Scanner("alpha", 2.0, 85), Scanner("beta", 3.0, 57))
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Amplitude:
 #: Names of the random streams. Cohorts may be renamed without their data changing.
 PRETRAINING_STREAM, PATIENTS_STREAM = "town", "clinic"
 
-#: Standard deviation of the logarithm of a signal's size over people, of a whole network and of a parcel beside it.
+#: Standard deviation of the logarithm of a signal's size over subjects, of a whole network and of a parcel beside it.
 NETWORK_SPREAD, PARCEL_SPREAD = 0.15, 0.1
 
 #: Patients against controls.
@@ -70,18 +71,18 @@ SCORE_STRUCTURE = Structure(frontal=0.025)
 
 
 @dataclass(frozen=True)
-class Person:
-    """Who is drawn. `patient` and `score` are zero where nothing is planted."""
+class SeriesSubject:
+    """A subject of parcel series. `patient` and `score` are zero where nothing is planted."""
 
-    subject: str
+    label: str
     scanner: Scanner
     patient: int = 0
     score: float = 0.0
 
 
-def person_connectivity(names: tuple[str, ...], matrix: np.ndarray, person: Person) -> np.ndarray:
-    """Expected correlations of a person, (R, R): the group's mean with what is planted."""
-    planted = [(c, person.patient) for c in GROUP_COUPLINGS] + [(c, person.score) for c in SCORE_COUPLINGS]
+def subject_connectivity(names: tuple[str, ...], matrix: np.ndarray, subject: SeriesSubject) -> np.ndarray:
+    """Expected correlations of a subject, (R, R): the group's mean and the planted effects."""
+    planted = [(c, subject.patient) for c in GROUP_COUPLINGS] + [(c, subject.score) for c in SCORE_COUPLINGS]
     for coupling, dose in planted:
         if dose:
             a, b = (series.in_networks(names, networks) for networks in (coupling.between, coupling.and_))
@@ -89,49 +90,49 @@ def person_connectivity(names: tuple[str, ...], matrix: np.ndarray, person: Pers
     return series.as_correlation(matrix)
 
 
-def person_amplitude(names: tuple[str, ...], person: Person) -> np.ndarray:
-    """Expected size of a person's fluctuations against everybody's, (R,): what is planted."""
+def subject_amplitude(names: tuple[str, ...], subject: SeriesSubject) -> np.ndarray:
+    """Planted factor of a subject's fluctuations, (R,)."""
     log = np.zeros(len(names))
-    for amplitude, dose in [(a, person.patient) for a in GROUP_AMPLITUDES] + [
-        (a, person.score) for a in SCORE_AMPLITUDES
+    for amplitude, dose in [(a, subject.patient) for a in GROUP_AMPLITUDES] + [
+        (a, subject.score) for a in SCORE_AMPLITUDES
     ]:
         log += dose * amplitude.log_by * series.in_networks(names, amplitude.of)
     return np.exp(log)
 
 
-def person_structure(person: Person) -> Structure:
-    """What is planted in a person's T1."""
+def subject_structure(subject: SeriesSubject) -> Structure:
+    """Planted changes of a subject's T1."""
     group, score = asdict(GROUP_STRUCTURE), asdict(SCORE_STRUCTURE)
-    return Structure(**{key: person.patient * group[key] + person.score * score[key] for key in group})
+    return Structure(**{key: subject.patient * group[key] + subject.score * score[key] for key in group})
 
 
-def draw_series(stream: str, seed: int, person: Person) -> np.ndarray:
-    """A person's parcel means as a scanner would give them, (R, T) float32: a mean of thousands, changes of per cents."""
-    rng = generator(seed, stream, person.subject, "series")
+def draw_series(stream: str, seed: int, subject: SeriesSubject) -> np.ndarray:
+    """A subject's parcel means in scanner units, (R, T) float32: a mean of thousands, changes of per cents."""
+    rng = generator(seed, stream, subject.label, "series")
     parcels = sources.atlas().names
-    mean = person_connectivity(parcels, sources.connectivity(), person)
+    mean = subject_connectivity(parcels, sources.connectivity(), subject)
     own = series.individual(rng, mean)
-    unit = series.draw(rng, own, person.scanner.n_frames, person.scanner.tr_s, sources.real_spectrum())
+    unit = series.draw(rng, own, subject.scanner.n_frames, subject.scanner.tr_s, sources.real_spectrum())
     network, n_networks = series.network_numbers(parcels)
     varied = rng.normal(0, NETWORK_SPREAD, n_networks)[network] + rng.normal(0, PARCEL_SPREAD, len(parcels))
-    unit *= (person_amplitude(parcels, person) * np.exp(varied))[:, None]
-    # parcels differ in brightness in the same way in everybody (coil, susceptibility), people in gain
+    unit *= (subject_amplitude(parcels, subject) * np.exp(varied))[:, None]
+    # parcels differ in brightness in the same way in all subjects (coil, susceptibility), subjects in gain
     brightness = generator(seed, "parcels").normal(1, 0.12, len(parcels))
     level = 9000 * brightness * np.exp(rng.normal(0, 0.08)) * rng.normal(1, 0.02, len(parcels))
     return (level[:, None] * (1 + 0.006 * unit)).astype(np.float32)
 
 
-def write_series(root: Path, person: Person, task: str, values: np.ndarray) -> None:
+def write_series(root: Path, subject: SeriesSubject, task: str, values: np.ndarray) -> None:
     """Write one run as a table, one row a frame and one column a parcel, with its sidecar."""
     label = sources.ATLAS.label
-    stem = f"sub-{person.subject}_task-{task}_atlas-{label}_stat-mean_timeseries"
-    func = root / f"sub-{person.subject}" / "func"
+    stem = f"sub-{subject.label}_task-{task}_atlas-{label}_stat-mean_timeseries"
+    func = root / f"sub-{subject.label}" / "func"
     folder.write_series(func / f"{stem}.parquet", sources.atlas().names, values)
-    folder.write_json(
+    write_json(
         func / f"{stem}.json",
         {
             "TaskName": task,
-            "RepetitionTime": person.scanner.tr_s,
+            "RepetitionTime": subject.scanner.tr_s,
             "NumberOfVolumes": int(values.shape[1]),
             "Atlas": label,
             "Units": "arbitrary",
@@ -140,13 +141,13 @@ def write_series(root: Path, person: Person, task: str, values: np.ndarray) -> N
     )
 
 
-def pretraining_subjects(n: int) -> list[Person]:
-    """`n` people, every other one from the other scanner."""
-    return [Person(f"t{i + 1:03d}", TOWN_SCANNERS[i % 2]) for i in range(n)]
+def pretraining_subjects(n: int) -> list[SeriesSubject]:
+    """`n` subjects, alternating between the scanners."""
+    return [SeriesSubject(f"t{i + 1:03d}", PRETRAINING_SCANNERS[i % 2]) for i in range(n)]
 
 
-def patient_subjects(seed: int, n: int) -> list[Person]:
-    """`n` people: controls and patients in equal numbers at both sites, scores with mean 0 and sd 1 in each group."""
+def patient_subjects(seed: int, n: int) -> list[SeriesSubject]:
+    """`n` subjects: controls and patients in equal numbers at both sites, scores with mean 0 and sd 1 in each group."""
     rng = generator(seed, PATIENTS_STREAM, "people")
     scores = np.zeros(n)
     patient = np.arange(n) // 2 % 2
@@ -154,14 +155,15 @@ def patient_subjects(seed: int, n: int) -> list[Person]:
         drawn = rng.standard_normal((patient == group).sum())
         scores[patient == group] = (drawn - drawn.mean()) / drawn.std()
     return [
-        Person(f"c{i + 1:03d}", CLINIC_SCANNERS[i % 2], int(patient[i]), float(scores[i])) for i in range(n)
+        SeriesSubject(f"c{i + 1:03d}", PATIENTS_SCANNERS[i % 2], int(patient[i]), float(scores[i]))
+        for i in range(n)
     ]
 
 
 def fill_pretraining(root: Path, seed: int, n: int = 28, step_mm: float = 2.0) -> None:
     """Write the cohort `pretraining`."""
-    people = pretraining_subjects(n)
-    _fill(root, PRETRAINING_STREAM, seed, people, step_mm, {}, {})
+    subjects = pretraining_subjects(n)
+    _fill(root, PRETRAINING_STREAM, seed, subjects, step_mm, {}, {})
     folder.describe(
         root,
         "BHX demo cohort pretraining",
@@ -174,10 +176,10 @@ def fill_pretraining(root: Path, seed: int, n: int = 28, step_mm: float = 2.0) -
 
 def fill_patients(root: Path, seed: int, n: int = 40, step_mm: float = 2.0) -> None:
     """Write the cohort `patients` with its planted effects and their sizes."""
-    people = patient_subjects(seed, n)
+    subjects = patient_subjects(seed, n)
     columns = {
-        "diagnosis": ["patient" if p.patient else "control" for p in people],
-        "cognition": np.array([p.score for p in people]),
+        "diagnosis": ["patient" if s.patient else "control" for s in subjects],
+        "cognition": np.array([s.score for s in subjects]),
     }
     described = {
         "diagnosis": {
@@ -189,8 +191,8 @@ def fill_patients(root: Path, seed: int, n: int = 40, step_mm: float = 2.0) -> N
             "Units": "z-score",
         },
     }
-    _fill(root, PATIENTS_STREAM, seed, people, step_mm, columns, described)
-    folder.write_json(root / "planted.json", planted(people))
+    _fill(root, PATIENTS_STREAM, seed, subjects, step_mm, columns, described)
+    write_json(root / "planted.json", planted(subjects))
     folder.describe(
         root,
         "BHX demo cohort patients",
@@ -202,15 +204,15 @@ def fill_patients(root: Path, seed: int, n: int = 40, step_mm: float = 2.0) -> N
     )
 
 
-def planted(people: list[Person]) -> dict[str, Any]:
-    """Sizes of the planted effects, as asked for and as they came out in the connectivity that people are drawn from."""
+def planted(subjects: list[SeriesSubject]) -> dict[str, Any]:
+    """Sizes of the planted effects, as requested and as found in the connectivity that subjects are drawn from."""
     parcels, matrix = sources.atlas().names, sources.connectivity()
-    plain = Person("x", CLINIC_SCANNERS[0])
-    base = person_connectivity(parcels, matrix, plain)
-    ill = person_connectivity(parcels, matrix, Person("x", plain.scanner, patient=1))
-    clever = person_connectivity(parcels, matrix, Person("x", plain.scanner, score=1.0))
+    plain = SeriesSubject("x", PATIENTS_SCANNERS[0])
+    base = subject_connectivity(parcels, matrix, plain)
+    patient = subject_connectivity(parcels, matrix, SeriesSubject("x", plain.scanner, patient=1))
+    high_score = subject_connectivity(parcels, matrix, SeriesSubject("x", plain.scanner, score=1.0))
 
-    def metadata(couplings: tuple[Coupling, ...], changed: np.ndarray) -> list[dict[str, Any]]:
+    def planted_couplings(couplings: tuple[Coupling, ...], changed: np.ndarray) -> list[dict[str, Any]]:
         rows = []
         for c in couplings:
             a, b = (series.in_networks(parcels, networks) for networks in (c.between, c.and_))
@@ -233,13 +235,13 @@ def planted(people: list[Person]) -> dict[str, Any]:
         "Synthetic": True,
         "diagnosis": {
             "what": "patient against control",
-            "couplings": metadata(GROUP_COUPLINGS, ill),
+            "couplings": planted_couplings(GROUP_COUPLINGS, patient),
             "amplitudes": sizes(GROUP_AMPLITUDES),
             "structure": asdict(GROUP_STRUCTURE),
         },
         "cognition": {
             "what": "per standard deviation of the score",
-            "couplings": metadata(SCORE_COUPLINGS, clever),
+            "couplings": planted_couplings(SCORE_COUPLINGS, high_score),
             "amplitudes": sizes(SCORE_AMPLITUDES),
             "structure": asdict(SCORE_STRUCTURE),
         },
@@ -248,7 +250,7 @@ def planted(people: list[Person]) -> dict[str, Any]:
             "medial_temporal": "relative intensity at the hippocampi (Gaussian, sd 12 mm)",
             "frontal": "relative intensity in frontal white matter (Gaussian, sd 16 mm)",
         },
-        "people": {p.subject: {"patient": p.patient, "cognition": round(p.score, 6)} for p in people},
+        "people": {s.label: {"patient": s.patient, "cognition": round(s.score, 6)} for s in subjects},
     }
 
 
@@ -256,27 +258,20 @@ def _fill(
     root: Path,
     stream: str,
     seed: int,
-    people: list[Person],
+    subjects: list[SeriesSubject],
     step_mm: float,
     columns: Mapping[str, Any],
     described: Mapping[str, Any],
 ) -> None:
-    rng = generator(seed, stream, "participants")
-    ages = rng.uniform(20, 75, len(people)).round(1)
-    sexes = rng.choice(["F", "M"], len(people))
     folder.write_participants(
         root,
-        {
-            "participant_id": [f"sub-{p.subject}" for p in people],
-            "age": ages,
-            "sex": sexes,
-            "site": [p.scanner.site for p in people],
-            **columns,
-        },
+        generator(seed, stream, "participants"),
+        [s.label for s in subjects],
+        {"site": [s.scanner.site for s in subjects], **columns},
         {"site": {"Description": "One site for each repetition time"}, **described},
     )
     grid = head.standard_grid(step_mm)
-    for person in people:
-        write_series(root, person, "rest", draw_series(stream, seed, person))
-        rng = generator(seed, stream, person.subject, "t1w")
-        write_t1(root, person.subject, grid, *draw_t1(rng, grid, person_structure(person)))
+    for subject in subjects:
+        write_series(root, subject, "rest", draw_series(stream, seed, subject))
+        rng = generator(seed, stream, subject.label, "t1w")
+        write_t1(root, subject.label, grid, *draw_t1(rng, grid, subject_structure(subject)))

@@ -1,4 +1,4 @@
-"""Version of the synthetic cohorts' maker, for GeneratedBy."""
+"""Version of `bhx synth`, for GeneratedBy."""
 
 from importlib import metadata
 
