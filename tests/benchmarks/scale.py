@@ -98,7 +98,7 @@ def study(folder: Path, input: str, share: float) -> None:
 
 
 def plans(folder: Path, share: float) -> None:
-    """Index, parse and plan at two doors."""
+    """Index, parse and plan at two inputs."""
     print("| what | wall s | CPU s | peak MB | goal |\n| --- | --- | --- | --- | --- |")
     counted = {}
     for input, seconds in (("fmriprep", 20), ("bids", 120)):

@@ -190,7 +190,8 @@ def run_plan(scans: int, batch_size: int) -> dict[str, object]:
     import pyarrow as pa
 
     from bhx_prep.config import config
-    from bhx_prep.ingest import doors, index
+    from bhx_prep.ingest import index
+    from bhx_prep.ingest.rows import Row
 
     with tempfile.TemporaryDirectory(prefix="plan-") as name:
         folder, data = Path(name) / "study", Path(name) / "data"
@@ -207,7 +208,7 @@ def run_plan(scans: int, batch_size: int) -> dict[str, object]:
             path.parent.mkdir(parents=True)
             path.touch()
             path.with_suffix(".json").touch()
-            row = doors.Row(cohort="many", input="timeseries", synthetic=True)
+            row = Row(cohort="many", input="timeseries", synthetic=True)
             row |= {
                 "subject": subject, "modality": "bold", "key": f"many_sub-{subject}_task-rest", "status": "ok",
                 "path": str(path), "sidecar": str(path.with_suffix(".json")),

@@ -36,7 +36,7 @@ def test_the_plan_is_frozen_at_first_planning(tmp_path):
 def test_a_damaged_plan_is_a_sentence(tmp_path, text):
     (tmp_path / "study").mkdir()
     (tmp_path / "study/plan.json").write_text(text)
-    with pytest.raises(ValueError, match="is no plan of cohort study: restore it"):
+    with pytest.raises(ValueError, match="is not a plan of cohort study: restore it"):
         batches.n_batches(tmp_path, "study", 41, 20)
 
 

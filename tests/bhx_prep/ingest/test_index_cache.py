@@ -147,10 +147,10 @@ def test_the_command_counts_and_explains(tmp_path, monkeypatch, capsys):
     assert cli.main(["index"]) == 1
     out, err = capsys.readouterr()
     assert out.splitlines()[:4] == [
-        "study (input bids): 3 of 3 people usable",
-        "  bold       1 in       2 excluded",
-        "  t1w        3 in       0 excluded",
-        "        2 bold (sub-02, ..): there is one frame only: a series is due",
+        "study (input bids): 3 of 3 subjects usable",
+        "  bold       1 usable       2 excluded",
+        "  t1w        3 usable       0 excluded",
+        "        2 bold (sub-02, ..): there is one frame only: expected a series",
     ]
     assert "bhx index: cohort lost: there is no folder" in err
     assert cli.main(["index", "study"]) == 0
@@ -174,7 +174,7 @@ def test_a_killed_index_is_made_again(tmp_path, monkeypatch, kill_at, function, 
 
 
 @pytest.mark.parametrize(
-    "change", ["sidecar", "image", "mended sidecar", "session", "image gone", "odd folder"]
+    "change", ["sidecar", "image", "fixed sidecar", "session", "image gone", "odd folder"]
 )
 def test_a_change_below_a_person_is_seen_and_only_they_are_read(tmp_path, monkeypatch, change):
     root, cache = tmp_path / "data", tmp_path / "cache"
@@ -196,7 +196,7 @@ def test_a_change_below_a_person_is_seen_and_only_they_are_read(tmp_path, monkey
         bold.with_name("sub-02_task-rest_bold.json").write_text('{"RepetitionTime": 2.5}')
     elif change == "image":
         bold.write_bytes(b"")
-    elif change == "mended sidecar":
+    elif change == "fixed sidecar":
         bold.with_name("sub-02_task-rest_bold.json").write_text("{")
         index.load(cache, "study", cohort)
         read.clear()
@@ -210,7 +210,7 @@ def test_a_change_below_a_person_is_seen_and_only_they_are_read(tmp_path, monkey
     after = index.load(cache, "study", cohort).to_pylist()
     assert read == [None if change == "odd folder" else ("02",)]
     assert after == original("study", cohort).to_pylist()
-    assert (after == before) == (change in ("mended sidecar", "odd folder"))
+    assert (after == before) == (change in ("fixed sidecar", "odd folder"))
     assert index.load(cache, "study", cohort).to_pylist() == after
     assert len(read) == 1
 
@@ -231,7 +231,7 @@ def test_the_most_frequent_reasons_are_told_first():
         for n in range(40)
     ]  # fmt: skip
     lines = index.summary(pa.Table.from_pylist(rows, schema=index.SCHEMA), n_reasons=3).splitlines()
-    assert lines[0] == "study (input bids): 0 of 40 people usable"
+    assert lines[0] == "study (input bids): 0 of 40 subjects usable"
     assert lines[3] == "       22 bold (sub-0, ..): reason 0"
     assert lines[-1] == "          and 7 further reasons"
 

@@ -32,7 +32,7 @@ def test_both_versions_and_byte_orders(tmp_path, kind, endianness, ending):
     same(tmp_path / f"x{ending}")
 
 
-def test_the_sidecar_mends_the_voxel_sizes(shared):
+def test_the_sidecar_overrides_the_voxel_sizes(shared):
     header = metadata.read_header(shared("data/images/feeds_bold.nii.gz"))
     with pytest.raises(ValueError, match="cannot hold a brain"):
         metadata.voxel_sizes({}, header)

@@ -39,10 +39,10 @@ def test_tables_as_cohorts_publish_them(shared, name, n, column, first):
     assert len(frame) == n
     values = participants.column(frame, column, path)
     assert (values.index[0], values.iloc[0]) == first
-    assert frame.attrs["left_out"] == []
+    assert frame.attrs["excluded"] == []
 
 
-def test_who_is_kept_and_who_is_left_out(tmp_path):
+def test_who_is_kept_and_who_is_excluded(tmp_path):
     path = write(
         tmp_path,
         "participant_id\tage\tgroup\nsub-01\t30\tcontrol\n02\tn/a\tpatient\nsub-03\t40\tpatient\n"
@@ -50,16 +50,16 @@ def test_who_is_kept_and_who_is_left_out(tmp_path):
         "sub-007\t60\tcontrol\n",
     )
     frame = participants.read(path)
-    values, left_out = participants.values(frame, "age", ["04", "01", "02", "03", "7", "99"], path)
+    values, excluded = participants.values(frame, "age", ["04", "01", "02", "03", "7", "99"], path)
     assert values.to_dict() == {"04": "50", "01": "30"}
     assert list(values.index) == ["04", "01"]
-    assert dict(left_out) == {
+    assert dict(excluded) == {
         "02": "age is unknown (n/a) in participants.tsv",
-        "03": "stands 2 times in participants.tsv, with different values",
-        "../x": "'../x' is no subject label: only letters and digits may be used",
+        "03": "is 2 times in participants.tsv, with different values",
+        "../x": "'../x' is not a subject label: only letters and digits may be used",
         "line 9": "has no id",
         "7": "has data but no row in participants.tsv, which has 007: ids must be spelt alike",
-        "007": "stands in participants.tsv but has no usable data",
+        "007": "is in participants.tsv but has no usable data",
         "99": "has data but no row in participants.tsv",
     }
 
@@ -80,11 +80,11 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path):
     [
         ("", "is empty"),
         (" \n", "is empty"),
-        ("participant_id\tage\n", "holds nobody: there is a header only"),
+        ("participant_id\tage\n", "has no participants: there is a header only"),
         ("name\tage\nx\t1\n", "has no column participant_id; it has: name, age"),
         ("participant_id\tage\tage \nsub-1\t1\t2\n", "has two columns 'age': rename one"),
-        ("participant_id\tage\nsub-1\t1\nsub-2\t2\t3\t4\n", "is no table: "),
-        ("PK\0\0zip of a spreadsheet", "is no table of text: save it as tab-separated UTF-8"),
+        ("participant_id\tage\nsub-1\t1\nsub-2\t2\t3\t4\n", "is not a table: "),
+        ("PK\0\0zip of a spreadsheet", "is not a table of text: save it as tab-separated UTF-8"),
     ],
 )
 def test_what_is_no_table(tmp_path, text, message):
@@ -120,7 +120,7 @@ def test_a_packed_table_and_a_torn_one(tmp_path):
         participants.read(tmp_path / "p.csv.gz")
 
 
-def test_an_endpoint_is_held_against_its_table(tmp_path, monkeypatch, capsys):
+def test_an_endpoint_is_compared_with_its_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "participant_id\tdiagnosis\tsite\n01\tcontrol\tA\n02\tpatient\tB\n03\tn/a\tB\n")
     study = {
@@ -146,7 +146,7 @@ def test_an_endpoint_is_held_against_its_table(tmp_path, monkeypatch, capsys):
     table = tmp_path / "participants.tsv"
     expected = [
         f"endpoints.one.column: {table} has no column 'diagnosi'; did you mean 'diagnosis'?",
-        f"endpoints.two.classes: nobody is 'controls' in column 'diagnosis' of {table}; there are: control, patient",
+        f"endpoints.two.classes: no participant is 'controls' in column 'diagnosis' of {table}; there are: control, patient",
         f"endpoints.two.stratify: {table} has no column 'siet'; did you mean 'site'?",
     ]
     assert participants.mistakes(config.check(study)) == expected

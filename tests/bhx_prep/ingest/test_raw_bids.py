@@ -141,15 +141,19 @@ def test_two_files_of_one_name_are_both_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("image", "sidecar", "reason"),
     [
-        ({"frames": None}, {}, "the image is 3D (4 x 4 x 4): a 4D series is due"),
-        ({"frames": 1}, {}, "there is one frame only: a series is due"),
-        ({"frames": 0}, {}, "there is no frame: a series is due"),
+        ({"frames": None}, {}, "the image is 3D (4 x 4 x 4): expected a 4D series"),
+        ({"frames": 1}, {}, "there is one frame only: expected a series"),
+        ({"frames": 0}, {}, "there is no frame: expected a series"),
         ({"tr_s": 3.0}, {}, "the sidecar says 2 s, the image header 3 s"),
         ({"tr_s": 2000.0}, {}, "the sidecar says 2 s, the image header 2000 s"),
         ({"tr_s": 2.0}, {"RepetitionTime": 2000}, "RepetitionTime in the sidecar is 2000: milliseconds?"),
         ({}, {"RepetitionTime": 0}, "RepetitionTime in the sidecar is 0 s: no scanner is that fast"),
         ({}, {"RepetitionTime": -2}, "no scanner is that fast"),
-        ({}, {"RepetitionTime": "2.0"}, "RepetitionTime in the sidecar is '2.0': a number of seconds is due"),
+        (
+            {},
+            {"RepetitionTime": "2.0"},
+            "RepetitionTime in the sidecar is '2.0': expected a number of seconds",
+        ),
         (
             {"tr_s": 2500.0},
             {"TaskName": "rest"},
@@ -157,7 +161,7 @@ def test_two_files_of_one_name_are_both_left_out(tmp_path):
         ),
         ({"tr_s": 0.0}, {"TaskName": "rest"}, "no repetition time in sidecar or header"),
         ({"zooms": (1, 1, 1)}, {}, "cannot hold a brain"),
-        ({"dtype": np.complex64}, {}, "the image holds complex64 values: real numbers are due"),
+        ({"dtype": np.complex64}, {}, "the image has complex64 values: expected real numbers"),
         ({}, {"VolumeTiming": [0.0, 2.0, 4.0]}, "VolumeTiming has 3 times, the image 10 frames"),
         ({}, {"VolumeTiming": [*range(9), 20]}, "not evenly spaced (VolumeTiming has steps of 1 to 12 s)"),
         ({}, {"VolumeTiming": "often"}, "VolumeTiming in the sidecar is no list"),
@@ -214,8 +218,8 @@ def test_sidecars_that_cannot_be_read(tmp_path):
     person(tmp_path, "a").with_name("sub-a_task-rest_bold.json").write_text("{RepetitionTime: 2}")
     person(tmp_path, "b").with_name("sub-b_task-rest_bold.json").write_text("[2.0]")
     reasons = {row["subject"]: row["reason"] for row in rows_of(tmp_path) if row["modality"] == "bold"}
-    assert reasons["a"] == "sidecar sub-a_task-rest_bold.json cannot be read as JSON: mend or remove it"
-    assert reasons["b"] == "sidecar sub-b_task-rest_bold.json holds no JSON object: mend or remove it"
+    assert reasons["a"] == "sidecar sub-a_task-rest_bold.json cannot be read as JSON: fix or remove it"
+    assert reasons["b"] == "sidecar sub-b_task-rest_bold.json is not a JSON object: fix or remove it"
 
 
 def test_sidecars_are_inherited_nearest_first(tmp_path):
@@ -241,19 +245,21 @@ def test_without_a_t1w_image_a_run_cannot_be_preprocessed(tmp_path):
     write_image(t1w, frames=3)
     row = the_bold(rows_of(tmp_path))
     assert row["reason"] == (
-        "no usable T1w image, which preprocessing needs (the image is 4D (4 x 4 x 4 x 3): a 3D volume is due)"
+        "no usable T1w image, which preprocessing needs (the image is 4D (4 x 4 x 4 x 3): expected a 3D volume)"
     )
     t1w.unlink()
     assert the_bold(rows_of(tmp_path))["reason"] == "no usable T1w image, which preprocessing needs"
 
 
 @pytest.mark.parametrize("folder", ["sub-..", "sub-a b", "sub-a;rm", "sub-a_b", "sub-", "sub-ä", "sub-a+b"])
-def test_a_strange_subject_folder_is_a_row_with_a_harmless_label(tmp_path, folder):
+def test_an_invalid_subject_folder_is_a_row_with_a_harmless_label(tmp_path, folder):
     person(tmp_path)
     (tmp_path / folder / "func").mkdir(parents=True)
     rows = rows_of(tmp_path)
     (strange,) = [row for row in rows if row["subject"] != "01"]
-    assert strange["reason"] == f"folder {folder!r} names nobody: only letters and digits may follow `sub-`"
+    assert (
+        strange["reason"] == f"folder {folder!r} names no subject: only letters and digits may follow `sub-`"
+    )
     check_key(strange["key"])
     assert strange["subject"].isalnum()
     assert [row["status"] for row in rows if row["subject"] == "01"] == ["ok", "ok"]
@@ -266,9 +272,9 @@ def test_names_that_contradict_their_folder_or_are_no_names(tmp_path):
     shutil.copy(path, path.with_name("sub-01_bold.nii.gz"))
     rows = [row for row in rows_of(tmp_path) if row["modality"] == "bold"]
     reasons = {row["path"].rsplit("/", 1)[1]: row["reason"] for row in rows}
-    assert "a file of sub-02 lies in the folder of sub-01" in reasons["sub-02_task-rest_bold.nii.gz"]
+    assert "a file of sub-02 is in the folder of sub-01" in reasons["sub-02_task-rest_bold.nii.gz"]
     assert "run-a b in the file name" in reasons["sub-01_task-rest_run-a b_bold.nii.gz"]
-    assert "the file name says no task" in reasons["sub-01_bold.nii.gz"]
+    assert "the file name has no task" in reasons["sub-01_bold.nii.gz"]
     assert reasons["sub-01_task-rest_bold.nii.gz"] is None
     for row in rows:
         check_key(row["key"])
@@ -291,13 +297,13 @@ def test_the_name_of_the_root_does_not_matter(tmp_path, name):
     assert [row["status"] for row in rows_of(tmp_path / name)] == ["ok", "ok"]
 
 
-def test_no_folder_and_nobody_are_sentences(tmp_path):
+def test_no_folder_and_no_subjects_are_sentences(tmp_path):
     with pytest.raises(
-        ValueError, match=r"cohort study: there is no folder .*missing: mend cohorts.study.root"
+        ValueError, match=r"cohort study: there is no folder .*missing: fix cohorts.study.root"
     ):
         index.build("study", CohortSection(input="bids", root=tmp_path / "missing"))
     with pytest.raises(
-        ValueError, match=r"cohort study: nobody in .*`input: bids` expects sub-<label> there"
+        ValueError, match=r"cohort study: no subjects in .*`input: bids` expects sub-<label> there"
     ):
         index.build("study", CohortSection(input="bids", root=tmp_path))
 
@@ -319,28 +325,28 @@ def test_many_people_are_listed_in_chunks(tmp_path, monkeypatch):
 def test_real_images(shared, tmp_path):
     feeds, head = shared("data/images/feeds_bold.nii.gz"), shared("data/images/colin27_T1w.nii.gz")
     siemens = shared("data/images/Siemens_Rest_fMRI_AP_7.nii.gz")
-    for label, bold in (("feeds", feeds), ("mended", feeds), ("siemens", siemens)):
+    for label, bold in (("feeds", feeds), ("fixed", feeds), ("siemens", siemens)):
         (tmp_path / f"sub-{label}" / "anat").mkdir(parents=True)
         (tmp_path / f"sub-{label}" / "func").mkdir()
         (tmp_path / f"sub-{label}/anat/sub-{label}_T1w.nii.gz").symlink_to(head)
         (tmp_path / f"sub-{label}/func/sub-{label}_task-rest_bold.nii.gz").symlink_to(bold)
     siemens_json = tmp_path / "sub-siemens/func/sub-siemens_task-rest_bold.json"
     siemens_json.symlink_to(siemens.with_suffix("").with_suffix(".json"))
-    mended = tmp_path / "sub-mended/func/sub-mended_task-rest_bold.json"
-    write_json(mended, RepetitionTime=3.0, VoxelSizes=[4, 4, 6])
+    fixed = tmp_path / "sub-fixed/func/sub-fixed_task-rest_bold.json"
+    write_json(fixed, RepetitionTime=3.0, VoxelSizes=[4, 4, 6])
     rows = {row["subject"]: row for row in rows_of(tmp_path) if row["modality"] == "bold"}
     assert "field of view of 64 x 64 x 21 mm that cannot hold a brain" in rows["feeds"]["reason"]
     assert "no repetition time" in rows["feeds"]["reason"]
-    assert (rows["mended"]["status"], rows["mended"]["tr_s"], rows["mended"]["n_frames"]) == ("ok", 3.0, 64)
+    assert (rows["fixed"]["status"], rows["fixed"]["tr_s"], rows["fixed"]["n_frames"]) == ("ok", 3.0, 64)
     assert (rows["siemens"]["status"], rows["siemens"]["tr_s"], rows["siemens"]["n_frames"]) == ("ok", 1.3, 2)
 
 
-def test_derivatives_at_the_raw_door_are_not_preprocessed_again(tmp_path):
+def test_derivatives_at_the_raw_input_are_not_preprocessed_again(tmp_path):
     folder = tmp_path / "sub-01"
     write_image(folder / "anat/sub-01_desc-preproc_T1w.nii.gz")
     write_image(folder / "func/sub-01_task-rest_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz", frames=9)
     bold, t1w = rows_of(tmp_path)
-    assert t1w["reason"].startswith("desc-preproc in the file name: a raw image is due")
+    assert t1w["reason"].startswith("desc-preproc in the file name: expected a raw image")
     assert bold["reason"].startswith("space-MNI152NLin2009cAsym and desc-preproc in the file name")
     assert "`input: fmriprep`" in bold["reason"]
 

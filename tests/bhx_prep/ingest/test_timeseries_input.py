@@ -101,7 +101,7 @@ def test_numbered_columns_might_be_either_axis(tmp_path):
         ("csv.gz", gzip.compress(b"a,b\n" * 9)[:8], "the table cannot be read (EOFError)"),
         ("ptseries.nii", b"no cifti", "is no CIFTI-2 file"),
         ("h5", b"hdf", "not a table that BHX reads: .tsv, .csv, .csv.gz, .parquet, .npy, .ptseries.nii"),
-        ("csv", b"label_name,t1\nA,1\n", "there is one frame only: a series is due"),
+        ("csv", b"label_name,t1\nA,1\n", "there is one frame only: expected a series"),
     ],
 )
 def test_a_table_that_cannot_be_used(tmp_path, ending, content, reason):
@@ -117,7 +117,7 @@ def test_a_table_that_cannot_be_used(tmp_path, ending, content, reason):
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.zeros((2, 3, 4)), "the array is 3D: ROI x time is due"),
+        (np.zeros((2, 3, 4)), "the array is 3D: expected ROI x time"),
         (np.zeros((4, 1)), "there is one frame only"),
         (np.array([{"a": 1}], dtype=object), "the table cannot be read (ValueError)"),  # a pickle
     ],
@@ -168,21 +168,21 @@ def test_what_is_no_series_of_the_wanted_task(tmp_path):
     row = the_bold(tables(tmp_path, subjects=("01",)))
     assert row["reason"] == "no table of the tasks rest matches sub-{subject}/**/*_timeseries.*"
     row = the_bold(tables(tmp_path, subjects=("07",)))
-    assert row["reason"].startswith(f"nothing of this person in {tmp_path}")
+    assert row["reason"].startswith(f"nothing of this subject in {tmp_path}")
 
 
-def test_strange_people(tmp_path):
+def test_subjects_with_invalid_labels(tmp_path):
     write_table(tmp_path / "sub-a b/sub-a b_task-rest_timeseries.tsv")
     write_table(tmp_path / "sub-02/sub-01_task-rest_timeseries.tsv")
     rows = tables(tmp_path)
     reasons = " ".join(row["reason"] for row in rows)
-    assert "'a b' is no subject label: only letters and digits may be used" in reasons
-    assert "the file of sub-01 lies in the place of sub-02" in reasons
+    assert "'a b' is not a subject label: only letters and digits may be used" in reasons
+    assert "the file of sub-01 stands in the place of sub-02" in reasons
     assert all(row["status"] == "excluded" and check_key(row["key"]) for row in rows)
 
 
 def test_a_pattern_without_a_subject_is_a_mistake_of_the_configuration(tmp_path):
-    with pytest.raises(ValueError, match=r"`series` must hold \{subject\}"):
+    with pytest.raises(ValueError, match=r"`series` must contain \{subject\}"):
         index.build("study", CohortSection(input="timeseries", root=tmp_path, series="*.csv"))
-    with pytest.raises(ValueError, match="nobody in"):
+    with pytest.raises(ValueError, match="no subjects in"):
         index.build("study", CohortSection(input="timeseries", root=tmp_path))

@@ -143,7 +143,7 @@ def write_series(path: Path, atlas: Atlas, found: Parcellated, tr_s: float) -> N
 
 
 def _repetition_time(bold: Path, given: float | None) -> float:
-    fields, _ = metadata.Sidecars(bold.absolute().parent).facts(bold)
+    fields, _ = metadata.Sidecars(bold.absolute().parent).fields_of(bold)
     measured = None
     if bold.name.endswith(".dtseries.nii"):
         _, measured = metadata.read_cifti_series(bold)

@@ -1,4 +1,4 @@
-"""Who is in a BIDS-shaped folder, and which files each person has: found by bids2table, told in our own terms."""
+"""Which subjects are in a BIDS-shaped folder, and which files each of them has. bids2table lists them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 
 from bhx_prep.io import bids_names
 
-#: People per chunk.
+#: Subjects per chunk.
 CHUNK = 500
 #: What a subject's label may be: the part of BIDS that bids2table and the sample keys agree on.
 SUBJECT: Final = re.compile(r"[A-Za-z0-9]+")
@@ -41,7 +41,7 @@ class File:
         return self.entities.get("space"), self.entities.get("res")
 
 
-def people(root: Path) -> tuple[list[str], list[str]]:
+def subject_labels(root: Path) -> tuple[list[str], list[str]]:
     """Labels of the subject folders, and those that are no labels (``sub-a b``)."""
     if not root.is_dir():
         return [], []
@@ -53,24 +53,24 @@ def people(root: Path) -> tuple[list[str], list[str]]:
 
 
 def chunks(labels: Sequence[str]) -> list[Sequence[str]]:
-    """The people in parts that `files_of_people` may be asked for: 40,000 at once would not fit into memory."""
+    """The subjects in parts that `files_of_subjects` may be asked for: 40,000 at once would not fit into memory."""
     return [labels[begin : begin + CHUNK] for begin in range(0, len(labels), CHUNK)]
 
 
-def files_of_people(
+def files_of_subjects(
     root: Path, labels: Sequence[str], suffixes: Sequence[str], endings: Sequence[str]
 ) -> Iterator[tuple[str, list[File]]]:
-    """Each person's files with one of the suffixes and endings, sorted so that run 2 comes before run 10.
+    """Each subject's files with one of the suffixes and endings, sorted so that run 2 comes before run 10.
 
-    bids2table is shown a folder with links to these people. So it lists only those that are wanted, and it does not
-    stumble over a root whose name holds dots or wildcards.
+    bids2table is given a folder with links to these subjects. So it lists only those that are wanted, and it does not
+    fail at a root whose name holds dots or wildcards.
 
     Parameters
     ----------
     root : Path
         Absolute.
     labels : sequence of str
-        From `people`.
+        From `subject_labels`.
     suffixes, endings : sequences of str
         E.g. ``bold`` and ``.nii.gz``.
 

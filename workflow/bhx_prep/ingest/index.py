@@ -1,6 +1,6 @@
-"""The index of a cohort: one row per scan, whichever of the three inputs it comes in at.
+"""The index of a cohort: one row per scan, at any of the three inputs.
 
-What cannot be used is a row too, with a reason that a person understands: nothing raises for faults of the data.
+What cannot be used is a row too, with a reason that a user understands: data that cannot be used raise nothing.
 The table is cached in ``.bhx/index/<cohort>.parquet``, because Snakemake reads it whenever it plans; for the same
 reason nothing heavy is imported at the top of this module.
 """
@@ -10,10 +10,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
-import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -25,11 +24,15 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from bhx_model.errors import DataError
+from bhx_model.atomic_write import atomic_write, write_json
+from bhx_model.errors import BhxError, ConfigError, DataError, format_error
 from bhx_prep.config import config
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.section import to_json
-from bhx_prep.ingest import bids_files, doors
+from bhx_prep.ingest import bids_files, fmriprep, raw_bids, timeseries
+from bhx_prep.ingest.rows import Row, exclude, subjects_and_unknown
+
+logger = logging.getLogger(__name__)
 
 #: Raise it when rows change for equal inputs: caches made before are then made anew.
 SCHEMA_VERSION: Final = 2
@@ -63,15 +66,15 @@ SCHEMA: Final = pa.schema(
 
 CACHE: Final = Path(".bhx/index")
 
-#: Chunks of people that make starting processes worth while, and at most so many processes.
+#: Chunks of subjects that make starting processes worth while, and at most so many processes.
 _WORTH_PROCESSES = 8
 _MOST_PROCESSES = 4
 
 #: Columns that name files a scan is read from.
 FILE_COLUMNS: Final = ("path", "path_right", "sidecar", "confounds", "mask")
 
-#: Owner of the folders that several people share; no person's label.
-EVERYBODY: Final = ""
+#: Owner of the folders that several subjects share; not a subject's label.
+SHARED: Final = ""
 
 
 def build(name: str, cohort: CohortSection) -> pa.Table:
@@ -91,74 +94,77 @@ def build(name: str, cohort: CohortSection) -> pa.Table:
 
     Raises
     ------
-    ValueError
-        If the cohort's folder is missing or nobody is in it.
+    ConfigError
+        If the cohort's folder is missing or has no subjects.
     """
     root = _root(cohort)
     if not root.is_dir():
         demo = " (`bhx synth` makes the demo's)" if "demo-data" in root.parts else ""
-        msg = f"cohort {name}: there is no folder {root}{demo}: mend cohorts.{name}.root in the configuration"
-        raise DataError(msg)
-    start = doors.Row(cohort=name, input=cohort.input, synthetic=cohort.synthetic)
+        msg = f"cohort {name}: there is no folder {root}{demo}: fix cohorts.{name}.root in the configuration"
+        raise ConfigError(msg)
+    start = Row(cohort=name, input=cohort.input, synthetic=cohort.synthetic)
     if cohort.input == "timeseries":
-        rows = list(doors.parcellated(start, root, cohort))
+        rows = list(timeseries.list_rows(start, root, cohort))
     else:
-        labels, rows = doors.people_and_strangers(start, root, cohort.subjects)
-        metadata: dict[str, Any] = {"tasks": cohort.tasks, "tr_s": cohort.tr_s}
+        labels, rows = subjects_and_unknown(start, root, cohort.subjects)
+        options: dict[str, Any] = {"tasks": cohort.tasks, "tr_s": cohort.tr_s}
         if cohort.input == "fmriprep":
-            metadata["space"] = cohort.space
-        list_rows = doors.raw if cohort.input == "bids" else doors.derivatives
-        rows += _by_chunks(partial(_rows_of, list_rows, start, root, metadata), labels, name)
+            options["space"] = cohort.space
+        list_rows = raw_bids.list_rows if cohort.input == "bids" else fmriprep.list_rows
+        rows += _by_chunks(partial(_rows_of, list_rows, start, root, options), labels, name)
     if not rows:
-        due = cohort.series if cohort.input == "timeseries" else "sub-<label>"
-        msg = f"cohort {name}: nobody in {root}: `input: {cohort.input}` expects {due} there; is it the right folder?"
-        raise DataError(msg)
+        expected = cohort.series if cohort.input == "timeseries" else "sub-<label>"
+        msg = (
+            f"cohort {name}: no subjects in {root}: `input: {cohort.input}` expects {expected} there;"
+            " is it the right folder?"
+        )
+        raise ConfigError(msg)
     return _table(rows)
 
 
 def derivatives(
     root: Path, *, cohort: str, space: str, subjects: Sequence[str], tr_s: float | None = None
 ) -> pa.Table:
-    """List fMRIPrep-shaped derivatives of some people, as after our own preprocessing.
+    """List fMRIPrep-shaped derivatives of some subjects, as after our own preprocessing.
 
     Parameters
     ----------
     root : Path
-        Folder of the derivatives; a person without a folder there is a row with a reason.
+        Folder of the derivatives; a subject without a folder there is a row with a reason.
     cohort, space : str
         Name of the cohort, and which of the BOLD outputs to list.
     subjects : sequence of str
         Labels without ``sub-``.
     tr_s : float, optional
-        Repetition time (s) where no file tells it.
+        Repetition time (s) where no file states it.
 
     Returns
     -------
     pyarrow.Table
         `SCHEMA`, the rows of ``input: fmriprep``; all tasks.
     """
-    start, root = doors.Row(cohort=cohort, input="fmriprep"), root.absolute()
-    labels, rows = doors.people_and_strangers(start, root, subjects)
-    return _table([*rows, *doors.derivatives(start, root, labels, None, tr_s, space)])
+    start, root = Row(cohort=cohort, input="fmriprep"), root.absolute()
+    labels, rows = subjects_and_unknown(start, root, subjects)
+    return _table([*rows, *fmriprep.list_rows(start, root, labels, None, tr_s, space)])
 
 
 def _rows_of(
-    list_rows: Callable[..., Iterable[doors.Row]],
-    start: doors.Row,
+    list_rows: Callable[..., Iterable[Row]],
+    start: Row,
     root: Path,
-    metadata: dict[str, Any],
+    options: dict[str, Any],
     labels: Sequence[str],
-) -> list[doors.Row]:
-    return list(list_rows(start, root, labels, **metadata))
+) -> list[Row]:
+    return list(list_rows(start, root, labels, **options))
 
 
 def _by_chunks(
-    rows_of: Callable[[Sequence[str]], list[doors.Row]], labels: Sequence[str], cohort: str
-) -> list[doors.Row]:
-    """Rows of all people; of a large cohort by several processes, since waiting for its disk is most of the work."""
+    rows_of: Callable[[Sequence[str]], list[Row]], labels: Sequence[str], cohort: str
+) -> list[Row]:
+    """Rows of all subjects; of a large cohort by several processes, since waiting for its disk is most of the work."""
     chunks = bids_files.chunks(labels)
-    rows: list[doors.Row] = []
-    told = time.monotonic()
+    rows: list[Row] = []
+    logged = time.monotonic()
     with ExitStack() as stack:
         parts = map(rows_of, chunks)
         if len(chunks) >= _WORTH_PROCESSES:
@@ -168,17 +174,17 @@ def _by_chunks(
             parts = pool.map(rows_of, chunks)
         for done, part in enumerate(parts, 1):
             rows += part
-            if time.monotonic() - told > 10:
-                told = time.monotonic()
-                people = sum(map(len, chunks[:done]))
-                print(f"index {cohort}: {people:,} of {len(labels):,} people", file=sys.stderr, flush=True)
+            if time.monotonic() - logged > 10:
+                logged = time.monotonic()
+                listed = sum(map(len, chunks[:done]))
+                logger.info("index %s: %s of %s subjects", cohort, f"{listed:,}", f"{len(labels):,}")
     return rows
 
 
 def load(cache: Path, name: str, cohort: CohortSection, *, build_if_stale: bool = True) -> pa.Table:
     """Read a cohort's index from the cache, and make it first where it is absent or old.
 
-    Old means: the cohort's section of the configuration changed, or what stands at the top of its folder. Of people
+    Old means: the cohort's section of the configuration changed, or the files at the top of its folder. Of subjects
     whose files or folders changed the rows alone are made anew. A file that appears in a folder in which nothing was
     listed before, and a sidecar between the top and the image's folder that is edited, are seen by
     ``bhx index --refresh``.
@@ -194,8 +200,10 @@ def load(cache: Path, name: str, cohort: CohortSection, *, build_if_stale: bool 
 
     Raises
     ------
-    ValueError
-        As `build`; or if the cache is absent and must not be made.
+    ConfigError
+        As `build`.
+    DataError
+        If the cache is absent and must not be made.
     """
     import pyarrow.parquet as pq
 
@@ -206,14 +214,14 @@ def load(cache: Path, name: str, cohort: CohortSection, *, build_if_stale: bool 
             raise DataError(msg)
         return pq.ParquetFile(file).read()
     key, stamp = _cache_key(name, cohort), _read_stamp(cache / f"{name}.json")
-    changed = {EVERYBODY}
+    changed = {SHARED}
     if file.exists() and stamp.get("key") == key:
         table = pq.ParquetFile(file).read()
         now, then = _states(table, cohort), stamp["states"]
         changed = {owner for owner in now.keys() | then.keys() if now.get(owner) != then.get(owner)}
         if not changed:
             return table
-    if EVERYBODY in changed:
+    if SHARED in changed:
         table = build(name, cohort)
     else:
         theirs = build(name, cohort.model_copy(update={"subjects": tuple(sorted(changed))}))
@@ -224,9 +232,9 @@ def load(cache: Path, name: str, cohort: CohortSection, *, build_if_stale: bool 
 
 
 def _states(table: pa.Table, cohort: CohortSection) -> dict[str, str]:
-    """Hash of sizes and times of the files and folders below each person's own folder.
+    """Hash of sizes and times of the files and folders below each subject's own folder.
 
-    What stands elsewhere counts for `EVERYBODY`.
+    Files elsewhere count for `SHARED`.
     """
     root = str(_root(cohort))
     parts: dict[str, set[str]] = defaultdict(set)
@@ -241,7 +249,7 @@ def _states(table: pa.Table, cohort: CohortSection) -> dict[str, str]:
         for path in filter(None, files):
             while len(path) > len(root) and path not in seen:
                 seen.add(path)
-                owner = subject if path == own or path.startswith(own + os.sep) else EVERYBODY
+                owner = subject if path == own or path.startswith(own + os.sep) else SHARED
                 parts[owner].add(f"{path} {state_of(path)}")
                 path = path.rpartition(os.sep)[0]
     return {
@@ -254,7 +262,7 @@ def state_of(path: str) -> str:
     """Size and time of change of a file or folder."""
     try:
         stat = os.stat(path)  # noqa: PTH116, half a million times
-    except OSError:  # whoever reads it will say what is wrong with it
+    except OSError:  # the reason is found when it is read
         return "absent"
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
@@ -268,25 +276,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"
     )
     parser.add_argument(
-        "--refresh", action="store_true", help="look at every file again, also where nothing seems new"
+        "--refresh", action="store_true", help="read every file again, even if nothing seems to have changed"
     )
 
 
 def command(args: argparse.Namespace) -> int:
-    """Index cohorts and print how many scans are in and what is left out, and why."""
+    """Index cohorts and print how many scans are included, how many excluded, and why."""
     cohorts = config.load(args.config).cohorts
     for name in args.cohorts:
         if name not in cohorts:
             msg = f"no cohort {name!r} in {args.config}; there are: {', '.join(cohorts)}"
-            raise DataError(msg)
+            raise ConfigError(msg)
     failed = False
     for name in args.cohorts or cohorts:
         if args.refresh:
             (CACHE / f"{name}.json").unlink(missing_ok=True)
         try:
             table = load(CACHE, name, cohorts[name])
-        except (ValueError, OSError) as error:
-            print(f"bhx index: {error}", file=sys.stderr)
+        except (BhxError, OSError) as error:
+            logger.error("%s", format_error(error))
             failed = True
             continue
         print(summary(table))
@@ -295,7 +303,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def summary(table: pa.Table, n_reasons: int = 8) -> str:
-    """How many people and scans of an index are in, and the most frequent reasons for leaving one out.
+    """How many subjects and scans of an index are usable, and the most frequent reasons for exclusion.
 
     Parameters
     ----------
@@ -305,33 +313,33 @@ def summary(table: pa.Table, n_reasons: int = 8) -> str:
         Reasons to print.
     """
     rows = table.select(["cohort", "input", "subject", "modality", "status", "reason"]).to_pylist()
-    people = {row["subject"] for row in rows}
+    subjects = {row["subject"] for row in rows}
     usable = {row["subject"] for row in rows if row["status"] == "ok"}
     lines = [
-        f"{rows[0]['cohort']} (input {rows[0]['input']}): {len(usable)} of {_count(len(people), 'person')} usable"
+        f"{rows[0]['cohort']} (input {rows[0]['input']}): {len(usable)} of {_count(len(subjects), 'subject')} usable"
     ]
     for modality in ("bold", "t1w"):
         states = Counter(row["status"] for row in rows if row["modality"] == modality)
-        lines.append(f"  {modality:<5}{states['ok']:>7} in {states['excluded']:>7} excluded")
+        lines.append(f"  {modality:<5}{states['ok']:>7} usable {states['excluded']:>7} excluded")
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in rows:
         if row["status"] != "ok":
-            # reasons that name the file differ from person to person
+            # reasons that name the file differ from subject to subject
             reason = row["reason"].replace(f"sub-{row['subject']}_", "sub-*_")
             reasons[row["modality"], reason].append(row["subject"])
     ranked = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
-    for (modality, reason), subjects in ranked[:n_reasons]:
+    for (modality, reason), excluded in ranked[:n_reasons]:
         lines.append(
-            f"  {len(subjects):>7} {modality} (sub-{subjects[0]}{', ..' if len(subjects) > 1 else ''}): {reason}"
+            f"  {len(excluded):>7} {modality} (sub-{excluded[0]}{', ..' if len(excluded) > 1 else ''}): {reason}"
         )
     if len(ranked) > n_reasons:
         lines.append(f"          and {_count(len(ranked) - n_reasons, 'further reason')}")
     return "\n".join(lines)
 
 
-def _table(rows: list[doors.Row]) -> pa.Table:
-    """Rows as a table; of two usable scans of one name none is kept, since nobody knows which is meant."""
-    twins: dict[tuple[str, str], list[doors.Row]] = defaultdict(list)
+def _table(rows: list[Row]) -> pa.Table:
+    """Rows as a table; of two usable scans of one name none is kept, since it is unknown which is meant."""
+    twins: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         if row["status"] == "ok":
             twins[row["modality"], row["key"]].append(row)
@@ -339,7 +347,7 @@ def _table(rows: list[doors.Row]) -> pa.Table:
         if len(same) > 1:
             names = ", ".join(sorted(Path(row["path"]).name for row in same))
             for row in same:
-                doors.exclude(row, f"{len(same)} files claim to be this scan ({names}): keep one")
+                exclude(row, f"{len(same)} files claim to be this scan ({names}): keep one")
     rows.sort(key=lambda row: (row["subject"], row["modality"], row["key"], row["path"] or ""))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
@@ -347,7 +355,7 @@ def _table(rows: list[doors.Row]) -> pa.Table:
 def _count(n: int, thing: str) -> str:
     if n == 1:
         return f"1 {thing}"
-    return f"{n:,} {'people' if thing == 'person' else thing + 's'}"
+    return f"{n:,} {thing}s"
 
 
 def _root(cohort: CohortSection) -> Path:
@@ -356,7 +364,7 @@ def _root(cohort: CohortSection) -> Path:
 
 def _cache_key(name: str, cohort: CohortSection) -> str:
     root = _root(cohort)
-    if not root.is_dir():  # said as `build` says it
+    if not root.is_dir():  # `build` says why
         build(name, cohort)
     with os.scandir(root) as entries:
         top = sorted(
@@ -364,12 +372,12 @@ def _cache_key(name: str, cohort: CohortSection) -> str:
             for e in entries
             if e.name.startswith("sub-") or e.name.endswith(".json") or cohort.input == "timeseries"
         )
-    metadata = json.dumps([SCHEMA_VERSION, name, str(root), to_json(cohort), top])
-    return hashlib.sha256(metadata.encode()).hexdigest()
+    known = json.dumps([SCHEMA_VERSION, name, str(root), to_json(cohort), top])
+    return hashlib.sha256(known.encode()).hexdigest()
 
 
 def _read_stamp(stamp: Path) -> dict[str, Any]:
-    """What is known of the cached table; nothing if the file is absent or torn."""
+    """What is known of the cached table; nothing if the file is absent or damaged."""
     try:
         known = json.loads(stamp.read_text())
     except (OSError, ValueError):
@@ -381,17 +389,13 @@ def _write(cache: Path, name: str, table: pa.Table, key: str, states: dict[str, 
     """Write table and stamp, the stamp last: a table without its stamp is made again."""
     import pyarrow.parquet as pq
 
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as folder:
-        part = Path(folder)
-        file = cache / f"{name}.parquet"
-        # rows that stay the same keep their file, and with it whatever was made from it
-        if not (file.exists() and _same(table, file)):
-            pq.write_table(table, part / "table", compression="zstd")
-            (part / "table").replace(file)
-        known = {"cohort": name, "key": key, "rows": table.num_rows, "states": states}
-        (part / "stamp").write_text(json.dumps(known) + "\n")
-        (part / "stamp").replace(cache / f"{name}.json")
+    file = cache / f"{name}.parquet"
+    # rows that stay the same keep their file, and with it whatever was made from it
+    if not (file.exists() and _same(table, file)):
+        with atomic_write(file, shared=True) as part:
+            pq.write_table(table, part, compression="zstd")
+    known = {"cohort": name, "key": key, "rows": table.num_rows, "states": states}
+    write_json(cache / f"{name}.json", known, shared=True)
 
 
 def _same(table: pa.Table, file: Path) -> bool:

@@ -1,7 +1,9 @@
-"""What one scan says of itself: sidecars by BIDS inheritance, NIfTI headers, and where the two disagree.
+"""What sidecars (by BIDS inheritance) and headers state of one scan, and where the two disagree.
 
 The rules of the index and of the preprocessing are the same rules: both call these functions. Needs the
 standard library and, where an image is opened, nibabel; so it also imports in the ANTs environment.
+
+Errors of the libraries that read a file become a `DataError` at the call that reads, and nowhere else.
 """
 
 from __future__ import annotations
@@ -10,9 +12,12 @@ import csv
 import gzip
 import itertools
 import json
-import math
 import os
 import re
+import reprlib
+import sys
+import tokenize
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -51,8 +56,8 @@ class Sidecars:
         self._folders: dict[Path, list[tuple[dict[str, str], str, Path]]] = {}
         self._contents: dict[Path, dict[str, Any]] = {}
 
-    def facts(self, image: Path) -> tuple[dict[str, Any], Path | None]:
-        """Fields that hold for `image`, and the nearest sidecar they came from.
+    def fields_of(self, image: Path) -> tuple[dict[str, Any], Path | None]:
+        """Fields that hold for `image`, and the nearest sidecar they are from.
 
         Parameters
         ----------
@@ -62,11 +67,11 @@ class Sidecars:
         Returns
         -------
         tuple of dict and Path or None
-            Nearer sidecars overrule those further up; of two in one folder, the one that names more entities.
+            Nearer sidecars override those further up; of two in one folder, the one that names more entities.
 
         Raises
         ------
-        ValueError
+        DataError
             If a sidecar that applies cannot be read as a JSON object.
         """
         image = image.absolute()
@@ -104,11 +109,11 @@ class Sidecars:
         if path not in self._contents:
             try:
                 content = json.loads(path.read_text(encoding="utf-8-sig"))
-            except (OSError, ValueError) as error:
-                msg = f"sidecar {path.name} cannot be read as JSON: mend or remove it"
+            except (OSError, ValueError, RecursionError) as error:  # of the text's encoding, of the parser
+                msg = f"sidecar {path.name} cannot be read as JSON: fix or remove it"
                 raise DataError(msg) from error
             if not isinstance(content, dict):
-                msg = f"sidecar {path.name} holds no JSON object: mend or remove it"
+                msg = f"sidecar {path.name} is not a JSON object: fix or remove it"
                 raise DataError(msg)
             self._contents[path] = content
         return self._contents[path]
@@ -119,11 +124,11 @@ def _suffix(name: str) -> str:
 
 
 def check_file(path: Path) -> None:
-    """Say in one sentence why a file cannot be read, if it cannot.
+    """Raise if a file cannot be read.
 
     Raises
     ------
-    ValueError
+    DataError
         If it is absent, a broken link, forbidden, no file, or empty.
     """
     try:
@@ -138,7 +143,7 @@ def check_file(path: Path) -> None:
         msg = f"file cannot be read: {error.strerror}"
         raise DataError(msg) from error
     if not path.is_file():
-        msg = "a file is due, this is a folder"
+        msg = "expected a file, this is a folder"
         raise DataError(msg)
     if not os.access(path, os.R_OK):
         msg = "file cannot be read: permission denied"
@@ -155,25 +160,31 @@ def read_header(path: Path) -> Any:
 
     Raises
     ------
-    ValueError
+    DataError
         With a sentence if the file is absent, empty or no NIfTI, or if its values are not real numbers.
     """
     import nibabel
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     check_file(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             raw = file.read(540)
-        is_second = 540 in (int.from_bytes(raw[:4], order) for order in ("little", "big"))
-        kind = nibabel.Nifti2Header if is_second else nibabel.Nifti1Header
+    except (OSError, EOFError, zlib.error) as error:
+        msg = f"not a readable NIfTI image ({type(error).__name__})"
+        raise DataError(msg) from error
+    is_second = 540 in (int.from_bytes(raw[:4], order) for order in ("little", "big"))
+    kind = nibabel.Nifti2Header if is_second else nibabel.Nifti1Header
+    try:
         header: Any = kind(raw[: kind.template_dtype.itemsize])
         dtype = header.get_data_dtype()
         header.get_data_shape()
-    except Exception as error:  # nibabel raises what zlib, gzip, struct and numpy raise
+    except (HeaderDataError, WrapStructError) as error:
         msg = f"not a readable NIfTI image ({type(error).__name__})"
         raise DataError(msg) from error
     if dtype.kind not in "iuf":
-        msg = f"the image holds {dtype.name if dtype.names is None else 'RGB'} values: real numbers are due"
+        msg = f"the image has {dtype.name if dtype.names is None else 'RGB'} values: expected real numbers"
         raise DataError(msg)
     return header
 
@@ -183,22 +194,22 @@ def n_frames(header: Any) -> int:
 
     Raises
     ------
-    ValueError
+    DataError
         If it is no series: 3D, 5D, no frame or a single one.
     """
     shape = header.get_data_shape()
     if len(shape) != 4:
-        msg = f"the image is {len(shape)}D ({_times(shape)}): a 4D series is due"
+        msg = f"the image is {len(shape)}D ({_times(shape)}): expected a 4D series"
         raise DataError(msg)
     return _series(shape[3])
 
 
 def read_cifti_series(path: Path) -> tuple[int, float | None]:
-    """Frames of a CIFTI series (dtseries, ptseries) and seconds between them, where its header tells.
+    """Frames of a CIFTI series (dtseries, ptseries) and seconds between them, where its header states them.
 
     Raises
     ------
-    ValueError
+    DataError
         With a sentence if it is no CIFTI series or has less than two frames.
     """
     from bhx_prep.io import cifti
@@ -213,12 +224,17 @@ def read_gifti_frames(path: Path) -> int | None:
 
     Raises
     ------
-    ValueError
-        With a sentence if it is no GIfTI file or holds no array.
+    DataError
+        With a sentence if it is no GIfTI file or has no array.
     """
     check_file(path)
-    with path.open("rb") as file:
-        found = re.search(rb'<GIFTI[^>]*NumberOfDataArrays="(\d+)"', file.read(65536))
+    try:
+        with path.open("rb") as file:
+            start = file.read(65536)
+    except OSError as error:
+        msg = f"file cannot be read: {error.strerror}"
+        raise DataError(msg) from error
+    found = re.search(rb'<GIFTI[^>]*NumberOfDataArrays="(\d{1,9})"', start)
     if found is None:
         msg = "not a readable GIfTI file"
         raise DataError(msg)
@@ -227,14 +243,14 @@ def read_gifti_frames(path: Path) -> int | None:
 
 
 def read_table_frames(path: Path) -> tuple[int | None, float | None]:
-    """Frames and repetition time (s) of a ROI x time table, as far as they are told without reading it.
+    """Frames and repetition time (s) of a ROI x time table, as far as they are known without reading it.
 
     Column names decide which axis is time: names that number frames (``t1``, ``timepoint_1``), or names of ROIs.
     Arrays have no names and are ROI x time.
 
     Raises
     ------
-    ValueError
+    DataError
         With a sentence if the table cannot be read, is no table or has less than two frames.
     """
     check_file(path)
@@ -244,13 +260,9 @@ def read_table_frames(path: Path) -> tuple[int | None, float | None]:
         raise DataError(msg)
     if ending == ".ptseries.nii":
         return read_cifti_series(path)
-    try:
-        shape, columns = _table_outline(path, ending)
-    except Exception as error:  # numpy, gzip and pyarrow each have their own
-        msg = f"the table cannot be read ({type(error).__name__})"
-        raise DataError(msg) from error
+    shape, columns = _table_outline(path, ending)
     if shape is not None and len(shape) != 2:
-        msg = f"the array is {len(shape)}D: ROI x time is due"
+        msg = f"the array is {len(shape)}D: expected ROI x time"
         raise DataError(msg)
     frames = _frames_by_name(columns)
     if frames is None and shape is not None and not (columns and all(c.isdecimal() for c in columns)):
@@ -263,15 +275,29 @@ def _table_outline(path: Path, ending: str) -> tuple[tuple[int, ...] | None, lis
     if ending == ".npy":
         import numpy as np
 
-        return np.load(path, mmap_mode="r", allow_pickle=False).shape, []
+        try:
+            return np.lib.format.open_memmap(path, mode="r").shape, []
+        except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:  # NumPy parses Python there
+            raise _unreadable(error) from error
     if ending == ".parquet":
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        file = pq.ParquetFile(path)
-        return (file.metadata.num_rows, file.metadata.num_columns), file.schema_arrow.names
+        try:
+            file = pq.ParquetFile(path)
+            return (file.metadata.num_rows, file.metadata.num_columns), file.schema_arrow.names
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            raise _unreadable(error) from error
     opener = gzip.open if ending.endswith(".gz") else open
-    with opener(path, "rt", encoding="latin-1") as file:
-        return None, next(csv.reader(file, delimiter="\t" if ending == ".tsv" else ","), [])
+    try:
+        with opener(path, "rt", encoding="latin-1") as file:
+            return None, next(csv.reader(file, delimiter="\t" if ending == ".tsv" else ","), [])
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> DataError:
+    return DataError(f"the table cannot be read ({type(error).__name__})")
 
 
 def _frames_by_name(columns: Sequence[str]) -> int | None:
@@ -282,23 +308,23 @@ def _frames_by_name(columns: Sequence[str]) -> int | None:
 
 def _series(frames: int) -> int:
     if frames < 2:
-        msg = f"there is {'no frame' if frames == 0 else 'one frame only'}: a series is due"
+        msg = f"there is {'no frame' if frames == 0 else 'one frame only'}: expected a series"
         raise DataError(msg)
     return frames
 
 
 def voxel_sizes(sidecar: Mapping[str, Any], header: Any) -> tuple[float, float, float]:
-    """Voxel sizes (mm) of an image by the rule of `nifti_header.voxel_sizes`, with the header's unit minded.
+    """Voxel sizes (mm) of an image by the rule of `nifti_header.voxel_sizes`, in the header's unit.
 
     Parameters
     ----------
     sidecar : Mapping
-        Fields of the scan's sidecars; may be empty. ``"VoxelSizes": [4, 4, 6]`` (mm) overrules the header.
+        Fields of the scan's sidecars; may be empty. ``"VoxelSizes": [4, 4, 6]`` (mm) overrides the header.
     header : nibabel.Nifti1Header
 
     Raises
     ------
-    ValueError
+    DataError
         If no brain fits into the field of view that they make.
     """
     from bhx_prep.io import nifti_header
@@ -325,29 +351,29 @@ def repetition_time(
     sidecar : Mapping
         Fields of the scan's sidecars: ``RepetitionTime``, or ``VolumeTiming`` with even steps.
     measured : float, optional
-        What the image's header says, see `header_repetition_time`. It has no say where ``VoxelSizes`` in the
-        sidecar replaces a header that was never filled in.
+        As the image's header states it, see `header_repetition_time`. Ignored where ``VoxelSizes`` in the sidecar
+        replaces a header that was never filled in.
     frames : int, optional
         Number of frames of the image, to compare ``VolumeTiming`` with.
     fallback : float, optional
-        Used if neither tells it (s).
+        Used if neither states it (s).
 
     Raises
     ------
-    ValueError
-        If nothing tells it, sidecar and header differ, frames are unevenly spaced, or it cannot be true.
+    DataError
+        If it is stated nowhere, sidecar and header differ, frames are unevenly spaced, or it cannot be true.
     """
-    told = _told_by_sidecar(sidecar, frames)
+    stated = _stated_by_sidecar(sidecar, frames)
     if "VoxelSizes" in sidecar:
         measured = None
-    if told is not None and measured is not None and abs(told - measured) > TR_TOLERANCE_S:
+    if stated is not None and measured is not None and abs(stated - measured) > TR_TOLERANCE_S:
         msg = (
-            f"repetition time: the sidecar says {told:g} s, the image header {measured:g} s; "
-            "mend the wrong one (BIDS wants seconds)"
+            f"repetition time: the sidecar says {stated:g} s, the image header {measured:g} s; "
+            "fix the wrong one (BIDS wants seconds)"
         )
         raise DataError(msg)
-    if told is not None:
-        return told
+    if stated is not None:
+        return stated
     if measured is not None:
         return _plausible(measured, "the repetition time in the image header")
     if fallback is None:
@@ -356,13 +382,13 @@ def repetition_time(
     return _plausible(fallback, "the repetition time given")
 
 
-def _told_by_sidecar(sidecar: Mapping[str, Any], frames: int | None) -> float | None:
-    told = sidecar.get("RepetitionTime")
-    if told is not None:
-        if not _is_number(told):
-            msg = f"RepetitionTime in the sidecar is {told!r}: a number of seconds is due"
+def _stated_by_sidecar(sidecar: Mapping[str, Any], frames: int | None) -> float | None:
+    stated = sidecar.get("RepetitionTime")
+    if stated is not None:
+        if not _is_number(stated):
+            msg = f"RepetitionTime in the sidecar is {reprlib.repr(stated)}: expected a number of seconds"
             raise DataError(msg)
-        return _plausible(float(told), "RepetitionTime in the sidecar")
+        return _plausible(float(stated), "RepetitionTime in the sidecar")
     times = sidecar.get("VolumeTiming")
     if times is None:
         return None
@@ -396,16 +422,17 @@ def header_repetition_time(header: Any) -> float | None:
 
 def _plausible(tr_s: float, what: str) -> float:
     if tr_s > MAX_TR_S:
-        msg = f"{what} is {tr_s:g}: milliseconds? seconds are due"
+        msg = f"{what} is {tr_s:g}: milliseconds? expected seconds"
         raise DataError(msg)
     if not tr_s >= MIN_TR_S:  # NaN too
-        msg = f"{what} is {tr_s:g} s: no scanner is that fast, {MIN_TR_S:g} to {MAX_TR_S:g} s are due"
+        msg = f"{what} is {tr_s:g} s: no scanner is that fast, expected {MIN_TR_S:g} to {MAX_TR_S:g} s"
         raise DataError(msg)
     return tr_s
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # JSON has whole numbers of any length, which no conversion takes; NaN fails the comparison
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _units(header: Any) -> tuple[str, str]:

@@ -1,6 +1,6 @@
-"""The table of phenotypes (``participants.tsv``): who has which value, and who has none and why.
+"""The table of phenotypes (``participants.tsv``): which participants have which value, and why others have none.
 
-Read for endpoints only. What stands in it never enters a shard.
+Read for endpoints only. Its values never enter a shard.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 from bhx_model.errors import DataError
 from bhx_prep.config import config
 
-#: Names of the column of ids, the first that is there counts. BIDS says `participant_id`; the others stand in the
+#: Names of the column of ids, the first that is there counts. BIDS says `participant_id`; the others are in the
 #: tables that ABIDE, ADHD-200 and UK Biobank publish.
 ID_COLUMNS: Final = (
     "participant_id", "sub", "SUB_ID", "subject", "subject_id", "ScanDir ID", "eid",
@@ -43,12 +43,12 @@ def read(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per person, index ``subject`` (label without ``sub-``), all values strings, NaN where unknown.
-        ``attrs["left_out"]`` lists ``(id, reason)`` of rows that cannot be used: no label, or two that differ.
+        One row per participant, index ``subject`` (label without ``sub-``), all values strings, NaN where unknown.
+        ``attrs["excluded"]`` lists ``(id, reason)`` of rows that cannot be used: no label, or two that differ.
 
     Raises
     ------
-    ValueError
+    DataError
         If the file is missing, no table, empty, or has no column of ids.
     """
     text = _text(path)
@@ -64,7 +64,7 @@ def read(path: Path) -> pd.DataFrame:
             index_col=False,
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        msg = f"{path} is no table: {str(error).strip()}"
+        msg = f"{path} is not a table: {str(error).strip()}"
         raise DataError(msg) from error
     frame.columns = [str(name).strip() for name in frame.columns]
     twice = [name for name, n in Counter(frame.columns).items() if n > 1]
@@ -76,51 +76,49 @@ def read(path: Path) -> pd.DataFrame:
         msg = f"{path} has no column participant_id; it has: {_some(list(frame.columns))}"
         raise DataError(msg)
     if frame.empty:
-        msg = f"{path} holds nobody: there is a header only"
+        msg = f"{path} has no participants: there is a header only"
         raise DataError(msg)
     frame = frame.apply(lambda values: values.str.strip()).replace(list(MISSING), None)
     labels = ["" if pd.isna(label) else str(label).removeprefix("sub-") for label in frame[ids]]
     frame = frame.assign(**{ids: labels})
     frame.index = pd.Index(labels, name="subject")
-    left_out = []
+    excluded = []
     for line, label in enumerate(labels, 2):
         if not label:
-            left_out.append((f"line {line}", "has no id"))
+            excluded.append((f"line {line}", "has no id"))
         elif not _LABEL.fullmatch(label):
-            left_out.append((label, f"{label!r} is no subject label: only letters and digits may be used"))
+            excluded.append((label, f"{label!r} is not a subject label: only letters and digits may be used"))
     frame = frame.loc[[bool(_LABEL.fullmatch(label)) for label in labels], :].drop_duplicates()
     counts = Counter(map(str, frame.index))
-    left_out += [
-        (label, f"stands {n} times in {path.name}, with different values")
-        for label, n in counts.items()
-        if n > 1
+    excluded += [
+        (label, f"is {n} times in {path.name}, with different values") for label, n in counts.items() if n > 1
     ]
     frame = frame.loc[[counts[str(label)] == 1 for label in frame.index], :]
-    frame.attrs["left_out"] = left_out
+    frame.attrs["excluded"] = excluded
     return frame
 
 
 def spelt_like(frame: pd.DataFrame, subjects: Iterable[str]) -> pd.DataFrame:
-    """A table whose ids lost (or gained) leading zeros, with the ids of the people who have data.
+    """A table whose ids lost (or gained) leading zeros, with the ids of the subjects that have data.
 
     Spreadsheets make 50002 of 0050002, and so do the tables that ABIDE publishes beside folders ``sub-0050002``. An id
-    is spelt anew only if one person and one row can be meant; the others stay, to be told as people without a row.
+    is changed only if one subject and one row can be meant; the others stay, and are listed as subjects without a row.
 
     Parameters
     ----------
     frame : DataFrame
         From `read`.
     subjects : iterable of str
-        Labels of the people with data.
+        Labels of the subjects with data.
     """
-    rows, people = ({}, {})
-    for found, labels in ((rows, map(str, frame.index)), (people, set(subjects))):
+    rows, with_data = ({}, {})
+    for found, labels in ((rows, map(str, frame.index)), (with_data, set(subjects))):
         for label in labels:
             found.setdefault(label.lstrip("0"), []).append(label)
     anew = {
-        rows[bare][0]: people[bare][0]
-        for bare in rows.keys() & people.keys()
-        if bare.isdecimal() and len(rows[bare]) == len(people[bare]) == 1
+        rows[bare][0]: with_data[bare][0]
+        for bare in rows.keys() & with_data.keys()
+        if bare.isdecimal() and len(rows[bare]) == len(with_data[bare]) == 1
     }
     renamed = frame.rename(index=anew)
     renamed.attrs = frame.attrs
@@ -140,7 +138,7 @@ def column(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
 
     Raises
     ------
-    ValueError
+    DataError
         If there is no such column; the nearest one is named.
     """
     if name in frame.columns:
@@ -155,7 +153,7 @@ def column(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
 def values(
     frame: pd.DataFrame, name: str, subjects: Sequence[str], path: Path
 ) -> tuple[pd.Series, list[tuple[str, str]]]:
-    """Values of a column for the people who have data, and who is left out and why.
+    """Values of a column for the subjects that have data, and which are excluded and why.
 
     Parameters
     ----------
@@ -164,7 +162,7 @@ def values(
     name : str
         Of the column.
     subjects : sequence of str
-        Labels of the people with usable data.
+        Labels of the subjects with usable data.
     path : Path
         Of the table, for messages.
 
@@ -172,39 +170,39 @@ def values(
     -------
     values : Series of str
         Index: label, in the order of `subjects`; nothing unknown among them.
-    left_out : list of (subject, reason)
-        People without a value, rows that `read` refused, and rows of people without data.
+    excluded : list of (subject, reason)
+        Subjects without a value, rows that `read` refused, and rows of subjects without data.
 
     Raises
     ------
-    ValueError
+    DataError
         As `column`.
     """
     known = {str(label): value for label, value in column(frame, name, path).items()}
-    refused = dict(frame.attrs.get("left_out", []))
-    # 50002 in the table and 0050002 in the folder names: told, not guessed
+    refused = dict(frame.attrs.get("excluded", []))
+    # 50002 in the table and 0050002 in the folder names: the reason says so, nothing is guessed
     unpadded = {label.lstrip("0"): label for label in known}
-    kept, left_out = {}, []
+    kept, excluded = {}, []
     for subject in dict.fromkeys(subjects):
         if subject in known:
             if pd.isna(known[subject]):
-                left_out.append((subject, f"{name} is unknown (n/a) in {path.name}"))
+                excluded.append((subject, f"{name} is unknown (n/a) in {path.name}"))
             else:
                 kept[subject] = known[subject]
         elif subject not in refused:
             near = unpadded.get(subject.lstrip("0"))
             hint = f", which has {near}: ids must be spelt alike" if near else ""
-            left_out.append((subject, f"has data but no row in {path.name}{hint}"))
-    left_out += refused.items()
+            excluded.append((subject, f"has data but no row in {path.name}{hint}"))
+    excluded += refused.items()
     have_data = set(subjects)
-    left_out += [(s, f"stands in {path.name} but has no usable data") for s in known if s not in have_data]
-    return pd.Series(kept, name=name, dtype="str").rename_axis("subject"), left_out
+    excluded += [(s, f"is in {path.name} but has no usable data") for s in known if s not in have_data]
+    return pd.Series(kept, name=name, dtype="str").rename_axis("subject"), excluded
 
 
 def mistakes(study: config.Config) -> list[str]:
-    """What the endpoints ask of tables that do not have it: a line each, with its dotted path.
+    """What endpoints need and tables do not have: a line each, with its dotted path.
 
-    A table that is not there is no mistake yet: it may be delivered later.
+    A table that does not exist is no mistake yet: it may be added later.
 
     Parameters
     ----------
@@ -217,20 +215,20 @@ def mistakes(study: config.Config) -> list[str]:
             continue
         try:
             frame = read(path)
-        except ValueError as error:
+        except DataError as error:
             lines.append(f"endpoints.{name}.cohort: {error}")
             continue
         for key, names in (("column", (endpoint.column,)), ("stratify", endpoint.stratify)):
             for wanted in names:
                 try:
-                    told = set(column(frame, wanted, path).dropna().astype(str))
-                except ValueError as error:
+                    found = set(column(frame, wanted, path).dropna().astype(str))
+                except DataError as error:
                     lines.append(f"endpoints.{name}.{key}: {error}")
                     continue
-                absent = [c for c in endpoint.classes if not told & set(c.values)] if key == "column" else []
-                there = f"in column {wanted!r} of {path}; there are: {_some(sorted(told))}"
+                absent = [c for c in endpoint.classes if not found & set(c.values)] if key == "column" else []
+                there = f"in column {wanted!r} of {path}; there are: {_some(sorted(found))}"
                 lines += [
-                    f"endpoints.{name}.classes: nobody is {' or '.join(map(repr, c.values))} {there}"
+                    f"endpoints.{name}.classes: no participant is {' or '.join(map(repr, c.values))} {there}"
                     for c in absent
                 ]
     return lines
@@ -251,7 +249,7 @@ def _text(path: Path) -> str:
         msg = f"{path} is empty"
         raise DataError(msg)
     if b"\0" in content:
-        msg = f"{path} is no table of text: save it as tab-separated UTF-8"
+        msg = f"{path} is not a table of text: save it as tab-separated UTF-8"
         raise DataError(msg)
     try:
         text = content.decode("utf-8-sig")

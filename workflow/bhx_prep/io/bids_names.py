@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from bhx_model.errors import DataError
+from bhx_model.errors import ConfigError, DataError
 
-#: Entities that tell one scan of a subject from another, in BIDS order.
+#: Entities that distinguish the scans of a subject, in BIDS order.
 SCAN_ENTITIES = ("ses", "task", "acq", "ce", "rec", "dir", "run")
 
 _VALUE = re.compile(r"[A-Za-z0-9+]+")
@@ -15,13 +15,13 @@ _COHORT = re.compile(r"[a-z][a-z0-9]*")
 
 
 def check_label(value: str, what: str) -> str:
-    """Return `value` if it is a BIDS label (letters and digits), else say what is wrong.
+    """Return `value` if it is a BIDS label (letters and digits), else raise.
 
     Guards every place where an id becomes part of a path or of a command.
 
     Raises
     ------
-    ValueError
+    DataError
         Named after `what`, e.g. ``subject``.
     """
     if not _VALUE.fullmatch(value):
@@ -34,19 +34,19 @@ def check_cohort(value: str) -> str:
     """Return `value` if it may name a cohort: lower-case letters and digits, a letter first."""
     if not _COHORT.fullmatch(value):
         msg = f"cohort {value!r}: use lower-case letters and digits, a letter first (e.g. abide1)"
-        raise DataError(msg)
+        raise ConfigError(msg)
     return value
 
 
 def stem(subject: str, entities: Mapping[str, str]) -> str:
-    """``sub-01_ses-a_task-rest_run-1`` from a subject and those of its entities that tell scans apart.
+    """``sub-01_ses-a_task-rest_run-1`` from a subject and those of its entities that distinguish scans.
 
     Parameters
     ----------
     subject : str
         Without ``sub-``.
     entities : Mapping[str, str]
-        Entity to value; empty values and entities outside `SCAN_ENTITIES` are left out.
+        Entity to value; empty values and entities outside `SCAN_ENTITIES` are ignored.
     """
     parts = [f"sub-{check_label(subject, 'subject')}"]
     parts += [f"{e}-{check_label(str(entities[e]), e)}" for e in SCAN_ENTITIES if entities.get(e)]
@@ -56,7 +56,7 @@ def stem(subject: str, entities: Mapping[str, str]) -> str:
 def parse(name: str) -> dict[str, str]:
     """Entities of a BIDS file name or stem: ``parse("sub-01_task-rest_bold.nii.gz")["task"] == "rest"``.
 
-    The suffix and extension, if any, are left out; parts that are not ``entity-value`` are ignored.
+    The suffix and extension, if any, are dropped; parts that are not ``entity-value`` are ignored.
     """
     found = (part.split("-", 1) for part in name.split(".", 1)[0].split("_") if "-" in part)
     return {entity: value for entity, value in found if value}

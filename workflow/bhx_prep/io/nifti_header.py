@@ -1,7 +1,9 @@
-"""What a NIfTI header says, held against what a head can be. numpy only."""
+"""What a NIfTI header says, compared with what a head can be. numpy only."""
 
 from __future__ import annotations
 
+import reprlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Shortest field of view (mm) along the three axes, smallest first, that can hold a brain, and the longest.
-#: A brain measures about 140 x 170 x 120 mm; slabs that cut off the top or the cerebellum are let through.
+#: A brain measures about 140 x 170 x 120 mm; slabs that cut off the top or the cerebellum are accepted.
 SMALLEST_MM = (70.0, 110.0, 110.0)
 LARGEST_MM = 700.0
 
@@ -19,7 +21,7 @@ def voxel_sizes(
 ) -> tuple[tuple[float, float, float], str | None]:
     """Voxel sizes to trust, and why there are none.
 
-    A sidecar's field ``VoxelSizes`` (three numbers, mm) overrules the header: the way to mend images whose
+    A sidecar's field ``VoxelSizes`` (three numbers, mm) overrides the header: the way to fix images whose
     converter lost the geometry without touching the data.
 
     Parameters
@@ -38,13 +40,17 @@ def voxel_sizes(
     reason : str or None
         A sentence if no brain fits into the field of view that they make.
     """
+    if len(shape) < 3:
+        return _three([]), f"the image has {len(shape)} dimensions: expected three or more"
     given = sidecar.get("VoxelSizes")
     source = "the header"
     zooms = [float(z) for z in header_zooms[:3]]
     if given is not None:
         source = "the sidecar's VoxelSizes"
         if not _three_numbers(given):
-            return _three(zooms), f"the sidecar's VoxelSizes is {given!r}; expected three numbers in mm"
+            return _three(
+                zooms
+            ), f"the sidecar's VoxelSizes is {reprlib.repr(given)}; expected three numbers in mm"
         zooms = [float(z) for z in given]
     if len(zooms) < 3 or not all(np.isfinite(zooms)) or min(zooms) <= 0:
         return _three(
@@ -94,7 +100,11 @@ def rigid_affine(
 def _three_numbers(value: Any) -> bool:
     if not isinstance(value, list | tuple) or len(value) != 3:
         return False
-    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+    # JSON has whole numbers of any length
+    return all(
+        isinstance(v, int | float) and not isinstance(v, bool) and not abs(v) > sys.float_info.max
+        for v in value
+    )
 
 
 def _three(zooms: Sequence[float]) -> tuple[float, float, float]:

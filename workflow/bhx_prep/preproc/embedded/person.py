@@ -150,7 +150,7 @@ def _look(
     look: Callable[[Path, dict[str, Any]], tuple[Any, Any]],
 ) -> Scan | None:
     try:
-        fields, _ = sidecars.facts(path)
+        fields, _ = sidecars.fields_of(path)
         zooms, tr_s = look(path, fields)
     except ValueError as error:
         person.exclude(path, str(error))

@@ -1,0 +1,119 @@
+"""Rows of the index at ``input: timeseries``: ROI x time tables, with preprocessed T1w images beside them."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from bhx_model.errors import ConfigError, DataError
+from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.ingest import metadata
+from bhx_prep.ingest.anat import choose_t1w, link_anat
+from bhx_prep.ingest.bids_files import File, chunks, files_of_subjects
+from bhx_prep.ingest.rows import (
+    IMAGES,
+    Row,
+    exclude,
+    fill_repetition_time,
+    new_row,
+    no_bold,
+    safe_label,
+    subjects_and_unknown,
+)
+from bhx_prep.io import bids_names
+
+
+def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
+    """Rows of the subjects of a cohort of ROI x time tables.
+
+    Parameters
+    ----------
+    start : dict
+        Fields that all rows of the cohort share.
+    root : Path
+        Absolute.
+    cohort : Cohort
+        Its section of the configuration.
+
+    Yields
+    ------
+    dict
+        A row per T1w image and table.
+
+    Raises
+    ------
+    ConfigError
+        If the cohort's `series` does not name a subject.
+    """
+    if "{subject}" not in cohort.series:
+        msg = f"cohort {start['cohort']}: `series` must contain {{subject}} (is {cohort.series!r})"
+        raise ConfigError(msg)
+    sidecars = metadata.Sidecars(root)
+    wanted = None if cohort.subjects is None else set(cohort.subjects)
+    tables: dict[str, list[Path]] = defaultdict(list)
+    pattern = _subject_pattern(cohort.series)
+    for found in sorted(glob.glob(cohort.series.replace("{subject}", "*"), root_dir=root, recursive=True)):  # noqa: PTH207 - links are followed on every Python
+        match = pattern.fullmatch(found)
+        if (
+            match
+            and not found.endswith(".json")
+            and "_desc-confounds_" not in found
+            and not (root / found).is_dir()
+        ):
+            tables[match["subject"].removeprefix("sub-")].append(root / found)
+    labels, unknown = subjects_and_unknown(start, root, None)
+    yield from (row for row in unknown if wanted is None)
+    subjects = (set(tables) | set(labels)) if wanted is None else wanted
+    anat_files: dict[str, list[File]] = {}
+    for some in chunks(sorted(set(labels) & subjects)):
+        anat_files.update(files_of_subjects(root, some, ("T1w", "mask"), IMAGES))
+    for label in sorted(subjects):
+        subject = safe_label(label)
+        mine = {**start, "subject": subject}
+        anats = choose_t1w({**mine, "kind": "volume"}, anat_files.get(label, []), sidecars)
+        yield from anats
+        rows = [
+            row for path in tables.get(label, []) if (row := _table_row(mine, label, path, cohort, sidecars))
+        ]
+        if not rows:
+            reason = f"no table of the tasks {', '.join(cohort.tasks)} matches {cohort.series}"
+            rows = [no_bold(mine, cohort.tasks, set())]
+            rows[0]["reason"] = reason if label in labels else f"nothing of this subject in {root}: {reason}"
+        for row in rows:
+            link_anat(row, anats)
+            yield row
+
+
+def _table_row(
+    start: Row, label: str, path: Path, cohort: CohortSection, sidecars: metadata.Sidecars
+) -> Row | None:
+    named = bids_names.parse(path.name)
+    named.setdefault("task", cohort.tasks[0])
+    if named["task"] not in cohort.tasks:
+        return None
+    row = new_row({**start, "kind": "table", "space": None}, "bold", named, path)
+    if named.get("sub", label) != label:
+        exclude(row, f"the file of sub-{named['sub']} stands in the place of sub-{label}")
+    if start["subject"] != label:
+        exclude(row, f"{label!r} is not a subject label: only letters and digits may be used")
+    measured = None
+    try:
+        row["n_frames"], measured = metadata.read_table_frames(path)
+    except DataError as error:
+        exclude(row, str(error))
+    fill_repetition_time(row, path, sidecars, measured, cohort.tr_s)
+    return row
+
+
+def _subject_pattern(series: str) -> re.Pattern[str]:
+    """Regular expression of a glob pattern with ``{subject}``, which becomes the group of that name."""
+    parts = []
+    for part in re.split(r"(\*\*/|\*|\?|\{subject\})", series):
+        if part == "{subject}":
+            parts.append("(?P=subject)" if "{subject}" in parts else "{subject}")
+        else:
+            parts.append({"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part)))
+    return re.compile("".join(parts).replace("{subject}", "(?P<subject>[^/]+?)"))
