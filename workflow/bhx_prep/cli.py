@@ -7,6 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from bhx_model.command_line import run_command
+
 #: Command -> module with `arguments(parser)` and `command(args)`, and its line of help. Imported when asked for.
 COMMANDS = {
     "synth": ("bhx_prep.commands.synth", "make the demo cohorts", "bhx synth --out demo-data"),
@@ -56,7 +58,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; mistakes of the user end as one sentence on stderr and status 1."""
+    """Run a command; see `run_command` for how it ends."""
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="bhx",
@@ -72,13 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name == named:
             importlib.import_module(module).arguments(sub)
     args = parser.parse_args(argv)
-    try:
-        return importlib.import_module(COMMANDS[args.command][0]).command(args)
-    except BrokenPipeError:  # piped into `head`
-        return 0
-    except (ValueError, OSError) as error:
-        print(f"bhx {args.command}: {error}", file=sys.stderr)
-        return 1
+    module = COMMANDS[args.command][0]
+    return run_command(lambda: importlib.import_module(module).command(args))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bhx_model.atomic_write import write_json
+from bhx_model.command_line import start_logging
 from bhx_model.errors import BhxError, ConfigError, format_error
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config, check
@@ -155,6 +156,8 @@ class Study:
     """
 
     def __init__(self, raw: dict[str, Any], *, build: bool, cache: Path = Path(".bhx/index")):
+        if build:
+            start_logging()  # indexing a large cohort takes minutes
         try:
             self.config = check(raw)
         except ConfigError as error:

@@ -53,7 +53,7 @@ def test_a_label_image_gives_a_table(files, capsys):
         (lambda f: (f / "names.txt").write_text("A\nB\n"), "there are 2 names, and 3 labels"),
         (lambda f: nib.Nifti1Image(np.full((4, 4, 4), 0.5), AFFINE).to_filename(f / "three_dseg.nii.gz"), "no label image"),
         (lambda f: (f / "three_dseg.nii.gz").write_bytes(b"nothing"), "no readable image"),
-        (lambda f: (f / "sub-01_task-rest_bold.nii.gz").write_bytes(b""), "bhx parcellate: "),
+        (lambda f: (f / "sub-01_task-rest_bold.nii.gz").write_bytes(b""), "ERROR "),
         (lambda f: (f / "sub-01_task-rest_bold.json").write_text('{"RepetitionTime": 3}'), "the sidecar says 3 s"),
     ],
 )  # fmt: skip
@@ -156,7 +156,7 @@ def test_surfaces_take_a_pair_of_label_files(tmp_path, capsys):
     assert table.column_names[50].startswith("7Networks_RH")
     np.testing.assert_allclose(np.diff(table.columns[99].to_numpy()), 1, rtol=1e-3)
     assert main([*words, "--atlas", labels[0]]) == 1
-    assert "bhx parcellate: " in capsys.readouterr().err
+    assert "ERROR " in capsys.readouterr().err
 
 
 def test_the_space_of_an_atlas_stands_in_its_name(files, tmp_path):

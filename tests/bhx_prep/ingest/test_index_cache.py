@@ -152,7 +152,7 @@ def test_the_command_counts_and_explains(tmp_path, monkeypatch, capsys):
         "  t1w        3 usable       0 excluded",
         "        2 bold (sub-02, ..): there is one frame only: expected a series",
     ]
-    assert "bhx index: cohort lost: there is no folder" in err
+    assert "ERROR cohort lost: there is no folder" in err
     assert cli.main(["index", "study"]) == 0
     assert cli.main(["index", "studdy"]) == 1
     assert "no cohort 'studdy' in config.yaml" in capsys.readouterr().err
