@@ -22,7 +22,7 @@ def absent(*_args, **_options):
 
 
 def asserted(*_args, **_options):
-    raise AssertionError
+    raise AssertionError("planted")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def asserted(*_args, **_options):
 )
 @pytest.mark.parametrize(
     ("bug", "error"),
-    [(broadcast, "broadcast together"), (absent, "TaskName"), (asserted, "")],
+    [(broadcast, "broadcast together"), (absent, "TaskName"), (asserted, "planted")],
 )
 def test_a_bug_is_no_reason(tmp_path, monkeypatch, function, bug, error):
     person(tmp_path / "data")

@@ -127,7 +127,7 @@ def test_the_step_of_a_cifti_series_may_be_anything(place, step, tr_s):
     content = re.sub(rb'SeriesExponent="[^"]*"', b'SeriesExponent="3"', path.read_bytes())
     path.write_bytes(content)
     if step == b"x":
-        with pytest.raises(DataError, match="expected a number"):
+        with pytest.raises(DataError, match="as 'x', exponent '3': expected numbers"):
             metadata.read_cifti_series(path)
     else:
         assert metadata.read_cifti_series(path)[1] == pytest.approx(tr_s, nan_ok=True)
