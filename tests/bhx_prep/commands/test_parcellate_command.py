@@ -190,4 +190,4 @@ def test_harmonics_of_named_files(shared, root, tmp_path, capsys):
         main(["harmonics", *words, "--labels", str(names), str(names), "--out", str(tmp_path / "x.parquet")])
         == 1
     )
-    assert "harmonics: " in capsys.readouterr().err
+    assert "no readable image" in capsys.readouterr().err

@@ -119,7 +119,7 @@ def test_sound_bytes(place, name):
 
 
 @pytest.mark.parametrize(
-    ("step", "tr_s"), [(b"x", None), (b"1e308", np.inf), (b"nan", np.nan), (b"1e-400", 0.0), (b"2", 2000.0)]
+    ("step", "tr_s"), [(b"x", None), (b"1e308", None), (b"nan", None), (b"1e-400", 0.0), (b"2", 2000.0)]
 )
 def test_the_step_of_a_cifti_series_may_be_anything(place, step, tr_s):
     path = place / "step.dtseries.nii"
@@ -127,10 +127,10 @@ def test_the_step_of_a_cifti_series_may_be_anything(place, step, tr_s):
     content = re.sub(rb'SeriesExponent="[^"]*"', b'SeriesExponent="3"', path.read_bytes())
     path.write_bytes(content)
     if step == b"x":
-        with pytest.raises(DataError, match="as 'x', exponent '3': expected numbers"):
+        with pytest.raises(DataError, match="has a damaged CIFTI header: could not convert"):
             metadata.read_cifti_series(path)
     else:
-        assert metadata.read_cifti_series(path)[1] == pytest.approx(tr_s, nan_ok=True)
+        assert metadata.read_cifti_series(path)[1] == tr_s
 
 
 #: What a sidecar may hold, of which names that are read.

@@ -210,9 +210,9 @@ def test_grayordinates(tmp_path):
         in the_bold(derivatives(tmp_path, space="fsLR"))["reason"]
     )
     path.write_bytes(b"no header")
-    assert "not a readable CIFTI file" in the_bold(derivatives(tmp_path, space="fsLR"))["reason"]
+    assert "is no CIFTI-2 file" in the_bold(derivatives(tmp_path, space="fsLR"))["reason"]
     write_image(path, frames=4)
-    assert "not a" in the_bold(derivatives(tmp_path, space="fsLR"))["reason"]
+    assert "is no CIFTI" in the_bold(derivatives(tmp_path, space="fsLR"))["reason"]
 
 
 def test_after_our_own_preprocessing(tmp_path):

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from bhx_prep.config import config
-from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.study import CohortPlan
 
 SERIES = "r1\tr2\n0\t1\n1\t0\n2\t2\n"
@@ -29,8 +28,7 @@ def states(root: Path, **change) -> dict[str, str]:
     settings = config.check(
         {"cohorts": {"a": {"input": "timeseries", "root": str(root / "data"), "tr_s": 2.0, **change}}}
     )
-    folder = SettingsFolder(root / "settings", write=True)
-    plan = CohortPlan("a", settings.cohorts["a"], settings, root / ".bhx/index", folder, build=True)
+    plan = CohortPlan("a", settings.cohorts["a"], settings, root / ".bhx/index", build=True)
     return {label: plan.state([label]) + plan.metadata([label]) for label in plan.subjects()}
 
 
