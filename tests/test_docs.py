@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -82,6 +83,26 @@ def test_the_page_of_commands_shows_each_with_its_own():
     assert "#### bhx shards verify\n" in page
     assert "## python -m bhx_model.train\n" in page
     assert "### python -m bhx_model.compat check\n" in page
+
+
+def commands(page: Path) -> list[str]:
+    """Command lines of `bhx` in a page's blocks, without what is piped or compared with them."""
+    found = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = [line for block in found for line in re.sub(r"\\\n", " ", block).splitlines()]
+    parts = [part.strip() for line in lines for part in re.split(r"&&|\|| #", line)]
+    return [part for part in parts if part.startswith("bhx ")]
+
+
+def test_commands_on_pages_are_understood(capsys):
+    hook, shown = site(), [line for page in PAGES for line in commands(page)]
+    assert len(shown) > 20
+    for line in shown:
+        arguments = shlex.split(line)[1:]
+        parser = hook.captured_parser(cli.main, arguments)
+        try:
+            parser.parse_args(arguments)
+        except SystemExit:
+            pytest.fail(f"{line}: {capsys.readouterr().err}")
 
 
 def test_pages_of_the_api_name_every_module():
