@@ -1,10 +1,11 @@
 """UK Biobank and ABCD on paper: what indexing, parsing and planning take, what every step costs, and how much it writes.
 
     python tests/benchmarks/scale.py --templates results/templates            (some 15 minutes, 2 GB of /tmp)
-    python tests/benchmarks/scale.py --templates results/templates --share 0.1
+    python tests/benchmarks/scale.py --templates results/templates --fraction 0.1
 
 The cohorts are those of `bhx simulate` in the sizes the paper gives. Costs of a scan are those of the real commands on
-made images of full size (490 frames on the 2 mm grid, T1 at 1 mm): a batch of three people less a batch of one, halved.
+simulated images of full size (490 frames on the 2 mm grid, T1 at 1 mm): a batch of three subjects less a batch of one,
+halved.
 Everything is a process of its own; CPU seconds and peak memory are what it and its children used. No part of the tests.
 """
 
@@ -31,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BHX = [sys.executable, "-m", "bhx_prep.cli"]
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile")]
 
-#: Paper, appendix on data: people, T1 volumes, BOLD runs, repetition time (s), frames.
+#: Paper, appendix on data: subjects, T1 volumes, BOLD runs, repetition time (s), frames.
 COHORTS = {"ukb": (43112, 46455, 40162, 0.735, 490), "abcd": (11221, 18139, 30771, 0.8, 383)}
 
 
@@ -42,7 +43,7 @@ class Used:
     wall: float
     cpu: float
     mb: float
-    said: str
+    output: str
 
 
 def run(words: list[str], folder: Path) -> Used:
@@ -54,10 +55,10 @@ def run(words: list[str], folder: Path) -> Used:
         _, status, usage = os.wait4(child.pid, 0)
         wall = time.perf_counter() - began
         log.seek(0)
-        said = log.read()
+        output = log.read()
     if status:
-        sys.exit(f"{' '.join(words)}:\n{said[-2000:]}")
-    return Used(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, said)
+        sys.exit(f"{' '.join(words)}:\n{output[-2000:]}")
+    return Used(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output)
 
 
 def row(what: str, used: Used, goal: str) -> None:
@@ -65,16 +66,16 @@ def row(what: str, used: Used, goal: str) -> None:
     print(f"| {what} | {used.wall:.1f} | {used.cpu:.1f} | {used.mb:.0f} | {goal} |", flush=True)
 
 
-def jobs(said: str) -> dict[str, int]:
+def jobs(output: str) -> dict[str, int]:
     """Jobs by rule, from what a dry run prints."""
-    pairs = (line.split() for line in said.split("Job stats:")[1].splitlines())
+    pairs = (line.split() for line in output.split("Job stats:")[1].splitlines())
     return {words[0]: int(words[1]) for words in pairs if len(words) == 2 and words[1].isdigit()}
 
 
-def study(folder: Path, input: str, share: float) -> None:
+def study(folder: Path, input: str, fraction: float) -> None:
     """Simulate both cohorts at a input, and add a training and an endpoint."""
-    for name, (people, t1w, bold, tr_s, frames) in COHORTS.items():
-        n = [str(max(1, round(share * number))) for number in (people, t1w, bold)]
+    for name, (subjects, t1w, bold, tr_s, frames) in COHORTS.items():
+        n = [str(max(1, round(fraction * number))) for number in (subjects, t1w, bold)]
         words = [
             "--subjects",
             n[0],
@@ -97,14 +98,14 @@ def study(folder: Path, input: str, share: float) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
 
 
-def plans(folder: Path, share: float) -> None:
-    """Index, parse and plan at two inputs."""
+def plans(folder: Path, fraction: float) -> None:
+    """Index, parse and plan with two inputs."""
     print("| what | wall s | CPU s | peak MB | goal |\n| --- | --- | --- | --- | --- |")
     counted = {}
     for input, seconds in (("fmriprep", 20), ("bids", 120)):
         place = folder / input
         place.mkdir()
-        study(place, input, share)
+        study(place, input, fraction)
         row(f"index, input {input}", run([*BHX, "index"], place), "300 s, 2000 MB")
         if input == "fmriprep":
             row("parse", run([*SNAKEMAKE, "--list-rules"], place), "3 s")
@@ -113,7 +114,7 @@ def plans(folder: Path, share: float) -> None:
             row("parse an empty Snakefile", run(empty, place), "Snakemake itself")
         limit = f"{seconds} s" + (", 4000 MB" if input == "bids" else "")
         used = run([*SNAKEMAKE, "-n", "--quiet", "rules"], place)
-        counted[input] = jobs(used.said)
+        counted[input] = jobs(used.output)
         row(f"plan everything, input {input}", used, limit)
         row(
             f"plan cohort_abcd, input {input}",
@@ -124,8 +125,8 @@ def plans(folder: Path, share: float) -> None:
         print(f"\njobs, input {input}: " + ", ".join(f"{n} {rule}" for rule, n in numbers.items()))
 
 
-def people_of_full_size(folder: Path, n: int, templates: Path) -> None:
-    """Derivatives with real numbers of voxels for `n` people; the images are links to one."""
+def subjects_of_full_size(folder: Path, n: int, templates: Path) -> None:
+    """Derivatives with real numbers of voxels for `n` subjects; the images are links to one."""
     from nilearn import datasets
 
     folder.mkdir(parents=True)
@@ -143,8 +144,8 @@ def people_of_full_size(folder: Path, n: int, templates: Path) -> None:
     np.savetxt(folder / "confounds.tsv", values, delimiter="\t", header="\t".join(columns), comments="")
     (folder / "bold.json").write_text(json.dumps({"RepetitionTime": 0.735, "Synthetic": True}))
     space = "space-MNI152NLin2009cAsym"
-    for person in range(n):
-        stem = f"sub-p{person}"
+    for subject in range(n):
+        stem = f"sub-p{subject}"
         for source, name in (
             ("bold.nii.gz", f"func/{stem}_task-rest_{space}_desc-preproc_bold.nii.gz"),
             ("bold.json", f"func/{stem}_task-rest_{space}_desc-preproc_bold.json"),
@@ -157,29 +158,31 @@ def people_of_full_size(folder: Path, n: int, templates: Path) -> None:
             link.symlink_to(folder / source)
 
 
-def costs(folder: Path, templates: Path, share: float) -> None:
+def costs(folder: Path, templates: Path, fraction: float) -> None:
     """CPU seconds and bytes of a scan in the steps up to shards, and of all scans together."""
-    people_of_full_size(folder / "made", 3, templates)
+    subjects_of_full_size(folder / "simulated", 3, templates)
     config = {
-        "cohorts": {"made": {"input": "fmriprep", "root": str(folder / "made/data"), "synthetic": True}}
+        "cohorts": {
+            "simulated": {"input": "fmriprep", "root": str(folder / "simulated/data"), "synthetic": True}
+        }
     }
-    (folder / "made/config.yaml").write_text(yaml.safe_dump(config))
-    run([*BHX, "index"], folder / "made")
+    (folder / "simulated/config.yaml").write_text(yaml.safe_dump(config))
+    run([*BHX, "index"], folder / "simulated")
     seconds, sizes = {}, {}
-    for people in (1, 3):
-        out, shards = folder / f"features{people}", folder / f"shards{people}"
+    for n in (1, 3):
+        out, shards = folder / f"features{n}", folder / f"shards{n}"
         labels, features = folder / "subjects.json", folder / "features.json"
-        labels.write_text(json.dumps([f"p{i}" for i in range(people)]))
+        labels.write_text(json.dumps([f"p{i}" for i in range(n)]))
         features.write_text("{}")
         words = [
             "--cohort",
-            "made",
+            "simulated",
             "--batch",
             "0",
             "--subjects",
             str(labels.absolute()),
             "--index",
-            ".bhx/index/made.parquet",
+            ".bhx/index/simulated.parquet",
         ]
         words += [
             "--templates",
@@ -190,31 +193,31 @@ def costs(folder: Path, templates: Path, share: float) -> None:
             "MNI152NLin2009cAsym",
         ]
         module = [sys.executable, "-m"]
-        extract = run([*module, "bhx_prep.features.extract", *words, "--out", str(out)], folder / "made")
-        if "0 left out" not in extract.said:
+        extract = run([*module, "bhx_prep.features.extract", *words, "--out", str(out)], folder / "simulated")
+        if ", 0 excluded" not in extract.output:
             import pyarrow.parquet as pq
 
             reasons = pq.read_table(out / "qc.parquet")["reason"].drop_null().to_pylist()
-            sys.exit(f"the made scans were left out: {reasons}")
-        words = ["--cohort", "made", "--batch", "0", "--features", str(out), "--out", str(shards)]
+            sys.exit(f"simulated scans were excluded: {reasons}")
+        words = ["--cohort", "simulated", "--batch", "0", "--features", str(out), "--out", str(shards)]
         packs = [run([*module, "bhx_prep.shards.pack", "pack", *words], folder).cpu for _ in range(5)]
-        seconds[people] = np.array([extract.cpu, np.median(packs)])
-        sizes[people] = np.array([sum(p.stat().st_size for p in place.iterdir()) for place in (out, shards)])
+        seconds[n] = np.array([extract.cpu, np.median(packs)])
+        sizes[n] = np.array([sum(p.stat().st_size for p in place.iterdir()) for place in (out, shards)])
         peak = extract.mb
     batch = Config.model_fields["batch_size"].default
     each, size = (seconds[3] - seconds[1]) / 2, (sizes[3] - sizes[1]) / 2
     start = seconds[1] - each
-    n_people, n_bold = (share * sum(c[i] for c in COHORTS.values()) for i in (0, 2))
-    print(f"\nof a person with one T1 and one run of 490 frames (float32); peak of a job {peak:.0f} MB")
+    n_subjects, n_bold = (fraction * sum(c[i] for c in COHORTS.values()) for i in (0, 2))
+    print(f"\nof a subject with one T1 and one run of 490 frames (float32); peak of a job {peak:.0f} MB")
     print(
-        "| step | CPU s a person | CPU s a job beside it | MB a person | core-hours, all scans | TB, all scans |"
+        "| step | CPU s a subject | CPU s a job beside it | MB a subject | core-hours, all scans | TB, all scans |"
     )
     print("| --- | --- | --- | --- | --- | --- |")
     for step, one, beside, n_bytes in zip(("features", "shards"), each, start, size, strict=True):
-        # a difference of a few hundredths is the start of the process, not the person
-        told, one = (f"{one:.2f}", one) if one > 0.05 else ("< 0.05", 0.0)
-        hours, total = (n_bold * one + n_people / batch * beside) / 3600, n_bold * n_bytes / 1e12
-        print(f"| {step} | {told} | {beside:.2f} | {n_bytes / 1e6:.2f} | {hours:.0f} | {total:.2f} |")
+        # a difference of a few hundredths is the start of the process, not the subject
+        shown, one = (f"{one:.2f}", one) if one > 0.05 else ("< 0.05", 0.0)
+        hours, total = (n_bold * one + n_subjects / batch * beside) / 3600, n_bold * n_bytes / 1e12
+        print(f"| {step} | {shown} | {beside:.2f} | {n_bytes / 1e6:.2f} | {hours:.0f} | {total:.2f} |")
     print("fMRIPrep and the trainings were not run: they need its image and GPUs.")
 
 
@@ -241,11 +244,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--templates", type=Path, required=True, help="folder of `fetch_templates`")
-    parser.add_argument("--share", type=float, default=1.0, help="of the cohorts' sizes (%(default)s)")
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the cohorts' sizes (%(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
-        plans(Path(folder), args.share)
-        costs(Path(folder), args.templates, args.share)
+        plans(Path(folder), args.fraction)
+        costs(Path(folder), args.templates, args.fraction)
     tokens(args.templates)
 
 

@@ -4,9 +4,9 @@
     python tests/benchmarks/scheduling.py plan --scans 70933 --batch-size 20 100
 
 `jobs` runs the real workflow whose `bhx_prep.features.extract` is replaced by a stub that notes when it began; one
-line of JSON tells seconds a job from its submission on, where they went, and the peak memory of the main process.
-`plan` writes an index of people who do not exist, with empty files, and tells time and memory of `snakemake -n`, and
-the CPU seconds in which Snakemake starts in a job of such a study. No part of the tests.
+line of JSON gives seconds a job from its submission on, where they were spent, and the peak memory of the main process.
+`plan` writes an index of simulated subjects, with empty files, and gives time and memory of `snakemake -n`, and the CPU
+seconds in which Snakemake starts in a job of such a study. No part of the tests.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ times = {"began": began, "ended": time.time(), "job": os.environ.get("SLURM_JOB_
 '''
 
 
-def make_study(folder: Path, people: int, batch_size: int) -> None:
-    """A study of one cohort whose series are links to one person's, with the stub in place of the features."""
+def make_study(folder: Path, subjects: int, batch_size: int) -> None:
+    """A study of one cohort whose series are links to one subject's, with the stub in place of the features."""
     from bhx_prep.demo import timeseries
 
     timeseries.fill_pretraining(folder / "one", seed=0, n=1, step_mm=8.0)
-    for number in range(people):
+    for number in range(subjects):
         for file in (folder / "one/sub-t001").rglob("*timeseries*"):
             label = f"sub-p{number:05d}"
             link = folder / "data" / label / "func" / file.name.replace("sub-t001", label)
@@ -60,12 +60,18 @@ def make_study(folder: Path, people: int, batch_size: int) -> None:
         if path.name != "bhx_prep":
             (folder / "workflow" / path.name).symlink_to(path)
     for path in (ROOT / "workflow/bhx_prep").iterdir():
-        if path.name not in ("features.py", "__pycache__"):
+        if path.name not in ("features", "__pycache__"):
             (folder / "workflow/bhx_prep" / path.name).symlink_to(path)
-    (folder / "workflow/bhx_prep/features/extract.py").write_text(STUB)
+    # a folder of its own: through a link to the folder, the stub would replace the real module
+    features = folder / "workflow/bhx_prep/features"
+    features.mkdir()
+    for path in (ROOT / "workflow/bhx_prep/features").iterdir():
+        if path.name not in ("extract.py", "__pycache__"):
+            (features / path.name).symlink_to(path)
+    (features / "extract.py").write_text(STUB)
     for name in ("rules", "envs", "bhx_model", "profiles", "slurm"):
         (folder / name).symlink_to(ROOT / name)
-    # what every batch waits for, made at once
+    # inputs of every batch, empty
     templates = folder / "results/templates"
     templates.mkdir(parents=True)
     names = ["atlas.json", "atlas_volume.nii.gz", "atlas_fsLR.npz", "atlas_fsaverage5.npz", "cortex.npz"]
@@ -87,7 +93,7 @@ def run_jobs(way: str, jobs: int, at_once: int, stub_seconds: float) -> dict[str
         sys.exit(reason)
     with tempfile.TemporaryDirectory(prefix="scheduling-") as name:
         folder = Path(name) / "study"
-        make_study(folder, people=3 * jobs, batch_size=3)
+        make_study(folder, subjects=3 * jobs, batch_size=3)
         with cluster.running(Path(name) / "cluster", cpus=8, memory_mb=64000, gpus=1) as started:
             numbers = subprocess.run(
                 [sys.executable, "-c", "from bhx_prep.study import Study; import yaml; "
@@ -104,7 +110,7 @@ def run_jobs(way: str, jobs: int, at_once: int, stub_seconds: float) -> dict[str
                 "--set-resources", "extract_features:mem_mb=1500",
             ]  # fmt: skip
             if way == "array":
-                # all at once: the plugin (2.8.0) waits for ever where fewer may be queued than are due
+                # all at once: the plugin (2.8.0) waits for ever where fewer may be queued than are ready
                 words += [
                     "--groups",
                     "pack_shards=none",
@@ -149,7 +155,7 @@ def watch(process: subprocess.Popen[bytes]) -> float:
 
 
 def account(wall: float, stub: float, queue: list, times: list, peak: float) -> dict[str, object]:
-    """Seconds by where they went. Slurm's clock has whole seconds; the machine's cores are shared by all jobs."""
+    """Seconds by what they were spent on. Slurm's clock has whole seconds; the machine's cores are shared by all jobs."""
     started = {row["id"]: _seconds(row["started"]) for row in queue}
     ended = {row["id"]: _seconds(row["ended"]) for row in queue}
     waited = [_seconds(row["started"]) - _seconds(row["submitted"]) for row in queue]
@@ -186,7 +192,7 @@ def cpu_of_children() -> float:
 
 
 def run_plan(scans: int, batch_size: int) -> dict[str, object]:
-    """Plan a cohort of `scans` people with one run each: time and memory of `snakemake -n`, and a job's start."""
+    """Plan a cohort of `scans` subjects with one run each: time and memory of `snakemake -n`, and a job's start."""
     import pyarrow as pa
 
     from bhx_prep.config import config
@@ -226,12 +232,12 @@ def run_plan(scans: int, batch_size: int) -> dict[str, object]:
             )
             peak = watch(main)
         wall, cpu = time.time() - began, cpu_of_children() - before
-        said = (folder / "log").read_text()
+        output = (folder / "log").read_text()
         if main.returncode:
-            print(said[-3000:], file=sys.stderr)
+            print(output[-3000:], file=sys.stderr)
         jobs = {
             line.split()[0]: int(line.split()[1])
-            for line in said.splitlines()
+            for line in output.splitlines()
             if len(line.split()) == 2 and line.split()[1].isdigit()
         }
         # as the plugin starts it, once as the job and once as its step

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/shards.py --subjects 60
 
-Subjects are made: the brain of the MNI152 template at 1 mm with noise of 0.15 sd, drawn series of 490 frames at a TR of
+Subjects are simulated: the brain of the MNI152 template at 1 mm with noise of 0.15 sd, drawn series of 490 frames at a TR of
 0.735 s between 0.009 and 0.08 Hz, as the strategy `paper` leaves them. Every measurement is a process of its own on
 warm files; rounds are interleaved, ratios are of medians of CPU seconds. All sides read batches of volumes, as a
 training takes them (`--batch 1`: single volumes). webdataset reads twice: our shards, with a handler for stored
