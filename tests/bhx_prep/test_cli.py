@@ -51,7 +51,7 @@ def test_doctor_names_what_is_missing_and_the_cure(tmp_path: Path):
         "cohorts: {a: {input: bids, root: /nowhere}}\n"
         "preproc: {backend: fmriprep-apptainer, fs_license: /nowhere/license.txt}\n"
     )
-    missing = {f.what: f.mend for f in doctor.examine(file) if f.level == "missing"}
+    missing = {f.what: f.fix for f in doctor.examine(file) if f.level == "missing"}
     assert any("FreeSurfer licence" in what for what in missing)
     assert any("cohort a: no folder /nowhere" in what for what in missing)
     assert all(missing.values())

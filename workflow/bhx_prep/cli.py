@@ -1,4 +1,4 @@
-"""The ``bhx`` command: what a person asks beside Snakemake."""
+"""The ``bhx`` command: everything beside the pipeline itself, which `snakemake` runs."""
 
 from __future__ import annotations
 
@@ -7,75 +7,92 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from bhx_model.command_line import run_command
+from bhx_model.command_line import add_verbosity, run_command
 
-#: Command -> module with `arguments(parser)` and `command(args)`, and its line of help. Imported when asked for.
+#: Command -> module with `arguments(parser)` and `command(args)`, its line of help and an example. Imported when asked for.
 COMMANDS = {
-    "synth": ("bhx_prep.commands.synth", "make the demo cohorts", "bhx synth --out demo-data"),
+    "synth": ("bhx_prep.commands.synth", "make the data of the demo", "bhx synth --out demo-data"),
     "index": (
         "bhx_prep.ingest.index",
-        "list the scans of cohorts and say what cannot be used, and why",
+        "list the scans of cohorts, and the reason for each that cannot be used",
         "bhx index abide1",
     ),
     "status": (
         "bhx_prep.commands.status",
-        "what is done, what failed, why, and which log tells more",
+        "show what is done, what failed or was excluded and why, and where the log is",
         "bhx status --failed",
     ),
     "forget": (
         "bhx_prep.commands.forget",
-        "remove every trace of a person who withdrew consent",
+        "remove all data of a subject who withdrew consent",
         "bhx forget abide1 0051234",
     ),
-    "doctor": ("bhx_prep.commands.doctor", "what this machine lacks and how to mend it", "bhx doctor"),
-    "config": ("bhx_prep.commands.config", "defaults, schema and check of config.yaml", "bhx config check"),
+    "doctor": (
+        "bhx_prep.commands.doctor",
+        "check what this machine needs for the configuration, and how to get what is missing",
+        "bhx doctor",
+    ),
+    "config": (
+        "bhx_prep.commands.config",
+        "check config.yaml; print its defaults, JSON schema and reference",
+        "bhx config check",
+    ),
     "parcellate": (
         "bhx_prep.commands.parcellate",
-        "mean series per parcel of one BOLD file",
+        "mean time series of every parcel, from one BOLD file",
         "bhx parcellate --bold run_bold.nii.gz --atlas results/templates --out run.parquet",
     ),
     "harmonics": (
         "bhx_prep.brain_maps.harmonics",
-        "geometric harmonics of a pair of surfaces",
+        "geometric harmonics (Laplace-Beltrami modes) of a pair of cortical surfaces",
         "bhx harmonics --left L.surf.gii --right R.surf.gii --labels atlas.dlabel.nii --names names.txt --out H.parquet",
     ),
     "export": (
         "bhx_prep.commands.export",
-        "parcel series as BIDS derivatives, for whoever wants no more",
+        "write parcel time series as BIDS derivatives, without running the model",
         "bhx export timeseries abide1 --out derivatives/bhx",
     ),
     "simulate": (
         "bhx_prep.commands.simulate",
-        "a large cohort without images, to plan disk, jobs and queue",
+        "make a large cohort of empty images, to plan disk space, number of jobs and queue",
         "bhx simulate --subjects 43112 --t1w 46455 --bold 40162 --out simulated",
     ),
     "shards": (
         "bhx_prep.shards.pack",
-        "look into shards and verify them",
+        "list and verify shards, the tar files that training reads",
         "bhx shards verify results/abide1/shards",
     ),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; see `run_command` for how it ends."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    """Run a command; an error that the user can fix is one line on stderr and exit code 1."""
+    verbosity = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_verbosity(verbosity)
+    # taken out first, so that they may stand anywhere: `bhx -q shards verify F` and `bhx shards verify F -q`
+    common, argv = verbosity.parse_known_args(list(sys.argv[1:] if argv is None else argv))
     parser = argparse.ArgumentParser(
         prog="bhx",
-        description="From raw BIDS to the tables of BrainHarmonix. The work itself is done by `snakemake`.",
+        description="From raw BIDS to the tables of BrainHarmonix. `snakemake` runs the pipeline; these commands help.",
         epilog="example: bhx status --failed",
+        parents=[verbosity],
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     named = next((a for a in argv if not a.startswith("-")), None)
     for name, (module, text, example) in COMMANDS.items():
         sub = commands.add_parser(
-            name, help=text, description=text.capitalize() + ".", epilog=f"example: {example}"
+            name, help=text, description=sentence(text), epilog=f"example: {example}", parents=[verbosity]
         )
         if name == named:
             importlib.import_module(module).arguments(sub)
     args = parser.parse_args(argv)
-    module = COMMANDS[args.command][0]
-    return run_command(lambda: importlib.import_module(module).command(args))
+    command = importlib.import_module(COMMANDS[args.command][0]).command
+    return run_command(lambda: command(args), verbosity=common.verbosity)
+
+
+def sentence(text: str) -> str:
+    """Make a line of help a sentence; acronyms stay as they are."""
+    return f"{text[0].upper()}{text[1:]}."
 
 
 if __name__ == "__main__":

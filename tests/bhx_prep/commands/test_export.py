@@ -53,7 +53,9 @@ def study(tmp_path, monkeypatch):
 
 def test_every_run_becomes_tables_with_sidecars(study, capsys):
     assert main(["export", "timeseries", "ward", "--out", "out"]) == 0
-    assert "3 runs of 2 people" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "3 runs of 2 subjects" in shown.err
+    assert shown.out == ""
     stem = study / "out/sub-01/ses-a/func/sub-01_ses-a_task-rest_acq-AP_run-01_space-MNI152NLin2009cAsym"
     stem = stem.with_name(f"{stem.name}_atlas-Schaefer17n3p")
     table = pd.read_csv(f"{stem}_stat-mean_timeseries.tsv", sep="\t")
@@ -77,8 +79,19 @@ def test_every_run_becomes_tables_with_sidecars(study, capsys):
     assert {p: p.read_bytes() for p in (study / "out").rglob("*") if p.is_file()} == before
 
 
+def test_a_folder_of_somebody_elses_is_refused(study, capsys):
+    mine = study / "raw/dataset_description.json"
+    mine.parent.mkdir()
+    for content in ('{"Name": "my data"}', '{"GeneratedBy": [{"Name": "fMRIPrep"}]}', "no JSON"):
+        mine.write_text(content)
+        assert main(["export", "timeseries", "ward", "--out", "raw"]) == 1
+        assert "raw has files that `bhx` did not make: give an empty folder" in capsys.readouterr().err
+        assert [(p, p.read_text()) for p in mine.parent.iterdir()] == [(mine, content)]
+
+
 @pytest.mark.parametrize(
-    ("function", "call"), [("_write_table", 1), ("_write_table", 4), ("Path.replace", 5)]
+    ("function", "call"),
+    [("_write_table", 1), ("_write_table", 4), ("Path.replace", 1), ("Path.replace", 2), ("Path.replace", 5)],
 )
 def test_a_killed_export_gives_the_same_files_when_run_again(study, check_kill, function, call):
     words = ["export", "timeseries", "ward", "--out"]

@@ -6,6 +6,7 @@ import json
 
 import nibabel as nib
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -42,9 +43,25 @@ def test_a_label_image_gives_a_table(files, capsys):
     np.testing.assert_array_equal(table["B"].to_numpy(), 7 * np.arange(1, 13, dtype=np.float32))
     metadata = json.loads(table.schema.metadata[b"bhx"])
     assert (metadata["tr_s"], metadata["coverage"]) == (1.5, [1, 1, 1])
-    assert "12 frames, TR 1.5 s, 3 of 3 parcels covered" in capsys.readouterr().out
+    assert "12 frames, TR 1.5 s, 3 of 3 parcels covered" in capsys.readouterr().err
     assert run(files) == 0
     assert pq.read_table(files / "out" / "series.parquet").column_names == ["label-3", "label-7", "label-20"]
+
+
+def test_a_file_that_is_no_table_of_ours_stays(files, capsys):
+    bold, out = files / "sub-01_task-rest_bold.nii.gz", files / "out/series.parquet"
+    before = bold.read_bytes()
+    words = ["parcellate", "--bold", str(bold), "--atlas", str(files / "three_dseg.nii.gz"), "--out"]
+    assert main([*words, str(bold)]) == 1
+    assert "is there, and BHX did not make it" in capsys.readouterr().err
+    assert bold.read_bytes() == before
+    out.parent.mkdir()
+    pq.write_table(pa.table({"mine": [1]}), out)
+    assert main([*words, str(out)]) == 1
+    assert pq.read_table(out).column_names == ["mine"]
+    out.unlink()
+    assert main([*words, str(out)]) == 0
+    assert main([*words, str(out)]) == 0
 
 
 @pytest.mark.parametrize(

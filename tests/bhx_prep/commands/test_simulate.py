@@ -32,7 +32,7 @@ def test_the_index_finds_what_was_asked_for(
 ) -> None:
     words = ["--subjects", "6", "--t1w", "8", "--bold", "14", "--tr-s", "0.8", "--frames", "383"]
     assert main(["simulate", *words, "--input", input, "--name", "abcd", "--out", str(tmp_path)]) == 0
-    assert "6 people, 8 T1, 14 BOLD runs" in capsys.readouterr().out
+    assert "6 subjects, 8 T1, 14 BOLD runs" in capsys.readouterr().err
     settings = config.load(tmp_path / "config.yaml").cohorts["abcd"]
     rows = index.build("abcd", settings.model_copy(update={"root": tmp_path / "abcd"}))
     assert set(rows["status"].to_pylist()) == {"ok"}
@@ -54,11 +54,25 @@ def test_two_cohorts_share_a_study_and_none_is_written_over(tmp_path: Path, caps
     assert "has a cohort b already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("mine", ["# mine\ncohorts: {}\n", "{}", "", "edited"])
+def test_a_configuration_of_the_users_is_not_replaced(tmp_path: Path, capsys, mine: str) -> None:
+    file = tmp_path / "config.yaml"
+    words = ["simulate", "--subjects", "2", "--out", str(tmp_path)]
+    if mine == "edited":
+        assert main([*words, "--name", "before"]) == 0
+        mine = file.read_text() + "# and a note\n"
+    file.write_text(mine)
+    assert main([*words, "--name", "a"]) == 1
+    assert f"{file} is there, and `bhx simulate` did not write it as it is" in capsys.readouterr().err
+    assert file.read_text() == mine
+    assert not (tmp_path / "a").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--subjects", "0"], "at least 1"),
-        (["--subjects", "5", "--t1w", "4"], "everybody has a T1"),
+        (["--subjects", "5", "--t1w", "4"], "every subject has a T1"),
         (["--subjects", "5", "--tr-s", "735"], "0.1 to 20.0 s"),
         (["--name", "../x"], "cohort"),
     ],

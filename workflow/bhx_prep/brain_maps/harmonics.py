@@ -38,6 +38,7 @@ from bhx_prep.atlas.label_files import names_on_surfaces, read_names, read_surfa
 from bhx_prep.brain_maps import eigenmodes, join
 from bhx_prep.brain_maps.align_modes import align
 from bhx_prep.brain_maps.surfaces import cut, read_surface
+from bhx_prep.io import overwriting
 
 logger = logging.getLogger(__name__)
 
@@ -284,6 +285,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx harmonics``."""
+    overwriting.check_table(args.out)
     names = read_names(args.names) if args.names else names_on_surfaces(args.labels)
     labels: dict[str, np.ndarray] = dict(zip(SIDES, read_surface_labels(args.labels, names), strict=True))
     cortex, template = {side: labels[side] > 0 for side in SIDES}, None

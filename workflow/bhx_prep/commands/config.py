@@ -1,14 +1,17 @@
-"""``bhx config``: the shipped defaults, the schema, the reference page, and whether a file is right."""
+"""``bhx config``: check a configuration; print the shipped defaults, the schema and the reference page."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
 from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import ConfigError
 from bhx_prep.config import config, pages
+
+logger = logging.getLogger(__name__)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,16 +22,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         return actions.add_parser(
             name,
             help=text,
-            description=text.capitalize() + ".",
+            description=f"{text[0].upper()}{text[1:]}.",
             epilog=f"example: bhx config {name} {example}",
         )
 
     add("defaults", "print the shipped config.yaml", "> config.yaml")
     add("schema", "print the JSON schema, for editors", "> config.schema.json")
     add("reference", "print the reference page in Markdown", "| less")
-    checking = add("check", "say whether a file is right, and every mistake if not", "config.yaml")
-    checking.add_argument("file", type=Path, nargs="?", default=Path("config.yaml"))
-    writing = add("write", "write the generated files of the checkout again", ".")
+    checking = add("check", "check a configuration and list every mistake", "config.yaml")
+    checking.add_argument(
+        "file", type=Path, nargs="?", default=Path("config.yaml"), help="configuration (config.yaml)"
+    )
+    writing = add("write", "write the generated files of the checkout: config.yaml, schema, reference", ".")
     writing.add_argument("folder", type=Path, nargs="?", default=Path(), help="the checkout")
     writing.add_argument(
         "--force", action="store_true", help="replace files that differ from the generated ones"
@@ -84,12 +89,13 @@ def command(args: argparse.Namespace) -> int:
             ("the tables of phenotypes do not have", participants.mistakes(checked)),
         ):
             if wrong:
-                raise ConfigError("\n".join([f"{what} what is asked of it:", *(f"  {w}" for w in wrong)]))
+                raise ConfigError(
+                    "\n".join([f"{what} what the configuration asks for:", *(f"  {w}" for w in wrong)])
+                )
         missing = [name for name, cohort in checked.cohorts.items() if not cohort.root.is_dir()]
-        print(
-            f"{args.file} is right. Cohorts: {', '.join(checked.cohorts)}."
-            f" Experiments: {', '.join(checked.experiments) or 'none'}. Endpoints: {', '.join(checked.endpoints) or 'none'}."
-        )
+        logger.info("%s is valid", args.file)
+        for kind in ("cohorts", "experiments", "endpoints"):
+            logger.info("%s: %s", kind, ", ".join(getattr(checked, kind)) or "none")
         for name in missing:
-            print(f"  cohorts.{name}.root: no folder {checked.cohorts[name].root} (yet)")
+            logger.warning("cohorts.%s.root: no folder %s (yet)", name, checked.cohorts[name].root)
     return 0

@@ -1,4 +1,4 @@
-"""``bhx doctor``: what this machine has, what it lacks, and how to mend it."""
+"""``bhx doctor``: what this machine has, what it lacks, and how to fix it."""
 
 from __future__ import annotations
 
@@ -29,17 +29,20 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: `level` is ``ok``, ``note`` (may matter to you) or ``missing`` (will stop you)."""
+    """One requirement: `level` is ``ok``, ``note`` (may matter to you) or ``missing`` (will stop you)."""
 
     level: Literal["ok", "note", "missing"]
     what: str
-    mend: str = ""
+    fix: str = ""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bhx doctor``."""
     parser.add_argument(
-        "--config", type=Path, default=Path("config.yaml"), help="configuration to look at the needs of"
+        "--config",
+        type=Path,
+        default=Path("config.yaml"),
+        help="check what this configuration needs (%(default)s)",
     )
 
 
@@ -48,13 +51,13 @@ def command(args: argparse.Namespace) -> int:
     findings = list(examine(args.config))
     for finding in findings:
         print(f"{finding.level:>8}  {finding.what}")
-        if finding.mend:
-            print(f"{'':>8}  -> {finding.mend}")
+        if finding.fix:
+            print(f"{'':>8}  -> {finding.fix}")
     return int(any(finding.level == "missing" for finding in findings))
 
 
 def examine(config_file: Path) -> Iterator[Finding]:
-    """Look at the machine with the eyes of a configuration.
+    """Compare the machine with what a configuration needs.
 
     Parameters
     ----------
@@ -69,20 +72,20 @@ def examine(config_file: Path) -> Iterator[Finding]:
         yield Finding(
             "missing",
             str(error).replace("\n", "\n          "),
-            "mend the file; `bhx config check` tells when it is right",
+            "correct the file; `bhx config check` checks it",
         )
         return
-    yield Finding("ok", f"{config_file} is right")
+    yield Finding("ok", f"{config_file} is valid")
     for name, cohort in checked.cohorts.items():
         if cohort.root.is_dir():
             yield Finding("ok", f"cohort {name}: {cohort.root}")
         else:
-            mend = (
+            fix = (
                 "`bhx synth` makes the demo cohorts"
                 if "demo-data" in cohort.root.parts
-                else "mend `root` in the configuration"
+                else "correct `root` in the configuration"
             )
-            yield Finding("missing", f"cohort {name}: no folder {cohort.root}", mend)
+            yield Finding("missing", f"cohort {name}: no folder {cohort.root}", fix)
     if any(cohort.input == "bids" for cohort in checked.cohorts.values()):
         yield from _backend(checked.preproc)
     if checked.atlas.source == "packages":
@@ -122,13 +125,11 @@ def _python() -> Iterator[Finding]:
 
 def _memory_and_disk() -> Iterator[Finding]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    mend = "the demo needs 6 GB; set `resources: [mem_mb=...]` in profiles/local" if memory < 7 else ""
-    yield Finding("note" if mend else "ok", f"memory {memory:.0f} GB, {os.cpu_count()} cores", mend)
+    fix = "the demo needs 6 GB; set `resources: [mem_mb=...]` in profiles/local" if memory < 7 else ""
+    yield Finding("note" if fix else "ok", f"memory {memory:.0f} GB, {os.cpu_count()} cores", fix)
     free = shutil.disk_usage(Path.cwd()).free / GIB
-    mend = (
-        "the environments and the demo take some 5 GB; point `results` to a larger disk" if free < 8 else ""
-    )
-    yield Finding("note" if mend else "ok", f"disk {free:.0f} GB free here", mend)
+    fix = "the environments and the demo take some 5 GB; point `results` to a larger disk" if free < 8 else ""
+    yield Finding("note" if fix else "ok", f"disk {free:.0f} GB free here", fix)
 
 
 def _backend(preproc: PreprocSection) -> Iterator[Finding]:
@@ -180,11 +181,13 @@ def _backend(preproc: PreprocSection) -> Iterator[Finding]:
 
 def _image(image: str) -> Finding:
     if not image.endswith((".sif", ".simg")):
-        mend = f"apptainer build fmriprep.sif docker://{image}, and name the file in `preproc.image`"
-        return Finding("note", f"preproc.image {image} is no file: every job will fetch it", mend)
+        fix = f"apptainer build fmriprep.sif docker://{image}, and name the file in `preproc.image`"
+        return Finding("note", f"preproc.image {image} is no file: every job will fetch it", fix)
     if not Path(image).is_file():
         return Finding(
-            "missing", f"preproc.image: no file {image}", "build it (docs/how-to/slurm.md), or mend the name"
+            "missing",
+            f"preproc.image: no file {image}",
+            "build it (docs/how-to/slurm.md), or correct the name",
         )
     return Finding("ok", f"image {image}")
 

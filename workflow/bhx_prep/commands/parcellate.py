@@ -1,8 +1,9 @@
-"""``bhx parcellate``: the series of one BOLD file, without a study around it."""
+"""``bhx parcellate``: the parcel series of one BOLD file, without a study."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bhx_model.atomic_write import atomic_write
 from bhx_model.contract import canonical_json
-from bhx_model.errors import ConfigError
+from bhx_model.errors import ConfigError, DataError
 from bhx_prep.atlas.atlas import Atlas, load_atlas
 from bhx_prep.atlas.label_files import (
     check_order,
@@ -24,10 +25,12 @@ from bhx_prep.atlas.label_files import (
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.parcellate import parcellate_file
 from bhx_prep.ingest import metadata
-from bhx_prep.io import bids_names
+from bhx_prep.io import bids_names, overwriting
 from bhx_prep.io.images import load_image
 from bhx_prep.io.meshes import MESHES
 from bhx_prep.io.reading import reading
+
+logger = logging.getLogger(__name__)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,21 +55,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx parcellate``."""
+    overwriting.check_table(args.out)
     if not 0 <= args.min_coverage <= 1:
         raise ConfigError(f"--min-coverage {args.min_coverage:g}: a share from 0 to 1 is expected")
     atlas = _read_atlas(args.atlas, args.names, args.bold)
     try:
         metadata.check_file(args.bold)
         tr_s = _repetition_time(args.bold, args.tr_s)
-    except ValueError as error:  # these sentences are made for rows that name the file
-        raise ConfigError(f"{args.bold}: {error}") from error
+    except DataError as error:  # these sentences are made for rows that name the file
+        raise DataError(f"{args.bold}: {error}") from error
     found = parcellate_file(
         args.bold, atlas, path_right=args.bold_right, mask=args.mask, min_coverage=args.min_coverage
     )
     write_series(args.out, atlas, found, tr_s)
     covered = int(np.isfinite(found.series).all(axis=1).sum())
-    print(
-        f"{args.out}: {found.series.shape[1]} frames, TR {tr_s:g} s, {covered} of {atlas.n_rois} parcels covered"
+    n_frames = found.series.shape[1]
+    logger.info(
+        "%s: %d frames, TR %g s, %d of %d parcels covered", args.out, n_frames, tr_s, covered, atlas.n_rois
     )
     return 0
 

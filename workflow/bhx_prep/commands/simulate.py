@@ -10,18 +10,24 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import logging
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
+from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.errors import ConfigError
 from bhx_prep.ingest.metadata import MAX_TR_S, MIN_TR_S
 from bhx_prep.io import bids_names
+
+logger = logging.getLogger(__name__)
+
+_HEADER = "# Written by `bhx simulate`, which adds a cohort with every call.\n"
 
 SPACE = "space-MNI152NLin2009cAsym"
 
@@ -40,7 +46,7 @@ class Size:
     Attributes
     ----------
     subjects, t1w, bold : int
-        People, and images in all. Sessions follow the T1 images, runs are spread evenly over sessions.
+        Subjects, and images in all. Sessions follow the T1 images, runs are spread evenly over sessions.
     tr_s : float
         Repetition time (s).
     n_frames : int
@@ -54,18 +60,18 @@ class Size:
 
     def __post_init__(self) -> None:
         if min(self.subjects, self.t1w, self.bold, self.n_frames) < 1 or self.t1w < self.subjects:
-            raise ConfigError("people, images and frames are at least 1, and everybody has a T1")
+            raise ConfigError("subjects, images and frames are at least 1, and every subject has a T1")
         if not MIN_TR_S <= self.tr_s <= MAX_TR_S:
-            raise ConfigError(f"a repetition time of {self.tr_s} s: {MIN_TR_S} to {MAX_TR_S} s are due")
+            raise ConfigError(f"a repetition time of {self.tr_s} s: expected {MIN_TR_S} to {MAX_TR_S} s")
 
     def sessions(self) -> Iterator[tuple[str, str | None, int]]:
-        """Label of the person, session (None for people with one only) and runs of every session."""
+        """Label of the subject, session (None for subjects with one only) and runs of every session."""
         number = 0
-        for person in range(self.subjects):
-            n = self.t1w // self.subjects + (person < self.t1w % self.subjects)
+        for subject in range(self.subjects):
+            n = self.t1w // self.subjects + (subject < self.t1w % self.subjects)
             for session in range(1, n + 1):
                 runs = self.bold // self.t1w + (number < self.bold % self.t1w)
-                yield f"sim{person:07d}", str(session) if n > 1 else None, runs
+                yield f"sim{subject:07d}", str(session) if n > 1 else None, runs
                 number += 1
 
 
@@ -107,11 +113,11 @@ def simulate(root: Path, input: str, size: Size) -> int:
 
     Raises
     ------
-    ValueError
+    ConfigError
         If there is something at `root`.
     """
     if root.exists():
-        raise ConfigError(f"{root} is there already: remove it, or give another --name or --out")
+        raise ConfigError(f"{root} exists: remove it, or give another --name or --out")
     about = json.dumps({"RepetitionTime": size.tr_s, "TaskName": "rest", "Synthetic": True}).encode()
     images = {
         "bold": _header((*BOLD_GRID, size.n_frames), BOLD_MM, size.tr_s, np.int16),
@@ -121,15 +127,15 @@ def simulate(root: Path, input: str, size: Size) -> int:
     }
     pool = root / "sourcedata" / "simulated"
     pool.mkdir(parents=True)
-    links, n_files, people = _Links(pool), 0, 0
-    for person, session, runs in size.sessions():
-        folder, stem = root / f"sub-{person}", f"sub-{person}"
+    links, n_files, n_subjects = _Links(pool), 0, 0
+    for subject, session, runs in size.sessions():
+        folder, stem = root / f"sub-{subject}", f"sub-{subject}"
         if session:
             folder, stem = folder / f"ses-{session}", f"{stem}_ses-{session}"
         if session in (None, "1"):
-            people += 1
-            if people % 5000 == 0:
-                print(f"{people} of {size.subjects} people", file=sys.stderr, flush=True)
+            n_subjects += 1
+            if n_subjects % 5000 == 0:
+                logger.info("%d of %d subjects", n_subjects, size.subjects)
         for kind, name, content in _session(stem, input, runs, images, about):
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +145,7 @@ def simulate(root: Path, input: str, size: Size) -> int:
     if input == "fmriprep":
         described |= {"DatasetType": "derivative", "GeneratedBy": [{"Name": "bhx simulate"}]}
     _write_participants(root / "participants.tsv", size.subjects)
-    (root / "dataset_description.json").write_text(json.dumps(described, indent=2) + "\n")
+    write_json(root / "dataset_description.json", described)
     return n_files
 
 
@@ -184,13 +190,20 @@ def _header(shape: tuple[int, ...], mm: float, tr_s: float | None, dtype: type) 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``bhx simulate``; the numbers are those of UK Biobank in the paper."""
-    parser.add_argument("--subjects", type=int, default=43112, help="people (%(default)s)")
-    parser.add_argument("--t1w", type=int, help="T1 images; one each where not given")
-    parser.add_argument("--bold", type=int, help="BOLD runs; one for each T1 where not given")
-    parser.add_argument("--tr-s", type=float, default=0.735, help="repetition time in seconds (%(default)s)")
-    parser.add_argument("--frames", type=int, default=490, help="frames of a run (%(default)s)")
+    parser.add_argument("--subjects", type=int, default=43112, metavar="N", help="subjects (%(default)s)")
+    parser.add_argument("--t1w", type=int, metavar="N", help="T1 images (default: one for each subject)")
+    parser.add_argument("--bold", type=int, metavar="N", help="BOLD runs (default: one for each T1)")
+    parser.add_argument(
+        "--tr-s", type=float, default=0.735, metavar="S", help="repetition time in seconds (%(default)s)"
+    )
+    parser.add_argument("--frames", type=int, default=490, metavar="N", help="frames of a run (%(default)s)")
     parser.add_argument("--name", default="ukb", help="name of the cohort (%(default)s)")
-    parser.add_argument("--input", choices=("bids", "fmriprep"), default="fmriprep")
+    parser.add_argument(
+        "--input",
+        choices=("bids", "fmriprep"),
+        default="fmriprep",
+        help="raw BIDS or fMRIPrep derivatives (%(default)s)",
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("simulated"), help="folder of the study (%(default)s)"
     )
@@ -202,16 +215,30 @@ def command(args: argparse.Namespace) -> int:
     t1w = args.t1w or args.subjects
     size = Size(args.subjects, t1w, args.bold or t1w, args.tr_s, args.frames)
     file = args.out / "config.yaml"
-    settings = yaml.safe_load(file.read_text()) if file.exists() else {"cohorts": {}}
+    settings = _read_own(file) if file.exists() else {"cohorts": {}}
     if args.name in settings["cohorts"]:
         raise ConfigError(f"{file} has a cohort {args.name} already: give another --name")
     n = simulate(args.out / args.name, args.input, size)
     settings["cohorts"][args.name] = {"input": args.input, "root": args.name, "synthetic": True}
     if args.input == "bids":
         settings["preproc"] = {"backend": "fmriprep-apptainer"}
-    file.write_text(yaml.safe_dump(settings, sort_keys=False))
-    print(
-        f"{args.out / args.name}: {size.subjects} people, {size.t1w} T1, {size.bold} BOLD runs in {n} files"
-    )
-    print(f"now: cd {args.out} && bhx index && snakemake --snakefile BHX/workflow/Snakefile -n")
+    with atomic_write(file) as part:
+        part.write_text(_to_text(settings), encoding="utf-8")
+    counts = (size.subjects, size.t1w, size.bold, n)
+    logger.info("%s: %d subjects, %d T1, %d BOLD runs in %d files", args.out / args.name, *counts)
+    logger.info("now: cd %s && bhx index && snakemake --snakefile BHX/workflow/Snakefile -n", args.out)
     return 0
+
+
+def _to_text(settings: dict[str, Any]) -> str:
+    return _HEADER + yaml.safe_dump(settings, sort_keys=False)
+
+
+def _read_own(file: Path) -> dict[str, Any]:
+    """Settings that `bhx simulate` wrote before; a file of the user's would lose its comments, and is refused."""
+    text = file.read_text(encoding="utf-8")
+    settings = yaml.safe_load(text) if text.startswith(_HEADER) else None
+    if settings is None or _to_text(settings) != text:
+        msg = f"{file} is there, and `bhx simulate` did not write it as it is: give another folder to --out"
+        raise ConfigError(msg)
+    return settings

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bhx_model.command_line import run_command
 from bhx_prep.demo.cohorts import COHORTS, make_cohorts
 
 
@@ -25,13 +24,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="only these: %(choices)s",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
-    parser.add_argument("--force", action="store_true", help="make them again even if they are complete")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="make it again, also in place of a folder of another origin",
+    )
 
 
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx synth``."""
-    return run_command(lambda: _make(args))
-
-
-def _make(args: argparse.Namespace) -> None:
     make_cohorts(args.out, args.seed, args.cohorts, force=args.force)
+    return 0
