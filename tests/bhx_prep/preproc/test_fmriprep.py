@@ -269,7 +269,7 @@ def test_fmripreps_own_parser_takes_the_arguments(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("log", "code", "meaning"),
     [
-        ("", 137, "want of memory"),
+        ("", 137, "lack of memory"),
         ("", 1, "it printed nothing"),
         ("a\nnipype.Error: x\nValueError: bad thing\nPlease report errors to", 1, "ValueError: bad thing"),
         ("one\nlast words", 2, "last words"),
@@ -278,3 +278,16 @@ def test_fmripreps_own_parser_takes_the_arguments(dataset, tmp_path):
 )
 def test_the_reason_is_the_last_line_that_tells(log, code, meaning):
     assert meaning in fmriprep.reason_of(log, code)
+
+
+@pytest.mark.parametrize(
+    "bug", [ValueError("operands could not be broadcast"), KeyError("Mask"), AssertionError()]
+)
+def test_a_bug_stops_the_job_and_writes_no_status(job, monkeypatch, tmp_path, bug):
+    def planted(*_):
+        raise bug
+
+    monkeypatch.setattr(fmriprep, "make_view", planted)
+    with pytest.raises(type(bug)):
+        job()
+    assert not (tmp_path / "preproc/sub-01_status.json").exists()

@@ -1,6 +1,6 @@
-"""A BIDS dataset of one person: what a container is shown.
+"""A BIDS dataset of one subject: what a container sees.
 
-fMRIPrep looks at the whole dataset it is given, so each job gets one with a single person in it. Files are hard
+fMRIPrep looks at the whole dataset it is given, so each job gets one with a single subject in it. Files are hard
 links where the file system allows them and copies elsewhere, never symbolic links: those would lead out of what is
 mounted into the container. For the same reason links of the dataset itself (DataLad's) are followed.
 """
@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from bhx_model.errors import DataError
+from bhx_model.errors import ConfigError, DataError
 from bhx_prep.io import bids_names
 
 
@@ -26,9 +26,9 @@ def make_view(root: Path, subject: str, tasks: Sequence[str], view: Path) -> Pat
     subject : str
         Without ``sub-``.
     tasks : sequence of str
-        fMRI tasks to show; files of others are left out. Files that name no task are all shown.
+        fMRI tasks to show; files of others are omitted. Files that name no task are all shown.
     view : Path
-        Folder to make; what it held is removed.
+        Folder to make; what it contained is removed.
 
     Returns
     -------
@@ -37,23 +37,23 @@ def make_view(root: Path, subject: str, tasks: Sequence[str], view: Path) -> Pat
 
     Raises
     ------
-    ValueError
-        If the person or ``dataset_description.json`` is missing, or a file is a link to content that is not here.
+    DataError
+        If the subject or ``dataset_description.json`` is missing, or a file is a link to content that is not here.
     """
-    person = root / f"sub-{bids_names.check_label(subject, 'subject')}"
-    if not person.is_dir():
-        msg = f"there is no folder {person}"
+    own = root / f"sub-{bids_names.check_label(subject, 'subject')}"
+    if not own.is_dir():
+        msg = f"there is no folder {own}"
         raise DataError(msg)
     if not (root / "dataset_description.json").is_file():
         msg = f"{root} has no dataset_description.json, which BIDS and fMRIPrep ask for: add one"
         raise DataError(msg)
     if view.resolve().is_relative_to(root.resolve()):
         msg = f"the work folder {view} lies inside the dataset {root}, which is only read: put it elsewhere"
-        raise DataError(msg)
+        raise ConfigError(msg)
     shutil.rmtree(view, ignore_errors=True)
     view.mkdir(parents=True)
     shown = [path for path in root.iterdir() if path.is_file()]
-    for folder, _, names in os.walk(person, followlinks=True):
+    for folder, _, names in os.walk(own, followlinks=True):
         shown += [Path(folder, name) for name in names]
     for path in sorted(shown):
         if bids_names.parse(path.name).get("task", tasks[0]) in tasks or path.parent == root:

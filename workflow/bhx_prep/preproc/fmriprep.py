@@ -1,12 +1,13 @@
-"""Preprocess one person with fMRIPrep itself, in Docker or Apptainer.
+"""Preprocess one subject with fMRIPrep itself, in Docker or Apptainer.
 
-The container sees a dataset of this one person and writes into a private folder, so jobs cannot disturb each other.
+The container sees a dataset of this one subject and writes into a private folder, so jobs cannot disturb each other.
 What it made is moved to the cohort's derivatives when it has ended well; the status file is written after that.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import shutil
@@ -19,11 +20,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bhx_model.command_line import json_file
+from bhx_model.command_line import json_file, run_command
+from bhx_model.errors import DataError, SiteError
 from bhx_prep.io import bids_names
 from bhx_prep.preproc.bids_view import make_view
 from bhx_prep.preproc.status import write_status
 from bhx_prep.preproc.work_folder import open_work_folder
+
+logger = logging.getLogger(__name__)
 
 EXAMPLE = """example:
   python -m bhx_prep.preproc.fmriprep --subject 01 --cohort abide1 --root /data/abide1 \\
@@ -32,8 +36,8 @@ EXAMPLE = """example:
     --work /scratch --threads 8 --mem-mb 24000
 """
 
-#: What the messages of programs around fMRIPrep mean. A person's data are not to blame for any of them.
-SITE_FAULTS = {
+#: What the messages of programs around fMRIPrep mean. None of them is caused by a subject's data.
+SITE_ERRORS = {
     r"Could not find docker command": "docker is not installed on this machine",
     r"permission to run 'docker'|permission denied while trying to connect": "docker may not be used by this account",
     r"Cannot connect to the Docker daemon|Could not detect memory capacity": "the docker daemon cannot be reached",
@@ -51,13 +55,9 @@ _ERROR = re.compile(r"^\W*(?:[\w.]*(?:Error|Exception|Fault)\b|.*\berror:)", re.
 _CHATTER = re.compile(r"Please report errors|^RUNNING:|^\s*(File |\^|~)")
 
 
-class SiteFault(RuntimeError):
-    """Something is missing on this machine: every person would fail."""
-
-
 @dataclass(frozen=True)
 class Folders:
-    """Where one person's job works, all private: `view` is what the container reads, `out` what it writes."""
+    """Where one subject's job works, all private: `view` is what the container reads, `out` what it writes."""
 
     view: Path
     out: Path
@@ -135,13 +135,13 @@ def apptainer_command(
 
 
 def reason_of(log: str, exit_code: int) -> str:
-    """Say in one line why fMRIPrep ended, from what it printed.
+    """Why fMRIPrep ended, in one line, from what it printed.
 
-    The last line that names an error; else the last line that says anything. A program that was killed says
-    nothing, so its exit code tells.
+    The last line that names an error; else the last line that is not empty. A program that was killed prints
+    nothing, so its exit code decides.
     """
     if exit_code in (137, -9):
-        return "killed, most likely for want of memory: raise mem_mb of the rule"
+        return "killed, most likely for lack of memory: raise mem_mb of the rule"
     lines = [line.strip() for line in log.splitlines() if line.strip() and not _CHATTER.search(line)]
     errors = [line for line in lines if _ERROR.match(line)]
     said = (errors or lines or ["it printed nothing"])[-1]
@@ -149,46 +149,46 @@ def reason_of(log: str, exit_code: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 also where the person failed and failures shall exclude."""
+    """Run the command line; 0 also if the subject failed and `on_failure` is exclude."""
     args = _parser().parse_args(argv)
+    return run_command(lambda: _command(args))
+
+
+def _command(args: argparse.Namespace) -> int:
     start = time.monotonic()
     exit_code = None
-    site_fault = False
+    site_error = False
     log = args.out / "logs" / f"sub-{args.subject}_fmriprep.log"
+    preproc = args.preproc
+    bids_names.check_label(args.subject, "subject")
+    bids_names.check_cohort(args.cohort)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    args.status.unlink(missing_ok=True)
+    work = open_work_folder(args.work, args.cohort, args.subject, args.out)
+    folders = Folders.below(work)
     try:
-        preproc = args.preproc
-        bids_names.check_label(args.subject, "subject")
-        bids_names.check_cohort(args.cohort)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        args.status.unlink(missing_ok=True)
-        work = open_work_folder(args.work, args.cohort, args.subject, args.out)
-        folders = Folders.below(work)
-        try:
-            _check_site(preproc, [args.out, work])
-            exit_code, reason = _run(args, preproc, folders, log)
-            if reason is None:
-                _publish(folders.out, args.out, args.subject)
-                shutil.rmtree(work)
-        except SiteFault as error:
-            reason, site_fault = str(error), True
-        except ValueError as error:  # the person's files
-            reason = str(error)
-        write_status(
-            args.status,
-            subject=args.subject,
-            reason=reason,
-            seconds=time.monotonic() - start,
-            stages={},
-            versions={"bhx": version("bhx"), "fmriprep": preproc["image"]},
-            log=log,
-            exit_code=exit_code,
-        )
-    except (ValueError, OSError) as error:
-        print(f"fMRIPrep of sub-{args.subject}: {error}", file=sys.stderr)
-        return 1
+        _check_site(preproc, [args.out, work])
+        exit_code, reason = _run(args, preproc, folders, log)
+        if reason is None:
+            _publish(folders.out, args.out, args.subject)
+            shutil.rmtree(work)
+    except SiteError as error:
+        reason, site_error = str(error), True
+    except DataError as error:
+        reason = str(error)
+    write_status(
+        args.status,
+        subject=args.subject,
+        reason=reason,
+        seconds=time.monotonic() - start,
+        stages={},
+        versions={"bhx": version("bhx"), "fmriprep": preproc["image"]},
+        log=log,
+        exit_code=exit_code,
+    )
     if reason is not None:
-        print(f"fMRIPrep of sub-{args.subject}: {reason} (log: {log})", file=sys.stderr)
-    return 1 if reason is not None and (site_fault or preproc["on_failure"] == "stop") else 0
+        logger.error("fMRIPrep of sub-%s: %s (log: %s)", args.subject, reason, log)
+    return 1 if reason is not None and (site_error or preproc["on_failure"] == "stop") else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -223,7 +223,7 @@ def _run(
         folder.mkdir(parents=True, exist_ok=True)
     build = docker_command if preproc["backend"] == "fmriprep-docker" else apptainer_command
     command = build(preproc, args.subject, folders, args.threads, args.mem_mb)
-    print(f"sub-{args.subject}: fMRIPrep starts; log: {log}", file=sys.stderr, flush=True)
+    logger.info("sub-%s: fMRIPrep starts; log: %s", args.subject, log)
     with log.open("w") as file:
         file.write(f"{subprocess.list2cmdline(command)}\n")
         file.flush()
@@ -237,9 +237,9 @@ def _run(
         if any(made.rglob("*_desc-preproc_*")):
             return 0, None
         return 0, "fMRIPrep ended with exit code 0 but wrote no preprocessed image"
-    for pattern, meaning in SITE_FAULTS.items():
+    for pattern, meaning in SITE_ERRORS.items():
         if re.search(pattern, said):
-            raise SiteFault(meaning.format(image=preproc["image"]))
+            raise SiteError(meaning.format(image=preproc["image"]))
     return done.returncode, reason_of(said, done.returncode)
 
 
@@ -247,28 +247,28 @@ def _check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
     licence = preproc["fs_license"]
     if not licence:
         msg = "no FreeSurfer licence: set preproc.fs_license to your licence file (fMRIPrep asks for it)"
-        raise SiteFault(msg)
+        raise SiteError(msg)
     if not Path(licence).is_file():
         msg = f"preproc.fs_license: there is no file {licence}"
-        raise SiteFault(msg)
+        raise SiteError(msg)
     home = preproc["templateflow_home"]
     if home and not Path(home).is_dir():
         msg = f"preproc.templateflow_home: there is no folder {home}"
-        raise SiteFault(msg)
+        raise SiteError(msg)
     if preproc["backend"] == "fmriprep-docker":
         if shutil.which("docker") is None:
             msg = "docker is not installed on this machine: install it, or use another preproc.backend"
-            raise SiteFault(msg)
+            raise SiteError(msg)
     else:
         _apptainer()
         image = preproc["image"]
         if image.endswith((".sif", ".simg")) and not Path(image).is_file():
             msg = f"preproc.image: there is no file {image}"
-            raise SiteFault(msg)
+            raise SiteError(msg)
     for path in [*mounted, Path(licence), *([Path(home)] if home else [])]:
         if re.search(r"[:,]", _absolute(path)):
-            msg = f"{path} holds ':' or ',', which containers read as the end of a path: rename it"
-            raise SiteFault(msg)
+            msg = f"{path} contains ':' or ',', which containers read as the end of a path: rename it"
+            raise SiteError(msg)
 
 
 def _apptainer() -> str:
@@ -276,7 +276,7 @@ def _apptainer() -> str:
         if shutil.which(name):
             return name
     msg = "neither apptainer nor singularity is installed on this machine: install one, or use another preproc.backend"
-    raise SiteFault(msg)
+    raise SiteError(msg)
 
 
 def _fmriprep_arguments(preproc: Mapping[str, Any], subject: str, threads: int, mem_mb: int) -> list[str]:
@@ -292,7 +292,7 @@ def _absolute(path: str | Path) -> str:
 
 
 def _publish(made: Path, out: Path, subject: str) -> None:
-    """Merge a person's private output into the cohort's: their folders replace, files that all persons share stay."""
+    """Merge a subject's private output into the cohort's: its folders replace, files that all subjects share stay."""
     out.mkdir(parents=True, exist_ok=True)
     for path in sorted(made.iterdir()):
         target = out / path.name
@@ -301,7 +301,7 @@ def _publish(made: Path, out: Path, subject: str) -> None:
             _publish(path, target, subject)
             continue
         if not mine and target.exists():
-            continue  # written by every person's job with the same content
+            continue  # written by every subject's job with the same content
         part = out / f".{path.name}.{os.getpid()}"
         shutil.move(path, part)
         if mine and target.is_dir():

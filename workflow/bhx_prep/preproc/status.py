@@ -1,4 +1,4 @@
-"""``sub-X_status.json``: how the preprocessing of one person ended. Written last, so what it calls ok is complete."""
+"""``sub-X_status.json``: how the preprocessing of one subject ended. Written last, so what it calls ok is complete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_status(
     subject : str
         Without ``sub-``.
     reason : str or None
-        Why the person's preprocessing failed, as a sentence; None for ``ok``.
+        Why the subject's preprocessing failed, as a sentence; None for ``ok``.
     seconds : float
         From start to end.
     stages : mapping
@@ -40,7 +40,7 @@ def write_status(
     log : Path
         Where to read more.
     excluded : sequence of mappings
-        Scans left out although the person is ok: ``{"file": .., "reason": ..}``.
+        Scans excluded although the subject is ok: ``{"file": .., "reason": ..}``.
     exit_code : int or None
         Of the container, where there was one.
     """

@@ -1,4 +1,4 @@
-"""Where one person's preprocessing works: a private folder that the next attempt finds again."""
+"""Where one subject's preprocessing works: a private folder that the next attempt finds again."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def work_folder(parent: Path, cohort: str, subject: str, out: Path) -> Path:
-    """Where the work folder of one person's preprocessing stands, or would; parameters as of `open_work_folder`."""
+    """Where the work folder of one subject's preprocessing is, or would be; parameters as of `open_work_folder`."""
     study = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:8]
     return parent.absolute() / f"bhx-{study}-{cohort}-sub-{subject}"
 
 
 def open_work_folder(parent: Path, cohort: str, subject: str, out: Path) -> Path:
-    """Make (or find again) the work folder of one person's preprocessing.
+    """Make (or find again) the work folder of one subject's preprocessing.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Preprocess one person of a raw BIDS dataset without containers.
+"""Preprocess one subject of a raw BIDS dataset without containers.
 
 A short nipype workflow on ANTs for machines without Docker or Apptainer. It is not a replacement for fMRIPrep: no
 surfaces, no slice-timing or distortion correction. Outputs carry fMRIPrep 25's names.
@@ -17,42 +17,43 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bhx_model.command_line import json_file
-from bhx_model.errors import DataError
+from bhx_model.command_line import json_file, run_command
+from bhx_model.errors import DataError, SiteError
 from bhx_prep.io import bids_names
-from bhx_prep.preproc.embedded.person import Person, Scan, UnusableData, find
+from bhx_prep.preproc.embedded.person import Person, Scan, find
 from bhx_prep.preproc.status import write_status
 from bhx_prep.preproc.work_folder import open_work_folder
 
+logger = logging.getLogger(__name__)
+
 EXAMPLE = """example:
-  python -m bhx_prep.preproc.embedded --subject 01 --cohort people --root demo-data/people --templates results/templates \\
+  python -m bhx_prep.preproc.embedded --subject 01 --cohort rawbids --root demo-data/rawbids --templates results/templates \\
     --preproc preproc.json --tasks rest \\
-    --out results/people/preproc --status results/people/preproc/sub-01_status.json --work /tmp/work
+    --out results/rawbids/preproc --status results/rawbids/preproc/sub-01_status.json --work /tmp/work
 """
 
 
 class StepFailed(RuntimeError):
-    """A step of the workflow failed; the message says which and why."""
+    """A step failed by a bug, not by its data: the job stops. The message has the step's traceback."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 also where the person failed and failures shall exclude."""
+    """Run the command line; 0 also if the subject failed and `on_failure` is exclude."""
     args = _parser().parse_args(argv)
+    return run_command(lambda: _command(args))
+
+
+def _command(args: argparse.Namespace) -> int:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ[name] = str(args.threads)
     os.environ["NO_ET"] = "1"  # nipype shall not ask the network for newer versions
-    try:
-        preproc = args.preproc
-        bids_names.check_label(args.subject, "subject")
-        bids_names.check_cohort(args.cohort)
-        for name in ("head_T1w.nii.gz", "head_mask.nii.gz"):
-            if not (args.templates / name).is_file():
-                msg = f"no {args.templates / name}: make the templates first (python -m bhx_prep.atlas.fetch)"
-                raise DataError(msg)
-        return _preprocess(args, preproc)
-    except (ValueError, OSError) as error:
-        print(f"embedded preprocessing of sub-{args.subject}: {error}", file=sys.stderr)
-        return 1
+    bids_names.check_label(args.subject, "subject")
+    bids_names.check_cohort(args.cohort)
+    for name in ("head_T1w.nii.gz", "head_mask.nii.gz"):
+        if not (args.templates / name).is_file():
+            msg = f"no {args.templates / name}: make the templates first (python -m bhx_prep.atlas.fetch)"
+            raise SiteError(msg)
+    return _preprocess(args, args.preproc)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "--preproc", required=True, type=json_file, metavar="FILE", help="section `preproc` as a JSON file"
     )
     parser.add_argument("--tasks", required=True, nargs="+", help="fMRI tasks to use")
-    parser.add_argument("--tr-s", type=float, help="repetition time (s) of runs whose files do not tell it")
+    parser.add_argument("--tr-s", type=float, help="repetition time (s) of runs whose files do not state it")
     parser.add_argument("--out", required=True, type=Path, help="folder of the derivatives")
     parser.add_argument("--status", required=True, type=Path, help="status file, written last")
     parser.add_argument("--work", required=True, type=Path, help="folder for work files; kept on failure")
@@ -87,13 +88,13 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
     stages: dict[str, float] = {}
     excluded: list[dict[str, str]] = []
     reason = None
-    _say(args.subject, f"starts; log: {log}")
+    logger.info("sub-%s: starts; log: %s", args.subject, log)
     try:
         person = find(args.root.absolute(), args.subject, args.tasks, args.tr_s)
-        stages["look"] = time.monotonic() - start
+        stages["check"] = time.monotonic() - start
         _run(args, float(preproc["embedded_resolution_mm"]), person, work, log, stages)
         excluded = person.excluded
-    except (UnusableData, StepFailed) as error:
+    except DataError as error:
         reason = str(error)
     shutil.rmtree(args.out / f"sub-{args.subject}", ignore_errors=True)
     if reason is None:
@@ -109,10 +110,10 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
         log=log,
         excluded=excluded,
     )
-    _say(
-        args.subject,
-        f"{'done' if reason is None else 'failed: ' + reason} after {time.monotonic() - start:.0f} s",
-    )
+    if reason is None:
+        logger.info("sub-%s: done after %.0f s", args.subject, time.monotonic() - start)
+    else:
+        logger.error("sub-%s: failed: %s", args.subject, reason)
     return 1 if reason is not None and preproc["on_failure"] == "stop" else 0
 
 
@@ -135,12 +136,16 @@ def _run(
     log: Path,
     stages: dict[str, float],
 ) -> None:
-    """Run the workflow; runs that fail are added to what the person leaves out.
+    """Run the workflow; runs that fail are added to what the subject excludes.
 
     Raises
     ------
+    DataError
+        If the anatomical part or every run failed by its data.
+    SiteError
+        If the disk is full.
     StepFailed
-        If the anatomical part or every run failed.
+        If a step failed by anything else.
     """
     # slow imports: not before the data are known to be good
     from nipype import config
@@ -153,7 +158,7 @@ def _run(
         {
             "logging": {"log_to_file": "false"},
             "execution": {
-                "stop_on_first_crash": "false",  # one bad run shall not take the others with it
+                "stop_on_first_crash": "false",  # one bad run shall not stop the others
                 "crashfile_format": "txt",
                 "crashdump_dir": str(crashes),
                 "hash_method": "timestamp",
@@ -179,24 +184,28 @@ def _run(
             return
         seconds = time.monotonic() - clock[node.name]
         stages[step] = stages.get(step, 0.0) + seconds
-        _say(
-            args.subject, f"{step} {stem}: {'FAILED' if status == 'exception' else 'done'} in {seconds:.0f} s"
-        )
+        ended = "failed" if status == "exception" else "done"
+        logger.info("sub-%s: %s %s: %s in %.0f s", args.subject, step, stem, ended, seconds)
 
+    stopped = None
     with _quietly(log):
         try:
             workflow.run(plugin="Linear", plugin_args={"status_callback": report})
-        except Exception:  # nipype raises the first of perhaps several; the crash files have them all
+        except Exception as error:  # the first of perhaps several; the crash files have them all, and decide
             logging.getLogger("nipype.workflow").exception("the workflow failed")
-    failures = {path.name: _last_line(path) for path in sorted(crashes.glob("crash-*.txt"))}
-    if any("No space left on device" in text for text in failures.values()):
-        msg = f"the disk of {work} or {args.out} is full: make room, or name another disk with `tmpdir` in the profile"
-        raise OSError(msg)
+            stopped = error
+    texts = {path.name: path.read_text(errors="replace") for path in sorted(crashes.glob("crash-*.txt"))}
+    if any("No space left on device" in text for text in texts.values()):
+        msg = f"the disk of {work} or {args.out} is full: free some space, or name another disk with `tmpdir` in the profile"
+        raise SiteError(msg)
+    if stopped is not None and not texts:
+        raise stopped
+    failures = {name: reason_of(name, text) for name, text in texts.items()}
     anats = [scan for scan in person.anats if not _saved(base, args.root, scan)]
     if anats or (person.runs and not any(_saved(base, args.root, scan) for scan in person.runs)):
         text = "; ".join(dict.fromkeys(failures.values())) or "see the log"
         msg = f"{text} (work files are kept in {work})"
-        raise StepFailed(msg)
+        raise DataError(msg)
     for scan in person.runs:
         if not _saved(base, args.root, scan):
             mine = [text for name, text in failures.items() if scan.stem in name]
@@ -208,11 +217,27 @@ def _saved(base: Path, root: Path, scan: Scan) -> bool:
     return any(folder.glob(f"{scan.stem}_space-*_desc-preproc_*.nii.gz"))
 
 
-def _last_line(crash: Path) -> str:
-    """``step: message`` of a crash file."""
-    lines = [line.strip() for line in crash.read_text(errors="replace").splitlines() if line.strip()]
-    step = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("Node:")), crash.name)
-    return f"step {step.rsplit('.', 1)[-1].split('_', 1)[0]} failed: {lines[-1]}"
+def reason_of(name: str, crash: str) -> str:
+    """Why a step could not use its data, from its crash file.
+
+    Parameters
+    ----------
+    name, crash : str
+        Name and content of a crash file of nipype's, which ends with the traceback.
+
+    Raises
+    ------
+    StepFailed
+        If the step ended with another exception than a `DataError`.
+    """
+    lines = [line.strip() for line in crash.splitlines() if line.strip()]
+    node = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("Node:")), name)
+    step = node.rsplit(".", 1)[-1].split("_", 1)[0]
+    exception, _, sentence = lines[-1].partition(": ")
+    if exception != f"{DataError.__module__}.{DataError.__qualname__}":
+        msg = f"step {step} failed by a bug of BHX, not by its data:\n{crash}"
+        raise StepFailed(msg)
+    return f"step {step} failed: {sentence}"
 
 
 class _quietly:
@@ -250,10 +275,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _say(subject: str, text: str) -> None:
-    print(f"sub-{subject}: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

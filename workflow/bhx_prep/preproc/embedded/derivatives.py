@@ -26,7 +26,7 @@ def generated_by() -> list[dict[str, str]]:
 
 
 def write_description(folder: Path, raw: Path) -> None:
-    """Write ``dataset_description.json``; every person's job writes the same bytes, in one step.
+    """Write ``dataset_description.json``; every subject's job writes the same bytes.
 
     Parameters
     ----------
@@ -39,13 +39,13 @@ def write_description(folder: Path, raw: Path) -> None:
         described = json.loads((raw / "dataset_description.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         described = {}
-    told = _passed_on(described if isinstance(described, dict) else {})
+    stated = _passed_on(described if isinstance(described, dict) else {})
     description = {
-        "Name": f"BHX embedded preprocessing{' (synthetic)' if told.get('Synthetic') else ''}",
+        "Name": f"BHX embedded preprocessing{' (synthetic)' if stated.get('Synthetic') else ''}",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": generated_by(),
-        **told,
+        **stated,
     }
     write_json(folder / "dataset_description.json", description, shared=True)
 
@@ -64,7 +64,9 @@ def bold_spacing(zooms: tuple[float, float, float], least_mm: float) -> float:
 
 
 def _passed_on(sidecar: dict[str, Any], *fields: str) -> dict[str, Any]:
-    return {name: sidecar[name] for name in ("Synthetic", *fields) if name in sidecar}
+    # of the type that BIDS has for them: a sidecar may hold anything
+    kinds = {"Synthetic": bool, **dict.fromkeys(fields, str)}
+    return {name: sidecar[name] for name, kind in kinds.items() if isinstance(sidecar.get(name), kind)}
 
 
 class _SaveAnatIn(BaseInterfaceInputSpec):

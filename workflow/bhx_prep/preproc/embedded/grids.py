@@ -9,6 +9,7 @@ import ants
 import nibabel as nib
 import numpy as np
 
+from bhx_model.errors import DataError
 from bhx_prep.io.nifti_header import rigid_affine
 
 #: ITK's world runs to the left and to the back; times this, RAS becomes LPS and LPS RAS.
@@ -24,6 +25,9 @@ def clean(image: Any, zooms: tuple[float, float, float]) -> nib.Nifti1Image:
     zooms : tuple of three floats
         Voxel sizes to trust, mm.
     """
+    if not np.isfinite(image.affine).all() or not np.linalg.norm(image.affine[:3, :3], axis=0).all():
+        msg = "the header's affine is not finite or has no extent: fix its sform or qform"
+        raise DataError(msg)
     values = np.nan_to_num(np.asarray(image.dataobj, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]

@@ -1,7 +1,8 @@
-"""One person's raw files: which are there, which can be used, and why the others cannot."""
+"""One subject's raw files: which exist, which can be used, and why the others cannot."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from bhx_model.errors import DataError
 from bhx_prep.ingest import metadata
@@ -16,10 +19,6 @@ from bhx_prep.io import bids_names
 
 #: Fewer frames than this give no confounds worth the name.
 LEAST_FRAMES = 10
-
-
-class UnusableData(ValueError):
-    """A person's data cannot be preprocessed; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Scan:
 
 @dataclass
 class Person:
-    """What a person has: one T1w image per session, and the runs of the asked tasks."""
+    """What a subject has: one T1w image per session, and the runs of the asked tasks."""
 
     subject: str
     anats: list[Scan] = field(default_factory=list)
@@ -56,17 +55,17 @@ class Person:
     excluded: list[dict[str, str]] = field(default_factory=list)
 
     def anat_of(self, run: Scan) -> Scan:
-        """The T1w image of the run's session, else the person's first."""
+        """The T1w image of the run's session, else the subject's first."""
         session = run.entities.get("ses")
         return next((a for a in self.anats if a.entities.get("ses") == session), self.anats[0])
 
     def exclude(self, path: Path, reason: str) -> None:
-        """Leave a scan out; the status file will say why."""
+        """Exclude a scan; the status file has the reason."""
         self.excluded.append({"file": path.name, "reason": reason})
 
 
 def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) -> Person:
-    """Look for a person's raw BIDS files, and into every one of them.
+    """Find a subject's raw BIDS files, and check every one of them.
 
     Parameters
     ----------
@@ -77,38 +76,38 @@ def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) 
     tasks : list of str
         fMRI tasks to use.
     tr_s : float or None
-        Repetition time (s) of runs whose files do not tell it.
+        Repetition time (s) of runs whose files do not state it.
 
     Raises
     ------
-    UnusableData
+    DataError
         If there is no usable T1w image, or if there are runs but none can be used.
     """
     person = Person(bids_names.check_label(subject, "subject"))
     folder = root / f"sub-{subject}"
     if not folder.is_dir():
         msg = f"there is no folder {folder}"
-        raise UnusableData(msg)
+        raise DataError(msg)
     sidecars = metadata.Sidecars(root)
-    # an image with contrast agent is nobody's first choice; the index orders them so too
+    # an image with contrast agent comes last; the index orders them so too
     for path in sorted(_images(folder, "anat", "T1w"), key=lambda p: ("_ce-" in p.name, p)):
         session = bids_names.parse(path.name).get("ses")
         first = next((a for a in person.anats if a.entities.get("ses") == session), None)
         if first is not None:
             person.exclude(path, f"one T1w image of a session is used: {first.path.name}")
-        elif (scan := _look(person, path, sidecars, _look_at_anat)) is not None:
+        elif (scan := _scan_of(person, path, sidecars, _check_anat)) is not None:
             person.anats.append(scan)
     if not person.anats:
-        raise UnusableData(_why_none(person, "there is no usable T1w image"))
+        raise DataError(_why_none(person, "there is no usable T1w image"))
     person.anats.sort(key=lambda scan: scan.path)
 
     asked = [p for p in _images(folder, "func", "bold") if bids_names.parse(p.name).get("task") in tasks]
     for path in asked:
-        scan = _look(person, path, sidecars, lambda path, fields: _look_at_run(path, fields, tr_s))
+        scan = _scan_of(person, path, sidecars, lambda path, fields: _check_run(path, fields, tr_s))
         if scan is not None:
             person.runs.append(scan)
     if asked and not person.runs:
-        raise UnusableData(_why_none(person, "there is no usable BOLD run"))
+        raise DataError(_why_none(person, "there is no usable BOLD run"))
     return person
 
 
@@ -117,17 +116,25 @@ def read(path: Path) -> tuple[Any, np.ndarray]:
 
     Raises
     ------
-    ValueError
+    DataError
         With a sentence if it cannot be read to its end, or holds no real numbers.
     """
     header = metadata.read_header(path)
     if 0 in header.get_data_shape():
-        msg = "the image holds no voxels"
+        msg = "the image has no voxels"
         raise DataError(msg)
     try:
         image: Any = nib.load(path)
         values = np.asanyarray(image.dataobj)
-    except Exception as error:  # nibabel raises what zlib, gzip, mmap and numpy raise
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        OverflowError,
+        zlib.error,
+        ImageFileError,
+        HeaderDataError,
+    ) as error:
         msg = f"the image is damaged or cut short ({type(error).__name__})"
         raise DataError(msg) from error
     return image, values
@@ -143,16 +150,16 @@ def _images(folder: Path, kind: str, suffix: str) -> list[Path]:
     ]
 
 
-def _look(
+def _scan_of(
     person: Person,
     path: Path,
     sidecars: metadata.Sidecars,
-    look: Callable[[Path, dict[str, Any]], tuple[Any, Any]],
+    check: Callable[[Path, dict[str, Any]], tuple[Any, Any]],
 ) -> Scan | None:
     try:
         fields, _ = sidecars.fields_of(path)
-        zooms, tr_s = look(path, fields)
-    except ValueError as error:
+        zooms, tr_s = check(path, fields)
+    except DataError as error:
         person.exclude(path, str(error))
         return None
     return Scan(path, bids_names.parse(path.name), fields, zooms, tr_s)
@@ -162,10 +169,10 @@ def _why_none(person: Person, headline: str) -> str:
     return "; ".join([headline, *(f"{scan['file']}: {scan['reason']}" for scan in person.excluded)])
 
 
-def _look_at_anat(path: Path, sidecar: dict[str, Any]) -> tuple[tuple[float, float, float], None]:
+def _check_anat(path: Path, sidecar: dict[str, Any]) -> tuple[tuple[float, float, float], None]:
     image, values = read(path)
     if values.ndim != 3 and values.shape[3:] != (1,):
-        msg = f"the image is {values.ndim}D: a 3D volume is due"
+        msg = f"the image is {values.ndim}D: expected a 3D volume"
         raise DataError(msg)
     zooms = metadata.voxel_sizes(sidecar, image.header)
     finite = values[np.isfinite(values)]
@@ -175,7 +182,7 @@ def _look_at_anat(path: Path, sidecar: dict[str, Any]) -> tuple[tuple[float, flo
     return zooms, None
 
 
-def _look_at_run(
+def _check_run(
     path: Path, sidecar: dict[str, Any], tr_s: float | None
 ) -> tuple[tuple[float, float, float], float]:
     named = bids_names.parse(path.name)
@@ -188,7 +195,7 @@ def _look_at_run(
     image, values = read(path)
     frames = metadata.n_frames(image.header)
     if frames < LEAST_FRAMES:
-        msg = f"the run has {frames} frames: at least {LEAST_FRAMES} are due"
+        msg = f"the run has {frames} frames: expected at least {LEAST_FRAMES}"
         raise DataError(msg)
     zooms = metadata.voxel_sizes(sidecar, image.header)
     finite = np.isfinite(values)
@@ -196,7 +203,7 @@ def _look_at_run(
     # voxels that are never finite are background that some program masked with NaN; they become 0
     if not finite.all() and (finite[holes].any() or holes.all()):
         n = int((~finite).any(axis=(0, 1, 2)).sum())
-        msg = f"{n} of {frames} frames hold NaN or infinite values"
+        msg = f"{n} of {frames} frames have NaN or infinite values"
         raise DataError(msg)
     inside = values[~holes]
     if inside.min() == inside.max():

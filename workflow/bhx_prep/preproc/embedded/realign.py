@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bhx_model.errors import DataError
+
 Floats = NDArray[np.floating]
 
 #: Smoothing (sigma, mm) and most points, coarse to fine. Smoothing makes the gradient hold over the way to go.
@@ -89,6 +91,9 @@ class _Level:
         index = np.argwhere(inside)
         at = index.transpose()
         index = index[np.all((at >= self.margin) & (at <= self.limit), axis=0)]
+        if len(index) == 0:
+            msg = "the reference frame shows no head inside its field of view"
+            raise DataError(msg)
         index = index[:: max(1, len(index) // most)]
         points = index @ affine[:3, :3].T + affine[:3, 3]
         self.centre = points.mean(axis=0)

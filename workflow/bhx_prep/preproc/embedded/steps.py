@@ -17,6 +17,7 @@ import pandas as pd
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
 from scipy import ndimage
 
+from bhx_model.errors import DataError
 from bhx_prep.io import motion
 from bhx_prep.preproc.embedded import signals
 from bhx_prep.preproc.embedded.grids import LPS, clean, open_grid, save
@@ -24,6 +25,25 @@ from bhx_prep.preproc.embedded.realign import realign, typical_frame
 
 #: Deep tissue: this far (mm) inside the tissue's or the brain's border.
 DEEP_FLUID_MM = 10.0
+
+
+class _Step(SimpleInterface):
+    """A step whose errors are a `DataError` where ANTs refuses the images, and bugs otherwise."""
+
+    def _run_interface(self, runtime: Any) -> Any:
+        try:
+            self._compute(Path(runtime.cwd))
+        except RuntimeError as error:
+            if type(error) is not RuntimeError:
+                raise
+            # so ANTs and ITK report what they cannot do with an image, in many lines
+            msg = f"ANTs: {' '.join(str(error).split())}"
+            raise DataError(msg) from error
+        return runtime
+
+    def _compute(self, folder: Path) -> None:
+        """Fill `_results`; files are written to `folder`."""
+        raise NotImplementedError
 
 
 def _register(*stages: list[str], start: str, prefix: Path, composite: bool) -> None:
@@ -47,15 +67,15 @@ class _CorrectBiasOut(TraitedSpec):
     out_file = File(exists=True, desc="RAS, float32, of even brightness")
 
 
-class CorrectBias(SimpleInterface):
+class CorrectBias(_Step):
     """Bring a T1w image to RAS with a header that ITK accepts, and take its bias field out (N4)."""
 
     input_spec = _CorrectBiasIn
     output_spec = _CorrectBiasOut
 
-    def _run_interface(self, runtime: Any) -> Any:
+    def _compute(self, folder: Path) -> None:
         image: Any = nib.as_closest_canonical(clean(nib.load(self.inputs.in_file), self.inputs.zooms))
-        raw, out = Path(runtime.cwd) / "ras.nii.gz", Path(runtime.cwd) / "n4.nii.gz"
+        raw, out = folder / "ras.nii.gz", folder / "n4.nii.gz"
         image.to_filename(raw)
         head = ants.image_read(str(raw))
         # a bias field is smooth: 5 mm voxels show all of it
@@ -65,7 +85,6 @@ class CorrectBias(SimpleInterface):
         )
         save(np.maximum(corrected.numpy(), 0), image.affine, out)
         self._results["out_file"] = str(out)
-        return runtime
 
 
 class _NormalizeIn(BaseInterfaceInputSpec):
@@ -81,14 +100,13 @@ class _NormalizeOut(TraitedSpec):
     mask = File(exists=True, desc="brain mask of the T1w image")
 
 
-class Normalize(SimpleInterface):
+class Normalize(_Step):
     """Register a head to the template head (affine, then SyN inside the brain), and bring its brain mask back."""
 
     input_spec = _NormalizeIn
     output_spec = _NormalizeOut
 
-    def _run_interface(self, runtime: Any) -> Any:
-        folder = Path(runtime.cwd)
+    def _compute(self, folder: Path) -> None:
         grid = open_grid(Path(self.inputs.template), self.inputs.resolution_mm, folder / "grid.nii.gz")
         template = ants.resample_image_to_target(ants.image_read(self.inputs.template), grid)
         mask = ants.image_read(self.inputs.template_mask)
@@ -119,9 +137,11 @@ class Normalize(SimpleInterface):
         back = ants.apply_transforms(head, mask, [self._results["to_anat"]], interpolator="linear").numpy()
         anat: Any = nib.load(self.inputs.in_file)
         found = refine_mask(back, np.asarray(anat.dataobj), np.asarray(anat.header.get_zooms()[:3]))
+        if not found.any():
+            msg = "no brain was found in the T1w image: the registration to the template went wrong"
+            raise DataError(msg)
         save(found.astype(np.uint8), anat.affine, folder / "mask.nii.gz")
         self._results["mask"] = str(folder / "mask.nii.gz")
-        return runtime
 
 
 def refine_mask(probable: np.ndarray, head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
@@ -170,14 +190,13 @@ class _SegmentOut(TraitedSpec):
     csf = File(exists=True)
 
 
-class Segment(SimpleInterface):
+class Segment(_Step):
     """Three tissues inside the brain mask (Atropos, from k-means)."""
 
     input_spec = _SegmentIn
     output_spec = _SegmentOut
 
-    def _run_interface(self, runtime: Any) -> Any:
-        folder = Path(runtime.cwd)
+    def _compute(self, folder: Path) -> None:
         head = ants.image_read(self.inputs.in_file)
         mask = ants.image_read(self.inputs.mask)
         low, high = np.percentile(head.numpy()[mask.numpy() > 0], [0.5, 99.5])
@@ -193,7 +212,6 @@ class Segment(SimpleInterface):
         for name, image in zip(("csf", "gm", "wm"), found["probabilityimages"], strict=True):
             save(image.numpy(), affine, folder / f"{name}.nii.gz")
             self._results[name] = str(folder / f"{name}.nii.gz")
-        return runtime
 
 
 class _PrepareIn(BaseInterfaceInputSpec):
@@ -205,17 +223,16 @@ class _PrepareOut(TraitedSpec):
     out_file = File(exists=True, desc="float32, not packed: every later step reads it frame by frame")
 
 
-class Prepare(SimpleInterface):
+class Prepare(_Step):
     """Give a BOLD run a header to trust, and zeros for NaN in its background."""
 
     input_spec = _PrepareIn
     output_spec = _PrepareOut
 
-    def _run_interface(self, runtime: Any) -> Any:
-        out = Path(runtime.cwd) / "bold.nii"
+    def _compute(self, folder: Path) -> None:
+        out = folder / "bold.nii"
         clean(nib.load(self.inputs.in_file), self.inputs.zooms).to_filename(out)
         self._results["out_file"] = str(out)
-        return runtime
 
 
 class _RealignIn(BaseInterfaceInputSpec):
@@ -230,14 +247,13 @@ class _RealignOut(TraitedSpec):
     boldref = File(exists=True, desc="mean of the realigned steady frames")
 
 
-class Realign(SimpleInterface):
+class Realign(_Step):
     """Rigid motion of every frame towards the most typical one."""
 
     input_spec = _RealignIn
     output_spec = _RealignOut
 
-    def _run_interface(self, runtime: Any) -> Any:
-        folder = Path(runtime.cwd)
+    def _compute(self, folder: Path) -> None:
         image: Any = nib.load(self.inputs.in_file)
         frames = np.asanyarray(image.dataobj)
         n, zooms = frames.shape[3], np.asarray(image.header.get_zooms()[:3])
@@ -262,7 +278,6 @@ class Realign(SimpleInterface):
         for name, volume in (("reference", reference), ("boldref", mean / len(steady))):
             save(volume.astype(np.float32), image.affine, folder / f"{name}.nii.gz")
             self._results[name] = str(folder / f"{name}.nii.gz")
-        return runtime
 
 
 class _CoregisterIn(BaseInterfaceInputSpec):
@@ -275,7 +290,7 @@ class _CoregisterOut(TraitedSpec):
     to_anat = File(exists=True, desc="rigid, BOLD reference -> T1w")
 
 
-class Coregister(SimpleInterface):
+class Coregister(_Step):
     """Rigid registration of the BOLD reference to the brain of the T1w image.
 
     Tried from the scanner's own coordinates and from common centres of mass; the better end is taken.
@@ -284,8 +299,7 @@ class Coregister(SimpleInterface):
     input_spec = _CoregisterIn
     output_spec = _CoregisterOut
 
-    def _run_interface(self, runtime: Any) -> Any:
-        folder = Path(runtime.cwd)
+    def _compute(self, folder: Path) -> None:
         head, mask = ants.image_read(self.inputs.anat), ants.image_read(self.inputs.anat_mask)
         # BOLD shows nothing finer than this
         spacing = [max(2.0, s) for s in head.spacing]
@@ -314,7 +328,6 @@ class Coregister(SimpleInterface):
             unlike = ants.image_similarity(brain, moved, "MattesMutualInformation", fixed_mask=near)
             ends.append((unlike, found))
         self._results["to_anat"] = min(ends)[1]
-        return runtime
 
 
 class _ResampleIn(BaseInterfaceInputSpec):
@@ -334,14 +347,13 @@ class _ResampleOut(TraitedSpec):
     boldref = File(exists=True, desc="mean over frames")
 
 
-class Resample(SimpleInterface):
+class Resample(_Step):
     """Bring every frame to the standard grid in one interpolation: warp, coregistration and motion together."""
 
     input_spec = _ResampleIn
     output_spec = _ResampleOut
 
-    def _run_interface(self, runtime: Any) -> Any:
-        folder = Path(runtime.cwd)
+    def _compute(self, folder: Path) -> None:
         grid = open_grid(Path(self.inputs.template), self.inputs.spacing_mm, folder / "grid.nii.gz")
         drawn: Any = nib.load(folder / "grid.nii.gz")
         affine = drawn.affine
@@ -389,14 +401,13 @@ class Resample(SimpleInterface):
         mask &= mean > 0.1 * np.median(mean[mask]) if mask.any() else False
         if not mask.any():
             msg = "the run and the T1w image do not overlap: registration went wrong"
-            raise RuntimeError(msg)
+            raise DataError(msg)
         nib.Nifti1Image(out, affine).to_filename(folder / "std.nii")
         save(mask.astype(np.uint8), affine, folder / "mask.nii.gz")
         save(mean, affine, folder / "boldref.nii.gz")
         self._results["out_file"] = str(folder / "std.nii")
         self._results["mask"] = str(folder / "mask.nii.gz")
         self._results["boldref"] = str(folder / "boldref.nii.gz")
-        return runtime
 
 
 class _MeasureIn(BaseInterfaceInputSpec):
@@ -416,14 +427,13 @@ class _MeasureOut(TraitedSpec):
     metadata = File(exists=True)
 
 
-class Measure(SimpleInterface):
+class Measure(_Step):
     """Confounds of a run, measured on the standard grid."""
 
     input_spec = _MeasureIn
     output_spec = _MeasureOut
 
-    def _run_interface(self, runtime: Any) -> Any:
-        folder = Path(runtime.cwd)
+    def _compute(self, folder: Path) -> None:
         grid = ants.image_read(self.inputs.mask)
         inside = grid.numpy() > 0
         image: Any = nib.load(self.inputs.in_file)
@@ -442,7 +452,6 @@ class Measure(SimpleInterface):
         (folder / "metadata.json").write_text(json.dumps(metadata, indent=2))
         self._results["table"] = str(folder / "table.tsv")
         self._results["metadata"] = str(folder / "metadata.json")
-        return runtime
 
     def _deep_tissue(self, grid: Any, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         anat_mask = ants.image_read(self.inputs.anat_mask)

@@ -1,0 +1,83 @@
+"""What a step of the embedded workflow raises: data that cannot be used are a status, a bug stops the job."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+#: Runs the command once per planted error, in one process: importing nipype and ANTs takes seconds.
+PLANTED = """
+import json, pathlib, sys
+import nibabel as nib
+import numpy as np
+from bhx_model.errors import DataError
+from bhx_prep.preproc.embedded import __main__ as command, steps
+
+folder = pathlib.Path(sys.argv[1])
+random = np.random.default_rng(0)
+for name, shape in (("anat/sub-01_T1w", (30, 30, 30)), ("func/sub-01_task-rest_bold", (30, 30, 30, 12))):
+    path = folder / "raw/sub-01" / f"{name}.nii.gz"
+    path.parent.mkdir(parents=True)
+    image = nib.Nifti1Image(random.integers(1, 99, shape).astype(np.int16), np.diag([6.0, 6.0, 6.0, 1.0]))
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = 2.0
+    image.to_filename(path)
+(folder / "templates").mkdir()
+for name in ("head_T1w.nii.gz", "head_mask.nii.gz"):
+    nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)).to_filename(folder / "templates" / name)
+(folder / "preproc.json").write_text(json.dumps({"embedded_resolution_mm": 4.0, "on_failure": "exclude"}))
+
+def planted(error):
+    def clean(*_):
+        if error == "broadcast":
+            return np.zeros(3) + np.zeros(4)
+        if error == "key":
+            return {}["zooms"]
+        if error == "assert":
+            assert not error
+        if error == "data":
+            raise DataError("the image is odd: 7 heads")
+        raise RuntimeError("ITK ERROR:\\n  no\\n  overlap")
+    return clean
+
+ends = {}
+for error in ("broadcast", "key", "assert", "data", "itk"):
+    steps.clean = planted(error)
+    out = folder / error
+    words = ["--subject", "01", "--cohort", "raw", "--root", folder / "raw", "--tasks", "rest", "--out", out]
+    words += ["--templates", folder / "templates", "--preproc", folder / "preproc.json"]
+    words += ["--status", out / "status.json", "--work", folder / "work"]
+    try:
+        code, raised = command.main([str(word) for word in words]), None
+    except command.StepFailed as stopped:
+        code, raised = None, str(stopped)
+    status = out / "status.json"
+    ends[error] = code, raised, json.loads(status.read_text()) if status.exists() else None
+(folder / "ends.json").write_text(json.dumps(ends))
+"""
+
+
+def test_bugs_stop_the_job_and_unusable_data_exclude(root: Path, tmp_path: Path) -> None:
+    python = root / ".venv-ants" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
+    done = subprocess.run(
+        [str(python), "-c", PLANTED, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    ends = json.loads((tmp_path / "ends.json").read_text())
+    for error, last in (("broadcast", "ValueError: operands could not be broadcast"), ("key", "KeyError: 'zooms'"),
+                        ("assert", "AssertionError")):  # fmt: skip
+        code, raised, status = ends[error]
+        assert (code, status) == (None, None)  # no row
+        assert "by a bug of BHX" in raised
+        assert "Traceback" in raised
+        assert "steps.py" in raised
+        assert last in raised
+    for error, reason in (("data", "the image is odd: 7 heads"), ("itk", "ANTs: ITK ERROR: no overlap")):
+        code, raised, status = ends[error]
+        assert (code, raised, status["status"]) == (0, None, "failed")
+        assert f"step bias failed: {reason}" in status["reason"]
