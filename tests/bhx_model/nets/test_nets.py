@@ -1,5 +1,4 @@
 import dataclasses
-import shutil
 import subprocess
 import sys
 
@@ -590,16 +589,6 @@ def test_compiled_models_compute_the_same(function_config, make_rois, make_serie
     torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
     compiled.backward()
     assert model.encoder.patch_embed.weight.grad is not None
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    shutil.which("g++") is None, reason="torch.compile generates C++ on the CPU, and there is no g++"
-)
-def test_compiled_blocks_compute_the_same():
-    blocks = Blocks(16, 1, 2, 2.0).eval().requires_grad_(False)
-    x = torch.randn(2, 9, 16)
-    torch.testing.assert_close(torch.compile(blocks)(x), blocks(x), rtol=1e-4, atol=1e-5)
 
 
 def test_import_needs_no_torch():

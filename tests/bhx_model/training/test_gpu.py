@@ -75,6 +75,18 @@ def test_a_step_is_that_of_a_cpu(device, sources, stage, changes, amp, near):
         assert float((ours[name] - g).abs().max()) <= near * largest, name
 
 
+def test_compiled_blocks_compute_the_same(device):
+    """A block is one graph, whose operations are those that PyTorch's default compiler takes it apart into.
+
+    On a CPU that compiler's own code generation is left to its authors: it starts a C++ compiler for half a minute.
+    """
+    backend = "inductor" if device.type == "cuda" else "aot_eager_decomp_partition"
+    blocks = vit.Blocks(16, 1, 2, 2.0).eval().requires_grad_(False).to(device)
+    x = torch.randn(2, 9, 16, device=device)
+    compiled = torch.compile(blocks, backend=backend, fullgraph=True)
+    torch.testing.assert_close(compiled(x), blocks(x), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_with_and_without_a_bias_is_that_of_a_cpu(device, dtype):
     torch.manual_seed(0)
