@@ -78,14 +78,14 @@ class FunctionConfig:
     time_patches: int = 18
     """Longest series in patches; longer ones are cropped when they are read."""
     scaling: Scaling = "run"
-    """`population` (reference): by median and range over all people only, so that the level of a run, which is the
+    """`population` (reference): by median and range over all subjects only, so that the level of a run, which is the
     scanner's gain, dwarfs its fluctuations, and denoised series lie far off; `run` also centres every ROI of a run
     and gives all runs one spread."""
     gradients: bool = True
     """Connectivity gradients are part of the position code."""
     harmonics: Literal["standardised", "reference", "none"] = "standardised"
     """`reference`: modes and gradients as computed, the modes 7 times smaller, and a constant mode that only
-    tells the hemispheres apart. `standardised`: unit variance, and a hemisphere flag for the constant mode."""
+    distinguishes the hemispheres. `standardised`: unit variance, and a hemisphere flag for the constant mode."""
     position_scale: Literal["rms", "minmax"] = "rms"
     """`minmax` (reference) lets one extreme ROI rescale all others; `rms` scales each ROI by itself."""
     resize: Literal["aligned", "reference"] = "aligned"
@@ -253,10 +253,10 @@ class Finetuning:
     label_smoothing: float = 0.1
     clip: float = 1.0
     choose_on: Literal["val", "test"] = "val"
-    """`test` (reference): the published code swaps the two parts, it chooses the epoch on the test people and reports
-    on the validation people, so that splits of a study do not mean what they are called."""
+    """`test` (reference): the published code swaps the two parts, it chooses the epoch on the test subjects and reports
+    on the validation subjects, so that splits of a study do not mean what they are called."""
     scores_over: Literal["dataset", "batches"] = "dataset"
-    """`batches` (reference): the mean of the scores of batches of `batch_size` people. F1 and AUROC of a few people
+    """`batches` (reference): the mean of the scores of batches of `batch_size` subjects. F1 and AUROC of a few subjects
     averaged are not those of all of them, and change with the order."""
 
     def __post_init__(self) -> None:
@@ -325,7 +325,7 @@ class StageConfig:
 
         Raises
         ------
-        ValueError
+        ConfigError
             For a field that does not exist, with the nearest that does, or a value of the wrong type.
         """
         raw = self.to_dict()
@@ -355,7 +355,7 @@ def from_dict(cls: type[Any], raw: Mapping[str, Any], where: str) -> Any:
 
     Raises
     ------
-    ValueError
+    ConfigError
         With the field, what was expected, and the nearest known name.
     """
     if not isinstance(raw, Mapping):
@@ -393,7 +393,7 @@ def load_preset(stage: str, preset: str) -> StageConfig:
 
     Raises
     ------
-    ValueError
+    ConfigError
         For a stage or preset that does not exist, with the nearest that does.
     """
     if stage not in STAGES:

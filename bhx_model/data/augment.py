@@ -37,7 +37,7 @@ def patch_frames(tr_s: float, window_s: float = 35.28) -> int:
 
     Raises
     ------
-    ValueError
+    DataError
         If `tr_s` is not positive.
     """
     if not (math.isfinite(tr_s) and tr_s > 0):
@@ -92,14 +92,14 @@ def plan_series(
 
     Raises
     ------
-    ValueError
+    DataError
         If the TR is not positive or the series is shorter than one patch.
     """
     k = patch_frames(tr_s, config.window_s)
     if n_frames < k:
         msg = (
             f"series of {n_frames} frames at TR {tr_s} s is shorter than one patch of {k} frames "
-            f"({config.window_s:g} s): leave it out"
+            f"({config.window_s:g} s): exclude it"
         )
         raise DataError(msg)
     factor = 1
@@ -218,8 +218,8 @@ def check_series(series_RT: NDArray[np.floating], tr_s: float, n_rois: int, conf
 
     Raises
     ------
-    ValueError
-        With what is wrong and how to mend it.
+    DataError
+        With what is wrong and how to fix it.
     """
     if series_RT.ndim != 2 or series_RT.shape[0] != n_rois:
         msg = f"series has shape {series_RT.shape}, the model needs ({n_rois} ROIs, frames): check atlas and axes"
@@ -227,7 +227,7 @@ def check_series(series_RT: NDArray[np.floating], tr_s: float, n_rois: int, conf
     plan_series(tr_s, series_RT.shape[1], config)
     absent = np.isnan(series_RT).all(axis=1)
     if absent.all():
-        msg = "series is NaN throughout: leave it out"
+        msg = "series is NaN throughout: exclude it"
         raise DataError(msg)
     present = series_RT[~absent]
     if not np.isfinite(present).all():

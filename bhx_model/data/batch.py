@@ -44,22 +44,22 @@ def intensities(steps: Tensor) -> Tensor:
 def plan_series(
     sample: Sample, config: FunctionConfig, *, seed: int = 0, epoch: int = 0, number: int | None = None
 ) -> augment.SeriesPlan:
-    """Plan what is read of a run; a fault is named after it."""
+    """Plan what is read of a run; errors name it."""
     try:
         return augment.plan_series(
             sample.tr_s, sample.n_frames, config, seed=seed, epoch=epoch, sample=number
         )
-    except ValueError as error:
+    except DataError as error:
         msg = f"{sample.key}: {error}"
         raise DataError(msg) from error
 
 
 def read_series(sample: Sample, rois: RoiMetadata, config: FunctionConfig) -> np.ndarray:
-    """Read a run, (R, T) float32, and refuse what the model cannot embed; a fault is named after it."""
+    """Read a run, (R, T) float32, and refuse what the model cannot embed; errors name it."""
     series = shards.read_bold(sample, len(rois))
     try:
         augment.check_series(series, sample.tr_s, len(rois), config)
-    except ValueError as error:
+    except DataError as error:
         msg = f"{sample.key} in {sample.shard}: {error}"
         raise DataError(msg) from error
     return series

@@ -43,7 +43,7 @@ def decompress(content: np.ndarray, out: np.ndarray) -> int:
 
     Raises
     ------
-    ValueError
+    DataError
         If there is no frame, a damaged one, or one of another size than `out`.
     """
     n_bytes, length = _sizes(content)
@@ -71,7 +71,7 @@ def unpack(content: bytes | np.ndarray) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    DataError
         If it is no frame with an array, or a damaged one.
     """
     content = np.frombuffer(content, np.uint8)
@@ -80,14 +80,11 @@ def unpack(content: bytes | np.ndarray) -> np.ndarray:
         raise DataError("its header is not that of a frame")
     raw = np.empty(n_bytes, np.uint8)
     decompress(content, raw)
-    try:
-        return plain_array(raw)
-    except KeyError as error:
-        raise DataError(str(error)) from error
+    return plain_array(raw)
 
 
 def _sizes(content: np.ndarray) -> tuple[int, int]:
-    """Bytes in a frame and length of the frame, as its header tells."""
+    """Bytes in a frame and length of the frame, as its header states."""
     if content.size < 16:
         raise DataError("its header is not that of a frame")
     n_bytes, _, length = content[4:16].view("<u4").tolist()
@@ -99,18 +96,21 @@ def plain_array(content: np.ndarray) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    DataError
         If they are no plain C-ordered array and nothing else: objects are never unpickled.
     """
     # the header is parsed by numpy, the numbers stay where they are
     head = io.BytesIO(content[:1024].tobytes())
-    version = np.lib.format.read_magic(head)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(head)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(head)
-    else:
-        raise DataError(f"an .npy of version {version}")
+    try:
+        version = np.lib.format.read_magic(head)
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(head)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(head)
+        else:
+            raise DataError(f"an .npy of version {version}")
+    except (ValueError, KeyError) as error:
+        raise DataError(str(error)) from error
     if dtype.hasobject or fortran or head.tell() + dtype.itemsize * int(np.prod(shape)) != content.size:
         raise DataError("no plain C-ordered array of the size its bytes have")
     return content[head.tell() :].view(dtype).reshape(shape)

@@ -78,7 +78,7 @@ def jepa_masks(
 
     Raises
     ------
-    ValueError
+    DataError
         If there are fewer than 2 ROIs: none could be held out.
     """
     if n_rois < 2:
@@ -86,14 +86,14 @@ def jepa_masks(
         raise DataError(msg)
     size = np.random.default_rng([_JEPA_SIZES, seed, step])
 
-    def share(of: int, bounds: tuple[float, float], least: int, most: int) -> int:
+    def count(of: int, bounds: tuple[float, float], least: int, most: int) -> int:
         return min(max(round(of * size.uniform(*bounds)), least), most)
 
-    held = share(n_rois, config.mask_target_rois, 1, n_rois - 1)
-    seen = share(n_rois - held, config.mask_context_rois, 1, n_rois - held)
-    window = share(n_patches, config.mask_context_times, 1, max(n_patches - 1, 1))
-    outside = share(n_patches, config.mask_target_times, min(1, n_patches - window), n_patches - window)
-    time_rois = share(seen, config.mask_time_rois, 1, seen)
+    held = count(n_rois, config.mask_target_rois, 1, n_rois - 1)
+    seen = count(n_rois - held, config.mask_context_rois, 1, n_rois - held)
+    window = count(n_patches, config.mask_context_times, 1, max(n_patches - 1, 1))
+    outside = count(n_patches, config.mask_target_times, min(1, n_patches - window), n_patches - window)
+    time_rois = count(seen, config.mask_time_rois, 1, seen)
 
     contexts, targets = [], []
     for sample in samples:

@@ -1,4 +1,4 @@
-"""Files of named NumPy arrays, read whole: nothing is unpickled, and a fault is a sentence. Needs no torch."""
+"""Files of named NumPy arrays, read whole: nothing is unpickled, and errors are sentences. Needs no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read(path: Path | str, remedy: str) -> dict[str, NDArray[Any]]:
 
     Raises
     ------
-    ValueError
+    DataError
         If it is no such file, a damaged one, or holds objects.
     OSError
         If it cannot be read.

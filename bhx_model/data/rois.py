@@ -1,4 +1,4 @@
-"""Facts about the ROIs of an atlas that become buffers of the model. Needs no torch."""
+"""Per-ROI metadata of an atlas, which become buffers of the model. Needs no torch."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class RoiMetadata:
 
         Raises
         ------
-        ValueError
+        DataError
             If it is no such file, or an array is missing, misshapen or unusable.
         OSError
             If the file cannot be read.
@@ -107,7 +107,7 @@ class RoiMetadata:
 
         Raises
         ------
-        ValueError
+        DataError
             With the first position that differs.
         """
         if tuple(names) == self.names:

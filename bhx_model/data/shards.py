@@ -91,7 +91,7 @@ def open_index(path: Path) -> Index:
 
     Raises
     ------
-    ValueError
+    DataError
         Named after the file that is gone, cut short, altered, or of another version.
     """
     return _open_index(path, contract.check_index, contract.MODALITIES, once=contract.MODALITIES)
@@ -199,12 +199,14 @@ def _samples(shard: Shard, rows: Mapping[str, list[Any]], cohort: str) -> Iterat
         yield Sample(shard=shard.path, **{**known, "subject": f"{cohort}/{known['subject']}"})
 
 
-#: What a list may tell of a sample, and what it must.
+#: Columns that a list may have, and those that it must have.
 _LISTED = tuple(field.name for field in fields(Sample) if field.name != "shard")
 _NEEDED = {"key", "subject", "offset", "size"}
 
 
-def verify(shards: Iterable[Shard], *, record: Path | None = None, share: tuple[int, int] = (0, 1)) -> int:
+def verify(
+    shards: Iterable[Shard], *, record: Path | None = None, rank_share: tuple[int, int] = (0, 1)
+) -> int:
     """Compare every shard's bytes with its hash.
 
     Parameters
@@ -213,7 +215,7 @@ def verify(shards: Iterable[Shard], *, record: Path | None = None, share: tuple[
     record : Path, optional
         JSON file that remembers shards found whole by length and time of change, so that a resumed run need
         not read hundreds of gigabytes again.
-    share : tuple[int, int]
+    rank_share : tuple[int, int]
         (rank, processes): each process checks every n-th shard; with a record, each its own.
 
     Returns
@@ -223,10 +225,10 @@ def verify(shards: Iterable[Shard], *, record: Path | None = None, share: tuple[
 
     Raises
     ------
-    ValueError
+    DataError
         Named after the altered shard.
     """
-    rank, world = share
+    rank, world = rank_share
     known: dict[str, list[Any]] = {}
     if record is not None and record.exists():
         known = read_json(record, "remove it")
@@ -271,12 +273,12 @@ def read_array(sample: Sample) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    DataError
         If what stands there is no plain array.
     """
     try:
         return frames.plain_array(_content(sample))
-    except (ValueError, KeyError) as error:
+    except DataError as error:
         msg = f"{sample.shard}: {sample.key} is no .npy array at the place the list names: pack it again"
         raise DataError(msg) from error
 
@@ -286,12 +288,12 @@ def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    DataError
         If its shape is not what the list and the contract say.
     """
     try:
         series = timeseries.decode(_content(sample))
-    except ValueError as error:
+    except DataError as error:
         msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
         raise DataError(msg) from error
     if series.shape != (n_rois, sample.n_frames):
@@ -310,14 +312,14 @@ def read_t1w(samples: Sequence[Sample], shape: Sequence[int]) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    DataError
         If one is no stored volume, or one of another grid.
     """
     batch = np.empty((len(samples), *shape), np.int16)
     for sample, place in zip(samples, batch, strict=True):
         try:
             volumes.decode(_content(sample), place)
-        except ValueError as error:
+        except DataError as error:
             msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
             raise DataError(msg) from error
     return batch
@@ -349,7 +351,7 @@ def check_rois(index: Index, rois: RoiMetadata) -> None:
     if index.metadata["roi_sha256"] != rois.roi_sha256:
         try:
             rois.check_order(index.metadata.get("roi_names", rois.names))
-        except ValueError as error:
+        except DataError as error:
             msg = f"{index.path}: {error}"
             raise DataError(msg) from error
         msg = f"{index.path} is of atlas {index.metadata['atlas']}, the ROI metadata of {rois.atlas}: use one atlas"

@@ -33,7 +33,7 @@ def encode(series: np.ndarray) -> bytes:
 
     Raises
     ------
-    ValueError
+    DataError
         If an ROI is infinite or has no value in some of the frames only.
     """
     if series.ndim != 2 or not series.size or series.dtype != np.float32:
@@ -62,12 +62,12 @@ def decode(content: bytes | np.ndarray) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    DataError
         If it is no stored run, or a damaged one.
     """
     try:
         records = frames.unpack(content)
-    except ValueError as error:
+    except DataError as error:
         raise DataError(f"no stored series ({error})") from error
     steps = records["steps"] if records.ndim == 1 and records.dtype.names else records
     if steps.ndim != 2 or records.dtype != _record(steps.shape[1]):

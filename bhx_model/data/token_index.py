@@ -1,7 +1,7 @@
 """Cached tokens of the frozen encoders: the form of the cache, and reading it.
 
 The cache of a cohort has the form of its shards: ``function-00003.tar`` holds the tokens of the BOLD runs of batch 3,
-``structure-00003.tar`` those of their T1s (once, however many runs a person has), each with a list beside it, and
+``structure-00003.tar`` those of their T1s (once, however many runs a subject has), each with a list beside it, and
 ``index.json`` the hashes. Only tokens of patches that hold data are stored, as bfloat16 in arrays of uint16, which is
 what NumPy can write.
 """
@@ -37,7 +37,7 @@ def open_tokens(path: Path) -> Index:
 
     Raises
     ------
-    ValueError
+    DataError
         If it is none of this version, or something it names is gone or altered.
     """
     return shards.open_token_index(path, _check)
@@ -64,7 +64,7 @@ def fusion_inputs(caches: Sequence[Index]) -> FusionInputs:
 
     Raises
     ------
-    ValueError
+    DataError
         If they do not.
     """
     for cache in caches[1:]:
@@ -97,7 +97,7 @@ def read_tokens(sample: Sample) -> Tensor:
 
     Raises
     ------
-    ValueError
+    DataError
         If what stands there are no tokens, or not as many as listed.
     """
     array = shards.read_array(sample)

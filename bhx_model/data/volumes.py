@@ -1,6 +1,6 @@
 """How a T1 volume is stored: in whole steps of 1/128 sd, each plane as its difference from the plane before.
 
-A step is what bfloat16, in which the model computes, tells apart between 1 and 2 sd. From 1 sd on, a stored value is
+A step is what bfloat16, in which the model computes, distinguishes between 1 and 2 sd. From 1 sd on, a stored value is
 the bfloat16 of the intensity, bit for bit; below, it is off by at most 1/256 sd, as bfloat16 is at 1 to 2 sd. Every
 stored value is a bfloat16, so that the model's input is what is stored. ``docs/adr/0008`` has the numbers.
 
@@ -45,7 +45,7 @@ def encode(volume: np.ndarray) -> bytes:
 
     Raises
     ------
-    ValueError
+    DataError
         If the volume has not three axes, or a value that is no number, or one beyond 255 sd.
     """
     if volume.ndim != 3 or not volume.size or max(volume.shape) > 0xFFFF:
@@ -77,7 +77,7 @@ def decode(content: bytes | np.ndarray, out: np.ndarray | None = None) -> np.nda
 
     Raises
     ------
-    ValueError
+    DataError
         If it is no stored volume, a damaged one, or `out` has another shape.
     """
     content = np.frombuffer(content, np.uint8)
@@ -104,7 +104,7 @@ def decode(content: bytes | np.ndarray, out: np.ndarray | None = None) -> np.nda
         steps = slab[: len(planes)]
         try:
             place += frames.decompress(content[place:], steps)
-        except ValueError as error:
+        except DataError as error:
             raise DataError(f"no stored T1 volume ({error})") from error
         for step, plane in zip(steps, planes, strict=True):
             np.add(before, step, out=plane)
@@ -122,8 +122,8 @@ def to_float32(steps: np.ndarray) -> np.ndarray:
 
 def _box(codes: np.ndarray) -> tuple[list[int], list[int]]:
     """First and last + 1 index in x and y of what is not 0; one line of voxels of an empty volume."""
-    held = (np.flatnonzero(codes.any(axis=axes)) for axes in ((1, 2), (0, 2)))
-    ends = [(int(h[0]), int(h[-1]) + 1) if h.size else (0, 1) for h in held]
+    filled = (np.flatnonzero(codes.any(axis=axes)) for axes in ((1, 2), (0, 2)))
+    ends = [(int(h[0]), int(h[-1]) + 1) if h.size else (0, 1) for h in filled]
     return [e[0] for e in ends], [e[1] for e in ends]
 
 

@@ -27,11 +27,11 @@ from bhx_model.nets.mae import StructureMAE
 
 
 def model_of(about: Mapping[str, Any], source: Path) -> tuple[StageConfig, nn.Module]:
-    """Configuration and model, into which weights are then loaded, of what `source` tells about a stage.
+    """Configuration and model, into which weights are then loaded, of what `source` states about a stage.
 
     Raises
     ------
-    ValueError
+    DataError
         If that is not whole.
     """
     config = stage_from_dict(about["config"])
@@ -39,7 +39,7 @@ def model_of(about: Mapping[str, Any], source: Path) -> tuple[StageConfig, nn.Mo
         model = build_model(config.model, about["model_metadata"])
         if config.stage == "fusion":
             dict(about["model_metadata"]["encoders"])  # whose tokens it reads
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # whatever stands in the file instead
         msg = f"{source}: its metadata do not make a {config.stage} model ({error!r}): take it as it was made"
         raise DataError(msg) from error
     return config, model

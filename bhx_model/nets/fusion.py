@@ -23,7 +23,7 @@ class TokenPosition(nn.Module):
     """Position codes of the tokens of both modalities, and which modality it is.
 
     With modality embedding, function tokens are coded by time and ROI, structure tokens by their place in the
-    grid, and a learned vector tells them apart. Without (reference), all lie on one axis: function tokens
+    grid, and a learned vector distinguishes them. Without (reference), all lie on one axis: function tokens
     roi * time_patches + patch, structure tokens after them.
     """
 

@@ -56,7 +56,7 @@ class FunctionEncoder(nn.Module):
         context_BC
             Tokens to encode, as if there were no others; all if None.
         keys
-            Number of time patches that hold data; those beyond are computed and attended to by nobody.
+            Number of time patches that hold data; those beyond are computed, but no token attends to them.
             Only preset `reference` wants them. All if None.
 
         Returns
@@ -122,7 +122,7 @@ class FunctionJEPA(nn.Module):
     config
         Sizes and switches.
     rois
-        Facts about the ROIs; they become buffers.
+        Per-ROI metadata; they become buffers.
     """
 
     def __init__(self, config: FunctionConfig, rois: RoiMetadata) -> None:

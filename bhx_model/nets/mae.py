@@ -147,5 +147,5 @@ class StructureMAE(nn.Module):
 
 def complement(index_BK: Tensor, n: int) -> Tensor:
     """Return the numbers below `n` that a row of `index_BK` leaves out, sorted: (B, n - K)."""
-    left_out = torch.ones(len(index_BK), n, dtype=torch.int8, device=index_BK.device).scatter(1, index_BK, 0)
-    return left_out.argsort(dim=1, descending=True, stable=True)[:, : n - index_BK.shape[1]]
+    hidden = torch.ones(len(index_BK), n, dtype=torch.int8, device=index_BK.device).scatter(1, index_BK, 0)
+    return hidden.argsort(dim=1, descending=True, stable=True)[:, : n - index_BK.shape[1]]

@@ -57,7 +57,7 @@ class CollapseAlarm:
         self.warned = False
 
     def check(self, step: int, stats: Mapping[str, float]) -> None:
-        """Look at what the model reports of a step, counted from 0.
+        """Check what the model reports of a step, counted from 0.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class CollapseAlarm:
 
 
 def collapsed(stats: Mapping[str, float]) -> bool:
-    """Whether a JEPA's targets have become (nearly) the same token everywhere, which makes predicting them trivial.
+    """Whether a JEPA's targets have become (nearly) the same token everywhere, which makes predicting them easy and useless.
 
     Targets are standardised over channels, so their standard deviation over tokens would be 1 if nothing were shared.
     """

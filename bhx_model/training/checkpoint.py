@@ -84,7 +84,7 @@ def load(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
 
     Raises
     ------
-    ValueError
+    DataError
         If a file is broken or belongs to another model. A run never starts from 0 in silence.
     """
     place = folder(run, step)
@@ -103,7 +103,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
     Raises
     ------
-    ValueError
+    DataError
         Naming what does not fit.
     """
     tensors = _tensors(path)

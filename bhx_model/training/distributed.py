@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed
 
-from bhx_model.errors import DataError
+from bhx_model.errors import SiteError
 
 #: How long a process waits for the others: the first to have checked its shards for the last.
 PATIENCE = timedelta(hours=1)
@@ -32,7 +32,7 @@ class Processes:
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says yes; all get the same answer."""
+        """Whether `flag` is true in any process; all get the same answer."""
         return bool(self.sum([float(flag)])[0] > 0)
 
     def sum(self, values: list[float]) -> list[float]:
@@ -52,7 +52,7 @@ class Processes:
         return [name for listed in everyone for name in listed]
 
     def wait(self) -> None:
-        """Go on when all have come here."""
+        """Wait until all processes are here."""
         if self.world > 1:
             torch.distributed.barrier()
 
@@ -66,7 +66,7 @@ def start() -> Iterator[Processes]:
 
     Raises
     ------
-    ValueError
+    SiteError
         If this node has fewer GPUs than processes.
     """
     world, local = (
@@ -76,7 +76,7 @@ def start() -> Iterator[Processes]:
     if torch.cuda.is_available():
         if local >= torch.cuda.device_count():
             msg = f"process {local} of this node finds {torch.cuda.device_count()} GPUs: start one process per GPU"
-            raise DataError(msg)
+            raise SiteError(msg)
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if world == 1:
@@ -87,5 +87,5 @@ def start() -> Iterator[Processes]:
         "nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=device if on_gpu else None
     )
     yield Processes(torch.distributed.get_rank(), world, device)
-    # not after a fault: the others may be waiting for this process, and it would wait for them; torchrun ends them
+    # not after an error: the others may be waiting for this process, and it would wait for them; torchrun ends them
     torch.distributed.destroy_process_group()

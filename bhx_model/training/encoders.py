@@ -66,7 +66,7 @@ class Encoders:
         rois = empty_rois(self.metadata)
         for index in indices:
             check_rois(index, rois)
-            shape = index.metadata["t1w_shape"]  # none where nobody has a T1
+            shape = index.metadata["t1w_shape"]  # none where no subject has a T1
             if shape is not None and tuple(shape) != self.structure.grid:
                 msg = (
                     f"{index.path}: T1 volumes on a grid of {tuple(shape)} voxels, the structure "

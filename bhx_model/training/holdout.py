@@ -22,7 +22,7 @@ def evaluate_holdout(
 ) -> tuple[dict[str, float], list[str]]:
     """Loss on the subjects held out, and that of predicting the mean of a batch.
 
-    Masks and batches are the same whenever it is asked for, and however many processes share them.
+    Masks and batches are the same every time, however many processes divide them.
 
     Returns
     -------

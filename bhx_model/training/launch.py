@@ -94,7 +94,7 @@ def command(processes: int, rest: Sequence[str], nodes: int) -> list[str]:
 
 
 def on_node(processes: int, rest: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """Words that start this node's share, which meets the others at the node that called `srun`."""
+    """Words that start this node's processes, which meet the others at the node that called `srun`."""
     port = 20000 + int(environment["SLURM_JOB_ID"]) % 20000  # jobs that share a node differ
     return [
         *TORCHRUN,

@@ -216,7 +216,7 @@ def rank_share(stage: Stage, step: int, processes: Processes) -> tuple[list[Batc
     batch = stage.epoch(epoch, t.batch_size)[place]
     size = sum(map(len, batch))
     mine = loader.pieces(batch, size=_part(stage, processes), rank=processes.rank, world=processes.world)
-    # a process without a share takes part in the exchange of gradients with a weight of 0
+    # a process without a part of the batch takes part in the exchange of gradients with a weight of 0
     weights = [len(numbers) / size for numbers in mine] or [0.0]
     return [stage.load(numbers, step, epoch).pin() for numbers in mine or [batch[0][:1]]], weights
 

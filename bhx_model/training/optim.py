@@ -33,7 +33,7 @@ def parameter_groups(
     Parameters
     ----------
     named : Iterable[tuple[str, Parameter]]
-        Frozen parameters are left out.
+        Frozen parameters are excluded.
     layer_decay : float
         Factor of the learning rate per layer below the head.
     n_blocks : int
@@ -88,7 +88,7 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torc
 
     Raises
     ------
-    ValueError
+    DataError
         If it is the memory of an optimizer over other parameters.
     """
     fields = {name.rsplit("/", 1)[1] for name in tensors}

@@ -26,7 +26,7 @@ from bhx_model.data.batch import Batch, intensities, plan_series, read_series
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample, Shard, check_rois
 from bhx_model.data.split import read_split
-from bhx_model.errors import DataError
+from bhx_model.errors import ConfigError, DataError
 from bhx_model.nets.factory import describe_rois
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
@@ -67,7 +67,7 @@ class Stage(abc.ABC):
                 msg = (
                     f"the index of {one.cohort} is named twice, or two cohorts have its name: name each once"
                 )
-                raise DataError(msg)
+                raise ConfigError(msg)
         self.rois = RoiMetadata.load(sources.rois)
         self.split = read_split(sources.split)
         self.hashes: dict[str, Any] = {
@@ -80,16 +80,16 @@ class Stage(abc.ABC):
         self.epoch = functools.lru_cache(maxsize=2)(self._epoch)
 
     def _divide(self, samples: Iterable[Any]) -> None:
-        """Set `samples`: those of the training, then those of the holdout; an item's first sample says whose it is."""
+        """Set `samples`: those of the training, then those of the holdout; an item's first sample has its subject."""
         ordered = sorted(samples, key=lambda item: _first(item).key)
-        strangers = sorted({_first(item).subject for item in ordered} - self.split.keys())
-        if strangers:
-            msg = f"{strangers[0]} and {len(strangers) - 1} more people are not in the split: make the split again"
+        unknown = sorted({_first(item).subject for item in ordered} - self.split.keys())
+        if unknown:
+            msg = f"{unknown[0]} and {len(unknown) - 1} more subjects are not in the split: make the split again"
             raise DataError(msg)
         train = [item for item in ordered if self.split[_first(item).subject] == "train"]
         holdout = [item for item in ordered if self.split[_first(item).subject] == "holdout"]
         if not train:
-            msg = f"no samples to train the {self.config.stage} stage on: look at the cohorts' excluded scans"
+            msg = f"no samples to train the {self.config.stage} stage on: see why the cohorts' scans are excluded"
             raise DataError(msg)
         self.samples = [*train, *holdout]
         self.n_train, self.n_holdout = len(train), len(holdout)
@@ -111,9 +111,9 @@ class Stage(abc.ABC):
             for start in range(0, len(numbers), batch_size)
         ]
 
-    def verify(self, record: Path, share: tuple[int, int]) -> None:
+    def verify(self, record: Path, rank_share: tuple[int, int]) -> None:
         """Check the bytes of all shards that this stage reads; see `bhx_model.data.shards.verify`."""
-        shards.verify(self._shards(), record=record, share=share)
+        shards.verify(self._shards(), record=record, rank_share=rank_share)
 
     def _shards(self) -> list[Shard]:
         return [shard for index in self.indices for m in self.modalities for shard in index.shards[m]]
@@ -253,10 +253,10 @@ class CachedFusionStage(Stage):
             msg = (
                 "model.loss_tokens is all, but the cache holds valid tokens only: set model.inputs to online"
             )
-            raise DataError(msg)
+            raise ConfigError(msg)
         if not sources.tokens:
             msg = "the fusion reads cached tokens: name their indices with --tokens, or set model.inputs to online"
-            raise DataError(msg)
+            raise ConfigError(msg)
         self.caches = sorted(
             (token_index.open_tokens(path) for path in sources.tokens), key=lambda i: i.cohort
         )
@@ -273,7 +273,7 @@ class CachedFusionStage(Stage):
         if cached != packed:
             named = " and ".join(", ".join(cohorts) for cohorts in (cached, packed))
             msg = f"tokens and shards are of different cohorts ({named}): name one of each for every cohort"
-            raise DataError(msg)
+            raise ConfigError(msg)
         for cache, index in zip(self.caches, self.indices, strict=True):
             if cache.metadata["source"] != index.sha256:
                 msg = f"{cache.path} were made of other shards than {index.path}: make the tokens again"
@@ -295,7 +295,7 @@ class CachedFusionStage(Stage):
         )
 
     def metadata(self) -> dict[str, Any]:
-        """Sizes of the tokens that come in, whose they are, and the ROIs they belong to."""
+        """Sizes of the tokens that are read, their encoders, and the ROIs they belong to."""
         encoders = self.caches[0].metadata["encoders"]
         return {"inputs": to_dict(self.fusion_inputs), "encoders": encoders, **describe_rois(self.rois)}
 
@@ -319,7 +319,7 @@ class OnlineFusionStage(Stage):
         self.model_config = cast(FusionConfig, config.model)
         if sources.structure is None or sources.function is None:
             msg = "model.inputs is online: name the trained encoders with --structure and --function"
-            raise DataError(msg)
+            raise ConfigError(msg)
         self.encoders = Encoders.open(sources.structure, sources.function).to(device)
         self.encoders.check(self.indices)
         self.hashes["encoders"] = self.encoders.hashes
@@ -335,7 +335,7 @@ class OnlineFusionStage(Stage):
         return self.encoders.load([self.samples[number] for number in numbers])
 
     def metadata(self) -> dict[str, Any]:
-        """Sizes of the tokens that come in, whose they are, and the ROIs they belong to."""
+        """Sizes of the tokens that are read, their encoders, and the ROIs they belong to."""
         inputs = to_dict(self.encoders.fusion_inputs())
         return {"inputs": inputs, "encoders": dict(self.encoders.hashes), **describe_rois(self.rois)}
 
@@ -365,7 +365,7 @@ def open_stage(config: StageConfig, sources: Sources, seed: int, device: torch.d
 
     Raises
     ------
-    ValueError
+    DataError
         If they do not.
     """
     if config.stage == "structure":

@@ -1,6 +1,6 @@
 """Cache the tokens of both frozen encoders for every BOLD run of a cohort that has a T1.
 
-Batches that are already cached with the same encoders and shards are left as they are, so a stopped job goes on where
+Batches that are already cached with the same encoders and shards are left as they are, so a stopped job resumes where
 it was.
 
 Examples
@@ -90,7 +90,7 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
 
     Raises
     ------
-    ValueError
+    DataError
         If encoders, shards and ROIs do not fit.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -101,7 +101,7 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
     pairs, alone = shards.pair(index.samples["bold"], index.samples["t1w"])
     if not pairs:
         logger.info(
-            f"tokens of {index.cohort}: nobody has both a BOLD run and a T1, the fusion learns nothing from this cohort"
+            f"tokens of {index.cohort}: no subject has both a BOLD run and a T1, the fusion learns nothing from this cohort"
         )
     out.mkdir(parents=True, exist_ok=True)
     shards.verify(s for m in ("bold", "t1w") for s in index.shards[m])
@@ -138,7 +138,7 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
 
 
 def _left_out(index: Index, alone: Sequence[Sample]) -> list[dict[str, str]]:
-    """Who is not in the cache and why, by run, and people without a run."""
+    """What is not in the cache and why: runs without a T1, and T1s of subjects without a run."""
     runs = [{"subject": s.subject.split("/")[1], "key": s.key, "reason": "the run has no T1"} for s in alone]
     with_run = {sample.subject for sample in index.samples["bold"]}
     volumes = [

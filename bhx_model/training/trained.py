@@ -19,7 +19,7 @@ from bhx_model.training import checkpoint
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained stage: its model, and what its ``run.json`` tells."""
+    """A trained stage: its model, and what its ``run.json`` states."""
 
     model: nn.Module
     config: StageConfig
@@ -33,7 +33,7 @@ def load_trained(folder: Path, stage: str) -> Trained:
 
     Raises
     ------
-    ValueError
+    DataError
         If the folder holds no such stage, or weights that do not fit its configuration.
     """
     try:

@@ -6,11 +6,11 @@
     python tests/benchmarks/model.py --only 'function forward 11 bf16' --where    # and where our side's time goes
 
 Both sides are our own code with the same weights. "as published" takes all 18 patches of 400 ROIs through every linear
-layer whatever the length of the run (attention alone leaves padding out), computes the last block for tokens that nobody
+layer whatever the length of the run (attention alone excludes padding), computes the last block for tokens that nothing
 reads, embeds T1 patches with Conv3d, and reconstructs tokens of padding; "ours" is what the preset does.
 Every measurement is a process of its own; sides are interleaved, and ratios are of the best of the rounds. CPU
 seconds and peak memory (MB) of the process without the making of the model. FLOPs are counted by PyTorch, the rate is
-held against a matrix product of this machine at this moment. No part of the test suite.
+compared with a matrix product of this machine at this moment. No part of the test suite.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ Steps = Callable[[], object]
 
 
 def rois() -> RoiMetadata:
-    """Facts of the right sizes, drawn by chance."""
+    """Metadata of the right sizes, drawn by chance."""
     rng = np.random.default_rng(0)
     return RoiMetadata(
         atlas="drawn",
@@ -310,7 +310,7 @@ def main() -> None:
         if not args.only or re.search(args.only, " ".join(map(str, c)))
     ]
     wanted = [c for c in wanted if c in GOALS or not args.goals]
-    told = []
+    measured = []
     for case, n, precision in wanted:
         rounds: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
         for _ in range(args.rounds):
@@ -337,11 +337,11 @@ def main() -> None:
                 f"    ours, at {ours['rate']:.0f} GFLOP/s of a matrix product: {', '.join(longest)}",
                 flush=True,
             )
-        told.append(
+        measured.append(
             {"case": case, "patches": n, "precision": precision, "ratio": ratio, "goal": goal, **best}
         )
     if args.json:
-        args.json.write_text(json.dumps(told, indent=1))
+        args.json.write_text(json.dumps(measured, indent=1))
 
 
 if __name__ == "__main__":

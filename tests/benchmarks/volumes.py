@@ -6,7 +6,7 @@ Without a head of yours it is the MNI152 template, an average of 152. Both get n
 a template and Colin27, an average of 27 scans, have less than a scan has. Errors are of what a bfloat16 model takes in,
 against the float32 volume, in the same unit; `moved` is the share of brain voxels whose bfloat16 is another than that of
 the float32 volume, `> 1` the share where it is more than one unit in the last place away. CPU milliseconds of one
-thread, the median of nine. With `--encoder`, an untrained encoder of reference size in bfloat16 tells how far its tokens
+thread, the median of nine. With `--encoder`, an untrained encoder of reference size in bfloat16 shows how far its tokens
 are from those of the same in float32 on the float32 volume.
 """
 
@@ -106,10 +106,10 @@ def main() -> None:
         # what a model computing in bfloat16 makes of it
         error = np.abs(floats(bfloat16(found)) - volume)[inside]
         places = np.abs(last_places(bfloat16(found)) - exact)[inside]
-        told = f"{error.max():.4f}        {np.sqrt((error**2).mean()):.4f}"
-        told += f"   {(places > 0).mean():6.1%}  {(places > 1).mean():6.1%}"
+        errors = f"{error.max():.4f}        {np.sqrt((error**2).mean()):.4f}"
+        errors += f"   {(places > 0).mean():6.1%}  {(places > 1).mean():6.1%}"
         share = f"{len(content) / 1e6:7.2f}   {len(content) / 2 / volume.size:8.0%}"
-        print(f"  {values:10s} {code:10s} {share}      {told}   {milliseconds(decode):4.1f} ms")
+        print(f"  {values:10s} {code:10s} {share}      {errors}   {milliseconds(decode):4.1f} ms")
     if args.encoder:
         encoder(volume)
 

@@ -96,8 +96,8 @@ def house(tmp_path_factory) -> dict[str, Path]:
     """Shards of two cohorts, rois.npz and the split; only to be read."""
     folder = tmp_path_factory.mktemp("house")
     return {
-        "town": write_cohort(folder / "town" / "shards", "town", people=12),
-        "ward": write_cohort(folder / "ward" / "shards", "ward", people=5, batches=1, trs=(0.8,), seed=1),
+        "town": write_cohort(folder / "town" / "shards", "town", subjects=12),
+        "ward": write_cohort(folder / "ward" / "shards", "ward", subjects=5, batches=1, trs=(0.8,), seed=1),
         "rois": write_rois(folder / "rois.npz"),
         "split": write_split(folder / "pretrain.json", {"town": 12, "ward": 5}),
     }

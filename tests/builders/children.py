@@ -106,7 +106,7 @@ def gradients(rank: int, world: int, port: int, preset: dict, sources: Any, step
 def gradients_of(
     world: int, preset: dict, sources: Any, step: int, out: Path
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Gradients of one step of `world` processes, and what each of them told: its keys, the loss, its parts."""
+    """Gradients of one step of `world` processes, and what each of them reports: its keys, the loss, its parts."""
     from safetensors.torch import load_file
 
     out.mkdir()
@@ -118,10 +118,10 @@ def gradients_of(
     for child in listed:
         child.start()
     assert end(listed) == [0] * world
-    told = [json.loads((out / f"keys-{rank}.json").read_text()) for rank in range(world)]
-    return load_file(out / "gradients.safetensors"), told
+    reports = [json.loads((out / f"keys-{rank}.json").read_text()) for rank in range(world)]
+    return load_file(out / "gradients.safetensors"), reports
 
 
-def keys_of(told: list[dict[str, Any]]) -> list[str]:
+def keys_of(reports: list[dict[str, Any]]) -> list[str]:
     """Keys of all processes together."""
-    return sorted(key for one in told for key in one["keys"])
+    return sorted(key for one in reports for key in one["keys"])

@@ -62,13 +62,13 @@ def write_cohort(
     folder: Path,
     cohort: str,
     *,
-    people: int = 12,
+    subjects: int = 12,
     batches: int = 2,
     trs=(2.0, 3.0),
     seed: int = 0,
     t1w_shape=T1W_SHAPE,
 ) -> Path:
-    """Write a cohort: person 0 has two runs, the last person no T1; a trait moves both modalities."""
+    """Write a cohort: subject 0 has two runs, the last no T1; a trait moves both modalities."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng([seed, len(cohort)])
     mixing = random.normal(size=(R, 4))
@@ -79,23 +79,23 @@ def write_cohort(
     shards: dict[str, list[dict]] = {"bold": [], "t1w": []}
     for batch in range(batches):
         bold, t1w = [], []
-        for person in range(batch, people, batches):
-            subject, trait = f"{person:03d}", (-1.0) ** person
+        for number in range(batch, subjects, batches):
+            subject, trait = f"{number:03d}", (-1.0) ** number
             about = {"cohort": cohort, "subject": subject, "session": None, "synthetic": True}
-            anat = f"{cohort}_sub-{subject}" if person < people - 1 else None
+            anat = f"{cohort}_sub-{subject}" if number < subjects - 1 else None
             if anat:
                 volume = bump * (1 + 0.3 * trait) + 0.1 * random.normal(size=t1w_shape)
                 meta = {**about, "zooms_mm": [2.0, 2.0, 2.0], "affine": np.eye(4).tolist()}
                 t1w.append((anat, meta, volume.astype(np.float32)))
-            for run in range(2 if person == 0 else 1):
-                tr_s = trs[person % len(trs)]
-                n = int((200 + 3 * (person % 5)) / tr_s)
+            for run in range(2 if number == 0 else 1):
+                tr_s = trs[number % len(trs)]
+                n = int((200 + 3 * (number % 5)) / tr_s)
                 latent = np.cumsum(random.normal(size=(4, n)), axis=1)
                 latent = (latent - latent.mean(1, keepdims=True)) / latent.std(1, keepdims=True)
                 latent[0] *= 1 + 0.5 * trait
                 series = 1000 + 10 * (mixing @ latent + 0.3 * random.normal(size=(R, n)))
                 series = series.astype(np.float32)
-                if person == 1:
+                if number == 1:
                     series[3] = np.nan
                 key = f"{cohort}_sub-{subject}_task-rest_run-{run + 1}"
                 meta = {
@@ -130,18 +130,18 @@ def write_rois(path: Path, names=NAMES) -> Path:
 
 
 def write_split(path: Path, cohorts: dict[str, int], holdout: int = 2) -> Path:
-    people = {name: [f"{name}/{person:03d}" for person in range(n)] for name, n in cohorts.items()}
+    subjects = {name: [f"{name}/{number:03d}" for number in range(n)] for name, n in cohorts.items()}
     path.write_text(
         json.dumps({
-            "train": [p for listed in people.values() for p in listed[holdout:]],
-            "holdout": [p for listed in people.values() for p in listed[:holdout]],
+            "train": [p for listed in subjects.values() for p in listed[holdout:]],
+            "holdout": [p for listed in subjects.values() for p in listed[:holdout]],
         })
     )  # fmt: skip
     return path
 
 
 def spoil_series(index_path: Path, folder: Path, fault: str) -> Path:
-    """Copy a cohort's shards with a fault in one run of person 2, hashes and lists in order."""
+    """Copy a cohort's shards with a fault in one run of subject 2, hashes and lists in order."""
     index = json.loads(index_path.read_bytes())
     folder.mkdir(parents=True)
     entries = []
@@ -171,15 +171,15 @@ def spoil_series(index_path: Path, folder: Path, fault: str) -> Path:
     return path
 
 
-def write_labels(path: Path, cohort: str, people, kind: str = "binary", seed: int = 0) -> Path:
+def write_labels(path: Path, cohort: str, numbers, kind: str = "binary", seed: int = 0) -> Path:
     """Write an endpoint's split: the trait that moves both modalities."""
     rows = []
     classes = {"binary": ["control", "patient"], "multiclass": ["none", "mild", "severe"], "regression": []}[
         kind
     ]
-    for place, person in enumerate(people):
-        label = person % len(classes) if classes else (-1.0) ** person + 0.1 * person
-        rows.append({"subject": f"{person:03d}", "label": label, "split": SPLIT[place % len(SPLIT)]})
+    for place, number in enumerate(numbers):
+        label = number % len(classes) if classes else (-1.0) ** number + 0.1 * number
+        rows.append({"subject": f"{number:03d}", "label": label, "split": SPLIT[place % len(SPLIT)]})
     value = {
         "endpoint": "trait",
         "cohort": cohort,

@@ -64,7 +64,7 @@ def test_pairs_join_by_key(house):
     assert len(pairs) == 12
     assert [run.subject for run in alone] == ["town/011"]
     assert all(run.subject == volume.subject for run, volume in pairs)
-    # two runs of a person share their one T1
+    # two runs of a subject share their one T1
     assert [volume.key for run, volume in pairs if run.subject == "town/000"] == ["town_sub-000"] * 2
 
 
@@ -117,7 +117,7 @@ def test_whole_shards_are_remembered_until_they_change(town, tmp_path):
 
 def test_processes_divide_the_checking(town):
     packed = shards.open_index(town).shards["bold"]
-    assert [shards.verify(packed, share=(rank, 2)) for rank in range(2)] == [1, 1]
+    assert [shards.verify(packed, rank_share=(rank, 2)) for rank in range(2)] == [1, 1]
 
 
 def test_an_index_of_another_version_is_refused(town):

@@ -474,11 +474,11 @@ def test_hub_tokens_see_both_modalities_alike_before_they_learn(fusion_config, f
         torch.nn.init.zeros_(fusion.blocks[0].attn.qkv.weight[:24])
     seen = {}
 
-    def look(attention, args, kwargs, output):
+    def watch(attention, args, kwargs, output):
         seen[attention] = (args, kwargs, output)
 
     for fusion in (model, by_number):
-        fusion.blocks[0].attn.register_forward_hook(look, with_kwargs=True)
+        fusion.blocks[0].attn.register_forward_hook(watch, with_kwargs=True)
         fusion.encode(*fusion_tokens(fusion_inputs, 1, n_patches), n_patches)
     for fusion, weights in ((model, (1, 1 / (7 * n_patches), 1 / 12)), (by_number, (1, 1, 1))):
         attention = fusion.blocks[0].attn

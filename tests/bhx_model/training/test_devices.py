@@ -1,4 +1,4 @@
-"""What a machine with GPUs would trip over, told on one without: tensors that are nowhere, and a pretended CUDA."""
+"""What a machine with GPUs would trip over, found on one without: tensors that are nowhere, and a pretended CUDA."""
 
 from __future__ import annotations
 

@@ -162,10 +162,10 @@ def world(device) -> int:
 @pytest.mark.parametrize(("stage", "changes"), STAGES)
 def test_all_gpus_have_the_gradients_of_one(device, world, sources, tmp_path, stage, changes):
     preset = {"stage": stage, "set": {"train.batch_size": 6, **changes}}
-    alone, told_alone = children.gradients_of(1, preset, sources, 1, tmp_path / "alone")
-    shared, told = children.gradients_of(world, preset, sources, 1, tmp_path / "shared")
-    assert children.keys_of(told) == children.keys_of(told_alone)
-    assert told[0]["loss"] == pytest.approx(told_alone[0]["loss"], rel=1e-5)
+    alone, reports_alone = children.gradients_of(1, preset, sources, 1, tmp_path / "alone")
+    shared, reports = children.gradients_of(world, preset, sources, 1, tmp_path / "shared")
+    assert children.keys_of(reports) == children.keys_of(reports_alone)
+    assert reports[0]["loss"] == pytest.approx(reports_alone[0]["loss"], rel=1e-5)
     assert shared.keys() == alone.keys()
     for name, g in alone.items():
         assert float((shared[name] - g).abs().max()) <= 1e-5 * max(float(g.abs().max()), 1e-3), name

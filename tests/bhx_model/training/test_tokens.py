@@ -46,7 +46,7 @@ def test_only_valid_tokens_are_stored(trained):
     index = token_index.open_tokens(trained["tokens_town"])
     runs = {s.key: s for s in shards.open_index(trained["town"]).samples["bold"]}
     assert set(index.shards) == {"function", "structure"}
-    # person 0 has two runs and one T1
+    # subject 0 has two runs and one T1
     assert len(index.samples["function"]) == 12
     assert len(index.samples["structure"]) == 11
     for sample in index.samples["function"]:
@@ -102,7 +102,7 @@ def test_reading_runs_ahead_of_encoding(trained, tmp_path, monkeypatch):
             return encode(self, *more)
 
         monkeypatch.setattr(encoder, "encode", waiting)
-    packed = write_cohort(tmp_path / "town", "town", people=12, batches=1)
+    packed = write_cohort(tmp_path / "town", "town", subjects=12, batches=1)
     words = (trained["structure"], trained["function"], packed, trained["rois"])
     ahead = tokens.write_cache(*words, tmp_path / "ahead")
     assert waited == {"t1w", "bold"}
@@ -133,7 +133,7 @@ def test_a_uk_biobank_pair_fits_in_8700_kilobytes(tmp_path):
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 8.7e6
 
 
-def test_who_is_left_out_is_told(trained):
+def test_excluded_runs_are_listed(trained):
     metadata = json.loads(trained["tokens_town"].read_text())
     left_out = {"subject": "011", "key": "town_sub-011_task-rest_run-1", "reason": "the run has no T1"}
     assert metadata["left_out"] == [left_out]
@@ -141,7 +141,7 @@ def test_who_is_left_out_is_told(trained):
 
 
 def test_a_cohort_without_pairs_is_an_empty_cache(trained, tmp_path, capfd):
-    packed = write_cohort(tmp_path / "lone", "lone", people=1, batches=1)
+    packed = write_cohort(tmp_path / "lone", "lone", subjects=1, batches=1)
     metadata = json.loads(packed.read_text())
     packed.write_text(json.dumps({**metadata, "t1w_shape": None}))
     rois = trained["rois"]
@@ -203,7 +203,7 @@ def test_online_inputs_give_the_loss_of_the_cache(trained):
     cached = fusion_loss(trained, {}, listed)
     online = fusion_loss(trained, {"model.inputs": "online"}, [])
     assert cached.keys() == online.keys()
-    assert len(cached) == 6  # two people of each cohort are held out, and person 0 has two runs
+    assert len(cached) == 6  # two subjects of each cohort are held out, and subject 0 has two runs
     for key, loss in cached.items():
         assert online[key] == pytest.approx(loss, rel=5e-5), key
 
@@ -251,7 +251,7 @@ def test_tokens_of_different_encoders_are_refused(trained, tmp_path, capsys):
 
 
 def test_tokens_of_other_shards_are_refused(trained, tmp_path, capsys):
-    """The card would name cohorts that were not trained on, or tokens of people who are gone stay in use."""
+    """The card would name cohorts that were not trained on, or tokens of subjects who are gone stay in use."""
     command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out")
     listed = [str(trained["tokens_town"]), str(trained["tokens_ward"])]
     for few in (listed[:1], [listed[0], listed[0]]):
@@ -284,7 +284,7 @@ def test_a_shard_index_is_no_token_index(trained, tmp_path, capsys):
 def test_volumes_of_another_grid_are_refused(trained, tmp_path, capsys):
     from tiny_shards import write_cohort
 
-    other = write_cohort(tmp_path / "town", "town", people=3, batches=1, t1w_shape=(32, 32, 32))
+    other = write_cohort(tmp_path / "town", "town", subjects=3, batches=1, t1w_shape=(32, 32, 32))
     more = ["--structure", str(trained["structure"]), "--function", str(trained["function"])]
     more += ["--shards", str(other), "--rois", str(trained["rois"]), "--out", str(tmp_path / "out")]
     assert tokens.main(more) == 1

@@ -1,4 +1,4 @@
-"""The loop: resumed runs, several processes, stops and faults."""
+"""The loop: resumed runs, several processes, stops and errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run_folder(folder):
 
 
 def stopped_after(steps):
-    """A should_stop that says yes after so many questions."""
+    """A should_stop that is true after so many calls."""
     asked = iter(range(1, 1000))
     return lambda: next(asked) == steps
 
@@ -149,7 +149,7 @@ def test_a_run_waits_for_the_process_that_is_at_it(house, straight, tmp_path, ca
         with lock_run_dir(run_folder(tmp_path), lambda: False) as ours:
             assert ours
             stopped = train_here(house, tmp_path, "structure", should_stop=lambda: True)
-            assert stopped == 75, "it may be told to stop while it waits"
+            assert stopped == 75, "it may be asked to stop while it waits"
             second = pool.submit(train_here, house, tmp_path, "structure")
             said = []
             children.wait_for(
@@ -206,9 +206,9 @@ def test_two_processes_have_the_gradients_of_one(trained, tmp_path, stage):
     for world, accumulate in ((1, 1), (2, 3)):
         # the step mixes buckets, and accumulation cuts them further
         preset = {"stage": stage, "set": {"train.batch_size": 6, "train.accumulate": accumulate}}
-        found_here, told = children.gradients_of(world, preset, sources, 1, tmp_path / str(world))
-        assert [t["parts"] > 1 for t in told] == [world > 1 or stage == "function"] * world
-        found[world] = (found_here, children.keys_of(told), told[0]["loss"])
+        found_here, reports = children.gradients_of(world, preset, sources, 1, tmp_path / str(world))
+        assert [t["parts"] > 1 for t in reports] == [world > 1 or stage == "function"] * world
+        found[world] = (found_here, children.keys_of(reports), reports[0]["loss"])
     assert found[1][1] == found[2][1]
     assert len(found[1][1]) in (5, 6)
     assert found[1][2] == pytest.approx(found[2][2], rel=1e-6)
@@ -223,7 +223,7 @@ def test_two_processes_have_the_gradients_of_one(trained, tmp_path, stage):
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_two_processes_stopped_or_killed_end_where_an_uninterrupted_pair_ends(house, tmp_path, killed):
-    """Both stop together when one is told to; killed, they go on from the last checkpoint."""
+    """Both stop together when one is asked to; killed, they resume from the last checkpoint."""
     changes = {**SIX, "train.steps": 30, "train.save_every": 10, "train.log_every": 1}
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     assert children.end(children.start_all(arguments(house, straight, "function", changes), 2)) == [0, 0]
@@ -244,7 +244,7 @@ def test_two_processes_stopped_or_killed_end_where_an_uninterrupted_pair_ends(ho
     same_weights(straight / "out", broken / "out")
 
 
-# --- faults
+# --- errors
 
 
 def test_a_loss_that_is_not_finite_names_step_and_samples(house, tmp_path, monkeypatch):
@@ -306,14 +306,14 @@ def test_a_jepa_that_collapses_is_stopped(house, tmp_path):
         train_here(house, tmp_path, "function", changes)
 
 
-def test_shrinking_targets_are_told_once(house, tmp_path, flatter, capsys):
+def test_shrinking_targets_are_logged_once(house, tmp_path, flatter, capsys):
     flatter(0.2)
     assert train_here(house, tmp_path, "function") == 0
     assert capsys.readouterr().err.count("on the way to collapse: check the normaliser, raise train.ema") == 1
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optim.safetensors", "state.json"])
-def test_killed_while_a_checkpoint_is_written_goes_on_from_the_one_before(
+def test_killed_while_a_checkpoint_is_written_resumes_from_the_one_before(
     house, straight, tmp_path, monkeypatch, file
 ):
     class Killed(BaseException):
@@ -379,7 +379,7 @@ def test_another_roi_order_is_refused(house, tmp_path, capsys):
 
 
 def test_cohorts_of_different_grids_are_refused(house, tmp_path, capsys):
-    other = write_cohort(tmp_path / "ward", "ward", people=5, batches=1, t1w_shape=(32, 32, 32))
+    other = write_cohort(tmp_path / "ward", "ward", subjects=5, batches=1, t1w_shape=(32, 32, 32))
     assert train.main(arguments({**house, "ward": other}, tmp_path, "structure")) == 1
     assert "on one grid, there are: town (32, 48, 32), ward (32, 32, 32)" in capsys.readouterr().err
 
@@ -389,10 +389,10 @@ def test_a_cohort_that_is_named_twice_is_refused(house, tmp_path, capsys):
     assert "the index of town is named twice, or two cohorts have its name" in capsys.readouterr().err
 
 
-def test_people_outside_the_split_are_refused(house, tmp_path, capsys):
+def test_subjects_outside_the_split_are_refused(house, tmp_path, capsys):
     short = write_split(tmp_path / "split.json", {"town": 12, "ward": 4})
     assert train.main(arguments({**house, "split": short}, tmp_path, "function")) == 1
-    assert "ward/004 and 0 more people are not in the split" in capsys.readouterr().err
+    assert "ward/004 and 0 more subjects are not in the split" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -405,11 +405,11 @@ def test_a_split_that_is_none_is_a_sentence(house, tmp_path, capsys, content):
     assert "is no split with the lists train and holdout" in capsys.readouterr().err
 
 
-def test_a_person_on_both_sides_of_the_split_is_refused(house, tmp_path, capsys):
+def test_a_subject_on_both_sides_of_the_split_is_refused(house, tmp_path, capsys):
     split = json.loads(house["split"].read_text())
     (tmp_path / "split.json").write_text(json.dumps({**split, "holdout": [split["train"][0]]}))
     assert train.main(arguments({**house, "split": tmp_path / "split.json"}, tmp_path, "function")) == 1
-    assert "names a person twice" in capsys.readouterr().err
+    assert "names a subject twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
