@@ -84,7 +84,7 @@ class Metrics:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
-                msg = "--tensorboard needs TensorBoard: pip install 'bhx[tensorboard]', or leave it out"
+                msg = "--tensorboard needs TensorBoard: pip install 'bhx[tensorboard]', or start without it"
                 raise SiteError(msg) from error
             self._board = SummaryWriter(str(tensorboard), purge_step=step + 1)
 

@@ -100,12 +100,13 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
     shards.check_rois(index, RoiMetadata.load(rois))
     pairs, alone = shards.pair(index.samples["bold"], index.samples["t1w"])
     if not pairs:
-        logger.info(
-            f"tokens of {index.cohort}: no subject has both a BOLD run and a T1, the fusion learns nothing from this cohort"
+        logger.warning(
+            "tokens of %s: no subject has both a BOLD run and a T1, the fusion learns nothing from this cohort",
+            index.cohort,
         )
     out.mkdir(parents=True, exist_ok=True)
     shards.verify(s for m in ("bold", "t1w") for s in index.shards[m])
-    logger.info(f"tokens of {index.cohort}: {len(pairs)} runs, {len(index.shards['bold'])} batches")
+    logger.info("tokens of %s: %d runs, %d batches", index.cohort, len(pairs), len(index.shards["bold"]))
     began = time.monotonic()
     entries: dict[str, list[dict[str, Any]]] = {"function": [], "structure": []}
     by_shard: dict[Path, list[tuple[Sample, Sample]]] = {}
@@ -120,7 +121,7 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
             entries[modality].append(entry)
         taken = time.monotonic() - began
         left = taken / (number + 1) * (len(index.shards["bold"]) - number - 1)
-        logger.info(f"tokens of {index.cohort}: batch {batch} done, {duration(left)} to go")
+        logger.info("tokens of %s: batch %s done, %s to go", index.cohort, batch, duration(left))
     metadata = {
         "tokens": token_index.TOKENS_VERSION,
         "cohort": index.cohort,

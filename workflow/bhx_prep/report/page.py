@@ -379,7 +379,7 @@ def _stage(stage: collect.StageSummary) -> dict[str, Any]:
     holdout = stage.losses.get("holdout_loss")
     names = {"loss": "training", "holdout_loss": "held-out"}
     if stage.baseline is None:  # without held-out subjects: the baseline on the training batches
-        names["loss_of_mean"] = "mean predictor"
+        names["mean_predictor_loss"] = "mean predictor"
     drawn = {text: stage.losses[name] for name, text in names.items() if name in stage.losses}
     dashed = (
         " Dashed: mean-predictor baseline on the held-out subjects." if stage.baseline is not None else ""
