@@ -96,8 +96,11 @@ class _Captured(Exception):
 
 def captured_parser(main: Callable[[Sequence[str]], Any], argv: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser with which a command would read its arguments."""
+    parse = argparse.ArgumentParser.parse_known_args
 
-    def capture(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> Any:
+    def capture(parser: argparse.ArgumentParser, *args: Any, **options: Any) -> Any:
+        if not parser.add_help:  # takes out what all commands share
+            return parse(parser, *args, **options)
         raise _Captured(parser)
 
     with mock.patch.object(argparse.ArgumentParser, "parse_known_args", capture):
