@@ -8,13 +8,13 @@ INSTALL = $(UV) pip install --quiet --compile-bytecode
 CLEAN_ENV = env -u PYTHONPATH NO_ET=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .PHONY: help environments demo test test-gpu lint docs lock clean
-help:  ## say what there is
+help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 environments: .venv/ready .venv-ants/ready  ## make both environments from the pins
 
 .venv/bin/uv:
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "BHX needs Python 3.11, 3.12 or 3.13; say make PYTHON=/path/to/python3.12")'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "BHX needs Python 3.11, 3.12 or 3.13; run make PYTHON=/path/to/python3.12")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet uv
 
@@ -59,7 +59,7 @@ docs: .venv/docs-ready  ## build the documentation into site/, strictly and with
 	$(CLEAN_ENV) NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 	@echo "site/index.html; for its search: .venv/bin/python -m http.server -d site"
 
-# CUDA's own wheels are left out: a machine without a GPU shall not be asked for them
+# without CUDA's own wheels: a machine without a GPU does not need them
 lock: .venv/bin/uv  ## renew the pins
 	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra workflow --extra prep --extra model --extra dev --extra docs pyproject.toml | grep -vE '^(nvidia|cuda|triton|torch)[-=]' > envs/constraints.txt
 	echo 'torch==2.13.0' >> envs/constraints.txt

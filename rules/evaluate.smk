@@ -4,7 +4,7 @@ SCORES = f"{EXPERIMENT}/endpoints/{{endpoint}}/{{method}}_seed-{{seed}}"
 
 
 rule split_endpoint:
-    """Training, validation and test people of an endpoint, with their labels."""
+    """Training, validation and test subjects of an endpoint, with their labels."""
     input:
         shards=endpoint_shards,
         participants=lambda wildcards: study.participants(study.endpoint(wildcards.endpoint).cohort),
@@ -27,7 +27,7 @@ rule split_endpoint:
 
 
 rule evaluate_baseline:
-    """Functional connectivity and a linear model: what every result has to be held against."""
+    """Functional connectivity and a linear model: the baseline that every result is compared with."""
     input:
         labels=rules.split_endpoint.output,
         shards=endpoint_shards,

@@ -1,8 +1,8 @@
-# Derivatives to parcel series, T1 volumes and QC rows, one job per batch of people.
+# Derivatives to parcel series, T1 volumes and QC rows, one job per batch of subjects.
 
 
 rule extract_features:
-    """Parcel series, T1 volumes and one QC row per scan for a batch of people."""
+    """Parcel series, T1 volumes and one QC row per scan for a batch of subjects."""
     input:
         preprocessed=batch_preprocessed,
         atlas=rules.fetch_templates.output.atlas,

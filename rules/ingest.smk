@@ -23,7 +23,7 @@ rule publish_index:
 rule fetch_templates:
     """Atlas, surfaces and head template, checked and in one order; here, because nodes may have no network."""
     output:
-        # it tells the hashes of the atlas's own files; which there are depends on the source and the config
+        # it has the hashes of the atlas's own files; which there are depends on the source and the config
         atlas=f"{RESULTS}/templates/atlas.json",
         surfaces=expand(
             "{results}/templates/{kind}_{side}.surf.gii",

@@ -2,7 +2,7 @@
 
 
 def growing(amount):
-    """Memory (MB) or time (minutes) of a job, more with every attempt: a profile's `retries` mend a guess too low."""
+    """Memory (MB) or time (minutes) of a job, more with every attempt: a profile's `retries` correct a guess too low."""
     return lambda wildcards, attempt: amount * attempt
 
 
@@ -20,12 +20,12 @@ def strategy_of(wildcards):
 
 
 def raw_state(wildcards):
-    """State of the files that a person's preprocessing reads."""
+    """State of the files that a subject's preprocessing reads."""
     return study.cohorts[wildcards.cohort].state([wildcards.subject])
 
 
 def tr_option(wildcards):
-    """Option that tells a cohort's repetition time (s) where its files do not."""
+    """Option with a cohort's repetition time (s) where its files do not state it."""
     tr_s = study.cohort_section(wildcards.cohort).tr_s
     return "" if tr_s is None else f"--tr-s {tr_s}"
 
@@ -37,10 +37,10 @@ def batch_preprocessed(wildcards):
 
 
 def batch_state(wildcards):
-    """State of what a batch reads: what the index says, and the derivatives or tables where they were delivered."""
+    """State of what a batch reads: rows of the index, and the files of derivatives or tables that are an input."""
     cohort = study.cohorts[wildcards.cohort]
-    people = cohort.subjects(wildcards.batch)
-    return cohort.metadata(people) + (cohort.state(people) if cohort.cohort.input != "bids" else "")
+    subjects = cohort.subjects(wildcards.batch)
+    return cohort.metadata(subjects) + (cohort.state(subjects) if cohort.cohort.input != "bids" else "")
 
 
 def quality_tables(wildcards):

@@ -1,9 +1,9 @@
-# Raw BIDS to derivatives, one job per person. Only cohorts with `input: bids` come here.
+# Raw BIDS to derivatives, one job per subject. Only cohorts with `input: bids` come here.
 PREPROC_DIR = f"{RESULTS}/{{cohort}}/preproc"
 
 
 rule run_embedded:
-    """Embedded preprocessing of one person: nipype on ANTs. No substitute for fMRIPrep."""
+    """Embedded preprocessing of one subject: nipype on ANTs. No substitute for fMRIPrep."""
     input:
         head=rules.fetch_templates.output.head,
         head_mask=rules.fetch_templates.output.head_mask,
@@ -31,14 +31,14 @@ rule run_embedded:
         tr_s=tr_option,
         step=STEPS["run_embedded"],
     shell:
-        "{ANTS_PYTHON:q} -m bhx_prep.preproc.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}"
+        '"$BHX_ANTS_PYTHON" -m bhx_prep.preproc.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}'
         " --root {params.root:q} --tasks {params.tasks} {params.tr_s} --templates {params.templates:q}"
         " --preproc {params.preproc:q} --threads {threads} --out {params.out:q} --status {output.status:q}"
         ' --work "${{TMPDIR:-/tmp}}" > {log:q} 2>&1'
 
 
 rule run_fmriprep:
-    """fMRIPrep on one person, in a container."""
+    """fMRIPrep on one subject, in a container."""
     output:
         status=f"{PREPROC_DIR}/sub-{{subject}}_status.json",
     log:

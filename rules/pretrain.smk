@@ -3,7 +3,7 @@ EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}"
 
 
 rule split_pretraining:
-    """People an experiment is trained on, and those kept out to watch the losses."""
+    """Subjects an experiment is trained on, and those held out to monitor the losses."""
     input:
         shards=pretraining_shards,
     output:
@@ -25,7 +25,7 @@ rule split_pretraining:
 
 
 rule compute_gradients:
-    """Connectivity gradients of the people an experiment is trained on."""
+    """Connectivity gradients of the subjects an experiment is trained on."""
     input:
         shards=pretraining_shards,
         split=rules.split_pretraining.output,
@@ -49,7 +49,7 @@ rule compute_gradients:
 
 
 rule fit_normaliser:
-    """Robust centre and scale of each ROI over the people an experiment is trained on."""
+    """Robust centre and scale of each ROI over the subjects an experiment is trained on."""
     input:
         shards=pretraining_shards,
         split=rules.split_pretraining.output,

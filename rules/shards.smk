@@ -3,7 +3,7 @@ SHARDS = f"{RESULTS}/{{cohort}}/shards"
 
 
 rule pack_shards:
-    """BOLD and T1 shards of one batch: the same people in the same order."""
+    """BOLD and T1 shards of one batch: the same subjects in the same order."""
     input:
         rules.extract_features.output,
     output:

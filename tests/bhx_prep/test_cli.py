@@ -38,6 +38,27 @@ def test_help_of_an_action_has_an_example(words: list[str], capsys):
     assert f"example: bhx {' '.join(words)}" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(
+    "words", [["-q", "config", "check"], ["config", "-q", "check"], ["config", "check", "-q"]]
+)
+def test_the_log_is_on_stderr_and_as_long_as_asked_for(words: list[str], tmp_path: Path, capsys):
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "config.yaml"
+    file.write_text(f"cohorts: {{a: {{input: bids, root: {tmp_path}/data}}}}\n")
+    assert main(["config", "check", str(file)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"INFO {file} is valid" in shown.err
+    assert main([*words, str(file)]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_help_keeps_acronyms(capsys):
+    with pytest.raises(SystemExit):
+        main(["config", "schema", "--help"])
+    assert "Print the JSON schema, for editors." in capsys.readouterr().out
+
+
 def test_unknown_command_is_named(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["idnex"])

@@ -1,4 +1,4 @@
-"""What Snakemake asks while it plans: people, batches and files of each cohort. Cheap to import and to call."""
+"""What Snakemake asks while it plans: subjects, batches and files of each cohort. Cheap to import and to call."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.config.section import Section
 from bhx_prep.ingest import batches, index
 
-#: Columns of the index that jobs go by and that no file name tells.
-FACTS = ("tr_s", "n_frames", "anat", "synthetic", "reason")
+#: Columns of the index that jobs depend on and that no file name contains.
+FIELDS = ("tr_s", "n_frames", "anat", "synthetic", "reason")
 
 
 class CohortPlan:
@@ -62,25 +62,25 @@ class CohortPlan:
             table = index.load(self._cache, self.name, self.cohort, build_if_stale=self._build)
         except (BhxError, OSError) as error:  # from within Snakemake an exception would show as a traceback
             raise SystemExit(format_error(error)) from None
-        names = ("subject", "status", *index.FILE_COLUMNS, *FACTS)
+        names = ("subject", "status", *index.FILE_COLUMNS, *FIELDS)
         return {name: table[name].to_numpy().tolist() for name in names}
 
     @cached_property
-    def _people(self) -> dict[str, range]:
-        """Rows of every person, in the order of their labels; they stand together in the index."""
+    def _rows(self) -> dict[str, range]:
+        """Rows of every subject, in the order of their labels; they stand together in the index."""
         subjects = self._columns["subject"]
         starts = [row for row, subject in enumerate(subjects) if row == 0 or subject != subjects[row - 1]]
         return {subjects[a]: range(a, b) for a, b in pairwise([*starts, len(subjects)])}
 
     @cached_property
     def _batches(self) -> dict[int, list[str]]:
-        people = len(self._people)
+        n_subjects = len(self._rows)
         try:
-            n = batches.n_batches(self._config.results, self.name, people, self._config.batch_size)
+            n = batches.n_batches(self._config.results, self.name, n_subjects, self._config.batch_size)
         except (BhxError, OSError) as error:
             msg = f"cohort {self.name}: its plan cannot be read or written: {format_error(error)}"
             raise SystemExit(msg) from None
-        planned = batches.batches(self.name, self._people, n)
+        planned = batches.batches(self.name, self._rows, n)
         with _settings_are_written():
             for number, subjects in planned.items():  # now, in the main process: jobs only read
                 self._settings.file(self._list_name(number), subjects)
@@ -98,20 +98,20 @@ class CohortPlan:
         return self._settings.file(f"{self.name}/batches", self.batches())
 
     def batches(self) -> list[str]:
-        """Numbers of the batches that hold anybody, as in file names: ``00003``."""
+        """Numbers of the batches with any subjects, as in file names: ``00003``."""
         return [f"{number:05d}" for number in sorted(self._batches)]
 
     def subjects(self, batch: str | None = None) -> list[str]:
-        """Labels of the people of one batch, or of all."""
-        return list(self._people) if batch is None else self._batches[int(batch)]
+        """Labels of the subjects of one batch, or of all."""
+        return list(self._rows) if batch is None else self._batches[int(batch)]
 
     def files(self, subject: str) -> list[str]:
-        """Files that a person's usable scans are read from."""
-        usable = [row for row in self._people[subject] if self._columns["status"][row] == "ok"]
+        """Files that a subject's usable scans are read from."""
+        usable = [row for row in self._rows[subject] if self._columns["status"][row] == "ok"]
         return sorted({self._columns[c][row] for row in usable for c in index.FILE_COLUMNS} - {None})
 
     def state(self, subjects: Iterable[str]) -> str:
-        """Hash of the names, sizes and times of change of people's files, which changes when one of them does.
+        """Hash of the names, sizes and times of change of the subjects' files, which changes when one of them does.
 
         Rules take it as a parameter. As inputs, half a million files would each become an object of Snakemake's,
         looked up among the outputs of all rules: minutes and gigabytes for every plan.
@@ -123,15 +123,15 @@ class CohortPlan:
         return digest.hexdigest()[:16]
 
     def metadata(self, subjects: Iterable[str]) -> str:
-        """Hash of what the index says of people's scans, for the jobs that go by it."""
+        """Hash of what the index has of the subjects' scans, for the jobs that depend on it."""
         digest = hashlib.sha256()
         for subject in subjects:
-            for row in self._people[subject]:
-                digest.update(repr([self._columns[fact][row] for fact in FACTS]).encode())
+            for row in self._rows[subject]:
+                digest.update(repr([self._columns[field][row] for field in FIELDS]).encode())
         return digest.hexdigest()[:16]
 
     def to_preprocess(self, batch: str | None = None) -> list[str]:
-        """People of a batch (or all) who enter as raw BIDS and have a usable scan."""
+        """Subjects of a batch (or all) that enter as raw BIDS and have a usable scan."""
         if self.cohort.input != "bids":
             return []
         return [subject for subject in self.subjects(batch) if self.files(subject)]
@@ -232,7 +232,7 @@ class Study:
         return self.config.endpoints[name]
 
     def terms(self, experiment: str) -> dict[str, str | None]:
-        """Terms of the data an experiment trains on, by cohort; None where nobody states them."""
+        """Terms of the data an experiment trains on, by cohort; None where they are not stated."""
         return {name: stated_terms(self.config.cohorts[name]) for name in self.experiment(experiment).cohorts}
 
     def participants(self, cohort: str) -> Path:

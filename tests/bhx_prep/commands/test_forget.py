@@ -111,8 +111,8 @@ def test_lists_removes_and_names_the_weights(study, capsys):
         name for name in before if "bold-" in name or "features" in name
     } & kept
     assert len(kept - STAYS) == 2  # the other batch's
-    assert "results/runs/structure-1  (structure): trained on the person" in out
-    assert "results/runs/function-1  (function): may have seen the person: its split is gone" in out
+    assert "results/runs/structure-1  (structure): trained on the subject" in out
+    assert "results/runs/function-1  (function): may have seen the subject: its split is gone" in out
     assert cli.main(["forget", "town", "t1"]) == 0
     assert "0 files and folders of sub-t1" in capsys.readouterr().out
 
@@ -127,7 +127,7 @@ def test_the_batch_is_made_again_from_any_folder(study, capsys, monkeypatch, cod
     (words,) = ran
     assert Path(words[words.index("--snakefile") + 1]).is_file()
     assert words[-1] == "results/town/shards/index.json"  # nobody else is in the batch
-    assert ("say `snakemake cohort_town`" in capsys.readouterr().out) == bool(code)
+    assert ("run `snakemake cohort_town`" in capsys.readouterr().out) == bool(code)
 
 
 def test_work_folders_of_failed_preprocessing_go_here_and_are_named_for_the_nodes(study, capsys, monkeypatch):

@@ -50,7 +50,7 @@ def write_text(path, text="{}"):
 
 
 def counts(stages):
-    return {(s.name, s.unit): (s.done, len(s.failed), s.waiting, len(s.left_out)) for s in stages}
+    return {(s.name, s.unit): (s.done, len(s.failed), s.waiting, len(s.excluded)) for s in stages}
 
 
 def test_nothing_yet(study, capsys):
@@ -65,7 +65,7 @@ def test_nothing_yet(study, capsys):
         ("evaluate", "scores"): (0, 0, 6, 0),
     }  # fmt: skip
     assert cli.main(["status", "--failed"]) == 0
-    assert capsys.readouterr().out == "nothing failed, and nobody was left out\n"
+    assert capsys.readouterr().out == "nothing failed, and nothing was excluded\n"
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_who_failed_why_and_which_log(halfway, capsys):
     n_batches = len(batches.batches("ward", "1234", batches.n_batches(halfway.results, "ward", 4, 2)))
     assert found == {
         ("index", "scans"): (3, 0, 0, 1),
-        ("preproc", "people"): (1, 2, 0, 1),
+        ("preproc", "subjects"): (1, 2, 0, 1),
         ("features", "batches"): (1, 0, n_batches - 1, 1),  # who was out before is not counted again
         ("shards", "batches"): (1, 0, n_batches - 1, 0),
         ("shards", "index"): (0, 0, 1, 0),
@@ -105,9 +105,9 @@ def test_who_failed_why_and_which_log(halfway, capsys):
         "failed (preproc): sub-3: failed; last line: MemoryError: 6 GB  [results/logs/run_embedded/ward/sub-3.log]"
         in out
     )
-    assert "left out (index): sub-4 bold ward_sub-4_task-rest: file is empty" in out
-    assert "left out (features): sub-1 bold ward_sub-1_task-rest: mean displacement 0.9 mm  [" in out
-    assert "left out (preproc): sub-1 sub-1_task-rest_run-2_bold.nii.gz: one frame only" in out
+    assert "excluded (index): sub-4 bold ward_sub-4_task-rest: file is empty" in out
+    assert "excluded (features): sub-1 bold ward_sub-1_task-rest: mean displacement 0.9 mm  [" in out
+    assert "excluded (preproc): sub-1 sub-1_task-rest_run-2_bold.nii.gz: one frame only" in out
 
 
 def test_while_snakemake_runs_a_begun_job_may_be_at_work(halfway, tmp_path, capsys):
@@ -121,10 +121,10 @@ def test_reasons_are_summed_up_unless_asked_for(study, capsys):
     write_rows(study.results / "ward/index.parquet", reasons)
     cli.main(["status", "ward"])
     out = capsys.readouterr().out
-    assert "left out (index): 3 x reason 0" in out
-    assert "left out (index): and 2 more, see bhx status --failed" in out
+    assert "excluded (index): 3 x reason 0" in out
+    assert "excluded (index): and 2 more, see bhx status --failed" in out
     cli.main(["status", "ward", "--failed"])
-    assert capsys.readouterr().out.count("left out (index): sub-") == 30
+    assert capsys.readouterr().out.count("excluded (index): sub-") == 30
 
 
 def test_files_that_are_torn_are_told_or_waited_for(study):
@@ -165,5 +165,5 @@ def test_a_person_whose_preprocessing_failed_is_told_once(halfway):
         [row("2", state="excluded", reason="preprocessing failed: no brain was found")],
     )
     stages = status.cohort_stages(halfway, "ward")
-    lines = [line for stage in stages for line in (*stage.failed, *stage.left_out) if "no brain" in line]
+    lines = [line for stage in stages for line in (*stage.failed, *stage.excluded) if "no brain" in line]
     assert len(lines) == 1

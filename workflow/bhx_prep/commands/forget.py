@@ -1,8 +1,8 @@
-"""``bhx forget COHORT SUBJECT``: remove every trace of a person who withdrew consent.
+"""``bhx forget COHORT SUBJECT``: remove every trace of a subject who withdrew consent.
 
-The cohort's own folder is never written, so the person has to be taken out of it first; here goes everything that was
+The cohort's own folder is never written, so the subject has to be taken out of it first; here goes everything that was
 made of them: their derivatives, the batch they were in (which is made again without them), tokens, splits,
-predictions, logs, and what Snakemake remembers. Weights cannot forget: those that have seen the person are named.
+predictions, logs, and what Snakemake remembers. Weights cannot forget: those that have seen the subject are named.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from bhx_prep.slurm import jobs
 #: What makes the batch again, whatever folder the study is in.
 SNAKEFILE = Path(__file__).resolve().parents[2] / "Snakefile"
 
-#: Suffixes of files that are searched for the person's label; pictures and arrays carry none.
+#: Suffixes of files that are searched for the subject's label; pictures and arrays carry none.
 TEXT = frozenset({".csv", ".html", ".json", ".jsonl", ".log", ".md", ".rst", ".tex", ".tsv", ".txt", ".yaml"})
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A trained stage that has read the shards the person was in, and how it used the person."""
+    """A trained stage that has read the shards the subject was in, and how it used the subject."""
 
     run: Path
     stage: str
@@ -56,7 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    """List and remove a person's files, make their batch again, and name the weights that have seen them."""
+    """List and remove a subject's files, make their batch again, and name the weights that have seen them."""
     study = config.load(args.config)
     if args.cohort not in study.cohorts:
         msg = f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(study.cohorts)}"
@@ -80,7 +80,7 @@ def command(args: argparse.Namespace) -> int:
         for one in seen:
             print(f"  {one.run}  ({one.stage}): {one.use}")
         print("Remove these folders and their copies, exports too, if the consent covered the training;")
-        print("the next `snakemake` trains again without the person.")
+        print("the next `snakemake` trains again without the subject.")
     if study.cohorts[args.cohort].input == "bids":
         name = _work_folder(study, args.cohort, subject).name
         print(f"\nWhere preprocessing failed, scratch disks of nodes may hold {name}: remove it there.")
@@ -91,7 +91,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def traces(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
-    """Files and folders that hold something of a person, each once; nothing inside a folder that is named.
+    """Files and folders that hold something of a subject, each once; nothing inside a folder that is named.
 
     Parameters
     ----------
@@ -109,9 +109,9 @@ def traces(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
 
 
 def weights(study: config.Config, cohort: str, subject: str) -> list[Weights]:
-    """Runs below ``results/runs`` that read shards with the person: trained on them, held out, or unknown.
+    """Runs below ``results/runs`` that read shards with the subject: trained on them, held out, or unknown.
 
-    A run says by hashes what it read. It has seen the person if it read a cohort's shards while the person was in
+    A run says by hashes what it read. It has seen the subject if it read a cohort's shards while the subject was in
     them, which today's shards tell only of today's runs: older ones are named too, for they cannot be excluded.
     """
     splits = {}
@@ -119,10 +119,10 @@ def weights(study: config.Config, cohort: str, subject: str) -> list[Weights]:
         people = json.loads(file.read_text(encoding="utf-8"))
         used = next((part for part in ("train", "holdout") if f"{cohort}/{subject}" in people[part]), None)
         splits[hashlib.sha256(file.read_bytes()).hexdigest()] = used
-    told = {
-        "train": "trained on the person",
-        "holdout": "the person was held out, only losses were computed",
-        None: "read the cohort; the person was in neither part of its split",
+    uses = {
+        "train": "trained on the subject",
+        "holdout": "the subject was held out, only losses were computed",
+        None: "read the cohort; the subject was in neither part of its split",
     }
     seen = []
     for made_of in sorted(study.results.glob("runs/*/made_of.json")):
@@ -131,17 +131,17 @@ def weights(study: config.Config, cohort: str, subject: str) -> list[Weights]:
         if cohort not in {name for name, _ in [*inputs["shards"], *inputs.get("tokens", [])]}:
             continue
         if inputs["split"] not in splits:
-            use = "may have seen the person: its split is gone"
+            use = "may have seen the subject: its split is gone"
         elif (part := splits[inputs["split"]]) is None:
             continue
         else:
-            use = told[part]
+            use = uses[part]
         seen.append(Weights(made_of.parent, metadata["config"]["stage"], use))
     return seen
 
 
 def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
-    """What a file's name tells: the person's own files, those of their batch, and what is made of the cohort."""
+    """What file names contain: the subject's own files, those of their batch, and what is made of the cohort."""
     results, person = study.results, re.compile(rf"sub-{re.escape(subject)}(?![A-Za-z0-9+])")
     for place in (results / cohort / "preproc", *results.glob(f"*/*/{cohort}")):
         if place.is_dir():
@@ -162,7 +162,7 @@ def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
 
 
 def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
-    """Texts in which the person is named, of results and of Snakemake's memory."""
+    """Texts in which the subject is named, of results and of Snakemake's memory."""
     label = re.escape(subject)
     anywhere = re.compile(
         rf"sub-{label}(?![A-Za-z0-9+])|(?<![A-Za-z0-9]){cohort}/{label}(?![A-Za-z0-9+])"
@@ -186,7 +186,7 @@ def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Pat
     for path in Path(".snakemake/metadata").rglob("*"):
         if path.is_file() and remembered.search(path.read_text(encoding="utf-8", errors="replace")):
             yield path
-    # people of an endpoint are bare labels: its splits, and every score that was computed on them
+    # subjects of an endpoint are bare labels: its splits, and every score that was computed on them
     field = re.compile(rf"\"{label}\"|^{label},", flags=re.MULTILINE)
     for name, endpoint in study.endpoints.items():
         if endpoint.cohort != cohort:
@@ -241,23 +241,23 @@ def _refuse_while_at_work() -> None:
 
 
 def _refuse_while_in_data(section: CohortSection, cohort: str, subject: str) -> set[str]:
-    """People who stay; an error if the person is one of them."""
+    """Subjects who stay; an error if the subject is one of them."""
     people = set(index.build(cohort, section).column("subject").to_pylist())
     if subject in people:
         msg = (
             f"sub-{subject} is still in {section.root}, which BHX never writes to: remove their files there (or name all "
-            f"others in cohorts.{cohort}.subjects), then say this again"
+            f"others in cohorts.{cohort}.subjects), then run this again"
         )
         raise ConfigError(msg)
     table = section.phenotypes
     if table.exists() and subject in participants.read(table).index:
-        msg = f"sub-{subject} still has a row in {table}: remove it, then say this again"
+        msg = f"sub-{subject} still has a row in {table}: remove it, then run this again"
         raise ConfigError(msg)
     return people
 
 
 def _make_again(study: config.Config, args: argparse.Namespace, subject: str, remaining: set[str]) -> int:
-    """Run Snakemake for the shards of the batch that the person was in."""
+    """Run Snakemake for the shards of the batch that the subject was in."""
     batch = _batch(study, args.cohort, subject)
     n = batches.n_batches(study.results, args.cohort, 1, study.batch_size)
     shards = study.results / args.cohort / "shards"
@@ -271,7 +271,7 @@ def _make_again(study: config.Config, args: argparse.Namespace, subject: str, re
     print(
         "done"
         if done.returncode == 0
-        else f"the batch was not made again: mend what Snakemake says above and say `snakemake cohort_{args.cohort}`"
+        else f"the batch was not made again: fix what Snakemake reports above, then run `snakemake cohort_{args.cohort}`"
     )
     return done.returncode
 

@@ -1,4 +1,4 @@
-"""``bhx status``: what is done, what failed or was left out, why, and which log tells more.
+"""``bhx status``: what is done, what failed or was excluded, why, and which log to read.
 
 Reads the results folder and asks Slurm's queue, so it can be asked at any time, also while Snakemake runs.
 """
@@ -39,7 +39,7 @@ class Now:
 class Stage:
     """How far one stage is.
 
-    `running`, `failed` and `left_out` hold lines of text: who, why, which log. `unit` is what is counted.
+    `running`, `failed` and `excluded` hold lines of text: who, why, which log. `unit` is what is counted.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Stage:
     waiting: int = 0
     running: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    excluded: list[str] = field(default_factory=list)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "cohort", nargs="?", metavar="COHORT", help="only this cohort; all, and the trainings, if none"
     )
     parser.add_argument(
-        "--failed", action="store_true", help="list everything that failed or was left out, and why"
+        "--failed", action="store_true", help="list everything that failed or was excluded, and why"
     )
     parser.add_argument(
         "--jobs",
@@ -77,7 +77,7 @@ def command(args: argparse.Namespace) -> int:
         raise ConfigError(msg)
     if args.jobs:
         return _jobs(study)
-    # a job that has begun and has no output is at work, or has failed: the lock tells which may be true
+    # a job that has begun and has no output is at work, or has failed: the lock distinguishes them
     begun = "running or failed" if any(Path(".snakemake/locks").glob("*")) else "failed"
     logs = study.results / "logs/slurm"
     now = Now(jobs.at_work(Path.cwd(), logs), jobs.ended(logs), begun)
@@ -88,11 +88,11 @@ def command(args: argparse.Namespace) -> int:
         for name in study.experiments:
             blocks[f"experiment {name}"] = experiment_stages(study, name, now)
     for title, stages in blocks.items():
-        troubles = any(s.failed or s.left_out for s in stages)
+        troubles = any(s.failed or s.excluded for s in stages)
         if not args.failed or troubles:
             print("\n".join(_block(title, stages, everything=args.failed)), end="\n\n")
-    if args.failed and not any(s.failed or s.left_out for stages in blocks.values() for s in stages):
-        print("nothing failed, and nobody was left out")
+    if args.failed and not any(s.failed or s.excluded for stages in blocks.values() for s in stages):
+        print("nothing failed, and nothing was excluded")
     return 0
 
 
@@ -112,27 +112,29 @@ def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Sta
     listed = Stage("index", "scans", waiting=int(rows is None))
     rows = rows or []
     listed.done = sum(row["status"] == "ok" for row in rows)
-    listed.left_out = [f"{_scan(row)}: {row['reason']}" for row in rows if row["status"] != "ok"]
+    listed.excluded = [f"{_scan(row)}: {row['reason']}" for row in rows if row["status"] != "ok"]
     stages = [listed]
 
-    told: dict[str, dict[str, Any]] = {}
+    statuses: dict[str, dict[str, Any]] = {}
     if study.cohorts[name].input == "bids":
-        people = Stage("preproc", "people")
+        subjects = Stage("preproc", "subjects")
         rule = "run_embedded" if study.preproc.backend == "embedded" else "run_fmriprep"
         for file in sorted((folder / "preproc").glob("sub-*_status.json")):
-            told[file.name.removeprefix("sub-").removesuffix("_status.json")] = _json(file)
-        for subject in sorted(told.keys() | {row["subject"] for row in rows if row["status"] == "ok"}):
+            statuses[file.name.removeprefix("sub-").removesuffix("_status.json")] = _json(file)
+        for subject in sorted(statuses.keys() | {row["subject"] for row in rows if row["status"] == "ok"}):
             log = logs / rule / name / f"sub-{subject}.log"
-            if subject not in told:
-                _unfinished(people, f"sub-{subject}", log, now, rule, name, subject)
-            elif told[subject].get("status") == "ok":
-                people.done += 1
-                for scan in told[subject].get("excluded") or []:
-                    people.left_out.append(f"sub-{subject} {scan.get('file')}: {scan.get('reason')}  [{log}]")
+            if subject not in statuses:
+                _unfinished(subjects, f"sub-{subject}", log, now, rule, name, subject)
+            elif statuses[subject].get("status") == "ok":
+                subjects.done += 1
+                for scan in statuses[subject].get("excluded") or []:
+                    subjects.excluded.append(
+                        f"sub-{subject} {scan.get('file')}: {scan.get('reason')}  [{log}]"
+                    )
             else:
-                reason = told[subject].get("reason") or "its status file gives no reason"
-                people.failed.append(f"sub-{subject}: {reason}  [{told[subject].get('log', log)}]")
-        stages.append(people)
+                reason = statuses[subject].get("reason") or "its status file gives no reason"
+                subjects.failed.append(f"sub-{subject}: {reason}  [{statuses[subject].get('log', log)}]")
+        stages.append(subjects)
 
     numbers = _batches(study, name, {row["subject"] for row in rows})
     features, shards = Stage("features", "batches"), Stage("shards", "batches")
@@ -147,13 +149,13 @@ def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Sta
         else:
             features.done += 1
             known = {(row["key"], row["modality"]) for row in rows if row["status"] != "ok"}
-            features.left_out += [
+            features.excluded += [
                 f"{_scan(row)}: {row['reason']}  [{log}]"
                 for row in quality
                 if row["status"] != "ok"
                 and (row["key"], row["modality"]) not in known
                 # said once, where it happened
-                and told.get(row["subject"], {}).get("status", "ok") == "ok"
+                and statuses.get(row["subject"], {}).get("status", "ok") == "ok"
             ]
         output = folder / "shards" / f"t1w-{number}.json"
         log = logs / "pack_shards" / name / f"batch-{number}.log"
@@ -214,7 +216,7 @@ def _jobs(study: config.Config) -> int:
     print(
         "\nfinished jobs: the most that one used of what it asked for"
         if uses
-        else "\nno finished job told its use"
+        else "\nno finished job recorded its use"
     )
     if uses:
         print("\n".join(efficiency.lines(uses)))
@@ -257,10 +259,10 @@ def _batches(study: config.Config, name: str, subjects: set[str]) -> list[str]:
 def _block(title: str, stages: list[Stage], *, everything: bool) -> Iterable[str]:
     yield title
     if not everything:
-        yield f"  {'':<10}{'done':>8}{'running':>8}{'failed':>8}{'waiting':>8}{'left out':>9}"
+        yield f"  {'':<10}{'done':>8}{'running':>8}{'failed':>8}{'waiting':>8}{'excluded':>9}"
         for stage in stages:
             counts = f"{stage.done:>8}{len(stage.running) or '':>8}{len(stage.failed):>8}{stage.waiting:>8}"
-            counts += f"{len(stage.left_out) or '':>9}"
+            counts += f"{len(stage.excluded) or '':>9}"
             yield f"  {stage.name:<10}{counts}  {stage.unit}"
         for stage in stages:
             yield from _list("running", stage, stage.running, everything)
@@ -268,12 +270,12 @@ def _block(title: str, stages: list[Stage], *, everything: bool) -> Iterable[str
         yield from _list("failed", stage, stage.failed, everything)
     for stage in stages:
         if everything:
-            yield from _list("left out", stage, stage.left_out, everything)
+            yield from _list("excluded", stage, stage.excluded, everything)
         else:
-            told = [line.partition(": ")[2].partition("  [")[0] for line in stage.left_out]
-            reasons = Counter(re.sub(r"sub-[A-Za-z0-9]+_", "sub-*_", reason) for reason in told)
+            statuses = [line.partition(": ")[2].partition("  [")[0] for line in stage.excluded]
+            reasons = Counter(re.sub(r"sub-[A-Za-z0-9]+_", "sub-*_", reason) for reason in statuses)
             lines = [f"{n} x {reason}" for reason, n in reasons.most_common()]
-            yield from _list("left out", stage, lines, everything)
+            yield from _list("excluded", stage, lines, everything)
 
 
 def _list(what: str, stage: Stage, lines: list[str], everything: bool) -> Iterable[str]:

@@ -28,17 +28,15 @@ class AtlasSection(Section):
         default="packages",
         description="Where the atlas comes from: installed Python packages (the demo), TemplateFlow, or the files below.",
     )
-    volume: Path | None = Field(
-        default=None, description="Label image in MNI space; goes before that of the source."
-    )
+    volume: Path | None = Field(default=None, description="Label image in MNI space; overrides the source.")
     cifti: Path | None = Field(
-        default=None, description="Label file on the 91k grayordinates; goes before that of the source."
+        default=None, description="Label file on the 91k grayordinates; overrides the source."
     )
     left: Path | None = Field(
-        default=None, description="Left label file on the surface; goes before that of the source."
+        default=None, description="Left label file on the surface; overrides the source."
     )
     right: Path | None = Field(
-        default=None, description="Right label file on the surface; goes before that of the source."
+        default=None, description="Right label file on the surface; overrides the source."
     )
     names: Path | None = Field(
         default=None, description="Text file with one ROI name per line, or a label list (source `files`)."

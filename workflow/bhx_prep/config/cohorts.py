@@ -15,14 +15,14 @@ class CohortSection(Section):
     """One study, in one of three forms."""
 
     input: Literal["bids", "fmriprep", "timeseries"] = Field(
-        description="Where the data stand: `bids` (raw), `fmriprep` (its derivatives) or `timeseries` (ROI x time tables)."
+        description="What the data are: `bids` (raw), `fmriprep` (its derivatives) or `timeseries` (ROI x time tables)."
     )
     root: Path = Field(
         description="Folder of the cohort: raw BIDS, derivatives or tables. Only read, never written."
     )
     tasks: tuple[Label, ...] = Field(default=("rest",), description="fMRI tasks to use.")
     subjects: tuple[Label, ...] | None = Field(
-        default=None, description="Only these people (labels without `sub-`); all when null."
+        default=None, description="Only these subjects (labels without `sub-`); all when null."
     )
     participants: Path | None = Field(
         default=None,
@@ -34,17 +34,17 @@ class CohortSection(Section):
     )
     series: str = Field(
         default="sub-{subject}/**/*_timeseries.*",
-        description="Where a person's tables stand below the root (`input: timeseries`); `{subject}` is the label.",
+        description="Where a subject's tables are, below the root (`input: timeseries`); `{subject}` is the label.",
     )
     tr_s: float | None = Field(
-        default=None, gt=0.1, lt=20, description="Repetition time (s) for data whose files do not tell it."
+        default=None, gt=0.1, lt=20, description="Repetition time (s) for data whose files do not state it."
     )
     strategy: StrategyName | None = Field(
         default=None,
         description="Denoising of this cohort where it is not `features.strategy`, e.g. `none` for denoised data.",
     )
     synthetic: bool = Field(
-        default=False, description="Data were made, not measured: every result then says so."
+        default=False, description="The data are simulated, not measured: every result is then labelled so."
     )
     terms: str | None = Field(
         default=None,

@@ -34,7 +34,7 @@ class Config(Section):
         default=50,
         ge=1,
         le=10000,
-        description="People per job of the light steps. Frozen when a cohort is first planned.",
+        description="Subjects per job of the short steps. Fixed when a cohort is first planned.",
     )
     cohorts: dict[Name, CohortSection] = Field(min_length=1, description="The cohorts, by name.")
     preproc: PreprocSection = Field(default=PreprocSection(), description="From raw BIDS to derivatives.")

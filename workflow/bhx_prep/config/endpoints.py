@@ -40,16 +40,16 @@ Class = Annotated[
 class EndpointSection(Section):
     """A phenotype to predict."""
 
-    cohort: Name = Field(description="Cohort whose people are predicted.")
+    cohort: Name = Field(description="Cohort whose subjects are predicted.")
     column: str = Field(description="Column of the participants table.")
     kind: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted.")
     classes: tuple[Class, ...] = Field(
         default=(),
-        description="Values of the column to tell apart, the negative one first; other rows are left out. "
+        description="Values of the column to tell apart, the negative one first; other rows are excluded. "
         "`{name: adhd, values: [1, 2, 3]}` puts several values under one name.",
     )
     stratify: tuple[str, ...] = Field(
-        default=(), description="Columns whose mix is kept equal over the splits, e.g. `site`."
+        default=(), description="Columns that are balanced over the splits, e.g. `site`."
     )
     methods: tuple[Literal["probe", "attentive", "finetune"], ...] = Field(
         default=("probe", "finetune"),

@@ -30,7 +30,7 @@ class ExperimentSection(Section):
         default=0.1,
         ge=0,
         lt=1,
-        description="Share of the people kept out of pretraining, to watch the losses on.",
+        description="Share of the subjects held out of pretraining, on which the losses are monitored.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of everything random in this experiment.")
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")

@@ -62,7 +62,7 @@ class FeaturesSection(Section):
         default=0.9, ge=0, le=1, description="Share of parcels with coverage that a run needs."
     )
     max_mean_fd_mm: float = Field(
-        default=0.5, gt=0, description="Mean framewise displacement (mm) above which a run is left out."
+        default=0.5, gt=0, description="Mean framewise displacement (mm) above which a run is excluded."
     )
     min_seconds: float = Field(
         default=100.0, gt=0, description="Shortest run (s), after dropped and censored frames."

@@ -11,7 +11,7 @@ from bhx_prep.config.section import Section
 
 
 class PreprocSection(Section):
-    """From raw BIDS to derivatives (`input: bids` only), one job per person."""
+    """From raw BIDS to derivatives (`input: bids` only), one job per subject."""
 
     backend: Literal["embedded", "fmriprep-docker", "fmriprep-apptainer"] = Field(
         default="embedded",
@@ -35,7 +35,7 @@ class PreprocSection(Section):
     )
     on_failure: Literal["exclude", "stop"] = Field(
         default="exclude",
-        description="A person whose preprocessing fails becomes a row with a reason, or stops the run.",
+        description="If the preprocessing of a subject fails: `exclude` it with the reason, or `stop` the run.",
     )
     embedded_resolution_mm: float = Field(
         default=2.0, ge=1, le=4, description="Grid (mm) of the embedded workflow's standard-space images."

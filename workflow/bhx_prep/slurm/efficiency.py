@@ -16,7 +16,7 @@ from typing import Any
 
 #: Memory (MB) of the two Snakemake processes that a Slurm job holds beside its work.
 SNAKEMAKE_MB = 400
-#: Spare memory and time: people differ, and nodes do.
+#: Spare memory and time: subjects differ, and nodes do.
 SPARE_MEMORY, SPARE_TIME = 1.25, 2.0
 #: Rules that go on where an earlier job stopped: their last job's time says nothing of the whole.
 RESUME = frozenset({"train_encoder", "train_fusion"})
@@ -47,7 +47,7 @@ class Use:
 
 
 def by_rule(results: Path) -> list[Use]:
-    """Use of every rule that has finished jobs; benchmarks without requests are left out.
+    """Use of every rule that has finished jobs; benchmarks without requests are excluded.
 
     Parameters
     ----------

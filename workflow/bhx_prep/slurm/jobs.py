@@ -93,8 +93,8 @@ def ended(logs: Path) -> dict[tuple[str, ...], str]:
     found = {}
     for _, number, text in sorted(_logs(logs)):
         said = re.search(r"^slurmstepd: error: (.*)", text, flags=re.MULTILINE)
-        told = f"Slurm job {number}" + (f" ({said[1].strip()})" if said else "")
-        found |= dict.fromkeys(_targets(text), told)
+        label = f"Slurm job {number}" + (f" ({said[1].strip()})" if said else "")
+        found |= dict.fromkeys(_targets(text), label)
     return found
 
 
@@ -106,7 +106,7 @@ def strays(folder: Path, *, submits: bool = False) -> str | None:
     """
     jobs = alive(folder)
     if jobs is None and submits:
-        return "Slurm does not answer (squeue), so nobody knows what of this folder is in its queue: try again later"
+        return "Slurm does not answer (squeue), so it is not known what of this folder is in its queue: try again later"
     if not jobs:
         return None
     numbers = " ".join(job.number for job in jobs)
