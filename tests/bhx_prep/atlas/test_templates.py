@@ -278,7 +278,7 @@ def test_the_rule_makes_what_the_named_files_give(root: Path, tmp_path: Path) ->
     done = snakemake(root, tmp_path, atlas, "results/templates/atlas.json")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results/templates/atlas_volume.nii.gz").exists()
-    with pytest.raises(ValueError, match=r"not there on fsLR-32k.*set atlas\.cifti"):
+    with pytest.raises(ValueError, match=r"not available on fsLR-32k.*set atlas\.cifti"):
         harmonics.compute(tmp_path / "results/templates", 3)
 
 

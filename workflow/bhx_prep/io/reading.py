@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import tokenize
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ PARSER_ERRORS: Final[tuple[type[Exception], ...]] = (
     ArithmeticError,
     AssertionError,
     RecursionError,
+    SyntaxError,
+    tokenize.TokenError,
     NotImplementedError,
     struct.error,
     zlib.error,

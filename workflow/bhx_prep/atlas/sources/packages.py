@@ -83,6 +83,7 @@ def from_packages(section: AtlasSection) -> Atlas:
     )
 
 
+@cache
 def read_annot(parcels: int, networks: int) -> tuple[tuple[np.ndarray, np.ndarray], tuple[str, ...]]:
     """Schaefer 2018 on the 164k fsaverage mesh, with CBIG's names.
 
@@ -138,6 +139,7 @@ def match_by_overlap(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return ours.astype(np.int16)
 
 
+@cache
 def order_7_to_17(parcels: int) -> np.ndarray:
     """Label in 17-network order of every label in 7-network order.
 
@@ -191,8 +193,14 @@ def read_cortex() -> tuple[np.ndarray, np.ndarray]:
     return masks[0], masks[1]
 
 
-def brain_mask(like: Any) -> nib.Nifti1Image:
-    """Brain mask on the grid of an image in MNI152NLin2009cAsym.
+def head_file() -> Path:
+    """The average T1-weighted head of MNI152NLin2009cAsym at 1 mm."""
+    return package_file("chimera", "data/vol_atlases/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz")
+
+
+@cache
+def head_mask() -> nib.Nifti1Image:
+    """Brain mask on the grid of `head_file`.
 
     It is the brain of ICBM's *symmetric* 2009a average, the one that nilearn carries: the packages have no mask
     of the asymmetric 2009c average itself.
@@ -203,17 +211,11 @@ def brain_mask(like: Any) -> nib.Nifti1Image:
         uint8, 0 or 1.
     """
     from nibabel.processing import resample_from_to
+    from nilearn.datasets import load_mni152_brain_mask
     from scipy.ndimage import binary_fill_holes
 
-    resampled = resample_from_to(_nilearn_mask(), like, order=1)
-    inside = binary_fill_holes(resampled.get_fdata(dtype=np.float32) > 0.5)
-    return nib.Nifti1Image(np.asarray(inside, np.uint8), like.affine)
-
-
-@cache
-def _nilearn_mask() -> nib.Nifti1Image:
-    """Brain mask of ICBM's symmetric 2009a average, as float32."""
-    from nilearn.datasets import load_mni152_brain_mask
-
     mask: Any = load_mni152_brain_mask(resolution=1)
-    return nib.Nifti1Image(np.asarray(mask.dataobj, np.float32), mask.affine)
+    head = load_image(head_file())
+    smooth = nib.Nifti1Image(np.asarray(mask.dataobj, np.float32), mask.affine)
+    inside = binary_fill_holes(resample_from_to(smooth, head, order=1).get_fdata(dtype=np.float32) > 0.5)
+    return nib.Nifti1Image(np.asarray(inside, np.uint8), head.affine)
