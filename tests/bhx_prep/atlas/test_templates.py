@@ -53,15 +53,53 @@ def fill(home: Path) -> None:
     nib.save(nib.Nifti1Image(*seven.volume()), home / VOLUME)
 
 
-def fetch_in_a_process(home: Path, atlas: dict, out: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command of the rule, with TemplateFlow's folder at `home` and every way to the network shut."""
+#: Runs the command of the rule with each of the arguments, then what is checked before any job; a line of dashes each.
+_OFFLINE = """
+import json, sys
+from pathlib import Path
+from bhx_prep import startup
+from bhx_prep.atlas import fetch
+from bhx_prep.config import config
+from bhx_model.errors import BhxError
+commands, study, folder = json.loads(sys.argv[1])
+for words in commands:
+    print(f"exit {fetch.main(words)}\\n---", file=sys.stderr)
+try:
+    startup.check_start(config.check(study), Path(folder), submits=False)
+except BhxError as error:
+    print(f"{type(error).__name__} {error}", file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def offline(flow: Path, tmp_path_factory) -> tuple[list[str], Path]:
+    """What a process without network says: of an atlas that is nowhere, of one in TemplateFlow's folder, before any job.
+
+    One process, since TemplateFlow's client takes seconds to start; and the folder with what it wrote.
+    """
+    fill(flow)
+    folder = tmp_path_factory.mktemp("offline")
     shut = {f"{kind}_{case}": "http://127.0.0.1:9" for kind in ("http", "https") for case in ("proxy",)}
     shut |= {name.upper(): value for name, value in shut.items()} | {"NO_PROXY": "", "no_proxy": ""}
-    return subprocess.run(
-        [sys.executable, "-m", "bhx_prep.atlas.fetch", "--atlas", settings_file(atlas), "--out", str(out)],
-        env=os.environ | shut | {"TEMPLATEFLOW_HOME": str(home)},
+    atlases = {
+        "nowhere": {"source": "templateflow", "parcels": 200},
+        "flow": {"source": "templateflow", "parcels": 100, "networks": 7},
+    }
+    commands = [
+        ["--atlas", settings_file(atlas), "--out", str(folder / name)] for name, atlas in atlases.items()
+    ]
+    study = {
+        "cohorts": {"a": {"input": "timeseries", "root": "a", "tr_s": 2}},
+        "atlas": {"source": "templateflow"},
+        "results": str(folder / "results"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", _OFFLINE, json.dumps([commands, study, str(folder)])],
+        env=os.environ | shut | {"TEMPLATEFLOW_HOME": str(flow)},
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stderr.split("---\n"), folder
 
 
 def snakemake(
@@ -85,22 +123,22 @@ def snakemake(
     )  # fmt: skip
 
 
-def test_without_network_and_files_it_is_one_sentence(flow: Path, tmp_path: Path) -> None:
-    done = fetch_in_a_process(flow, {"source": "templateflow", "parcels": 200}, tmp_path / "out")
-    assert done.returncode == 1
-    said = [line for line in done.stderr.splitlines() if " ERROR " in line]
-    assert len(said) == 1
-    assert "could not fetch it" in said[0]
-    assert "set TEMPLATEFLOW_HOME" in said[0]
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "out").exists()
+def test_without_network_and_files_it_is_one_sentence(offline: tuple[list[str], Path]) -> None:
+    (nowhere, _, _), folder = offline
+    assert "exit 1\n" in nowhere
+    [line] = [line for line in nowhere.splitlines() if " ERROR " in line]
+    assert "could not fetch it" in line
+    assert "set TEMPLATEFLOW_HOME" in line
+    assert "Traceback" not in nowhere
+    assert not (folder / "nowhere").exists()
 
 
-def test_files_in_templateflows_folder_are_used_without_network(flow: Path, tmp_path: Path) -> None:
-    fill(flow)
-    atlas = {"source": "templateflow", "parcels": 100, "networks": 7}
-    done = fetch_in_a_process(flow, atlas, tmp_path / "flow")
-    assert done.returncode == 0, done.stderr
+def test_files_in_templateflows_folder_are_used_without_network(
+    offline: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    (_, found, _), folder = offline
+    assert "exit 0\n" in found, found
+    (tmp_path / "flow").symlink_to(folder / "flow")
     metadata = json.loads((tmp_path / "flow/atlas.json").read_text())
     assert Path(VOLUME).name in metadata["inputs"]
     assert metadata["versions"]["templateflow"] == templateflow.__version__
@@ -115,13 +153,17 @@ def test_files_in_templateflows_folder_are_used_without_network(flow: Path, tmp_
         assert metadata["files"][name] == packages["files"][name], name
 
 
-@pytest.mark.parametrize("earlier", [None, {"label": "Schaefer7n100p", "source": "packages"}])
-def test_what_cannot_be_fetched_is_said_before_any_job(
-    root: Path, flow: Path, tmp_path: Path, earlier: dict | None
-) -> None:
-    if earlier:  # templates of before the atlas was changed
-        (tmp_path / "results/templates").mkdir(parents=True)
-        (tmp_path / "results/templates/atlas.json").write_text(json.dumps(earlier))
+def test_what_cannot_be_fetched_is_an_error_of_the_machine(offline: tuple[list[str], Path]) -> None:
+    (_, _, before), folder = offline
+    assert before.splitlines()[-1].startswith("SiteError TemplateFlow has no")
+    assert "could not fetch it" in before
+    assert not (folder / "results").exists()
+
+
+def test_what_cannot_be_fetched_is_said_before_any_job(root: Path, flow: Path, tmp_path: Path) -> None:
+    earlier = {"label": "Schaefer7n100p", "source": "packages"}  # templates of before the atlas was changed
+    (tmp_path / "results/templates").mkdir(parents=True)
+    (tmp_path / "results/templates/atlas.json").write_text(json.dumps(earlier))
     shut = {
         "https_proxy": "http://127.0.0.1:9",
         "HTTPS_PROXY": "http://127.0.0.1:9",
@@ -363,5 +405,7 @@ def test_a_killed_fetch_gives_the_same_bytes_when_run_again(check_kill) -> None:
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     first = fetch(AtlasSection(parcels=100), tmp_path / "a")
+    for kept in (packages.head_mask, packages.read_annot, packages.order_7_to_17):
+        kept.cache_clear()
     assert fetch(AtlasSection(parcels=100), tmp_path / "b") == first
     assert (tmp_path / "a/atlas.json").read_bytes() == (tmp_path / "b/atlas.json").read_bytes()

@@ -6,6 +6,7 @@ import gzip
 import json
 import struct
 import warnings
+from unittest import mock
 
 import nibabel as nib
 import numpy as np
@@ -25,7 +26,8 @@ from bhx_prep.io.meshes import FSAVERAGE5_VERTICES, FSLR_VERTICES
 def nilearn_means(path, labels_image, mask_image=None):
     from nilearn.maskers import NiftiLabelsMasker
 
-    with warnings.catch_warnings():
+    # nilearn collects garbage seven times a call, which takes longer than all else in a process that holds much
+    with warnings.catch_warnings(), mock.patch("gc.collect"):
         warnings.simplefilter("ignore")
         masker = NiftiLabelsMasker(
             labels_image, mask_img=mask_image, standardize=None, reports=False, resampling_target="data"
