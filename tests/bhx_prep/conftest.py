@@ -77,8 +77,8 @@ def make_shards(tmp_path: Path) -> Callable[..., Path]:
     def make(cohort: str, batches: list[dict[str, np.ndarray]], *, n_rois: int = 6, t1w: bool = True) -> Path:
         folder = tmp_path / cohort / "shards"
         for number, series in enumerate(batches):
-            people = {stem.split("_")[0] for stem in series}
-            volumes = {person: t1w_volume(number) for person in people} if t1w else {}
+            subjects = {stem.split("_")[0] for stem in series}
+            volumes = {subject: t1w_volume(number) for subject in subjects} if t1w else {}
             features = write_features(tmp_path / cohort / str(number), cohort, series, volumes, n_rois=n_rois)
             pack.pack(cohort, number, features, folder)
         write_json(folder / "index.json", pack.index(cohort, folder, range(len(batches))), canonical=True)

@@ -295,7 +295,7 @@ def test_subcortex_comes_before_the_cortex(tmp_path: Path) -> None:
     assert metadata["names"][16] == "7Networks_LH_Vis_1"
     assert metadata["hemisphere"][:16] == [1] * 8 + [0] * 8
     assert metadata["space"] == "MNI152NLin2009cAsym"
-    # a series that tells the label of every grayordinate
+    # a series that holds the label of every grayordinate
     image = nib.load(cifti)
     values = np.asarray(image.dataobj) + np.arange(3)[:, None]
     axes = nib.cifti2.SeriesAxis(0, 2.0, 3), image.header.get_axis(1)
@@ -305,12 +305,12 @@ def test_subcortex_comes_before_the_cortex(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.series[:, 0], np.arange(1, 117))
     np.testing.assert_array_equal(found.coverage, 1)
     known.volume()  # holds what it should
-    label, columns, told = harmonics.compute(tmp_path / "out", 3)
+    label, columns, described = harmonics.compute(tmp_path / "out", 3)
     assert (label, columns["name"]) == (metadata["label"], metadata["names"])
     modes = np.stack([columns[f"mode_{k:03d}"] for k in (1, 2, 3)])
     assert (modes[:, :16] == 0).all()
     assert (modes[:, 16:] != 0).all()
-    assert told["without_cortex"] == metadata["names"][:16]
+    assert described["without_cortex"] == metadata["names"][:16]
 
 
 def test_the_rule_makes_what_the_named_files_give(root: Path, tmp_path: Path) -> None:

@@ -340,8 +340,8 @@ def test_cifti_dense_series(dtseries, atlas):
             wanted = its[v] == offset + r + 1
             expected = values[:, start : start + len(v)][:, wanted].mean(axis=1, dtype=np.float64)
             np.testing.assert_allclose(found.series[offset + r], expected, rtol=1e-6)
-            held = wanted.sum() / (its == offset + r + 1).sum()
-            assert found.coverage[offset + r] == pytest.approx(held, abs=1e-6)
+            present = wanted.sum() / (its == offset + r + 1).sum()
+            assert found.coverage[offset + r] == pytest.approx(present, abs=1e-6)
         start += len(v)
     axes, _ = cifti.read_series(path)
     assert (axes.n_frames, axes.tr_s) == (7, pytest.approx(0.72))

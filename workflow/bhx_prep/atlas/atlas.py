@@ -59,7 +59,7 @@ class Atlas:
     folder : Path or None
         Holds the files of `FILES` that are there.
     source : str
-        Where it came from, for people.
+        Where it came from, in words.
     missing : dict
         File name to a sentence that says why it is not there.
     inputs : tuple of Path

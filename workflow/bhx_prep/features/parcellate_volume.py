@@ -138,7 +138,7 @@ def _frames(
 
 
 def _check_series(image: Any, path: Path, atlas: Atlas) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and stored type of a volume series, after everything that its header alone tells was checked."""
+    """Shape and stored type of a volume series, after everything that its header alone shows was checked."""
     shape, dtype = tuple(int(n) for n in image.shape), image.get_data_dtype()
     if not isinstance(image, nib.Nifti1Pair) or image.header["magic"].item()[:2] not in (b"n+", b"n\x00"):
         msg = f"{path.name} is {type(image).__name__}, a NIfTI image is expected"

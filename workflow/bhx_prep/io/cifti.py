@@ -53,7 +53,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class Axes:
-    """What the XML tells of columns and rows.
+    """What the XML states about columns and rows.
 
     Attributes
     ----------
