@@ -25,7 +25,7 @@ rule pack_shards:
         out=lambda wildcards, output: Path(output.bold).parent,
         step=STEPS["pack_shards"],
     shell:
-        "python -m bhx_prep.shards.pack pack --cohort {wildcards.cohort} --batch {wildcards.batch}"
+        "python -m bhx_prep.shards.command pack --cohort {wildcards.cohort} --batch {wildcards.batch}"
         " --features {params.features:q} --out {params.out:q} > {log:q} 2>&1"
 
 
@@ -50,5 +50,5 @@ rule index_shards:
         batches=lambda wildcards: study.cohorts[wildcards.cohort].batches_file(),
         step=STEPS["index_shards"],
     shell:
-        "python -m bhx_prep.shards.pack index --cohort {wildcards.cohort} --shards {params.folder:q}"
+        "python -m bhx_prep.shards.command index --cohort {wildcards.cohort} --shards {params.folder:q}"
         " --batches {params.batches:q} --out {output:q} > {log:q} 2>&1"

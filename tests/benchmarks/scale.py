@@ -200,7 +200,7 @@ def costs(folder: Path, templates: Path, fraction: float) -> None:
             reasons = pq.read_table(out / "qc.parquet")["reason"].drop_null().to_pylist()
             sys.exit(f"simulated scans were excluded: {reasons}")
         words = ["--cohort", "simulated", "--batch", "0", "--features", str(out), "--out", str(shards)]
-        packs = [run([*module, "bhx_prep.shards.pack", "pack", *words], folder).cpu for _ in range(5)]
+        packs = [run([*module, "bhx_prep.shards.command", "pack", *words], folder).cpu for _ in range(5)]
         seconds[n] = np.array([extract.cpu, np.median(packs)])
         sizes[n] = np.array([sum(p.stat().st_size for p in place.iterdir()) for place in (out, shards)])
         peak = extract.mb

@@ -91,7 +91,7 @@ def write_features(folder: Path, subjects: int, size: int = SHARD) -> None:
 
 def pack_ours(features: Path, out: Path) -> Iterator:
     from bhx_model.atomic_write import write_json
-    from bhx_prep.shards import pack
+    from bhx_prep.shards import index_json, pack
 
     pack.pack(
         "uk", 0, min(features.iterdir()), out / "warm"
@@ -99,7 +99,7 @@ def pack_ours(features: Path, out: Path) -> Iterator:
     yield
     for number, folder in enumerate(sorted(features.iterdir())):
         pack.pack("uk", number, folder, out)
-    write_json(out / "index.json", pack.index("uk", out, list(range(number + 1))), canonical=True)
+    write_json(out / "index.json", index_json.collect("uk", out, list(range(number + 1))), canonical=True)
     yield
 
 

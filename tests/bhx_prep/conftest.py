@@ -15,7 +15,7 @@ from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, write_templates
 
 from bhx_model.atomic_write import write_json
 from bhx_prep.atlas.atlas import Atlas, load_atlas
-from bhx_prep.shards import pack
+from bhx_prep.shards import index_json, pack
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +81,9 @@ def make_shards(tmp_path: Path) -> Callable[..., Path]:
             volumes = {subject: t1w_volume(number) for subject in subjects} if t1w else {}
             features = write_features(tmp_path / cohort / str(number), cohort, series, volumes, n_rois=n_rois)
             pack.pack(cohort, number, features, folder)
-        write_json(folder / "index.json", pack.index(cohort, folder, range(len(batches))), canonical=True)
+        write_json(
+            folder / "index.json", index_json.collect(cohort, folder, range(len(batches))), canonical=True
+        )
         return folder / "index.json"
 
     return make

@@ -58,7 +58,7 @@ COMMANDS = {
         "bhx simulate --subjects 43112 --t1w 46455 --bold 40162 --out simulated",
     ),
     "shards": (
-        "bhx_prep.shards.pack",
+        "bhx_prep.shards.command",
         "list and verify shards, the tar files that training reads",
         "bhx shards verify results/abide1/shards",
     ),

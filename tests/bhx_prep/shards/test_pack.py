@@ -16,7 +16,7 @@ from bhx_model import contract
 from bhx_model.atomic_write import write_json
 from bhx_model.data import timeseries
 from bhx_model.data.volumes import encode
-from bhx_prep.shards import pack
+from bhx_prep.shards import command, index_json, pack, verify
 
 
 def series(seed: int, frames: int = 20, rois: int = 6) -> np.ndarray:
@@ -55,7 +55,7 @@ def features(tmp_path: Path) -> Path:
 def folder(features: Path, tmp_path: Path) -> Path:
     out = tmp_path / "shards"
     pack.pack("clinic", 0, features, out)
-    write_json(out / "index.json", pack.index("clinic", out, range(1)), canonical=True)
+    write_json(out / "index.json", index_json.collect("clinic", out, range(1)), canonical=True)
     return out
 
 
@@ -111,15 +111,15 @@ def test_equal_inputs_give_equal_bytes(features: Path, folder: Path, tmp_path: P
 def test_a_killed_packing_gives_the_same_bytes_when_run_again(
     features: Path, folder: Path, tmp_path: Path, kill_at, function: str, call: int
 ) -> None:
-    # over the shards of an earlier packing, which had other people
+    # over the shards of an earlier packing, which had other subjects
     out = tmp_path / "again"
     earlier = write_features(
         tmp_path / "earlier", "clinic", {"sub-7_task-rest": series(9)}, {"sub-7": volume(9)}
     )
     pack.pack("clinic", 0, earlier, out)
     words = ["pack", "--cohort", "clinic", "--batch", "0", "--features", str(features), "--out", str(out)]
-    kill_at("bhx_prep.shards.pack", function, call, words)
-    assert pack.main(words) == 0
+    kill_at("bhx_prep.shards.command", f"pack.{function}", call, words)
+    assert command.main(words) == 0
     names = {"bold-00000.tar", "bold-00000.json", "t1w-00000.tar", "t1w-00000.json"}
     assert {path.name for path in out.iterdir()} == names
     for name in names:
@@ -132,7 +132,7 @@ def test_a_killed_index_gives_the_same_bytes_when_run_again(features: Path, chec
             pack.pack("clinic", 0, features, out)
         return index_words(out)
 
-    check_kill("bhx_prep.shards.pack", "Path.replace", 1, words)
+    check_kill("bhx_prep.shards.command", "Path.replace", 1, words)
 
 
 @pytest.mark.parametrize("name", ["bold.arrow", "t1w.arrow"])
@@ -222,15 +222,15 @@ def test_empty_batch_is_a_batch(tmp_path: Path) -> None:
     pack.pack("clinic", 0, features, tmp_path / "s")
     full = write_features(tmp_path / "g", "clinic", {"sub-1_task-rest": series(0)}, {"sub-1": volume(0)})
     pack.pack("clinic", 1, full, tmp_path / "s")
-    index = pack.index("clinic", tmp_path / "s", range(2))
+    index = index_json.collect("clinic", tmp_path / "s", range(2))
     assert [s["n"] for s in index["shards"]["bold"]] == [0, 1]
     assert index["t1w_shape"] == list(GRID)
     write_json(tmp_path / "s" / "index.json", index, canonical=True)
-    assert pack.verify(tmp_path / "s") == []
+    assert verify.verify(tmp_path / "s") == []
 
 
 def test_verify_is_content_with_good_shards(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert pack.main(["verify", str(folder)]) == 0
+    assert command.main(["verify", str(folder)]) == 0
     assert capsys.readouterr().out.strip().endswith("ok")
 
 
@@ -247,7 +247,7 @@ def test_verify_is_content_with_good_shards(folder: Path, capsys: pytest.Capture
 )
 def test_verify_finds_damage(folder: Path, damage, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     damage(folder)
-    assert pack.main(["verify", str(folder)]) == 1
+    assert command.main(["verify", str(folder)]) == 1
     assert says in capsys.readouterr().err
 
 
@@ -267,28 +267,28 @@ def test_verify_finds_a_t1_that_is_nowhere(folder: Path, features: Path, tmp_pat
     pack.pack("clinic", 0, other, tmp_path / "b")
     for name in ("t1w-00000.tar", "t1w-00000.json"):
         (folder / name).write_bytes((tmp_path / "b" / name).read_bytes())
-    write_json(folder / "index.json", pack.index("clinic", folder, range(1)), canonical=True)
-    faults = pack.verify(folder)
+    write_json(folder / "index.json", index_json.collect("clinic", folder, range(1)), canonical=True)
+    faults = verify.verify(folder)
     assert "clinic_sub-1_task-rest_run-1: its T1 clinic_sub-1 is in no shard" in faults
     assert len(faults) == 3
 
 
 def test_index_names_a_missing_batch(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"bold-00001.json is missing .*: pack this batch first"):
-        pack.index("clinic", folder, range(2))
+        index_json.collect("clinic", folder, range(2))
 
 
 def test_index_refuses_batches_of_two_atlases(folder: Path, tmp_path: Path) -> None:
     features = write_features(tmp_path / "g", "clinic", {"sub-9_task-rest": series(0, rois=8)}, {}, n_rois=8)
     pack.pack("clinic", 1, features, folder)
     with pytest.raises(ValueError, match=r"bold-00000.json and bold-00001.json differ in roi_names"):
-        pack.index("clinic", folder, range(2))
+        index_json.collect("clinic", folder, range(2))
 
 
 def test_index_refuses_a_tar_that_is_not_its_lists(folder: Path) -> None:
     _truncate(folder / "t1w-00000.tar")
     with pytest.raises(ValueError, match=r"bytes, its list says .*: pack this batch again"):
-        pack.index("clinic", folder, range(1))
+        index_json.collect("clinic", folder, range(1))
 
 
 @pytest.mark.parametrize(
@@ -315,29 +315,29 @@ def test_command_line_packs_indexes_lists_and_shows(
 ) -> None:
     out = tmp_path / "cli"
     assert (
-        pack.main(
+        command.main(
             ["pack", "--cohort", "clinic", "--batch", "0", "--features", str(features), "--out", str(out)]
         )
         == 0
     )
-    assert pack.main(index_words(out)) == 0
-    assert pack.main(["ls", str(out)]) == 0
+    assert command.main(index_words(out)) == 0
+    assert command.main(["ls", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "bold-00000.tar\tclinic_sub-1_task-rest_run-2\t33 x 2 s\tclinic_sub-1"
     assert len(lines) == 7
-    assert pack.main(["cat", str(out), "clinic_sub-10_task-rest"]) == 0
+    assert command.main(["cat", str(out), "clinic_sub-10_task-rest"]) == 0
     text = capsys.readouterr().out
     assert "bold-00000.tar\troi x frame: 6 x 20\t" in text
     assert "16.7% NaN" in text
-    assert pack.main(["cat", str(out), "clinic_sub-10"]) == 0
+    assert command.main(["cat", str(out), "clinic_sub-10"]) == 0
     assert f"t1w-00000.tar\tx x y x z: {GRID[0]} x {GRID[1]} x {GRID[2]}\t" in capsys.readouterr().out
-    assert pack.main(["cat", str(out), "clinic_sub-99"]) == 1
+    assert command.main(["cat", str(out), "clinic_sub-99"]) == 1
     assert "bhx shards ls" in capsys.readouterr().err
 
 
 def test_a_fault_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bhx_prep.shards.pack", "verify", str(tmp_path)],
+        [sys.executable, "-m", "bhx_prep.shards.command", "verify", str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
@@ -348,6 +348,6 @@ def test_a_fault_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
 
 
 def test_reading_shards_needs_no_torch() -> None:
-    modules = "bhx_prep.shards.pack, bhx_prep.evaluation.baselines, bhx_prep.evaluation.splits"
+    modules = "bhx_prep.shards.command, bhx_prep.evaluation.baselines, bhx_prep.evaluation.splits"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,7 @@ import pytest
 from feature_files import as_stored, write_features
 
 from bhx_model.atomic_write import write_json
-from bhx_prep.shards import pack, read
+from bhx_prep.shards import index_json, pack, read
 
 
 def runs(n: int, seed: int = 0, rois: int = 6) -> dict[str, np.ndarray]:
@@ -79,7 +79,7 @@ def test_foreign_index_is_refused(make_shards, change: dict, says: str) -> None:
 def test_subjects_by_modality(tmp_path: Path) -> None:
     features = write_features(tmp_path / "f", "town", runs(2), {"sub-7": np.zeros((2, 2, 2), np.float32)})
     pack.pack("town", 0, features, tmp_path)
-    write_json(tmp_path / "index.json", pack.index("town", tmp_path, range(1)), canonical=True)
+    write_json(tmp_path / "index.json", index_json.collect("town", tmp_path, range(1)), canonical=True)
     cohort = read.read_index(tmp_path / "index.json")
     assert read.subjects(cohort, "bold") == {"1", "2"}
     assert read.subjects(cohort, "t1w") == {"7"}

@@ -166,7 +166,9 @@ def diffusion_map(
     return embedding * np.sign(largest), values
 
 
-def compute(cohorts: Sequence[read.Cohort], subjects: Sequence[str], n_components: int) -> tuple[dict, dict]:
+def compute(
+    cohorts: Sequence[read.PackedCohort], subjects: Sequence[str], n_components: int
+) -> tuple[dict, dict]:
     """Columns and metadata of the gradients' table.
 
     ROIs that no run covers are set to 0, the middle of the map, and are listed in the metadata; a pair of ROIs that no run
@@ -174,7 +176,7 @@ def compute(cohorts: Sequence[read.Cohort], subjects: Sequence[str], n_component
 
     Parameters
     ----------
-    cohorts : sequence of Cohort
+    cohorts : sequence of PackedCohort
     subjects : sequence of str
         ``cohort/subject`` of the pretraining's train split.
     n_components : int

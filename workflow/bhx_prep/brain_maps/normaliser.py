@@ -137,7 +137,7 @@ def _descend(counts: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndar
     return digit, ranks - before
 
 
-def fit(cohorts: Sequence[read.Cohort], subjects: Sequence[str]) -> tuple[dict, dict]:
+def fit(cohorts: Sequence[read.PackedCohort], subjects: Sequence[str]) -> tuple[dict, dict]:
     """Columns and metadata of the normaliser's table.
 
     An ROI that no run covers, or that never changes, cannot be scaled: it gets scale 1 (and median 0 where there is
@@ -145,7 +145,7 @@ def fit(cohorts: Sequence[read.Cohort], subjects: Sequence[str]) -> tuple[dict, 
 
     Parameters
     ----------
-    cohorts : sequence of Cohort
+    cohorts : sequence of PackedCohort
     subjects : sequence of str
         ``cohort/subject`` of the pretraining's train split.
 

@@ -31,7 +31,7 @@ def parser(module: str, description: str | None) -> argparse.ArgumentParser:
 
 def run(
     args: argparse.Namespace,
-    compute: Callable[[Sequence[read.Cohort], Sequence[str]], tuple[dict[str, Any], dict[str, Any]]],
+    compute: Callable[[Sequence[read.PackedCohort], Sequence[str]], tuple[dict[str, Any], dict[str, Any]]],
     warnings: dict[str, str],
 ) -> int:
     """Compute the table of the shards and the split on the command line, and write it.

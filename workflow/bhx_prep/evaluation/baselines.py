@@ -37,12 +37,12 @@ STRENGTHS = tuple(10.0**e for e in range(-4, 5))
 SPLITS = ("train", "val", "test")
 
 
-def features(cohort: read.Cohort, subjects: Sequence[str]) -> np.ndarray:
+def features(cohort: read.PackedCohort, subjects: Sequence[str]) -> np.ndarray:
     """Mean Fisher-z connectivity of every person, upper triangle.
 
     Parameters
     ----------
-    cohort : Cohort
+    cohort : PackedCohort
     subjects : sequence of str
         N labels.
 
@@ -136,14 +136,16 @@ def fit(x: np.ndarray, label: np.ndarray, split: np.ndarray, kind: str) -> tuple
     return best[1], best[2]
 
 
-def evaluate(labels: dict[str, Any], cohort: read.Cohort) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def evaluate(
+    labels: dict[str, Any], cohort: read.PackedCohort
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Value of ``metrics.json`` and rows of ``predictions.csv``.
 
     Parameters
     ----------
     labels : dict
         A split file of `bhx_prep.evaluation.splits`.
-    cohort : Cohort
+    cohort : PackedCohort
     """
     if labels["cohort"] != cohort.name:
         msg = f"the labels are of cohort {labels['cohort']}, the shards of {cohort.name}: name the shards of the former"

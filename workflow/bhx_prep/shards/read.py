@@ -1,6 +1,6 @@
 """The BOLD series of shards, one by one and without torch: what gradients, normaliser and baseline read.
 
-Every file is held against the hash in ``index.json`` before its bytes are used, once per shard and process.
+Every file is checked against the hash in ``index.json`` before its bytes are used, once per shard and process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Run(NamedTuple):
     series: np.ndarray  # (R ROIs, T frames) float32, rows of NaN are ROIs without coverage
 
 
-class Cohort(NamedTuple):
+class PackedCohort(NamedTuple):
     """The shards of one cohort."""
 
     folder: Path
@@ -43,12 +43,12 @@ class Cohort(NamedTuple):
         return self.index["cohort"]
 
 
-def read_index(path: Path) -> Cohort:
+def read_index(path: Path) -> PackedCohort:
     """Read and check an ``index.json``.
 
     Raises
     ------
-    ValueError
+    DataError
         If it is missing, no JSON or not of this version.
     """
     try:
@@ -56,19 +56,19 @@ def read_index(path: Path) -> Cohort:
     except OSError as error:
         msg = f"cannot read the shard index {path}: {error.strerror}; make it with `snakemake shards`"
         raise DataError(msg) from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         msg = f"{path} is not JSON ({error}): remove it and make the shards of this cohort again"
         raise DataError(msg) from error
     contract.check_index(index)
-    return Cohort(path.parent, index)
+    return PackedCohort(path.parent, index)
 
 
-def read_cohorts(paths: Iterable[Path]) -> list[Cohort]:
+def read_cohorts(paths: Iterable[Path]) -> list[PackedCohort]:
     """Read several indices, sorted by cohort name so that the order of arguments changes no result.
 
     Raises
     ------
-    ValueError
+    DataError
         If a cohort is named twice or two of them differ in atlas, ROI names or ROI order.
     """
     cohorts = sorted((read_index(path) for path in paths), key=lambda c: c.name)
@@ -88,12 +88,12 @@ def read_cohorts(paths: Iterable[Path]) -> list[Cohort]:
     return cohorts
 
 
-def shard_list(cohort: Cohort, shard: dict[str, Any]) -> dict[str, Any]:
+def shard_list(cohort: PackedCohort, shard: dict[str, Any]) -> dict[str, Any]:
     """What is inside one shard, after a check of its list's hash: `contract.LIST_COLUMNS` as lists.
 
     Parameters
     ----------
-    cohort : Cohort
+    cohort : PackedCohort
     shard : dict
         An entry of ``cohort.index["shards"][modality]``.
     """
@@ -102,24 +102,24 @@ def shard_list(cohort: Cohort, shard: dict[str, Any]) -> dict[str, Any]:
     return json.loads(path.read_bytes())
 
 
-def subjects(cohort: Cohort, modality: str) -> set[str]:
-    """Labels of the people who have at least one sample of a modality."""
+def subjects(cohort: PackedCohort, modality: str) -> set[str]:
+    """Labels of the subjects that have at least one sample of a modality."""
     return {s for shard in cohort.index["shards"][modality] for s in shard_list(cohort, shard)["subject"]}
 
 
-def iter_series(cohorts: Iterable[Cohort], people: Collection[str] | None = None) -> Iterator[Run]:
+def iter_series(cohorts: Iterable[PackedCohort], people: Collection[str] | None = None) -> Iterator[Run]:
     """Yield the BOLD runs of `cohorts` in the order of the shards.
 
     Parameters
     ----------
-    cohorts : Iterable[Cohort]
+    cohorts : Iterable[PackedCohort]
         From `read_cohorts`.
     people : Collection[str], optional
         Only these, as ``cohort/subject``; all when None. A shard without any of them is not opened.
 
     Raises
     ------
-    ValueError
+    DataError
         If a file is missing or its bytes are not those that the index hashes.
     """
     for cohort in cohorts:
