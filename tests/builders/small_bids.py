@@ -33,8 +33,8 @@ def write_json(path: Path, **fields):
     return path
 
 
-def person(root: Path, label: str = "01", *, sidecar=None, **bold):
-    """A person with a T1w image and one resting run of 10 frames."""
+def write_subject(root: Path, label: str = "01", *, sidecar=None, **bold):
+    """A subject with a T1w image and one resting run of 10 frames."""
     folder = root / f"sub-{label}"
     write_image(folder / "anat" / f"sub-{label}_T1w.nii.gz")
     write_json(folder / "func" / f"sub-{label}_task-rest_bold.json", **(sidecar or {"RepetitionTime": 2.0}))

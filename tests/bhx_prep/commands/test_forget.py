@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from small_bids import person
+from small_bids import write_subject
 
 from bhx_prep import cli
 from bhx_prep.commands import forget
@@ -133,7 +133,7 @@ def test_the_batch_is_made_again_from_any_folder(study, capsys, monkeypatch, cod
 def test_work_folders_of_failed_preprocessing_go_here_and_are_named_for_the_nodes(study, capsys, monkeypatch):
     raw = {"input": "bids", "root": "data/raw"}
     (study / "config.yaml").write_text(json.dumps(STUDY | {"cohorts": STUDY["cohorts"] | {"raw": raw}}))
-    person(study / "data/raw", "02")
+    write_subject(study / "data/raw", "02")
     scratch = study / "scratch"
     monkeypatch.setenv("TMPDIR", str(scratch))
     mine, other = (

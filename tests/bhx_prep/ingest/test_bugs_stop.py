@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from small_bids import person
+from small_bids import write_subject
 
 from bhx_prep import cli
 from bhx_prep.config.cohorts import CohortSection
@@ -41,7 +41,7 @@ def asserted(*_args, **_options):
     [(broadcast, "broadcast together"), (absent, "TaskName"), (asserted, "planted")],
 )
 def test_a_bug_is_no_reason(tmp_path, monkeypatch, function, bug, error):
-    person(tmp_path / "data")
+    write_subject(tmp_path / "data")
     (tmp_path / "config.yaml").write_text(
         json.dumps({"cohorts": {"study": {"input": "bids", "root": "data"}}})
     )

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from small_bids import person, rows_of
+from small_bids import rows_of, write_subject
 
 from bhx_model.errors import DataError
 from bhx_prep.ingest import metadata
@@ -173,7 +173,7 @@ def test_sidecars_may_hold_anything(fields, measured, frames):
     ["", "{", "[]", "\x00", '{"RepetitionTime": ' + "9" * 5000 + "}", "[" * 100_000, "\ufeff{}", "{}{}"],
 )
 def test_sidecars_that_are_no_json_are_a_reason(tmp_path, text):
-    bold = person(tmp_path)
+    bold = write_subject(tmp_path)
     bold.with_name("sub-01_task-rest_bold.json").write_text(text)
     rows = rows_of(tmp_path)
     bold_row = next(row for row in rows if row["modality"] == "bold")
@@ -184,7 +184,7 @@ def test_sidecars_that_are_no_json_are_a_reason(tmp_path, text):
 @given(damage=DAMAGE)
 def test_a_damaged_scan_is_a_row(tmp_path_factory, damage):
     root = tmp_path_factory.mktemp("bids")
-    bold = person(root)
+    bold = write_subject(root)
     bold.write_bytes(gzip.compress(_damaged(gzip.decompress(bold.read_bytes()), damage), mtime=0))
     sidecar = bold.with_name("sub-01_task-rest_bold.json")
     sidecar.write_bytes(_damaged(json.dumps({"RepetitionTime": 2.0}).encode(), damage))

@@ -231,10 +231,10 @@ def test_after_our_own_preprocessing(tmp_path):
 
 
 def test_raw_and_derivative_rows_have_the_same_keys(tmp_path):
-    from small_bids import person
+    from small_bids import write_subject
 
     raw = tmp_path / "raw"
-    person(raw)
+    write_subject(raw)
     write_volume(tmp_path / "out")
     write_image(tmp_path / "out/sub-01/anat" / f"sub-01_{SPACE}_desc-preproc_T1w.nii.gz")
     assert [row["key"] for row in rows_of(raw)] == [row["key"] for row in derivatives(tmp_path / "out")]

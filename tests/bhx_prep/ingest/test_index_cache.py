@@ -11,7 +11,7 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_bids import person, write_image
+from small_bids import write_image, write_subject
 
 from bhx_prep import cli
 from bhx_prep.config.cohorts import CohortSection
@@ -33,7 +33,7 @@ def built(monkeypatch):
 
 
 def test_the_cache_is_built_once(tmp_path, built):
-    person(tmp_path / "data")
+    write_subject(tmp_path / "data")
     cohort, cache = CohortSection(input="bids", root=tmp_path / "data"), tmp_path / "cache"
     first, second = index.load(cache, "study", cohort), index.load(cache, "study", cohort)
     assert built == ["study"]
@@ -47,14 +47,14 @@ def test_the_cache_is_built_once(tmp_path, built):
 )
 def test_what_makes_it_stale(tmp_path, built, monkeypatch, change):
     root, cache = tmp_path / "data", tmp_path / "cache"
-    person(root)
+    write_subject(root)
     (root / "task-rest_bold.json").write_text("{}")
     cohort = CohortSection(input="bids", root=root)
     index.load(cache, "study", cohort)
     if change == "config":
         cohort = CohortSection(input="bids", root=root, tasks=("nback",))
     elif change == "person":
-        person(root, "02")
+        write_subject(root, "02")
     elif change == "inherited sidecar":
         os.utime(root / "task-rest_bold.json", (1, 1))
     elif change == "version":
@@ -69,7 +69,7 @@ def test_what_makes_it_stale(tmp_path, built, monkeypatch, change):
 
 def test_rows_that_stay_the_same_keep_their_file(tmp_path):
     root, cache = tmp_path / "data", tmp_path / "cache"
-    person(root)
+    write_subject(root)
     index.load(cache, "study", CohortSection(input="bids", root=root))
     os.utime(cache / "study.parquet", (1, 1))
     (root / "README").write_text("new")  # the folder's time changes, the scans do not
@@ -79,19 +79,19 @@ def test_rows_that_stay_the_same_keep_their_file(tmp_path):
 
 def test_jobs_read_the_cache_as_it_is(tmp_path, built):
     root, cache = tmp_path / "data", tmp_path / "cache"
-    person(root)
+    write_subject(root)
     cohort = CohortSection(input="bids", root=root)
     with pytest.raises(ValueError, match=r"cohort study has no index in .*: run `bhx index study` first"):
         index.load(cache, "study", cohort, build_if_stale=False)
     index.load(cache, "study", cohort)
-    person(root, "02")
+    write_subject(root, "02")
     assert index.load(cache, "study", cohort, build_if_stale=False).num_rows == 2
     assert built == ["study"]
 
 
 def test_a_broken_cache_is_replaced(tmp_path):
     root, cache = tmp_path / "data", tmp_path / "cache"
-    person(root)
+    write_subject(root)
     cohort = CohortSection(input="bids", root=root)
     index.load(cache, "study", cohort)
     (cache / "study.parquet").write_bytes(b"torn")
@@ -101,7 +101,7 @@ def test_a_broken_cache_is_replaced(tmp_path):
 
 def test_a_failed_write_leaves_the_old_cache(tmp_path, monkeypatch):
     root, cache = tmp_path / "data", tmp_path / "cache"
-    person(root)
+    write_subject(root)
     cohort = CohortSection(input="bids", root=root)
     index.load(cache, "study", cohort)
     before = (cache / "study.parquet").read_bytes()
@@ -111,7 +111,7 @@ def test_a_failed_write_leaves_the_old_cache(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pq, "write_table", full)
-    person(root, "02")
+    write_subject(root, "02")
     with pytest.raises(OSError, match="No space left"):
         index.load(cache, "study", cohort)
     assert (cache / "study.parquet").read_bytes() == before
@@ -140,9 +140,9 @@ def write_config(folder, **cohorts):
 def test_the_command_counts_and_explains(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for label in ("01", "02", "03"):
-        person(tmp_path / "data", label)
-    person(tmp_path / "data", "02", frames=1)
-    person(tmp_path / "data", "03", frames=1)
+        write_subject(tmp_path / "data", label)
+    write_subject(tmp_path / "data", "02", frames=1)
+    write_subject(tmp_path / "data", "03", frames=1)
     write_config(tmp_path, study={"input": "bids", "root": "data"}, lost={"input": "bids", "root": "lost"})
     assert cli.main(["index"]) == 1
     out, err = capsys.readouterr()
@@ -161,7 +161,7 @@ def test_the_command_counts_and_explains(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(("function", "call"), [("_write", 1), ("Path.replace", 1), ("Path.replace", 2)])
 def test_a_killed_index_is_made_again(tmp_path, monkeypatch, kill_at, function, call):
     monkeypatch.chdir(tmp_path)
-    person(tmp_path / "data", "01")
+    write_subject(tmp_path / "data", "01")
     write_config(tmp_path, study={"input": "bids", "root": "data"})
     cached = [index.CACHE / f"study.{ending}" for ending in ("parquet", "json")]
     assert cli.main(["index"]) == 0
@@ -179,7 +179,7 @@ def test_a_killed_index_is_made_again(tmp_path, monkeypatch, kill_at, function, 
 def test_a_change_below_a_person_is_seen_and_only_they_are_read(tmp_path, monkeypatch, change):
     root, cache = tmp_path / "data", tmp_path / "cache"
     for label in ("01", "02"):
-        person(root, label)
+        write_subject(root, label)
     (root / "sub-a b").mkdir()
     cohort = CohortSection(input="bids", root=root)
     before = index.load(cache, "study", cohort).to_pylist()
@@ -217,7 +217,7 @@ def test_a_change_below_a_person_is_seen_and_only_they_are_read(tmp_path, monkey
 
 def test_refresh_reads_everything_again(tmp_path, monkeypatch, capsys, built):
     monkeypatch.chdir(tmp_path)
-    person(tmp_path / "data")
+    write_subject(tmp_path / "data")
     write_config(tmp_path, study={"input": "bids", "root": "data"})
     for words in (["index"], ["index"], ["index", "--refresh"]):
         cli.main(words)
@@ -238,7 +238,7 @@ def test_the_most_frequent_reasons_are_told_first():
 
 def test_reasons_that_name_a_file_are_counted_together(tmp_path):
     for label in ("01", "02"):
-        person(tmp_path, label)
+        write_subject(tmp_path, label)
         write_image(tmp_path / f"sub-{label}/anat/sub-{label}_acq-b_T1w.nii.gz")
     lines = index.summary(index.build("study", CohortSection(input="bids", root=tmp_path))).splitlines()
     assert lines[3:] == [

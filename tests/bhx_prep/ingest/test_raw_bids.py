@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from small_bids import person, rows_of, the_bold, write_image, write_json
+from small_bids import rows_of, the_bold, write_image, write_json, write_subject
 
 from bhx_model.contract import check_key
 from bhx_prep.config.cohorts import CohortSection
@@ -69,7 +69,7 @@ def test_another_task_is_named_where_the_wanted_one_is_missing(bids_examples):
 
 
 def test_a_good_person_is_in(tmp_path):
-    path = person(tmp_path, sidecar={"RepetitionTime": 2.0})
+    path = write_subject(tmp_path, sidecar={"RepetitionTime": 2.0})
     t1w = tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
     bold, anat = rows_of(tmp_path, synthetic=True)
     assert bold == {
@@ -93,7 +93,7 @@ def test_bold_takes_the_t1w_of_its_session_else_the_first_usable(tmp_path):
 
 
 def test_one_t1w_per_session_is_used_the_best_one(tmp_path):
-    person(tmp_path)
+    write_subject(tmp_path)
     anat = tmp_path / "sub-01" / "anat"
     (anat / "sub-01_T1w.nii.gz").rename(anat / "sub-01_run-2_T1w.nii.gz")
     (anat / "sub-01_run-1_T1w.nii.gz").touch()
@@ -109,7 +109,7 @@ def test_one_t1w_per_session_is_used_the_best_one(tmp_path):
 
 
 def test_echoes_are_one_row(tmp_path):
-    path = person(tmp_path)
+    path = write_subject(tmp_path)
     for echo in (1, 2, 3):
         shutil.copy(path, path.with_name(f"sub-01_task-rest_echo-{echo}_bold.nii.gz"))
     path.unlink()
@@ -119,7 +119,7 @@ def test_echoes_are_one_row(tmp_path):
 
 
 def test_phase_images_are_no_scans_of_their_own(tmp_path):
-    path = person(tmp_path)
+    path = write_subject(tmp_path)
     for part in ("mag", "phase"):
         shutil.copy(path, path.with_name(f"sub-01_task-rest_part-{part}_bold.nii.gz"))
     path.unlink()
@@ -129,7 +129,7 @@ def test_phase_images_are_no_scans_of_their_own(tmp_path):
 
 
 def test_two_files_of_one_name_are_both_left_out(tmp_path):
-    path = person(tmp_path)
+    path = write_subject(tmp_path)
     path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
     bolds = [row for row in rows_of(tmp_path) if row["modality"] == "bold"]
     reason = (
@@ -169,8 +169,8 @@ def test_two_files_of_one_name_are_both_left_out(tmp_path):
     ],
 )
 def test_a_fault_is_a_reason(tmp_path, image, sidecar, reason):
-    person(tmp_path, **image, sidecar=sidecar)
-    person(tmp_path, "02")
+    write_subject(tmp_path, **image, sidecar=sidecar)
+    write_subject(tmp_path, "02")
     rows = {row["subject"]: row for row in rows_of(tmp_path) if row["modality"] == "bold"}
     assert rows["01"]["status"] == "excluded"
     assert reason in rows["01"]["reason"]
@@ -191,7 +191,7 @@ def test_a_fault_is_a_reason(tmp_path, image, sidecar, reason):
     ],
 )
 def test_where_the_repetition_time_comes_from(tmp_path, image, sidecar, tr_s):
-    person(tmp_path, **image, sidecar=sidecar)
+    write_subject(tmp_path, **image, sidecar=sidecar)
     row = the_bold(rows_of(tmp_path, tr_s=1.25))
     assert (row["status"], row["tr_s"]) == ("ok", tr_s)
 
@@ -203,8 +203,8 @@ def test_files_that_cannot_be_read(tmp_path):
         "empty": (b"", "file is empty"),
     }
     for label, (content, _) in faults.items():
-        person(tmp_path, label).write_bytes(content)
-    link = person(tmp_path, "annexed")
+        write_subject(tmp_path, label).write_bytes(content)
+    link = write_subject(tmp_path, "annexed")
     link.unlink()
     link.symlink_to(tmp_path / "not-fetched")
     rows = {row["subject"]: row for row in rows_of(tmp_path) if row["modality"] == "bold"}
@@ -215,15 +215,15 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_sidecars_that_cannot_be_read(tmp_path):
-    person(tmp_path, "a").with_name("sub-a_task-rest_bold.json").write_text("{RepetitionTime: 2}")
-    person(tmp_path, "b").with_name("sub-b_task-rest_bold.json").write_text("[2.0]")
+    write_subject(tmp_path, "a").with_name("sub-a_task-rest_bold.json").write_text("{RepetitionTime: 2}")
+    write_subject(tmp_path, "b").with_name("sub-b_task-rest_bold.json").write_text("[2.0]")
     reasons = {row["subject"]: row["reason"] for row in rows_of(tmp_path) if row["modality"] == "bold"}
     assert reasons["a"] == "sidecar sub-a_task-rest_bold.json cannot be read as JSON: fix or remove it"
     assert reasons["b"] == "sidecar sub-b_task-rest_bold.json is not a JSON object: fix or remove it"
 
 
 def test_sidecars_are_inherited_nearest_first(tmp_path):
-    path = person(tmp_path, tr_s=0)
+    path = write_subject(tmp_path, tr_s=0)
     own = path.with_name("sub-01_task-rest_bold.json")
     own.unlink()
     write_json(tmp_path / "bold.json", RepetitionTime=4)
@@ -240,7 +240,7 @@ def test_sidecars_are_inherited_nearest_first(tmp_path):
 
 
 def test_without_a_t1w_image_a_run_cannot_be_preprocessed(tmp_path):
-    person(tmp_path)
+    write_subject(tmp_path)
     t1w = tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
     write_image(t1w, frames=3)
     row = the_bold(rows_of(tmp_path))
@@ -253,7 +253,7 @@ def test_without_a_t1w_image_a_run_cannot_be_preprocessed(tmp_path):
 
 @pytest.mark.parametrize("folder", ["sub-..", "sub-a b", "sub-a;rm", "sub-a_b", "sub-", "sub-ä", "sub-a+b"])
 def test_an_invalid_subject_folder_is_a_row_with_a_harmless_label(tmp_path, folder):
-    person(tmp_path)
+    write_subject(tmp_path)
     (tmp_path / folder / "func").mkdir(parents=True)
     rows = rows_of(tmp_path)
     (strange,) = [row for row in rows if row["subject"] != "01"]
@@ -266,7 +266,7 @@ def test_an_invalid_subject_folder_is_a_row_with_a_harmless_label(tmp_path, fold
 
 
 def test_names_that_contradict_their_folder_or_are_no_names(tmp_path):
-    path = person(tmp_path)
+    path = write_subject(tmp_path)
     shutil.copy(path, path.with_name("sub-02_task-rest_bold.nii.gz"))
     shutil.copy(path, path.with_name("sub-01_task-rest_run-a b_bold.nii.gz"))
     shutil.copy(path, path.with_name("sub-01_bold.nii.gz"))
@@ -282,8 +282,8 @@ def test_names_that_contradict_their_folder_or_are_no_names(tmp_path):
 
 def test_only_the_people_and_tasks_asked_for(tmp_path):
     for label in ("01", "02", "03"):
-        person(tmp_path, label)
-    shutil.copy(person(tmp_path, "01"), tmp_path / "sub-01/func/sub-01_task-nback_bold.nii.gz")
+        write_subject(tmp_path, label)
+    shutil.copy(write_subject(tmp_path, "01"), tmp_path / "sub-01/func/sub-01_task-nback_bold.nii.gz")
     rows = rows_of(tmp_path, subjects=("01", "99"))
     assert [(row["subject"], row["modality"], row["task"]) for row in rows] == [
         ("01", "bold", "rest"), ("01", "t1w", None), ("99", "bold", None),
@@ -293,7 +293,7 @@ def test_only_the_people_and_tasks_asked_for(tmp_path):
 
 @pytest.mark.parametrize("name", ["study.v1", "study [final]", ".hidden", "sub-study", "ses-study"])
 def test_the_name_of_the_root_does_not_matter(tmp_path, name):
-    person(tmp_path / name)
+    write_subject(tmp_path / name)
     assert [row["status"] for row in rows_of(tmp_path / name)] == ["ok", "ok"]
 
 
@@ -312,7 +312,7 @@ def test_many_people_are_listed_in_chunks(tmp_path, monkeypatch):
     from bhx_prep.ingest import bids_files
 
     for label in ("1", "2", "3", "10", "11"):
-        person(tmp_path, label)
+        write_subject(tmp_path, label)
     (tmp_path / "sub-a b").mkdir()
     at_once = rows_of(tmp_path)
     assert [row["subject"] for row in at_once if row["modality"] == "bold"][:5] == ["1", "10", "11", "2", "3"]
@@ -352,7 +352,7 @@ def test_derivatives_at_the_raw_input_are_not_preprocessed_again(tmp_path):
 
 
 def test_a_raw_t1w_goes_before_one_that_was_made_of_it(tmp_path):
-    person(tmp_path)
+    write_subject(tmp_path)
     write_image(tmp_path / "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz")
     used = [row["path"].rpartition("/")[2] for row in rows_of(tmp_path) if row["status"] == "ok"]
     assert used == ["sub-01_task-rest_bold.nii.gz", "sub-01_T1w.nii.gz"]

@@ -177,7 +177,7 @@ def test_subjects_with_invalid_labels(tmp_path):
     rows = tables(tmp_path)
     reasons = " ".join(row["reason"] for row in rows)
     assert "'a b' is not a subject label: only letters and digits may be used" in reasons
-    assert "the file of sub-01 stands in the place of sub-02" in reasons
+    assert "the file of sub-01 is in the place of sub-02" in reasons
     assert all(row["status"] == "excluded" and check_key(row["key"]) for row in rows)
 
 

@@ -364,7 +364,7 @@ def _root(cohort: CohortSection) -> Path:
 
 def _cache_key(name: str, cohort: CohortSection) -> str:
     root = _root(cohort)
-    if not root.is_dir():  # `build` says why
+    if not root.is_dir():  # `build` raises with the reason
         build(name, cohort)
     with os.scandir(root) as entries:
         top = sorted(

@@ -64,7 +64,7 @@ def check_name(row: Row, file: File) -> None:
     folders: dict[str, str] = {}
     for part in file.path.parts[:-1]:
         entity, _, value = part.partition("-")
-        if entity == "sub":  # folders above the subject's say nothing about it
+        if entity == "sub":  # folders above the subject's are not part of the name
             folders = {}
         folders[entity] = value
     for entity, value in file.entities.items():

@@ -96,7 +96,7 @@ def _table_row(
         return None
     row = new_row({**start, "kind": "table", "space": None}, "bold", named, path)
     if named.get("sub", label) != label:
-        exclude(row, f"the file of sub-{named['sub']} stands in the place of sub-{label}")
+        exclude(row, f"the file of sub-{named['sub']} is in the place of sub-{label}")
     if start["subject"] != label:
         exclude(row, f"{label!r} is not a subject label: only letters and digits may be used")
     measured = None

@@ -144,8 +144,8 @@ def reason_of(log: str, exit_code: int) -> str:
         return "killed, most likely for lack of memory: raise mem_mb of the rule"
     lines = [line.strip() for line in log.splitlines() if line.strip() and not _CHATTER.search(line)]
     errors = [line for line in lines if _ERROR.match(line)]
-    said = (errors or lines or ["it printed nothing"])[-1]
-    return f"fMRIPrep ended with exit code {exit_code}: {said}"
+    last = (errors or lines or ["it printed nothing"])[-1]
+    return f"fMRIPrep ended with exit code {exit_code}: {last}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -231,16 +231,16 @@ def _run(
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
         )
-    said = log.read_text(errors="replace").split("\n", 1)[1]
+    printed = log.read_text(errors="replace").split("\n", 1)[1]
     if done.returncode == 0:
         made = folders.out / f"sub-{args.subject}"
         if any(made.rglob("*_desc-preproc_*")):
             return 0, None
         return 0, "fMRIPrep ended with exit code 0 but wrote no preprocessed image"
     for pattern, meaning in SITE_ERRORS.items():
-        if re.search(pattern, said):
+        if re.search(pattern, printed):
             raise SiteError(meaning.format(image=preproc["image"]))
-    return done.returncode, reason_of(said, done.returncode)
+    return done.returncode, reason_of(printed, done.returncode)
 
 
 def _check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:

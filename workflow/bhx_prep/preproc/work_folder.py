@@ -19,7 +19,7 @@ def open_work_folder(parent: Path, cohort: str, subject: str, out: Path) -> Path
     Parameters
     ----------
     parent : Path
-        Node-local scratch, often a ``/tmp`` that many people share.
+        Node-local scratch, often a ``/tmp`` that many users share.
     cohort, subject : str
         Checked labels.
     out : Path

@@ -49,7 +49,7 @@ def pack(cohort: str, batch: int, features: Path, out: Path) -> tuple[Path, Path
     Returns
     -------
     tuple of Path
-        The BOLD tar and the T1 tar; the list of each stands beside it.
+        The BOLD tar and the T1 tar; the list of each is beside it.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def _bold_samples(cohort: str, path: Path, anats: set[str]) -> tuple[list[_Packe
             raise DataError(
                 f"{key}: repetition time {row['tr_s']} s: give the cohort its `tr_s` in the config"
             )
-        # a T1 that failed leaves a BOLD run that stands alone
+        # a T1w image that failed leaves a BOLD run without one
         anat = row["anat"] if row["anat"] in anats else None
         meta = {
             "cohort": cohort,

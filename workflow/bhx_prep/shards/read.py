@@ -107,14 +107,14 @@ def subjects(cohort: PackedCohort, modality: str) -> set[str]:
     return {s for shard in cohort.index["shards"][modality] for s in shard_list(cohort, shard)["subject"]}
 
 
-def iter_series(cohorts: Iterable[PackedCohort], people: Collection[str] | None = None) -> Iterator[Run]:
+def iter_series(cohorts: Iterable[PackedCohort], chosen: Collection[str] | None = None) -> Iterator[Run]:
     """Yield the BOLD runs of `cohorts` in the order of the shards.
 
     Parameters
     ----------
     cohorts : Iterable[PackedCohort]
         From `read_cohorts`.
-    people : Collection[str], optional
+    chosen : Collection[str], optional
         Only these, as ``cohort/subject``; all when None. A shard without any of them is not opened.
 
     Raises
@@ -126,7 +126,7 @@ def iter_series(cohorts: Iterable[PackedCohort], people: Collection[str] | None 
         for shard in cohort.index["shards"]["bold"]:
             listed = shard_list(cohort, shard)
             rows = zip(*(listed[c] for c in ("key", "subject", "tr_s", "offset", "size")), strict=True)
-            wanted = [row for row in rows if people is None or f"{cohort.name}/{row[1]}" in people]
+            wanted = [row for row in rows if chosen is None or f"{cohort.name}/{row[1]}" in chosen]
             if not wanted:
                 continue
             path = cohort.folder / shard["file"]

@@ -20,7 +20,7 @@ from typing import Any
 from bhx_model.command_line import json_file, run_command
 from bhx_model.errors import DataError, SiteError
 from bhx_prep.io import bids_names
-from bhx_prep.preproc.embedded.person import Person, Scan, find
+from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan, find
 from bhx_prep.preproc.status import write_status
 from bhx_prep.preproc.work_folder import open_work_folder
 
@@ -90,10 +90,10 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
     reason = None
     logger.info("sub-%s: starts; log: %s", args.subject, log)
     try:
-        person = find(args.root.absolute(), args.subject, args.tasks, args.tr_s)
+        files = find(args.root.absolute(), args.subject, args.tasks, args.tr_s)
         stages["check"] = time.monotonic() - start
-        _run(args, float(preproc["embedded_resolution_mm"]), person, work, log, stages)
-        excluded = person.excluded
+        _run(args, float(preproc["embedded_resolution_mm"]), files, work, log, stages)
+        excluded = files.excluded
     except DataError as error:
         reason = str(error)
     shutil.rmtree(args.out / f"sub-{args.subject}", ignore_errors=True)
@@ -131,7 +131,7 @@ def _publish(made: Path, out: Path, raw: Path) -> None:
 def _run(
     args: argparse.Namespace,
     resolution_mm: float,
-    person: Person,
+    files: RawFiles,
     work: Path,
     log: Path,
     stages: dict[str, float],
@@ -174,7 +174,7 @@ def _run(
         shutil.rmtree(folder, ignore_errors=True)
     temporary.mkdir()
     tempfile.tempdir = str(temporary)  # ANTs leaves images in it
-    workflow = build(person, args.root.absolute(), args.templates.absolute(), base, work, resolution_mm)
+    workflow = build(files, args.root.absolute(), args.templates.absolute(), base, work, resolution_mm)
     clock: dict[str, float] = {}
 
     def report(node: Any, status: str) -> None:
@@ -201,15 +201,15 @@ def _run(
     if stopped is not None and not texts:
         raise stopped
     failures = {name: reason_of(name, text) for name, text in texts.items()}
-    anats = [scan for scan in person.anats if not _saved(base, args.root, scan)]
-    if anats or (person.runs and not any(_saved(base, args.root, scan) for scan in person.runs)):
+    anats = [scan for scan in files.anats if not _saved(base, args.root, scan)]
+    if anats or (files.runs and not any(_saved(base, args.root, scan) for scan in files.runs)):
         text = "; ".join(dict.fromkeys(failures.values())) or "see the log"
         msg = f"{text} (work files are kept in {work})"
         raise DataError(msg)
-    for scan in person.runs:
+    for scan in files.runs:
         if not _saved(base, args.root, scan):
             mine = [text for name, text in failures.items() if scan.stem in name]
-            person.exclude(scan.path, "; ".join(mine) or "see the log")
+            files.exclude(scan.path, "; ".join(mine) or "see the log")
 
 
 def _saved(base: Path, root: Path, scan: Scan) -> bool:

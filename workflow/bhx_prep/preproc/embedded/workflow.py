@@ -1,4 +1,4 @@
-"""The nipype workflow of one person: a branch per T1w image, and one per BOLD run that hangs on it."""
+"""The nipype workflow of one subject: a branch per T1w image, and one per BOLD run that uses it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from nipype.algorithms.confounds import NonSteadyStateDetector
 
 from bhx_prep.preproc.embedded import steps
 from bhx_prep.preproc.embedded.derivatives import SaveAnat, SaveRun, bold_spacing
-from bhx_prep.preproc.embedded.person import Person, Scan
+from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan
 
 
 def build(
-    person: Person, root: Path, templates: Path, base: Path, work: Path, resolution_mm: float
+    files: RawFiles, root: Path, templates: Path, base: Path, work: Path, resolution_mm: float
 ) -> Workflow:
     """Make the workflow; nothing runs yet.
 
     Parameters
     ----------
-    person : Person
+    files : RawFiles
         With at least one T1w image.
     root : Path
         Raw BIDS dataset.
@@ -37,13 +37,13 @@ def build(
     Workflow
         Nodes are named ``step_stem``, e.g. ``realign_sub-01_task-rest``.
     """
-    workflow = Workflow(f"sub-{person.subject}", base_dir=str(work))
+    workflow = Workflow(f"sub-{files.subject}", base_dir=str(work))
     template, template_mask = str(templates / "head_T1w.nii.gz"), str(templates / "head_mask.nii.gz")
     branches = {}
-    for anat in person.anats:
+    for anat in files.anats:
         branches[anat.stem] = _anat_branch(workflow, anat, root, base, template, template_mask, resolution_mm)
-    for run in person.runs:
-        nodes = branches[person.anat_of(run).stem]
+    for run in files.runs:
+        nodes = branches[files.anat_of(run).stem]
         _run_branch(workflow, run, nodes, root, base, template, template_mask, resolution_mm)
     return workflow
 

@@ -46,7 +46,7 @@ class Scan:
 
 
 @dataclass
-class Person:
+class RawFiles:
     """What a subject has: one T1w image per session, and the runs of the asked tasks."""
 
     subject: str
@@ -64,7 +64,7 @@ class Person:
         self.excluded.append({"file": path.name, "reason": reason})
 
 
-def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) -> Person:
+def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) -> RawFiles:
     """Find a subject's raw BIDS files, and check every one of them.
 
     Parameters
@@ -83,7 +83,7 @@ def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) 
     DataError
         If there is no usable T1w image, or if there are runs but none can be used.
     """
-    person = Person(bids_names.check_label(subject, "subject"))
+    files = RawFiles(bids_names.check_label(subject, "subject"))
     folder = root / f"sub-{subject}"
     if not folder.is_dir():
         msg = f"there is no folder {folder}"
@@ -92,23 +92,23 @@ def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) 
     # an image with contrast agent comes last; the index orders them so too
     for path in sorted(_images(folder, "anat", "T1w"), key=lambda p: ("_ce-" in p.name, p)):
         session = bids_names.parse(path.name).get("ses")
-        first = next((a for a in person.anats if a.entities.get("ses") == session), None)
+        first = next((a for a in files.anats if a.entities.get("ses") == session), None)
         if first is not None:
-            person.exclude(path, f"one T1w image of a session is used: {first.path.name}")
-        elif (scan := _scan_of(person, path, sidecars, _check_anat)) is not None:
-            person.anats.append(scan)
-    if not person.anats:
-        raise DataError(_why_none(person, "there is no usable T1w image"))
-    person.anats.sort(key=lambda scan: scan.path)
+            files.exclude(path, f"one T1w image of a session is used: {first.path.name}")
+        elif (scan := _scan_of(files, path, sidecars, _check_anat)) is not None:
+            files.anats.append(scan)
+    if not files.anats:
+        raise DataError(_why_none(files, "there is no usable T1w image"))
+    files.anats.sort(key=lambda scan: scan.path)
 
     asked = [p for p in _images(folder, "func", "bold") if bids_names.parse(p.name).get("task") in tasks]
     for path in asked:
-        scan = _scan_of(person, path, sidecars, lambda path, fields: _check_run(path, fields, tr_s))
+        scan = _scan_of(files, path, sidecars, lambda path, fields: _check_run(path, fields, tr_s))
         if scan is not None:
-            person.runs.append(scan)
-    if asked and not person.runs:
-        raise DataError(_why_none(person, "there is no usable BOLD run"))
-    return person
+            files.runs.append(scan)
+    if asked and not files.runs:
+        raise DataError(_why_none(files, "there is no usable BOLD run"))
+    return files
 
 
 def read(path: Path) -> tuple[Any, np.ndarray]:
@@ -151,7 +151,7 @@ def _images(folder: Path, kind: str, suffix: str) -> list[Path]:
 
 
 def _scan_of(
-    person: Person,
+    files: RawFiles,
     path: Path,
     sidecars: metadata.Sidecars,
     check: Callable[[Path, dict[str, Any]], tuple[Any, Any]],
@@ -160,13 +160,13 @@ def _scan_of(
         fields, _ = sidecars.fields_of(path)
         zooms, tr_s = check(path, fields)
     except DataError as error:
-        person.exclude(path, str(error))
+        files.exclude(path, str(error))
         return None
     return Scan(path, bids_names.parse(path.name), fields, zooms, tr_s)
 
 
-def _why_none(person: Person, headline: str) -> str:
-    return "; ".join([headline, *(f"{scan['file']}: {scan['reason']}" for scan in person.excluded)])
+def _why_none(files: RawFiles, headline: str) -> str:
+    return "; ".join([headline, *(f"{scan['file']}: {scan['reason']}" for scan in files.excluded)])
 
 
 def _check_anat(path: Path, sidecar: dict[str, Any]) -> tuple[tuple[float, float, float], None]:
