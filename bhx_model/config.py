@@ -238,8 +238,8 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Finetuning:
-    """How endpoints are predicted: the published code's fine-tuning, also of an attentive probe, and the scoring."""
+class EvaluationConfig:
+    """How endpoints are evaluated: the training of an attentive probe and of fine-tuning, and the scoring."""
 
     epochs: int = 50
     batch_size: int = 16
@@ -422,7 +422,7 @@ def whole_number(text: str) -> int:
 
 
 def preset_evaluation(preset: str) -> dict[str, Any]:
-    """Read what a preset changes about the evaluation of endpoints: fields of `Finetuning`."""
+    """Read what a preset changes about the evaluation of endpoints: fields of `EvaluationConfig`."""
     return _read_preset(preset).get("evaluation", {})
 
 

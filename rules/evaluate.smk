@@ -81,7 +81,7 @@ rule evaluate_model:
         out=lambda wildcards, output: Path(output.metrics).parent,
         step=STEPS["evaluate_model"],
     shell:
-        "python -m bhx_model.evaluation.evaluate --method {wildcards.method} --fusion {params.fusion:q}"
+        "python -m bhx_model.evaluation --method {wildcards.method} --fusion {params.fusion:q}"
         " --tokens {input.tokens:q} --labels {input.labels:q} --seed {wildcards.seed}"
         " --experiment {wildcards.experiment} --preset {params.preset} --set {params.changes:q}"
         " --out {params.out:q} > {log:q} 2>&1"

@@ -10,7 +10,7 @@ from bhx_model import config
 from bhx_model.config import (
     PRESETS,
     STAGES,
-    Finetuning,
+    EvaluationConfig,
     FunctionConfig,
     FusionInputs,
     StructureConfig,
@@ -141,7 +141,7 @@ def test_widths_without_room_for_positions_are_named(stage, changes, message):
 def test_a_fine_tuning_that_cannot_train_is_refused(changes):
     ((name, value),) = changes.items()
     with pytest.raises(ValueError, match=rf"{name} is {value}"):
-        from_dict(Finetuning, changes, "--set")
+        from_dict(EvaluationConfig, changes, "--set")
 
 
 def test_numbers_on_the_command_line_are_whole():

@@ -188,7 +188,7 @@ def write_labels(path: Path, cohort: str, numbers, kind: str = "binary", seed: i
         "seed": seed,
         "rows": rows,
     }
-    path.write_text(json.dumps({**value, "left_out": []}))
+    path.write_text(json.dumps({**value, "excluded": []}))
     return path
 
 
@@ -210,3 +210,18 @@ def words(places: dict[str, Path], stage: str, out: Path, changes=None) -> list[
         "--shards", str(places["town"]), str(places["ward"]), "--split", str(places["split"]),
         "--rois", str(places["rois"]), "--run-root", str(places["runs"]), "--out", str(out),
     ]  # fmt: skip
+
+
+def evaluation_words(trained, out, method="probe", labels=None, more=()):
+    """Arguments of an evaluation of the tiny experiment."""
+    return [
+        "--method", method, "--fusion", str(trained["fusion"]), "--tokens", str(trained["tokens_town"]),
+        "--labels", str(labels or trained["labels"]), "--seed", "0", "--experiment", "demo", "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+def export_words(trained, out, **changes):
+    """Arguments of an export of the tiny experiment."""
+    names = ("structure", "function", "fusion", "rois")
+    places = {name: trained[name] for name in names} | changes
+    return [word for name in names for word in (f"--{name}", str(places[name]))] + ["--out", str(out)]

@@ -73,9 +73,9 @@ def test_labels_of_the_published_tables(root: Path, shared, endpoint: str, table
     spec = config.load(root / "docs/paper.yaml").endpoints[endpoint]
     people = participants.read(file)
     folders = {f"{int(label):07d}" for label in people.index}  # as the images are named: sub-0050002
-    split = splits.endpoint(endpoint, spec, 0, people, file, folders, folders)
+    split = splits.split_endpoint(endpoint, spec, 0, people, file, folders, folders)
     assert Counter(row["label"] for row in split["rows"]) == expected
-    assert split["left_out"] == []
+    assert split["excluded"] == []
     parts = Counter(row["split"] for row in split["rows"])
     assert parts["train"] / sum(expected.values()) == pytest.approx(0.6, abs=0.01)
 
@@ -87,9 +87,9 @@ def test_types_of_adhd_are_one_class(root: Path, tmp_path: Path):
     rows = [f"{1000 + i},{i % 2},{code}" for i, code in enumerate(codes)]
     table.write_text("\n".join(["ScanDir ID,Site,DX", *rows]) + "\n")
     people = participants.read(table)
-    split = splits.endpoint("adhd200", spec, 0, people, table, set(people.index), set(people.index))
+    split = splits.split_endpoint("adhd200", spec, 0, people, table, set(people.index), set(people.index))
     assert Counter(row["label"] for row in split["rows"]) == {0: 8, 1: 24}
     assert split["classes"] == ["control", "adhd"]
-    assert {row["reason"] for row in split["left_out"]} == {
+    assert {row["reason"] for row in split["excluded"]} == {
         "DX is 'pending', none of the classes' values 0, 1, 2, 3"
     }

@@ -19,8 +19,8 @@ STEPS = {
     "train_encoder": 4,  # hub tokens start by attending to both modalities alike
     "train_fusion": 4,  # hub tokens start by attending to both modalities alike
     "embed_tokens": 1,  # first version
-    "split_endpoint": 1,  # first version
-    "evaluate_model": 1,  # first version
+    "split_endpoint": 2,  # who has no label or scan is listed as excluded
+    "evaluate_model": 2,  # penalties of the probe from the grid of the connectivity baseline
     "evaluate_baseline": 1,  # first version
     "export_weights": 2,  # the model card states the terms of the data
     "collect_table": 4,  # R2, whether higher or lower is better, and labels in the terms of the field

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from settings_files import settings_file
 
 from bhx_model import contract
+from bhx_model.errors import DataError
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.evaluation import splits
 from bhx_prep.ingest import participants
@@ -25,27 +26,28 @@ LABELS = st.from_regex(r"[A-Za-z0-9]{1,6}", fullmatch=True)
 
 @settings(max_examples=50)
 @given(st.sets(LABELS, min_size=1, max_size=30), st.sets(LABELS, max_size=30), st.integers(0, 9))
-def test_new_people_move_nobody(old: set[str], new: set[str], seed: int) -> None:
+def test_new_subjects_move_none(old: set[str], new: set[str], seed: int) -> None:
     before, after = (
-        splits.pretrain([f"town/{s}" for s in labels] + KEPT, 0.3, seed) for labels in (old, old | new)
+        splits.split_pretraining([f"town/{s}" for s in labels] + KEPT, 0.3, seed)
+        for labels in (old, old | new)
     )
     assert set(before["train"]) <= set(after["train"])
     assert set(before["holdout"]) <= set(after["holdout"])
 
 
 def test_share_is_kept_and_seeds_differ() -> None:
-    people = [f"town/{i}" for i in range(4000)]
-    first, second = splits.pretrain(people, 0.1, 0), splits.pretrain(people, 0.1, 1)
+    subjects = [f"town/{i}" for i in range(4000)]
+    first, second = splits.split_pretraining(subjects, 0.1, 0), splits.split_pretraining(subjects, 0.1, 1)
     assert 330 < len(first["holdout"]) < 470
-    assert sorted(first["train"] + first["holdout"]) == sorted(people)
+    assert sorted(first["train"] + first["holdout"]) == sorted(subjects)
     assert first != second
-    assert splits.pretrain(reversed(people), 0.1, 0) == first
-    assert splits.pretrain(people, 0.0, 0)["holdout"] == []
+    assert splits.split_pretraining(reversed(subjects), 0.1, 0) == first
+    assert splits.split_pretraining(subjects, 0.0, 0)["holdout"] == []
 
 
 def test_the_hash_is_that_of_this_commit() -> None:
-    # another hash would move people between training and holdout of studies that run
-    assert splits.pretrain([f"town/{i}" for i in range(20)], 0.2, 0)["holdout"] == [
+    # another hash would move subjects between training and holdout of studies that run
+    assert splits.split_pretraining([f"town/{i}" for i in range(20)], 0.2, 0)["holdout"] == [
         "town/11",
         "town/17",
         "town/18",
@@ -55,9 +57,9 @@ def test_the_hash_is_that_of_this_commit() -> None:
     ]
 
 
-def test_nobody_left_to_train_on_is_refused() -> None:
-    with pytest.raises(ValueError, match="leaves none of 0 people"):
-        splits.pretrain([], 0.1, 0)
+def test_no_subject_left_to_train_on_is_refused() -> None:
+    with pytest.raises(DataError, match="leaves none of 0 subjects"):
+        splits.split_pretraining([], 0.1, 0)
 
 
 # --- endpoints ---
@@ -73,14 +75,14 @@ def table(tmp_path: Path, rows: list[dict]) -> Path:
 
 def make(tmp_path: Path, rows: list[dict], spec: dict, seed: int = 0, **scans: set[str]) -> dict:
     path = table(tmp_path, rows)
-    everybody = {row["participant_id"].removeprefix("sub-") for row in rows}
-    bold, t1w = scans.get("bold", everybody), scans.get("t1w", everybody)
-    return splits.endpoint(
+    everyone = {row["participant_id"].removeprefix("sub-") for row in rows}
+    bold, t1w = scans.get("bold", everyone), scans.get("t1w", everyone)
+    return splits.split_endpoint(
         "diagnosis", EndpointSection(**spec), seed, participants.read(path), path, bold, t1w
     )
 
 
-def people(n: int, **columns) -> list[dict]:
+def subjects(n: int, **columns) -> list[dict]:
     return [{"participant_id": f"sub-{i:03d}"} | {k: f(i) for k, f in columns.items()} for i in range(n)]
 
 
@@ -89,7 +91,7 @@ def tally(split: dict, value) -> Counter:
 
 
 def test_every_class_and_site_is_split_alike(tmp_path: Path) -> None:
-    rows = people(
+    rows = subjects(
         100, diagnosis=lambda i: "patient" if i % 4 == 0 else "control", site=lambda i: f"s{i // 4 % 5}"
     )
     split = make(tmp_path, rows, BINARY | {"stratify": ["site"]})
@@ -109,9 +111,9 @@ def test_every_class_and_site_is_split_alike(tmp_path: Path) -> None:
 
 @settings(max_examples=40)
 @given(n=st.integers(10, 60), seed=st.integers(0, 99), sites=st.integers(1, 9))
-def test_shares_hold_for_any_number_of_people(tmp_path_factory, n: int, seed: int, sites: int) -> None:
+def test_fractions_hold_for_any_number_of_subjects(tmp_path_factory, n: int, seed: int, sites: int) -> None:
     folder = tmp_path_factory.mktemp("t")
-    rows = people(n, diagnosis=lambda i: ("control", "patient")[i % 2], site=lambda i: str(i % sites))
+    rows = subjects(n, diagnosis=lambda i: ("control", "patient")[i % 2], site=lambda i: str(i % sites))
     split = make(folder, rows, BINARY | {"stratify": ["site"]}, seed)
     count = tally(split, lambda row: row["label"])
     for label in (0, 1):
@@ -121,8 +123,8 @@ def test_shares_hold_for_any_number_of_people(tmp_path_factory, n: int, seed: in
             assert count[label, name] > 0
 
 
-def test_seeds_differ_even_where_every_stratum_is_one_person(tmp_path: Path) -> None:
-    rows = people(10, diagnosis=lambda i: ("control", "patient")[i % 2], site=str)
+def test_seeds_differ_even_where_every_stratum_is_one_subject(tmp_path: Path) -> None:
+    rows = subjects(10, diagnosis=lambda i: ("control", "patient")[i % 2], site=str)
     found = {
         json.dumps(make(tmp_path, rows, BINARY | {"stratify": ["site"]}, seed)["rows"]) for seed in range(5)
     }
@@ -131,7 +133,7 @@ def test_seeds_differ_even_where_every_stratum_is_one_person(tmp_path: Path) -> 
 
 
 def test_regression_is_split_within_quantiles(tmp_path: Path) -> None:
-    rows = people(60, score=lambda i: i**2 / 7)
+    rows = subjects(60, score=lambda i: i**2 / 7)
     split = make(tmp_path, rows, {"cohort": "clinic", "column": "score", "kind": "regression"})
     assert all(isinstance(row["label"], float) for row in split["rows"])
     bins = tally(split, lambda row: int(row["subject"]) // 12)
@@ -140,19 +142,19 @@ def test_regression_is_split_within_quantiles(tmp_path: Path) -> None:
         assert bins[number, "test"] in (2, 3)
 
 
-def test_everybody_is_labelled_or_left_out_with_a_reason(tmp_path: Path) -> None:
-    rows = people(20, diagnosis=lambda i: ("control", "patient")[i % 2])
+def test_every_subject_is_labelled_or_excluded_with_a_reason(tmp_path: Path) -> None:
+    rows = subjects(20, diagnosis=lambda i: ("control", "patient")[i % 2])
     rows[0]["diagnosis"] = "n/a"
     rows[1]["diagnosis"] = "other"
-    everybody = {f"{i:03d}" for i in range(20)}
+    everyone = {f"{i:03d}" for i in range(20)}
     split = make(
         tmp_path,
         rows,
         BINARY,
-        bold=everybody - {"002", "003"} | {"900"},
-        t1w=everybody - {"003", "004"} | {"900"},
+        bold=everyone - {"002", "003"} | {"900"},
+        t1w=everyone - {"003", "004"} | {"900"},
     )
-    reasons = {row["subject"]: row["reason"] for row in split["left_out"]}
+    reasons = {row["subject"]: row["reason"] for row in split["excluded"]}
     assert set(reasons) == {"000", "001", "002", "003", "004", "900"}
     assert "is unknown" in reasons["000"]
     assert reasons["001"] == "diagnosis is 'other', none of the classes' values control, patient"
@@ -160,32 +162,32 @@ def test_everybody_is_labelled_or_left_out_with_a_reason(tmp_path: Path) -> None
     assert "no usable data" in reasons["003"]
     assert reasons["004"] == "has no usable T1 in the shards"
     assert "no row in participants.tsv" in reasons["900"]
-    assert {row["subject"] for row in split["rows"]} == everybody - set(reasons)
+    assert {row["subject"] for row in split["rows"]} == everyone - set(reasons)
 
 
 @pytest.mark.parametrize(
     ("rows", "spec", "says"),
     [
         (
-            people(12, diagnosis=lambda i: "patient" if i < 4 else "control"),
+            subjects(12, diagnosis=lambda i: "patient" if i < 4 else "control"),
             BINARY,
-            "4 people of class 'patient'",
+            "4 subjects of class 'patient'",
         ),
-        (people(12, sex=str), BINARY, "no column 'diagnosis'"),
+        (subjects(12, sex=str), BINARY, "no column 'diagnosis'"),
         (
-            people(12, diagnosis=lambda i: ("control", "patient")[i % 2]),
+            subjects(12, diagnosis=lambda i: ("control", "patient")[i % 2]),
             BINARY | {"stratify": ["site"]},
             "'site'",
         ),
         (
-            people(4, score=float),
+            subjects(4, score=float),
             {"cohort": "c", "column": "score", "kind": "regression"},
-            "4 people with a label",
+            "4 subjects with a label",
         ),
     ],
 )
-def test_too_few_people_and_missing_columns_are_told(tmp_path: Path, rows, spec, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_too_few_subjects_and_missing_columns_are_refused(tmp_path: Path, rows, spec, says: str) -> None:
+    with pytest.raises(DataError, match=says):
         make(tmp_path, rows, spec)
 
 
@@ -226,7 +228,7 @@ def test_command_line(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     split = json.loads(out.read_text())
     assert len(split["train"]) + len(split["holdout"]) == 20
     assert split["train"][0].startswith("clinic/")
-    source = table(tmp_path, people(20, diagnosis=lambda i: ("control", "patient")[i % 2]))
+    source = table(tmp_path, subjects(20, diagnosis=lambda i: ("control", "patient")[i % 2]))
     args = [
         "endpoint",
         "--name",
@@ -240,7 +242,7 @@ def test_command_line(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     ]
     assert splits.main([*args, "--endpoint", settings_file(BINARY), "--out", str(out)]) == 0
     split = json.loads(out.read_text())
-    assert set(split) == {"endpoint", "cohort", "kind", "classes", "seed", "rows", "left_out"}
+    assert set(split) == {"endpoint", "cohort", "kind", "classes", "seed", "rows", "excluded"}
     assert len(split["rows"]) == 20
     other = settings_file(BINARY | {"cohort": "town"})
     assert splits.main([*args, "--endpoint", other, "--out", str(out)]) == 1

@@ -31,12 +31,12 @@ def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(cohort, str) and cohort not in cohorts:
             yield f"{path}.cohort: no cohort {cohort!r}{nearest(cohort, cohorts)}"
         changes = _mapping(endpoint.get("finetune"))
-        known = [field.name for field in dataclasses.fields(model_config.Finetuning)]
+        known = [field.name for field in dataclasses.fields(model_config.EvaluationConfig)]
         yield from _unknown(f"{path}.finetune", changes, known)
         taken = {k: v for k, v in changes.items() if k in known}
         yield from _refusal(
             f"{path}.finetune",
-            lambda taken=taken: model_config.from_dict(model_config.Finetuning, taken, "finetune"),
+            lambda taken=taken: model_config.from_dict(model_config.EvaluationConfig, taken, "finetune"),
         )
 
 

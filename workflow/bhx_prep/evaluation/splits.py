@@ -1,7 +1,8 @@
-"""Who is trained on, and who is tested: splits of people, as JSON.
+"""Splits of subjects into those to train on and those to validate and test on, as JSON.
 
-Pretraining: a person is held out if a hash of (seed, cohort, person) falls below the share, so new people never move
-old ones. Endpoints: six to two to two within each class and each mix of the `stratify` columns.
+Pretraining: a subject is in the holdout if a hash of (seed, cohort, subject) falls below the holdout's fraction, so new
+subjects never move earlier ones. Endpoints: 60, 20 and 20 % within each class and each combination of the `stratify`
+columns.
 
 Examples
 --------
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,30 +27,32 @@ from typing import Any
 import pandas as pd
 
 from bhx_model.atomic_write import write_json
-from bhx_model.command_line import json_file
+from bhx_model.command_line import json_file, run_command
 from bhx_model.errors import DataError
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.section import read_section
 from bhx_prep.ingest import participants
 from bhx_prep.shards import read
 
-#: The splits of every five people of a class: 0.6, 0.2, 0.2.
+logger = logging.getLogger(__name__)
+
+#: The splits of every five subjects of a class: 0.6, 0.2, 0.2.
 BLOCK = ("train", "train", "train", "val", "test")
-#: Bins of a regression's label within which people are drawn.
+#: Bins of a regression's label within which subjects are drawn.
 BINS = 5
-#: Fewer people than this cannot be split in a way that means anything.
+#: Fewer subjects than this leave a split empty.
 FEWEST = len(BLOCK)
 
 
-def pretrain(people: Iterable[str], holdout: float, seed: int) -> dict[str, list[str]]:
-    """Split the people of the pretraining.
+def split_pretraining(subjects: Iterable[str], holdout: float, seed: int) -> dict[str, list[str]]:
+    """Split the subjects of the pretraining.
 
     Parameters
     ----------
-    people : iterable of str
+    subjects : iterable of str
         ``cohort/subject``.
     holdout : float
-        Share that is held out, in expectation.
+        Fraction in the holdout, in expectation.
     seed : int
 
     Returns
@@ -58,15 +62,18 @@ def pretrain(people: Iterable[str], holdout: float, seed: int) -> dict[str, list
 
     Raises
     ------
-    ValueError
-        If nobody is left to train on.
+    DataError
+        If no subject is left to train on.
     """
-    held = {person: _unit(seed, person) < holdout for person in sorted(set(people))}
+    in_holdout = {subject: _unit(seed, subject) < holdout for subject in sorted(set(subjects))}
     split = {
-        name: [p for p, out in held.items() if out == (name == "holdout")] for name in ("train", "holdout")
+        name: [subject for subject, out in in_holdout.items() if out == (name == "holdout")]
+        for name in ("train", "holdout")
     }
     if not split["train"]:
-        raise DataError(f"a holdout of {holdout} leaves none of {len(held)} people to train on: lower it")
+        raise DataError(
+            f"a holdout of {holdout} leaves none of {len(in_holdout)} subjects to train on: lower it"
+        )
     return split
 
 
@@ -76,16 +83,16 @@ def _unit(*parts: object) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def endpoint(
+def split_endpoint(
     name: str,
     spec: EndpointSection,
     seed: int,
-    people: pd.DataFrame,
+    participants_table: pd.DataFrame,
     source: Path,
     bold: set[str],
     t1w: set[str],
 ) -> dict[str, Any]:
-    """Split the people of an endpoint and label them.
+    """Split the subjects of an endpoint and label them.
 
     Parameters
     ----------
@@ -93,7 +100,7 @@ def endpoint(
         Name of the endpoint.
     spec : EndpointSection
     seed : int
-    people : DataFrame
+    participants_table : DataFrame
         From `participants.read`.
     source : Path
         Where the table came from, for messages.
@@ -103,27 +110,27 @@ def endpoint(
     Returns
     -------
     dict
-        The value of ``seed-<k>.json``. Everybody in the table or in the shards is either in ``rows`` or, with a
-        reason, in ``left_out``. A missing value of a `stratify` column is a level of its own.
+        The value of ``seed-<k>.json``. Every subject in the table or in the shards is either in ``rows`` or, with a
+        reason, in ``excluded``. A missing value of a `stratify` column is a level of its own.
 
     Raises
     ------
-    ValueError
-        If a column is missing or a class has too few people.
+    DataError
+        If a column is missing or a class has too few subjects.
     """
     both = sorted(bold & t1w)
-    people = participants.spelt_like(people, bold | t1w)
-    values, refused = participants.values(people, spec.column, both, source)
-    left_out = dict(refused)
-    left_out |= dict.fromkeys(bold - t1w, "has no usable T1 in the shards")
-    left_out |= dict.fromkeys(t1w - bold, "has no usable BOLD run in the shards")
+    table = participants.spelt_like(participants_table, bold | t1w)
+    values, refused = participants.values(table, spec.column, both, source)
+    excluded = dict(refused)
+    excluded |= dict.fromkeys(bold - t1w, "has no usable T1 in the shards")
+    excluded |= dict.fromkeys(t1w - bold, "has no usable BOLD run in the shards")
     kept: dict[str, int | float] = {}
     for subject, value in values.to_dict().items():
         try:
             kept[str(subject)] = _label(str(value), spec)
-        except ValueError as error:
-            left_out[str(subject)] = str(error)
-    levels = [participants.column(people, name, source).to_dict() for name in spec.stratify]
+        except DataError as error:
+            excluded[str(subject)] = str(error)
+    levels = [participants.column(table, name, source).to_dict() for name in spec.stratify]
     strata = {s: tuple("missing" if pd.isna(level[s]) else str(level[s]) for level in levels) for s in kept}
     split = {}
     for group, members in _groups(name, spec, kept).items():
@@ -135,12 +142,18 @@ def endpoint(
         "classes": [c.name for c in spec.classes],
         "seed": seed,
         "rows": [{"subject": s, "label": label, "split": split[s]} for s, label in kept.items()],
-        "left_out": [{"subject": s, "reason": reason} for s, reason in sorted(left_out.items())],
+        "excluded": [{"subject": s, "reason": reason} for s, reason in sorted(excluded.items())],
     }
 
 
 def _label(value: str, spec: EndpointSection) -> int | float:
-    """Class number or value; a ValueError says why there is none."""
+    """Class number or value.
+
+    Raises
+    ------
+    DataError
+        If there is none, with the reason.
+    """
     if spec.kind == "regression":
         try:
             number = float(value)
@@ -157,7 +170,7 @@ def _label(value: str, spec: EndpointSection) -> int | float:
 
 
 def _groups(name: str, spec: EndpointSection, labels: Mapping[str, int | float]) -> dict[str, list[str]]:
-    """People who are split among themselves: those of a class, or of a quantile bin."""
+    """Groups of subjects that are split one by one: those of a class, or of a quantile bin."""
     if spec.kind == "regression":
         if len(labels) < FEWEST:
             raise DataError(_too_few(name, "with a label and both scans", len(labels)))
@@ -174,17 +187,17 @@ def _groups(name: str, spec: EndpointSection, labels: Mapping[str, int | float])
 
 def _too_few(name: str, what: str, n: int) -> str:
     return (
-        f"endpoint {name}: {n} people {what}, {FEWEST} are needed for a split of 0.6/0.2/0.2: "
+        f"endpoint {name}: {n} subjects {what}, {FEWEST} are needed for a split of 0.6/0.2/0.2: "
         f"look at its column and classes in the config, and at `bhx status`"
     )
 
 
 def _draw(members: Sequence[str], strata: Mapping[str, tuple], salt: str) -> dict[str, str]:
-    """Split people so that every five in the order of their strata are three, one and one."""
+    """Split subjects so that every five in the order of their strata are three, one and one."""
     ordered = sorted(members, key=lambda s: (strata[s], _unit(salt, s)))
     split = {}
     for start in range(0, len(ordered), len(BLOCK)):
-        # a fresh order for each five: else a stratum of one person would be in the same split for every seed
+        # a fresh order for each five: else a stratum of one subject would be in the same split for every seed
         slots = sorted(range(len(BLOCK)), key=lambda slot: _unit(salt, start, slot))
         part = ordered[start : start + len(BLOCK)]
         split |= {subject: BLOCK[slot] for subject, slot in zip(part, slots, strict=False)}
@@ -192,7 +205,7 @@ def _draw(members: Sequence[str], strata: Mapping[str, tuple], salt: str) -> dic
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make one split file from the command line."""
+    """Make one split file; 0 when made, 1 after an error of the user's."""
     parser = argparse.ArgumentParser(
         prog="python -m bhx_prep.evaluation.splits",
         description=__doc__,
@@ -201,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="action", required=True)
     one = commands.add_parser("pretrain", help="train and holdout of a pretraining")
     one.add_argument("--shards", required=True, nargs="+", type=Path, help="index.json of every cohort")
-    one.add_argument("--holdout", required=True, type=float, help="share held out, e.g. 0.1")
+    one.add_argument("--holdout", required=True, type=float, help="fraction held out, e.g. 0.1")
     one.add_argument("--seed", required=True, type=int)
     one.add_argument("--out", required=True, type=Path)
     one = commands.add_parser("endpoint", help="train, val and test of an endpoint, with labels")
@@ -214,28 +227,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     one.add_argument("--shards", required=True, type=Path, help="index.json of its cohort")
     one.add_argument("--out", required=True, type=Path)
     args = parser.parse_args(argv)
-    try:
-        if args.action == "pretrain":
-            cohorts = read.read_cohorts(args.shards)
-            people = (f"{c.name}/{s}" for c in cohorts for m in ("bold", "t1w") for s in read.subjects(c, m))
-            split = pretrain(people, args.holdout, args.seed)
-            if args.holdout and not split["holdout"]:
-                print(f"splits: nobody of {len(split['train'])} people is held out", file=sys.stderr)
-        else:
-            spec = read_section(EndpointSection, args.endpoint)
-            cohort = read.read_index(args.shards)
-            if cohort.name != spec.cohort:
-                raise DataError(
-                    f"{args.shards} is of cohort {cohort.name}, endpoint {args.name} of {spec.cohort}"
-                )
-            bold, t1w = (read.subjects(cohort, m) for m in ("bold", "t1w"))
-            table = participants.read(args.participants)
-            split = endpoint(args.name, spec, args.seed, table, args.participants, bold, t1w)
-        write_json(args.out, split, canonical=True)
-    except (ValueError, OSError) as error:
-        print(f"splits: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.action == "pretrain":
+        cohorts = read.read_cohorts(args.shards)
+        subjects = (f"{c.name}/{s}" for c in cohorts for m in ("bold", "t1w") for s in read.subjects(c, m))
+        split = split_pretraining(subjects, args.holdout, args.seed)
+        if args.holdout and not split["holdout"]:
+            logger.warning("no subject of %d is held out", len(split["train"]))
+    else:
+        spec = read_section(EndpointSection, args.endpoint)
+        cohort = read.read_index(args.shards)
+        if cohort.name != spec.cohort:
+            raise DataError(
+                f"{args.shards} is of cohort {cohort.name}, endpoint {args.name} of {spec.cohort}"
+            )
+        bold, t1w = (read.subjects(cohort, m) for m in ("bold", "t1w"))
+        table = participants.read(args.participants)
+        split = split_endpoint(args.name, spec, args.seed, table, args.participants, bold, t1w)
+    write_json(args.out, split, canonical=True)
 
 
 if __name__ == "__main__":

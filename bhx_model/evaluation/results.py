@@ -1,0 +1,86 @@
+"""What the evaluation of an endpoint writes: ``metrics.json`` and ``predictions.csv``. Needs no torch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bhx_model.atomic_write import atomic_write, write_json
+from bhx_model.evaluation import metrics
+from bhx_model.evaluation.labels import SPLITS, Labels
+
+
+def summarise(
+    labels: Labels, scores: np.ndarray, *, batch_size: int | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Compute the metrics of the test subjects, and list every subject's prediction.
+
+    Parameters
+    ----------
+    labels : Labels
+    scores : ndarray, (n, classes) probabilities or (n, 1) predictions
+    batch_size : int, optional
+        Average the metrics of batches of so many subjects, as the published code does; None takes all at once.
+
+    Returns
+    -------
+    summary : dict
+        For ``metrics.json``: names, numbers of subjects, ``metrics``, and ``trivial``, those of a constant prediction.
+    rows : list of dict
+        For ``predictions.csv``.
+    """
+    target, test, n = labels.target, labels.of("test"), labels.n_classes
+    predicted = scores.argmax(axis=1) if n else scores[:, 0]
+    subjects = np.flatnonzero(test)
+    size = batch_size or len(subjects)
+    batches = [subjects[start : start + size] for start in range(0, len(subjects), size)]
+    parts = [
+        metrics.classification(target[b], predicted[b], scores[b], n)
+        if n
+        else metrics.regression(target[b], predicted[b])
+        for b in batches
+    ]
+    weights = [len(b) / len(subjects) for b in batches]
+    found = {
+        name: sum(weight * part[name] for weight, part in zip(weights, parts, strict=True))
+        for name in parts[0]
+    }
+    score = predicted if not n else scores[:, 1] if n == 2 else scores.max(axis=1)
+    summary = {
+        "endpoint": labels.endpoint,
+        "seed": labels.seed,
+        "kind": labels.kind,
+        "classes": labels.classes,
+        **{f"n_{split}": int(labels.of(split).sum()) for split in SPLITS},
+        "metrics": found,
+        "trivial": metrics.trivial(
+            labels.kind, target[labels.of("train")].tolist(), target[test].tolist(), n
+        ),
+    }
+    rows = [
+        {
+            "subject": subject,
+            "truth": target[i].item(),
+            "prediction": predicted[i].item(),
+            "score": round(score[i].item(), 6),
+            "split": labels.split[i].item(),
+        }
+        for i, subject in enumerate(labels.subjects)
+    ]
+    return summary, rows
+
+
+def write(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Write ``predictions.csv`` and ``metrics.json``, the latter last."""
+    with (
+        atomic_write(out / "predictions.csv") as part,
+        part.open("w", newline="", encoding="utf-8") as file,
+    ):
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    write_json(out / "metrics.json", dict(summary))

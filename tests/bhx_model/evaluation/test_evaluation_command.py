@@ -1,0 +1,126 @@
+"""The evaluation of an endpoint from its command line: every method, and labels and tokens that do not fit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from tiny_shards import evaluation_words, write_labels
+
+from bhx_model.evaluation import __main__ as command
+
+QUICK = ("--set", '{"epochs": 4, "warmup_epochs": 1}')
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize(("method", "more"), [("probe", ()), ("attentive", QUICK), ("finetune", QUICK)])
+def test_an_endpoint_is_predicted(trained, tmp_path, kind, method, more):
+    labels = write_labels(tmp_path / "labels.json", "town", range(12), kind)
+    assert command.main(evaluation_words(trained, tmp_path / "out", method, labels, more)) == 0
+    card = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert {k: card[k] for k in ("experiment", "endpoint", "method", "seed", "kind", "synthetic")} == {
+        "experiment": "demo", "endpoint": "trait", "method": method, "seed": 0, "kind": kind, "synthetic": True,
+    }  # fmt: skip
+    of_classes = {"accuracy", "balanced_accuracy", "f1", "auroc"}
+    names = of_classes if kind != "regression" else {"mae", "pearson_r", "r2"}
+    assert card["metrics"].keys() == card["trivial"].keys() == names
+    # subject 11 has no T1
+    assert card["excluded"] == [{"subject": "011", "reason": "no tokens: a modality is missing"}]
+    assert (card["n_train"], card["n_val"], card["n_test"]) == (6, 3, 2)
+    with (tmp_path / "out/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["subject"] for row in rows] == [f"{n:03d}" for n in range(11)]
+    assert set(rows[0]) == {"subject", "truth", "prediction", "score", "split"}
+    test = [row for row in rows if row["split"] == "test"]
+    if kind != "regression":
+        right = np.mean([row["truth"] == row["prediction"] for row in test])
+        assert card["metrics"]["accuracy"] == right
+    else:
+        error = np.mean([abs(float(row["truth"]) - float(row["prediction"])) for row in test])
+        assert card["metrics"]["mae"] == pytest.approx(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"cohort": "ward"}, "labels of cohort ward, tokens of town"),
+        ({"seed": 1}, "is the split of seed 1, not 0"),
+        (
+            {"rows": [{"subject": "000", "label": 0, "split": "train"}]},
+            "no subject in the val split of trait has tokens",
+        ),
+        ({"rows": None}, "classes and rows are no lists: make the split again"),
+        ({"kind": "ordinal"}, "2 classes do not make an endpoint of kind 'ordinal'"),
+        ({"kind": "regression"}, "2 classes do not make an endpoint of kind 'regression'"),
+        ({"classes": ["control"]}, "1 classes do not make an endpoint of kind 'binary'"),
+        (lambda rows: rows[0].pop("split"), "a row has not subject, label and split"),
+        (lambda rows: rows.append({**rows[0], "split": "test"}), "the subject '000' is there twice"),
+        (
+            lambda rows: rows[0].update(split="training"),
+            "000 is in the split 'training', there are train, val, test",
+        ),
+        (
+            lambda rows: rows[0].update(label="patient"),
+            "000 has the label 'patient', a class number was expected",
+        ),
+        (lambda rows: rows[0].update(label=2), "000 has the label 2, a class number"),
+        (lambda rows: rows[0].update(label=None), "000 has the label None"),
+        (
+            lambda rows: [row.update(label=1) for row in rows if row["split"] == "train"],
+            "trait are of one class",
+        ),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(trained, tmp_path, capsys, change, sentence):
+    labels = json.loads(trained["labels"].read_text())
+    if callable(change):
+        change(labels["rows"])
+    else:
+        labels |= change
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    assert command.main(evaluation_words(trained, tmp_path / "out", labels=tmp_path / "labels.json")) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokens_of_other_encoders_are_refused(trained, tmp_path, capsys):
+    out = shutil.copytree(trained["tokens_town"].parent, tmp_path / "town") / "index.json"
+    metadata = json.loads(out.read_text())
+    metadata["encoders"]["structure"] = "0" * 64
+    out.write_text(json.dumps(metadata))
+    assert command.main(evaluation_words({**trained, "tokens_town": out}, tmp_path / "out")) == 1
+    assert "other encoders than the fusion was trained on" in capsys.readouterr().err
+
+
+def test_unknown_settings_of_the_fine_tuning_are_refused(trained, tmp_path, capsys):
+    more = ("--set", '{"epoch": 3}')
+    assert command.main(evaluation_words(trained, tmp_path / "out", "finetune", more=more)) == 1
+    assert "did you mean 'epochs'" in capsys.readouterr().err
+
+
+def test_a_fusion_that_does_not_name_its_encoders_is_refused(trained, tmp_path, capsys):
+    folder = shutil.copytree(trained["fusion"], tmp_path / "fusion")
+    run = json.loads((folder / "run.json").read_text())
+    del run["model_metadata"]["encoders"]
+    (folder / "run.json").write_text(json.dumps(run))
+    assert command.main(evaluation_words({**trained, "fusion": folder}, tmp_path / "out")) == 1
+    assert "do not make a fusion model (KeyError('encoders'))" in capsys.readouterr().err
+
+
+def test_the_reference_scores_as_the_published_code(trained, tmp_path):
+    """It chooses on the test subjects, reports on the validation subjects, and averages scores of batches."""
+    words = {
+        name: evaluation_words(trained, tmp_path / name, more=("--preset", name))
+        for name in ("base", "reference")
+    }
+    cards = {}
+    for name, arguments in words.items():
+        assert command.main(arguments) == 0
+        cards[name] = json.loads((tmp_path / name / "metrics.json").read_text())
+    assert (cards["base"]["choose_on"], cards["base"]["scores_over"]) == ("val", "dataset")
+    assert (cards["reference"]["choose_on"], cards["reference"]["scores_over"]) == ("test", "batches")
+    assert (cards["base"]["n_val"], cards["base"]["n_test"]) == (3, 2)
+    assert (cards["reference"]["n_val"], cards["reference"]["n_test"]) == (2, 3)

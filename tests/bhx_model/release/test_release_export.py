@@ -1,0 +1,112 @@
+"""A trained experiment as a folder that others can use."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from settings_files import settings_file
+from tiny_shards import NAMES, export_words, write_rois
+
+import bhx_model
+from bhx_model.errors import DataError
+from bhx_model.release import export
+
+
+def test_the_export_is_complete(exported, trained):
+    assert {p.name for p in exported.iterdir()} == {
+        "structure.safetensors", "function.safetensors", "fusion.safetensors", "config.json", "rois.npz", "README.md",
+    }  # fmt: skip
+    card = (exported / "README.md").read_text()
+    assert "**Synthetic data.**" in card
+    assert "town, ward" in card
+    run = json.loads((trained["function"] / "run.json").read_text())
+    for value in (run["counts"]["parameters"], run["counts"]["train_subjects"]):
+        assert f"| {value:,} |" in card
+    assert f"{run['loss']['holdout']:.4g}" in card
+    assert json.loads((exported / "config.json").read_text())["synthetic"] is True
+
+
+def test_measured_data_are_not_called_synthetic(trained, tmp_path):
+    places = {}
+    for stage in ("structure", "function", "fusion"):
+        places[stage] = shutil.copytree(trained[stage], tmp_path / stage)
+        run = json.loads((places[stage] / "run.json").read_text())
+        (places[stage] / "run.json").write_text(json.dumps({**run, "synthetic": False}))
+    assert export.main(export_words(trained, tmp_path / "export", **places)) == 0
+    assert "Synthetic" not in (tmp_path / "export/README.md").read_text()
+
+
+def test_the_card_states_the_terms_of_the_data(trained, exported, tmp_path, capsys):
+    """As they were given; of a cohort without any, that they are not stated."""
+    assert "| town | not stated |\n| ward | not stated |" in (exported / "README.md").read_text()
+    words = export_words(trained, tmp_path / "export")
+    assert export.main([*words, "--terms", settings_file({"ward": "CC BY 4.0,\n| to be named"})]) == 0
+    card = (tmp_path / "export/README.md").read_text()
+    assert "| town | not stated |\n| ward | CC BY 4.0, / to be named |\n" in card
+    about = json.loads((tmp_path / "export/config.json").read_text())
+    assert about["terms"] == {"town": None, "ward": "CC BY 4.0,\n| to be named"}
+    assert export.main([*words, "--terms", settings_file({"wards": "CC0"})]) == 1
+    assert "terms of wards, on which nothing was trained: there are town, ward" in capsys.readouterr().err
+
+
+def test_an_export_needs_the_roi_metadata_of_the_training(trained, tmp_path, capsys):
+    with np.load(trained["rois"], allow_pickle=False) as arrays:
+        metadata = dict(arrays)
+    np.savez(tmp_path / "other.npz", **{**metadata, "median": metadata["median"] + 1})
+    assert export.main(export_words(trained, tmp_path / "out", rois=tmp_path / "other.npz")) == 1
+    assert "median_R in the weights is not what rois.npz holds" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_needs_the_roi_names_of_the_training(trained, exported, tmp_path, capsys):
+    """Names in another order, although all numbers are the same, would let series of that order in."""
+    names = [NAMES[1], NAMES[0], *NAMES[2:]]
+    other = write_rois(tmp_path / "other.npz", names)
+    assert export.main(export_words(trained, tmp_path / "out", rois=other)) == 1
+    sentence = "row 0 is '17Networks_LH_01', the model's is '17Networks_LH_00'"
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    folder = shutil.copytree(exported, tmp_path / "export")
+    write_rois(folder / "rois.npz", names)
+    with pytest.raises(DataError, match=sentence):
+        bhx_model.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("config", None, "run.json has no config: train the stage again"),
+        ("counts", None, "run.json has no counts"),
+        ("model_metadata", {}, "its metadata do not make a function model"),
+        (
+            "model_metadata",
+            {"atlas": "x", "roi_names": ["a"], "modes": "a"},
+            "its metadata do not make a function model",
+        ),
+    ],
+)
+def test_a_run_that_is_not_whole_is_a_sentence(trained, tmp_path, capsys, key, value, sentence):
+    folder = shutil.copytree(trained["function"], tmp_path / "function")
+    run = json.loads((folder / "run.json").read_text())
+    run = {k: v for k, v in {**run, key: value}.items() if v is not None}
+    (folder / "run.json").write_text(json.dumps(run))
+    assert export.main(export_words(trained, tmp_path / "out", function=folder)) == 1
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("terms", [{"ward": 3}, ["CC0"], "CC0"])
+def test_terms_are_texts(trained, tmp_path, capsys, terms):
+    assert export.main([*export_words(trained, tmp_path / "export"), "--terms", settings_file(terms)]) == 1
+    assert "the terms of a cohort are a text" in capsys.readouterr().err
+
+
+def test_an_export_needs_the_encoders_of_its_fusion(trained, tmp_path, capsys):
+    other = shutil.copytree(trained["fusion"], tmp_path / "fusion")
+    run = json.loads((other / "run.json").read_text())
+    run["model_metadata"]["encoders"]["structure"] = "0" * 64
+    (other / "run.json").write_text(json.dumps(run))
+    assert export.main(export_words(trained, tmp_path / "out", fusion=other)) == 1
+    assert "other encoders" in capsys.readouterr().err
