@@ -1,4 +1,4 @@
-"""Use trained weights: load an exported folder and embed a person's scans.
+"""Use trained weights: load an exported folder and embed a subject's scans.
 
 Examples
 --------
@@ -74,7 +74,7 @@ class BrainHarmonix:
     def embed(
         self, series_RT: ArrayLike, tr_s: float, roi_names: Sequence[str], t1w: ArrayLike | None = None
     ) -> NDArray[np.float32]:
-        """Embed one person.
+        """Embed one subject.
 
         Parameters
         ----------
@@ -96,8 +96,8 @@ class BrainHarmonix:
 
         Raises
         ------
-        ValueError
-            If ROIs, units, lengths or the grid do not fit, with what is wrong and how to mend it.
+        DataError
+            If ROIs, units, lengths or the grid do not fit, with what is wrong and how to fix it.
         """
         self.rois.check_order(tuple(str(name) for name in roi_names))
         check_tr(tr_s)
@@ -131,14 +131,14 @@ class BrainHarmonix:
 
     def _check_scale(self, series_RT: NDArray[np.float32]) -> None:
         """Refuse series in units other than those of the training data, as far as units matter."""
-        there = ~np.isnan(series_RT).any(axis=1)
-        series_RT, median, iqr = series_RT[there], self.rois.median[there], self.rois.iqr[there]
+        covered = ~np.isnan(series_RT).any(axis=1)
+        series_RT, median, iqr = series_RT[covered], self.rois.median[covered], self.rois.iqr[covered]
         if self.function.config.scaling == "run":
             # gain and offset of a run make no difference, only what was done to its ROIs one by one does
-            if _alike(series_RT.std(axis=1)) and not _alike(iqr):
+            if _all_equal(series_RT.std(axis=1)) and not _all_equal(iqr):
                 msg = (
                     "every ROI of the series has the same spread, it was standardised by itself: give parcel means, "
-                    "the differences between ROIs tell something"
+                    "the differences between ROIs carry information"
                 )
                 raise DataError(msg)
             return
@@ -152,7 +152,7 @@ class BrainHarmonix:
             raise DataError(msg)
 
 
-def _alike(spread_R: NDArray[np.floating]) -> bool:
+def _all_equal(spread_R: NDArray[np.floating]) -> bool:
     return len(spread_R) > 1 and bool(np.ptp(spread_R) < 1e-3 * np.mean(spread_R))
 
 
@@ -161,7 +161,7 @@ def check_tr(tr_s: float) -> None:
 
     Raises
     ------
-    ValueError
+    DataError
         With what it may be instead.
     """
     low, high = TR_RANGE_S
@@ -187,7 +187,7 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
 
     Raises
     ------
-    ValueError
+    DataError
         If something is missing in it or does not fit.
     """
     folder = Path(folder)
@@ -203,11 +203,11 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
     models: dict[str, nn.Module] = {}
     for stage in ("structure", "function", "fusion"):
         try:
-            told = about["stages"][stage]
-            _, models[stage] = factory.model_of(told, folder / "config.json")
-            sha256 = told["sha256"]
+            described = about["stages"][stage]
+            _, models[stage] = factory.model_of(described, folder / "config.json")
+            sha256 = described["sha256"]
         except (KeyError, TypeError) as error:
-            msg = f"{folder / 'config.json'} tells nothing of the {stage} stage ({error!r}): export again"
+            msg = f"{folder / 'config.json'} does not describe the {stage} stage ({error!r}): export again"
             raise DataError(msg) from error
         weights = folder / f"{stage}.safetensors"
         checkpoint.load_weights(models[stage], weights)
@@ -227,12 +227,12 @@ def check_rois(function: FunctionJEPA, rois: RoiMetadata, metadata: Mapping[str,
 
     Raises
     ------
-    ValueError
+    DataError
         If they differ.
     """
     try:
         factory.empty_rois(metadata).check_order(rois.names)
-    except ValueError as error:
+    except DataError as error:
         msg = f"the ROIs in rois.npz are not those of the weights: {error}, or use the rois.npz of the same experiment"
         raise DataError(msg) from error
     wanted = dict(FunctionJEPA(function.config, rois).named_buffers())

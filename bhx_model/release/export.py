@@ -1,4 +1,4 @@
-"""Export a trained experiment as a folder that anybody can use: weights, configuration, per-ROI metadata, model card.
+"""Export a trained experiment as a folder that others can use: weights, configuration, per-ROI metadata, model card.
 
 Examples
 --------
@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from bhx_model import __version__
-from bhx_model.atomic_write import write_json
+from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import json_file, run_command
 from bhx_model.config import FunctionConfig
 from bhx_model.data.rois import RoiMetadata
@@ -31,7 +31,7 @@ from bhx_model.training.trained import Trained, load_trained
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 when exported, 1 on a fault."""
+    """Run the command line; 0 when exported, 1 after an error of the user's."""
     parser = argparse.ArgumentParser(
         prog="python -m bhx_model.release.export",
         description=__doc__,
@@ -74,12 +74,14 @@ def export(
     out : Path
         Made if absent.
     terms : Mapping[str, str or None]
-        Licence or data use agreement of each cohort trained on; of those left out, the card says that it is not stated.
+        Licence or data use agreement of each cohort trained on; for others the card says that it is not stated.
 
     Raises
     ------
-    ValueError
-        If the stages or the ROI metadata do not belong together, or there are terms of a cohort nothing was trained on.
+    DataError
+        If the stages or the ROI metadata do not belong together.
+    ConfigError
+        If there are terms of a cohort that no stage was trained on, or terms that are no text.
     """
     folders = {"structure": structure, "function": function, "fusion": fusion}
     trained = {stage: load_trained(folder, stage) for stage, folder in folders.items()}
@@ -92,14 +94,13 @@ def export(
     embed.check_rois(model, metadata, trained["function"].run["model_metadata"])
     cohorts = sorted({cohort for t in trained.values() for cohort in t.run["cohorts"]})
     if not isinstance(terms, Mapping) or not all(t is None or isinstance(t, str) for t in terms.values()):
-        msg = "the terms of a cohort are a text, or null where nobody states them: write {cohort: text}"
+        msg = "the terms of a cohort are a text, or null where they are not stated: write {cohort: text}"
         raise ConfigError(msg)
     unknown = sorted(terms.keys() - cohorts)
     if unknown:
-        msg = f"terms of {unknown[0]}, on which nothing was trained: there are {', '.join(cohorts) or 'no cohorts'}"
+        msg = f"terms of {unknown[0]}, on which no stage was trained: there are {', '.join(cohorts) or 'no cohorts'}"
         raise ConfigError(msg)
     known = {cohort: terms.get(cohort) for cohort in cohorts}
-    out.mkdir(parents=True, exist_ok=True)
     for stage, folder in folders.items():
         _copy(folder / "model.safetensors", out / f"{stage}.safetensors")
     _copy(rois, out / "rois.npz")
@@ -116,16 +117,14 @@ def export(
             for stage, t in trained.items()
         },
     }
-    replacement = out / ".README.md.new"
-    replacement.write_text(model_card(trained, metadata, known), encoding="utf-8")
-    replacement.replace(out / "README.md")
+    with atomic_write(out / "README.md") as part:
+        part.write_text(model_card(trained, metadata, known), encoding="utf-8")
     write_json(out / "config.json", about)
 
 
 def _copy(source: Path, target: Path) -> None:
-    replacement = target.with_name(f".{target.name}.new")
-    shutil.copyfile(source, replacement)
-    replacement.replace(target)
+    with atomic_write(target) as part:
+        shutil.copyfile(source, part)
 
 
 def model_card(trained: Mapping[str, Trained], rois: RoiMetadata, terms: Mapping[str, str | None]) -> str:
@@ -137,7 +136,7 @@ def model_card(trained: Mapping[str, Trained], rois: RoiMetadata, terms: Mapping
         By stage.
     rois : RoiMetadata
     terms : Mapping[str, str or None]
-        Of the data of every cohort trained on; None if nobody states them.
+        Of the data of every cohort trained on; None if they are not stated.
 
     Returns
     -------
@@ -150,8 +149,8 @@ def model_card(trained: Mapping[str, Trained], rois: RoiMetadata, terms: Mapping
     grid = " x ".join(str(n) for n in runs["structure"]["model_metadata"]["grid"])
     synthetic = any(run["synthetic"] for run in runs.values())
     warning = (
-        "\n> **Synthetic data.** At least one cohort was made by a program, not measured. These weights show that the\n"
-        "> code works; they know nothing of brains and must not be used for any.\n"
+        "\n> **Synthetic data.** At least one cohort was simulated, not measured. These weights show that the code works;\n"
+        "> they must not be used for any measured brain.\n"
         if synthetic
         else ""
     )
@@ -184,9 +183,9 @@ at most {function.time_patches} windows of that length are read.
 
 {_table(runs)}
 
-Loss: mean of the last reports of the training; holdout: people kept out of it; baseline: the loss of predicting the mean
-on the same people. A holdout loss that is not below the baseline has learned nothing of use. The baseline of the
-function stage is that of its own moving targets, so it compares within this run only.
+Loss: mean of the last reports of the training; holdout: subjects not trained on; mean predictor: the loss of predicting
+the mean for the same subjects. Where the holdout loss is not below it, the stage has learned nothing of use. That of the
+function stage is about its own moving targets, so it compares within this run only.
 
 {_cohorts(runs)}
 
@@ -201,12 +200,13 @@ function stage is that of its own moving targets, so it compares within this run
 
 ## Terms and limits
 
-The weights carry the terms of the data they were trained on, which say whether and to whom they may be passed on:
+The terms of the data that the weights were trained on also hold for the weights; they state whether and to whom these
+may be passed on:
 
 {_terms(terms)}
 
-They are for research, not for any decision about a person. Groups, scanners and repetition times that are not among
-the cohorts above were not seen.
+The weights are for research, not for decisions about a patient or participant. Groups, scanners and repetition times
+that are not among the cohorts above were not seen.
 """
 
 
@@ -219,7 +219,7 @@ def _scaling(function: FunctionConfig) -> str:
 
 def _table(runs: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
-        "| stage | people | samples | seen | parameters | first loss | last loss | holdout | baseline |",
+        "| stage | subjects | samples | seen | parameters | first loss | last loss | holdout | mean predictor |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for stage, run in runs.items():
@@ -241,10 +241,8 @@ def _cohorts(runs: Mapping[str, Mapping[str, Any]]) -> str:
     if converted:
         return f"Not trained here: converted from published checkpoints ({', '.join(converted)})."
     cohorts = sorted({cohort for run in runs.values() for cohort in run["cohorts"]})
-    held = runs["fusion"]["counts"]["holdout_samples"]
-    return (
-        f"Cohorts: {', '.join(cohorts)}. {held} pairs of T1 and fMRI were held out of the fusion's training."
-    )
+    n = runs["fusion"]["counts"]["holdout_samples"]
+    return f"Cohorts: {', '.join(cohorts)}. {n} pairs of T1 and fMRI were held out of the fusion's training."
 
 
 def _terms(terms: Mapping[str, str | None]) -> str:

@@ -120,7 +120,7 @@ def test_an_incomplete_export_is_refused(exported, tmp_path):
     with pytest.raises(DataError, match="is no exported model"):
         bhx_model.from_pretrained(tmp_path)
     for content, sentence in (("{", "is not JSON"), ("[]", "no names and values"), ("{}", "of version None"),
-                              ('{"export": 1}', "tells nothing of the structure stage")):  # fmt: skip
+                              ('{"export": 1}', "does not describe the structure stage")):  # fmt: skip
         (folder / "config.json").write_text(content)
         with pytest.raises(DataError, match=sentence):
             bhx_model.from_pretrained(folder)

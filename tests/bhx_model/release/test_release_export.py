@@ -49,7 +49,7 @@ def test_the_card_states_the_terms_of_the_data(trained, exported, tmp_path, caps
     about = json.loads((tmp_path / "export/config.json").read_text())
     assert about["terms"] == {"town": None, "ward": "CC BY 4.0,\n| to be named"}
     assert export.main([*words, "--terms", settings_file({"wards": "CC0"})]) == 1
-    assert "terms of wards, on which nothing was trained: there are town, ward" in capsys.readouterr().err
+    assert "terms of wards, on which no stage was trained: there are town, ward" in capsys.readouterr().err
 
 
 def test_an_export_needs_the_roi_metadata_of_the_training(trained, tmp_path, capsys):
