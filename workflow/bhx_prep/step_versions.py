@@ -22,7 +22,7 @@ STEPS = {
     "split_endpoint": 2,  # who has no label or scan is listed as excluded
     "evaluate_model": 2,  # penalties of the probe from the grid of the connectivity baseline
     "evaluate_baseline": 1,  # first version
-    "export_weights": 2,  # the model card states the terms of the data
+    "export_weights": 3,  # the model card speaks of subjects and of the mean predictor
     "collect_table": 4,  # R2, whether higher or lower is better, and labels in the terms of the field
     "report_study": 3,  # sections and captions in the terms of the field
 }
