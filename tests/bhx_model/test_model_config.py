@@ -21,7 +21,7 @@ from bhx_model.config import (
     stage_from_dict,
     whole_number,
 )
-from bhx_model.evaluation import evaluate
+from bhx_model.evaluation import __main__ as evaluate
 from bhx_model.training import train
 
 
