@@ -130,7 +130,7 @@ def run(*words: object) -> None:
         sys.exit(f"{words[0]}: {(done.stdout + done.stderr)[-2000:]}")
 
 
-def draw_people(place: Path, n: int) -> tuple[Path, Path]:
+def draw_subjects(place: Path, n: int) -> tuple[Path, Path]:
     """Draw subjects as those of `patients` and take them to shards: the index, and the participants."""
     timeseries.fill_patients(place / "patients", MORE_SEED, n)
     config = {
@@ -218,13 +218,13 @@ def features(work: Work, place: Path, seed: int) -> tuple[Features, Features]:
     encoders = Encoders.open(place / "structure", place / "function")
     fusion, decoder, attention = (load_fusion(place / name) for name in ("fusion", "decoder", "attention"))
     random = np.random.default_rng([seed, 2])
-    everybody = []
+    everyone = []
     for pair in pairs(work.subjects):
         batch = encoders.load([pair])
         structure, function, _ = encoders.encode(batch)
         order = torch.from_numpy(random.permutation(encoders.function.n_rois))
         mixed = replace(batch, tensors={**batch.tensors, "series": batch.tensors["series"][:, order]})
-        everybody.append((structure, function, encoders.encode(mixed)[1], batch.n_patches))
+        everyone.append((structure, function, encoders.encode(mixed)[1], batch.n_patches))
     rows: dict[str, list[np.ndarray]] = {}
     halves: dict[str, list[np.ndarray]] = {}
 
@@ -239,11 +239,11 @@ def features(work: Work, place: Path, seed: int) -> tuple[Features, Features]:
         few = [places(tokens, PLACES // 2) for tokens in (structure, function)]
         into.setdefault(BOTH + APART, []).append(np.concatenate(few))
 
-    # strangers have as many patches, and labels that are drawn by chance
-    strangers = shift_within(np.array([n for *_, n in everybody]), np.random.default_rng([seed, 3]))
-    for number, (*own, n) in enumerate(everybody):
+    # the other subjects have as many patches, and labels that are drawn by chance
+    others = shift_within(np.array([n for *_, n in everyone]), np.random.default_rng([seed, 3]))
+    for number, (*own, n) in enumerate(everyone):
         structure, function, shuffled = (tokens.float() for tokens in own)
-        their_structure, their_function = (tokens.float() for tokens in everybody[strangers[number]][:2])
+        their_structure, their_function = (tokens.float() for tokens in everyone[others[number]][:2])
         kinds = {
             "structure": structure,
             "function": function,
@@ -256,7 +256,7 @@ def features(work: Work, place: Path, seed: int) -> tuple[Features, Features]:
         }
         take(rows, kinds)
         take_both(rows, structure, function)
-        half = everybody[work.partner[number]][1].float()
+        half = everyone[work.partner[number]][1].float()
         kinds = {
             "structure": structure,
             "function": half,
@@ -275,7 +275,7 @@ def places(tokens: torch.Tensor, n: int) -> np.ndarray:
 
 
 def shift_within(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """For everybody somebody else of the same group, (n,): each is somebody's once."""
+    """For everyone somebody else of the same group, (n,): each is somebody's once."""
     other = np.arange(len(groups))
     for group in np.unique(groups):
         members = random.permutation(np.flatnonzero(groups == group))
@@ -304,7 +304,7 @@ def connectivity(work: Work) -> np.ndarray:
 
 
 def probe(x: np.ndarray, x_test: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Predictions for everybody from subjects who are not themselves: 5 folds, mean of 5 repeats; (n, targets)."""
+    """Predictions for everyone from subjects who are not themselves: 5 folds, mean of 5 repeats; (n, targets)."""
     predicted = np.zeros(targets.shape)
     for repeat in range(5):
         for fit, test in KFold(5, shuffle=True, random_state=repeat).split(x):
@@ -365,13 +365,13 @@ def over_seeds(values: list[float]) -> str:
     return f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"
 
 
-def over_people(measure: Callable[[int, np.ndarray], float], n_seeds: int, n_people: int) -> str:
-    """Mean over seeds of `measure` of everybody, and its 95 % interval when subjects and seeds are drawn again."""
+def over_subjects(measure: Callable[[int, np.ndarray], float], n_seeds: int, n_subjects: int) -> str:
+    """Mean over seeds of `measure` of everyone, and its 95 % interval when subjects and seeds are drawn again."""
     random = np.random.default_rng(0)
-    mean = np.mean([measure(seed, np.arange(n_people)) for seed in range(n_seeds)])
+    mean = np.mean([measure(seed, np.arange(n_subjects)) for seed in range(n_seeds)])
     drawn = [
         np.mean([measure(s, subjects) for s in random.integers(n_seeds, size=n_seeds)])
-        for subjects in random.integers(n_people, size=(1000, n_people))
+        for subjects in random.integers(n_subjects, size=(1000, n_subjects))
     ]
     low, high = np.percentile(drawn, (2.5, 97.5))
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
@@ -402,7 +402,7 @@ def report(work: Work, found: list[Found], fc: Mapping[str, np.ndarray]) -> None
     rows += [(HUB + size, against + size) for size in ("", APART) for against in AGAINST]
     for kind, against in rows:
         cells = [
-            over_people(functools.partial(measure, e, kind, against), len(found), len(work.target[e]))
+            over_subjects(functools.partial(measure, e, kind, against), len(found), len(work.target[e]))
             if {kind, against or kind} <= known[e]
             else ""
             for e in columns
@@ -426,7 +426,7 @@ def main() -> None:
     args = parser.parse_args()
     results, changes = args.results.resolve(), json.loads(args.set)
     with tempfile.TemporaryDirectory(prefix="learning-subjects-") as name:
-        index, listed = draw_people(Path(name), args.more)
+        index, listed = draw_subjects(Path(name), args.more)
         subjects = (results / "patients/shards/index.json", index)
         columns = []
         for path, participants in zip(
