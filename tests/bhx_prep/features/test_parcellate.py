@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import struct
 import warnings
 from unittest import mock
@@ -14,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, MM, N_ROIS
+from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, N_ROIS
 
-from bhx_prep.atlas import resample
 from bhx_prep.atlas.atlas import load_atlas
 from bhx_prep.features import parcellate
 from bhx_prep.io import cifti
@@ -135,26 +133,6 @@ def test_field_of_view_that_cuts_a_parcel_lowers_its_coverage(volume, atlas):
     np.testing.assert_allclose(found.coverage, 4 / 7, rtol=1e-6)  # four of seven slices are in view
 
 
-def test_resampled_atlas_is_made_once_per_grid(volume, atlas, monkeypatch):
-    calls = []
-    original = resample.nearest_labels
-    monkeypatch.setattr(resample, "nearest_labels", lambda *a: calls.append(1) or original(*a))
-    for i in range(3):
-        parcellate.parcellate_file(volume(name=f"b{i}.nii.gz")[0], atlas)
-    parcellate.parcellate_file(volume(mm=6.0, name="other.nii.gz")[0], atlas)
-    assert len(calls) == 2
-
-
-def test_halfway_voxels_do_not_depend_on_the_last_bit(atlas):
-    """A 2 mm voxel of fMRIPrep lies between two of the 1 mm template: a tiny shift must change nothing."""
-    affine = ATLAS_AFFINE.copy()
-    affine[:3, 3] += MM / 2
-    shape = tuple(n - 1 for n in ATLAS_SHAPE)
-    labels, _ = atlas.on_grid(shape, affine)
-    shifted, _ = atlas.on_grid(shape, affine + 1e-6 * (np.arange(16).reshape(4, 4) < 12) * (affine == 0))
-    np.testing.assert_array_equal(labels, shifted)
-
-
 def damaged(path, how):
     raw = path.read_bytes()
     if how == "truncated":
@@ -221,19 +199,6 @@ def test_other_things_are_sentences(volume, atlas, tmp_path):
     (tmp_path / "b.mat").write_bytes(b"x")
     with pytest.raises(ValueError, match="neither NIfTI"):
         parcellate.parcellate_file(tmp_path / "b.mat", atlas)
-
-
-def test_atlas_with_another_number_of_labels_is_refused(templates_folder, tmp_path, volume):
-    for name in ("atlas.json", "atlas_volume.nii.gz"):
-        (tmp_path / name).write_bytes((templates_folder / name).read_bytes())
-    metadata = json.loads((tmp_path / "atlas.json").read_text())
-    metadata["names"], metadata["hemisphere"] = metadata["names"][:-1], metadata["hemisphere"][:-1]
-    (tmp_path / "atlas.json").write_text(json.dumps(metadata))
-    with pytest.raises(ValueError, match=r"8 labels \(1\.\.8\), expected 7 \(1\.\.7\)"):
-        parcellate.parcellate_file(volume()[0], load_atlas(tmp_path))
-    (tmp_path / "atlas.json").unlink()
-    with pytest.raises(ValueError, match=r"bhx_prep\.atlas\.fetch"):
-        load_atlas(tmp_path)
 
 
 # --- surfaces and CIFTI -----------------------------------------------------------------------------------------
