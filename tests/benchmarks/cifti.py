@@ -27,8 +27,8 @@ from bhx_prep.atlas.sources.packages import read_cortex
 from bhx_prep.features import parcellate
 from bhx_prep.io.meshes import GRAYORDINATES
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bhx_prep/features"))
-from test_workbench import write_labels
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "builders"))
+from atlas_files import write_label_file
 
 #: Subcortical voxels of HCP's 91,282 grayordinates.
 VOXELS = GRAYORDINATES - 29696 - 29716
@@ -75,7 +75,7 @@ def main() -> None:
     times: dict[str, list[float]] = {"ours": [], "wb_command": [], "reading": []}
     with tempfile.TemporaryDirectory() as folder:
         labels, out = Path(folder) / "atlas.dlabel.nii", Path(folder) / "out.ptseries.nii"
-        write_labels(labels, atlas.surface("fsLR"), list(atlas.names))
+        write_label_file(labels, atlas.surface("fsLR"), list(atlas.names))
         for number in range(args.files + 1):
             path = Path(folder) / f"{number}.dtseries.nii"
             write_series(path, args.frames, number)

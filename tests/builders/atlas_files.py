@@ -50,3 +50,14 @@ def with_subcortex(folder: Path) -> tuple[Path, Path, Path]:
     listed = folder / "label.txt"
     listed.write_text("".join(f"{name}\n{i} 1 2 3 255\n" for i, name in enumerate(names, 1)))
     return image, cifti, listed
+
+
+def write_label_file(path: Path, labels: tuple[np.ndarray, np.ndarray], names: list[str]) -> None:
+    """A CIFTI label file of both cortices."""
+    axes = [
+        nib.cifti2.BrainModelAxis.from_surface(np.arange(side.size), side.size, name)
+        for side, name in zip(labels, ("CortexLeft", "CortexRight"), strict=True)
+    ]
+    table = {0: ("???", (0, 0, 0, 0))} | {i + 1: (name, (0.5, 0.5, 0.5, 1)) for i, name in enumerate(names)}
+    header = nib.cifti2.Cifti2Header.from_axes((nib.cifti2.LabelAxis(["atlas"], [table]), axes[0] + axes[1]))
+    nib.Cifti2Image(np.concatenate(labels)[None].astype(np.float32), header).to_filename(path)

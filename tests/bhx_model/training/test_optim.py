@@ -1,38 +1,18 @@
-"""Schedules, groups of weights, and that the loop does with them what it says."""
+"""Groups of weights, and that the loop does with them what it says."""
 
 from __future__ import annotations
-
-import itertools
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_train import SIX, train_here
+from training_runs import SIX, train_here
 
 from bhx_model.config import FusionInputs
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import EndpointModel, HubHead
-from bhx_model.training import checkpoint, optim, schedules, stages, train
+from bhx_model.training import optim, stages, train
 
 ONE = {**SIX, "train.steps": 1, "train.warmup_steps": 0, "train.weight_decay": 0.0, "train.clip": None}
-
-
-def test_the_learning_rate_rises_in_a_line_and_falls_along_a_cosine():
-    rates = [schedules.warmup_cosine(s, steps=110, warmup=10, peak=2.0, end=0.5) for s in range(111)]
-    assert rates[:10] == pytest.approx([0.2 * (s + 1) for s in range(10)])
-    assert rates[10] == 2.0
-    assert rates[60] == pytest.approx((2.0 + 0.5) / 2)
-    assert rates[35] == pytest.approx(0.5 + 1.5 * (1 + 2**-0.5) / 2)
-    assert rates[110] == pytest.approx(0.5)
-    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
-
-
-@pytest.mark.parametrize("schedule", [schedules.cosine, schedules.linear])
-def test_a_schedule_goes_from_start_to_end_and_stays_there(schedule):
-    at = [schedule(s, steps=10, start=0.04, end=0.4) for s in (0, 5, 10, 12)]
-    assert at == pytest.approx([0.04, 0.22, 0.4, 0.4])
-    quarter = schedule(1, steps=4, start=0.0, end=1.0)
-    assert quarter == pytest.approx(0.25 if schedule is schedules.linear else (1 - 2**-0.5) / 2)
 
 
 @pytest.fixture
@@ -93,28 +73,3 @@ def test_the_first_step_of_adamw_is_as_long_as_the_learning_rate(house, tmp_path
 
 def test_clipped_gradients_move_less_where_they_are_as_small_as_adamws_epsilon(house, tmp_path):
     assert moved(house, tmp_path, {"train.lr": 3e-3, "train.clip": 1e-10}) < 3e-4
-
-
-def test_the_target_follows_by_its_momentum_of_the_step(house, tmp_path):
-    """From momentum 0, a copy, to 1, a standstill: in the middle of a run it is somewhere between."""
-    for name, momentum in (("copy", [0.0, 0.0]), ("still", [1.0, 1.0]), ("both", [0.0, 1.0])):
-        assert train_here(house, tmp_path / name, "function", {**SIX, "train.ema": momentum}) == 0
-    weights = {n: load_file(tmp_path / n / "out/model.safetensors") for n in ("copy", "still", "both")}
-    apart = {
-        n: max(
-            float((w[k] - w[k.replace("target.", "encoder.")]).abs().max())
-            for k in w
-            if k.startswith("target.") and "roi_position" not in k
-        )
-        for n, w in weights.items()
-    }
-    assert apart["copy"] == 0.0
-    assert 0.0 < apart["both"] < apart["still"]
-
-
-def test_the_last_two_checkpoints_stay_and_every_kth(tmp_path):
-    model = torch.nn.Linear(2, 2)
-    optimizer = optim.adamw(optim.parameter_groups(list(model.named_parameters())), betas=(0.9, 0.95))
-    for step in range(1, 9):
-        checkpoint.save(tmp_path, step, model, optimizer, {}, keep_every=3)
-    assert checkpoint.steps(tmp_path) == [3, 6, 7, 8]

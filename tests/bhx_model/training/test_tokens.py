@@ -1,4 +1,4 @@
-"""The token cache: valid tokens of both encoders in bf16, and the fusion that is trained on it."""
+"""The token cache: valid tokens of both encoders in bf16."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 import torch
 import webdataset as wds
 from safetensors.torch import load_file, save_file
-from tiny_shards import words, write_cohort
+from tiny_shards import write_cohort
 
 from bhx_model.data import augment, shards, token_index
-from bhx_model.nets.jepa import FunctionEncoder, FunctionJEPA
+from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
-from bhx_model.training import stages, tokens, train
+from bhx_model.training import tokens, train
 from bhx_model.training.encoders import Encoders
 
 
@@ -59,24 +59,6 @@ def test_only_valid_tokens_are_stored(trained):
     for listed in index.shards.values():
         for shard in listed:
             assert not np.load(io.BytesIO(_first_member(shard.path)), allow_pickle=False).dtype.hasobject
-
-
-def test_tokens_of_padding_are_never_computed(trained, tmp_path, monkeypatch):
-    computed = []
-    forward = FunctionEncoder.forward
-
-    def counted(*arguments, **more):
-        out = forward(*arguments, **more)
-        computed.append(out.shape[0] * out.shape[1])
-        return out
-
-    monkeypatch.setattr(FunctionEncoder, "forward", counted)
-    index = tokens.write_cache(
-        trained["structure"], trained["function"], trained["town"], trained["rois"], tmp_path / "tokens"
-    )
-    stored = token_index.open_tokens(index).samples["function"]
-    assert {sample.n_tokens for sample in stored} == {6 * 20}, "of 18 patches that the model knows"
-    assert sum(computed) == sum(sample.n_tokens for sample in stored)
 
 
 def test_reading_runs_ahead_of_encoding(trained, tmp_path, monkeypatch):
@@ -180,119 +162,3 @@ def test_tokens_of_other_weights_are_encoded_again(trained, tmp_path):
     for sample in token_index.open_tokens(out / "index.json").samples["function"]:
         moved = token_index.read_tokens(sample).float() - read[sample.key].float()
         torch.testing.assert_close(moved, torch.ones_like(moved), rtol=0, atol=0.05)
-
-
-def fusion_loss(trained, changes, tokens_):
-    sources = stages.Sources(
-        shards=[trained["town"], trained["ward"]], split=trained["split"], rois=trained["rois"], tokens=tokens_,
-        structure=trained["structure"], function=trained["function"],
-    )  # fmt: skip
-    stage = stages.open_stage(train.load_preset("fusion", "tiny").override(changes), sources, 0)
-    torch.manual_seed(0)
-    model = stage.build()
-    found = {}
-    for numbers in stage.holdout(1):
-        batch = stage.load(numbers, 0, None)
-        args, kwargs = stage.inputs(batch)
-        found[batch.keys[0]] = float(model(*args, **kwargs)[0].detach())
-    return found
-
-
-def test_online_inputs_give_the_loss_of_the_cache(trained):
-    listed = [trained["tokens_town"], trained["tokens_ward"]]
-    cached = fusion_loss(trained, {}, listed)
-    online = fusion_loss(trained, {"model.inputs": "online"}, [])
-    assert cached.keys() == online.keys()
-    assert len(cached) == 6  # two subjects of each cohort are held out, and subject 0 has two runs
-    for key, loss in cached.items():
-        assert online[key] == pytest.approx(loss, rel=5e-5), key
-
-
-def test_the_fusion_trains_online(trained, tmp_path, capsys):
-    changes = {
-        "model.inputs": "online",
-        "train.steps": 2,
-        "model.loss_tokens": "all",
-        "model.decoder": "joint",
-    }
-    more = ["--structure", str(trained["structure"]), "--function", str(trained["function"])]
-    assert (
-        train.main([*words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out", changes), *more]) == 0
-    )
-    assert train.main(words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out", changes)) == 1
-    assert "--structure and --function" in capsys.readouterr().err
-
-
-def test_a_resumed_fusion_equals_a_straight_one(trained, tmp_path):
-    listed = ["--tokens", str(trained["tokens_town"]), str(trained["tokens_ward"])]
-    command = [*words({**trained, "runs": tmp_path / "runs"}, "fusion", tmp_path / "out"), *listed]
-    assert train.main([*command, "--max-minutes", "0"]) == 75
-    assert train.main(command) == 0
-    ours, theirs = (load_file(p / "model.safetensors") for p in (tmp_path / "out", trained["fusion"]))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def test_a_loss_over_padding_needs_online_inputs(trained, tmp_path, capsys):
-    listed = ["--tokens", str(trained["tokens_town"]), str(trained["tokens_ward"])]
-    command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out", {"model.loss_tokens": "all"})
-    assert train.main([*command, *listed]) == 1
-    assert "set model.inputs to online" in capsys.readouterr().err
-
-
-def test_tokens_of_different_encoders_are_refused(trained, tmp_path, capsys):
-    out = shutil.copytree(trained["tokens_ward"].parent, tmp_path / "ward") / "index.json"
-    metadata = json.loads(out.read_text())
-    metadata["encoders"]["function"] = "0" * 64
-    out.write_text(json.dumps(metadata))
-    command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out")
-    assert train.main([*command, "--tokens", str(trained["tokens_town"]), str(out)]) == 1
-    assert "tokens of different encoders" in capsys.readouterr().err
-
-
-def test_tokens_of_other_shards_are_refused(trained, tmp_path, capsys):
-    """The card would name cohorts that were not trained on, or tokens of subjects who are gone stay in use."""
-    command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out")
-    listed = [str(trained["tokens_town"]), str(trained["tokens_ward"])]
-    for few in (listed[:1], [listed[0], listed[0]]):
-        assert train.main([*command, "--tokens", *few]) == 1
-        assert "name one of each for every cohort" in capsys.readouterr().err
-    town = shutil.copytree(trained["town"].parent, tmp_path / "town") / "index.json"
-    town.write_text(json.dumps({**json.loads(town.read_text()), "synthetic": False}))
-    command = words({**trained, "runs": tmp_path, "town": town}, "fusion", tmp_path / "out")
-    assert train.main([*command, "--tokens", *listed]) == 1
-    assert f"were made of other shards than {town}: make the tokens again" in capsys.readouterr().err
-
-
-def test_an_altered_cache_is_refused(trained, tmp_path, capsys):
-    out = shutil.copytree(trained["tokens_ward"].parent, tmp_path / "ward") / "index.json"
-    tar = out.parent / "structure-00000.tar"
-    content = bytearray(tar.read_bytes())
-    content[3000] ^= 1
-    tar.write_bytes(content)
-    command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out")
-    assert train.main([*command, "--tokens", str(trained["tokens_town"]), str(out)]) == 1
-    assert "structure-00000.tar is not the one" in capsys.readouterr().err
-
-
-def test_a_shard_index_is_no_token_index(trained, tmp_path, capsys):
-    command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out")
-    assert train.main([*command, "--tokens", str(trained["town"])]) == 1
-    assert "an index of cached tokens of version None" in capsys.readouterr().err
-
-
-def test_volumes_of_another_grid_are_refused(trained, tmp_path, capsys):
-    from tiny_shards import write_cohort
-
-    other = write_cohort(tmp_path / "town", "town", subjects=3, batches=1, t1w_shape=(32, 32, 32))
-    more = ["--structure", str(trained["structure"]), "--function", str(trained["function"])]
-    more += ["--shards", str(other), "--rois", str(trained["rois"]), "--out", str(tmp_path / "out")]
-    assert tokens.main(more) == 1
-    assert "trained on (32, 48, 32)" in capsys.readouterr().err
-
-
-def test_weights_of_another_stage_are_refused(trained, tmp_path, capsys):
-    more = ["--structure", str(trained["function"]), "--function", str(trained["function"])]
-    more += ["--shards", str(trained["town"]), "--rois", str(trained["rois"]), "--out", str(tmp_path / "out")]
-    assert tokens.main(more) == 1
-    assert "holds the stage function, not structure" in capsys.readouterr().err

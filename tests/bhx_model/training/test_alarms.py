@@ -1,0 +1,65 @@
+"""Losses that are not finite and targets that collapse stop a training."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from training_runs import SIX, run_folder, train_here
+
+from bhx_model.training import checkpoint, stages
+
+
+def test_a_loss_that_is_not_finite_names_step_and_samples(house, tmp_path, monkeypatch):
+    forward = stages.StructureMAE.forward
+
+    def spoilt(self, volume, visible):
+        loss, stats = forward(self, volume, visible)
+        return loss * (float("nan") if spoilt.calls == 2 else 1.0), stats
+
+    spoilt.calls = 0
+    load = stages.StructureStage.load
+
+    def counted(self, numbers, step, epoch):
+        spoilt.calls = step
+        return load(self, numbers, step, epoch)
+
+    monkeypatch.setattr(stages.StructureMAE, "forward", spoilt)
+    monkeypatch.setattr(stages.StructureStage, "load", counted)
+    with pytest.raises(ValueError, match=r"the loss of step 3 is not finite, samples: (town|ward)_sub-\d+, "):
+        train_here(house, tmp_path, "structure", {**SIX, "train.save_every": 1}, workers="0")
+    # the weights that were saved before are still good
+    assert checkpoint.steps(run_folder(tmp_path)) == [1, 2]
+
+
+@pytest.fixture
+def flatter(monkeypatch):
+    """Sets how much of the targets differs from token to token."""
+    layer_norm = torch.nn.functional.layer_norm
+
+    def by(share):
+        def flat(x, shape, *args, **kwargs):
+            y = layer_norm(x, shape, *args, **kwargs)
+            return y[:1, :1].expand_as(y) + share * y if not args and not kwargs else y
+
+        monkeypatch.setattr("bhx_model.nets.jepa.F.layer_norm", flat)
+
+    return by
+
+
+def test_collapsed_targets_stop_the_run(house, tmp_path, flatter):
+    flatter(1e-4)
+    with pytest.raises(ValueError, match="targets have collapsed at step 2"):
+        train_here(house, tmp_path, "function")
+
+
+def test_a_jepa_that_collapses_is_stopped(house, tmp_path):
+    """Its target follows at once, so it learns that all tokens shall be the same."""
+    changes = {**SIX, "train.steps": 80, "train.ema": [0.0, 0.0], "train.lr": 0.01, "train.save_every": 80}
+    with pytest.raises(ValueError, match="targets have collapsed at step"):
+        train_here(house, tmp_path, "function", changes)
+
+
+def test_shrinking_targets_are_logged_once(house, tmp_path, flatter, capsys):
+    flatter(0.2)
+    assert train_here(house, tmp_path, "function") == 0
+    assert capsys.readouterr().err.count("on the way to collapse: check the normaliser, raise train.ema") == 1
