@@ -40,7 +40,7 @@ def atomic_write(path: Path, *, shared: bool = False, durable: bool = False) -> 
 
 
 def write_json(path: Path, value: Any, *, canonical: bool = False, shared: bool = False) -> None:
-    """Write JSON: sorted and indented for people, or canonical where its hash counts.
+    """Write JSON: sorted and indented for readers, or canonical where its hash counts.
 
     Parameters
     ----------

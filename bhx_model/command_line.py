@@ -37,14 +37,28 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
         """Ignored: the stream is always standard error."""
 
 
-def start_logging(verbosity: int = 0) -> None:
-    """Log both packages to stderr: warnings below 0, events at 0, details above."""
-    level = {-1: logging.WARNING, 0: logging.INFO}.get(max(-1, min(verbosity, 1)), logging.DEBUG)
+def start_logging(verbosity: int | None = None) -> None:
+    """Log both packages to stderr.
+
+    Parameters
+    ----------
+    verbosity : int, optional
+        Below 0 warnings and errors only, 0 events, above 0 details. None keeps what a command has chosen; events where
+        none has.
+    """
     for name in PACKAGES:
         package = logging.getLogger(name)
-        package.setLevel(level)
-        if not any(isinstance(handler, _StderrHandler) for handler in package.handlers):
+        started = any(isinstance(handler, _StderrHandler) for handler in package.handlers)
+        if not started:
             package.addHandler(_StderrHandler())
+        if verbosity is not None or not started:
+            package.setLevel(_level(verbosity or 0))
+
+
+def _level(verbosity: int) -> int:
+    if verbosity < 0:
+        return logging.WARNING
+    return logging.DEBUG if verbosity > 0 else logging.INFO
 
 
 def add_verbosity(parser: argparse.ArgumentParser) -> None:

@@ -54,7 +54,7 @@ _REMEDIES: Final = {
 
 
 def format_error(error: BhxError | OSError) -> str:
-    """Say what went wrong in a sentence that tells how to fix it."""
+    """Say what went wrong and how to fix it."""
     if isinstance(error, OSError) and error.errno in _REMEDIES:
         if error.filename is not None:
             return f"{error.filename}: {_REMEDIES[error.errno]}"

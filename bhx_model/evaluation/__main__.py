@@ -107,7 +107,7 @@ def check_encoders(trained: Trained, tokens: Index) -> None:
 
 def _line(summary: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name} {value:.3g} (trivial {summary['trivial'][name]:.3g})"
+        f"{name} {value:.3g} (constant prediction {summary['constant'][name]:.3g})"
         for name, value in summary["metrics"].items()
     )
 

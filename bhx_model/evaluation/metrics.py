@@ -133,7 +133,9 @@ def regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     }
 
 
-def trivial(kind: str, train: Sequence[float], test: Sequence[float], n_classes: int) -> dict[str, float]:
+def constant_prediction(
+    kind: str, train: Sequence[float], test: Sequence[float], n_classes: int
+) -> dict[str, float]:
     """Metrics on `test` of a predictor without data: the commonest class, or the mean, of `train`."""
     if kind == "regression":
         return regression(np.asarray(test), np.full(len(test), np.mean(train)))

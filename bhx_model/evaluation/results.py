@@ -29,7 +29,7 @@ def summarise(
     Returns
     -------
     summary : dict
-        For ``metrics.json``: names, numbers of subjects, ``metrics``, and ``trivial``, those of a constant prediction.
+        For ``metrics.json``: names, numbers of subjects, ``metrics``, and ``constant``, those of a constant prediction.
     rows : list of dict
         For ``predictions.csv``.
     """
@@ -57,7 +57,7 @@ def summarise(
         "classes": labels.classes,
         **{f"n_{split}": int(labels.of(split).sum()) for split in SPLITS},
         "metrics": found,
-        "trivial": metrics.trivial(
+        "constant": metrics.constant_prediction(
             labels.kind, target[labels.of("train")].tolist(), target[test].tolist(), n
         ),
     }

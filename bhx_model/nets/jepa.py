@@ -149,7 +149,7 @@ class FunctionJEPA(nn.Module):
         patch_frames
             K.
         pad_to
-            Compute tokens of padding up to this number of patches too, as the reference does. Nobody should
+            Compute tokens of padding up to this number of patches too, as the reference does. Nothing should
             want them but a fusion whose loss is over all tokens.
         target
             Use the target encoder, as downstream stages do, or the trained one.

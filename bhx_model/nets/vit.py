@@ -181,7 +181,7 @@ class Blocks(nn.ModuleList):
     def forward(
         self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, bias_N: Tensor | None = None
     ) -> Tensor:
-        """Run all blocks; the last one computes only the tokens of range `queries`, as nobody would read the others.
+        """Run all blocks; the last one computes only the tokens of range `queries`, as the others would not be read.
 
         Parameters
         ----------

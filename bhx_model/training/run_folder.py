@@ -27,10 +27,13 @@ logger = logging.getLogger(__name__)
 #: What a finished run leaves, weights last: where they are, the rest is.
 OUTPUTS: Final = ("metrics.jsonl", "run.json", "model.safetensors")
 
+#: Part of a run's name: raised when what a run leaves is written differently, so that no earlier run is taken for it.
+RUN_FORMAT: Final = 2  # run.json with model_metadata and mean_predictor
+
 
 def run_hash(config: StageConfig, seed: int, hashes: dict[str, Any]) -> str:
-    """Name a run by all that decides its result: configuration, seed, and the bytes of what it reads."""
-    value = {"config": config.to_dict(), "seed": seed, "inputs": hashes}
+    """Name a run by all that decides its result: configuration, seed, the bytes of what it reads, and the format."""
+    value = {"format": RUN_FORMAT, "config": config.to_dict(), "seed": seed, "inputs": hashes}
     return hashlib.sha256(contract.canonical_json(value)).hexdigest()[:16]
 
 

@@ -131,14 +131,14 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
         "encoders": dict(encoders.hashes),
         "inputs": to_dict(encoders.fusion_inputs()),
         "source": index.sha256,
-        "left_out": _left_out(index, alone),
+        "excluded": _excluded(index, alone),
         "shards": entries,
     }
     write_json(out / "index.json", metadata)
     return out / "index.json"
 
 
-def _left_out(index: Index, alone: Sequence[Sample]) -> list[dict[str, str]]:
+def _excluded(index: Index, alone: Sequence[Sample]) -> list[dict[str, str]]:
     """What is not in the cache and why: runs without a T1, and T1s of subjects without a run."""
     runs = [{"subject": s.subject.split("/")[1], "key": s.key, "reason": "the run has no T1"} for s in alone]
     with_run = {sample.subject for sample in index.samples["bold"]}

@@ -1,20 +1,22 @@
-"""Does the model learn: losses against trivial ones, hub tokens against one modality, right against shuffled ROI order.
+"""Does the model learn: losses against the mean predictor, hub tokens against one modality, ROIs in another order.
 
     python tests/benchmarks/learning.py results demo-data --seeds 3 --jobs 2 --more 600      # after `make demo`
 
 For every seed all stages are trained anew on the demo's cohorts (synthetic), with the tiny preset or what `--set`
 changes of it (a JSON object for each stage), and the fusion again with the other decoder, and with the other
-`modality_attention`. Losses are those of subjects who were held out; the trivial one predicts the mean token (of a patch,
-for T1).
+`modality_attention`. Losses are those of subjects who were held out; the mean predictor predicts the mean token (of a
+patch, for T1).
 
-Probes read frozen tokens of the subjects of `patients`, whose endpoints are planted in both modalities, and of `--more`
-subjects who are drawn in the same way. Each modality may be read with as many numbers as the hub tokens: 64 of a mean
-token, or 1,024 of 16 tokens, the hub tokens one by one against the means of 16 runs of neighbouring tokens. Numbers are
-standardised, for ridge regression whose penalty is chosen within the subjects it is fitted on; 5 folds, 5 times.
+Probes read frozen tokens of the subjects of `patients`, whose endpoints are planted in both modalities, and of
+`--more` subjects who are drawn in the same way. Each modality may be read with as many numbers as the hub tokens: 64
+of a mean token, or 1,024 of 16 tokens, the hub tokens one by one against the means of 16 runs of neighbouring tokens.
+Numbers are standardised, for ridge regression whose penalty is chosen within the subjects it is fitted on; 5 folds, 5
+times.
 
 In these subjects either modality holds all of an endpoint, and a T1 that is read closely tells everything. So a third
-endpoint is of pairs of subjects of one scanner and diagnosis: the T1 of the first, the series of the second, and the sum of
-both scores, of which either modality holds one half. Intervals are 95 % of a bootstrap over subjects and seeds together.
+endpoint is of pairs of subjects of one scanner and diagnosis: the T1 of the first, the series of the second, and the
+sum of both scores, of which either modality holds one half. Intervals are 95 % of a bootstrap over subjects and seeds
+together.
 
 No part of the test suite.
 """

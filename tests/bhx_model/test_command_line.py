@@ -28,3 +28,12 @@ def test_errors_of_the_user_are_a_line_and_bugs_keep_their_traceback(capsys):
     assert capsys.readouterr().err.endswith(" ERROR the table has no rows\n")
     with pytest.raises(ValueError, match="broadcast"):
         command_line.run_command(fail)
+
+
+def test_what_a_command_has_chosen_stays(capsys):
+    def plan():
+        command_line.start_logging()
+        logging.getLogger("bhx_prep.study").info("indexing")
+
+    assert command_line.run_command(plan, verbosity=-1) == 0
+    assert capsys.readouterr().err == ""

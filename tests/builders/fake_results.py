@@ -57,7 +57,7 @@ def score(method="fc", seed=0, endpoint="diagnosis", n_test=8, synthetic=True, *
         "n_val": 8,
         "n_test": n_test,
         "metrics": values,
-        "trivial": dict.fromkeys(names, 0.5) | ({"pearson_r": None} if regression else {"f1": 0.0}),
+        "constant": dict.fromkeys(names, 0.5) | ({"pearson_r": None} if regression else {"f1": 0.0}),
         "synthetic": synthetic,
     }
 

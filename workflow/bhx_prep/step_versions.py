@@ -8,20 +8,20 @@ STEPS = {
     "fetch_templates": 2,  # atlas.json names what was read
     "run_embedded": 2,  # derivatives of synthetic data are labelled as a data set
     "run_fmriprep": 1,  # first version
-    "extract_features": 4,  # runs with blank frames, and T1 volumes of a wrong checksum, are excluded
+    "extract_features": 5,  # QC rows of tables name their strategy "as given"
     "pack_shards": 2,  # contract 3
     "index_shards": 1,  # first version
     "compute_harmonics": 2,  # no mode of a repeated eigenvalue is missed; modes differ by 1e-9
-    "compute_gradients": 1,  # first version
-    "fit_normaliser": 1,  # first version
+    "compute_gradients": 2,  # the number of subjects is called n_subjects
+    "fit_normaliser": 2,  # the number of subjects is called n_subjects
     "collect_rois": 1,  # first version
     "split_pretraining": 1,  # first version
-    "train_encoder": 4,  # hub tokens start by attending to both modalities alike
-    "train_fusion": 4,  # hub tokens start by attending to both modalities alike
-    "embed_tokens": 1,  # first version
+    "train_encoder": 5,  # run.json: model_metadata, mean_predictor
+    "train_fusion": 5,  # run.json: model_metadata, mean_predictor
+    "embed_tokens": 2,  # scans without tokens are listed as excluded
     "split_endpoint": 2,  # who has no label or scan is listed as excluded
     "evaluate_model": 2,  # penalties of the probe from the grid of the connectivity baseline
-    "evaluate_baseline": 1,  # first version
+    "evaluate_baseline": 2,  # scores of the constant prediction are called constant
     "export_weights": 3,  # the model card speaks of subjects and of the mean predictor
     "collect_table": 4,  # R2, whether higher or lower is better, and labels in the terms of the field
     "report_study": 3,  # sections and captions in the terms of the field

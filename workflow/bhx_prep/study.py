@@ -172,7 +172,7 @@ class Study:
             self._write_settings(results / "config.resolved.json", write=build)
 
     def _write_settings(self, resolved: Path, *, write: bool) -> None:
-        """Write what jobs will ask for, and the whole configuration for people to look up."""
+        """Write what jobs will ask for, and the whole configuration for users to look up."""
         values = self.config.model_dump(mode="json")
         if write and _json_or_none(resolved) != values:
             write_json(resolved, values)

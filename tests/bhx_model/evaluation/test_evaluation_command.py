@@ -26,7 +26,7 @@ def test_an_endpoint_is_predicted(trained, tmp_path, kind, method, more):
     }  # fmt: skip
     of_classes = {"accuracy", "balanced_accuracy", "f1", "auroc"}
     names = of_classes if kind != "regression" else {"mae", "pearson_r", "r2"}
-    assert card["metrics"].keys() == card["trivial"].keys() == names
+    assert card["metrics"].keys() == card["constant"].keys() == names
     # subject 11 has no T1
     assert card["excluded"] == [{"subject": "011", "reason": "no tokens: a modality is missing"}]
     assert (card["n_train"], card["n_val"], card["n_test"]) == (6, 3, 2)

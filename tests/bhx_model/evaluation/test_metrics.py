@@ -49,16 +49,18 @@ def test_a_constant_has_no_correlation(constant):
     assert found["pearson_r"] == 0.0
 
 
-def test_the_trivial_predictor_knows_the_training_people_only():
-    assert metrics.trivial("binary", [0, 0, 1], [1, 1, 0, 1], 2)["accuracy"] == pytest.approx(1 / 4)
-    assert metrics.trivial("regression", [1.0, 3.0], [2.0, 5.0], 0)["mae"] == pytest.approx(3 / 2)
+def test_the_constant_predictor_knows_the_training_people_only():
+    assert metrics.constant_prediction("binary", [0, 0, 1], [1, 1, 0, 1], 2)["accuracy"] == pytest.approx(
+        1 / 4
+    )
+    assert metrics.constant_prediction("regression", [1.0, 3.0], [2.0, 5.0], 0)["mae"] == pytest.approx(3 / 2)
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
 def test_every_metric_that_is_computed_is_known_to_the_tables(kind):
     """A metric that only one of the two knows would be computed and never shown, as R2 once was."""
     n_classes = {"binary": 2, "multiclass": 3, "regression": 0}[kind]
-    found = metrics.trivial(kind, [0, 1, 0], [0, 1, 2 if n_classes != 2 else 1], n_classes)
+    found = metrics.constant_prediction(kind, [0, 1, 0], [0, 1, 2 if n_classes != 2 else 1], n_classes)
     assert found.keys() == set(metrics.metrics_of(kind))
     for name, value in found.items():
         metric = metrics.METRICS[name]

@@ -117,8 +117,8 @@ def test_a_uk_biobank_pair_fits_in_8700_kilobytes(tmp_path):
 
 def test_excluded_runs_are_listed(trained):
     metadata = json.loads(trained["tokens_town"].read_text())
-    left_out = {"subject": "011", "key": "town_sub-011_task-rest_run-1", "reason": "the run has no T1"}
-    assert metadata["left_out"] == [left_out]
+    excluded = {"subject": "011", "key": "town_sub-011_task-rest_run-1", "reason": "the run has no T1"}
+    assert metadata["excluded"] == [excluded]
     assert metadata["synthetic"] is True
 
 
@@ -130,7 +130,7 @@ def test_a_cohort_without_pairs_is_an_empty_cache(trained, tmp_path, capfd):
     out = tokens.write_cache(trained["structure"], trained["function"], packed, rois, tmp_path / "tokens")
     index = token_index.open_tokens(out)
     assert token_index.pairs(index) == []
-    assert [row["reason"] for row in index.metadata["left_out"]] == ["the run has no T1"] * 2
+    assert [row["reason"] for row in index.metadata["excluded"]] == ["the run has no T1"] * 2
     assert "learns nothing from this cohort" in capfd.readouterr().err
 
 

@@ -61,7 +61,7 @@ def test_a_planted_group_difference_is_found(make_shards, tmp_path: Path) -> Non
     found, rows = run(make_shards, tmp_path, "binary", np.arange(N) % 2)
     assert found["metrics"]["balanced_accuracy"] == 1
     assert found["metrics"]["auroc"] == 1
-    assert found["trivial"]["accuracy"] == 0.5
+    assert found["constant"]["accuracy"] == 0.5
     assert (found["experiment"], found["method"], found["seed"], found["synthetic"]) == (None, "fc", 3, True)
     assert (found["n_train"], found["n_val"], found["n_test"]) == (24, 8, 8)
     assert list(rows[0]) == ["subject", "truth", "prediction", "score", "split"]
@@ -78,7 +78,7 @@ def test_without_effect_there_is_no_result(make_shards, tmp_path: Path) -> None:
 
 def test_several_classes(make_shards, tmp_path: Path) -> None:
     found, rows = run(make_shards, tmp_path, "multiclass", np.arange(N) // 2 % 3, effect=0.8)
-    assert found["metrics"]["balanced_accuracy"] > found["trivial"]["balanced_accuracy"]
+    assert found["metrics"]["balanced_accuracy"] > found["constant"]["balanced_accuracy"]
     assert {row["prediction"] for row in rows} <= {"0", "1", "2"}
 
 
@@ -86,8 +86,8 @@ def test_a_planted_gradient_is_found(make_shards, tmp_path: Path) -> None:
     label = np.random.default_rng(1).uniform(0, 2, N)
     found, rows = run(make_shards, tmp_path, "regression", label)
     assert found["metrics"]["pearson_r"] > 0.8
-    assert found["metrics"]["mae"] < found["trivial"]["mae"]
-    assert set(found["metrics"]) == set(found["trivial"]) == {"mae", "pearson_r", "r2"}
+    assert found["metrics"]["mae"] < found["constant"]["mae"]
+    assert set(found["metrics"]) == set(found["constant"]) == {"mae", "pearson_r", "r2"}
     assert all(abs(float(row["score"]) - float(row["prediction"])) < 1e-5 for row in rows)
 
 

@@ -62,13 +62,13 @@ def test_every_metric_of_a_regression_has_its_column():
     assert "| MAE | Pearson r | R2 |" in text
     assert "0.10 \u00b1 0.21" in text
     assert "Lower is better for MAE, higher for all else." in text
-    entry = table.entry("this run", "trivial", "r2")
+    entry = table.entry("this run", "constant", "r2")
     assert (entry.mean, entry.unit) == (0.5, "1")
 
 
-def test_trivial_comes_once_per_seed_and_from_the_files():
+def test_constant_comes_once_per_seed_and_from_the_files():
     table = build([*accuracies(0.5, 0.6), *(score("fc", s) for s in range(3))])
-    entry = table.entry("this run", "trivial", "f1")
+    entry = table.entry("this run", "constant", "f1")
     assert (entry.mean, entry.n_seeds) == (0.0, 3)
 
 
@@ -81,8 +81,8 @@ def test_undefined_metrics_are_marked_not_dropped():
     scores = [score("fc", s, "cognition", pearson_r=None if s else 0.3) for s in range(3)]
     table = build(scores, "cognition")
     assert table.entry("this run", "fc", "pearson_r").note == "undefined in 2 of 3 seeds"
-    trivial = table.entry("this run", "trivial", "pearson_r")
-    assert (trivial.mean, trivial.note) == (None, "undefined")
+    constant = table.entry("this run", "constant", "pearson_r")
+    assert (constant.mean, constant.note) == (None, "undefined")
     assert "This endpoint is not in the paper." in tables.to_markdown(table)
     assert not table.methods("published")
 
@@ -193,7 +193,7 @@ def test_config_names_the_papers_endpoints():
     assert all(repr(name) in annotation for name in published.names())
 
 
-def test_trivial_of_abide_is_not_mistaken_for_a_result():
+def test_constant_of_abide_is_not_mistaken_for_a_result():
     """The paper's F-only row on ABIDE-I is near 54.3 / 70.4, what "all patients" scores; it must stand as published."""
     row = next(r for r in published.endpoint("ABIDE-I").rows if r.method == "BrainHarmonix-F")
     assert row.values == {"accuracy": "57.39", "f1": "71.24"}

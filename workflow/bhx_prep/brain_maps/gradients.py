@@ -207,7 +207,7 @@ def compute(
         "alpha": ALPHA,
         "lambdas": values.tolist(),
         "runs": n_runs,
-        "people": len(wanted),
+        "n_subjects": len(wanted),
         "uncovered": [name for name, flag in zip(names, covered, strict=True) if not flag],
         "cohorts": [cohort.name for cohort in cohorts],
         "synthetic": any(cohort.index["synthetic"] for cohort in cohorts),

@@ -169,7 +169,7 @@ def fit(cohorts: Sequence[read.PackedCohort], subjects: Sequence[str]) -> tuple[
             f"no ROI of the {len(wanted)} subjects of the training split varies: is the split empty, or are the series zero?"
         )
     metadata = {
-        "people": len(wanted),
+        "n_subjects": len(wanted),
         "uncovered": [name for name, flag in zip(names, empty, strict=True) if flag],
         "constant": [name for name, flag in zip(names, constant, strict=True) if flag],
         "cohorts": [cohort.name for cohort in cohorts],

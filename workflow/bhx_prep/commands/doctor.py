@@ -221,10 +221,10 @@ def _slurm() -> Iterator[Finding]:
         ["sinfo", "-h", "-o", "%P"], capture_output=True, text=True, timeout=60, check=False
     )
     if answer.returncode:
-        told = answer.stderr.strip().splitlines()
+        lines = answer.stderr.strip().splitlines()
         yield Finding(
             "note",
-            f"Slurm's controller does not answer{f' ({told[-1]})' if told else ''}",
+            f"Slurm's controller does not answer{f' ({lines[-1]})' if lines else ''}",
             "`snakemake --cores N` runs on this machine; for `--profile slurm` ask your site",
         )
     else:

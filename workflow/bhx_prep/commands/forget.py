@@ -116,8 +116,8 @@ def weights(study: config.Config, cohort: str, subject: str) -> list[Weights]:
     """
     splits = {}
     for file in study.results.glob("experiments/*/pretrain.json"):
-        people = json.loads(file.read_text(encoding="utf-8"))
-        used = next((part for part in ("train", "holdout") if f"{cohort}/{subject}" in people[part]), None)
+        split = json.loads(file.read_text(encoding="utf-8"))
+        used = next((part for part in ("train", "holdout") if f"{cohort}/{subject}" in split[part]), None)
         splits[hashlib.sha256(file.read_bytes()).hexdigest()] = used
     uses = {
         "train": "trained on the subject",
@@ -142,10 +142,10 @@ def weights(study: config.Config, cohort: str, subject: str) -> list[Weights]:
 
 def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
     """What file names contain: the subject's own files, those of their batch, and what is made of the cohort."""
-    results, person = study.results, re.compile(rf"sub-{re.escape(subject)}(?![A-Za-z0-9+])")
+    results, named = study.results, re.compile(rf"sub-{re.escape(subject)}(?![A-Za-z0-9+])")
     for place in (results / cohort / "preproc", *results.glob(f"*/*/{cohort}")):
         if place.is_dir():
-            yield from (path for path in place.rglob("*sub-*") if person.search(path.name))
+            yield from (path for path in place.rglob("*sub-*") if named.search(path.name))
     if (work := _work_folder(study, cohort, subject)).exists():
         yield work
     yield from index.CACHE.glob(f"{cohort}.*")
@@ -242,8 +242,8 @@ def _refuse_while_at_work() -> None:
 
 def _refuse_while_in_data(section: CohortSection, cohort: str, subject: str) -> set[str]:
     """Subjects who stay; an error if the subject is one of them."""
-    people = set(index.build(cohort, section).column("subject").to_pylist())
-    if subject in people:
+    present = set(index.build(cohort, section).column("subject").to_pylist())
+    if subject in present:
         msg = (
             f"sub-{subject} is still in {section.root}, which BHX never writes to: remove their files there (or name all "
             f"others in cohorts.{cohort}.subjects), then run this again"
@@ -253,7 +253,7 @@ def _refuse_while_in_data(section: CohortSection, cohort: str, subject: str) -> 
     if table.exists() and subject in participants.read(table).index:
         msg = f"sub-{subject} still has a row in {table}: remove it, then run this again"
         raise ConfigError(msg)
-    return people
+    return present
 
 
 def _make_again(study: config.Config, args: argparse.Namespace, subject: str, remaining: set[str]) -> int:

@@ -165,7 +165,7 @@ def ignore_non_bids(folder: Path) -> None:
 
 #: Description of the columns that are drawn for every participants.tsv.
 PARTICIPANT_COLUMNS = {
-    "age": {"Description": "Drawn at random: nobody has this age", "Units": "years"},
+    "age": {"Description": "Drawn at random", "Units": "years"},
     "sex": {"Description": "Drawn at random", "Levels": {"F": "female", "M": "male"}},
 }
 
@@ -201,5 +201,5 @@ def write_participants(
     write_tsv(folder / "participants.tsv", columns, digits=4)
     write_json(
         folder / "participants.json",
-        {"participant_id": {"Description": "Synthetic person"}, **PARTICIPANT_COLUMNS, **(described or {})},
+        {"participant_id": {"Description": "Synthetic subject"}, **PARTICIPANT_COLUMNS, **(described or {})},
     )

@@ -88,7 +88,7 @@ def confounds() -> dict[str, np.ndarray]:
 def _described(columns: dict[str, np.ndarray]) -> dict[str, Any]:
     text = {
         "framewise": "Power et al. 2012, computed here from the motion columns (50 mm radius)",
-        "a": "CompCor component of the study's pipeline, unit norm; its mask is not told",
+        "a": "CompCor component of the study's pipeline, unit norm; its mask is not documented",
         "trans": "Translation of the study's motion correction (mm), or its backward difference",
         "rot": "Rotation of the study's motion correction (rad), or its backward difference",
         "motion": "1 in a frame that the study's pipeline called an outlier",

@@ -44,7 +44,7 @@ def fill(
     folder.describe(
         root,
         "BHX demo cohort rawbids",
-        "Raw T1w and resting BOLD of two people who do not exist: one average head, smoothly deformed, with bias field "
+        "Raw T1w and resting BOLD of two subjects who do not exist: one average head, smoothly deformed, with bias field "
         "and noise; BOLD made from the same heads, with the connectivity of HCP people and the real head motion of "
         "a LEMON scan.\n\nWhat was planted (positions, motion, parcel series, parcels and brain on the images' own "
         "grids) stands in sourcedata/truth.",

@@ -198,7 +198,7 @@ def fill_patients(root: Path, seed: int, n: int = 40, step_mm: float = 2.0) -> N
         "BHX demo cohort patients",
         "Parcel series at TR 2.0 and 3.0 s and T1 volumes, made as those of the cohort pretraining, with a planted "
         "difference between controls and patients and a planted effect of a score, in both modalities.\n\n"
-        "Their sizes stand in planted.json. Nobody was ill, and nobody was tested.",
+        "Their sizes stand in planted.json. They are no real diagnoses and no real test scores.",
         derivative=True,
         version=version(),
     )
@@ -250,7 +250,7 @@ def planted(subjects: list[SeriesSubject]) -> dict[str, Any]:
             "medial_temporal": "relative intensity at the hippocampi (Gaussian, sd 12 mm)",
             "frontal": "relative intensity in frontal white matter (Gaussian, sd 16 mm)",
         },
-        "people": {s.label: {"patient": s.patient, "cognition": round(s.score, 6)} for s in subjects},
+        "subjects": {s.label: {"patient": s.patient, "cognition": round(s.score, 6)} for s in subjects},
     }
 
 

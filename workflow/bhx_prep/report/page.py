@@ -412,9 +412,9 @@ def _tables(config: Config, results: Path) -> list[dict[str, Any]]:
                 rows = [
                     (SHORT[m], e.mean, e.ci_low, e.ci_high)
                     for m, e in ours
-                    if e is not None and e.mean is not None and m != "trivial"
+                    if e is not None and e.mean is not None and m != "constant"
                 ]
-                level = table.entry(tables.THIS_RUN, "trivial", metric)
+                level = table.entry(tables.THIS_RUN, "constant", metric)
                 if rows:
                     svg = figures.estimates(METRICS[metric].heading, rows, level.mean if level else None)
                     drawn.append(

@@ -28,19 +28,19 @@ from bhx_prep.report import published
 
 logger = logging.getLogger(__name__)
 
-#: Methods of this run in the order of the rows; the label of `trivial` depends on the kind of endpoint.
+#: Methods of this run in the order of the rows; the label of `constant` depends on the kind of endpoint.
 METHODS = {
     "fc": "Functional connectivity + linear model",
     "probe": "Hub tokens, linear probe",
     "attentive": "Hub tokens, attentive probe",
     "finetune": "Hub tokens, fine-tuned",
-    "trivial": "Majority-class baseline",
+    "constant": "Majority-class baseline",
 }
-TRIVIAL_REGRESSION = "Mean-predictor baseline"
+CONSTANT_REGRESSION = "Mean-predictor baseline"
 
 #: What every ``metrics.json`` holds.
 _SCORE_KEYS = {
-    "experiment", "endpoint", "method", "seed", "kind", "n_train", "n_val", "n_test", "metrics", "trivial", "synthetic",
+    "experiment", "endpoint", "method", "seed", "kind", "n_train", "n_val", "n_test", "metrics", "constant", "synthetic",
 }  # fmt: skip
 
 THIS_RUN = "this run"
@@ -109,8 +109,8 @@ class Table:
         """Name of a method as it is printed."""
         if origin == "published":
             return method
-        if method == "trivial" and self.kind == "regression":
-            return TRIVIAL_REGRESSION
+        if method == "constant" and self.kind == "regression":
+            return CONSTANT_REGRESSION
         return METHODS[method]
 
 
@@ -167,10 +167,10 @@ def build(
     by_method = {
         method: sorted((s for s in scores if s["method"] == method), key=lambda s: s["seed"])
         for method in METHODS
-        if method != "trivial"
+        if method != "constant"
     }
-    per_seed = {s["seed"]: {**s, "metrics": s["trivial"]} for s in reversed(scores)}
-    by_method["trivial"] = [per_seed[seed] for seed in sorted(per_seed)]
+    per_seed = {s["seed"]: {**s, "metrics": s["constant"]} for s in reversed(scores)}
+    by_method["constant"] = [per_seed[seed] for seed in sorted(per_seed)]
     for method, of_method in by_method.items():
         if of_method:
             entries += [_entry(method, metric, of_method) for metric in metrics_of(endpoint.kind)]
@@ -202,8 +202,8 @@ def _check(
         if score["experiment"] not in (experiment, None):
             msg = f"{what}: belong to experiment {score['experiment']!r}, not to {experiment!r}"
             raise DataError(msg)
-        if score["method"] not in METHODS or score["method"] == "trivial":
-            msg = f"{what}: no such method; there are {', '.join(m for m in METHODS if m != 'trivial')}"
+        if score["method"] not in METHODS or score["method"] == "constant":
+            msg = f"{what}: no such method; there are {', '.join(m for m in METHODS if m != 'constant')}"
             raise DataError(msg)
         if (score["method"], score["seed"]) in seen:
             msg = f"{what}: given twice"
@@ -221,7 +221,7 @@ def _task(endpoint: EndpointSection) -> str:
 
 def constant_predictor(kind: str) -> str:
     """Name of the constant predictor for endpoints of this kind, in the middle of a sentence."""
-    return (TRIVIAL_REGRESSION if kind == "regression" else METHODS["trivial"]).lower()
+    return (CONSTANT_REGRESSION if kind == "regression" else METHODS["constant"]).lower()
 
 
 def _published(paper: str) -> list[Entry]:
@@ -253,7 +253,7 @@ def _published(paper: str) -> list[Entry]:
 def _entry(method: str, metric: str, scores: Sequence[Mapping[str, Any]]) -> Entry:
     known = METRICS[metric]
     # the correlation with a constant does not exist, whatever number stands for it
-    undefined_here = method == "trivial" and not known.of_constants
+    undefined_here = method == "constant" and not known.of_constants
     raw = [None if undefined_here else s["metrics"].get(metric) for s in scores]
     values = [known.factor * v for v in raw if v is not None and math.isfinite(v)]
     share = max(s["n_test"] / (s["n_train"] + s["n_val"]) for s in scores)

@@ -73,7 +73,7 @@ def by_rule(results: Path) -> list[Use]:
 
 
 def lines(uses: Iterable[Use]) -> Iterable[str]:
-    """The table for people."""
+    """The table as text."""
     yield f"  {'rule':<20}{'jobs':>6}  {'memory, MB':<22}{'time, minutes':<22}enough"
     for use in uses:
         memory = f"{use.memory:,.0f} of {use.memory_asked:,.0f} ({use.memory / use.memory_asked:.0%})"

@@ -101,7 +101,7 @@ def ended(logs: Path) -> dict[tuple[str, ...], str]:
 def strays(folder: Path, *, submits: bool = False) -> str | None:
     """What to do about jobs that an earlier Snakemake left in the queue; None if there are none.
 
-    Asked before anything is submitted: Snakemake itself would not know of them and start the same work again. Whoever
+    Asked before anything is submitted: Snakemake itself would not know of them and start the same work again. The user who
     `submits` to Slurm needs its answer; for others there may be no Slurm.
     """
     jobs = alive(folder)

@@ -25,7 +25,7 @@ from bhx_prep.slurm import jobs
 PLUGIN = "snakemake_executor_plugin_slurm"
 #: Seconds between two questions to a controller that does not answer.
 PAUSE = 5.0
-#: Seconds for which `squeue` tells of a job that has ended, unless the site says otherwise.
+#: Seconds for which `squeue` lists a job that has ended, unless the site configures otherwise.
 DEFAULT_MIN_JOB_AGE = 300
 #: What Slurm's commands say where no controller answered; everything else is a refusal.
 SILENT = re.compile(
@@ -43,7 +43,7 @@ def install() -> None:
         return
     from snakemake.logging import logger
 
-    interrupted = threading.Event()  # Snakemake cancels its jobs: nobody waits any longer
+    interrupted = threading.Event()  # Snakemake cancels its jobs: stop waiting
 
     def cancel(*arguments: Any) -> None:
         interrupted.set()
@@ -67,7 +67,7 @@ class Submission:
     call : str
         For the shell; its ``--comment`` gets a mark, ``rule_train_encoder#1f6a09c3``.
     logger : Logger
-        Is told of the waiting.
+        Logs that it waits.
     interrupted : threading.Event
         Ends the waiting.
     """
@@ -115,7 +115,7 @@ def preempted_end(ask: Question) -> Question:
     seen: set[str] = set()
     ended: set[str] = set()
 
-    async def told(command: str, logger: Any) -> tuple[Any, Any]:
+    async def reported(command: str, logger: Any) -> tuple[Any, Any]:
         nonlocal seen, ended
         states, seconds = await ask(command, logger)
         if states is None:
@@ -126,7 +126,7 @@ def preempted_end(ask: Question) -> Question:
         seen, ended = now, ended | (now & seen)
         return {job: "CANCELLED" if job in ended else state for job, state in states.items()}, seconds
 
-    return told
+    return reported
 
 
 def until_answered(ask: Question, interrupted: threading.Event) -> Question:
