@@ -157,7 +157,6 @@ def main(argv: list[str] | None = None) -> int:
 def _command(args: argparse.Namespace) -> int:
     start = time.monotonic()
     exit_code = None
-    site_error = False
     log = args.out / "logs" / f"sub-{args.subject}_fmriprep.log"
     preproc = args.preproc
     bids_names.check_label(args.subject, "subject")
@@ -172,8 +171,6 @@ def _command(args: argparse.Namespace) -> int:
         if reason is None:
             _publish(folders.out, args.out, args.subject)
             shutil.rmtree(work)
-    except SiteError as error:
-        reason, site_error = str(error), True
     except DataError as error:
         reason = str(error)
     write_status(
@@ -188,7 +185,7 @@ def _command(args: argparse.Namespace) -> int:
     )
     if reason is not None:
         logger.error("fMRIPrep of sub-%s: %s (log: %s)", args.subject, reason, log)
-    return 1 if reason is not None and (site_error or preproc["on_failure"] == "stop") else 0
+    return int(reason is not None and preproc["on_failure"] == "stop")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -29,28 +29,30 @@ logger = logging.getLogger(__name__)
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-commands of ``bhx shards``."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = __doc__
+    parser.description = "List and verify shards; jobs of the pipeline pack and index them."
+    parser.epilog = "example: bhx shards verify results/abide1/shards"
     commands = parser.add_subparsers(dest="action", required=True, metavar="pack|index|verify|ls|cat")
 
     one = commands.add_parser(
         "pack",
-        help="features of one batch -> two tars",
+        help="pack the features of one batch into two tar files",
+        description="Pack the features of one batch into two tar files, as the rule pack_shards does.",
         epilog="example: bhx shards pack --cohort patients --batch 0 --features results/patients/features/batch-00000"
         " --out results/patients/shards",
     )
-    one.add_argument("--cohort", required=True)
+    one.add_argument("--cohort", required=True, help="name in the configuration")
     one.add_argument("--batch", required=True, type=int, help="number of the batch")
     one.add_argument("--features", required=True, type=Path, help="folder with bold.arrow and t1w.arrow")
     one.add_argument("--out", required=True, type=Path, help="folder of the shards")
 
     one = commands.add_parser(
         "index",
-        help="all shards of a cohort -> index.json",
+        help="write index.json of all shards of a cohort",
+        description="Write index.json of all shards of a cohort, as the rule index_shards does.",
         epilog="example: bhx shards index --cohort patients --shards results/patients/shards --batches batches.json"
         " --out results/patients/shards/index.json",
     )
-    one.add_argument("--cohort", required=True)
+    one.add_argument("--cohort", required=True, help="name in the configuration")
     one.add_argument("--shards", required=True, type=Path, help="folder of the shards")
     one.add_argument(
         "--batches", required=True, type=json_file, metavar="FILE", help="JSON list of the cohort's batches"
@@ -58,12 +60,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--out", required=True, type=Path, help="index.json, in the folder of the shards")
 
     for action, what, key in (
-        ("verify", "hash and read everything, cross-check the modalities", ""),
+        ("verify", "read every sample, compare all hashes, and cross-check the modalities", ""),
         ("ls", "list the samples", ""),
         ("cat", "show one sample", " patients_sub-001_task-rest"),
     ):
         example = f"example: bhx shards {action} results/patients/shards{key}"
-        one = commands.add_parser(action, help=what, epilog=example)
+        one = commands.add_parser(
+            action, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=example
+        )
         one.add_argument("folder", type=Path, help="folder of the shards, e.g. results/patients/shards")
         if action == "cat":
             one.add_argument("key", help="e.g. patients_sub-001_task-rest")
