@@ -27,7 +27,7 @@ ENTRY = """#!/bin/sh
 echo "arguments: $*"
 echo "user: $(id -u)"
 echo "interfaces: $(ls /sys/class/net | tr '\\n' ' ')"
-echo "people: $(ls /data | grep sub-)"
+echo "subjects: $(ls /data | grep sub-)"
 touch /data/x 2>/dev/null && echo "the dataset could be written"
 [ -s /opt/freesurfer/license.txt ] || exit 3
 mkdir -p /out/sub-01/func
@@ -84,7 +84,7 @@ def docker(tmp_path, monkeypatch):
     shutil.rmtree(state, ignore_errors=True)
 
 
-def test_a_person_goes_through_a_real_container(docker, tmp_path: Path):
+def test_a_subject_goes_through_a_real_container(docker, tmp_path: Path):
     raw = tmp_path / "raw"
     for subject in ("01", "02"):
         path = raw / f"sub-{subject}/func/sub-{subject}_task-rest_bold.nii.gz"
@@ -125,7 +125,7 @@ def test_a_person_goes_through_a_real_container(docker, tmp_path: Path):
     status = json.loads((out / "sub-01_status.json").read_text())
     assert status["status"] == "ok", said
     assert "arguments: /data /out participant --participant-label 01" in said
-    assert "people: sub-01\n" in said
+    assert "subjects: sub-01\n" in said
     assert "interfaces: lo \n" in said
     assert "could be written" not in said
     made = out / "sub-01/func/sub-01_task-rest_desc-preproc_bold.nii.gz"

@@ -50,7 +50,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory, data):
-    """The mini study run here, without Slurm: what every other run is held against."""
+    """The mini study run here, without Slurm: what every other run is compared with."""
     study = mini_study.MiniStudy(tmp_path_factory.mktemp("reference") / "study", data)
     assert study.run(profile=None) == 0, study.log()[-5000:]
     return study

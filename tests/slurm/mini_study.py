@@ -1,6 +1,6 @@
 """Studies to run on a cluster, and one small enough to be run many times.
 
-The small one has two cohorts of a few people at the third input and trainings of a few steps.
+The small one has two cohorts of a few subjects with time series and trainings of a few steps.
 """
 
 from __future__ import annotations
@@ -234,13 +234,13 @@ def end_all() -> None:
 
 def _content(path: Path) -> bytes:
     """Bytes of a file, without what is about the run and not about its result."""
-    if path.name == "index.html":  # the page tells how long things took
+    if path.name == "index.html":  # the page states how long things took
         return re.sub(rb'<td class="n">[\d.]+ (s|min|h)</td>', b"", path.read_bytes())
     if path.name != "run.json" and not path.name.endswith("_status.json"):
         return path.read_bytes()
-    told = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(path.read_text(encoding="utf-8"))
     of_run = ("seconds", "stages", "machine")
-    return json.dumps({k: v for k, v in told.items() if k not in of_run}, sort_keys=True).encode()
+    return json.dumps({k: v for k, v in content.items() if k not in of_run}, sort_keys=True).encode()
 
 
 _QUIET = {"NO_ET": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -29,11 +29,11 @@ def site(tmp_path_factory):
 def accounted(site, job, what):
     """A job's metadata in the database, which learns them some seconds later."""
 
-    def told():
+    def answered():
         answer = site.command("sacct", "-X", "-n", "-P", f"--jobs={job}", f"--format={what}", check=False)
         return answer.strip().split("|") if answer.strip() else []
 
-    return cluster.wait_until(told, f"job {job} in the database")
+    return cluster.wait_until(answered, f"job {job} in the database")
 
 
 def test_jobs_run_on_the_account_and_a_failure_says_why(site, finished):

@@ -1,4 +1,4 @@
-"""One cohort again: on the cluster without touching others, after changes of its people, and after a withdrawal."""
+"""One cohort again: on the cluster without touching others, after changes of its subjects, and after a withdrawal."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_one_cohort_again_runs_no_job_of_another_and_no_training(slurm, finished
         "rule_index_shards_wildcards_town",
     ]
     assert finished.hashes() == before
-    # the same bytes: nothing that depends on them is due
+    # the same bytes: nothing that depends on them runs again
     assert finished.run("-n", profile=None, log="after.log") == 0
     assert "Nothing to be done" in finished.log("after.log")
 
@@ -75,7 +75,7 @@ def test_changed_bytes_run_exactly_what_depends_on_them(changing):
     }  # fmt: skip
 
 
-def test_ten_new_people_touch_only_the_batches_they_fall_in(changing):
+def test_ten_new_subjects_touch_only_the_batches_they_fall_in(changing):
     of_batch = {label: batch(changing, "clinic", label) for label in (f"n{i:03d}" for i in range(100))}
     touched = {"00001", "00002"}  # of four
     new = [label for label, number in of_batch.items() if number in touched][:10]
@@ -93,7 +93,7 @@ def test_ten_new_people_touch_only_the_batches_they_fall_in(changing):
     assert sum(shard["n"] for shard in listed["shards"]["t1w"]) == 16 + len(new)
 
 
-def test_a_person_who_withdraws_leaves_no_trace(changing):
+def test_a_subject_who_withdraws_leaves_no_trace(changing):
     def forget(*words):
         command = [sys.executable, "-m", "bhx_prep.cli", "forget", *words]
         return subprocess.run(command, cwd=changing.folder, capture_output=True, text=True, check=False)
@@ -117,19 +117,19 @@ def test_a_person_who_withdraws_leaves_no_trace(changing):
     assert (changing.folder / f"results/clinic/shards/bold-{number}.tar").exists()
     assert (changing.folder / "results/clinic/shards/index.json").exists()
 
-    # what is due now is made without the person, and the training is none of it
+    # what is made now is made without the subject, and the training is none of it
     assert changing.run(profile=None) == 0, changing.log()[-3000:]
     assert find(changing, "c003") == []
     assert not TRAININGS & {job.split()[0] for job in done(changing)}
 
-    # somebody whom the weights have seen
+    # a subject whom the weights have seen
     shutil.rmtree(changing.data / "town/sub-t002")
     table = changing.data / "town/participants.tsv"
     table.write_text("".join(line for line in table.open() if not line.startswith("sub-t002")))
-    told = forget("town", "t002").stdout
-    split = "trained on the person"
-    assert told.count(split) + told.count("the person was held out") == 3, told
-    assert all(f"({stage})" in told for stage in ("structure", "function", "fusion"))
+    report = forget("town", "t002").stdout
+    split = "trained on the subject"
+    assert report.count(split) + report.count("the subject was held out") == 3, report
+    assert all(f"({stage})" in report for stage in ("structure", "function", "fusion"))
     assert find(changing, "t002") == []
 
 

@@ -36,7 +36,7 @@ def calm(tmp_path_factory, data, reference):
 
 @pytest.fixture
 def training(finished):
-    """A study whose longer trainings are due."""
+    """A study whose longer trainings are to be run."""
     lengthen(finished)
     finished.remove("runs")
     return finished
@@ -48,7 +48,7 @@ def lengthen(study):
 
 
 def untrain(study):
-    """Make the training due, from its first step: it would find itself done in its run folder."""
+    """Make the training run again, from its first step: it would find itself done in its run folder."""
     study.remove("experiments/mini/structure/model.safetensors", "runs")
 
 
@@ -148,9 +148,9 @@ def test_a_job_over_its_memory_is_killed_and_passes_with_more(slurm, finished):
     )
     assert status == 0, finished.log()[-3000:]
     first, second = finished.submitted()
-    told = {number: (state, memory) for number, state, memory in slurm.queue("%i %T %m")}
-    assert told[first] in {("FAILED", "500M"), ("OUT_OF_MEMORY", "500M")}
-    assert told[second] == ("COMPLETED", "1000M")
+    queued = {number: (state, memory) for number, state, memory in slurm.queue("%i %T %m")}
+    assert queued[first] in {("FAILED", "500M"), ("OUT_OF_MEMORY", "500M")}
+    assert queued[second] == ("COMPLETED", "1000M")
     log = next(finished.folder.glob(f"results/logs/slurm/**/{first}.log")).read_text()
     assert "exceeded memory limit" in log
 
@@ -221,9 +221,9 @@ def test_a_node_that_dies_takes_no_work_with_it(slurm, training, calm):
         # Slurm gives a requeued job a pause of two minutes, which a test need not sit out
         slurm.command("scontrol", "update", f"jobid={job}", "StartTime=now")
         assert ended(process) == 0, training.log()[-3000:]
-        told = {number: (state, where) for number, state, where in slurm.queue("%i %T %N")}
-        assert told[job][0] == "COMPLETED"
-        assert told[job][1] != node
+        queued = {number: (state, where) for number, state, where in slurm.queue("%i %T %N")}
+        assert queued[job][0] == "COMPLETED"
+        assert queued[job][1] != node
         assert training.submitted() == [job]
         assert same_bytes(STRUCTURE, training, calm)
     finally:
@@ -274,8 +274,8 @@ def test_a_restart_of_the_controller_is_waited_for(slurm, training, calm):
     assert same_bytes(STRUCTURE, training, calm)
 
 
-def test_a_job_that_is_due_while_the_controller_is_away_is_submitted_when_it_is_back(slurm, finished):
-    # the templates are made here, while slurmctld dies; then a job is due
+def test_a_job_to_submit_while_the_controller_is_away_is_submitted_when_it_is_back(slurm, finished):
+    # the templates are made here, while slurmctld dies; then a job is to be submitted
     finished.remove("templates/atlas.json", "templates/harmonics.parquet")
     process = finished.start(HARMONICS, environment=slurm.environment)
     finished.wait_for_line(process, "localrule fetch_templates:")
@@ -335,7 +335,7 @@ def test_snakemake_killed_and_started_again_loses_and_doubles_nothing(slurm, tra
     assert same_bytes(STRUCTURE, training, calm)
 
 
-def test_a_second_snakemake_on_the_folder_is_told_so(slurm, finished):
+def test_a_second_snakemake_on_the_folder_is_refused(slurm, finished):
     finished.remove("templates/harmonics.parquet")
     process = finished.start(HARMONICS, environment=slurm.environment)
     (job,) = slurm.wait_for_running()

@@ -17,7 +17,7 @@ from bhx_prep.evaluation import splits
 from bhx_prep.ingest import participants
 from bhx_prep.report import published
 
-PEOPLE = [f"sim{i:07d}" for i in range(2)]
+SUBJECTS = [f"sim{i:07d}" for i in range(2)]
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def test_it_plans_alone_and_as_a_whole(root: Path, tmp_path: Path, study: dict):
             (tmp_path / f"{name}.tsv").write_text("\t".join(["participant_id", *columns]) + "\n")
         if cohort["input"] == "fmriprep":
             simulate.simulate(tmp_path / name, "fmriprep", simulate.Size(2, 2, 2, 0.8, 383))
-    for person in PEOPLE:
-        stem = f"ukb/sub-{person}/func/sub-{person}_task-rest_Schaefer17n400p.csv.gz"
+    for subject in SUBJECTS:
+        stem = f"ukb/sub-{subject}/func/sub-{subject}_task-rest_Schaefer17n400p.csv.gz"
         (tmp_path / stem).parent.mkdir(parents=True)
         pd.DataFrame([[0.0] * 4], columns=["label_name", "0", "1", "2"]).to_csv(tmp_path / stem, index=False)
     (tmp_path / "paper.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
@@ -71,9 +71,9 @@ def test_it_plans_alone_and_as_a_whole(root: Path, tmp_path: Path, study: dict):
 def test_labels_of_the_published_tables(root: Path, shared, endpoint: str, table: str, expected: dict):
     file = shared(f"data/phenotype/{table}")
     spec = config.load(root / "docs/paper.yaml").endpoints[endpoint]
-    people = participants.read(file)
-    folders = {f"{int(label):07d}" for label in people.index}  # as the images are named: sub-0050002
-    split = splits.split_endpoint(endpoint, spec, 0, people, file, folders, folders)
+    demographics = participants.read(file)
+    folders = {f"{int(label):07d}" for label in demographics.index}  # as the images are named: sub-0050002
+    split = splits.split_endpoint(endpoint, spec, 0, demographics, file, folders, folders)
     assert Counter(row["label"] for row in split["rows"]) == expected
     assert split["excluded"] == []
     parts = Counter(row["split"] for row in split["rows"])
@@ -86,8 +86,10 @@ def test_types_of_adhd_are_one_class(root: Path, tmp_path: Path):
     codes = ["0", "1", "2", "3", "pending"] * 8
     rows = [f"{1000 + i},{i % 2},{code}" for i, code in enumerate(codes)]
     table.write_text("\n".join(["ScanDir ID,Site,DX", *rows]) + "\n")
-    people = participants.read(table)
-    split = splits.split_endpoint("adhd200", spec, 0, people, table, set(people.index), set(people.index))
+    demographics = participants.read(table)
+    split = splits.split_endpoint(
+        "adhd200", spec, 0, demographics, table, set(demographics.index), set(demographics.index)
+    )
     assert Counter(row["label"] for row in split["rows"]) == {0: 8, 1: 24}
     assert split["classes"] == ["control", "adhd"]
     assert {row["reason"] for row in split["excluded"]} == {

@@ -77,7 +77,7 @@ def test_fmriprep_backend_plans_containers(root: Path, tmp_path: Path):
     assert skeleton.job_counts(planned.stdout) == {"run_fmriprep": 2, "preproc": 1, "total": 3}
 
 
-def test_preprocessing_is_told_a_cohorts_repetition_time(root: Path, tmp_path: Path):
+def test_preprocessing_is_given_a_cohorts_repetition_time(root: Path, tmp_path: Path):
     expected = skeleton.build(SKELETONS[0].with_name("raw-without-sessions.yml"), tmp_path)
     for cohort in expected["config"]["cohorts"].values():
         cohort["tr_s"] = 2.5
@@ -148,7 +148,7 @@ def test_an_online_fusion_reads_the_encoders_and_no_cache(root: Path, tmp_path: 
     assert "--tokens" not in command
 
 
-def test_the_export_is_told_the_terms_of_the_data(root: Path, tmp_path: Path):
+def test_the_export_is_given_the_terms_of_the_data(root: Path, tmp_path: Path):
     """The configuration's before those the data set states, and none where neither does."""
     config = skeleton.build(SKELETONS[0].with_name("timeseries-two-tr.yml"), tmp_path)["config"]
     first, second, *others = config["cohorts"]

@@ -119,7 +119,7 @@ def test_golden_files_that_cannot_be_used_are_refused(golden, tmp_path, capsys):
 
 
 def test_the_better_defaults_are_not_the_reference(golden, monkeypatch):
-    """The golden cases tell the switches apart: with ours they fail."""
+    """The golden cases distinguish the switches: with ours they fail."""
     monkeypatch.setattr(
         module, "reference_config",
         lambda stage, changes: load_preset(stage, "base")

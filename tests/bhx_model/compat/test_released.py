@@ -202,9 +202,9 @@ def test_files_that_are_not_there_are_a_sentence(released, tmp_path, capsys):
         }
         words = [f"--{n}={path}" for n, path in files.items()]
         assert command.main(["load", *words, "--heads=4", f"--out={tmp_path / 'out'}"]) == 1
-        told = capsys.readouterr().err
+        error = capsys.readouterr().err
         sentence = f"{tmp_path / 'no.such'}: there is no such file: check the name, or make it first\n"
-        assert told.split(" ERROR ")[1] == sentence
+        assert error.split(" ERROR ")[1] == sentence
 
 
 def test_csvs_without_numbers_are_refused(tmp_path):

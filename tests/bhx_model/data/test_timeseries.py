@@ -1,4 +1,4 @@
-"""Series as they are stored: 16 bits a sample, in steps far below what anything downstream can tell apart."""
+"""Series as they are stored: 16 bits a sample, in steps far below what anything downstream can distinguish."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from bhx_model.evaluation.results import summarise
 
 
 @pytest.mark.parametrize("kind", ["binary", "regression"])
-def test_the_attentive_probe_finds_the_token_that_tells(kind):
+def test_the_attentive_probe_finds_the_informative_token(kind):
     random = np.random.default_rng(2)
     n = 160
     target = random.integers(0, 2, n) if kind == "binary" else random.normal(5, 3, n)

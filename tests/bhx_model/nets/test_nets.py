@@ -329,7 +329,7 @@ def test_one_extreme_roi_does_not_move_the_others(function_config, make_rois):
         assert (moved > 0.1) == moves
 
 
-def test_hemispheres_are_told_apart_by_a_flag_and_modes_are_standardised(function_config, make_rois):
+def test_hemispheres_are_distinguished_by_a_flag_and_modes_are_standardised(function_config, make_rois):
     rois = make_rois()
     rois.harmonics[:, 0] = 0.004
     harmonics = RoiPosition(function_config, rois, 8).harmonics_RM.numpy()

@@ -33,7 +33,7 @@ MNI, MNI6 = "MNI152NLin2009cAsym", "MNI152NLin6Asym"
         ({"source": "files", "left": "l", "right": "r", "names": "n"}, "fsaverage5", []),
     ],
 )  # fmt: skip
-def test_what_the_atlas_lacks_is_told_by_the_config_alone(atlas: dict, space: str, lines: list[str]) -> None:
+def test_what_the_atlas_lacks_is_found_in_the_config_alone(atlas: dict, space: str, lines: list[str]) -> None:
     cohorts = {
         "a": {"input": "fmriprep", "root": "a", "space": space},
         "b": {"input": "timeseries", "root": "b"},
@@ -41,11 +41,11 @@ def test_what_the_atlas_lacks_is_told_by_the_config_alone(atlas: dict, space: st
     study = config.check({"cohorts": cohorts, "experiments": {"e": {"cohorts": ["b"]}}, "atlas": atlas})
     found = checks.mistakes(study)
     assert len(found) == len(lines)
-    for line, due in zip(found, lines, strict=True):
-        assert re.search(due, line), line
+    for line, pattern in zip(found, lines, strict=True):
+        assert re.search(pattern, line), line
 
 
-def test_what_the_atlas_lacks_is_said_before_anything_runs(root: Path, tmp_path: Path, capsys) -> None:
+def test_what_the_atlas_lacks_is_reported_before_anything_runs(root: Path, tmp_path: Path, capsys) -> None:
     done = snakemake(root, tmp_path, {"parcels": 300}, "results/templates/atlas.json", input="fmriprep")
     said = "this will fail: cohorts.a.space: MNI152NLin2009cAsym, where the atlas is not there"
     assert said in done.stderr

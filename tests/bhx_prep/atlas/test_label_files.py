@@ -39,7 +39,7 @@ def test_an_atlas_of_7_networks_with_names_of_17_is_refused(tmp_path: Path) -> N
         )
 
 
-def test_an_atlas_whose_name_tells_no_space_is_refused(tmp_path: Path) -> None:
+def test_an_atlas_whose_name_states_no_space_is_refused(tmp_path: Path) -> None:
     mine = tmp_path / "mine.nii.gz"
     nib.save(nib.Nifti1Image(np.arange(101, dtype=np.int16).reshape(101, 1, 1), np.eye(4)), mine)
     with pytest.raises(ValueError, match="its name states no standard space"):

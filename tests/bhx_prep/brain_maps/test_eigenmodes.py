@@ -38,13 +38,13 @@ def test_no_copy_of_a_repeated_eigenvalue_is_missed(k: int) -> None:
 
 
 def test_a_missed_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_left_out(*args: object, **options: object) -> tuple[np.ndarray, np.ndarray]:
+    def one_missing(*args: object, **options: object) -> tuple[np.ndarray, np.ndarray]:
         values, vectors = solver(*args, **options)
         left = np.argsort(np.argsort(values)) != 4
         return values[left], vectors[:, left]
 
     solver = eigenmodes.eigsh
-    monkeypatch.setattr(eigenmodes, "eigsh", one_left_out)
+    monkeypatch.setattr(eigenmodes, "eigsh", one_missing)
     with pytest.raises(DataError, match="1 of 12 modes are missed"):
         eigenmodes.modes(*ellipsoid(), 12)
 

@@ -30,7 +30,7 @@ STUDY = {
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """Two people, t1 and t10, whose labels begin alike, and a namesake in another cohort."""
+    """Two subjects, t1 and t10, whose labels begin alike, and a namesake in another cohort."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(json.dumps(STUDY))
     for name in ("town/sub-t10", "ward/sub-t1"):
@@ -148,7 +148,7 @@ def test_work_folders_of_failed_preprocessing_go_here_and_are_named_for_the_node
     assert f"scratch disks of nodes may hold {mine.name}" in out
 
 
-def test_a_person_whose_data_are_still_there_is_refused(study, capsys):
+def test_a_subject_whose_data_are_still_there_is_refused(study, capsys):
     assert cli.main(["forget", "town", "t10"]) == 1
     assert "sub-t10 is still in data/town" in capsys.readouterr().err
     assert cli.main(["forget", "nowhere", "t10"]) == 1

@@ -77,9 +77,9 @@ def test_a_file_that_is_no_table_of_ours_stays(files, capsys):
 def test_what_cannot_be_is_a_sentence(files, capsys, spoil, sentence):
     spoil(files)
     assert run(files, "--names", str(files / "names.txt")) == 1
-    told = capsys.readouterr().err
-    assert sentence in told
-    assert "Traceback" not in told
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
     assert not (files / "out" / "series.parquet").exists()
 
 

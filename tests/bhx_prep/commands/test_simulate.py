@@ -20,10 +20,10 @@ from bhx_prep.ingest import index
 def test_sessions_and_runs_add_up(subjects: int, more: int, bold: int) -> None:
     size = simulate.Size(subjects, subjects + more, bold, 0.8, 100)
     sessions = list(size.sessions())
-    assert len({person for person, _, _ in sessions}) == subjects
+    assert len({subject for subject, _, _ in sessions}) == subjects
     assert len(sessions) == size.t1w
     assert sum(runs for _, _, runs in sessions) == bold
-    assert len({(person, session) for person, session, _ in sessions}) == size.t1w
+    assert len({(subject, session) for subject, session, _ in sessions}) == size.t1w
 
 
 @pytest.mark.parametrize("input", ["fmriprep", "bids"])
@@ -40,9 +40,9 @@ def test_the_index_finds_what_was_asked_for(
     bold = rows.filter(pc.equal(rows["modality"], "bold"))
     assert (len(bold), len(rows)) == (14, 22)
     assert set(zip(bold["tr_s"].to_pylist(), bold["n_frames"].to_pylist(), strict=True)) == {(0.8, 383)}
-    people = (tmp_path / "abcd/participants.tsv").read_text().splitlines()
-    assert people[0] == "participant_id\tage\tsex"
-    assert len(people) == 7
+    participants = (tmp_path / "abcd/participants.tsv").read_text().splitlines()
+    assert participants[0] == "participant_id\tage\tsex"
+    assert len(participants) == 7
 
 
 def test_two_cohorts_share_a_study_and_none_is_written_over(tmp_path: Path, capsys) -> None:

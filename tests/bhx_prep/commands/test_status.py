@@ -70,10 +70,10 @@ def test_nothing_yet(study, capsys):
 
 @pytest.fixture
 def halfway(study):
-    """Four people: one excluded at the input, one whose preprocessing failed, one at work, one done."""
+    """Four subjects: one excluded at the input, one whose preprocessing failed, one at work, one done."""
     results = study.results
-    people = [row("1"), row("2"), row("3"), row("4", state="excluded", reason="file is empty")]
-    write_rows(results / "ward/index.parquet", people)
+    subjects = [row("1"), row("2"), row("3"), row("4", state="excluded", reason="file is empty")]
+    write_rows(results / "ward/index.parquet", subjects)
     n = batches.n_batches(results, "ward", 4, 2)
     failed = {"subject": "2", "status": "failed", "reason": "no brain was found", "log": "results/logs/x.log"}
     write_text(results / "ward/preproc/sub-2_status.json", json.dumps(failed))
@@ -82,7 +82,7 @@ def halfway(study):
     write_text(results / "ward/preproc/sub-1_status.json", json.dumps(done))
     write_text(results / "logs/run_embedded/ward/sub-3.log", "start\nMemoryError: 6 GB\n\n")
     batch = batches.batch_of("ward", "1", n)
-    quality = [row("1", state="excluded", reason="mean displacement 0.9 mm"), people[3]]
+    quality = [row("1", state="excluded", reason="mean displacement 0.9 mm"), subjects[3]]
     write_rows(results / f"ward/features/batch-{batch:05d}/qc.parquet", quality)
     write_text(results / f"ward/shards/t1w-{batch:05d}.json")
     return study
@@ -127,7 +127,7 @@ def test_reasons_are_summed_up_unless_asked_for(study, capsys):
     assert capsys.readouterr().out.count("excluded (index): sub-") == 30
 
 
-def test_files_that_are_torn_are_told_or_waited_for(study):
+def test_files_that_are_torn_are_reported_or_waited_for(study):
     write_rows(study.results / "ward/index.parquet", [row("1")])
     write_text(study.results / "ward/preproc/sub-1_status.json", "{")
     (study.results / "ward/features/batch-00000").mkdir(parents=True)
@@ -149,9 +149,11 @@ def test_a_finished_experiment(study):
             write_text(folder / f"endpoints/age/{method}_seed-{seed}/metrics.json")
     assert all(stage.waiting == 0 and not stage.failed for stage in status.experiment_stages(study, "demo"))
     (folder / "endpoints/age/probe_seed-1/metrics.json").unlink()
-    write_text(study.results / "logs/evaluate_model/demo_age_probe_seed-1.log", "three people are too few\n")
+    write_text(
+        study.results / "logs/evaluate_model/demo_age_probe_seed-1.log", "three subjects are too few\n"
+    )
     (failed,) = status.experiment_stages(study, "demo")[-1].failed
-    assert failed.startswith("age, probe, seed 1: failed; last line: three people are too few")
+    assert failed.startswith("age, probe, seed 1: failed; last line: three subjects are too few")
 
 
 def test_an_unknown_cohort_is_a_sentence(study, capsys):
@@ -159,7 +161,7 @@ def test_an_unknown_cohort_is_a_sentence(study, capsys):
     assert "no cohort 'wrad' in config.yaml; there are: ward, town" in capsys.readouterr().err
 
 
-def test_a_person_whose_preprocessing_failed_is_told_once(halfway):
+def test_a_subject_whose_preprocessing_failed_is_reported_once(halfway):
     write_rows(
         halfway.results / "ward/features/batch-00000/qc.parquet",
         [row("2", state="excluded", reason="preprocessing failed: no brain was found")],

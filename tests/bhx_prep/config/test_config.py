@@ -74,7 +74,7 @@ def test_a_mistake_is_named(change, expected):
     assert expected in str(error.value)
 
 
-def test_what_parts_say_of_each_other_is_told_beside_all_else():
+def test_contradictions_between_sections_are_reported_beside_all_else():
     bad = {
         "cohorts": {
             "pretraining": {"input": "timeseries", "root": "x"},

@@ -43,22 +43,22 @@ def test_a_damaged_plan_is_a_sentence(tmp_path, text):
 @given(
     st.lists(LABELS, unique=True, max_size=30), st.lists(LABELS, unique=True, max_size=30), st.integers(1, 50)
 )
-def test_new_people_never_move_old_ones(old, new, n):
+def test_new_subjects_never_move_old_ones(old, new, n):
     before, after = batches.batches("study", old, n), batches.batches("study", [*new, *old], n)
-    for number, people in before.items():
-        assert set(people) <= set(after[number])
-    everybody = sorted(label for people in after.values() for label in people)
-    assert everybody == sorted({*old, *new})
-    assert all(people == sorted(people) and 0 <= number < n for number, people in after.items())
+    for number, subjects in before.items():
+        assert set(subjects) <= set(after[number])
+    all_subjects = sorted(label for subjects in after.values() for label in subjects)
+    assert all_subjects == sorted({*old, *new})
+    assert all(subjects == sorted(subjects) and 0 <= number < n for number, subjects in after.items())
 
 
 def test_the_hash_stays_what_it_is():
-    # changing it would move everybody in every study that exists
+    # changing it would move the subjects of every study that exists
     assert [batches.batch_of("abide1", label, 1000) for label in ("50002", "50003", "s1")] == [715, 625, 776]
     assert batches.batch_of("abide2", "50002", 1000) != 715
 
 
 def test_batches_have_about_the_size_that_is_asked_for():
-    sizes = [len(people) for people in batches.batches("study", map(str, range(20_000)), 1000).values()]
+    sizes = [len(subjects) for subjects in batches.batches("study", map(str, range(20_000)), 1000).values()]
     assert len(sizes) == 1000
     assert max(sizes) < 45

@@ -240,7 +240,7 @@ def test_raw_and_derivative_rows_have_the_same_keys(tmp_path):
     assert [row["key"] for row in rows_of(raw)] == [row["key"] for row in derivatives(tmp_path / "out")]
 
 
-def test_raw_data_at_this_input_are_told_which_input_is_theirs(tmp_path):
+def test_the_reason_of_raw_data_at_this_input_names_theirs(tmp_path):
     write_image(tmp_path / f"{RUN}_bold.nii.gz", frames=10)
     row = the_bold(rows_of(tmp_path, input="fmriprep"))
     assert row["reason"] == (

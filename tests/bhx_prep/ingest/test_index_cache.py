@@ -43,7 +43,7 @@ def test_the_cache_is_built_once(tmp_path, built):
 
 
 @pytest.mark.parametrize(
-    "change", ["config", "person", "inherited sidecar", "version", "torn stamp", "no table"]
+    "change", ["config", "subject", "inherited sidecar", "version", "torn stamp", "no table"]
 )
 def test_what_makes_it_stale(tmp_path, built, monkeypatch, change):
     root, cache = tmp_path / "data", tmp_path / "cache"
@@ -53,7 +53,7 @@ def test_what_makes_it_stale(tmp_path, built, monkeypatch, change):
     index.load(cache, "study", cohort)
     if change == "config":
         cohort = CohortSection(input="bids", root=root, tasks=("nback",))
-    elif change == "person":
+    elif change == "subject":
         write_subject(root, "02")
     elif change == "inherited sidecar":
         os.utime(root / "task-rest_bold.json", (1, 1))
@@ -176,7 +176,7 @@ def test_a_killed_index_is_made_again(tmp_path, monkeypatch, kill_at, function, 
 @pytest.mark.parametrize(
     "change", ["sidecar", "image", "fixed sidecar", "session", "image gone", "odd folder"]
 )
-def test_a_change_below_a_person_is_seen_and_only_they_are_read(tmp_path, monkeypatch, change):
+def test_a_change_below_a_subject_is_seen_and_only_they_are_read(tmp_path, monkeypatch, change):
     root, cache = tmp_path / "data", tmp_path / "cache"
     for label in ("01", "02"):
         write_subject(root, label)
@@ -224,7 +224,7 @@ def test_refresh_reads_everything_again(tmp_path, monkeypatch, capsys, built):
     assert built == ["study", "study"]
 
 
-def test_the_most_frequent_reasons_are_told_first():
+def test_the_most_frequent_reasons_are_reported_first():
     rows = [
         {"cohort": "study", "input": "bids", "subject": str(n), "modality": "bold", "key": "k",
          "status": "excluded", "reason": f"reason {n % 10 if n > 20 else 0}"}

@@ -10,10 +10,10 @@ from bhx_prep.ingest import metadata
 
 
 def same(path):
-    due, found = nib.load(path).header, metadata.read_header(path)
-    assert type(found) is {540: nib.Nifti2Header}.get(int(due["sizeof_hdr"]), nib.Nifti1Header)
+    expected, found = nib.load(path).header, metadata.read_header(path)
+    assert type(found) is {540: nib.Nifti2Header}.get(int(expected["sizeof_hdr"]), nib.Nifti1Header)
     for look in ("get_data_shape", "get_zooms", "get_xyzt_units", "get_data_dtype"):
-        assert getattr(found, look)() == getattr(due, look)()
+        assert getattr(found, look)() == getattr(expected, look)()
 
 
 @pytest.mark.parametrize("name", ["feeds_bold", "ds003_bold_tiny", "colin27_T1w", "Siemens_Rest_fMRI_AP_7"])

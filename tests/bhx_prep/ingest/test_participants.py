@@ -152,7 +152,7 @@ def test_an_endpoint_is_compared_with_its_table(tmp_path, monkeypatch, capsys):
     assert participants.mistakes(config.check(study)) == expected
     (tmp_path / "config.yaml").write_text(json.dumps(study))
     assert main(["config", "check"]) == 1
-    told = capsys.readouterr().err
-    assert all(line in told for line in expected)
+    error = capsys.readouterr().err
+    assert all(line in error for line in expected)
     table.write_text("")
     assert participants.mistakes(config.check(study))[0] == f"endpoints.one.cohort: {table} is empty"

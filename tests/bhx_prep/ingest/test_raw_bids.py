@@ -30,7 +30,7 @@ LIVING = "livingnonlivingdecisionwithplainormirrorreversedtext"
         ("ds005", ("mixedgamblestask",), 48, 16, {2.0}),
         ("ds006", (LIVING,), 164, 28, {2.0}),
         ("ds114", ("linebisection", "covertverbgeneration"), 40, 20, {2.5}),
-        ("eeg_rest_fmri", ("rest",), 3, 6, {2.16}),  # two T1w per person, EEG and derivatives beside
+        ("eeg_rest_fmri", ("rest",), 3, 6, {2.16}),  # two T1w per subject, EEG and derivatives beside
         ("genetics_ukbb", ("rest",), 14, 14, {0.735}),
         ("volume_timing", ("rest",), 6, 0, {1.0, 2.0, None}),
         ("asl001", ("rest",), 1, 1, {None}),  # perfusion only
@@ -52,7 +52,7 @@ def test_reference_datasets_are_listed_whole(bids_examples, name, tasks, n_bold,
     assert sorted(row["path"] for row in files) == sorted(map(str, on_disk))
 
 
-def test_unequal_volume_timing_is_told_beside_the_empty_file(bids_examples):
+def test_unequal_volume_timing_is_reported_beside_the_empty_file(bids_examples):
     rows = rows_of(bids_examples / "volume_timing")
     uneven = [
         row["key"]
@@ -68,7 +68,7 @@ def test_another_task_is_named_where_the_wanted_one_is_missing(bids_examples):
     assert reasons == {"no BOLD run of task rest; there is: balloonanalogrisktask"}
 
 
-def test_a_good_person_is_in(tmp_path):
+def test_a_complete_subject_is_included(tmp_path):
     path = write_subject(tmp_path, sidecar={"RepetitionTime": 2.0})
     t1w = tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
     bold, anat = rows_of(tmp_path, synthetic=True)
@@ -128,7 +128,7 @@ def test_phase_images_are_no_scans_of_their_own(tmp_path):
     assert the_bold(rows_of(tmp_path))["reason"] == "there is a phase image only, no magnitude"
 
 
-def test_two_files_of_one_name_are_both_left_out(tmp_path):
+def test_two_files_of_one_name_are_both_excluded(tmp_path):
     path = write_subject(tmp_path)
     path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
     bolds = [row for row in rows_of(tmp_path) if row["modality"] == "bold"]
@@ -211,7 +211,7 @@ def test_files_that_cannot_be_read(tmp_path):
     assert rows["annexed"]["reason"] == "file is a link to a file that is not here (datalad get?)"
     for label, (_, reason) in faults.items():
         assert rows[label]["reason"].startswith(reason)
-        assert rows[label]["tr_s"] == 2.0  # what the sidecar says is still told
+        assert rows[label]["tr_s"] == 2.0  # what the sidecar states is still reported
 
 
 def test_sidecars_that_cannot_be_read(tmp_path):
@@ -280,7 +280,7 @@ def test_names_that_contradict_their_folder_or_are_no_names(tmp_path):
         check_key(row["key"])
 
 
-def test_only_the_people_and_tasks_asked_for(tmp_path):
+def test_only_the_subjects_and_tasks_asked_for(tmp_path):
     for label in ("01", "02", "03"):
         write_subject(tmp_path, label)
     shutil.copy(write_subject(tmp_path, "01"), tmp_path / "sub-01/func/sub-01_task-nback_bold.nii.gz")
@@ -308,7 +308,7 @@ def test_no_folder_and_no_subjects_are_sentences(tmp_path):
         index.build("study", CohortSection(input="bids", root=tmp_path))
 
 
-def test_many_people_are_listed_in_chunks(tmp_path, monkeypatch):
+def test_many_subjects_are_listed_in_chunks(tmp_path, monkeypatch):
     from bhx_prep.ingest import bids_files
 
     for label in ("1", "2", "3", "10", "11"):

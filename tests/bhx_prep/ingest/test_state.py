@@ -1,4 +1,4 @@
-"""State of people's files: what makes Snakemake run a batch again."""
+"""State of the files of subjects: what makes Snakemake run a batch again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def states(root: Path, **change) -> dict[str, str]:
-    """State of each person, by a plan made anew."""
+    """State of each subject, by a plan made anew."""
     settings = config.check(
         {"cohorts": {"a": {"input": "timeseries", "root": str(root / "data"), "tr_s": 2.0, **change}}}
     )
@@ -55,7 +55,7 @@ def test_it_stays_where_nothing_changes(root: Path) -> None:
     ],
     ids=["touched", "longer, but as old", "gone", "a sidecar more"],
 )
-def test_a_change_of_one_person_is_seen_and_no_other(root: Path, change) -> None:
+def test_a_change_of_one_subject_is_seen_and_no_other(root: Path, change) -> None:
     before = states(root)
     change(table_of(root, "01"))
     after = states(root)

@@ -1,4 +1,4 @@
-"""`input: timeseries`: tables of every kind, found by a pattern, with what they tell for free."""
+"""`input: timeseries`: tables of every kind, found by a pattern, with what they state without being read."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tables(root, **cohort):
     return rows_of(root, input="timeseries", **{"tr_s": 2.0, **cohort})
 
 
-def test_a_person_with_a_table_and_a_head(tmp_path):
+def test_a_subject_with_a_table_and_a_head(tmp_path):
     path = write_table(tmp_path / "sub-01/func/sub-01_task-rest_atlas-Schaefer17n400p_timeseries.tsv")
     sidecar = write_json(tmp_path / "task-rest_timeseries.json", RepetitionTime=0.735)
     head = write_image(tmp_path / f"sub-01/anat/sub-01_space-{'MNI152NLin2009cAsym'}_T1w.nii.gz")
@@ -75,7 +75,7 @@ def test_a_person_with_a_table_and_a_head(tmp_path):
         ("t.ptseries.nii", write_ptseries, 12, 0.735),
     ],
 )
-def test_what_a_table_tells_without_being_read(tmp_path, name, write, n_frames, tr_s):
+def test_what_a_table_states_without_being_read(tmp_path, name, write, n_frames, tr_s):
     path = tmp_path / f"sub-01/sub-01_task-rest_timeseries.{name.split('.', 1)[1]}"
     path.parent.mkdir()
     write(path)
@@ -138,7 +138,7 @@ def test_flat_folders_as_published(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_folder_per_person_and_visit(tmp_path):
+def test_a_folder_per_subject_and_visit(tmp_path):
     write_table(tmp_path / "1000017_2_0/i2/fMRI.Schaefer17n400p.csv.gz", by_roi=False)
     (row,) = tables(tmp_path, series="{subject}_2_0/**/fMRI.Schaefer17n400p.csv.gz")
     assert (row["subject"], row["status"]) == ("1000017", "ok")

@@ -71,6 +71,6 @@ def test_derivatives_of_synthetic_data_say_so(ants_python, tmp_path, described, 
     if described is not None:
         (raw / "dataset_description.json").write_text(described)
     subprocess.run([str(ants_python), "-c", DESCRIBE, str(out), str(raw)], check=True)
-    told = json.loads((out / "dataset_description.json").read_text())
-    assert told.get("Synthetic") is synthetic
-    assert ("synthetic" in told["Name"]) == bool(synthetic)
+    description = json.loads((out / "dataset_description.json").read_text())
+    assert description.get("Synthetic") is synthetic
+    assert ("synthetic" in description["Name"]) == bool(synthetic)

@@ -32,10 +32,10 @@ else:
     print(os.environ.get("STAND_IN_SAYS", "fMRIPrep finished successfully!"))
     code = int(os.environ.get("STAND_IN_CODE", "0"))
     if code == 0 and "STAND_IN_LAZY" not in os.environ:
-        person = sorted(p.name for p in pathlib.Path(mounts["/data"]).glob("sub-*"))
-        func = pathlib.Path(mounts["/out"]) / person[0] / "func"
+        subject = sorted(p.name for p in pathlib.Path(mounts["/data"]).glob("sub-*"))
+        func = pathlib.Path(mounts["/out"]) / subject[0] / "func"
         func.mkdir(parents=True)
-        (func / f"{{person[0]}}_task-rest_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz").write_bytes(b"frames")
+        (func / f"{{subject[0]}}_task-rest_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz").write_bytes(b"frames")
         (func.parents[1] / "dataset_description.json").write_text("{{}}")
     sys.exit(code)
 """
@@ -43,7 +43,7 @@ else:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """Two people of whom one is to be shown; one of their files is a link into an annex."""
+    """Two subjects of whom one is to be shown; one of their files is a link into an annex."""
     root = tmp_path / "raw"
     for subject in ("01", "02"):
         for name in (
@@ -107,7 +107,7 @@ def job(dataset: Path, tmp_path: Path, monkeypatch):
     return run
 
 
-def test_a_view_shows_one_person_and_the_asked_tasks(dataset, tmp_path):
+def test_a_view_shows_one_subject_and_the_asked_tasks(dataset, tmp_path):
     view = make_view(dataset, "01", ["rest"], tmp_path / "view")
     assert sorted(str(p.relative_to(view)) for p in view.rglob("*") if p.is_file()) == [
         "dataset_description.json",
@@ -178,7 +178,7 @@ def test_templates_are_mounted_and_the_network_is_off(job, tmp_path):
     assert any(w.startswith(f"{tmp_path / 'templateflow'}:{inside}") for w in words)
 
 
-def test_a_person_that_fails_is_a_status_with_the_reason(job, monkeypatch, tmp_path):
+def test_a_subject_that_fails_is_a_status_with_the_reason(job, monkeypatch, tmp_path):
     monkeypatch.setenv("STAND_IN_CODE", "1")
     monkeypatch.setenv(
         "STAND_IN_SAYS", "Traceback\\n  File x\\nRuntimeError: No T1w images found for participant 01"
@@ -278,7 +278,7 @@ def test_fmripreps_own_parser_takes_the_arguments(dataset, tmp_path):
         ("fmriprep: error: unrecognized arguments: --use-aroma", 2, "unrecognized arguments: --use-aroma"),
     ],
 )
-def test_the_reason_is_the_last_line_that_tells(log, code, meaning):
+def test_the_reason_is_the_last_line_that_explains(log, code, meaning):
     assert meaning in fmriprep.reason_of(log, code)
 
 

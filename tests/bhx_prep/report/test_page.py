@@ -204,8 +204,8 @@ def test_reasons_that_differ_in_numbers_are_one_reason():
     [
         ("sub-07_ses-b has no TR", ["07"], "sub-*_ses-* has no TR"),
         ("cannot read /data/x/sub-07/func/a_bold.nii.gz", ["07"], "cannot read a_bold.nii.gz"),
-        ("person NDAR123 is there twice", ["NDAR123"], "person * is there twice"),
-        ("person 51459 is there twice", ["51459"], "person * is there twice"),
+        ("subject NDAR123 is there twice", ["NDAR123"], "subject * is there twice"),
+        ("subject 51459 is there twice", ["51459"], "subject * is there twice"),
         ("TR 2 s, not 3 s (n/a)", ["2"], "TR 2 s, not 3 s (n/a)"),
     ],
 )

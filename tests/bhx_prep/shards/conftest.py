@@ -18,7 +18,7 @@ def features(tmp_path: Path) -> Path:
     return write_features(
         tmp_path / "features",
         "clinic",
-        # not in order; person 3 has no T1, person 4 no BOLD, person 1 two runs
+        # not in order; subject 3 has no T1, subject 4 no BOLD, subject 1 two runs
         {"sub-3_task-rest": series(2), "sub-10_task-rest": uncovered, "sub-1_task-rest_run-2": series(1, 33)}
         | {"sub-1_task-rest_run-1": series(0)},
         {"sub-10": volume(1), "sub-4": volume(2), "sub-1": volume(0)},

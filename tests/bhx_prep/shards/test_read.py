@@ -27,7 +27,7 @@ def test_all_runs_come_in_the_order_of_the_shards(make_shards) -> None:
     np.testing.assert_array_equal(found[1].series, as_stored(first["sub-2_task-rest"]))
 
 
-def test_only_wanted_people_come_and_other_shards_stay_closed(make_shards) -> None:
+def test_only_wanted_subjects_come_and_other_shards_stay_closed(make_shards) -> None:
     path = make_shards("town", [runs(3), {"sub-9_task-rest": runs(1)["sub-1_task-rest"]}])
     (path.parent / "bold-00000.tar").unlink()
     cohorts = read.read_cohorts([path])

@@ -33,7 +33,7 @@ def test_verify_finds_damage(folder: Path, damage, says: str, capsys: pytest.Cap
 
 
 def test_verify_finds_a_t1_that_is_nowhere(folder: Path, features: Path, tmp_path: Path) -> None:
-    # T1 tar of a batch that lacks person 1, hashed by a fresh index: every file is sound, the pairs are not
+    # T1 tar of a batch that lacks subject 1, hashed by a fresh index: every file is sound, the pairs are not
     other = write_features(tmp_path / "other", "clinic", {}, {"sub-4": volume(2)})
     pack.pack("clinic", 0, other, tmp_path / "b")
     for name in ("t1w-00000.tar", "t1w-00000.json"):

@@ -1,4 +1,4 @@
-"""What Slurm tells of a folder, through a stand-in for `squeue`; the real one is asked in tests/slurm."""
+"""What Slurm reports of a folder, through a stand-in for `squeue`; the real one is asked in tests/slurm."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_only_jobs_of_this_folder_that_have_not_ended_count(queue, tmp_path):
     )
     (job,) = jobs.alive(tmp_path)
     assert (job.number, job.what, job.node) == ("7", "train_encoder_demo_structure", "n1")
-    told = jobs.strays(tmp_path)
-    assert told.startswith(
+    warning = jobs.strays(tmp_path)
+    assert warning.startswith(
         "a Slurm job of an earlier run of this folder still in the queue: 7 (train_encoder_demo"
     )
-    assert "`scancel 7`" in told
+    assert "`scancel 7`" in warning
 
 
-def test_no_slurm_or_a_silent_one_holds_nobody_up(queue, tmp_path):
+def test_no_slurm_or_a_silent_one_holds_nothing_up(queue, tmp_path):
     queue(status=1)
     assert jobs.alive(tmp_path) is None
     assert jobs.strays(tmp_path) is None
@@ -93,8 +93,8 @@ def test_status_says_which_job_failed_and_why_slurm_ended_it(queue, tmp_path, ca
     (logs / "train_encoder").mkdir()
     (logs / "train_encoder/demo_structure.log").write_text("step 12\n")
     assert cli.main(["status"]) == 0
-    told = "structure: failed in Slurm job 12 (Job 12 exceeded memory limit (812 > 500)); last line: step 12"
-    assert told in capsys.readouterr().out
+    line = "structure: failed in Slurm job 12 (Job 12 exceeded memory limit (812 > 500)); last line: step 12"
+    assert line in capsys.readouterr().out
 
 
 def test_use_and_advice(queue, tmp_path, capsys):
@@ -145,9 +145,9 @@ def test_a_job_that_was_preempted_for_good_has_ended(caplog):
     async def ask(command, logger):
         return (answers.pop(0), 0.1) if answers else (None, None)
 
-    told = plugin_patch.preempted_end(ask)
+    patched = plugin_patch.preempted_end(ask)
     logger = logging.getLogger("test")
-    found = [asyncio.run(told("squeue --me", logger))[0] for _ in range(4)]
+    found = [asyncio.run(patched("squeue --me", logger))[0] for _ in range(4)]
     assert [states and states["7"] for states in found] == ["PREEMPTED", "CANCELLED", "CANCELLED", None]
     assert [states and states["8"] for states in found] == ["PREEMPTED", "PENDING", "RUNNING", None]
     assert [states and states.get("9") for states in found] == [None, "PREEMPTED", "CANCELLED", None]
@@ -189,9 +189,11 @@ def test_a_job_is_submitted_until_the_controller_takes_it(queue, submission):
 
 def test_a_job_that_was_taken_in_silence_is_found_by_its_mark(queue, submission, tmp_path):
     queue()
-    tell = f"for word; do case $word in rule_*) echo \"echo '7|$word'\" >> {tmp_path}/bin/squeue;; esac; done"
+    answer = (
+        f"for word; do case $word in rule_*) echo \"echo '7|$word'\" >> {tmp_path}/bin/squeue;; esac; done"
+    )
     (tmp_path / "bin/squeue").write_text("#!/bin/sh\n")
-    made, out, _ = submission(tell, AWAY)
+    made, out, _ = submission(answer, AWAY)
     assert (made.returncode, out) == (0, "7")
     assert submission.calls() == 1
 

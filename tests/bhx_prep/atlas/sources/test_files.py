@@ -17,7 +17,7 @@ from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.features import parcellate
 
 
-def test_a_file_named_in_the_config_goes_before_that_of_the_source(tmp_path: Path) -> None:
+def test_a_file_named_in_the_config_overrides_that_of_the_source(tmp_path: Path) -> None:
     mine = tmp_path / "tpl-MNI152NLin6Asym_atlas-mine_dseg.nii.gz"
     labels = np.arange(101, dtype=np.int16).reshape(101, 1, 1)
     nib.save(nib.Nifti1Image(labels, np.eye(4)), mine)
@@ -59,7 +59,7 @@ def test_subcortex_comes_before_the_cortex(tmp_path: Path) -> None:
     assert described["without_cortex"] == metadata["names"][:16]
 
 
-def test_another_number_of_names_than_the_config_tells_is_refused(tmp_path: Path) -> None:
+def test_another_number_of_names_than_the_config_states_is_refused(tmp_path: Path) -> None:
     volume, _, names = with_subcortex(tmp_path)
     files = {"source": "files", "networks": 7, "volume": volume, "names": names}
     with pytest.raises(

@@ -50,7 +50,7 @@ except BhxError as error:
 
 @pytest.fixture(scope="module")
 def offline(flow: Path, tmp_path_factory) -> tuple[list[str], Path]:
-    """What a process without network says: of an atlas that is nowhere, of one in TemplateFlow's folder, before any job.
+    """Errors of a process without network: of an atlas that is nowhere, of one in TemplateFlow's folder, before any job.
 
     One process, since TemplateFlow's client takes seconds to start; and the folder with what it wrote.
     """
@@ -116,7 +116,7 @@ def test_what_cannot_be_fetched_is_an_error_of_the_machine(offline: tuple[list[s
     assert not (folder / "results").exists()
 
 
-def test_what_cannot_be_fetched_is_said_before_any_job(root: Path, flow: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_fetched_is_reported_before_any_job(root: Path, flow: Path, tmp_path: Path) -> None:
     earlier = {"label": "Schaefer7n100p", "source": "packages"}  # templates of before the atlas was changed
     (tmp_path / "results/templates").mkdir(parents=True)
     (tmp_path / "results/templates/atlas.json").write_text(json.dumps(earlier))
