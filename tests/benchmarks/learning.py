@@ -13,7 +13,7 @@ of a mean token, or 1,024 of 16 tokens, the hub tokens one by one against the me
 Numbers are standardised, for ridge regression whose penalty is chosen within the subjects it is fitted on; 5 folds, 5
 times.
 
-In these subjects either modality holds all of an endpoint, and a T1 that is read closely tells everything. So a third
+In these subjects either modality holds all of an endpoint, and a T1 that is read closely determines everything. So a third
 endpoint is of pairs of subjects of one scanner and diagnosis: the T1 of the first, the series of the second, and the
 sum of both scores, of which either modality holds one half. Intervals are 95 % of a bootstrap over subjects and seeds
 together.
@@ -81,7 +81,7 @@ SHUFFLED = "hub tokens, ROIs shuffled in the test subjects"
 ALWAYS_SHUFFLED = "hub tokens, ROIs shuffled in all subjects"
 #: Sixteen tokens beside each other instead of the mean of all.
 APART = ", 16 tokens"
-#: Differences that are told with their interval.
+#: Differences that are printed with their interval.
 AGAINST = (
     "structure",
     "function",
@@ -157,7 +157,7 @@ def train(work: Work, place: Path, seed: int) -> None:
     shared += ["--split", experiment / "pretrain.json", "--rois", experiment / "rois.npz"]
 
     def one(stage: str, out: str, own: Mapping[str, Any], *words: object) -> None:
-        told = [
+        given = [
             "--stage",
             stage,
             "--set",
@@ -165,7 +165,7 @@ def train(work: Work, place: Path, seed: int) -> None:
             "--out",
             place / out,
         ]
-        run("bhx_model.train", *told, *shared, *words)
+        run("bhx_model.train", *given, *shared, *words)
 
     one("structure", "structure", {})
     one("function", "function", {})

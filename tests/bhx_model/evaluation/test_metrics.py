@@ -31,7 +31,7 @@ def test_several_classes_are_weighted_and_absent_ones_do_not_count():
     assert found["auroc"] == pytest.approx((3.5 / 6 + 5 / 6) / 2)
 
 
-def test_one_class_only_tells_nothing_of_ranks():
+def test_one_class_only_gives_no_ranks():
     found = metrics.classification(np.ones(3, int), np.zeros(3, int), np.eye(2)[[0, 0, 0]], 2)
     assert found == {"accuracy": 0.0, "balanced_accuracy": 0.0, "f1": 0.0, "auroc": 0.5}
 
@@ -49,7 +49,7 @@ def test_a_constant_has_no_correlation(constant):
     assert found["pearson_r"] == 0.0
 
 
-def test_the_constant_predictor_knows_the_training_people_only():
+def test_the_constant_predictor_knows_the_training_subjects_only():
     assert metrics.constant_prediction("binary", [0, 0, 1], [1, 1, 0, 1], 2)["accuracy"] == pytest.approx(
         1 / 4
     )
