@@ -11,6 +11,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import snakemake_server
 import yaml
 
 #: Shapes and voxel sizes (mm) of images whose content nobody reads.
@@ -50,9 +51,13 @@ def build(skeleton: Path, folder: Path) -> dict[str, Any]:
 
 
 def snakemake(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the checkout's workflow in `folder`."""
-    words = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "workflow/Snakefile"), *arguments]
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    """Run the checkout's workflow in `folder`; dry runs start from a process that has Snakemake imported."""
+    words = ["--snakefile", str(root / "workflow/Snakefile"), *arguments]
+    if "-n" in arguments:
+        return snakemake_server.run(folder, words)
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *words], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 def job_counts(output: str) -> dict[str, int]:
