@@ -139,12 +139,7 @@ class Extraction:
             done = denoise.denoise(parcellated.series, scan["tr_s"], self.strategy, signals)
         report["kept"], report["n_kept"] = done.kept, int(done.kept.sum())
         report["seconds"] = report["n_kept"] * scan["tr_s"]
-        if report["seconds"] < self.settings.min_seconds:
-            msg = (
-                f"{report['n_kept']} of {report['n_frames']} frames are kept, {report['seconds']:.0f} s:"
-                f" less than features.min_seconds, {self.settings.min_seconds:g}"
-            )
-            raise DataError(msg)
+        qc.check_length(report["n_kept"], report["n_frames"], scan["tr_s"], self.settings)
         return {
             **{name: scan[name] for name in ("key", "subject", "session", "task", "run", "anat", "tr_s")},
             "n_frames": done.series.shape[1],
@@ -189,21 +184,7 @@ class Extraction:
         report["mean_coverage"] = float(parcellated.coverage.mean(dtype=np.float64))
         report["n_rois_covered"] = qc.covered(parcellated.series)
         report["tsnr"] = qc.tsnr(parcellated.series)
-        reasons = []
-        wanted = self.settings.min_rois * self.atlas.n_rois
-        if report["n_rois_covered"] < wanted:
-            reasons.append(
-                f"{report['n_rois_covered']} of {self.atlas.n_rois} parcels are covered, features.min_rois"
-                f" ({self.settings.min_rois:g}) asks for {int(np.ceil(wanted - 1e-9))}"
-            )
-        fd = report["mean_fd_mm"]
-        if fd is not None and fd > self.settings.max_mean_fd_mm:
-            reasons.append(
-                f"mean framewise displacement {fd:.2f} mm is above features.max_mean_fd_mm,"
-                f" {self.settings.max_mean_fd_mm:g}"
-            )
-        if reasons:
-            raise DataError("; ".join(reasons))
+        qc.check_run(report["n_rois_covered"], self.atlas.n_rois, report["mean_fd_mm"], self.settings)
 
     def t1w(self, scan: Row) -> tuple[Row, bytes]:
         """Metadata of one T1 volume on the model's grid, and the volume as a shard carries it.

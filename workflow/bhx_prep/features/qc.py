@@ -1,8 +1,13 @@
-"""Numbers on the quality of a run. Figures are made from them elsewhere."""
+"""Numbers on the quality of a run, and every threshold that excludes one. Figures are made elsewhere."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+
+from bhx_model.errors import DataError
+from bhx_prep.config.features import FeaturesSection
 
 
 def motion(fd_mm: np.ndarray) -> tuple[float | None, float | None]:
@@ -36,3 +41,54 @@ def tsnr(series: np.ndarray) -> float | None:
 def covered(series: np.ndarray) -> int:
     """How many of the rows of (R, T) series hold values."""
     return int(np.isfinite(series).all(axis=1).sum())
+
+
+def check_run(n_covered: int, n_rois: int, mean_fd_mm: float | None, settings: FeaturesSection) -> None:
+    """Compare a run with the thresholds on coverage and motion.
+
+    Parameters
+    ----------
+    n_covered : int
+        Parcels that hold values.
+    n_rois : int
+        Parcels of the atlas.
+    mean_fd_mm : float, optional
+        Mean framewise displacement (mm); None where it is not known, which excludes nothing.
+    settings : FeaturesSection
+
+    Raises
+    ------
+    DataError
+        With every threshold that the run fails.
+    """
+    reasons = []
+    wanted = settings.min_rois * n_rois
+    if n_covered < wanted:
+        reasons.append(
+            f"{n_covered} of {n_rois} parcels are covered, features.min_rois"
+            f" ({settings.min_rois:g}) asks for {math.ceil(wanted - 1e-9)}"
+        )
+    if mean_fd_mm is not None and mean_fd_mm > settings.max_mean_fd_mm:
+        reasons.append(
+            f"mean framewise displacement {mean_fd_mm:.2f} mm is above features.max_mean_fd_mm,"
+            f" {settings.max_mean_fd_mm:g}"
+        )
+    if reasons:
+        raise DataError("; ".join(reasons))
+
+
+def check_length(n_kept: int, n_frames: int, tr_s: float, settings: FeaturesSection) -> None:
+    """Compare what is left of a run, `n_kept` of `n_frames` frames at a repetition time (s), with the shortest length.
+
+    Raises
+    ------
+    DataError
+        If it is shorter.
+    """
+    seconds = n_kept * tr_s
+    if seconds < settings.min_seconds:
+        msg = (
+            f"{n_kept} of {n_frames} frames are kept, {seconds:.0f} s: less than features.min_seconds,"
+            f" {settings.min_seconds:g}"
+        )
+        raise DataError(msg)
