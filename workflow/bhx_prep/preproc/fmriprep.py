@@ -20,9 +20,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bhx_model.command_line import json_file, run_command
+from bhx_model.command_line import run_command
 from bhx_model.errors import DataError, SiteError
 from bhx_prep.io import bids_names
+from bhx_prep.preproc.arguments import subject_parser
 from bhx_prep.preproc.bids_view import make_view
 from bhx_prep.preproc.status import write_status
 from bhx_prep.preproc.work_folder import open_work_folder
@@ -189,25 +190,7 @@ def _command(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.preproc.fmriprep",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--subject", required=True, help="label without sub-")
-    parser.add_argument("--cohort", required=True, help="name of the cohort, for the work folder")
-    parser.add_argument("--root", required=True, type=Path, help="raw BIDS dataset; only read")
-    parser.add_argument(
-        "--preproc", required=True, type=json_file, metavar="FILE", help="section `preproc` as a JSON file"
-    )
-    parser.add_argument("--tasks", required=True, nargs="+", help="fMRI tasks to use")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the cohort's derivatives")
-    parser.add_argument("--status", required=True, type=Path, help="status file, written last")
-    parser.add_argument(
-        "--work", required=True, type=Path, help="folder for work files; kept on failure to resume"
-    )
-    parser.add_argument("--threads", type=int, default=1, help="threads of fMRIPrep (default: 1)")
+    parser = subject_parser("python -m bhx_prep.preproc.fmriprep", __doc__, EXAMPLE)
     parser.add_argument("--mem-mb", type=int, default=16000, help="memory of fMRIPrep, MB (default: 16000)")
     return parser
 

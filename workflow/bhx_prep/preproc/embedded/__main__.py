@@ -17,9 +17,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bhx_model.command_line import json_file, run_command
+from bhx_model.command_line import run_command
 from bhx_model.errors import DataError, SiteError
 from bhx_prep.io import bids_names
+from bhx_prep.preproc.arguments import subject_parser
 from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan, find
 from bhx_prep.preproc.status import write_status
 from bhx_prep.preproc.work_folder import open_work_folder
@@ -57,25 +58,9 @@ def _command(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bhx_prep.preproc.embedded",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--subject", required=True, help="label without sub-")
-    parser.add_argument("--cohort", required=True, help="name of the cohort, for the work folder")
-    parser.add_argument("--root", required=True, type=Path, help="raw BIDS dataset; only read")
+    parser = subject_parser("python -m bhx_prep.preproc.embedded", __doc__, EXAMPLE)
     parser.add_argument("--templates", required=True, type=Path, help="folder made by bhx_prep.atlas.fetch")
-    parser.add_argument(
-        "--preproc", required=True, type=json_file, metavar="FILE", help="section `preproc` as a JSON file"
-    )
-    parser.add_argument("--tasks", required=True, nargs="+", help="fMRI tasks to use")
     parser.add_argument("--tr-s", type=float, help="repetition time (s) of runs whose files do not state it")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the derivatives")
-    parser.add_argument("--status", required=True, type=Path, help="status file, written last")
-    parser.add_argument("--work", required=True, type=Path, help="folder for work files; kept on failure")
-    parser.add_argument("--threads", type=int, default=1, help="threads of ANTs and BLAS (default: 1)")
     return parser
 
 
