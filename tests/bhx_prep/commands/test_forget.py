@@ -127,7 +127,7 @@ def test_the_batch_is_made_again_from_any_folder(study, capsys, monkeypatch, cod
     (words,) = ran
     assert Path(words[words.index("--snakefile") + 1]).is_file()
     assert words[-1] == "results/town/shards/index.json"  # nobody else is in the batch
-    assert ("run `snakemake cohort_town`" in capsys.readouterr().out) == bool(code)
+    assert ("run `snakemake cohort_town`" in capsys.readouterr().err) == bool(code)
 
 
 def test_work_folders_of_failed_preprocessing_go_here_and_are_named_for_the_nodes(study, capsys, monkeypatch):

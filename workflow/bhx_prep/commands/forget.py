@@ -11,6 +11,7 @@ import argparse
 import base64
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -28,6 +29,8 @@ from bhx_prep.ingest import batches, index, participants
 from bhx_prep.io import bids_names
 from bhx_prep.preproc import work_folder
 from bhx_prep.slurm import jobs
+
+logger = logging.getLogger(__name__)
 
 #: What makes the batch again, whatever folder the study is in.
 SNAKEFILE = Path(__file__).resolve().parents[2] / "Snakefile"
@@ -264,15 +267,17 @@ def _make_again(study: config.Config, args: argparse.Namespace, subject: str, re
     targets = [str(shards / "index.json")]
     if any(f"{batches.batch_of(args.cohort, other, n):05d}" == batch for other in remaining):
         targets.append(str(shards / f"bold-{batch}.tar"))
-    print(f"\nmaking batch {batch} of {args.cohort} again:", flush=True)
+    logger.info("making batch %s of %s again", batch, args.cohort)
     words = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--cores", "1"]
     words += ["--configfile", str(args.config), "--quiet", "progress", "host", "reason", "rules"]
     done = subprocess.run([*words, "--", *targets], check=False)
-    print(
-        "done"
-        if done.returncode == 0
-        else f"the batch was not made again: fix what Snakemake reports above, then run `snakemake cohort_{args.cohort}`"
-    )
+    if done.returncode == 0:
+        logger.info("batch %s of %s is made again", batch, args.cohort)
+    else:
+        logger.error(
+            "the batch was not made again: fix what Snakemake reports above, then run `snakemake cohort_%s`",
+            args.cohort,
+        )
     return done.returncode
 
 

@@ -155,7 +155,7 @@ def summarise(config: Config, results: Path, name: str) -> CohortSummary:
     declared = [row["synthetic"] for row in index if row["synthetic"] is not None]
     out.synthetic = all(declared) if declared else section.synthetic
     out.found = Count.of(index)
-    statuses = [read_json(path) or {} for path in sorted((folder / "preproc").glob("sub-*_status.json"))]
+    statuses = [json_if_whole(path) or {} for path in sorted((folder / "preproc").glob("sub-*_status.json"))]
     out.preprocessing = _preprocessing(statuses)
     batches = sorted((folder / "features").glob("batch-*"))
     checked = [row for batch in batches for row in _quality(batch)]
@@ -366,7 +366,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"cannot read {path} as Parquet ({error}): run the step that makes it again")
 
 
-def read_json(path: Path) -> Any:
+def json_if_whole(path: Path) -> Any:
     """Content of a JSON file, None if it is absent or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -404,7 +404,7 @@ def stage_summary(folder: Path) -> StageSummary | None:
     for name in sorted(courses, key=lambda n: (len(n), n)):
         steps, values = np.array(courses[name]).T
         losses[name] = (steps, values)
-    run = read_json(folder / "run.json") or {}
+    run = json_if_whole(folder / "run.json") or {}
     counts, machine = run.get("counts") or {}, run.get("machine") or {}
     return StageSummary(
         stage=folder.name,

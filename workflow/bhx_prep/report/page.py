@@ -106,7 +106,7 @@ def render(config: Config, results: Path) -> str:
         cortex = Cortex.load(results / "templates")
     except OSError:
         cortex = None
-    atlas = collect.read_json(results / "templates" / "atlas.json") or {}
+    atlas = collect.json_if_whole(results / "templates" / "atlas.json") or {}
     context = {
         "config": config,
         "inputs": INPUTS,
@@ -346,7 +346,7 @@ def _harmonics(results: Path, cortex: Cortex | None) -> dict[str, Any] | None:
 def _experiment(results: Path, name: str, cortex: Cortex | None) -> dict[str, Any]:
     folder = results / "experiments" / name
     logger.info("experiment %s", name)
-    split = collect.read_json(folder / "pretrain.json") or {}
+    split = collect.json_if_whole(folder / "pretrain.json") or {}
     gradients, normaliser = [], []
     read = collect.per_roi(folder / "gradients.parquet", "gradient_")
     if read is not None and cortex is not None and cortex.n_parcels == len(read[1]):
