@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
+
+import snakemake_server
 
 
 def snakemake(
@@ -23,7 +24,4 @@ def snakemake(
     cohort = {"input": input, "root": "a", "tr_s": 2}
     (folder / "config.yaml").write_text(json.dumps({"cohorts": {"a": cohort}, "atlas": atlas}))
     words = ["--snakefile", str(root / "workflow/Snakefile"), "--cores", "1", target]
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *words],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return snakemake_server.run(folder, words, environment)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +50,8 @@ def build(skeleton: Path, folder: Path) -> dict[str, Any]:
 
 
 def snakemake(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the checkout's workflow in `folder`; dry runs start from a process that has Snakemake imported."""
-    words = ["--snakefile", str(root / "workflow/Snakefile"), *arguments]
-    if "-n" in arguments:
-        return snakemake_server.run(folder, words)
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *words], cwd=folder, capture_output=True, text=True, check=False
-    )
+    """Run the checkout's workflow in `folder`."""
+    return snakemake_server.run(folder, ["--snakefile", str(root / "workflow/Snakefile"), *arguments])
 
 
 def job_counts(output: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Dry runs of Snakemake from a process that has it imported: importing it takes longer than planning a small study.
+"""Runs of Snakemake from a process that has it imported: importing it takes longer than planning a small study.
 
 The server has a single thread, and every run is a fork of it, so that none sees what another did.
 """
@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _SERVER = """
@@ -24,7 +24,8 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         os.chdir(job["folder"])
-        os.environ["PWD"] = job["folder"]
+        os.environ.clear()
+        os.environ.update(job["environment"], PWD=job["folder"])
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT), number)
         sys.argv = ["snakemake", *job["arguments"]]
@@ -45,16 +46,16 @@ for line in sys.stdin:
 """
 
 
-def run(folder: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in a folder as ``python -m snakemake`` does."""
     server = _server()
     with tempfile.TemporaryDirectory() as place:
         job = {
-            "folder": str(folder),
-            "arguments": list(arguments),
-            "out": f"{place}/out",
-            "err": f"{place}/err",
-        }
+            "folder": str(folder), "arguments": list(arguments), "out": f"{place}/out", "err": f"{place}/err",
+            "environment": dict(os.environ if environment is None else environment),
+        }  # fmt: skip
         assert server.stdin is not None
         assert server.stdout is not None
         server.stdin.write(json.dumps(job) + "\n")
@@ -70,5 +71,11 @@ def _server() -> subprocess.Popen[str]:
     server = subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ.copy()
     )
-    atexit.register(server.kill)
+    atexit.register(_end, server)
     return server
+
+
+def _end(server: subprocess.Popen[str]) -> None:
+    assert server.stdin is not None
+    server.stdin.close()
+    server.wait(timeout=60)

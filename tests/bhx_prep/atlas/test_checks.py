@@ -46,7 +46,7 @@ def test_what_the_atlas_lacks_is_found_in_the_config_alone(atlas: dict, space: s
 
 
 def test_what_the_atlas_lacks_is_reported_before_anything_runs(root: Path, tmp_path: Path, capsys) -> None:
-    done = snakemake(root, tmp_path, {"parcels": 300}, "results/templates/atlas.json", input="fmriprep")
+    done = snakemake(root, tmp_path, {"parcels": 300}, "results/a/index.parquet", input="fmriprep")
     said = "this will fail: cohorts.a.space: MNI152NLin2009cAsym, where the atlas is not there"
     assert said in done.stderr
     assert cli.main(["config", "check", str(tmp_path / "config.yaml")]) == 1

@@ -51,26 +51,36 @@ def test_tissues_are_found_and_equal_each_time(ants_python, tmp_path):
 DESCRIBE = """
 import pathlib, sys
 from bhx_prep.preproc.embedded.derivatives import write_description
-write_description(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+for place in map(pathlib.Path, sys.argv[1:]):
+    write_description(place / "out", place / "raw")
 """
 
+#: Descriptions of raw data, and whether the derivatives are synthetic then.
+DESCRIBED = {
+    "synthetic": ('{"Name": "made", "Synthetic": true}', True),
+    "measured": ('{"Name": "measured"}', None),
+    "broken": ("{", None),
+    "absent": (None, None),
+}
 
-@pytest.mark.parametrize(
-    ("described", "synthetic"),
-    [
-        ('{"Name": "made", "Synthetic": true}', True),
-        ('{"Name": "measured"}', None),
-        ("{", None),
-        (None, None),
-    ],
-)
-def test_derivatives_of_synthetic_data_say_so(ants_python, tmp_path, described, synthetic):
-    raw, out = tmp_path / "raw", tmp_path / "out"
-    raw.mkdir()
-    out.mkdir()
-    if described is not None:
-        (raw / "dataset_description.json").write_text(described)
-    subprocess.run([str(ants_python), "-c", DESCRIBE, str(out), str(raw)], check=True)
-    description = json.loads((out / "dataset_description.json").read_text())
+
+@pytest.fixture(scope="module")
+def described(ants_python, tmp_path_factory):
+    """Derivatives of all of them, by one process: it imports nipype."""
+    places = {name: tmp_path_factory.mktemp(name) for name in DESCRIBED}
+    for name, place in places.items():
+        (place / "raw").mkdir()
+        (place / "out").mkdir()
+        content, _ = DESCRIBED[name]
+        if content is not None:
+            (place / "raw" / "dataset_description.json").write_text(content)
+    subprocess.run([str(ants_python), "-c", DESCRIBE, *map(str, places.values())], check=True)
+    return places
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_derivatives_of_synthetic_data_say_so(described, name):
+    _, synthetic = DESCRIBED[name]
+    description = json.loads((described[name] / "out" / "dataset_description.json").read_text())
     assert description.get("Synthetic") is synthetic
     assert ("synthetic" in description["Name"]) == bool(synthetic)
