@@ -8,7 +8,7 @@ STEPS = {
     "fetch_templates": 2,  # atlas.json names what was read
     "run_embedded": 2,  # derivatives of synthetic data are labelled as a data set
     "run_fmriprep": 1,  # first version
-    "extract_features": 5,  # QC rows of tables name their strategy "as given"
+    "extract_features": 6,  # QC rows have a list of notes
     "pack_shards": 2,  # contract 3
     "index_shards": 1,  # first version
     "compute_harmonics": 2,  # no mode of a repeated eigenvalue is missed; modes differ by 1e-9

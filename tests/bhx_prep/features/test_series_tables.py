@@ -39,7 +39,7 @@ def test_names_decide_the_order(tmp_path, atlas, series, rng, orientation, endin
     path = with_names(tmp_path / f"s{ending}", series[order], names, orientation, separator)
     found = timeseries.read_series(path, atlas)
     np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32))
-    assert "by name" in found.note
+    assert "by name" in found.notes[0]
 
 
 def test_unnamed_arrays_are_believed_with_a_note(tmp_path, atlas, series):
@@ -49,7 +49,7 @@ def test_unnamed_arrays_are_believed_with_a_note(tmp_path, atlas, series):
     for name in ("s.npy", "head.csv", "nohead.csv"):
         found = timeseries.read_series(tmp_path / name, atlas)
         np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32), err_msg=name)
-        assert "no ROI names" in found.note
+        assert "no ROI names" in found.notes[0]
 
 
 def test_parcellated_cifti(tmp_path, atlas, series):

@@ -127,7 +127,7 @@ def test_a_volume_with_all_its_files(tmp_path):
         "path": str(path), "sidecar": str(path).replace(".nii.gz", ".json"),
         "mask": str(path).replace("desc-preproc_bold", "desc-brain_mask"),
         "confounds": str(tmp_path / f"{RUN}_desc-confounds_timeseries.tsv"), "anat": "study_sub-01",
-        "space": "MNI152NLin2009cAsym", "synthetic": False, "status": "ok",
+        "space": "MNI152NLin2009cAsym", "synthetic": False, "status": "ok", "notes": [],
     }  # fmt: skip
     assert (anat["path"], anat["mask"], anat["status"]) == (str(head), str(mask), "ok")
 

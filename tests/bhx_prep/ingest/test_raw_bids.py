@@ -76,7 +76,7 @@ def test_a_complete_subject_is_included(tmp_path):
         **dict.fromkeys(index.SCHEMA.names),
         "cohort": "study", "input": "bids", "subject": "01", "modality": "bold", "key": "study_sub-01_task-rest",
         "task": "rest", "kind": "raw", "tr_s": 2.0, "n_frames": 10, "path": str(path), "anat": "study_sub-01",
-        "sidecar": str(path).replace(".nii.gz", ".json"), "synthetic": True, "status": "ok",
+        "sidecar": str(path).replace(".nii.gz", ".json"), "synthetic": True, "status": "ok", "notes": [],
     }  # fmt: skip
     assert (anat["key"], anat["path"], anat["status"]) == ("study_sub-01", str(t1w), "ok")
 

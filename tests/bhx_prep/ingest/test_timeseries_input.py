@@ -58,7 +58,7 @@ def test_a_subject_with_a_table_and_a_head(tmp_path):
         **dict.fromkeys(index.SCHEMA.names),
         "cohort": "study", "input": "timeseries", "subject": "01", "modality": "bold",
         "key": "study_sub-01_task-rest", "task": "rest", "kind": "table", "tr_s": 0.735, "path": str(path),
-        "sidecar": str(sidecar), "anat": "study_sub-01", "synthetic": False, "status": "ok",
+        "sidecar": str(sidecar), "anat": "study_sub-01", "synthetic": False, "status": "ok", "notes": [],
     }  # fmt: skip
     assert (anat["path"], anat["space"], anat["key"]) == (str(head), "MNI152NLin2009cAsym", "study_sub-01")
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from bhx_prep.config.features import StrategyName
-from bhx_prep.config.section import Label, Section
+from bhx_prep.config.section import Label, Section, Value
+
+#: Known data sets whose files are not laid out as BIDS, see `bhx_prep.ingest`.
+Layout = Literal["ukb", "abcd", "hcpya", "hcpa", "abide1", "abide2", "adhd200", "adni", "ppmi"]
+Entity = Literal["ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "space", "res", "den", "desc"]
+Values = Annotated[tuple[Value, ...], Field(min_length=1)]
 
 
 class CohortSection(Section):
@@ -36,8 +41,51 @@ class CohortSection(Section):
         default="sub-{subject}/**/*_timeseries.*",
         description="Where a subject's tables are, below the root (`input: timeseries`); `{subject}` is the label.",
     )
+    orientation: Literal["roi,frame", "frame,roi"] | None = Field(
+        default=None,
+        description="Axes of tables and arrays without ROI names (`input: timeseries`); where one has none and is "
+        "square, or its shape fits both ways, it is refused without this.",
+    )
+    names: Path | None = Field(
+        default=None,
+        description="ROI names, one a line, in the order of tables that hold none (`input: timeseries`); `names.txt` in "
+        "the root when null, where there is one.",
+    )
+    layout: Layout | None = Field(
+        default=None,
+        description="Known data set whose folders and names are its own: files are found, ids and missing values read "
+        "as that data set has them. BIDS, or `series`, when null.",
+    )
+    select: dict[Entity, Values] = Field(
+        default={},
+        description="Only files with one of these values of a BIDS entity, e.g. `{acq: [mb]}`; `none` stands for files "
+        "without the entity.",
+    )
+    prefer: dict[Entity, Values] = Field(
+        default={},
+        description="Where several files could be one scan: which value of a BIDS entity is used, the best first, e.g. "
+        "`{rec: [norm, none]}`.",
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(),
+        description="Scans to leave out: sample keys, file names or paths below the root; `*` stands for anything.",
+    )
     tr_s: float | None = Field(
         default=None, gt=0.1, lt=20, description="Repetition time (s) for data whose files do not state it."
+    )
+    tr: Literal["sidecar", "header"] | None = Field(
+        default=None,
+        description="Which one is right where sidecar and image header state different repetition times. When null, "
+        "fMRIPrep's derivatives are read by the sidecar, with a note, and other scans are excluded.",
+    )
+    missing: tuple[Value, ...] | None = Field(
+        default=None,
+        description="Values of the participants table that mean unknown, e.g. `[-9999, n/a]`; when null, those of the "
+        "known data set, else empty cells, `n/a`, `NA`, `NaN`, -999 and -9999.",
+    )
+    family: str | None = Field(
+        default=None,
+        description="Column of the participants table with an id per family: its members stay in one split.",
     )
     strategy: StrategyName | None = Field(
         default=None,

@@ -7,15 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from bhx_model.errors import ConfigError
-from bhx_prep.config.section import Name, Section
-
-
-def _as_text(value: Any) -> Any:
-    """A code such as 2 as it stands in a table."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Value = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int)]
+from bhx_prep.config.section import Name, Section, Value, as_text
 
 
 class EndpointClass(Section):
@@ -28,7 +20,7 @@ class EndpointClass(Section):
 
 
 def _named_by_its_value(given: Any) -> Any:
-    value = _as_text(given)
+    value = as_text(given)
     return {"name": value, "values": (value,)} if isinstance(value, str) else given
 
 

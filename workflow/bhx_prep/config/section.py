@@ -6,13 +6,22 @@ import json
 from collections.abc import Collection
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
 
 from bhx_model.errors import ConfigError
 from bhx_prep.config.mistakes import sentence
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+]+$")]
+
+
+def as_text(value: Any) -> Any:
+    """A number such as 2 or -9999 as it stands in a table."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+#: A value of a table or a file name; YAML reads some of them as numbers.
+Value = Annotated[str, BeforeValidator(as_text, json_schema_input_type=str | float)]
 
 
 class Section(BaseModel):

@@ -39,7 +39,7 @@ from bhx_prep.features import confounds, denoise, parcellate, qc, store, t1w
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
-from bhx_prep.io import bids_names
+from bhx_prep.io import bids_names, notes
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ QC_SCHEMA = pa.schema(
         ("modality", pa.string()),
         ("status", pa.string()),
         ("reason", pa.string()),
-        ("note", pa.string()),
+        ("notes", pa.list_(pa.string())),
         ("tr_s", pa.float64()),
         ("n_frames", pa.int64()),
         ("n_kept", pa.int64()),
@@ -151,7 +151,7 @@ class Extraction:
     def _given(self, scan: Row, report: Row) -> Parcellated:
         report["strategy"] = AS_GIVEN
         given = read_series(Path(scan["path"]), self.atlas)
-        report["note"] = given.note or None
+        report["notes"] += given.notes
         return given.parcellated
 
     def _measured(self, scan: Row, report: Row) -> tuple[Parcellated, confounds.Confounds]:
@@ -172,7 +172,8 @@ class Extraction:
         else:
             signals = confounds.select(self.strategy, table, n_frames)
         if signals.without:
-            report["note"] = f"the confounds lack {', '.join(signals.without)}: denoised without"
+            lacking = f"the table lacks {', '.join(signals.without)}: denoised without"
+            report["notes"].append(notes.note(notes.Kind.CONFOUNDS, lacking))
         report["fd_mm"] = signals.fd_mm
         report["mean_fd_mm"], report["max_fd_mm"] = qc.motion(signals.fd_mm)
         self._measure(parcellated, scan, report)
@@ -263,6 +264,7 @@ def extract(
                 report = dict.fromkeys(QC_SCHEMA.names)
                 report |= {name: scan[name] for name in ("cohort", "subject", "key", "modality", "synthetic")}
                 report |= {"status": "ok", "tr_s": scan["tr_s"], "n_frames": scan["n_frames"]}
+                report["notes"] = list(scan["notes"] or ())
                 features = _one(work, scan, report)
                 reports.append(report)
                 if features is None:

@@ -19,7 +19,7 @@ from bhx_model.errors import DataError
 from bhx_prep.atlas.atlas import Atlas
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.parcellate import refuse_blank_frames
-from bhx_prep.io import cifti
+from bhx_prep.io import cifti, notes
 from bhx_prep.io.reading import reading
 
 _NETWORKS = re.compile(r"^(7|17)networks_", re.IGNORECASE)
@@ -33,12 +33,12 @@ class GivenSeries:
     ----------
     parcellated : Parcellated
         Coverage is 1 where a row has values that vary, else 0 and the row is NaN.
-    note : str
-        What had to be believed or changed; empty if nothing.
+    notes : list of str
+        What was assumed or changed, see `bhx_prep.io.notes`.
     """
 
     parcellated: Parcellated
-    note: str
+    notes: list[str]
 
 
 def read_series(path: Path, atlas: Atlas) -> GivenSeries:
@@ -53,7 +53,7 @@ def read_series(path: Path, atlas: Atlas) -> GivenSeries:
     if values.ndim != 2 or values.dtype.kind not in "iuf":
         msg = f"{path.name} holds an array of shape {values.shape} and type {values.dtype}: ROI x time numbers are expected"
         raise DataError(msg)
-    note = ""
+    assumed: list[str] = []
     if names is None:
         if values.shape[0] != atlas.n_rois:
             msg = (
@@ -61,11 +61,13 @@ def read_series(path: Path, atlas: Atlas) -> GivenSeries:
                 f" {atlas.n_rois} ROIs: rows are ROIs, columns are frames; give names if it is another order"
             )
             raise DataError(msg)
-        note = f"the table has no ROI names: its order is taken to be that of {atlas.label}"
+        assumed.append(
+            notes.note(notes.Kind.ROI_ORDER, f"the table has no ROI names, {atlas.label} is assumed")
+        )
     else:
         order = match_names(names, atlas, path.name)
         if not np.array_equal(order, np.arange(order.size)):
-            note = "rows were brought to the atlas's order by name"
+            assumed.append(notes.note(notes.Kind.REORDERED, f"to the order of {atlas.label}"))
         values = values[order]
     if values.shape[1] < 2:
         msg = f"{path.name} has {values.shape[1]} frame(s): a series is expected"
@@ -78,7 +80,7 @@ def read_series(path: Path, atlas: Atlas) -> GivenSeries:
         raise DataError(msg)
     refuse_blank_frames(series[good], path)
     return GivenSeries(
-        Parcellated(np.where(good[:, None], series, np.float32(np.nan)), good.astype(np.float32)), note
+        Parcellated(np.where(good[:, None], series, np.float32(np.nan)), good.astype(np.float32)), assumed
     )
 
 

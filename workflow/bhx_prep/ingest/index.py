@@ -35,7 +35,7 @@ from bhx_prep.ingest.rows import Row, exclude, subjects_and_unknown
 logger = logging.getLogger(__name__)
 
 #: Raise it when rows change for equal inputs: caches made before are then made anew.
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 SCHEMA: Final = pa.schema(
     [
@@ -61,6 +61,8 @@ SCHEMA: Final = pa.schema(
         ("synthetic", pa.bool_()),
         ("status", pa.string()),
         ("reason", pa.string()),
+        # see `bhx_prep.io.notes`
+        ("notes", pa.list_(pa.string())),
     ]
 )
 

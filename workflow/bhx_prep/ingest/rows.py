@@ -15,7 +15,7 @@ from typing import Any, Final
 from bhx_model.errors import DataError
 from bhx_prep.ingest import metadata
 from bhx_prep.ingest.bids_files import SUBJECT, File, subject_labels
-from bhx_prep.io import bids_names
+from bhx_prep.io import bids_names, notes
 
 #: Endings of images.
 IMAGES: Final = (".nii.gz", ".nii")
@@ -32,7 +32,7 @@ _BLANK = dict.fromkeys(("anat", "n_frames", "path", "reason"))
 
 def new_row(start: Row, modality: str, named: Mapping[str, str], path: Path | None = None) -> Row:
     """A row of a scan that is usable as far as is known."""
-    row = {**_BLANK, **start, "modality": modality, "status": "ok"}
+    row = {**_BLANK, **start, "modality": modality, "status": "ok", "notes": []}
     row["key"] = sample_key(start["cohort"], start["subject"], named)
     row["session"], row["task"], row["run"] = (named.get(e) or None for e in ("ses", "task", "run"))
     row["path"] = as_text(path)
@@ -43,6 +43,13 @@ def exclude(row: Row, reason: str) -> None:
     """Exclude a row, with a reason; several reasons add up."""
     row["reason"] = f"{row['reason']}; {reason}" if row["status"] == "excluded" else reason
     row["status"] = "excluded"
+
+
+def add_note(row: Row, kind: notes.Kind, detail: str) -> None:
+    """Write down what was assumed of a scan, once."""
+    text = notes.note(kind, detail)
+    if text not in row["notes"]:
+        row["notes"].append(text)
 
 
 def sample_key(cohort: str, subject: str, named: Mapping[str, str]) -> str:

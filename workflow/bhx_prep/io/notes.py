@@ -1,0 +1,42 @@
+"""Notes: what was assumed while a scan was read, and is written down where people look.
+
+A note is one line of text, ``<kind>: <detail>``. Rows of the index and of the quality control carry a list of them;
+they are counted by kind in ``bhx index``, ``bhx status`` and on the report's page.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+#: Characters of a file's content that a reason or a note quotes at most.
+QUOTED = 40
+
+
+class Kind(StrEnum):
+    """Kinds of notes."""
+
+    ROI_ORDER = "ROI order taken as given"
+    REORDERED = "ROIs reordered by name"
+    TABLE = "table read with an assumption"
+    TR = "repetition time chosen"
+    CHOICE = "file chosen among several"
+    CONFOUNDS = "confounds missing"
+    MOTION = "motion not measured as usual"
+    SPACE = "space assumed"
+    T1W = "T1w volume read with an assumption"
+
+
+def note(kind: Kind, detail: str) -> str:
+    """Text of a note."""
+    return f"{kind}: {detail}"
+
+
+def kind_of(text: str) -> str:
+    """Kind of a note, as `Kind` has it."""
+    return text.partition(": ")[0]
+
+
+def quote(content: object) -> str:
+    """At most `QUOTED` characters of a file's content, on one line and in quotes, for a reason or a note."""
+    text = " ".join(str(content).split())
+    return repr(text if len(text) <= QUOTED else f"{text[: QUOTED - 2]}..")
