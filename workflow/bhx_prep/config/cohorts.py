@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from bhx_model.errors import ConfigError
 from bhx_prep.config.features import StrategyName
+from bhx_prep.config.layouts import KNOWN
 from bhx_prep.config.section import Label, Section, Value
 
 #: Known data sets whose files are not laid out as BIDS, see `bhx_prep.ingest`.
@@ -99,6 +101,21 @@ class CohortSection(Section):
         description="Licence or data use agreement, for the model card; `License` of the root's "
         "`dataset_description.json` when null.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_known_data_set_has_it(cls, values: Any) -> Any:
+        """Fill in what the user leaves open, where `layout` names a data set that it is known of."""
+        known = KNOWN.get(str(values.get("layout"))) if isinstance(values, dict) else None
+        stated = values.get("input") if known is not None else None
+        if known is None or not isinstance(stated, str):
+            return values
+        if stated not in known.inputs:
+            raise ConfigError(
+                f"{known.title} has no `input: {stated}`; with this layout use {' or '.join(known.inputs)}"
+            )
+        filled = {"missing": known.missing, "terms": known.terms, **known.inputs[stated]}
+        return {**values, **{key: value for key, value in filled.items() if values.get(key) is None}}
 
     @property
     def phenotypes(self) -> Path:

@@ -9,9 +9,11 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from bhx_prep.io import bids_names
+
+_T = TypeVar("_T")
 
 #: Subjects per chunk.
 CHUNK = 500
@@ -52,7 +54,7 @@ def subject_labels(root: Path) -> tuple[list[str], list[str]]:
     return [x for x in labels if SUBJECT.fullmatch(x)], [x for x in labels if not SUBJECT.fullmatch(x)]
 
 
-def chunks(labels: Sequence[str]) -> list[Sequence[str]]:
+def chunks(labels: Sequence[_T]) -> list[Sequence[_T]]:
     """The subjects in parts that `files_of_subjects` may be asked for: 40,000 at once would not fit into memory."""
     return [labels[begin : begin + CHUNK] for begin in range(0, len(labels), CHUNK)]
 

@@ -29,7 +29,7 @@ from bhx_model.errors import BhxError, ConfigError, DataError, format_error
 from bhx_prep.config import config
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.section import to_json
-from bhx_prep.ingest import bids_files, fmriprep, raw_bids, timeseries
+from bhx_prep.ingest import bids_files, fmriprep, layouts, raw_bids, timeseries
 from bhx_prep.ingest.rows import Row, exclude, subjects_and_unknown
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,11 @@ def build(name: str, cohort: CohortSection) -> pa.Table:
         msg = f"cohort {name}: there is no folder {root}{demo}: fix cohorts.{name}.root in the configuration"
         raise ConfigError(msg)
     start = Row(cohort=name, input=cohort.input, synthetic=cohort.synthetic)
-    if cohort.input == "timeseries":
+    listing = layouts.listing_of(cohort)
+    if listing is not None:
+        places, rows = layouts.places_and_unknown(listing, start, root, cohort)
+        rows += _by_chunks(partial(layouts.rows_of, start, root, cohort), places, name)
+    elif cohort.input == "timeseries":
         rows = list(timeseries.list_rows(start, root, cohort))
     else:
         labels, rows = subjects_and_unknown(start, root, cohort.subjects)
@@ -116,6 +120,7 @@ def build(name: str, cohort: CohortSection) -> pa.Table:
         rows += _by_chunks(partial(_rows_of, list_rows, start, root, options), labels, name)
     if not rows:
         expected = cohort.series if cohort.input == "timeseries" else "sub-<label>"
+        expected = expected if listing is None else listing.expects
         msg = (
             f"cohort {name}: no subjects in {root}: `input: {cohort.input}` expects {expected} there;"
             " is it the right folder?"
@@ -161,7 +166,7 @@ def _rows_of(
 
 
 def _by_chunks(
-    rows_of: Callable[[Sequence[str]], list[Row]], labels: Sequence[str], cohort: str
+    rows_of: Callable[[Sequence[Any]], list[Row]], labels: Sequence[Any], cohort: str
 ) -> list[Row]:
     """Rows of all subjects; of a large cohort by several processes, since waiting for its disk is most of the work."""
     chunks = bids_files.chunks(labels)
@@ -236,9 +241,11 @@ def load(cache: Path, name: str, cohort: CohortSection, *, build_if_stale: bool 
 def _states(table: pa.Table, cohort: CohortSection) -> dict[str, str]:
     """Hash of sizes and times of the files and folders below each subject's own folder.
 
-    Files elsewhere count for `SHARED`.
+    Files elsewhere count for `SHARED`. In a known data set a folder or file is a subject's own if its name, or that of
+    a folder above it, holds the label.
     """
     root = str(_root(cohort))
+    named = cohort.layout is not None
     parts: dict[str, set[str]] = defaultdict(set)
     seen: set[str] = set()
     columns = [table[column].to_pylist() for column in ("subject", *FILE_COLUMNS)]
@@ -251,7 +258,10 @@ def _states(table: pa.Table, cohort: CohortSection) -> dict[str, str]:
         for path in filter(None, files):
             while len(path) > len(root) and path not in seen:
                 seen.add(path)
-                owner = subject if path == own or path.startswith(own + os.sep) else SHARED
+                if named:
+                    owner = subject if subject in path[len(root) :] else SHARED
+                else:
+                    owner = subject if path == own or path.startswith(own + os.sep) else SHARED
                 parts[owner].add(f"{path} {state_of(path)}")
                 path = path.rpartition(os.sep)[0]
     return {
@@ -261,9 +271,11 @@ def _states(table: pa.Table, cohort: CohortSection) -> dict[str, str]:
 
 
 def state_of(path: str) -> str:
-    """Size and time of change of a file or folder."""
+    """Size and time of change of a file or folder; of the archive, where the path leads into one."""
     try:
         stat = os.stat(path)  # noqa: PTH116, half a million times
+    except NotADirectoryError:
+        return state_of(path.rpartition(os.sep)[0])
     except OSError:  # the reason is found when it is read
         return "absent"
     return f"{stat.st_size} {stat.st_mtime_ns}"
@@ -372,7 +384,10 @@ def _cache_key(name: str, cohort: CohortSection) -> str:
         top = sorted(
             f"{e.name} {state_of(e.path)}" if e.name.endswith(".json") else e.name
             for e in entries
-            if e.name.startswith("sub-") or e.name.endswith(".json") or cohort.input == "timeseries"
+            if e.name.startswith("sub-")
+            or e.name.endswith(".json")
+            or cohort.input == "timeseries"
+            or cohort.layout is not None
         )
     known = json.dumps([SCHEMA_VERSION, name, str(root), to_json(cohort), top])
     return hashlib.sha256(known.encode()).hexdigest()
