@@ -102,6 +102,7 @@ def _scan(cohort, input, subject, modality, key, **more):
         "cohort": cohort, "input": input, "subject": subject, "modality": modality, "key": key, "session": None,
         "task": "rest" if modality == "bold" else None, "run": None, "kind": "volume", "tr_s": 2.0, "n_frames": 60.0,
         "path": f"/secret/place/{subject}.nii.gz", "synthetic": True, "status": "ok", "reason": None,
+        "notes": ["repetition time chosen: 2 s of the sidecar, the header of sub-secret1 states 1 s <b>"] if modality == "bold" else [],
     }  # fmt: skip
     return row | more
 
@@ -135,7 +136,7 @@ def _cohorts(results: Path) -> None:
                 "mean_fd_mm": float(fd.mean()) if bold else None, "max_fd_mm": float(fd.max()) if bold else None,
                 "fd_mm": fd.tolist() if bold else None, "mean_coverage": 0.97 if bold else None,
                 "n_rois_covered": 15.0 if bold else None, "tsnr": 80.0 if bold else None, "strategy": "paper",
-                "synthetic": True, "seconds": 1.0,
+                "synthetic": True, "seconds": 1.0, "notes": scan["notes"],
             }
         )  # fmt: skip
         if bold and not out and not moved:

@@ -13,9 +13,9 @@ from bhx_model.command_line import add_verbosity, run_command
 COMMANDS = {
     "synth": ("bhx_prep.commands.synth", "make the data of the demo", "bhx synth --out demo-data"),
     "index": (
-        "bhx_prep.ingest.index",
-        "list the scans of cohorts, and the reason for each that cannot be used",
-        "bhx index abide1",
+        "bhx_prep.commands.index",
+        "list the scans of cohorts: how many are usable, why the others are not, what was assumed",
+        "bhx index abide1 --notes",
     ),
     "status": (
         "bhx_prep.commands.status",

@@ -31,11 +31,11 @@ def study(tmp_path, monkeypatch):
     return config.load(tmp_path / "config.yaml")
 
 
-def row(subject, *, state="ok", reason=None, modality="bold"):
+def row(subject, *, state="ok", reason=None, modality="bold", notes=()):
     key = f"ward_sub-{subject}" + ("_task-rest" if modality == "bold" else "")
     return {
         "cohort": "ward", "input": "bids", "subject": subject, "modality": modality, "key": key,
-        "status": state, "reason": reason,
+        "status": state, "reason": reason, "notes": list(notes),
     }  # fmt: skip
 
 
@@ -125,6 +125,24 @@ def test_reasons_are_summed_up_unless_asked_for(study, capsys):
     assert "excluded (index): and 2 more, see bhx status --failed" in out
     cli.main(["status", "ward", "--failed"])
     assert capsys.readouterr().out.count("excluded (index): sub-") == 30
+
+
+def test_notes_are_counted_by_kind_where_they_first_stand(study, capsys):
+    chosen = "repetition time chosen: 2 s of the sidecar"
+    rows = [row("1", notes=[chosen]), row("2", notes=[chosen]), row("3", notes=[chosen], state="excluded")]
+    write_rows(study.results / "ward/index.parquet", rows)
+    quality = [row("1", notes=[chosen, "confounds missing: csf"]), row("2", notes=[chosen])]
+    write_rows(study.results / "ward/features/batch-00000/qc.parquet", quality)
+    cli.main(["status", "ward"])
+    out = capsys.readouterr().out
+    assert "notes (index): 2 x repetition time chosen" in out
+    assert "notes (features): 1 x confounds missing" in out
+    cli.main(["status", "ward", "--notes"])
+    assert capsys.readouterr().out.splitlines()[1:4] == [
+        "  sub-1 bold ward_sub-1_task-rest: repetition time chosen: 2 s of the sidecar",
+        "  sub-2 bold ward_sub-2_task-rest: repetition time chosen: 2 s of the sidecar",
+        "  sub-1 bold ward_sub-1_task-rest: confounds missing: csf",
+    ]
 
 
 def test_files_that_are_torn_are_reported_or_waited_for(study):

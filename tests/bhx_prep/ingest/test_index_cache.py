@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small_bids import write_image, write_subject
@@ -146,10 +145,12 @@ def test_the_command_counts_and_explains(tmp_path, monkeypatch, capsys):
     write_config(tmp_path, study={"input": "bids", "root": "data"}, lost={"input": "bids", "root": "lost"})
     assert cli.main(["index"]) == 1
     out, err = capsys.readouterr()
-    assert out.splitlines()[:4] == [
+    assert out.splitlines()[:6] == [
         "study (input bids): 3 of 3 subjects usable",
         "  bold       1 usable       2 excluded",
         "  t1w        3 usable       0 excluded",
+        "  repetition time 2 s (1)",
+        "  length 0.3 to 0.3 min",
         "        2 bold (sub-02, ..): there is one frame only: expected a series",
     ]
     assert "ERROR cohort lost: there is no folder" in err
@@ -222,25 +223,3 @@ def test_refresh_reads_everything_again(tmp_path, monkeypatch, capsys, built):
     for words in (["index"], ["index"], ["index", "--refresh"]):
         cli.main(words)
     assert built == ["study", "study"]
-
-
-def test_the_most_frequent_reasons_are_reported_first():
-    rows = [
-        {"cohort": "study", "input": "bids", "subject": str(n), "modality": "bold", "key": "k",
-         "status": "excluded", "reason": f"reason {n % 10 if n > 20 else 0}"}
-        for n in range(40)
-    ]  # fmt: skip
-    lines = index.summary(pa.Table.from_pylist(rows, schema=index.SCHEMA), n_reasons=3).splitlines()
-    assert lines[0] == "study (input bids): 0 of 40 subjects usable"
-    assert lines[3] == "       22 bold (sub-0, ..): reason 0"
-    assert lines[-1] == "          and 7 further reasons"
-
-
-def test_reasons_that_name_a_file_are_counted_together(tmp_path):
-    for label in ("01", "02"):
-        write_subject(tmp_path, label)
-        write_image(tmp_path / f"sub-{label}/anat/sub-{label}_acq-b_T1w.nii.gz")
-    lines = index.summary(index.build("study", CohortSection(input="bids", root=tmp_path))).splitlines()
-    assert lines[3:] == [
-        "        2 t1w (sub-01, ..): one T1w image of a session is used: sub-*_T1w.nii.gz",
-    ]

@@ -128,6 +128,13 @@ def test_page_counts_scans_and_gives_the_reasons_of_exclusions(text):
     assert "1 scan not processed yet" in words
 
 
+def test_page_counts_notes_of_included_scans_by_kind_and_escapes_them(text):
+    table = text[text.index("Notes: what was assumed") :].partition("</table>")[0]
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", table.partition("<tbody>")[2])
+    detail = "2 s of the sidecar, the header of sub-* states 1 s &lt;b&gt;"
+    assert cells[:6] == ["patients", "repetition time chosen", detail, "3", "3", "0"]
+
+
 def test_page_states_which_data_are_synthetic(text, results):
     assert "Synthetic data." in text
     assert "The data of raw, patients are simulated; those of anatomical were measured." in re.sub(

@@ -1,4 +1,4 @@
-"""``bhx status``: what is done, what failed or was excluded, why, and which log to read.
+"""``bhx status``: what is done, what failed or was excluded, why, which log to read, and what was assumed.
 
 Reads the results folder and asks Slurm's queue, so it can be asked at any time, also while Snakemake runs.
 """
@@ -9,7 +9,7 @@ import argparse
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from bhx_model.errors import ConfigError
 from bhx_prep.config import config
 from bhx_prep.ingest import batches
+from bhx_prep.io import notes
 from bhx_prep.slurm import efficiency, jobs
 
 # lines of a list that is not asked for with --failed
@@ -39,7 +40,7 @@ class Now:
 class Stage:
     """How far one stage is.
 
-    `running`, `failed` and `excluded` hold lines of text: who, why, which log. `unit` is what is counted.
+    `running`, `failed`, `excluded` and `notes` hold lines of text: who, why or what, which log. `unit` is what is counted.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Stage:
     running: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     excluded: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +60,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--failed", action="store_true", help="list everything that failed or was excluded, and why"
+    )
+    parser.add_argument(
+        "--notes", action="store_true", help="list every note: what was assumed of which scan"
     )
     parser.add_argument(
         "--jobs",
@@ -89,7 +94,9 @@ def command(args: argparse.Namespace) -> int:
             blocks[f"experiment {name}"] = experiment_stages(study, name, now)
     for title, stages in blocks.items():
         troubles = any(s.failed or s.excluded for s in stages)
-        if not args.failed or troubles:
+        if args.notes:
+            print("\n".join([title, *(f"  {line}" for stage in stages for line in stage.notes)]), end="\n\n")
+        elif not args.failed or troubles:
             print("\n".join(_block(title, stages, everything=args.failed)), end="\n\n")
     if args.failed and not any(s.failed or s.excluded for stages in blocks.values() for s in stages):
         print("nothing failed, and nothing was excluded")
@@ -108,11 +115,13 @@ def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Sta
         What is at work.
     """
     folder, logs = study.results / name, study.results / "logs"
-    rows = _parquet(folder / "index.parquet", ["subject", "key", "modality", "status", "reason"])
+    columns = ["subject", "key", "modality", "status", "reason", "notes"]
+    rows = _parquet(folder / "index.parquet", columns)
     listed = Stage("index", "scans", waiting=int(rows is None))
     rows = rows or []
     listed.done = sum(row["status"] == "ok" for row in rows)
     listed.excluded = [f"{_scan(row)}: {row['reason']}" for row in rows if row["status"] != "ok"]
+    listed.notes = _notes(rows)
     stages = [listed]
 
     statuses: dict[str, dict[str, Any]] = {}
@@ -140,14 +149,12 @@ def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Sta
     features, shards = Stage("features", "batches"), Stage("shards", "batches")
     for number in numbers:
         log = logs / "extract_features" / name / f"batch-{number}.log"
-        quality = _parquet(
-            folder / "features" / f"batch-{number}" / "qc.parquet",
-            ["subject", "key", "modality", "status", "reason"],
-        )
+        quality = _parquet(folder / "features" / f"batch-{number}" / "qc.parquet", columns)
         if quality is None:
             _unfinished(features, f"batch {number}", log, now, "extract_features", name, number)
         else:
             features.done += 1
+            features.notes += _notes(quality, without=set(listed.notes))
             known = {(row["key"], row["modality"]) for row in rows if row["status"] != "ok"}
             features.excluded += [
                 f"{_scan(row)}: {row['reason']}  [{log}]"
@@ -276,17 +283,29 @@ def _block(title: str, stages: list[Stage], *, everything: bool) -> Iterable[str
             reasons = Counter(re.sub(r"sub-[A-Za-z0-9]+_", "sub-*_", reason) for reason in statuses)
             lines = [f"{n} x {reason}" for reason, n in reasons.most_common()]
             yield from _list("excluded", stage, lines, everything)
+    if not everything:
+        for stage in stages:
+            kinds = Counter(notes.kind_of(line.partition(": ")[2]) for line in stage.notes)
+            lines = [f"{n} x {kind}" for kind, n in kinds.most_common()]
+            yield from _list("notes", stage, lines, everything)
 
 
 def _list(what: str, stage: Stage, lines: list[str], everything: bool) -> Iterable[str]:
     shown = lines if everything else lines[:_SHORT]
     yield from (f"  {what} ({stage.name}): {line}" for line in shown)
     if len(lines) > len(shown):
-        yield f"  {what} ({stage.name}): and {len(lines) - len(shown)} more, see bhx status --failed"
+        option = "--notes" if what == "notes" else "--failed"
+        yield f"  {what} ({stage.name}): and {len(lines) - len(shown)} more, see bhx status {option}"
 
 
-def _scan(row: dict[str, Any]) -> str:
+def _scan(row: Mapping[str, Any]) -> str:
     return f"sub-{row['subject']} {row['modality']} {row['key']}"
+
+
+def _notes(rows: Iterable[Mapping[str, Any]], without: Collection[str] = ()) -> list[str]:
+    """A line for each note of the usable scans, but for those that an earlier stage has listed."""
+    lines = [f"{_scan(row)}: {note}" for row in rows if row["status"] == "ok" for note in row["notes"] or ()]
+    return [line for line in lines if line not in without]
 
 
 def _parquet(file: Path, columns: list[str]) -> list[dict[str, Any]] | None:

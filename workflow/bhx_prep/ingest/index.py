@@ -7,14 +7,13 @@ reason nothing heavy is imported at the top of this module.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
 import multiprocessing
 import os
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -25,8 +24,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from bhx_model.atomic_write import atomic_write, write_json
-from bhx_model.errors import BhxError, ConfigError, DataError, format_error
-from bhx_prep.config import config
+from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.section import to_json
 from bhx_prep.ingest import bids_files, fmriprep, layouts, raw_bids, timeseries
@@ -281,76 +279,6 @@ def state_of(path: str) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``bhx index``."""
-    parser.add_argument(
-        "cohorts", nargs="*", metavar="COHORT", help="cohorts to list; all when none is named"
-    )
-    parser.add_argument(
-        "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"
-    )
-    parser.add_argument(
-        "--refresh", action="store_true", help="read every file again, even if nothing seems to have changed"
-    )
-
-
-def command(args: argparse.Namespace) -> int:
-    """Index cohorts and print how many scans are included, how many excluded, and why."""
-    cohorts = config.load(args.config).cohorts
-    for name in args.cohorts:
-        if name not in cohorts:
-            msg = f"no cohort {name!r} in {args.config}; there are: {', '.join(cohorts)}"
-            raise ConfigError(msg)
-    failed = False
-    for name in args.cohorts or cohorts:
-        if args.refresh:
-            (CACHE / f"{name}.json").unlink(missing_ok=True)
-        try:
-            table = load(CACHE, name, cohorts[name])
-        except (BhxError, OSError) as error:
-            logger.error("%s", format_error(error))
-            failed = True
-            continue
-        print(summary(table))
-        print(f"  all rows: {CACHE / name}.parquet\n")
-    return int(failed)
-
-
-def summary(table: pa.Table, n_reasons: int = 8) -> str:
-    """How many subjects and scans of an index are usable, and the most frequent reasons for exclusion.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        An index of one cohort, not empty.
-    n_reasons : int
-        Reasons to print.
-    """
-    rows = table.select(["cohort", "input", "subject", "modality", "status", "reason"]).to_pylist()
-    subjects = {row["subject"] for row in rows}
-    usable = {row["subject"] for row in rows if row["status"] == "ok"}
-    lines = [
-        f"{rows[0]['cohort']} (input {rows[0]['input']}): {len(usable)} of {_count(len(subjects), 'subject')} usable"
-    ]
-    for modality in ("bold", "t1w"):
-        states = Counter(row["status"] for row in rows if row["modality"] == modality)
-        lines.append(f"  {modality:<5}{states['ok']:>7} usable {states['excluded']:>7} excluded")
-    reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for row in rows:
-        if row["status"] != "ok":
-            # reasons that name the file differ from subject to subject
-            reason = row["reason"].replace(f"sub-{row['subject']}_", "sub-*_")
-            reasons[row["modality"], reason].append(row["subject"])
-    ranked = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
-    for (modality, reason), excluded in ranked[:n_reasons]:
-        lines.append(
-            f"  {len(excluded):>7} {modality} (sub-{excluded[0]}{', ..' if len(excluded) > 1 else ''}): {reason}"
-        )
-    if len(ranked) > n_reasons:
-        lines.append(f"          and {_count(len(ranked) - n_reasons, 'further reason')}")
-    return "\n".join(lines)
-
-
 def _table(rows: list[Row]) -> pa.Table:
     """Rows as a table; of two usable scans of one name none is kept, since it is unknown which is meant."""
     twins: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -364,12 +292,6 @@ def _table(rows: list[Row]) -> pa.Table:
                 exclude(row, f"{len(same)} files claim to be this scan ({names}): keep one")
     rows.sort(key=lambda row: (row["subject"], row["modality"], row["key"], row["path"] or ""))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def _count(n: int, thing: str) -> str:
-    if n == 1:
-        return f"1 {thing}"
-    return f"{n:,} {thing}s"
 
 
 def _root(cohort: CohortSection) -> Path:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from bhx_model.errors import DataError
 from bhx_prep.config.config import Config
+from bhx_prep.io import notes
 
 #: Runs of a cohort that its mean connectivity and coverage are taken over, at most.
 MAX_RUNS = 100
@@ -67,6 +68,15 @@ class Exclusion:
 
 
 @dataclass(frozen=True)
+class Assumption:
+    """One note that included scans carry: its kind, its most frequent wording, and how many there are of that kind."""
+
+    kind: str
+    example: str
+    count: Count
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """How the preprocessing jobs of a cohort ended."""
 
@@ -104,6 +114,7 @@ class CohortSummary:
     synthetic: bool
     found: Count | None = None
     exclusions: list[Exclusion] = field(default_factory=list)
+    assumptions: list[Assumption] = field(default_factory=list)
     included: Count | None = None
     pending: Count | None = None
     tr_s: list[float] = field(default_factory=list)
@@ -150,7 +161,7 @@ def summarise(config: Config, results: Path, name: str) -> CohortSummary:
     folder = results / name
     if not (folder / "index.parquet").exists():
         return out
-    columns = ["subject", "modality", "key", "tr_s", "synthetic", "status", "reason"]
+    columns = ["subject", "modality", "key", "tr_s", "synthetic", "status", "reason", "notes"]
     index = _read_table(folder / "index.parquet", columns=columns).to_pylist()
     declared = [row["synthetic"] for row in index if row["synthetic"] is not None]
     out.synthetic = all(declared) if declared else section.synthetic
@@ -221,6 +232,22 @@ def _flow(out: CohortSummary, index: Sequence[Row], statuses: Sequence[Row], che
         for reason, positions in grouped(reasons):
             count = Count.of(scans[stage][p][0] for p in positions)
             out.exclusions.append(Exclusion(stage, reason, count))
+    _assumptions(
+        out, [quality.get(row["key"], row) for row, _ in scans["included"] + scans["pending"]], subjects
+    )
+
+
+def _assumptions(out: CohortSummary, rows: Sequence[Row], subjects: Sequence[str]) -> None:
+    """Count the notes of the scans that are used, by kind."""
+    by_kind: dict[str, list[tuple[Row, str]]] = {}
+    for row in rows:
+        for note in row["notes"] or ():
+            by_kind.setdefault(notes.kind_of(note), []).append((row, note))
+    for kind, found in by_kind.items():
+        details = [anonymous(note.partition(": ")[2], subjects) for _, note in found]
+        scans = {row["key"]: row for row, _ in found}
+        out.assumptions.append(Assumption(kind, grouped(details)[0][0], Count.of(scans.values())))
+    out.assumptions.sort(key=lambda a: (-a.count.scans, a.kind))
 
 
 _PATH = re.compile(r"(?<![\w<])(?:~?/(?:[\w.+@-]+/)+|(?:[\w.+@-]+/){2,})([\w.+@-]*)")

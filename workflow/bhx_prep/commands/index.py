@@ -1,0 +1,149 @@
+"""``bhx index``: how many scans of a cohort are usable, why the others are not, and what was assumed."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from bhx_model.errors import BhxError, ConfigError, format_error
+from bhx_prep.config import config
+from bhx_prep.ingest.index import CACHE, load
+from bhx_prep.io import notes
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+# lines of a list on one screen
+_MOST = 8
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``bhx index``."""
+    parser.add_argument(
+        "cohorts", nargs="*", metavar="COHORT", help="cohorts to list; all when none is named"
+    )
+    parser.add_argument(
+        "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"
+    )
+    parser.add_argument(
+        "--refresh", action="store_true", help="read every file again, even if nothing seems to have changed"
+    )
+    parser.add_argument(
+        "--notes", action="store_true", help="list every note: what was assumed of which scan"
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    """Index cohorts and print what a user has to know of them."""
+    cohorts = config.load(args.config).cohorts
+    for name in args.cohorts:
+        if name not in cohorts:
+            msg = f"no cohort {name!r} in {args.config}; there are: {', '.join(cohorts)}"
+            raise ConfigError(msg)
+    failed = False
+    for name in args.cohorts or cohorts:
+        if args.refresh:
+            (CACHE / f"{name}.json").unlink(missing_ok=True)
+        try:
+            table = load(CACHE, name, cohorts[name])
+        except (BhxError, OSError) as error:
+            logger.error("%s", format_error(error))
+            failed = True
+            continue
+        print(summary(table))
+        if args.notes:
+            print("\n".join(all_notes(table)))
+        print(f"  all rows: {CACHE / name}.parquet\n")
+    return int(failed)
+
+
+def summary(table: pa.Table, most: int = _MOST) -> str:
+    """What a user has to know of an index, on one screen.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        An index of one cohort, not empty.
+    most : int
+        Reasons, and kinds of notes, to print.
+    """
+    columns = ["cohort", "input", "subject", "modality", "tr_s", "n_frames", "status", "reason", "notes"]
+    rows = table.select(columns).to_pylist()
+    subjects = {row["subject"] for row in rows}
+    usable = {row["subject"] for row in rows if row["status"] == "ok"}
+    lines = [
+        f"{rows[0]['cohort']} (input {rows[0]['input']}): {len(usable):,} of {_count(len(subjects), 'subject')} usable"
+    ]
+    for modality in ("bold", "t1w"):
+        states = Counter(row["status"] for row in rows if row["modality"] == modality)
+        lines.append(f"  {modality:<5}{states['ok']:>7} usable {states['excluded']:>7} excluded")
+    lines += _lengths([r for r in rows if r["modality"] == "bold" and r["status"] == "ok"])
+    lines += _reasons(rows, most)
+    lines += _kinds(rows, most)
+    return "\n".join(lines)
+
+
+def _lengths(runs: Sequence[Row]) -> Iterator[str]:
+    """Repetition times, and how long the usable runs are."""
+    times = Counter(round(run["tr_s"], 4) for run in runs if run["tr_s"])
+    if times:
+        shown = [f"{tr:g} s ({n:,})" for tr, n in sorted(times.items())]
+        more = f" and {len(shown) - _MOST} more" if len(shown) > _MOST else ""
+        yield f"  repetition time {', '.join(shown[:_MOST])}{more}"
+    minutes = [r["tr_s"] * r["n_frames"] / 60 for r in runs if r["tr_s"] and r["n_frames"]]
+    if minutes:
+        unknown = (
+            f"; of {len(runs) - len(minutes):,} known when they are read" if len(minutes) < len(runs) else ""
+        )
+        yield f"  length {min(minutes):.1f} to {max(minutes):.1f} min{unknown}"
+
+
+def _reasons(rows: Sequence[Row], most: int) -> Iterator[str]:
+    reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        if row["status"] != "ok":
+            reasons[row["modality"], _anybody(row, row["reason"])].append(row["subject"])
+    ranked = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
+    for (modality, reason), excluded in ranked[:most]:
+        yield f"  {len(excluded):>7} {modality} (sub-{excluded[0]}{', ..' if len(excluded) > 1 else ''}): {reason}"
+    if len(ranked) > most:
+        yield f"          and {_count(len(ranked) - most, 'further reason')}"
+
+
+def _kinds(rows: Sequence[Row], most: int) -> Iterator[str]:
+    """Kinds of notes of the usable scans, each with its most frequent detail."""
+    kinds: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        if row["status"] == "ok":
+            for note in row["notes"] or ():
+                kinds[notes.kind_of(note)][_anybody(row, note.partition(": ")[2])] += 1
+    ranked = sorted(kinds.items(), key=lambda item: (-item[1].total(), item[0]))
+    if ranked:
+        yield "  notes (`bhx index --notes` lists them):"
+    for kind, details in ranked[:most]:
+        (detail, n), *others = details.most_common()
+        more = f", and {_count(len(others), 'other detail')}" if others else ""
+        yield f"  {details.total():>7} {kind}: {detail}{f' ({n:,})' if others else ''}{more}"
+
+
+def all_notes(table: pa.Table) -> list[str]:
+    """A line for every note of the usable scans."""
+    rows = table.select(["key", "modality", "status", "notes"]).to_pylist()
+    usable = [row for row in rows if row["status"] == "ok"]
+    return [f"  {row['key']} {row['modality']}: {note}" for row in usable for note in row["notes"] or ()]
+
+
+def _anybody(row: Row, sentence: str) -> str:
+    """A reason or note without the subject: those that name the file differ from subject to subject."""
+    return sentence.replace(f"sub-{row['subject']}_", "sub-*_")
+
+
+def _count(n: int, thing: str) -> str:
+    return f"1 {thing}" if n == 1 else f"{n:,} {thing}s"
