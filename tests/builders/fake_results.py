@@ -97,12 +97,15 @@ def _table(path: Path, columns, metadata=None) -> None:
     pq.write_table(table, path)
 
 
+NOTE = "repetition time chosen: 2 s of the sidecar, the header of sub-secret1 states 1 s <b>"
+
+
 def _scan(cohort, input, subject, modality, key, **more):
     row = {
         "cohort": cohort, "input": input, "subject": subject, "modality": modality, "key": key, "session": None,
         "task": "rest" if modality == "bold" else None, "run": None, "kind": "volume", "tr_s": 2.0, "n_frames": 60.0,
         "path": f"/secret/place/{subject}.nii.gz", "synthetic": True, "status": "ok", "reason": None,
-        "notes": ["repetition time chosen: 2 s of the sidecar, the header of sub-secret1 states 1 s <b>"] if modality == "bold" else [],
+        "notes": [NOTE] if modality == "bold" else [],
     }  # fmt: skip
     return row | more
 
