@@ -8,7 +8,6 @@ Errors of the libraries that read a file become a `DataError` at the call that r
 
 from __future__ import annotations
 
-import csv
 import gzip
 import itertools
 import json
@@ -16,7 +15,6 @@ import os
 import re
 import reprlib
 import sys
-import tokenize
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,13 +26,9 @@ from bhx_prep.io import bids_names
 #: Repetition times (s) that a scanner can have; what lies above is nearly always milliseconds.
 MIN_TR_S: Final = 0.1
 MAX_TR_S: Final = 20.0
-#: Endings of ROI x time tables.
-TABLES: Final = (".tsv", ".csv", ".csv.gz", ".parquet", ".npy", ".ptseries.nii")
 #: Times (s) closer than this are the same: converters round.
 TR_TOLERANCE_S: Final = 0.005
 
-# column names that number frames; bare numbers might as well number ROIs
-_FRAME = re.compile(r"(t|time|timepoint|frame|volume|vol|tr)[ _-]?\d+", re.IGNORECASE)
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3}
 
@@ -201,7 +195,7 @@ def n_frames(header: Any) -> int:
     if len(shape) != 4:
         msg = f"the image is {len(shape)}D ({_times(shape)}): expected a 4D series"
         raise DataError(msg)
-    return _series(shape[3])
+    return check_frames(shape[3])
 
 
 def read_cifti_series(path: Path) -> tuple[int, float | None]:
@@ -216,7 +210,7 @@ def read_cifti_series(path: Path) -> tuple[int, float | None]:
 
     check_file(path)
     frames, tr_s = cifti.series_length(path)
-    return _series(frames), tr_s
+    return check_frames(frames), tr_s
 
 
 def read_gifti_frames(path: Path) -> int | None:
@@ -239,74 +233,17 @@ def read_gifti_frames(path: Path) -> int | None:
         msg = "not a readable GIfTI file"
         raise DataError(msg)
     n = int(found.group(1))
-    return None if n == 1 else _series(n)
+    return None if n == 1 else check_frames(n)
 
 
-def read_table_frames(path: Path) -> tuple[int | None, float | None]:
-    """Frames and repetition time (s) of a ROI x time table, as far as they are known without reading it.
-
-    Column names decide which axis is time: names that number frames (``t1``, ``timepoint_1``), or names of ROIs.
-    Arrays have no names and are ROI x time.
+def check_frames(frames: int) -> int:
+    """Number of frames, if it is a series.
 
     Raises
     ------
     DataError
-        With a sentence if the table cannot be read, is no table or has less than two frames.
+        If there are less than two.
     """
-    check_file(path)
-    ending = next((e for e in TABLES if path.name.endswith(e)), None)
-    if ending is None:
-        msg = f"not a table that BHX reads: {', '.join(TABLES)}"
-        raise DataError(msg)
-    if ending == ".ptseries.nii":
-        return read_cifti_series(path)
-    shape, columns = _table_outline(path, ending)
-    if shape is not None and len(shape) != 2:
-        msg = f"the array is {len(shape)}D: expected ROI x time"
-        raise DataError(msg)
-    frames = _frames_by_name(columns)
-    if frames is None and shape is not None and not (columns and all(c.isdecimal() for c in columns)):
-        frames = shape[0] if columns else shape[1]
-    return None if frames is None else _series(frames), None
-
-
-def _table_outline(path: Path, ending: str) -> tuple[tuple[int, ...] | None, list[str]]:
-    """Shape of a table where that costs nothing, and its column names."""
-    if ending == ".npy":
-        import numpy as np
-
-        try:
-            return np.lib.format.open_memmap(path, mode="r").shape, []
-        except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:  # NumPy parses Python there
-            raise _unreadable(error) from error
-    if ending == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            file = pq.ParquetFile(path)
-            return (file.metadata.num_rows, file.metadata.num_columns), file.schema_arrow.names
-        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-            raise _unreadable(error) from error
-    opener = gzip.open if ending.endswith(".gz") else open
-    try:
-        with opener(path, "rt", encoding="latin-1") as file:
-            return None, next(csv.reader(file, delimiter="\t" if ending == ".tsv" else ","), [])
-    except (OSError, EOFError, zlib.error, csv.Error) as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: Exception) -> DataError:
-    return DataError(f"the table cannot be read ({type(error).__name__})")
-
-
-def _frames_by_name(columns: Sequence[str]) -> int | None:
-    """Number of columns that number frames, if all but the first do."""
-    frames = [bool(_FRAME.fullmatch(c.strip())) for c in columns]
-    return sum(frames) if len(frames) > 1 and all(frames[1:]) else None
-
-
-def _series(frames: int) -> int:
     if frames < 2:
         msg = f"there is {'no frame' if frames == 0 else 'one frame only'}: expected a series"
         raise DataError(msg)

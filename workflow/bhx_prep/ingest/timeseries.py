@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.cohorts import CohortSection
-from bhx_prep.ingest import metadata
+from bhx_prep.ingest import metadata, table_outline
 from bhx_prep.ingest.anat import choose_t1w, link_anat
 from bhx_prep.ingest.bids_files import File, chunks, files_of_subjects
 from bhx_prep.ingest.rows import (
@@ -101,7 +101,7 @@ def _table_row(
         exclude(row, f"{label!r} is not a subject label: only letters and digits may be used")
     measured = None
     try:
-        row["n_frames"], measured = metadata.read_table_frames(path)
+        row["n_frames"], measured = table_outline.read_table_frames(path)
     except DataError as error:
         exclude(row, str(error))
     fill_repetition_time(row, path, sidecars, measured, cohort.tr_s)
