@@ -54,7 +54,7 @@ def test_paper_strategy_on_a_real_table(v21):
 
 
 def test_differences_and_squares_are_fmripreps_own_columns(v21):
-    table = confounds.read_table(v21)
+    table = confounds.read_table(v21)[0]
     chosen = confounds.load_strategy("24p+gsr").model_copy(update={"drop_frames": None})
     found = confounds.select(chosen, v21, 30)
     assert len(found.names) == 25
@@ -69,8 +69,16 @@ def test_differences_and_squares_are_fmripreps_own_columns(v21):
 def test_acompcor_takes_each_tissue_by_column_name(v21):
     found = confounds.select(strategy(acompcor=3), v21, 30)
     assert found.names == tuple(f"{t}_comp_cor_{i:02d}" for t in "wc" for i in range(3))
-    with pytest.raises(ValueError, match="4 aCompCor components of WM, the strategy needs 5"):
-        confounds.select(strategy(acompcor=5), v21, 30)
+    assert not found.notes
+    found = confounds.select(strategy(acompcor=5), v21, 30)
+    assert found.names == (
+        *(f"w_comp_cor_{i:02d}" for i in range(4)),
+        *(f"c_comp_cor_{i:02d}" for i in range(3)),
+    )
+    assert [n.split(": ")[1] for n in found.notes] == [
+        "4 aCompCor components of WM where 5 are asked for",
+        "3 aCompCor components of CSF where 5 are asked for",
+    ]
 
 
 def test_acompcor_of_fmriprep_20_takes_each_tissue_by_the_sidecar(tmp_path, shared):
@@ -91,7 +99,7 @@ def test_acompcor_of_fmriprep_20_takes_each_tissue_by_the_sidecar(tmp_path, shar
 
 def test_old_and_new_tables_have_the_columns(shared):
     for name, rows in (("confounds_v20_all_columns.tsv", None), ("confounds_v21.tsv", 30)):
-        table = confounds.read_table(shared(f"data/fmriprep/{name}"))
+        table = confounds.read_table(shared(f"data/fmriprep/{name}"))[0]
         for wanted in ("paper", "24p+gsr"):
             assert set(confounds.load_strategy(wanted).columns) <= set(table.columns)
         assert rows is None or len(table) == rows
@@ -106,9 +114,6 @@ def test_missing_columns_are_all_named(tmp_path):
     found = confounds.select(chosen, path, 9)
     assert found.names == ("csf",)
     assert found.without == ("global_signal", "cosine*")
-    pd.DataFrame({"FramewiseDisplacement": np.arange(9.0)}).to_csv(path, sep="\t", index=False)
-    with pytest.raises(ValueError, match=r"before 1\.2"):
-        confounds.select(chosen.model_copy(update={"optional": ()}), path, 9)
 
 
 def test_wrong_tables_are_sentences(tmp_path):
@@ -128,6 +133,24 @@ def test_wrong_tables_are_sentences(tmp_path):
     (tmp_path / "e.tsv").write_bytes(b"\xff\xfe\x00\x01\x80")
     with pytest.raises(ValueError, match="no table of confounds"):
         confounds.read_table(tmp_path / "e.tsv")
+    for name, columns, message in (
+        ("f", {"trans_x": ["0,1"] * 30}, "column 'trans_x' holds text, '0,1' in row 1"),
+        ("g", {"csf": np.r_[np.inf, np.arange(29.0)], "global_signal": np.r_[1, np.inf, np.arange(28.0)]},
+         "'global_signal' is not finite in 1 of 30 frames"),
+        ("h", {"white_matter": np.nan}, "'white_matter' is not finite in 30 of 30 frames"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message) as caught:
+            confounds.select(paper, write(tmp_path / f"{name}.tsv", **columns), 30)
+        assert len(str(caught.value)) <= 200
+    (tmp_path / "i.tsv").write_text("csf\tcsf\n1\t2\n")
+    with pytest.raises(ValueError, match="'csf' stands there twice"):
+        confounds.read_table(tmp_path / "i.tsv")
+    (tmp_path / "j.tsv").write_text("csf,trans_x\n1,2\n")
+    with pytest.raises(ValueError, match="separated by ',', not by tabs"):
+        confounds.read_table(tmp_path / "j.tsv")
+    (tmp_path / "k.tsv").write_text("csf\n1\t2\n")
+    with pytest.raises(ValueError, match="1 names, 2 columns"):
+        confounds.read_table(tmp_path / "k.tsv")
     with pytest.raises(ValueError, match="needs a confounds table"):
         confounds.without_table(paper, 30)
 
@@ -146,15 +169,59 @@ def test_censoring_drops_nothing_but_marks(tmp_path):
         confounds.select(strategy(censor_fd_mm=0.5), path, 30)
 
 
-def test_framewise_displacement_from_real_motion(shared):
-    rows = np.loadtxt(shared("data/images/motion_mcflirt_365x6.txt"))
-    table = pd.DataFrame(np.c_[rows[:, 3:], rows[:, :3]], columns=list(motion.NAMES))
-    fd = confounds.framewise_displacement(table)
-    steps = np.abs(np.diff(rows, axis=0))
-    expected = 50 * steps[:, 0] + 50 * steps[:, 1] + 50 * steps[:, 2] + steps[:, 3:].sum(1)
-    np.testing.assert_allclose(fd[1:], expected)
-    assert np.isnan(fd[0])
-    assert np.isnan(confounds.framewise_displacement(table.drop(columns="rot_x"))).all()
+def test_names_of_before_1_2_are_todays(tmp_path, v21):
+    today = pd.read_csv(v21, sep="\t")
+    old = {
+        "framewise_displacement": "FramewiseDisplacement", "global_signal": "GlobalSignal", "csf": "CSF",
+        "white_matter": "WhiteMatter", "trans_x": "X", "trans_y": "Y", "trans_z": "Z", "rot_x": "RotX",
+        "rot_y": "RotY", "rot_z": "RotZ", "cosine00": "Cosine00", "a_comp_cor_00": "aCompCor00",
+        "non_steady_state_outlier00": "NonSteadyStateOutlier00", "non_steady_state_outlier01":
+        "NonSteadyStateOutlier01", "non_steady_state_outlier02": "NonSteadyStateOutlier02",
+    }  # fmt: skip
+    path = tmp_path / "sub-1_task-rest_bold_confounds.tsv"
+    today[list(old)].rename(columns=old).to_csv(path, sep="\t", na_rep="n/a", index=False)
+    paper = confounds.load_strategy("paper")
+    found, theirs = confounds.select(paper, path, 30), confounds.select(paper, v21, 30)
+    np.testing.assert_array_equal(found.design, theirs.design)
+    np.testing.assert_array_equal(found.fd_mm, theirs.fd_mm)
+    assert found.dropped == 3
+    assert [n for n in found.notes if "fMRIPrep before 1.2, 15 columns" in n]
+
+
+def test_components_are_counted_as_numbers(shared):
+    table, _ = confounds.read_table(shared("data/fmriprep/confounds_v20_all_columns.tsv"))
+    names = confounds.matching("a_comp_cor_*", table.columns)
+    assert names == [c for c in table.columns if c.startswith("a_comp_cor")]
+    assert names[99:102] == ["a_comp_cor_99", "a_comp_cor_100", "a_comp_cor_101"]
+
+
+def test_frames_marked_later_are_censored(tmp_path):
+    marks = {f"non_steady_state_outlier{i:02d}": np.eye(30)[frame] for i, frame in enumerate((0, 1, 20))}
+    path = write(tmp_path / "a.tsv", framewise_displacement=np.full(30, 0.1), **marks)
+    found = confounds.select(strategy(drop_frames="non_steady_state"), path, 30)
+    assert found.dropped == 2
+    assert np.flatnonzero(~found.keep).tolist() == [18]
+    assert confounds.select(strategy(), path, 30).keep.all()
+
+
+def test_displacement_counts_the_used_frames(tmp_path):
+    fd = np.r_[np.nan, [15.0] * 4, [0.1] * 25]
+    fd[12] = 3.0
+    marks = {f"non_steady_state_outlier{i:02d}": np.eye(30)[i] for i in range(4)}
+    path = write(tmp_path / "a.tsv", framewise_displacement=fd, **marks)
+    found = confounds.select(strategy(drop_frames="non_steady_state", censor_fd_mm=0.5), path, 30)
+    np.testing.assert_array_equal(found.fd_mm, fd)
+    # 15 mm in frame 4 is measured from a frame that is dropped: it neither counts nor censors
+    assert found.keep.tolist() == [i != 8 for i in range(26)]
+    np.testing.assert_allclose(found.fd_counted_mm, 0.1)
+    assert len(found.fd_counted_mm) == 24
+    whole = confounds.select(strategy(), path, 30)
+    np.testing.assert_array_equal(whole.fd_counted_mm, fd[1:])
+    lost = write(tmp_path / "b.tsv", framewise_displacement=np.r_[fd[:27], [np.nan] * 3])
+    table = pd.read_csv(lost, sep="\t").drop(columns="rot_x")
+    table.to_csv(lost, sep="\t", na_rep="n/a", index=False)
+    with pytest.raises(ValueError, match="not known in 3 of 30 frames"):
+        confounds.select(strategy(censor_fd_mm=0.5), lost, 30)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,12 @@
 
 A strategy is a YAML file: which nuisance signals are regressed out, which band is kept, what is done with frames of
 high motion; with prose and citation, so that a methods section can be written from it. Names of columns are those of
-fMRIPrep 20 to 25, which did not change between them apart from aCompCor's.
+fMRIPrep 20 to 25, which did not change between them apart from aCompCor's (one name for all masks before 21).
 """
 
 from __future__ import annotations
 
-import fnmatch
 import json
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,8 +20,9 @@ from pydantic import Field, ValidationError, model_validator
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.features import strategy_file
 from bhx_prep.config.section import Section
-from bhx_prep.io import motion
-from bhx_prep.io.reading import reading
+from bhx_prep.features.confounds_table import matching, read_table
+from bhx_prep.features.displacement import displacement
+from bhx_prep.io import notes
 
 
 class Strategy(Section):
@@ -59,7 +57,9 @@ class Strategy(Section):
         description="Frames with a larger framewise displacement (mm) are censored; null keeps all.",
     )
     drop_frames: Literal["non_steady_state"] | None = Field(
-        None, description="Which frames at the start are dropped: those that fMRIPrep marks, or none."
+        None,
+        description="Which frames at the start are dropped: those that fMRIPrep marks, or none. What it marks later"
+        " on is censored.",
     )
 
     @model_validator(mode="after")
@@ -93,9 +93,11 @@ class Confounds:
     keep : (T,) bool
         False for censored frames.
     fd_mm : (T + dropped,) float64
-        Framewise displacement of every frame of the file; NaN where it is not defined (the first).
+        Framewise displacement of every frame of the file; NaN where it is not known (always in the first).
     without : tuple of str
         Optional columns that the table lacks.
+    notes : tuple of str
+        What was assumed or missing, see `bhx_prep.io.notes`.
     """
 
     design: np.ndarray
@@ -104,6 +106,12 @@ class Confounds:
     keep: np.ndarray
     fd_mm: np.ndarray
     without: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fd_counted_mm(self) -> np.ndarray:
+        """Displacement (mm) of the frames that are used, without the first: what came before it is not used."""
+        return self.fd_mm[self.dropped :][1:][self.keep[1:]]
 
 
 def load_strategy(name: str) -> Strategy:
@@ -136,35 +144,6 @@ def load_strategy(name: str) -> Strategy:
         raise ConfigError(msg) from None
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a ``desc-confounds_timeseries.tsv``; ``n/a`` becomes NaN.
-
-    Raises
-    ------
-    DataError
-        If it is no table of numbers.
-    """
-    with reading(path, "is no table of confounds"):
-        table = pd.read_csv(path, sep="\t", na_values=["n/a"])
-    texts = [str(c) for c in table.columns if not pd.api.types.is_numeric_dtype(table[c])]
-    if texts:
-        msg = f"{path.name}: column {texts[0]!r} holds text where numbers are expected"
-        raise DataError(msg)
-    return table
-
-
-def framewise_displacement(table: pd.DataFrame) -> np.ndarray:
-    """Framewise displacement (mm) of every frame, (T,): as given, or from the motion parameters.
-
-    All NaN where the table has neither.
-    """
-    if "framewise_displacement" in table:
-        return table["framewise_displacement"].to_numpy(np.float64)
-    if not set(motion.NAMES) <= set(table.columns):
-        return np.full(len(table), np.nan)
-    return motion.framewise_displacement(table[list(motion.NAMES)].to_numpy(np.float64))
-
-
 def select(strategy: Strategy, path: Path, n_frames: int) -> Confounds:
     """Make the nuisance signals of one run.
 
@@ -185,31 +164,33 @@ def select(strategy: Strategy, path: Path, n_frames: int) -> Confounds:
     DataError
         If columns are missing (all are named), rows and frames differ, or values are not finite.
     """
-    table = read_table(path)
+    table, assumed = read_table(path)
     if len(table) != n_frames:
         msg = f"{path.name} has {len(table)} rows, the series {n_frames} frames: they are of different runs"
         raise DataError(msg)
-    dropped = _leading_non_steady(table) if strategy.drop_frames else 0
-    fd_mm = framewise_displacement(table)
-    signals = _signals(strategy, table, path)
-    names = tuple(signals)
+    steady = ~_non_steady(table) if strategy.drop_frames else np.ones(n_frames, bool)
+    dropped = int(np.argmax(steady)) if steady.any() else n_frames
+    fd_mm, measured = displacement(table, path)
+    signals, fewer = _signals(strategy, table, path)
     design = np.column_stack(list(signals.values())) if signals else np.zeros((n_frames, 0))
-    design = design[dropped:]
-    if design.size:
-        undefined = np.isnan(design[0])
-        design[0, undefined] = np.nanmean(design[1:, undefined], axis=0) if len(design) > 1 else 0
-    if not np.isfinite(design).all():
-        bad = names[int(np.flatnonzero(~np.isfinite(design).all(axis=0))[0])]
-        msg = f"{path.name}: column {bad!r} is not finite in every frame"
-        raise DataError(msg)
-    keep = np.ones(n_frames - dropped, bool)
+    design = _defined(design[dropped:], tuple(signals), path)
+    keep = steady[dropped:].copy()
     if strategy.censor_fd_mm is not None:
-        if not np.isfinite(fd_mm).any():
-            msg = f"{path.name} has neither framewise_displacement nor motion parameters, so frames cannot be censored"
+        # the displacement of the first used frame is from one that is not used
+        unknown = int(np.isnan(fd_mm[dropped + 1 :]).sum())
+        if unknown:
+            msg = (
+                f"{path.name}: framewise displacement is not known in {unknown} of {n_frames} frames, nor are the motion"
+                " parameters, so frames cannot be censored"
+            )
             raise DataError(msg)
-        keep = ~(fd_mm[dropped:] > strategy.censor_fd_mm)
-    without = tuple(name for name in strategy.optional if not _matching(name, table.columns))
-    return Confounds(design, names, dropped, keep, fd_mm, without)
+        keep[1:] &= fd_mm[dropped + 1 :] <= strategy.censor_fd_mm
+    without = tuple(name for name in strategy.optional if not matching(name, table.columns))
+    if without:
+        lacking = f"the table lacks {', '.join(without)}: denoised without"
+        fewer.append(notes.note(notes.Kind.CONFOUNDS, lacking))
+    said = (*assumed, *measured, *fewer)
+    return Confounds(design, tuple(signals), dropped, keep, fd_mm, without, said)
 
 
 def without_table(strategy: Strategy, n_frames: int) -> Confounds:
@@ -223,14 +204,34 @@ def without_table(strategy: Strategy, n_frames: int) -> Confounds:
     if strategy.needs_confounds:
         msg = f"strategy {strategy.name!r} needs a confounds table (desc-confounds_timeseries.tsv) and there is none"
         raise DataError(msg)
-    return Confounds(np.zeros((n_frames, 0)), (), 0, np.ones(n_frames, bool), np.full(n_frames, np.nan))
+    unknown = notes.note(notes.Kind.MOTION, "there is no confounds table: motion is not measured")
+    return Confounds(
+        np.zeros((n_frames, 0)), (), 0, np.ones(n_frames, bool), np.full(n_frames, np.nan), notes=(unknown,)
+    )
 
 
-def _signals(strategy: Strategy, table: pd.DataFrame, path: Path) -> dict[str, np.ndarray]:
+def _defined(design: np.ndarray, names: tuple[str, ...], path: Path) -> np.ndarray:
+    """The design (T, C), where what is not defined in the first frame has its mean there; refused if more is not."""
+    unknown = ~np.isfinite(design)
+    if (bad := unknown[1:].any(axis=0)).any():
+        column = int(np.argmax(bad))
+        msg = (
+            f"{path.name}: column {notes.quote(names[column])} is not finite in {unknown[:, column].sum()} of"
+            f" {len(design)} frames: choose a strategy without it, or name it as `optional` and take it out"
+        )
+        raise DataError(msg)
+    if len(design) and unknown[0].any():
+        design = design.copy()
+        design[0, unknown[0]] = design[1:, unknown[0]].mean(axis=0) if len(design) > 1 else 0
+    return design
+
+
+def _signals(strategy: Strategy, table: pd.DataFrame, path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Nuisance signals by name, and notes on those that are fewer than the strategy asks for."""
     signals: dict[str, np.ndarray] = {}
     missing = []
     for wanted in strategy.columns:
-        columns = _matching(wanted, table.columns)
+        columns = matching(wanted, table.columns)
         if not columns and wanted not in strategy.optional:
             missing.append(wanted)
         for column in columns:
@@ -243,54 +244,61 @@ def _signals(strategy: Strategy, table: pd.DataFrame, path: Path) -> dict[str, n
                 if wanted in strategy.derivatives:
                     signals[f"{column}_derivative1_power2"] = np.r_[np.nan, np.diff(base)] ** 2
     if missing:
-        found = ", ".join(map(str, table.columns[:6])) + (", .." if table.shape[1] > 6 else "")
-        old = " (names of fMRIPrep before 1.2: run a newer one)" if "FramewiseDisplacement" in table else ""
+        found = ", ".join(map(str, table.columns))
+        found = found if len(found) <= notes.QUOTED else f"{found[: notes.QUOTED - 4]} ..."
+        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
         msg = (
-            f"{path.name} lacks {', '.join(missing)}, which strategy {strategy.name!r} needs; it has {found}{old}."
-            " Choose a strategy without them, or name them as `optional` in its YAML"
+            f"{path.name} lacks {', '.join(missing[:4])}{more}, which strategy {strategy.name!r} needs; it has {found}."
+            " Choose a strategy without them, or name them as `optional`"
         )
         raise DataError(msg)
-    for column in _acompcor(strategy.acompcor, table, path):
+    components, fewer = _acompcor(strategy.acompcor, table, path)
+    for column in components:
         signals[column] = table[column].to_numpy(np.float64)
-    return signals
+    return signals, fewer
 
 
-def _matching(wanted: str, columns: Iterable[str]) -> list[str]:
-    if not re.search(r"[*?\[]", wanted):
-        return [c for c in columns if c == wanted]
-    return sorted(c for c in columns if fnmatch.fnmatchcase(c, wanted))
-
-
-def _acompcor(n: int, table: pd.DataFrame, path: Path) -> list[str]:
-    """First `n` components of white matter and of CSF each."""
+def _acompcor(n: int, table: pd.DataFrame, path: Path) -> tuple[list[str], list[str]]:
+    """First `n` components of white matter and of CSF each, or all where there are fewer; and notes on those."""
     if not n:
-        return []
+        return [], []
     by_mask: dict[str, list[str]] = {
-        "WM": _matching("w_comp_cor_*", table.columns),
-        "CSF": _matching("c_comp_cor_*", table.columns),
+        "WM": matching("w_comp_cor_*", table.columns),
+        "CSF": matching("c_comp_cor_*", table.columns),
     }
     if not any(by_mask.values()):  # before fMRIPrep 21 the sidecar alone says which mask a component is of
-        sidecar = path.with_suffix(".json")
-        try:
-            metadata = json.loads(sidecar.read_text(encoding="utf-8"))
-            masks = {name: fields["Mask"] for name, fields in metadata.items() if "Mask" in fields}
-        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-            msg = (
-                f"{path.name} has no w_comp_cor and c_comp_cor columns, and {sidecar.name}, which would name the masks of"
-                " the others, cannot be read: put fMRIPrep's own beside it"
-            )
-            raise DataError(msg) from error
+        masks = _masks(path)
         for mask in by_mask:
-            by_mask[mask] = [c for c in _matching("a_comp_cor_*", table.columns) if masks.get(c) == mask]
+            by_mask[mask] = [c for c in matching("a_comp_cor_*", table.columns) if masks.get(c) == mask]
+    fewer = []
     for mask, columns in by_mask.items():
-        if len(columns) < n:
-            msg = f"{path.name} has {len(columns)} aCompCor components of {mask}, the strategy needs {n}"
+        if not columns:
+            msg = (
+                f"{path.name} has 0 aCompCor components of {mask}, the strategy needs {n}: choose a strategy without"
+                " `acompcor`"
+            )
             raise DataError(msg)
-    return [c for columns in by_mask.values() for c in columns[:n]]
+        if len(columns) < n:
+            detail = f"{len(columns)} aCompCor components of {mask} where {n} are asked for: all were taken"
+            fewer.append(notes.note(notes.Kind.CONFOUNDS, detail))
+    return [c for columns in by_mask.values() for c in columns[:n]], fewer
 
 
-def _leading_non_steady(table: pd.DataFrame) -> int:
-    """How many frames at the start are marked, each by a column of its own."""
-    columns = _matching("non_steady_state_outlier*", table.columns)
-    marked = table[columns].to_numpy(np.float64).sum(axis=1) > 0 if columns else np.zeros(len(table), bool)
-    return int(np.argmin(marked)) if not marked.all() else len(table)
+def _masks(path: Path) -> dict[str, str]:
+    """Mask of each component, from the table's sidecar."""
+    sidecar = path.with_suffix(".json")
+    try:
+        metadata = json.loads(sidecar.read_text(encoding="utf-8"))
+        return {name: fields["Mask"] for name, fields in metadata.items() if "Mask" in fields}
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        msg = (
+            f"{path.name} has no w_comp_cor and c_comp_cor columns, and {sidecar.name}, which would name the masks of"
+            " the others, cannot be read: put fMRIPrep's own beside it"
+        )
+        raise DataError(msg) from error
+
+
+def _non_steady(table: pd.DataFrame) -> np.ndarray:
+    """Frames that fMRIPrep marks as non-steady, (T,) bool: each by a column of its own."""
+    columns = matching("non_steady_state_outlier*", table.columns)
+    return np.nan_to_num(table[columns].to_numpy(np.float64)).sum(axis=1) > 0

@@ -39,7 +39,7 @@ from bhx_prep.features import confounds, denoise, parcellate, qc, store, t1w
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
-from bhx_prep.io import bids_names, notes
+from bhx_prep.io import bids_names
 
 logger = logging.getLogger(__name__)
 
@@ -171,11 +171,9 @@ class Extraction:
             signals = confounds.without_table(self.strategy, n_frames)
         else:
             signals = confounds.select(self.strategy, table, n_frames)
-        if signals.without:
-            lacking = f"the table lacks {', '.join(signals.without)}: denoised without"
-            report["notes"].append(notes.note(notes.Kind.CONFOUNDS, lacking))
+        report["notes"] += signals.notes
         report["fd_mm"] = signals.fd_mm
-        report["mean_fd_mm"], report["max_fd_mm"] = qc.motion(signals.fd_mm)
+        report["mean_fd_mm"], report["max_fd_mm"] = qc.motion(signals.fd_counted_mm)
         self._measure(parcellated, scan, report)
         return parcellated, signals
 
