@@ -126,7 +126,7 @@ rule train_encoder:
         "{params.launcher} -m bhx_model.train --stage {wildcards.stage} --preset {params.preset}"
         " --set {params.overrides:q} --seed {params.seed} --shards {input.shards:q} --split {input.split:q}"
         " --rois {input.rois:q} --run-root {params.run_root:q} --out {params.out:q}"
-        " --max-minutes $(({resources.runtime} * 97 / 100)) > {log:q} 2>&1"
+        " --step-version {params.step} --max-minutes $(({resources.runtime} * 97 / 100)) > {log:q} 2>&1"
 
 
 rule embed_tokens:
@@ -155,7 +155,8 @@ rule embed_tokens:
         step=STEPS["embed_tokens"],
     shell:
         "python -m bhx_model.training.tokens --structure {params.structure:q} --function {params.function:q}"
-        " --shards {input.shards:q} --rois {input.rois:q} --out {params.out:q} > {log:q} 2>&1"
+        " --shards {input.shards:q} --rois {input.rois:q} --out {params.out:q} --step-version {params.step}"
+        " > {log:q} 2>&1"
 
 
 rule train_fusion:
@@ -193,7 +194,7 @@ rule train_fusion:
         "{params.launcher} -m bhx_model.train --stage fusion --preset {params.preset} --set {params.overrides:q}"
         " --seed {params.seed} --shards {input.shards:q} --split {input.split:q} --rois {input.rois:q}"
         " {params.sources} --run-root {params.run_root:q} --out {params.out:q}"
-        " --max-minutes $(({resources.runtime} * 97 / 100))"
+        " --step-version {params.step} --max-minutes $(({resources.runtime} * 97 / 100))"
         " > {log:q} 2>&1"
 
 

@@ -6,6 +6,7 @@ written under another name and renamed, so a folder of that form is whole.
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch import nn
 from bhx_model.atomic_write import atomic_write, read_json, sync, write_json
 from bhx_model.errors import DataError
 from bhx_model.training import optim
+
+logger = logging.getLogger(__name__)
 
 _STEP = re.compile(r"step-(\d{7,})")
 _UNFINISHED = ".unfinished-"
@@ -77,6 +80,29 @@ def save(
         if old % keep_every:
             shutil.rmtree(folder(run, old))
     return final
+
+
+def load_last(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
+    """Load the last checkpoint that is whole, and return its step and state; 0 and nothing where there is none.
+
+    One that is damaged is passed over for the one before, with a warning.
+
+    Raises
+    ------
+    DataError
+        If there are checkpoints and all are damaged. A run never starts from 0 in silence.
+    """
+    damaged: DataError | None = None
+    for step in reversed(steps(run)):
+        try:
+            return step, load(run, step, model, optimizer)
+        except DataError as error:
+            logger.warning("%s; trying the checkpoint before", error)
+            damaged = error
+    if damaged is not None:
+        msg = f"no checkpoint in {run} can be loaded ({damaged}): remove the folder to train from the start"
+        raise DataError(msg)
+    return 0, {}
 
 
 def load(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

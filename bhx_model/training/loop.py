@@ -64,6 +64,7 @@ def train_loop(
     workers: int,
     tensorboard: bool,
     should_stop: Callable[[], bool],
+    step_version: int = 0,
 ) -> bool:
     """Train from the last checkpoint in `run` to the end; False if it was stopped before.
 
@@ -76,8 +77,17 @@ def train_loop(
 
     # --- inputs: whole, and in an order that only seed and step decide
     if processes.first:
-        made_of = {"config": config.to_dict(), "seed": stage.seed, "inputs": stage.hashes}
-        write_json(run / "made_of.json", made_of)
+        made_of = run_folder.made_of(stage, step_version)
+        if not checkpoint.steps(run):
+            for other, steps in run_folder.of_other_length(run, made_of).items():
+                logger.info(
+                    "%s has the same settings and %d steps: the learning rate follows the number of steps, so that"
+                    " it cannot go on to %d; training from the start",
+                    other,
+                    steps,
+                    t.steps,
+                )
+        write_json(run / run_folder.MADE_OF, made_of)
     stage.verify(run / f"verified-{processes.rank}.json", (processes.rank, processes.world))
     per_epoch = math.ceil(stage.n_train / t.batch_size)
 
@@ -162,7 +172,7 @@ def train_loop(
     reporter.close()
     if processes.first:
         state.seconds += time.monotonic() - began
-        about_run = run_folder.describe_run(stage, dataclasses.asdict(state), model, processes)
+        about_run = run_folder.describe_run(stage, dataclasses.asdict(state), model, processes, step_version)
         run_folder.write_outputs(run, model, about_run)
         logger.info("%s: trained in %s", config.stage, duration(state.seconds))
     return True
@@ -172,13 +182,12 @@ def _resume(
     run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, processes: Processes
 ) -> tuple[int, State]:
     """Load the last checkpoint, if there is one, and return its step and state."""
-    start = max(checkpoint.steps(run), default=0)
+    start, kept = checkpoint.load_last(run, model, optimizer)
     if processes.any(start * processes.world != processes.sum([start])[0]):
         msg = f"the processes see different checkpoints in {run}: put --run-root where all nodes see the same files"
         raise ConfigError(msg)
     if not start:
         return 0, State()
-    kept = checkpoint.load(run, start, model, optimizer)
     if processes.first:
         logger.info("resuming from %s", checkpoint.folder(run, start))
     return start, State(**{field.name: kept[field.name] for field in dataclasses.fields(State)})

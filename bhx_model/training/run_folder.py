@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import logging
 import shutil
 import time
@@ -28,13 +29,81 @@ logger = logging.getLogger(__name__)
 OUTPUTS: Final = ("metrics.jsonl", "run.json", "model.safetensors")
 
 #: Part of a run's name: raised when what a run leaves is written differently, so that no earlier run is taken for it.
-RUN_FORMAT: Final = 2  # run.json with model_metadata and mean_predictor
+RUN_FORMAT: Final = 3  # named with the step's version, without settings that change no result
+
+#: File of a run folder that says what the run is made of.
+MADE_OF: Final = "made_of.json"
 
 
-def run_hash(config: StageConfig, seed: int, hashes: dict[str, Any]) -> str:
-    """Name a run by all that decides its result: configuration, seed, the bytes of what it reads, and the format."""
-    value = {"format": RUN_FORMAT, "config": config.to_dict(), "seed": seed, "inputs": hashes}
+#: Settings that change no weight beyond the rounding of sums: a run goes on, or is finished, whatever they are.
+RESULT_NEUTRAL: Final = {
+    "model": ("checkpointing",),
+    "train": ("accumulate", "compile", "save_every", "keep_every", "log_every"),
+}
+
+
+def run_hash(config: StageConfig, seed: int, hashes: dict[str, Any], step_version: int) -> str:
+    """Name a run by all that decides its result.
+
+    That is: configuration but for `RESULT_NEUTRAL`, seed, the bytes of what it reads, and the versions of the run's
+    format and of the step that asks for it, so that nothing that older code trained is taken for its result.
+    """
+    value = {
+        "format": RUN_FORMAT,
+        "step": step_version,
+        "config": _decisive(config.to_dict()),
+        "seed": seed,
+        "inputs": hashes,
+    }
     return hashlib.sha256(contract.canonical_json(value)).hexdigest()[:16]
+
+
+def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without the settings that change no result."""
+    return {
+        part: {k: v for k, v in values.items() if k not in RESULT_NEUTRAL.get(part, ())}
+        if isinstance(values, Mapping)
+        else values
+        for part, values in config.items()
+    }
+
+
+def made_of(stage: Stage, step_version: int) -> dict[str, Any]:
+    """What a run is made of, for its folder: who reads it need not guess from the hash."""
+    config, inputs = stage.config.to_dict(), stage.hashes
+    return {"config": config, "seed": stage.seed, "inputs": inputs, "step_version": step_version}
+
+
+def of_other_length(run: Path, about: Mapping[str, Any]) -> dict[str, int]:
+    """Runs beside `run` that differ from it in the number of steps alone: folder -> steps.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the run.
+    about : Mapping
+        From `made_of`.
+    """
+
+    def without_steps(value: Mapping[str, Any]) -> Any:
+        config = _decisive(value["config"])
+        return {**value, "config": {**config, "train": {**config["train"], "steps": None}}}
+
+    found = {}
+    for file in sorted(run.parent.glob(f"{run.name.rpartition('-')[0]}-*/{MADE_OF}")):
+        try:
+            other = json.loads(file.read_bytes())
+            if file.parent != run and without_steps(other) == without_steps(about):
+                found[file.parent.name] = int(other["config"]["train"]["steps"])
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ):  # of another format, or half written
+            continue
+    return found
 
 
 @contextmanager
@@ -72,7 +141,7 @@ def _locked(file: IO[str]) -> bool:
 
 
 def describe_run(
-    stage: Stage, state: Mapping[str, Any], model: nn.Module, processes: Processes
+    stage: Stage, state: Mapping[str, Any], model: nn.Module, processes: Processes, step_version: int
 ) -> dict[str, Any]:
     """Collect what ``run.json`` states about a finished run."""
     config, seed = stage.config, stage.seed
@@ -82,7 +151,8 @@ def describe_run(
         "config": config.to_dict(),
         "model_metadata": stage.metadata(),
         "seed": seed,
-        "run": run_hash(config, seed, stage.hashes),
+        "run": run_hash(config, seed, stage.hashes, step_version),
+        "step_version": step_version,
         "inputs": stage.hashes,
         "cohorts": [index.cohort for index in stage.indices],
         "synthetic": stage.synthetic,

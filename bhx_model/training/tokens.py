@@ -1,7 +1,7 @@
 """Cache the tokens of both frozen encoders for every BOLD run of a cohort that has a T1.
 
-Batches that are already cached with the same encoders and shards are left as they are, so a stopped job resumes where
-it was.
+Batches that are already cached with the same encoders, shards and versions are left as they are, so a stopped job
+resumes where it was.
 
 Examples
 --------
@@ -34,7 +34,7 @@ from torch import Tensor
 from bhx_model import contract
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import run_command
-from bhx_model.config import to_dict
+from bhx_model.config import to_dict, whole_number
 from bhx_model.data import loader, shards, token_index
 from bhx_model.data.augment import SeriesPlan
 from bhx_model.data.batch import Batch, intensities, plan_series
@@ -61,15 +61,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--shards", type=Path, required=True, help="index.json of the cohort's shards")
     parser.add_argument("--rois", type=Path, required=True, help="rois.npz of the experiment")
     parser.add_argument("--out", type=Path, required=True, help="folder of the cache")
+    parser.add_argument(
+        "--step-version",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="version of the step that embeds: a cache of another one is made anew",
+    )
     a = parser.parse_args(argv)
 
     def command() -> None:
-        write_cache(a.structure, a.function, a.shards, a.rois, a.out)
+        write_cache(a.structure, a.function, a.shards, a.rois, a.out, a.step_version)
 
     return run_command(command)
 
 
-def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, out: Path) -> Path:
+def write_cache(
+    structure: Path, function: Path, shard_index: Path, rois: Path, out: Path, step_version: int = 0
+) -> Path:
     """Encode all pairs of a cohort and write the cache; its ``index.json`` last.
 
     Parameters
@@ -82,6 +91,8 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
         The experiment's ``rois.npz``.
     out : Path
         Folder of the cache, made if absent.
+    step_version : int
+        Version of the step that asks for the cache: batches of another version are encoded anew.
 
     Returns
     -------
@@ -117,7 +128,7 @@ def write_cache(structure: Path, function: Path, shard_index: Path, rois: Path, 
         if here is None:
             continue
         batch = shard.path.stem.removeprefix("bold-")
-        for modality, entry in _write_batch(encoders, index, here, out, batch, device).items():
+        for modality, entry in _write_batch(encoders, index, here, out, batch, device, step_version).items():
             entries[modality].append(entry)
         taken = time.monotonic() - began
         left = taken / (number + 1) * (len(index.shards["bold"]) - number - 1)
@@ -157,11 +168,13 @@ def _write_batch(
     out: Path,
     batch: str,
     device: torch.device,
+    step_version: int,
 ) -> dict[str, dict[str, Any]]:
     """Write both tars of a batch, unless they are there already, and return their entries of the index."""
     sources = {sample.shard for pair in pairs for sample in pair}
     hashes = sorted(s.sha256 for m in ("bold", "t1w") for s in index.shards[m] if s.path in sources)
-    made_of = hashlib.sha256(contract.canonical_json([dict(encoders.hashes), hashes])).hexdigest()
+    versions = [step_version, token_index.TOKENS_VERSION]
+    made_of = hashlib.sha256(contract.canonical_json([versions, dict(encoders.hashes), hashes])).hexdigest()
     volumes = list({volume.key: volume for _, volume in pairs}.values())
     work: dict[str, Callable[[], Iterator[tuple[dict[str, Any], Tensor]]]] = {
         "structure": lambda: _structure_tokens(encoders, volumes, device),

@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 run_root=arguments.run_root,
                 out=arguments.out,
                 processes=processes,
+                step_version=arguments.step_version,
                 workers=arguments.workers,
                 tensorboard=arguments.tensorboard,
                 should_stop=lambda: stop() or orphaned() or time.monotonic() - STARTED > limit,
@@ -84,6 +85,7 @@ def train(
     run_root: Path,
     out: Path,
     processes: Processes,
+    step_version: int = 0,
     workers: int = 2,
     tensorboard: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
@@ -104,6 +106,8 @@ def train(
         Folder for ``model.safetensors``, ``run.json`` and ``metrics.jsonl``.
     processes : Processes
         This process and the others of the run.
+    step_version : int
+        Version of the step that asks for the run, part of the run's name: raising it trains anew.
     workers : int
         Reading threads; any number gives the same result.
     tensorboard : bool
@@ -124,13 +128,13 @@ def train(
         On inputs that do not belong together.
     """
     stage = stages.open_stage(config, sources, seed, processes.device)
-    run = run_root / f"{config.stage}-{run_folder.run_hash(config, seed, stage.hashes)}"
+    run = run_root / f"{config.stage}-{run_folder.run_hash(config, seed, stage.hashes, step_version)}"
     run.mkdir(parents=True, exist_ok=True)
     with run_folder.lock_run_dir(run, should_stop) if processes.first else nullcontext(True) as ours:
         if processes.any(not ours):  # all wait here for the first to lock the folder
             return STOPPED
         if not (run / "final" / run_folder.OUTPUTS[-1]).exists():
-            if not train_loop(stage, run, processes, workers, tensorboard, should_stop):
+            if not train_loop(stage, run, processes, workers, tensorboard, should_stop, step_version):
                 return STOPPED
         elif processes.first:
             logger.info("%s is finished: writing its outputs to %s", run, out)
@@ -208,6 +212,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--function", type=Path, help="trained function stage (fusion with model.inputs online)")
     add("--run-root", type=Path, required=True, help="folder of run folders with checkpoints")
     add("--out", type=Path, required=True, help="folder of the finished weights")
+    add(
+        "--step-version",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="version of the step that trains, part of the run's name: another one trains anew",
+    )
     add("--max-minutes", type=float, help="save and end with exit code 75 after this time")
     add("--workers", type=whole_number, default=2, help="reading threads; any number gives the same result")
     add("--tensorboard", action="store_true", help="also write events for TensorBoard into the run folder")

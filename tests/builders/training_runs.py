@@ -39,13 +39,13 @@ def stopped_after(steps):
     return lambda: next(asked) == steps
 
 
-def train_here(house, folder, stage, changes=SIX, should_stop=lambda: False, **more):
+def train_here(house, folder, stage, changes=SIX, should_stop=lambda: False, step_version=0, **more):
     """Run the loop in this process."""
     words = train._parse(arguments(house, folder, stage, changes, **more))
     config = train.load_preset(stage, "tiny").override(changes)
     sources = stages.Sources(shards=words.shards, split=words.split, rois=words.rois, tokens=words.tokens)
     return train.train(
-        config, sources, seed=0, run_root=words.run_root, out=words.out, workers=words.workers,
+        config, sources, seed=0, step_version=step_version, run_root=words.run_root, out=words.out, workers=words.workers,
         processes=train.Processes(0, 1, torch.device("cpu")), should_stop=should_stop,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_runs import run_folder, same_weights, stopped_after, train_here
+from training_runs import lines, run_folder, same_weights, stopped_after, train_here
 
 from bhx_model.nets import factory
 from bhx_model.training import checkpoint, optim, train
@@ -40,7 +40,21 @@ def test_killed_while_a_checkpoint_is_written_resumes_from_the_one_before(
     assert not list(run_folder(tmp_path).glob(f"{checkpoint._UNFINISHED}*"))
 
 
-def test_a_broken_checkpoint_is_fatal(house, tmp_path):
+@pytest.mark.parametrize("file", ["model.safetensors", "optim.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(house, straight, tmp_path, caplog, file):
+    assert train_here(house, tmp_path, "function", should_stop=stopped_after(5)) == 75
+    run = run_folder(tmp_path)
+    assert checkpoint.steps(run) == [3, 5]
+    damaged = checkpoint.folder(run, 5) / file
+    damaged.write_bytes(damaged.read_bytes()[:20])
+    assert train_here(house, tmp_path, "function") == 0
+    assert "trying the checkpoint before" in caplog.text
+    same_weights(tmp_path / "out", straight / "function" / "out")
+    written = lines(tmp_path / "out" / "metrics.jsonl")
+    assert written == lines(straight / "function" / "out" / "metrics.jsonl")
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_never_starts_anew(house, tmp_path):
     assert train_here(house, tmp_path, "structure", should_stop=stopped_after(3)) == 75
     weights = checkpoint.folder(run_folder(tmp_path), 3) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

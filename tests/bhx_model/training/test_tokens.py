@@ -14,6 +14,7 @@ import webdataset as wds
 from safetensors.torch import load_file, save_file
 from tiny_shards import write_cohort
 
+from bhx_model import contract
 from bhx_model.data import augment, shards, token_index
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
@@ -162,3 +163,26 @@ def test_tokens_of_other_weights_are_encoded_again(trained, tmp_path):
     for sample in token_index.open_tokens(out / "index.json").samples["function"]:
         moved = token_index.read_tokens(sample).float() - read[sample.key].float()
         torch.testing.assert_close(moved, torch.ones_like(moved), rtol=0, atol=0.05)
+
+
+def test_tokens_of_an_older_version_are_encoded_again(trained, tmp_path, monkeypatch):
+    out = shutil.copytree(trained["tokens_town"].parent, tmp_path / "tokens")
+    before = {p.name: p.read_bytes() for p in out.glob("*.tar")}
+    words = (trained["structure"], trained["function"], trained["town"], trained["rois"], out)
+    listed = out / "function-00001.json"
+    about = json.loads(listed.read_bytes())
+    tar = out / "function-00001.tar"
+    tar.write_bytes(b"tokens of older code" + tar.read_bytes())
+    listed.write_bytes(contract.canonical_json({**about, "sha256": shards.file_sha256(tar)}))
+    old = tar.read_bytes()
+    tokens.write_cache(*words)
+    assert tar.read_bytes() == old, "of the same version"
+    tokens.write_cache(*words, step_version=7)
+    assert {p.name: p.read_bytes() for p in out.glob("*.tar")} == before
+    with monkeypatch.context() as newer:
+        newer.setattr(token_index, "TOKENS_VERSION", 99)
+        encoded = []
+        newer.setattr(tokens, "_function_tokens", lambda *a: encoded.append("function") or iter(()))
+        newer.setattr(tokens, "_structure_tokens", lambda *a: encoded.append("structure") or iter(()))
+        tokens.write_cache(*words, step_version=7)
+        assert set(encoded) == {"function", "structure"}
