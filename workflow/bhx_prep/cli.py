@@ -52,6 +52,11 @@ COMMANDS = {
         "write parcel time series as BIDS derivatives, without running the model",
         "bhx export timeseries abide1 --out derivatives/bhx",
     ),
+    "fetch": (
+        "bhx_prep.commands.fetch",
+        "download a public data set (ABIDE I and II, ADHD-200), terms first",
+        "bhx fetch abide1 --derivative rois_cc200 --subjects 20 --out data/abide1",
+    ),
     "simulate": (
         "bhx_prep.commands.simulate",
         "make a large cohort of empty images, to plan disk space, number of jobs and queue",

@@ -1,0 +1,192 @@
+"""``bhx fetch``: public data sets, as they are at their source."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from bhx_model.errors import ConfigError, SiteError
+from bhx_prep.config.layouts import KNOWN
+from bhx_prep.ingest import abide, adhd200
+from bhx_prep.ingest.fcp_indi import BUCKET, Bucket, Offer, Wanted, chosen, raw_files, read_table, roi_files
+from bhx_prep.io.download import Downloads, RemoteFile, Summary, in_words
+
+logger = logging.getLogger(__name__)
+
+#: By the name of the layout that reads it.
+OFFERS: Final[dict[str, Offer]] = {**abide.OFFERS, **adhd200.OFFERS}
+
+#: Failed files that are named one by one.
+_NAMED = 20
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``bhx fetch``."""
+    parser.description = (
+        "Download a public data set, its terms first. What is there stays, what was cut is continued."
+    )
+    parser.epilog = "example: bhx fetch abide1 --derivative rois_cc200 --subjects 20 --out data/abide1"
+    rois = abide.OFFERS["abide1"].rois
+    assert rois is not None
+    parser.add_argument("dataset", choices=OFFERS, metavar="DATASET", help="%(choices)s")
+    parser.add_argument(
+        "--derivative",
+        metavar="NAME",
+        help=f"what of it: raw (BIDS), or for abide1 {', '.join(rois.derivatives)} (default: the first that there is)",
+    )
+    parser.add_argument(
+        "--subjects",
+        nargs="+",
+        default=["all"],
+        metavar="N|ID",
+        help="a number of up to four digits: the first so many in the order of their ids (raw: of site, then id); or "
+        "ids, such as 50003, sub-0050003 or Pitt_0050003; all when omitted",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where it goes")
+    parser.add_argument("--pipeline", choices=rois.pipelines, default=rois.pipelines[0], help="(%(default)s)")
+    parser.add_argument(
+        "--strategy",
+        choices=rois.strategies,
+        default=rois.strategies[0],
+        help="band-pass filtered or not, global signal regressed or not (%(default)s)",
+    )
+    parser.add_argument(
+        "--from", dest="source", default=BUCKET, metavar="URL", help="a copy of the bucket (%(default)s)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=4, metavar="N", help="downloads at a time, 1 to 16 (%(default)s)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the addresses, one a line, and download nothing"
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run ``bhx fetch``: 1 if a file could not be had."""
+    offer = OFFERS[args.dataset]
+    derivative = args.derivative or offer.derivatives[0]
+    check(args.dataset, offer, derivative, args.jobs, args.source)
+    show_terms(args.dataset, offer)
+    downloads = Downloads()
+    bucket = Bucket(args.source, downloads)
+    wanted = Wanted.of(args.subjects)
+    if offer.rois is None or derivative == "raw":
+        files = raw_files(bucket, offer, wanted, args.out)
+    else:
+        table = bucket.file(f"{offer.rois.folder}/{offer.rois.table}", offer.rois.folder, args.out)
+        rows = chosen(_phenotypes(table, downloads, dry_run=args.dry_run), wanted)
+        _show_choice(rows)
+        variant = (args.pipeline, args.strategy, derivative)
+        files = [table, *roi_files(bucket, offer.rois, rows, variant, args.out)]
+    if args.dry_run:
+        for file in files:
+            print(file.url)
+        logger.info("dry run: %s would go to %s", _amount(files), args.out)
+        return 0
+    _check_space(files, args.out)
+    logger.info("fetching %s to %s", _amount(files), args.out)
+    summary = downloads.run(files, args.jobs)
+    _report(summary, args.out)
+    if summary.failed:
+        return 1
+    _show_section(args.dataset, derivative, args.out, offer)
+    return 0
+
+
+def check(dataset: str, offer: Offer, derivative: str, jobs: int, source: str) -> None:
+    """Refuse what cannot be asked for.
+
+    Raises
+    ------
+    ConfigError
+        If the data set does not offer the derivative, or a number or address is none.
+    """
+    if derivative in offer.elsewhere:
+        raise ConfigError(f"{dataset} {derivative}: {offer.elsewhere[derivative]}")
+    if derivative not in offer.derivatives:
+        there = ", ".join((*offer.derivatives, *offer.elsewhere))
+        raise ConfigError(f"--derivative: {dataset} has no {derivative!r}; there is: {there}")
+    if not 1 <= jobs <= 16:
+        raise ConfigError(f"--jobs: {jobs} is not between 1 and 16")
+    if not source.startswith(("http://", "https://")):
+        raise ConfigError(f"--from: {source!r} is no address that begins with https:// or http://")
+
+
+def show_terms(dataset: str, offer: Offer) -> None:
+    """Log under which terms a data set is to be had, and what to cite."""
+    known = KNOWN[dataset]
+    # also with -q: nobody downloads without having seen them
+    logger.warning("%s, terms: %s", known.title, known.terms)
+    logger.info("for research that is not commercial; read %s before use", known.documented[0])
+    logger.info("cite %s", offer.cite)
+
+
+def _phenotypes(table: RemoteFile, downloads: Downloads, *, dry_run: bool) -> list[dict[str, str]]:
+    """Rows of the table; a dry run reads it from the source where it is not here yet."""
+    if dry_run and not table.path.exists():
+        return read_table(downloads.read(table.url), table.path.name)
+    if not dry_run:
+        downloads.get(table)
+    return read_table(table.path.read_bytes(), table.path.name)
+
+
+def _show_choice(rows: Sequence[Mapping[str, str]]) -> None:
+    """Log how mixed the subjects are: the first ones are of one site, and often of one diagnosis."""
+    sites = Counter(row.get("SITE_ID", "") for row in rows)
+    groups = Counter({"1": "autism", "2": "control"}.get(row.get("DX_GROUP", ""), "unknown") for row in rows)
+    text = ", ".join(f"{n} {group}" for group, n in groups.items())
+    logger.info("%d subjects of %d sites: %s", len(rows), len(sites), text)
+    if len(groups) == 1 and len(rows) > 1:
+        logger.warning("all of one diagnosis: name ids with --subjects where both are needed")
+
+
+def _check_space(files: Sequence[RemoteFile], out: Path) -> None:
+    """Refuse to begin what the disk has no room for, as far as sizes are known."""
+    missing = sum(file.size or 0 for file in files if not file.path.exists())
+    there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    free = shutil.disk_usage(there).free
+    if missing > free:
+        raise SiteError(
+            f"{in_words(missing)} are to come, {there} has {in_words(free)} free: make room first"
+        )
+
+
+def _amount(files: Sequence[RemoteFile]) -> str:
+    known = sum(file.size or 0 for file in files)
+    size = f", {in_words(known)}" if known else ""
+    return f"{len(files)} files{size}"
+
+
+def _report(summary: Summary, out: Path) -> None:
+    for file, reason in summary.failed[:_NAMED]:
+        logger.error("%s: %s", file.path.relative_to(out), reason)
+    if len(summary.failed) > _NAMED:
+        logger.error("and %d more", len(summary.failed) - _NAMED)
+    logger.info(
+        "%d files downloaded (%s), %d were there, %d failed",
+        len(summary.downloaded),
+        in_words(summary.received),
+        len(summary.present),
+        len(summary.failed),
+    )
+    if summary.failed:
+        logger.error("the same command again asks for the %d that failed", len(summary.failed))
+
+
+def _show_section(dataset: str, derivative: str, out: Path, offer: Offer) -> None:
+    """Log the section of the configuration that reads what was fetched."""
+    section = {"input": "bids" if derivative == "raw" else "timeseries", "layout": dataset, "root": str(out)}
+    tables = (
+        [offer.rois.table] if offer.rois and derivative != "raw" else [Path(k).name for k in offer.tables]
+    )
+    if tables:
+        section["participants"] = str(out / tables[0])
+    text = yaml.safe_dump({"cohorts": {dataset: section}}, sort_keys=False)
+    logger.info("for config.yaml:\n%s", text.rstrip())
