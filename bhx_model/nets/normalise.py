@@ -11,11 +11,23 @@ from bhx_model.config import Scaling
 from bhx_model.data.rois import RoiMetadata
 
 
+def centred(series_BRT: Tensor) -> Tensor:
+    """Take the mean of every ROI off, NaN apart.
+
+    Twice, because the mean of large numbers is rounded: the second time it is that of their small differences. So an
+    offset of a million times the spread costs no digits that the series still has, without float64, which not every
+    device computes.
+    """
+    once_BRT = series_BRT - series_BRT.nanmean(dim=-1, keepdim=True)
+    return once_BRT - once_BRT.nanmean(dim=-1, keepdim=True)
+
+
 class Normaliser(nn.Module):
     """(x - median) / iqr for every ROI; what is NaN (no coverage, padding) becomes 0.
 
-    With scaling ``run`` the mean of every ROI in this series is then taken off, and the series divided by the spread
-    of its average ROI: what is left are fluctuations, whatever units and offset the scanner or the denoising gave them.
+    With scaling ``run`` the mean of the ROI in this series is in the place of the median, and the result is divided by
+    the spread of its average ROI: what is left are fluctuations, whatever units and offset the scanner or the denoising
+    gave them. The mean goes first: subtracting a median of other units would leave no digit of a series in small ones.
     """
 
     median_R: Tensor
@@ -29,9 +41,11 @@ class Normaliser(nn.Module):
 
     def forward(self, series_BRT: Tensor) -> Tensor:
         """Scale (B, R, T) series, float32."""
-        scaled_BRT = (series_BRT.float() - self.median_R[:, None]) / self.iqr_R[:, None]
         if self.scaling == "run":
-            centred_BRT = scaled_BRT - scaled_BRT.nanmean(dim=-1, keepdim=True)
-            spread_BR1 = centred_BRT.square().nanmean(dim=-1, keepdim=True).sqrt()
-            scaled_BRT = centred_BRT / spread_BR1.nanmean(dim=-2, keepdim=True).clamp_min(1e-6)
+            scaled_BRT = centred(series_BRT.float()) / self.iqr_R[:, None]
+            spread_BR1 = scaled_BRT.square().nanmean(dim=-1, keepdim=True).sqrt()
+            spread_B11 = spread_BR1.nanmean(dim=-2, keepdim=True)
+            scaled_BRT = scaled_BRT / torch.where(spread_B11 > 0, spread_B11, 1)
+        else:
+            scaled_BRT = (series_BRT.float() - self.median_R[:, None]) / self.iqr_R[:, None]
         return torch.nan_to_num(scaled_BRT, nan=0.0)

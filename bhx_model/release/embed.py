@@ -102,7 +102,7 @@ class BrainHarmonix:
         self.rois.check_order(tuple(str(name) for name in roi_names))
         check_tr(tr_s)
         config = self.function.config
-        series = np.asarray(series_RT, dtype=np.float32)
+        series = self._single_precision(series_RT)
         augment.check_series(series, tr_s, len(self.rois), config)
         self._check_scale(series)
         plan = augment.plan_series(tr_s, series.shape[1], config)
@@ -128,6 +128,15 @@ class BrainHarmonix:
         # the fusion was trained on tokens rounded to bfloat16
         hub = self.fusion.encode(structure.bfloat16().float(), function.bfloat16().float(), plan.n_patches)
         return hub[0].float().cpu().numpy()
+
+    def _single_precision(self, series_RT: ArrayLike) -> NDArray[np.float32]:
+        """Round series to float32; with scaling ``run`` about their means, so that an offset costs no digits."""
+        series = np.asarray(series_RT, dtype=np.float64)
+        if self.function.config.scaling == "run" and series.ndim == 2 and series.size:
+            known = np.isfinite(series)
+            n = np.maximum(known.sum(axis=1, keepdims=True), 1)
+            series = series - np.where(known, series, 0).sum(axis=1, keepdims=True) / n
+        return series.astype(np.float32)
 
     def _check_scale(self, series_RT: NDArray[np.float32]) -> None:
         """Refuse series in units other than those of the training data, as far as units matter."""

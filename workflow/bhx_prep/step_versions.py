@@ -16,13 +16,13 @@ STEPS = {
     "fit_normaliser": 2,  # the number of subjects is called n_subjects
     "collect_rois": 1,  # first version
     "split_pretraining": 1,  # first version
-    "train_encoder": 5,  # run.json: model_metadata, mean_predictor
-    "train_fusion": 5,  # run.json: model_metadata, mean_predictor
-    "embed_tokens": 2,  # scans without tokens are listed as excluded
+    "train_encoder": 6,  # the mean of a run is taken off first: small units lose no digits
+    "train_fusion": 6,  # the mean of a run is taken off first: small units lose no digits
+    "embed_tokens": 3,  # the mean of a run is taken off first: small units lose no digits
     "split_endpoint": 2,  # who has no label or scan is listed as excluded
-    "evaluate_model": 2,  # penalties of the probe from the grid of the connectivity baseline
+    "evaluate_model": 3,  # the mean of a run is taken off first: small units lose no digits
     "evaluate_baseline": 2,  # scores of the constant prediction are called constant
     "export_weights": 3,  # the model card speaks of subjects and of the mean predictor
     "collect_table": 4,  # R2, whether higher or lower is better, and labels in the terms of the field
-    "report_study": 3,  # sections and captions in the terms of the field
+    "report_study": 4,  # notes of the scans
 }

@@ -12,7 +12,7 @@ import torch
 from tiny_shards import NAMES
 
 import bhx_model
-from bhx_model.data import shards, token_index, volumes
+from bhx_model.data import augment, shards, timeseries, token_index, volumes
 from bhx_model.errors import DataError
 from bhx_model.evaluation.hub_tokens import mean_hub_tokens
 from bhx_model.evaluation.labelled_tokens import join
@@ -34,6 +34,27 @@ def test_importing_the_package_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'pretrained'"):
         _ = bhx_model.pretrained
+
+
+@pytest.mark.parametrize("gain", [1e-8, 1e-4, 1.0, 1e8])
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e6])
+def test_units_and_offsets_of_a_run_cost_no_digits(model, subject, gain, offset):
+    """`offset` in spreads; the tokens of embed, and those that training and evaluation compute from what is stored."""
+    series, tr_s, _ = subject
+    expected = model.embed(series, tr_s, NAMES).ravel()
+    moved = gain * (series.astype(np.float64) + offset * series.std(axis=1, keepdims=True, dtype=np.float64))
+    stored = timeseries.decode(timeseries.encode(moved.astype(np.float32)))
+    # at an offset of a million spreads, float32 itself holds a fluctuation in steps of a sixteenth of its spread
+    single = 0.9995 if offset > 1e5 else 0.9999
+    for given in (moved, moved.astype(np.float32), stored):
+        tokens = model.embed(given, tr_s, NAMES).ravel()
+        cosine = float(tokens @ expected / np.linalg.norm(tokens) / np.linalg.norm(expected))
+        assert cosine > (single if given.dtype == np.float32 else 0.9999), (given.dtype, cosine)
+    plan = augment.plan_series(tr_s, stored.shape[1], model.function.config)
+    batch = torch.from_numpy(augment.apply_plan(stored, plan, model.function.config))[None]
+    with torch.inference_mode():
+        tokens = model.function.encode(batch, plan.patch_frames)[0].ravel().numpy()
+    assert float(tokens @ expected / np.linalg.norm(tokens) / np.linalg.norm(expected)) > single
 
 
 def test_three_lines_embed_a_subject(model, subject, trained):
