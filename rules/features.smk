@@ -28,13 +28,15 @@ rule extract_features:
         derivatives=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/preproc",
         space=lambda wildcards: study.cohort_section(wildcards.cohort).space,
         features=lambda wildcards: study.features_file(wildcards.cohort),
+        tables=lambda wildcards: study.tables_file(wildcards.cohort),
         templates=lambda wildcards, input: Path(input.atlas).parent,
         out=lambda wildcards, output: Path(output.qc).parent,
         step=STEPS["extract_features"],
     shell:
         "python -m bhx_prep.features.extract --cohort {wildcards.cohort} --batch {wildcards.batch}"
         " --subjects {params.subjects:q} --index {params.index:q} --derivatives {params.derivatives:q}"
-        " --templates {params.templates:q} --features {params.features:q} --space {params.space}"
+        " --templates {params.templates:q} --features {params.features:q} --tables {params.tables:q}"
+        " --space {params.space}"
         " --out {params.out:q} > {log:q} 2>&1"
 
 

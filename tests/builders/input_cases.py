@@ -23,6 +23,7 @@ from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.features import extract, store
 from bhx_prep.ingest import index
+from bhx_prep.ingest.stated_names import stated_names
 
 #: `read`: the right values, nothing else to say. `note`: the right values, and a note. `refused`: one sentence.
 Behaviour = Literal["read", "note", "refused"]
@@ -140,7 +141,7 @@ def read_cohort(
     index.load(index_file.parent, "a", cohort)
     subjects = sorted({row["subject"] for row in index.load(index_file.parent, "a", cohort).to_pylist()})
     scans = extract.scans_of(index_file, "a", subjects, derivatives=None, space=cohort.space)
-    work = extract.Extraction.prepare(settings, write_templates(folder / "templates"))
+    work = extract.Extraction.prepare(settings, write_templates(folder / "templates"), stated_names(cohort))
     extract.extract(work, scans, "a", folder / "out")
     import pyarrow.parquet as pq
 

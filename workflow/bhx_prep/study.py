@@ -23,6 +23,7 @@ from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.config.section import Section
 from bhx_prep.ingest import batches, index
+from bhx_prep.ingest.stated_names import stated_names
 
 #: Columns of the index that jobs depend on and that no file name contains.
 FIELDS = ("tr_s", "n_frames", "anat", "synthetic", "reason")
@@ -181,6 +182,7 @@ class Study:
             self.section_file(name)
         for name in self.config.cohorts:
             self.features_file(name)
+            self.tables_file(name)
         for name in self.config.experiments:
             self.terms_file(name)
         for name in self.config.endpoints:
@@ -198,6 +200,17 @@ class Study:
     def features_file(self, cohort: str) -> Path:
         """Section `features` as a JSON file, with the cohort's own denoising strategy where it has one."""
         return self._file("features", self.features(cohort))
+
+    def tables_file(self, cohort: str) -> Path:
+        """What a cohort states about tables without ROI names, as a JSON file: a change of its names is another file."""
+        return self._settings.file(f"tables-{cohort}", self._stated_names[cohort])
+
+    @cached_property
+    def _stated_names(self) -> dict[str, dict[str, Any]]:
+        try:
+            return {name: stated_names(cohort) for name, cohort in self.config.cohorts.items()}
+        except ConfigError as error:
+            raise SystemExit(format_error(error)) from None
 
     def endpoint_file(self, name: str) -> Path:
         """An endpoint's section as a JSON file."""

@@ -72,6 +72,7 @@ def intact(tmp_path_factory):
     return folder
 
 
+AXES = timeseries.StatedAxes(None, tuple(NAMES), "names.txt")
 STRATEGY = confounds.Strategy(name="n", prose="", citation=(), columns=("csf",), acompcor=2, censor_fd_mm=0.9)
 KINDS = {
     name: lambda path, _folder, atlas: parcellate.parcellate_file(path, atlas)
@@ -97,7 +98,7 @@ KINDS |= {
     ),
 }
 KINDS |= {
-    name: lambda path, _folder, atlas: timeseries.read_series(path, atlas)
+    name: lambda path, _folder, atlas: timeseries.read_series(path, atlas, AXES)
     for name in ("s.csv", "s.tsv", "s.csv.gz", "s.parquet", "s.npy", "s.ptseries.nii")
 }
 

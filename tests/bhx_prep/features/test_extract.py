@@ -227,7 +227,7 @@ def failed_assertion(*_args, **_kwargs):
         ("t1w", "bhx_prep.features.t1w._check_place"),
         ("t1w", "bhx_model.data.volumes.encode"),
         ("table", "bhx_prep.features.timeseries.match_names"),
-        ("table", "bhx_prep.features.timeseries._numbers"),
+        ("table", "bhx_prep.features.timeseries._checked"),
         ("table", "bhx_prep.features.qc.covered"),
     ],
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 from small_templates import N_ROIS, NAMES
 
+from bhx_model.errors import DataError
 from bhx_prep.features import timeseries
 
 
@@ -42,14 +45,72 @@ def test_names_decide_the_order(tmp_path, atlas, series, rng, orientation, endin
     assert "by name" in found.notes[0]
 
 
-def test_unnamed_arrays_are_believed_with_a_note(tmp_path, atlas, series):
-    np.save(tmp_path / "s.npy", series)
-    pd.DataFrame(series).to_csv(tmp_path / "head.csv", index=False)
-    pd.DataFrame(series).to_csv(tmp_path / "nohead.csv", index=False, header=False)
-    for name in ("s.npy", "head.csv", "nohead.csv"):
-        found = timeseries.read_series(tmp_path / name, atlas)
-        np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32), err_msg=name)
-        assert "no ROI names" in found.notes[0]
+STATED = timeseries.StatedAxes(None, tuple(NAMES), "names.txt")
+
+
+@pytest.mark.parametrize("shape", ["roi,frame", "frame,roi"])
+@pytest.mark.parametrize("name", ["s.npy", "head.csv", "nohead.csv", "blanks.1D", "s.parquet"])
+def test_a_table_without_names_needs_them_from_the_cohort(tmp_path, atlas, series, name, shape):
+    values = series if shape == "roi,frame" else series.T
+    path = tmp_path / name
+    if name == "s.npy":
+        np.save(path, values)
+    elif name == "s.parquet":
+        pd.DataFrame(values).to_parquet(path)
+    elif name == "blanks.1D":
+        np.savetxt(path, values)
+    else:
+        pd.DataFrame(values).to_csv(path, index=False, header=name == "head.csv")
+    with pytest.raises(DataError, match=r"has no ROI names and is .*give the cohort `names`"):
+        timeseries.read_series(path, atlas)
+    found = timeseries.read_series(path, atlas, STATED)
+    np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32))
+    assert "are the ROIs of names.txt, the table names none" in found.notes[0]
+    wrong = timeseries.StatedAxes(
+        "frame,roi" if shape == "roi,frame" else "roi,frame", tuple(NAMES), "names.txt"
+    )
+    with pytest.raises(DataError, match=r"are not the 8 ROIs of names\.txt"):
+        timeseries.read_series(path, atlas, wrong)
+    with pytest.raises(DataError, match="neither side is the 7 ROIs"):
+        timeseries.read_series(path, atlas, timeseries.StatedAxes(None, tuple(NAMES[1:]), "names.txt"))
+
+
+def test_a_square_table_needs_its_orientation(tmp_path, atlas, series):
+    np.save(tmp_path / "s.npy", series[:, :N_ROIS].T)
+    with pytest.raises(
+        DataError, match=r"both sides could be the 8 ROIs of names\.txt: set the cohort's `orientation`"
+    ):
+        timeseries.read_series(tmp_path / "s.npy", atlas, STATED)
+    stated = timeseries.StatedAxes("frame,roi", tuple(NAMES), "names.txt")
+    found = timeseries.read_series(tmp_path / "s.npy", atlas, stated)
+    np.testing.assert_allclose(found.parcellated.series, series[:, :N_ROIS].astype(np.float32))
+
+
+def test_the_nearest_list_of_names_counts(tmp_path, atlas, series, rng):
+    order = rng.permutation(N_ROIS)
+    path = tmp_path / "sub-01_task-rest_atlas-X_timeseries.npy"
+    np.save(path, series[order])
+    names = [NAMES[i] for i in order]
+    rows = [f"{i + 1}\t{name}" for i, name in enumerate(names)]
+    lines = ["index\tname", "0\tBackground", *reversed(rows)]
+    (tmp_path / "atlas-X_dseg.tsv").write_text("\n".join(lines))
+    (tmp_path / "atlas-Y_dseg.tsv").write_text("index\tname\n1\ta\n2\tb\n")
+
+    def read(stated=STATED):
+        found = timeseries.read_series(path, atlas, stated)
+        np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32))
+        return found.notes[0]
+
+    assert "the ROIs of atlas-X_dseg.tsv" in read()
+    (tmp_path / "atlas-X_dseg.tsv").write_text("index\tname\n1\ta\n2\tb\n")
+    path.with_suffix(".json").write_text(json.dumps({"RepetitionTime": 2, "ROINames": names}))
+    timeseries._of_sidecar.cache_clear()
+    assert "the ROIs of sub-01_task-rest_atlas-X_timeseries.json" in read()
+    path.with_suffix(".json").write_text(json.dumps({"RepetitionTime": 2, "ROINames": ["a", "b"]}))
+    timeseries._of_sidecar.cache_clear()
+    assert "the ROIs of mine.txt" in read(
+        timeseries.StatedAxes(None, tuple(names), "mine.txt", is_explicit=True)
+    )
 
 
 def test_parcellated_cifti(tmp_path, atlas, series):
@@ -66,7 +127,7 @@ def test_empty_rows_are_uncovered(tmp_path, atlas, series):
     series[4] = 7.0
     series[6, 0] = np.inf
     np.save(tmp_path / "s.npy", series)
-    found = timeseries.read_series(tmp_path / "s.npy", atlas).parcellated
+    found = timeseries.read_series(tmp_path / "s.npy", atlas, STATED).parcellated
     np.testing.assert_array_equal(np.flatnonzero(found.coverage == 0), [2, 4, 6])
     assert np.isnan(found.series[[2, 4, 6]]).all()
 
@@ -78,10 +139,10 @@ def test_what_does_not_fit_is_a_sentence(tmp_path, atlas, series):
             timeseries.read_series(path, atlas)
 
     refused("7-network order", [n.replace("17", "7") for n in NAMES])
-    refused("1 missing, such as 'LH_Vis_1' and 1 unknown, such as 'x'", ["x", *NAMES[1:]])
+    refused(r"1 missing \('17Networks_LH_Vis_1'\) and 1 unknown \('x'\)", ["x", *NAMES[1:]])
     refused("stands there twice", [NAMES[1], *NAMES[1:]])
     refused(
-        "9 ROIs, Schaefer17n8p has 8: 1 unknown, such as 'HIP-rh'",
+        r"9 ROIs, Schaefer17n8p has 8: 1 unknown \('HIP-rh'\)",
         [*NAMES, "HIP-rh"],
         np.r_[series, series[:1]],
     )
@@ -94,12 +155,17 @@ def test_what_does_not_fit_is_a_sentence(tmp_path, atlas, series):
     }
     for (name, array), message in zip(
         cases.items(),
-        ["9 rows without names", r"shape \(8, 30, 2\)", "1 frame", "numbers are expected"],
+        [
+            "neither side is the 8 ROIs",
+            r"shape \(8, 30, 2\)",
+            "1 frame",
+            "numbers of ROI x time are expected",
+        ],
         strict=True,
     ):
         np.save(tmp_path / name, array)
         with pytest.raises(ValueError, match=message):
-            timeseries.read_series(tmp_path / name, atlas)
+            timeseries.read_series(tmp_path / name, atlas, STATED)
     np.save(tmp_path / "objects.npy", np.array([{}] * 8, dtype=object), allow_pickle=True)
     for name, content in (
         ("objects.npy", None),

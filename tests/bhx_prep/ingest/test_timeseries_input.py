@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import json
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from nibabel.cifti2 import Cifti2Image, ParcelsAxis, SeriesAxis
 from small_bids import rows_of, the_bold, write_image, write_json
@@ -27,8 +29,10 @@ def write_table(path, *, by_roi=True):
         frame.insert(0, "label_name", ROIS)
     if path.suffix == ".parquet":
         frame.to_parquet(path, index=False)
+    elif path.suffix == ".feather":
+        frame.to_feather(path)
     else:
-        frame.to_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index=False)
+        frame.to_csv(path, sep="\t" if ".tsv" in path.name else ",", index=False)
     return path
 
 
@@ -71,7 +75,9 @@ def test_a_subject_with_a_table_and_a_head(tmp_path):
         ("t.csv.gz", lambda path: write_table(path, by_roi=False), 12, 2.0),
         ("t.parquet", write_table, 12, 2.0),
         ("t.parquet", lambda path: write_table(path, by_roi=False), 12, 2.0),
-        ("t.npy", lambda path: np.save(path, SERIES), 12, 2.0),
+        ("t.npy", lambda path: np.save(path, SERIES), None, 2.0),  # neither axis has names
+        ("t.tsv.gz", lambda path: write_table(path, by_roi=False), 12, 2.0),
+        ("t.feather", write_table, None, 2.0),
         ("t.ptseries.nii", write_ptseries, 12, 0.735),
     ],
 )
@@ -92,15 +98,52 @@ def test_numbered_columns_might_be_either_axis(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("shape", "section", "n_frames"),
+    [
+        ((4, 12), {}, 12),  # four names in names.txt
+        ((12, 4), {}, 12),
+        ((4, 4), {}, None),
+        ((4, 5), {"orientation": "frame,roi"}, 4),
+    ],
+)
+def test_axes_of_arrays_are_what_the_cohort_states(tmp_path, shape, section, n_frames):
+    (tmp_path / "sub-01").mkdir()
+    np.save(tmp_path / "sub-01/sub-01_task-rest_timeseries.npy", np.ones(shape))
+    (tmp_path / "names.txt").write_text("\n".join(ROIS))
+    assert the_bold(tables(tmp_path, **section))["n_frames"] == n_frames
+
+
+def test_the_repetition_time_may_stand_in_the_table_or_as_a_frequency(tmp_path):
+    path = write_table(tmp_path / "sub-01/sub-01_task-rest_timeseries.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({"bhx": json.dumps({"tr_s": 0.8})}), path)
+    assert the_bold(tables(tmp_path, tr_s=None))["tr_s"] == 0.8
+    path.unlink()
+    write_table(path.with_suffix(".tsv"))
+    write_json(path.with_suffix(".json"), SamplingFrequency=0.5)
+    row = the_bold(tables(tmp_path, tr_s=None))
+    assert (row["tr_s"], row["notes"]) == (
+        2.0,
+        ["repetition time chosen: 1 / SamplingFrequency (0.5 Hz) of its sidecar"],
+    )
+    write_json(path.with_suffix(".json"), SamplingFrequency="TR")
+    assert "no repetition time" in the_bold(tables(tmp_path, tr_s=None))["reason"]
+
+
+@pytest.mark.parametrize(
     ("ending", "content", "reason"),
     [
         ("tsv", b"", "file is empty"),
         ("npy", b"no numpy", "the table cannot be read (ValueError)"),
         ("parquet", b"no parquet", "the table cannot be read (ArrowInvalid)"),
-        ("csv.gz", b"no gzip", "the table cannot be read (BadGzipFile)"),
-        ("csv.gz", gzip.compress(b"a,b\n" * 9)[:8], "the table cannot be read (EOFError)"),
+        ("csv.gz", b"no gzip", "cannot be read (BadGzipFile)"),
+        ("csv.gz", gzip.compress(b"a,b\n" * 9)[:8], "cannot be read (EOFError)"),
         ("ptseries.nii", b"no cifti", "is no CIFTI-2 file"),
-        ("h5", b"hdf", "not a table that BHX reads: .tsv, .csv, .csv.gz, .parquet, .npy, .ptseries.nii"),
+        ("h5", b"hdf", "not a table that BHX reads: .tsv, .tsv.gz, .csv, .csv.gz, "),
+        ("csv", b"1," * 4_200_000, "its first line is longer than 4 MB"),
+        ("csv", b"PK\x03\x04 a workbook", "an Excel workbook: save it as text"),
+        ("tsv", b"<!DOCTYPE html><p>404", "a web page, no table"),
+        ("tsv", b"version https://git-lfs.github.com/spec/v1", "(git lfs pull)"),
         ("csv", b"label_name,t1\nA,1\n", "there is one frame only: expected a series"),
     ],
 )
@@ -119,7 +162,9 @@ def test_a_table_that_cannot_be_used(tmp_path, ending, content, reason):
     [
         (np.zeros((2, 3, 4)), "the array is 3D: expected ROI x time"),
         (np.zeros((4, 1)), "there is one frame only"),
-        (np.array([{"a": 1}], dtype=object), "the table cannot be read (ValueError)"),  # a pickle
+        (np.array([{"a": 1}], dtype=object), "the array holds Python objects"),  # a pickle
+        (np.zeros((4, 12), complex), "the array has complex128 values: expected real numbers"),
+        (np.zeros((4, 12), bool), "the array has bool values"),
     ],
 )
 def test_an_array_that_is_no_series(tmp_path, array, reason):

@@ -19,7 +19,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.section import read_section
 from bhx_prep.features import confounds, denoise, parcellate, qc, store, t1w
 from bhx_prep.features.parcel_means import Parcellated
-from bhx_prep.features.timeseries import read_series
+from bhx_prep.features.timeseries import StatedAxes, read_series
 from bhx_prep.ingest import index
 from bhx_prep.io import bids_names
 
@@ -98,10 +98,19 @@ class Extraction:
     atlas: Atlas
     strategy: confounds.Strategy
     grid: t1w.ModelGrid
+    stated: StatedAxes = field(default_factory=StatedAxes)
 
     @classmethod
-    def prepare(cls, settings: FeaturesSection, templates: Path) -> Extraction:
+    def prepare(cls, settings: FeaturesSection, templates: Path, tables: Any = None) -> Extraction:
         """Read the atlas and the strategy.
+
+        Parameters
+        ----------
+        settings : FeaturesSection
+        templates : Path
+            Folder of the atlas.
+        tables : JSON value, optional
+            What the cohort states about tables without names, as `bhx_prep.ingest.stated_names` gives it.
 
         Raises
         ------
@@ -113,6 +122,7 @@ class Extraction:
             load_atlas(templates),
             confounds.load_strategy(settings.strategy),
             t1w.model_grid(settings.t1w_resolution_mm, settings.t1w_shape),
+            StatedAxes.of_json(tables),
         )
 
     def bold(self, scan: Row, report: Row) -> tuple[Row, bytes]:
@@ -150,7 +160,7 @@ class Extraction:
 
     def _given(self, scan: Row, report: Row) -> Parcellated:
         report["strategy"] = AS_GIVEN
-        given = read_series(Path(scan["path"]), self.atlas)
+        given = read_series(Path(scan["path"]), self.atlas, self.stated, sidecar=_path(scan["sidecar"]))
         report["notes"] += given.notes
         return given.parcellated
 
@@ -432,6 +442,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--features", required=True, type=json_file, metavar="FILE", help="section `features` as a JSON file"
     )
+    parser.add_argument(
+        "--tables",
+        type=json_file,
+        metavar="FILE",
+        help="axes and names of tables without names, as a JSON file",
+    )
     parser.add_argument("--space", required=True, help="space of the BOLD derivatives")
     parser.add_argument("--out", required=True, type=Path, help="folder for the four files")
     args = parser.parse_args(argv)
@@ -440,7 +456,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     subjects = _subjects(args)
-    work = Extraction.prepare(read_section(FeaturesSection, args.features), args.templates)
+    work = Extraction.prepare(read_section(FeaturesSection, args.features), args.templates, args.tables)
     scans = scans_of(args.index, args.cohort, subjects, derivatives=args.derivatives, space=args.space)
     used, excluded = extract(work, scans, args.cohort, args.out, n_subjects=len(subjects))
     logger.info("%s, batch %d: %d scans used, %d excluded", args.cohort, args.batch, used, excluded)

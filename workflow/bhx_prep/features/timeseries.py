@@ -1,28 +1,30 @@
 """Read ROI x time tables that were made elsewhere, and bring their rows to the atlas's order.
 
-Known shapes: CSV or TSV (also gzipped) and Parquet with ROI names in the first column (UK Biobank's published
-parcellation) or as column names (XCP-D), CIFTI ``.ptseries.nii``, and ``.npy`` or nameless tables of ROI x time.
-Names decide the order. A table without names is believed if its number of ROIs is right, and a note says so.
+Names decide the order, wherever they stand: along either axis of the table, in a sidecar beside it, or in the cohort's
+`names`. A table for which nobody states names is refused, and so is one whose axes fit both ways.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from bhx_model.errors import DataError
+from bhx_model.errors import ConfigError, DataError
 from bhx_prep.atlas.atlas import Atlas
+from bhx_prep.features import roi_names
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.parcellate import refuse_blank_frames
-from bhx_prep.io import cifti, notes
-from bhx_prep.io.reading import reading
+from bhx_prep.features.roi_names import match_names
+from bhx_prep.io import axis_labels, bids_names, name_lists, notes, series_table
+from bhx_prep.io.axis_labels import Axis
+from bhx_prep.io.series_table import SeriesTable
 
-_NETWORKS = re.compile(r"^(7|17)networks_", re.IGNORECASE)
+AXES = ("rows", "columns")
 
 
 @dataclass(frozen=True)
@@ -41,150 +43,236 @@ class GivenSeries:
     notes: list[str]
 
 
-def read_series(path: Path, atlas: Atlas) -> GivenSeries:
+@dataclass(frozen=True)
+class StatedAxes:
+    """What a cohort states about tables without names.
+
+    Attributes
+    ----------
+    orientation : str or None
+        ``roi,frame`` or ``frame,roi``.
+    names : tuple of str, or None
+        ROI names in the order of the tables.
+    source : str
+        Where `names` are from, for notes.
+    is_explicit : bool
+        Whether the configuration names that file; sidecars of a table come before one that only lies there.
+    """
+
+    orientation: str | None = None
+    names: tuple[str, ...] | None = None
+    source: str = ""
+    is_explicit: bool = False
+
+    @classmethod
+    def of_json(cls, content: Any) -> StatedAxes:
+        """From what `bhx_prep.ingest.stated_names` gives.
+
+        Raises
+        ------
+        ConfigError
+            If it is something else.
+        """
+        if content is None:
+            return cls()
+        try:
+            names = None if content["names"] is None else tuple(map(str, content["names"]))
+            return cls(content["orientation"], names, content["source"], bool(content["is_explicit"]))
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"--tables: it states no axes of tables ({error!r})") from error
+
+
+def read_series(
+    path: Path, atlas: Atlas, stated: StatedAxes | None = None, *, sidecar: Path | None = None
+) -> GivenSeries:
     """Read one run.
+
+    Parameters
+    ----------
+    path : Path
+    atlas : Atlas
+    stated : StatedAxes, optional
+        What the cohort states about tables without names.
+    sidecar : Path, optional
+        JSON file that applies to the table; one of its own name is found without it.
 
     Raises
     ------
     DataError
         If the table is unreadable, its ROIs are not the atlas's, or nothing in it varies.
     """
-    names, values = _read(path)
-    if values.ndim != 2 or values.dtype.kind not in "iuf":
-        msg = f"{path.name} holds an array of shape {values.shape} and type {values.dtype}: ROI x time numbers are expected"
-        raise DataError(msg)
-    assumed: list[str] = []
-    if names is None:
-        if values.shape[0] != atlas.n_rois:
-            msg = (
-                f"{path.name} has {values.shape[0]} rows without names where the atlas {atlas.label} has"
-                f" {atlas.n_rois} ROIs: rows are ROIs, columns are frames; give names if it is another order"
-            )
-            raise DataError(msg)
-        assumed.append(
-            notes.note(notes.Kind.ROI_ORDER, f"the table has no ROI names, {atlas.label} is assumed")
-        )
+    table = series_table.read(path)
+    assumed = [notes.note(notes.Kind.TABLE, text) for text in table.notes]
+    axis = _named_axis(table, atlas)
+    if axis is not None:
+        values, names = _by_own_names(table, axis, atlas, path, assumed)
     else:
-        order = match_names(names, atlas, path.name)
-        if not np.array_equal(order, np.arange(order.size)):
-            assumed.append(notes.note(notes.Kind.REORDERED, f"to the order of {atlas.label}"))
+        values, names = _by_stated_names(table, stated or StatedAxes(), path, sidecar, assumed)
+    order = match_names(names, atlas, notes.short(path.name))
+    if not np.array_equal(order, np.arange(order.size)):
+        assumed.append(notes.note(notes.Kind.REORDERED, f"to the order of {atlas.label}"))
         values = values[order]
+    return GivenSeries(_checked(values, path), assumed)
+
+
+def _named_axis(table: SeriesTable, atlas: Atlas) -> int | None:
+    """The axis whose labels are names of ROIs: the atlas's, or those of an atlas that is not known."""
+    known = roi_names.places(atlas)
+    labels = (table.rows, table.columns)
+    kinds = [axis_labels.kind(names) if names else Axis.NUMBERS for names in labels]
+    hits = [
+        0
+        if kind in (Axis.NUMBERS, Axis.FRAMES)
+        else sum(key in known for key in roi_names.keys(names or (), atlas))
+        for names, kind in zip(labels, kinds, strict=True)
+    ]
+    if max(hits) > 0:
+        return hits.index(max(hits))
+    named = [i for i, kind in enumerate(kinds) if kind is Axis.NAMES]
+    varied = [i for i in named if not axis_labels.alike(labels[i] or ())] or named
+    return varied[0] if varied else None
+
+
+def _by_own_names(
+    table: SeriesTable, axis: int, atlas: Atlas, path: Path, assumed: list[str]
+) -> tuple[np.ndarray, Sequence[str]]:
+    """Values (R, T) and the names of their rows, of a table with names along one axis."""
+    values, names, frames = table.values, table.rows, table.columns
+    if axis == 1:
+        values, names, frames = values.T, table.columns, table.rows
+    names = list(names or ())
+    known = roi_names.places(atlas)
+    extra = [
+        i
+        for i, key in enumerate(roi_names.keys(names, atlas))
+        if key not in known and axis_labels.counts(values[i].tolist())
+    ]
+    for i in reversed(extra):
+        assumed.append(
+            notes.note(notes.Kind.TABLE, f"{notes.quote(names[i])} only counts frames and is left out")
+        )
+        values, names = np.delete(values, i, axis=0), names[:i] + names[i + 1 :]
+    if frames is not None:
+        _check_frames(frames, AXES[1 - axis], path)
+    return values, names
+
+
+def _check_frames(labels: Sequence[str], axis: str, path: Path) -> None:
+    """Refuse an axis of frames that holds something else, or frames out of order."""
+    if axis_labels.kind(labels) is Axis.NAMES and not axis_labels.alike(labels):
+        common = axis_labels.pattern(labels[-1])
+        odd = next((label for label in labels if axis_labels.pattern(label) != common), labels[0])
+        raise DataError(
+            f"{notes.short(path.name)}: {axis[:-1]} {notes.quote(odd)} is neither ROI nor frame: remove it"
+        )
+    _check_rising(labels, f"{notes.short(path.name)}: frames", "sort them")
+
+
+def _check_rising(labels: Sequence[str], what: str, remedy: str) -> None:
+    if pair := axis_labels.out_of_order(labels):
+        raise DataError(
+            f"{what} are out of order ({notes.quote(pair[0])} before {notes.quote(pair[1])}): {remedy}"
+        )
+
+
+def _by_stated_names(
+    table: SeriesTable, stated: StatedAxes, path: Path, sidecar: Path | None, assumed: list[str]
+) -> tuple[np.ndarray, Sequence[str]]:
+    """Values (R, T) and the names of their rows, of a table without names that somebody states."""
+    names, source = _names_of(stated, path, sidecar)
+    shape = table.values.shape
+    size = f"{notes.short(path.name)} has no ROI names and is {shape[0]} x {shape[1]}"
+    if names is None:
+        problem = f", and {source}" if source else ""
+        msg = (
+            f"{size}{problem}: give the cohort `names` (one a line, in the table's order), and `orientation`"
+        )
+        raise DataError(msg)
+    possible = [axis for axis in (0, 1) if _may_be_rois(table, axis, stated.orientation)]
+    if not possible:
+        msg = f"{notes.short(path.name)}: `orientation: {stated.orientation}` contradicts the labels of its axes"
+        raise DataError(msg)
+    fits = [axis for axis in possible if shape[axis] == len(names)]
+    if not fits:
+        where = f"its {AXES[possible[0]]} are not" if len(possible) == 1 else "neither side is"
+        raise DataError(f"{size}: {where} the {len(names)} ROIs of {source}")
+    if len(fits) > 1:
+        msg = f"{size}: both sides could be the {len(names)} ROIs of {source}: set the cohort's `orientation`"
+        raise DataError(msg)
+    axis = fits[0]
+    for i, labels in enumerate((table.rows, table.columns)):
+        if labels is not None:
+            what, remedy = ("ROIs", "give names") if i == axis else ("frames", "sort them")
+            _check_rising(labels, f"{notes.short(path.name)}: {what}", remedy)
+    assumed.append(
+        notes.note(notes.Kind.ROI_ORDER, f"{AXES[axis]} are the ROIs of {source}, the table names none")
+    )
+    return (table.values if axis == 0 else table.values.T), names
+
+
+def _may_be_rois(table: SeriesTable, axis: int, orientation: str | None) -> bool:
+    """Whether an axis can be ROIs by what the cohort states and by its labels and the other axis's."""
+    if orientation is not None and orientation.split(",")[axis] != "roi":
+        return False
+    labels = (table.rows, table.columns)
+    mine, other = labels[axis], labels[1 - axis]
+    if mine is not None and axis_labels.kind(mine) is Axis.FRAMES:
+        return False
+    return other is None or axis_labels.kind(other) is not Axis.ROIS
+
+
+def _names_of(stated: StatedAxes, path: Path, sidecar: Path | None) -> tuple[Sequence[str] | None, str]:
+    """Names that hold for a table without any, and where they are from: the nearest statement counts."""
+    if stated.names is not None and stated.is_explicit:
+        return stated.names, stated.source
+    own = path.with_name(path.name.split(".", 1)[0] + ".json")
+    for file in dict.fromkeys((own, sidecar)):
+        if file is not None and (names := _of_sidecar(file)):
+            return names, notes.short(file.name)
+    lists = _lists_beside(path.parent, _atlas_of(path.name))
+    if len(lists) > 1 and len({name_lists.read(file) for file in lists}) > 1:
+        msg = f"{notes.short(path.name)} has several lists of names beside it that differ: set the cohort's `names`"
+        raise DataError(msg)
+    if lists:
+        return name_lists.read(lists[0]), notes.short(lists[0].name)
+    return stated.names, stated.source
+
+
+@lru_cache(maxsize=64)
+def _of_sidecar(file: Path) -> tuple[str, ...] | None:
+    try:
+        content: Mapping[str, Any] = name_lists.json_of(file)
+    except FileNotFoundError:
+        return None
+    return name_lists.in_fields(content)
+
+
+@lru_cache(maxsize=64)
+def _lists_beside(folder: Path, atlas: str | None) -> tuple[Path, ...]:
+    """Tables of names beside a table (``atlas-X_dseg.tsv``) of its atlas, where both state one."""
+    found = []
+    for file in sorted(folder.glob("*_dseg.tsv")):
+        stated = _atlas_of(file.name)
+        if stated == atlas or stated is None or atlas is None:
+            found.append(file)
+    return tuple(found)
+
+
+def _atlas_of(name: str) -> str | None:
+    entities = bids_names.parse(name)
+    return entities.get("seg") or entities.get("atlas")
+
+
+def _checked(values: np.ndarray, path: Path) -> Parcellated:
+    """Series (R, T) with NaN where a row has no signal."""
     if values.shape[1] < 2:
-        msg = f"{path.name} has {values.shape[1]} frame(s): a series is expected"
+        msg = f"{notes.short(path.name)} has {values.shape[1]} frame(s): a series is expected"
         raise DataError(msg)
     with np.errstate(over="ignore"):
         series = values.astype(np.float32)
     good = np.isfinite(series).all(axis=1) & (series.max(axis=1) > series.min(axis=1))
     if not good.any():
-        msg = f"{path.name} holds no signal: every row is constant, or not a number"
+        msg = f"{notes.short(path.name)} holds no signal: every row is constant, or not a number"
         raise DataError(msg)
     refuse_blank_frames(series[good], path)
-    return GivenSeries(
-        Parcellated(np.where(good[:, None], series, np.float32(np.nan)), good.astype(np.float32)), assumed
-    )
-
-
-def match_names(names: Sequence[str], atlas: Atlas, where: str) -> np.ndarray:
-    """Index of each ROI of the atlas among `names`, (R,).
-
-    The prefix ``17Networks_`` may be missing on either side.
-
-    Raises
-    ------
-    DataError
-        If names are of the other network order, missing, more than the atlas has, or given twice.
-    """
-    wanted_order = re.search(r"Schaefer(7|17)n", atlas.label)
-    orders = {m[1] for name in names if (m := _NETWORKS.match(name.strip()))}
-    if wanted_order and orders - {wanted_order[1]}:
-        msg = (
-            f"{where}: ROI names are of the {'- and '.join(sorted(orders))}-network order ({names[0]!r}), the atlas"
-            f" {atlas.label} is of the {wanted_order[1]}-network order: set atlas.networks, or use other tables"
-        )
-        raise DataError(msg)
-    given = [_bare(name) for name in names]
-    place = {name: i for i, name in enumerate(given)}
-    if len(place) != len(given):
-        twice = next(name for i, name in enumerate(given) if place[name] != i)
-        msg = f"{where}: ROI {twice!r} stands there twice"
-        raise DataError(msg)
-    wanted = [_bare(name) for name in atlas.names]
-    missing = [name for name in wanted if name not in place]
-    extra = [name for name in given if name not in set(wanted)]
-    if missing or extra:
-        parts = [f"{len(missing)} missing, such as {missing[0]!r}"] if missing else []
-        parts += [f"{len(extra)} unknown, such as {extra[0]!r}"] if extra else []
-        msg = f"{where}: {len(given)} ROIs, {atlas.label} has {len(wanted)}: {' and '.join(parts)}"
-        raise DataError(msg)
-    return np.array([place[name] for name in wanted])
-
-
-def _bare(name: str) -> str:
-    return _NETWORKS.sub("", name.strip())
-
-
-def _read(path: Path) -> tuple[list[str] | None, np.ndarray]:
-    """ROI names, if there are any, and values (R, T)."""
-    if path.name.endswith(".ptseries.nii"):
-        axes, rows = cifti.read_series(path)
-        if len(axes.parcels) != rows.shape[0]:
-            msg = f"{path.name}: {len(axes.parcels)} parcels in its header, {rows.shape[0]} rows"
-            raise DataError(msg)
-        return list(axes.parcels), rows
-    if path.suffix == ".npy":
-        with reading(
-            path, "is no array of numbers"
-        ):  # mapped: a damaged header takes no memory for what is not there
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise DataError(f"{path.name} is an archive of arrays, one array is expected")
-        return None, np.asarray(array)
-    if path.suffix == ".parquet":
-        with reading(path, "cannot be read as a Parquet table"):
-            table = pd.read_parquet(path)
-        return _orient(table, path)
-    separator = "\t" if path.name.removesuffix(".gz").endswith(".tsv") else ","
-    with reading(path, "cannot be read as a table"):
-        table = pd.read_csv(path, sep=separator, na_values=["n/a"], encoding="utf-8-sig")
-    if _is_data([str(c) for c in table.columns]):
-        with reading(path, "cannot be read as a table"):
-            table = pd.read_csv(path, sep=separator, na_values=["n/a"], encoding="utf-8-sig", header=None)
-    return _orient(table, path)
-
-
-def _is_data(header: list[str]) -> bool:
-    """Whether the first line is a row of numbers, and not frames counted from 0 or 1."""
-    numbers = [_number(cell) for cell in header]
-    if any(n is None for n in numbers):
-        return False
-    return numbers not in (list(range(len(header))), list(range(1, len(header) + 1)))
-
-
-def _number(cell: str) -> float | None:
-    try:
-        # pandas appends .1 to a name that it sees again
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def _orient(table: pd.DataFrame, path: Path) -> tuple[list[str] | None, np.ndarray]:
-    if not table.columns.is_unique:
-        raise DataError(f"{path.name} has two columns of the same name")
-    texts = [c for c in table.columns if not pd.api.types.is_numeric_dtype(table[c])]
-    if len(texts) == 1 and table.columns[0] == texts[0]:
-        return [str(n) for n in table[texts[0]]], _numbers(table.drop(columns=texts), path)
-    if texts:
-        msg = (
-            f"{path.name}: column {str(texts[-1])!r} holds text; ROI names may stand in the first column only"
-        )
-        raise DataError(msg)
-    columns = [str(c) for c in table.columns]
-    if columns and any(re.match(r"(\d+networks_)?[LR]H_", c.strip(), re.IGNORECASE) for c in columns):
-        return columns, _numbers(table, path).T
-    return None, _numbers(table, path)
-
-
-def _numbers(table: pd.DataFrame, path: Path) -> np.ndarray:
-    with reading(path, "holds values that are no numbers"):
-        return table.to_numpy(np.float64, na_value=np.nan)
+    return Parcellated(np.where(good[:, None], series, np.float32(np.nan)), good.astype(np.float32))

@@ -5,30 +5,38 @@ The standard library only is imported at the top: the index calls this for every
 
 from __future__ import annotations
 
-import csv
-import gzip
-import re
+import json
 import tokenize
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bhx_model.errors import DataError
 from bhx_prep.ingest import metadata
+from bhx_prep.io import axis_labels, text_table
+from bhx_prep.io.axis_labels import Axis
 
 #: Endings of ROI x time tables.
-TABLES: Final = (".tsv", ".csv", ".csv.gz", ".parquet", ".npy", ".ptseries.nii")
+TABLES: Final = (
+    ".tsv", ".tsv.gz", ".csv", ".csv.gz", ".txt", ".1D", ".parquet", ".feather", ".npy", ".ptseries.nii",
+)  # fmt: skip
 
-# column names that number frames; bare numbers might as well number ROIs
-_FRAME = re.compile(r"(t|time|timepoint|frame|volume|vol|tr)[ _-]?\d+", re.IGNORECASE)
 
-
-def read_table_frames(path: Path) -> tuple[int | None, float | None]:
+def read_table_frames(
+    path: Path, *, n_names: int | None = None, orientation: str | None = None
+) -> tuple[int | None, float | None]:
     """Frames and repetition time (s) of a ROI x time table, as far as they are known without reading it.
 
-    Column names decide which axis is time: names that number frames (``t1``, ``timepoint_1``), or names of ROIs.
-    Arrays have no names and are ROI x time.
+    Labels decide which axis is time: those that count frames (``t1``, ``timepoint_1``), or names of ROIs. An array has no
+    labels: its axes are what the cohort states.
+
+    Parameters
+    ----------
+    path : Path
+    n_names : int, optional
+        Number of ROI names that the cohort states for tables without any.
+    orientation : str, optional
+        ``roi,frame`` or ``frame,roi``, as the cohort states it for tables without names.
 
     Raises
     ------
@@ -36,53 +44,87 @@ def read_table_frames(path: Path) -> tuple[int | None, float | None]:
         With a sentence if the table cannot be read, is no table or has less than two frames.
     """
     metadata.check_file(path)
-    ending = next((e for e in TABLES if path.name.endswith(e)), None)
+    ending = next((e for e in TABLES if path.name.lower().endswith(e.lower())), None)
     if ending is None:
         msg = f"not a table that BHX reads: {', '.join(TABLES)}"
         raise DataError(msg)
     if ending == ".ptseries.nii":
         return metadata.read_cifti_series(path)
-    shape, columns = _table_outline(path, ending)
-    if shape is not None and len(shape) != 2:
-        msg = f"the array is {len(shape)}D: expected ROI x time"
-        raise DataError(msg)
-    frames = _frames_by_name(columns)
-    if frames is None and shape is not None and not (columns and all(c.isdecimal() for c in columns)):
-        frames = shape[0] if columns else shape[1]
+    if ending == ".npy":
+        return _array_frames(path, n_names, orientation), None
+    if ending in (".parquet", ".feather"):
+        return _arrow_frames(path, ending)
+    frames = _frames_by_label(_first_cells(path))
     return None if frames is None else metadata.check_frames(frames), None
 
 
-def _table_outline(path: Path, ending: str) -> tuple[tuple[int, ...] | None, list[str]]:
-    """Shape of a table where that costs nothing, and its column names."""
-    if ending == ".npy":
-        import numpy as np
+def _array_frames(path: Path, n_names: int | None, orientation: str | None) -> int | None:
+    import numpy as np
 
-        try:
-            return np.lib.format.open_memmap(path, mode="r").shape, []
-        except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:  # NumPy parses Python there
-            raise _unreadable(error) from error
-    if ending == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            file = pq.ParquetFile(path)
-            return (file.metadata.num_rows, file.metadata.num_columns), file.schema_arrow.names
-        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-            raise _unreadable(error) from error
-    opener = gzip.open if ending.endswith(".gz") else open
     try:
-        with opener(path, "rt", encoding="latin-1") as file:
-            return None, next(csv.reader(file, delimiter="\t" if ending == ".tsv" else ","), [])
-    except (OSError, EOFError, zlib.error, csv.Error) as error:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:  # NumPy parses Python there
+        if "Python objects" in str(error):
+            raise DataError("the array holds Python objects: save it as an array of numbers") from error
         raise _unreadable(error) from error
+    if array.dtype.names:  # records have names, see `bhx_prep.io.series_table`
+        return None
+    if array.ndim != 2:
+        msg = f"the array is {array.ndim}D: expected ROI x time"
+        raise DataError(msg)
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"the array has {array.dtype.name[:40]} values: expected real numbers")
+    metadata.check_frames(min(array.shape))
+    fits = [axis for axis in (0, 1) if n_names == array.shape[axis]]
+    if orientation is not None:
+        return int(array.shape[orientation.split(",").index("frame")])
+    return int(array.shape[1 - fits[0]]) if len(fits) == 1 else None
+
+
+def _arrow_frames(path: Path, ending: str) -> tuple[int | None, float | None]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    n_rows = None
+    try:
+        if ending == ".parquet":
+            file = pq.ParquetFile(path)
+            n_rows, schema = file.metadata.num_rows, file.schema_arrow
+        else:
+            with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as feather:
+                schema = feather.schema
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise _unreadable(error) from error
+    stated = schema.metadata or {}
+    index = _json(stated.get(b"pandas")).get("index_columns", [])
+    columns = [name for name in schema.names if name not in index]
+    frames = _frames_by_label(columns)
+    if frames is None and columns and axis_labels.kind(columns[1:]) is Axis.NAMES:
+        frames = n_rows
+    tr_s = _json(stated.get(b"bhx")).get("tr_s")  # as `bhx parcellate` writes it
+    tr_s = float(tr_s) if isinstance(tr_s, int | float) and not isinstance(tr_s, bool) else None
+    return None if frames is None else metadata.check_frames(frames), tr_s
+
+
+def _json(raw: bytes | None) -> Mapping[str, Any]:
+    try:
+        stated = json.loads(raw or b"{}")
+    except ValueError:
+        return {}
+    return stated if isinstance(stated, dict) else {}
+
+
+def _first_cells(path: Path) -> list[str]:
+    line = text_table.first_line(path)
+    separator = next((s for s in ("\t", ";", ",") if s in line), None)
+    return [axis_labels.clean(cell) for cell in text_table.split([line], separator, path)[0]]
+
+
+def _frames_by_label(labels: Sequence[str]) -> int | None:
+    """Number of labels that count frames, if all but the first do."""
+    frames = [axis_labels.is_frame(axis_labels.clean(label)) for label in labels]
+    return sum(frames) if len(frames) > 1 and all(frames[1:]) else None
 
 
 def _unreadable(error: Exception) -> DataError:
     return DataError(f"the table cannot be read ({type(error).__name__})")
-
-
-def _frames_by_name(columns: Sequence[str]) -> int | None:
-    """Number of columns that number frames, if all but the first do."""
-    frames = [bool(_FRAME.fullmatch(c.strip())) for c in columns]
-    return sum(frames) if len(frames) > 1 and all(frames[1:]) else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.cohorts import CohortSection
@@ -16,6 +17,7 @@ from bhx_prep.ingest.bids_files import File, chunks, files_of_subjects
 from bhx_prep.ingest.rows import (
     IMAGES,
     Row,
+    add_note,
     exclude,
     fill_repetition_time,
     new_row,
@@ -23,7 +25,8 @@ from bhx_prep.ingest.rows import (
     safe_label,
     subjects_and_unknown,
 )
-from bhx_prep.io import bids_names
+from bhx_prep.ingest.stated_names import stated_names
+from bhx_prep.io import bids_names, notes
 
 
 def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
@@ -52,6 +55,7 @@ def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
         msg = f"cohort {start['cohort']}: `series` must contain {{subject}} (is {cohort.series!r})"
         raise ConfigError(msg)
     sidecars = metadata.Sidecars(root)
+    stated = stated_names(cohort)
     wanted = None if cohort.subjects is None else set(cohort.subjects)
     tables: dict[str, list[Path]] = defaultdict(list)
     pattern = _subject_pattern(cohort.series)
@@ -76,7 +80,9 @@ def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
         anats = choose_t1w({**mine, "kind": "volume"}, anat_files.get(label, []), sidecars)
         yield from anats
         rows = [
-            row for path in tables.get(label, []) if (row := _table_row(mine, label, path, cohort, sidecars))
+            row
+            for path in tables.get(label, [])
+            if (row := _table_row(mine, label, path, cohort, sidecars, stated))
         ]
         if not rows:
             reason = f"no table of the tasks {', '.join(cohort.tasks)} matches {cohort.series}"
@@ -88,7 +94,12 @@ def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
 
 
 def _table_row(
-    start: Row, label: str, path: Path, cohort: CohortSection, sidecars: metadata.Sidecars
+    start: Row,
+    label: str,
+    path: Path,
+    cohort: CohortSection,
+    sidecars: metadata.Sidecars,
+    stated: Mapping[str, Any],
 ) -> Row | None:
     named = bids_names.parse(path.name)
     named.setdefault("task", cohort.tasks[0])
@@ -101,11 +112,28 @@ def _table_row(
         exclude(row, f"{label!r} is not a subject label: only letters and digits may be used")
     measured = None
     try:
-        row["n_frames"], measured = table_outline.read_table_frames(path)
+        row["n_frames"], measured = table_outline.read_table_frames(
+            path, n_names=len(stated["names"] or ()) or None, orientation=stated["orientation"]
+        )
+        measured = measured or _by_sampling_frequency(row, path, sidecars)
     except DataError as error:
         exclude(row, str(error))
     fill_repetition_time(row, path, sidecars, measured, cohort.tr_s)
     return row
+
+
+def _by_sampling_frequency(row: Row, path: Path, sidecars: metadata.Sidecars) -> float | None:
+    """Repetition time (s) of a sidecar that states ``SamplingFrequency`` (Hz) in its place."""
+    fields, _ = sidecars.fields_of(path)
+    frequency = fields.get("SamplingFrequency")
+    if (
+        {"RepetitionTime", "VolumeTiming"} & fields.keys()
+        or not isinstance(frequency, int | float)
+        or frequency <= 0
+    ):
+        return None
+    add_note(row, notes.Kind.TR, f"1 / SamplingFrequency ({frequency:g} Hz) of its sidecar")
+    return 1 / frequency
 
 
 def _subject_pattern(series: str) -> re.Pattern[str]:

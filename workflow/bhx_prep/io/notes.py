@@ -40,3 +40,8 @@ def quote(content: object) -> str:
     """At most `QUOTED` characters of a file's content, on one line and in quotes, for a reason or a note."""
     text = " ".join(str(content).split())
     return repr(text if len(text) <= QUOTED else f"{text[: QUOTED - 2]}..")
+
+
+def short(name: str) -> str:
+    """At most `QUOTED` characters of a file's name, of which the end tells more, for a reason or a note."""
+    return name if len(name) <= QUOTED else f"..{name[2 - QUOTED :]}"

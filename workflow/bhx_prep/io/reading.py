@@ -50,6 +50,9 @@ PARSER_ERRORS: Final[tuple[type[Exception], ...]] = (
 #: What is no file's fault: memory, disk, quota, open files.
 MACHINE_ERRORS: Final = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
+#: Characters of what a library says that a reason repeats.
+_SAID: Final = 100
+
 
 @contextmanager
 def reading(path: Path, what: str = "cannot be read, it is truncated or damaged") -> Iterator[None]:
@@ -73,4 +76,7 @@ def reading(path: Path, what: str = "cannot be read, it is truncated or damaged"
     except PARSER_ERRORS as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
             raise
-        raise DataError(f"{path.name} {what}: {error or type(error).__name__}") from error
+        said = " ".join(str(error).split()) or type(error).__name__  # may quote the file at length
+        raise DataError(
+            f"{path.name} {what}: {said if len(said) <= _SAID else said[: _SAID - 2] + '..'}"
+        ) from error

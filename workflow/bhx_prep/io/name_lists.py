@@ -1,0 +1,118 @@
+"""Lists of ROI names in files of their own: one a line, a table with a column of names, or a list in JSON.
+
+The standard library only: the names of a cohort are read while a study is planned.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bhx_model.errors import DataError
+from bhx_prep.io import axis_labels, text_table
+from bhx_prep.io.notes import quote, short
+
+#: Bytes of a list of names at most.
+MAX_BYTES: Final = 4 << 20
+
+_NAME_HEADERS = ("name", "label_name", "roi_name", "roi", "region", "parcel", "label", "names", "labels")
+_NUMBER_HEADERS = ("index", "id", "key", "number", "label")
+_JSON_KEYS = ("ROINames", "roi_names", "ROIs", "rois", "names", "Names", "labels", "Labels", "regions", "Regions",
+              "parcels", "Parcels", "columns", "Columns", "label_names")  # fmt: skip
+
+
+def read(path: Path) -> tuple[str, ...]:
+    """Names of a text file, in their order; by the number beside them where a header calls it index or label.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, holds no names, or one twice.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{short(path.name)} is too large for a list of names")
+    except OSError as error:
+        raise DataError(f"{short(path.name)} cannot be read: {error.strerror}") from error
+    if path.suffix == ".json":
+        return _checked(_of_json(path), path)
+    lines = text_table.lines(path)
+    separator = next((s for s in ("\t", ";", ",") if lines and all(s in line for line in lines)), None)
+    if separator is None:
+        names = [axis_labels.clean(line) for line in lines]
+        return _checked(names[names[0].lower() in _NAME_HEADERS :] if names else names, path)
+    rows = text_table.split(lines, separator, path)
+    return _checked(_of_columns(rows), path)
+
+
+def _of_columns(rows: list[list[str]]) -> list[str]:
+    header = [axis_labels.clean(cell).lower() for cell in rows[0]]
+    width = min(map(len, rows))
+    named = [header.index(h) for h in _NAME_HEADERS if h in header and header.index(h) < width]
+    # a column of numbers names nothing
+    named = [j for j in named if any(text_table.number(row[j]) is None for row in rows[1:])]
+    if not named:
+        texts = [j for j in range(width) if text_table.number(axis_labels.clean(rows[0][j])) is None]
+        return [axis_labels.clean(row[texts[0] if texts else 0]) for row in rows]
+    body = rows[1:]
+    number = next((header.index(h) for h in _NUMBER_HEADERS if h in header and header.index(h) < width), None)
+    if number is not None and number != named[0]:
+        values = [text_table.number(row[number]) for row in body]
+        if all(v is not None and v == v for v in values):
+            pairs = sorted(
+                zip((v for v in values if v is not None), (row[named[0]] for row in body), strict=True)
+            )
+            return [axis_labels.clean(name) for value, name in pairs if value != 0]
+    return [axis_labels.clean(row[named[0]]) for row in body]
+
+
+def json_of(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    DataError
+        If it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{short(path.name)} cannot be read as JSON: fix or remove it") from error
+
+
+def _of_json(path: Path) -> list[str]:
+    content = json_of(path)
+    names = content if _is_names(content) else in_fields(content)
+    if names is None:
+        raise DataError(f"{short(path.name)} holds no list of ROI names")
+    return [axis_labels.clean(name) for name in names]
+
+
+def in_fields(fields: Any) -> tuple[str, ...] | None:
+    """The list of ROI names among a sidecar's fields, if there is one."""
+    if not isinstance(fields, dict):
+        return None
+    for key in _JSON_KEYS:
+        if _is_names(fields.get(key)):
+            return tuple(axis_labels.clean(name) for name in fields[key])
+    return None
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(name, str) for name in value)
+
+
+def _checked(names: Sequence[str], path: Path) -> tuple[str, ...]:
+    names = [name for name in names if name]
+    if len(names) < 2:
+        raise DataError(f"{short(path.name)} holds no list of ROI names")
+    if len(set(names)) != len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise DataError(f"{short(path.name)} holds a name twice: {quote(twice)}")
+    return tuple(names)
