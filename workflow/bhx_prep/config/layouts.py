@@ -55,7 +55,7 @@ _UKB = KnownDataset(
     terms="UK Biobank Material Transfer Agreement: an approved project; results, not data, may leave it",
     inputs={
         "fmriprep": {"space": "MNI152NLin6Asym", "strategy": "none"},
-        "timeseries": {"tr_s": 0.735, "series": "**/*.csv.gz"},
+        "timeseries": {"tr_s": 0.735, "series": "*Schaefer17n400p.csv.gz"},
     },
     missing=(*UNKNOWN, "-1", "-3", "-121", "-818"),
     id_columns=("eid", "participant.eid", "f.eid", "participant_id"),

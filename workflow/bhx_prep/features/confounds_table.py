@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bhx_model.errors import DataError
+from bhx_prep.features import motion_files
 from bhx_prep.io import motion, notes
 from bhx_prep.io.reading import reading
 
@@ -33,7 +34,7 @@ OLD_STEMS: Final = {
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Read a ``desc-confounds_timeseries.tsv``; ``n/a`` becomes NaN.
+    """Read a ``desc-confounds_timeseries.tsv``, or motion that another pipeline wrote; ``n/a`` becomes NaN.
 
     Returns
     -------
@@ -47,6 +48,8 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     DataError
         If it is no table of numbers whose columns have a name each.
     """
+    if motion_files.is_motion_file(path):
+        return motion_files.read(path)
     how: dict[str, Any] = {"sep": "\t", "na_values": ["n/a"], "encoding": "utf-8-sig", "header": None}
     with reading(path, "is no table of confounds"):
         header = [str(cell).strip() for cell in pd.read_csv(path, nrows=1, dtype=str, **how).iloc[0]]

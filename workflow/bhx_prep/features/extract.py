@@ -39,7 +39,7 @@ from bhx_prep.features import confounds, denoise, parcellate, qc, store, t1w
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.timeseries import StatedAxes, read_series
 from bhx_prep.ingest import index
-from bhx_prep.io import bids_names
+from bhx_prep.io import archives, bids_names
 
 logger = logging.getLogger(__name__)
 
@@ -293,7 +293,8 @@ def _one(work: Extraction, scan: Row, report: Row) -> Any:
     try:
         if scan["status"] != "ok":
             raise DataError(scan["reason"] or "excluded by the index")
-        return work.bold(scan, report) if scan["modality"] == "bold" else work.t1w(scan)
+        with archives.unpacked(scan, index.FILE_COLUMNS) as files:
+            return work.bold(files, report) if scan["modality"] == "bold" else work.t1w(files)
     except DataError as error:
         report["status"], report["reason"] = "excluded", str(error)
         return None

@@ -28,7 +28,7 @@ from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest.rows import Row, exclude, new_row, safe_label
 
 #: Module of this folder that knows a layout.
-MODULES: Final = {}
+MODULES: Final[dict[str, str]] = {"ukb": "ukb", "hcpya": "hcp", "hcpa": "hcp"}
 
 #: Paths below the root that hold a subject's scans: folders, archives or files.
 Places = Sequence[str]

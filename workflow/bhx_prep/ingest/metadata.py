@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.errors import DataError
-from bhx_prep.io import bids_names
+from bhx_prep.io import archives, bids_names
 
 #: Repetition times (s) that a scanner can have; what lies above is nearly always milliseconds.
 MIN_TR_S: Final = 0.1
@@ -127,6 +127,11 @@ def check_file(path: Path) -> None:
     """
     try:
         size = path.stat().st_size
+    except NotADirectoryError:
+        if archives.find(path)[1].file_size == 0:
+            msg = "file is empty"
+            raise DataError(msg) from None
+        return
     except FileNotFoundError:
         reason = (
             "is a link to a file that is not here (datalad get?)" if path.is_symlink() else "does not exist"
@@ -163,8 +168,11 @@ def read_header(path: Path) -> Any:
 
     check_file(path)
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            raw = file.read(540)
+        if archives.split(path) is not None:
+            raw = archives.read_start(path, 540)
+        else:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                raw = file.read(540)
     except (OSError, EOFError, zlib.error) as error:
         msg = f"not a readable NIfTI image ({type(error).__name__})"
         raise DataError(msg) from error
