@@ -10,7 +10,7 @@ from small_bids import write_subject
 
 from bhx_prep import cli
 from bhx_prep.config.cohorts import CohortSection
-from bhx_prep.ingest import index, metadata
+from bhx_prep.ingest import index, metadata, repetition_time
 
 
 def broadcast(*_args, **_options):
@@ -32,7 +32,7 @@ def asserted(*_args, **_options):
         "n_frames",
         "header_repetition_time",
         "voxel_sizes",
-        "repetition_time",
+        "repetition_time.choose",
         "Sidecars.fields_of",
     ],
 )
@@ -46,7 +46,8 @@ def test_a_bug_is_no_reason(tmp_path, monkeypatch, function, bug, error):
         json.dumps({"cohorts": {"study": {"input": "bids", "root": "data"}}})
     )
     monkeypatch.chdir(tmp_path)
-    owner = metadata.Sidecars if "." in function else metadata
+    owners = {"Sidecars": metadata.Sidecars, "repetition_time": repetition_time}
+    owner = owners.get(function.partition(".")[0], metadata)
     monkeypatch.setattr(owner, function.rpartition(".")[2], bug)
     with pytest.raises((ValueError, KeyError, AssertionError), match=error) as raised:
         cli.main(["index"])

@@ -205,10 +205,11 @@ def test_grayordinates(tmp_path):
     assert (row["kind"], row["path"], row["n_frames"], row["tr_s"]) == ("cifti", str(path), 12, 0.8)
     assert row["status"] == "ok"
     write_json(tmp_path / f"{RUN}_space-fsLR_den-91k_bold.json", RepetitionTime=2.0)
-    assert (
-        "the sidecar says 2 s, the image header 0.8 s"
-        in the_bold(derivatives(tmp_path, space="fsLR"))["reason"]
-    )
+    row = the_bold(derivatives(tmp_path, space="fsLR"))
+    assert (row["status"], row["tr_s"]) == ("ok", 2.0)
+    assert row["notes"] == [
+        "repetition time chosen: the sidecar says 2 s, the image header 0.8 s: the sidecar's is used, as fMRIPrep documents"
+    ]
     path.write_bytes(b"no header")
     assert "is no CIFTI-2 file" in the_bold(derivatives(tmp_path, space="fsLR"))["reason"]
     write_image(path, frames=4)

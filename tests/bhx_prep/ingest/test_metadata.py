@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bhx_prep.ingest import metadata
+from bhx_prep.ingest import metadata, repetition_time
 
 
 def same(path):
@@ -38,7 +38,7 @@ def test_the_sidecar_overrides_the_voxel_sizes(shared):
         metadata.voxel_sizes({}, header)
     assert metadata.voxel_sizes({"VoxelSizes": [4, 4, 6]}, header) == (4.0, 4.0, 6.0)
     # a header that lost its sizes has lost the repetition time too
-    assert metadata.repetition_time({"RepetitionTime": 3.0, "VoxelSizes": [4, 4, 6]}, 1.0) == 3.0
+    assert repetition_time.choose({"RepetitionTime": 3.0, "VoxelSizes": [4, 4, 6]}, 1.0) == (3.0, None)
 
 
 def test_units_of_length_are_minded():

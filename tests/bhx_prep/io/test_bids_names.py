@@ -44,3 +44,11 @@ def test_keys_with_dots_or_paths_are_refused(bad: str):
 def test_roi_hash_depends_on_order_and_atlas():
     assert roi_sha256("x", ["a", "b"]) != roi_sha256("x", ["b", "a"])
     assert roi_sha256("x", ["a", "b"]) != roi_sha256("y", ["a", "b"])
+
+
+def test_indices_are_numbers_and_labels_are_not():
+    assert bids_names.unpadded({"run": "01", "echo": "002", "ses": "01", "acq": "007"}) == {
+        "run": "1", "echo": "2", "ses": "01", "acq": "007",
+    }  # fmt: skip
+    assert bids_names.same_scan("a_sub-01_ses-01_task-rest_run-010") == "a_sub-01_ses-01_task-rest_run-10"
+    assert bids_names.same_scan("a_sub-01_run-0") == "a_sub-01_run-0"

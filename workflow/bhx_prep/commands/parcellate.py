@@ -24,7 +24,7 @@ from bhx_prep.atlas.label_files import (
 )
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.parcellate import parcellate_file
-from bhx_prep.ingest import metadata
+from bhx_prep.ingest import metadata, repetition_time
 from bhx_prep.io import bids_names, overwriting
 from bhx_prep.io.images import load_image
 from bhx_prep.io.meshes import MESHES
@@ -156,4 +156,8 @@ def _repetition_time(bold: Path, given: float | None) -> float:
         header = metadata.read_header(bold)
         metadata.voxel_sizes(fields, header)  # refuses those of no head
         measured = metadata.header_repetition_time(header)
-    return metadata.repetition_time(fields, measured, fallback=given)
+    made = "space" in bids_names.parse(bold.name)
+    tr_s, decided = repetition_time.choose(fields, measured, tr_s=given, derivative=made)
+    if decided is not None:
+        logger.warning("%s: %s", bold.name, decided)
+    return tr_s

@@ -22,7 +22,7 @@ import yaml
 
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.errors import ConfigError
-from bhx_prep.ingest.metadata import MAX_TR_S, MIN_TR_S
+from bhx_prep.ingest.repetition_time import MAX_TR_S, MIN_TR_S
 from bhx_prep.io import bids_names
 
 logger = logging.getLogger(__name__)

@@ -1,12 +1,10 @@
-"""Which subjects are in a BIDS-shaped folder, and which files each of them has. bids2table lists them."""
+"""Which subjects are in a BIDS-shaped folder, and which files each of them has."""
 
 from __future__ import annotations
 
-import logging
+import glob
 import os
 import re
-import tempfile
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -17,7 +15,7 @@ _T = TypeVar("_T")
 
 #: Subjects per chunk.
 CHUNK = 500
-#: What a subject's label may be: the part of BIDS that bids2table and the sample keys agree on.
+#: What a subject's label may be: the part of BIDS that the sample keys can hold.
 SUBJECT: Final = re.compile(r"[A-Za-z0-9]+")
 
 
@@ -64,9 +62,6 @@ def files_of_subjects(
 ) -> Iterator[tuple[str, list[File]]]:
     """Each subject's files with one of the suffixes and endings, sorted so that run 2 comes before run 10.
 
-    bids2table is given a folder with links to these subjects. So it lists only those that are wanted, and it does not
-    fail at a root whose name holds dots or wildcards.
-
     Parameters
     ----------
     root : Path
@@ -81,20 +76,57 @@ def files_of_subjects(
     tuple of str and list of File
         Every label, in order, also where there is no file.
     """
-    import bids2table
-
-    logging.getLogger("bids2table").setLevel(logging.ERROR)  # odd names become rows with a reason
-    with tempfile.TemporaryDirectory(prefix="bhx-index-") as folder:
-        view = Path(folder)
-        for label in labels:
-            (view / f"sub-{label}").symlink_to(root / f"sub-{label}", target_is_directory=True)
-        listed = bids2table.index_dataset(view).select(["suffix", "ext", "path"]).to_pydict()
-    files: dict[str, list[File]] = defaultdict(list)
-    for suffix, ending, path in zip(listed["suffix"], listed["ext"], listed["path"], strict=True):
-        if suffix in suffixes and ending in endings:
-            files[path.split("/", 1)[0].removeprefix("sub-")].append(File(root / path, suffix, ending))
     for label in labels:
-        yield label, sorted(files.pop(label, []), key=lambda file: natural(str(file.path)))
+        files: list[File] = []
+        for path in files_below(f"{root}{os.sep}sub-{label}"):
+            name = path.rpartition(os.sep)[2]
+            stem, dot, ending = name.partition(".")
+            suffix = stem.rpartition("_")[2]
+            if suffix in suffixes and f"{dot}{ending}" in endings and name.startswith("sub-"):
+                files.append(File(Path(path), suffix, f"{dot}{ending}"))
+        yield label, sorted(files, key=lambda file: natural(str(file.path)))
+
+
+def files_below(folder: str) -> Iterator[str]:
+    """Paths of all files below a folder, in no order; linked folders are followed, but never in a circle.
+
+    Hidden files and folders, and folders that cannot be read, have none.
+    """
+    folders: list[tuple[str, tuple[str, ...]]] = [(folder, ())]
+    while folders:
+        place, came_by = folders.pop()  # the second: real folders that links led out of
+        try:
+            with os.scandir(place) as listed:
+                entries = [entry for entry in listed if not entry.name.startswith(".")]
+        except OSError:
+            continue
+        for entry in entries:
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link to itself: the reader of the file says so
+                is_folder = False
+            if not is_folder:
+                yield entry.path
+            elif not entry.is_symlink():
+                folders.append((entry.path, came_by))
+            else:
+                line, target = (*came_by, os.path.realpath(place)), os.path.realpath(entry.path)
+                if not any(f"{above}{os.sep}".startswith(f"{target}{os.sep}") for above in line):
+                    folders.append((entry.path, line))
+
+
+def matching(root: Path, pattern: str) -> list[str]:
+    """Paths below a root that match a glob pattern, relative to it; ``**`` is any folders, and follows no circle.
+
+    What ``**`` finds is more than the pattern's: whatever lies below; the caller compares it with the pattern.
+    """
+    before, deep, _ = pattern.partition("**")
+    if not deep:
+        return sorted(glob.glob(pattern, root_dir=root))  # noqa: PTH207
+    base = before.rpartition("/")[0]
+    places = glob.glob(base, root_dir=root) if base else ["."]  # noqa: PTH207
+    found = (path for place in places for path in files_below(str(root / place)))
+    return sorted(os.path.relpath(path, root) for path in found)
 
 
 def natural(text: str) -> list[tuple[int, str]]:

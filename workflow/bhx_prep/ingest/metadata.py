@@ -9,12 +9,9 @@ Errors of the libraries that read a file become a `DataError` at the call that r
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
 import os
 import re
-import reprlib
-import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,12 +19,8 @@ from typing import Any, Final
 
 from bhx_model.errors import DataError
 from bhx_prep.io import archives, bids_names
+from bhx_prep.io.pointers import content_missing
 
-#: Repetition times (s) that a scanner can have; what lies above is nearly always milliseconds.
-MIN_TR_S: Final = 0.1
-MAX_TR_S: Final = 20.0
-#: Times (s) closer than this are the same: converters round.
-TR_TOLERANCE_S: Final = 0.005
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3}
@@ -69,7 +62,7 @@ class Sidecars:
             If a sidecar that applies cannot be read as a JSON object.
         """
         image = image.absolute()
-        own, suffix = bids_names.parse(image.name), _suffix(image.name)
+        own, suffix = bids_names.unpadded(bids_names.parse(image.name)), _suffix(image.name)
         fields: dict[str, Any] = {}
         nearest = None
         for folder in self._chain(image.parent):
@@ -95,7 +88,7 @@ class Sidecars:
             except OSError:  # an unreadable folder shows itself when its images are opened
                 names = []
             for name in names:
-                found.append((bids_names.parse(name), _suffix(name), folder / name))
+                found.append((bids_names.unpadded(bids_names.parse(name)), _suffix(name), folder / name))
             self._folders[folder] = sorted(found, key=lambda sidecar: len(sidecar[0]))
         return self._folders[folder]
 
@@ -104,7 +97,9 @@ class Sidecars:
             try:
                 content = json.loads(path.read_text(encoding="utf-8-sig"))
             except (OSError, ValueError, RecursionError) as error:  # of the text's encoding, of the parser
-                msg = f"sidecar {path.name} cannot be read as JSON: fix or remove it"
+                msg = (
+                    f"sidecar {path.name} {_not_fetched(path) or 'cannot be read as JSON: fix or remove it'}"
+                )
                 raise DataError(msg) from error
             if not isinstance(content, dict):
                 msg = f"sidecar {path.name} is not a JSON object: fix or remove it"
@@ -117,13 +112,20 @@ def _suffix(name: str) -> str:
     return name.split(".", 1)[0].rsplit("_", 1)[-1]
 
 
+def _not_fetched(path: Path) -> str | None:
+    """How to fetch the content of a file, if it is not here."""
+    if path.is_symlink() and not path.exists():
+        return "is a link to a file that is not here (datalad get?)"
+    return content_missing(path, path.stat().st_size) if path.is_file() else None
+
+
 def check_file(path: Path) -> None:
     """Raise if a file cannot be read.
 
     Raises
     ------
     DataError
-        If it is absent, a broken link, forbidden, no file, or empty.
+        If it is absent, a broken link, forbidden, no file, empty, or a pointer to content that was not fetched.
     """
     try:
         size = path.stat().st_size
@@ -150,6 +152,15 @@ def check_file(path: Path) -> None:
     if size == 0:
         msg = "file is empty"
         raise DataError(msg)
+    # an image that is none is found out when its header is read, without opening it twice
+    if path.suffix not in (".gz", ".nii") and (pointer := content_missing(path, size)):
+        msg = f"file {pointer}"
+        raise DataError(msg)
+
+
+def _no_image(path: Path, error: Exception) -> DataError:
+    pointer = content_missing(path, path.stat().st_size) if path.is_file() else None
+    return DataError(f"file {pointer}" if pointer else f"not a readable NIfTI image ({type(error).__name__})")
 
 
 def read_header(path: Path) -> Any:
@@ -174,8 +185,7 @@ def read_header(path: Path) -> Any:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
                 raw = file.read(540)
     except (OSError, EOFError, zlib.error) as error:
-        msg = f"not a readable NIfTI image ({type(error).__name__})"
-        raise DataError(msg) from error
+        raise _no_image(path, error) from error
     is_second = 540 in (int.from_bytes(raw[:4], order) for order in ("little", "big"))
     kind = nibabel.Nifti2Header if is_second else nibabel.Nifti1Header
     try:
@@ -183,8 +193,7 @@ def read_header(path: Path) -> Any:
         dtype = header.get_data_dtype()
         header.get_data_shape()
     except (HeaderDataError, WrapStructError) as error:
-        msg = f"not a readable NIfTI image ({type(error).__name__})"
-        raise DataError(msg) from error
+        raise _no_image(path, error) from error
     if dtype.kind not in "iuf":
         msg = f"the image has {dtype.name if dtype.names is None else 'RGB'} values: expected real numbers"
         raise DataError(msg)
@@ -282,74 +291,6 @@ def voxel_sizes(sidecar: Mapping[str, Any], header: Any) -> tuple[float, float, 
     return sizes
 
 
-def repetition_time(
-    sidecar: Mapping[str, Any],
-    measured: float | None = None,
-    *,
-    frames: int | None = None,
-    fallback: float | None = None,
-) -> float:
-    """Seconds between two frames, by sidecar and header, which must not contradict each other.
-
-    Parameters
-    ----------
-    sidecar : Mapping
-        Fields of the scan's sidecars: ``RepetitionTime``, or ``VolumeTiming`` with even steps.
-    measured : float, optional
-        As the image's header states it, see `header_repetition_time`. Ignored where ``VoxelSizes`` in the sidecar
-        replaces a header that was never filled in.
-    frames : int, optional
-        Number of frames of the image, to compare ``VolumeTiming`` with.
-    fallback : float, optional
-        Used if neither states it (s).
-
-    Raises
-    ------
-    DataError
-        If it is stated nowhere, sidecar and header differ, frames are unevenly spaced, or it cannot be true.
-    """
-    stated = _stated_by_sidecar(sidecar, frames)
-    if "VoxelSizes" in sidecar:
-        measured = None
-    if stated is not None and measured is not None and abs(stated - measured) > TR_TOLERANCE_S:
-        msg = (
-            f"repetition time: the sidecar says {stated:g} s, the image header {measured:g} s; "
-            "fix the wrong one (BIDS wants seconds)"
-        )
-        raise DataError(msg)
-    if stated is not None:
-        return stated
-    if measured is not None:
-        return _plausible(measured, "the repetition time in the image header")
-    if fallback is None:
-        msg = "no repetition time in sidecar or header: add RepetitionTime (s), or set the cohort's tr_s"
-        raise DataError(msg)
-    return _plausible(fallback, "the repetition time given")
-
-
-def _stated_by_sidecar(sidecar: Mapping[str, Any], frames: int | None) -> float | None:
-    stated = sidecar.get("RepetitionTime")
-    if stated is not None:
-        if not _is_number(stated):
-            msg = f"RepetitionTime in the sidecar is {reprlib.repr(stated)}: expected a number of seconds"
-            raise DataError(msg)
-        return _plausible(float(stated), "RepetitionTime in the sidecar")
-    times = sidecar.get("VolumeTiming")
-    if times is None:
-        return None
-    if not (isinstance(times, list) and len(times) > 1 and all(_is_number(v) for v in times)):
-        msg = "VolumeTiming in the sidecar is no list of two or more times (s)"
-        raise DataError(msg)
-    if frames is not None and len(times) != frames:
-        msg = f"VolumeTiming has {len(times)} times, the image {frames} frames"
-        raise DataError(msg)
-    steps = sorted(later - earlier for earlier, later in itertools.pairwise(times))
-    if steps[-1] - steps[0] > TR_TOLERANCE_S:
-        msg = f"frames are not evenly spaced (VolumeTiming has steps of {steps[0]:g} to {steps[-1]:g} s)"
-        raise DataError(msg)
-    return _plausible(steps[len(steps) // 2], "the step of VolumeTiming")
-
-
 def header_repetition_time(header: Any) -> float | None:
     """Seconds between two frames by a 4D NIfTI header, or None if it was never filled in."""
     zooms = [float(v) for v in header.get_zooms()]
@@ -363,21 +304,6 @@ def header_repetition_time(header: Any) -> float | None:
     if step == 0 or (unit == "unknown" and step == 1):
         return None
     return step
-
-
-def _plausible(tr_s: float, what: str) -> float:
-    if tr_s > MAX_TR_S:
-        msg = f"{what} is {tr_s:g}: milliseconds? expected seconds"
-        raise DataError(msg)
-    if not tr_s >= MIN_TR_S:  # NaN too
-        msg = f"{what} is {tr_s:g} s: no scanner is that fast, expected {MIN_TR_S:g} to {MAX_TR_S:g} s"
-        raise DataError(msg)
-    return tr_s
-
-
-def _is_number(value: Any) -> bool:
-    # JSON has whole numbers of any length, which no conversion takes; NaN fails the comparison
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _units(header: Any) -> tuple[str, str]:

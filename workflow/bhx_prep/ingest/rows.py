@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.errors import DataError
-from bhx_prep.ingest import metadata
+from bhx_prep.ingest import metadata, repetition_time
 from bhx_prep.ingest.bids_files import SUBJECT, File, subject_labels
 from bhx_prep.io import bids_names, notes
 
@@ -101,7 +101,9 @@ def best(files: list[File], rank: Callable[[File], Any]) -> list[File]:
     return [f for f in files if rank(f) == lowest]
 
 
-def check_volume(row: Row, path: Path, sidecars: metadata.Sidecars, tr_s: float | None) -> None:
+def check_volume(
+    row: Row, path: Path, sidecars: metadata.Sidecars, tr_s: float | None, tr: str | None = None
+) -> None:
     """Fill in frames and repetition time of a 4D NIfTI image, and check its voxel sizes."""
     header = measured = None
     try:
@@ -110,7 +112,7 @@ def check_volume(row: Row, path: Path, sidecars: metadata.Sidecars, tr_s: float 
         measured = metadata.header_repetition_time(header)
     except DataError as error:
         exclude(row, str(error))
-    fields = fill_repetition_time(row, path, sidecars, measured, tr_s)
+    fields = fill_repetition_time(row, path, sidecars, measured, tr_s, tr)
     if header is not None and fields is not None:
         try:
             metadata.voxel_sizes(fields, header)
@@ -119,9 +121,17 @@ def check_volume(row: Row, path: Path, sidecars: metadata.Sidecars, tr_s: float 
 
 
 def fill_repetition_time(
-    row: Row, path: Path, sidecars: metadata.Sidecars, measured: float | None, fallback: float | None
+    row: Row,
+    path: Path,
+    sidecars: metadata.Sidecars,
+    measured: float | None,
+    tr_s: float | None,
+    tr: str | None = None,
 ) -> Mapping[str, Any] | None:
-    """Fill in repetition time and sidecar; returns the sidecars' fields, None if one cannot be read."""
+    """Fill in repetition time and sidecar; returns the sidecars' fields, None if one cannot be read.
+
+    `tr_s` and `tr` are the cohort's, see `repetition_time.choose`.
+    """
     try:
         fields, sidecar = sidecars.fields_of(path)
         row["sidecar"] = as_text(sidecar)
@@ -132,9 +142,19 @@ def fill_repetition_time(
     if row["status"] != "ok" and not stated and measured is None:
         return fields  # an image that cannot be opened has no repetition time either: one reason is enough
     try:
-        row["tr_s"] = metadata.repetition_time(fields, measured, frames=row["n_frames"], fallback=fallback)
+        row["tr_s"], decided = repetition_time.choose(
+            fields,
+            measured,
+            frames=row["n_frames"],
+            tr_s=tr_s,
+            tr=tr,
+            derivative=row["input"] == "fmriprep",
+        )
     except DataError as error:
         exclude(row, str(error))
+        return fields
+    if decided is not None:
+        add_note(row, notes.Kind.TR, decided)
     return fields
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import metadata, table_outline
 from bhx_prep.ingest.anat import choose_t1w, link_anat
-from bhx_prep.ingest.bids_files import File, chunks, files_of_subjects
+from bhx_prep.ingest.bids_files import File, chunks, files_of_subjects, matching
 from bhx_prep.ingest.rows import (
     IMAGES,
     Row,
@@ -59,7 +58,7 @@ def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
     wanted = None if cohort.subjects is None else set(cohort.subjects)
     tables: dict[str, list[Path]] = defaultdict(list)
     pattern = _subject_pattern(cohort.series)
-    for found in sorted(glob.glob(cohort.series.replace("{subject}", "*"), root_dir=root, recursive=True)):  # noqa: PTH207 - links are followed on every Python
+    for found in matching(root, cohort.series.replace("{subject}", "*")):
         match = pattern.fullmatch(found)
         if (
             match
@@ -118,7 +117,7 @@ def _table_row(
         measured = measured or _by_sampling_frequency(row, path, sidecars)
     except DataError as error:
         exclude(row, str(error))
-    fill_repetition_time(row, path, sidecars, measured, cohort.tr_s)
+    fill_repetition_time(row, path, sidecars, measured, cohort.tr_s, cohort.tr)
     return row
 
 

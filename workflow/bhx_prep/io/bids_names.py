@@ -9,7 +9,10 @@ from bhx_model.errors import ConfigError, DataError
 
 #: Entities that distinguish the scans of a subject, in BIDS order.
 SCAN_ENTITIES = ("ses", "task", "acq", "ce", "rec", "dir", "run")
+#: Entities whose values are whole numbers: ``run-01`` is ``run-1``. Values of all others are labels.
+INDICES = ("run", "echo")
 
+_PADDED = re.compile(rf"_({'|'.join(INDICES)})-0+(?=\d)")
 _VALUE = re.compile(r"[A-Za-z0-9+]+")
 _COHORT = re.compile(r"[a-z][a-z0-9]*")
 
@@ -65,3 +68,13 @@ def parse(name: str) -> dict[str, str]:
 def sample_key(cohort: str, subject: str, entities: Mapping[str, str]) -> str:
     """Key of a sample in the shards: ``{cohort}_{stem}``."""
     return f"{check_cohort(cohort)}_{stem(subject, entities)}"
+
+
+def unpadded(entities: Mapping[str, str]) -> dict[str, str]:
+    """Entities with indices as numbers: ``run-01`` and ``run-1`` become equal. Some versions of programs pad them."""
+    return {e: (v.lstrip("0") or "0") if e in INDICES and v.isdecimal() else v for e, v in entities.items()}
+
+
+def same_scan(key: str) -> str:
+    """What the sample keys, stems or file names of one scan have in common, however its indices are padded."""
+    return _PADDED.sub(r"_\1-", key)

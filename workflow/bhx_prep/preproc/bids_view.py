@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bhx_model.errors import ConfigError, DataError
+from bhx_prep.ingest.bids_files import files_below
 from bhx_prep.io import bids_names
 
 
@@ -53,8 +54,7 @@ def make_view(root: Path, subject: str, tasks: Sequence[str], view: Path) -> Pat
     shutil.rmtree(view, ignore_errors=True)
     view.mkdir(parents=True)
     shown = [path for path in root.iterdir() if path.is_file()]
-    for folder, _, names in os.walk(own, followlinks=True):
-        shown += [Path(folder, name) for name in names]
+    shown += map(Path, files_below(str(own)))
     for path in sorted(shown):
         if bids_names.parse(path.name).get("task", tasks[0]) in tasks or path.parent == root:
             _show(path, view / path.relative_to(root))

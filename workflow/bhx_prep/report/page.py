@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 #: Programs whose versions decide the results.
 PROGRAMS = (
-    "bhx", "snakemake", "numpy", "scipy", "pandas", "pyarrow", "bids2table", "nibabel", "nilearn", "scikit-learn", "lapy",
+    "bhx", "snakemake", "numpy", "scipy", "pandas", "pyarrow", "nibabel", "nilearn", "scikit-learn", "lapy",
     "webdataset", "torch", "safetensors", "matplotlib",
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from bhx_model.errors import DataError
-from bhx_prep.ingest import metadata
+from bhx_prep.ingest import metadata, repetition_time
 from bhx_prep.io import bids_names
 
 #: Fewer frames than this give no confounds worth the name.
@@ -209,7 +209,7 @@ def _check_run(
     if inside.min() == inside.max():
         msg = "the image is empty: all voxels are the same"
         raise DataError(msg)
-    step = metadata.repetition_time(
-        sidecar, metadata.header_repetition_time(image.header), frames=frames, fallback=tr_s
+    step, _ = repetition_time.choose(
+        sidecar, metadata.header_repetition_time(image.header), frames=frames, tr_s=tr_s
     )
     return zooms, step

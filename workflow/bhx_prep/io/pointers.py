@@ -1,0 +1,42 @@
+"""What git-annex and Git LFS leave in the place of a file whose content was not fetched: a small text file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+#: Files of more bytes are content.
+LONGEST: Final = 1024
+
+# git-annex: unlocked files, and links that a file system without links has as text; then Git LFS
+_ANNEX = re.compile(rb"\s*(?:/annex/objects/|(?:\.\./)*\.git/annex/objects/)\S")
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+def content_missing(path: Path, size: int) -> str | None:
+    """How to fetch a file's content, if the file is a pointer to it: ``git-annex`` pointers say ``datalad get``.
+
+    Parameters
+    ----------
+    path : Path
+        Readable.
+    size : int
+        Its bytes: nothing is read of a file that is too long to be a pointer.
+
+    Returns
+    -------
+    str or None
+        A sentence without its subject; None for content.
+    """
+    if not 0 < size <= LONGEST:
+        return None
+    try:
+        start = path.read_bytes()[:LONGEST]
+    except OSError:  # the reader finds the reason
+        return None
+    if _ANNEX.match(start):
+        return "is a git-annex pointer, its content is not here: fetch it (datalad get)"
+    if start.startswith(_LFS):
+        return "is a Git LFS pointer, its content is not here: fetch it (git lfs pull)"
+    return None
