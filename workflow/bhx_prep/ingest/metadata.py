@@ -15,12 +15,11 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from bhx_model.errors import DataError
 from bhx_prep.io import archives, bids_names
 from bhx_prep.io.pointers import content_missing
-
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3}
