@@ -19,11 +19,12 @@ rule split_endpoint:
         runtime=growing(20),
     params:
         endpoint=lambda wildcards: study.split_file(wildcards.endpoint),
+        table=lambda wildcards: study.table_file(study.endpoint(wildcards.endpoint).cohort),
         step=STEPS["split_endpoint"],
     shell:
         "python -m bhx_prep.evaluation.splits endpoint --endpoint {params.endpoint:q} --name {wildcards.endpoint}"
-        " --seed {wildcards.seed} --participants {input.participants:q} --shards {input.shards:q}"
-        " --out {output:q} > {log:q} 2>&1"
+        " --seed {wildcards.seed} --participants {input.participants:q} --table {params.table:q}"
+        " --shards {input.shards:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule evaluate_baseline:

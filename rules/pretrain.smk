@@ -6,6 +6,7 @@ rule split_pretraining:
     """Subjects an experiment is trained on, and those held out to monitor the losses."""
     input:
         shards=pretraining_shards,
+        families=lambda wildcards: study.family_tables(wildcards.experiment),
     output:
         f"{EXPERIMENT}/pretrain.json",
     log:
@@ -18,10 +19,11 @@ rule split_pretraining:
     params:
         holdout=lambda wildcards: study.experiment(wildcards.experiment).holdout,
         seed=lambda wildcards: study.experiment(wildcards.experiment).seed,
+        families=lambda wildcards: study.families_file(wildcards.experiment),
         step=STEPS["split_pretraining"],
     shell:
         "python -m bhx_prep.evaluation.splits pretrain --shards {input.shards:q} --holdout {params.holdout}"
-        " --seed {params.seed} --out {output:q} > {log:q} 2>&1"
+        " --seed {params.seed} --families {params.families:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule compute_gradients:

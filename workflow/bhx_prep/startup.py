@@ -35,9 +35,10 @@ def check_start(config: Config, folder: Path, *, submits: bool) -> list[str]:
     """
     from bhx_prep.atlas import checks  # not for planning: they take a second
     from bhx_prep.atlas.sources import templateflow
-    from bhx_prep.ingest import participants
+    from bhx_prep.evaluation import phenotype_checks
 
-    warnings = [*checks.mistakes(config), *participants.mistakes(config)]
+    tables = phenotype_checks.check_tables(config)
+    warnings = [*checks.mistakes(config), *tables.mistakes]
     if left := jobs.strays(folder, submits=submits):
         raise SiteError(left)
     if config.atlas.source == "templateflow" and not checks.is_fetched(

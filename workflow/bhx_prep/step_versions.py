@@ -19,7 +19,7 @@ STEPS = {
     "train_encoder": 6,  # the mean of a run is taken off first: small units lose no digits
     "train_fusion": 6,  # the mean of a run is taken off first: small units lose no digits
     "embed_tokens": 3,  # the mean of a run is taken off first: small units lose no digits
-    "split_endpoint": 2,  # who has no label or scan is listed as excluded
+    "split_endpoint": 3,  # missing codes are no labels, ids are brought together, families stay together, notes
     "evaluate_model": 3,  # the mean of a run is taken off first: small units lose no digits
     "evaluate_baseline": 2,  # scores of the constant prediction are called constant
     "export_weights": 3,  # the model card speaks of subjects and of the mean predictor

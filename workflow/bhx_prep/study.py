@@ -185,9 +185,11 @@ class Study:
             self.tables_file(name)
         for name in self.config.experiments:
             self.terms_file(name)
+            self.families_file(name)
         for name in self.config.endpoints:
             self.endpoint_file(name)
             self.split_file(name)
+            self.table_file(self.endpoint(name).cohort)
 
     def config_file(self) -> Path:
         """The whole configuration as a JSON file."""
@@ -223,6 +225,27 @@ class Study:
     def terms_file(self, experiment: str) -> Path:
         """Terms of the data an experiment trains on, as a JSON file."""
         return self._settings.file(f"terms-{experiment}", self.terms(experiment))
+
+    def table_file(self, cohort: str) -> Path:
+        """How a cohort's table of phenotypes is read, as a JSON file."""
+        return self._file("table", self.config.cohorts[cohort].table)
+
+    def families_file(self, experiment: str) -> Path:
+        """Tables that name the families of an experiment's cohorts, as a JSON file."""
+        tables = {
+            name: {
+                "participants": str(self.participants(name)),
+                "table": cohort.table.model_dump(mode="json"),
+            }
+            for name in sorted(self.experiment(experiment).cohorts)
+            if (cohort := self.config.cohorts[name]).family is not None
+        }
+        return self._settings.file("families", tables)
+
+    def family_tables(self, experiment: str) -> list[Path]:
+        """Tables of phenotypes that name the families of an experiment's cohorts."""
+        cohorts = self.experiment(experiment).cohorts
+        return [self.participants(name) for name in cohorts if self.config.cohorts[name].family is not None]
 
     def _file(self, name: str, section: Section, without: Collection[str] = ()) -> Path:
         return self._settings.file(name, section.model_dump(mode="json", exclude=set(without)))

@@ -81,12 +81,15 @@ def command(args: argparse.Namespace) -> int:
         write_generated(args.folder, force=args.force)
     else:
         from bhx_prep.atlas import checks
-        from bhx_prep.ingest import participants
+        from bhx_prep.evaluation import phenotype_checks
 
         checked = config.load(args.file)
+        tables = phenotype_checks.check_tables(checked)
+        for warning in tables.warnings:
+            logger.warning("%s", warning)
         for what, wrong in (
             ("the atlas does not have", checks.mistakes(checked)),
-            ("the tables of phenotypes do not have", participants.mistakes(checked)),
+            ("the tables of phenotypes do not have", tables.mistakes),
         ):
             if wrong:
                 raise ConfigError(
@@ -96,6 +99,8 @@ def command(args: argparse.Namespace) -> int:
         logger.info("%s is valid", args.file)
         for kind in ("cohorts", "experiments", "endpoints"):
             logger.info("%s: %s", kind, ", ".join(getattr(checked, kind)) or "none")
+        for note in tables.notes:
+            logger.info("%s", note)
         for name in missing:
             logger.warning("cohorts.%s.root: no folder %s (yet)", name, checked.cohorts[name].root)
     return 0

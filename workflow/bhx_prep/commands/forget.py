@@ -253,7 +253,7 @@ def _refuse_while_in_data(section: CohortSection, cohort: str, subject: str) -> 
         )
         raise ConfigError(msg)
     table = section.phenotypes
-    if table.exists() and subject in participants.read(table).index:
+    if table.exists() and participants.has_row(table, subject, section.table):
         msg = f"sub-{subject} still has a row in {table}: remove it, then run this again"
         raise ConfigError(msg)
     return present

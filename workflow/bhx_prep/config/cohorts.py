@@ -18,6 +18,15 @@ Entity = Literal["ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "space
 Values = Annotated[tuple[Value, ...], Field(min_length=1)]
 
 
+class TableSettings(Section):
+    """How the participants table of a cohort is read; not a section of the configuration, it follows from one."""
+
+    missing: tuple[Value, ...] | None = Field(default=None, description="As of the cohort.")
+    family: str | None = Field(default=None, description="As of the cohort.")
+    id_columns: tuple[str, ...] = Field(default=(), description="What the data set calls its column of ids.")
+    second_header: bool = Field(default=False, description="Whether the second line describes the columns.")
+
+
 class CohortSection(Section):
     """One study, in one of three forms."""
 
@@ -83,11 +92,13 @@ class CohortSection(Section):
     missing: tuple[Value, ...] | None = Field(
         default=None,
         description="Values of the participants table that mean unknown, e.g. `[-9999, n/a]`; when null, those of the "
-        "known data set, else empty cells, `n/a`, `NA`, `NaN`, -999 and -9999.",
+        "known data set, else empty cells, `n/a`, `NA`, `NaN`, `null`, `.`, `#`, -999 and -9999. A value that an "
+        "endpoint's `classes` name is never missing.",
     )
     family: str | None = Field(
         default=None,
-        description="Column of the participants table with an id per family: its members stay in one split.",
+        description="Column of the participants table with an id per family: its members stay in one split, in the "
+        "endpoints and in the pretraining's holdout; one id in two cohorts is one family.",
     )
     strategy: StrategyName | None = Field(
         default=None,
@@ -121,3 +132,8 @@ class CohortSection(Section):
     def phenotypes(self) -> Path:
         """The table of phenotypes, whether it is there or not."""
         return self.participants or self.root / "participants.tsv"
+
+    @property
+    def table(self) -> TableSettings:
+        """How the table of phenotypes is read."""
+        return TableSettings(missing=self.missing, family=self.family)

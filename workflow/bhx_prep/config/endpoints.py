@@ -58,6 +58,11 @@ class EndpointSection(Section):
         description="The paper's endpoint whose published values stand beside ours; null for none.",
     )
 
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Values of the column that its classes stand for; none for a regression."""
+        return tuple(value for one in self.classes for value in one.values)
+
     @model_validator(mode="after")
     def _classes_fit_the_kind(self) -> EndpointSection:
         n = len(self.classes)

@@ -2,7 +2,7 @@
 
 Pretraining: a subject is in the holdout if a hash of (seed, cohort, subject) falls below the holdout's fraction, so new
 subjects never move earlier ones. Endpoints: 60, 20 and 20 % within each class and each combination of the `stratify`
-columns.
+columns. Members of a family, where a cohort's table names families, are in one split.
 
 Examples
 --------
@@ -18,19 +18,20 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
-
-import pandas as pd
 
 from bhx_model.atomic_write import write_json
 from bhx_model.command_line import json_file, run_command
 from bhx_model.errors import DataError
+from bhx_prep.config.cohorts import TableSettings
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.section import read_section
+from bhx_prep.evaluation.endpoint_labels import read_labels
 from bhx_prep.ingest import participants
 from bhx_prep.shards import read
 
@@ -44,7 +45,9 @@ BINS = 5
 FEWEST = len(BLOCK)
 
 
-def split_pretraining(subjects: Iterable[str], holdout: float, seed: int) -> dict[str, list[str]]:
+def split_pretraining(
+    subjects: Iterable[str], holdout: float, seed: int, families: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, list[str]]:
     """Split the subjects of the pretraining.
 
     Parameters
@@ -54,6 +57,8 @@ def split_pretraining(subjects: Iterable[str], holdout: float, seed: int) -> dic
     holdout : float
         Fraction in the holdout, in expectation.
     seed : int
+    families : mapping
+        Subject to the id of its family, also of another cohort; who is not there has no relatives.
 
     Returns
     -------
@@ -65,7 +70,9 @@ def split_pretraining(subjects: Iterable[str], holdout: float, seed: int) -> dic
     DataError
         If no subject is left to train on.
     """
-    in_holdout = {subject: _unit(seed, subject) < holdout for subject in sorted(set(subjects))}
+    # a space: no cohort may be called so
+    drawn = {s: f" family/{families[s]}" if s in families else s for s in sorted(set(subjects))}
+    in_holdout = {subject: _unit(seed, one) < holdout for subject, one in drawn.items()}
     split = {
         name: [subject for subject, out in in_holdout.items() if out == (name == "holdout")]
         for name in ("train", "holdout")
@@ -75,6 +82,41 @@ def split_pretraining(subjects: Iterable[str], holdout: float, seed: int) -> dic
             f"a holdout of {holdout} leaves none of {len(in_holdout)} subjects to train on: lower it"
         )
     return split
+
+
+def read_families(
+    tables: Mapping[str, Mapping[str, Any]], subjects: Mapping[str, Iterable[str]]
+) -> dict[str, str]:
+    """Families of the subjects of a pretraining.
+
+    Parameters
+    ----------
+    tables : mapping
+        Cohort to its ``participants``, a path, and ``table``, the values of its `TableSettings`; cohorts whose table
+        names no families are not there.
+    subjects : mapping
+        Cohort to the labels of its subjects with data.
+
+    Returns
+    -------
+    dict
+        ``cohort/subject`` to the id of the family.
+    """
+    found = {}
+    for cohort, given in sorted(tables.items()):
+        settings = read_section(TableSettings, given["table"])
+        if settings.family is None:
+            continue
+        with_data = set(subjects[cohort])
+        table = participants.read(Path(given["participants"]), settings, [settings.family]).match(with_data)
+        known = participants.families(table, settings.family)
+        mine = {f"{cohort}/{subject}": known[subject] for subject in with_data & known.keys()}
+        logger.info(
+            "%s: %s of %s subjects have a family, %s families", cohort, len(mine), len(with_data),
+            len(set(mine.values())),
+        )  # fmt: skip
+        found |= mine
+    return found
 
 
 def _unit(*parts: object) -> float:
@@ -87,8 +129,8 @@ def split_endpoint(
     name: str,
     spec: EndpointSection,
     seed: int,
-    participants_table: pd.DataFrame,
-    source: Path,
+    table: participants.Participants,
+    family: str | None,
     bold: set[str],
     t1w: set[str],
 ) -> dict[str, Any]:
@@ -100,10 +142,10 @@ def split_endpoint(
         Name of the endpoint.
     spec : EndpointSection
     seed : int
-    participants_table : DataFrame
+    table : Participants
         From `participants.read`.
-    source : Path
-        Where the table came from, for messages.
+    family : str or None
+        Its column with an id per family.
     bold, t1w : set of str
         Labels with a BOLD run and with a T1 in the shards.
 
@@ -111,7 +153,8 @@ def split_endpoint(
     -------
     dict
         The value of ``seed-<k>.json``. Every subject in the table or in the shards is either in ``rows`` or, with a
-        reason, in ``excluded``. A missing value of a `stratify` column is a level of its own.
+        reason, in ``excluded``; ``notes`` say what was assumed. A missing value of a `stratify` column is a level of its
+        own.
 
     Raises
     ------
@@ -119,69 +162,71 @@ def split_endpoint(
         If a column is missing or a class has too few subjects.
     """
     both = sorted(bold & t1w)
-    table = participants.spelt_like(participants_table, bold | t1w)
-    values, refused = participants.values(table, spec.column, both, source)
-    excluded = dict(refused)
+    table = table.match(bold | t1w)
+    column, excluded = participants.values(table, spec.column, both, spec.values)
     excluded |= dict.fromkeys(bold - t1w, "has no usable T1 in the shards")
     excluded |= dict.fromkeys(t1w - bold, "has no usable BOLD run in the shards")
-    kept: dict[str, int | float] = {}
-    for subject, value in values.to_dict().items():
-        try:
-            kept[str(subject)] = _label(str(value), spec)
-        except DataError as error:
-            excluded[str(subject)] = str(error)
-    levels = [participants.column(table, name, source).to_dict() for name in spec.stratify]
-    strata = {s: tuple("missing" if pd.isna(level[s]) else str(level[s]) for level in levels) for s in kept}
+    labels, refused, assumed = read_labels(column, spec)
+    excluded |= refused
+    levels = [table.column(level).known for level in spec.stratify]
+    strata = {s: tuple(level.get(s, "missing") for level in levels) for s in labels}
+    related = participants.families(table, family) if family else {}
+    units = _units(labels, related)
     split = {}
-    for group, members in _groups(name, spec, kept).items():
-        split |= _draw(members, strata, f"{seed}/{name}/{group}")
+    for group, members in _groups(name, spec, labels, units).items():
+        drawn = _draw(members, units, labels, strata, f"{seed}/{name}/{group}")
+        split |= {subject: part for first, part in drawn.items() for subject in units[first]}
+    _check_classes(name, spec, labels, split)
     return {
         "endpoint": name,
         "cohort": spec.cohort,
         "kind": spec.kind,
         "classes": [c.name for c in spec.classes],
         "seed": seed,
-        "rows": [{"subject": s, "label": label, "split": split[s]} for s, label in kept.items()],
+        "rows": [{"subject": s, "label": label, "split": split[s]} for s, label in labels.items()],
         "excluded": [{"subject": s, "reason": reason} for s, reason in sorted(excluded.items())],
+        "notes": [*table.notes(), *column.notes(), *assumed],
     }
 
 
-def _label(value: str, spec: EndpointSection) -> int | float:
-    """Class number or value.
+def _units(labels: Mapping[str, int | float], related: Mapping[str, str]) -> dict[str, list[str]]:
+    """Subjects that stay together, by the first of them: families, and everybody else alone."""
+    by_family: dict[str, list[str]] = {}
+    for subject in sorted(labels):
+        # a space: no label holds one
+        by_family.setdefault(f"family {related[subject]}" if subject in related else subject, []).append(
+            subject
+        )
+    return {members[0]: members for members in by_family.values()}
 
-    Raises
-    ------
-    DataError
-        If there is none, with the reason.
+
+def _groups(
+    name: str, spec: EndpointSection, labels: Mapping[str, int | float], units: Mapping[str, list[str]]
+) -> dict[str, list[str]]:
+    """Groups of units that are split one by one: those of a class, or of a quantile bin.
+
+    A family of several classes is in the group of the rarest of them.
     """
+    apart = " of different families" if len(units) < len(labels) else ""
     if spec.kind == "regression":
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise DataError(f"{spec.column} is {value!r}, no number")
-        return number
-    for number, one in enumerate(spec.classes):
-        if value in one.values:
-            return number
-    known = ", ".join(v for one in spec.classes for v in one.values)
-    raise DataError(f"{spec.column} is {value!r}, none of the classes' values {known}")
-
-
-def _groups(name: str, spec: EndpointSection, labels: Mapping[str, int | float]) -> dict[str, list[str]]:
-    """Groups of subjects that are split one by one: those of a class, or of a quantile bin."""
-    if spec.kind == "regression":
-        if len(labels) < FEWEST:
-            raise DataError(_too_few(name, "with a label and both scans", len(labels)))
-        ranked = sorted(labels, key=lambda s: (labels[s], s))
+        if len(units) < FEWEST:
+            raise DataError(_too_few(name, f"with a label and both scans{apart}", len(units)))
+        mean = {first: sum(labels[s] for s in members) / len(members) for first, members in units.items()}
+        ranked = sorted(units, key=lambda first: (mean[first], first))
         n = min(BINS, len(ranked) // FEWEST)
         edges = [len(ranked) * i // n for i in range(n + 1)]
         return {f"bin{i}": ranked[edges[i] : edges[i + 1]] for i in range(n)}
-    groups = {c.name: [s for s, label in labels.items() if label == i] for i, c in enumerate(spec.classes)}
-    for value, members in groups.items():
-        if len(members) < FEWEST:
-            raise DataError(_too_few(name, f"of class {value!r} with both scans", len(members)))
+    count = Counter(labels.values())
+    groups: dict[str, list[str]] = {c.name: [] for c in spec.classes}
+    holding = Counter[str]()
+    for first, members in units.items():
+        found = {labels[s] for s in members}
+        rarest = min(found, key=lambda label: (count[label], label))
+        groups[spec.classes[int(rarest)].name].append(first)
+        holding.update(spec.classes[int(label)].name for label in found)
+    for value in groups:
+        if holding[value] < FEWEST:
+            raise DataError(_too_few(name, f"of class {value!r} with both scans{apart}", holding[value]))
     return groups
 
 
@@ -192,9 +237,21 @@ def _too_few(name: str, what: str, n: int) -> str:
     )
 
 
-def _draw(members: Sequence[str], strata: Mapping[str, tuple], salt: str) -> dict[str, str]:
-    """Split subjects so that every five in the order of their strata are three, one and one."""
-    ordered = sorted(members, key=lambda s: (strata[s], _unit(salt, s)))
+def _draw(
+    firsts: Sequence[str],
+    units: Mapping[str, list[str]],
+    labels: Mapping[str, int | float],
+    strata: Mapping[str, tuple],
+    salt: str,
+) -> dict[str, str]:
+    """Split units so that every five in the order of their sizes, classes and strata are three, one and one."""
+
+    def order(first: str) -> tuple:
+        members = units[first]
+        mixed = sorted({labels[s] for s in members}) if len(members) > 1 else []
+        return len(members), len(mixed), mixed, strata[first], _unit(salt, first)
+
+    ordered = sorted(firsts, key=order)
     split = {}
     for start in range(0, len(ordered), len(BLOCK)):
         # a fresh order for each five: else a stratum of one subject would be in the same split for every seed
@@ -202,6 +259,21 @@ def _draw(members: Sequence[str], strata: Mapping[str, tuple], salt: str) -> dic
         part = ordered[start : start + len(BLOCK)]
         split |= {subject: BLOCK[slot] for subject, slot in zip(part, slots, strict=False)}
     return split
+
+
+def _check_classes(
+    name: str, spec: EndpointSection, labels: Mapping[str, int | float], split: Mapping[str, str]
+) -> None:
+    """Refuse splits without anybody of a class, which families that stay together can leave."""
+    there = {(labels[subject], part) for subject, part in split.items()}
+    for number, one in enumerate(spec.classes):
+        for part in ("train", "val", "test"):
+            if (number, part) not in there:
+                msg = (
+                    f"endpoint {name}: families that stay together leave nobody of class {one.name!r} in {part}: "
+                    "more families are needed, or another seed"
+                )
+                raise DataError(msg)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -216,6 +288,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     one.add_argument("--shards", required=True, nargs="+", type=Path, help="index.json of every cohort")
     one.add_argument("--holdout", required=True, type=float, help="fraction held out, e.g. 0.1")
     one.add_argument("--seed", required=True, type=int)
+    one.add_argument(
+        "--families",
+        type=json_file,
+        default={},
+        metavar="FILE",
+        help="tables that name families, as a JSON file",
+    )
     one.add_argument("--out", required=True, type=Path)
     one = commands.add_parser("endpoint", help="train, val and test of an endpoint, with labels")
     one.add_argument(
@@ -224,6 +303,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     one.add_argument("--name", required=True)
     one.add_argument("--seed", required=True, type=int)
     one.add_argument("--participants", required=True, type=Path)
+    one.add_argument(
+        "--table",
+        type=json_file,
+        default={},
+        metavar="FILE",
+        help="how it is read (TableSettings) as a JSON file",
+    )
     one.add_argument("--shards", required=True, type=Path, help="index.json of its cohort")
     one.add_argument("--out", required=True, type=Path)
     args = parser.parse_args(argv)
@@ -232,9 +318,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     if args.action == "pretrain":
-        cohorts = read.read_cohorts(args.shards)
-        subjects = (f"{c.name}/{s}" for c in cohorts for m in ("bold", "t1w") for s in read.subjects(c, m))
-        split = split_pretraining(subjects, args.holdout, args.seed)
+        with_data = {
+            c.name: {s for m in ("bold", "t1w") for s in read.subjects(c, m)}
+            for c in read.read_cohorts(args.shards)
+        }
+        families = read_families(args.families, with_data)
+        subjects = (f"{cohort}/{s}" for cohort, mine in with_data.items() for s in mine)
+        split = split_pretraining(subjects, args.holdout, args.seed, families)
         if args.holdout and not split["holdout"]:
             logger.warning("no subject of %d is held out", len(split["train"]))
     else:
@@ -245,8 +335,12 @@ def _run(args: argparse.Namespace) -> None:
                 f"{args.shards} is of cohort {cohort.name}, endpoint {args.name} of {spec.cohort}"
             )
         bold, t1w = (read.subjects(cohort, m) for m in ("bold", "t1w"))
-        table = participants.read(args.participants)
-        split = split_endpoint(args.name, spec, args.seed, table, args.participants, bold, t1w)
+        settings = read_section(TableSettings, args.table)
+        needed = [spec.column, *spec.stratify, *([settings.family] if settings.family else [])]
+        table = participants.read(args.participants, settings, needed)
+        split = split_endpoint(args.name, spec, args.seed, table, settings.family, bold, t1w)
+        for text in split["notes"]:
+            logger.info("%s", text)
     write_json(args.out, split, canonical=True)
 
 

@@ -1,262 +1,318 @@
 """The table of phenotypes (``participants.tsv``): which participants have which value, and why others have none.
 
-Read for endpoints only. Its values never enter a shard.
+Read for endpoints and for families only. Its values never enter a shard.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-import gzip
-import io
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
-import pandas as pd
-
 from bhx_model.errors import DataError
-from bhx_prep.config import config
+from bhx_prep.config.cohorts import TableSettings
+from bhx_prep.ingest import delimited, subject_ids
+from bhx_prep.ingest.cell_values import MissingValues, listed, number_of, same
+from bhx_prep.io import notes
 
-#: Names of the column of ids, the first that is there counts. BIDS says `participant_id`; the others are in the
-#: tables that ABIDE, ADHD-200 and UK Biobank publish.
-ID_COLUMNS: Final = (
-    "participant_id", "sub", "SUB_ID", "subject", "subject_id", "ScanDir ID", "eid",
+#: Names of the column that tells several rows of a participant apart, without regard to case.
+SESSION_COLUMNS: Final = frozenset(
+    {"session_id", "session", "ses", "visit", "visit_id", "eventname", "event_id", "viscode", "timepoint", "wave"}
 )  # fmt: skip
 
-#: Written where a value is not known.
-MISSING: Final = ("", "n/a", "N/A", "NA", "na", "NaN", "nan")
-
-_LABEL = re.compile(r"[A-Za-z0-9+]+")
+_SETTINGS = TableSettings()
 
 
-def read(path: Path) -> pd.DataFrame:
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes
+    ----------
+    name : str
+    known : dict
+        Subject to cell, for those whose value is known.
+    unknown : dict
+        Subject to the reason why it is not.
+    differing : set of str
+        Those of them whose rows differ.
+    missing : Counter
+        How often each cell that means unknown is there, empty ones among them.
+    """
+
+    name: str
+    known: dict[str, str]
+    unknown: dict[str, str]
+    differing: set[str]
+    missing: Counter[str]
+
+    def notes(self) -> list[str]:
+        """What was assumed: which cells were read as unknown."""
+        codes = {cell: n for cell, n in self.missing.most_common() if cell}
+        if not codes:
+            return []
+        some = ", ".join(f"{notes.quote(cell)} ({n} x)" for cell, n in list(codes.items())[:3])
+        more = f" and {len(codes) - 3} other codes" if len(codes) > 3 else ""
+        return [notes.note(notes.Kind.TABLE, f"{self.name}: read as unknown are {some}{more}")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Participants:
+    """A table of phenotypes, or the columns of it that were asked for.
+
+    Attributes
+    ----------
+    path : Path
+    header : tuple of str
+        Names of all columns of the file.
+    names : tuple of str
+        Of the columns that were read, the column of ids first.
+    rows : dict
+        Subject to its rows, a cell for every one of `names`.
+    excluded : dict
+        Ids of rows that cannot be used, to the reason.
+    missing : MissingValues
+    renamed : dict
+        Id in the table to the subject's label, where `match` brought together what is spelt differently.
+    unclear : dict
+        Subject without a row to ids that could mean it.
+    """
+
+    path: Path
+    header: tuple[str, ...]
+    names: tuple[str, ...]
+    rows: dict[str, list[list[str]]]
+    excluded: dict[str, str]
+    missing: MissingValues
+    renamed: dict[str, str] = dataclasses.field(default_factory=dict)
+    unclear: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+
+    @cached_property
+    def session(self) -> str | None:
+        """The column that tells several rows of a participant apart."""
+        return next((name for name in self.header if name.lower() in SESSION_COLUMNS), None)
+
+    def match(self, subjects: Iterable[str]) -> Participants:
+        """The table with the labels of the subjects that have data in the place of its ids.
+
+        See `bhx_prep.ingest.subject_ids.bring_together`.
+        """
+        anew, unclear = subject_ids.bring_together(self.rows, subjects)
+        rows = {anew.get(label, label): cells for label, cells in self.rows.items()}
+        ids = {label: self.rows[label][0][0] for label in self.rows}
+        renamed = {ids[label]: anew.get(label, label) for label in self.rows}
+        renamed = {i: label for i, label in renamed.items() if i.removeprefix("sub-") != label}
+        return dataclasses.replace(self, rows=rows, renamed=renamed, unclear=unclear)
+
+    def of(self, subjects: Collection[str]) -> Participants:
+        """The table with the rows of some subjects only."""
+        rows = {subject: self.rows[subject] for subject in self.rows if subject in subjects}
+        return dataclasses.replace(self, rows=rows)
+
+    def column(self, name: str, values: Collection[str] = ()) -> Column:
+        """One column.
+
+        Where a participant has several rows, its value is what all of them say, unknown cells aside.
+
+        Parameters
+        ----------
+        name : str
+            As in the header.
+        values : collection of str
+            Cells that are known whatever else they might mean, such as a class called NA.
+
+        Raises
+        ------
+        DataError
+            If there is no such column; the nearest one is named.
+        """
+        place = self._place(name)
+        kept = frozenset(values)
+        known, unknown, differing = {}, {}, set()
+        missing: Counter[str] = Counter()
+        for subject, rows in self.rows.items():
+            cells = []
+            for row in rows:
+                cell = row[place]
+                if cell not in kept and cell in self.missing:
+                    missing[cell] += 1
+                else:
+                    cells.append(cell)
+            if not cells:
+                unknown[subject] = f"{name} is unknown ({rows[0][place] or 'empty'}) in {self.path.name}"
+            elif same(cells):
+                known[subject] = cells[0]
+            else:
+                differing.add(subject)
+                first = ", ".join(notes.quote(cell) for cell in list(dict.fromkeys(cells))[:2])
+                unknown[subject] = (
+                    f"{name} differs between its {len(rows)} rows ({first}): keep one {self.session or 'row'}"
+                    " per participant"
+                )
+        return Column(name, known, unknown, differing, missing)
+
+    def _place(self, name: str) -> int:
+        if name in self.names:
+            return self.names.index(name)
+        if name in self.header:
+            msg = f"column {name!r} of {self.path.name} was not read"
+            raise AssertionError(msg)
+        lower = {known.lower(): known for known in self.header}
+        near = difflib.get_close_matches(name.lower(), list(lower)[: delimited.MOST_COLUMNS], n=1, cutoff=0.5)
+        hint = f"did you mean {notes.quote(lower[near[0]])}?" if near else f"it has: {listed(self.header)}"
+        msg = f"{self.path.name} has no column {notes.quote(name)}; {hint}"
+        raise DataError(msg)
+
+    def notes(self) -> list[str]:
+        """What was assumed about ids and rows."""
+        found = []
+        if self.renamed:
+            first = next(iter(self.renamed.items()))
+            what = f"{len(self.renamed)} ids of {self.path.name} are spelt otherwise than the subjects', e.g."
+            found.append(f"{what} {notes.quote(first[0])} for {first[1]}")
+        several = sum(len(rows) > 1 for rows in self.rows.values())
+        if several:
+            found.append(
+                f"{several} participants have several rows in {self.path.name}; used where they agree"
+            )
+        return [notes.note(notes.Kind.TABLE, text) for text in found]
+
+
+def read(
+    path: Path, settings: TableSettings = _SETTINGS, columns: Sequence[str] | None = None
+) -> Participants:
     """Read a table of phenotypes.
 
-    Separated by tabs, commas or semicolons; UTF-8, else Latin-1; ``.gz`` is unpacked.
+    See `bhx_prep.ingest.delimited.read_cells` for the text, and `bhx_prep.ingest.subject_ids.label_of` for the ids.
 
     Parameters
     ----------
     path : Path
+    settings : TableSettings
+        What the cohort's section says of its table.
+    columns : sequence of str, optional
+        The columns that are needed; all when None.
 
     Returns
     -------
-    DataFrame
-        One row per participant, index ``subject`` (label without ``sub-``), all values strings, NaN where unknown.
-        ``attrs["excluded"]`` lists ``(id, reason)`` of rows that cannot be used: no label, or two that differ.
+    Participants
+        Rows that cannot be used are in `excluded`: no label, too few cells, or two ids that could be one subject.
 
     Raises
     ------
     DataError
         If the file is missing, no table, empty, or has no column of ids.
     """
-    text = _text(path)
-    first = text.split("\n", 1)[0]
-    separator = max("\t,;", key=first.count)
-    try:
-        frame = pd.read_csv(
-            io.StringIO(text),
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            na_values=list(MISSING),
-            index_col=False,
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        msg = f"{path} is not a table: {str(error).strip()}"
-        raise DataError(msg) from error
-    frame.columns = [str(name).strip() for name in frame.columns]
-    twice = [name for name, n in Counter(frame.columns).items() if n > 1]
-    if twice:
-        msg = f"{path} has two columns {twice[0]!r}: rename one"
+    find_ids = partial(subject_ids.find_id_column, known=settings.id_columns)
+    cells = delimited.read_cells(path, find_ids, columns)
+    content = cells.rows[1:] if settings.second_header else cells.rows
+    excluded: dict[str, str] = {}
+    n = len(cells.header)
+    for line, count, first in cells.short:
+        where = first.removeprefix("sub-") or f"line {line}"
+        excluded[where] = f"its line {line} has {count} cells, the header {n}: write n/a into empty cells"
+    rows: dict[str, list[list[str]]] = {}
+    for line, row in content:
+        if not any(row):
+            continue
+        if not row[0]:
+            excluded[f"line {line}"] = "has no id"
+            continue
+        try:
+            rows.setdefault(subject_ids.label_of(row[0]), []).append(row)
+        except DataError as error:
+            excluded[row[0].removeprefix("sub-")] = str(error)
+    if not rows and not excluded:
+        msg = f"{path.name} has no participants: there is a header only"
         raise DataError(msg)
-    ids = next((name for name in ID_COLUMNS if name in frame.columns), None)
-    if ids is None:
-        msg = f"{path} has no column participant_id; it has: {_some(list(frame.columns))}"
-        raise DataError(msg)
-    if frame.empty:
-        msg = f"{path} has no participants: there is a header only"
-        raise DataError(msg)
-    frame = frame.apply(lambda values: values.str.strip()).replace(list(MISSING), None)
-    labels = ["" if pd.isna(label) else str(label).removeprefix("sub-") for label in frame[ids]]
-    frame = frame.assign(**{ids: labels})
-    frame.index = pd.Index(labels, name="subject")
-    excluded = []
-    for line, label in enumerate(labels, 2):
-        if not label:
-            excluded.append((f"line {line}", "has no id"))
-        elif not _LABEL.fullmatch(label):
-            excluded.append((label, f"{label!r} is not a subject label: only letters and digits may be used"))
-    frame = frame.loc[[bool(_LABEL.fullmatch(label)) for label in labels], :].drop_duplicates()
-    counts = Counter(map(str, frame.index))
-    excluded += [
-        (label, f"is {n} times in {path.name}, with different values") for label, n in counts.items() if n > 1
-    ]
-    frame = frame.loc[[counts[str(label)] == 1 for label in frame.index], :]
-    frame.attrs["excluded"] = excluded
-    return frame
-
-
-def spelt_like(frame: pd.DataFrame, subjects: Iterable[str]) -> pd.DataFrame:
-    """A table whose ids lost (or gained) leading zeros, with the ids of the subjects that have data.
-
-    Spreadsheets make 50002 of 0050002, and so do the tables that ABIDE publishes beside folders ``sub-0050002``. An id
-    is changed only if one subject and one row can be meant; the others stay, and are listed as subjects without a row.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From `read`.
-    subjects : iterable of str
-        Labels of the subjects with data.
-    """
-    rows, with_data = ({}, {})
-    for found, labels in ((rows, map(str, frame.index)), (with_data, set(subjects))):
-        for label in labels:
-            found.setdefault(label.lstrip("0"), []).append(label)
-    anew = {
-        rows[bare][0]: with_data[bare][0]
-        for bare in rows.keys() & with_data.keys()
-        if bare.isdecimal() and len(rows[bare]) == len(with_data[bare]) == 1
-    }
-    renamed = frame.rename(index=anew)
-    renamed.attrs = frame.attrs
-    return renamed
-
-
-def column(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
-    """One column of a table that `read` returned.
-
-    Parameters
-    ----------
-    frame : DataFrame
-    name : str
-        As in the table's header.
-    path : Path
-        Of the table, for the message.
-
-    Raises
-    ------
-    DataError
-        If there is no such column; the nearest one is named.
-    """
-    if name in frame.columns:
-        return frame.loc[:, name]
-    lower = {str(known).lower(): str(known) for known in frame.columns}
-    near = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
-    hint = f"did you mean {lower[near[0]]!r}?" if near else f"it has: {_some(list(frame.columns))}"
-    msg = f"{path} has no column {name!r}; {hint}"
-    raise DataError(msg)
+    for label, mine in list(rows.items()):
+        ids = list(dict.fromkeys(row[0] for row in mine))
+        if not subject_ids.written_alike(ids):
+            excluded[label] = (
+                f"{path.name} has {listed([notes.quote(i) for i in ids])}, which would be one subject: rename one"
+            )
+            del rows[label]
+        elif label in excluded:  # another row of it has too few cells
+            del rows[label]
+    missing = MissingValues(settings.missing)
+    return Participants(path, tuple(cells.header), tuple(cells.names), rows, excluded, missing)
 
 
 def values(
-    frame: pd.DataFrame, name: str, subjects: Sequence[str], path: Path
-) -> tuple[pd.Series, list[tuple[str, str]]]:
+    table: Participants, name: str, subjects: Sequence[str], classes: Collection[str] = ()
+) -> tuple[Column, dict[str, str]]:
     """Values of a column for the subjects that have data, and which are excluded and why.
 
     Parameters
     ----------
-    frame : DataFrame
-        From `read`.
+    table : Participants
+        After `Participants.match`.
     name : str
         Of the column.
     subjects : sequence of str
         Labels of the subjects with usable data.
-    path : Path
-        Of the table, for messages.
+    classes : collection of str
+        As of `Participants.column`.
 
     Returns
     -------
-    values : Series of str
-        Index: label, in the order of `subjects`; nothing unknown among them.
-    excluded : list of (subject, reason)
-        Subjects without a value, rows that `read` refused, and rows of subjects without data.
+    column : Column
+        Of these subjects, in their order.
+    excluded : dict
+        Subjects without a value, rows that `read` refused, and rows of subjects without data, to the reason.
 
     Raises
     ------
     DataError
-        As `column`.
+        As `Participants.column`.
     """
-    known = {str(label): value for label, value in column(frame, name, path).items()}
-    refused = dict(frame.attrs.get("excluded", []))
-    # 50002 in the table and 0050002 in the folder names: the reason says so, nothing is guessed
-    unpadded = {label.lstrip("0"): label for label in known}
-    kept, excluded = {}, []
-    for subject in dict.fromkeys(subjects):
-        if subject in known:
-            if pd.isna(known[subject]):
-                excluded.append((subject, f"{name} is unknown (n/a) in {path.name}"))
-            else:
-                kept[subject] = known[subject]
-        elif subject not in refused:
-            near = unpadded.get(subject.lstrip("0"))
-            hint = f", which has {near}: ids must be spelt alike" if near else ""
-            excluded.append((subject, f"has data but no row in {path.name}{hint}"))
-    excluded += refused.items()
-    have_data = set(subjects)
-    excluded += [(s, f"is in {path.name} but has no usable data") for s in known if s not in have_data]
-    return pd.Series(kept, name=name, dtype="str").rename_axis("subject"), excluded
+    with_data = dict.fromkeys(subjects)
+    everyone = table.column(name, classes)
+    mine = {subject: table.rows[subject] for subject in with_data if subject in table.rows}
+    column = dataclasses.replace(table, rows=mine).column(name, classes)
+    excluded = dict(column.unknown)
+    for subject in with_data:
+        if subject not in table.rows and subject not in table.excluded:
+            near = table.unclear.get(subject, [])
+            hint = f", which has {listed(near, 60)}: spell ids alike" if near else ""
+            excluded[subject] = f"has data but no row in {table.path.name}{hint}"
+    excluded |= table.excluded
+    no_data = f"is in {table.path.name} but has no usable data"
+    excluded |= {s: no_data for s in everyone.known if s not in with_data}
+    return column, excluded
 
 
-def mistakes(study: config.Config) -> list[str]:
-    """What endpoints need and tables do not have: a line each, with its dotted path.
+def families(table: Participants, name: str) -> dict[str, str]:
+    """Subject to the id of its family, for those who have one.
 
-    A table that does not exist is no mistake yet: it may be added later.
-
-    Parameters
-    ----------
-    study : Config
+    Raises
+    ------
+    DataError
+        If there is no such column, or a participant has two families.
     """
-    lines = []
-    for name, endpoint in study.endpoints.items():
-        path = study.cohorts[endpoint.cohort].phenotypes
-        if not path.exists():
-            continue
-        try:
-            frame = read(path)
-        except DataError as error:
-            lines.append(f"endpoints.{name}.cohort: {error}")
-            continue
-        for key, names in (("column", (endpoint.column,)), ("stratify", endpoint.stratify)):
-            for wanted in names:
-                try:
-                    found = set(column(frame, wanted, path).dropna().astype(str))
-                except DataError as error:
-                    lines.append(f"endpoints.{name}.{key}: {error}")
-                    continue
-                absent = [c for c in endpoint.classes if not found & set(c.values)] if key == "column" else []
-                there = f"in column {wanted!r} of {path}; there are: {_some(sorted(found))}"
-                lines += [
-                    f"endpoints.{name}.classes: no participant is {' or '.join(map(repr, c.values))} {there}"
-                    for c in absent
-                ]
-    return lines
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except FileNotFoundError:
-        msg = f"there is no table of phenotypes {path}: add it, or name it as `participants` of the cohort"
-        raise DataError(msg) from None
-    except (OSError, EOFError) as error:
-        msg = f"{path} cannot be read: {error}"
-        raise DataError(msg) from error
-    if not content.strip():
-        msg = f"{path} is empty"
+    column = table.column(name)
+    for subject in sorted(column.differing)[:1]:
+        msg = f"sub-{subject}: {column.unknown[subject]}"
         raise DataError(msg)
-    if b"\0" in content:
-        msg = f"{path} is not a table of text: save it as tab-separated UTF-8"
-        raise DataError(msg)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return {subject: _family(cell) for subject, cell in column.known.items()}
 
 
-def _some(names: Sequence[str], n: int = 12) -> str:
-    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
+def _family(cell: str) -> str:
+    number = number_of(cell)
+    return cell if number is None else f"{number:.17g}"
+
+
+def has_row(path: Path, subject: str, settings: TableSettings = _SETTINGS) -> bool:
+    """Whether a table has a row of a subject, however it is spelt.
+
+    Raises
+    ------
+    DataError
+        As `read`.
+    """
+    table = read(path, settings, columns=())
+    return subject in table.match([subject]).rows or subject in table.excluded

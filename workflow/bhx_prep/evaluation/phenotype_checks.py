@@ -1,0 +1,264 @@
+"""What endpoints and families need, compared with the tables of phenotypes and with the subjects of the cohorts.
+
+Read are the columns that are needed, once per table, and the names of the subjects' folders; no scan, and no index is
+made. So a cohort of 50,000 is checked in seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from bhx_model.errors import DataError
+from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.config.config import Config
+from bhx_prep.config.endpoints import EndpointSection
+from bhx_prep.evaluation.endpoint_labels import counted, read_labels
+from bhx_prep.ingest import participants
+from bhx_prep.ingest.bids_files import subject_labels
+from bhx_prep.ingest.cell_values import far_values, listed, number_of
+from bhx_prep.io.notes import quote
+
+#: A family of more members is likely a code for unknown.
+LARGEST_FAMILY: Final = 20
+
+
+@dataclass
+class Findings:
+    """What is said about the tables, each a line with its dotted path.
+
+    Attributes
+    ----------
+    mistakes : list of str
+        What leaves an endpoint without labels, or a cohort without families.
+    warnings : list of str
+        What is likely not meant.
+    notes : list of str
+        What is assumed where it is read.
+    """
+
+    mistakes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def check_tables(study: Config) -> Findings:
+    """Compare endpoints and families with their tables.
+
+    A table that does not exist is no mistake yet: it may be added later.
+
+    Parameters
+    ----------
+    study : Config
+    """
+    found = Findings()
+    for name, cohort in study.cohorts.items():
+        endpoints = {key: one for key, one in study.endpoints.items() if one.cohort == name}
+        path = cohort.phenotypes
+        if not (endpoints or cohort.family) or not (path.exists() or path.is_symlink()):
+            continue
+        needed = [column for one in endpoints.values() for column in (one.column, *one.stratify)]
+        try:
+            table = participants.read(
+                path, cohort.table, [*needed, *([cohort.family] if cohort.family else [])]
+            )
+        except DataError as error:
+            keys = [f"endpoints.{key}.cohort" for key in endpoints] or [f"cohorts.{name}.family"]
+            found.mistakes += [f"{key}: {error}" for key in keys]
+            continue
+        table = _check_ids(found, name, cohort, table)
+        if cohort.family:
+            _check_family(found, name, cohort.family, table)
+        if table.rows:
+            for key, endpoint in endpoints.items():
+                _check_endpoint(found, key, endpoint, table)
+    return found
+
+
+def _check_ids(
+    found: Findings, name: str, cohort: CohortSection, table: participants.Participants
+) -> participants.Participants:
+    """Compare the ids with the subjects; returns the rows of subjects with data, all where none or nobody is known."""
+    key = f"cohorts.{name}.participants"
+    if not table.rows:
+        first, reason = next(iter(table.excluded.items()))
+        found.mistakes.append(
+            f"{key}: none of {len(table.excluded)} rows of {table.path.name} can be used, e.g. {quote(first)}: {reason}"
+        )
+        return table
+    if table.excluded:
+        first, reason = next(iter(table.excluded.items()))
+        what = f"{len(table.excluded)} rows of {table.path.name} cannot be used"
+        found.warnings.append(f"{key}: {what}, e.g. {quote(first)}: {reason}")
+    subjects = subjects_of(cohort)
+    if not subjects:
+        return table
+    table = table.match(subjects)
+    found.notes += [f"cohorts.{name}: {text}" for text in table.notes()]
+    both = table.rows.keys() & subjects
+    if not both:
+        ids = [rows[0][0] for rows in table.rows.values()]
+        there = listed([f"sub-{s}" for s in sorted(subjects)[:3]], 50)
+        found.mistakes.append(
+            f"{key}: none of {len(ids)} ids in {table.path.name} is one of the cohort's {len(subjects)} subjects: "
+            f"{_first(ids)} there, {there} here"
+        )
+        return table
+    alone = sorted(subjects - both)
+    if alone:
+        unclear = [f"sub-{s} ({' or '.join(table.unclear[s][:2])})" for s in alone if s in table.unclear]
+        which = f"{listed([f'sub-{s}' for s in alone[:3]], 60)}"
+        hint = f"; spell alike {unclear[0]}" if unclear else ""
+        found.warnings.append(
+            f"{key}: {len(alone)} of {len(subjects)} subjects have no row in {table.path.name}, e.g. {which}{hint}"
+        )
+    return table.of(both)
+
+
+def _check_family(found: Findings, name: str, column: str, table: participants.Participants) -> None:
+    key = f"cohorts.{name}.family"
+    try:
+        related = participants.families(table, column)
+    except DataError as error:
+        found.mistakes.append(f"{key}: {error}")
+        return
+    sizes = Counter(related.values())
+    if not sizes:
+        found.mistakes.append(f"{key}: nobody has a family in column {quote(column)} of {table.path.name}")
+        return
+    largest, n = sizes.most_common(1)[0]
+    if n > LARGEST_FAMILY:
+        found.warnings.append(
+            f"{key}: family {quote(largest)} has {n} members: is it a code for unknown? name it in `missing`"
+        )
+    several = sum(size > 1 for size in sizes.values())
+    found.notes.append(f"{key}: {len(sizes)} families, {several} of several members")
+
+
+def _check_endpoint(
+    found: Findings, name: str, endpoint: EndpointSection, table: participants.Participants
+) -> None:
+    for level in endpoint.stratify:
+        try:
+            known = set(table.column(level).known.values())
+        except DataError as error:
+            found.mistakes.append(f"endpoints.{name}.stratify: {error}")
+            continue
+        if len(known) <= 1:
+            what = f"is {quote(min(known))} for everybody" if known else "is unknown for everybody"
+            found.warnings.append(f"endpoints.{name}.stratify: {quote(level)} of {table.path.name} {what}")
+    key = f"endpoints.{name}.column"
+    try:
+        column = table.column(endpoint.column, endpoint.values)
+    except DataError as error:
+        found.mistakes.append(f"{key}: {error}")
+        return
+    labels, refused, _ = read_labels(column, endpoint)
+    if not labels and (endpoint.kind == "regression" or not refused):
+        subject, reason = next(iter({**column.unknown, **refused}.items()))
+        found.mistakes.append(
+            f"{key}: none of {len(table.rows)} participants has a value, e.g. {subject}: {reason}"
+        )
+        return
+    found.notes += [f"endpoints.{name}: {text}" for text in column.notes()]
+    if column.differing:
+        subject = min(column.differing)
+        what = f"{len(column.differing)} participants are left out"
+        found.warnings.append(f"{key}: {what}, e.g. {subject}: {column.unknown[subject]}")
+    if endpoint.kind == "regression":
+        _check_numbers(found, key, column, {s: float(label) for s, label in labels.items()}, refused)
+    else:
+        _check_classes(found, name, endpoint, column, table.path)
+
+
+def _check_numbers(
+    found: Findings,
+    key: str,
+    column: participants.Column,
+    numbers: Mapping[str, float],
+    refused: Mapping[str, str],
+) -> None:
+    distinct = set(numbers.values())
+    if len(distinct) == 1 and len(numbers) > 1:
+        found.mistakes.append(
+            f"{key}: {column.name} is {min(distinct):g} for all {len(numbers)} participants: nothing can be predicted"
+        )
+    if far := far_values(numbers.values()):
+        found.warnings.append(
+            f"{key}: {column.name} is {counted(far)}, far from all others: if that means unknown, name it in the cohort's"
+            " `missing`"
+        )
+    if refused:
+        found.warnings.append(
+            f"{key}: {len(refused)} values are no labels, e.g. {next(iter(refused.values()))}"
+        )
+
+
+def _check_classes(
+    found: Findings, name: str, endpoint: EndpointSection, column: participants.Column, path: Path
+) -> None:
+    there = sorted(set(column.known.values()))
+    absent = [one for one in endpoint.classes if not set(there) & set(one.values)]
+    for one in absent:
+        near = [cell for cell in there if any(_nearly(cell, value) for value in one.values)]
+        hint = f"did you mean {quote(near[0])}?" if near else f"there are: {listed(there, 60)}"
+        what = " or ".join(map(quote, one.values[:3]))
+        found.mistakes.append(
+            f"endpoints.{name}.classes: no participant is {what} in column {quote(endpoint.column)} of {path.name};"
+            f" {hint}"
+        )
+    if not absent:
+        for value in endpoint.values:
+            near = [cell for cell in there if cell not in endpoint.values and _nearly(cell, value)]
+            if near:
+                n = sum(cell == near[0] for cell in column.known.values())
+                found.warnings.append(
+                    f"endpoints.{name}.classes: {n} participants are {quote(near[0])}, which is not {quote(value)}: "
+                    "add it to the class if it is meant"
+                )
+    if len(there) == 1:
+        found.warnings.append(
+            f"endpoints.{name}.column: {column.name} is {quote(there[0])} for all {len(column.known)} participants"
+        )
+
+
+def _nearly(cell: str, value: str) -> bool:
+    """Whether a cell differs from a class's value in its spelling only."""
+    number = number_of(cell)
+    if number is not None and number == number_of(value):
+        return True
+    return re.sub(r"[\W_]", "", cell).lower() == re.sub(r"[\W_]", "", value).lower() != ""
+
+
+def _first(ids: Collection[str]) -> str:
+    return listed([quote(one) for one in list(ids)[:3]], 60)
+
+
+def subjects_of(cohort: CohortSection) -> set[str] | None:
+    """Labels of the subjects in a cohort's folder, from names of folders and files; None where they are not known."""
+    labels: set[str] = set(subject_labels(cohort.root)[0])
+    if not labels and cohort.input == "timeseries":
+        labels = set(_named_in(cohort.root, cohort.series))
+    if labels and cohort.subjects is not None:
+        labels &= set(cohort.subjects)
+    return labels or None
+
+
+def _named_in(root: Path, series: str) -> Iterator[str]:
+    """Labels in the names of the files or folders that `series` finds; none where it would have to be searched for."""
+    above, subject, rest = series.partition("{subject}")
+    if not subject or re.search(r"[*?\[]", above.rpartition("/")[0]):
+        return
+    start, before = above.rpartition("/")[::2]
+    after = rest.partition("/")[0].partition("{subject}")[0]
+    pattern = [re.escape(part).replace(r"\*", ".*").replace(r"\?", ".") for part in (before, after)]
+    name = re.compile(f"{pattern[0]}([A-Za-z0-9]+?){pattern[1]}")
+    folder = root / start
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            yield from (m[1].removeprefix("sub-") for entry in entries if (m := name.fullmatch(entry.name)))

@@ -1,0 +1,176 @@
+"""What a cell of a table says: a number, or that the value is not known."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
+
+from bhx_prep.io.notes import quote
+
+#: Written where a value is not known, whatever the case of the letters: by BIDS, spreadsheets, R, SPSS, pandas, SQL.
+UNKNOWN: Final = frozenset(
+    {"", "n/a", "na", "nan", "null", "<na>", ".", "#", "#n/a", "#null!", "#value!", "#ref!", "#div/0!", "#name?", "#num!"}
+)  # fmt: skip
+#: The same as numbers.
+UNKNOWN_NUMBERS: Final = frozenset({-999.0, -9999.0})
+
+#: Interquartile ranges between a value and the quartiles of the others from which it is far.
+FAR: Final = 10
+MOST_FAR: Final = 5
+#: Codes of surveys for refused, unknown or not applicable.
+_NEGATIVE_CODES: Final = frozenset(
+    {-1.0, -3.0, -4.0, -7.0, -8.0, -9.0, -77.0, -88.0, -99.0, -777.0, -888.0, -999.0, -9999.0}
+)
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+
+
+def number_of(text: str) -> float | None:
+    """A cell as a number, None where it is none; ``1_000``, ``nan`` and ``inf`` are none."""
+    text = text.strip().replace("\N{MINUS SIGN}", "-")
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+class MissingValues:
+    """The cells that mean unknown.
+
+    Parameters
+    ----------
+    given : collection of str, optional
+        What a configuration names: a cell is unknown if it is one of them, or the same number; so is an empty cell.
+        `UNKNOWN` and `UNKNOWN_NUMBERS` when None.
+    """
+
+    def __init__(self, given: Collection[str] | None = None):
+        self._default = given is None
+        if given is None:
+            self._texts, self._numbers = UNKNOWN, UNKNOWN_NUMBERS
+        else:
+            self._texts = frozenset({"", *(text.strip() for text in given)})
+            self._numbers = frozenset(n for text in given if (n := number_of(text)) is not None)
+
+    def __contains__(self, cell: str) -> bool:
+        if (cell.lower() if self._default else cell) in self._texts:
+            return True
+        number = number_of(cell.replace(",", ".", 1))
+        return number is not None and number in self._numbers
+
+
+def numbers_of(cells: Mapping[str, str], name: str) -> tuple[dict[str, float], dict[str, str], bool]:
+    """Cells of a column as numbers.
+
+    Decimal commas are read where the column has no decimal points, and its commas cannot separate thousands.
+
+    Parameters
+    ----------
+    cells : mapping
+        Subject to cell, nothing unknown among them.
+    name : str
+        Of the column.
+
+    Returns
+    -------
+    numbers : dict
+    refused : dict
+        Subject to the reason why its cell is no number.
+    commas : bool
+        Whether decimal commas were read.
+    """
+    commas = _decimal_commas(cells.values())
+    numbers, refused = {}, {}
+    for subject, cell in cells.items():
+        number = number_of(cell.replace(",", ".") if commas else cell)
+        if number is not None:
+            numbers[subject] = number
+        elif _DECIMAL_COMMA.fullmatch(cell):
+            refused[subject] = f"{name} is {quote(cell)}: is the comma a decimal point? write it as one"
+        else:
+            refused[subject] = f"{name} is {quote(cell)}, no number"
+    return numbers, refused, commas
+
+
+def _decimal_commas(cells: Iterable[str]) -> bool:
+    found = False
+    for cell in cells:
+        if "." in cell and number_of(cell) is not None:
+            return False
+        if _DECIMAL_COMMA.fullmatch(cell):
+            found = found or not _THOUSANDS.fullmatch(cell)
+        elif _THOUSANDS.fullmatch(cell):
+            return False
+    return found
+
+
+def far_values(numbers: Collection[float]) -> list[tuple[float, int]]:
+    """Values far from all others: codes for unknown, or slips, such as an IQ of 999.
+
+    The largest and the smallest value, time and again, are far if they are `FAR` interquartile ranges from the quartiles of
+    all others; and so is the one negative number, such as -9, of a column that is positive.
+
+    Returns
+    -------
+    list of (value, count)
+        The most extreme one first; at most `MOST_FAR`, beyond which nothing is far from the rest.
+    """
+    count = Counter(numbers)
+    ordered = sorted(count)
+    far: list[tuple[float, int]] = []
+    while len(ordered) > 4 and len(far) <= MOST_FAR:
+        ends = ((ordered[0], ordered[1:]), (ordered[-1], ordered[:-1]))
+        value = next((v for v, others in ends if _is_far(v, others, count)), None)
+        if value is None:
+            break
+        far.append((value, count[value]))
+        ordered.remove(value)
+    return far if len(far) <= MOST_FAR else []
+
+
+def _is_far(value: float, others: Sequence[float], count: Mapping[float, int]) -> bool:
+    low, high = _quartiles([(v, count[v]) for v in others])
+    width = (high - low) or (others[-1] - others[0])  # most values are one: their range
+    if max(low - value, value - high) > FAR * width:
+        return True
+    return value in _NEGATIVE_CODES and all(v >= 0 or v in _NEGATIVE_CODES for v in others)
+
+
+def _quartiles(counted: Sequence[tuple[float, int]]) -> tuple[float, float]:
+    """Lower and upper quartile of sorted values with their counts."""
+    total = sum(n for _, n in counted)
+    found = []
+    for share in (0.25, 0.75):
+        below = 0
+        for value, n in counted:
+            below += n
+            if below >= share * total:
+                found.append(value)
+                break
+    return found[0], found[1]
+
+
+def same(cells: Iterable[str]) -> bool:
+    """Whether all cells say the same: equal texts, or equal numbers."""
+    distinct = set(cells)
+    if len(distinct) <= 1:
+        return True
+    numbers = {number_of(cell) for cell in distinct}
+    return len(numbers) == 1 and None not in numbers
+
+
+def listed(names: Sequence[str], length: int = 100) -> str:
+    """Names in a sentence, in at most so many characters, and how many there are beside."""
+    shown: list[str] = []
+    for name in names:
+        short = name if len(name) <= 40 else f"{name[:38]}.."
+        if shown and len(", ".join([*shown, short])) > length:
+            break
+        shown.append(short)
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

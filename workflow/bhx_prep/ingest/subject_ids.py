@@ -1,0 +1,131 @@
+"""Ids of tables and labels of subjects: which of them mean the same subject, however they are spelt.
+
+BIDS takes letters and digits only, so NDAR_INV0A1 is in the folder sub-NDARINV0A1; spreadsheets make 50002 or 50002.0
+of 0050002. Two ids are brought together where nobody else can be meant; ids that could be one subject are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from bhx_model.errors import DataError
+from bhx_prep.io.notes import quote
+
+#: Names of the column of ids, the first that is there counts; case, spaces and underscores do not matter. BIDS says
+#: `participant_id`; the others are in the tables of ABIDE, ADHD-200, UK Biobank, ABCD, HCP, PPMI and ADNI.
+ID_COLUMNS: Final = (
+    "participant_id", "sub", "SUB_ID", "subject", "subject_id", "ScanDir ID", "eid", "src_subject_id", "subjectkey",
+    "PATNO", "PTID", "participant", "id",
+)  # fmt: skip
+
+_MONTH = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_DATE = re.compile(
+    rf"\d{{1,2}}[- ]({_MONTH})[a-z]*([- ]\d{{2,4}})?|({_MONTH})[a-z]*[- ]\d{{2,4}}"
+    r"|\d{4}-\d{1,2}-\d{1,2}([ T][\d:.]+)?|\d{1,2}([./])\d{1,2}\5\d{2,4}",
+    re.IGNORECASE,
+)
+_SCIENTIFIC = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
+_PREFIX = re.compile(r"sub[-_]", re.IGNORECASE)
+_WHOLE = re.compile(r"(\d+)[.,]0+")
+_LABEL = re.compile(r"[A-Za-z0-9+]+")
+
+
+def find_id_column(names: Collection[str], known: Iterable[str] = ()) -> str | None:
+    """The column that holds ids, None where there is none.
+
+    Parameters
+    ----------
+    names : collection of str
+        Of the columns.
+    known : iterable of str
+        What a known data set calls it, before `ID_COLUMNS`.
+    """
+    exact, plain = set(names), {}
+    wanted = (*known, *ID_COLUMNS)
+    for name in wanted:
+        if name in exact:
+            return name
+    forms = {_plain(name) for name in wanted}
+    for name in names:
+        if len(name) < 40 and (form := _plain(name)) in forms:
+            plain.setdefault(form, name)
+    return next((plain[_plain(name)] for name in wanted if _plain(name) in plain), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_.#-]", "", name).lower()
+
+
+def label_of(text: str) -> str:
+    """The subject's label that an id of a table stands for, as a BIDS folder has it after ``sub-``.
+
+    Raises
+    ------
+    DataError
+        If it can be none, with the reason.
+    """
+    if _DATE.fullmatch(text):
+        msg = f"{quote(text)} is a date, which spreadsheets make of ids such as MAR1 or 1-3: write the id again, as text"
+        raise DataError(msg)
+    if _SCIENTIFIC.fullmatch(text):
+        msg = f"{quote(text)} is a rounded number, which spreadsheets make of long ids: write the id again, as text"
+        raise DataError(msg)
+    label = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
+    if whole := _WHOLE.fullmatch(label):
+        label = whole[1]
+    label = re.sub(r"[_-]", "", label)
+    if not _LABEL.fullmatch(label):
+        msg = f"{quote(text)} is not a subject label: only letters and digits may be used"
+        raise DataError(msg)
+    return label
+
+
+def written_alike(ids: Collection[str]) -> bool:
+    """Whether several ids of one label are one id, but for ``sub-``."""
+    return len({re.sub(r"^sub-", "", one) for one in ids}) <= 1
+
+
+def bring_together(
+    labels: Iterable[str], subjects: Iterable[str]
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Find the subjects that labels of a table mean.
+
+    Labels that are spelt alike mean each other. The others are compared without regard to case and to leading zeros of
+    numbers, and mean each other where one label and one subject only can be meant.
+
+    Parameters
+    ----------
+    labels : iterable of str
+        Of rows of a table, from `label_of`.
+    subjects : iterable of str
+        Labels of the subjects with data.
+
+    Returns
+    -------
+    anew : dict
+        Label of the table to the subject that it means, where the two differ.
+    unclear : dict
+        Subject without a row to the labels that could mean it, where several subjects or labels could.
+    """
+    rows, with_data = defaultdict(list), defaultdict(list)
+    for found, group in ((set(labels), rows), (set(subjects), with_data)):
+        for label in sorted(found):
+            group[_form(label)].append(label)
+    anew: dict[str, str] = {}
+    unclear: dict[str, list[str]] = {}
+    for form in rows.keys() & with_data.keys():
+        in_table, there = rows[form], with_data[form]
+        if len(in_table) == len(there) == 1:
+            if in_table != there:
+                anew[in_table[0]] = there[0]
+        else:
+            unclear |= {subject: in_table for subject in there if subject not in in_table}
+    return anew, unclear
+
+
+def _form(label: str) -> str:
+    """A label without regard to case and leading zeros."""
+    return label.lstrip("0") or "0" if label.isdecimal() else label.lower()
