@@ -72,8 +72,8 @@ def test_labels_of_the_published_tables(root: Path, shared, endpoint: str, table
     file = shared(f"data/phenotype/{table}")
     spec = config.load(root / "docs/paper.yaml").endpoints[endpoint]
     demographics = participants.read(file)
-    folders = {f"{int(label):07d}" for label in demographics.index}  # as the images are named: sub-0050002
-    split = splits.split_endpoint(endpoint, spec, 0, demographics, file, folders, folders)
+    folders = {f"{int(label):07d}" for label in demographics.rows}  # as the images are named: sub-0050002
+    split = splits.split_endpoint(endpoint, spec, 0, demographics, None, folders, folders)
     assert Counter(row["label"] for row in split["rows"]) == expected
     assert split["excluded"] == []
     parts = Counter(row["split"] for row in split["rows"])
@@ -87,9 +87,8 @@ def test_types_of_adhd_are_one_class(root: Path, tmp_path: Path):
     rows = [f"{1000 + i},{i % 2},{code}" for i, code in enumerate(codes)]
     table.write_text("\n".join(["ScanDir ID,Site,DX", *rows]) + "\n")
     demographics = participants.read(table)
-    split = splits.split_endpoint(
-        "adhd200", spec, 0, demographics, table, set(demographics.index), set(demographics.index)
-    )
+    everyone = set(demographics.rows)
+    split = splits.split_endpoint("adhd200", spec, 0, demographics, None, everyone, everyone)
     assert Counter(row["label"] for row in split["rows"]) == {0: 8, 1: 24}
     assert split["classes"] == ["control", "adhd"]
     assert {row["reason"] for row in split["excluded"]} == {

@@ -73,12 +73,14 @@ def table(tmp_path: Path, rows: list[dict]) -> Path:
     return path
 
 
-def make(tmp_path: Path, rows: list[dict], spec: dict, seed: int = 0, **scans: set[str]) -> dict:
+def make(
+    tmp_path: Path, rows: list[dict], spec: dict, seed: int = 0, family: str | None = None, **scans: set[str]
+) -> dict:
     path = table(tmp_path, rows)
     everyone = {row["participant_id"].removeprefix("sub-") for row in rows}
     bold, t1w = scans.get("bold", everyone), scans.get("t1w", everyone)
     return splits.split_endpoint(
-        "diagnosis", EndpointSection(**spec), seed, participants.read(path), path, bold, t1w
+        "diagnosis", EndpointSection(**spec), seed, participants.read(path), family, bold, t1w
     )
 
 
@@ -191,6 +193,101 @@ def test_too_few_subjects_and_missing_columns_are_refused(tmp_path: Path, rows, 
         make(tmp_path, rows, spec)
 
 
+def test_no_code_for_unknown_is_a_label(tmp_path: Path) -> None:
+    codes = ("-9999", "-9999.0", "-999", "n/a", "", "NaN", "null", "#", ".", "pending", "-9999,0")
+    rows = subjects(40, score=lambda i: codes[i] if i < len(codes) else f"{90 + i}.5")
+    split = make(tmp_path, rows, {"cohort": "clinic", "column": "score", "kind": "regression"})
+    assert {row["label"] for row in split["rows"]} == {90.5 + i for i in range(len(codes), 40)}
+    assert len(split["excluded"]) == len(codes)
+    assert "score: read as unknown are" in split["notes"][0]
+
+
+def test_no_code_for_unknown_is_an_iq_of_abide(shared) -> None:
+    path = shared("data/abide_cc200/participants.csv")
+    spec = EndpointSection(cohort="a", column="fiq", kind="regression", stratify=("site",))
+    everyone = set(participants.read(path).rows)
+    split = splits.split_endpoint("fiq", spec, 0, participants.read(path), None, everyone, everyone)
+    assert (len(everyone), len(split["rows"])) == (835, 802)
+    assert all(40 < row["label"] < 160 for row in split["rows"])
+    assert split["notes"] == ["table read with an assumption: fiq: read as unknown are '-9999.0' (33 x)"]
+
+
+def test_a_value_that_a_class_names_is_no_code(tmp_path: Path) -> None:
+    rows = subjects(20, diagnosis=lambda i: ("NA", "-999")[i % 2])
+    split = make(tmp_path, rows, BINARY | {"classes": ["NA", -999]})
+    assert Counter(row["label"] for row in split["rows"]) == {0: 10, 1: 10}
+    assert split["notes"] == []
+
+
+def test_a_value_far_from_all_others_is_kept_and_noted(tmp_path: Path) -> None:
+    rows = subjects(30, score=lambda i: 999 if i % 10 == 0 else 20 + i)
+    split = make(tmp_path, rows, {"cohort": "clinic", "column": "score", "kind": "regression"})
+    assert len(split["rows"]) == 30
+    assert split["notes"] == [
+        "table read with an assumption: score: kept, though far from all others, is 999 (3 x)"
+    ]
+
+
+# --- families ---
+
+
+def test_families_are_held_out_together_over_cohorts() -> None:
+    subjects = [f"{cohort}/{i}" for cohort in ("twins", "town") for i in range(600)]
+    families = {s: s.split("/")[1] for s in subjects}
+    split = splits.split_pretraining(subjects, 0.2, 0, families)
+    held_out = {families[s] for s in split["holdout"]}
+    assert held_out.isdisjoint(families[s] for s in split["train"])
+    assert 180 < len(split["holdout"]) < 300
+    alone = splits.split_pretraining(subjects, 0.2, 0)
+    some = splits.split_pretraining(subjects, 0.2, 0, {"twins/1": "a", "town/1": "a"})
+    assert set(alone["holdout"]) ^ set(some["holdout"]) <= {"twins/1", "town/1"}
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 99), size=st.integers(1, 4), mixed=st.booleans())
+def test_families_are_in_one_split_of_an_endpoint(
+    tmp_path_factory, seed: int, size: int, mixed: bool
+) -> None:
+    rows = subjects(
+        120,
+        diagnosis=lambda i: ("control", "patient")[(i if mixed else i // size) % 3 == 0],
+        site=lambda i: str(i % 3),
+        family=lambda i: "n/a" if i % 10 == 9 else f"F{i // size}",
+    )
+    split = make(tmp_path_factory.mktemp("t"), rows, BINARY | {"stratify": ["site"]}, seed, "family")
+    family = {row["participant_id"].removeprefix("sub-"): row["family"] for row in rows}
+    parts: dict[str, set] = {}
+    for row in split["rows"]:
+        if family[row["subject"]] != "n/a":
+            parts.setdefault(family[row["subject"]], set()).add(row["split"])
+    assert all(len(found) == 1 for found in parts.values())
+    count = Counter(row["split"] for row in split["rows"])
+    assert abs(count["train"] - 72) < 15
+    assert {(row["label"], row["split"]) for row in split["rows"]} == {
+        (label, part) for label in (0, 1) for part in ("train", "val", "test")
+    }
+
+
+def test_families_of_a_regression_and_too_few_of_them(tmp_path: Path) -> None:
+    score = {"cohort": "clinic", "column": "score", "kind": "regression"}
+    rows = subjects(50, score=float, family=lambda i: i // 2)
+    split = make(tmp_path, rows, score, family="family")
+    parts = {row["subject"]: row["split"] for row in split["rows"]}
+    assert all(parts[f"{2 * i:03d}"] == parts[f"{2 * i + 1:03d}"] for i in range(25))
+    assert Counter(parts.values()) == {"train": 30, "val": 10, "test": 10}
+    with pytest.raises(DataError, match="4 subjects with a label and both scans of different families"):
+        make(tmp_path, rows[:8], score, family="family")
+    with pytest.raises(DataError, match="no column 'fam'; did you mean 'family'"):
+        make(tmp_path, rows, score, family="fam")
+
+
+def test_splits_without_families_are_those_of_earlier_versions(tmp_path: Path) -> None:
+    rows = subjects(30, diagnosis=lambda i: ("control", "patient")[i % 2], site=lambda i: str(i % 3))
+    split = make(tmp_path, rows, BINARY | {"stratify": ["site"]})
+    test = [row["subject"] for row in split["rows"] if row["split"] == "test"]
+    assert test == ["004", "007", "009", "018", "020", "029"]
+
+
 # --- command line ---
 
 
@@ -242,7 +339,7 @@ def test_command_line(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     ]
     assert splits.main([*args, "--endpoint", settings_file(BINARY), "--out", str(out)]) == 0
     split = json.loads(out.read_text())
-    assert set(split) == {"endpoint", "cohort", "kind", "classes", "seed", "rows", "excluded"}
+    assert set(split) == {"endpoint", "cohort", "kind", "classes", "seed", "rows", "excluded", "notes"}
     assert len(split["rows"]) == 20
     other = settings_file(BINARY | {"cohort": "town"})
     assert splits.main([*args, "--endpoint", other, "--out", str(out)]) == 1

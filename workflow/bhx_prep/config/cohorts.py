@@ -136,4 +136,6 @@ class CohortSection(Section):
     @property
     def table(self) -> TableSettings:
         """How the table of phenotypes is read."""
-        return TableSettings(missing=self.missing, family=self.family)
+        known = KNOWN.get(self.layout or "")
+        named = {"id_columns": known.id_columns, "second_header": known.second_header} if known else {}
+        return TableSettings(missing=self.missing, family=self.family, **named)

@@ -172,14 +172,10 @@ def _read_as(
         ragged = error
     if ragged is None and not plain.short:
         return plain
-    try:  # rows that are too short or too long are none if their cells hold line ends or separators
-        with _open(path) as file:
-            lines = _lines(path, file, encoding)
-            quoted = _collect(header, places, _unquote(path, lines, separator, len(header), ragged))
-    except DataError:
-        if ragged is not None:
-            raise
-        return plain
+    # rows that are too short or too long are whole ones if their cells hold line ends or separators
+    with _open(path) as file:
+        lines = _lines(path, file, encoding)
+        quoted = _collect(header, places, _unquote(path, lines, separator, len(header), ragged))
     return quoted if ragged is not None or len(quoted.short) < len(plain.short) else plain
 
 

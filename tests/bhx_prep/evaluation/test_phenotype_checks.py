@@ -1,0 +1,218 @@
+"""What `bhx config check` says of tables of phenotypes."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from bhx_prep.cli import main
+from bhx_prep.config import config
+from bhx_prep.evaluation.phenotype_checks import check_tables, subjects_of
+
+IDS = [f"{i:07d}" for i in range(50002, 50022)]
+AGE = {"cohort": "a", "column": "age", "kind": "regression"}
+DX = {"cohort": "a", "column": "dx", "kind": "binary", "classes": ["control", "autism"]}
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Check a table: ``study(rows, endpoint, ids=...)``; 20 subjects have a folder."""
+    for label in IDS:
+        (tmp_path / f"sub-{label}").mkdir()
+
+    def check(columns, *endpoints, **cohort):
+        names = list(columns)
+        lines = ["\t".join(names), *("\t".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+        (tmp_path / "participants.tsv").write_text("\n".join(lines) + "\n")
+        raw = {
+            "cohorts": {"a": {"input": "fmriprep", "root": str(tmp_path), **cohort}},
+            "endpoints": {f"e{i}": endpoint for i, endpoint in enumerate(endpoints)},
+        }
+        found = check_tables(config.check(raw))
+        assert all(len(line) <= 230 for line in [*found.mistakes, *found.warnings, *found.notes])
+        return found
+
+    return check
+
+
+def table(ids=IDS, **columns):
+    return {"participant_id": ids, "age": range(20, 40), "dx": ["control", "autism"] * 10, **columns}
+
+
+def test_an_endpoint_is_compared_with_its_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "participants.tsv"
+    path.write_text("participant_id\tdiagnosis\tsite\n01\tcontrol\tA\n02\tpatient\tB\n03\tn/a\tB\n")
+    both = {"cohort": "a", "column": "diagnosis", "kind": "binary", "classes": ["control", "patient"]}
+    study = {
+        "cohorts": {"a": {"input": "bids", "root": str(tmp_path)}, "later": {"input": "bids", "root": "no"}},
+        "endpoints": {
+            "one": both | {"column": "diagnosi"},
+            "two": both | {"classes": ["controls", "patient"], "stratify": ["siet"]},
+            "three": {"cohort": "later", "column": "x", "kind": "regression"},
+            "four": both,
+        },
+    }
+    expected = [
+        "endpoints.one.column: participants.tsv has no column 'diagnosi'; did you mean 'diagnosis'?",
+        "endpoints.two.stratify: participants.tsv has no column 'siet'; did you mean 'site'?",
+        "endpoints.two.classes: no participant is 'controls' in column 'diagnosis' of participants.tsv;"
+        " there are: control, patient",
+    ]
+    assert check_tables(config.check(study)).mistakes == expected
+    (tmp_path / "config.yaml").write_text(json.dumps(study))
+    assert main(["config", "check"]) == 1
+    error = capsys.readouterr().err
+    assert all(line in error for line in expected)
+    path.write_text("")
+    assert check_tables(config.check(study)).mistakes[0] == "endpoints.one.cohort: participants.tsv is empty"
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        str,
+        "SUB-{}".format,
+        "Sub-{}".format,
+        "sub_{}".format,
+        lambda i: str(int(i)),
+        lambda i: str(float(i)),
+        lambda i: f"00{i}",
+        lambda i: f"{i[:3]}_{i[3:]}",
+    ],
+)
+def test_ids_that_can_be_brought_together_are(study, spell):
+    ids = [spell(label) for label in IDS]
+    found = study(table(ids), AGE, DX)
+    assert (found.mistakes, found.warnings) == ([], [])
+    said = [] if ids == IDS else [
+        f"cohorts.a: table read with an assumption: 20 ids of participants.tsv are spelt otherwise than the subjects', "
+        f"e.g. '{ids[0]}' for 0050002"
+    ]  # fmt: skip
+    assert found.notes == said
+
+
+def test_ids_that_match_nobody_are_the_message(study):
+    found = study(table([f"NDAR_INV{i}" for i in IDS]), AGE, DX)
+    assert found.mistakes == [
+        "cohorts.a.participants: none of 20 ids in participants.tsv is one of the cohort's 20 subjects: 'NDAR_INV0050002', "
+        "'NDAR_INV0050003', 'NDAR_INV0050004' there, sub-0050002, sub-0050003, sub-0050004 here"
+    ]
+
+
+def test_sessions_as_rows(study):
+    sessions = table(IDS * 2, age=range(40), dx=["control", "autism"] * 20, ses=[1] * 20 + [2] * 20)
+    found = study(sessions, AGE, DX)
+    assert found.mistakes == [
+        "endpoints.e0.column: none of 20 participants has a value, e.g. 0050002: age differs between its 2 rows "
+        "('0', '20'): keep one ses per participant"
+    ]
+    assert "20 participants have several rows" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [
+        ([f"{1 + i}-Mar" for i in range(20)], "'1-Mar' is a date, which spreadsheets make of ids"),
+        (["5.0E+04"] * 20, "is a rounded number, which spreadsheets make of long ids"),
+        ([f"a b{i}" for i in range(20)], "is not a subject label"),
+    ],
+)
+def test_ids_that_a_spreadsheet_destroyed(study, ids, says):
+    (mistake,) = study(table(ids), AGE).mistakes
+    assert "rows of participants.tsv can be used" in mistake
+    assert says in mistake
+
+
+def test_some_ids_match_nobody(study):
+    found = study(table([*IDS[:17], "x1", "x2", "x3"]), AGE)
+    assert found.warnings == [
+        "cohorts.a.participants: 3 of 20 subjects have no row in participants.tsv, e.g. sub-0050019, sub-0050020, "
+        "sub-0050021"
+    ]
+
+
+@pytest.mark.parametrize("code", [999, 9999, 888888, -9])
+def test_values_far_from_the_rest(study, code):
+    ages = [code if i % 7 == 3 else 20 + i for i in range(20)]
+    (warning,) = study(table(age=ages), AGE).warnings
+    assert warning == (
+        f"endpoints.e0.column: age is {code:g} (3 x), far from all others: if that means unknown, name it in the cohort's"
+        " `missing`"
+    )
+    assert study(table(age=ages), AGE, missing=[code]).warnings == []
+
+
+def test_constant_columns_and_unknown_ones(study):
+    found = study(table(age=[7] * 20, site=["A"] * 20), AGE | {"stratify": ["site"]})
+    assert found.mistakes == [
+        "endpoints.e0.column: age is 7 for all 20 participants: nothing can be predicted"
+    ]
+    assert found.warnings == ["endpoints.e0.stratify: 'site' of participants.tsv is 'A' for everybody"]
+    found = study(table(age=["-9999"] * 20), AGE)
+    assert found.mistakes == [
+        "endpoints.e0.column: none of 20 participants has a value, e.g. 0050002: age is unknown (-9999) in participants.tsv"
+    ]
+    found = study(table(dx=["n/a"] * 20), DX)
+    assert "none of 20 participants has a value" in found.mistakes[0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes", "says"),
+    [
+        (["Autism", "control"], ["control", "autism"], "did you mean 'Autism'?"),
+        (["1.0", "2.0"], [1, 2], "did you mean '1.0'?"),
+        (["1", "2"], ["01", "02"], "did you mean '1'?"),
+        (["yes", "no"], ["control", "autism"], "there are: no, yes"),
+    ],
+)
+def test_classes_that_never_occur(study, cells, classes, says):
+    found = study(table(dx=cells * 10), DX | {"classes": classes})
+    assert found.mistakes
+    assert says in found.mistakes[0]
+
+
+def test_a_class_in_two_spellings(study):
+    found = study(table(dx=["control", "autism", "Autism", "control"] * 5), DX)
+    assert found.mistakes == []
+    assert found.warnings == [
+        "endpoints.e0.classes: 5 participants are 'Autism', which is not 'autism': add it to the class if it is meant"
+    ]
+
+
+def test_families(study):
+    found = study(table(fam=[str(i // 2) for i in range(20)]), AGE, family="fam")
+    assert found.notes == ["cohorts.a.family: 10 families, 10 of several members"]
+    assert "has no column 'fam'" in study(table(), AGE, family="fam").mistakes[0]
+    assert "nobody has a family" in study(table(fam=["n/a"] * 20), AGE, family="fam").mistakes[0]
+
+
+def test_subjects_are_known_by_names_alone(tmp_path):
+    def subjects(series, **more):
+        section = {"input": "timeseries", "root": str(tmp_path), "series": series, **more}
+        return subjects_of(config.check({"cohorts": {"a": section}}).cohorts["a"])
+
+    (tmp_path / "tables").mkdir()
+    for label in ("01", "02"):
+        (tmp_path / f"tables/{label}_bold.csv").touch()
+    assert subjects("tables/{subject}_*.csv") == {"01", "02"}
+    assert subjects("tables/{subject}_*.csv", subjects=["02"]) == {"02"}
+    assert subjects("**/{subject}_*.csv") is None
+    (tmp_path / "sub-7").mkdir()
+    assert subjects("sub-{subject}/**/*_timeseries.*") == {"7"}
+
+
+def test_a_large_table_is_checked_in_seconds(tmp_path):
+    n = 20_000
+    rows = [f"sub-{i}\t{i % 60}\t{i % 2}\t{i // 2}\t" + "x\t" * 20 + "y" for i in range(n)]
+    header = "participant_id\tage\tdx\tfam\t" + "\t".join(f"c{i}" for i in range(21))
+    (tmp_path / "participants.tsv").write_text("\n".join([header, *rows]) + "\n")
+    raw = {
+        "cohorts": {"a": {"input": "fmriprep", "root": str(tmp_path), "family": "fam"}},
+        "endpoints": {"age": AGE, "dx": DX | {"classes": [0, 1]}},
+    }
+    began = time.process_time()
+    assert check_tables(config.check(raw)).mistakes == []
+    assert time.process_time() - began < 4
