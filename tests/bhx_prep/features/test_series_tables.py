@@ -11,7 +11,8 @@ import pytest
 from small_templates import N_ROIS, NAMES
 
 from bhx_model.errors import DataError
-from bhx_prep.features import timeseries
+from bhx_prep.atlas.atlas import Atlas
+from bhx_prep.features import roi_names, timeseries
 
 
 @pytest.fixture
@@ -179,3 +180,77 @@ def test_what_does_not_fit_is_a_sentence(tmp_path, atlas, series):
             (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=name.split(".")[0]):
             timeseries.read_series(tmp_path / name, atlas)
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        "b'{}'".format,
+        lambda name: f"X{name.replace('_', '.')}",
+        lambda name: f"lh_{name}",
+        lambda name: f"Schaefer2018_400Parcels_{name}",
+        lambda name: f"Schaefer400_{name.removeprefix('17Networks_')}",
+        lambda name: name.removeprefix("17Networks_").replace("LH_", "LH-").lower(),
+        lambda name: f"'{name}'",
+    ],
+)
+def test_names_are_spelt_in_many_ways(tmp_path, atlas, series, rng, spell):
+    order = rng.permutation(N_ROIS)
+    path = with_names(tmp_path / "s.csv", series[order], [spell(NAMES[i]) for i in order], "columns")
+    found = timeseries.read_series(path, atlas)
+    np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32))
+
+
+def test_schaefers_order_of_networks_and_release(shared):
+    folder = shared("data/atlas/Schaefer2018_400Parcels_17Networks_order.txt").parent
+    names = {
+        n: [
+            line.split("\t")[1] for line in (folder / f"Schaefer2018_400Parcels_{n}Networks_order.txt").open()
+        ]
+        for n in (7, 17)
+    }
+    atlas = Atlas("Schaefer17n400p", tuple(names[17]))
+    for given in (names[7], [name.removeprefix("7Networks_") for name in names[7]]):
+        with pytest.raises(
+            DataError, match=r"names are of the 7-network order .*, the atlas of the 17-network order"
+        ):
+            roi_names.match_names(given, atlas, "t.csv")
+    old = [name.replace("LimbicB_OFC", "Limbic_OFC").replace("pCunPCC", "PCC") for name in names[17]]
+    with pytest.raises(
+        DataError, match=r"of before September 2019 .*take all 400 by position from the newer list"
+    ):
+        roi_names.match_names(old, atlas, "t.csv")
+    with pytest.raises(DataError, match=r"the atlas has Schaefer's names of before September 2019"):
+        roi_names.match_names(names[17], Atlas("Schaefer17n400p", tuple(old)), "t.csv")
+
+
+def test_names_of_an_atlas_that_differ_in_case_alone_are_compared_as_they_are():
+    atlas = Atlas("mine", ("a_1", "A_1", "b"))
+    np.testing.assert_array_equal(roi_names.match_names(["b", "A_1", "a_1"], atlas, "t"), [2, 1, 0])
+
+
+@pytest.mark.parametrize("where", ["first", "last"])
+@pytest.mark.parametrize("name", ["frame", "time", "volume_number"])
+def test_a_column_that_counts_frames_is_left_out(tmp_path, atlas, series, name, where):
+    values = np.arange(30) * (0.8 if name == "time" else 1)
+    table = pd.DataFrame(series.T, columns=NAMES)
+    table.insert(0 if where == "first" else N_ROIS, name, values)
+    table.to_csv(tmp_path / "s.csv", index=False)
+    found = timeseries.read_series(tmp_path / "s.csv", atlas)
+    np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32))
+    assert "left out" in found.notes[0]
+
+
+def test_every_reason_is_short(tmp_path, atlas, series):
+    path = tmp_path / f"sub-01_task-rest_space-MNI152NLin2009cAsym_{'x' * 60}_timeseries.csv"
+    long = [f"{'a' * 90}{letter}" for letter in "abcdefgh"]
+    for names in (
+        long,
+        [n.replace("17", "7") for n in NAMES],
+        [n.replace("Vis_4", "Vis_5") for n in NAMES],
+        [long[0]] * 8,
+    ):
+        with_names(path, series, names, "columns")
+        with pytest.raises(DataError) as caught:
+            timeseries.read_series(path, atlas)
+        assert len(str(caught.value)) <= 200, str(caught.value)

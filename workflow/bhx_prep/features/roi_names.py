@@ -12,6 +12,8 @@ from bhx_model.errors import DataError
 from bhx_prep.atlas.atlas import Atlas
 from bhx_prep.io.notes import quote
 
+#: What stands before the hemisphere of names that state no number of networks: `Schaefer400_`, `lh_`, `ctx-lh-`.
+_PREFIX = re.compile(r"^(?:.*schaefer.*?|(?:ctx[ ._-])?[lr]h)[ ._-](?=[lr]h[ ._-])", re.IGNORECASE)
 #: The number of networks that a name begins with; R puts an X before digits, FreeSurfer the hemisphere.
 _NETWORKS = re.compile(r"^.*?(?<!\d)(7|17)[ ._-]?networks[ ._-]", re.IGNORECASE)
 _SCHAEFER = re.compile(r"^[lr]h_([a-z]+)(?:_[a-z0-9]+)*_\d+$")
@@ -48,7 +50,7 @@ def keys(names: Sequence[str], atlas: Atlas) -> list[str]:
 
 
 def _key(name: str) -> str:
-    bare = _NETWORKS.sub("", name.strip())
+    bare = _PREFIX.sub("", _NETWORKS.sub("", name.strip()))
     return re.sub(r"[ ._/-]+", "_", bare).strip("_").lower()
 
 
@@ -108,10 +110,14 @@ def _difference(names: Sequence[str], missing: Sequence[str], unknown: Sequence[
         and 2 * len(unknown) < len(names)
     ):
         old = _OLD[order]
-        theirs = "of the atlas" if any(old.search(_key(name)) for name in atlas.names) else "in it"
+        if any(old.search(_key(name)) for name in atlas.names):
+            return (
+                f"the atlas has Schaefer's names of before September 2019, the table newer ones"
+                f" ({_examples(unknown[:1])}): make the templates of the newer release"
+            )
         return (
-            f"names {theirs} are Schaefer's of before September 2019 ({len(unknown)} differ, such as"
-            f" {quote(unknown[0])}): take all by position from the newer list, do not rename single ones"
+            f"Schaefer's names of before September 2019 ({_examples(unknown[:1])}): take all {len(names)} by position"
+            " from the newer list, rename no single one"
         )
     parts = []
     if missing:
@@ -124,6 +130,6 @@ def _difference(names: Sequence[str], missing: Sequence[str], unknown: Sequence[
 def _examples(names: Sequence[str]) -> str:
     if len(names) == 1:
         return quote(names[0])
-    return ", ".join(repr(name if len(name) <= 27 else f"..{name[-25:]}") for name in names[:2]) + ", .." * (
+    return ", ".join(repr(name if len(name) <= 21 else f"..{name[-19:]}") for name in names[:2]) + ", .." * (
         len(names) > 2
     )

@@ -145,7 +145,7 @@ def _by_own_names(
     extra = [
         i
         for i, key in enumerate(roi_names.keys(names, atlas))
-        if key not in known and axis_labels.counts(values[i].tolist())
+        if key not in known and _only_counts(names[i], values[i].tolist())
     ]
     for i in reversed(extra):
         assumed.append(
@@ -155,6 +155,12 @@ def _by_own_names(
     if frames is not None:
         _check_frames(frames, AXES[1 - axis], path)
     return values, names
+
+
+def _only_counts(label: str, values: Sequence[float]) -> bool:
+    return axis_labels.counts(values) or (
+        label.lower() in axis_labels.INDEX_HEADERS and axis_labels.steps(values)
+    )
 
 
 def _check_frames(labels: Sequence[str], axis: str, path: Path) -> None:

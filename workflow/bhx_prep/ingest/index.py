@@ -29,6 +29,7 @@ from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.section import to_json
 from bhx_prep.ingest import bids_files, fmriprep, layouts, raw_bids, timeseries
 from bhx_prep.ingest.rows import Row, exclude, subjects_and_unknown
+from bhx_prep.io.notes import short
 
 logger = logging.getLogger(__name__)
 
@@ -287,9 +288,11 @@ def _table(rows: list[Row]) -> pa.Table:
             twins[row["modality"], row["key"]].append(row)
     for same in twins.values():
         if len(same) > 1:
-            names = ", ".join(sorted(Path(row["path"]).name for row in same))
+            first, second, *more = sorted(Path(row["path"]).name for row in same)
+            names = f"{short(first)}, {short(second)}{', ..' if more else ''}"
+            remedy = "keep one" if same[0]["kind"] != "table" else "keep one, or let `series` match one"
             for row in same:
-                exclude(row, f"{len(same)} files claim to be this scan ({names}): keep one")
+                exclude(row, f"{len(same)} files claim to be this scan ({names}): {remedy}")
     rows.sort(key=lambda row: (row["subject"], row["modality"], row["key"], row["path"] or ""))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 

@@ -62,7 +62,7 @@ def _array_frames(path: Path, n_names: int | None, orientation: str | None) -> i
     import numpy as np
 
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
+        array = np.lib.format.open_memmap(path, mode="r", max_header_size=text_table.MAX_HEADER)
     except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:  # NumPy parses Python there
         if "Python objects" in str(error):
             raise DataError("the array holds Python objects: save it as an array of numbers") from error

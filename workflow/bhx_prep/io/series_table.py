@@ -78,7 +78,7 @@ def _of_cifti(path: Path) -> SeriesTable:
 def _of_array(path: Path) -> SeriesTable:
     # mapped: a damaged header takes no memory for what is not there
     with reading(path, "is no array of numbers"):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=text_table.MAX_HEADER)
     if not isinstance(array, np.ndarray):
         raise DataError(f"{short(path.name)} is an archive of arrays, one array is expected")
     columns = None
@@ -158,6 +158,8 @@ def _of_text(path: Path) -> SeriesTable:
     for j in texts:
         if text_table.has_decimal_comma(rows[0][j]) or _is_mostly_numbers([row[j] for row in rows[1:]]):
             raise text_table.no_number(rows[0][j], _where(path, 2 if header else 1, j))
+    if 2 * len(texts) > len(rows[0]):
+        raise text_table.no_number(rows[0][texts[1]], _where(path, 2 if header else 1, texts[1]))
     headers = header or [""] * len(rows[0])
     columns = [[axis_labels.clean(row[j]) for row in rows] for j in texts]
     if [h.lower() for h in headers[:2]] == ["file", "sub-brick"] and texts[:2] == [0, 1]:  # AFNI's 3dROIstats

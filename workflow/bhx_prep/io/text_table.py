@@ -24,6 +24,9 @@ MAX_BYTES: Final = 128 << 20
 #: Bytes within which the first line has to end.
 MAX_LINE: Final = 4 << 20
 
+#: Characters of an array's header, in which records name their fields.
+MAX_HEADER: Final = 1 << 18
+
 #: How separators are called; None stands for runs of blanks.
 SEPARATORS: Final = {"\t": "tabs", ";": "semicolons", ",": "commas", None: "blanks"}
 
