@@ -40,6 +40,34 @@ rule extract_features:
         " --out {params.out:q} > {log:q} 2>&1"
 
 
+rule check_cohort:
+    """What only a whole cohort shows: runs that can be used, the order of their ROIs, and series that are there twice."""
+    input:
+        features=features_of,
+        atlas=rules.fetch_templates.output.atlas,
+    output:
+        f"{RESULTS}/{{cohort}}/check.json",
+    log:
+        f"{RESULTS}/logs/check_cohort/{{cohort}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/check_cohort/{{cohort}}.tsv"
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=growing(3000),
+        runtime=growing(60),
+    params:
+        folder=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/features",
+        batches=lambda wildcards: study.cohorts[wildcards.cohort].batches_file(),
+        templates=lambda wildcards, input: Path(input.atlas).parent,
+        order_check=lambda wildcards: study.cohort_section(wildcards.cohort).order_check,
+        step=STEPS["check_cohort"],
+    shell:
+        "python -m bhx_prep.features.check_cohort --cohort {wildcards.cohort} --features {params.folder:q}"
+        " --batches {params.batches:q} --templates {params.templates:q} --order-check {params.order_check}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
 rule compute_harmonics:
     """Geometric harmonics of the cortex: parcel means of its Laplace-Beltrami modes."""
     input:

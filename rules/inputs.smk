@@ -52,6 +52,12 @@ def quality_tables(wildcards):
     ]
 
 
+def features_of(wildcards):
+    """Series and QC tables of all batches of a cohort."""
+    batches, made = study.cohorts[wildcards.cohort].batches(), rules.extract_features.output
+    return expand([made.timeseries, made.qc], cohort=wildcards.cohort, batch=batches)
+
+
 def shards_of(wildcards):
     """All shards of a cohort with their lists."""
     batches = study.cohorts[wildcards.cohort].batches()

@@ -33,6 +33,8 @@ rule index_shards:
     """Hashes of a cohort's shards: the one file that training depends on."""
     input:
         shards=shards_of,
+        # a cohort that is refused has no index, hence trains nothing
+        check=rules.check_cohort.output,
         atlas=rules.fetch_templates.output.atlas,
     output:
         f"{SHARDS}/index.json",

@@ -8,6 +8,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from bhx_prep.atlas import reference
+from bhx_prep.atlas.atlas import Atlas
 from bhx_prep.io.meshes import MESHES
 
 N_ROIS = 8
@@ -38,4 +40,8 @@ def write_templates(folder: Path) -> Path:
         "files": {},
     }
     (folder / "atlas.json").write_text(json.dumps(metadata), encoding="utf-8")
+    blocks = Atlas(
+        "Schaefer17n8p", tuple(NAMES), SPACE, labels_volume=(labels.astype(np.int16), ATLAS_AFFINE)
+    )
+    reference.save(folder / reference.FILE, reference.measure(blocks))
     return folder

@@ -5,10 +5,11 @@ changes for equal inputs, and add a line with the reason.
 """
 
 STEPS = {
-    "fetch_templates": 2,  # atlas.json names what was read
+    "fetch_templates": 3,  # what the order of series is compared with
     "run_embedded": 2,  # derivatives of synthetic data are labelled as a data set
     "run_fmriprep": 1,  # first version
-    "extract_features": 6,  # QC rows have a list of notes
+    "extract_features": 6,  # QC rows have a list of notes, runs a fingerprint
+    "check_cohort": 1,  # first version
     "pack_shards": 2,  # contract 3
     "index_shards": 1,  # first version
     "compute_harmonics": 2,  # no mode of a repeated eigenvalue is missed; modes differ by 1e-9

@@ -23,6 +23,7 @@ import numpy as np
 
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import json_file, run_command
+from bhx_prep.atlas import reference
 from bhx_prep.atlas.atlas import FILES, Atlas, Pair, hemispheres
 from bhx_prep.atlas.sources import files as named_files
 from bhx_prep.atlas.sources import packages, templateflow
@@ -83,6 +84,7 @@ def fetch(section: AtlasSection, out: Path) -> dict[str, Any]:
                 {"voxels": atlas.labels_voxels} if mesh == "fsLR" and atlas.labels_voxels is not None else {}
             )
             put_pair(FILES[mesh], atlas.labels_surface[mesh], **more)
+    put(reference.FILE, lambda part: reference.save(part, reference.measure(atlas)))
     put_pair("cortex.npz", packages.read_cortex())
     for side in ("left", "right"):
         for file, surface in (("surface", "midthickness"), ("inflated", "inflated")):

@@ -62,6 +62,11 @@ class CohortSection(Section):
         description="ROI names, one a line, in the order of tables that hold none (`input: timeseries`); `names.txt` in "
         "the root when null, where there is one.",
     )
+    order_check: Literal["refuse", "note"] = Field(
+        default="refuse",
+        description="What happens where the connectivity of the series clearly fits another order of ROIs than they "
+        "state: the cohort is refused, or a note is written.",
+    )
     layout: Layout | None = Field(
         default=None,
         description="Known data set whose folders and names are its own: files are found, ids and missing values read "

@@ -35,7 +35,7 @@ from bhx_model.errors import ConfigError, DataError
 from bhx_prep.atlas.atlas import Atlas, load_atlas
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.section import read_section
-from bhx_prep.features import confounds, denoise, parcellate, qc, store, t1w
+from bhx_prep.features import confounds, denoise, fingerprint, parcellate, qc, store, t1w
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.timeseries import StatedAxes, read_series
 from bhx_prep.ingest import index
@@ -59,6 +59,7 @@ SERIES_SCHEMA = pa.schema(
         ("synthetic", pa.bool_()),
         ("series", pa.list_(pa.float32())),
         ("coverage", pa.list_(pa.float32())),
+        ("fingerprint", pa.list_(pa.float32())),
     ]
 )
 
@@ -156,6 +157,7 @@ class Extraction:
             "synthetic": bool(scan["synthetic"]),
             "series": done.series.ravel(),
             "coverage": parcellated.coverage,
+            "fingerprint": fingerprint.fingerprint(done.series),
         }, timeseries.encode(done.series)
 
     def _given(self, scan: Row, report: Row) -> Parcellated:

@@ -20,6 +20,9 @@ from bhx_prep.io import bids_names, notes
 #: Endings of images.
 IMAGES: Final = (".nii.gz", ".nii")
 
+#: Beginning of the reason of a subject without any wanted run.
+NO_BOLD: Final = "no BOLD run"
+
 Row = dict[str, Any]
 
 # of entities; a subject's label may not contain a plus
@@ -86,7 +89,7 @@ def no_bold(start: Row, tasks: Sequence[str], found: Iterable[str]) -> Row:
     row = new_row(start, "bold", {"task": tasks[0]} if tasks else {})
     there = ", ".join(sorted(found))
     of_tasks = f" of task {' or '.join(tasks)}" if tasks else ""
-    exclude(row, f"no BOLD run{of_tasks}" + (f"; there is: {there}" if there else ""))
+    exclude(row, f"{NO_BOLD}{of_tasks}" + (f"; there is: {there}" if there else ""))
     return row
 
 

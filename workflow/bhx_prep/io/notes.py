@@ -24,6 +24,9 @@ class Kind(StrEnum):
     MOTION = "motion not measured as usual"
     SPACE = "space assumed"
     T1W = "T1w volume read with an assumption"
+    ORDER = "ROI order not confirmed by the series"
+    DUPLICATES = "runs with the same series"
+    NO_RUNS = "cohort without BOLD runs"
 
 
 def note(kind: Kind, detail: str) -> str:

@@ -1,0 +1,297 @@
+"""In which order the rows of series are: a cohort's connectivity compared with the atlas's, in every order that is known.
+
+Two things are known of connectivity without believing a name. HCP's subjects have it for Schaefer's atlas of up to 400
+parcels; and in every brain it falls off with distance, to the ROI itself and to its mirror image. What the rows of a table
+share because they stand near each other in it is taken out first: neighbours in one order are often neighbours in another,
+and simulated series are often smooth over rows. Then the right order stands out: on real runs no other reaches half of its
+correlation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from bhx_prep.atlas.reference import Reference
+from bhx_prep.brain_maps.gradients import connectivity
+
+#: Distance (mm) at which the geometric expectation falls to 1 / e.
+REACH_MM: Final = 20.0
+#: Least correlation of an order that counts as fitting, by reference; a reference that only has to agree needs half of it.
+LEAST: Final = {"the connectivity of HCP": 0.2, "the distance of the ROIs": 0.1}
+#: An order is preferred where no other reaches this share of its correlation,
+SHARE: Final = 0.6
+#: and is so many standard deviations below it, of rows in random order.
+MARGIN_SD: Final = 6.0
+#: Least difference of two correlations of a single run, whose connectivity is noisier.
+RUN_DIFFERENCE: Final = 0.12
+#: Share of the runs that stops a cohort when they are in another order than it states.
+MOST_RUNS: Final = 0.1
+#: Rows by which tables are found shifted: background or frame numbers first, or this many subcortical regions.
+SHIFTS: Final = (1, 2, 14, 16, 19, 32, 50, 54)
+
+_N_RANDOM = 100
+
+Verdict = Literal["confirmed", "unclear", "other", "skipped"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order in which series may be.
+
+    Attributes
+    ----------
+    name : str
+        In words that follow "the series are in".
+    rows : ndarray, (R,) int
+        ROI of the atlas, 0..R-1, that stands in each row; -1 where it is none of the atlas's.
+    """
+
+    name: str
+    rows: np.ndarray
+
+
+@dataclass
+class Comparison:
+    """How well series fit each order.
+
+    Attributes
+    ----------
+    verdict : str
+        ``confirmed``: the stated order fits best; ``other``: another one does; ``unclear``: none does; ``skipped``: nothing
+        is known of the atlas's ROIs.
+    stated, best : str
+        Names of orders.
+    correlations : dict
+        Reference to order to correlation, as it is.
+    beyond_rows : dict
+        The same without what rows near each other in the table share. The first reference decides, the others have to
+        agree.
+    n_runs : int
+        Runs that were compared.
+    others : dict
+        Order to the keys of the runs that by themselves are clearly in it, and not in the stated one.
+    """
+
+    verdict: Verdict
+    stated: str
+    best: str
+    correlations: dict[str, dict[str, float]] = field(default_factory=dict)
+    beyond_rows: dict[str, dict[str, float]] = field(default_factory=dict)
+    n_runs: int = 0
+    others: dict[str, list[str]] = field(default_factory=dict)
+
+
+def known_orders(reference: Reference, hemisphere: Sequence[int], n_subcortical: int = 0) -> list[Order]:
+    """List the orders that series are found in, the stated one first.
+
+    Parameters
+    ----------
+    reference : Reference
+    hemisphere : sequence of int, (R,)
+        0 left, 1 right; anything else is not known. May be empty.
+    n_subcortical : int
+        So many of the first ROIs are of the subcortex.
+    """
+    n = len(reference.centroids)
+    rows = np.arange(n)
+    orders = [Order(reference.stated, rows), *(Order(*other) for other in reference.others.items())]
+    cortex = rows[n_subcortical:]
+    sides = np.asarray(hemisphere)[n_subcortical:] if len(hemisphere) == n else np.full(cortex.size, -1)
+    left, right = cortex[sides == 0], cortex[sides == 1]
+    if left.size and left.size + right.size == cortex.size:
+        first = rows[:n_subcortical]
+        if np.array_equal(np.concatenate([left, right]), cortex):
+            orders.append(
+                Order("an order with the right hemisphere first", np.concatenate([first, right, left]))
+            )
+        if left.size == right.size:
+            paired = np.stack([left, right], axis=1).ravel()
+            orders.append(
+                Order("an order in which left and right alternate", np.concatenate([first, paired]))
+            )
+    orders.append(Order("reversed order", rows[::-1]))
+    if n_subcortical:
+        orders.append(Order("an order with the subcortex last", np.roll(rows, -n_subcortical)))
+    for shift in sorted({*SHIFTS, n_subcortical} - {0}):
+        if shift <= n // 4:
+            by = f"by {shift} row{'s' if shift > 1 else ''}"
+            down, up = rows - shift, rows + shift
+            orders.append(Order(f"the stated order shifted down {by}", np.where(down >= 0, down, -1)))
+            if shift != n_subcortical:  # with the subcortex last, the cortex stands in the same rows
+                orders.append(Order(f"the stated order shifted up {by}", np.where(up < n, up, -1)))
+    return [order for k, order in enumerate(orders) if k == 0 or not np.array_equal(order.rows, rows)]
+
+
+class Expected:
+    """The connectivity that each order lets expect, prepared for many comparisons.
+
+    Parameters
+    ----------
+    matrix : ndarray, (R, R)
+        Of the atlas's ROIs; NaN where it is not known.
+    orders : sequence of Order
+    """
+
+    def __init__(self, matrix: np.ndarray, orders: Sequence[Order]) -> None:
+        self._pairs = np.triu_indices(len(matrix), 1)
+        values = np.empty((len(orders), len(self._pairs[0])), np.float32)
+        padded = np.pad(np.asarray(matrix, np.float64), (0, 1), constant_values=np.nan)
+        padded = padded - np.nanmean(padded)
+        for k, order in enumerate(orders):
+            a, b = (order.rows[pair] for pair in self._pairs)
+            values[k] = padded[a, b]  # -1 is the row of NaN
+        self._known = np.isfinite(values).astype(np.float32)
+        self._values = np.where(np.isfinite(values), values, np.float32(0))
+        self._squares = np.square(self._values)
+
+    def correlations(self, z: np.ndarray) -> np.ndarray:
+        """Correlation of a connectivity (R, R; NaN where unknown) with that of each order, over pairs of ROIs."""
+        v = z[self._pairs]
+        known = np.isfinite(v).astype(np.float32)
+        if not known.any():
+            return np.zeros(len(self._values))
+        v = np.where(known > 0, v - np.nanmean(v), 0).astype(np.float32)
+        x, w = self._values, self._known
+        n = np.maximum(w @ known, 1).astype(np.float64)
+        sx, sv, sxv = x @ known, w @ v, x @ v
+        sxx, svv = self._squares @ known, w @ np.square(v)
+        covariance = sxv - sx * sv / n
+        spread = np.sqrt(np.maximum(sxx - sx * sx / n, 0) * np.maximum(svv - sv * sv / n, 0))
+        return np.divide(covariance, spread, out=np.zeros(len(n)), where=spread > 1e-12)
+
+
+def expectations(reference: Reference) -> dict[str, np.ndarray]:
+    """Connectivity (R, R) that is expected of the ROIs, by reference; the one that tells most first."""
+    by_group, by_distance = LEAST
+    expected = {}
+    if np.isfinite(reference.group).any():
+        expected[by_group] = reference.group
+    places = reference.centroids.astype(np.float64)
+    if np.isfinite(places).all(axis=1).sum() > 2:
+        mirrored = places * [-1, 1, 1]
+        near, across = (
+            np.exp(-np.linalg.norm(places[:, None] - to[None], axis=2) / REACH_MM)
+            for to in (places, mirrored)
+        )
+        expected[by_distance] = near + across
+    return expected
+
+
+def compare(
+    reference: Reference,
+    orders: Sequence[Order],
+    runs: Iterable[tuple[str, np.ndarray]],
+) -> Comparison:
+    """Compare the mean connectivity of runs, and that of every one, with every order.
+
+    Parameters
+    ----------
+    reference : Reference
+    orders : sequence of Order
+        The stated one first.
+    runs : iterable of (str, ndarray of shape (R, T))
+        Key and series.
+    """
+    stated = orders[0].name
+    expected = {name: Expected(matrix, orders) for name, matrix in expectations(reference).items()}
+    if not expected:
+        return Comparison("skipped", stated, stated)
+    main = next(iter(expected))
+    n_rois = len(reference.centroids)
+    total, count = np.zeros((n_rois, n_rois)), np.zeros((n_rois, n_rois), np.int64)
+    of_runs: dict[str, np.ndarray] = {}
+    for key, series in runs:
+        z = connectivity(series)
+        known = np.isfinite(z)
+        total[known] += z[known]
+        count += known
+        of_runs[key] = expected[main].correlations(beyond_rows(z))
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    found = {name: one.correlations(beyond_rows(mean)) for name, one in expected.items()}
+    sd = _random_sd(expected[main], mean)
+    verdict, best = _decide(found, sd)
+    others: dict[str, list[str]] = {}
+    for key, r in of_runs.items():
+        if (own := _run_prefers(r, LEAST[main], sd)) is not None:
+            others.setdefault(orders[own].name, []).append(key)
+    as_it_is = {name: one.correlations(mean) for name, one in expected.items()}
+    comparison = Comparison(
+        verdict,
+        stated,
+        orders[best].name,
+        _by_order(as_it_is, orders),
+        _by_order(found, orders),
+        len(of_runs),
+        others,
+    )
+    if verdict != "other" and others:
+        most = max(others, key=lambda name: len(others[name]))
+        if len(others[most]) > MOST_RUNS * len(of_runs):
+            comparison.verdict, comparison.best = "other", most
+    return comparison
+
+
+def beyond_rows(z: np.ndarray) -> np.ndarray:
+    """Connectivity (R, R) less its mean over all pairs of rows as far from each other in the table; NaN stays NaN."""
+    apart = np.abs(np.subtract.outer(*[np.arange(len(z))] * 2))
+    known = np.isfinite(z)
+    total = np.bincount(apart[known], z[known], len(z))
+    return z - (total / np.maximum(np.bincount(apart[known], minlength=len(z)), 1))[apart]
+
+
+def _by_order(found: Mapping[str, np.ndarray], orders: Sequence[Order]) -> dict[str, dict[str, float]]:
+    return {
+        name: {order.name: round(float(value), 3) for order, value in zip(orders, r, strict=True)}
+        for name, r in found.items()
+    }
+
+
+def _random_sd(expected: Expected, mean: np.ndarray) -> float:
+    """Standard deviation of the correlation of rows in random order: large for few ROIs, or few frames."""
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(_N_RANDOM):
+        rows = rng.permutation(len(mean))
+        drawn.append(expected.correlations(mean[np.ix_(rows, rows)])[0])
+    return float(np.std(drawn))
+
+
+def _decide(found: Mapping[str, np.ndarray], sd: float) -> tuple[Verdict, int]:
+    """Verdict, and the number of the order that fits best."""
+    main, *further = found
+    best = int(np.argmax(found[main]))
+    clear = _stands_out(found[main], LEAST[main], MARGIN_SD * sd)
+    agreed = all(
+        int(np.argmax(found[name])) == best and found[name][best] >= LEAST[name] / 2 for name in further
+    )
+    if not (clear and agreed):
+        return "unclear", best
+    return ("other" if best else "confirmed"), best
+
+
+def _stands_out(r: np.ndarray, least: float, difference: float) -> bool:
+    """Whether one order fits, and no other nearly as well."""
+    *_, second, first = np.sort(r)
+    return bool(first >= least and second <= SHARE * first and first - second >= difference)
+
+
+def _run_prefers(r: np.ndarray, least: float, sd: float) -> int | None:
+    """Number of the order that one run is clearly in, if it is not the stated one."""
+    best = int(np.argmax(r))
+    return best if best and _stands_out(r, least, max(RUN_DIFFERENCE, MARGIN_SD * sd)) else None
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Fields of the report."""
+    return {
+        "verdict": comparison.verdict,
+        "stated": comparison.stated,
+        "best": comparison.best,
+        "correlations": comparison.correlations,
+        "correlations_beyond_rows": comparison.beyond_rows,
+        "runs_in_another_order": {name: sorted(keys) for name, keys in comparison.others.items()},
+    }
