@@ -85,7 +85,8 @@ class FunctionConfig:
     """Connectivity gradients are part of the position code."""
     harmonics: Literal["standardised", "reference", "none"] = "standardised"
     """`reference`: modes and gradients as computed, the modes 7 times smaller, and a constant mode that only
-    distinguishes the hemispheres. `standardised`: unit variance, and a hemisphere flag for the constant mode."""
+    distinguishes the hemispheres. `standardised`: unit variance, and a hemisphere flag for the constant mode. `none`:
+    gradients alone; what `features.harmonics: none` asks for."""
     position_scale: Literal["rms", "minmax"] = "rms"
     """`minmax` (reference) lets one extreme ROI rescale all others; `rms` scales each ROI by itself."""
     resize: Literal["aligned", "reference"] = "aligned"

@@ -107,7 +107,8 @@ def check_index(index: Mapping[str, Any]) -> None:
 ROI_ARRAYS: Final = {
     "atlas": "() str",
     "names": "(R,) str",
-    "hemisphere": "(R,) int8: 0 left, 1 right",
+    "hemisphere": "(R,) int8: 0 left, 1 right, -1 not known or of neither",
+    # M is 0 for an atlas without harmonics
     "harmonics": "(R, M) float32: parcel means of mass-orthonormal Laplace-Beltrami modes, constant mode first",
     "eigenvalues": "(2, M) float64, mm^-2: left, right",
     "gradients": "(R, G) float32: connectivity gradients of the pretraining split",

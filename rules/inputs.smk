@@ -64,6 +64,36 @@ def shards_of(wildcards):
     return expand(rules.pack_shards.output, cohort=wildcards.cohort, batch=batches)
 
 
+def harmonics(wildcards):
+    """The table of harmonics, where the study has any."""
+    return rules.compute_harmonics.output if study.config.features.harmonics != "none" else []
+
+
+def rois_of(wildcards):
+    """What describes the ROIs: the table of harmonics, or the atlas where there are none."""
+    return harmonics(wildcards) or rules.fetch_templates.output.atlas
+
+
+def trained(wildcards):
+    """Weights of every stage that an experiment trains."""
+    return [
+        weights
+        for experiment, section in study.config.experiments.items()
+        for weights in expand(
+            f"{EXPERIMENT}/{{stage}}/model.safetensors", experiment=experiment, stage=section.stages
+        )
+    ]
+
+
+def stages_to_export(wildcards):
+    """Weights that an export needs besides those of the function stage."""
+    if "fusion" not in study.experiment(wildcards.experiment).stages:
+        return []
+    return expand(
+        f"{EXPERIMENT}/{{stage}}/model.safetensors", stage=["structure", "fusion"], allow_missing=True
+    )
+
+
 def pretraining_shards(wildcards):
     """Indices of the cohorts an experiment trains on."""
     return expand(rules.index_shards.output, cohort=study.experiment(wildcards.experiment).cohorts)
@@ -89,7 +119,7 @@ def fusion_sources(wildcards, input):
 def overrides(wildcards):
     """Changes to a stage's preset, as JSON; the stage is fusion where no wildcard says otherwise."""
     stage = wildcards.get("stage", "fusion")
-    return json.dumps(study.experiment(wildcards.experiment).overrides.get(stage, {}), sort_keys=True)
+    return json.dumps(study.overrides(wildcards.experiment, stage), sort_keys=True)
 
 
 def gpus(wildcards):

@@ -76,7 +76,7 @@ rule fit_normaliser:
 rule collect_rois:
     """Per-ROI metadata that become buffers of the model, joined by name."""
     input:
-        harmonics=rules.compute_harmonics.output,
+        described=rois_of,
         gradients=rules.compute_gradients.output,
         normaliser=rules.fit_normaliser.output,
     output:
@@ -89,9 +89,10 @@ rule collect_rois:
         mem_mb=growing(1500),
         runtime=growing(10),
     params:
+        option="--atlas" if study.config.features.harmonics == "none" else "--harmonics",
         step=STEPS["collect_rois"],
     shell:
-        "python -m bhx_prep.brain_maps.join --harmonics {input.harmonics:q} --gradients {input.gradients:q}"
+        "python -m bhx_prep.brain_maps.join {params.option} {input.described:q} --gradients {input.gradients:q}"
         " --normaliser {input.normaliser:q} --out {output:q} > {log:q} 2>&1"
 
 
@@ -203,9 +204,8 @@ rule train_fusion:
 rule export_weights:
     """A folder with everything that is needed to use the weights, and a model card."""
     input:
-        structure=f"{EXPERIMENT}/structure/model.safetensors",
         function=f"{EXPERIMENT}/function/model.safetensors",
-        fusion=rules.train_fusion.output.weights,
+        others=stages_to_export,
         rois=rules.collect_rois.output,
     output:
         directory(f"{EXPERIMENT}/export"),
@@ -217,11 +217,14 @@ rule export_weights:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
-        structure=lambda wildcards, input: Path(input.structure).parent,
         function=lambda wildcards, input: Path(input.function).parent,
-        fusion=lambda wildcards, input: Path(input.fusion).parent,
+        others=lambda wildcards, input: shlex.join(
+            word
+            for weights in input.others
+            for word in (f"--{Path(weights).parent.name}", str(Path(weights).parent))
+        ),
         terms=lambda wildcards: study.terms_file(wildcards.experiment),
         step=STEPS["export_weights"],
     shell:
-        "python -m bhx_model.release.export --structure {params.structure:q} --function {params.function:q}"
-        " --fusion {params.fusion:q} --rois {input.rois:q} --terms {params.terms:q} --out {output:q} > {log:q} 2>&1"
+        "python -m bhx_model.release.export --function {params.function:q} {params.others}"
+        " --rois {input.rois:q} --terms {params.terms:q} --out {output:q} > {log:q} 2>&1"

@@ -35,11 +35,11 @@ rule report_study:
     input:
         indices=expand(rules.publish_index.output, cohort=study.cohorts),
         features=quality_tables,
-        harmonics=rules.compute_harmonics.output,
-        weights=expand(rules.train_fusion.output.weights, experiment=study.config.experiments),
+        harmonics=harmonics,
+        weights=trained,
         tables=expand(
             rules.collect_table.output.csv,
-            experiment=study.config.experiments,
+            experiment=study.experiments("fusion"),
             endpoint=study.config.endpoints,
         ),
     output:

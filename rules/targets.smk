@@ -1,7 +1,7 @@
 # What can be asked for: a stage of all cohorts, or one cohort up to its shards.
 ALL_TABLES = expand(
     rules.collect_table.output,
-    experiment=study.config.experiments,
+    experiment=study.experiments("fusion"),
     endpoint=study.config.endpoints,
 )
 
@@ -41,7 +41,7 @@ rule features:
     """Series, volumes and QC rows of every cohort, and the harmonics."""
     input:
         quality_tables,
-        rules.compute_harmonics.output,
+        harmonics,
 
 
 rule shards:
@@ -53,7 +53,8 @@ rule shards:
 rule pretrain:
     """Trained weights of every experiment."""
     input:
-        expand(rules.export_weights.output, experiment=study.config.experiments),
+        trained,
+        expand(rules.export_weights.output, experiment=study.experiments("function")),
 
 
 rule evaluate:
@@ -61,7 +62,7 @@ rule evaluate:
     input:
         lambda wildcards: [
             file
-            for experiment in study.config.experiments
+            for experiment in study.experiments("fusion")
             for endpoint in study.config.endpoints
             for file in scores(experiment, endpoint)
         ],

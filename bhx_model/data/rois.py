@@ -21,9 +21,9 @@ class RoiMetadata:
     atlas: str
     names: tuple[str, ...]
     hemisphere: NDArray[np.int8]
-    """(R,) 0 left, 1 right."""
+    """(R,) 0 left, 1 right, -1 not known or of neither."""
     harmonics: NDArray[np.float32]
-    """(R, M), constant mode first."""
+    """(R, M), constant mode first; M is 0 for an atlas without harmonics."""
     eigenvalues: NDArray[np.float64]
     """(2, M) mm^-2, left and right."""
     gradients: NDArray[np.float32]
@@ -52,8 +52,8 @@ class RoiMetadata:
             if not np.isfinite(array).all():
                 msg = f"rois: {name} holds values that are not finite: rebuild rois.npz"
                 raise DataError(msg)
-        if not np.isin(self.hemisphere, (0, 1)).all():
-            msg = "rois: hemisphere must be 0 (left) or 1 (right)"
+        if not np.isin(self.hemisphere, (-1, 0, 1)).all():
+            msg = "rois: hemisphere must be 0 (left), 1 (right) or -1 (not known)"
             raise DataError(msg)
         if (self.iqr <= 0).any():
             bad = self.names[int(np.argmax(self.iqr <= 0))]
@@ -62,6 +62,11 @@ class RoiMetadata:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def n_harmonics(self) -> int:
+        """Harmonics per hemisphere, M; 0 for an atlas without."""
+        return self.harmonics.shape[1]
 
     @property
     def roi_sha256(self) -> str:
@@ -118,3 +123,26 @@ class RoiMetadata:
         at = next(i for i, (ours, theirs) in enumerate(zip(self.names, names, strict=True)) if ours != theirs)
         msg = f"row {at} is {names[at]!r}, the model's is {self.names[at]!r}: bring the rows into the order of {self.atlas}"
         raise DataError(msg)
+
+    def check_harmonics(self, n_harmonics: int) -> None:
+        """Refuse a model that was trained with another number of harmonics, or with none where these have some.
+
+        Parameters
+        ----------
+        n_harmonics : int
+            That the model was trained with.
+
+        Raises
+        ------
+        DataError
+            If these have another number.
+        """
+        if n_harmonics != self.n_harmonics:
+            theirs, ours = (
+                f"{n} harmonics" if n else "no harmonics" for n in (n_harmonics, self.n_harmonics)
+            )
+            msg = (
+                f"the model was trained on {theirs} of {self.atlas}, rois.npz holds {ours}: set features.harmonics as it"
+                " was in the training, or use the rois.npz of the same experiment"
+            )
+            raise DataError(msg)

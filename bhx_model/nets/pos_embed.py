@@ -67,11 +67,17 @@ class RoiPosition(nn.Module):
         if config.gradients:
             reference = config.harmonics == "reference"
             parts["gradients"] = rois.gradients if reference else _unit_columns(rois.gradients)
+        if config.harmonics != "none" and not rois.n_harmonics:
+            msg = (
+                f"the position code wants harmonics, and {rois.atlas} has none: set function model.harmonics to `none`, or"
+                " features.harmonics to a number"
+            )
+            raise ConfigError(msg)
         if config.harmonics == "reference":
             parts["harmonics"] = rois.harmonics
         elif config.harmonics == "standardised":
             # the constant mode says which hemisphere an ROI lies in and nothing else: say so plainly
-            flag = 2.0 * rois.hemisphere[:, None] - 1.0
+            flag = np.where(rois.hemisphere < 0, 0.0, 2.0 * rois.hemisphere - 1.0)[:, None]
             parts["harmonics"] = np.concatenate([flag, _unit_columns(rois.harmonics[:, 1:])], axis=1)
         if not parts:
             msg = "function position code is empty: switch gradients or harmonics on, or nothing distinguishes the ROIs"

@@ -43,7 +43,7 @@ T1W_LEVEL = 20.0
 
 @dataclasses.dataclass(frozen=True)
 class BrainHarmonix:
-    """Both encoders and the fusion, ready to embed.
+    """Both encoders and the fusion, or the function encoder alone, ready to embed.
 
     Attributes
     ----------
@@ -53,9 +53,9 @@ class BrainHarmonix:
         ``config.json`` of the folder.
     """
 
-    structure: StructureMAE
+    structure: StructureMAE | None
     function: FunctionJEPA
-    fusion: FusionModel
+    fusion: FusionModel | None
     rois: RoiMetadata
     about: dict[str, Any]
 
@@ -67,7 +67,8 @@ class BrainHarmonix:
     def to(self, device: torch.device | str) -> BrainHarmonix:
         """Move the weights, e.g. to ``"cuda"``."""
         for model in (self.structure, self.function, self.fusion):
-            model.to(device)
+            if model is not None:
+                model.to(device)
         return self
 
     @torch.inference_mode()
@@ -87,7 +88,7 @@ class BrainHarmonix:
         roi_names : sequence of str
             R names; they must be the model's, in the model's order (``model.rois.names``).
         t1w : array, (X, Y, Z), optional
-            Intensity-normalised T1 on the model's grid.
+            Intensity-normalised T1 on the model's grid; not for the function encoder alone.
 
         Returns
         -------
@@ -110,6 +111,9 @@ class BrainHarmonix:
         function = self.function.encode(cut, plan.patch_frames)
         if t1w is None:
             return function[0].unflatten(0, (len(self.rois), -1)).float().cpu().numpy()
+        if self.structure is None or self.fusion is None:
+            msg = "these weights are the function encoder alone and take no T1: leave it out for the function tokens"
+            raise DataError(msg)
         volume = np.array(t1w, dtype=np.float32, order="C")  # torch takes no reversed axes
         if volume.shape != self.structure.grid:
             msg = f"the T1 has {volume.shape} voxels, the model's grid is {self.structure.grid}: resample and crop it"
@@ -210,7 +214,8 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
         msg = f"{folder} is an export of version {about.get('export')}, this code reads {EXPORT_VERSION}: export again"
         raise DataError(msg)
     models: dict[str, nn.Module] = {}
-    for stage in ("structure", "function", "fusion"):
+    alone = isinstance(about.get("stages"), dict) and set(about["stages"]) == {"function"}
+    for stage in ("function",) if alone else ("structure", "function", "fusion"):
         try:
             described = about["stages"][stage]
             _, models[stage] = factory.model_of(described, folder / "config.json")
@@ -226,8 +231,9 @@ def from_pretrained(folder: str | Path) -> BrainHarmonix:
         models[stage].eval().requires_grad_(False)
     function = cast(FunctionJEPA, models["function"])
     check_rois(function, rois, about["stages"]["function"]["model_metadata"])
+    structure, fusion = models.get("structure"), models.get("fusion")
     return BrainHarmonix(
-        cast(StructureMAE, models["structure"]), function, cast(FusionModel, models["fusion"]), rois, about
+        cast(StructureMAE | None, structure), function, cast(FusionModel | None, fusion), rois, about
     )
 
 
@@ -241,6 +247,7 @@ def check_rois(function: FunctionJEPA, rois: RoiMetadata, metadata: Mapping[str,
     """
     try:
         factory.empty_rois(metadata).check_order(rois.names)
+        rois.check_harmonics(metadata["modes"])
     except DataError as error:
         msg = f"the ROIs in rois.npz are not those of the weights: {error}, or use the rois.npz of the same experiment"
         raise DataError(msg) from error

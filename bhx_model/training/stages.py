@@ -89,7 +89,10 @@ class Stage(abc.ABC):
         train = [item for item in ordered if self.split[_first(item).subject] == "train"]
         holdout = [item for item in ordered if self.split[_first(item).subject] == "holdout"]
         if not train:
-            msg = f"no samples to train the {self.config.stage} stage on: see why the cohorts' scans are excluded"
+            msg = (
+                f"no samples to train the {self.config.stage} stage on: see why the cohorts' scans are excluded; for "
+                "cohorts without T1 images set the experiment's `stages` to [function]"
+            )
             raise DataError(msg)
         self.samples = [*train, *holdout]
         self.n_train, self.n_holdout = len(train), len(holdout)

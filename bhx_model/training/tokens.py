@@ -108,7 +108,9 @@ def write_cache(
     encoders = Encoders.open(structure, function).to(device)
     index = shards.open_index(shard_index)
     encoders.check([index])
-    shards.check_rois(index, RoiMetadata.load(rois))
+    metadata = RoiMetadata.load(rois)
+    shards.check_rois(index, metadata)
+    metadata.check_harmonics(encoders.metadata["modes"])
     pairs, alone = shards.pair(index.samples["bold"], index.samples["t1w"])
     if not pairs:
         logger.warning(

@@ -131,6 +131,11 @@ class CohortPlan:
                 digest.update(repr([self._columns[field][row] for field in FIELDS]).encode())
         return digest.hexdigest()[:16]
 
+    def has_t1w(self) -> bool:
+        """Whether any usable BOLD run has a T1 image."""
+        anat, status = self._columns["anat"], self._columns["status"]
+        return any(image is not None and state == "ok" for image, state in zip(anat, status, strict=True))
+
     def to_preprocess(self, batch: str | None = None) -> list[str]:
         """Subjects of a batch (or all) that enter as raw BIDS and have a usable scan."""
         if self.cohort.input != "bids":
@@ -263,9 +268,32 @@ class Study:
         """An experiment's section of the configuration."""
         return self.config.experiments[name]
 
+    def overrides(self, experiment: str, stage: str) -> dict[str, Any]:
+        """Changes to a stage's preset; among them that the position code has no harmonics where the study has none."""
+        changes = dict(self.experiment(experiment).overrides.get(stage, {}))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        if stage == "function" and self.config.features.harmonics == "none":
+            changes["model.harmonics"] = "none"
+        return changes
+
+    def experiments(self, *stages: str) -> list[str]:
+        """Names of the experiments that train all of these stages."""
+        return [
+            name for name, section in self.config.experiments.items() if set(stages) <= set(section.stages)
+        ]
+
     def endpoint(self, name: str) -> EndpointSection:
         """An endpoint's section of the configuration."""
         return self.config.endpoints[name]
+
+    def untrainable(self) -> list[str]:
+        """A line for every experiment that is to learn from T1 images of which its cohorts have none."""
+        return [
+            f"experiments.{name}.stages: no BOLD run of {', '.join(section.cohorts)} has a T1 image, which "
+            f"{'structure and fusion need' if 'fusion' in section.stages else 'structure needs'}: set `stages: [function]`"
+            for name, section in self.config.experiments.items()
+            if "structure" in section.stages
+            and not any(self.cohorts[cohort].has_t1w() for cohort in section.cohorts)
+        ]
 
     def terms(self, experiment: str) -> dict[str, str | None]:
         """Terms of the data an experiment trains on, by cohort; None where they are not stated."""

@@ -26,7 +26,7 @@ def test_rois_npz_is_read_and_checked(tmp_path, make_rois):
         "iqr": (np.zeros(7, np.float32), "roi-0 is not positive"),
         "median": (rois.median[:-1], "median is .6,., 7 ROI names need .7,."),
         "gradients": (rois.gradients * np.nan, "gradients holds values that are not finite"),
-        "hemisphere": (rois.hemisphere + 5, "0 .left. or 1 .right."),
+        "hemisphere": (rois.hemisphere + 5, "0 .left., 1 .right. or -1 .not known."),
         "names": (np.array(["a"] * 7), "must be distinct"),
     }
     for name, (value, message) in faults.items():

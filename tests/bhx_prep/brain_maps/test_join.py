@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bhx_model import contract
+from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import DataError
 from bhx_prep.brain_maps import join
 
@@ -83,6 +85,22 @@ def test_tables_that_do_not_fit_are_refused(
     write(tables[table], **change)
     with pytest.raises(DataError, match=words):
         join.join(**tables)
+
+
+def test_an_atlas_without_harmonics_is_joined_by_its_description(
+    tables: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    atlas = tmp_path / "atlas.json"
+    atlas.write_text(json.dumps({"label": "A", "names": NAMES, "hemisphere": [0, 0, 0, 1, 1, -1]}))
+    words = ["--gradients", str(tables["gradients"]), "--normaliser", str(tables["normaliser"])]
+    out = tmp_path / "rois.npz"
+    assert join.main(["--atlas", str(atlas), *words, "--out", str(out)]) == 0
+    rois = RoiMetadata.load(out)
+    assert (rois.names, rois.n_harmonics, rois.eigenvalues.shape) == (tuple(NAMES), 0, (2, 0))
+    assert rois.hemisphere.tolist() == [0, 0, 0, 1, 1, -1]
+    atlas.write_text(json.dumps({"label": "A", "names": NAMES[::-1], "hemisphere": [0] * 6}))
+    assert join.main(["--atlas", str(atlas), *words, "--out", str(out)]) == 1
+    assert "in different orders (row 0" in capsys.readouterr().err
 
 
 def test_a_damaged_table_is_one_sentence(tables: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,11 @@ FILES: Final = {
 MIN_PARCELS_ON_GRID: Final = 0.5
 
 _HEMISPHERE = re.compile(r"(?:^|[_-])([LR])H(?:[_-]|$)", re.IGNORECASE)
+#: Sides in names of other atlases: ``lh.V1``, ``ctx-lh-cuneus``, ``Left-Thalamus``, ``L_V1_ROI``, ``Precentral_L``.
+SIDE: Final = re.compile(
+    r"(?:^|(?<=[^A-Za-z0-9]))(?:left|right|lh|rh)(?=$|[^A-Za-z0-9])|^[lr](?=[^A-Za-z0-9])|(?<=[^A-Za-z0-9])[lr]$",
+    re.IGNORECASE,
+)
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -52,10 +58,10 @@ class Atlas:
         ROI names, R of them; position i is label i + 1 everywhere.
     space : str
         Standard space of the volume.
-    n_subcortical : int
-        So many of the first names are of the subcortex, which no surface has.
+    subcortical : tuple of int
+        Labels that no surface has, rising.
     hemisphere : tuple of int
-        0 (left) or 1 (right) for every ROI; empty where it is not known.
+        0 (left), 1 (right) or -1 (not known) for every ROI; empty before it was looked for.
     folder : Path or None
         Holds the files of `FILES` that are there.
     source : str
@@ -64,7 +70,11 @@ class Atlas:
         File name to a sentence that says why it is not there.
     inputs : tuple of Path
         Files that were read.
+    volume_file : str
+        Its volume in `folder`.
     labels_volume : tuple of (X, Y, Z) int16 and affine (4, 4), or None
+    other_volumes : dict
+        Further standard space to the volume there.
     labels_surface : dict
         Mesh (``fsLR``, ``fsaverage5``) to left and right int16 labels of its vertices.
     labels_voxels : numpy.ndarray of int16, or None
@@ -74,13 +84,15 @@ class Atlas:
     label: str
     names: tuple[str, ...]
     space: str = DEFAULT_SPACE
-    n_subcortical: int = 0
+    subcortical: tuple[int, ...] = ()
     hemisphere: tuple[int, ...] = ()
     folder: Path | None = None
     source: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[Path, ...] = ()
+    volume_file: str = FILES["volume"]
     labels_volume: Pair | None = field(default=None, repr=False)
+    other_volumes: dict[str, Pair] = field(default_factory=dict, repr=False)
     labels_surface: dict[str, Pair] = field(default_factory=dict, repr=False)
     labels_voxels: np.ndarray | None = field(default=None, repr=False)
     _grids: dict[bytes, Pair] = field(default_factory=dict, repr=False)
@@ -104,14 +116,14 @@ class Atlas:
             If the atlas is not known in a volume, or its file cannot be used.
         """
         if self.labels_volume is None:
-            path = self._file("volume", self.space)
+            path = self._file(self.volume_file, self.space)
             try:
                 image = load_image(path)
                 with reading(path):
                     labels = np.asarray(image.dataobj)
             except DataError as error:
                 raise ConfigError(f"{path}: {error}: make the templates again") from error
-            self._check_labels(labels, path)
+            self._check_labels(labels, path, set(range(1, self.n_rois + 1)))
             self.labels_volume = labels.astype(np.int16), np.asarray(image.affine)
         return self.labels_volume
 
@@ -124,10 +136,11 @@ class Atlas:
             If the atlas is not known there, or its file cannot be used.
         """
         if mesh not in self.labels_surface:
-            path = self._file(mesh, mesh)
+            path = self._file(FILES[mesh], mesh)
             arrays = _arrays(path)
             left, right = arrays["left"], arrays["right"]
-            self._check_labels(np.concatenate([left, right]), path, first=self.n_subcortical + 1)
+            expected = set(range(1, self.n_rois + 1)) - set(self.subcortical)
+            self._check_labels(np.concatenate([left, right]), path, expected)
             self.labels_surface[mesh] = left, right
         return self.labels_surface[mesh]
 
@@ -140,7 +153,7 @@ class Atlas:
             If they are not known.
         """
         if self.labels_voxels is None:
-            path = self._file("fsLR", "the 91k grayordinates")
+            path = self._file(FILES["fsLR"], "the 91k grayordinates")
             arrays = _arrays(path)
             if "voxels" not in arrays:
                 msg = f"{path} has no labels of the subcortex on the 91k grayordinates: name them in atlas.cifti"
@@ -185,8 +198,7 @@ class Atlas:
             )
         return self._grids[key]
 
-    def _file(self, grid: str, where: str) -> Path:
-        name = FILES[grid]
+    def _file(self, name: str, where: str) -> Path:
         if self.folder is None or not (self.folder / name).exists():
             msg = (
                 f"the atlas {self.label} is not there on {where} ({name}): name its labels in section `atlas`"
@@ -194,19 +206,25 @@ class Atlas:
             raise ConfigError(msg)
         return self.folder / name
 
-    def _check_labels(self, labels: np.ndarray, path: Path, first: int = 1) -> None:
-        found, n = np.unique(labels[labels != 0]), self.n_rois - first + 1
-        if found.size != n or found[0] != first or found[-1] != self.n_rois:
-            there = f"{found.size} labels ({found.min()}..{found.max()})" if found.size else "no labels"
+    def _check_labels(self, labels: np.ndarray, path: Path, expected: AbstractSet[int]) -> None:
+        found = set(np.unique(labels[labels != 0]).tolist())
+        if found != expected:
+            there = f"{len(found)} labels ({min(found)}..{max(found)})" if found else "no labels"
             msg = (
-                f"{path}: {there}, expected {n} ({first}..{self.n_rois}):"
+                f"{path}: {there}, expected {len(expected)} ({min(expected)}..{max(expected)}):"
                 " make the templates again for this atlas"
             )
             raise ConfigError(msg)
 
 
-def load_atlas(folder: Path) -> Atlas:
+def load_atlas(folder: Path, space: str | None = None) -> Atlas:
     """Read the description of the atlas in a template folder; its arrays are read when first used.
+
+    Parameters
+    ----------
+    folder : Path
+    space : str, optional
+        Standard space whose volume is wanted, where the folder has several; else the atlas's first.
 
     Raises
     ------
@@ -217,15 +235,19 @@ def load_atlas(folder: Path) -> Atlas:
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
         names, hemisphere = tuple(metadata["names"]), tuple(metadata["hemisphere"])
-        label, space = metadata["label"], metadata["space"]
-        n_subcortical = int(metadata.get("subcortical", 0))
+        label, first = metadata["label"], metadata["space"]
+        subcortical = tuple(metadata.get("subcortical", ()))
+        volumes = dict(metadata.get("other_volumes", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{path} describes no atlas ({error!r}): run `python -m bhx_prep.atlas.fetch` first"
         raise ConfigError(msg) from error
     if len(names) != len(hemisphere) or len(set(names)) != len(names):
         msg = f"{path}: {len(names)} names, {len(hemisphere)} hemispheres, or a name twice"
         raise ConfigError(msg)
-    return Atlas(label, names, space, n_subcortical, hemisphere, folder)
+    atlas = Atlas(label, names, first, subcortical, hemisphere, folder)
+    if space in volumes:
+        return replace(atlas, space=space, volume_file=volumes[space])
+    return atlas
 
 
 def hemispheres(names: Sequence[str]) -> list[int]:
@@ -244,6 +266,12 @@ def hemispheres(names: Sequence[str]) -> list[int]:
             raise ConfigError(msg)
         sides.append("LR".index(found.group(1).upper()))
     return sides
+
+
+def sides(names: Sequence[str]) -> list[int]:
+    """0 (left) or 1 (right) for every ROI name that states one side, -1 for others."""
+    found = [{match[0].lower() for match in SIDE.findall(name)} for name in names]
+    return ["lr".index(side.pop()) if len(side) == 1 else -1 for side in found]
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

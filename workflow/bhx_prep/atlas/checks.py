@@ -1,4 +1,4 @@
-"""What cohorts and models ask of the atlas, checked by the configuration alone: no file is read, nothing is fetched."""
+"""What cohorts and models ask of the atlas, checked by the configuration alone: no image is read, nothing is fetched."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bhx_model.errors import ConfigError, DataError
 from bhx_prep.atlas.atlas import DEFAULT_SPACE, FILES
-from bhx_prep.atlas.label_files import space_of
+from bhx_prep.atlas.label_files import named_volumes
+from bhx_prep.atlas.label_lists import read_label_list
 from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.config.config import Config
 
@@ -18,19 +20,16 @@ DEEPMRIPREP_SIZES: Final = (100, 200, 400, 600)
 
 
 def mistakes(study: Config) -> list[str]:
-    """What cohorts and harmonics ask of the atlas that it does not have: a line each, with its dotted path.
+    """What cohorts and models ask of the atlas that it does not have: a line each, with its dotted path.
 
-    Known without reading a file, hours before the first run of a cohort is excluded for it.
+    Known without reading an image, hours before the first run of a cohort is excluded for it.
     """
     atlas = study.atlas
-    missing = missing_files(atlas)
-    if atlas.volume:
-        missing.pop(FILES["volume"], None)
-    if atlas.cifti or atlas.left:
-        missing.pop(FILES["fsLR"], None)
-    if atlas.left:  # its mesh is known when it is read
-        missing.pop(FILES["fsaverage5"], None)
-    volume_space = (space_of(atlas.volume) if atlas.volume else None) or DEFAULT_SPACE
+    try:
+        spaces = list(named_volumes(atlas)) or [DEFAULT_SPACE]
+    except ConfigError as error:
+        return [f"atlas.volume: {error}"]
+    missing = _not_there(atlas)
     lines = []
     for name, cohort in study.cohorts.items():
         if cohort.input == "timeseries":
@@ -41,13 +40,43 @@ def mistakes(study: Config) -> list[str]:
             lines.append(
                 f"cohorts.{name}.space: {cohort.space}, where the atlas is not there: {missing[file]}"
             )
-        elif in_volume and cohort.space != volume_space:
+        elif in_volume and cohort.space not in spaces:
             lines.append(
-                f"cohorts.{name}.space: {cohort.space}, but the atlas is in {volume_space}: name one in the other's space"
+                f"cohorts.{name}.space: {cohort.space}, but the atlas is in {' and '.join(spaces)}: add a label image in "
+                f"{cohort.space} to atlas.volume, or use the cohort's images in the other space"
             )
-    if study.experiments and FILES["fsLR"] in missing:
-        lines.append(f"atlas: the harmonics of a model need it on fsLR-32k: {missing[FILES['fsLR']]}")
-    return lines
+    if study.features.harmonics != "none" and FILES["fsLR"] in missing and (study.experiments or atlas.name):
+        lines.append(
+            f"features.harmonics: {study.features.harmonics}, but they need {atlas.label} on fsLR-32k: "
+            f"{missing[FILES['fsLR']]}; or set features.harmonics to `none`"
+        )
+    return lines + _own_names(study)
+
+
+def _not_there(section: AtlasSection) -> dict[str, str]:
+    """Files that neither the source has nor the config names."""
+    missing = missing_files(section)
+    if section.volume:
+        missing.pop(FILES["volume"], None)
+    if section.cifti or section.left:
+        missing.pop(FILES["fsLR"], None)
+    if section.left:  # its mesh is known when it is read
+        missing.pop(FILES["fsaverage5"], None)
+    return missing
+
+
+def _own_names(study: Config) -> list[str]:
+    """What is wrong with the list of names of an atlas of the user's own, or too much for it."""
+    if not study.atlas.name or not study.atlas.names:
+        return []
+    try:
+        n = len(read_label_list(study.atlas.names).names)
+    except DataError as error:
+        return [f"atlas.names: {error}"]
+    most = n - 2
+    if study.experiments and study.features.gradients > most:
+        return [f"features.gradients: {study.features.gradients} of {n} ROIs: ask for {most} at most"]
+    return []
 
 
 def missing_files(section: AtlasSection) -> dict[str, str]:

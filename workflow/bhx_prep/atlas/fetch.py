@@ -26,7 +26,7 @@ from bhx_model.command_line import json_file, run_command
 from bhx_prep.atlas import reference
 from bhx_prep.atlas.atlas import FILES, Atlas, Pair, hemispheres
 from bhx_prep.atlas.sources import files as named_files
-from bhx_prep.atlas.sources import packages, templateflow
+from bhx_prep.atlas.sources import own, packages, templateflow
 from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.config.section import read_section
 
@@ -61,11 +61,11 @@ def fetch(section: AtlasSection, out: Path) -> dict[str, Any]:
     ConfigError, DataError
         If a file that the config names does not hold what it should.
     """
-    atlas = SOURCES[section.source](section)
+    atlas = own.from_own_files(section) if section.name else SOURCES[section.source](section)
     if section.source != "files":
         atlas = named_files.with_named_files(atlas, section)
     names = list(atlas.names)
-    sides = hemispheres(names)  # before anything is written
+    sides = list(atlas.hemisphere) or hemispheres(names)  # before anything is written
     files: dict[str, str] = {}
 
     def put(name: str, write: Callable[[Path], Any]) -> None:
@@ -78,6 +78,9 @@ def fetch(section: AtlasSection, out: Path) -> dict[str, Any]:
 
     if atlas.labels_volume is not None:
         put(FILES["volume"], nib.Nifti1Image(*atlas.labels_volume).to_filename)
+    volumes = {space: f"atlas_volume_{space}.nii.gz" for space in atlas.other_volumes}
+    for space, pair in atlas.other_volumes.items():
+        put(volumes[space], nib.Nifti1Image(*pair).to_filename)
     for mesh in ("fsLR", "fsaverage5"):
         if mesh in atlas.labels_surface:
             more = (
@@ -107,8 +110,10 @@ def fetch(section: AtlasSection, out: Path) -> dict[str, Any]:
         "space": atlas.space,
         "missing": dict(atlas.missing),
     }
-    if atlas.n_subcortical:
-        metadata["subcortical"] = atlas.n_subcortical
+    if atlas.subcortical:
+        metadata["subcortical"] = list(atlas.subcortical)
+    if volumes:
+        metadata["other_volumes"] = volumes
     write_json(out / "atlas.json", metadata, canonical=True)
     return metadata
 

@@ -11,8 +11,10 @@ import nibabel as nib
 import numpy as np
 from nibabel.freesurfer import read_annot as read_freesurfer_annot
 
-from bhx_model.errors import DataError
+from bhx_model.errors import ConfigError, DataError
 from bhx_prep.atlas.atlas import hemispheres
+from bhx_prep.atlas.label_lists import read_label_list
+from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.io import bids_names, cifti
 from bhx_prep.io.images import load_image
 from bhx_prep.io.meshes import (
@@ -27,34 +29,17 @@ from bhx_prep.io.reading import reading
 
 #: What states the order of networks in names of ROIs and of files.
 NETWORK_ORDER: Final = re.compile(r"(?<!\d)(7|17)(?:Networks|n(?=_))")
-#: The second line of each pair in a label list of Connectome Workbench: number and colour.
-_LABEL_ROW = re.compile(r"\d+( \d+){4}")
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """ROI names from a text file: one a line, CBIG's table (number, name, colour), or a label list of Workbench.
+    """ROI names from a text file of any form that `bhx_prep.atlas.label_lists` knows.
 
     Raises
     ------
     DataError
         If it cannot be read, or holds a name twice.
     """
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"cannot read atlas.names {path}: {error}"
-        raise DataError(msg) from error
-    rows = lines[1::2]
-    if rows and len(lines) % 2 == 0 and all(_LABEL_ROW.fullmatch(row.strip()) for row in rows):
-        lines = [
-            name for _, name in sorted(zip((int(row.split()[0]) for row in rows), lines[::2], strict=True))
-        ]
-    columns = [line.split("\t") for line in lines]
-    names = tuple((c[1] if len(c) > 1 and c[0].strip().isdigit() else c[0]).strip() for c in columns)
-    if len(set(names)) != len(names):
-        msg = f"{path} holds a name twice: {next(name for name in names if names.count(name) > 1)}"
-        raise DataError(msg)
-    return names
+    return read_label_list(path).names
 
 
 def check_order(labels: Path, names: Sequence[str]) -> None:
@@ -83,6 +68,26 @@ def space_of(volume: Path) -> str | None:
         return "MNI152NLin6Asym"
     found = re.search(r"MNI152[A-Z][A-Za-z0-9]+", volume.name)
     return found.group() if found else None
+
+
+def named_volumes(section: AtlasSection) -> dict[str, Path]:
+    """Label images that the config names, by the standard spaces that their names state.
+
+    Raises
+    ------
+    ConfigError
+        If the name of one states no space, or two state the same.
+    """
+    volumes: dict[str, Path] = {}
+    for path in section.volume:
+        space = space_of(path)
+        if space is None:
+            msg = f"{path}: its name states no standard space: call it tpl-<space>_atlas-<name>_dseg.nii.gz"
+            raise ConfigError(msg)
+        if space in volumes:
+            raise ConfigError(f"atlas.volume names two label images in {space}: {volumes[space]} and {path}")
+        volumes[space] = path
+    return volumes
 
 
 def renumber_volume(
@@ -205,16 +210,8 @@ def read_hemisphere(
     DataError
         If it is no label file, on another mesh, or lacks a parcel of this side.
     """
-    values, table = _read_labels(path)
-    meshes = MESHES | {FSAVERAGE_VERTICES: "fsaverage5"}
-    if values.ndim != 1 or len(values) not in meshes:
-        msg = (
-            f"{path} has {values.size} vertices: {FSLR_VERTICES} (fsLR-32k), {FSAVERAGE5_VERTICES} (fsaverage5) "
-            f"or {FSAVERAGE_VERTICES} (fsaverage) are expected"
-        )
-        raise DataError(msg)
+    mesh, values, table = read_vertex_labels(path)
     labels = _renumber_side(np.maximum(values, 0), table, names, side, str(path), n_subcortical)
-    mesh = meshes[len(values)]
     return mesh, labels[:FSAVERAGE5_VERTICES] if mesh == "fsaverage5" else labels
 
 
@@ -273,6 +270,27 @@ def read_cifti_voxels(path: Path, names: Sequence[str]) -> np.ndarray:
             msg = f"{path} has no voxel of {name}: it should hold each region of the subcortex in atlas.names"
             raise DataError(msg)
     return volume
+
+
+def read_vertex_labels(path: Path) -> tuple[str, np.ndarray, dict[int, str]]:
+    """Mesh of a label file of one hemisphere, its labels (V,), and their names.
+
+    Labels on fsaverage are those of its mesh of 163842 vertices, of which fsaverage5 has the first 10242.
+
+    Raises
+    ------
+    DataError
+        If it is no label file, or on another mesh.
+    """
+    values, table = _read_labels(path)
+    meshes = MESHES | {FSAVERAGE_VERTICES: "fsaverage5"}
+    if values.ndim != 1 or len(values) not in meshes:
+        msg = (
+            f"{path} has {values.size} vertices: {FSLR_VERTICES} (fsLR-32k), {FSAVERAGE5_VERTICES} (fsaverage5) "
+            f"or {FSAVERAGE_VERTICES} (fsaverage) are expected"
+        )
+        raise DataError(msg)
+    return meshes[len(values)], values, table
 
 
 def _read_labels(path: Path) -> tuple[np.ndarray, dict[int, str]]:

@@ -103,25 +103,30 @@ def compute(templates: Path, k: int) -> tuple[str, dict, dict]:
         If a surface is faulty, files do not fit each other, or a parcel has no vertex.
     """
     atlas = json.loads((templates / "atlas.json").read_bytes())
-    n, names, hemisphere = atlas.get("subcortical", 0), atlas["names"], np.array(atlas["hemisphere"], np.int8)
+    names, hemisphere = atlas["names"], np.array(atlas["hemisphere"], np.int8)
     if why := atlas["missing"].get("atlas_fsLR.npz"):
         msg = f"the atlas is not available on fsLR-32k, where the harmonics are computed: {why}"
         raise DataError(msg)
+    on_cortex = np.ones(len(names), bool)
+    on_cortex[np.array(atlas.get("subcortical", ()), np.int64) - 1] = False
+    rows = np.flatnonzero(on_cortex)
+    cortical = np.zeros(len(names) + 1, np.int16)  # label of each among those of the cortex
+    cortical[rows + 1] = np.arange(1, rows.size + 1)
     labels = _arrays(templates / "atlas_fsLR.npz")
     columns, metadata = solve(
         _template_surfaces(templates),
-        {side: np.maximum(labels[side] - n, 0) for side in SIDES},
+        {side: cortical[labels[side]] for side in SIDES},
         _arrays(templates / "cortex.npz"),
-        names[n:],
-        hemisphere[n:],
+        [names[row] for row in rows],
+        hemisphere[rows],
         k,
     )
-    if n:
-        columns = {
-            name: np.r_[np.zeros(n), column] for name, column in columns.items() if name.startswith("mode_")
-        }
-        columns = {"name": names, "hemisphere": hemisphere} | columns
-        metadata["without_cortex"] = names[:n]
+    if rows.size < len(names):
+        modes = {name: np.zeros(len(names)) for name in columns if name.startswith("mode_")}
+        for name, column in modes.items():
+            column[rows] = columns[name]
+        columns = {"name": names, "hemisphere": hemisphere} | modes
+        metadata["without_cortex"] = [name for name, flag in zip(names, on_cortex, strict=True) if not flag]
     metadata["surfaces"] = {
         name: atlas["files"].get(name) for name in ("surface_left.surf.gii", "surface_right.surf.gii")
     }

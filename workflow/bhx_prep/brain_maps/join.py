@@ -1,13 +1,15 @@
 """Tables with one row per ROI, and their join into ``rois.npz``, whose arrays become buffers of the model.
 
 Harmonics, gradients and normaliser come from three jobs. They are joined by ROI name; tables whose orders or atlases
-differ are refused, because a shifted row would pair the geometry of one place with the signal of another.
+differ are refused, because a shifted row would pair the geometry of one place with the signal of another. An atlas
+without a surface has no harmonics: its ROIs come from the description of the atlas then.
 
 Examples
 --------
 ::
 
     python -m bhx_prep.brain_maps.join --harmonics H.parquet --gradients G.parquet --normaliser N.parquet --out rois.npz
+    python -m bhx_prep.brain_maps.join --atlas atlas.json --gradients G.parquet --normaliser N.parquet --out rois.npz
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bhx_model import contract
-from bhx_model.atomic_write import atomic_write
+from bhx_model.atomic_write import atomic_write, read_json
 from bhx_model.command_line import run_command
 from bhx_model.errors import DataError
 
@@ -74,24 +76,40 @@ def read_table(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return columns, metadata
 
 
-def join(harmonics: Path, gradients: Path, normaliser: Path) -> dict[str, np.ndarray]:
-    """Join the three tables to the arrays of `contract.ROI_ARRAYS`.
+def join(
+    gradients: Path, normaliser: Path, *, harmonics: Path | None = None, atlas: Path | None = None
+) -> dict[str, np.ndarray]:
+    """Join the tables to the arrays of `contract.ROI_ARRAYS`.
+
+    Parameters
+    ----------
+    gradients, normaliser : Path
+        Tables of ROIs.
+    harmonics : Path, optional
+        Table of ROIs; None for an atlas without harmonics.
+    atlas : Path, optional
+        Its ``atlas.json``, in the place of `harmonics`.
 
     Raises
     ------
     DataError
         If atlases, names or orders differ, a value is not finite, or a scale is not positive.
     """
-    tables = {path: read_table(path) for path in (harmonics, gradients, normaliser)}
-    names = tables[harmonics][0]["name"].tolist()
-    for path, (columns, metadata) in tables.items():
-        _check_same(harmonics, path, names, columns["name"].tolist(), tables[harmonics][1], metadata)
-    (h, metadata), (g, _), (n, _) = tables.values()
+    first = harmonics or atlas
+    if first is None:
+        raise ValueError("neither harmonics nor an atlas: whose ROIs are they?")
+    h, metadata = read_table(harmonics) if harmonics else _described(first)
+    names = h["name"].tolist()
+    tables = [(path, *read_table(path)) for path in (gradients, normaliser)]
+    for path, columns, its in tables:
+        _check_same(first, path, names, columns["name"].tolist(), metadata, its)
+    (g, n) = (columns for _, columns, _ in tables)
+    modes = _matrix(h, "mode_") if harmonics else np.zeros((len(names), 0), np.float32)
     arrays = {
         "atlas": np.array(metadata["atlas"]),
         "names": np.array(names),
         "hemisphere": h["hemisphere"].astype(np.int8),
-        "harmonics": _matrix(h, "mode_"),
+        "harmonics": modes,
         "eigenvalues": np.array(
             [metadata["eigenvalues"]["left"], metadata["eigenvalues"]["right"]], np.float64
         ),
@@ -106,6 +124,15 @@ def join(harmonics: Path, gradients: Path, normaliser: Path) -> dict[str, np.nda
         bad = names[int(np.argmin(arrays["iqr"]))]
         raise DataError(f"the scale of ROI {bad} is not positive: fit the normaliser again")
     return arrays
+
+
+def _described(atlas: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """ROIs of an ``atlas.json``, as a table of harmonics without any."""
+    described = read_json(atlas, "run the step that makes it again")
+    columns = {
+        name: np.array(described[key]) for name, key in (("name", "names"), ("hemisphere", "hemisphere"))
+    }
+    return columns, {"atlas": described["label"], "eigenvalues": {"left": [], "right": []}}
 
 
 def _check_same(
@@ -136,7 +163,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--harmonics", required=True, type=Path)
+    rois = parser.add_mutually_exclusive_group(required=True)
+    rois.add_argument("--harmonics", type=Path)
+    rois.add_argument("--atlas", type=Path, help="atlas.json, for an atlas without harmonics")
     parser.add_argument("--gradients", required=True, type=Path)
     parser.add_argument("--normaliser", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path, help="rois.npz")
@@ -145,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(args: argparse.Namespace) -> None:
-    arrays = join(args.harmonics, args.gradients, args.normaliser)
+    arrays = join(args.gradients, args.normaliser, harmonics=args.harmonics, atlas=args.atlas)
     with atomic_write(args.out) as part, part.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
     logger.info("%s: %d ROIs of atlas %s", args.out, len(arrays["names"]), arrays["atlas"])

@@ -181,15 +181,23 @@ def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Sta
 
 
 def experiment_stages(study: config.Config, name: str, now: Now = Now()) -> list[Stage]:
-    """Stages structure, function, tokens, fusion and evaluate of an experiment; parameters as `cohort_stages`."""
+    """Stages structure, function, tokens, fusion and evaluate of an experiment, as far as it has them.
+
+    Parameters as `cohort_stages`.
+    """
     folder, logs = study.results / "experiments" / name, study.results / "logs"
-    stages = {s: Stage(s, "training") for s in ("structure", "function", "tokens", "fusion", "evaluate")}
+    trained = study.experiments[name].stages
+    listed = ("structure", "function", "tokens", "fusion", "evaluate")
+    stages = {s: Stage(s, "training") for s in listed if s in trained or "fusion" in trained}
     for stage, log, job in [
         ("structure", f"train_encoder/{name}_structure.log", ("train_encoder", name, "structure")),
         ("function", f"train_encoder/{name}_function.log", ("train_encoder", name, "function")),
         ("fusion", f"train_fusion/{name}.log", ("train_fusion", name)),
     ]:
-        _job(stages[stage], folder / stage / "model.safetensors", stage, logs / log, now, *job)
+        if stage in trained:
+            _job(stages[stage], folder / stage / "model.safetensors", stage, logs / log, now, *job)
+    if "fusion" not in trained:
+        return list(stages.values())
     stages["tokens"].unit = "cohorts"
     for cohort in sorted({*study.experiments[name].cohorts, *(e.cohort for e in study.endpoints.values())}):
         log = logs / "embed_tokens" / f"{name}_{cohort}.log"

@@ -17,6 +17,8 @@ def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
     cohorts = _mapping(_mapping(raw).get("cohorts"))
     for name, experiment in _sections(raw, "experiments"):
         path = f"experiments.{name}"
+        if _mapping(_mapping(raw).get("features")).get("harmonics") == "none":
+            yield from _harmonics(f"{path}.overrides.function", _mapping(experiment.get("overrides")))
         trained_on = experiment.get("cohorts")
         for cohort in trained_on if isinstance(trained_on, list | tuple) else ():
             if cohort not in cohorts:
@@ -46,6 +48,13 @@ def _overrides(path: str, stage: str, preset: str, changes: Mapping[str, Any]) -
     known = [f"{part}.{field}" for part in ("model", "train") for field in base.to_dict()[part]]
     yield from _unknown(path, changes, known)
     yield from _refusal(path, lambda: base.override({k: v for k, v in changes.items() if k in known}))
+
+
+def _harmonics(path: str, overrides: Mapping[str, Any]) -> Iterator[str]:
+    """A model that is to have harmonics in a study that has none."""
+    asked = _mapping(overrides.get("function")).get("model.harmonics", "none")
+    if asked != "none":
+        yield f"{path}.model.harmonics: {asked}, but features.harmonics is `none`: change one of them"
 
 
 def _unknown(path: str, changes: Mapping[str, Any], known: list[str]) -> Iterator[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bhx_model import config as model_config
+from bhx_model.errors import ConfigError
 from bhx_prep.config.section import Name, Section
 
 Stage = Literal["structure", "function", "fusion"]
@@ -23,6 +24,12 @@ class ExperimentSection(Section):
     preset: Preset = Field(
         default="base", description="Size of the model; `base` is the paper's, `tiny` trains on a laptop."
     )
+    stages: tuple[Stage, ...] = Field(
+        default=("structure", "function", "fusion"),
+        min_length=1,
+        description="What is trained; `[function]` for cohorts without T1 images. Without the fusion there are no hub "
+        "tokens, so that no endpoint is predicted from them.",
+    )
     overrides: dict[Stage, dict[str, Any]] = Field(
         default={}, description="Changes to the preset, per stage, e.g. `{structure: {train.steps: 1000}}`."
     )
@@ -34,6 +41,14 @@ class ExperimentSection(Section):
     )
     seed: int = Field(default=0, ge=0, description="Seed of everything random in this experiment.")
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
+
+    @model_validator(mode="after")
+    def _stages_belong_together(self) -> ExperimentSection:
+        if "fusion" in self.stages and set(self.stages) != {"structure", "function", "fusion"}:
+            raise ConfigError(
+                "`stages`: the fusion joins both encoders: list structure and function too, or leave it out"
+            )
+        return self
 
     @property
     def fusion_is_online(self) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from bhx_model.errors import ConfigError
 from bhx_prep.config.mistakes import nearest
@@ -42,6 +42,16 @@ def _known_strategy(name: str) -> str:
     return name
 
 
+def _harmonics(value: Any) -> Any:
+    """One sentence for a union, of which pydantic gives one per member."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if value != "none" and (
+        not isinstance(number, int) or isinstance(number, bool) or not 2 <= number <= 1000
+    ):
+        raise ConfigError("should be a number from 2 to 1000, or `none`")
+    return number
+
+
 StrategyName = Annotated[str, AfterValidator(_known_strategy)]
 
 
@@ -74,7 +84,11 @@ class FeaturesSection(Section):
         default=(160, 192, 160),
         description="Voxels of the model's T1 grid, a crop of the MNI grid. The paper: 160, 192, 160.",
     )
-    harmonics: int = Field(
-        default=200, ge=2, le=1000, description="Geometric harmonics per hemisphere. The paper: 200."
+    harmonics: Annotated[
+        Annotated[int, Field(ge=2, le=1000)] | Literal["none"], BeforeValidator(_harmonics)
+    ] = Field(
+        default=200,
+        description="Geometric harmonics per hemisphere; the paper: 200. `none` for an atlas without a surface: the "
+        "position code then uses the gradients alone.",
     )
     gradients: int = Field(default=30, ge=1, le=100, description="Connectivity gradients. The paper: 30.")

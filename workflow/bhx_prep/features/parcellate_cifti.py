@@ -35,7 +35,7 @@ def parcellate_cifti(path: Path, atlas: Atlas) -> Parcellated:
     if not axes.surfaces:
         msg = f"{path.name} has no cortical surface among its brain models"
         raise DataError(msg)
-    if atlas.n_subcortical and axes.grid:
+    if atlas.subcortical and axes.grid:
         its, (shape, affine) = atlas.voxels(), axes.grid
         if shape != its.shape or not np.allclose(affine, GRAYORDINATES_AFFINE):
             msg = f"{path.name}: its voxels are not those of the 91k grayordinates, on which the subcortex is known"

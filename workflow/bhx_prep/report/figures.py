@@ -84,6 +84,11 @@ def families(names: Sequence[str]) -> list[str]:
     return found
 
 
+def by_network(names: Sequence[str]) -> bool:
+    """Whether the names state Schaefer's networks, by which figures then order their parcels."""
+    return set(families(names)) != {"other"}
+
+
 def network_order(names: Sequence[str]) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
     """Order of the parcels by network family, left before right, and where each family then stands.
 
@@ -260,7 +265,8 @@ def _colours(name: str) -> Any:
 def _network_axis(axis: Any, blocks: Sequence[tuple[str, int, int]], n: int) -> None:
     """Name the families along an axis of parcels; bounds as ticks, names at the middle of the larger blocks."""
     middle = [(a + b) / 2 for _, a, b in blocks]
-    axis.set_ticks(middle, [family if b - a > 0.02 * n else "" for family, a, b in blocks])
+    shown = {family for family, a, b in blocks if b - a > 0.02 * n} if len(blocks) > 1 else set()
+    axis.set_ticks(middle, [family if family in shown else "" for family, _, _ in blocks])
     axis.set_ticks([a for _, a, _ in blocks] + [n], minor=True)
     axis.set_tick_params(which="major", length=0)
     axis.set_tick_params(which="minor", length=4, width=0.6, color=MUTED)
@@ -296,6 +302,8 @@ def connectivity(matrix: np.ndarray, names: Sequence[str]) -> tuple[Figure, str]
     inside = [shown[a:b, a:b][~np.eye(b - a, dtype=bool)] for _, a, b in blocks]
     within = float(np.nanmean(np.concatenate(inside)))
     overall = float(np.nanmean(shown[~np.eye(len(order), dtype=bool)]))
+    if not by_network(names):
+        return figure, f"Correlation matrix of {len(order)} parcels; mean {overall:.2f}."
     return figure, (
         f"Correlation matrix of {len(order)} parcels by network; mean {within:.2f} within families, {overall:.2f} overall."
     )

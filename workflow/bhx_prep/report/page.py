@@ -124,6 +124,9 @@ def render(config: Config, results: Path) -> str:
         ],
         "connectivity": _connectivity(cohorts),
         "harmonics": _harmonics(results, cortex),
+        "no_surface": _no_surface(config, atlas),
+        "no_harmonics": config.features.harmonics == "none",
+        "by_network": any(figures.by_network(c.names) for c in cohorts if c.connectivity is not None),
         "experiments": [_experiment(results, name, cortex) for name in config.experiments],
         "tables": _tables(config, results),
         "programs": _programs(),
@@ -180,11 +183,22 @@ def _totals(
         (f"{sum(c.subjects for c in included):,}", "subjects included"),
         (f"{sum(c.bold for c in included):,}", "BOLD runs included"),
         (f"{sum(c.t1w for c in included):,}", "T1 images included"),
-        (
-            f"{len(atlas.get('names', [])) or config.atlas.parcels}",
-            f"parcels ({config.atlas.networks} networks)",
-        ),
+        _parcels(config, atlas),
     ]
+
+
+def _parcels(config: Config, atlas: Mapping[str, Any]) -> tuple[str, str]:
+    n = len(atlas.get("names", []))
+    if config.atlas.name:
+        return (f"{n}" if n else "\u2013", f"ROIs of {config.atlas.name}")
+    return (f"{n or config.atlas.parcels}", f"parcels ({config.atlas.networks} networks)")
+
+
+def _no_surface(config: Config, atlas: Mapping[str, Any]) -> str:
+    """Why no map of the cortex can be drawn, where it is the atlas; else empty."""
+    if "atlas_fsLR.npz" in atlas.get("missing", {}):
+        return f"No maps: {config.atlas.label} is not known on the surface fsLR-32k."
+    return ""
 
 
 # ---------------------------------------------------------------------------------------- quality
@@ -358,7 +372,8 @@ def _experiment(results: Path, name: str, cortex: Cortex | None) -> dict[str, An
     scale = collect.per_roi(folder / "normaliser.parquet", "iqr")
     if centre is not None and scale is not None:
         svg = figures.normaliser(centre[1][:, 0], scale[1][:, 0], centre[0])
-        caption = "Median and interquartile range of every parcel over the training subjects, by network."
+        order = ", by network" if figures.by_network(centre[0]) else ""
+        caption = f"Median and interquartile range of every parcel over the training subjects{order}."
         normaliser.append(Picture(caption, svg=svg))
     stages = []
     for stage in ("structure", "function", "fusion"):

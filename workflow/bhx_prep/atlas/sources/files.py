@@ -12,12 +12,12 @@ from bhx_prep.atlas.checks import missing_files
 from bhx_prep.atlas.label_files import (
     NETWORK_ORDER,
     check_order,
+    named_volumes,
     read_cifti_labels,
     read_cifti_voxels,
     read_hemisphere,
     read_names,
     renumber_volume,
-    space_of,
 )
 from bhx_prep.config.atlas import TIAN_REGIONS, AtlasSection
 from bhx_prep.io.images import load_image
@@ -64,7 +64,7 @@ def from_files(section: AtlasSection) -> Atlas:
     nothing = Atlas(
         section.label,
         names,
-        n_subcortical=n,
+        subcortical=tuple(range(1, n + 1)),
         source="files named in the config",
         missing=missing_files(section),
         inputs=(section.names,),
@@ -80,30 +80,25 @@ def with_named_files(atlas: Atlas, section: AtlasSection) -> Atlas:
     DataError, ConfigError
         If a file cannot be read, or does not hold the labels of `atlas`.
     """
-    names, n = atlas.names, atlas.n_subcortical
-    named = tuple(path for path in (section.volume, section.cifti, section.left, section.right) if path)
-    for path in named:
+    names, n = atlas.names, len(atlas.subcortical)
+    for path in section.label_files:
         check_order(path, names)
     volume, space, surfaces, voxels = atlas.labels_volume, atlas.space, dict(atlas.labels_surface), None
+    others = dict(atlas.other_volumes)
     given: set[str] = set()
     if section.volume:
         unchanged = np.arange(len(names) + 1, dtype=np.int16)
-        volume = renumber_volume(load_image(section.volume), unchanged, str(section.volume))
-        named_space = space_of(section.volume)
-        if named_space is None:
-            msg = (
-                f"{section.volume}: its name states no standard space: call it"
-                " tpl-<space>_atlas-<name>_dseg.nii.gz"
-            )
-            raise ConfigError(msg)
-        space = named_space
+        others = {
+            space: renumber_volume(load_image(path), unchanged, str(path))
+            for space, path in named_volumes(section).items()
+        }
+        space = next(iter(others))
+        volume = others.pop(space)
         given.add(FILES["volume"])
     if section.cifti:
         surfaces["fsLR"] = read_cifti_labels(section.cifti, names, n)
         voxels = read_cifti_voxels(section.cifti, names[:n]) if n else None
         given.add(FILES["fsLR"])
-    if (section.left is None) != (section.right is None):
-        raise ConfigError("atlas.left and atlas.right belong together: name both or neither")
     if section.left and section.right:
         (mesh, left), (other, right) = (
             read_hemisphere(section.left, names, "left", n),
@@ -116,15 +111,16 @@ def with_named_files(atlas: Atlas, section: AtlasSection) -> Atlas:
         surfaces[mesh] = left, right
         given.add(FILES[mesh])
     source = atlas.source
-    if named and not source.startswith("files"):
+    if given and not source.startswith("files"):
         source = f"{source}; files named in the config: {', '.join(sorted(given))}"
     return replace(
         atlas,
         space=space,
         source=source,
         missing={file: why for file, why in atlas.missing.items() if file not in given},
-        inputs=(*atlas.inputs, *named),
+        inputs=(*atlas.inputs, *section.label_files),
         labels_volume=volume,
+        other_volumes=others,
         labels_surface=surfaces,
         labels_voxels=voxels,
     )

@@ -1,0 +1,181 @@
+"""The model card of an exported folder: how its weights are used, what they were trained on, what they know of an ROI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from bhx_model import __version__
+from bhx_model.config import FunctionConfig
+from bhx_model.data.rois import RoiMetadata
+from bhx_model.nets.jepa import FunctionJEPA
+from bhx_model.training.trained import Trained
+
+
+def model_card(trained: Mapping[str, Trained], rois: RoiMetadata, terms: Mapping[str, str | None]) -> str:
+    """Fill the model card from what the runs recorded.
+
+    Parameters
+    ----------
+    trained : Mapping[str, Trained]
+        By stage; the function stage alone, or all three.
+    rois : RoiMetadata
+    terms : Mapping[str, str or None]
+        Of the data of every cohort trained on; None if they are not stated.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    runs = {stage: t.run for stage, t in trained.items()}
+    function = cast(FunctionJEPA, trained["function"].model).config
+    synthetic = any(run["synthetic"] for run in runs.values())
+    warning = (
+        "\n> **Synthetic data.** At least one cohort was simulated, not measured. These weights show that the code works;\n"
+        "> they must not be used for any measured brain.\n"
+        if synthetic
+        else ""
+    )
+    return f"""\
+---
+library_name: bhx
+tags: [neuroimaging, fmri, t1w, foundation-model]
+---
+# BrainHarmonix weights
+{warning}
+{_what(runs)} (method: arXiv 2509.24693; trained by bhx {__version__}).
+
+## Use
+
+```python
+import bhx_model
+
+model = bhx_model.from_pretrained("this/folder")
+tokens = model.embed(series, tr_s=0.735, roi_names=names{", t1w=volume" if "fusion" in runs else ""})
+```
+
+`series` is (ROIs, frames): parcel means, denoised as the training data, **not** standardised; the model scales them
+itself{_scaling(function)}. `names` must be the {len(rois)} ROIs of {rois.atlas} in the order of `rois.npz`
+(first: `{rois.names[0]}`, last: `{rois.names[-1]}`). {_volume(runs)} A series must last {function.window_s:g} s or longer;
+at most {function.time_patches} windows of that length are read.
+
+{_position(function, rois)}
+
+## Training
+
+{_table(runs)}
+
+Loss: mean of the last reports of the training; holdout: subjects not trained on; mean predictor: the loss of predicting
+the mean for the same subjects. Where the holdout loss is not below it, the stage has learned nothing of use. That of the
+function stage is about its own moving targets, so it compares within this run only.
+
+{_cohorts(runs)}
+
+## Files
+
+| file | content |
+| --- | --- |
+{_files(runs, function)}
+| `config.json` | configuration, sizes, counts and losses of every stage |
+
+## Terms and limits
+
+The terms of the data that the weights were trained on also hold for the weights; they state whether and to whom these
+may be passed on:
+
+{_terms(terms)}
+
+The weights are for research, not for decisions about a patient or participant. Groups, scanners and repetition times
+that are not among the cohorts above were not seen.
+"""
+
+
+def _what(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    if "fusion" not in runs:
+        return "A vision transformer over parcel series of resting fMRI, the function encoder alone"
+    hub = runs["fusion"]["config"]["model"]
+    return (
+        "A vision transformer over T1 volumes, one over parcel series of resting fMRI, and a fusion of both into\n"
+        f"{hub['hub_tokens']} hub tokens of width {hub['width']}"
+    )
+
+
+def _volume(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    if "fusion" not in runs:
+        return "These weights take no T1: `embed` gives the\nfunction tokens."
+    grid = " x ".join(str(n) for n in runs["structure"]["model_metadata"]["grid"])
+    return f"`volume` is an intensity-normalised T1 of {grid} voxels. Without a\nT1, `embed` gives the function tokens."
+
+
+def _position(function: FunctionConfig, rois: RoiMetadata) -> str:
+    """What the function encoder knows of an ROI besides its series."""
+    gradients = f"{rois.gradients.shape[1]} connectivity gradients of the training subjects"
+    if function.harmonics != "none":
+        modes = f"{rois.n_harmonics} geometric harmonics of the cortex"
+        return f"Position code of an ROI: {f'{gradients} and {modes}' if function.gradients else f'{modes} alone'}."
+    why = (
+        f"{rois.atlas} was used without a surface" if not rois.n_harmonics else "`model.harmonics` was `none`"
+    )
+    return f"Position code of an ROI: {gradients} alone, no harmonics, because {why}."
+
+
+def _files(runs: Mapping[str, Mapping[str, Any]], function: FunctionConfig) -> str:
+    parts = [
+        name
+        for name, on in (("harmonics", function.harmonics != "none"), ("gradients", function.gradients))
+        if on
+    ]
+    rows = ["| `structure.safetensors` `fusion.safetensors` | weights |"] if "fusion" in runs else []
+    return "\n".join([
+        *rows,
+        f"| `function.safetensors` | weights; {', '.join(['normaliser', *parts[:-1]])} and {parts[-1]} are buffers in it |",
+        "| `rois.npz` | ROI names and order, hemisphere, harmonics, gradients, normaliser |",
+    ])  # fmt: skip
+
+
+def _scaling(function: FunctionConfig) -> str:
+    ranges = "by the medians and ranges in `rois.npz`"
+    if function.scaling == "run":
+        return f", {ranges} and by each run's own level and spread, so that units make no difference"
+    return f", {ranges}, so they must have the units of the training data"
+
+
+def _table(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [
+        "| stage | subjects | samples | seen | parameters | first loss | last loss | holdout | mean predictor |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for stage, run in runs.items():
+        counts, loss = run["counts"], run["loss"]
+        known = ("train_subjects", "train_samples", "samples_seen", "parameters")
+        values = [
+            *("not known" if counts[k] is None else f"{counts[k]:,}" for k in known),
+            *(
+                "none" if loss[k] is None else f"{loss[k]:.4g}"
+                for k in ("first", "last", "holdout", "mean_predictor")
+            ),
+        ]
+        rows.append(f"| {stage} | {' | '.join(values)} |")
+    return "\n".join(rows)
+
+
+def _cohorts(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    converted = sorted({run["converted_from"] for run in runs.values() if "converted_from" in run})
+    if converted:
+        return f"Not trained here: converted from published checkpoints ({', '.join(converted)})."
+    cohorts = sorted({cohort for run in runs.values() for cohort in run["cohorts"]})
+    stage = "fusion" if "fusion" in runs else "function"
+    what = "pairs of T1 and fMRI" if stage == "fusion" else "runs"
+    n = runs[stage]["counts"]["holdout_samples"]
+    return f"Cohorts: {', '.join(cohorts)}. {n} {what} were held out of the {stage}'s training."
+
+
+def _terms(terms: Mapping[str, str | None]) -> str:
+    if not terms:
+        return "Terms of the data: not stated."
+    rows = [
+        f"| {cohort} | {'not stated' if stated is None else ' '.join(stated.replace('|', '/').split())} |"
+        for cohort, stated in terms.items()
+    ]
+    return "\n".join(["| cohort | terms of its data |", "| --- | --- |", *rows])
