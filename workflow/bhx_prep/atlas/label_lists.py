@@ -71,11 +71,10 @@ def read_label_list(path: Path) -> LabelList:
     DataError
         If it cannot be read as text, or holds a name or a number twice, or none.
     """
-    lines = [line.strip() for line in _text(path).splitlines()]
-    lines = [line for line in lines if line]
-    without_comments = [line for line in lines if not line.startswith("#")]
-    lines = without_comments or lines
-    rows = _workbench(lines) or _matching(lines, _ITKSNAP) or _matching(lines, _LOOKUP) or _table(lines, path)
+    whole = [line for line in _text(path).splitlines() if line.strip()]
+    whole = [line for line in whole if not line.lstrip().startswith("#")] or whole
+    lines = [line.strip() for line in whole]
+    rows = _workbench(lines) or _matching(lines, _ITKSNAP) or _matching(lines, _LOOKUP) or _table(whole, path)
     rows = rows or _numbered(lines, path) or [(None, name) for name in _without_title(lines)]
     if all(number is not None for number, _ in rows):
         rows = sorted(rows, key=lambda row: row[0] or 0)
@@ -157,8 +156,10 @@ def _table(lines: Sequence[str], path: Path) -> Rows:
     header = [cell.lower() for cell in cells[0]]
     name = next((header.index(column) for column in _NAME_COLUMNS if column in header), None)
     number = next((header.index(column) for column in _NUMBER_COLUMNS if column in header), None)
-    short = next((i for i, row in enumerate(cells) if len(row) <= max(name or 0, number or 0)), None)
-    if name is not None and short is None:
+    if name is not None:
+        short = next((i for i, row in enumerate(cells, 1) if len(row) <= max(name, number or 0)), None)
+        if short is not None:
+            raise DataError(f"{path}: row {short} has fewer columns than the header: complete it")
         if number is None:
             return [(None, row[name]) for row in cells[1:]]
         odd = next((row[number] for row in cells[1:] if not row[number].isdecimal()), None)

@@ -102,7 +102,9 @@ class Extraction:
     stated: StatedAxes = field(default_factory=StatedAxes)
 
     @classmethod
-    def prepare(cls, settings: FeaturesSection, templates: Path, tables: Any = None) -> Extraction:
+    def prepare(
+        cls, settings: FeaturesSection, templates: Path, tables: Any = None, space: str | None = None
+    ) -> Extraction:
         """Read the atlas and the strategy.
 
         Parameters
@@ -112,6 +114,8 @@ class Extraction:
             Folder of the atlas.
         tables : JSON value, optional
             What the cohort states about tables without names, as `bhx_prep.ingest.stated_names` gives it.
+        space : str, optional
+            Standard space of the images, for an atlas with a volume in several.
 
         Raises
         ------
@@ -120,7 +124,7 @@ class Extraction:
         """
         return cls(
             settings,
-            load_atlas(templates),
+            load_atlas(templates, space),
             confounds.load_strategy(settings.strategy),
             t1w.model_grid(settings.t1w_resolution_mm, settings.t1w_shape),
             StatedAxes.of_json(tables),
@@ -459,7 +463,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     subjects = _subjects(args)
-    work = Extraction.prepare(read_section(FeaturesSection, args.features), args.templates, args.tables)
+    settings = read_section(FeaturesSection, args.features)
+    work = Extraction.prepare(settings, args.templates, args.tables, args.space)
     scans = scans_of(args.index, args.cohort, subjects, derivatives=args.derivatives, space=args.space)
     used, excluded = extract(work, scans, args.cohort, args.out, n_subjects=len(subjects))
     logger.info("%s, batch %d: %d scans used, %d excluded", args.cohort, args.batch, used, excluded)

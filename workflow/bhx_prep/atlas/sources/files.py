@@ -88,10 +88,8 @@ def with_named_files(atlas: Atlas, section: AtlasSection) -> Atlas:
     given: set[str] = set()
     if section.volume:
         unchanged = np.arange(len(names) + 1, dtype=np.int16)
-        others = {
-            space: renumber_volume(load_image(path), unchanged, str(path))
-            for space, path in named_volumes(section).items()
-        }
+        labels = {path: renumber_volume(load_image(path), unchanged, str(path)) for path in section.volume}
+        others = {space: labels[path] for space, path in named_volumes(section).items()}
         space = next(iter(others))
         volume = others.pop(space)
         given.add(FILES["volume"])

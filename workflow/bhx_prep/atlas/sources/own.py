@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bhx_model.errors import ConfigError, DataError
-from bhx_prep.atlas.atlas import DEFAULT_SPACE, Atlas, Pair, sides
+from bhx_prep.atlas.atlas import DEFAULT_SPACE, FILES, Atlas, Pair, sides
 from bhx_prep.atlas.checks import missing_files
 from bhx_prep.atlas.label_files import check_order, named_volumes, read_vertex_labels
 from bhx_prep.atlas.label_lists import LabelList, read_label_list
@@ -48,6 +48,7 @@ def from_own_files(section: AtlasSection) -> Atlas:
             raise DataError(msg)
     if surfaces and voxels is None and not volumes:
         check_complete(on_surface, listed.names, str(section.left))
+    given = {FILES[grid] for grid in (*surfaces, *(["volume"] if volumes else []))}
     space = next(iter(volumes), None)
     return Atlas(
         section.label,
@@ -56,7 +57,7 @@ def from_own_files(section: AtlasSection) -> Atlas:
         subcortical=tuple(np.setdiff1d(np.arange(1, n + 1), on_surface).tolist()) if surfaces else (),
         hemisphere=tuple(hemisphere),
         source="names and files named in the config",
-        missing=missing_files(section),
+        missing={file: why for file, why in missing_files(section).items() if file not in given},
         inputs=(section.names, *section.label_files),
         labels_volume=volumes.pop(space) if space else None,
         other_volumes=volumes,
