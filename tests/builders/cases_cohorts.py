@@ -123,3 +123,37 @@ def hcpa_joined(folder: Path) -> Seen:
     visit = folder / "data" / "HCA6002236_V1_MR"
     known.hcp_run(visit, "rfMRI_REST", truth, cleaned="hp0_clean", tr_s=0.8)
     return _seen(folder, truth, layout="hcpa")
+
+
+@case(
+    AREA, "ABCD: denoised series of the abcd-hcp-pipeline, two runs in one file", "note", "2 runs are joined"
+)
+def abcd_denoised(folder: Path) -> Seen:
+    truth = known.series()
+    func = folder / "data" / "sub-NDARINV01ABCDEF" / "ses-baselineYear1Arm1" / "func"
+    stem = "sub-NDARINV01ABCDEF_ses-baselineYear1Arm1_task-rest"
+    known.dtseries(func / f"{stem}_bold_desc-filtered_timeseries.dtseries.nii", truth, 0.8)
+    for run in (1, 2):
+        lines = ["X Y Z RotX RotY RotZ", *(f"{0.01 * t} 0 0 0 0 0" for t in range(truth.shape[1] // 2))]
+        known.write(func / f"{stem}_run-{run}_motion.tsv", "\n".join(lines))
+    return _seen(folder, truth, layout="abcd", strategy="none")
+
+
+@case(AREA, "ABCD: series of the abcd-hcp-pipeline that are not denoised", "refused", "is not denoised")
+def abcd_minimal(folder: Path) -> Seen:
+    func = folder / "data" / "sub-NDARINV01ABCDEF" / "ses-baselineYear1Arm1" / "func"
+    name = "sub-NDARINV01ABCDEF_ses-baselineYear1Arm1_task-rest_run-1_bold_timeseries.dtseries.nii"
+    known.dtseries(func / name, known.series(), 0.8)
+    return _seen(folder, layout="abcd", strategy="none")
+
+
+@case(AREA, "ADNI: folders of the archive in place of BIDS", "refused", "clinica convert adni-to-bids")
+def adni_archive(folder: Path) -> Seen:
+    known.write(folder / "data" / "011_S_0002/MPRAGE/2005-09-01_10_00_00.0/I1/a.dcm", b"x")
+    return _seen(folder, input="bids", layout="adni")
+
+
+@case(AREA, "PPMI: zips of the archive in place of BIDS", "refused", "convert it with dcm2bids")
+def ppmi_archive(folder: Path) -> Seen:
+    known.archive(folder / "data" / "PPMI_01.zip", {"PPMI/3000/MPRAGE/2014-03-10/I1/a.dcm": b"x"})
+    return _seen(folder, input="bids", layout="ppmi")

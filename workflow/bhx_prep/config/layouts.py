@@ -70,7 +70,7 @@ _ABCD = KnownDataset(
     terms="ABCD Study data use certification of the NIH Brain Development Cohorts Data Hub (earlier: NDA)",
     inputs={
         "bids": {},
-        "fmriprep": {},
+        "fmriprep": {"space": "fsLR"},
         "timeseries": {},
     },
     missing=(*UNKNOWN, "555", "777", "888", "999"),

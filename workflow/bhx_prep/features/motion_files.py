@@ -14,6 +14,7 @@ Nothing but motion is known from them: a strategy that asks for other signals is
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from bhx_prep.io.reading import reading
 
 #: Column that holds what `Movement_RelativeRMS.txt` measures.
 DISPLACEMENT = "framewise_displacement"
+_RUN = re.compile(r"_run-[A-Za-z0-9]+_")
 _HEADER = ("X", "Y", "Z", "RotX", "RotY", "RotZ")
 
 
@@ -42,19 +44,40 @@ def read(path: Path) -> tuple[pd.DataFrame, list[str]]:
     DataError
         If the file is no table of as many numbers as it should have.
     """
+    if path.name.endswith("_motion.tsv") and (runs := _runs(path)):
+        return pd.concat([_with_displacement(_read(run)) for run in runs], ignore_index=True), []
+    if path.name == "Movement_RelativeRMS.txt":
+        with reading(path, "is no table of motion parameters"):
+            table = pd.read_csv(path, sep=r"\s+", header=None)
+        table = pd.DataFrame({DISPLACEMENT: _values(table, list(table.columns[:1]), 1, path)[:, 0]})
+        return table, [notes.note(notes.Kind.MOTION, f"{path.name}: after Jenkinson, about half of Power's")]
+    return _read(path), []
+
+
+def _runs(path: Path) -> list[Path]:
+    """Files of all runs beside that of one of them: abcd-hcp-pipeline joins the series of the runs into one."""
+    beside = path.parent.glob(_RUN.sub("_run-*_", path.name))
+    return sorted(beside, key=lambda run: [int(n) for n in re.findall(r"_run-(\d+)", run.name)])
+
+
+def _with_displacement(table: pd.DataFrame) -> pd.DataFrame:
+    """A run with its displacement, 0 in its first frame: what moved between two runs is not known."""
+    displacement = motion.framewise_displacement(table.to_numpy(np.float64))
+    return table.assign(**{DISPLACEMENT: np.nan_to_num(displacement)})
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The six parameters of every frame."""
     has_header = path.name.endswith(".tsv")
     with reading(path, "is no table of motion parameters"):
         table = pd.read_csv(path, sep=r"\s+", header=0 if has_header else None)
-    if path.name == "Movement_RelativeRMS.txt":
-        table = pd.DataFrame({DISPLACEMENT: _values(table, list(table.columns[:1]), 1, path)[:, 0]})
-        return table, [notes.note(notes.Kind.MOTION, f"{path.name}: after Jenkinson, about half of Power's")]
     columns = [c for c in _HEADER if c in table] if has_header else list(table.columns[:6])
     values = _values(table, columns, 6, path)
     if path.name.endswith(".par"):
         values = values[:, [3, 4, 5, 0, 1, 2]]
     else:
         values[:, 3:] = np.deg2rad(values[:, 3:])
-    return pd.DataFrame(values, columns=list(motion.NAMES)), []
+    return pd.DataFrame(values, columns=list(motion.NAMES))
 
 
 def _values(table: pd.DataFrame, columns: list[Any], n: int, path: Path) -> np.ndarray:

@@ -18,6 +18,8 @@ path may lead into a zip archive (``1000011_20227_2_0.zip/fMRI/rfMRI.nii.gz``), 
 from __future__ import annotations
 
 import importlib
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +30,14 @@ from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest.rows import Row, exclude, new_row, safe_label
 
 #: Module of this folder that knows a layout.
-MODULES: Final[dict[str, str]] = {"ukb": "ukb", "hcpya": "hcp", "hcpa": "hcp"}
+MODULES: Final[dict[str, str]] = {
+    "ukb": "ukb",
+    "abcd": "abcd",
+    "hcpya": "hcp",
+    "hcpa": "hcp",
+    "adni": "adni",
+    "ppmi": "ppmi",
+}
 
 #: Paths below the root that hold a subject's scans: folders, archives or files.
 Places = Sequence[str]
@@ -68,10 +77,17 @@ class Layout:
         By `input`.
     label : callable
         Label of a subject (without ``sub-``) whose id is spelt as in the data set's tables.
+    is_listed : callable
+        Whether the listings are for what a root holds, where a data set comes in several layouts.
+    unconverted : callable
+        Asked of a root without folders ``sub-<label>`` that is listed as BIDS: what it holds instead and what to do
+        about it, or None.
     """
 
     listings: Mapping[str, Listing] = field(default_factory=dict)
     label: Callable[[str], str] = _as_it_is
+    is_listed: Callable[[Path], bool] = lambda _root: True
+    unconverted: Callable[[Path], str | None] = lambda _root: None
 
 
 def load(name: str) -> Layout:
@@ -88,8 +104,30 @@ def load(name: str) -> Layout:
 
 
 def listing_of(cohort: CohortSection) -> Listing | None:
-    """How a cohort's scans are found, where that is not the general way of its `input`."""
-    return None if cohort.layout is None else load(cohort.layout).listings.get(cohort.input)
+    """How a cohort's scans are found, where that is not the general way of its `input`.
+
+    Raises
+    ------
+    ConfigError
+        If its root holds the data set as its archive gives it, which has to be converted first.
+    """
+    if cohort.layout is None:
+        return None
+    layout, root = load(cohort.layout), cohort.root.expanduser().absolute()
+    listing = layout.listings.get(cohort.input)
+    if listing is not None and layout.is_listed(root):
+        return listing
+    if first_folder(root, re.compile("sub-.*")) is None and (reason := layout.unconverted(root)):
+        raise ConfigError(f"{root}: {reason}")
+    return None
+
+
+def first_folder(root: Path, pattern: re.Pattern[str]) -> str | None:
+    """Name of one of the folders in a root whose name fits, None where there is none."""
+    if not root.is_dir():
+        return None
+    with os.scandir(root) as entries:
+        return next((e.name for e in entries if pattern.fullmatch(e.name) and e.is_dir()), None)
 
 
 def places_and_unknown(
