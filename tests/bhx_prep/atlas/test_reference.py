@@ -46,7 +46,7 @@ def test_a_volume_is_enough_and_names_of_no_known_atlas_have_one_order() -> None
 
 def test_the_subcortex_comes_first_in_either_order() -> None:
     _, names, _ = schaefer(7)
-    known = reference.measure(Atlas("own", ("thalamus", "caudate", *names), n_subcortical=2))
+    known = reference.measure(Atlas("own", ("thalamus", "caudate", *names), subcortical=(1, 2)))
     rows = known.others["17-network order"]
     assert rows[:2].tolist() == [0, 1]
     np.testing.assert_array_equal(rows[2:] - 2, np.argsort(packages.order_7_to_17(100)[1:]))

@@ -103,6 +103,12 @@ class Atlas:
         return len(self.names)
 
     @property
+    def n_subcortical(self) -> int:
+        """Labels without a vertex that come before all others."""
+        n = len(self.subcortical)
+        return n if self.subcortical == tuple(range(1, n + 1)) else 0
+
+    @property
     def roi_sha256(self) -> str:
         """Hash of the atlas and its order of parcels."""
         return roi_sha256(self.label, self.names)
