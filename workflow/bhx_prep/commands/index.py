@@ -38,16 +38,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--notes", action="store_true", help="list every note: what was assumed of which scan"
     )
+    parser.add_argument(
+        "--duplicates",
+        action="store_true",
+        help="list folders, subjects and series that are in the study twice",
+    )
 
 
 def command(args: argparse.Namespace) -> int:
     """Index cohorts and print what a user has to know of them."""
-    cohorts = config.load(args.config).cohorts
+    study = config.load(args.config)
+    cohorts = study.cohorts
     for name in args.cohorts:
         if name not in cohorts:
             msg = f"no cohort {name!r} in {args.config}; there are: {', '.join(cohorts)}"
             raise ConfigError(msg)
-    failed = False
+    failed, tables = False, {}
     for name in args.cohorts or cohorts:
         if args.refresh:
             (CACHE / f"{name}.json").unlink(missing_ok=True)
@@ -57,10 +63,17 @@ def command(args: argparse.Namespace) -> int:
             logger.error("%s", format_error(error))
             failed = True
             continue
+        tables[name] = table
         print(summary(table))
         if args.notes:
             print("\n".join(all_notes(table)))
         print(f"  all rows: {CACHE / name}.parquet\n")
+    if args.duplicates:
+        from bhx_prep.commands import duplicates  # NumPy, which a plain list has no use for
+
+        asked = {name: cohorts[name] for name in args.cohorts or cohorts}
+        for line in duplicates.lines(study.results, asked, tables):
+            print(line)
     return int(failed)
 
 

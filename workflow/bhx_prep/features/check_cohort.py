@@ -139,7 +139,8 @@ def check(
         noted += [notes.note(notes.Kind.ORDER, detail) for detail in _doubts(comparison, stored.atlas)]
     same = duplicates.find_same([stored])
     if same:
-        detail = f"{len(same)} pairs of runs, such as {same[0].first} and {same[0].second}"
+        pairs = "1 pair" if len(same) == 1 else f"{len(same):,} pairs"
+        detail = f"{pairs}, such as {same[0].first} and {same[0].second}"
         noted.append(notes.note(notes.Kind.DUPLICATES, detail))
     for text in noted:
         logger.warning("%s: %s", cohort, text)
