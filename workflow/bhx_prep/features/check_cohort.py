@@ -44,6 +44,8 @@ MOST_COMPARED: Final = 500
 #: Pairs that the report lists at most.
 MOST_LISTED: Final = 1000
 
+# what differs between the files of subjects, sessions and runs
+_FILE_NAME: Final = re.compile(r"sub-[A-Za-z0-9+]+_(?:ses-[A-Za-z0-9+]+_)?")
 _QC_COLUMNS: Final = ("subject", "key", "modality", "status", "reason", "strategy")
 
 
@@ -94,7 +96,7 @@ def read_quality(files: Sequence[Path]) -> Quality:
                 tables += row["strategy"] == AS_GIVEN
             else:
                 excluded += 1
-                reasons[re.sub(r"sub-[A-Za-z0-9+]+_", "sub-*_", row["reason"])] += 1
+                reasons[_FILE_NAME.sub("sub-*_", row["reason"])] += 1
     return Quality(used, excluded, volumes, reasons, 2 * tables > used)
 
 
