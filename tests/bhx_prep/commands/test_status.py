@@ -95,6 +95,7 @@ def test_who_failed_why_and_which_log(halfway, capsys):
         ("index", "scans"): (3, 0, 0, 1),
         ("preproc", "subjects"): (1, 2, 0, 1),
         ("features", "batches"): (1, 0, n_batches - 1, 1),  # who was out before is not counted again
+        ("check", "cohort"): (0, 0, 1, 0),
         ("shards", "batches"): (1, 0, n_batches - 1, 0),
         ("shards", "index"): (0, 0, 1, 0),
     }
@@ -114,6 +115,24 @@ def test_while_snakemake_runs_a_begun_job_may_be_at_work(halfway, tmp_path, caps
     write_text(tmp_path / ".snakemake/locks/0.input.lock", "")
     cli.main(["status", "ward"])
     assert "sub-3: running or failed; last line" in capsys.readouterr().out
+
+
+def test_a_cohort_that_is_refused_says_why_and_one_that_passes_what_is_open(study, capsys):
+    sentence = "cohort ward: the series are in 7-network order: set atlas.networks: 7"
+    write_text(
+        study.results / "logs/check_cohort/ward.log", f"started\n2026-01-01 10:00:00 ERROR {sentence}\n"
+    )
+    cli.main(["status", "ward"])
+    assert (
+        f"failed (check): check of ward: failed; last line: 2026-01-01 10:00:00 ERROR {sentence}"
+        in capsys.readouterr().out
+    )
+    note = "runs with the same series: 1 pair, such as ward_sub-1 and ward_sub-2"
+    write_text(study.results / "ward/check.json", json.dumps({"notes": [note]}))
+    cli.main(["status", "ward"])
+    assert "notes (check): 1 x runs with the same series" in capsys.readouterr().out
+    cli.main(["status", "ward", "--notes"])
+    assert f"  ward: {note}" in capsys.readouterr().out
 
 
 def test_reasons_are_summed_up_unless_asked_for(study, capsys):

@@ -54,7 +54,7 @@ def test_the_subcortex_may_be_last() -> None:
     _, names, known = schaefer(7)
     places = np.concatenate([known.centroids[:16] * 0.3, known.centroids])
     reference = Reference(places, np.full((116, 116), np.nan, np.float32), "stated order", {})
-    orders = roi_order.known_orders(reference, [0] * 16 + hemispheres(names), 16)
+    orders = roi_order.known_orders(reference, [0] * 16 + hemispheres(names), range(1, 17))
     runs = []
     for seed in range(4):
         cortex = brain_series(seed, 7)

@@ -67,11 +67,10 @@ def measure(atlas: Atlas) -> Reference:
     SiteError
         If a data package is not installed.
     """
-    n, first = atlas.n_rois, atlas.n_subcortical
-    centroids = _centroids(atlas)
+    n, centroids = atlas.n_rois, _centroids(atlas)
     group = np.full((n, n), np.nan, np.float32)
-    cortex = atlas.names[first:]
-    networks = _networks(cortex)
+    cortex = np.setdiff1d(np.arange(n), np.asarray(atlas.subcortical, np.int64) - 1)
+    networks = _networks([atlas.names[roi] for roi in cortex])
     if networks is None:
         return Reference(centroids, group, "stated order", {})
     size = len(cortex)
@@ -79,9 +78,9 @@ def measure(atlas: Atlas) -> Reference:
     # the ROI of 7-network order that stands in each row of the atlas
     seven = unchanged if networks == 7 else np.argsort(to_17)
     if size in GROUP_SIZES:
-        group[first:, first:] = _group(size)[np.ix_(seven, seven)]
-    other = np.argsort(to_17) if networks == 7 else to_17
-    rows = np.concatenate([np.arange(first), first + other])
+        group[np.ix_(cortex, cortex)] = _group(size)[np.ix_(seven, seven)]
+    rows = np.arange(n)
+    rows[cortex] = cortex[np.argsort(to_17) if networks == 7 else to_17]
     return Reference(centroids, group, f"{networks}-network order", {f"{24 - networks}-network order": rows})
 
 

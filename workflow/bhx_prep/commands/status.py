@@ -104,7 +104,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Stage]:
-    """Stages index, preproc (`input: bids`), features and shards of a cohort.
+    """Stages index, preproc (`input: bids`), features, check and shards of a cohort.
 
     Parameters
     ----------
@@ -177,7 +177,16 @@ def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Sta
         "index_shards",
         name,
     )
-    return [*stages, features, shards, indexed]
+    return [*stages, features, _checked(folder, logs, name, now), shards, indexed]
+
+
+def _checked(folder: Path, logs: Path, name: str, now: Now) -> Stage:
+    """The check of a cohort: it fails where the ROIs are in another order, or no run can be used."""
+    stage, output = Stage("check", "cohort"), folder / "check.json"
+    _job(stage, output, f"check of {name}", logs / "check_cohort" / f"{name}.log", now, "check_cohort", name)
+    if stage.done:
+        stage.notes = [f"{name}: {note}" for note in _json(output).get("notes") or ()]
+    return stage
 
 
 def experiment_stages(study: config.Config, name: str, now: Now = Now()) -> list[Stage]:
@@ -259,7 +268,7 @@ def _unfinished(stage: Stage, what: str, log: Path, now: Now, rule: str, *wildca
         return
     last = next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
     where = f" in {now.ended[key]}" if key in now.ended else ""
-    stage.failed.append(f"{what}: {now.begun}{where}; last line: {last[:200]}  [{log}]")
+    stage.failed.append(f"{what}: {now.begun}{where}; last line: {last[:300]}  [{log}]")
 
 
 def _batches(study: config.Config, name: str, subjects: set[str]) -> list[str]:

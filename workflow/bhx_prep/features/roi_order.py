@@ -85,7 +85,9 @@ class Comparison:
     others: dict[str, list[str]] = field(default_factory=dict)
 
 
-def known_orders(reference: Reference, hemisphere: Sequence[int], n_subcortical: int = 0) -> list[Order]:
+def known_orders(
+    reference: Reference, hemisphere: Sequence[int], subcortical: Sequence[int] = ()
+) -> list[Order]:
     """List the orders that series are found in, the stated one first.
 
     Parameters
@@ -93,37 +95,49 @@ def known_orders(reference: Reference, hemisphere: Sequence[int], n_subcortical:
     reference : Reference
     hemisphere : sequence of int, (R,)
         0 left, 1 right; anything else is not known. May be empty.
-    n_subcortical : int
-        So many of the first ROIs are of the subcortex.
+    subcortical : sequence of int
+        Labels, from 1, of the ROIs of the subcortex, rising.
     """
     n = len(reference.centroids)
     rows = np.arange(n)
     orders = [Order(reference.stated, rows), *(Order(*other) for other in reference.others.items())]
-    cortex = rows[n_subcortical:]
-    sides = np.asarray(hemisphere)[n_subcortical:] if len(hemisphere) == n else np.full(cortex.size, -1)
+    below = np.asarray(subcortical, np.int64) - 1
+    cortex = np.setdiff1d(rows, below)
+    sides = np.asarray(hemisphere)[cortex] if len(hemisphere) == n else np.full(cortex.size, -1)
     left, right = cortex[sides == 0], cortex[sides == 1]
     if left.size and left.size + right.size == cortex.size:
-        first = rows[:n_subcortical]
-        if np.array_equal(np.concatenate([left, right]), cortex):
-            orders.append(
-                Order("an order with the right hemisphere first", np.concatenate([first, right, left]))
-            )
+        for first, blocks in (("left", [left, right]), ("right", [right, left])):
+            moved = _with_cortex(rows, cortex, np.concatenate(blocks))
+            orders.append(Order(f"an order with the {first} hemisphere first", moved))
         if left.size == right.size:
             paired = np.stack([left, right], axis=1).ravel()
             orders.append(
-                Order("an order in which left and right alternate", np.concatenate([first, paired]))
+                Order("an order in which left and right alternate", _with_cortex(rows, cortex, paired))
             )
     orders.append(Order("reversed order", rows[::-1]))
-    if n_subcortical:
-        orders.append(Order("an order with the subcortex last", np.roll(rows, -n_subcortical)))
-    for shift in sorted({*SHIFTS, n_subcortical} - {0}):
+    n_first = below.size if np.array_equal(below, rows[: below.size]) else 0
+    if n_first:
+        orders.append(Order("an order with the subcortex last", np.roll(rows, -n_first)))
+    elif below.size and np.array_equal(below, rows[n - below.size :]):
+        orders.append(Order("an order with the subcortex first", np.roll(rows, below.size)))
+    # with the subcortex last, the cortex stands in the rows of a shift
+    n_last = below.size if below.size and not n_first else 0
+    for shift in sorted({*SHIFTS, below.size} - {0}):
         if shift <= n // 4:
             by = f"by {shift} row{'s' if shift > 1 else ''}"
             down, up = rows - shift, rows + shift
-            orders.append(Order(f"the stated order shifted down {by}", np.where(down >= 0, down, -1)))
-            if shift != n_subcortical:  # with the subcortex last, the cortex stands in the same rows
+            if shift != n_last:
+                orders.append(Order(f"the stated order shifted down {by}", np.where(down >= 0, down, -1)))
+            if shift != n_first:
                 orders.append(Order(f"the stated order shifted up {by}", np.where(up < n, up, -1)))
     return [order for k, order in enumerate(orders) if k == 0 or not np.array_equal(order.rows, rows)]
+
+
+def _with_cortex(rows: np.ndarray, cortex: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Rows in which the ROIs of the cortex stand in another order, and all others where they were."""
+    changed = rows.copy()
+    changed[cortex] = moved
+    return changed
 
 
 class Expected:
