@@ -47,8 +47,11 @@ def test_configurations_on_pages_are_right():
     shown = {page.name: blocks(page) for page in PAGES}
     assert shown["README.md"]
     assert shown["first-cohort.md"]
-    for text in (text for of_page in shown.values() for text in of_page):
-        assert config.check(yaml.safe_load(text)).experiments
+    for page, of_page in shown.items():
+        for text in of_page:
+            checked = config.check(yaml.safe_load(text))
+            # the pages of a kind of data show its cohort alone
+            assert checked.experiments or page in ("known-cohorts.md", "series-tables.md"), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -95,3 +95,11 @@ def test_volumes_are_used_where_the_space_is_mni(tmp_path):
 @pytest.mark.parametrize(("spelt", "label"), [("HCA6002236_V1", "HCA6002236"), ("100307.0", "100307")])
 def test_ids_of_tables(spelt, label):
     assert hcp.label(spelt) == label
+
+
+def test_the_fine_mesh_of_7_tesla_is_refused(tmp_path):
+    run = tmp_path / "100610/MNINonLinear/Results/rfMRI_REST1_7T_PA"
+    known.write(run / "rfMRI_REST1_7T_PA_Atlas_1.6mm_MSMAll_hp2000_clean.dtseries.nii", b"x")
+    bold = next(row for row in _rows(tmp_path) if row["modality"] == "bold")
+    assert bold["key"] == "a_sub-100610_task-rest_acq-7T_dir-PA_run-1"
+    assert "59k vertices only" in bold["reason"]

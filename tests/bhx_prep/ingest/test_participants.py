@@ -137,3 +137,15 @@ def test_a_row_is_found_however_it_is_spelt(tmp_path):
     assert participants.has_row(path, "0050002")
     assert participants.has_row(path, "NDARINV9")
     assert not participants.has_row(path, "3")
+
+
+def test_a_first_participant_is_no_second_header(tmp_path):
+    path = write(tmp_path, "src_subject_id\tage\nNDAR_INV01\t9\nNDAR_INV02\t10\n")
+    assert list(participants.read(path, TableSettings(second_header=True)).rows) == ["NDARINV01", "NDARINV02"]
+
+
+def test_ids_as_a_known_data_set_spells_them(tmp_path):
+    path = write(tmp_path, "PTID,AGE\n011_S_0002,74\n", "ADNIMERGE.csv")
+    assert list(participants.read(path, TableSettings(layout="adni")).rows) == ["ADNI011S0002"]
+    path = write(tmp_path, "src_subject_id\tage\nHCA6002236_V1\t60\n")
+    assert list(participants.read(path, TableSettings(layout="hcpa")).rows) == ["HCA6002236"]

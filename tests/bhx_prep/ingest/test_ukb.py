@@ -70,6 +70,12 @@ def test_an_archive_is_used_before_its_unpacked_folder(tmp_path):
     assert row["notes"] == ["file chosen among several: 1000011_20252_2_0.zip, not 1000011_20252_2_0"]
 
 
+def test_an_archive_that_was_packed_again_is_read(tmp_path):
+    files = {f"1000011/{T1W}": known.t1w(), f"__MACOSX/1000011/{T1W}": b"x"}
+    known.archive(tmp_path / "1000011_20252_2_0.zip", files)
+    assert _rows(tmp_path, "fmriprep")["a_sub-1000011_ses-2t1w"]["status"] == "ok"
+
+
 def test_an_unpacked_archive_is_read(tmp_path):
     known.write(tmp_path / "1000011_20252_2_0" / T1W, known.t1w())
     assert _rows(tmp_path, "fmriprep")["a_sub-1000011_ses-2t1w"]["status"] == "ok"

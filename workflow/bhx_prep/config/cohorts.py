@@ -24,7 +24,10 @@ class TableSettings(Section):
     missing: tuple[Value, ...] | None = Field(default=None, description="As of the cohort.")
     family: str | None = Field(default=None, description="As of the cohort.")
     id_columns: tuple[str, ...] = Field(default=(), description="What the data set calls its column of ids.")
-    second_header: bool = Field(default=False, description="Whether the second line describes the columns.")
+    second_header: bool = Field(
+        default=False, description="Whether the second line may describe the columns."
+    )
+    layout: Layout | None = Field(default=None, description="As of the cohort: how it spells ids.")
 
 
 class CohortSection(Section):
@@ -143,4 +146,4 @@ class CohortSection(Section):
         """How the table of phenotypes is read."""
         known = KNOWN.get(self.layout or "")
         named = {"id_columns": known.id_columns, "second_header": known.second_header} if known else {}
-        return TableSettings(missing=self.missing, family=self.family, **named)
+        return TableSettings(missing=self.missing, family=self.family, layout=self.layout, **named)

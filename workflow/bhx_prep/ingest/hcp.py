@@ -193,6 +193,8 @@ def _run(start: Row, folder: Path, named: dict[str, str], cohort: CohortSection)
 
 
 def _why_none(run: str, there: set[str], wanted: str) -> str:
+    if any("_1.6mm_" in name and "_clean" in name for name in there):
+        return f"{run} is there on the mesh of 59k vertices only: BHX needs {run}{wanted}"
     if any(name.endswith((".dtseries.nii", f"{run}.nii.gz")) for name in there):
         return f"{run} is not cleaned of noise: BHX needs {run}{wanted} (fetch the FIX package)"
     return f"there is no {run}{wanted}"
@@ -209,9 +211,19 @@ def label(spelt: str) -> str:
 
 LAYOUTS: Final = {
     "hcpya": Layout(
-        {"fmriprep": Listing(young_adult_subjects, rows, "<six digits>/MNINonLinear/Results")}, label
+        {
+            "fmriprep": Listing(
+                young_adult_subjects, rows, "<six digits>/MNINonLinear/Results (unpacked packages)"
+            )
+        },
+        label,
     ),
     "hcpa": Layout(
-        {"fmriprep": Listing(aging_subjects, rows, "HCA<seven digits>_V1_MR/MNINonLinear/Results")}, label
+        {
+            "fmriprep": Listing(
+                aging_subjects, rows, "HCA<seven digits>_V1_MR/MNINonLinear/Results (unpacked)"
+            )
+        },
+        label,
     ),
 }

@@ -15,7 +15,7 @@ from typing import Final
 
 from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import TableSettings
-from bhx_prep.ingest import delimited, subject_ids
+from bhx_prep.ingest import delimited, layouts, subject_ids
 from bhx_prep.ingest.cell_values import MissingValues, listed, number_of, same
 from bhx_prep.io import notes
 
@@ -209,7 +209,10 @@ def read(
     """
     find_ids = partial(subject_ids.find_id_column, known=settings.id_columns)
     cells = delimited.read_cells(path, find_ids, columns)
-    content = cells.rows[1:] if settings.second_header else cells.rows
+    spelt = layouts.load(settings.layout).label if settings.layout else str
+    content = cells.rows
+    if settings.second_header and content and not subject_ids.may_be_id(content[0][1][0]):
+        content = content[1:]  # of the user's own table the second line may be a participant
     excluded: dict[str, str] = {}
     n = len(cells.header)
     for line, count, first in cells.short:
@@ -223,7 +226,7 @@ def read(
             excluded[f"line {line}"] = "has no id"
             continue
         try:
-            rows.setdefault(subject_ids.label_of(row[0]), []).append(row)
+            rows.setdefault(subject_ids.label_of(spelt(row[0])), []).append(row)
         except DataError as error:
             excluded[row[0].removeprefix("sub-")] = str(error)
     if not rows and not excluded:

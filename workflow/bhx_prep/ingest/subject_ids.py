@@ -83,6 +83,11 @@ def label_of(text: str) -> str:
     return label
 
 
+def may_be_id(text: str) -> bool:
+    """Whether a cell may hold an id; a description of the column has words, or nothing."""
+    return bool(text.strip()) and not re.search(r"\s", text.strip())
+
+
 def written_alike(ids: Collection[str]) -> bool:
     """Whether several ids of one label are one id, but for ``sub-``."""
     return len({re.sub(r"^sub-", "", one) for one in ids}) <= 1

@@ -187,8 +187,10 @@ def _member(row: Row, place: Path, name: str) -> Path | None:
     except DataError as error:
         exclude(row, str(error))
         return None
-    if name in members:
-        return place / name
+    # archives that were packed again often have a folder more
+    there = [m for m in members if m == name or (m.endswith(f"/{name}") and not m.startswith("__MACOSX"))]
+    if len(there) == 1:
+        return place / there[0]
     unusable = any("/unusable/" in f"/{member}" for member in members)
     why = ": UK Biobank marks the scan as unusable" if unusable else ""
     exclude(row, f"{place.name} holds no {PurePosixPath(name).name}{why}")
@@ -252,9 +254,11 @@ def _tables(start: Row, root: Path, instance: str | None, place: str, cohort: Co
             exclude(row, str(error))
             yield row
             return
-        files = [root / place / name for name in names if fnmatch.fnmatch(PurePosixPath(name).name, pattern)]
+        files = [
+            root / place / name for name in names if fnmatch.fnmatchcase(name.rpartition("/")[2], pattern)
+        ]
     else:
-        files = [root / place] if fnmatch.fnmatch(PurePosixPath(place).name, pattern) else []
+        files = [root / place] if fnmatch.fnmatchcase(place.rpartition("/")[2], pattern) else []
     for file in files:
         row = new_row(start, "bold", named, file)
         row["space"] = None

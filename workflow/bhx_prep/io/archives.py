@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import errno
 import gzip
+import os
 import struct
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import IO, Any, Final
 
 from bhx_model.errors import DataError
@@ -34,17 +37,16 @@ _ENCRYPTED: Final = 1
 def split(path: Path | str) -> tuple[Path, str] | None:
     """Archive and name of the member that a path leads to; None for a path that leads through no archive."""
     text = str(path)
-    if f"{ENDING}/" not in text:
-        return None
-    parts = Path(text).parts
-    for n, part in enumerate(parts[:-1], 1):
-        archive = Path(*parts[:n])
-        if part.endswith(ENDING) and not archive.is_dir():
-            return archive, "/".join(parts[n:])
+    end = text.find(f"{ENDING}/")
+    while end >= 0:
+        archive = text[: end + len(ENDING)]
+        if not os.path.isdir(archive):  # noqa: PTH112, a hundred thousand times
+            return Path(archive), text[end + len(ENDING) + 1 :]
+        end = text.find(f"{ENDING}/", end + 1)
     return None
 
 
-def members(archive: Path) -> dict[str, zipfile.ZipInfo]:
+def members(archive: Path) -> Mapping[str, zipfile.ZipInfo]:
     """Files in an archive, by name. Reads its directory, which stands at the end of the file.
 
     Raises
@@ -52,13 +54,21 @@ def members(archive: Path) -> dict[str, zipfile.ZipInfo]:
     DataError
         If it is no archive, damaged, or has members whose names lead out of it.
     """
+    with _reading(archive):
+        stat = archive.stat()
+    return _directory(archive, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _directory(archive: Path, _size: int, _changed: int) -> Mapping[str, zipfile.ZipInfo]:
+    """Directory of an archive, read once for all its members."""
     with _reading(archive), zipfile.ZipFile(archive) as opened:
         listed = opened.infolist()
     for member in listed:
         name = member.orig_filename
-        if name.startswith("/") or "\\" in name or ":" in name[:2] or ".." in PurePosixPath(name).parts:
+        if name.startswith("/") or "\\" in name or ":" in name[:2] or ".." in name.split("/"):
             raise DataError(f"archive {archive.name} has a member whose name leads out of it: fetch it again")
-    return {member.filename: member for member in listed if not member.is_dir()}
+    return MappingProxyType({member.filename: member for member in listed if not member.is_dir()})
 
 
 def find(path: Path) -> tuple[Path, zipfile.ZipInfo]:
