@@ -15,6 +15,7 @@ from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, N_ROIS, NAMES
 from bhx_model.errors import DataError
 from bhx_prep.features import confounds, parcellate, t1w, timeseries
 from bhx_prep.io.meshes import FSAVERAGE5_VERTICES, FSLR_VERTICES
+from bhx_prep.io.stated_axes import StatedAxes
 
 #: Ways to damage each kind of file.
 N_DAMAGES = 40
@@ -72,7 +73,7 @@ def intact(tmp_path_factory):
     return folder
 
 
-AXES = timeseries.StatedAxes(None, tuple(NAMES), "names.txt")
+AXES = StatedAxes(None, tuple(NAMES), "names.txt")
 STRATEGY = confounds.Strategy(name="n", prose="", citation=(), columns=("csf",), acompcor=2, censor_fd_mm=0.9)
 KINDS = {
     name: lambda path, _folder, atlas: parcellate.parcellate_file(path, atlas)

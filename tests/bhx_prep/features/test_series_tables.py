@@ -13,6 +13,7 @@ from small_templates import N_ROIS, NAMES
 from bhx_model.errors import DataError
 from bhx_prep.atlas.atlas import Atlas
 from bhx_prep.features import roi_names, timeseries
+from bhx_prep.io import stated_axes
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_names_decide_the_order(tmp_path, atlas, series, rng, orientation, endin
     assert "by name" in found.notes[0]
 
 
-STATED = timeseries.StatedAxes(None, tuple(NAMES), "names.txt")
+STATED = stated_axes.StatedAxes(None, tuple(NAMES), "names.txt")
 
 
 @pytest.mark.parametrize("shape", ["roi,frame", "frame,roi"])
@@ -67,13 +68,13 @@ def test_a_table_without_names_needs_them_from_the_cohort(tmp_path, atlas, serie
     found = timeseries.read_series(path, atlas, STATED)
     np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32))
     assert "are the ROIs of names.txt, the table names none" in found.notes[0]
-    wrong = timeseries.StatedAxes(
+    wrong = stated_axes.StatedAxes(
         "frame,roi" if shape == "roi,frame" else "roi,frame", tuple(NAMES), "names.txt"
     )
     with pytest.raises(DataError, match=r"are not the 8 ROIs of names\.txt"):
         timeseries.read_series(path, atlas, wrong)
     with pytest.raises(DataError, match="neither side is the 7 ROIs"):
-        timeseries.read_series(path, atlas, timeseries.StatedAxes(None, tuple(NAMES[1:]), "names.txt"))
+        timeseries.read_series(path, atlas, stated_axes.StatedAxes(None, tuple(NAMES[1:]), "names.txt"))
 
 
 def test_a_square_table_needs_its_orientation(tmp_path, atlas, series):
@@ -82,7 +83,7 @@ def test_a_square_table_needs_its_orientation(tmp_path, atlas, series):
         DataError, match=r"both sides could be the 8 ROIs of names\.txt: set the cohort's `orientation`"
     ):
         timeseries.read_series(tmp_path / "s.npy", atlas, STATED)
-    stated = timeseries.StatedAxes("frame,roi", tuple(NAMES), "names.txt")
+    stated = stated_axes.StatedAxes("frame,roi", tuple(NAMES), "names.txt")
     found = timeseries.read_series(tmp_path / "s.npy", atlas, stated)
     np.testing.assert_allclose(found.parcellated.series, series[:, :N_ROIS].astype(np.float32))
 
@@ -105,12 +106,12 @@ def test_the_nearest_list_of_names_counts(tmp_path, atlas, series, rng):
     assert "the ROIs of atlas-X_dseg.tsv" in read()
     (tmp_path / "atlas-X_dseg.tsv").write_text("index\tname\n1\ta\n2\tb\n")
     path.with_suffix(".json").write_text(json.dumps({"RepetitionTime": 2, "ROINames": names}))
-    timeseries._of_sidecar.cache_clear()
+    stated_axes._of_sidecar.cache_clear()
     assert "the ROIs of sub-01_task-rest_atlas-X_timeseries.json" in read()
     path.with_suffix(".json").write_text(json.dumps({"RepetitionTime": 2, "ROINames": ["a", "b"]}))
-    timeseries._of_sidecar.cache_clear()
+    stated_axes._of_sidecar.cache_clear()
     assert "the ROIs of mine.txt" in read(
-        timeseries.StatedAxes(None, tuple(names), "mine.txt", is_explicit=True)
+        stated_axes.StatedAxes(None, tuple(names), "mine.txt", is_explicit=True)
     )
 
 

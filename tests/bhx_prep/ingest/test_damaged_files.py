@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -18,6 +19,7 @@ from small_bids import rows_of, write_subject
 
 from bhx_model.errors import DataError
 from bhx_prep.ingest import metadata, repetition_time, table_outline
+from bhx_prep.io.stated_axes import StatedAxes
 
 
 def _nifti(kind) -> bytes:
@@ -72,12 +74,12 @@ READERS = {
     "zipped.nii.gz": (gzip.compress(_nifti(nib.Nifti1Image)), _header),
     "x.dtseries.nii": (_cifti(), metadata.read_cifti_series),
     "x.func.gii": (_gifti(), metadata.read_gifti_frames),
-    "x.npy": (_npy(), table_outline.read_table_frames),
-    "x.parquet": (_parquet(), table_outline.read_table_frames),
-    "x.csv": (b"label_name,t1,t2\na,1,2\nb,3,4\n", table_outline.read_table_frames),
-    "x.csv.gz": (gzip.compress(b"label_name,t1,t2\na,1,2\nb,3,4\n"), table_outline.read_table_frames),
-    "x.tsv": (b"label_name\tt1\tt2\na\t1\t2\nb\t3\t4\n", table_outline.read_table_frames),
-    "x.ptseries.nii": (_cifti(), table_outline.read_table_frames),
+    "x.npy": (_npy(), partial(table_outline.read_outline, stated=StatedAxes(None, tuple("abcde"), "n"))),
+    "x.parquet": (_parquet(), table_outline.read_outline),
+    "x.csv": (b"label_name,t1,t2\na,1,2\nb,3,4\n", table_outline.read_outline),
+    "x.csv.gz": (gzip.compress(b"label_name,t1,t2\na,1,2\nb,3,4\n"), table_outline.read_outline),
+    "x.tsv": (b"label_name\tt1\tt2\na\t1\t2\nb\t3\t4\n", table_outline.read_outline),
+    "x.ptseries.nii": (_cifti(), table_outline.read_outline),
 }
 
 #: Bytes to replace (place, value), of which most fall where headers are, and where the file is cut.

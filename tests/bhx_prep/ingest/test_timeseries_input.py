@@ -75,7 +75,6 @@ def test_a_subject_with_a_table_and_a_head(tmp_path):
         ("t.csv.gz", lambda path: write_table(path, by_roi=False), 12, 2.0),
         ("t.parquet", write_table, 12, 2.0),
         ("t.parquet", lambda path: write_table(path, by_roi=False), 12, 2.0),
-        ("t.npy", lambda path: np.save(path, SERIES), None, 2.0),  # neither axis has names
         ("t.tsv.gz", lambda path: write_table(path, by_roi=False), 12, 2.0),
         ("t.feather", write_table, None, 2.0),
         ("t.ptseries.nii", write_ptseries, 12, 0.735),
@@ -102,15 +101,34 @@ def test_numbered_columns_might_be_either_axis(tmp_path):
     [
         ((4, 12), {}, 12),  # four names in names.txt
         ((12, 4), {}, 12),
-        ((4, 4), {}, None),
-        ((4, 5), {"orientation": "frame,roi"}, 4),
+        ((5, 4), {"orientation": "frame,roi"}, 5),
+        ((4, 4), {"orientation": "frame,roi"}, 4),
     ],
 )
 def test_axes_of_arrays_are_what_the_cohort_states(tmp_path, shape, section, n_frames):
     (tmp_path / "sub-01").mkdir()
     np.save(tmp_path / "sub-01/sub-01_task-rest_timeseries.npy", np.ones(shape))
     (tmp_path / "names.txt").write_text("\n".join(ROIS))
-    assert the_bold(tables(tmp_path, **section))["n_frames"] == n_frames
+    row = the_bold(tables(tmp_path, **section))
+    assert row["n_frames"] == n_frames
+    assert "are the ROIs of names.txt, the table names none" in row["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "section", "reason"),
+    [
+        ((4, 4), {}, "both sides could be the 4 ROIs of names.txt: set the cohort's `orientation`"),
+        ((4, 5), {"orientation": "frame,roi"}, "its columns are not the 4 ROIs of names.txt"),
+        ((3, 5), {}, "neither side is the 4 ROIs of names.txt"),
+    ],
+)
+def test_axes_of_arrays_that_cannot_be_told(tmp_path, shape, section, reason):
+    (tmp_path / "sub-01").mkdir()
+    np.save(tmp_path / "sub-01/sub-01_task-rest_timeseries.npy", np.ones(shape))
+    (tmp_path / "names.txt").write_text("\n".join(ROIS))
+    assert reason in the_bold(tables(tmp_path, **section))["reason"]
+    (tmp_path / "names.txt").unlink()
+    assert "has no ROI names and is" in the_bold(tables(tmp_path, **section))["reason"]
 
 
 def test_the_repetition_time_may_stand_in_the_table_or_as_a_frequency(tmp_path):

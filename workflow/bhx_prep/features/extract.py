@@ -37,9 +37,10 @@ from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.section import read_section
 from bhx_prep.features import confounds, denoise, fingerprint, parcellate, qc, store, t1w
 from bhx_prep.features.parcel_means import Parcellated
-from bhx_prep.features.timeseries import StatedAxes, read_series
+from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
 from bhx_prep.io import archives, bids_names
+from bhx_prep.io.stated_axes import StatedAxes
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ class Extraction:
     def _given(self, scan: Row, report: Row) -> Parcellated:
         report["strategy"] = AS_GIVEN
         given = read_series(Path(scan["path"]), self.atlas, self.stated, sidecar=_path(scan["sidecar"]))
-        report["notes"] += given.notes
+        report["notes"] += [text for text in given.notes if text not in report["notes"]]
         return given.parcellated
 
     def _measured(self, scan: Row, report: Row) -> tuple[Parcellated, confounds.Confounds]:

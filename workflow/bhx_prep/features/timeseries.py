@@ -6,25 +6,22 @@ Names decide the order, wherever they stand: along either axis of the table, in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bhx_model.errors import ConfigError, DataError
+from bhx_model.errors import DataError
 from bhx_prep.atlas.atlas import Atlas
 from bhx_prep.features import roi_names
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.parcellate import refuse_blank_frames
 from bhx_prep.features.roi_names import match_names
-from bhx_prep.io import axis_labels, bids_names, name_lists, notes, series_table
+from bhx_prep.io import axis_labels, notes, series_table
 from bhx_prep.io.axis_labels import Axis
 from bhx_prep.io.series_table import SeriesTable
-
-AXES = ("rows", "columns")
+from bhx_prep.io.stated_axes import AXES, StatedAxes, roi_axis
 
 
 @dataclass(frozen=True)
@@ -41,45 +38,6 @@ class GivenSeries:
 
     parcellated: Parcellated
     notes: list[str]
-
-
-@dataclass(frozen=True)
-class StatedAxes:
-    """What a cohort states about tables without names.
-
-    Attributes
-    ----------
-    orientation : str or None
-        ``roi,frame`` or ``frame,roi``.
-    names : tuple of str, or None
-        ROI names in the order of the tables.
-    source : str
-        Where `names` are from, for notes.
-    is_explicit : bool
-        Whether the configuration names that file; sidecars of a table come before one that only lies there.
-    """
-
-    orientation: str | None = None
-    names: tuple[str, ...] | None = None
-    source: str = ""
-    is_explicit: bool = False
-
-    @classmethod
-    def of_json(cls, content: Any) -> StatedAxes:
-        """From what `bhx_prep.ingest.stated_names` gives.
-
-        Raises
-        ------
-        ConfigError
-            If it is something else.
-        """
-        if content is None:
-            return cls()
-        try:
-            names = None if content["names"] is None else tuple(map(str, content["names"]))
-            return cls(content["orientation"], names, content["source"], bool(content["is_explicit"]))
-        except (KeyError, TypeError) as error:
-            raise ConfigError(f"--tables: it states no axes of tables ({error!r})") from error
 
 
 def read_series(
@@ -112,7 +70,7 @@ def read_series(
     if not np.array_equal(order, np.arange(order.size)):
         assumed.append(notes.note(notes.Kind.REORDERED, f"to the order of {atlas.label}"))
         values = values[order]
-    return GivenSeries(_checked(values, path), assumed)
+    return GivenSeries(_checked(values, path, assumed), assumed)
 
 
 def _named_axis(table: SeriesTable, atlas: Atlas) -> int | None:
@@ -185,41 +143,18 @@ def _by_stated_names(
     table: SeriesTable, stated: StatedAxes, path: Path, sidecar: Path | None, assumed: list[str]
 ) -> tuple[np.ndarray, Sequence[str]]:
     """Values (R, T) and the names of their rows, of a table without names that somebody states."""
-    names, source = _names_of(stated, path, sidecar)
-    shape = table.values.shape
-    size = f"{notes.short(path.name)} has no ROI names and is {shape[0]} x {shape[1]}"
-    if names is None:
-        problem = f", and {source}" if source else ""
-        msg = (
-            f"{size}{problem}: give the cohort `names` (one a line, in the table's order), and `orientation`"
-        )
-        raise DataError(msg)
-    possible = [axis for axis in (0, 1) if _may_be_rois(table, axis, stated.orientation)]
-    if not possible:
-        msg = f"{notes.short(path.name)}: `orientation: {stated.orientation}` contradicts the labels of its axes"
-        raise DataError(msg)
-    fits = [axis for axis in possible if shape[axis] == len(names)]
-    if not fits:
-        where = f"its {AXES[possible[0]]} are not" if len(possible) == 1 else "neither side is"
-        raise DataError(f"{size}: {where} the {len(names)} ROIs of {source}")
-    if len(fits) > 1:
-        msg = f"{size}: both sides could be the {len(names)} ROIs of {source}: set the cohort's `orientation`"
-        raise DataError(msg)
-    axis = fits[0]
+    possible = [axis for axis in (0, 1) if _may_be_rois(table, axis)]
+    axis, names, said = roi_axis(table.values.shape, stated, path, sidecar, possible)
     for i, labels in enumerate((table.rows, table.columns)):
         if labels is not None:
             what, remedy = ("ROIs", "give names") if i == axis else ("frames", "sort them")
             _check_rising(labels, f"{notes.short(path.name)}: {what}", remedy)
-    assumed.append(
-        notes.note(notes.Kind.ROI_ORDER, f"{AXES[axis]} are the ROIs of {source}, the table names none")
-    )
+    assumed.append(said)
     return (table.values if axis == 0 else table.values.T), names
 
 
-def _may_be_rois(table: SeriesTable, axis: int, orientation: str | None) -> bool:
-    """Whether an axis can be ROIs by what the cohort states and by its labels and the other axis's."""
-    if orientation is not None and orientation.split(",")[axis] != "roi":
-        return False
+def _may_be_rois(table: SeriesTable, axis: int) -> bool:
+    """Whether an axis can be ROIs by its labels and the other axis's."""
     labels = (table.rows, table.columns)
     mine, other = labels[axis], labels[1 - axis]
     if mine is not None and axis_labels.kind(mine) is Axis.FRAMES:
@@ -227,56 +162,26 @@ def _may_be_rois(table: SeriesTable, axis: int, orientation: str | None) -> bool
     return other is None or axis_labels.kind(other) is not Axis.ROIS
 
 
-def _names_of(stated: StatedAxes, path: Path, sidecar: Path | None) -> tuple[Sequence[str] | None, str]:
-    """Names that hold for a table without any, and where they are from: the nearest statement counts."""
-    if stated.names is not None and stated.is_explicit:
-        return stated.names, stated.source
-    own = path.with_name(path.name.split(".", 1)[0] + ".json")
-    for file in dict.fromkeys((own, sidecar)):
-        if file is not None and (names := _of_sidecar(file)):
-            return names, notes.short(file.name)
-    lists = _lists_beside(path.parent, _atlas_of(path.name))
-    if len(lists) > 1 and len({name_lists.read(file) for file in lists}) > 1:
-        msg = f"{notes.short(path.name)} has several lists of names beside it that differ: set the cohort's `names`"
-        raise DataError(msg)
-    if lists:
-        return name_lists.read(lists[0]), notes.short(lists[0].name)
-    return stated.names, stated.source
-
-
-@lru_cache(maxsize=64)
-def _of_sidecar(file: Path) -> tuple[str, ...] | None:
-    try:
-        content: Mapping[str, Any] = name_lists.json_of(file)
-    except FileNotFoundError:
-        return None
-    return name_lists.in_fields(content)
-
-
-@lru_cache(maxsize=64)
-def _lists_beside(folder: Path, atlas: str | None) -> tuple[Path, ...]:
-    """Tables of names beside a table (``atlas-X_dseg.tsv``) of its atlas, where both state one."""
-    found = []
-    for file in sorted(folder.glob("*_dseg.tsv")):
-        stated = _atlas_of(file.name)
-        if stated == atlas or stated is None or atlas is None:
-            found.append(file)
-    return tuple(found)
-
-
-def _atlas_of(name: str) -> str | None:
-    entities = bids_names.parse(name)
-    return entities.get("seg") or entities.get("atlas")
-
-
-def _checked(values: np.ndarray, path: Path) -> Parcellated:
+def _checked(values: np.ndarray, path: Path, assumed: list[str]) -> Parcellated:
     """Series (R, T) with NaN where a row has no signal."""
     if values.shape[1] < 2:
         msg = f"{notes.short(path.name)} has {values.shape[1]} frame(s): a series is expected"
         raise DataError(msg)
     with np.errstate(over="ignore"):
         series = values.astype(np.float32)
-    good = np.isfinite(series).all(axis=1) & (series.max(axis=1) > series.min(axis=1))
+    finite = np.isfinite(series)
+    covered = finite.any(axis=1)
+    empty = ~finite[covered].any(axis=0)
+    if covered.any() and empty.any():
+        msg = (
+            f"{notes.short(path.name)}: frame {np.flatnonzero(empty)[0]} (counted from 0) holds no value: where frames"
+            " are censored, cut them off or interpolate them"
+        )
+        raise DataError(msg)
+    gaps = int((covered & ~finite.all(axis=1)).sum())
+    if gaps:
+        assumed.append(notes.note(notes.Kind.TABLE, f"{gaps} ROIs have gaps and are taken as not covered"))
+    good = finite.all(axis=1) & (series.max(axis=1) > series.min(axis=1))
     if not good.any():
         msg = f"{notes.short(path.name)} holds no signal: every row is constant, or not a number"
         raise DataError(msg)

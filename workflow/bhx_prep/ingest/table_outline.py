@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tokenize
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from bhx_model.errors import DataError
 from bhx_prep.ingest import metadata
 from bhx_prep.io import axis_labels, text_table
 from bhx_prep.io.axis_labels import Axis
+from bhx_prep.io.stated_axes import StatedAxes, roi_axis
 
 #: Endings of ROI x time tables.
 TABLES: Final = (
@@ -22,26 +24,42 @@ TABLES: Final = (
 )  # fmt: skip
 
 
-def read_table_frames(
-    path: Path, *, n_names: int | None = None, orientation: str | None = None
-) -> tuple[int | None, float | None]:
-    """Frames and repetition time (s) of a ROI x time table, as far as they are known without reading it.
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a table.
+
+    Attributes
+    ----------
+    n_frames : int or None
+    tr_s : float or None
+        Repetition time (s).
+    note : str or None
+        Where the names of an array are from.
+    """
+
+    n_frames: int | None = None
+    tr_s: float | None = None
+    note: str | None = None
+
+
+def read_outline(path: Path, stated: StatedAxes | None = None, *, sidecar: Path | None = None) -> Outline:
+    """Frames and repetition time of a ROI x time table, as far as they are known without reading it.
 
     Labels decide which axis is time: those that count frames (``t1``, ``timepoint_1``), or names of ROIs. An array has no
-    labels: its axes are what the cohort states.
+    labels: its axes are what the cohort states, or what lies beside it.
 
     Parameters
     ----------
     path : Path
-    n_names : int, optional
-        Number of ROI names that the cohort states for tables without any.
-    orientation : str, optional
-        ``roi,frame`` or ``frame,roi``, as the cohort states it for tables without names.
+    stated : StatedAxes, optional
+        What the cohort states about tables without names.
+    sidecar : Path, optional
+        JSON file that applies to the table.
 
     Raises
     ------
     DataError
-        With a sentence if the table cannot be read, is no table or has less than two frames.
+        With a sentence if the table cannot be read, is no table, has less than two frames, or is an array without names.
     """
     metadata.check_file(path)
     ending = next((e for e in TABLES if path.name.lower().endswith(e.lower())), None)
@@ -49,16 +67,16 @@ def read_table_frames(
         msg = f"not a table that BHX reads: {', '.join(TABLES)}"
         raise DataError(msg)
     if ending == ".ptseries.nii":
-        return metadata.read_cifti_series(path)
+        return Outline(*metadata.read_cifti_series(path))
     if ending == ".npy":
-        return _array_frames(path, n_names, orientation), None
+        return _of_array(path, stated or StatedAxes(), sidecar)
     if ending in (".parquet", ".feather"):
-        return _arrow_frames(path, ending)
+        return _of_arrow(path, ending)
     frames = _frames_by_label(_first_cells(path))
-    return None if frames is None else metadata.check_frames(frames), None
+    return Outline(None if frames is None else metadata.check_frames(frames))
 
 
-def _array_frames(path: Path, n_names: int | None, orientation: str | None) -> int | None:
+def _of_array(path: Path, stated: StatedAxes, sidecar: Path | None) -> Outline:
     import numpy as np
 
     try:
@@ -68,20 +86,28 @@ def _array_frames(path: Path, n_names: int | None, orientation: str | None) -> i
             raise DataError("the array holds Python objects: save it as an array of numbers") from error
         raise _unreadable(error) from error
     if array.dtype.names:  # records have names, see `bhx_prep.io.series_table`
-        return None
+        return Outline()
     if array.ndim != 2:
         msg = f"the array is {array.ndim}D: expected ROI x time"
         raise DataError(msg)
     if array.dtype.kind not in "iuf":
         raise DataError(f"the array has {array.dtype.name[:40]} values: expected real numbers")
     metadata.check_frames(min(array.shape))
-    fits = [axis for axis in (0, 1) if n_names == array.shape[axis]]
-    if orientation is not None:
-        return int(array.shape[orientation.split(",").index("frame")])
-    return int(array.shape[1 - fits[0]]) if len(fits) == 1 else None
+    if _counts(array):  # which axis it is decides itself when that is taken out
+        return Outline()
+    axis, _, said = roi_axis(array.shape, stated, path, sidecar)
+    return Outline(int(array.shape[1 - axis]), None, said)
 
 
-def _arrow_frames(path: Path, ending: str) -> tuple[int | None, float | None]:
+def _counts(array: Any) -> bool:
+    """Whether its first row or column only counts; the start of it is looked at first, to read one page of the file."""
+    return any(
+        axis_labels.counts(line[:3].tolist()) and axis_labels.counts(line.tolist())
+        for line in (array[0], array[:, 0])
+    )
+
+
+def _of_arrow(path: Path, ending: str) -> Outline:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -103,7 +129,7 @@ def _arrow_frames(path: Path, ending: str) -> tuple[int | None, float | None]:
         frames = n_rows
     tr_s = _json(stated.get(b"bhx")).get("tr_s")  # as `bhx parcellate` writes it
     tr_s = float(tr_s) if isinstance(tr_s, int | float) and not isinstance(tr_s, bool) else None
-    return None if frames is None else metadata.check_frames(frames), tr_s
+    return Outline(None if frames is None else metadata.check_frames(frames), tr_s)
 
 
 def _json(raw: bytes | None) -> Mapping[str, Any]:

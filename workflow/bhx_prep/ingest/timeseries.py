@@ -26,6 +26,7 @@ from bhx_prep.ingest.rows import (
 )
 from bhx_prep.ingest.stated_names import stated_names
 from bhx_prep.io import bids_names, notes
+from bhx_prep.io.stated_axes import StatedAxes
 
 
 def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
@@ -54,7 +55,7 @@ def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
         msg = f"cohort {start['cohort']}: `series` must contain {{subject}} (is {cohort.series!r})"
         raise ConfigError(msg)
     sidecars = metadata.Sidecars(root)
-    stated = stated_names(cohort)
+    stated = StatedAxes.of_json(stated_names(cohort))
     wanted = None if cohort.subjects is None else set(cohort.subjects)
     tables: dict[str, list[Path]] = defaultdict(list)
     pattern = _subject_pattern(cohort.series)
@@ -98,7 +99,7 @@ def _table_row(
     path: Path,
     cohort: CohortSection,
     sidecars: metadata.Sidecars,
-    stated: Mapping[str, Any],
+    stated: StatedAxes,
 ) -> Row | None:
     named = bids_names.parse(path.name)
     named.setdefault("task", cohort.tasks[0])
@@ -111,19 +112,22 @@ def _table_row(
         exclude(row, f"{label!r} is not a subject label: only letters and digits may be used")
     measured = None
     try:
-        row["n_frames"], measured = table_outline.read_table_frames(
-            path, n_names=len(stated["names"] or ()) or None, orientation=stated["orientation"]
-        )
-        measured = measured or _by_sampling_frequency(row, path, sidecars)
+        fields, sidecar = sidecars.fields_of(path)
+    except DataError:  # `fill_repetition_time` gives the reason
+        fields, sidecar = {}, None
+    try:
+        outline = table_outline.read_outline(path, stated, sidecar=sidecar)
+        row["n_frames"], measured = outline.n_frames, outline.tr_s or _by_sampling_frequency(row, fields)
+        if outline.note is not None:
+            row["notes"].append(outline.note)
     except DataError as error:
         exclude(row, str(error))
     fill_repetition_time(row, path, sidecars, measured, cohort.tr_s, cohort.tr)
     return row
 
 
-def _by_sampling_frequency(row: Row, path: Path, sidecars: metadata.Sidecars) -> float | None:
+def _by_sampling_frequency(row: Row, fields: Mapping[str, Any]) -> float | None:
     """Repetition time (s) of a sidecar that states ``SamplingFrequency`` (Hz) in its place."""
-    fields, _ = sidecars.fields_of(path)
     frequency = fields.get("SamplingFrequency")
     if (
         {"RepetitionTime", "VolumeTiming"} & fields.keys()

@@ -70,7 +70,7 @@ def first_line(path: Path) -> str:
     DataError
         If the file is no text, or that line does not end.
     """
-    for limit in (1 << 16, MAX_LINE):
+    for limit in (1 << 14, MAX_LINE):
         raw = _bytes(path, limit)
         text = _decode(raw, path)
         found = [
@@ -145,7 +145,7 @@ def _encoding(raw: bytes) -> str:
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     zeros = raw[:512:2].count(0), raw[1:512:2].count(0)
-    if max(zeros) > 64:  # UTF-16 without its mark: every second byte of plain text is zero
+    if 4 * max(zeros) > len(raw[:512]):  # UTF-16 without its mark: every second byte of plain text is zero
         return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
     try:
         raw.decode("utf-8")
@@ -209,8 +209,8 @@ def split(lines: Sequence[str], separator: str | None, path: Path) -> list[list[
 def _header(
     comments: Sequence[str], rows: list[list[str]], separator: str | None, path: Path
 ) -> list[str] | None:
-    """Cells of the last commented line, if it has a cell for each column."""
-    if not comments:
+    """Cells of the last commented line, if it has a cell for each column, and the first row is no header itself."""
+    if not comments or any(number(cell) is None for cell in rows[0][1:]):
         return None
     line = comments[-1].lstrip().removeprefix("#")
     # C-PAC writes `#1<tab>#2`: the second mark shows that the first is part of a name
