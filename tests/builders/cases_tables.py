@@ -183,6 +183,13 @@ def square(folder: Path) -> Seen:
     return seen(folder, None, tr_s=4, orientation="frame,roi")
 
 
+@case(AREA, "a connectivity matrix in the place of series", "refused", "a matrix of ROI x ROI")
+def connectivity(folder: Path) -> Seen:
+    values = np.round(np.corrcoef(SERIES), 3)
+    pd.DataFrame(values, index=NAMES, columns=NAMES).to_csv(place(folder, "tsv"), sep="\t")
+    return seen(folder)
+
+
 @case(AREA, "names in the index of a DataFrame (Parquet)", "note", REORDERED)
 def parquet_index(folder: Path) -> Seen:
     pd.DataFrame(SERIES[ORDER], index=MIXED).rename(columns=str).to_parquet(place(folder, "parquet"))

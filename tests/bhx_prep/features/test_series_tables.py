@@ -242,6 +242,24 @@ def test_a_column_that_counts_frames_is_left_out(tmp_path, atlas, series, name, 
     assert "left out" in found.notes[0]
 
 
+def test_names_of_an_atlas_may_be_numbers(tmp_path, series, rng):
+    numbers = ["2001", "2002", "2101", "2102", "2111", "2112", "2201", "2202"]
+    order = rng.permutation(N_ROIS)
+    for names in ([numbers[i] for i in order], [f"#{numbers[i]}" for i in order]):
+        path = with_names(tmp_path / "s.csv", series[order], names, "columns")
+        found = timeseries.read_series(path, Atlas("aal", tuple(numbers)))
+        np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32))
+
+
+def test_gaps_are_noted_and_censored_frames_refused(tmp_path, atlas, series):
+    series[2, 5] = np.nan
+    found = timeseries.read_series(with_names(tmp_path / "s.csv", series, NAMES, "columns"), atlas)
+    assert found.notes == ["table read with an assumption: 1 ROIs have gaps and are taken as not covered"]
+    series[:, 7] = np.nan
+    with pytest.raises(DataError, match=r"frame 7 \(counted from 0\) holds no value"):
+        timeseries.read_series(with_names(tmp_path / "s.csv", series, NAMES, "columns"), atlas)
+
+
 def test_every_reason_is_short(tmp_path, atlas, series):
     path = tmp_path / f"sub-01_task-rest_space-MNI152NLin2009cAsym_{'x' * 60}_timeseries.csv"
     long = [f"{'a' * 90}{letter}" for letter in "abcdefgh"]

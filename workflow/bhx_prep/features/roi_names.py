@@ -50,7 +50,8 @@ def keys(names: Sequence[str], atlas: Atlas) -> list[str]:
 
 
 def _key(name: str) -> str:
-    bare = _PREFIX.sub("", _NETWORKS.sub("", name.strip()))
+    # C-PAC writes a mark before labels
+    bare = _PREFIX.sub("", _NETWORKS.sub("", name.strip().lstrip("#")))
     return re.sub(r"[ ._/-]+", "_", bare).strip("_").lower()
 
 

@@ -22,6 +22,7 @@ from bhx_prep.io import axis_labels, notes, series_table
 from bhx_prep.io.axis_labels import Axis
 from bhx_prep.io.series_table import SeriesTable
 from bhx_prep.io.stated_axes import AXES, StatedAxes, roi_axis
+from bhx_prep.io.text_table import number
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def read_series(
     """
     table = series_table.read(path)
     assumed = [notes.note(notes.Kind.TABLE, text) for text in table.notes]
-    axis = _named_axis(table, atlas)
+    axis = _named_axis(table, atlas, path)
     if axis is not None:
         values, names = _by_own_names(table, axis, atlas, path, assumed)
     else:
@@ -73,22 +74,29 @@ def read_series(
     return GivenSeries(_checked(values, path, assumed), assumed)
 
 
-def _named_axis(table: SeriesTable, atlas: Atlas) -> int | None:
+def _named_axis(table: SeriesTable, atlas: Atlas, path: Path) -> int | None:
     """The axis whose labels are names of ROIs: the atlas's, or those of an atlas that is not known."""
+    labels = [list(names or ()) for names in (table.rows, table.columns)]
     known = roi_names.places(atlas)
-    labels = (table.rows, table.columns)
-    kinds = [axis_labels.kind(names) if names else Axis.NUMBERS for names in labels]
     hits = [
-        0
-        if kind in (Axis.NUMBERS, Axis.FRAMES)
-        else sum(key in known for key in roi_names.keys(names or (), atlas))
-        for names, kind in zip(labels, kinds, strict=True)
+        0 if _are_counts(names) else sum(key in known for key in roi_names.keys(names, atlas))
+        for names in labels
     ]
+    shape = table.values.shape
+    is_symmetric = shape[0] == shape[1] and np.allclose(table.values, table.values.T, equal_nan=True)
+    if min(hits) > 1 or is_symmetric:
+        raise DataError(f"{notes.short(path.name)} is a matrix of ROI x ROI (connectivity), no series")
     if max(hits) > 0:
         return hits.index(max(hits))
-    named = [i for i, kind in enumerate(kinds) if kind is Axis.NAMES]
-    varied = [i for i in named if not axis_labels.alike(labels[i] or ())] or named
+    named = [i for i, names in enumerate(labels) if names and axis_labels.kind(names) is Axis.NAMES]
+    varied = [i for i in named if not axis_labels.alike(labels[i])] or named
     return varied[0] if varied else None
+
+
+def _are_counts(labels: Sequence[str]) -> bool:
+    """Whether labels are the numbers 0, 1, 2, .. or 1, 2, 3, ..: names of an atlas may be numbers, but not these."""
+    numbers = [n for label in labels if (n := number(label)) is not None]
+    return len(numbers) == len(labels) and axis_labels.counts(numbers)
 
 
 def _by_own_names(
