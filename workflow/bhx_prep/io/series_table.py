@@ -146,7 +146,7 @@ def _of_text(path: Path) -> SeriesTable:
     if table.separator != expected and len(rows[0]) > 1:
         said.append(f"its cells are separated by {text_table.SEPARATORS[table.separator]}")
     header = None
-    if table.commented or _is_header(rows[0]):
+    if table.commented or _is_header(rows[0], rows[min(1, len(rows) - 1)]):
         header, rows = [axis_labels.clean(cell) for cell in rows[0]], rows[1:]
         if not rows:
             raise DataError(f"{short(path.name)} has a header and no rows")
@@ -179,17 +179,19 @@ def _where(path: Path, row: int, column: int) -> str:
     return f"{short(path.name)}: row {row}, column {column + 1}"
 
 
-def _is_header(cells: Sequence[str]) -> bool:
-    """Whether a first line is labels: text among its cells but the first, or numbers that only count."""
+def _is_header(cells: Sequence[str], following: Sequence[str]) -> bool:
+    """Whether a first line is labels: text among its cells but the first, or numbers that are no data.
+
+    Numbers are labels where they only count, or where all are whole, none twice, and the next line's have decimals.
+    """
     numbers = [text_table.number(axis_labels.clean(cell)) for cell in cells]
     if any(n is None for n in numbers[1:]):
         return True
-    rest = [n for n in numbers[1:] if n is not None]
-    if (
-        numbers[0] is None or not cells[0]
-    ):  # a name before a row of data, or a corner before numbers that count
-        return axis_labels.steps(rest)
-    return axis_labels.steps([numbers[0], *rest])
+    skipped = int(numbers[0] is None or not cells[0])  # a name before a row of data, or a corner
+    found = [n for n in numbers[skipped:] if n is not None]
+    whole = all(n.is_integer() for n in found) and len(set(found)) == len(found) > 4
+    decimals = sum("." in cell or "e" in cell.lower() for cell in following[skipped:])
+    return axis_labels.steps(found) or (whole and 2 * decimals > len(found))
 
 
 def _name_column(columns: list[list[str]], headers: list[str], path: Path) -> tuple[str, ...] | None:
