@@ -217,7 +217,7 @@ def _numbers(rows: list[list[str]], kept: Sequence[int], path: Path, *, first_li
         cells = row if every else [row[j] for j in kept]
         try:
             values[i] = [float(cell) for cell in cells]
-            if not any("_" in cell for cell in cells):
+            if "_" not in "".join(cells):  # Python takes 1_000 for a number
                 continue
         except ValueError:
             pass

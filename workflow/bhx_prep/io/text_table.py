@@ -196,7 +196,11 @@ def split(lines: Sequence[str], separator: str | None, path: Path) -> list[list[
     if separator is None:
         return [line.split() for line in lines]
     if not any('"' in line for line in lines):
-        return [[cell.strip() for cell in line.split(separator)] for line in lines]
+        # to strip every cell takes as long as to split
+        return [
+            [cell.strip() for cell in line.split(separator)] if " " in line else line.split(separator)
+            for line in lines
+        ]
     try:
         rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True))
     except csv.Error as error:
