@@ -24,6 +24,12 @@ def raw_state(wildcards):
     return study.cohorts[wildcards.cohort].state([wildcards.subject])
 
 
+def dataset_root(wildcards):
+    """Root of the BIDS dataset that a subject is in: a cohort of many sites has one for each."""
+    cohort = study.cohorts[wildcards.cohort]
+    return cohort.dataset(wildcards.subject) if cohort.cohort.layout else cohort.cohort.root
+
+
 def tr_option(wildcards):
     """Option with a cohort's repetition time (s) where its files do not state it."""
     tr_s = study.cohort_section(wildcards.cohort).tr_s

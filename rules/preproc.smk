@@ -23,7 +23,7 @@ rule run_embedded:
         runtime=growing(120),
     params:
         raw=raw_state,
-        root=lambda wildcards: study.cohort_section(wildcards.cohort).root,
+        root=dataset_root,
         tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
         out=lambda wildcards, output: Path(output.status).parent,
         templates=lambda wildcards, input: Path(input.head).parent,
@@ -55,7 +55,7 @@ rule run_fmriprep:
         runtime=growing(900),
     params:
         raw=raw_state,
-        root=lambda wildcards: study.cohort_section(wildcards.cohort).root,
+        root=dataset_root,
         tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
         out=lambda wildcards, output: Path(output.status).parent,
         preproc=study.section_file("preproc"),

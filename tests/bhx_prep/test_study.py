@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from public_releases import write_site
 
 from bhx_prep.study import Study
 
@@ -102,3 +103,10 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(folder: Path):
     (folder / "results").write_text("a file")
     with pytest.raises(SystemExit, match="settings of jobs cannot be written"):
         settings(STUDY)
+
+
+def test_a_subject_of_a_site_is_preprocessed_from_the_dataset_of_the_site(folder: Path):
+    write_site(folder / "sites", "Pitt", ["0050003"])
+    study = Study({"cohorts": {"s": {"input": "bids", "layout": "abide1", "root": "sites"}}}, build=True)
+    assert study.cohorts["s"].to_preprocess() == ["0050003"]
+    assert study.cohorts["s"].dataset("0050003") == folder / "sites" / "Pitt"

@@ -111,6 +111,11 @@ class CohortPlan:
         usable = [row for row in self._rows[subject] if self._columns["status"][row] == "ok"]
         return sorted({self._columns[c][row] for row in usable for c in index.FILE_COLUMNS} - {None})
 
+    def dataset(self, subject: str) -> Path:
+        """Root of the BIDS dataset with the subject's folder: the cohort's, or that of a site of it."""
+        own = f"{os.sep}sub-{subject}{os.sep}"
+        return next((Path(f.partition(own)[0]) for f in self.files(subject) if own in f), self.cohort.root)
+
     def state(self, subjects: Iterable[str]) -> str:
         """Hash of the names, sizes and times of change of the subjects' files, which changes when one of them does.
 

@@ -58,7 +58,7 @@ def bucket(tmp_path):
     files |= {"data/Projects/ABIDE/Phenotypic_V1_0b.csv": b"SITE_ID,SUB_ID\n"}
     files |= raw_site(raw, "Caltech", ["0051456", "0051457"]) | raw_site(raw, "Pitt", ["0050003"])
     files |= raw_site("data/Projects/ADHD200/RawDataBIDS", "Brown", ["0026001"])
-    files |= {"data/Projects/ADHD200/RawDataBIDS/Brown_phenotypic.csv": b"ScanDir ID,DX\n"}
+    files |= {"data/Projects/ADHD200/RawDataBIDS/Brown_phenotypic.csv": b"ScanDir ID,DX\r\n26001,pending\r\n"}
     with serve(tmp_path / "bucket", files) as server:
         yield server
 
@@ -78,7 +78,12 @@ def there(folder):
 def test_tables_of_some_subjects(run, tmp_path, caplog):
     assert run("abide1", "--derivative", "rois_cc200", "--subjects", "2") == 0
     folder = "Outputs/cpac/filt_global/rois_cc200"
-    expected = [f"{folder}/Pitt_0050003_rois_cc200.1D", f"{folder}/Pitt_0050010_rois_cc200.1D", TABLE]
+    expected = [
+        f"{folder}/Pitt_0050003_rois_cc200.1D",
+        f"{folder}/Pitt_0050010_rois_cc200.1D",
+        TABLE,
+        "rois_cc200_names.txt",
+    ]
     assert there(tmp_path / "out") == expected
     assert "2 subjects of 1 sites: 2 autism" in caplog.text
     assert "all of one diagnosis" in caplog.text
@@ -91,8 +96,10 @@ def test_terms_come_first_and_even_where_all_else_is_quiet(run, caplog):
 
 def test_the_section_of_the_configuration_can_be_used(run, tmp_path, caplog):
     assert run("abide1", "--subjects", "1") == 0
-    section = yaml.safe_load(caplog.messages[-1].partition("\n")[2])["cohorts"]["abide1"]
-    cohort = CohortSection(**section)
+    sections = yaml.safe_load(caplog.messages[-1].partition("\n")[2])
+    cohort = CohortSection.model_validate(sections["cohorts"]["abide1"])
+    assert sections["atlas"]["name"] == "CC200"
+    assert (tmp_path / "out" / "rois_cc200_names.txt").read_text() == "#1\n#2\n"
     assert cohort.layout == "abide1"
     assert cohort.phenotypes.exists()
 
@@ -102,7 +109,7 @@ def test_the_same_command_again_downloads_nothing(run, bucket, caplog):
     asked = list(bucket.sent())
     assert run("abide1") == 0
     assert bucket.sent() == asked
-    assert "0 files downloaded (0 B), 4 were there, 0 failed" in caplog.text
+    assert "0 files downloaded (0 B), 3 were there, 0 failed" in caplog.text
 
 
 def test_a_dry_run_prints_addresses_and_writes_nothing(run, bucket, tmp_path, capsys):
@@ -180,9 +187,15 @@ def test_raw_data_of_named_subjects_however_folders_are_listed(tmp_path, option)
     assert [name.split("/")[:2] for name in images] == [["KKI", "sub-0010001"], ["NYU", "sub-0010002"]]
 
 
-def test_adhd200_has_a_table_per_site(run, tmp_path):
+def test_the_tables_of_the_sites_become_one(run, tmp_path, caplog):
     assert run("adhd200", "--subjects", "1") == 0
     assert "Brown_phenotypic.csv" in there(tmp_path / "out")
+    lines = (tmp_path / "out" / "participants_of_sites.tsv").read_text().splitlines()
+    assert lines == [
+        "participant_id\ttable\tScanDir ID\tDX",
+        "sub-0026001\tBrown_phenotypic.csv\t26001\tpending",
+    ]
+    assert "participants_of_sites.tsv" in caplog.messages[-1]
 
 
 def test_a_subject_of_no_site_is_named(run, caplog):

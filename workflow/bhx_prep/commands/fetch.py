@@ -8,13 +8,14 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
+from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import ConfigError, SiteError
 from bhx_prep.config.layouts import KNOWN
-from bhx_prep.ingest import abide, adhd200
+from bhx_prep.ingest import abide, adhd200, layouts, roi_tables, site_tables
 from bhx_prep.ingest.fcp_indi import BUCKET, Bucket, Offer, Wanted, chosen, raw_files, read_table, roi_files
 from bhx_prep.io.download import Downloads, RemoteFile, Summary, in_words
 
@@ -84,7 +85,8 @@ def command(args: argparse.Namespace) -> int:
         rows = chosen(_phenotypes(table, downloads, dry_run=args.dry_run), wanted)
         _show_choice(rows)
         variant = (args.pipeline, args.strategy, derivative)
-        files = [table, *roi_files(bucket, offer.rois, rows, variant, args.out)]
+        files = roi_files(bucket, offer.rois, rows, variant, args.out)
+        files = [table, *files] if args.dry_run else files  # else it is here by now
     if args.dry_run:
         for file in files:
             print(file.url)
@@ -181,12 +183,35 @@ def _report(summary: Summary, out: Path) -> None:
 
 
 def _show_section(dataset: str, derivative: str, out: Path, offer: Offer) -> None:
-    """Log the section of the configuration that reads what was fetched."""
-    section = {"input": "bids" if derivative == "raw" else "timeseries", "layout": dataset, "root": str(out)}
-    tables = (
-        [offer.rois.table] if offer.rois and derivative != "raw" else [Path(k).name for k in offer.tables]
-    )
-    if tables:
-        section["participants"] = str(out / tables[0])
-    text = yaml.safe_dump({"cohorts": {dataset: section}}, sort_keys=False)
-    logger.info("for config.yaml:\n%s", text.rstrip())
+    """Log the sections of the configuration that read what was fetched."""
+    cohort = {"input": "bids" if derivative == "raw" else "timeseries", "layout": dataset, "root": str(out)}
+    sections: dict[str, Any] = {"cohorts": {dataset: cohort}}
+    if derivative != "raw" and offer.rois is not None:
+        table: Path | None = out / offer.rois.table
+        names = _write_names(out, derivative)
+        if names is not None:
+            label = derivative.removeprefix("rois_").upper()
+            sections["atlas"] = {"name": label, "source": "files", "names": str(names)}
+            sections["features"] = {"harmonics": "none"}  # the regions are volumes
+    elif offer.tables:
+        table = out / Path(offer.tables[0]).name
+    else:
+        table = site_tables.join(out, KNOWN[dataset].id_columns, layouts.load(dataset).label)
+    if table is not None:
+        cohort["participants"] = str(table)
+    logger.info("for config.yaml:\n%s", yaml.safe_dump(sections, sort_keys=False).rstrip())
+
+
+def _write_names(out: Path, derivative: str) -> Path | None:
+    """The regions of the tables, one a line, as an atlas; None if there is no table or another file in its place."""
+    table = next(iter(sorted(out.glob(f"Outputs/*/*/{derivative}/*_{derivative}.1D"))), None)
+    names = roi_tables.region_names(table) if table is not None else []
+    path, text = out / f"{derivative}_names.txt", "".join(f"{name}\n" for name in names)
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
+        logger.warning("%s holds other names than the tables, and stays as it is", path)
+        return None
+    if not names:
+        return None
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path

@@ -115,13 +115,15 @@ _PPMI = KnownDataset(
 _INDI = "https://fcon_1000.projects.nitrc.org/indi"
 
 
-def _indi(title: str, page: str, missing: tuple[str, ...], ids: tuple[str, ...]) -> KnownDataset:
+def _indi(
+    title: str, page: str, missing: tuple[str, ...], ids: tuple[str, ...], series: str = ""
+) -> KnownDataset:
     """A data set of the International Neuroimaging Data-sharing Initiative."""
     return KnownDataset(
         title=title,
         documented=(f"{_INDI}/{page}",),
         terms="CC BY-NC-SA 3.0; registration with NITRC and INDI",
-        inputs={"bids": {}, "fmriprep": {}, "timeseries": {}},
+        inputs={"bids": {}, "fmriprep": {}, "timeseries": {"series": series} if series else {}},
         missing=missing,
         id_columns=ids,
     )
@@ -134,7 +136,11 @@ KNOWN: Final[Mapping[str, KnownDataset]] = {
     "hcpya": _HCPYA,
     "hcpa": _HCPA,
     "abide1": _indi(
-        "ABIDE I", "abide/abide_I.html", (*UNKNOWN, "-9999", "-9999.0", "-999"), ("participant_id", "SUB_ID")
+        "ABIDE I",
+        "abide/abide_I.html",
+        (*UNKNOWN, "-9999", "-9999.0", "-999"),
+        ("participant_id", "SUB_ID"),
+        "**/*_rois_*.1D*",
     ),
     "abide2": _indi(
         "ABIDE II",
@@ -147,6 +153,7 @@ KNOWN: Final[Mapping[str, KnownDataset]] = {
         "adhd200/",
         (*UNKNOWN, "-999", "-999.0", "L", "withheld", "pending"),
         ("participant_id", "ScanDir ID", "ScanDirID"),
+        "**/*_TCs.1D*",
     ),
     "adni": _ADNI,
     "ppmi": _PPMI,

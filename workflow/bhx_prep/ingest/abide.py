@@ -31,9 +31,16 @@ Documented at preprocessed-connectomes-project.org/abide and fcon_1000.projects.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
+from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.ingest import roi_tables, site_folders
 from bhx_prep.ingest.fcp_indi import Offer, RoiTables
+from bhx_prep.ingest.layouts import Layout, Listing, Places
+from bhx_prep.ingest.rows import Row
 
 _ROIS: Final = (
     "rois_cc200", "rois_cc400", "rois_aal", "rois_dosenbach160", "rois_ez", "rois_ho", "rois_tt",
@@ -71,6 +78,44 @@ REPETITION_TIMES: Final = {
     "Yale": 2.0,
 }  # fmt: skip
 #: Subjects who were not scanned as the rest of their site.
-_OTHER_TIMES: Final = {"0050708": 1.66, "0050748": 1.67, "0050756": 1.67, "0050757": 1.67}
+_OTHER_TIMES: Final[dict[str, float]] = {"0050708": 1.66, "0050748": 1.67, "0050756": 1.67, "0050757": 1.67}
 
-_FILE = re.compile(r"(?P<site>[A-Za-z]\w*)_(?P<id>\d{5,7})_rois_(?P<rois>\w+)\.1D")
+_FILE = re.compile(r"(?:(?P<site>[A-Za-z]\w*)_)?(?P<id>\d{7})_rois_\w+\.1D(\.gz)?")
+
+
+def tables(root: Path) -> Mapping[str, Places]:
+    """ROI tables by subject, wherever they are below the root."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in root.glob("**/*_rois_*.1D*"):
+        match = _FILE.fullmatch(path.name)
+        if match:
+            found[match["id"]].append(path.relative_to(root).as_posix())
+    return {label: sorted(places) for label, places in found.items()}
+
+
+def table_rows(start: Row, root: Path, places: Places, cohort: CohortSection) -> Iterator[Row]:
+    """The row of one subject's table; several derivatives or strategies contradict each other."""
+    match = _FILE.fullmatch(Path(places[0]).name)
+    site = match["site"] if match else None
+    known = _OTHER_TIMES.get(start["subject"]) or REPETITION_TIMES.get(site or "")
+    yield roi_tables.row(start, root, places, cohort, {"task": "rest"}, roi_tables.SiteTime(known, site))
+
+
+def label(spelt: str) -> str:
+    """Label of a subject of ABIDE I: seven digits, as in names of files; tables have ``50002``."""
+    return roi_tables.padded(spelt, 7)
+
+
+#: How they are read.
+LAYOUTS: Final = {
+    "abide1": Layout(
+        {
+            **site_folders.LISTINGS,
+            "timeseries": Listing(
+                tables, table_rows, "<FILE_ID>_rois_<atlas>.1D, such as Pitt_0050003_rois_cc200.1D"
+            ),
+        },
+        label,
+    ),
+    "abide2": Layout(site_folders.LISTINGS, lambda spelt: roi_tables.padded(spelt, 5)),
+}

@@ -37,6 +37,9 @@ MODULES: Final[dict[str, str]] = {
     "hcpa": "hcp",
     "adni": "adni",
     "ppmi": "ppmi",
+    "abide1": "abide",
+    "abide2": "abide",
+    "adhd200": "adhd200",
 }
 
 #: Paths below the root that hold a subject's scans: folders, archives or files.

@@ -217,11 +217,12 @@ def _header(
     if not comments or any(number(cell) is None for cell in rows[0][1:]):
         return None
     line = comments[-1].lstrip().removeprefix("#")
-    # C-PAC writes `#1<tab>#2`: the second mark shows that the first is part of a name
+    # C-PAC writes `#1<tab>#2`, NumPy makes `# #1<tab>#2` of that: the second mark shows that the first is part of a name
     for separated in (separator, None):
         (cells,) = split([line.strip()], separated, path)
         if len(cells) == len(rows[0]):
-            return [f"#{cells[0]}", *cells[1:]] if any(c.startswith("#") for c in cells[1:]) else cells
+            marked = any(cell.startswith("#") for cell in cells[1:])
+            return [f"#{cells[0].removeprefix('#')}", *cells[1:]] if marked else cells
     return None
 
 
