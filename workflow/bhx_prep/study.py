@@ -220,7 +220,7 @@ class Study:
     @cached_property
     def _stated_names(self) -> dict[str, dict[str, Any]]:
         try:
-            return {name: stated_names(cohort) for name, cohort in self.config.cohorts.items()}
+            return {name: stated_names(cohort, name) for name, cohort in self.config.cohorts.items()}
         except ConfigError as error:
             raise SystemExit(format_error(error)) from None
 

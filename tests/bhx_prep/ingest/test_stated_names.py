@@ -32,5 +32,5 @@ def test_a_list_that_cannot_be_used(tmp_path):
     cohort = CohortSection(input="timeseries", root=tmp_path)
     assert stated_names(cohort)["source"] == "names.txt holds a name twice: 'a'"
     for name, sentence in (("names.txt", "holds a name twice"), ("nowhere.txt", "No such file")):
-        with pytest.raises(ConfigError, match=sentence):
-            stated_names(cohort.model_copy(update={"names": tmp_path / name}))
+        with pytest.raises(ConfigError, match=rf"cohorts\.ward\.names: .*{sentence}"):
+            stated_names(cohort.model_copy(update={"names": tmp_path / name}), "ward")

@@ -18,6 +18,7 @@ from bhx_prep.io import name_lists
         ("tsv", "name\tlabel\nLH a\t1\nLH b\t2\n"),
         ("csv", "label,network\nLH a,x\nLH b,y\n"),
         ("json", '["LH a", "LH b"]'),
+        ("json", '["Background", "LH a", "LH b"]'),
         ("json", '{"ROINames": ["LH a", "LH b"]}'),
     ],
 )
@@ -41,4 +42,5 @@ def test_what_is_no_list_is_a_sentence(tmp_path, text, sentence):
 
 def test_fields_of_a_sidecar():
     assert name_lists.in_fields({"RepetitionTime": 2, "labels": ["a", "b"]}) == ("a", "b")
+    assert name_lists.in_fields({"labels": ["Background", "b'a'", "b"]}) == ("a", "b")
     assert name_lists.in_fields({"Sources": ["a", "b"], "names": [1, 2]}) is None

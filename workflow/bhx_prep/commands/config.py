@@ -82,6 +82,7 @@ def command(args: argparse.Namespace) -> int:
     else:
         from bhx_prep.atlas import checks
         from bhx_prep.evaluation import phenotype_checks
+        from bhx_prep.ingest.stated_names import stated_names
 
         checked = config.load(args.file)
         tables = phenotype_checks.check_tables(checked)
@@ -95,6 +96,8 @@ def command(args: argparse.Namespace) -> int:
                 raise ConfigError(
                     "\n".join([f"{what} what the configuration asks for:", *(f"  {w}" for w in wrong)])
                 )
+        for name, cohort in checked.cohorts.items():
+            stated_names(cohort, name)
         missing = [name for name, cohort in checked.cohorts.items() if not cohort.root.is_dir()]
         logger.info("%s is valid", args.file)
         for kind in ("cohorts", "experiments", "endpoints"):

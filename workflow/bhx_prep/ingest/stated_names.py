@@ -15,12 +15,14 @@ from bhx_prep.io import name_lists
 DEFAULT: Final = "names.txt"
 
 
-def stated_names(cohort: CohortSection) -> dict[str, Any]:
+def stated_names(cohort: CohortSection, name: str = "cohort") -> dict[str, Any]:
     """Axes and names that a cohort states, as JSON values.
 
     Parameters
     ----------
     cohort : CohortSection
+    name : str
+        Of the cohort, for the sentence.
 
     Returns
     -------
@@ -49,4 +51,4 @@ def stated_names(cohort: CohortSection) -> dict[str, Any]:
     except DataError as error:
         if cohort.names is None:  # tables may have names of their own: only those without need it
             return {**stated, "source": str(error)}
-        raise ConfigError(f"cohorts: `names: {path}`: {error}") from error
+        raise ConfigError(f"cohorts.{name}.names: {error}") from error

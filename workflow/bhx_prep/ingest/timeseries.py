@@ -55,7 +55,7 @@ def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
         msg = f"cohort {start['cohort']}: `series` must contain {{subject}} (is {cohort.series!r})"
         raise ConfigError(msg)
     sidecars = metadata.Sidecars(root)
-    stated = StatedAxes.of_json(stated_names(cohort))
+    stated = StatedAxes.of_json(stated_names(cohort, start["cohort"]))
     wanted = None if cohort.subjects is None else set(cohort.subjects)
     tables: dict[str, list[Path]] = defaultdict(list)
     pattern = _subject_pattern(cohort.series)

@@ -100,8 +100,13 @@ def in_fields(fields: Any) -> tuple[str, ...] | None:
         return None
     for key in _JSON_KEYS:
         if _is_names(fields.get(key)):
-            return tuple(axis_labels.clean(name) for name in fields[key])
+            return tuple(_of_rois([axis_labels.clean(name) for name in fields[key]]))
     return None
+
+
+def _of_rois(names: Sequence[str]) -> Sequence[str]:
+    """Without a first name that stands for label 0, as nilearn lists it."""
+    return names[1:] if names and names[0].lower() == "background" else names
 
 
 def _is_names(value: Any) -> bool:
@@ -109,7 +114,7 @@ def _is_names(value: Any) -> bool:
 
 
 def _checked(names: Sequence[str], path: Path) -> tuple[str, ...]:
-    names = [name for name in names if name]
+    names = _of_rois([name for name in names if name])
     if len(names) < 2:
         raise DataError(f"{short(path.name)} holds no list of ROI names")
     if len(set(names)) != len(names):
