@@ -33,6 +33,7 @@ def raw_site(prefix, site, labels):
     files = {
         f"{prefix}/{site}/participants.tsv": b"participant_id\tDX_GROUP\n",
         f"{prefix}/{site}/task-rest_bold.json": b'{"RepetitionTime": 2.0}',
+        f"{prefix}/{site}/{site}.tar.gz": b"all of it again",
     }
     for label in labels:
         own = f"{prefix}/{site}/sub-{label}"
@@ -253,3 +254,12 @@ def test_names_that_lead_elsewhere_are_refused(run, bucket, tmp_path, caplog):
     assert run("abide1") == 1
     assert "odd name" in caplog.text
     assert there(tmp_path / "out") == [TABLE]
+
+
+def test_who_stops_it_reads_how_to_go_on(run, monkeypatch, caplog):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download.Downloads, "_watch", stop)
+    assert run("abide1") == 130
+    assert "stopped: the same command goes on from here" in caplog.text

@@ -9,7 +9,8 @@ import pytest
 from public_releases import STRATEGY, series, write_pcp_table
 from small_bids import rows_of
 
-from bhx_prep.ingest import abide
+from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.ingest import abide, participants
 from bhx_prep.ingest.layouts import load
 
 
@@ -94,3 +95,12 @@ def test_times_are_those_of_the_raw_release(shared):
     for run in runs:
         known = abide._OTHER_TIMES.get(run["sub"]) or abide.REPETITION_TIMES[run["dataset"]]
         assert float(run["tr"]) == pytest.approx(known, abs=0.001), json.dumps(run)
+
+
+def test_the_released_table_is_read_by_its_ids_and_codes(shared):
+    path = shared("data/phenotype/Phenotypic_V1_0b_preprocessed1.csv.gz")
+    section = CohortSection(input="timeseries", layout="abide1", root=path.parent, participants=path)
+    table = participants.read(path, section.table).match(["0050003", "0051481"])
+    assert table.column("DX_GROUP").known["0050003"] == "1"
+    assert table.column("FIQ").missing["-9999"] > 0
+    assert "-9999" not in table.column("FIQ").known.values()

@@ -61,3 +61,10 @@ def test_derivatives_of_each_site(tmp_path):
     (row,) = bold(tmp_path, input="fmriprep")
     assert row["subject"] == "0050003"
     assert row["path"].endswith(name)
+
+
+def test_folders_of_bids_are_no_sites(tmp_path):
+    write_site(tmp_path, "Pitt", ["0050003"])
+    for name in ("derivatives", "sourcedata", "freesurfer"):
+        (tmp_path / name / "sub-0050003").mkdir(parents=True)
+    assert [r["status"] for r in bold(tmp_path)] == ["ok"]

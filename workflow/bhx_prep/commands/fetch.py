@@ -70,7 +70,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Run ``bhx fetch``: 1 if a file could not be had."""
+    """Run ``bhx fetch``: 1 if a file could not be had, 130 if it was stopped."""
     offer = OFFERS[args.dataset]
     derivative = args.derivative or offer.derivatives[0]
     check(args.dataset, offer, derivative, args.jobs, args.source)
@@ -94,7 +94,11 @@ def command(args: argparse.Namespace) -> int:
         return 0
     _check_space(files, args.out)
     logger.info("fetching %s to %s", _amount(files), args.out)
-    summary = downloads.run(files, args.jobs)
+    try:
+        summary = downloads.run(files, args.jobs)
+    except KeyboardInterrupt:
+        logger.warning("stopped: the same command goes on from here")
+        return 130
     _report(summary, args.out)
     if summary.failed:
         return 1

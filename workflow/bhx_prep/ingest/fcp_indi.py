@@ -27,6 +27,8 @@ BUCKET: Final = "https://s3.amazonaws.com/fcp-indi"
 
 #: Folders of a subject that BHX and fMRIPrep read; diffusion images are left out.
 FOLDERS: Final = ("anat", "func", "fmap")
+#: Endings of the tables and sidecars beside the subjects' folders; archives are left out.
+BESIDE: Final = ("", ".json", ".tsv", ".csv", ".txt", ".md", ".bidsignore")
 
 _KEY = re.compile(r"[A-Za-z0-9_.+ -]+(/[A-Za-z0-9_.+ -]+)*")
 
@@ -217,7 +219,7 @@ def raw_files(bucket: Bucket, offer: Offer, wanted: Wanted, out: Path) -> list[R
     """
     top = bucket.list(offer.raw)
     files = [bucket.file(key, str(Path(key).parent), out) for key in offer.tables]
-    files += [bucket.file(f"{offer.raw}/{name}", offer.raw, out, size) for name, size in top.files.items()]
+    files += _beside(bucket, offer.raw, top, offer.raw, out)
     n, missing = 0, {_bare(i) for i in wanted.ids or ()}
     for site in top.folders:
         if (wanted.n is not None and n >= wanted.n) or (wanted.ids is not None and not missing):
@@ -232,11 +234,16 @@ def raw_files(bucket: Bucket, offer: Offer, wanted: Wanted, out: Path) -> list[R
             labels = labels[: wanted.n - n]
         n += len(labels)
         if labels:
-            files += [bucket.file(f"{folder}/{x}", offer.raw, out, size) for x, size in listed.files.items()]
+            files += _beside(bucket, folder, listed, offer.raw, out)
         for label in labels:
             files += _files_of_subject(bucket, f"{folder}/{label}", offer.raw, out)
     _refuse_unknown([i for i in wanted.ids or () if _bare(i) in missing], f"no folder in {offer.raw}")
     return files
+
+
+def _beside(bucket: Bucket, folder: str, listed: Folder, below: str, out: Path) -> list[RemoteFile]:
+    named = {name: size for name, size in listed.files.items() if Path(name).suffix in BESIDE}
+    return [bucket.file(f"{folder}/{name}", below, out, size) for name, size in named.items()]
 
 
 def _files_of_subject(bucket: Bucket, folder: str, below: str, out: Path) -> Iterator[RemoteFile]:

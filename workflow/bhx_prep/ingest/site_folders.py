@@ -28,6 +28,10 @@ from bhx_prep.ingest.rows import Row, exclude, new_row, safe_label
 
 #: Folders between the root and those of the sites.
 _ABOVE: Final = ("RawDataBIDS", "RawData")
+#: Folders that are no sites: BIDS', FreeSurfer's beside fMRIPrep's, a file system's.
+_NO_SITES: Final = frozenset(
+    {"code", "derivatives", "freesurfer", "logs", "lost+found", "phenotype", "sourcedata", "stimuli"}
+)
 
 
 def subjects(root: Path) -> Mapping[str, Places]:
@@ -46,7 +50,9 @@ def subjects(root: Path) -> Mapping[str, Places]:
 
 def _folders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        return sorted(
+            e.name for e in entries if e.is_dir() and not e.name.startswith(".") and e.name not in _NO_SITES
+        )
 
 
 def raw_rows(start: Row, root: Path, places: Places, cohort: CohortSection) -> Iterator[Row]:
