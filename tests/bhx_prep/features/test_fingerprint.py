@@ -71,3 +71,14 @@ def test_a_fingerprint_is_the_same_everywhere() -> None:
     found = fingerprint.fingerprint(np.vander(np.linspace(-1, 1, 70), 4).T.astype(np.float32))
     assert found.shape == (2 * fingerprint.N_PROJECTIONS,)
     np.testing.assert_allclose(found[:3], [-0.70832, -0.29168, -0.70832], rtol=1e-4)
+
+
+def test_in_abide_one_pair_of_subjects_is_the_same_and_no_other(shared) -> None:
+    """835 real runs: 0050279 and 0050286 hold one series, as they were published."""
+    stored = np.load(shared("data/abide_cc200/series.npz"))
+    keys = list(stored.files)
+    series = [np.asarray(stored[key], np.float32) for key in keys]
+    near = list(fingerprint.near_pairs(np.stack([fingerprint.fingerprint(x) for x in series])))
+    same = [(i, j) for i, j in near if fingerprint.correlate(series[i], series[j])[0] > fingerprint.SAME]
+    assert [{keys[i], keys[j]} for i, j in same] == [{"0050279", "0050286"}]
+    assert len(near) < 5

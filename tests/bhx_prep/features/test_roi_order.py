@@ -127,3 +127,27 @@ def test_few_rois_are_never_refused() -> None:
     for seed in range(10):
         run = np.random.default_rng(seed).standard_normal((8, 20))
         assert roi_order.compare(known, orders, [("a", run)]).verdict == "unclear"
+
+
+def test_real_series_are_in_seven_network_order_and_rows_in_seventeen_pass_by_names(shared) -> None:
+    """Patients' runs of Schaefer-400, rows in 7-network order, and CBIG's own table from one order to the other."""
+    stored = np.load(shared("data/stages_schaefer400/series.npz"))
+    to_17 = np.loadtxt(shared("data/atlas/schaefer400_7n_to_17n_index.txt"), dtype=int) - 1
+    seven = [np.asarray(stored[key][:400], np.float32) for key in stored.files[::12]]
+    lists = {}
+    for networks in (7, 17):
+        text = shared(f"data/atlas/Schaefer2018_400Parcels_{networks}Networks_order.txt").read_text()
+        lists[networks] = [line.split("\t")[1] for line in text.splitlines() if line.strip()]
+        _, names, known = schaefer(networks, 400)
+        assert list(names) == lists[networks]
+        orders = roi_order.known_orders(known, hemispheres(names))
+        found = roi_order.compare(known, orders, [(str(k), run) for k, run in enumerate(seven)])
+        assert found.best == "7-network order"
+        assert found.verdict == ("confirmed" if networks == 7 else "other")
+        assert set(found.others) <= {"7-network order"}
+        if networks == 17:
+            correct = [(str(k), run[np.argsort(to_17)]) for k, run in enumerate(seven)]
+            assert roi_order.compare(known, orders, correct).verdict == "confirmed"
+            # what is joined to the rows is the same for the same parcel
+            _, _, in_seven = schaefer(7, 400)
+            np.testing.assert_array_equal(known.centroids[to_17], in_seven.centroids)
