@@ -128,6 +128,16 @@ def c_pac(folder: Path) -> Seen:
     return seen(folder)
 
 
+@case(
+    AREA, "ROIs counted with a gap, with names.txt in the root", "note", "'#3' before '#5'.*ROIs of names.txt"
+)
+def gaps_of_numbers(folder: Path) -> Seen:
+    lines = [[f"#{i + 1 + (i > 2)}" for i in range(N_ROIS)], *SERIES.T.tolist()]
+    place(folder, "1D").write_text(text(lines))
+    names_file(folder)
+    return seen(folder)
+
+
 @case(AREA, "AFNI's 3dROIstats, with names.txt in the root", "note", "columns are the ROIs of names.txt")
 def afni(folder: Path) -> Seen:
     lines = [["File", "Sub-brick", *(f"Mean_{i + 1} " for i in range(N_ROIS))]]

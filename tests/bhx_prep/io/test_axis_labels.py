@@ -56,3 +56,5 @@ def test_order_of_counted_labels():
     assert axis_labels.out_of_order(["t1", "t10", "t2"]) == ("t10", "t2")
     assert axis_labels.out_of_order(["t1", "t2", "t10"]) is None
     assert axis_labels.out_of_order(["LH_2_b", "RH_1_a"]) is None
+    assert axis_labels.first_gap(["#1", "#2", "#4"]) == ("#2", "#4")
+    assert axis_labels.first_gap(["#1", "#2", "#3"]) is None

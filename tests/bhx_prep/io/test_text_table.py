@@ -43,9 +43,10 @@ def test_the_same_cells(tmp_path, raw, ending):
 
 def test_headers_behind_a_mark(tmp_path):
     path = tmp_path / "t.1D"
-    path.write_text("#1\t#2\n1\t2\n3\t4\n")
-    table = text_table.read(path)
-    assert (table.rows[0], table.commented) == (["#1", "#2"], True)
+    for header in ("#1\t#2", "# #1\t#2"):
+        path.write_text(f"{header}\n1\t2\n3\t4\n")
+        table = text_table.read(path)
+        assert (table.rows[0], table.commented) == (["#1", "#2"], True)
     path.write_text("# Mean_1 Mean_2\n1 2\n3 4\n")
     assert text_table.read(path).rows[0] == ["Mean_1", "Mean_2"]
 

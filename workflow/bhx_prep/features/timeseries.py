@@ -6,6 +6,7 @@ Names decide the order, wherever they stand: along either axis of the table, in 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,8 +133,9 @@ def _only_counts(label: str, values: Sequence[float]) -> bool:
 def _check_frames(labels: Sequence[str], axis: str, path: Path) -> None:
     """Refuse an axis of frames that holds something else, or frames out of order."""
     if axis_labels.kind(labels) is Axis.NAMES and not axis_labels.alike(labels):
-        common = axis_labels.pattern(labels[-1])
-        odd = next((label for label in labels if axis_labels.pattern(label) != common), labels[0])
+        patterns = [axis_labels.pattern(label) for label in labels]
+        rarest = min(patterns, key=Counter(patterns).__getitem__)
+        odd = labels[patterns.index(rarest)]
         raise DataError(
             f"{notes.short(path.name)}: {axis[:-1]} {notes.quote(odd)} is neither ROI nor frame: remove it"
         )
@@ -157,6 +159,11 @@ def _by_stated_names(
         if labels is not None:
             what, remedy = ("ROIs", "give names") if i == axis else ("frames", "sort them")
             _check_rising(labels, f"{notes.short(path.name)}: {what}", remedy)
+            if i == axis and (gap := axis_labels.first_gap(labels)):
+                detail = (
+                    f"numbers of its ROIs are skipped ({notes.quote(gap[0])} before {notes.quote(gap[1])})"
+                )
+                assumed.append(notes.note(notes.Kind.TABLE, detail))
     assumed.append(said)
     return (table.values if axis == 0 else table.values.T), names
 

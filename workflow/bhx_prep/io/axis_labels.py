@@ -95,6 +95,15 @@ def out_of_order(labels: Sequence[str]) -> tuple[str, str] | None:
     return next(((labels[i], labels[i + 1]) for i, (a, b) in enumerate(pairwise(values)) if b <= a), None)
 
 
+def first_gap(labels: Sequence[str]) -> tuple[str, str] | None:
+    """The first two neighbours between whose numbers one is skipped, of labels that count."""
+    numbers = [re.findall(r"\d+", label) for label in labels]
+    if any(len(n) != 1 for n in numbers):
+        return None
+    values = [int(n[0]) for n in numbers]
+    return next(((labels[i], labels[i + 1]) for i, (a, b) in enumerate(pairwise(values)) if b != a + 1), None)
+
+
 def pattern(label: str) -> str:
     """A label with its numbers replaced, as names of frames share it."""
     return re.sub(r"[\d.]+", "0", label)
