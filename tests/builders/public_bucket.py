@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = content[::-1]
         found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         same = self.headers.get("If-Range", etag) == etag
-        headers = {"ETag": etag, "Content-Type": "binary/octet-stream"}
+        headers = {"ETag": etag, "Content-Type": "binary/octet-stream", "Accept-Ranges": "bytes"}
         if found and same and fault != "no range":
             begin = int(found[1])
             if begin >= len(content):

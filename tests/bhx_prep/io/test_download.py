@@ -93,6 +93,22 @@ def test_a_server_without_head_is_believed_about_what_is_there(bucket, file):
     assert not Downloads().get(file)
 
 
+def test_a_server_without_head_is_asked_for_the_rest_all_the_same(bucket, file):
+    bucket.faults["a/x.1D"] = ["cut"]
+    with pytest.raises(DataError):
+        Downloads(attempts=1).get(file)
+    bucket.faults["a/x.1D"] = ["no head"]
+    Downloads().get(file)
+    assert file.path.read_bytes() == CONTENT
+    assert bucket.asked[-1] == ("GET", "a/x.1D", "bytes=5120-")
+
+
+def test_a_source_that_has_nothing_is_not_asked_for_everything(bucket, tmp_path):
+    files = [RemoteFile(f"{bucket.address}/gone/{i}", tmp_path / "out" / str(i)) for i in range(99)]
+    with pytest.raises(SiteError, match=r"the first 20 files could not be had.*no such file"):
+        Downloads().run(files, jobs=2)
+
+
 def test_a_whole_part_only_takes_its_name(bucket, file):
     state = Downloads()._state(file)
     assert state is not None

@@ -38,6 +38,8 @@ TIMEOUT_S: Final = 60.0
 PROGRESS_S = 10.0
 
 _CHUNK = 1 << 18
+#: So many failures before any success end it all.
+_HOPELESS = 20
 #: Answers that another attempt may change, beside all of 500 and more.
 _PASSING = (408, 425, 429)
 _MD5 = re.compile(r'"([0-9a-f]{32})"')
@@ -179,13 +181,18 @@ class Downloads:
 
     def _watch(self, futures: dict[Future[bool], RemoteFile], began: float) -> None:
         """Log progress until all is done; raise what is no file's fault."""
-        waiting, logged = set(futures), began
+        waiting, logged, failed = set(futures), began, 0
         while waiting:
             done, waiting = wait(waiting, timeout=PROGRESS_S, return_when=FIRST_COMPLETED)
             for future in done:
                 error = future.exception()
                 if error is not None and not isinstance(error, DataError):
                     raise error
+                failed = failed + 1 if error is not None and failed >= 0 else -1
+                if failed == _HOPELESS:
+                    raise SiteError(
+                        f"the first {failed} files could not be had, the last of them since {error}"
+                    )
             now = time.monotonic()
             if waiting and now - logged >= PROGRESS_S:
                 logged = now
@@ -300,6 +307,14 @@ class Downloads:
             else:  # all of it, whatever was asked for
                 stated = headers.get("Content-Length")
                 state, begin = _State.of(headers, None if stated is None else int(stated)), 0
+                have = _size(state.part(file.path))
+                # a server that does not answer to HEAD
+                rest = (
+                    known is None and 0 < have < (state.size or 0) and headers.get("Accept-Ranges") == "bytes"
+                )
+                if rest:
+                    response.close()
+                    return self._receive(file, state, have)
             if file.size is not None and state.size not in (None, file.size):
                 raise DataError(f"the server lists {file.size} bytes and sends a file of {state.size}")
             part = state.part(file.path)
