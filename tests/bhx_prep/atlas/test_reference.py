@@ -53,6 +53,15 @@ def test_the_subcortex_comes_first_in_either_order() -> None:
     assert np.isnan(known.group[:2]).all()
 
 
+def test_schaefers_names_are_known_without_prefix_and_before_other_rois() -> None:
+    _, names, seven = schaefer(7)
+    bare = tuple(name.removeprefix("7Networks_") for name in names)
+    known = reference.measure(Atlas("own", (*bare, "thalamus", "CC_LH_x")))
+    assert known.stated == "7-network order"
+    np.testing.assert_array_equal(known.group[:100, :100], seven.group)
+    assert known.others["17-network order"][100:].tolist() == [100, 101]
+
+
 def test_what_is_written_is_read_again(tmp_path) -> None:
     _, _, known = schaefer(17)
     reference.save(tmp_path / reference.FILE, known)

@@ -125,10 +125,10 @@ def test_runs_that_are_there_twice_are_listed_across_batches(tmp_path: Path) -> 
     ]
 
 
-def test_runs_of_another_repetition_time_are_not_the_same(tmp_path: Path) -> None:
+def test_a_run_is_the_same_under_another_repetition_time(tmp_path: Path) -> None:
     write_batch(tmp_path / "batch-00000", brains(7, range(1)))
     write_batch(tmp_path / "batch-00001", {"ward_sub-77": brain_series(0, 7)}, tr_s=1.0)
-    assert check(tmp_path, batches=("00000", "00001"))["duplicates"] == []
+    assert check(tmp_path, batches=("00000", "00001"))["n_duplicates"] == 1
 
 
 def test_of_a_large_cohort_some_runs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,20 @@ def test_the_subcortex_may_be_last() -> None:
     assert roi_order.compare(reference, orders, runs).best == "an order with the subcortex last"
 
 
+def test_rois_of_no_side_stay_where_they_are() -> None:
+    _, names, known = schaefer(7)
+    group = np.full((103, 103), np.nan)
+    group[:100, :100] = known.group
+    reference = Reference(np.full((103, 3), np.nan), group, "7-network order", {})
+    orders = roi_order.known_orders(reference, [*hemispheres(names), -1, -1, -1])
+    rng = np.random.default_rng(0)
+    runs = [
+        (str(seed), np.concatenate([np.roll(brain_series(seed, 7), HALF, 0), rng.standard_normal((3, 120))]))
+        for seed in range(3)
+    ]
+    assert roi_order.compare(reference, orders, runs).best == "an order with the right hemisphere first"
+
+
 def series_that_say_nothing(kind: str, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal((100, 60))

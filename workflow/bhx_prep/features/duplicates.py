@@ -78,8 +78,6 @@ def find_same(parts: Sequence[StoredRuns]) -> list[SamePair]:
         if n_compared == MOST_CANDIDATES:
             logger.warning("%d pairs of runs were compared, further ones were not", n_compared)
             break
-        if runs[i].tr_s != runs[j].tr_s:
-            continue
         r, lag, n = fingerprint.correlate(series(runs[i]), series(runs[j]))
         if r > fingerprint.SAME:
             pairs.append(SamePair(runs[i].key, runs[j].key, r, lag, n))

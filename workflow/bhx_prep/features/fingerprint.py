@@ -106,7 +106,7 @@ def correlate(first: np.ndarray, second: np.ndarray) -> tuple[float, int, int]:
     Parameters
     ----------
     first, second : ndarray, (R, T) and (R, T')
-        Two runs of equal repetition time.
+        Two runs; equal series are the same run even where two repetition times are stated.
 
     Returns
     -------

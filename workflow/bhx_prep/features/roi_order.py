@@ -105,7 +105,8 @@ def known_orders(
     cortex = np.setdiff1d(rows, below)
     sides = np.asarray(hemisphere)[cortex] if len(hemisphere) == n else np.full(cortex.size, -1)
     left, right = cortex[sides == 0], cortex[sides == 1]
-    if left.size and left.size + right.size == cortex.size:
+    if left.size and right.size:
+        cortex = cortex[(sides == 0) | (sides == 1)]
         for first, blocks in (("left", [left, right]), ("right", [right, left])):
             moved = _with_cortex(rows, cortex, np.concatenate(blocks))
             orders.append(Order(f"an order with the {first} hemisphere first", moved))
