@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -102,11 +102,11 @@ def _check_ids(
     found.notes += [f"cohorts.{name}: {text}" for text in table.notes()]
     both = table.rows.keys() & subjects
     if not both:
-        ids = [rows[0][0] for rows in table.rows.values()]
-        there = listed([f"sub-{s}" for s in sorted(subjects)[:3]], 50)
+        ids = [quote(rows[0][0]) for rows in table.rows.values()]
+        here = [f"sub-{s}" for s in sorted(subjects)]
         found.mistakes.append(
-            f"{key}: none of {len(ids)} ids in {table.path.name} is one of the cohort's {len(subjects)} subjects: "
-            f"{_first(ids)} there, {there} here"
+            f"{key}: no id of {table.path.name} is one of the {len(here)} subjects: {listed(ids[:3], 60)} there, "
+            f"{listed(here[:3], 50)} here"
         )
         return table
     alone = sorted(subjects - both)
@@ -233,10 +233,6 @@ def _nearly(cell: str, value: str) -> bool:
     if number is not None and number == number_of(value):
         return True
     return re.sub(r"[\W_]", "", cell).lower() == re.sub(r"[\W_]", "", value).lower() != ""
-
-
-def _first(ids: Collection[str]) -> str:
-    return listed([quote(one) for one in list(ids)[:3]], 60)
 
 
 def subjects_of(cohort: CohortSection) -> set[str] | None:

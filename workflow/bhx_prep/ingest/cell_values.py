@@ -25,6 +25,7 @@ _NEGATIVE_CODES: Final = frozenset(
     {-1.0, -3.0, -4.0, -7.0, -8.0, -9.0, -77.0, -88.0, -99.0, -777.0, -888.0, -999.0, -9999.0}
 )
 
+_CODE = re.compile(r"-?(9+|8+|7+)")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
@@ -118,7 +119,7 @@ def far_values(numbers: Collection[float]) -> list[tuple[float, int]]:
     Returns
     -------
     list of (value, count)
-        The most extreme one first; at most `MOST_FAR`, beyond which nothing is far from the rest.
+        The most extreme one first. Of more than `MOST_FAR`, as a long tail has, those that look like a code.
     """
     count = Counter(numbers)
     ordered = sorted(count)
@@ -130,7 +131,9 @@ def far_values(numbers: Collection[float]) -> list[tuple[float, int]]:
             break
         far.append((value, count[value]))
         ordered.remove(value)
-    return far if len(far) <= MOST_FAR else []
+    if len(far) > MOST_FAR:  # a long tail; codes may be at its end
+        far = [(value, n) for value, n in far if _CODE.fullmatch(f"{value:.0f}")]
+    return far
 
 
 def _is_far(value: float, others: Sequence[float], count: Mapping[float, int]) -> bool:

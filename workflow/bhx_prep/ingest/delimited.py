@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import itertools
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -167,7 +168,7 @@ def _read_as(
     try:
         with _open(path) as file:
             lines = _lines(path, file, encoding)
-            plain = _collect(header, places, _split(path, lines, separator, len(header), max(places)))
+            plain = _collect(header, places, _plain_rows(path, lines, separator, len(header), max(places)))
     except _Ragged as error:
         ragged = error
     if ragged is None and not plain.short:
@@ -175,7 +176,7 @@ def _read_as(
     # rows that are too short or too long are whole ones if their cells hold line ends or separators
     with _open(path) as file:
         lines = _lines(path, file, encoding)
-        quoted = _collect(header, places, _unquote(path, lines, separator, len(header), ragged))
+        quoted = _collect(header, places, _quoted_rows(path, lines, separator, header, places[0], ragged))
     return quoted if ragged is not None or len(quoted.short) < len(plain.short) else plain
 
 
@@ -213,7 +214,7 @@ def _header(path: Path, line: str, find_ids: Callable[[Sequence[str]], str | Non
     found = []
     for separator in candidates:
         plain = [_bare(cell) for cell in line.split(separator)]
-        quoted = _unquoted(line, separator) if '"' in line else plain
+        quoted = _quoted_cells(line, separator) if '"' in line else plain
         # names may be quoted because they contain the separator
         names = quoted if len(quoted) < len(plain) else plain
         if find_ids(names) is not None:
@@ -232,7 +233,7 @@ def _header(path: Path, line: str, find_ids: Callable[[Sequence[str]], str | Non
     return max(found, key=lambda one: len(one[1]) > 1)
 
 
-def _unquoted(line: str, separator: str) -> list[str]:
+def _quoted_cells(line: str, separator: str) -> list[str]:
     try:
         return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
     except csv.Error:
@@ -261,7 +262,7 @@ def _places(path: Path, header: Sequence[str], ids: str | None, columns: Sequenc
     return sorted(places.values(), key=lambda place: header[place] != ids)
 
 
-def _split(
+def _plain_rows(
     path: Path, lines: Iterable[tuple[int, str]], separator: str, n: int, last: int
 ) -> Iterator[tuple[int, int, list[str]]]:
     """Number, count of cells and the cells up to the last that is kept of every row; a quote means nothing."""
@@ -274,13 +275,19 @@ def _split(
         yield number, count, [_bare(cell) for cell in line.split(separator, last + 1)[: last + 1]]
 
 
-def _unquote(
-    path: Path, lines: Iterable[tuple[int, str]], separator: str, n: int, ragged: _Ragged | None
+def _quoted_rows(
+    path: Path,
+    lines: Iterable[tuple[int, str]],
+    separator: str,
+    header: Sequence[str],
+    ids: int,
+    ragged: _Ragged | None,
 ) -> Iterator[tuple[int, int, list[str]]]:
     """Number, count of cells and the cells of every row; they may be quoted, and contain separators and line ends.
 
     Raises `ragged`, what a reading without quotes came upon, where a row has too many cells, too.
     """
+    n = len(header)
     read: list[tuple[int, str]] = []  # lines of the row that is being read
 
     def feed() -> Iterator[str]:
@@ -291,7 +298,7 @@ def _unquote(
     rows = csv.reader(feed(), delimiter=separator, strict=True)
     try:
         for index, cells in enumerate(rows):
-            if any(line.count(separator) == n - 1 for _, line in read[1:]):
+            if any(_is_row(line, separator, n, ids, cells) for _, line in read[1:]):
                 msg = f"{path.name}: a quote on line {read[0][0]} is not closed before the next row: remove or close it"
                 raise DataError(msg)
             while len(cells) > n and not cells[-1].strip():
@@ -306,6 +313,18 @@ def _unquote(
             raise ragged or _Ragged(f"{path.name}: line {read[0][0] if read else 1} is too long") from None
         msg = f"{path.name}: a quote on line {read[0][0]} is not closed or not doubled: remove it, or save it as BIDS has it"
         raise DataError(msg) from None
+
+
+def _is_row(line: str, separator: str, n: int, ids: int, cells: Sequence[str]) -> bool:
+    """Whether a line within a quoted cell is itself a row, with as many cells and an id like that of the row it is in."""
+    if n == 1 or line.count(separator) < n - 1 or ids >= len(cells):
+        return False
+    return _shape(_bare(line.split(separator)[ids])) == _shape(cells[ids].strip())
+
+
+def _shape(text: str) -> str:
+    """What an id is made of: ``a-0`` of ``sub-01``."""
+    return re.sub(r"[0-9]+", "0", re.sub(r"[^\W\d_]+", "a", text))
 
 
 def _too_many(path: Path, number: int, count: int, n: int) -> str:
