@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from bhx_prep.ingest.cell_values import MissingValues, far_values, listed, number_of, numbers_of, same
 
 
-@pytest.mark.parametrize("cell", ["-9999", "-9999.0", "-9999.00", "-9.999e3", "\N{MINUS SIGN}9999", "-9999,0", "-999",
-                                  "",
-                                  "n/a", "N/A", "NA", "na", "NaN", "nan", "NULL", "null", "<NA>", "#", ".", "#N/A"])  # fmt: skip
+@pytest.mark.parametrize(
+    "cell",
+    ["-9999", "-9999.0", "-9999.00", "-9.999e3", "\N{MINUS SIGN}9999", "-9999,0", "-999", "", "n/a", "N/A", "NA", "na",
+     "NaN", "nan", "NULL", "null", "<NA>", "#", ".", "#N/A"],
+)  # fmt: skip
 def test_codes_for_unknown(cell):
     assert cell in MissingValues()
 
