@@ -110,3 +110,17 @@ def test_a_subject_of_a_site_is_preprocessed_from_the_dataset_of_the_site(folder
     study = Study({"cohorts": {"s": {"input": "bids", "layout": "abide1", "root": "sites"}}}, build=True)
     assert study.cohorts["s"].to_preprocess() == ["0050003"]
     assert study.cohorts["s"].dataset("0050003") == folder / "sites" / "Pitt"
+
+
+def test_how_tables_of_phenotypes_are_read(folder: Path):
+    raw = copy.deepcopy(STUDY)
+    raw["experiments"]["e"]["cohorts"] = ["b", "a"]
+    raw["cohorts"]["b"] |= {"missing": [-9999, "n/a"], "family": "Family_ID"}
+    study = Study(raw, build=True)
+    given = json.loads(study.table_file("b").read_text())
+    assert (given["missing"], given["family"]) == (["-9999", "n/a"], "Family_ID")
+    assert json.loads(study.families_file("e").read_text()) == {
+        "b": {"participants": "a/participants.tsv", "table": given}
+    }
+    assert study.family_tables("e") == [Path("a/participants.tsv")]
+    assert json.loads(Study(STUDY, build=True).families_file("e").read_text()) == {}

@@ -344,3 +344,36 @@ def test_command_line(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     other = settings_file(BINARY | {"cohort": "town"})
     assert splits.main([*args, "--endpoint", other, "--out", str(out)]) == 1
     assert "is of cohort clinic, endpoint diagnosis of town" in capsys.readouterr().err
+
+
+def test_families_on_the_command_line(index: Path, tmp_path: Path) -> None:
+    source = table(tmp_path, subjects(20, family=lambda i: i // 2))
+    tables = settings_file({"clinic": {"participants": str(source), "table": {"family": "family"}}})
+    out = tmp_path / "pretrain.json"
+    args = ["pretrain", "--shards", str(index), "--holdout", "0.3", "--seed", "0", "--out", str(out)]
+    assert splits.main([*args, "--families", tables]) == 0
+    held_out = json.loads(out.read_text())["holdout"]
+    assert 0 < len(held_out) < 20
+    assert all(f"clinic/{int(s.split('/')[1]) ^ 1:03d}" in held_out for s in held_out)
+
+
+def test_missing_values_on_the_command_line(index: Path, tmp_path: Path) -> None:
+    source = table(tmp_path, subjects(20, score=lambda i: 999 if i == 3 else i))
+    spec = settings_file({"cohort": "clinic", "column": "score", "kind": "regression"})
+    out = tmp_path / "seed-0.json"
+    args = [
+        "endpoint",
+        "--name",
+        "score",
+        "--seed",
+        "0",
+        "--participants",
+        str(source),
+        "--shards",
+        str(index),
+    ]
+    args += ["--endpoint", spec, "--out", str(out), "--table", settings_file({"missing": ["999.0"]})]
+    assert splits.main(args) == 0
+    split = json.loads(out.read_text())
+    assert {row["label"] for row in split["rows"]} == set(range(20)) - {3}
+    assert split["excluded"] == [{"subject": "003", "reason": "score is unknown (999) in participants.tsv"}]
