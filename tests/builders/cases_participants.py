@@ -258,7 +258,9 @@ def codes(folder: Path) -> Seen:
 
 @case(AREA, "a class that is called NA", "read")
 def class_na(folder: Path) -> Seen:
-    spec = EndpointSection(cohort="a", column="age", kind="binary", classes=("NA", "EU"))
+    spec = EndpointSection.model_validate(
+        {"cohort": "a", "column": "age", "kind": "binary", "classes": ["NA", "EU"]}
+    )
     rows = [(s, ("NA", "EU")[i % 2]) for i, s in enumerate(SUBJECTS)]
     return seen_labels(folder, text_of(rows), {s: i % 2 for i, s in enumerate(SUBJECTS)}, spec)
 
