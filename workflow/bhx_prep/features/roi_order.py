@@ -212,7 +212,8 @@ def compare(
         Key and series.
     """
     stated = orders[0].name
-    expected = {name: Expected(matrix, orders) for name, matrix in expectations(reference).items()}
+    matrices = expectations(reference)
+    expected = {name: Expected(matrix, orders) for name, matrix in matrices.items()}
     if not expected:
         return Comparison("skipped", stated, stated)
     main = next(iter(expected))
@@ -227,7 +228,7 @@ def compare(
         of_runs[key] = expected[main].correlations(beyond_rows(z))
     mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     found = {name: one.correlations(beyond_rows(mean)) for name, one in expected.items()}
-    sd = _random_sd(expected[main], mean)
+    sd = _random_sd(Expected(matrices[main], orders[:1]), mean)
     verdict, best = _decide(found, sd)
     others: dict[str, list[str]] = {}
     for key, r in of_runs.items():
