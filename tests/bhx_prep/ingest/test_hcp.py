@@ -5,6 +5,7 @@ from __future__ import annotations
 import known_cohorts as known
 import pytest
 
+from bhx_model.errors import ConfigError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import hcp, index
 
@@ -103,3 +104,13 @@ def test_the_fine_mesh_of_7_tesla_is_refused(tmp_path):
     bold = next(row for row in _rows(tmp_path) if row["modality"] == "bold")
     assert bold["key"] == "a_sub-100610_task-rest_acq-7T_dir-PA_run-1"
     assert "59k vertices only" in bold["reason"]
+
+
+def test_select_takes_some_runs_and_prefer_is_refused(tmp_path):
+    for run in ("REST1_LR", "REST1_RL"):
+        known.hcp_run(tmp_path / "100307", f"rfMRI_{run}", SERIES)
+    rows = [row for row in _rows(tmp_path, select={"dir": ("LR",)}) if row["modality"] == "bold"]
+    assert [row["status"] for row in rows] == ["ok", "excluded"]
+    assert rows[1]["reason"] == "left out by `select`, which asks for dir-LR"
+    with pytest.raises(ConfigError, match="use `select` or `exclude`"):
+        _rows(tmp_path, prefer={"dir": ("LR",)})

@@ -28,6 +28,7 @@ from typing import Final
 from bhx_model.errors import ConfigError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest.rows import Row, exclude, new_row, safe_label
+from bhx_prep.io import bids_names
 
 #: Module of this folder that knows a layout.
 MODULES: Final[dict[str, str]] = {
@@ -136,7 +137,17 @@ def first_folder(root: Path, pattern: re.Pattern[str]) -> str | None:
 def places_and_unknown(
     listing: Listing, start: Row, root: Path, cohort: CohortSection
 ) -> tuple[list[tuple[str, Places]], list[Row]]:
-    """Places of the subjects to list, and rows of subjects that the cohort's section names and that have none."""
+    """Places of the subjects to list, and rows of subjects that the cohort's section names and that have none.
+
+    Raises
+    ------
+    ConfigError
+        If the section has a key that such a listing knows nothing of.
+    """
+    if cohort.prefer:
+        name = start["cohort"]
+        msg = f"cohorts.{name}.prefer: does nothing with `layout: {cohort.layout}`: use `select` or `exclude`"
+        raise ConfigError(msg)
     found = dict(listing.subjects(root))
     if cohort.subjects is None:
         return sorted(found.items()), []
@@ -157,4 +168,18 @@ def rows_of(
     rows: list[Row] = []
     for label, places in subjects:
         rows += listing.rows({**start, "subject": label}, root, places, cohort)
+    for row in rows:
+        if row["modality"] == "bold" and row["status"] == "ok":
+            _select(row, cohort)
     return rows
+
+
+def _select(row: Row, cohort: CohortSection) -> None:
+    """Exclude a run whose entities, as its sample key has them, are not those that `select` asks for."""
+    own = bids_names.parse(row["key"])
+    for entity, values in cohort.select.items():
+        if own.get(entity, "none") not in values:
+            asked = " or ".join(
+                f"{entity}-{value}" if value != "none" else f"no {entity}-" for value in values
+            )
+            exclude(row, f"left out by `select`, which asks for {asked}")
