@@ -14,6 +14,8 @@ from meshes import sphere, write_surface
 from bhx_model.contract import roi_sha256
 from bhx_model.evaluation.metrics import metrics_of
 from bhx_prep.config import config
+from bhx_prep.features.extract import SERIES_SCHEMA
+from bhx_prep.features.fingerprint import fingerprint
 from bhx_prep.report import tables
 
 NETWORKS = ("VisCent", "SomMotA", "DefaultA", "ContB")
@@ -90,7 +92,7 @@ def _templates(folder: Path) -> None:
 
 
 def _table(path: Path, columns, metadata=None) -> None:
-    table = pa.table(columns)
+    table = columns if isinstance(columns, pa.Table) else pa.table(columns)
     if metadata:
         table = table.replace_schema_metadata({b"bhx": json.dumps(metadata).encode()})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +126,7 @@ def _cohorts(results: Path) -> None:
     index = pd.DataFrame(scans)
     (results / "patients").mkdir(parents=True)
     index.to_parquet(results / "patients" / "index.parquet")
-    quality, series = [], []
+    quality, series, first = [], [], np.empty(0)
     for i, scan in enumerate(scans):
         fd = np.abs(rng.normal(0.1 + 0.1 * i, 0.05, 60)).astype("f4")
         bold = scan["modality"] == "bold"
@@ -145,11 +147,16 @@ def _cohorts(results: Path) -> None:
         if bold and not out and not moved:
             data = rng.normal(size=(R, 60)).astype("f4")
             data[3] = np.nan
+            if i == 0:
+                first = data
+            elif i == 4:  # the same run under two subjects
+                data = first
             series.append(
                 {
                     "key": scan["key"], "subject": scan["subject"], "session": None, "task": "rest", "run": None,
                     "anat": None, "tr_s": 2.0, "n_frames": 60, "synthetic": True, "series": data.ravel().tolist(),
                     "coverage": [0.4 if r == 3 else 1.0 for r in range(R)],
+                    "fingerprint": fingerprint(data).tolist(),
                 }
             )  # fmt: skip
     metadata = {
@@ -164,8 +171,10 @@ def _cohorts(results: Path) -> None:
         keys = {q["key"] for q in quality[rows]}
         _table(folder / "qc.parquet", pa.Table.from_pylist(quality[rows]).to_pydict())
         kept = [s for s in series if s["key"] in keys]
-        _table(folder / "timeseries.parquet", pa.Table.from_pylist(kept).to_pydict(), metadata)
+        _table(folder / "timeseries.parquet", pa.Table.from_pylist(kept, SERIES_SCHEMA), metadata)
     (results / "patients" / "shards").mkdir()
+    check = {"notes": ["ROI order not confirmed by the series: such as patients_sub-secret1_task-rest"]}
+    (results / "patients" / "check.json").write_text(json.dumps(check))
     (results / "patients" / "shards" / "index.json").write_text(json.dumps({"cohort": "patients"}))
 
     # a cohort with T1 images alone, and one whose preprocessing failed for its one subject

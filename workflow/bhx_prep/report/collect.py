@@ -69,11 +69,11 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Assumption:
-    """One note that included scans carry: its kind, its most frequent wording, and how many there are of that kind."""
+    """A kind of note that included scans carry: its most frequent wording, and how many there are; of a cohort: None."""
 
     kind: str
     example: str
-    count: Count
+    count: Count | None
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def summarise(config: Config, results: Path, name: str) -> CohortSummary:
     if not (folder / "index.parquet").exists():
         return out
     columns = ["subject", "modality", "key", "tr_s", "synthetic", "status", "reason", "notes"]
-    index = _read_table(folder / "index.parquet", columns=columns).to_pylist()
+    index = read_table(folder / "index.parquet", columns=columns).to_pylist()
     declared = [row["synthetic"] for row in index if row["synthetic"] is not None]
     out.synthetic = all(declared) if declared else section.synthetic
     out.found = Count.of(index)
@@ -171,6 +171,11 @@ def summarise(config: Config, results: Path, name: str) -> CohortSummary:
     batches = sorted((folder / "features").glob("batch-*"))
     checked = [row for batch in batches for row in _quality(batch)]
     _flow(out, index, statuses, checked)
+    of_cohort = (json_if_whole(folder / "check.json") or {}).get("notes") or ()
+    subjects = {str(row["subject"]) for row in index}
+    for note in of_cohort:
+        detail = anonymous(note.partition(": ")[2], sorted(subjects, key=len, reverse=True))
+        out.assumptions.append(Assumption(notes.kind_of(note), detail, None))
     out.quality = [row for row in checked if row["modality"] == "bold"]
     out.traces = _traces(out.quality)
     _series(out, batches)
@@ -203,7 +208,7 @@ def _quality(batch: Path) -> list[Row]:
     if not file.exists():
         return []
     columns = [c for c in _open(file).schema_arrow.names if c != "fd_mm"]
-    return [{**row, "batch": batch} for row in _read_table(file, columns=columns).to_pylist()]
+    return [{**row, "batch": batch} for row in read_table(file, columns=columns).to_pylist()]
 
 
 def _flow(out: CohortSummary, index: Sequence[Row], statuses: Sequence[Row], checked: Sequence[Row]) -> None:
@@ -247,7 +252,7 @@ def _assumptions(out: CohortSummary, rows: Sequence[Row], subjects: Sequence[str
         details = [anonymous(note.partition(": ")[2], subjects) for _, note in found]
         scans = {row["key"]: row for row, _ in found}
         out.assumptions.append(Assumption(kind, grouped(details)[0][0], Count.of(scans.values())))
-    out.assumptions.sort(key=lambda a: (-a.count.scans, a.kind))
+    out.assumptions.sort(key=lambda a: (-a.count.scans if a.count else 1, a.kind))
 
 
 _PATH = re.compile(r"(?<![\w<])(?:~?/(?:[\w.+@-]+/)+|(?:[\w.+@-]+/){2,})([\w.+@-]*)")
@@ -314,7 +319,7 @@ def _trace(row: Row) -> np.ndarray | None:
     file = row["batch"] / "qc.parquet"
     if "fd_mm" not in _open(file).schema_arrow.names:
         return None
-    values = _read_table(file, columns=["fd_mm"], filters=[("key", "=", row["key"])])["fd_mm"].to_pylist()
+    values = read_table(file, columns=["fd_mm"], filters=[("key", "=", row["key"])])["fd_mm"].to_pylist()
     if not values or not values[0]:
         return None
     trace = np.array([math.nan if v is None else v for v in values[0]], dtype=float)
@@ -382,7 +387,14 @@ def _open(path: Path) -> pq.ParquetFile:
         raise _unreadable(path, error) from error
 
 
-def _read_table(path: Path, **selection: Any) -> pa.Table:
+def read_table(path: Path, **selection: Any) -> pa.Table:
+    """Read a Parquet table, or a selection of it.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
     try:
         return pq.read_table(path, **selection)
     except (OSError, pa.ArrowInvalid) as error:
@@ -405,7 +417,7 @@ def per_roi(path: Path, prefix: str) -> tuple[list[str], np.ndarray, dict[str, A
     """Names (R), columns whose name begins with `prefix` (R, N), and metadata of a per-ROI Parquet; None if absent."""
     if not path.exists():
         return None
-    table = _read_table(path)
+    table = read_table(path)
     columns = [c for c in table.column_names if c.startswith(prefix)]
     values = (
         np.column_stack([table[c].to_numpy() for c in columns]) if columns else np.empty((table.num_rows, 0))
