@@ -6,7 +6,7 @@ import pyarrow as pa
 from small_bids import write_image, write_subject
 
 from bhx_prep import cli
-from bhx_prep.commands.index import summary
+from bhx_prep.commands.index import participants_line, summary
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import index
 from bhx_prep.io.notes import Kind, note
@@ -57,3 +57,19 @@ def test_notes_are_counted_by_kind_and_listed_when_asked_for(tmp_path, monkeypat
     listed = capsys.readouterr().out.splitlines()
     assert "  study_sub-03 bold: file chosen among several: 3" in listed
     assert not any("study_sub-04" in line for line in listed)  # it is excluded
+
+
+def test_the_participants_table_is_compared_with_the_subjects(tmp_path):
+    for label in ("01", "02", "03"):
+        write_subject(tmp_path, label)
+    cohort = CohortSection(input="bids", root=tmp_path)
+    table = index.build("study", cohort)
+    assert participants_line(cohort, table) is None
+    (tmp_path / "participants.tsv").write_text(
+        "participant_id\tage\tsex\nsub-01\t1\tM\n2\t3\tF\n2024-01-02\t4\tF\n"
+    )
+    assert participants_line(cohort, table) == (
+        "  participants.tsv: 2 of 3 subjects have a row; 1 row cannot be used; columns age, sex"
+    )
+    (tmp_path / "participants.tsv").write_bytes(b"")
+    assert "cannot be used" in participants_line(cohort, table)

@@ -11,8 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from bhx_model.errors import BhxError, ConfigError, format_error
+from bhx_model.errors import BhxError, ConfigError, DataError, format_error
 from bhx_prep.config import config
+from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.ingest import participants
 from bhx_prep.ingest.index import CACHE, load
 from bhx_prep.io import notes
 
@@ -65,6 +67,8 @@ def command(args: argparse.Namespace) -> int:
             continue
         tables[name] = table
         print(summary(table))
+        if line := participants_line(cohorts[name], table):
+            print(line)
         if args.notes:
             print("\n".join(all_notes(table)))
         print(f"  all rows: {CACHE / name}.parquet\n")
@@ -101,6 +105,26 @@ def summary(table: pa.Table, most: int = _MOST) -> str:
     lines += _reasons(rows, most)
     lines += _kinds(rows, most)
     return "\n".join(lines)
+
+
+def participants_line(cohort: CohortSection, table: pa.Table) -> str | None:
+    """How many subjects have a row in the table of phenotypes, and its columns; None where there is no table."""
+    path = cohort.phenotypes
+    if not path.exists():
+        return None
+    subjects = set(table["subject"].to_pylist())
+    try:
+        found = participants.read(path, cohort.table, columns=()).match(subjects)
+    except DataError as error:
+        return f"  {path.name} cannot be used: {error}"
+    with_row = len(subjects & found.rows.keys())
+    columns = [name for name in found.header if name != found.names[0]]
+    more = f" and {len(columns) - _MOST} more" if len(columns) > _MOST else ""
+    refused = f"; {_count(len(found.excluded), 'row')} cannot be used" if found.excluded else ""
+    return (
+        f"  {path.name}: {with_row:,} of {_count(len(subjects), 'subject')} have a row{refused}; columns"
+        f" {', '.join(name[:40] for name in columns[:_MOST]) or 'none'}{more}"
+    )
 
 
 def _lengths(runs: Sequence[Row]) -> Iterator[str]:
