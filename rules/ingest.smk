@@ -46,6 +46,7 @@ rule fetch_templates:
     params:
         out=lambda wildcards, output: Path(output.atlas).parent,
         atlas=study.section_file("atlas"),
+        spaces=" ".join(study.config.volume_spaces),
         step=STEPS["fetch_templates"],
     shell:
-        "python -m bhx_prep.atlas.fetch --atlas {params.atlas:q} --out {params.out:q} > {log:q} 2>&1"
+        "python -m bhx_prep.atlas.fetch --atlas {params.atlas:q} --spaces {params.spaces} --out {params.out:q} > {log:q} 2>&1"

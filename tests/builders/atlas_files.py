@@ -11,6 +11,7 @@ from bhx_prep.atlas.sources import packages
 from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.io.meshes import GRAYORDINATES_AFFINE, GRAYORDINATES_SHAPE
 
+SPACE = "MNI152NLin2009cAsym"
 VOLUME = "tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_atlas-Schaefer2018_desc-100Parcels7Networks_dseg.nii.gz"
 SURFACE = "tpl-fsaverage/tpl-fsaverage_hemi-{}_den-164k_atlas-Schaefer2018_seg-7n_scale-100_dseg.label.gii"
 
@@ -23,7 +24,12 @@ def fill_templateflow(home: Path) -> None:
         array = nib.gifti.GiftiDataArray(local, intent="NIFTI_INTENT_LABEL", datatype="NIFTI_TYPE_INT32")
         nib.save(nib.GiftiImage(darrays=[array]), home / SURFACE.format(hemi))
     seven = packages.from_packages(AtlasSection(parcels=100, networks=7))
-    nib.save(nib.Nifti1Image(*seven.volume()), home / VOLUME)
+    labels, affine = seven.volume()
+    nib.save(nib.Nifti1Image(labels, affine), home / VOLUME)
+    # in another space the parcels lie elsewhere
+    nib.save(
+        nib.Nifti1Image(np.roll(labels, 1, axis=0), affine), home / VOLUME.replace(SPACE, "MNI152NLin6Asym")
+    )
 
 
 def with_subcortex(folder: Path) -> tuple[Path, Path, Path]:

@@ -34,6 +34,7 @@ def check_start(config: Config, folder: Path, *, submits: bool) -> list[str]:
         If the atlas's files are not there and cannot be fetched.
     """
     from bhx_prep.atlas import checks  # not for planning: they take a second
+    from bhx_prep.atlas.atlas import DEFAULT_SPACE
     from bhx_prep.atlas.sources import templateflow
     from bhx_prep.evaluation import phenotype_checks
 
@@ -41,8 +42,9 @@ def check_start(config: Config, folder: Path, *, submits: bool) -> list[str]:
     warnings = [*checks.mistakes(config), *tables.mistakes]
     if left := jobs.strays(folder, submits=submits):
         raise SiteError(left)
+    spaces = config.volume_spaces or (DEFAULT_SPACE,)
     if config.atlas.source == "templateflow" and not checks.is_fetched(
-        config.atlas, config.results / "templates"
+        config.atlas, config.results / "templates", spaces
     ):
-        templateflow.templateflow_files(config.atlas)
+        templateflow.templateflow_files(config.atlas, spaces)
     return warnings

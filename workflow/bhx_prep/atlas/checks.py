@@ -17,6 +17,8 @@ from bhx_prep.config.config import Config
 #: Numbers of parcels for which the packages carry labels on fsLR-32k, and a volume.
 BRAINSPACE_SIZES: Final = (100, 200, 300, 400, 1000)
 DEEPMRIPREP_SIZES: Final = (100, 200, 400, 600)
+#: Standard spaces in which a source has the volume.
+SPACES: Final = {"packages": (DEFAULT_SPACE,), "templateflow": (DEFAULT_SPACE, "MNI152NLin6Asym")}
 
 
 def mistakes(study: Config) -> list[str]:
@@ -26,10 +28,11 @@ def mistakes(study: Config) -> list[str]:
     """
     atlas = study.atlas
     try:
-        spaces = list(named_volumes(atlas)) or [DEFAULT_SPACE]
+        spaces = list(dict.fromkeys([*named_volumes(atlas), *SPACES.get(atlas.source, ())]))
     except ConfigError as error:
         return [f"atlas.volume: {error}"]
     missing = _not_there(atlas)
+    source = ", or set atlas.source to `templateflow`, which has both" if atlas.source == "packages" else ""
     lines = []
     for name, cohort in study.cohorts.items():
         if cohort.input == "timeseries":
@@ -43,7 +46,7 @@ def mistakes(study: Config) -> list[str]:
         elif in_volume and cohort.space not in spaces:
             lines.append(
                 f"cohorts.{name}.space: {cohort.space}, but the atlas is in {' and '.join(spaces)}: add a label image in "
-                f"{cohort.space} to atlas.volume, or use the cohort's images in the other space"
+                f"{cohort.space} to atlas.volume{source}, or use images in the other space"
             )
     if study.features.harmonics != "none" and FILES["fsLR"] in missing and (study.experiments or atlas.name):
         lines.append(
@@ -106,11 +109,16 @@ def missing_files(section: AtlasSection) -> dict[str, str]:
     return missing
 
 
-def is_fetched(section: AtlasSection, folder: Path) -> bool:
-    """Whether `folder` holds this atlas from TemplateFlow already."""
+def is_fetched(section: AtlasSection, folder: Path, spaces: Sequence[str]) -> bool:
+    """Whether `folder` holds this atlas from TemplateFlow already, in these spaces."""
     try:
         metadata = json.loads((folder / "atlas.json").read_bytes())
-        return metadata["label"] == section.label and "TemplateFlow" in metadata["source"]
+        there = {metadata["space"], *metadata.get("other_volumes", ())}
+        return (
+            metadata["label"] == section.label
+            and "TemplateFlow" in metadata["source"]
+            and set(spaces) <= there
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import json_file, run_command
 from bhx_prep.atlas import reference
-from bhx_prep.atlas.atlas import FILES, Atlas, Pair, hemispheres
+from bhx_prep.atlas.atlas import DEFAULT_SPACE, FILES, Atlas, Pair, hemispheres
 from bhx_prep.atlas.sources import files as named_files
 from bhx_prep.atlas.sources import own, packages, templateflow
 from bhx_prep.config.atlas import AtlasSection
@@ -32,14 +32,21 @@ from bhx_prep.config.section import read_section
 
 logger = logging.getLogger(__name__)
 
-SOURCES: Final[dict[str, Callable[[AtlasSection], Atlas]]] = {
-    "packages": packages.from_packages,
-    "templateflow": templateflow.from_templateflow,
-    "files": named_files.from_files,
-}
+
+def from_source(section: AtlasSection, spaces: Sequence[str] = (DEFAULT_SPACE,)) -> Atlas:
+    """The atlas that the config describes, with a volume in each of `spaces` where its source has one."""
+    if section.name:
+        return own.from_own_files(section)
+    if section.source == "files":
+        return named_files.from_files(section)
+    if section.source == "packages":
+        atlas = packages.from_packages(section)
+    else:
+        atlas = templateflow.from_templateflow(section, spaces)
+    return named_files.with_named_files(atlas, section)
 
 
-def fetch(section: AtlasSection, out: Path) -> dict[str, Any]:
+def fetch(section: AtlasSection, out: Path, spaces: Sequence[str] = (DEFAULT_SPACE,)) -> dict[str, Any]:
     """Write the template folder.
 
     Parameters
@@ -48,6 +55,8 @@ def fetch(section: AtlasSection, out: Path) -> dict[str, Any]:
         Section ``atlas`` of the config.
     out : Path
         Folder for ``atlas.json`` and the files that it lists with their hashes.
+    spaces : sequence of str
+        Standard spaces of the volumes that will be parcellated.
 
     Returns
     -------
@@ -61,9 +70,7 @@ def fetch(section: AtlasSection, out: Path) -> dict[str, Any]:
     ConfigError, DataError
         If a file that the config names does not hold what it should.
     """
-    atlas = own.from_own_files(section) if section.name else SOURCES[section.source](section)
-    if section.source != "files":
-        atlas = named_files.with_named_files(atlas, section)
+    atlas = from_source(section, spaces or (DEFAULT_SPACE,))
     names = list(atlas.names)
     sides = list(atlas.hemisphere) or hemispheres(names)  # before anything is written
     files: dict[str, str] = {}
@@ -128,13 +135,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--atlas", required=True, type=json_file, metavar="FILE", help="section `atlas` as a JSON file"
     )
+    parser.add_argument(
+        "--spaces", nargs="*", default=[], help="standard spaces of the volumes to be parcellated"
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     args = parser.parse_args(argv)
     return run_command(lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> None:
-    metadata = fetch(read_section(AtlasSection, args.atlas), args.out)
+    metadata = fetch(read_section(AtlasSection, args.atlas), args.out, args.spaces)
     logger.info(
         "templates: %s, %d parcels, %d files",
         metadata["label"],

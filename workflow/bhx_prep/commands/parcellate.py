@@ -18,10 +18,11 @@ from bhx_prep.atlas.atlas import Atlas, load_atlas
 from bhx_prep.atlas.label_files import (
     check_order,
     names_on_surfaces,
-    read_names,
     read_surface_labels,
     space_of,
 )
+from bhx_prep.atlas.label_lists import read_label_list
+from bhx_prep.atlas.own_labels import read_own_volume
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.parcellate import parcellate_file
 from bhx_prep.ingest import metadata, repetition_time
@@ -90,12 +91,16 @@ def _read_atlas(paths: list[Path], names: Path | None, bold: Path) -> Atlas:
         )
         msg = f"{bold.name} is {what}: --atlas does not fit (see bhx parcellate --help)"
         raise ConfigError(msg)
-    named = read_names(names) if names else None
+    listed = read_label_list(names) if names else None
+    named = listed.names if listed else None
     if named:
         check_order(paths[0], named)
     if is_volume:
-        own = bids_names.parse(bold.name).get("space", "an unnamed space")
-        return read_label_image(paths[0], named, space_of(paths[0]) or own)
+        space = space_of(paths[0]) or bids_names.parse(bold.name).get("space", "an unnamed space")
+        if listed and listed.numbers:
+            volume = read_own_volume(paths[0], load_image(paths[0]), listed)
+            return Atlas(paths[0].name.split(".")[0], listed.names, space, labels_volume=volume)
+        return read_label_image(paths[0], named, space)
     named = named or names_on_surfaces(paths)
     left, right = read_surface_labels(paths, named)
     label = paths[0].name.split(".")[0]

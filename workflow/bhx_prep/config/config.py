@@ -47,6 +47,14 @@ class Config(Section):
         default={}, description="The phenotypes to predict, by name."
     )
 
+    @property
+    def volume_spaces(self) -> tuple[str, ...]:
+        """Standard spaces of the volumes that cohorts come in."""
+        spaces = {
+            c.space for c in self.cohorts.values() if c.input != "timeseries" and c.space.startswith("MNI")
+        }
+        return tuple(sorted(spaces))
+
 
 def load(path: Path) -> Config:
     """Read and check a configuration file.

@@ -9,13 +9,15 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import templateflow
-from atlas_files import VOLUME, fill_templateflow
+from atlas_files import SPACE, VOLUME, fill_templateflow
 from one_table_study import snakemake
 from settings_files import settings_file
 
 from bhx_prep.atlas import checks
+from bhx_prep.atlas.atlas import load_atlas
 from bhx_prep.atlas.fetch import fetch
 from bhx_prep.config.atlas import AtlasSection
 
@@ -65,6 +67,7 @@ def offline(flow: Path, tmp_path_factory) -> tuple[list[str], Path]:
     commands = [
         ["--atlas", settings_file(atlas), "--out", str(folder / name)] for name, atlas in atlases.items()
     ]
+    commands[1] += ["--spaces", SPACE, "MNI152NLin6Asym"]
     study = {
         "cohorts": {"a": {"input": "timeseries", "root": "a", "tr_s": 2}},
         "atlas": {"source": "templateflow"},
@@ -100,9 +103,15 @@ def test_files_in_templateflows_folder_are_used_without_network(
     assert metadata["versions"]["templateflow"] == templateflow.__version__
     packages = fetch(AtlasSection(parcels=100, networks=7), tmp_path / "packages")
     wanted = AtlasSection(source="templateflow", parcels=100, networks=7)
-    folders = {name: checks.is_fetched(wanted, tmp_path / name) for name in ("flow", "packages", "nowhere")}
+    both = [SPACE, "MNI152NLin6Asym"]
+    folders = {
+        name: checks.is_fetched(wanted, tmp_path / name, both) for name in ("flow", "packages", "nowhere")
+    }
     assert folders == {"flow": True, "packages": False, "nowhere": False}
-    assert not checks.is_fetched(wanted.model_copy(update={"parcels": 200}), tmp_path / "flow")
+    assert not checks.is_fetched(wanted.model_copy(update={"parcels": 200}), tmp_path / "flow", both)
+    assert not checks.is_fetched(wanted, tmp_path / "flow", ["MNIPediatricAsym"])
+    other, first = (load_atlas(tmp_path / "flow", space).volume()[0] for space in (both[1], both[0]))
+    np.testing.assert_array_equal(other, np.roll(first, 1, axis=0))
     assert metadata["names"] == packages["names"]
     assert metadata["names"][0].startswith("7Networks_LH")
     for name in ("atlas_volume.nii.gz", "atlas_fsLR.npz", "atlas_fsaverage5.npz"):

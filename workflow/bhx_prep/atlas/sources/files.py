@@ -89,9 +89,12 @@ def with_named_files(atlas: Atlas, section: AtlasSection) -> Atlas:
     if section.volume:
         unchanged = np.arange(len(names) + 1, dtype=np.int16)
         labels = {path: renumber_volume(load_image(path), unchanged, str(path)) for path in section.volume}
-        others = {space: labels[path] for space, path in named_volumes(section).items()}
-        space = next(iter(others))
-        volume = others.pop(space)
+        named = {space: labels[path] for space, path in named_volumes(section).items()}
+        if volume is not None:  # the source's, in a space for which the config names none
+            others = {space: volume, **others}
+        others = {space: pair for space, pair in others.items() if space not in named}
+        space, *more = named
+        volume, others = named[space], others | {other: named[other] for other in more}
         given.add(FILES["volume"])
     if section.cifti:
         surfaces["fsLR"] = read_cifti_labels(section.cifti, names, n)

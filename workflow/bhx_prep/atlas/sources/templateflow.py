@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bhx_model.errors import SiteError
-from bhx_prep.atlas.atlas import Atlas
+from bhx_prep.atlas.atlas import DEFAULT_SPACE, Atlas
 from bhx_prep.atlas.checks import missing_files
 from bhx_prep.atlas.label_files import read_hemisphere, renumber_volume
 from bhx_prep.atlas.sources import packages
@@ -16,8 +17,8 @@ from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.io.images import load_image
 
 
-def from_templateflow(section: AtlasSection) -> Atlas:
-    """Schaefer 2018 from TemplateFlow: volume, names and fsaverage; it has none on fsLR, the packages do.
+def from_templateflow(section: AtlasSection, spaces: Sequence[str] = (DEFAULT_SPACE,)) -> Atlas:
+    """Schaefer 2018 from TemplateFlow: volumes, names and fsaverage; it has none on fsLR, the packages do.
 
     Raises
     ------
@@ -25,11 +26,13 @@ def from_templateflow(section: AtlasSection) -> Atlas:
         If a file is neither there nor to be had.
     """
     n = section.parcels
-    volume, left, right = templateflow_files(section)
+    *volumes, left, right = templateflow_files(section, spaces)
     # the names come from the label files: TemplateFlow's tables shorten some
     _, names = packages.read_annot(n, section.networks)
     renumber = packages.order_7_to_17(n) if section.networks == 17 else np.arange(n + 1, dtype=np.int16)
     fslr = packages.fslr_labels(n, renumber)
+    unchanged = np.arange(n + 1, dtype=np.int16)
+    labels = [renumber_volume(load_image(volume), unchanged, str(volume)) for volume in volumes]
     surfaces = {
         "fsaverage5": (read_hemisphere(left, names, "left")[1], read_hemisphere(right, names, "right")[1])
     }
@@ -39,19 +42,21 @@ def from_templateflow(section: AtlasSection) -> Atlas:
         source="Schaefer 2018 (CBIG) from TemplateFlow; fsLR-32k and names from packages (brainspace, chimera)",
         missing=missing_files(section),
         inputs=(
-            volume,
+            *volumes,
             left,
             right,
             *packages.annot_files(n, section.networks),
             *([packages.brainspace_file(n)] if fslr else []),
         ),
-        labels_volume=renumber_volume(load_image(volume), np.arange(n + 1, dtype=np.int16)),
+        space=spaces[0],
+        labels_volume=labels[0],
+        other_volumes=dict(zip(spaces[1:], labels[1:], strict=True)),
         labels_surface=surfaces | ({"fsLR": fslr} if fslr else {}),
     )
 
 
-def templateflow_files(section: AtlasSection) -> tuple[Path, Path, Path]:
-    """The files of an atlas in TemplateFlow's folder: its volume, then its left and right labels on fsaverage.
+def templateflow_files(section: AtlasSection, spaces: Sequence[str] = (DEFAULT_SPACE,)) -> tuple[Path, ...]:
+    """The files of an atlas in TemplateFlow's folder: its volume in each of `spaces`, then its labels on fsaverage.
 
     Files that the folder already holds are used as they are; others are downloaded by TemplateFlow's client.
 
@@ -60,14 +65,17 @@ def templateflow_files(section: AtlasSection) -> tuple[Path, Path, Path]:
     SiteError
         If a file is neither there nor to be had.
     """
-    volume = _templateflow(
-        "MNI152NLin2009cAsym",
-        atlas="Schaefer2018",
-        desc=f"{section.parcels}Parcels{section.networks}Networks",
-        resolution=1,
-        suffix="dseg",
-        extension=".nii.gz",
-    )
+    volumes = [
+        _templateflow(
+            space,
+            atlas="Schaefer2018",
+            desc=f"{section.parcels}Parcels{section.networks}Networks",
+            resolution=1,
+            suffix="dseg",
+            extension=".nii.gz",
+        )
+        for space in spaces
+    ]
     left, right = (
         _templateflow(
             "fsaverage",
@@ -81,7 +89,7 @@ def templateflow_files(section: AtlasSection) -> tuple[Path, Path, Path]:
         )
         for hemi in "LR"
     )
-    return volume, left, right
+    return *volumes, left, right
 
 
 def _templateflow(template: str, **query: Any) -> Path:
