@@ -17,6 +17,7 @@ import matplotlib.colors
 import numpy as np
 from PIL import Image
 
+from bhx_model.atomic_write import read_json
 from bhx_prep.brain_maps.surfaces import read_surface
 
 #: Pixels of one view, and how many samples each has a side: their mean makes edges smooth.
@@ -118,12 +119,19 @@ class Cortex:
         Left and right.
     labels : sequence of ndarray of int, shape (V,)
         Left and right: parcel 1..R of each vertex, 0 for none.
+    n_parcels : int, optional
+        R, where the last parcels have no vertex.
     """
 
-    def __init__(self, surfaces: Sequence[tuple[np.ndarray, np.ndarray]], labels: Sequence[np.ndarray]):
+    def __init__(
+        self,
+        surfaces: Sequence[tuple[np.ndarray, np.ndarray]],
+        labels: Sequence[np.ndarray],
+        n_parcels: int | None = None,
+    ):
         self._labels = labels
         #: Number of parcels, R.
-        self.n_parcels = int(max(label.max() for label in labels))
+        self.n_parcels = n_parcels or int(max(label.max() for label in labels))
         centred = [(v - (v.max(0) + v.min(0)) / 2, f) for v, f in surfaces]
         tallest = max(np.abs(v[:, 2]).max() * WIDTH / HEIGHT for v, _ in centred)
         extent = 1.03 * max(tallest, *(np.abs(v[:, 1]).max() for v, _ in centred))
@@ -149,7 +157,8 @@ class Cortex:
             for side in ("left", "right"):
                 surfaces.append(read_surface(templates / f"inflated_{side}.surf.gii"))
                 labels.append(atlas[side].astype(int))
-        return cls(surfaces, labels)
+        atlas = read_json(templates / "atlas.json", "make the templates again")
+        return cls(surfaces, labels, len(atlas["names"]))
 
     def paint(self, values: np.ndarray, colours: str, low: float, high: float) -> str:
         """Paint one value per parcel: a PNG with a clear background, as a ``data:`` address.
