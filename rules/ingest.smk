@@ -22,6 +22,8 @@ rule publish_index:
 
 rule fetch_templates:
     """Atlas, surfaces and head template, checked and in one order; here, because nodes may have no network."""
+    input:
+        study.config.atlas.named_files,
     output:
         # it has the hashes of the atlas's own files; which there are depends on the source and the config
         atlas=f"{RESULTS}/templates/atlas.json",

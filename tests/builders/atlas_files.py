@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel import cifti2, gifti
 
 from bhx_prep.atlas.sources import packages
 from bhx_prep.config.atlas import AtlasSection
@@ -21,7 +22,7 @@ def fill_templateflow(home: Path) -> None:
     (left, right), _ = packages.read_annot(100, 7)
     for hemi, labels, first in (("L", left, 1), ("R", right, 51)):
         local = np.where(labels > 0, labels - first + 1, 0).astype(np.int32)
-        array = nib.gifti.GiftiDataArray(local, intent="NIFTI_INTENT_LABEL", datatype="NIFTI_TYPE_INT32")
+        array = gifti.GiftiDataArray(local, intent="NIFTI_INTENT_LABEL", datatype="NIFTI_TYPE_INT32")
         nib.save(nib.GiftiImage(darrays=[array]), home / SURFACE.format(hemi))
     seven = packages.from_packages(AtlasSection(parcels=100, networks=7))
     labels, affine = seven.volume()
@@ -44,13 +45,13 @@ def with_subcortex(folder: Path) -> tuple[Path, Path, Path]:
     nib.save(nib.Nifti1Image(volume, affine), image)
     inside = np.zeros(GRAYORDINATES_SHAPE, bool)
     inside[30:46, 50, 40] = True
-    models = nib.cifti2.BrainModelAxis.from_mask(inside, "brain_stem", GRAYORDINATES_AFFINE)
+    models = cifti2.BrainModelAxis.from_mask(inside, "brain_stem", GRAYORDINATES_AFFINE)
     labels = [np.arange(1, 17)]
     for side, values in zip(("cortex_left", "cortex_right"), atlas.surface("fsLR"), strict=True):
-        models += nib.cifti2.BrainModelAxis.from_mask(values > 0, side)
+        models += cifti2.BrainModelAxis.from_mask(values > 0, side)
         labels.append(values[values > 0] + 16)
     table = {0: ("???", (1, 1, 1, 0))} | {i: (name, (0, 0, 0, 1)) for i, name in enumerate(names, 1)}
-    header = (nib.cifti2.LabelAxis(["atlas"], [table]), models)
+    header = (cifti2.LabelAxis(["atlas"], [table]), models)
     cifti = folder / "atlas.dlabel.nii"
     nib.save(nib.Cifti2Image(np.concatenate(labels)[None].astype(np.float32), header), cifti)
     listed = folder / "label.txt"
@@ -61,9 +62,9 @@ def with_subcortex(folder: Path) -> tuple[Path, Path, Path]:
 def write_label_file(path: Path, labels: tuple[np.ndarray, np.ndarray], names: list[str]) -> None:
     """A CIFTI label file of both cortices."""
     axes = [
-        nib.cifti2.BrainModelAxis.from_surface(np.arange(side.size), side.size, name)
+        cifti2.BrainModelAxis.from_surface(np.arange(side.size), side.size, name)
         for side, name in zip(labels, ("CortexLeft", "CortexRight"), strict=True)
     ]
     table = {0: ("???", (0, 0, 0, 0))} | {i + 1: (name, (0.5, 0.5, 0.5, 1)) for i, name in enumerate(names)}
-    header = nib.cifti2.Cifti2Header.from_axes((nib.cifti2.LabelAxis(["atlas"], [table]), axes[0] + axes[1]))
+    header = cifti2.Cifti2Header.from_axes((cifti2.LabelAxis(["atlas"], [table]), axes[0] + axes[1]))
     nib.Cifti2Image(np.concatenate(labels)[None].astype(np.float32), header).to_filename(path)

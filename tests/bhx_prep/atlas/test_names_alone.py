@@ -181,6 +181,8 @@ def test_what_an_atlas_of_names_cannot_have_is_said_beforehand(made) -> None:
         ConfigError, match=r"features\.harmonics: should be a number from 2 to 1000, or `none`"
     ):
         found(features={"harmonics": 0})
+    with pytest.raises(ConfigError, match="nothing would tell the ROIs apart"):
+        found(experiments={"e": {"cohorts": ["a"], "overrides": {"function": {"model.gradients": False}}}})
     with pytest.raises(ConfigError, match="the fusion joins both encoders"):
         found(experiments={"e": {"cohorts": ["a"], "stages": ["function", "fusion"]}})
     with pytest.raises(ConfigError, match="`parcels` describes Schaefer's atlas, but `name` is CC20"):

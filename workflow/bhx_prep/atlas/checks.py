@@ -32,7 +32,7 @@ def mistakes(study: Config) -> list[str]:
     except ConfigError as error:
         return [f"atlas.volume: {error}"]
     missing = _not_there(atlas)
-    source = ", or set atlas.source to `templateflow`, which has both" if atlas.source == "packages" else ""
+    source = ", or set atlas.source to `templateflow`" if atlas.source == "packages" else ""
     lines = []
     for name, cohort in study.cohorts.items():
         if cohort.input == "timeseries":
@@ -46,7 +46,7 @@ def mistakes(study: Config) -> list[str]:
         elif in_volume and cohort.space not in spaces:
             lines.append(
                 f"cohorts.{name}.space: {cohort.space}, but the atlas is in {' and '.join(spaces)}: add a label image in "
-                f"{cohort.space} to atlas.volume{source}, or use images in the other space"
+                f"that space to atlas.volume{source}, or use other images"
             )
     if study.features.harmonics != "none" and FILES["fsLR"] in missing and (study.experiments or atlas.name):
         lines.append(

@@ -104,6 +104,8 @@ def command(args: argparse.Namespace) -> int:
             logger.info("%s: %s", kind, ", ".join(getattr(checked, kind)) or "none")
         for note in tables.notes:
             logger.info("%s", note)
+        if checked.endpoints and not any("fusion" in e.stages for e in checked.experiments.values()):
+            logger.warning("endpoints: no experiment trains the fusion, so that none is predicted")
         for name in missing:
             logger.warning("cohorts.%s.root: no folder %s (yet)", name, checked.cohorts[name].root)
     return 0

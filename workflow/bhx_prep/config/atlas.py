@@ -79,6 +79,11 @@ class AtlasSection(Section):
         """Files that the config names, but for the names."""
         return (*self.volume, *(path for path in (self.cifti, self.left, self.right) if path))
 
+    @property
+    def named_files(self) -> list[str]:
+        """All files that the config names: what is made of them is made again when one changes."""
+        return [str(path) for path in (self.names, *self.label_files) if path]
+
     @model_validator(mode="after")
     def _files_are_named(self) -> AtlasSection:
         if self.name:

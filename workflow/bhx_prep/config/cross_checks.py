@@ -52,6 +52,8 @@ def _overrides(path: str, stage: str, preset: str, changes: Mapping[str, Any]) -
 
 def _harmonics(path: str, overrides: Mapping[str, Any]) -> Iterator[str]:
     """A model that is to have harmonics in a study that has none."""
+    if _mapping(overrides.get("function")).get("model.gradients") is False:
+        yield f"{path}.model.gradients: false, but features.harmonics is `none`: nothing would tell the ROIs apart"
     asked = _mapping(overrides.get("function")).get("model.harmonics", "none")
     if asked != "none":
         yield f"{path}.model.harmonics: {asked}, but features.harmonics is `none`: change one of them"

@@ -49,7 +49,7 @@ def from_files(section: AtlasSection) -> Atlas:
         hint = (
             f" (if the first {more} are Tian's subcortex, set atlas.subcortex to {scale})"
             if scale and not n
-            else ""
+            else "; an atlas other than Schaefer's needs an atlas.name"
         )
         msg = f"{section.names} holds {len(names)} names, but {expected}{hint}"
         raise ConfigError(msg)
