@@ -122,7 +122,7 @@ def test_roi_metadata_without_harmonics(made) -> None:
 
 
 def test_the_position_code_is_of_gradients_alone_and_the_card_says_so(made) -> None:
-    model = load_trained(made.folder / "function", "function").model
+    model = bhx_model.from_pretrained(made.folder / "export").function
     assert set(model.encoder.roi_position.maps) == {"gradients"}
     card = (made.folder / "export/README.md").read_text()
     assert (
@@ -148,11 +148,12 @@ def test_the_function_encoder_embeds_series_and_takes_no_t1(made) -> None:
 def test_harmonics_are_asked_of_a_model_and_of_its_rois_alike(made, tmp_path: Path, capsys) -> None:
     rois = RoiMetadata.load(made.folder / "rois.npz")
     trained = load_trained(made.folder / "function", "function")
+    model = bhx_model.from_pretrained(made.folder / "export").function
     with np.load(write_rois(tmp_path / "with.npz", NAMES), allow_pickle=False) as arrays:
         np.savez(tmp_path / "with.npz", **{**arrays, "atlas": np.array("CC20")})
     harmonic = RoiMetadata.load(tmp_path / "with.npz")
     with pytest.raises(DataError, match=r"trained on no harmonics of CC20, rois\.npz holds 12 harmonics"):
-        embed.check_rois(trained.model, harmonic, trained.run["model_metadata"])
+        embed.check_rois(model, harmonic, trained.run["model_metadata"])
     with pytest.raises(DataError, match=r"trained on 12 harmonics of CC20, rois\.npz holds no harmonics"):
         rois.check_harmonics(12)
     assert (
