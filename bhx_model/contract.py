@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from bhx_model.errors import DataError
 
-CONTRACT_VERSION: Final = 3
+CONTRACT_VERSION: Final = 4
 
 MODALITIES: Final = ("bold", "t1w")
 
@@ -34,18 +34,22 @@ ARRAYS: Final = {
 }
 META_MEMBER: Final = "meta.json"
 
-#: Fields of a sample's ``meta.json``. ``anat`` is the key of the T1 that goes with a BOLD run, or null.
+#: Fields of a sample's ``meta.json``. ``anat`` is the key of the T1 that goes with a BOLD run, or null. ``segments`` are the
+#: kept frames of a run from which some were cut (`bhx_model.data.segments`); null for one in one piece.
 BOLD_META: Final = (
-    "cohort", "subject", "session", "task", "run", "tr_s", "n_frames", "atlas", "roi_sha256", "anat", "synthetic",
+    "cohort", "subject", "session", "task", "run", "tr_s", "n_frames", "segments", "atlas", "roi_sha256", "anat",
+    "synthetic",
 )  # fmt: skip
 T1W_META: Final = ("cohort", "subject", "session", "zooms_mm", "affine", "synthetic")
 
 #: Fields of a shard's list (``bold-00003.json``), one value per sample, in the order of the tar.
 #: Offsets and sizes are those of the array's member and of its JSON, in bytes from the tar's start.
 LIST_COLUMNS: Final = {
-    "bold": ("key", "anat", "subject", "tr_s", "n_frames", "offset", "size", "meta_offset", "meta_size"),
+    "bold": (
+        "key", "anat", "subject", "tr_s", "n_frames", "segments", "offset", "size", "meta_offset", "meta_size",
+    ),
     "t1w": ("key", "subject", "offset", "size", "meta_offset", "meta_size"),
-}
+}  # fmt: skip
 
 _KEY = re.compile(r"[a-z][a-z0-9]*_sub-[A-Za-z0-9]+(_[a-z0-9]+-[A-Za-z0-9+]+)*")
 

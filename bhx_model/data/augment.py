@@ -1,5 +1,8 @@
 """From a stored series to what the function encoder reads: TR down-sampling, crop, patch length. Needs no torch.
 
+Of a run from which frames were cut, every segment is down-sampled by itself and gives whole patches only: neither filter
+nor patch ever crosses a cut.
+
 `plan_series` needs the length and the TR of a run only, so batches can be bucketed by (patch length,
 patches) before anything is read; `apply_plan` then cuts the series.
 """
@@ -15,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhx_model.config import FunctionConfig
+from bhx_model.data import segments as cut_runs
+from bhx_model.data.segments import Segments
 from bhx_model.errors import DataError
 
 _STREAM: Final = 4  # keeps these random numbers apart from those of the masks
@@ -62,6 +67,8 @@ class SeriesPlan:
     """k, frames per patch."""
     n_patches: int
     """Patches that hold data; the last may be partial."""
+    parts: Segments = ()
+    """Ranges of stored frames, each of which gives whole patches by itself; empty for a run without a cut."""
 
     @property
     def bucket(self) -> tuple[int, int]:
@@ -74,6 +81,7 @@ def plan_series(
     n_frames: int,
     config: FunctionConfig,
     *,
+    segments: Segments | None = None,
     seed: int = 0,
     epoch: int = 0,
     sample: int | None = None,
@@ -86,6 +94,8 @@ def plan_series(
         Repetition time (s) and length of the stored series.
     config
         Window, longest series, augmentation.
+    segments
+        Of a run from which frames were cut, see `bhx_model.data.segments`.
     seed, epoch, sample
         In training, the numbers that fix the random choices; `sample` None (evaluation) draws nothing:
         no down-sampling, and the first `time_patches` patches.
@@ -93,12 +103,15 @@ def plan_series(
     Raises
     ------
     DataError
-        If the TR is not positive or the series is shorter than one patch.
+        If the TR is not positive, or the series, or its longest segment, is shorter than one patch.
     """
     k = patch_frames(tr_s, config.window_s)
-    if n_frames < k:
+    places = cut_runs.places(segments, n_frames)
+    longest = max(stop - start for start, stop in places)
+    if longest < k:
+        what = "series" if segments is None else f"series cut into {len(places)} segments, the longest"
         msg = (
-            f"series of {n_frames} frames at TR {tr_s} s is shorter than one patch of {k} frames "
+            f"{what} of {longest} frames at TR {tr_s} s is shorter than one patch of {k} frames "
             f"({config.window_s:g} s): exclude it"
         )
         raise DataError(msg)
@@ -107,14 +120,28 @@ def plan_series(
     if rng is not None and config.tr_augment:
         most = max(int(config.max_tr_s / tr_s + 1e-6), 1)
         # a factor may round a short series below one patch of its own
-        fits = [f for f in range(1, most + 1) if n_frames // f >= patch_frames(tr_s * f, config.window_s)]
+        fits = [f for f in range(1, most + 1) if longest // f >= patch_frames(tr_s * f, config.window_s)]
         factor = int(rng.choice(fits))
     k = patch_frames(tr_s * factor, config.window_s)
+    if segments is not None:
+        return _plan_parts(places, factor, tr_s * factor, k, config.time_patches, rng)
     available = n_frames // factor if factor > 1 else n_frames
     kept = min(available, config.time_patches * k)
     spare = available - kept
     start = int(rng.integers(spare + 1)) if rng is not None and spare else 0
     return SeriesPlan(factor, start, kept, tr_s * factor, k, math.ceil(kept / k))
+
+
+def _plan_parts(
+    places: Segments, factor: int, tr_s: float, k: int, time_patches: int, rng: np.random.Generator | None
+) -> SeriesPlan:
+    """Plan of a run with cuts: whole patches of every segment, as many as fit, from a random one on in training."""
+    patches = [(stop - start) // factor // k for start, stop in places]
+    parts = tuple(place for place, n in zip(places, patches, strict=True) if n)
+    kept = min(sum(patches), time_patches)
+    spare = sum(patches) - kept
+    first = int(rng.integers(spare + 1)) if rng is not None and spare else 0
+    return SeriesPlan(factor, first * k, kept * k, tr_s, k, kept, parts)
 
 
 def apply_plan(
@@ -137,12 +164,12 @@ def apply_plan(
         NaN beyond the last frame: the model turns NaN into 0 after normalisation and knows by it what is padding.
     """
     x = np.asarray(series_RT, dtype=np.float32)
-    if plan.factor > 1:
-        x = (
-            downsample(x, plan.factor)
-            if config.downsampling == "antialiased"
-            else pick_frames(x, plan.factor)
-        )
+    if plan.parts:
+        k = plan.patch_frames
+        parts = [_thinned(x[:, start:stop], plan.factor, config) for start, stop in plan.parts]
+        x = np.concatenate([part[:, : part.shape[1] // k * k] for part in parts], axis=1)
+    else:
+        x = _thinned(x, plan.factor, config)
     x = x[:, plan.start : plan.start + plan.n_frames]
     if x.shape[1] != plan.n_frames:
         msg = f"series has {series_RT.shape[1]} frames, fewer than planned: its list and its array disagree"
@@ -150,6 +177,12 @@ def apply_plan(
     out = np.full((len(x), plan.n_patches * plan.patch_frames), np.nan, dtype=np.float32)
     out[:, : plan.n_frames] = x
     return out
+
+
+def _thinned(x: NDArray[np.float32], factor: int, config: FunctionConfig) -> NDArray[np.float32]:
+    if factor == 1:
+        return x
+    return downsample(x, factor) if config.downsampling == "antialiased" else pick_frames(x, factor)
 
 
 def downsample(series_RT: NDArray[np.floating], factor: int) -> NDArray[np.float32]:
@@ -202,7 +235,13 @@ def _low_pass(factor: int) -> NDArray[np.float64]:
     return np.sinc(0.9 * t / factor) * np.hanning(2 * half + 3)[1:-1]
 
 
-def check_series(series_RT: NDArray[np.floating], tr_s: float, n_rois: int, config: FunctionConfig) -> None:
+def check_series(
+    series_RT: NDArray[np.floating],
+    tr_s: float,
+    n_rois: int,
+    config: FunctionConfig,
+    segments: Segments | None = None,
+) -> None:
     """Refuse a series that the model cannot embed.
 
     Parameters
@@ -215,6 +254,8 @@ def check_series(series_RT: NDArray[np.floating], tr_s: float, n_rois: int, conf
         ROIs of the model.
     config
         Of the function encoder.
+    segments
+        Of a run from which frames were cut.
 
     Raises
     ------
@@ -224,7 +265,7 @@ def check_series(series_RT: NDArray[np.floating], tr_s: float, n_rois: int, conf
     if series_RT.ndim != 2 or series_RT.shape[0] != n_rois:
         msg = f"series has shape {series_RT.shape}, the model needs ({n_rois} ROIs, frames): check atlas and axes"
         raise DataError(msg)
-    plan_series(tr_s, series_RT.shape[1], config)
+    plan_series(tr_s, series_RT.shape[1], config, segments=segments)
     absent = np.isnan(series_RT).all(axis=1)
     if absent.all():
         msg = "series is NaN throughout: exclude it"

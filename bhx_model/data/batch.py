@@ -47,7 +47,13 @@ def plan_series(
     """Plan what is read of a run; errors name it."""
     try:
         return augment.plan_series(
-            sample.tr_s, sample.n_frames, config, seed=seed, epoch=epoch, sample=number
+            sample.tr_s,
+            sample.n_frames,
+            config,
+            segments=sample.segments,
+            seed=seed,
+            epoch=epoch,
+            sample=number,
         )
     except DataError as error:
         msg = f"{sample.key}: {error}"
@@ -58,7 +64,7 @@ def read_series(sample: Sample, rois: RoiMetadata, config: FunctionConfig) -> np
     """Read a run, (R, T) float32, and refuse what the model cannot embed; errors name it."""
     series = shards.read_bold(sample, len(rois))
     try:
-        augment.check_series(series, sample.tr_s, len(rois), config)
+        augment.check_series(series, sample.tr_s, len(rois), config, sample.segments)
     except DataError as error:
         msg = f"{sample.key} in {sample.shard}: {error}"
         raise DataError(msg) from error

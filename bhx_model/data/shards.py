@@ -21,6 +21,7 @@ from bhx_model import contract
 from bhx_model.atomic_write import read_json, write_json
 from bhx_model.data import frames, timeseries, volumes
 from bhx_model.data.rois import RoiMetadata
+from bhx_model.data.segments import Segments, checked
 from bhx_model.errors import DataError
 
 Result = TypeVar("Result")
@@ -39,9 +40,10 @@ class Shard:
 class Sample:
     """One array in a shard.
 
-    `subject` is ``cohort/label``; `anat` (the T1 that goes with a BOLD run), `tr_s` (s) and `n_frames` are
-    empty for a T1. Of cached function tokens, `n_tokens` is their number, `last_share` how much of the last
-    patch holds data, and `absent` are the ROIs without coverage.
+    `subject` is ``cohort/label``; `anat` (the T1 that goes with a BOLD run), `tr_s` (s), `n_frames` and `segments` (of a
+    run from which frames were cut, see `bhx_model.data.segments`) are empty for a T1. Of cached function tokens,
+    `n_tokens` is their number, `last_share` how much of the last patch holds data, and `absent` are the ROIs without
+    coverage.
     """
 
     key: str
@@ -55,6 +57,7 @@ class Sample:
     n_tokens: int = 0
     last_share: float = 1.0
     absent: tuple[int, ...] = ()
+    segments: Segments | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,17 @@ def _samples(shard: Shard, rows: Mapping[str, list[Any]], cohort: str) -> Iterat
             raise DataError(msg)
         if "absent" in known:
             known["absent"] = tuple(known["absent"])
+        if known.get("segments") is not None:
+            known["segments"] = _segments(known, shard)
         yield Sample(shard=shard.path, **{**known, "subject": f"{cohort}/{known['subject']}"})
+
+
+def _segments(row: Mapping[str, Any], shard: Shard) -> Segments | None:
+    try:
+        return checked(row["segments"], row["n_frames"])
+    except DataError as error:
+        msg = f"{shard.path}: {row['key']}: {error}: pack it again"
+        raise DataError(msg) from error
 
 
 #: Columns that a list may have, and those that it must have.

@@ -25,6 +25,7 @@ from torch import nn
 from bhx_model.atomic_write import read_json
 from bhx_model.data import augment, shards
 from bhx_model.data.rois import RoiMetadata
+from bhx_model.data.segments import checked
 from bhx_model.errors import DataError
 from bhx_model.nets import factory
 from bhx_model.nets.fusion import FusionModel
@@ -73,7 +74,12 @@ class BrainHarmonix:
 
     @torch.inference_mode()
     def embed(
-        self, series_RT: ArrayLike, tr_s: float, roi_names: Sequence[str], t1w: ArrayLike | None = None
+        self,
+        series_RT: ArrayLike,
+        tr_s: float,
+        roi_names: Sequence[str],
+        t1w: ArrayLike | None = None,
+        segments: Sequence[Sequence[int]] | None = None,
     ) -> NDArray[np.float32]:
         """Embed one subject.
 
@@ -89,6 +95,9 @@ class BrainHarmonix:
             R names; they must be the model's, in the model's order (``model.rois.names``).
         t1w : array, (X, Y, Z), optional
             Intensity-normalised T1 on the model's grid; not for the function encoder alone.
+        segments : sequence of (int, int), optional
+            Of a series from which frames were censored, the ranges that were kept, first and one behind the last, e.g.
+            ``[(4, 60), (63, 200)]``; patches then end at the cuts. `segments` of a shard's JSON.
 
         Returns
         -------
@@ -104,9 +113,10 @@ class BrainHarmonix:
         check_tr(tr_s)
         config = self.function.config
         series = self._single_precision(series_RT)
-        augment.check_series(series, tr_s, len(self.rois), config)
+        cuts = checked(segments, series.shape[-1] if series.ndim else 0)
+        augment.check_series(series, tr_s, len(self.rois), config, cuts)
         self._check_scale(series)
-        plan = augment.plan_series(tr_s, series.shape[1], config)
+        plan = augment.plan_series(tr_s, series.shape[1], config, segments=cuts)
         cut = torch.from_numpy(augment.apply_plan(series, plan, config))[None].to(self.device)
         function = self.function.encode(cut, plan.patch_frames)
         if t1w is None:

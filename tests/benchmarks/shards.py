@@ -70,7 +70,7 @@ def write_features(folder: Path, subjects: int, size: int = SHARD) -> None:
         "names": names,
         "roi_sha256": roi_sha256("Schaefer17n400p", names),
     }
-    run = {"task": "rest", "run": None, "tr_s": TR_S, "n_frames": FRAMES}
+    run = {"task": "rest", "run": None, "tr_s": TR_S, "n_frames": FRAMES, "segments": None}
     space = {"shape": GRID, "zooms_mm": [1, 1, 1], "affine": np.eye(4).tolist()}
     for batch in range(subjects // size):
         out = folder / f"batch-{batch:05d}"

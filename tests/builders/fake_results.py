@@ -154,7 +154,8 @@ def _cohorts(results: Path) -> None:
             series.append(
                 {
                     "key": scan["key"], "subject": scan["subject"], "session": None, "task": "rest", "run": None,
-                    "anat": None, "tr_s": 2.0, "n_frames": 60, "synthetic": True, "series": data.ravel().tolist(),
+                    "anat": None, "tr_s": 2.0, "n_frames": 60, "segments": None, "synthetic": True,
+                    "series": data.ravel().tolist(),
                     "coverage": [0.4 if r == 3 else 1.0 for r in range(R)],
                     "fingerprint": fingerprint(data).tolist(),
                 }

@@ -27,8 +27,9 @@ def write_features(
     *,
     n_rois: int = 6,
     synthetic: bool = True,
+    segments: dict[str, list[list[int]]] | None = None,
 ) -> Path:
-    """`series`: stem ("sub-1_task-rest") to (R, T) float32; `volumes`: stem to volume."""
+    """`series`: stem ("sub-1_task-rest") to (R, T) float32; `volumes`: stem to volume; `segments`: of runs with cuts."""
     folder.mkdir(parents=True, exist_ok=True)
     names = roi_names(n_rois)
     anats = {stem.split("_")[0]: f"{cohort}_{stem}" for stem in volumes}
@@ -42,6 +43,7 @@ def write_features(
             "anat": anats.get(stem.split("_")[0]),
             "tr_s": 2.0,
             "n_frames": array.shape[1],
+            "segments": (segments or {}).get(stem),
             "synthetic": synthetic,
         }
         for stem, array in series.items()

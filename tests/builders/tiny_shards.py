@@ -99,8 +99,8 @@ def write_cohort(
                     series[3] = np.nan
                 key = f"{cohort}_sub-{subject}_task-rest_run-{run + 1}"
                 meta = {
-                    **about, "task": "rest", "run": str(run + 1), "tr_s": tr_s, "n_frames": n, "atlas": ATLAS,
-                    "roi_sha256": digest, "anat": anat,
+                    **about, "task": "rest", "run": str(run + 1), "tr_s": tr_s, "n_frames": n, "segments": None,
+                    "atlas": ATLAS, "roi_sha256": digest, "anat": anat,
                 }  # fmt: skip
                 bold.append((key, meta, series))
         shards["bold"].append(write_shard(folder, "bold", batch, bold))

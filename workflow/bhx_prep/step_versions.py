@@ -10,8 +10,8 @@ STEPS = {
     "run_fmriprep": 1,  # first version
     "extract_features": 6,  # QC rows have a list of notes, runs a fingerprint
     "check_cohort": 1,  # first version
-    "pack_shards": 2,  # contract 3
-    "index_shards": 1,  # first version
+    "pack_shards": 3,  # contract 4: samples name the frames that were cut out
+    "index_shards": 2,  # contract 4
     "compute_harmonics": 2,  # no mode of a repeated eigenvalue is missed; modes differ by 1e-9
     "compute_gradients": 2,  # the number of subjects is called n_subjects
     "fit_normaliser": 2,  # the number of subjects is called n_subjects

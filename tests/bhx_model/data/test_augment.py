@@ -159,3 +159,67 @@ def test_a_good_series_with_an_absent_roi_passes():
 def test_bad_series_are_refused_with_a_sentence(change, tr_s, message):
     with pytest.raises(ValueError, match=message):
         check_series(change(GOOD), tr_s, 3, CONFIG)
+
+
+def cut(lengths, gap=3):
+    """Segments of these lengths with gaps between, and a series whose value is the number of the original frame."""
+    ranges, first = [], 4
+    for length in lengths:
+        ranges.append((first, first + length))
+        first += length + gap
+    return tuple(ranges), np.concatenate([np.arange(*r) for r in ranges]).astype(np.float32)[None]
+
+
+def test_no_patch_crosses_a_cut():
+    segments, series = cut([40, 17, 18, 90])  # 2, 0, 1 and 5 patches of 18
+    plan = plan_series(2.0, 165, CONFIG, segments=segments)
+    assert (plan.factor, plan.start, plan.n_frames, plan.bucket) == (1, 0, 144, (18, 8))
+    patches = apply_plan(series, plan, CONFIG).reshape(8, 18)
+    np.testing.assert_array_equal(patches[:, 0], [4, 22, *[67], *range(88, 178, 18)])
+    assert (np.diff(patches, axis=1) == 1).all()
+    check_series(np.vstack([series] * 3), 2.0, 3, CONFIG, segments)
+    with pytest.raises(ValueError, match="3 segments, the longest of 17 frames"):
+        plan_series(2.0, 44, CONFIG, segments=cut([10, 17, 17])[0])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(1, 200), min_size=2, max_size=6),
+    st.sampled_from([0.5, 0.8, 2.0]),
+    st.integers(0, 9),
+    st.sampled_from(["antialiased", "reference"]),
+)
+def test_no_patch_of_a_down_sampled_run_knows_of_another_segment(lengths, tr_s, sample, downsampling):
+    config = FunctionConfig(downsampling=downsampling)
+    k = patch_frames(tr_s)
+    lengths[1] += k
+    segments, series = cut(lengths)
+    n = series.shape[1]
+    plan = plan_series(tr_s, n, config, segments=segments, sample=sample)
+    assert plan == plan_series(tr_s, n, config, segments=segments, sample=sample)
+    assert plan.n_frames == plan.n_patches * plan.patch_frames
+    assert 1 <= plan.n_patches <= config.time_patches
+    whole = apply_plan(series, plan, config)
+    assert np.isfinite(whole).all()
+    alone = []
+    for place, (first, stop) in enumerate(segments):
+        part = np.full_like(series, 1e6)  # what stands in other segments changes nothing
+        start = sum(lengths[:place])
+        part[:, start : start + stop - first] = series[:, start : start + stop - first]
+        alone.append(apply_plan(part, plan, config))
+    patches = whole.reshape(plan.n_patches, plan.patch_frames)
+    each = [a.reshape(plan.n_patches, plan.patch_frames) for a in alone]
+    for number, patch in enumerate(patches):
+        assert any(np.array_equal(patch, of_one[number]) for of_one in each)
+
+
+def test_the_choice_of_patches_is_by_chance_and_whole():
+    segments, series = cut([300, 200, 100])  # 16, 11 and 5 patches: 32 where 18 fit
+    plans = [plan_series(2.0, 600, CONFIG, segments=segments, sample=s) for s in range(60)]
+    starts = {plan.start for plan in plans}
+    assert {start % 18 for start in starts} == {0}
+    assert min(starts) == 0
+    assert max(starts) == 14 * 18
+    for plan in plans[:9]:
+        patches = apply_plan(series, plan, CONFIG).reshape(18, 18)
+        assert (np.diff(patches, axis=1) == 1).all()

@@ -81,6 +81,21 @@ def test_three_lines_embed_a_subject(model, subject, trained):
     assert np.isfinite(model.embed(series, tr_s, NAMES, t1w)).all()
 
 
+def test_patches_of_a_series_with_cuts_end_at_them(model, subject):
+    series, _, _ = subject
+    whole = [series[:, :40], series[:, 50:60], series[:, 62:]]  # 2, 0 and 2 patches of 18 frames
+    cut = np.concatenate(whole, axis=1)
+    segments = [(0, 40), (50, 60), (62, series.shape[1])]
+    tokens = model.embed(cut, 2.0, NAMES, segments=segments)
+    joined = np.concatenate([whole[0][:, :36], whole[2][:, : tokens.shape[1] * 18 - 36]], axis=1)
+    np.testing.assert_allclose(tokens, model.embed(joined, 2.0, NAMES), atol=1e-5)
+    assert tokens.shape[1] < model.embed(cut, 2.0, NAMES).shape[1]
+    with pytest.raises(DataError, match="not ascending ranges"):
+        model.embed(cut, 2.0, NAMES, segments=[(0, 40), (50, 60)])
+    with pytest.raises(DataError, match="3 segments, the longest of 17"):
+        model.embed(cut[:, :40], 2.0, NAMES, segments=[(0, 17), (20, 37), (40, 46)])
+
+
 def faults(series, tr_s, t1w):
     nan, still = series.copy(), series.copy()
     nan[2, 5], still[2] = np.nan, 7.0

@@ -24,7 +24,8 @@ def row(subject, key, session=None, synthetic=False):
     series[1] = np.nan
     return {
         "key": key, "subject": subject, "session": session, "task": "rest", "run": None, "anat": None, "tr_s": 0.8,
-        "n_frames": 4, "synthetic": synthetic, "series": series.ravel(), "coverage": np.array([1, 0.25, 0.5], "f4"),
+        "n_frames": 4, "segments": None, "synthetic": synthetic, "series": series.ravel(),
+        "coverage": np.array([1, 0.25, 0.5], "f4"),
     }  # fmt: skip
 
 

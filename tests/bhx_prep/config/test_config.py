@@ -114,6 +114,18 @@ def test_contradictions_between_sections_are_reported_beside_all_else():
     ]
 
 
+def test_a_patch_longer_than_the_counted_one_is_named():
+    raw = {
+        "cohorts": {"a": {"input": "timeseries", "root": "x"}},
+        "experiments": {"e": {"cohorts": ["a"], "overrides": {"function": {"model.base_patch": 96}}}},
+    }
+    with pytest.raises(
+        ConfigError, match=r"patches of 70.56 s are longer than features\.patch_seconds, 35.28: raise"
+    ):
+        config.check(raw)
+    config.check(raw | {"features": {"patch_seconds": 70.56}})
+
+
 @pytest.mark.parametrize(
     "broken", [3, "a", [], [3], {"e": 3}, {"e": {"cohorts": 3, "cohort": [], "overrides": 3}}]
 )

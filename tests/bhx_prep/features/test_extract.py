@@ -175,6 +175,30 @@ def test_a_batch_goes_on_over_every_unusable_scan(ward_index, templates_folder, 
     assert t1ws[0].row["zooms_mm"] == [4, 4, 4]
 
 
+def test_censored_runs_keep_which_frames_are_left(ward_index, templates_folder, tmp_path, derivatives):
+    strategy = tmp_path / "own.yaml"
+    strategy.write_text("{name: own, prose: p, citation: [], censor_fd_mm: 0.5}")
+    table = derivatives / "sub-01" / "func" / "sub-01_task-rest_desc-confounds_timeseries.tsv"
+    before = table.read_text()
+    frame = pd.read_csv(table, sep="\t", na_values=["n/a"])
+    frame.loc[[0, 7], "framewise_displacement"] = 3.0  # the first is no displacement
+    frame.to_csv(table, sep="\t", na_rep="n/a", index=False)
+    try:
+        own = SETTINGS.model_copy(update={"strategy": str(strategy)})
+        assert run(ward_index, templates_folder, tmp_path / "o", "01,02", settings=own) == 0
+    finally:
+        table.write_text(before)
+    qc = rows(tmp_path / "o")
+    found = qc["01", "bold"]
+    assert (found["status"], found["n_kept"], found["max_fd_mm"]) == ("ok", 39, pytest.approx(0.1))
+    assert np.flatnonzero(~np.array(found["kept"])).tolist() == [7]
+    [row] = pq.read_table(tmp_path / "o" / "timeseries.parquet").to_pylist()
+    [sample] = store.read(tmp_path / "o" / "bold.arrow")[1]
+    assert row["segments"] == sample.row["segments"] == [[0, 7], [8, 40]]
+    assert row["n_frames"] == 39
+    assert "only 1 of 40 frames remain" in qc["02", "bold"]["reason"]
+
+
 @pytest.mark.parametrize(
     ("function", "call"), [("Extraction.t1w", 2), ("store.Writer.add", 3), ("Path.replace", 2)]
 )

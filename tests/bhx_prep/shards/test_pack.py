@@ -12,7 +12,7 @@ from feature_files import GRID, read, volume, write_features
 
 from bhx_model import contract
 from bhx_model.atomic_write import write_json
-from bhx_model.data import timeseries
+from bhx_model.data import shards, timeseries
 from bhx_model.data.volumes import encode
 from bhx_prep.shards import command, index_json, pack, verify
 
@@ -102,9 +102,38 @@ def test_bytes_of_a_tar_are_those_of_this_commit(tmp_path: Path) -> None:
     features = write_features(tmp_path / "f", "clinic", fixed, {"sub-1": np.zeros(GRID, np.float32)})
     bold, t1w = pack.pack("clinic", 7, features, tmp_path / "out")
     assert [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in (bold, t1w)] == [
-        "1f08d3b7a6f0f3b6",
+        "4309742a107c1db6",
         "adce033c69845af1",
     ]
+
+
+def test_segments_of_a_run_with_cuts_are_kept(tmp_path: Path) -> None:
+    runs = {"sub-1_task-rest": series(1, 30), "sub-2_task-rest": series(2, 30)}
+    cuts = [[4, 14], [15, 35]]
+    features = write_features(tmp_path / "f", "clinic", runs, {}, segments={"sub-2_task-rest": cuts})
+    tar, _ = pack.pack("clinic", 0, features, tmp_path / "out")
+    listed = json.loads(tar.with_suffix(".json").read_text())
+    assert listed["segments"] == [None, cuts]
+    raw = tar.read_bytes()
+    meta = [raw[a:][:n] for a, n in zip(listed["meta_offset"], listed["meta_size"], strict=True)]
+    assert [json.loads(m)["segments"] for m in meta] == [None, cuts]
+    index_file = tmp_path / "out" / "index.json"
+    write_json(index_file, index_json.collect("clinic", tmp_path / "out", [0]), canonical=True)
+    assert verify.verify(tmp_path / "out") == []
+    samples = shards.open_index(index_file).samples["bold"]
+    assert [sample.segments for sample in samples] == [None, ((4, 14), (15, 35))]
+    # a list that says otherwise, hashed by a fresh index
+    listed["segments"][1] = [[4, 15], [16, 35]]
+    tar.with_suffix(".json").write_bytes(contract.canonical_json(listed))
+    write_json(index_file, index_json.collect("clinic", tmp_path / "out", [0]), canonical=True)
+    assert [
+        e for e in verify.verify(tmp_path / "out") if "its segments are not those that the list names" in e
+    ]
+    listed["segments"][1] = [[4, 14], [15, 34]]
+    tar.with_suffix(".json").write_bytes(contract.canonical_json(listed))
+    write_json(index_file, index_json.collect("clinic", tmp_path / "out", [0]), canonical=True)
+    with pytest.raises(ValueError, match="not ascending ranges of 30 frames in all"):
+        shards.open_index(index_file)
 
 
 def test_webdataset_reads_them(folder: Path) -> None:

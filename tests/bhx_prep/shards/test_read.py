@@ -66,6 +66,7 @@ def test_cohorts_of_two_atlases_are_refused(make_shards) -> None:
     ("change", "says"),
     [
         ({"contract": 99}, "rebuild the shards"),
+        ({"contract": 3}, "contract version 3, this code reads 4: rebuild the shards"),
         ({"roi_names": ["a"]}, "ROI names and their hash disagree"),
     ],
 )

@@ -137,6 +137,8 @@ def _write_run(out: Path, row: dict[str, Any], metadata: dict[str, Any], space: 
         "Denoising": metadata["strategy"],
         "Synthetic": row["synthetic"],
     }
+    if row["segments"] is not None:  # rows of the table are not evenly spaced
+        about["KeptFrames"] = row["segments"]
     _write_table(folder / "func" / f"{stem}_stat-mean_timeseries.tsv", pd.DataFrame(series.T, columns=names))
     write_json(
         folder / "func" / f"{stem}_stat-mean_timeseries.json", {**about, "Units": "as in the BOLD file"}

@@ -77,6 +77,12 @@ class FeaturesSection(Section):
     min_seconds: float = Field(
         default=100.0, gt=0, description="Shortest run (s), after dropped and censored frames."
     )
+    patch_seconds: float = Field(
+        default=35.28,
+        gt=0,
+        description="Temporal patch of the function encoder (s). Where frames were cut out of a run, `min_seconds` counts"
+        " the whole patches between the cuts: no patch runs across one.",
+    )
     t1w_resolution_mm: float = Field(
         default=1.0, gt=0, description="Voxel size (mm) of the model's T1 grid. The paper: 1."
     )

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from bhx_model.atomic_write import atomic_write
 from bhx_model.command_line import json_file, run_command
 from bhx_model.contract import canonical_json
-from bhx_model.data import timeseries, volumes
+from bhx_model.data import segments, timeseries, volumes
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.atlas.atlas import Atlas, load_atlas
 from bhx_prep.config.features import FeaturesSection
@@ -57,6 +57,7 @@ SERIES_SCHEMA = pa.schema(
         ("anat", pa.string()),
         ("tr_s", pa.float64()),
         ("n_frames", pa.int64()),
+        ("segments", pa.list_(pa.list_(pa.int64()))),
         ("synthetic", pa.bool_()),
         ("series", pa.list_(pa.float32())),
         ("coverage", pa.list_(pa.float32())),
@@ -155,10 +156,12 @@ class Extraction:
             done = denoise.denoise(parcellated.series, scan["tr_s"], self.strategy, signals)
         report["kept"], report["n_kept"] = done.kept, int(done.kept.sum())
         report["seconds"] = report["n_kept"] * scan["tr_s"]
-        qc.check_length(report["n_kept"], report["n_frames"], scan["tr_s"], self.settings)
+        cuts = segments.of_kept(done.kept)
+        qc.check_length(done.kept, cuts, scan["tr_s"], self.settings)
         return {
             **{name: scan[name] for name in ("key", "subject", "session", "task", "run", "anat", "tr_s")},
             "n_frames": done.series.shape[1],
+            "segments": cuts,
             "synthetic": bool(scan["synthetic"]),
             "series": done.series.ravel(),
             "coverage": parcellated.coverage,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from bhx_model.data.augment import patch_frames
 from bhx_model.errors import DataError
 from bhx_prep.config.features import FeaturesSection
 
@@ -77,18 +79,39 @@ def check_run(n_covered: int, n_rois: int, mean_fd_mm: float | None, settings: F
         raise DataError("; ".join(reasons))
 
 
-def check_length(n_kept: int, n_frames: int, tr_s: float, settings: FeaturesSection) -> None:
-    """Compare what is left of a run, `n_kept` of `n_frames` frames at a repetition time (s), with the shortest length.
+def check_length(
+    kept: np.ndarray, segments: Sequence[Sequence[int]] | None, tr_s: float, settings: FeaturesSection
+) -> None:
+    """Compare what is left of a run with the shortest length.
+
+    Where frames were cut, what counts is what the model reads: whole patches between the cuts.
+
+    Parameters
+    ----------
+    kept : (T,) bool
+        Frames that are kept.
+    segments : sequence of (int, int), optional
+        Their ranges if there are several, see `bhx_model.data.segments`.
+    tr_s : float
+        Repetition time (s).
+    settings : FeaturesSection
 
     Raises
     ------
     DataError
         If it is shorter.
     """
-    seconds = n_kept * tr_s
-    if seconds < settings.min_seconds:
-        msg = (
-            f"{n_kept} of {n_frames} frames are kept, {seconds:.0f} s: less than features.min_seconds,"
-            f" {settings.min_seconds:g}"
+    said, seconds = f"{kept.sum()} of {kept.size} frames are kept", kept.sum() * tr_s
+    if segments is not None:
+        patch = patch_frames(tr_s, settings.patch_seconds)
+        longest = max(stop - first for first, stop in segments)
+        said += (
+            f", {seconds:.0f} s in {len(segments)} pieces, the longest {longest * tr_s:.0f} s;"
+            f" in whole patches of {patch * tr_s:.0f} s that is"
         )
+        seconds = sum((stop - first) // patch * patch for first, stop in segments) * tr_s
+    else:
+        said += ","
+    if seconds < settings.min_seconds:
+        msg = f"{said} {seconds:.0f} s: less than features.min_seconds, {settings.min_seconds:g}"
         raise DataError(msg)

@@ -37,6 +37,7 @@ COLUMNS = {
         "anat": pa.string(),
         "tr_s": pa.float64(),
         "n_frames": pa.int64(),
+        "segments": pa.list_(pa.list_(pa.int64())),
     },
     "t1w": _SAMPLE
     | {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bhx_model import contract
-from bhx_model.data import timeseries, volumes
+from bhx_model.data import segments, timeseries, volumes
 from bhx_model.errors import DataError
 from bhx_prep.shards.read import PackedCohort, read_index, shard_list
 
@@ -88,6 +88,10 @@ def _read_shard(cohort: PackedCohort, modality: str, shard: dict[str, Any]) -> d
         if array.dtype != dtype or array.shape != expected:
             msg = f"{key}: array of {array.dtype} {array.shape}, expected {dtype} {expected}"
             raise DataError(msg)
+        if modality == "bold" and segments.checked(meta["segments"], meta["n_frames"]) != segments.checked(
+            row["segments"], row["n_frames"]
+        ):
+            raise DataError(f"{key}: its segments are not those that the list names")
         if modality == "bold" and meta["roi_sha256"] != cohort.index["roi_sha256"]:
             raise DataError(f"{key}: its ROI order is not that of the index")
         if modality == "bold" and np.isinf(array).any():
