@@ -28,6 +28,7 @@ def test_what_is_no_code_unless_it_is_named(cell):
     assert cell in MissingValues((cell,))
     assert "" in MissingValues((cell,))
     assert "-9999" not in MissingValues((cell,))
+    assert "N/A" in MissingValues((cell, "n/a"))
 
 
 @pytest.mark.parametrize("text", ["1_000", "nan", "inf", "1e999", "0x1", "", "1,5", "12 years", ">89"])

@@ -133,9 +133,11 @@ def test_the_second_header_of_an_archive(tmp_path):
 
 
 def test_a_row_is_found_however_it_is_spelt(tmp_path):
-    path = write(tmp_path, "participant_id\tage\n50002.0\t1\nNDAR_INV9\t2\n")
+    path = write(tmp_path, "participant_id\tage\n50002.0\t1\nNDAR_INV9\t2\n7\n8\t1\n08\t1\n")
     assert participants.has_row(path, "0050002")
     assert participants.has_row(path, "NDARINV9")
+    assert participants.has_row(path, "007")  # a line with too few cells
+    assert participants.has_row(path, "008")  # two could be meant
     assert not participants.has_row(path, "3")
 
 

@@ -46,20 +46,22 @@ class MissingValues:
     Parameters
     ----------
     given : collection of str, optional
-        What a configuration names: a cell is unknown if it is one of them, or the same number; so is an empty cell.
+        What a configuration names: a cell is unknown if it is one of them (of `UNKNOWN` in any case), or the same
+        number; so is an empty cell.
         `UNKNOWN` and `UNKNOWN_NUMBERS` when None.
     """
 
     def __init__(self, given: Collection[str] | None = None):
-        self._default = given is None
+        texts = UNKNOWN if given is None else frozenset({"", *(text.strip() for text in given)})
+        self._texts = texts
+        self._any_case = UNKNOWN & {text.lower() for text in texts}
         if given is None:
-            self._texts, self._numbers = UNKNOWN, UNKNOWN_NUMBERS
+            self._numbers = UNKNOWN_NUMBERS
         else:
-            self._texts = frozenset({"", *(text.strip() for text in given)})
             self._numbers = frozenset(n for text in given if (n := number_of(text)) is not None)
 
     def __contains__(self, cell: str) -> bool:
-        if (cell.lower() if self._default else cell) in self._texts:
+        if cell in self._texts or cell.lower() in self._any_case:
             return True
         number = number_of(cell.replace(",", ".", 1))
         return number is not None and number in self._numbers

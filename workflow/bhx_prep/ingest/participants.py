@@ -310,7 +310,7 @@ def _family(cell: str) -> str:
 
 
 def has_row(path: Path, subject: str, settings: TableSettings = _SETTINGS) -> bool:
-    """Whether a table has a row of a subject, however it is spelt.
+    """Whether a table has a row that is or could be a subject's, however it is spelt.
 
     Raises
     ------
@@ -318,4 +318,6 @@ def has_row(path: Path, subject: str, settings: TableSettings = _SETTINGS) -> bo
         As `read`.
     """
     table = read(path, settings, columns=())
-    return subject in table.match([subject]).rows or subject in table.excluded
+    labels = {*table.rows, *table.excluded}
+    anew, unclear = subject_ids.bring_together(labels, [subject])
+    return subject in labels or subject in anew.values() or subject in unclear
