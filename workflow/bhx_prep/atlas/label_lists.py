@@ -17,7 +17,8 @@ from bhx_prep.io.notes import quote
 MAX_BYTES: Final = 10_000_000
 #: What stands at labels that are no parcel.
 BACKGROUND: Final = re.compile(
-    r"unknown|\?\?\?|corpus ?callosum|(.*[ _-])?medial[ _-]?wall|background.*|none|clear label", re.IGNORECASE
+    r"(.*[ _-])?(unknown|unassigned|corpus ?callosum|medial[ _-]?wall)|\?\?\?|background.*|none|clear label",
+    re.IGNORECASE,
 )
 #: Columns of names and of numbers in a table with a header, the best first.
 _NAME_COLUMNS: Final = (

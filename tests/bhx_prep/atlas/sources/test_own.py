@@ -128,7 +128,9 @@ def annotations(
 
 
 def test_annotations_name_parcels_without_their_side(own, tmp_path: Path) -> None:
-    files = annotations(tmp_path, ["insula", "cuneus"], ["cuneus", "insula"])
+    files = annotations(
+        tmp_path, ["insula", "cuneus", "ctx-lh-unknown"], ["cuneus", "insula", "corpuscallosum"]
+    )
     atlas = from_own_files(own("rh_cuneus\nlh_cuneus\nlh_insula\nrh_insula\n", **files))
     left, right = atlas.surface("fsaverage5")
     assert (left[[0, 100, 200]].tolist(), right[[0, 100, 200]].tolist()) == ([3, 2, 0], [1, 4, 0])
