@@ -20,20 +20,15 @@ def strategy_of(wildcards):
 
 
 def raw_state(wildcards):
-    """State of the files that a subject's preprocessing reads."""
-    return study.cohorts[wildcards.cohort].state([wildcards.subject])
+    """State of the files that a subject's preprocessing reads, and what the index decided of them."""
+    cohort = study.cohorts[wildcards.cohort]
+    return cohort.state([wildcards.subject]) + cohort.metadata([wildcards.subject])
 
 
 def dataset_root(wildcards):
     """Root of the BIDS dataset that a subject is in: a cohort of many sites has one for each."""
     cohort = study.cohorts[wildcards.cohort]
     return cohort.dataset(wildcards.subject) if cohort.cohort.layout else cohort.cohort.root
-
-
-def tr_option(wildcards):
-    """Option with a cohort's repetition time (s) where its files do not state it."""
-    tr_s = study.cohort_section(wildcards.cohort).tr_s
-    return "" if tr_s is None else f"--tr-s {tr_s}"
 
 
 def batch_preprocessed(wildcards):

@@ -27,12 +27,12 @@ rule run_embedded:
         tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
         out=lambda wildcards, output: Path(output.status).parent,
         templates=lambda wildcards, input: Path(input.head).parent,
-        preproc=study.section_file("preproc"),
-        tr_s=tr_option,
+        scans=lambda wildcards: study.cohorts[wildcards.cohort].index_file.with_suffix(".json"),
+        preproc=lambda wildcards: study.preproc_file(wildcards.cohort),
         step=STEPS["run_embedded"],
     shell:
         '"$BHX_ANTS_PYTHON" -m bhx_prep.preproc.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}'
-        " --root {params.root:q} --tasks {params.tasks} {params.tr_s} --templates {params.templates:q}"
+        " --root {params.root:q} --tasks {params.tasks} --scans {params.scans:q} --templates {params.templates:q}"
         " --preproc {params.preproc:q} --threads {threads} --out {params.out:q} --status {output.status:q}"
         ' --work "${{TMPDIR:-/tmp}}" > {log:q} 2>&1'
 
@@ -58,10 +58,11 @@ rule run_fmriprep:
         root=dataset_root,
         tasks=lambda wildcards: " ".join(study.cohort_section(wildcards.cohort).tasks),
         out=lambda wildcards, output: Path(output.status).parent,
-        preproc=study.section_file("preproc"),
+        scans=lambda wildcards: study.cohorts[wildcards.cohort].index_file.with_suffix(".json"),
+        preproc=lambda wildcards: study.preproc_file(wildcards.cohort),
         step=STEPS["run_fmriprep"],
     shell:
         "python -m bhx_prep.preproc.fmriprep --subject {wildcards.subject} --cohort {wildcards.cohort}"
-        " --root {params.root:q} --tasks {params.tasks} --preproc {params.preproc:q}"
+        " --root {params.root:q} --tasks {params.tasks} --scans {params.scans:q} --preproc {params.preproc:q}"
         " --threads {threads} --mem-mb {resources.mem_mb} --out {params.out:q} --status {output.status:q}"
         ' --work "${{TMPDIR:-/tmp}}" > {log:q} 2>&1'

@@ -138,8 +138,8 @@ def read_cohort(
     """
     cohort = CohortSection(**{"root": folder / "data", **section})
     index_file = folder / "index" / "a.parquet"
-    index.load(index_file.parent, "a", cohort)
-    subjects = sorted({row["subject"] for row in index.load(index_file.parent, "a", cohort).to_pylist()})
+    table = index.load(index_file.parent, "a", cohort, t1w_mm=settings.t1w_resolution_mm)
+    subjects = sorted({row["subject"] for row in table.to_pylist()})
     scans = extract.scans_of(index_file, "a", subjects, derivatives=None, space=cohort.space)
     work = extract.Extraction.prepare(settings, write_templates(folder / "templates"), stated_names(cohort))
     extract.extract(work, scans, "a", folder / "out")

@@ -77,14 +77,20 @@ def test_fmriprep_backend_plans_containers(root: Path, tmp_path: Path):
     assert skeleton.job_counts(planned.stdout) == {"run_fmriprep": 2, "preproc": 1, "total": 3}
 
 
-def test_preprocessing_is_given_a_cohorts_repetition_time(root: Path, tmp_path: Path):
+def test_preprocessing_is_given_what_the_index_decided(root: Path, tmp_path: Path):
     expected = skeleton.build(SKELETONS[0].with_name("raw-without-sessions.yml"), tmp_path)
+    (tmp_path / "raw/task-rest_bold.json").write_text('{"RepetitionTime": 3.0, "TaskName": "rest"}')
     for cohort in expected["config"]["cohorts"].values():
-        cohort["tr_s"] = 2.5
+        cohort |= {"tr_s": 2.5, "exclude": ["*_run-2_*"]}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(expected["config"]))
     planned = skeleton.snakemake(root, tmp_path, "-n", "-p", "preproc")
     assert planned.returncode == 0, planned.stdout + planned.stderr
-    assert planned.stdout.count("--tasks rest --tr-s 2.5 --templates") == 2
+    index = json.loads(
+        (tmp_path / ".bhx/index" / f"{next(iter(expected['config']['cohorts']))}.json").read_text()
+    )
+    runs = [scan for scans in index["scans"].values() for scan in scans if scan[0].endswith("_bold.nii.gz")]
+    assert [tr_s for _, tr_s, _ in runs] == [2.5, 2.5]
+    assert planned.stdout.count("--scans .bhx/index/") == 2
 
 
 def rules_text(root: Path) -> str:

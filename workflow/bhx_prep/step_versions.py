@@ -6,8 +6,8 @@ changes for equal inputs, and add a line with the reason.
 
 STEPS = {
     "fetch_templates": 3,  # what the order of series is compared with
-    "run_embedded": 2,  # derivatives of synthetic data are labelled as a data set
-    "run_fmriprep": 1,  # first version
+    "run_embedded": 3,  # T1w on the model's grid; what the index excludes is not preprocessed
+    "run_fmriprep": 2,  # T1w of the model's resolution; what the index excludes is not shown
     "extract_features": 6,  # QC rows have a list of notes, runs a fingerprint
     "check_cohort": 1,  # first version
     "pack_shards": 3,  # contract 4: samples name the frames that were cut out

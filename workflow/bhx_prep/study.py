@@ -60,7 +60,13 @@ class CohortPlan:
     def _columns(self) -> dict[str, list[Any]]:
         """What is asked of the index, column by column: every job reads it, also of a cohort of 100,000."""
         try:
-            table = index.load(self._cache, self.name, self.cohort, build_if_stale=self._build)
+            table = index.load(
+                self._cache,
+                self.name,
+                self.cohort,
+                build_if_stale=self._build,
+                t1w_mm=self._config.features.t1w_resolution_mm,
+            )
         except (BhxError, OSError) as error:  # from within Snakemake an exception would show as a traceback
             raise SystemExit(format_error(error)) from None
         names = ("subject", "status", *index.FILE_COLUMNS, *FIELDS)
@@ -188,9 +194,9 @@ class Study:
         if write and _json_or_none(resolved) != values:
             write_json(resolved, values)
         self.config_file()
-        for name in ("atlas", "preproc"):
-            self.section_file(name)
+        self.section_file("atlas")
         for name in self.config.cohorts:
+            self.preproc_file(name)
             self.features_file(name)
             self.tables_file(name)
         for name in self.config.experiments:
@@ -208,6 +214,11 @@ class Study:
     def section_file(self, name: str) -> Path:
         """A top-level section as a JSON file."""
         return self._file(name, getattr(self.config, name))
+
+    def preproc_file(self, cohort: str) -> Path:
+        """Section `preproc` as a JSON file, with what follows from the cohort's space and the model's T1 grid."""
+        space, features = self.config.cohorts[cohort].space, self.config.features
+        return self._file("preproc", self.config.preproc.of(space, features.t1w_resolution_mm))
 
     def features_file(self, cohort: str) -> Path:
         """Section `features` as a JSON file, with the cohort's own denoising strategy where it has one."""

@@ -29,9 +29,9 @@ def test_reasons_that_name_a_file_are_counted_together(tmp_path):
         write_subject(tmp_path, label)
         write_image(tmp_path / f"sub-{label}/anat/sub-{label}_acq-b_T1w.nii.gz")
     lines = summary(index.build("study", CohortSection(input="bids", root=tmp_path))).splitlines()
-    assert lines[5:] == [
-        "        2 t1w (sub-01, ..): one T1w image of a session is used: sub-*_T1w.nii.gz",
-    ]
+    assert lines[5] == "        2 t1w (sub-01, ..): one T1w image of a session is used: sub-*_T1w.nii.gz"
+    assert len(lines) == 8  # and a note of the choice, counted once for both
+    assert "one of 2 T1w images of this session" in lines[7]
 
 
 def test_notes_are_counted_by_kind_and_listed_when_asked_for(tmp_path, monkeypatch, capsys):
@@ -52,7 +52,7 @@ def test_notes_are_counted_by_kind_and_listed_when_asked_for(tmp_path, monkeypat
     (tmp_path / "config.yaml").write_text("cohorts: {study: {input: bids, root: data}}")
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bhx_prep.commands.index.load", lambda *of: table)
+    monkeypatch.setattr("bhx_prep.commands.index.load", lambda *of, **more: table)
     assert cli.main(["index", "--notes"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert "  study_sub-03 bold: file chosen among several: 3" in listed

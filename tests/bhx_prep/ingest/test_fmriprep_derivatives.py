@@ -208,7 +208,8 @@ def test_grayordinates(tmp_path):
     row = the_bold(derivatives(tmp_path, space="fsLR"))
     assert (row["status"], row["tr_s"]) == ("ok", 2.0)
     assert row["notes"] == [
-        "repetition time chosen: the sidecar says 2 s, the image header 0.8 s: the sidecar's is used, as fMRIPrep documents"
+        "file chosen among several: den-91k, of 2 resolutions of this run",
+        "repetition time chosen: the sidecar says 2 s, the image header 0.8 s: the sidecar's is used, as fMRIPrep documents",
     ]
     path.write_bytes(b"no header")
     assert "is no CIFTI-2 file" in the_bold(derivatives(tmp_path, space="fsLR"))["reason"]

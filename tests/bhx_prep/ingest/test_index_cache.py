@@ -23,9 +23,9 @@ def built(monkeypatch):
     names = []
     original = index.build
 
-    def counting(name, cohort):
+    def counting(name, cohort, **options):
         names.append(name)
-        return original(name, cohort)
+        return original(name, cohort, **options)
 
     monkeypatch.setattr(index, "build", counting)
     return names
@@ -187,9 +187,9 @@ def test_a_change_below_a_subject_is_seen_and_only_they_are_read(tmp_path, monke
     read = []
     original = index.build
 
-    def noting(name, cohort):
+    def noting(name, cohort, **options):
         read.append(cohort.subjects)
-        return original(name, cohort)
+        return original(name, cohort, **options)
 
     monkeypatch.setattr(index, "build", noting)
     bold = root / "sub-02/func/sub-02_task-rest_bold.nii.gz"

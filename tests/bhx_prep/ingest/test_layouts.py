@@ -100,7 +100,9 @@ def test_only_the_changed_subject_is_listed_anew(made_up, tmp_path, monkeypatch)
     built = []
     whole = index.build
     monkeypatch.setattr(
-        index, "build", lambda name, cohort: built.append(cohort.subjects) or whole(name, cohort)
+        index,
+        "build",
+        lambda name, cohort, **more: built.append(cohort.subjects) or whole(name, cohort, **more),
     )
     assert index.load(tmp_path / "cache", "a", _section(root)).num_rows == 2
     (root / "visit_02" / "series.npy").write_bytes(b"xyz")

@@ -25,6 +25,8 @@ for name, shape in (("anat/sub-01_T1w", (30, 30, 30)), ("func/sub-01_task-rest_b
     image.header.set_xyzt_units("mm", "sec")
     image.header["pixdim"][4] = 2.0
     image.to_filename(path)
+scans = [["sub-01/anat/sub-01_T1w.nii.gz", None, None], ["sub-01/func/sub-01_task-rest_bold.nii.gz", 2.0, None]]
+(folder / "raw.json").write_text(json.dumps({"scans": {"01": scans}}))
 (folder / "templates").mkdir()
 for name in ("head_T1w.nii.gz", "head_mask.nii.gz"):
     nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)).to_filename(folder / "templates" / name)
@@ -49,6 +51,7 @@ for error in ("broadcast", "key", "assert", "data", "itk"):
     out = folder / error
     words = ["--subject", "01", "--cohort", "raw", "--root", folder / "raw", "--tasks", "rest", "--out", out]
     words += ["--templates", folder / "templates", "--preproc", folder / "preproc.json"]
+    words += ["--scans", folder / "raw.json"]
     words += ["--status", out / "status.json", "--work", folder / "work"]
     try:
         code, raised = command.main([str(word) for word in words]), None

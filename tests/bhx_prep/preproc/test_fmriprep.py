@@ -14,6 +14,7 @@ from settings_files import settings_file
 
 from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.preproc import fmriprep
+from bhx_prep.preproc.arguments import UsableScan
 from bhx_prep.preproc.bids_view import make_view
 
 #: Answers the questions of fmriprep-docker and does what fMRIPrep would leave behind. A stand-in: no image is run.
@@ -85,6 +86,7 @@ def job(dataset: Path, tmp_path: Path, monkeypatch):
         code = fmriprep.main(
             [
                 *("--subject", subject, "--cohort", "abide1", "--root", str(dataset), "--tasks", "rest"),
+                *("--scans", str(index_of(dataset, tmp_path / "abide1.json"))),
                 *("--preproc", settings_file({**settings, **changes}), "--threads", "4", "--mem-mb", "16000"),
                 *(
                     "--out",
@@ -105,6 +107,17 @@ def job(dataset: Path, tmp_path: Path, monkeypatch):
         )
 
     return run
+
+
+def index_of(dataset, file):
+    """What the index writes for preprocessing, where every image is usable."""
+    images = sorted(p.relative_to(dataset) for p in dataset.glob("sub-*/*/*_*.nii.gz"))
+    scans = {p.parts[0].removeprefix("sub-"): [] for p in images}
+    for path in images:
+        if path.name.endswith(("_bold.nii.gz", "_T1w.nii.gz")):
+            scans[path.parts[0].removeprefix("sub-")].append([str(path), None, None])
+    file.write_text(json.dumps({"scans": scans}))
+    return file
 
 
 def test_a_view_shows_one_subject_and_the_asked_tasks(dataset, tmp_path):
@@ -293,3 +306,38 @@ def test_a_bug_stops_the_job_and_writes_no_status(job, monkeypatch, tmp_path, bu
     with pytest.raises(type(bug)):
         job()
     assert not (tmp_path / "preproc/sub-01_status.json").exists()
+
+
+def test_a_view_shows_what_the_index_calls_usable(dataset, tmp_path):
+    func, anat = dataset / "sub-01/func", dataset / "sub-01/anat"
+    for name in (
+        "task-rest_run-2_bold.nii.gz",
+        "task-rest_run-2_sbref.nii.gz",
+        "task-rest_run-2_events.tsv",
+        "task-rest_run-1_sbref.nii.gz",
+        "task-rest_acq-me_echo-1_bold.nii.gz",
+        "task-rest_acq-me_echo-2_bold.nii.gz",
+        "task-rest_acq-me_echo-2_part-phase_bold.nii.gz",
+    ):
+        (func / f"sub-01_{name}").write_text(name)
+    (anat / "sub-01_part-phase_T1w.nii.gz").write_text("phase")
+    scans = [
+        UsableScan(anat / "sub-01_T1w.nii.gz"),
+        UsableScan(func / "sub-01_task-rest_run-2_bold.nii.gz", 1.5),
+        UsableScan(func / "sub-01_task-rest_acq-me_echo-1_bold.nii.gz", 2.0, 2),
+    ]
+    view = make_view(dataset, "01", ["rest"], tmp_path / "view", scans)
+    assert sorted(
+        p.name.removeprefix("sub-01_") for p in view.glob("sub-01/[af]*/*") if "fmap" not in p.parts
+    ) == [
+        "T1w.nii.gz",
+        "task-rest_acq-me_echo-1_bold.nii.gz",
+        "task-rest_acq-me_echo-2_bold.nii.gz",
+        "task-rest_run-2_bold.json",  # the repetition time that was decided
+        "task-rest_run-2_bold.nii.gz",
+        "task-rest_run-2_events.tsv",
+        "task-rest_run-2_sbref.nii.gz",
+    ]
+    own = json.loads((view / "sub-01/func/sub-01_task-rest_run-2_bold.json").read_text())
+    assert own["RepetitionTime"] == 1.5
+    assert not (func / "sub-01_task-rest_run-2_bold.json").exists()

@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def command(args: argparse.Namespace) -> int:
     """Index cohorts and print what a user has to know of them."""
     study = config.load(args.config)
-    cohorts = study.cohorts
+    cohorts, t1w_mm = study.cohorts, study.features.t1w_resolution_mm
     for name in args.cohorts:
         if name not in cohorts:
             msg = f"no cohort {name!r} in {args.config}; there are: {', '.join(cohorts)}"
@@ -60,7 +60,7 @@ def command(args: argparse.Namespace) -> int:
         if args.refresh:
             (CACHE / f"{name}.json").unlink(missing_ok=True)
         try:
-            table = load(CACHE, name, cohorts[name])
+            table = load(CACHE, name, cohorts[name], t1w_mm=t1w_mm)
         except (BhxError, OSError) as error:
             logger.error("%s", format_error(error))
             failed = True

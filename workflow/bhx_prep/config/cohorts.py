@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bhx_model.errors import ConfigError
 from bhx_prep.config.features import StrategyName
 from bhx_prep.config.layouts import KNOWN
+from bhx_prep.config.mistakes import nearest
 from bhx_prep.config.section import Label, Section, Value
+from bhx_prep.io.spaces import BY_AGE, MNI152, OTHERS, SURFACES, is_space
 
 #: Known data sets whose files are not laid out as BIDS, see `bhx_prep.ingest`.
 Layout = Literal["ukb", "abcd", "hcpya", "hcpa", "abide1", "abide2", "adhd200", "adni", "ppmi"]
@@ -30,6 +32,14 @@ class TableSettings(Section):
     layout: Layout | None = Field(default=None, description="As of the cohort: how it spells ids.")
 
 
+def _known_space(text: str) -> str:
+    if not is_space(text):
+        hint = nearest(text, [*MNI152, *SURFACES, *OTHERS])
+        more = f"; {text} is one template for every age: {text}:cohort-1" if text in BY_AGE else hint
+        raise ConfigError(f"no standard space {text!r}{more}")
+    return text
+
+
 class CohortSection(Section):
     """One study, in one of three forms."""
 
@@ -47,9 +57,11 @@ class CohortSection(Section):
         default=None,
         description="Table of phenotypes; `participants.tsv` in the root when null. Never enters a shard.",
     )
-    space: Literal["MNI152NLin2009cAsym", "MNI152NLin6Asym", "fsLR", "fsaverage5"] = Field(
-        default="MNI152NLin2009cAsym",
-        description="Which of fMRIPrep's BOLD outputs to parcellate (`input: fmriprep`).",
+    space: Annotated[str, AfterValidator(_known_space)] = Field(
+        default=MNI152[0],
+        description="Which of the BOLD outputs to parcellate, and the space of the T1w volumes that is preferred: "
+        "`MNI152NLin2009cAsym`, `MNI152NLin6Asym`, `fsLR` or `fsaverage5`. Other templates of TemplateFlow are used only "
+        "where this names them, e.g. `MNIPediatricAsym:cohort-3`.",
     )
     series: str = Field(
         default="sub-{subject}/**/*_timeseries.*",
@@ -77,20 +89,24 @@ class CohortSection(Section):
     )
     select: dict[Entity, Values] = Field(
         default={},
-        description="Only files with one of these values of a BIDS entity, e.g. `{acq: [mb]}`; `none` stands for files "
-        "without the entity.",
+        description="Only runs with one of these values of a BIDS entity, e.g. `{acq: [mb]}`; `none` stands for files "
+        "without the entity. T1w images are selected by it too, where a subject has one with such a value.",
     )
     prefer: dict[Entity, Values] = Field(
         default={},
-        description="Where several files could be one scan: which value of a BIDS entity is used, the best first, e.g. "
-        "`{rec: [norm, none]}`.",
+        description="Files that differ in nothing but these BIDS entities are one scan: which value is used, the best "
+        "first, e.g. `{rec: [norm, none]}`. It decides among several T1w images, too.",
     )
     exclude: tuple[str, ...] = Field(
         default=(),
-        description="Scans to leave out: sample keys, file names or paths below the root; `*` stands for anything.",
+        description="Scans to leave out: sample keys, file names, or paths of files and folders below the root; `*` stands "
+        "for anything. A column `bhx_exclude` or `exclude` of `scans.tsv` does the same, and `.bidsignore` of raw data.",
     )
     tr_s: float | None = Field(
-        default=None, gt=0.1, lt=20, description="Repetition time (s) for data whose files do not state it."
+        default=None,
+        gt=0.1,
+        lt=20,
+        description="Repetition time (s) of scans whose files do not state it, or contradict each other in it.",
     )
     tr: Literal["sidecar", "header"] | None = Field(
         default=None,

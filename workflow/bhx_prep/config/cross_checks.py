@@ -8,9 +8,12 @@ from typing import Any
 
 from bhx_model import config as model_config
 from bhx_model.errors import ConfigError
+from bhx_prep.config import preproc
 from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.mistakes import nearest
+from bhx_prep.config.preproc import PreprocSection
+from bhx_prep.io.spaces import MNI152
 
 _PATCH = ("base_patch", "base_tr_s")
 _PATCH_SECONDS = FeaturesSection.model_fields["patch_seconds"].default
@@ -19,6 +22,7 @@ _PATCH_SECONDS = FeaturesSection.model_fields["patch_seconds"].default
 def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
     """Mistakes between sections, and about presets: found in plain values, so that they are listed beside all others."""
     cohorts = _mapping(_mapping(raw).get("cohorts"))
+    yield from _preprocessing(raw)
     for name, experiment in _sections(raw, "experiments"):
         path = f"experiments.{name}"
         if _mapping(_mapping(raw).get("features")).get("harmonics") == "none":
@@ -46,6 +50,27 @@ def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
             f"{path}.finetune",
             lambda taken=taken: model_config.from_dict(model_config.EvaluationConfig, taken, "finetune"),
         )
+
+
+def _preprocessing(raw: Mapping[str, Any]) -> Iterator[str]:
+    """What preprocessing would not make of what the cohorts and the model's T1 grid need."""
+    section = _mapping(_mapping(raw).get("preproc"))
+    features = _mapping(_mapping(raw).get("features"))
+    backend = section.get("backend", PreprocSection.model_fields["backend"].default)
+    t1w_mm = features.get("t1w_resolution_mm", FeaturesSection.model_fields["t1w_resolution_mm"].default)
+    spaces = section.get("output_spaces")
+    for name, cohort in _sections(raw, "cohorts"):
+        space = cohort.get("space", MNI152[0])
+        if cohort.get("input") != "bids" or not isinstance(space, str):
+            continue
+        if backend == "embedded":
+            if space != MNI152[0]:
+                yield f"cohorts.{name}.space: the embedded preprocessing makes {MNI152[0]} only (is {space!r})"
+        elif isinstance(t1w_mm, int | float):
+            arguments = [str(a) for a in section.get("fmriprep_args") or ()]
+            given = spaces if isinstance(spaces, list | tuple) else preproc.output_spaces(space, t1w_mm)
+            for what in preproc.lacking(map(str, given), space, t1w_mm, arguments):
+                yield f"preproc.output_spaces (cohort {name}): {what}"
 
 
 def _overrides(path: str, stage: str, preset: str, changes: Mapping[str, Any]) -> Iterator[str]:

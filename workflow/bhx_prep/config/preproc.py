@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from bhx_prep.config.section import Section
+from bhx_prep.io.spaces import SURFACES, t1w_spaces
+
+#: From this voxel size (mm) of the model's T1 grid on a T1w of 2 mm is fine enough.
+COARSE_MM: Final = 1.95
 
 
 class PreprocSection(Section):
@@ -24,8 +29,10 @@ class PreprocSection(Section):
     fs_license: Path | None = Field(
         default=None, description="Your FreeSurfer licence file; fMRIPrep asks for it."
     )
-    output_spaces: tuple[str, ...] = Field(
-        default=("MNI152NLin2009cAsym:res-2",), description="fMRIPrep's `--output-spaces`."
+    output_spaces: tuple[str, ...] | None = Field(
+        default=None,
+        description="fMRIPrep's `--output-spaces`; when null, the cohort's `space` at 2 mm for BOLD, and a T1w of "
+        "`features.t1w_resolution_mm`: a space without `res-` makes T1w of 1 mm, and BOLD of the voxels it was measured in.",
     )
     fmriprep_args: tuple[str, ...] = Field(
         default=(), description="More arguments for fMRIPrep, as they are."
@@ -37,6 +44,68 @@ class PreprocSection(Section):
         default="exclude",
         description="If the preprocessing of a subject fails: `exclude` it with the reason, or `stop` the run.",
     )
-    embedded_resolution_mm: float = Field(
-        default=2.0, ge=1, le=4, description="Grid (mm) of the embedded workflow's standard-space images."
+    embedded_resolution_mm: float | None = Field(
+        default=None,
+        ge=1,
+        le=4,
+        description="Grid (mm) of the embedded workflow's T1w in standard space, and the finest of its BOLD; "
+        "`features.t1w_resolution_mm`, between 1 and 4, when null.",
     )
+
+    def of(self, space: str, t1w_mm: float) -> PreprocSection:
+        """The section with what follows from a cohort's `space` and from the model's T1 grid (mm) filled in."""
+        given = self.embedded_resolution_mm
+        return self.model_copy(
+            update={
+                "output_spaces": self.output_spaces or output_spaces(space, t1w_mm),
+                "embedded_resolution_mm": min(max(t1w_mm, 1.0), 4.0) if given is None else given,
+            }
+        )
+
+
+def output_spaces(space: str, t1w_mm: float) -> tuple[str, ...]:
+    """FMRIPrep's `--output-spaces` that make BOLD in a space, and T1w for the model's grid.
+
+    A space with `res-1` would do too, but makes BOLD of 1 mm: 17 GB for a run of 490 frames.
+
+    Parameters
+    ----------
+    space : str
+        Of the cohort.
+    t1w_mm : float
+        Voxel size (mm) of the model's T1 grid.
+    """
+    t1w = t1w_spaces(space)[0]
+    t1w = t1w if t1w_mm < COARSE_MM else f"{t1w}:res-2"
+    if space == "fsLR":  # `--cifti-output` makes its BOLD
+        return (t1w,)
+    bold = space if space in SURFACES else f"{space}:res-2"
+    return (bold,) if bold == t1w else (bold, t1w)
+
+
+def lacking(spaces: Iterable[str], space: str, t1w_mm: float, arguments: Iterable[str]) -> Iterator[str]:
+    """What `--output-spaces` of the user's do not make of what a cohort needs.
+
+    Parameters
+    ----------
+    spaces : iterable of str
+    space, t1w_mm
+        As of `output_spaces`.
+    arguments : iterable of str
+        More arguments of fMRIPrep.
+    """
+    parts = [text.split(":") for text in spaces]
+    made = [(":".join(p for p in part if not p.startswith(("res-", "den-"))), part) for part in parts]
+    if space == "fsLR":
+        if not any(a.startswith("--cifti-output") for a in arguments):
+            yield "makes no BOLD in fsLR: add `--cifti-output` to preproc.fmriprep_args"
+    elif not any(name == space or (space == "fsaverage5" and name == "fsaverage") for name, _ in made):
+        yield f"makes no BOLD in {space}, the cohort's `space`: add {space}"
+    fine = t1w_mm < COARSE_MM
+    good = {"res-1", "res-01", *(() if fine else ("res-2", "res-02"))}
+    t1w = t1w_spaces(space)
+    if not any(
+        name in t1w and (not fine or not any(m.startswith("res-") and m not in good for m in part))
+        for name, part in made
+    ):
+        yield f"makes no T1w for the model's grid of {t1w_mm:g} mm: add {t1w[0] if fine else f'{t1w[0]}:res-2'}"

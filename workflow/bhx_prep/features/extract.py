@@ -39,6 +39,7 @@ from bhx_prep.features import confounds, denoise, fingerprint, parcellate, qc, s
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
+from bhx_prep.ingest.choice import T1W_MM
 from bhx_prep.io import archives, bids_names
 from bhx_prep.io.stated_axes import StatedAxes
 
@@ -311,7 +312,13 @@ def _one(work: Extraction, scan: Row, report: Row) -> Any:
 
 
 def scans_of(
-    index_file: Path, cohort: str, subjects: Sequence[str], *, derivatives: Path | None, space: str
+    index_file: Path,
+    cohort: str,
+    subjects: Sequence[str],
+    *,
+    derivatives: Path | None,
+    space: str,
+    t1w_mm: float = T1W_MM,
 ) -> list[Row]:
     """Rows of the index of some subjects, sorted; for raw data with the paths of what preprocessing made of them.
 
@@ -326,6 +333,8 @@ def scans_of(
         Output of the preprocessing; only cohorts with `input: bids` have one.
     space : str
         Space of the BOLD derivatives.
+    t1w_mm : float
+        Voxel size (mm) of the model's T1 grid.
 
     Raises
     ------
@@ -338,7 +347,7 @@ def scans_of(
         msg = f"cannot read the index {index_file}: {error}; make it with `bhx index`"
         raise DataError(msg) from error
     if derivatives is not None and any(row["input"] == "bids" for row in rows):
-        rows = list(_preprocessed(rows, cohort, subjects, derivatives, space))
+        rows = list(_preprocessed(rows, cohort, subjects, derivatives, space, t1w_mm))
     known = {row["subject"] for row in rows}
     for subject in subjects:
         if subject not in known:
@@ -354,29 +363,32 @@ def scans_of(
 
 
 def _preprocessed(
-    raw: list[Row], cohort: str, subjects: Sequence[str], derivatives: Path, space: str
+    raw: list[Row], cohort: str, subjects: Sequence[str], derivatives: Path, space: str, t1w_mm: float
 ) -> Iterator[Row]:
     """Join raw scans with their derivatives by key; what has none is excluded with the reason."""
-    made = index.derivatives(derivatives, cohort=cohort, space=space, subjects=list(subjects)).to_pylist()
-    by_key = {(row["modality"], row["key"]): row for row in made}
+    made = index.derivatives(
+        derivatives, cohort=cohort, space=space, subjects=list(subjects), t1w_mm=t1w_mm
+    ).to_pylist()
+    by_key = {(row["modality"], bids_names.same_scan(row["key"])): row for row in made}
     statuses = {subject: _status(derivatives / f"sub-{subject}_status.json") for subject in subjects}
     used = set()
     for scan in raw:
         failed, excluded = statuses[scan["subject"]]
-        derived = by_key.get((scan["modality"], scan["key"]))
+        place = scan["modality"], bids_names.same_scan(scan["key"])
+        derived = by_key.get(place)
         if scan["status"] != "ok":
             yield scan
             continue
         if failed:
             yield {**scan, "status": "excluded", "reason": failed}
             continue
-        used.add((scan["modality"], scan["key"]))
+        used.add(place)
         if derived is not None and derived["path"] is not None:
-            same = {
-                "input": scan["input"],
-                "synthetic": scan["synthetic"],
-                "tr_s": derived["tr_s"] or scan["tr_s"],
-            }
+            # names as the raw data have them (versions of fMRIPrep drop zeros of runs), and the repetition time that was
+            # decided for them
+            same = {name: scan[name] for name in ("key", "run", "input", "synthetic")}
+            same["tr_s"] = scan["tr_s"] or derived["tr_s"]
+            same["notes"] = [*(scan["notes"] or ()), *(derived["notes"] or ())]
             yield {**derived, **same}
             continue
         reason = excluded.get(Path(scan["path"]).name) or (derived or {}).get("reason")
@@ -469,7 +481,14 @@ def _run(args: argparse.Namespace) -> None:
     subjects = _subjects(args)
     settings = read_section(FeaturesSection, args.features)
     work = Extraction.prepare(settings, args.templates, args.tables, args.space)
-    scans = scans_of(args.index, args.cohort, subjects, derivatives=args.derivatives, space=args.space)
+    scans = scans_of(
+        args.index,
+        args.cohort,
+        subjects,
+        derivatives=args.derivatives,
+        space=args.space,
+        t1w_mm=work.settings.t1w_resolution_mm,
+    )
     used, excluded = extract(work, scans, args.cohort, args.out, n_subjects=len(subjects))
     logger.info("%s, batch %d: %d scans used, %d excluded", args.cohort, args.batch, used, excluded)
 

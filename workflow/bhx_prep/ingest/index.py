@@ -12,6 +12,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -28,13 +29,15 @@ from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.section import to_json
 from bhx_prep.ingest import bids_files, fmriprep, layouts, raw_bids, timeseries
-from bhx_prep.ingest.rows import Row, exclude, subjects_and_unknown
+from bhx_prep.ingest.choice import T1W_MM, Choice, unused
+from bhx_prep.ingest.rows import Row, add_note, exclude, subjects_and_unknown
+from bhx_prep.io import bids_names, notes
 from bhx_prep.io.notes import short
 
 logger = logging.getLogger(__name__)
 
 #: Raise it when rows change for equal inputs: caches made before are then made anew.
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 SCHEMA: Final = pa.schema(
     [
@@ -67,6 +70,8 @@ SCHEMA: Final = pa.schema(
 
 CACHE: Final = Path(".bhx/index")
 
+_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
+
 #: Chunks of subjects that make starting processes worth while, and at most so many processes.
 _WORTH_PROCESSES = 8
 _MOST_PROCESSES = 4
@@ -78,7 +83,7 @@ FILE_COLUMNS: Final = ("path", "path_right", "sidecar", "confounds", "mask")
 SHARED: Final = ""
 
 
-def build(name: str, cohort: CohortSection) -> pa.Table:
+def build(name: str, cohort: CohortSection, *, t1w_mm: float = T1W_MM) -> pa.Table:
     """List a cohort's scans.
 
     Parameters
@@ -87,6 +92,8 @@ def build(name: str, cohort: CohortSection) -> pa.Table:
         Of the cohort.
     cohort : Cohort
         Its section of the configuration.
+    t1w_mm : float
+        Voxel size (mm) of the model's T1 grid, ``features.t1w_resolution_mm``.
 
     Returns
     -------
@@ -104,17 +111,20 @@ def build(name: str, cohort: CohortSection) -> pa.Table:
         msg = f"cohort {name}: there is no folder {root}{demo}: fix cohorts.{name}.root in the configuration"
         raise ConfigError(msg)
     start = Row(cohort=name, input=cohort.input, synthetic=cohort.synthetic)
+    choice = Choice.of(name, cohort, root, t1w_mm)
     listing = layouts.listing_of(cohort)
     if listing is not None:
         places, rows = layouts.places_and_unknown(listing, start, root, cohort)
         rows += _by_chunks(partial(layouts.rows_of, start, root, cohort), places, name)
+        for row in rows:
+            if row["path"] and (reason := choice.left_out(Path(row["path"]), [row["key"]])):
+                exclude(row, reason)
     elif cohort.input == "timeseries":
-        rows = list(timeseries.list_rows(start, root, cohort))
+        rows = list(timeseries.list_rows(start, root, cohort, choice))
     else:
         labels, rows = subjects_and_unknown(start, root, cohort.subjects)
-        options: dict[str, Any] = {"tasks": cohort.tasks, "tr_s": cohort.tr_s}
-        if cohort.input == "fmriprep":
-            options["space"] = cohort.space
+        options: dict[str, Any] = {"tasks": cohort.tasks, "tr_s": cohort.tr_s, "tr": cohort.tr}
+        options["choice"] = choice
         list_rows = raw_bids.list_rows if cohort.input == "bids" else fmriprep.list_rows
         rows += _by_chunks(partial(_rows_of, list_rows, start, root, options), labels, name)
     if not rows:
@@ -125,11 +135,21 @@ def build(name: str, cohort: CohortSection) -> pa.Table:
             " is it the right folder?"
         )
         raise ConfigError(msg)
+    for pattern in unused(cohort.exclude, rows) if cohort.subjects is None else ():
+        logger.warning(
+            "cohort %s: `exclude` has %s, which leaves no scan out: is it spelt right?", name, pattern
+        )
     return _table(rows)
 
 
 def derivatives(
-    root: Path, *, cohort: str, space: str, subjects: Sequence[str], tr_s: float | None = None
+    root: Path,
+    *,
+    cohort: str,
+    space: str,
+    subjects: Sequence[str],
+    tr_s: float | None = None,
+    t1w_mm: float = T1W_MM,
 ) -> pa.Table:
     """List fMRIPrep-shaped derivatives of some subjects, as after our own preprocessing.
 
@@ -143,6 +163,8 @@ def derivatives(
         Labels without ``sub-``.
     tr_s : float, optional
         Repetition time (s) where no file states it.
+    t1w_mm : float
+        Voxel size (mm) of the model's T1 grid.
 
     Returns
     -------
@@ -151,7 +173,8 @@ def derivatives(
     """
     start, root = Row(cohort=cohort, input="fmriprep"), root.absolute()
     labels, rows = subjects_and_unknown(start, root, subjects)
-    return _table([*rows, *fmriprep.list_rows(start, root, labels, None, tr_s, space)])
+    choice = Choice(cohort, root, space, t1w_mm, own=True)
+    return _table([*rows, *fmriprep.list_rows(start, root, labels, None, tr_s, choice=choice)])
 
 
 def _rows_of(
@@ -187,7 +210,14 @@ def _by_chunks(
     return rows
 
 
-def load(cache: Path, name: str, cohort: CohortSection, *, build_if_stale: bool = True) -> pa.Table:
+def load(
+    cache: Path,
+    name: str,
+    cohort: CohortSection,
+    *,
+    build_if_stale: bool = True,
+    t1w_mm: float = T1W_MM,
+) -> pa.Table:
     """Read a cohort's index from the cache, and make it first where it is absent or old.
 
     Old means: the cohort's section of the configuration changed, or the files at the top of its folder. Of subjects
@@ -199,7 +229,7 @@ def load(cache: Path, name: str, cohort: CohortSection, *, build_if_stale: bool 
     ----------
     cache : Path
         Folder of the cache, usually `CACHE`.
-    name, cohort
+    name, cohort, t1w_mm
         As for `build`.
     build_if_stale : bool
         False reads the cache as it is, as jobs do.
@@ -219,7 +249,7 @@ def load(cache: Path, name: str, cohort: CohortSection, *, build_if_stale: bool 
             msg = f"cohort {name} has no index in {cache}: run `bhx index {name}` first"
             raise DataError(msg)
         return pq.ParquetFile(file).read()
-    key, stamp = _cache_key(name, cohort), _read_stamp(cache / f"{name}.json")
+    key, stamp = _cache_key(name, cohort, t1w_mm), _read_stamp(cache / f"{name}.json")
     changed = {SHARED}
     if file.exists() and stamp.get("key") == key:
         table = pq.ParquetFile(file).read()
@@ -228,12 +258,14 @@ def load(cache: Path, name: str, cohort: CohortSection, *, build_if_stale: bool 
         if not changed:
             return table
     if SHARED in changed:
-        table = build(name, cohort)
+        table = build(name, cohort, t1w_mm=t1w_mm)
     else:
-        theirs = build(name, cohort.model_copy(update={"subjects": tuple(sorted(changed))}))
+        some = cohort.model_copy(update={"subjects": tuple(sorted(changed))})
+        theirs = build(name, some, t1w_mm=t1w_mm)
         others = [row for row in table.to_pylist() if row["subject"] not in changed]
         table = _table(others + theirs.to_pylist())
-    _write(cache, name, table, key, _states(table, cohort))
+    scans = usable_scans(table) if cohort.input == "bids" else {}
+    _write(cache, name, table, key, _states(table, cohort), scans)
     return pq.ParquetFile(file).read()
 
 
@@ -262,11 +294,20 @@ def _states(table: pa.Table, cohort: CohortSection) -> dict[str, str]:
                 else:
                     owner = subject if path == own or path.startswith(own + os.sep) else SHARED
                 parts[owner].add(f"{path} {state_of(path)}")
+                if path.rpartition(os.sep)[2].startswith(("sub-", "ses-")) and "." not in path[len(root) :]:
+                    parts[owner].add(state_of(_scans_table(path, subject)))
                 path = path.rpartition(os.sep)[0]
     return {
         owner: hashlib.sha256("\n".join(sorted(of_owner)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         for owner, of_owner in parts.items()
     }
+
+
+def _scans_table(folder: str, subject: str) -> str:
+    """Path of the ``scans.tsv`` of a subject's or session's folder, there or not: it is edited in place."""
+    name = folder.rpartition(os.sep)[2]
+    session = f"_{name}" if name.startswith("ses-") else ""
+    return f"{folder}{os.sep}sub-{subject}{session}_scans.tsv"
 
 
 def state_of(path: str) -> str:
@@ -285,7 +326,7 @@ def _table(rows: list[Row]) -> pa.Table:
     twins: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         if row["status"] == "ok":
-            twins[row["modality"], row["key"]].append(row)
+            twins[row["modality"], bids_names.same_scan(row["key"])].append(row)
     for same in twins.values():
         if len(same) > 1:
             first, second, *more = sorted(Path(row["path"]).name for row in same)
@@ -293,28 +334,51 @@ def _table(rows: list[Row]) -> pa.Table:
             remedy = "keep one" if same[0]["kind"] != "table" else "keep one, or let `series` match one"
             for row in same:
                 exclude(row, f"{len(same)} files claim to be this scan ({names}): {remedy}")
+    _note_similar_labels(rows)
     rows.sort(key=lambda row: (row["subject"], row["modality"], row["key"], row["path"] or ""))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _note_similar_labels(rows: list[Row]) -> None:
+    """Note subjects whose labels differ in zeros before a number or in case only: they stay two subjects."""
+    labels: dict[str, set[str]] = defaultdict(set)
+    for label in {row["subject"] for row in rows}:
+        labels[_ZEROS.sub("", label).casefold()].add(label)
+    similar = {label: same - {label} for same in labels.values() if len(same) > 1 for label in same}
+    for row in rows if similar else ():
+        if row["subject"] in similar:
+            other = min(similar[row["subject"]])
+            add_note(row, notes.Kind.SUBJECT, f"sub-{row['subject']} and sub-{other} are two subjects")
+
+
+def usable_scans(table: pa.Table) -> dict[str, list[list[Any]]]:
+    """What of every subject is preprocessed: path, repetition time (s) and number of echoes of its scans."""
+    columns = ("subject", "status", "path", "tr_s", "echoes")
+    found: dict[str, list[list[Any]]] = defaultdict(list)
+    for subject, status, path, tr_s, echoes in zip(*(table[c].to_pylist() for c in columns), strict=True):
+        if status == "ok":
+            found[subject].append([path, tr_s, echoes])
+    return dict(found)
 
 
 def _root(cohort: CohortSection) -> Path:
     return cohort.root.expanduser().absolute()
 
 
-def _cache_key(name: str, cohort: CohortSection) -> str:
+def _cache_key(name: str, cohort: CohortSection, t1w_mm: float) -> str:
     root = _root(cohort)
     if not root.is_dir():  # `build` raises with the reason
         build(name, cohort)
     with os.scandir(root) as entries:
         top = sorted(
-            f"{e.name} {state_of(e.path)}" if e.name.endswith(".json") else e.name
+            f"{e.name} {state_of(e.path)}" if e.name.endswith((".json", ".bidsignore")) else e.name
             for e in entries
             if e.name.startswith("sub-")
-            or e.name.endswith(".json")
+            or e.name.endswith((".json", ".bidsignore"))
             or cohort.input == "timeseries"
             or cohort.layout is not None
         )
-    known = json.dumps([SCHEMA_VERSION, name, str(root), to_json(cohort), top])
+    known = json.dumps([SCHEMA_VERSION, name, str(root), to_json(cohort), t1w_mm, top])
     return hashlib.sha256(known.encode()).hexdigest()
 
 
@@ -327,7 +391,14 @@ def _read_stamp(stamp: Path) -> dict[str, Any]:
     return known if isinstance(known, dict) and isinstance(known.get("states"), dict) else {}
 
 
-def _write(cache: Path, name: str, table: pa.Table, key: str, states: dict[str, str]) -> None:
+def _write(
+    cache: Path,
+    name: str,
+    table: pa.Table,
+    key: str,
+    states: dict[str, str],
+    scans: dict[str, list[list[Any]]],
+) -> None:
     """Write table and stamp, the stamp last: a table without its stamp is made again."""
     import pyarrow.parquet as pq
 
@@ -337,6 +408,8 @@ def _write(cache: Path, name: str, table: pa.Table, key: str, states: dict[str, 
         with atomic_write(file, shared=True) as part:
             pq.write_table(table, part, compression="zstd")
     known = {"cohort": name, "key": key, "rows": table.num_rows, "states": states}
+    if scans:  # preprocessing reads them, which cannot read Parquet
+        known["scans"] = scans
     write_json(cache / f"{name}.json", known, shared=True)
 
 

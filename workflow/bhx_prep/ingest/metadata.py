@@ -61,7 +61,7 @@ class Sidecars:
             If a sidecar that applies cannot be read as a JSON object.
         """
         image = image.absolute()
-        own, suffix = bids_names.unpadded(bids_names.parse(image.name)), _suffix(image.name)
+        own, suffix = bids_names.unpadded(bids_names.parse(image.name)), bids_names.suffix(image.name)
         fields: dict[str, Any] = {}
         nearest = None
         for folder in self._chain(image.parent):
@@ -87,7 +87,9 @@ class Sidecars:
             except OSError:  # an unreadable folder shows itself when its images are opened
                 names = []
             for name in names:
-                found.append((bids_names.unpadded(bids_names.parse(name)), _suffix(name), folder / name))
+                found.append(
+                    (bids_names.unpadded(bids_names.parse(name)), bids_names.suffix(name), folder / name)
+                )
             self._folders[folder] = sorted(found, key=lambda sidecar: len(sidecar[0]))
         return self._folders[folder]
 
@@ -105,10 +107,6 @@ class Sidecars:
                 raise DataError(msg)
             self._contents[path] = content
         return self._contents[path]
-
-
-def _suffix(name: str) -> str:
-    return name.split(".", 1)[0].rsplit("_", 1)[-1]
 
 
 def _not_fetched(path: Path) -> str | None:

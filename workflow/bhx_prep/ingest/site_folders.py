@@ -23,6 +23,7 @@ from typing import Final
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import fmriprep, raw_bids
 from bhx_prep.ingest.bids_files import SUBJECT
+from bhx_prep.ingest.choice import Choice
 from bhx_prep.ingest.layouts import Listing, Places
 from bhx_prep.ingest.rows import Row, exclude, new_row, safe_label
 
@@ -61,7 +62,11 @@ def raw_rows(start: Row, root: Path, places: Places, cohort: CohortSection) -> I
     if refusal is not None:
         yield refusal
         return
-    yield from raw_bids.list_rows(start, root / places[0], [start["subject"]], cohort.tasks, cohort.tr_s)
+    site = root / places[0]
+    choice = Choice.of(start["cohort"], cohort, site, None)
+    yield from raw_bids.list_rows(
+        start, site, [start["subject"]], cohort.tasks, cohort.tr_s, cohort.tr, choice
+    )
 
 
 def derivative_rows(start: Row, root: Path, places: Places, cohort: CohortSection) -> Iterator[Row]:
@@ -71,7 +76,9 @@ def derivative_rows(start: Row, root: Path, places: Places, cohort: CohortSectio
         yield refusal
         return
     labels = [start["subject"]]
-    yield from fmriprep.list_rows(start, root / places[0], labels, cohort.tasks, cohort.tr_s, cohort.space)
+    site = root / places[0]
+    choice = Choice.of(start["cohort"], cohort, site, None)
+    yield from fmriprep.list_rows(start, site, labels, cohort.tasks, cohort.tr_s, cohort.tr, choice)
 
 
 def _refused(start: Row, root: Path, places: Places, kind: str | None) -> Row | None:

@@ -13,6 +13,7 @@ from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import metadata, table_outline
 from bhx_prep.ingest.anat import choose_t1w, link_anat
 from bhx_prep.ingest.bids_files import File, chunks, files_of_subjects, matching
+from bhx_prep.ingest.choice import Choice, scans_tables
 from bhx_prep.ingest.rows import (
     IMAGES,
     Row,
@@ -29,7 +30,7 @@ from bhx_prep.io import bids_names, notes
 from bhx_prep.io.stated_axes import StatedAxes
 
 
-def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
+def list_rows(start: Row, root: Path, cohort: CohortSection, choice: Choice | None = None) -> Iterator[Row]:
     """Rows of the subjects of a cohort of ROI x time tables.
 
     Parameters
@@ -40,6 +41,8 @@ def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
         Absolute.
     cohort : Cohort
         Its section of the configuration.
+    choice : Choice, optional
+        What decides among files.
 
     Yields
     ------
@@ -54,6 +57,7 @@ def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
     if "{subject}" not in cohort.series:
         msg = f"cohort {start['cohort']}: `series` must contain {{subject}} (is {cohort.series!r})"
         raise ConfigError(msg)
+    choice = choice or Choice.of(start["cohort"], cohort, root)
     sidecars = metadata.Sidecars(root)
     stated = StatedAxes.of_json(stated_names(cohort, start["cohort"]))
     wanted = None if cohort.subjects is None else set(cohort.subjects)
@@ -73,12 +77,13 @@ def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
     subjects = (set(tables) | set(labels)) if wanted is None else wanted
     anat_files: dict[str, list[File]] = {}
     for some in chunks(sorted(set(labels) & subjects)):
-        anat_files.update(files_of_subjects(root, some, ("T1w", "mask"), IMAGES))
+        anat_files.update(files_of_subjects(root, some, ("T1w", "mask", "scans"), (*IMAGES, ".tsv")))
     for label in sorted(subjects):
         subject = safe_label(label)
         mine = {**start, "subject": subject}
-        anats = choose_t1w({**mine, "kind": "volume"}, anat_files.get(label, []), sidecars)
+        anats = choose_t1w({**mine, "kind": "volume"}, anat_files.get(label, []), sidecars, choice)
         yield from anats
+        flagged, _ = scans_tables(anat_files.get(label, []))
         rows = [
             row
             for path in tables.get(label, [])
@@ -90,7 +95,14 @@ def list_rows(start: Row, root: Path, cohort: CohortSection) -> Iterator[Row]:
             rows[0]["reason"] = reason if label in labels else f"nothing of this subject in {root}: {reason}"
         for row in rows:
             link_anat(row, anats)
-            yield row
+            if row["path"] is not None:
+                path = Path(row["path"])
+                reason = choice.left_out(path, [row["key"]], flagged)
+                reason = reason or choice.not_selected(bids_names.parse(path.name))
+                if reason is not None:
+                    exclude(row, reason)
+        choice.prefer_runs(rows)
+        yield from rows
 
 
 def _table_row(

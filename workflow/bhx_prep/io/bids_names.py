@@ -65,6 +65,11 @@ def parse(name: str) -> dict[str, str]:
     return {entity: value for entity, value in found if value}
 
 
+def suffix(name: str) -> str:
+    """``bold`` of ``sub-01_task-rest_bold.nii.gz``."""
+    return name.split(".", 1)[0].rsplit("_", 1)[-1]
+
+
 def sample_key(cohort: str, subject: str, entities: Mapping[str, str]) -> str:
     """Key of a sample in the shards: ``{cohort}_{stem}``."""
     return f"{check_cohort(cohort)}_{stem(subject, entities)}"

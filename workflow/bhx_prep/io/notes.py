@@ -23,6 +23,7 @@ class Kind(StrEnum):
     CONFOUNDS = "confounds missing"
     MOTION = "motion not measured as usual"
     SPACE = "space assumed"
+    SUBJECT = "subject's label is like another's"
     T1W = "T1w volume read with an assumption"
     ORDER = "ROI order not confirmed by the series"
     DUPLICATES = "runs with the same series"

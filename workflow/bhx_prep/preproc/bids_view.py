@@ -8,16 +8,26 @@ mounted into the container. For the same reason links of the dataset itself (Dat
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from bhx_model.atomic_write import write_json
 from bhx_model.errors import ConfigError, DataError
+from bhx_prep.ingest import metadata
 from bhx_prep.ingest.bids_files import files_below
 from bhx_prep.io import bids_names
+from bhx_prep.preproc.arguments import UsableScan
 
 
-def make_view(root: Path, subject: str, tasks: Sequence[str], view: Path) -> Path:
+def make_view(
+    root: Path,
+    subject: str,
+    tasks: Sequence[str],
+    view: Path,
+    scans: Sequence[UsableScan] | None = None,
+) -> Path:
     """Make the view anew.
 
     Parameters
@@ -30,6 +40,9 @@ def make_view(root: Path, subject: str, tasks: Sequence[str], view: Path) -> Pat
         fMRI tasks to show; files of others are omitted. Files that name no task are all shown.
     view : Path
         Folder to make; what it contained is removed.
+    scans : sequence of UsableScan, optional
+        The T1w images and runs to show: those that the index calls usable; all when None. A run whose sidecar states
+        no repetition time, or another than the index decided for, gets a sidecar with the right one.
 
     Returns
     -------
@@ -55,10 +68,43 @@ def make_view(root: Path, subject: str, tasks: Sequence[str], view: Path) -> Pat
     view.mkdir(parents=True)
     shown = [path for path in root.iterdir() if path.is_file()]
     shown += map(Path, files_below(str(own)))
+    usable = None if scans is None else _with_echoes(scans)
     for path in sorted(shown):
-        if bids_names.parse(path.name).get("task", tasks[0]) in tasks or path.parent == root:
+        wanted = bids_names.parse(path.name).get("task", tasks[0]) in tasks
+        wanted = wanted and (usable is None or _is_usable(path, usable))
+        if wanted or path.parent == root:
             _show(path, view / path.relative_to(root))
+    sidecars = metadata.Sidecars(root)
+    for scan in scans or ():
+        fields, _ = sidecars.fields_of(scan.path)
+        if scan.tr_s is not None and scan.echoes is None and fields.get("RepetitionTime") != scan.tr_s:
+            own = view / scan.path.relative_to(root).with_name(f"{scan.path.name.partition('.')[0]}.json")
+            own.unlink(missing_ok=True)  # a link to the dataset's
+            kept = {name: value for name, value in fields.items() if name != "VolumeTiming"}
+            write_json(own, {**kept, "RepetitionTime": scan.tr_s})
     return view
+
+
+def _with_echoes(scans: Sequence[UsableScan]) -> set[str]:
+    """Names of usable images; of a multi-echo run with ``*`` in the place of the echo."""
+    return {_any_echo(scan.path.name) if scan.echoes else scan.path.name for scan in scans}
+
+
+def _any_echo(name: str) -> str:
+    return re.sub(r"_echo-\d+", "_echo-*", name)
+
+
+def _is_usable(path: Path, usable: set[str]) -> bool:
+    """Whether a file may be seen: images only of scans that the index calls usable, other files always."""
+    if not path.name.endswith((".nii", ".nii.gz")):
+        return True
+    suffix = bids_names.suffix(path.name)
+    if suffix in ("bold", "T1w"):
+        return bool({path.name, _any_echo(path.name)} & usable)
+    if suffix == "sbref":
+        bold = re.sub(r"_sbref(\.nii(?:\.gz)?)$", "_bold", path.name)
+        return any(name.startswith(f"{one}.") for one in (bold, _any_echo(bold)) for name in usable)
+    return True
 
 
 def _show(path: Path, target: Path) -> None:

@@ -22,8 +22,11 @@ from typing import Any
 
 from bhx_model.command_line import run_command
 from bhx_model.errors import DataError, SiteError
+from bhx_prep.config.preproc import output_spaces
+from bhx_prep.ingest.choice import T1W_MM
 from bhx_prep.io import bids_names
-from bhx_prep.preproc.arguments import subject_parser
+from bhx_prep.io.spaces import MNI152
+from bhx_prep.preproc.arguments import subject_parser, usable_scans
 from bhx_prep.preproc.bids_view import make_view
 from bhx_prep.preproc.status import write_status
 from bhx_prep.preproc.work_folder import open_work_folder
@@ -32,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 EXAMPLE = """example:
   python -m bhx_prep.preproc.fmriprep --subject 01 --cohort abide1 --root /data/abide1 \\
-    --preproc preproc.json \\
+    --preproc preproc.json --scans .bhx/index/abide1.json \\
     --tasks rest --out results/abide1/preproc --status results/abide1/preproc/sub-01_status.json \\
     --work /scratch --threads 8 --mem-mb 24000
 """
@@ -198,7 +201,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(
     args: argparse.Namespace, preproc: Mapping[str, Any], folders: Folders, log: Path
 ) -> tuple[int, str | None]:
-    make_view(args.root.absolute(), args.subject, args.tasks, folders.view)
+    scans = usable_scans(args.scans, args.root, args.subject)
+    make_view(args.root.absolute(), args.subject, args.tasks, folders.view, scans)
     for folder in (folders.out, folders.scratch / "tmp"):
         folder.mkdir(parents=True, exist_ok=True)
     build = docker_command if preproc["backend"] == "fmriprep-docker" else apptainer_command
@@ -260,8 +264,9 @@ def _apptainer() -> str:
 
 
 def _fmriprep_arguments(preproc: Mapping[str, Any], subject: str, threads: int, mem_mb: int) -> list[str]:
+    spaces = preproc["output_spaces"] or output_spaces(MNI152[0], T1W_MM)  # where no study filled them in
     return [
-        "--participant-label", subject, "--output-spaces", *preproc["output_spaces"],
+        "--participant-label", subject, "--output-spaces", *spaces,
         "--nthreads", str(threads), "--omp-nthreads", str(min(threads, 8)), "--mem-mb", str(mem_mb),
         "--skip-bids-validation", "--notrack", *preproc["fmriprep_args"],
     ]  # fmt: skip

@@ -20,7 +20,7 @@ from typing import Any
 from bhx_model.command_line import run_command
 from bhx_model.errors import DataError, SiteError
 from bhx_prep.io import bids_names
-from bhx_prep.preproc.arguments import subject_parser
+from bhx_prep.preproc.arguments import subject_parser, usable_scans
 from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan, find
 from bhx_prep.preproc.status import write_status
 from bhx_prep.preproc.work_folder import open_work_folder
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 EXAMPLE = """example:
   python -m bhx_prep.preproc.embedded --subject 01 --cohort rawbids --root demo-data/rawbids --templates results/templates \\
-    --preproc preproc.json --tasks rest \\
+    --preproc preproc.json --tasks rest --scans .bhx/index/rawbids.json \\
     --out results/rawbids/preproc --status results/rawbids/preproc/sub-01_status.json --work /tmp/work
 """
 
@@ -60,7 +60,6 @@ def _command(args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = subject_parser("python -m bhx_prep.preproc.embedded", __doc__, EXAMPLE)
     parser.add_argument("--templates", required=True, type=Path, help="folder made by bhx_prep.atlas.fetch")
-    parser.add_argument("--tr-s", type=float, help="repetition time (s) of runs whose files do not state it")
     return parser
 
 
@@ -73,9 +72,10 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
     stages: dict[str, float] = {}
     excluded: list[dict[str, str]] = []
     reason = None
+    scans = usable_scans(args.scans, args.root, args.subject)
     logger.info("sub-%s: starts; log: %s", args.subject, log)
     try:
-        files = find(args.root.absolute(), args.subject, args.tasks, args.tr_s)
+        files = find(args.root.absolute(), args.subject, scans)
         stages["check"] = time.monotonic() - start
         _run(args, float(preproc["embedded_resolution_mm"]), files, work, log, stages)
         excluded = files.excluded

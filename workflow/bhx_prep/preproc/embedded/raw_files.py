@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from bhx_model.errors import DataError
-from bhx_prep.ingest import metadata, repetition_time
+from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
+from bhx_prep.preproc.arguments import UsableScan
 
 #: Fewer frames than this give no confounds worth the name.
 LEAST_FRAMES = 10
@@ -64,8 +65,8 @@ class RawFiles:
         self.excluded.append({"file": path.name, "reason": reason})
 
 
-def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) -> RawFiles:
-    """Find a subject's raw BIDS files, and check every one of them.
+def find(root: Path, subject: str, scans: Sequence[UsableScan]) -> RawFiles:
+    """Check a subject's raw files: those that the index chose, every one of them to its end.
 
     Parameters
     ----------
@@ -73,10 +74,8 @@ def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) 
         Raw BIDS dataset.
     subject : str
         Without ``sub-``.
-    tasks : list of str
-        fMRI tasks to use.
-    tr_s : float or None
-        Repetition time (s) of runs whose files do not state it.
+    scans : sequence of UsableScan
+        From `usable_scans`.
 
     Raises
     ------
@@ -89,23 +88,17 @@ def find(root: Path, subject: str, tasks: list[str], tr_s: float | None = None) 
         msg = f"there is no folder {folder}"
         raise DataError(msg)
     sidecars = metadata.Sidecars(root)
-    # an image with contrast agent comes last; the index orders them so too
-    for path in sorted(_images(folder, "anat", "T1w"), key=lambda p: ("_ce-" in p.name, p)):
-        session = bids_names.parse(path.name).get("ses")
-        first = next((a for a in files.anats if a.entities.get("ses") == session), None)
-        if first is not None:
-            files.exclude(path, f"one T1w image of a session is used: {first.path.name}")
-        elif (scan := _scan_of(files, path, sidecars, _check_anat)) is not None:
-            files.anats.append(scan)
+    asked = 0
+    for given in sorted(scans, key=lambda scan: scan.path):
+        if bids_names.suffix(given.path.name) == "T1w":
+            if (scan := _scan_of(files, given, sidecars, _check_anat)) is not None:
+                files.anats.append(scan)
+        else:
+            asked += 1
+            if (scan := _scan_of(files, given, sidecars, _check_run)) is not None:
+                files.runs.append(scan)
     if not files.anats:
         raise DataError(_why_none(files, "there is no usable T1w image"))
-    files.anats.sort(key=lambda scan: scan.path)
-
-    asked = [p for p in _images(folder, "func", "bold") if bids_names.parse(p.name).get("task") in tasks]
-    for path in asked:
-        scan = _scan_of(files, path, sidecars, lambda path, fields: _check_run(path, fields, tr_s))
-        if scan is not None:
-            files.runs.append(scan)
     if asked and not files.runs:
         raise DataError(_why_none(files, "there is no usable BOLD run"))
     return files
@@ -140,37 +133,27 @@ def read(path: Path) -> tuple[Any, np.ndarray]:
     return image, values
 
 
-def _images(folder: Path, kind: str, suffix: str) -> list[Path]:
-    places = [folder / kind, *sorted(folder.glob(f"ses-*/{kind}"))]
-    return [
-        p
-        for place in places
-        for p in sorted(place.glob(f"*_{suffix}.nii*"))
-        if p.name.endswith((".nii", ".nii.gz"))
-    ]
-
-
 def _scan_of(
     files: RawFiles,
-    path: Path,
+    given: UsableScan,
     sidecars: metadata.Sidecars,
-    check: Callable[[Path, dict[str, Any]], tuple[Any, Any]],
+    check: Callable[[UsableScan, dict[str, Any]], tuple[Any, Any]],
 ) -> Scan | None:
     try:
-        fields, _ = sidecars.fields_of(path)
-        zooms, tr_s = check(path, fields)
+        fields, _ = sidecars.fields_of(given.path)
+        zooms, tr_s = check(given, fields)
     except DataError as error:
-        files.exclude(path, str(error))
+        files.exclude(given.path, str(error))
         return None
-    return Scan(path, bids_names.parse(path.name), fields, zooms, tr_s)
+    return Scan(given.path, bids_names.parse(given.path.name), fields, zooms, tr_s)
 
 
 def _why_none(files: RawFiles, headline: str) -> str:
     return "; ".join([headline, *(f"{scan['file']}: {scan['reason']}" for scan in files.excluded)])
 
 
-def _check_anat(path: Path, sidecar: dict[str, Any]) -> tuple[tuple[float, float, float], None]:
-    image, values = read(path)
+def _check_anat(given: UsableScan, sidecar: dict[str, Any]) -> tuple[tuple[float, float, float], None]:
+    image, values = read(given.path)
     if values.ndim != 3 and values.shape[3:] != (1,):
         msg = f"the image is {values.ndim}D: expected a 3D volume"
         raise DataError(msg)
@@ -182,17 +165,11 @@ def _check_anat(path: Path, sidecar: dict[str, Any]) -> tuple[tuple[float, float
     return zooms, None
 
 
-def _check_run(
-    path: Path, sidecar: dict[str, Any], tr_s: float | None
-) -> tuple[tuple[float, float, float], float]:
-    named = bids_names.parse(path.name)
-    if "echo" in named:
+def _check_run(given: UsableScan, sidecar: dict[str, Any]) -> tuple[tuple[float, float, float], float | None]:
+    if given.echoes is not None:
         msg = "one echo of a multi-echo run: the embedded preprocessing cannot combine echoes, fMRIPrep can"
         raise DataError(msg)
-    if named.get("part", "mag") != "mag":
-        msg = f"holds the {named['part']} of the signal, not its magnitude"
-        raise DataError(msg)
-    image, values = read(path)
+    image, values = read(given.path)
     frames = metadata.n_frames(image.header)
     if frames < LEAST_FRAMES:
         msg = f"the run has {frames} frames: expected at least {LEAST_FRAMES}"
@@ -209,7 +186,4 @@ def _check_run(
     if inside.min() == inside.max():
         msg = "the image is empty: all voxels are the same"
         raise DataError(msg)
-    step, _ = repetition_time.choose(
-        sidecar, metadata.header_repetition_time(image.header), frames=frames, tr_s=tr_s
-    )
-    return zooms, step
+    return zooms, given.tr_s
