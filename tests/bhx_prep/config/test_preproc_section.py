@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bhx_model.errors import ConfigError
+from bhx_prep.atlas import checks
 from bhx_prep.config.config import check
 from bhx_prep.config.preproc import PreprocSection, lacking, output_spaces
 
@@ -51,3 +52,12 @@ def test_a_list_that_lacks_something_is_a_mistake(spaces, space, t1w_mm, said):
 def test_the_embedded_preprocessing_has_one_space():
     with pytest.raises(ConfigError, match="the embedded preprocessing makes MNI152NLin2009cAsym only"):
         check({"cohorts": {"a": {"input": "bids", "root": "x", "space": MNI6}}})
+
+
+def test_a_template_of_children_needs_an_atlas_in_its_space():
+    space = "UNCInfant:cohort-2"
+    study = {"cohorts": {"a": {"input": "fmriprep", "root": "x", "space": space}}}
+    assert any(f"cohorts.a.space: {space}" in line for line in checks.mistakes(check(study)))
+    volume = "tpl-UNCInfant_cohort-2_atlas-own_dseg.nii.gz"
+    checked = check({**study, "atlas": {"volume": volume}})
+    assert not any("cohorts.a.space" in line for line in checks.mistakes(checked))

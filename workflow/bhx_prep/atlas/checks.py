@@ -13,6 +13,7 @@ from bhx_prep.atlas.label_files import named_volumes
 from bhx_prep.atlas.label_lists import read_label_list
 from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.config.config import Config
+from bhx_prep.io.spaces import SURFACES
 
 #: Numbers of parcels for which the packages carry labels on fsLR-32k, and a volume.
 BRAINSPACE_SIZES: Final = (100, 200, 300, 400, 1000)
@@ -37,7 +38,7 @@ def mistakes(study: Config) -> list[str]:
     for name, cohort in study.cohorts.items():
         if cohort.input == "timeseries":
             continue
-        in_volume = cohort.space.startswith("MNI")
+        in_volume = cohort.space not in SURFACES
         file = FILES["volume" if in_volume else cohort.space]
         if file in missing:
             lines.append(

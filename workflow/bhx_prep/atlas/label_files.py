@@ -63,6 +63,7 @@ def space_of(volume: Path) -> str | None:
     """Standard space that the name of a label image states, in BIDS' words; None where it states none."""
     entities = bids_names.parse(volume.name)
     if space := entities.get("space") or entities.get("tpl"):
+        space = f"{space}:cohort-{age}" if (age := entities.get("cohort")) else space
         return space
     if "FSLMNI152" in volume.name:  # CBIG's word
         return "MNI152NLin6Asym"

@@ -24,6 +24,7 @@ from bhx_prep.config.mistakes import sentence
 from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.config.renamed import with_new_names
 from bhx_prep.config.section import Name, Section
+from bhx_prep.io.spaces import SURFACES
 
 
 class Config(Section):
@@ -51,7 +52,7 @@ class Config(Section):
     def volume_spaces(self) -> tuple[str, ...]:
         """Standard spaces of the volumes that cohorts come in."""
         spaces = {
-            c.space for c in self.cohorts.values() if c.input != "timeseries" and c.space.startswith("MNI")
+            c.space for c in self.cohorts.values() if c.input != "timeseries" and c.space not in SURFACES
         }
         return tuple(sorted(spaces))
 

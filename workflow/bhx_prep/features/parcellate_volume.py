@@ -21,6 +21,7 @@ from bhx_prep.features.parcel_means import Groups, Parcellated
 from bhx_prep.io import bids_names
 from bhx_prep.io.images import check_size, load_image, open_inflated, read_image
 from bhx_prep.io.reading import reading
+from bhx_prep.io.spaces import space_of
 
 
 def parcellate_volume(path: Path, atlas: Atlas, mask: Path | None = None) -> Parcellated:
@@ -161,7 +162,7 @@ def _check_series(image: Any, path: Path, atlas: Atlas) -> tuple[tuple[int, ...]
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         msg = f"{path.name}: the affine of its header cannot be inverted, so its place in {atlas.space} is unknown"
         raise DataError(msg)
-    space = bids_names.parse(path.name).get("space")
+    space = space_of(bids_names.parse(path.name))
     if space not in (None, atlas.space):
         msg = f"{path.name} is in {space}, the atlas in {atlas.space}: take BOLD and atlas in one space"
         raise DataError(msg)

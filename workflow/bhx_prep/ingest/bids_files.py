@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from bhx_prep.io import bids_names
+from bhx_prep.io.spaces import space_of
 
 _T = TypeVar("_T")
 
@@ -38,7 +39,7 @@ class File:
     @property
     def grid(self) -> tuple[str | None, str | None]:
         """Space and resolution."""
-        return self.entities.get("space"), self.entities.get("res")
+        return space_of(self.entities), self.entities.get("res")
 
 
 def subject_labels(root: Path) -> tuple[list[str], list[str]]:
