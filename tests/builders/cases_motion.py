@@ -134,3 +134,35 @@ def empty_column(folder: Path) -> Seen:
 @case("Confounds", "decimal commas", "refused", "'csf' holds text, '1,5' in row 1")
 def decimal_commas(folder: Path) -> Seen:
     return _seen(folder, {"columns": ["csf"]}, {"csf": ["1,5"] * N})
+
+
+def _surface(folder: Path, left: str, right: str) -> Seen:
+    """A pair of GIfTI series whose metadata say these structures."""
+    func = folder / "data" / "sub-01" / "func"
+    func.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for hemi, structure in (("L", left), ("R", right)):
+        values = (1000 + rng.standard_normal((10242, 12))).astype("f4")
+        image = nib.GiftiImage(darrays=[nib.gifti.GiftiDataArray(frame) for frame in values.T])
+        image.meta["AnatomicalStructurePrimary"] = structure
+        nib.save(image, func / f"{STEM}_hemi-{hemi}_space-fsaverage5_bold.func.gii")
+    (func / f"{STEM}_desc-confounds_timeseries.tsv").write_text(f"{FD}\nn/a\n" + "0.1\n" * 11)
+    [row], _ = read_cohort(folder, input="fmriprep", tr_s=2.0, space="fsaverage5")
+    if row["status"] != "ok":
+        return Seen("refused", row["reason"])
+    return Seen("note", "; ".join(row["notes"])) if row["notes"] else Seen("read")
+
+
+@case(
+    "Left and right",
+    "GIfTI series whose metadata say the other hemisphere",
+    "refused",
+    "says CortexRight.*swapped",
+)
+def swapped(folder: Path) -> Seen:
+    return _surface(folder, "CortexRight", "CortexLeft")
+
+
+@case("Left and right", "GIfTI series whose metadata say their own hemisphere", "read")
+def not_swapped(folder: Path) -> Seen:
+    return _surface(folder, "CortexLeft", "CortexRight")

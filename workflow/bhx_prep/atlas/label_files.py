@@ -16,6 +16,7 @@ from bhx_prep.atlas.atlas import hemispheres
 from bhx_prep.atlas.label_lists import read_label_list
 from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.io import bids_names, cifti
+from bhx_prep.io.hemispheres import check_side
 from bhx_prep.io.images import load_image
 from bhx_prep.io.meshes import (
     FSAVERAGE5_VERTICES,
@@ -211,7 +212,7 @@ def read_hemisphere(
     DataError
         If it is no label file, on another mesh, or lacks a parcel of this side.
     """
-    mesh, values, table = read_vertex_labels(path)
+    mesh, values, table = read_vertex_labels(path, side)
     labels = _renumber_side(np.maximum(values, 0), table, names, side, str(path), n_subcortical)
     return mesh, labels[:FSAVERAGE5_VERTICES] if mesh == "fsaverage5" else labels
 
@@ -273,7 +274,7 @@ def read_cifti_voxels(path: Path, names: Sequence[str]) -> np.ndarray:
     return volume
 
 
-def read_vertex_labels(path: Path) -> tuple[str, np.ndarray, dict[int, str]]:
+def read_vertex_labels(path: Path, side: str | None = None) -> tuple[str, np.ndarray, dict[int, str]]:
     """Mesh of a label file of one hemisphere, its labels (V,), and their names.
 
     Labels on fsaverage are those of its mesh of 163842 vertices, of which fsaverage5 has the first 10242.
@@ -281,9 +282,9 @@ def read_vertex_labels(path: Path) -> tuple[str, np.ndarray, dict[int, str]]:
     Raises
     ------
     DataError
-        If it is no label file, or on another mesh.
+        If it is no label file, on another mesh, or of another hemisphere than `side`.
     """
-    values, table = _read_labels(path)
+    values, table = _read_labels(path, side)
     meshes = MESHES | {FSAVERAGE_VERTICES: "fsaverage5"}
     if values.ndim != 1 or len(values) not in meshes:
         msg = (
@@ -294,9 +295,11 @@ def read_vertex_labels(path: Path) -> tuple[str, np.ndarray, dict[int, str]]:
     return meshes[len(values)], values, table
 
 
-def _read_labels(path: Path) -> tuple[np.ndarray, dict[int, str]]:
+def _read_labels(path: Path, side: str | None = None) -> tuple[np.ndarray, dict[int, str]]:
     """Labels of the vertices of one hemisphere, and their names."""
     if path.suffix == ".annot":
+        if side is not None:
+            check_side(path, side)
         with reading(path):
             values, _, raw = read_freesurfer_annot(path)
             return values, {i: name.decode("utf-8") for i, name in enumerate(raw)}
@@ -304,6 +307,8 @@ def _read_labels(path: Path) -> tuple[np.ndarray, dict[int, str]]:
     if not isinstance(gii, nib.GiftiImage) or len(gii.darrays) != 1:
         msg = f"{path} is no label file: a .label.gii with one map or a .annot is expected"
         raise DataError(msg)
+    if side is not None:
+        check_side(path, side, gii)
     return np.asarray(gii.darrays[0].data).astype(np.int64), gii.labeltable.get_labels_as_dict()
 
 

@@ -297,7 +297,7 @@ def command(args: argparse.Namespace) -> int:
     if args.align_to:
         cortex, template = _arrays(args.align_to / "cortex.npz"), _template_surfaces(args.align_to)
     columns, metadata = solve(
-        {"left": read_surface(args.left), "right": read_surface(args.right)},
+        {"left": read_surface(args.left, "left"), "right": read_surface(args.right, "right")},
         labels,
         cortex,
         names,

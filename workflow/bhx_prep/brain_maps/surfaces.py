@@ -13,15 +13,16 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from bhx_model.errors import DataError
+from bhx_prep.io.hemispheres import check_side
 
 
-def read_surface(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_surface(path: Path, side: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Vertices (V, 3; float64, mm) and triangles (F, 3; int64) of a GIfTI surface.
 
     Raises
     ------
     DataError
-        If the file is no GIfTI surface.
+        If the file is no GIfTI surface, or is of another hemisphere than `side`.
     OSError
         If it is missing.
     """
@@ -32,6 +33,8 @@ def read_surface(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(
             f"{path} is no GIfTI surface ({error}): name a .surf.gii, or fetch the templates again"
         ) from error
+    if side is not None:
+        check_side(path, side, image)
     return np.asarray(vertices, np.float64), np.asarray(triangles, np.int64)
 
 

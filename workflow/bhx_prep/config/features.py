@@ -90,6 +90,18 @@ class FeaturesSection(Section):
         default=(160, 192, 160),
         description="Voxels of the model's T1 grid, a crop of the MNI grid. The paper: 160, 192, 160.",
     )
+    t1w_min_dice: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="Overlap (Dice) with the template's brain mask below which a T1 is excluded.",
+    )
+    t1w_min_correlation: float = Field(
+        default=0.5,
+        ge=-1,
+        le=1,
+        description="Correlation with the template, of structure of 4 to 12 mm, below which a T1 is excluded.",
+    )
     harmonics: Annotated[
         Annotated[int, Field(ge=2, le=1000)] | Literal["none"], BeforeValidator(_harmonics)
     ] = Field(

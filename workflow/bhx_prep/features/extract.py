@@ -35,7 +35,7 @@ from bhx_model.errors import ConfigError, DataError
 from bhx_prep.atlas.atlas import Atlas, load_atlas
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.section import read_section
-from bhx_prep.features import confounds, denoise, fingerprint, parcellate, qc, store, t1w
+from bhx_prep.features import confounds, denoise, fingerprint, parcellate, qc, store, t1w, template_overlap
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
@@ -85,6 +85,8 @@ QC_SCHEMA = pa.schema(
         ("mean_coverage", pa.float64()),
         ("n_rois_covered", pa.int64()),
         ("tsnr", pa.float64()),
+        ("template_dice", pa.float64()),
+        ("template_correlation", pa.float64()),
         ("strategy", pa.string()),
         ("synthetic", pa.bool_()),
         ("seconds", pa.float64()),
@@ -103,6 +105,7 @@ class Extraction:
     strategy: confounds.Strategy
     grid: t1w.ModelGrid
     stated: StatedAxes = field(default_factory=StatedAxes)
+    head: tuple[Path, Path] | None = None
 
     @classmethod
     def prepare(
@@ -125,12 +128,17 @@ class Extraction:
         ConfigError
             If either cannot be used, or the T1 grid is larger than MNI space.
         """
+        head = templates / "head_T1w.nii.gz", templates / "head_mask.nii.gz"
+        if not all(path.exists() for path in head):
+            logger.warning("%s holds no head: T1w volumes are not compared with the template", templates)
+            head = None
         return cls(
             settings,
             load_atlas(templates, space),
             confounds.load_strategy(settings.strategy),
             t1w.model_grid(settings.t1w_resolution_mm, settings.t1w_shape),
             StatedAxes.of_json(tables),
+            head,
         )
 
     def bold(self, scan: Row, report: Row) -> tuple[Row, bytes]:
@@ -206,7 +214,7 @@ class Extraction:
         report["tsnr"] = qc.tsnr(parcellated.series)
         qc.check_run(report["n_rois_covered"], self.atlas.n_rois, report["mean_fd_mm"], self.settings)
 
-    def t1w(self, scan: Row) -> tuple[Row, bytes]:
+    def t1w(self, scan: Row, report: Row) -> tuple[Row, bytes]:
         """Metadata of one T1 volume on the model's grid, and the volume as a shard carries it.
 
         Raises
@@ -215,6 +223,10 @@ class Extraction:
             If the volume cannot be used.
         """
         volume = t1w.conform(Path(scan["path"]), self.grid, _path(scan["mask"]))
+        if self.head is not None:
+            found = template_overlap.overlap(volume, *self.head, self.grid)
+            report["template_dice"], report["template_correlation"] = found.dice, found.correlation
+            qc.check_template(found.dice, found.correlation, self.settings)
         return {
             **{name: scan[name] for name in ("key", "subject", "session")},
             "shape": list(volume.shape),
@@ -305,7 +317,7 @@ def _one(work: Extraction, scan: Row, report: Row) -> Any:
         if scan["status"] != "ok":
             raise DataError(scan["reason"] or "excluded by the index")
         with archives.unpacked(scan, index.FILE_COLUMNS) as files:
-            return work.bold(files, report) if scan["modality"] == "bold" else work.t1w(files)
+            return work.bold(files, report) if scan["modality"] == "bold" else work.t1w(files, report)
     except DataError as error:
         report["status"], report["reason"] = "excluded", str(error)
         return None

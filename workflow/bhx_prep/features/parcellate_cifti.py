@@ -10,7 +10,7 @@ from bhx_model.errors import DataError
 from bhx_prep.atlas.atlas import Atlas
 from bhx_prep.features.parcel_means import Parcellated, mean_rows
 from bhx_prep.io import cifti
-from bhx_prep.io.meshes import GRAYORDINATES_AFFINE
+from bhx_prep.io.meshes import GRAYORDINATES_AFFINE, GRAYORDINATES_CORTEX
 
 
 def parcellate_cifti(path: Path, atlas: Atlas) -> Parcellated:
@@ -32,6 +32,10 @@ def parcellate_cifti(path: Path, atlas: Atlas) -> Parcellated:
             raise DataError(msg)
         labels[part.offset : part.offset + part.vertices.size] = its[part.vertices]
         total += np.bincount(its, minlength=total.size)
+    sizes = {part.structure: part.vertices.size for part in axes.surfaces}
+    if tuple(sizes.get(side) for side in cifti.CORTEX) == GRAYORDINATES_CORTEX[::-1]:
+        msg = f"{path.name}: its left cortex has the vertices of the right one: the hemispheres are swapped"
+        raise DataError(msg)
     if not axes.surfaces:
         msg = f"{path.name} has no cortical surface among its brain models"
         raise DataError(msg)

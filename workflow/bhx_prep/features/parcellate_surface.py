@@ -10,6 +10,7 @@ import numpy as np
 from bhx_model.errors import DataError
 from bhx_prep.atlas.atlas import Atlas
 from bhx_prep.features.parcel_means import Parcellated, mean_rows
+from bhx_prep.io.hemispheres import check_side
 from bhx_prep.io.images import load_image, read_image
 from bhx_prep.io.meshes import MESHES
 
@@ -20,9 +21,9 @@ def parcellate_surface(left: Path, right: Path, atlas: Atlas) -> Parcellated:
     Raises
     ------
     DataError
-        If the meshes are unknown, or the hemispheres have different numbers of frames.
+        If the meshes are unknown, a file is of the other hemisphere, or the two have different numbers of frames.
     """
-    hemispheres = [_read_surface(left), _read_surface(right)]
+    hemispheres = [_read_surface(left, "left"), _read_surface(right, "right")]
     (n_left, frames_left), (n_right, frames_right) = (h.shape for h in hemispheres)
     if n_left != n_right or n_left not in MESHES:
         meshes = " or ".join(f"{n} ({mesh})" for n, mesh in MESHES.items())
@@ -41,9 +42,10 @@ def parcellate_surface(left: Path, right: Path, atlas: Atlas) -> Parcellated:
     return Parcellated(series, coverage)
 
 
-def _read_surface(path: Path) -> np.ndarray:
+def _read_surface(path: Path, side: str) -> np.ndarray:
     """Series on one hemisphere, (V, T)."""
     image = load_image(path)
+    check_side(path, side, image)
     if isinstance(image, nib.GiftiImage):
         arrays = [np.asarray(a.data) for a in image.darrays]
         if not arrays or len({a.shape for a in arrays}) != 1 or arrays[0].ndim not in (1, 2):

@@ -79,6 +79,23 @@ def check_run(n_covered: int, n_rois: int, mean_fd_mm: float | None, settings: F
         raise DataError("; ".join(reasons))
 
 
+def check_template(dice: float, correlation: float, settings: FeaturesSection) -> None:
+    """Compare how well a T1 fits the template with the thresholds.
+
+    Raises
+    ------
+    DataError
+        With both numbers, if one is below.
+    """
+    if dice < settings.t1w_min_dice or correlation < settings.t1w_min_correlation:
+        msg = (
+            f"its brain does not overlap the template's: Dice {dice:.2f}, correlation {correlation:.2f}"
+            f" (features.t1w_min_dice {settings.t1w_min_dice:g}, t1w_min_correlation {settings.t1w_min_correlation:g});"
+            " is it in MNI space?"
+        )
+        raise DataError(msg)
+
+
 def check_length(
     kept: np.ndarray, segments: Sequence[Sequence[int]] | None, tr_s: float, settings: FeaturesSection
 ) -> None:

@@ -17,6 +17,8 @@ MESHES: Final = {FSAVERAGE5_VERTICES: "fsaverage5", FSLR_VERTICES: "fsLR"}
 
 #: Rows of a dense series: both cortices without the medial wall, and the subcortex.
 GRAYORDINATES: Final = 91282
+#: Vertices of the left and of the right cortex among them, without the medial wall.
+GRAYORDINATES_CORTEX: Final = (29696, 29716)
 #: Grid on which the voxels among them are counted, and where it lies (voxels to mm).
 GRAYORDINATES_SHAPE: Final = (91, 109, 91)
 GRAYORDINATES_AFFINE: Final = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
