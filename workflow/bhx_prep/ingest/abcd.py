@@ -104,7 +104,7 @@ def _run(start: Row, series: list[Path], files: list[Path], task: str, cohort: C
         row["n_frames"], measured = metadata.read_cifti_series(path)
     except DataError as error:
         exclude(row, str(error))
-    fill_repetition_time(row, path, metadata.Sidecars(path.parent), measured, cohort.tr_s)
+    fill_repetition_time(row, path, metadata.Sidecars(path.parent), measured, cohort.tr_s, cohort.tr)
     prefix = path.name.removesuffix(DENOISED)
     motion = [
         file for file in files if file.name.startswith(f"{prefix}_run-") and _MOTION.fullmatch(file.name)

@@ -185,7 +185,7 @@ def _run(start: Row, folder: Path, named: dict[str, str], cohort: CohortSection)
             row["n_frames"], measured = metadata.read_cifti_series(folder / name)
     except DataError as error:
         exclude(row, str(error))
-    fill_repetition_time(row, folder / name, metadata.Sidecars(folder), measured, cohort.tr_s)
+    fill_repetition_time(row, folder / name, metadata.Sidecars(folder), measured, cohort.tr_s, cohort.tr)
     row["confounds"] = _first(folder, there, ("Movement_Regressors.txt", "Movement_RelativeRMS.txt"))
     if row["confounds"] is None:
         add_note(row, Kind.MOTION, "there is no Movement_Regressors.txt")

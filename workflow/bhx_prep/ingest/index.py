@@ -117,7 +117,11 @@ def build(name: str, cohort: CohortSection, *, t1w_mm: float = T1W_MM) -> pa.Tab
         places, rows = layouts.places_and_unknown(listing, start, root, cohort)
         rows += _by_chunks(partial(layouts.rows_of, start, root, cohort), places, name)
         for row in rows:
-            if row["path"] and (reason := choice.left_out(Path(row["path"]), [row["key"]])):
+            if (
+                row["path"]
+                and row["status"] == "ok"
+                and (reason := choice.left_out(Path(row["path"]), [row["key"]]))
+            ):
                 exclude(row, reason)
     elif cohort.input == "timeseries":
         rows = list(timeseries.list_rows(start, root, cohort, choice))

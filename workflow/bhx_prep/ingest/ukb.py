@@ -233,7 +233,7 @@ def _resting(start: Row, root: Path, instance: str | None, found: list[str], coh
             )
         return row
     row["path"], row["space"] = str(place / IN_MNI), SPACE
-    check_volume(row, place / IN_MNI, metadata.Sidecars(place), cohort.tr_s)
+    check_volume(row, place / IN_MNI, metadata.Sidecars(place), cohort.tr_s, cohort.tr)
     row["mask"] = str(place / MASK_IN_MNI) if MASK_IN_MNI in members else None
     row["confounds"] = str(place / MOTION) if MOTION in members else None
     if row["confounds"] is None:
@@ -266,7 +266,7 @@ def _tables(start: Row, root: Path, instance: str | None, place: str, cohort: Co
             metadata.check_file(file)
         except DataError as error:
             exclude(row, str(error))
-        fill_repetition_time(row, file, metadata.Sidecars(file.parent), None, cohort.tr_s)
+        fill_repetition_time(row, file, metadata.Sidecars(file.parent), None, cohort.tr_s, cohort.tr)
         yield row
 
 
