@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bhx_model.errors import DataError
+from bhx_model.errors import DataError, SiteError
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.features import qc, t1w
 from bhx_prep.features.template_overlap import Overlap, overlap
@@ -60,6 +60,12 @@ def test_other_places_and_contrasts_do_not(head):
     away[:9, :9, :9] = 1
     folder = head[0]
     assert overlap(away, folder / "head.nii.gz", folder / "mask.nii.gz", GRID) == Overlap(0.0, 0.0)
+
+
+def test_a_damaged_template_is_no_scans_fault(head, tmp_path):
+    (tmp_path / "head.nii.gz").write_bytes(b"torn")
+    with pytest.raises(SiteError, match="fetch the templates again"):
+        overlap(head[1], tmp_path / "head.nii.gz", head[0] / "mask.nii.gz", GRID)
 
 
 def test_thresholds():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from bhx_model.errors import DataError, SiteError
 from bhx_prep.features.t1w import ModelGrid, conform
 
 #: Voxels of the comparison (mm), the smallest structure that counts (standard deviation of a Gaussian), and the largest:
@@ -46,7 +47,7 @@ def overlap(volume: np.ndarray, head: Path, mask: Path, grid: ModelGrid) -> Over
 
     Raises
     ------
-    DataError
+    SiteError
         If the template cannot be read.
     """
     ours, theirs = _coarse(volume, grid), _template(head, mask, grid.shape, grid.affine.tobytes())
@@ -58,7 +59,8 @@ def overlap(volume: np.ndarray, head: Path, mask: Path, grid: ModelGrid) -> Over
     sd = VOXEL_MM / ours.voxel_mm
     a, b = (_structure(part.values, both, sd)[both] for part in (ours, theirs))
     spread = a.std() * b.std()
-    return Overlap(dice, float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0)
+    correlation = float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
+    return Overlap(dice, min(max(correlation, -1.0), 1.0))
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,10 @@ def _coarse(volume: np.ndarray, grid: ModelGrid) -> _Coarse:
 @cache
 def _template(head: Path, mask: Path, shape: tuple[int, int, int], affine: bytes) -> _Coarse:
     grid = ModelGrid(shape, np.frombuffer(affine).reshape(4, 4))
-    return _coarse(conform(head, grid, mask), grid)
+    try:
+        return _coarse(conform(head, grid, mask), grid)
+    except DataError as error:  # no scan's fault
+        raise SiteError(f"the template head cannot be used ({error}): fetch the templates again") from error
 
 
 def _structure(values: np.ndarray, inside: np.ndarray, sd: float) -> np.ndarray:
