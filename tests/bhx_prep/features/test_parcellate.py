@@ -17,6 +17,7 @@ from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, N_ROIS
 
 from bhx_prep.atlas.atlas import load_atlas
 from bhx_prep.features import parcellate
+from bhx_prep.features.parcellate_cifti import parcellate_cifti
 from bhx_prep.io import cifti
 from bhx_prep.io.meshes import FSAVERAGE5_VERTICES, FSLR_VERTICES
 
@@ -335,3 +336,16 @@ def test_damaged_cifti_is_a_sentence(dtseries, atlas):
     small, *_ = dtseries(nvertices=32000, name="small.dtseries.nii")
     with pytest.raises(ValueError, match="mesh of 32000 vertices"):
         parcellate.parcellate_file(small, atlas)
+
+
+def test_grayordinates_with_swapped_hemispheres_are_refused(tmp_path, atlas, monkeypatch):
+    left, right = cifti.CORTEX
+    parts = (
+        cifti.Surface(left, 0, np.arange(29716), 32492),
+        cifti.Surface(right, 29716, np.arange(29696), 32492),
+    )
+    rows = np.random.default_rng(0).standard_normal((29716 + 29696, 3)).astype("f4")
+    swapped = cifti.Axes(3, 0.8, parts, (), None, (), {})
+    monkeypatch.setattr(cifti, "read_series", lambda _path: (swapped, rows))
+    with pytest.raises(ValueError, match="the hemispheres are swapped"):
+        parcellate_cifti(tmp_path / "x.dtseries.nii", atlas)
