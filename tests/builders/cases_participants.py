@@ -9,6 +9,7 @@ from typing import Any
 
 from input_cases import Seen, case
 
+from bhx_model.errors import ConfigError
 from bhx_prep.config import config
 from bhx_prep.config.cohorts import TableSettings
 from bhx_prep.config.endpoints import EndpointSection
@@ -174,6 +175,27 @@ def annexed(folder: Path) -> Seen:
     return Seen("wrong values", str(participants.read(folder / "participants.tsv")))
 
 
+@case(AREA, "empty names at the end of a header, and commas in quoted cells", "read")
+def empty_names(folder: Path) -> Seen:
+    rows = [
+        (s, '"left, 30, right"' if i % 3 else "x", f"{age:g}", "", "")
+        for i, (s, age) in enumerate(AGES.items())
+    ]
+    return seen_labels(folder, text_of(rows, ("participant_id", "note", "age", "", ""), ","), name="p.csv")
+
+
+@case(AREA, "a line `sep=;` above the header, and ids kept as text by formulas", "read")
+def for_spreadsheets(folder: Path) -> Seen:
+    rows = [(f'"=""{s}"""', f"{age:g}") for s, age in AGES.items()]
+    return seen_labels(folder, "sep=;\n" + text_of(rows, sep=";"), name="p.csv")
+
+
+@case(AREA, "a column `id` that may count rows, beside another one of ids", "refused", "'id' or in 'MRI_ID'")
+def two_id_columns(folder: Path) -> Seen:
+    rows = [(20 - i, f"S{s}", f"{age:g}") for i, (s, age) in enumerate(AGES.items())]
+    return seen_labels(folder, text_of(rows, ("id", "MRI_ID", "age")))
+
+
 @case(AREA, "two columns of one name, of which one is needed", "refused", "two columns 'age'")
 def two_columns(folder: Path) -> Seen:
     return seen_labels(folder, text_of([(s, 1, 2) for s in SUBJECTS], ("participant_id", "age", "age")))
@@ -244,6 +266,19 @@ def two_diagnoses(folder: Path) -> Seen:
     return seen_labels(folder, text_of([*rows, ("07", 99)]))
 
 
+@case(AREA, "ids `1.000`, which may be a thousand", "refused", "may be a thousand")
+def thousand_ids(folder: Path) -> Seen:
+    return seen_check(folder, text_of([("1.000", 20), ("2.000", 21)]), {"column": "age"})
+
+
+@case(AREA, "an id `001_1`, of sub-0011 or session 1 of sub-001", "refused", "may be a session of sub-001")
+def session_in_id(folder: Path) -> Seen:
+    path = folder / "participants.tsv"
+    path.write_text(text_of([("001_1", 20)]))
+    table = participants.read(path).match(["0011", "001"])
+    return Seen("wrong values") if table.rows else Seen("refused", table.excluded["0011"])
+
+
 # --- values ---
 
 
@@ -282,11 +317,8 @@ def constant(folder: Path) -> Seen:
     return seen_check(folder, text_of([(s, 7) for s in SUBJECTS]), {"column": "age"})
 
 
-for _cells, _classes, _near in (
-    (("Autism", "control"), ["control", "autism"], "Autism"),
-    (("1.0", "2.0"), [1, 2], "1.0"),
-):
-    case(AREA, f"{_cells[0]} where the class is called {_classes[-1] if _near == 'Autism' else 1}", "refused", _near)(
+for _cells, _classes, _near in ((("Autism", "control"), ["control", "autism"], "Autism"),):
+    case(AREA, f"{_cells[0]} where the class is called {_classes[-1]}", "refused", _near)(
         lambda f, cells=_cells, classes=_classes: seen_check(
             f,
             text_of([(s, cells[i % 2]) for i, s in enumerate(SUBJECTS)], ("participant_id", "dx")),
@@ -295,7 +327,51 @@ for _cells, _classes, _near in (
     )  # fmt: skip
 
 
+@case(AREA, "1.0 and 2.00 where the classes are called 1 and 2", "read")
+def equal_numbers(folder: Path) -> Seen:
+    spec = EndpointSection.model_validate(
+        {"cohort": "a", "column": "dx", "kind": "binary", "classes": [1, 2]}
+    )
+    rows = [(s, ("1.0", "2.00")[i % 2]) for i, s in enumerate(SUBJECTS)]
+    truth = {s: i % 2 for i, s in enumerate(SUBJECTS)}
+    return seen_labels(folder, text_of(rows, ("participant_id", "dx")), truth, spec)
+
+
+@case(AREA, "classes that YAML reads as booleans", "refused", "write it in quotes")
+def booleans(folder: Path) -> Seen:
+    rows = [(s, ("No", "Yes")[i % 2]) for i, s in enumerate(SUBJECTS)]
+    try:
+        return seen_check(
+            folder,
+            text_of(rows, ("participant_id", "dx")),
+            {"column": "dx", "kind": "binary", "classes": [False, True]},
+        )
+    except ConfigError as error:
+        return Seen("refused", error.mistakes[0])
+
+
 # --- families ---
+
+
+@case(AREA, "families 555, 777, 888 and 999 of a data set whose codes for unknown these are", "read")
+def families_like_codes(folder: Path) -> Seen:
+    numbers = {s: (555, 777, 888, 999)[i // 5] for i, s in enumerate(SUBJECTS)}
+    path = folder / "participants.tsv"
+    path.write_text(text_of([*numbers.items()], ("participant_id", "rel_family_id")))
+    table = participants.read(path, TableSettings(missing=("555", "777", "888", "999")))
+    found = participants.families(table, "rel_family_id")
+    right = found == {s: str(n) for s, n in numbers.items()}
+    return Seen("read") if right else Seen("wrong values", str(found)[:100])
+
+
+@case(AREA, "a column of families with the id of the twin", "read")
+def twins_by_name(folder: Path) -> Seen:
+    other = {s: f"sub-{SUBJECTS[i ^ 1]}" for i, s in enumerate(SUBJECTS)}
+    path = folder / "participants.tsv"
+    path.write_text(text_of([*other.items()], ("participant_id", "twin_of")))
+    found = participants.families(participants.read(path), "twin_of")
+    apart = [s for s in SUBJECTS if found[s] != found[other[s].removeprefix("sub-")]]
+    return Seen("wrong values", str(apart)) if apart else Seen("read")
 
 
 @case(AREA, "twins in two cohorts of one pretraining", "read")

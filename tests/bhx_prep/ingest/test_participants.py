@@ -110,7 +110,62 @@ def test_what_a_user_names_is_missing_and_nothing_else(tmp_path):
 
 def test_families(tmp_path):
     path = write(tmp_path, "participant_id\tfam\n1\t7\n2\t7.0\n3\tn/a\n4\t-9999\n5\tA\n")
-    assert participants.families(participants.read(path), "fam") == {"1": "7", "2": "7", "5": "A"}
+    assert participants.families(participants.read(path), "fam") == {"1": "7", "2": "7", "5": "a"}
+
+
+def test_codes_for_unknown_may_be_families_too(tmp_path):
+    cells = ["777", "777", "F 1", "f  1", "-777", "none", "-", "0", *["999"] * 21]
+    rows = "".join(f"{i}\t{cell}\n" for i, cell in enumerate(cells, 1))
+    table = participants.read(
+        write(tmp_path, f"participant_id\tfam\n{rows}"), TableSettings(missing=("777", "999", "0"))
+    )
+    assert participants.families(table, "fam") == {"1": "777", "2": "777", "3": "f 1", "4": "f 1", "8": "0"}
+
+
+@pytest.mark.parametrize("cells", [["sub-A2", "sub-A1", "F1"], ["", "A1", "F1"], ["A1", "a1", "F1"]])
+def test_a_family_may_be_named_by_the_id_of_a_relative(tmp_path, cells):
+    path = write(tmp_path, "participant_id\tfam\n" + "".join(f"A{i}\t{c}\n" for i, c in enumerate(cells, 1)))
+    found = participants.families(participants.read(path), "fam")
+    assert found["A1"] == found["A2"] != found["A3"]
+
+
+def test_families_that_are_counted_are_no_participants(tmp_path):
+    path = write(tmp_path, "participant_id\tfam\n" + "".join(f"{i}\t{i // 2}\n" for i in range(1, 9)))
+    assert len(set(participants.families(participants.read(path), "fam").values())) == 5
+
+
+def test_an_id_that_may_be_a_session_is_nobody_elses(tmp_path):
+    table = participants.read(write(tmp_path, "participant_id\tage\n001_1\t30\n10-002\t40\n"))
+    assert sorted(table.match(["0011", "10002"]).rows) == ["0011", "10002"]
+    matched = table.match(["001", "0011", "10002"])
+    assert list(matched.rows) == ["10002"]
+    assert matched.excluded == {
+        "0011": "'001_1' of participants.tsv may be a session of sub-001: spell it as the folder"
+    }
+
+
+def test_the_column_of_ids_is_stated_where_two_could_be(tmp_path):
+    path = write(tmp_path, "id\tMRI_ID\tsite_id\n1\tA2\tx\n2\tA1\ty\n")
+    with pytest.raises(DataError, match="ids in 'id' or in 'MRI_ID': name the column as `id_column`"):
+        participants.read(path)
+    assert list(participants.read(path, TableSettings(id_column="MRI_ID")).rows) == ["A2", "A1"]
+    with pytest.raises(DataError, match="has no column MRI; it has: id, MRI_ID, site_id"):
+        participants.read(path, TableSettings(id_column="MRI"))
+    path = write(tmp_path, "record_id\tredcap_event_name\tpaid\tfamily_id\n1\ta\t1\t2\n")
+    assert list(participants.read(path).rows) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "cell", "subject"),
+    [
+        ("ppmi", "3000", "PPMI3000"),
+        ("adni", "002_S_0295", "002S0295"),
+        ("hcpa", "HCA6002236", "HCA6002236V1MR"),
+    ],
+)
+def test_labels_that_a_data_set_has_in_two_forms(tmp_path, layout, cell, subject):
+    table = participants.read(write(tmp_path, f"participant_id\n{cell}\n"), TableSettings(layout=layout))
+    assert list(table.match([subject]).rows) == [subject]
 
 
 def test_ids_that_would_be_one_subject_are_refused(tmp_path):

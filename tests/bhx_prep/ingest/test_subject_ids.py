@@ -42,6 +42,8 @@ def test_the_column_of_ids(names, column):
         ("002_S_0295", "002S0295"),
         ("sub-A-1", "A1"),
         ("12E34", "12E34"),
+        ("'01", "01"),
+        ("50002.000", "50002"),
     ],
 )
 def test_an_id_as_bids_has_it(text, label):
@@ -51,7 +53,7 @@ def test_an_id_as_bids_has_it(text, label):
 @pytest.mark.parametrize(
     "text",
     ["1-Mar", "Mar-01", "01-mar-2024", "2024-03-01", "2024-03-01 00:00:00", "3/1/2024", "1.3.24",
-     "5.00E+04", "1E+5", "../x", "a b", "é", "#REF!", "50002.5", "-", "sub-"],
+     "5.00E+04", "1E+5", "../x", "a b", "é", "#REF!", "50002.5", "1.000", "12,000", "-", "sub-"],
 )  # fmt: skip
 def test_what_is_no_id(text):
     with pytest.raises(DataError) as error:

@@ -25,6 +25,7 @@ class TableSettings(Section):
 
     missing: tuple[Value, ...] | None = Field(default=None, description="As of the cohort.")
     family: str | None = Field(default=None, description="As of the cohort.")
+    id_column: str | None = Field(default=None, description="As of the cohort.")
     id_columns: tuple[str, ...] = Field(default=(), description="What the data set calls its column of ids.")
     second_header: bool = Field(
         default=False, description="Whether the second line may describe the columns."
@@ -119,6 +120,11 @@ class CohortSection(Section):
         "known data set, else empty cells, `n/a`, `NA`, `NaN`, `null`, `.`, `#`, -999 and -9999. A value that an "
         "endpoint's `classes` name is never missing.",
     )
+    id_column: str | None = Field(
+        default=None,
+        description="Column of the participants table with the subjects' ids; when null, `participant_id`, or what "
+        "known data sets call it.",
+    )
     family: str | None = Field(
         default=None,
         description="Column of the participants table with an id per family: its members stay in one split, in the "
@@ -162,4 +168,10 @@ class CohortSection(Section):
         """How the table of phenotypes is read."""
         known = KNOWN.get(self.layout or "")
         named = {"id_columns": known.id_columns, "second_header": known.second_header} if known else {}
-        return TableSettings(missing=self.missing, family=self.family, layout=self.layout, **named)
+        return TableSettings(
+            missing=self.missing,
+            family=self.family,
+            id_column=self.id_column,
+            layout=self.layout,
+            **named,
+        )

@@ -16,8 +16,17 @@ Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+]+$")]
 
 
 def as_text(value: Any) -> Any:
-    """A number such as 2 or -9999 as it stands in a table."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    """A number such as 2 or -9999 as it stands in a table.
+
+    Raises
+    ------
+    ConfigError
+        For what YAML makes of the words yes, no, on, off, true, false and null.
+    """
+    if value is None or isinstance(value, bool):
+        word = "null" if value is None else "yes, no, on, off, true or false"
+        raise ConfigError(f"write it in quotes, as the table has it: YAML reads {word} as no text")
+    return str(value) if isinstance(value, int | float) else value
 
 
 #: A value of a table or a file name; YAML reads some of them as numbers.

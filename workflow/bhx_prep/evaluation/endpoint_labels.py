@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.ingest.cell_values import far_values, listed, numbers_of
+from bhx_prep.ingest.cell_values import KnownValues, far_values, listed, numbers_of
 from bhx_prep.ingest.participants import Column
 from bhx_prep.io.notes import Kind, note, quote
 
@@ -38,10 +38,10 @@ def read_labels(
         return numbers, refused, [note(Kind.TABLE, text) for text in assumed]
     number = {value: i for i, one in enumerate(spec.classes) for value in one.values}
     labels, refused = {}, {}
-    expected = listed(list(number), 80)
+    expected, values = listed(list(number), 80), KnownValues(number)
     for subject, cell in column.known.items():
-        if cell in number:
-            labels[subject] = number[cell]
+        if (value := values.find(cell)) is not None:
+            labels[subject] = number[value]
         else:
             refused[subject] = f"{column.name} is {quote(cell)}, none of the classes' values {expected}"
     return labels, refused, []

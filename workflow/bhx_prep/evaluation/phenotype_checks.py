@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import CohortSection
@@ -21,11 +20,8 @@ from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.evaluation.endpoint_labels import counted, read_labels
 from bhx_prep.ingest import participants
 from bhx_prep.ingest.bids_files import subject_labels
-from bhx_prep.ingest.cell_values import far_values, listed, number_of
+from bhx_prep.ingest.cell_values import KnownValues, far_values, listed
 from bhx_prep.io.notes import quote
-
-#: A family of more members is likely a code for unknown.
-LARGEST_FAMILY: Final = 20
 
 
 @dataclass
@@ -85,6 +81,8 @@ def _check_ids(
 ) -> participants.Participants:
     """Compare the ids with the subjects; returns the rows of subjects with data, all where none or nobody is known."""
     key = f"cohorts.{name}.participants"
+    subjects = subjects_of(cohort)
+    table = table.match(subjects or ())
     if not table.rows:
         first, reason = next(iter(table.excluded.items()))
         found.mistakes.append(
@@ -95,10 +93,8 @@ def _check_ids(
         first, reason = next(iter(table.excluded.items()))
         what = f"{len(table.excluded)} rows of {table.path.name} cannot be used"
         found.warnings.append(f"{key}: {what}, e.g. {quote(first)}: {reason}")
-    subjects = subjects_of(cohort)
     if not subjects:
         return table
-    table = table.match(subjects)
     found.notes += [f"cohorts.{name}: {text}" for text in table.notes()]
     both = table.rows.keys() & subjects
     if not both:
@@ -132,12 +128,14 @@ def _check_family(found: Findings, name: str, column: str, table: participants.P
         found.mistakes.append(f"{key}: nobody has a family in column {quote(column)} of {table.path.name}")
         return
     largest, n = sizes.most_common(1)[0]
-    if n > LARGEST_FAMILY:
+    if n > participants.LARGEST_FAMILY:
         found.warnings.append(
             f"{key}: family {quote(largest)} has {n} members: is it a code for unknown? name it in `missing`"
         )
-    several = sum(size > 1 for size in sizes.values())
-    found.notes.append(f"{key}: {len(sizes)} families, {several} of several members")
+    several, alone = sum(size > 1 for size in sizes.values()), len(table.rows.keys() - related.keys())
+    found.notes.append(
+        f"{key}: {len(sizes)} families, {several} of several members; {alone} participants have none"
+    )
 
 
 def _check_endpoint(
@@ -203,7 +201,9 @@ def _check_classes(
     found: Findings, name: str, endpoint: EndpointSection, column: participants.Column, path: Path
 ) -> None:
     there = sorted(set(column.known.values()))
-    absent = [one for one in endpoint.classes if not set(there) & set(one.values)]
+    values = KnownValues(endpoint.values)
+    is_value = {cell: values.find(cell) for cell in there}
+    absent = [one for one in endpoint.classes if not set(is_value.values()) & set(one.values)]
     for one in absent:
         near = [cell for cell in there if any(_nearly(cell, value) for value in one.values)]
         hint = f"did you mean {quote(near[0])}?" if near else f"there are: {listed(there, 60)}"
@@ -214,7 +214,7 @@ def _check_classes(
         )
     if not absent:
         for value in endpoint.values:
-            near = [cell for cell in there if cell not in endpoint.values and _nearly(cell, value)]
+            near = [cell for cell in there if is_value[cell] is None and _nearly(cell, value)]
             if near:
                 n = sum(cell == near[0] for cell in column.known.values())
                 found.warnings.append(
@@ -229,9 +229,6 @@ def _check_classes(
 
 def _nearly(cell: str, value: str) -> bool:
     """Whether a cell differs from a class's value in its spelling only."""
-    number = number_of(cell)
-    if number is not None and number == number_of(value):
-        return True
     return re.sub(r"[\W_]", "", cell).lower() == re.sub(r"[\W_]", "", value).lower() != ""
 
 

@@ -37,7 +37,7 @@ def unconverted(root: Path) -> str | None:
 def label(spelt: str) -> str:
     """``ADNI011S0002`` of ``011_S_0002``."""
     spelt = spelt.strip().removeprefix("sub-")
-    ptid = _PTID.fullmatch(spelt)
+    ptid = _PTID.fullmatch(spelt) or _PTID.fullmatch(spelt.replace("S", "_S_", 1))
     return f"ADNI{ptid['site']}S{ptid['number']}" if ptid else spelt
 
 

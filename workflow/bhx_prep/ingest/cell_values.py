@@ -67,6 +67,40 @@ class MissingValues:
         return number is not None and number in self._numbers
 
 
+class KnownValues:
+    """Values that a configuration names, and which of them a cell is: the same text, else the same number.
+
+    ``1``, ``1.0`` and ``1,00`` are one number.
+
+    Parameters
+    ----------
+    values : collection of str
+    """
+
+    def __init__(self, values: Collection[str]):
+        self._texts = frozenset(values)
+        self._by_number: dict[float, str | None] = {}
+        for value in values:
+            if (number := _code_of(value)) is not None:  # None where a cell could be one or the other
+                self._by_number[number] = None if number in self._by_number else value
+        self._found: dict[str, str | None] = {}
+
+    def find(self, cell: str) -> str | None:
+        """The value that a cell is, None where it is none of them."""
+        if cell in self._texts:
+            return cell
+        if not self._by_number:
+            return None
+        if cell not in self._found:
+            number = _code_of(cell)
+            self._found[cell] = None if number is None else self._by_number.get(number)
+        return self._found[cell]
+
+
+def _code_of(text: str) -> float | None:
+    return number_of(re.sub(r"^([+-]?\d+),0+$", r"\1", text.strip()))
+
+
 def numbers_of(cells: Mapping[str, str], name: str) -> tuple[dict[str, float], dict[str, str], bool]:
     """Cells of a column as numbers.
 

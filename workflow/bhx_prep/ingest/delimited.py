@@ -19,7 +19,7 @@ from typing import Final
 
 from bhx_model.errors import DataError
 from bhx_prep.ingest.cell_values import listed
-from bhx_prep.io.notes import quote
+from bhx_prep.io.notes import quote, short
 
 #: Characters of a line: a header of a million columns has some ten million.
 LONGEST_LINE: Final = 1 << 24
@@ -45,6 +45,8 @@ _FORMATS = {
     b"\x89HDF": "an HDF5 file",
     b"%PDF": "a PDF file",
 }
+#: What spreadsheets write for themselves above the header.
+_SEPARATOR_LINE = re.compile(r'"?sep=.?"?[,;\t]*', re.IGNORECASE)
 _SAVE_AS_TEXT = "save it as text separated by tabs (UTF-8)"
 
 
@@ -75,7 +77,10 @@ class _Ragged(DataError):
 
 
 def read_cells(
-    path: Path, find_ids: Callable[[Sequence[str]], str | None], columns: Sequence[str] | None = None
+    path: Path,
+    find_ids: Callable[[Sequence[str]], str | None],
+    columns: Sequence[str] | None = None,
+    wanted: str = "participant_id",
 ) -> Cells:
     """Read a table of text.
 
@@ -91,6 +96,8 @@ def read_cells(
         Given the names of columns, the one that holds ids, or None.
     columns : sequence of str, optional
         Names of the columns to keep besides the ids, those that are not there are left out; all when None.
+    wanted : str
+        What the column of ids is called in a sentence that says that there is none.
 
     Raises
     ------
@@ -100,7 +107,7 @@ def read_cells(
     encodings = _encodings(path)
     for encoding in encodings:
         try:
-            return _read_as(path, encoding, find_ids, columns)
+            return _read_as(path, encoding, find_ids, columns, wanted)
         except UnicodeDecodeError:
             if encoding == encodings[-1]:
                 msg = f"{path.name} is not text in {encoding}: {_SAVE_AS_TEXT}"
@@ -157,27 +164,54 @@ def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
 
 
 def _read_as(
-    path: Path, encoding: str, find_ids: Callable[[Sequence[str]], str | None], columns: Sequence[str] | None
+    path: Path,
+    encoding: str,
+    find_ids: Callable[[Sequence[str]], str | None],
+    columns: Sequence[str] | None,
+    wanted: str,
 ) -> Cells:
     with _open(path) as file:
         first = next(_lines(path, file, encoding), (1, ""))[1]
-    separator, header = _header(path, first, find_ids)
+    separator, header = _header(path, first, find_ids, wanted)
+    named = max(place for place, name in enumerate(header) if name) + 1
+    try:
+        # spreadsheets add empty cells; who counts them takes a comma in quotes for one of them
+        return _read_columns(path, encoding, separator, header[:named], find_ids, columns)
+    except _Ragged:
+        if named == len(header):
+            raise
+        return _read_columns(path, encoding, separator, header, find_ids, columns, quotes=True)
+
+
+def _read_columns(
+    path: Path,
+    encoding: str,
+    separator: str,
+    header: list[str],
+    find_ids: Callable[[Sequence[str]], str | None],
+    columns: Sequence[str] | None,
+    *,
+    quotes: bool = False,
+) -> Cells:
+    """Read a table of that header; as quoted cells where `quotes` says so, or where lines do not fit without."""
     places = _places(path, header, find_ids(header), columns)
     ragged = None
     plain = Cells(header, [])
-    try:
-        with _open(path) as file:
-            lines = _lines(path, file, encoding)
-            plain = _collect(header, places, _plain_rows(path, lines, separator, len(header), max(places)))
-    except _Ragged as error:
-        ragged = error
-    if ragged is None and not plain.short:
-        return plain
+    if not quotes:
+        try:
+            with _open(path) as file:
+                lines = _lines(path, file, encoding)
+                rows = _plain_rows(path, lines, separator, len(header), max(places))
+                plain = _collect(header, places, rows)
+        except _Ragged as error:
+            ragged = error
+        if ragged is None and not plain.short:
+            return plain
     # rows that are too short or too long are whole ones if their cells hold line ends or separators
     with _open(path) as file:
         lines = _lines(path, file, encoding)
         quoted = _collect(header, places, _quoted_rows(path, lines, separator, header, places[0], ragged))
-    return quoted if ragged is not None or len(quoted.short) < len(plain.short) else plain
+    return quoted if quotes or ragged is not None or len(quoted.short) < len(plain.short) else plain
 
 
 def _lines(path: Path, file: gzip.GzipFile | io.BufferedReader, encoding: str) -> Iterator[tuple[int, str]]:
@@ -199,6 +233,10 @@ def _lines(path: Path, file: gzip.GzipFile | io.BufferedReader, encoding: str) -
                 raise DataError(msg)
             if number == 1:
                 line = line.removeprefix("\ufeff")
+                if _SEPARATOR_LINE.fullmatch(line.strip()):
+                    continue
+            if "\u200b" in line:  # seen by nobody, and in what is copied from pages
+                line = line.replace("\u200b", "")
             if line.strip():
                 yield number, line.rstrip("\n")
 
@@ -207,7 +245,9 @@ def _too_large(path: Path) -> str:
     return f"{path.name} has over {LARGEST >> 30} GB: save the columns that endpoints need as a table of their own"
 
 
-def _header(path: Path, line: str, find_ids: Callable[[Sequence[str]], str | None]) -> tuple[str, list[str]]:
+def _header(
+    path: Path, line: str, find_ids: Callable[[Sequence[str]], str | None], wanted: str
+) -> tuple[str, list[str]]:
     """Separator and names of the columns."""
     by_ending = "," if ".csv" in path.suffixes else "\t"
     candidates = sorted(SEPARATORS, key=lambda s: (s != by_ending, -line.count(s)))
@@ -225,10 +265,13 @@ def _header(path: Path, line: str, find_ids: Callable[[Sequence[str]], str | Non
         if not n:
             msg = (
                 f"{path.name} has one column only, {quote(names[0])}: separate columns by tabs, and call the "
-                "ids participant_id"
+                f"ids {short(wanted)}"
             )
             raise DataError(msg)
-        msg = f"{path.name} has no column participant_id; it has: {listed(names, 80)}"
+        msg = (
+            f"{path.name} has no column {short(wanted)}; it has: {listed([n or '(no name)' for n in names], 60)}: name "
+            "that of the ids as `id_column` of the cohort"
+        )
         raise DataError(msg)
     return max(found, key=lambda one: len(one[1]) > 1)
 
@@ -244,8 +287,13 @@ def _bare(cell: str) -> str:
     """A cell without the quotes around it."""
     cell = cell.strip()
     if len(cell) > 1 and cell[0] == cell[-1] == '"':
-        return cell[1:-1].replace('""', '"').strip()
-    return cell
+        cell = cell[1:-1].replace('""', '"').strip()
+    return _text_of(cell)
+
+
+def _text_of(cell: str) -> str:
+    """A cell without the formula ``="01"`` by which spreadsheets keep a number as text."""
+    return cell[2:-1] if len(cell) > 2 and cell.startswith('="') and cell.endswith('"') else cell
 
 
 def _places(path: Path, header: Sequence[str], ids: str | None, columns: Sequence[str] | None) -> list[int]:
@@ -306,7 +354,7 @@ def _quoted_rows(
             if len(cells) > n:
                 raise ragged or _Ragged(_too_many(path, read[0][0], len(cells), n))
             if index:
-                yield read[0][0], len(cells), [cell.strip() for cell in cells]
+                yield read[0][0], len(cells), [_text_of(cell.strip()) for cell in cells]
             read.clear()
     except csv.Error:
         if not read or '"' not in read[0][1]:

@@ -205,8 +205,8 @@ def _first(folder: Path, there: set[str], names: Sequence[str]) -> str | None:
 
 
 def label(spelt: str) -> str:
-    """``HCA6002236`` of ``HCA6002236_V1``, ``100307`` of ``100307.0``."""
-    return re.sub(r"(_V\d+.*|\.0)$", "", spelt.strip().removeprefix("sub-"))
+    """``HCA6002236`` of ``HCA6002236_V1`` or ``HCA6002236V1MR``, ``100307`` of ``100307.0``."""
+    return re.sub(r"(_?V\d+.*|\.0)$", "", spelt.strip().removeprefix("sub-"))
 
 
 LAYOUTS: Final = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
@@ -16,13 +16,20 @@ from typing import Final
 from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import TableSettings
 from bhx_prep.ingest import delimited, layouts, subject_ids
-from bhx_prep.ingest.cell_values import MissingValues, listed, number_of, same
+from bhx_prep.ingest.cell_values import UNKNOWN, KnownValues, MissingValues, listed, number_of, same
 from bhx_prep.io import notes
 
 #: Names of the column that tells several rows of a participant apart, without regard to case.
 SESSION_COLUMNS: Final = frozenset(
     {"session_id", "session", "ses", "visit", "visit_id", "eventname", "event_id", "viscode", "timepoint", "wave"}
 )  # fmt: skip
+
+#: A number that `missing` names and that more participants have is no family.
+LARGEST_FAMILY: Final = 20
+#: Written for a participant without relatives, besides what is unknown in any column.
+NO_FAMILY: Final = frozenset(
+    {"none", "no", "unknown", "missing", "-", "--", "?", "single", "singleton", "unrelated"}
+)
 
 _SETTINGS = TableSettings()
 
@@ -80,6 +87,8 @@ class Participants:
         Id in the table to the subject's label, where `match` brought together what is spelt differently.
     unclear : dict
         Subject without a row to ids that could mean it.
+    spelt : callable
+        The label that a known data set makes of an id.
     """
 
     path: Path
@@ -90,6 +99,7 @@ class Participants:
     missing: MissingValues
     renamed: dict[str, str] = dataclasses.field(default_factory=dict)
     unclear: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    spelt: Callable[[str], str] = str
 
     @cached_property
     def session(self) -> str | None:
@@ -101,12 +111,29 @@ class Participants:
 
         See `bhx_prep.ingest.subject_ids.bring_together`.
         """
-        anew, unclear = subject_ids.bring_together(self.rows, subjects)
-        rows = {anew.get(label, label): cells for label, cells in self.rows.items()}
-        ids = {label: self.rows[label][0][0] for label in self.rows}
+        with_data = set(subjects)
+        ids = {label: cells[0][0] for label, cells in self.rows.items()}
+        plain = {subject: self.spelt(subject) for subject in with_data}
+        of = Counter(plain.values())
+        plain = {s: p for s, p in plain.items() if p != s and of[p] == 1 and p not in with_data}
+        back = {p: s for s, p in plain.items()}
+        anew, unclear = subject_ids.bring_together(self.rows, {plain.get(s, s) for s in with_data})
+        anew |= {p: p for p in back.keys() & self.rows.keys()}
+        anew = {label: back.get(subject, subject) for label, subject in anew.items()}
+        unclear = {back.get(subject, subject): labels for subject, labels in unclear.items()}
         renamed = {ids[label]: anew.get(label, label) for label in self.rows}
         renamed = {i: label for i, label in renamed.items() if i.removeprefix("sub-") != label}
-        return dataclasses.replace(self, rows=rows, renamed=renamed, unclear=unclear)
+        excluded = dict(self.excluded)
+        for i, label in renamed.items():
+            shorter = subject_ids.longer_than(i, with_data) if label in with_data else None
+            if shorter is not None:
+                excluded[label] = (
+                    f"{notes.quote(i)} of {self.path.name} may be a session of sub-{shorter}: spell it as the folder"
+                )
+        of = {anew.get(label, label): cells for label, cells in self.rows.items()}
+        rows = {label: cells for label, cells in of.items() if label not in excluded}
+        renamed = {i: label for i, label in renamed.items() if label not in excluded}
+        return dataclasses.replace(self, rows=rows, excluded=excluded, renamed=renamed, unclear=unclear)
 
     def of(self, subjects: Collection[str]) -> Participants:
         """The table with the rows of some subjects only."""
@@ -131,14 +158,14 @@ class Participants:
             If there is no such column; the nearest one is named.
         """
         place = self._place(name)
-        kept = frozenset(values)
+        kept = KnownValues(values)
         known, unknown, differing = {}, {}, set()
         missing: Counter[str] = Counter()
         for subject, rows in self.rows.items():
             cells = []
             for row in rows:
                 cell = row[place]
-                if cell not in kept and cell in self.missing:
+                if kept.find(cell) is None and cell in self.missing:
                     missing[cell] += 1
                 else:
                     cells.append(cell)
@@ -173,7 +200,7 @@ class Participants:
         if self.renamed:
             first = next(iter(self.renamed.items()))
             what = f"{len(self.renamed)} ids of {self.path.name} are spelt otherwise than the subjects', e.g."
-            found.append(f"{what} {notes.quote(first[0])} for {first[1]}")
+            found.append(f"{what} {notes.quote(first[0])} for {notes.short(first[1])}")
         several = sum(len(rows) > 1 for rows in self.rows.values())
         if several:
             found.append(
@@ -207,8 +234,18 @@ def read(
     DataError
         If the file is missing, no table, empty, or has no column of ids.
     """
+    stated = settings.id_column
     find_ids = partial(subject_ids.find_id_column, known=settings.id_columns)
-    cells = delimited.read_cells(path, find_ids, columns)
+    if stated is not None:
+        cells = delimited.read_cells(path, lambda names: stated if stated in names else None, columns, stated)
+    else:
+        cells = delimited.read_cells(path, find_ids, columns)
+        if other := subject_ids.other_id_column(cells.header, cells.names[0]):
+            msg = (
+                f"{path.name} may have the ids in {notes.quote(cells.names[0])} or in {notes.quote(other)}: name the "
+                "column as `id_column` of the cohort"
+            )
+            raise DataError(msg)
     spelt = layouts.load(settings.layout).label if settings.layout else str
     content = cells.rows
     if settings.second_header and content and not subject_ids.may_be_id(content[0][1][0]):
@@ -242,7 +279,7 @@ def read(
         elif label in excluded:  # another row of it has too few cells
             del rows[label]
     missing = MissingValues(settings.missing)
-    return Participants(path, tuple(cells.header), tuple(cells.names), rows, excluded, missing)
+    return Participants(path, tuple(cells.header), tuple(cells.names), rows, excluded, missing, spelt=spelt)
 
 
 def values(
@@ -292,21 +329,56 @@ def values(
 def families(table: Participants, name: str) -> dict[str, str]:
     """Subject to the id of its family, for those who have one.
 
+    Numbers of `missing`, such as 777, may be families as well: they are, unless they are negative or have more members than
+    `LARGEST_FAMILY`. Where an id of a family is the id of a participant, that participant is one of them.
+
     Raises
     ------
     DataError
         If there is no such column, or a participant has two families.
     """
-    column = table.column(name)
+    codes = table.column(name).missing
+    numbers = {cell: number_of(cell) for cell, n in codes.items() if n <= LARGEST_FAMILY}
+    column = table.column(
+        name, [cell for cell, number in numbers.items() if number is not None and number >= 0]
+    )
     for subject in sorted(column.differing)[:1]:
         msg = f"sub-{subject}: {column.unknown[subject]}"
         raise DataError(msg)
-    return {subject: _family(cell) for subject, cell in column.known.items()}
+    found = {subject: _family(cell) for subject, cell in column.known.items() if not _is_unknown(cell)}
+    return _with_relatives(table, found)
 
 
 def _family(cell: str) -> str:
     number = number_of(cell)
-    return cell if number is None else f"{number:.17g}"
+    return " ".join(cell.lower().split()) if number is None else f"{number:.17g}"
+
+
+def _is_unknown(cell: str) -> bool:
+    return cell.lower() in UNKNOWN | NO_FAMILY or (number_of(cell) or 0) < 0
+
+
+def _with_relatives(table: Participants, families: dict[str, str]) -> dict[str, str]:
+    """Families of which those are one that name a participant of the other, as a column with the id of a twin does."""
+    named = {_family(rows[0][0].removeprefix("sub-")): subject for subject, rows in table.rows.items()}
+    same: dict[str, str] = {}
+
+    def root(family: str) -> str:
+        while family in same:
+            family = same[family]
+        return family
+
+    joined = dict(families)
+    for family in sorted(set(families.values())):
+        relative = named.get(_family(family.removeprefix("sub-")))
+        if relative is None or (
+            family.isdecimal() and len(family) < 4
+        ):  # families that are counted, as participants are
+            continue
+        first, second = root(family), root(joined.setdefault(relative, family))
+        if first != second:
+            same[max(first, second)] = min(first, second)
+    return {subject: root(family) for subject, family in joined.items()}
 
 
 def has_row(path: Path, subject: str, settings: TableSettings = _SETTINGS) -> bool:

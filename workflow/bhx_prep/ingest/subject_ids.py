@@ -15,11 +15,24 @@ from bhx_model.errors import DataError
 from bhx_prep.io.notes import quote
 
 #: Names of the column of ids, the first that is there counts; case, spaces and underscores do not matter. BIDS says
-#: `participant_id`; the others are in the tables of ABIDE, ADHD-200, UK Biobank, ABCD, HCP, PPMI and ADNI.
+#: `participant_id`; the others are in the tables of ABIDE, ADHD-200, UK Biobank, ABCD, HCP, PPMI and ADNI, and in
+#: those that COINS, LORIS and REDCap write.
 ID_COLUMNS: Final = (
-    "participant_id", "sub", "SUB_ID", "subject", "subject_id", "ScanDir ID", "eid", "src_subject_id", "subjectkey",
-    "PATNO", "PTID", "participant", "id",
+    "participant_id", "participants_id", "sub", "SUB_ID", "subject", "subject_id", "ScanDir ID", "eid",
+    "participant.eid", "src_subject_id", "subjectkey", "PATNO", "PTID", "URSI", "PSCID", "CandID", "participant",
+    "record_id", "id",
 )  # fmt: skip
+#: Of them those that may as well count rows: where another column could hold ids, somebody has to say which does.
+_VAGUE: Final = frozenset({"id", "recordid"})
+_NOT_OF_PERSONS = re.compile(
+    r"fam|site|ses|visit|event|scanner|group|cent|mother|father|twin|project|batch|room|release|proto|device|exam|image"
+    r"|coil|pair",
+    re.IGNORECASE,
+)
+_IDS = re.compile(
+    r".+[_. #-][Ii][Dd]s?|.*[a-z]I[Dd]s?"
+    r"|.*([Ss][Uu][Bb][Jj]\w*|[Pp]articipant)[_. -]?([Ll]abel|[Cc]ode|[Nn]o|[Nn]r|[Nn]umber)"
+)
 
 _MONTH = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _DATE = re.compile(
@@ -30,6 +43,7 @@ _DATE = re.compile(
 _SCIENTIFIC = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 _PREFIX = re.compile(r"sub[-_]", re.IGNORECASE)
 _WHOLE = re.compile(r"(\d+)[.,]0+")
+_THOUSANDS = re.compile(r"\d{1,3}[.,]000")
 _LABEL = re.compile(r"[A-Za-z0-9+]+")
 
 
@@ -55,6 +69,15 @@ def find_id_column(names: Collection[str], known: Iterable[str] = ()) -> str | N
     return next((plain[_plain(name)] for name in wanted if _plain(name) in plain), None)
 
 
+def other_id_column(names: Collection[str], column: str) -> str | None:
+    """Another column that could hold ids, where the one that was found may as well count rows; else None."""
+    if _plain(column) not in _VAGUE:
+        return None
+    return next(
+        (n for n in names if n != column and _IDS.fullmatch(n[:80]) and not _NOT_OF_PERSONS.search(n)), None
+    )
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s_.#-]", "", name).lower()
 
@@ -73,7 +96,11 @@ def label_of(text: str) -> str:
     if _SCIENTIFIC.fullmatch(text):
         msg = f"{quote(text)} is a rounded number, which spreadsheets make of long ids: write the id again, as text"
         raise DataError(msg)
+    text = text.removeprefix("'")  # by which spreadsheets keep a number as text
     label = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
+    if _THOUSANDS.fullmatch(label):
+        msg = f"{quote(text)} may be a thousand or a whole number, as spreadsheets write ids: write the id again, as text"
+        raise DataError(msg)
     if whole := _WHOLE.fullmatch(label):
         label = whole[1]
     label = re.sub(r"[_-]", "", label)
@@ -86,6 +113,14 @@ def label_of(text: str) -> str:
 def may_be_id(text: str) -> bool:
     """Whether a cell may hold an id; a description of the column has words, or nothing."""
     return bool(text.strip()) and not re.search(r"\s", text.strip())
+
+
+def longer_than(text: str, subjects: Collection[str]) -> str | None:
+    """The subject whose label is what an id begins with before ``_`` or ``-``, as of ``001_1`` for session 1 of 001."""
+    parts = re.split(r"[_-]", _PREFIX.sub("", text, count=1))
+    forms = {_form(subject): subject for subject in subjects} if len(parts) > 1 else {}
+    heads = ("".join(parts[:n]) for n in range(len(parts) - 1, 0, -1))
+    return next((forms[_form(head)] for head in heads if _form(head) in forms), None)
 
 
 def written_alike(ids: Collection[str]) -> bool:
