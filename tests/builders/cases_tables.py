@@ -106,6 +106,11 @@ of_text("frames sorted as text: t1, t10, t2", "refused", "out of order", "csv",
         lambda: text(by_row("name", *sorted(f"t{i}" for i in range(30))), ","))  # fmt: skip
 of_text("a column beside the frames that is none", "refused", "'n_voxels' is neither ROI nor frame", "csv",
         lambda: text(by_row("name", "n_voxels", *FRAMES[1:]), ","))  # fmt: skip
+of_text("numbers of labels between names and series, no header", "note", "holds numbers of labels", "tsv",
+        lambda: text([[n, 2001 + 10 * (i % 5) + i, *s] for i, (n, s) in
+                      enumerate(zip(MIXED, SERIES[ORDER].tolist(), strict=True))]))  # fmt: skip
+of_text("a name that pandas numbered, since it stands there twice", "refused", "twice, the second time as '.*\\.1'", "csv",
+        lambda: text(by_column([*MIXED[:7], MIXED[0] + ".1"]), ","))  # fmt: skip
 of_text("no names anywhere (nilearn, HALFpipe)", "refused", "is 30 x 8: give the cohort `names`", "tsv",
         lambda: text(SERIES.T.tolist()))  # fmt: skip
 
@@ -169,6 +174,12 @@ def of_array(
 
 of_array("an array of frames x ROI (nilearn), with names.txt in the root", "note", "columns are the ROIs of names.txt",
          lambda: SERIES.T)  # fmt: skip
+of_array("an array whose first row numbers labels, with names.txt in the root", "note", "first row holds numbers of labels",
+         lambda: np.vstack([2001 + 10 * np.arange(N_ROIS), SERIES.T]))  # fmt: skip
+of_array("an array whose first row numbers labels in another order than they rise", "refused", "ROIs are out of order",
+         lambda: np.vstack([2001 + 10 * ORDER, SERIES.T]))  # fmt: skip
+of_array("an array whose first column is times, with names.txt in the root", "note", "first column holds times",
+         lambda: np.column_stack([2.2 * np.arange(30), SERIES.T]))  # fmt: skip
 of_array("an array without names", "refused", "give the cohort `names`", lambda: SERIES, names=False)
 of_array("an array without names, `orientation` stated", "refused", "give the cohort `names`", lambda: SERIES, names=False,
          orientation="roi,frame")  # fmt: skip
@@ -203,6 +214,12 @@ def connectivity(folder: Path) -> Seen:
 @case(AREA, "names in the index of a DataFrame (Parquet)", "note", REORDERED)
 def parquet_index(folder: Path) -> Seen:
     pd.DataFrame(SERIES[ORDER], index=MIXED).rename(columns=str).to_parquet(place(folder, "parquet"))
+    return seen(folder)
+
+
+@case(AREA, "a Parquet table of text", "refused", "holds text where numbers are expected")
+def parquet_text(folder: Path) -> Seen:
+    pd.DataFrame(SERIES.T, columns=NAMES).astype(str).to_parquet(place(folder, "parquet"))
     return seen(folder)
 
 

@@ -273,3 +273,30 @@ def test_every_reason_is_short(tmp_path, atlas, series):
         with pytest.raises(DataError) as caught:
             timeseries.read_series(path, atlas)
         assert len(str(caught.value)) <= 200, str(caught.value)
+
+
+def test_names_are_compared_without_punctuation_that_programs_replace():
+    atlas = Atlas(
+        "ho", ("Inferior Frontal Gyrus, pars triangularis", "Heschl's Gyrus (includes H1 and H2)", "7b")
+    )
+    of_r = ["X7b", "Heschl.s.Gyrus..includes.H1.and.H2.", "Inferior.Frontal.Gyrus..pars.triangularis"]
+    with pytest.raises(DataError, match=r"1 missing .*1 unknown"):
+        roi_names.match_names(of_r, atlas, "t")
+    np.testing.assert_array_equal(roi_names.match_names(["7b", *of_r[1:]], atlas, "t"), [2, 1, 0])
+
+
+def test_names_that_are_numbers_are_known_where_the_header_is_all_of_them(tmp_path, series):
+    numbers = tuple(str(i + 1) for i in range(N_ROIS))
+    path = with_names(tmp_path / "s.csv", series, numbers, "columns")
+    found = timeseries.read_series(path, Atlas("power", numbers))
+    np.testing.assert_allclose(found.parcellated.series, series.astype(np.float32))
+    with pytest.raises(DataError, match="has no ROI names"):
+        timeseries.read_series(with_names(path, series, range(N_ROIS), "columns"), Atlas("power", numbers))
+
+
+def test_the_difference_of_names_fits_in_a_sentence():
+    atlas = Atlas("Schaefer17n100p", tuple(f"17Networks_LH_SalVentAttnA_FrMed_{i}" for i in range(100)))
+    given = [f"17Networks_RH_SalVentAttnA_FrMed_{i}" for i in range(200)]
+    with pytest.raises(DataError) as error:
+        roi_names.match_names(given, atlas, "sub-0123456789_task-rest_timeseries.tsv")
+    assert len(str(error.value)) <= 200

@@ -58,3 +58,20 @@ def test_order_of_counted_labels():
     assert axis_labels.out_of_order(["LH_2_b", "RH_1_a"]) is None
     assert axis_labels.first_gap(["#1", "#2", "#4"]) == ("#2", "#4")
     assert axis_labels.first_gap(["#1", "#2", "#3"]) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "beside", "labels"),
+    [
+        ([2001, 2002, 2101, 2102, 2201], [0.5, 1.5, 2, 2.5, 3.5], True),
+        ([7, 5, 1, 2, 4], [0.5, 1.5, 2.5, 2.5, 3.5], True),
+        ([0, 2.2, 4.4, 6.6, 8.8], [0.5, 1.5, 2.1, 2.5, 3.5], True),
+        ([1, 2, 1, 4, 5], [0.5, 1.5, 2.5, 2.5, 3.5], False),
+        ([1001, 998, 1003, 1007, 1000], [1000, 999, 1001, 1003, 1002], False),
+        ([1.5, 1.2, 7.1, 0.2, 0.1], [0.5, 1.5, 2.5, 2.5, 3.5], False),
+        ([2001, 2002, float("nan"), 2102, 2201], [0.5, 1.5, 2.5, 2.5, 3.5], False),
+        ([1, 2, 3, 4], [0.5, 1.5, 2.5, 2.5], False),
+    ],
+)
+def test_numbers_at_an_edge_that_are_labels(values, beside, labels):
+    assert axis_labels.are_labels(values, beside) is labels

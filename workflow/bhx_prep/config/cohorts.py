@@ -16,7 +16,9 @@ from bhx_prep.io.spaces import BY_AGE, MNI152, OTHERS, SURFACES, is_space
 
 #: Known data sets whose files are not laid out as BIDS, see `bhx_prep.ingest`.
 Layout = Literal["ukb", "abcd", "hcpya", "hcpa", "abide1", "abide2", "adhd200", "adni", "ppmi"]
-Entity = Literal["ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "space", "res", "den", "desc"]
+Entity = Literal[
+    "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "space", "res", "den", "desc", "seg", "atlas", "stat", "feature"
+]  # fmt: skip
 Values = Annotated[tuple[Value, ...], Field(min_length=1)]
 
 

@@ -52,7 +52,8 @@ def keys(names: Sequence[str], atlas: Atlas) -> list[str]:
 def _key(name: str) -> str:
     # C-PAC writes a mark before labels
     bare = _PREFIX.sub("", _NETWORKS.sub("", name.strip().lstrip("#")))
-    return re.sub(r"[ ._/-]+", "_", bare).strip("_").lower()
+    # R writes a dot for every character that is none of a name's
+    return re.sub(r"[\W_]+", "_", bare).strip("_").lower()
 
 
 def match_names(names: Sequence[str], atlas: Atlas, where: str) -> np.ndarray:
@@ -88,10 +89,16 @@ def match_names(names: Sequence[str], atlas: Atlas, where: str) -> np.ndarray:
     if len(place) != len(given):
         twice = next(names[i] for i, name in enumerate(given) if place[name] != i)
         raise DataError(f"{where}: ROI {quote(twice)} stands there twice")
+    for name in names:  # pandas numbers columns of one name
+        stem = re.sub(r"\.\d{1,2}$", "", name.strip())
+        if stem != name.strip() and _key(name) not in wanted and _key(stem) in place and _key(stem) in wanted:
+            raise DataError(
+                f"{where}: ROI {quote(stem)} stands there twice, the second time as {quote(name)}"
+            )
     missing = [atlas.names[i] for name, i in wanted.items() if name not in place]
     unknown = [name for name, key in zip(names, given, strict=True) if key not in wanted]
     if missing or unknown:
-        raise DataError(f"{where}: {_difference(names, missing, unknown, atlas)}")
+        raise DataError(f"{where}: {_difference(names, missing, unknown, atlas, 198 - len(where))}")
     return np.array([place[name] for name in wanted])
 
 
@@ -100,8 +107,10 @@ def _are_of_seven(given: Sequence[str]) -> bool:
     return len(networks) > 2 and networks <= _OF_SEVEN
 
 
-def _difference(names: Sequence[str], missing: Sequence[str], unknown: Sequence[str], atlas: Atlas) -> str:
-    """How a table's names and the atlas's differ, with the first examples of both."""
+def _difference(
+    names: Sequence[str], missing: Sequence[str], unknown: Sequence[str], atlas: Atlas, room: int
+) -> str:
+    """How a table's names and the atlas's differ, with the first examples of both, in `room` characters."""
     order = order_of(atlas)
     renamed = [name for name in unknown if _SCHAEFER.match(_key(name))]
     if (
@@ -120,17 +129,21 @@ def _difference(names: Sequence[str], missing: Sequence[str], unknown: Sequence[
             f"Schaefer's names of before September 2019 ({_examples(unknown[:1])}): take all {len(names)} by position"
             " from the newer list, rename no single one"
         )
-    parts = []
-    if missing:
-        parts.append(f"{len(missing)} missing ({_examples(missing)})")
-    if unknown:
-        parts.append(f"{len(unknown)} unknown ({_examples(unknown)})")
-    return f"{len(names)} ROIs, {atlas.label} has {atlas.n_rois}: {' and '.join(parts)}"
+    text = ""
+    for width in (21, 15):
+        parts = []
+        if missing:
+            parts.append(f"{len(missing)} missing ({_examples(missing, width)})")
+        if unknown:
+            parts.append(f"{len(unknown)} unknown ({_examples(unknown, width)})")
+        text = f"{len(names)} ROIs, {atlas.label} has {atlas.n_rois}: {' and '.join(parts)}"
+        if len(text) <= room:
+            break
+    return text
 
 
-def _examples(names: Sequence[str]) -> str:
+def _examples(names: Sequence[str], width: int = 21) -> str:
     if len(names) == 1:
         return quote(names[0])
-    return ", ".join(repr(name if len(name) <= 21 else f"..{name[-19:]}") for name in names[:2]) + ", .." * (
-        len(names) > 2
-    )
+    some = [repr(name if len(name) <= width else f"..{name[2 - width :]}") for name in names[:2]]
+    return ", ".join(some) + ", .." * (len(names) > 2)

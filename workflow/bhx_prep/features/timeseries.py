@@ -79,11 +79,13 @@ def _named_axis(table: SeriesTable, atlas: Atlas, path: Path) -> int | None:
     """The axis whose labels are names of ROIs: the atlas's, or those of an atlas that is not known."""
     labels = [list(names or ()) for names in (table.rows, table.columns)]
     known = roi_names.places(atlas)
+    shape = table.values.shape
     hits = [
-        0 if _are_counts(names) else sum(key in known for key in roi_names.keys(names, atlas))
+        0
+        if _are_counts(names) and (names != [*map(str.strip, atlas.names)] or shape[0] == shape[1])
+        else sum(key in known for key in roi_names.keys(names, atlas))
         for names in labels
     ]
-    shape = table.values.shape
     is_symmetric = shape[0] == shape[1] and np.allclose(table.values, table.values.T, equal_nan=True)
     if min(hits) > 1 or is_symmetric:
         raise DataError(f"{notes.short(path.name)} is a matrix of ROI x ROI (connectivity), no series")

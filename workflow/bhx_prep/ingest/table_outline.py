@@ -106,10 +106,12 @@ def _of_array(path: Path, stated: StatedAxes, sidecar: Path | None) -> Outline:
 
 
 def _counts(array: Any) -> bool:
-    """Whether its first row or column only counts; the start of it is looked at first, to read one page of the file."""
+    """Whether its first row or column is labels; the start of it is looked at first, to read one page of the file."""
+    lines = (array[0], array[1]), (array[:, 0], array[:, 1])
     return any(
-        axis_labels.counts(line[:3].tolist()) and axis_labels.counts(line.tolist())
-        for line in (array[0], array[:, 0])
+        (axis_labels.counts(line[:3].tolist()) and axis_labels.counts(line.tolist()))
+        or all(axis_labels.are_labels(line[:n].tolist(), beside[:n].tolist()) for n in (5, len(line)))
+        for line, beside in lines
     )
 
 
@@ -159,4 +161,6 @@ def _frames_by_label(labels: Sequence[str]) -> int | None:
 
 
 def _unreadable(error: Exception) -> DataError:
-    return DataError(f"the table cannot be read ({type(error).__name__})")
+    return DataError(
+        f"the table cannot be read ({type(error).__name__}): it is truncated, or something else than its name says"
+    )

@@ -60,9 +60,36 @@ def steps(values: Sequence[float]) -> bool:
     """Whether numbers can only count or time something: they run evenly, or are whole and rise."""
     if len(values) < 3 or not all(b > a for a, b in pairwise(values)):
         return False
+    return _run_evenly(values) or (len(values) > 4 and all(float(v).is_integer() and v >= 0 for v in values))
+
+
+def are_labels(values: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether numbers at the edge of a table label or time what stands beside them, and are no data.
+
+    Parameters
+    ----------
+    values : sequence of float
+        The edge, e.g. the first column.
+    others : sequence of float
+        The line beside it, of the same length.
+
+    Returns
+    -------
+    bool
+        Five or more are whole and none stands there twice, where most beside them have decimals (numbers of labels, such as
+        2001, 2002, 2101); or they run evenly, and those beside them do not (times).
+    """
+    if len(values) < 5 or not all(abs(v) < 1e15 for v in values):
+        return False
+    if all(float(v).is_integer() for v in values):
+        decimals = sum(not float(v).is_integer() for v in others)
+        return len(set(values)) == len(values) and 2 * decimals > len(others)
+    return _run_evenly(values) and not _run_evenly(others)
+
+
+def _run_evenly(values: Sequence[float]) -> bool:
     step = (values[-1] - values[0]) / (len(values) - 1)
-    even = all(abs(b - a - step) <= 1e-3 * step for a, b in pairwise(values))
-    return even or (len(values) > 4 and all(float(v).is_integer() and v >= 0 for v in values))
+    return step > 0 and all(abs(b - a - step) <= 1e-3 * step for a, b in pairwise(values))
 
 
 def kind(labels: Sequence[str]) -> Axis:

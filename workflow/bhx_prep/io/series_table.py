@@ -108,6 +108,10 @@ def _of_frame(path: Path) -> SeriesTable:
         )
     labels = [axis_labels.clean(c) for c in frame.columns]
     texts = [j for j, kind in enumerate(frame.dtypes) if _is_text(frame.iloc[:, j], kind)]
+    if len(texts) > 2 and 2 * len(texts) > len(labels):
+        raise DataError(
+            f"{short(path.name)} holds text where numbers are expected: write its columns as numbers"
+        )
     rows = None
     if not isinstance(frame.index, pd.RangeIndex):
         rows = tuple(map(axis_labels.clean, frame.index))
@@ -230,22 +234,61 @@ def _numbers(rows: list[list[str]], kept: Sequence[int], path: Path, *, first_li
 
 
 def _without_counts(table: SeriesTable) -> SeriesTable:
-    """Take out what only counts: a first column or row of running numbers, and a column that its header calls an index."""
+    """Take out what labels and is no data: first columns and a first row of running numbers, of numbers of labels, of times.
+
+    Numbers that do more than count become the labels of an axis without any.
+    """
     values, rows, columns, said = table.values, table.rows, table.columns, list(table.notes)
-    if values.shape[1] > 1 and values.shape[0] > 1:
-        header = None if columns is None else columns[0].lower()
-        first = values[:, 0].tolist()
-        counted = axis_labels.counts(first[1:] if np.isnan(first[0]) and header is None else first)
-        unnamed = (
-            header is None or header in axis_labels.INDEX_HEADERS or text_table.number(header) is not None
-        )
-        odd = columns is not None and axis_labels.alike(columns[1:]) and not axis_labels.alike(columns[:2])
-        if (counted and (unnamed or odd)) or (
-            header in axis_labels.INDEX_HEADERS and axis_labels.steps(first)
-        ):
-            said.append("its first column only counts rows and is left out")
-            values, columns = values[:, 1:], None if columns is None else columns[1:]
-    if rows is None and values.shape[0] > 1 and axis_labels.counts(values[0].tolist()):
-        said.append("its first row only counts columns and is left out")
-        values = values[1:]
+    while values.shape[1] > 2 and values.shape[0] > 1:
+        what = _first_column(values, columns)
+        if what is None:
+            break
+        said.append(f"its first column {what} and is left out")
+        rows = rows or _as_labels(values[:, 0])
+        values, columns = values[:, 1:], None if columns is None else columns[1:]
+    if table.rows is None and values.shape[0] > 2:
+        first = values[0].tolist()
+        if axis_labels.counts(first):
+            said.append("its first row only counts columns and is left out")
+            values, rows = values[1:], rows and rows[1:]
+        elif axis_labels.are_labels(first, values[1].tolist()):
+            said.append(f"its first row {_WHOLE if _are_whole(first) else _EVEN} and is left out")
+            if columns is None or axis_labels.kind(columns) is axis_labels.Axis.NUMBERS:
+                columns = _as_labels(values[0])
+            values, rows = values[1:], rows and rows[1:]
     return SeriesTable(values, rows, columns, said)
+
+
+_WHOLE, _EVEN = "holds numbers of labels", "holds times"
+
+
+def _first_column(values: np.ndarray, columns: Sequence[str] | None) -> str | None:
+    """What a first column holds that is no data, in words."""
+    header = None if columns is None else columns[0].lower()
+    first = values[:, 0].tolist()
+    counted = axis_labels.counts(first[1:] if np.isnan(first[0]) and header is None else first)
+    unnamed = header is None or header in axis_labels.INDEX_HEADERS or text_table.number(header) is not None
+    odd = (
+        columns is not None and axis_labels.alike(columns[1:]) and not axis_labels.alike(columns[:2])
+    )  # unlike all others
+    if counted and (unnamed or odd):
+        return "only counts rows"
+    if header in axis_labels.INDEX_HEADERS and axis_labels.steps(first):
+        return "only counts rows"
+    if (unnamed or odd) and axis_labels.are_labels(first, values[:, 1].tolist()):
+        return _WHOLE if _are_whole(first) else _EVEN
+    return None
+
+
+def _are_whole(values: Sequence[float]) -> bool:
+    return all(float(v).is_integer() for v in values)
+
+
+def _as_labels(values: np.ndarray) -> tuple[str, ...] | None:
+    """Numbers as labels; None where they only count."""
+    numbers = values.tolist()
+    return (
+        None
+        if axis_labels.counts(numbers) or not np.isfinite(values).all()
+        else tuple(f"{v:g}" for v in numbers)
+    )

@@ -248,7 +248,7 @@ def number(cell: str) -> float | None:
 
 
 #: Cells that stand for no value, in lower case.
-MISSING: Final = frozenset({"", "n/a", "na", "nan", "-nan", "null", "none", "missing", "#n/a"})
+MISSING: Final = frozenset({"", ".", "n/a", "na", "nan", "-nan", "null", "none", "missing", "#n/a"})
 
 
 def no_number(cell: str, where: str) -> DataError:
