@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from input_cases import Seen, case, seen_scan
+from input_cases import Seen, case, matches, read_cohort, seen_scan
 from small_templates import N_ROIS, NAMES
 
 from bhx_prep.atlas.atlas import Atlas
@@ -258,6 +258,32 @@ def stated_seven(folder: Path) -> Seen:
     np.save(place(folder, "npy"), SERIES)
     names_file(folder, [n.replace("17N", "7N") for n in NAMES])
     return seen(folder)
+
+
+@case(AREA, "two tables for one run, one of them chosen by `select: {seg: ..}`", "read")
+def two_tables_selected(folder: Path) -> Seen:
+    for seg, names in (("4S456Parcels", NAMES), ("Gordon", ["L_Default_1"] * N_ROIS)):
+        place(folder, "tsv", f"sub-01_task-rest_seg-{seg}_stat-mean_timeseries").write_text(
+            text(by_column(names, SERIES))
+        )
+    rows, arrays = read_cohort(folder, input="timeseries", tr_s=2, select={"seg": ["4S456Parcels"]})
+    (row,) = [row for row in rows if row["status"] == "ok"]
+    return Seen("read" if matches(arrays[row["key"]], SERIES) else "wrong values")
+
+
+@case(
+    AREA,
+    "XCP-D: the repetition time stands beside the table, with the denoised image",
+    "note",
+    "0.8 s of .*_bold.json",
+)
+def xcp_d_time(folder: Path) -> Seen:
+    stem = "sub-01_task-rest_space-MNI152NLin2009cAsym"
+    place(folder, "tsv", f"{stem}_seg-A_stat-mean_timeseries").write_text(
+        text(by_column(NAMES, np.tile(SERIES, 2)))
+    )
+    place(folder, "json", f"{stem}_desc-denoised_bold").write_text('{"RepetitionTime": 0.8}')
+    return seen(folder, np.tile(SERIES, 2), tr_s=None)
 
 
 @case(AREA, "two tables for one run", "refused", "2 files claim to be this scan")

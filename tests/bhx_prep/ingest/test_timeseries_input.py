@@ -148,6 +148,30 @@ def test_the_repetition_time_may_stand_in_the_table_or_as_a_frequency(tmp_path):
     assert "no repetition time" in the_bold(tables(tmp_path, tr_s=None))["reason"]
 
 
+def test_the_repetition_time_of_the_image_that_a_table_was_made_of(tmp_path):
+    stem = "sub-01/func/sub-01_task-rest_run-01"
+    write_table(tmp_path / f"{stem}_space-MNI152NLin6Asym_seg-A_stat-mean_timeseries.tsv")
+    write_json(tmp_path / f"{stem}_space-MNI152NLin6Asym_seg-A_stat-mean_timeseries.json", Sources=["x"])
+    write_json(tmp_path / "sub-01/func/sub-01_task-rest_run-02_desc-denoised_bold.json", RepetitionTime=3)
+    assert "no repetition time" in the_bold(tables(tmp_path, tr_s=None))["reason"]
+    write_json(tmp_path / f"{stem}_space-MNI152NLin6Asym_res-2_desc-denoised_bold.json", RepetitionTime=0.8)
+    row = the_bold(tables(tmp_path, tr_s=None))
+    assert row["tr_s"] == 0.8
+    assert row["notes"][0].endswith("_res-2_desc-denoised_bold.json, its own sidecar states none")
+    row = the_bold(tables(tmp_path, tr_s=2))
+    assert (row["tr_s"], row["notes"]) == (2, [])
+
+
+def test_one_of_several_tables_of_a_run(tmp_path):
+    for seg in ("4S456Parcels", "Gordon"):
+        write_table(tmp_path / f"sub-01/func/sub-01_task-rest_seg-{seg}_stat-mean_timeseries.tsv")
+    rows = tables(tmp_path)
+    assert {row["status"] for row in rows} == {"excluded"}
+    for choice in ({"select": {"seg": ["Gordon"]}}, {"prefer": {"seg": ["Gordon", "4S456Parcels"]}}):
+        (row,) = [row for row in tables(tmp_path, **choice) if row["status"] == "ok"]
+        assert "seg-Gordon" in row["path"]
+
+
 @pytest.mark.parametrize(
     ("ending", "content", "reason"),
     [
@@ -229,9 +253,11 @@ def test_what_is_no_series_of_the_wanted_task(tmp_path):
     write_table(tmp_path / "sub-01/sub-01_task-nback_timeseries.tsv")
     write_table(tmp_path / "sub-01/sub-01_task-rest_desc-confounds_timeseries.tsv")
     row = the_bold(tables(tmp_path, subjects=("01",)))
-    assert row["reason"] == "no table of the tasks rest matches sub-{subject}/**/*_timeseries.*"
+    assert (
+        row["reason"] == "no table of the tasks rest matches sub-{subject}/**/*_timeseries.*; there is: nback"
+    )
     row = the_bold(tables(tmp_path, subjects=("07",)))
-    assert row["reason"].startswith(f"nothing of this subject in {tmp_path}")
+    assert row["reason"].startswith("nothing of this subject in the root")
 
 
 def test_subjects_with_invalid_labels(tmp_path):

@@ -146,9 +146,11 @@ class Choice:
     def prefer_runs(self, rows: list[Row]) -> None:
         """Exclude the usable rows of a subject that `prefer` takes another one for.
 
-        Runs that differ in nothing but the entities of `prefer` are one scan.
+        Runs that differ in nothing but the entities of `prefer` are one scan, and so are tables of one run that differ in
+        what they were made by.
         """
-        entities = [e for e in self.prefer if e in bids_names.SCAN_ENTITIES and e != "task"]
+        are_tables = any(row.get("kind") == "table" for row in rows)
+        entities = [e for e in self.prefer if (are_tables or e in bids_names.SCAN_ENTITIES) and e != "task"]
         others = [e for e in bids_names.SCAN_ENTITIES if e not in entities]
         scans: dict[tuple[str | None, ...], list[tuple[tuple[int, ...], Row]]] = defaultdict(list)
         for row in rows:

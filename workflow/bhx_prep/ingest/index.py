@@ -335,7 +335,7 @@ def _table(rows: list[Row]) -> pa.Table:
         if len(same) > 1:
             first, second, *more = sorted(Path(row["path"]).name for row in same)
             names = f"{short(first)}, {short(second)}{', ..' if more else ''}"
-            remedy = "keep one" if same[0]["kind"] != "table" else "keep one, or let `series` match one"
+            remedy = "keep one" if same[0]["kind"] != "table" else "let `select` or `series` match one"
             for row in same:
                 exclude(row, f"{len(same)} files claim to be this scan ({names}): {remedy}")
     _note_similar_labels(rows)

@@ -71,6 +71,26 @@ class Sidecars:
                     nearest = path
         return fields, nearest
 
+    def of_bolds(self, table: Path) -> tuple[dict[str, Any], Path | None]:
+        """Fields of the sidecars of BOLD images of a table's run, whatever was made of them; the nearest counts.
+
+        Raises
+        ------
+        DataError
+            If a sidecar that applies cannot be read as a JSON object.
+        """
+        scan = ("sub", *bids_names.SCAN_ENTITIES)
+        own = bids_names.unpadded(bids_names.parse(table.name))
+        fields: dict[str, Any] = {}
+        nearest = None
+        for folder in self._chain(table.absolute().parent):
+            for wanted, its_suffix, path in self._sidecars_in(folder):
+                of_run = {e: v for e, v in wanted.items() if e in scan}
+                if its_suffix == "bold" and of_run and of_run.items() <= own.items():
+                    fields.update(self._read(path))
+                    nearest = path
+        return fields, nearest
+
     def _chain(self, folder: Path) -> list[Path]:
         """The folders from the root down to this one; none for a folder outside of the root."""
         if folder not in self._chains:

@@ -91,8 +91,13 @@ def list_rows(start: Row, root: Path, cohort: CohortSection, choice: Choice | No
         ]
         if not rows:
             reason = f"no table of the tasks {', '.join(cohort.tasks)} matches {cohort.series}"
+            others = {bids_names.parse(path.name).get("task", "") for path in tables.get(label, [])}
+            if others:
+                reason += f"; there is: {', '.join(sorted(others)[:5])}"
             rows = [no_bold(mine, cohort.tasks, set())]
-            rows[0]["reason"] = reason if label in labels else f"nothing of this subject in {root}: {reason}"
+            rows[0]["reason"] = (
+                reason if label in labels else f"nothing of this subject in the root: {reason}"
+            )
         for row in rows:
             link_anat(row, anats)
             if row["path"] is not None:
@@ -130,6 +135,8 @@ def _table_row(
     try:
         outline = table_outline.read_outline(path, stated, sidecar=sidecar)
         row["n_frames"], measured = outline.n_frames, outline.tr_s or _by_sampling_frequency(row, fields)
+        if measured is None and cohort.tr_s is None and not _STATED & fields.keys():
+            measured = _of_bold(row, path, sidecars)
         if outline.note is not None:
             row["notes"].append(outline.note)
     except DataError as error:
@@ -138,14 +145,23 @@ def _table_row(
     return row
 
 
+_STATED = {"RepetitionTime", "VolumeTiming"}
+
+
+def _of_bold(row: Row, path: Path, sidecars: metadata.Sidecars) -> float | None:
+    """Repetition time (s) of the image that a table was made of, as XCP-D states it beside its tables."""
+    fields, sidecar = sidecars.of_bolds(path)
+    found = fields.get("RepetitionTime")
+    if sidecar is None or isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    add_note(row, notes.Kind.TR, f"{found:g} s of {notes.short(sidecar.name)}, its own sidecar states none")
+    return found
+
+
 def _by_sampling_frequency(row: Row, fields: Mapping[str, Any]) -> float | None:
     """Repetition time (s) of a sidecar that states ``SamplingFrequency`` (Hz) in its place."""
     frequency = fields.get("SamplingFrequency")
-    if (
-        {"RepetitionTime", "VolumeTiming"} & fields.keys()
-        or not isinstance(frequency, int | float)
-        or frequency <= 0
-    ):
+    if _STATED & fields.keys() or not isinstance(frequency, int | float) or frequency <= 0:
         return None
     add_note(row, notes.Kind.TR, f"1 / SamplingFrequency ({frequency:g} Hz) of its sidecar")
     return 1 / frequency
