@@ -243,7 +243,7 @@ def test_two_atlases_in_one_place_are_a_question(tmp_path):
         write_table(tmp_path / f"sub-01/sub-01_task-rest_atlas-{atlas}_timeseries.tsv")
     assert {row["reason"] for row in tables(tmp_path)} == {
         "2 files claim to be this scan (..t_atlas-Schaefer17n400p_timeseries.tsv, "
-        "..01_task-rest_atlas-Tian_timeseries.tsv): keep one, or let `series` match one"
+        "..01_task-rest_atlas-Tian_timeseries.tsv): let `select` or `series` match one"
     }
     rows = tables(tmp_path, series="sub-{subject}/**/*_atlas-Schaefer17n400p_timeseries.tsv")
     assert [row["status"] for row in rows] == ["ok"]
