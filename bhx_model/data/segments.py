@@ -1,7 +1,8 @@
 """Segments: the stretches of a run between frames that were cut out. Needs no torch.
 
 A shard's list and a sample's JSON hold them as ranges of frames of the original file, ``[[4, 20], [23, 60]]``: frames 4 to
-19 and 23 to 59 were kept, counted from 0. Null stands for a run in one piece, wherever it starts.
+19 and 23 to 59 were kept, counted from 0. Where one range begins at the other's end, two runs are joined in the file.
+Null stands for a run in one piece, wherever it starts.
 """
 
 from __future__ import annotations
@@ -18,10 +19,16 @@ from bhx_model.errors import DataError
 Segments = tuple[tuple[int, int], ...]
 
 
-def of_kept(kept: np.ndarray) -> list[list[int]] | None:
-    """Segments of (T,) bool, True for kept frames; None if they are one."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8)))
-    ranges = edges.reshape(-1, 2).tolist()
+def of_kept(kept: np.ndarray, joins: Sequence[int] = ()) -> list[list[int]] | None:
+    """Segments of (T,) bool, True for kept frames; None if they are one.
+
+    `joins` are frames at which another run begins.
+    """
+    bounds = [0, *sorted(joins), len(kept)]
+    ranges = []
+    for start, stop in itertools.pairwise(bounds):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], kept[start:stop], [False]]).astype(np.int8)))
+        ranges += (edges.reshape(-1, 2) + start).tolist()
     return ranges if len(ranges) > 1 else None
 
 
@@ -31,16 +38,16 @@ def checked(segments: Any, n_frames: int) -> Segments | None:
     Raises
     ------
     DataError
-        If they are not ascending, at least two and apart, or of another number of frames.
+        If they are not ascending, at least two and without overlap, or of another number of frames.
     """
     if segments is None:
         return None
-    wrong = f"its segments {str(segments)[:40]} are not ascending ranges of {n_frames} frames in all, with gaps between"
+    wrong = f"its segments {str(segments)[:40]} are not ascending ranges of {n_frames} frames in all"
     try:
         ranges = tuple((int(first), int(stop)) for first, stop in segments)
     except (TypeError, ValueError) as error:
         raise DataError(wrong) from error
-    apart = all(before[1] < after[0] for before, after in itertools.pairwise(ranges))
+    apart = all(before[1] <= after[0] for before, after in itertools.pairwise(ranges))
     filled = all(0 <= first < stop for first, stop in ranges)
     if len(ranges) < 2 or not apart or not filled or sum(stop - first for first, stop in ranges) != n_frames:
         raise DataError(wrong)

@@ -28,6 +28,8 @@ from bhx_prep.ingest.stated_names import stated_names
 #: `read`: the right values, nothing else to say. `note`: the right values, and a note. `refused`: one sentence.
 Behaviour = Literal["read", "note", "refused"]
 
+#: Notes of every table, and of every T1 where the templates have no head.
+OF_EVERY_ROW = (extract.NO_MOTION, extract.NO_TEMPLATE)
 #: Modules with cases.
 MODULES = sorted(path.stem for path in Path(__file__).parent.glob("cases_*.py"))
 
@@ -162,7 +164,8 @@ def seen_scan(
         return Seen("refused", row["reason"])
     if truth is not None and not matches(arrays[row["key"]], truth):
         return Seen("wrong values", "; ".join(row["notes"]))
-    return Seen("note", "; ".join(row["notes"])) if row["notes"] else Seen("read")
+    said = [text for text in row["notes"] if text not in OF_EVERY_ROW]
+    return Seen("note", "; ".join(said)) if said else Seen("read")
 
 
 def matches(series: np.ndarray, truth: np.ndarray) -> bool:

@@ -33,10 +33,18 @@ def test_a_run_in_one_piece_has_none():
 @pytest.mark.parametrize(
     "wrong",
     [
-        [[0, 7]], [[0, 3], [3, 7]], [[4, 8], [0, 3]], [[0, 0], [1, 8]], [[0, 3], [4, 7]], [[0], [1]], "x", 3,
+        [[0, 7]], [[0, 4], [3, 6]], [[4, 8], [0, 3]], [[0, 0], [1, 8]], [[0, 3], [4, 7]], [[0], [1]], "x", 3,
         [[-2, 1], [3, 7]],
     ],
 )  # fmt: skip
 def test_other_ranges_are_refused(wrong):
     with pytest.raises(ValueError, match="not ascending ranges of 7 frames"):
         segments.checked(wrong, 7)
+
+
+def test_a_run_that_is_joined_to_another_is_a_segment():
+    kept = np.array([False, True, True, True, False, True, True])
+    assert segments.of_kept(kept, (3,)) == [[1, 3], [3, 4], [5, 7]]
+    assert segments.of_kept(kept, (1, 5)) == [[1, 4], [5, 7]]
+    assert segments.of_kept(np.ones(7, bool), (3,)) == [[0, 3], [3, 7]]
+    assert segments.checked([[0, 3], [3, 7]], 7) == ((0, 3), (3, 7))

@@ -39,6 +39,7 @@ def test_the_denoised_series_is_used_with_the_motion_of_its_runs(tmp_path, below
     assert "2 runs are joined" in row["notes"][0]
     table, _ = motion_files.read(Path(row["confounds"]))
     assert len(table) == 40
+    assert motion_files.joins(Path(row["confounds"])) == (15,)
     assert table["framewise_displacement"].max() == pytest.approx(0.01)
 
 

@@ -19,7 +19,7 @@ def _subjects(root):
     return {folder.name.removeprefix("visit_"): (folder.name,) for folder in root.glob("visit_*")}
 
 
-def _rows(start, root, places, cohort):
+def _rows(start, root, places, cohort, t1w_mm):
     for file in sorted((root / places[0]).glob("*.npy")):
         yield {**new_row(start, "bold", {"task": "rest"}, file), "tr_s": cohort.tr_s}
 

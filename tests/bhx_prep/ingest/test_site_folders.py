@@ -6,6 +6,9 @@ import pytest
 from public_releases import write_site
 from small_bids import rows_of, write_image
 
+from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.ingest import index
+
 
 def bold(root, **more):
     return [r for r in rows_of(root, **{"layout": "abide1", **more}) if r["modality"] == "bold"]
@@ -68,3 +71,15 @@ def test_folders_of_bids_are_no_sites(tmp_path):
     for name in ("derivatives", "sourcedata", "freesurfer"):
         (tmp_path / name / "sub-0050003").mkdir(parents=True)
     assert [r["status"] for r in bold(tmp_path)] == ["ok"]
+
+
+def test_the_t1w_of_the_models_grid_is_taken_at_every_site(tmp_path):
+    anat = tmp_path / "NYU/sub-1/anat"
+    for res, mm in (("1", 45), ("2", 90)):
+        name = f"sub-1_space-MNI152NLin2009cAsym_res-{res}_desc-preproc_T1w.nii.gz"
+        write_image(anat / name, zooms=(mm, mm, mm))
+    cohort = CohortSection(input="fmriprep", root=tmp_path, layout="abide1")
+    for t1w_mm, res in ((45, "1"), (90, "2")):
+        rows = index.build("a", cohort, t1w_mm=t1w_mm).to_pylist()
+        [row] = [r for r in rows if r["modality"] == "t1w" and r["status"] == "ok"]
+        assert f"_res-{res}_" in row["path"]

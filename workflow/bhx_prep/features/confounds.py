@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError, model_validator
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.features import strategy_file
 from bhx_prep.config.section import Section
+from bhx_prep.features import motion_files
 from bhx_prep.features.confounds_table import matching, read_table
 from bhx_prep.features.displacement import displacement
 from bhx_prep.io import notes
@@ -98,6 +99,8 @@ class Confounds:
         Optional columns that the table lacks.
     notes : tuple of str
         What was assumed or missing, see `bhx_prep.io.notes`.
+    joins : tuple of int
+        Frames of the file at which another run begins.
     """
 
     design: np.ndarray
@@ -107,6 +110,7 @@ class Confounds:
     fd_mm: np.ndarray
     without: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    joins: tuple[int, ...] = ()
 
     @property
     def fd_counted_mm(self) -> np.ndarray:
@@ -190,7 +194,7 @@ def select(strategy: Strategy, path: Path, n_frames: int) -> Confounds:
         lacking = f"the table lacks {', '.join(without)}: denoised without"
         fewer.append(notes.note(notes.Kind.CONFOUNDS, lacking))
     said = (*assumed, *measured, *fewer)
-    return Confounds(design, tuple(signals), dropped, keep, fd_mm, without, said)
+    return Confounds(design, tuple(signals), dropped, keep, fd_mm, without, said, motion_files.joins(path))
 
 
 def without_table(strategy: Strategy, n_frames: int) -> Confounds:

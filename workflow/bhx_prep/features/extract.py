@@ -40,13 +40,17 @@ from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
 from bhx_prep.ingest.choice import T1W_MM
-from bhx_prep.io import archives, bids_names
+from bhx_prep.io import archives, bids_names, notes
 from bhx_prep.io.stated_axes import StatedAxes
 
 logger = logging.getLogger(__name__)
 
 #: Strategy that QC rows of tables made elsewhere name: nothing was done to them here.
 AS_GIVEN = "as given"
+#: Note of every one of them.
+NO_MOTION = notes.note(notes.Kind.NO_MOTION, "a table made elsewhere, no motion excludes it")
+#: Note of every T1 where the templates hold no head.
+NO_TEMPLATE = notes.note(notes.Kind.T1W, "not compared with the template, of which there is no head")
 
 SERIES_SCHEMA = pa.schema(
     [
@@ -158,14 +162,15 @@ class Extraction:
         if scan["kind"] == "table":
             parcellated = self._given(scan, report)
             n_frames = parcellated.series.shape[1]
-            done = denoise.Denoised(parcellated.series, np.ones(n_frames, bool))
+            done, joins = denoise.Denoised(parcellated.series, np.ones(n_frames, bool)), ()
             self._measure(parcellated, scan, report)
         else:
             parcellated, signals = self._measured(scan, report)
             done = denoise.denoise(parcellated.series, scan["tr_s"], self.strategy, signals)
+            joins = signals.joins
         report["kept"], report["n_kept"] = done.kept, int(done.kept.sum())
         report["seconds"] = report["n_kept"] * scan["tr_s"]
-        cuts = segments.of_kept(done.kept)
+        cuts = segments.of_kept(done.kept, joins)
         qc.check_length(done.kept, cuts, scan["tr_s"], self.settings)
         return {
             **{name: scan[name] for name in ("key", "subject", "session", "task", "run", "anat", "tr_s")},
@@ -180,7 +185,7 @@ class Extraction:
     def _given(self, scan: Row, report: Row) -> Parcellated:
         report["strategy"] = AS_GIVEN
         given = read_series(Path(scan["path"]), self.atlas, self.stated, sidecar=_path(scan["sidecar"]))
-        report["notes"] += [text for text in given.notes if text not in report["notes"]]
+        report["notes"] += [text for text in (*given.notes, NO_MOTION) if text not in report["notes"]]
         return given.parcellated
 
     def _measured(self, scan: Row, report: Row) -> tuple[Parcellated, confounds.Confounds]:
@@ -227,6 +232,8 @@ class Extraction:
             found = template_overlap.overlap(volume, *self.head, self.grid)
             report["template_dice"], report["template_correlation"] = found.dice, found.correlation
             qc.check_template(found.dice, found.correlation, self.settings)
+        else:
+            report["notes"].append(NO_TEMPLATE)
         return {
             **{name: scan[name] for name in ("key", "subject", "session")},
             "shape": list(volume.shape),

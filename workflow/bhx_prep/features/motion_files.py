@@ -14,6 +14,7 @@ Nothing but motion is known from them: a strategy that asks for other signals is
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,12 @@ def read(path: Path) -> tuple[pd.DataFrame, list[str]]:
         table = pd.DataFrame({DISPLACEMENT: _values(table, list(table.columns[:1]), 1, path)[:, 0]})
         return table, [notes.note(notes.Kind.MOTION, f"{path.name}: after Jenkinson, about half of Power's")]
     return _read(path), []
+
+
+def joins(path: Path) -> tuple[int, ...]:
+    """Frames at which another run begins, where a file's motion is that of several runs."""
+    runs = _runs(path) if path.name.endswith("_motion.tsv") else []
+    return tuple(itertools.accumulate(len(_read(run)) for run in runs[:-1]))
 
 
 def _runs(path: Path) -> list[Path]:

@@ -67,7 +67,7 @@ def subjects(root: Path) -> dict[str, Places]:
     return {name: tuple(of) for name, of in places.items()}
 
 
-def rows(start: Row, root: Path, places: Places, cohort: CohortSection) -> Iterator[Row]:
+def rows(start: Row, root: Path, places: Places, cohort: CohortSection, t1w_mm: float) -> Iterator[Row]:
     """Rows of a subject's denoised series."""
     found: list[Row] = []
     others: set[str] = set()
@@ -114,11 +114,13 @@ def _run(start: Row, series: list[Path], files: list[Path], task: str, cohort: C
     row["confounds"] = str(motion[0]) if motion else None
     if not motion:
         add_note(row, Kind.MOTION, "there is no .._motion.tsv")
+        detail = "where runs are joined in the file is not known: a patch may cross from one into the next"
+        add_note(row, Kind.CHOICE, detail)
     if len(motion) > 1:
         add_note(
             row,
             Kind.CHOICE,
-            f"{len(motion)} runs are joined in one file: a patch may cross from one into the next",
+            f"{len(motion)} runs are joined in one file: patches end where a run does",
         )
     return row
 

@@ -93,7 +93,7 @@ def tables(root: Path) -> Mapping[str, Places]:
     return {label: sorted(places) for label, places in found.items()}
 
 
-def table_rows(start: Row, root: Path, places: Places, cohort: CohortSection) -> Iterator[Row]:
+def table_rows(start: Row, root: Path, places: Places, cohort: CohortSection, t1w_mm: float) -> Iterator[Row]:
     """The row of one subject's table; several derivatives or strategies contradict each other."""
     match = _FILE.fullmatch(Path(places[0]).name)
     site = match["site"] if match else None

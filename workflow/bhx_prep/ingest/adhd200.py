@@ -84,7 +84,7 @@ def tables(root: Path) -> Mapping[str, Places]:
     return {label: sorted(places) for label, places in found.items()}
 
 
-def table_rows(start: Row, root: Path, places: Places, cohort: CohortSection) -> Iterator[Row]:
+def table_rows(start: Row, root: Path, places: Places, cohort: CohortSection, t1w_mm: float) -> Iterator[Row]:
     """A row per run; of its filtered and its unfiltered table the filtered one is read."""
     runs: dict[tuple[str, str], list[str]] = defaultdict(list)
     for place in places:

@@ -88,7 +88,7 @@ def aging_subjects(root: Path) -> dict[str, Places]:
     return _subjects(root, aging)
 
 
-def rows(start: Row, root: Path, places: Places, cohort: CohortSection) -> Iterator[Row]:
+def rows(start: Row, root: Path, places: Places, cohort: CohortSection, t1w_mm: float) -> Iterator[Row]:
     """Rows of a subject's T1 volumes and cleaned runs."""
     anats, runs = [], []
     others: set[str] = set()

@@ -115,7 +115,7 @@ def build(name: str, cohort: CohortSection, *, t1w_mm: float = T1W_MM) -> pa.Tab
     listing = layouts.listing_of(cohort)
     if listing is not None:
         places, rows = layouts.places_and_unknown(listing, start, root, cohort)
-        rows += _by_chunks(partial(layouts.rows_of, start, root, cohort), places, name)
+        rows += _by_chunks(partial(layouts.rows_of, start, root, cohort, t1w_mm), places, name)
         for row in rows:
             if (
                 row["path"]

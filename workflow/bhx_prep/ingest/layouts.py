@@ -56,14 +56,14 @@ class Listing:
     subjects : callable
         Given the root, the places of each subject by its label. It may list folders and nothing more.
     rows : callable
-        Given the fields that all rows of a subject share, the root, the subject's places and the cohort's section: its
-        rows, one per T1w image and BOLD run.
+        Given the fields that all rows of a subject share, the root, the subject's places, the cohort's section and the
+        voxel size (mm) of the model's T1 grid: its rows, one per T1w image and BOLD run.
     expects : str
         What stands in the root, for the sentence where it does not.
     """
 
     subjects: Callable[[Path], Mapping[str, Places]]
-    rows: Callable[[Row, Path, Places, CohortSection], Iterator[Row]]
+    rows: Callable[[Row, Path, Places, CohortSection, float], Iterator[Row]]
     expects: str
 
 
@@ -160,14 +160,14 @@ def places_and_unknown(
 
 
 def rows_of(
-    start: Row, root: Path, cohort: CohortSection, subjects: Sequence[tuple[str, Places]]
+    start: Row, root: Path, cohort: CohortSection, t1w_mm: float, subjects: Sequence[tuple[str, Places]]
 ) -> list[Row]:
     """Rows of some subjects, as `places_and_unknown` returns them; in a process of its own for a large cohort."""
     listing = listing_of(cohort)
     assert listing is not None, "asked for by `index.build` where there is one"
     rows: list[Row] = []
     for label, places in subjects:
-        rows += listing.rows({**start, "subject": label}, root, places, cohort)
+        rows += listing.rows({**start, "subject": label}, root, places, cohort, t1w_mm)
     for row in rows:
         if row["modality"] == "bold" and row["status"] == "ok":
             _select(row, cohort)

@@ -56,20 +56,22 @@ def _folders(folder: Path) -> list[str]:
         )
 
 
-def raw_rows(start: Row, root: Path, places: Places, cohort: CohortSection) -> Iterator[Row]:
+def raw_rows(start: Row, root: Path, places: Places, cohort: CohortSection, t1w_mm: float) -> Iterator[Row]:
     """Rows of one subject's raw data."""
     refusal = _refused(start, root, places, "raw")
     if refusal is not None:
         yield refusal
         return
     site = root / places[0]
-    choice = Choice.of(start["cohort"], cohort, site, None)
+    choice = Choice.of(start["cohort"], cohort, site, t1w_mm)
     yield from raw_bids.list_rows(
         start, site, [start["subject"]], cohort.tasks, cohort.tr_s, cohort.tr, choice
     )
 
 
-def derivative_rows(start: Row, root: Path, places: Places, cohort: CohortSection) -> Iterator[Row]:
+def derivative_rows(
+    start: Row, root: Path, places: Places, cohort: CohortSection, t1w_mm: float
+) -> Iterator[Row]:
     """Rows of one subject of fMRIPrep's derivatives."""
     refusal = _refused(start, root, places, None)
     if refusal is not None:
@@ -77,7 +79,7 @@ def derivative_rows(start: Row, root: Path, places: Places, cohort: CohortSectio
         return
     labels = [start["subject"]]
     site = root / places[0]
-    choice = Choice.of(start["cohort"], cohort, site, None)
+    choice = Choice.of(start["cohort"], cohort, site, t1w_mm)
     yield from fmriprep.list_rows(start, site, labels, cohort.tasks, cohort.tr_s, cohort.tr, choice)
 
 

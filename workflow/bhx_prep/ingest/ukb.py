@@ -109,12 +109,14 @@ def _ids(file: Path) -> list[str]:
         return []
 
 
-def derivative_rows(start: Row, root: Path, places: Places, cohort: CohortSection) -> Iterator[Row]:
+def derivative_rows(
+    start: Row, root: Path, places: Places, cohort: CohortSection, t1w_mm: float
+) -> Iterator[Row]:
     """Rows of a participant's T1 volumes and functional images."""
     yield from _rows(start, root, places, cohort, tables=False)
 
 
-def table_rows(start: Row, root: Path, places: Places, cohort: CohortSection) -> Iterator[Row]:
+def table_rows(start: Row, root: Path, places: Places, cohort: CohortSection, t1w_mm: float) -> Iterator[Row]:
     """Rows of a participant's T1 volumes and published tables."""
     yield from _rows(start, root, places, cohort, tables=True)
 

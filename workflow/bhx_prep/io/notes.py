@@ -22,6 +22,7 @@ class Kind(StrEnum):
     CHOICE = "file chosen among several"
     CONFOUNDS = "confounds missing"
     MOTION = "motion not measured as usual"
+    NO_MOTION = "motion not known"
     SPACE = "space assumed"
     SUBJECT = "subject's label is like another's"
     T1W = "T1w volume read with an assumption"
