@@ -91,6 +91,8 @@ def test_a_subject_goes_through_a_real_container(docker, tmp_path: Path):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"frames of " + subject.encode())
     (raw / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
+    usable = {"01": [["sub-01/func/sub-01_task-rest_bold.nii.gz", None, None]]}
+    (tmp_path / "abide1.json").write_text(json.dumps({"scans": usable}))
     (tmp_path / "license.txt").write_text("nobody\n")
     (tmp_path / "templates").mkdir()
     settings = PreprocSection(
@@ -113,6 +115,8 @@ def test_a_subject_goes_through_a_real_container(docker, tmp_path: Path):
         str(out),
     ]
     words += [
+        "--scans",
+        str(tmp_path / "abide1.json"),
         "--preproc",
         settings_file(settings),
         "--status",
