@@ -102,6 +102,12 @@ def _table(path: Path, columns, metadata=None) -> None:
 NOTE = "repetition time chosen: 2 s of the sidecar, the header of sub-secret1 states 1 s <b>"
 
 
+LABEL_NOTES = [
+    "table read with an assumption: 2 ids of p.tsv are spelt otherwise than the subjects', e.g. 'secret_1' for secret1",
+    "table read with an assumption: <b>: read as unknown are '-9999' (3 x), '<script>' (1 x)",
+]
+
+
 def _scan(cohort, input, subject, modality, key, **more):
     row = {
         "cohort": cohort, "input": input, "subject": subject, "modality": modality, "key": key, "session": None,
@@ -238,3 +244,7 @@ def write(root: Path) -> None:
             for seed in range(3)
         ]
         tables.write(tables.build("demo", name, endpoint, scores), root / "tables" / f"demo_{name}")
+        for seed in range(3):
+            path = root / "endpoints" / name / f"seed-{seed}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"notes": LABEL_NOTES if name == "cognition" else []}))

@@ -164,6 +164,19 @@ def test_notes_are_counted_by_kind_where_they_first_stand(study, capsys):
     ]
 
 
+def test_notes_of_labels_are_counted_once_for_all_seeds(study, capsys):
+    said = "table read with an assumption: age: kept, though far from all others, is 999 (2 x)"
+    write_text(study.results / "endpoints/age/seed-0.json", json.dumps({"notes": [said]}))
+    write_text(study.results / "endpoints/age/seed-1.json", json.dumps({"notes": [said]}))
+    cli.main(["status"])
+    out = capsys.readouterr().out
+    assert "notes (age): 1 x table read with an assumption" in out
+    assert "splits" in out
+    cli.main(["status", "--notes"])
+    assert f"endpoints\n  age: {said}\n" in capsys.readouterr().out
+    assert status.endpoint_stage(study, "age").done == 2
+
+
 def test_files_that_are_torn_are_reported_or_waited_for(study):
     write_rows(study.results / "ward/index.parquet", [row("1")])
     write_text(study.results / "ward/preproc/sub-1_status.json", "{")

@@ -143,6 +143,16 @@ def test_page_has_the_notes_of_a_cohort_and_what_is_there_twice(text):
     assert cells == ["patients", "pairs of runs with the same series", "1", "r 1.0000 or more"]
 
 
+def test_page_has_the_notes_of_labels_without_ids_and_without_values_of_one_subject(text):
+    table = text[text.index("Notes: what was assumed of labels") :].partition("</table>")[0]
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", table.partition("<tbody>")[2])
+    said = (
+        "2 ids of p.tsv are spelt otherwise than the subjects&#39;; "
+        "&lt;b&gt;: read as unknown are &#39;-9999&#39; (3 x), one value (1 x)"
+    )
+    assert cells == ["cognition", "table read with an assumption", "2", said]
+
+
 def test_page_states_which_data_are_synthetic(text, results):
     assert "Synthetic data." in text
     assert "The data of raw, patients are simulated; those of anatomical were measured." in re.sub(

@@ -90,6 +90,8 @@ def command(args: argparse.Namespace) -> int:
     for name in [args.cohort] if args.cohort else study.cohorts:
         blocks[f"cohort {name} (input {study.cohorts[name].input})"] = cohort_stages(study, name, now)
     if args.cohort is None:
+        if study.endpoints:
+            blocks["endpoints"] = [endpoint_stage(study, name, now) for name in study.endpoints]
         for name in study.experiments:
             blocks[f"experiment {name}"] = experiment_stages(study, name, now)
     for title, stages in blocks.items():
@@ -186,6 +188,22 @@ def _checked(folder: Path, logs: Path, name: str, now: Now) -> Stage:
     _job(stage, output, f"check of {name}", logs / "check_cohort" / f"{name}.log", now, "check_cohort", name)
     if stage.done:
         stage.notes = [f"{name}: {note}" for note in _json(output).get("notes") or ()]
+    return stage
+
+
+def endpoint_stage(study: config.Config, name: str, now: Now = Now()) -> Stage:
+    """The splits of an endpoint, and what was assumed of its labels.
+
+    Parameters as `cohort_stages`.
+    """
+    stage, found = Stage(name, "splits"), dict[str, None]()
+    for seed in range(study.endpoints[name].seeds):
+        output = study.results / "endpoints" / name / f"seed-{seed}.json"
+        log = study.results / "logs/split_endpoint" / f"{name}_seed-{seed}.log"
+        _job(stage, output, f"{name}, split {seed}", log, now, "split_endpoint", name, str(seed))
+        if output.exists():
+            found |= dict.fromkeys(_json(output).get("notes") or ())
+    stage.notes = [f"{name}: {note}" for note in found]
     return stage
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.config.config import Config
-from bhx_prep.report import collect, figures, tables, twice
+from bhx_prep.report import collect, figures, label_notes, tables, twice
 from bhx_prep.report.cortex import Cortex, legend
 
 logger = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ def render(config: Config, results: Path) -> str:
         "stages": collect.STAGES,
         "cohorts": cohorts,
         "twice": twice.find(config, results),
+        "label_notes": label_notes.find(results, config.endpoints),
         "totals": _totals(config, cohorts, atlas),
         "synthetic": [c.name for c in cohorts if c.synthetic],
         "measured": [c.name for c in cohorts if not c.synthetic],
