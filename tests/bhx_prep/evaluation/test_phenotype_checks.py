@@ -67,7 +67,26 @@ def test_an_endpoint_is_compared_with_its_table(tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert all(line in error for line in expected)
     path.write_text("")
-    assert check_tables(config.check(study)).mistakes[0] == "endpoints.one.cohort: participants.tsv is empty"
+    assert (
+        check_tables(config.check(study)).mistakes[0] == "cohorts.a.participants: participants.tsv is empty"
+    )
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cohorts = {}
+    for name, text in {"a": "", "b": "x\ty\n1\t2\n", "c": "participant_id\tage\n1\t2\n"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "participants.tsv").write_text(text)
+        cohorts[name] = {"input": "timeseries", "root": name, "names": "none.txt"}
+    cohorts["d"] = {"input": "fmriprep", "root": "d", "space": "MNI152NLin6Asym"}
+    endpoints = {name: {"cohort": name, "column": "iq", "kind": "regression"} for name in "abc"}
+    (tmp_path / "config.yaml").write_text(json.dumps({"cohorts": cohorts, "endpoints": endpoints}))
+    assert main(["config", "check"]) == 1
+    error = capsys.readouterr().err
+    said = ["cohorts.a.participants: participants.tsv is empty", "cohorts.b.participants: ", "endpoints.c.column: ",
+            "cohorts.a.names: ", "cohorts.c.names: ", "cohorts.d.space: "]  # fmt: skip
+    assert [one for one in said if one not in error] == []
 
 
 @pytest.mark.parametrize(

@@ -80,32 +80,49 @@ def command(args: argparse.Namespace) -> int:
     elif args.action == "write":
         write_generated(args.folder, force=args.force)
     else:
-        from bhx_prep.atlas import checks
-        from bhx_prep.evaluation import phenotype_checks
-        from bhx_prep.ingest.stated_names import stated_names
-
-        checked = config.load(args.file)
-        tables = phenotype_checks.check_tables(checked)
-        for warning in tables.warnings:
-            logger.warning("%s", warning)
-        for what, wrong in (
-            ("the atlas does not have", checks.mistakes(checked)),
-            ("the tables of phenotypes do not have", tables.mistakes),
-        ):
-            if wrong:
-                raise ConfigError(
-                    "\n".join([f"{what} what the configuration asks for:", *(f"  {w}" for w in wrong)])
-                )
-        for name, cohort in checked.cohorts.items():
-            stated_names(cohort, name)
-        missing = [name for name, cohort in checked.cohorts.items() if not cohort.root.is_dir()]
-        logger.info("%s is valid", args.file)
-        for kind in ("cohorts", "experiments", "endpoints"):
-            logger.info("%s: %s", kind, ", ".join(getattr(checked, kind)) or "none")
-        for note in tables.notes:
-            logger.info("%s", note)
-        if checked.endpoints and not any("fusion" in e.stages for e in checked.experiments.values()):
-            logger.warning("endpoints: no experiment trains the fusion, so that none is predicted")
-        for name in missing:
-            logger.warning("cohorts.%s.root: no folder %s (yet)", name, checked.cohorts[name].root)
+        check(args.file)
     return 0
+
+
+def check(file: Path) -> None:
+    """Check a configuration, and what it names: the atlas, tables of phenotypes, lists of ROI names.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake that was found.
+    """
+    from bhx_prep.atlas import checks
+    from bhx_prep.evaluation import phenotype_checks
+    from bhx_prep.ingest.stated_names import stated_names
+
+    checked = config.load(file)
+    tables = phenotype_checks.check_tables(checked)
+    for warning in tables.warnings:
+        logger.warning("%s", warning)
+    names = []
+    for name, cohort in checked.cohorts.items():
+        try:
+            stated_names(cohort, name)
+        except ConfigError as error:
+            names.append(str(error))
+    lines = []
+    for what, wrong in (
+        ("the atlas does not have", checks.mistakes(checked)),
+        ("the tables of phenotypes do not have", tables.mistakes),
+        ("the lists of ROI names do not have", names),
+    ):
+        if wrong:
+            lines += [f"{what} what the configuration asks for:", *(f"  {w}" for w in wrong)]
+    if lines:
+        raise ConfigError("\n".join(lines))
+    missing = [name for name, cohort in checked.cohorts.items() if not cohort.root.is_dir()]
+    logger.info("%s is valid", file)
+    for kind in ("cohorts", "experiments", "endpoints"):
+        logger.info("%s: %s", kind, ", ".join(getattr(checked, kind)) or "none")
+    for note in tables.notes:
+        logger.info("%s", note)
+    if checked.endpoints and not any("fusion" in e.stages for e in checked.experiments.values()):
+        logger.warning("endpoints: no experiment trains the fusion, so that none is predicted")
+    for name in missing:
+        logger.warning("cohorts.%s.root: no folder %s (yet)", name, checked.cohorts[name].root)

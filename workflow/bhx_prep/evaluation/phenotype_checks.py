@@ -64,8 +64,7 @@ def check_tables(study: Config) -> Findings:
                 path, cohort.table, [*needed, *([cohort.family] if cohort.family else [])]
             )
         except DataError as error:
-            keys = [f"endpoints.{key}.cohort" for key in endpoints] or [f"cohorts.{name}.family"]
-            found.mistakes += [f"{key}: {error}" for key in keys]
+            found.mistakes.append(f"cohorts.{name}.participants: {error}")
             continue
         table = _check_ids(found, name, cohort, table)
         if cohort.family:
