@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from input_cases import Seen, case
-from series_batches import brain_series, write_atlas, write_batch
+from series_batches import brain_series, schaefer, write_atlas, write_batch
 
 from bhx_prep.commands.duplicates import same_folders, same_series
 from bhx_prep.config.cohorts import CohortSection
@@ -57,6 +57,12 @@ def seventeen_called_seven(folder: Path) -> Seen:
 @case("Order of ROIs", "hemispheres exchanged in a whole cohort", "refused", "right hemisphere first")
 def right_first(folder: Path) -> Seen:
     return seen_cohort(folder, {key: np.roll(x, 50, 0) for key, x in brains(7).items()})
+
+
+@case("Order of ROIs", "ROIs sorted by their names, as pivot tables are", "refused", "in alphabetical order")
+def alphabetical(folder: Path) -> Seen:
+    rows = np.argsort(schaefer(7)[1])
+    return seen_cohort(folder, {key: x[rows] for key, x in brains(7).items()})
 
 
 @case("Order of ROIs", "left and right ROIs alternate", "refused", "left and right alternate")

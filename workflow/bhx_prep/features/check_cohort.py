@@ -175,7 +175,7 @@ def compare_order(stored: series_files.StoredRuns, templates: Path) -> roi_order
         raise DataError(msg)
     drawn = sorted(stored.runs, key=lambda run: hashlib.sha256(run.key.encode()).digest())[:MOST_COMPARED]
     drawn.sort(key=lambda run: (run.file, run.row))
-    orders = roi_order.known_orders(reference, atlas.hemisphere, atlas.subcortical)
+    orders = roi_order.known_orders(reference, atlas.hemisphere, atlas.subcortical, atlas.names)
     return roi_order.compare(reference, orders, ((run.key, run.series()) for run in drawn))
 
 

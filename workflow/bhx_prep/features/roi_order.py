@@ -33,6 +33,9 @@ MOST_RUNS: Final = 0.1
 #: Rows by which tables are found shifted: background or frame numbers first, or this many subcortical regions.
 SHIFTS: Final = (1, 2, 14, 16, 19, 32, 50, 54)
 
+#: Correlation of the ranks of names with their places above which a list of names is alphabetical but for a few.
+ALMOST_SORTED: Final = 0.9
+
 _N_RANDOM = 100
 
 Verdict = Literal["confirmed", "unclear", "other", "skipped"]
@@ -86,7 +89,10 @@ class Comparison:
 
 
 def known_orders(
-    reference: Reference, hemisphere: Sequence[int], subcortical: Sequence[int] = ()
+    reference: Reference,
+    hemisphere: Sequence[int],
+    subcortical: Sequence[int] = (),
+    names: Sequence[str] = (),
 ) -> list[Order]:
     """List the orders that series are found in, the stated one first.
 
@@ -97,6 +103,8 @@ def known_orders(
         0 left, 1 right; anything else is not known. May be empty.
     subcortical : sequence of int
         Labels, from 1, of the ROIs of the subcortex, rising.
+    names : sequence of str, (R,)
+        May be empty.
     """
     n = len(reference.centroids)
     rows = np.arange(n)
@@ -116,6 +124,12 @@ def known_orders(
                 Order("an order in which left and right alternate", _with_cortex(rows, cortex, paired))
             )
     orders.append(Order("reversed order", rows[::-1]))
+    if (
+        len(names) == n
+    ):  # tables that were pivoted; where it is nearly the stated order, it would hide that one
+        sorted_rows = np.argsort(np.asarray(names))
+        if n > 2 and np.corrcoef(rows, sorted_rows)[0, 1] < ALMOST_SORTED:
+            orders.append(Order("alphabetical order", sorted_rows))
     n_first = below.size if np.array_equal(below, rows[: below.size]) else 0
     if n_first:
         orders.append(Order("an order with the subcortex last", np.roll(rows, -n_first)))
