@@ -7,12 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pyarrow.parquet as pq
 from input_cases import Seen, case
 from small_bids import write_image, write_json, write_subject
+from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, write_templates
 
+from bhx_prep.atlas.atlas import load_atlas
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.features import extract
+from bhx_prep.features.parcellate import parcellate_file
 from bhx_prep.ingest import index
 
 RUN = "sub-01/func/sub-01_task-rest"
@@ -73,6 +78,14 @@ def header_in_ms(folder: Path) -> Seen:
     return _seen(_rows(folder, "bold", input="fmriprep"), tr_s=2.0)
 
 
+@case("Repetition time", "fMRIPrep's derivative without sidecar whose header says 1 s", "note", "23.2.0")
+def header_of_one_alone(folder: Path) -> Seen:
+    _derivatives(folder, header_s=1.0).with_name(
+        f"{RUN}_{MNI}_desc-preproc_bold.json".split("/")[-1]
+    ).unlink()
+    return _seen(_rows(folder, "bold", input="fmriprep"), tr_s=1.0)
+
+
 @case("Repetition time", "raw data, sidecar and header differ", "refused", "`tr`")
 def raw_contradiction(folder: Path) -> Seen:
     write_subject(folder / "data", tr_s=3.0)
@@ -130,6 +143,35 @@ def pointer_of_sidecar(folder: Path) -> Seen:
     path = write_subject(folder / "data").with_name("sub-01_task-rest_bold.json")
     path.write_text(f"/annex/objects/{KEY}.json\n")
     return _seen(_rows(folder, "bold"))
+
+
+@case("Files", "a brain mask that is a pointer of git-annex", "refused", "datalad get")
+def pointer_of_mask(folder: Path) -> Seen:
+    image = nib.Nifti1Image(np.random.default_rng(0).random((*ATLAS_SHAPE, 10)), ATLAS_AFFINE)
+    nib.save(image, bold := _derivatives(folder))
+    (folder / "data" / f"{RUN}_{MNI}_desc-brain_mask.nii.gz").write_text(f"/annex/objects/{KEY}.nii.gz\n")
+    row = _rows(folder, "bold", input="fmriprep")[0]
+    parcellate_file(bold, load_atlas(write_templates(folder / "templates")), mask=Path(row["mask"]))
+    return Seen("read")
+
+
+@case(
+    "Files",
+    "a `.bidsignore` that is a link to content that is not here",
+    "refused",
+    "bidsignore cannot be read",
+)
+def pointer_of_bidsignore(folder: Path) -> Seen:
+    write_subject(folder / "data")
+    (folder / "data/.bidsignore").symlink_to(".git/annex/objects/a")
+    return _seen(_rows(folder, "bold"))
+
+
+@case("Files", "a subject's folder that is a link to itself", "read")
+def subject_linked_to_itself(folder: Path) -> Seen:
+    write_subject(folder / "data")
+    (folder / "data/sub-02").symlink_to("sub-02")
+    return _seen(_rows(folder, "bold"), name="sub-01_task-rest_bold.nii.gz")
 
 
 @case("Files", "folders linked in a circle", "read")
@@ -243,6 +285,74 @@ def scans_table(folder: Path) -> Seen:
     return _seen(_rows(folder, "bold"))
 
 
+def _left_out(folder: Path, table: str) -> Seen:
+    write_subject(folder / "data")
+    (folder / "data/sub-01/sub-01_scans.tsv").write_text(table)
+    return _seen(_rows(folder, "bold"))
+
+
+@case(
+    "Choice among files", "`scans.tsv` with paths from the dataset's root", "refused", "left out by scans.tsv"
+)
+def scans_from_root(folder: Path) -> Seen:
+    return _left_out(folder, f"filename\texclude\n{RUN}_bold.nii.gz\t1\n")
+
+
+@case(
+    "Choice among files", "`scans.tsv` with another ending of the image", "refused", "left out by scans.tsv"
+)
+def scans_other_ending(folder: Path) -> Seen:
+    return _left_out(folder, "filename\texclude\nfunc/sub-01_task-rest_bold.nii\t1\n")
+
+
+@case(
+    "Choice among files", "`scans.tsv` with commas in the place of tabs", "note", "nothing is left out by it"
+)
+def scans_with_commas(folder: Path) -> Seen:
+    return _left_out(folder, "filename,exclude\nfunc/sub-01_task-rest_bold.nii.gz,1\n")
+
+
+@case("Choice among files", "`scans.tsv` that leaves out a run that is not there", "note", "is not there")
+def scans_of_another_run(folder: Path) -> Seen:
+    return _left_out(folder, "filename\texclude\nfunc/sub-01_task-rest_run-2_bold.nii.gz\t1\n")
+
+
+@case("Choice among files", "one of several echoes left out", "refused", "1 of 3 echoes are left out")
+def one_echo_left_out(folder: Path) -> Seen:
+    path = write_subject(folder / "data")
+    for echo in "123":
+        shutil.copy(path, path.with_name(f"sub-01_task-rest_echo-{echo}_bold.nii.gz"))
+    path.unlink()
+    return _seen(_rows(folder, "bold", exclude=["*_echo-1_*"], tr_s=2))
+
+
+@case(
+    "Choice among files",
+    "denoised outputs alone (XCP-D, fMRIPost-AROMA)",
+    "refused",
+    "there is: desc-denoised",
+)
+def denoised_alone(folder: Path) -> Seen:
+    path = _derivatives(folder)
+    path.rename(path.with_name(path.name.replace("desc-preproc", "desc-denoised")))
+    return _seen(_rows(folder, "bold", input="fmriprep"))
+
+
+@case("Choice among files", "denoised outputs without confounds, `select` and `strategy: none`", "read")
+def denoised_selected(folder: Path) -> Seen:
+    path = _derivatives(folder)
+    path.rename(path.with_name(path.name.replace("desc-preproc", "desc-denoised")))
+    (folder / "data" / f"{RUN}_desc-confounds_timeseries.tsv").unlink()
+    asked: dict[str, Any] = {"select": {"desc": ["denoised"]}, "strategy": "none"}
+    return _seen(_rows(folder, "bold", input="fmriprep", **asked), name="_desc-denoised_bold.nii.gz", tr_s=2)
+
+
+@case("Choice among files", "names of fMRIPrep before 1.2", "refused", "before 1.2")
+def old_fmriprep(folder: Path) -> Seen:
+    write_image(folder / "data" / f"{RUN}_bold_{MNI}_preproc.nii.gz", frames=10)
+    return _seen(_rows(folder, "bold", input="fmriprep"))
+
+
 @case(
     "Choice among files",
     "a T1w image of the phase only",
@@ -280,6 +390,14 @@ def native_beside_tables(folder: Path) -> Seen:
 def other_mni(folder: Path) -> Seen:
     _t1w(folder, MNI6, "desc-preproc")
     return _seen(_rows(folder, "t1w", input="fmriprep"), name="_T1w.nii.gz")
+
+
+@case("Space", "a space spelt as C-PAC does (MNI152NLin6ASym)", "read")
+def spelt_otherwise(folder: Path) -> Seen:
+    _derivatives(folder, space="space-MNI152NLin6ASym")
+    return _seen(
+        _rows(folder, "bold", input="fmriprep", space="MNI152NLin6Asym"), name="_bold.nii.gz", tr_s=2
+    )
 
 
 @case("Space", "a paediatric template that `space` does not ask for", "refused", "MNIPediatricAsym:cohort-3")

@@ -78,6 +78,16 @@ def gaps(folder: Path) -> Seen:
     return _seen(folder, {}, {FD: np.r_[np.nan, [0.1] * (N - 6), [np.nan] * 5]})
 
 
+@case(
+    "Motion",
+    "displacement of 0.1 mm, motion parameters that move by 2 mm a frame",
+    "note",
+    "parameters give 2",
+)
+def contradicting_parameters(folder: Path) -> Seen:
+    return _seen(folder, {}, {"trans_x": 2.0 * np.arange(N)})
+
+
 @case("Motion", "displacement 0 in every frame, and no motion parameters", "note", "motion is not measured")
 def zeros(folder: Path) -> Seen:
     return _seen(folder, {}, {FD: 0.0, **dict.fromkeys(motion.NAMES)})

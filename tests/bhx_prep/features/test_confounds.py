@@ -86,7 +86,7 @@ def test_acompcor_of_fmriprep_20_takes_each_tissue_by_the_sidecar(tmp_path, shar
     names = [name for name in real if name.startswith("a_comp_cor")]
     path = write(tmp_path / "c.tsv", **{name: np.arange(30.0) ** i for i, name in enumerate(names)})
     with pytest.raises(
-        ValueError, match=r"c\.json, which would name the masks .* put fMRIPrep's own beside it"
+        ValueError, match=r"its \.json, which would name the mask .* put fMRIPrep's own beside it"
     ):
         confounds.select(strategy(acompcor=2), path, 30)
     (tmp_path / "c.json").write_text(json.dumps(real))
@@ -105,10 +105,19 @@ def test_old_and_new_tables_have_the_columns(shared):
         assert rows is None or len(table) == rows
 
 
+def test_a_table_of_one_line_is_refused(tmp_path):
+    path = tmp_path / "c.tsv"
+    path.write_text("trans_x\ttrans_y\n")
+    with pytest.raises(ValueError, match="it has one line"):
+        confounds.select(strategy(columns=["trans_x"]), path, 9)
+
+
 def test_missing_columns_are_all_named(tmp_path):
     path = tmp_path / "c.tsv"
     pd.DataFrame({"trans_x": np.arange(9.0), "csf": 1.0}).to_csv(path, sep="\t", index=False)
-    with pytest.raises(ValueError, match=r"lacks global_signal, white_matter, trans_y.*it has trans_x, csf"):
+    with pytest.raises(
+        ValueError, match=r"lacks global_signal, white_matter, trans_y.*it has 'trans_x, csf'"
+    ):
         confounds.select(confounds.load_strategy("paper"), path, 9)
     chosen = strategy(columns=["csf", "global_signal", "cosine*"], optional=["global_signal", "cosine*"])
     found = confounds.select(chosen, path, 9)

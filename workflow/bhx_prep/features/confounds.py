@@ -24,6 +24,7 @@ from bhx_prep.features import motion_files
 from bhx_prep.features.confounds_table import matching, read_table
 from bhx_prep.features.displacement import displacement
 from bhx_prep.io import notes
+from bhx_prep.io.notes import short
 
 
 class Strategy(Section):
@@ -170,7 +171,7 @@ def select(strategy: Strategy, path: Path, n_frames: int) -> Confounds:
     """
     table, assumed = read_table(path)
     if len(table) != n_frames:
-        msg = f"{path.name} has {len(table)} rows, the series {n_frames} frames: they are of different runs"
+        msg = f"{short(path.name)} has {len(table)} rows, the series {n_frames} frames: they are of different runs"
         raise DataError(msg)
     steady = ~_non_steady(table) if strategy.drop_frames else np.ones(n_frames, bool)
     dropped = int(np.argmax(steady)) if steady.any() else n_frames
@@ -184,8 +185,8 @@ def select(strategy: Strategy, path: Path, n_frames: int) -> Confounds:
         unknown = int(np.isnan(fd_mm[dropped + 1 :]).sum())
         if unknown:
             msg = (
-                f"{path.name}: framewise displacement is not known in {unknown} of {n_frames} frames, nor are the motion"
-                " parameters, so frames cannot be censored"
+                f"{short(path.name)}: framewise displacement is not known in {unknown} of {n_frames} frames, nor are"
+                " the motion parameters, so frames cannot be censored"
             )
             raise DataError(msg)
         keep[1:] &= fd_mm[dropped + 1 :] <= strategy.censor_fd_mm
@@ -220,7 +221,7 @@ def _defined(design: np.ndarray, names: tuple[str, ...], path: Path) -> np.ndarr
     if (bad := unknown[1:].any(axis=0)).any():
         column = int(np.argmax(bad))
         msg = (
-            f"{path.name}: column {notes.quote(names[column])} is not finite in {unknown[:, column].sum()} of"
+            f"{short(path.name)}: column {notes.quote(names[column])} is not finite in {unknown[:, column].sum()} of"
             f" {len(design)} frames: choose a strategy without it, or name it as `optional` and take it out"
         )
         raise DataError(msg)
@@ -248,12 +249,11 @@ def _signals(strategy: Strategy, table: pd.DataFrame, path: Path) -> tuple[dict[
                 if wanted in strategy.derivatives:
                     signals[f"{column}_derivative1_power2"] = np.r_[np.nan, np.diff(base)] ** 2
     if missing:
-        found = ", ".join(map(str, table.columns))
-        found = found if len(found) <= notes.QUOTED else f"{found[: notes.QUOTED - 4]} ..."
+        found = notes.quote(", ".join(map(str, table.columns)))
         more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
         msg = (
-            f"{path.name} lacks {', '.join(missing[:4])}{more}, which strategy {strategy.name!r} needs; it has {found}."
-            " Choose a strategy without them, or name them as `optional`"
+            f"{short(path.name)} lacks {', '.join(missing[:4])}{more}, which strategy {notes.quote(strategy.name)} needs"
+            f" (it has {found}): choose another, or name them `optional`"
         )
         raise DataError(msg)
     components, fewer = _acompcor(strategy.acompcor, table, path)
@@ -278,7 +278,7 @@ def _acompcor(n: int, table: pd.DataFrame, path: Path) -> tuple[list[str], list[
     for mask, columns in by_mask.items():
         if not columns:
             msg = (
-                f"{path.name} has 0 aCompCor components of {mask}, the strategy needs {n}: choose a strategy without"
+                f"{short(path.name)} has 0 aCompCor components of {mask}, the strategy needs {n}: choose a strategy without"
                 " `acompcor`"
             )
             raise DataError(msg)
@@ -296,8 +296,8 @@ def _masks(path: Path) -> dict[str, str]:
         return {name: fields["Mask"] for name, fields in metadata.items() if "Mask" in fields}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         msg = (
-            f"{path.name} has no w_comp_cor and c_comp_cor columns, and {sidecar.name}, which would name the masks of"
-            " the others, cannot be read: put fMRIPrep's own beside it"
+            f"{short(path.name)} has no w_comp_cor columns, and its .json, which would name the mask of each a_comp_cor,"
+            " cannot be read: put fMRIPrep's own beside it"
         )
         raise DataError(msg) from error
 

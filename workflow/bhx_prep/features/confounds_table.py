@@ -13,6 +13,7 @@ import pandas as pd
 from bhx_model.errors import DataError
 from bhx_prep.features import motion_files
 from bhx_prep.io import motion, notes
+from bhx_prep.io.notes import short
 from bhx_prep.io.reading import reading
 
 #: Names before fMRIPrep 1.2 -> names since; components and frames are counted behind them.
@@ -53,24 +54,30 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     how: dict[str, Any] = {"sep": "\t", "na_values": ["n/a"], "encoding": "utf-8-sig", "header": None}
     with reading(path, "is no table of confounds"):
         header = [str(cell).strip() for cell in pd.read_csv(path, nrows=1, dtype=str, **how).iloc[0]]
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            rows = sum(1 for _ in zip(lines, range(2), strict=False))
+    if rows < 2:
+        msg = f"{short(path.name)} is no table of confounds: it has one line: fetch or make it anew"
+        raise DataError(msg)
+    with reading(path, "is no table of confounds"):
         table = pd.read_csv(path, skiprows=1, **how)
     if len(header) == 1 and (separator := re.search(r"[,; ]", header[0])):
-        msg = f"{path.name} is no table of confounds: its columns are separated by {separator[0]!r}, not by tabs"
+        msg = f"{short(path.name)} is no table of confounds: its columns are separated by {separator[0]!r}, not by tabs"
         raise DataError(msg)
     if table.shape[1] != len(header):
-        msg = (
-            f"{path.name} is no table of confounds: {len(header)} names, {table.shape[1]} columns of numbers"
-        )
+        msg = f"{short(path.name)} is no table of confounds: {len(header)} names, {table.shape[1]} columns of numbers"
         raise DataError(msg)
     if twice := [name for i, name in enumerate(header) if name in header[:i] and name != "nan"]:
-        msg = f"{path.name}: column {notes.quote(twice[0])} stands there twice: which is meant is not known"
+        msg = f"{short(path.name)}: column {notes.quote(twice[0])} stands there twice: which is meant is not known"
         raise DataError(msg)
     named = {name: _numbers(table[i], name, path) for i, name in enumerate(header) if name != "nan"}
     old = {name: today for name in named if (today := _today(name)) not in (name, *named)}
     found = pd.DataFrame({old.get(name, name): values for name, values in named.items()})
     assumed = []
     if old:
-        detail = f"{path.name} has names of fMRIPrep before 1.2, {len(old)} columns were read under today's"
+        detail = (
+            f"{short(path.name)} has names of fMRIPrep before 1.2, {len(old)} columns were read under today's"
+        )
         assumed.append(notes.note(notes.Kind.TABLE, detail))
     return found, assumed
 
@@ -103,7 +110,7 @@ def _numbers(cells: Any, name: str, path: Path) -> np.ndarray:
     values: Any = pd.to_numeric(cells, errors="coerce")
     if (text := cells[values.isna() & cells.notna()]).size:
         msg = (
-            f"{path.name}: column {notes.quote(name)} holds text, {notes.quote(text.iloc[0])} in row"
+            f"{short(path.name)}: column {notes.quote(name)} holds text, {notes.quote(text.iloc[0])} in row"
             f" {text.index[0] + 1}, where numbers are expected"
         )
         raise DataError(msg)

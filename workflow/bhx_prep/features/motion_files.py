@@ -24,6 +24,7 @@ import pandas as pd
 
 from bhx_model.errors import DataError
 from bhx_prep.io import motion, notes
+from bhx_prep.io.notes import short
 from bhx_prep.io.reading import reading
 
 #: Column that holds what `Movement_RelativeRMS.txt` measures.
@@ -51,7 +52,9 @@ def read(path: Path) -> tuple[pd.DataFrame, list[str]]:
         with reading(path, "is no table of motion parameters"):
             table = pd.read_csv(path, sep=r"\s+", header=None)
         table = pd.DataFrame({DISPLACEMENT: _values(table, list(table.columns[:1]), 1, path)[:, 0]})
-        return table, [notes.note(notes.Kind.MOTION, f"{path.name}: after Jenkinson, about half of Power's")]
+        return table, [
+            notes.note(notes.Kind.MOTION, f"{short(path.name)}: after Jenkinson, about half of Power's")
+        ]
     return _read(path), []
 
 
@@ -89,10 +92,10 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _values(table: pd.DataFrame, columns: list[Any], n: int, path: Path) -> np.ndarray:
     if len(columns) < n or table.empty:
-        msg = f"{path.name} has {len(columns)} columns of motion parameters: expected {n}"
+        msg = f"{short(path.name)} has {len(columns)} columns of motion parameters: expected {n}"
         raise DataError(msg)
     with reading(path, "holds values that are no numbers"):
         values = table[columns].to_numpy(np.float64)
     if not np.isfinite(values).all():
-        raise DataError(f"{path.name} holds values that are no numbers")
+        raise DataError(f"{short(path.name)} holds values that are no numbers")
     return values

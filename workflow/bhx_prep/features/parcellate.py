@@ -12,6 +12,7 @@ from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.parcellate_cifti import parcellate_cifti
 from bhx_prep.features.parcellate_surface import parcellate_surface
 from bhx_prep.features.parcellate_volume import parcellate_volume
+from bhx_prep.io.notes import short
 
 
 def parcellate_file(
@@ -49,23 +50,23 @@ def parcellate_file(
         result = parcellate_cifti(path, atlas)
     elif path.name.endswith((".gii", ".mgz", ".mgh")):
         if path_right is None:
-            raise DataError(f"{path.name}: the right hemisphere is missing")
+            raise DataError(f"{short(path.name)}: the right hemisphere is missing")
         result = parcellate_surface(path, path_right, atlas)
     elif path.name.endswith((".nii", ".nii.gz")):
         result = parcellate_volume(path, atlas, mask)
     else:
-        raise DataError(f"{path.name}: neither NIfTI, CIFTI dtseries, GIfTI nor MGH")
+        raise DataError(f"{short(path.name)}: neither NIfTI, CIFTI dtseries, GIfTI nor MGH")
     return _uncovered_to_nan(result, path, min_coverage)
 
 
 def _uncovered_to_nan(result: Parcellated, path: Path, min_coverage: float) -> Parcellated:
     if not (result.coverage > 0).any():
-        msg = f"{path.name} holds no signal: every voxel of the atlas is constant, or not a number"
+        msg = f"{short(path.name)} holds no signal: every voxel of the atlas is constant, or not a number"
         raise DataError(msg)
     covered = (result.coverage > 0) & (result.coverage >= min_coverage)
     empty = ~np.isfinite(result.series[covered]).any(axis=0)
     if covered.any() and empty.any():
-        msg = f"{path.name}: frame {np.flatnonzero(empty)[0]} (counted from 0) holds no finite value"
+        msg = f"{short(path.name)}: frame {np.flatnonzero(empty)[0]} (counted from 0) holds no finite value"
         raise DataError(msg)
     covered &= np.isfinite(result.series).all(axis=1)
     refuse_blank_frames(result.series[covered], path)
@@ -89,7 +90,7 @@ def refuse_blank_frames(series: np.ndarray, path: Path) -> None:
     """
     if len(series) > 1 and (blank := series.min(axis=0) == series.max(axis=0)).any():
         msg = (
-            f"{path.name}: frame {np.flatnonzero(blank)[0]} (counted from 0) has the same value in every parcel: it was"
-            " lost or blanked; cut it off with its row of the confounds, or interpolate it"
+            f"{short(path.name)}: frame {np.flatnonzero(blank)[0]} (counted from 0) has the same value in every parcel: it"
+            " was lost or blanked; cut it off with its row of the confounds, or interpolate it"
         )
         raise DataError(msg)

@@ -11,6 +11,7 @@ from bhx_prep.atlas.atlas import Atlas
 from bhx_prep.features.parcel_means import Parcellated, mean_rows
 from bhx_prep.io import cifti
 from bhx_prep.io.meshes import GRAYORDINATES_AFFINE, GRAYORDINATES_CORTEX
+from bhx_prep.io.notes import short
 
 
 def parcellate_cifti(path: Path, atlas: Atlas) -> Parcellated:
@@ -28,21 +29,21 @@ def parcellate_cifti(path: Path, atlas: Atlas) -> Parcellated:
     for part in axes.surfaces:
         its = hemispheres[part.structure]
         if part.n_vertices != its.size:
-            msg = f"{path.name}: {part.structure} is a mesh of {part.n_vertices} vertices, fsLR-32k has {its.size}"
+            msg = f"{short(path.name)}: {part.structure} is a mesh of {part.n_vertices} vertices, fsLR-32k has {its.size}"
             raise DataError(msg)
         labels[part.offset : part.offset + part.vertices.size] = its[part.vertices]
         total += np.bincount(its, minlength=total.size)
     sizes = {part.structure: part.vertices.size for part in axes.surfaces}
     if tuple(sizes.get(side) for side in cifti.CORTEX) == GRAYORDINATES_CORTEX[::-1]:
-        msg = f"{path.name}: its left cortex has the vertices of the right one: the hemispheres are swapped"
+        msg = f"{short(path.name)}: its left cortex has the vertices of the right one: the hemispheres are swapped"
         raise DataError(msg)
     if not axes.surfaces:
-        msg = f"{path.name} has no cortical surface among its brain models"
+        msg = f"{short(path.name)} has no cortical surface among its brain models"
         raise DataError(msg)
     if atlas.subcortical and axes.grid:
         its, (shape, affine) = atlas.voxels(), axes.grid
         if shape != its.shape or not np.allclose(affine, GRAYORDINATES_AFFINE):
-            msg = f"{path.name}: its voxels are not those of the 91k grayordinates, on which the subcortex is known"
+            msg = f"{short(path.name)}: its voxels are not those of the 91k grayordinates, on which the subcortex is known"
             raise DataError(msg)
         for offset, index in axes.voxels:
             labels[offset : offset + len(index)] = its[tuple(index.T)]

@@ -13,6 +13,7 @@ from bhx_prep.features.parcel_means import Parcellated, mean_rows
 from bhx_prep.io.hemispheres import check_side
 from bhx_prep.io.images import load_image, read_image
 from bhx_prep.io.meshes import MESHES
+from bhx_prep.io.notes import short
 
 
 def parcellate_surface(left: Path, right: Path, atlas: Atlas) -> Parcellated:
@@ -49,13 +50,13 @@ def _read_surface(path: Path, side: str) -> np.ndarray:
     if isinstance(image, nib.GiftiImage):
         arrays = [np.asarray(a.data) for a in image.darrays]
         if not arrays or len({a.shape for a in arrays}) != 1 or arrays[0].ndim not in (1, 2):
-            msg = f"{path.name} holds no series: its data arrays are missing or of different shapes"
+            msg = f"{short(path.name)} holds no series: its data arrays are missing or of different shapes"
             raise DataError(msg)
         values = arrays[0] if arrays[0].ndim == 2 else np.stack(arrays, axis=1)
     else:
         values, _ = read_image(path)
         values = values.reshape(int(np.prod(values.shape[:3])), -1, order="F")
     if values.dtype.kind not in "iuf":
-        msg = f"{path.name} holds {values.dtype} values, real numbers are expected"
+        msg = f"{short(path.name)} holds {values.dtype} values, real numbers are expected"
         raise DataError(msg)
     return values

@@ -20,6 +20,7 @@ from bhx_prep.atlas.atlas import Atlas
 from bhx_prep.features.parcel_means import Groups, Parcellated
 from bhx_prep.io import bids_names
 from bhx_prep.io.images import check_size, load_image, open_inflated, read_image
+from bhx_prep.io.notes import short
 from bhx_prep.io.reading import reading
 from bhx_prep.io.spaces import space_of
 
@@ -129,7 +130,7 @@ def _frames(
                 with reading(path):
                     n = file.readinto(view[done:])  # type: ignore[attr-defined]
                 if not n:
-                    msg = f"{path.name} ends in frame {frame} of {n_frames}: it is truncated, fetch it again"
+                    msg = f"{short(path.name)} ends in frame {frame} of {n_frames}: it is truncated, fetch it again"
                     raise DataError(msg)
                 done += n
             yield buffer
@@ -142,29 +143,31 @@ def _check_series(image: Any, path: Path, atlas: Atlas) -> tuple[tuple[int, ...]
     """Shape and stored type of a volume series, after everything that its header alone shows was checked."""
     shape, dtype = tuple(int(n) for n in image.shape), image.get_data_dtype()
     if not isinstance(image, nib.Nifti1Pair) or image.header["magic"].item()[:2] not in (b"n+", b"n\x00"):
-        msg = f"{path.name} is {type(image).__name__}, a NIfTI image is expected"
+        msg = f"{short(path.name)} is {type(image).__name__}, a NIfTI image is expected"
         raise DataError(msg)
     if dtype.kind not in "iuf":
         kind = "complex" if dtype.kind == "c" else "RGB" if dtype.fields else str(dtype)
-        msg = f"{path.name} holds {kind} values, real numbers are expected: is it a magnitude image?"
+        msg = f"{short(path.name)} holds {kind} values, real numbers are expected: is it a magnitude image?"
         raise DataError(msg)
     if len(shape) != 4 or shape[3] < 2:
         frames = shape[3] if len(shape) == 4 else 1
         what = (
             f"{frames} frame{'s' if frames != 1 else ''}" if len(shape) <= 4 else f"{len(shape)} dimensions"
         )
-        msg = f"{path.name} has shape {' x '.join(map(str, shape))} ({what}): a series of volumes is expected"
+        msg = f"{short(path.name)} has shape {' x '.join(map(str, shape))} ({what}): a series of volumes is expected"
         raise DataError(msg)
     if min(shape) < 1:
-        msg = f"{path.name} has shape {' x '.join(map(str, shape))}: it is empty"
+        msg = f"{short(path.name)} has shape {' x '.join(map(str, shape))}: it is empty"
         raise DataError(msg)
     affine = np.asarray(image.affine)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        msg = f"{path.name}: the affine of its header cannot be inverted, so its place in {atlas.space} is unknown"
+        msg = f"{short(path.name)}: the affine of its header cannot be inverted, so its place in {atlas.space} is unknown"
         raise DataError(msg)
     space = space_of(bids_names.parse(path.name))
     if space not in (None, atlas.space):
-        msg = f"{path.name} is in {space}, the atlas in {atlas.space}: take BOLD and atlas in one space"
+        msg = (
+            f"{short(path.name)} is in {space}, the atlas in {atlas.space}: take BOLD and atlas in one space"
+        )
         raise DataError(msg)
     return shape, dtype
 
@@ -173,7 +176,7 @@ def _read_mask(path: Path, grid: tuple[int, ...], affine: np.ndarray) -> np.ndar
     """Brain mask as flat bool in Fortran order."""
     values, its_affine = read_image(path)
     if values.shape[:3] != tuple(grid) or not np.allclose(its_affine, affine, atol=1e-2):
-        msg = f"{path.name} (brain mask) has another grid than the BOLD series"
+        msg = f"{short(path.name)} (brain mask) has another grid than the BOLD series"
         raise DataError(msg)
     if values.ndim > 3:
         values = values.reshape(*values.shape[:3], -1)[..., 0]

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.io.images import read_image
+from bhx_prep.io.notes import short
 
 #: FSL's MNI grid at 1 mm: its size, and the world coordinates (mm) of the last voxel in x and the first in y and z.
 MNI_SHAPE_1MM = (182, 218, 182)
@@ -104,7 +105,7 @@ def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray
     """
     data, affine = _read(path)
     if not np.isfinite(data).any() or np.nanmin(data) == np.nanmax(data):
-        msg = f"{path.name} is empty: every voxel is the same"
+        msg = f"{short(path.name)} is empty: every voxel is the same"
         raise DataError(msg)
     inside = _brain(data, affine, path, mask)
     _check_place(inside, affine, path)
@@ -112,7 +113,7 @@ def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray
     low, high = np.percentile(values, ROBUST_PERCENTILES)
     middle = values[(values >= low) & (values <= high)].astype(np.float64)
     if not middle.std() > 0:
-        msg = f"{path.name}: intensities inside the brain mask are all the same"
+        msg = f"{short(path.name)}: intensities inside the brain mask are all the same"
         raise DataError(msg)
     normal = np.zeros(data.shape, np.float32)
     normal[inside] = (values - middle.mean()) / middle.std()
@@ -139,12 +140,10 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim != 3 or min(data.shape) < 2:
-        msg = f"{path.name} has shape {' x '.join(map(str, data.shape))}: one volume is expected"
+        msg = f"{short(path.name)} has shape {' x '.join(map(str, data.shape))}: one volume is expected"
         raise DataError(msg)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        msg = (
-            f"{path.name}: the affine of its header cannot be inverted, so its place in MNI space is unknown"
-        )
+        msg = f"{short(path.name)}: the affine of its header cannot be inverted, so its place in MNI space is unknown"
         raise DataError(msg)
     return data, affine
 
@@ -154,16 +153,16 @@ def _brain(data: np.ndarray, affine: np.ndarray, path: Path, mask: Path | None) 
     finite = np.isfinite(data)
     if mask is None:
         if (data == 0).mean() < STRIPPED_BACKGROUND:
-            msg = f"{path.name} has no brain mask beside it and is not skull-stripped (background 0): give a mask"
+            msg = f"{short(path.name)} has no brain mask beside it and is not skull-stripped (background 0): give a mask"
             raise DataError(msg)
         return finite & (data != 0)
     values, mask_affine = _read(mask)
     if values.shape != data.shape or not np.allclose(mask_affine, affine, atol=1e-2):
-        msg = f"{mask.name} (brain mask) has another grid than {path.name}"
+        msg = f"{short(mask.name)} (brain mask) has another grid than {short(path.name)}"
         raise DataError(msg)
     inside = finite & (np.nan_to_num(values) > 0.5)
     if not inside.any():
-        msg = f"{mask.name} (brain mask) is empty"
+        msg = f"{short(mask.name)} (brain mask) is empty"
         raise DataError(msg)
     return inside
 
@@ -172,9 +171,7 @@ def _check_place(inside: np.ndarray, affine: np.ndarray, path: Path) -> None:
     """Refuse a brain that does not stand where brains stand in MNI space."""
     zooms = voxel_sizes(affine)
     if zooms.min() < 0.3 or zooms.max() > 5:
-        msg = (
-            f"{path.name} has voxels of {' x '.join(f'{z:.3g}' for z in zooms)} mm: 0.3 to 5 mm are expected"
-        )
+        msg = f"{short(path.name)} has voxels of {' x '.join(f'{z:.3g}' for z in zooms)} mm: 0.3 to 5 mm are expected"
         raise DataError(msg)
     # along each voxel axis the slices with at least a thousandth of the brain: stray voxels do not count
     centre, ends = [], []
@@ -187,14 +184,17 @@ def _check_place(inside: np.ndarray, affine: np.ndarray, path: Path) -> None:
     lengths = np.abs(affine[:3, :3]) @ np.array([b - a + 1 for a, b in ends], float)
     litres = inside.sum() * abs(np.linalg.det(affine[:3, :3])) * 1e-6
     if litres > BRAIN_LITRES[1]:
-        msg = f"{path.name}: what counts as brain has {litres:.1f} litres: the skull was not stripped; give a brain mask"
+        msg = (
+            f"{short(path.name)}: what counts as brain has {litres:.1f} litres: the skull was not stripped;"
+            " give a brain mask"
+        )
         raise DataError(msg)
     off = np.abs(world - BRAIN_CENTRE_MM)
     fits = [low <= length <= high for length, (low, high) in zip(lengths, BRAIN_LENGTH_MM, strict=True)]
     if off.max() > CENTRE_TOLERANCE_MM or not all(fits) or litres < BRAIN_LITRES[0]:
         at, size = (", ".join(f"{v:.0f}" for v in a) for a in (world, lengths))
         msg = (
-            f"{path.name} is not in MNI space: its brain of {litres:.1f} litres is {size} mm long in x, y, z,"
+            f"{short(path.name)} is not in MNI space: its brain of {litres:.1f} litres is {size} mm long in x, y, z,"
             f" its centre at ({at}) mm."
             " Use the T1w that was resampled to MNI (space-MNI152...)"
         )

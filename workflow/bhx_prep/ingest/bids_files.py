@@ -48,9 +48,17 @@ def subject_labels(root: Path) -> tuple[list[str], list[str]]:
         return [], []
     with os.scandir(root) as entries:
         labels = sorted(
-            e.name.removeprefix("sub-") for e in entries if e.name.startswith("sub-") and e.is_dir()
+            e.name.removeprefix("sub-") for e in entries if e.name.startswith("sub-") and is_folder(e)
         )
     return [x for x in labels if SUBJECT.fullmatch(x)], [x for x in labels if not SUBJECT.fullmatch(x)]
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or leads to one; a link to itself does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def chunks(labels: Sequence[_T]) -> list[Sequence[_T]]:
@@ -102,11 +110,7 @@ def files_below(folder: str) -> Iterator[str]:
         except OSError:
             continue
         for entry in entries:
-            try:
-                is_folder = entry.is_dir()
-            except OSError:  # a link to itself: the reader of the file says so
-                is_folder = False
-            if not is_folder:
+            if not is_folder(entry):
                 yield entry.path
             elif not entry.is_symlink():
                 folders.append((entry.path, came_by))

@@ -22,6 +22,7 @@ from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest.bids_files import File
 from bhx_prep.ingest.rows import Row, add_note, exclude
 from bhx_prep.io import bids_names, notes
+from bhx_prep.io.pointers import content_missing
 from bhx_prep.io.spaces import MNI152
 
 #: Voxel size (mm) of the T1 grid of the paper's model.
@@ -53,6 +54,8 @@ class Choice:
         Sample keys, file names and paths.
     ignored : tuple of str
         Lines of ``.bidsignore``.
+    denoised : bool
+        The cohort's series are used without a table of confounds (`strategy: none`), where there is none.
     own : bool
         Outputs of our own preprocessing: of resolutions that it was asked for no choice is noted.
     """
@@ -65,6 +68,7 @@ class Choice:
     prefer: Mapping[str, Sequence[str]] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    denoised: bool = False
     own: bool = False
 
     @classmethod
@@ -79,14 +83,17 @@ class Choice:
         lines: list[str] = []
         try:
             if cohort.input == "bids":
-                lines = (root / ".bidsignore").read_text(encoding="utf-8-sig").splitlines()
-        except FileNotFoundError:
-            pass
+                file = root / ".bidsignore"
+                lines = file.read_text(encoding="utf-8-sig").splitlines() if os.path.lexists(file) else []
+                missing = content_missing(file, file.stat().st_size) if lines else None
+                if missing:
+                    raise ConfigError(f"cohort {name}: {file} {missing}")
         except (OSError, UnicodeDecodeError) as error:
             msg = f"cohort {name}: {root / '.bidsignore'} cannot be read ({type(error).__name__}): fix or remove it"
             raise ConfigError(msg) from error
         select, prefer = ({str(k): v for k, v in given.items()} for given in (cohort.select, cohort.prefer))
-        return cls(name, root, cohort.space, t1w_mm, select, prefer, cohort.exclude, tuple(lines))
+        denoised = cohort.strategy == "none"
+        return cls(name, root, cohort.space, t1w_mm, select, prefer, cohort.exclude, tuple(lines), denoised)
 
     def left_out(
         self, path: Path, keys: Iterable[str] = (), flagged: Mapping[str, str] | None = None
@@ -191,32 +198,59 @@ def unused(patterns: Iterable[str], rows: Iterable[Row]) -> list[str]:
 
 
 def scans_tables(files: Iterable[File]) -> tuple[dict[str, str], str | None]:
-    """What the ``scans.tsv`` of a subject say of files: path to reason of those to leave out, and what could not be read.
+    """What the ``scans.tsv`` of a subject say of files: path to reason of those to leave out, and what could not be used.
 
     A column ``bhx_exclude``, or ``exclude`` where there is none of that name, leaves out every file whose cell is not
-    one of `USED`; the cell may say why.
+    one of `USED`; the cell may say why. A file is found by its path in the table's folder, or by its name alone.
     """
     flagged: dict[str, str] = {}
     fault = None
-    for file in files:
-        if file.suffix != "scans":
+    files = list(files)
+    for table in files:
+        if table.suffix != "scans":
             continue
-        try:
-            with file.path.open(encoding="utf-8-sig", newline="") as table:
-                rows: list[dict[str, Any]] = list(csv.DictReader(table, delimiter="\t"))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            fault = f"{file.path.name} cannot be read ({type(error).__name__}): nothing is left out by it"
-            continue
-        columns = {str(c).strip().casefold(): c for c in (rows[0] if rows else ())}
-        column = next((columns[c] for c in EXCLUDE_COLUMNS if c in columns), None)
-        if column is None or "filename" not in columns:
-            continue
-        for row in rows:
-            cell, name = row[column], row[columns["filename"]]
-            if name and str(cell or "").strip().casefold() not in USED:
-                path = os.path.normpath(f"{file.path.parent}{os.sep}{str(name).strip()}")
-                flagged[path] = f"left out by scans.tsv ({str(column).strip()}: {notes.quote(cell)})"
+        rows, reason = _read_scans(table.path)
+        fault = reason or fault
+        by_name: dict[str, list[str]] = defaultdict(list)
+        for file in files if rows else ():
+            if file.suffix != "scans" and file.path.is_relative_to(table.path.parent):
+                by_name[_stem(file.path.name)].append(str(file.path))
+        for name, reason in rows:
+            found = by_name[_stem(re.split(r"[/\\\\]", name)[-1])]
+            exact = os.path.normpath(f"{table.path.parent}{os.sep}{name}")
+            flagged.update(dict.fromkeys([exact] if exact in found else [exact, *found], reason))
+            if not found and bids_names.suffix(name) in ("bold", "T1w"):
+                fault = f"{notes.short(table.path.name)} leaves out {notes.short(name)}, which is not there"
     return flagged, fault
+
+
+def _stem(name: str) -> str:
+    return bids_names.same_scan(name.partition(".")[0])
+
+
+def _read_scans(path: Path) -> tuple[list[tuple[str, str]], str | None]:
+    """Files that a ``scans.tsv`` leaves out, each with the reason; and why it could not be read."""
+    unread = f"{notes.short(path.name)} cannot be read ({{}}): nothing is left out by it"
+    try:
+        if missing := content_missing(path, path.stat().st_size):
+            return [], f"{notes.short(path.name)} {missing}: nothing is left out by it"
+        with path.open(encoding="utf-8-sig", newline="") as table:
+            rows: list[dict[str, Any]] = list(csv.DictReader(table, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return [], unread.format(type(error).__name__)
+    columns = {str(c).strip().casefold(): c for c in (rows[0] if rows else ())}
+    column = next((columns[c] for c in EXCLUDE_COLUMNS if c in columns), None)
+    if column is None or "filename" not in columns:
+        meant = any("exclude" in c for c in columns)
+        return [], unread.format("no tabs, or no column filename") if meant else None
+    left_out = []
+    for row in rows:
+        cell, name = row[column], str(row[columns["filename"]] or "").strip()
+        if name and str(cell or "").strip().casefold() not in USED:
+            left_out.append(
+                (name.lstrip("/"), f"left out by scans.tsv ({str(column).strip()}: {notes.quote(cell)})")
+            )
+    return left_out, None
 
 
 def _has(entities: Mapping[str, str], entity: str, values: Sequence[str]) -> bool:

@@ -29,6 +29,8 @@ from bhx_prep.ingest.rows import (
 from bhx_prep.io import bids_names, notes
 from bhx_prep.io.spaces import SURFACES, space_of
 
+# suffix of outputs before fMRIPrep 1.2
+_OLD: Final = "preproc"
 # outputs that hold the preprocessed series; surfaces have none of the names `desc`
 _DESC: Final = ("preproc", None)
 
@@ -66,7 +68,7 @@ def list_rows(
     """
     choice = choice or Choice(start["cohort"], root)
     sidecars = metadata.Sidecars(root)
-    suffixes = ("bold", "T1w", "mask", "timeseries", "regressors")
+    suffixes = ("bold", "T1w", "mask", "timeseries", "regressors", _OLD)
     endings = (*IMAGES, ".func.gii", ".dtseries.nii", ".tsv")
     for label, files in files_of_subjects(root, labels, suffixes, endings):
         mine = {**start, "subject": label}
@@ -83,7 +85,16 @@ def list_rows(
             and (tasks is None or run[0].entities["task"] in tasks)
         }
         if not expected:
-            yield no_bold(mine, tasks or (), {run[0].entities["task"] for run in runs.values()})
+            old = next((f for f in files if f.suffix == _OLD and "task" in f.entities), None)
+            if old is None:
+                yield no_bold(mine, tasks or (), {run[0].entities["task"] for run in runs.values()})
+            else:
+                row = new_row({**mine, "kind": "volume"}, "bold", old.entities, old.path)
+                exclude(
+                    row,
+                    "named as by fMRIPrep before 1.2 (.._bold_space-.._preproc): rename it, or preprocess anew",
+                )
+                yield row
         rows = []
         for run in expected.values():
             for row in _preprocessed_run({**mine, "space": choice.space}, run, sidecars, tr_s, tr, choice):
@@ -121,6 +132,10 @@ def _preprocessed_run(
         spaces = sorted({space_of(f.entities) or "native" for f in there if f.entities.get("desc") in _DESC})
         found = f"; there is: {', '.join(spaces)}" if spaces else ""
         made = any(f.entities.keys() & {"space", "desc"} for f in run)
+        others = {str(f.entities["desc"]) for f in there if "desc" in f.entities} - {"preproc"}
+        if others and not spaces:
+            listed = ", ".join(f"desc-{desc}" for desc in sorted(others)[:4])
+            found = f" of desc-preproc; there is: {listed}: `select` (desc) and `strategy: none` take denoised outputs"
         exclude(row, f"no BOLD in space {space}{found}{'' if made else ': for raw data use `input: bids`'}")
         yield row
         return
@@ -131,6 +146,9 @@ def _preprocessed_run(
             _note_resolutions(row, left, kept)
         if kind == "volume":
             check_volume(row, left.path, sidecars, tr_s, tr)
+            if row.get("tr_s") == 1 and row["sidecar"] is None and tr is None and tr_s is None:
+                detail = "1 s of the image header, without a sidecar: fMRIPrep 23.2.0 wrote that for any"
+                add_note(row, notes.Kind.TR, detail)
             masks = [f for f in run if f.suffix == "mask" and f.entities.get("desc") == "brain"]
             row["mask"] = next((str(f.path) for f in masks if f.grid == left.grid), None)
         elif kind == "gifti":
@@ -146,7 +164,7 @@ def _preprocessed_run(
                 metadata.check_file(confounds[0].path)
             except DataError as error:
                 exclude(row, f"confounds table: {error}")
-        else:
+        elif not choice.denoised:
             exclude(row, "no confounds table (.._desc-confounds_timeseries.tsv)")
         yield row
 

@@ -34,6 +34,7 @@ from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import metadata
 from bhx_prep.ingest.anat import link_anat
+from bhx_prep.ingest.bids_files import is_folder
 from bhx_prep.ingest.layouts import Layout, Listing, Places
 from bhx_prep.ingest.rows import Row, add_note, exclude, fill_repetition_time, new_row, no_bold
 from bhx_prep.io.notes import Kind
@@ -73,7 +74,7 @@ def _subjects(root: Path, names: Names) -> dict[str, Places]:
         with os.scandir(root / below) as entries:
             for entry in entries:
                 named = names(entry.name)
-                if named and entry.is_dir():
+                if named and is_folder(entry):
                     places[named[0]].append(f"{below}/{entry.name}" if below else entry.name)
     return {label: tuple(sorted(of)) for label, of in places.items()}
 

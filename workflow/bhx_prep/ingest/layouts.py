@@ -27,6 +27,7 @@ from typing import Final
 
 from bhx_model.errors import ConfigError
 from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.ingest.bids_files import is_folder
 from bhx_prep.ingest.rows import Row, exclude, new_row, safe_label
 from bhx_prep.io import bids_names
 
@@ -131,7 +132,7 @@ def first_folder(root: Path, pattern: re.Pattern[str]) -> str | None:
     if not root.is_dir():
         return None
     with os.scandir(root) as entries:
-        return next((e.name for e in entries if pattern.fullmatch(e.name) and e.is_dir()), None)
+        return next((e.name for e in entries if pattern.fullmatch(e.name) and is_folder(e)), None)
 
 
 def places_and_unknown(

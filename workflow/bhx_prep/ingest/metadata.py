@@ -19,7 +19,7 @@ from typing import Any
 
 from bhx_model.errors import DataError
 from bhx_prep.io import archives, bids_names
-from bhx_prep.io.pointers import content_missing
+from bhx_prep.io.pointers import content_missing, not_fetched
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3}
@@ -118,22 +118,13 @@ class Sidecars:
             try:
                 content = json.loads(path.read_text(encoding="utf-8-sig"))
             except (OSError, ValueError, RecursionError) as error:  # of the text's encoding, of the parser
-                msg = (
-                    f"sidecar {path.name} {_not_fetched(path) or 'cannot be read as JSON: fix or remove it'}"
-                )
+                msg = f"sidecar {path.name} {not_fetched(path) or 'cannot be read as JSON: fix or remove it'}"
                 raise DataError(msg) from error
             if not isinstance(content, dict):
                 msg = f"sidecar {path.name} is not a JSON object: fix or remove it"
                 raise DataError(msg)
             self._contents[path] = content
         return self._contents[path]
-
-
-def _not_fetched(path: Path) -> str | None:
-    """How to fetch the content of a file, if it is not here."""
-    if path.is_symlink() and not path.exists():
-        return "is a link to a file that is not here (datalad get?)"
-    return content_missing(path, path.stat().st_size) if path.is_file() else None
 
 
 def check_file(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from bhx_prep.ingest import metadata
 from bhx_prep.ingest.anat import check_raw, choose_t1w, link_anat
@@ -24,6 +25,7 @@ from bhx_prep.ingest.rows import (
 )
 from bhx_prep.io import bids_names, notes
 
+NO_T1W: Final = "no usable T1w image, which preprocessing needs"
 #: What of a subject's files is looked at: MP2RAGE's images say why there is no T1w.
 _SUFFIXES = ("bold", "T1w", "scans", "UNIT1", "MP2RAGE")
 
@@ -86,7 +88,7 @@ def list_rows(
                 check_volume(row, file.path, sidecars, tr_s, tr)
                 link_anat(row, anats)
                 if row["anat"] is None:
-                    exclude(row, without_t1w)
+                    exclude(row, without_t1w if row["status"] == "ok" else NO_T1W)
                 if fault is not None:
                     add_note(row, notes.Kind.CHOICE, fault)
         choice.prefer_runs(rows)
@@ -99,6 +101,7 @@ def _run_rows(
 ) -> Iterator[tuple[Row, File | None]]:
     """Rows of one run, with the file to check; normally one, several where files contradict each other."""
     kept, reasons = [], []
+    of_run = {f.entities.get("echo", "") for f in run if f.entities.get("part", "mag") == "mag"}
     for file in run:
         key = sample_key(start["cohort"], start["subject"], file.entities)
         reason = choice.left_out(file.path, [key], flagged) or choice.not_selected(file.entities)
@@ -122,6 +125,11 @@ def _run_rows(
         row["echoes"] = None if echoes == [""] or (asked and len(echoes) == 1) else len(echoes)
         if not magnitude:
             exclude(row, "there is a phase image only, no magnitude")
+        if 1 < len(echoes) < len(of_run):
+            exclude(
+                row,
+                f"{len(of_run) - len(echoes)} of {len(of_run)} echoes are left out: use all of them, or one",
+            )
         if "task" not in file.entities:
             exclude(row, "the file name has no task: rename it to .._task-<label>_bold")
         yield row, file
@@ -132,4 +140,4 @@ def _no_usable_t1w(anats: list[Row], files: list[File]) -> str:
     bad = next((f" ({a['reason']})" for a in anats), "")
     if not bad and any(f.suffix in ("UNIT1", "MP2RAGE") for f in files):
         bad = " (there is MP2RAGE: make a T1w image of its UNIT1, without noise in the background)"
-    return f"no usable T1w image, which preprocessing needs{bad}"
+    return f"{NO_T1W}{bad}"

@@ -22,7 +22,7 @@ from typing import Final
 
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import fmriprep, raw_bids
-from bhx_prep.ingest.bids_files import SUBJECT
+from bhx_prep.ingest.bids_files import SUBJECT, is_folder
 from bhx_prep.ingest.choice import Choice
 from bhx_prep.ingest.layouts import Listing, Places
 from bhx_prep.ingest.rows import Row, exclude, new_row, safe_label
@@ -52,7 +52,7 @@ def subjects(root: Path) -> Mapping[str, Places]:
 def _folders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         return sorted(
-            e.name for e in entries if e.is_dir() and not e.name.startswith(".") and e.name not in _NO_SITES
+            e.name for e in entries if is_folder(e) and not e.name.startswith(".") and e.name not in _NO_SITES
         )
 
 

@@ -83,7 +83,8 @@ def list_rows(start: Row, root: Path, cohort: CohortSection, choice: Choice | No
         mine = {**start, "subject": subject}
         anats = choose_t1w({**mine, "kind": "volume"}, anat_files.get(label, []), sidecars, choice)
         yield from anats
-        flagged, _ = scans_tables(anat_files.get(label, []))
+        listed = [File(path, "timeseries", "".join(path.suffixes)) for path in tables.get(label, [])]
+        flagged, fault = scans_tables([*anat_files.get(label, []), *listed])
         rows = [
             row
             for path in tables.get(label, [])
@@ -106,6 +107,8 @@ def list_rows(start: Row, root: Path, cohort: CohortSection, choice: Choice | No
                 reason = reason or choice.not_selected(bids_names.parse(path.name))
                 if reason is not None:
                     exclude(row, reason)
+                if fault is not None:
+                    add_note(row, notes.Kind.CHOICE, fault)
         choice.prefer_runs(rows)
         yield from rows
 

@@ -40,3 +40,10 @@ def content_missing(path: Path, size: int) -> str | None:
     if start.startswith(_LFS):
         return "is a Git LFS pointer, its content is not here: fetch it (git lfs pull)"
     return None
+
+
+def not_fetched(path: Path) -> str | None:
+    """How to fetch the content of a file, if it is a pointer or a link to content that is not here."""
+    if path.is_symlink() and not path.exists():
+        return "is a link to a file that is not here (datalad get?)"
+    return content_missing(path, path.stat().st_size) if path.is_file() else None

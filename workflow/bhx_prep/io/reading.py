@@ -20,6 +20,8 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from bhx_model.errors import DataError
+from bhx_prep.io.notes import short
+from bhx_prep.io.pointers import not_fetched
 
 #: What parsers raise over damaged files: their own errors, and what Python raises where they believe a number, a name
 #: or a nesting that is not there. Our own code raises some of these, too, where it is wrong: it stays outside of `reading`.
@@ -76,7 +78,9 @@ def reading(path: Path, what: str = "cannot be read, it is truncated or damaged"
     except PARSER_ERRORS as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
             raise
+        if missing := not_fetched(path):
+            raise DataError(f"{short(path.name)} {missing}") from error
         said = " ".join(str(error).split()) or type(error).__name__  # may quote the file at length
         raise DataError(
-            f"{path.name} {what}: {said if len(said) <= _SAID else said[: _SAID - 2] + '..'}"
+            f"{short(path.name)} {what}: {said if len(said) <= _SAID else said[: _SAID - 2] + '..'}"
         ) from error

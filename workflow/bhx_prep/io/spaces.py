@@ -28,12 +28,15 @@ OTHERS: Final = (
 #: Templates of children, one for every age: ``MNIPediatricAsym:cohort-3``.
 BY_AGE: Final = ("MNIPediatricAsym", "MNIInfant", "UNCInfant", "dHCPVolAsym", "CPAC")
 
+# C-PAC writes MNI152NLin6ASym
+_SPELT: Final = {name.casefold(): name for name in (*MNI152, *SURFACES, *OTHERS, *BY_AGE)}
 _BY_AGE = re.compile(rf"(?:{'|'.join(BY_AGE)}):cohort-\d+")
 
 
 def space_of(entities: Mapping[str, str]) -> str | None:
     """The standard space that a file name states, as ``--output-spaces`` has it; None if it states none."""
     space, age = entities.get("space"), entities.get("cohort")
+    space = _SPELT.get(space.casefold(), space) if space else None
     return f"{space}:cohort-{age}" if space and age else space
 
 
