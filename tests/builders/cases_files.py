@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pyarrow.parquet as pq
-from input_cases import Seen, case
+from input_cases import Seen, case, seen_scan
 from small_bids import write_image, write_json, write_subject
 from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, write_templates
 
@@ -411,3 +411,13 @@ def paediatric_asked(folder: Path) -> Seen:
     _t1w(folder, "space-MNIPediatricAsym", "cohort-3", "desc-preproc")
     rows = _rows(folder, "t1w", input="fmriprep", space="MNIPediatricAsym:cohort-3")
     return _seen(rows, name="_T1w.nii.gz")
+
+
+@case(
+    "Files", "an array that is a link to content of git-annex that was not fetched", "refused", "datalad get"
+)
+def annex_link(folder: Path) -> Seen:
+    func = folder / "data" / "sub-01" / "func"
+    func.mkdir(parents=True)
+    (func / "sub-01_task-rest_timeseries.npy").symlink_to("../../.git/annex/objects/x/y/MD5E-s1--z.npy")
+    return seen_scan(folder, input="timeseries", tr_s=2)
