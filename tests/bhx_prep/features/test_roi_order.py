@@ -165,3 +165,22 @@ def test_real_series_are_in_seven_network_order_and_rows_in_seventeen_pass_by_na
             # what is joined to the rows is the same for the same parcel
             _, _, in_seven = schaefer(7, 400)
             np.testing.assert_array_equal(known.centroids[to_17], in_seven.centroids)
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+def test_small_rois_whose_neighbours_in_the_table_are_neighbours_in_the_brain(moved: int) -> None:
+    rng = np.random.default_rng(0)
+    turns = np.cumsum(0.35 * rng.standard_normal((3, 240)), axis=1)
+    steps = 6 * np.stack([np.cos(turns[0]), np.sin(turns[0]) * np.cos(turns[1]), np.sin(turns[2])], axis=1)
+    places = (np.cumsum(steps, axis=0) % 120 - 60).astype(np.float32)
+    reference = Reference(places, np.full((240, 240), np.nan, np.float32), "stated order", {})
+    near = np.exp(-np.linalg.norm(places[:, None] - places[None], axis=2) / 20)
+    runs = [
+        (f"run-{seed}", np.roll(np.linalg.cholesky(near) @ rng.standard_normal((240, 200)), moved, 0))
+        for seed in range(2)
+    ]
+    found = roi_order.compare(reference, roi_order.known_orders(reference, ()), runs)
+    r = sorted(found.beyond_rows["the distance of the ROIs"].values())
+    assert r[-2] > 0.6 * r[-1]
+    assert found.verdict == ("other" if moved else "confirmed")
+    assert found.best == ("the stated order shifted down by 1 row" if moved else "stated order")

@@ -20,10 +20,13 @@ from bhx_prep.brain_maps.gradients import connectivity
 
 #: Distance (mm) at which the geometric expectation falls to 1 / e.
 REACH_MM: Final = 20.0
-#: Least correlation of an order that counts as fitting, by reference; a reference that only has to agree needs half of it.
+#: Least correlation of an order that counts as fitting, by reference: in these units,
+#: several have to reach 1 on average, and each of them half.
 LEAST: Final = {"the connectivity of HCP": 0.2, "the distance of the ROIs": 0.1}
 #: An order is preferred where no other reaches this share of its correlation,
 SHARE: Final = 0.6
+#: or this one where it lets expect nearly the same,
+MOST_SHARE: Final = 0.85
 #: and is so many standard deviations below it, of rows in random order.
 MARGIN_SD: Final = 6.0
 #: Least difference of two correlations of a single run, whose connectivity is noisier.
@@ -243,7 +246,8 @@ def compare(
     mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     found = {name: one.correlations(beyond_rows(mean)) for name, one in expected.items()}
     sd = _random_sd(Expected(matrices[main], orders[:1]), mean)
-    verdict, best = _decide(found, sd)
+    likely = int(np.argmax(found[main]))
+    verdict, best = _decide(found, sd, _shares(expected[main], matrices[main], orders[likely], likely))
     others: dict[str, list[str]] = {}
     for key, r in of_runs.items():
         if (own := _run_prefers(r, LEAST[main], sd)) is not None:
@@ -290,23 +294,36 @@ def _random_sd(expected: Expected, mean: np.ndarray) -> float:
     return float(np.std(drawn))
 
 
-def _decide(found: Mapping[str, np.ndarray], sd: float) -> tuple[Verdict, int]:
+def _shares(expected: Expected, matrix: np.ndarray, best: Order, number: int) -> np.ndarray:
+    """Share of the best order's correlation that each other one may reach, (orders,).
+
+    An order that lets expect nearly the same, such as rows shifted by one among many small ROIs, correlates by as much
+    even where the best one is right.
+    """
+    padded = np.pad(np.asarray(matrix, np.float64), (0, 1), constant_values=np.nan)
+    alike = expected.correlations(beyond_rows(padded[np.ix_(best.rows, best.rows)]))
+    return np.clip((1 + alike / max(alike[number], 1e-12)) / 2, SHARE, MOST_SHARE)
+
+
+def _decide(found: Mapping[str, np.ndarray], sd: float, shares: np.ndarray) -> tuple[Verdict, int]:
     """Verdict, and the number of the order that fits best."""
-    main, *further = found
+    main = next(iter(found))
     best = int(np.argmax(found[main]))
-    clear = _stands_out(found[main], LEAST[main], MARGIN_SD * sd)
-    agreed = all(
-        int(np.argmax(found[name])) == best and found[name][best] >= LEAST[name] / 2 for name in further
-    )
-    if not (clear and agreed):
+    # one reference may be weak where the other is strong
+    strengths = [found[name][best] / LEAST[name] for name in found]
+    clear = _stands_out(found[main], 0, MARGIN_SD * sd, shares)
+    agreed = all(int(np.argmax(r)) == best for r in found.values())
+    if not (clear and agreed and min(strengths) >= 0.5 and np.mean(strengths) >= 1):
         return "unclear", best
     return ("other" if best else "confirmed"), best
 
 
-def _stands_out(r: np.ndarray, least: float, difference: float) -> bool:
+def _stands_out(r: np.ndarray, least: float, difference: float, shares: np.ndarray | float = SHARE) -> bool:
     """Whether one order fits, and no other nearly as well."""
-    *_, second, first = np.sort(r)
-    return bool(first >= least and second <= SHARE * first and first - second >= difference)
+    best = int(np.argmax(r))
+    first, others = r[best], np.arange(len(r)) != best
+    near = (r > shares * first) | (first - r < difference)
+    return bool(first >= least and not near[others].any())
 
 
 def _run_prefers(r: np.ndarray, least: float, sd: float) -> int | None:
