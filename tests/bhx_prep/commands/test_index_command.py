@@ -69,7 +69,7 @@ def test_the_participants_table_is_compared_with_the_subjects(tmp_path):
         "participant_id\tage\tsex\nsub-01\t1\tM\n2\t3\tF\n2024-01-02\t4\tF\n"
     )
     assert participants_line(cohort, table) == (
-        "  participants.tsv: 2 of 3 subjects have a row; 1 row cannot be used; columns age, sex"
+        "  participants.tsv: a row for 2 of 3 subjects; 1 row cannot be used; columns age, sex"
     )
     (tmp_path / "participants.tsv").write_bytes(b"")
     assert "cannot be used" in participants_line(cohort, table)

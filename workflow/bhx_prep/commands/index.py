@@ -122,7 +122,7 @@ def participants_line(cohort: CohortSection, table: pa.Table) -> str | None:
     more = f" and {len(columns) - _MOST} more" if len(columns) > _MOST else ""
     refused = f"; {_count(len(found.excluded), 'row')} cannot be used" if found.excluded else ""
     return (
-        f"  {path.name}: {with_row:,} of {_count(len(subjects), 'subject')} have a row{refused}; columns"
+        f"  {path.name}: a row for {with_row:,} of {_count(len(subjects), 'subject')}{refused}; columns"
         f" {', '.join(name[:40] for name in columns[:_MOST]) or 'none'}{more}"
     )
 
