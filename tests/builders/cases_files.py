@@ -312,6 +312,16 @@ def scans_with_commas(folder: Path) -> Seen:
     return _left_out(folder, "filename,exclude\nfunc/sub-01_task-rest_bold.nii.gz,1\n")
 
 
+@case("Choice among files", "`scans.tsv` with two columns `exclude`", "note", "two columns of one name")
+def scans_with_two_columns(folder: Path) -> Seen:
+    return _left_out(folder, "filename\texclude\texclude\nfunc/sub-01_task-rest_bold.nii.gz\t1\t0\n")
+
+
+@case("Choice among files", "an empty `scans.tsv`", "read")
+def empty_scans(folder: Path) -> Seen:
+    return _left_out(folder, "")
+
+
 @case("Choice among files", "`scans.tsv` that leaves out a run that is not there", "note", "is not there")
 def scans_of_another_run(folder: Path) -> Seen:
     return _left_out(folder, "filename\texclude\nfunc/sub-01_task-rest_run-2_bold.nii.gz\t1\n")
@@ -345,6 +355,14 @@ def denoised_selected(folder: Path) -> Seen:
     (folder / "data" / f"{RUN}_desc-confounds_timeseries.tsv").unlink()
     asked: dict[str, Any] = {"select": {"desc": ["denoised"]}, "strategy": "none"}
     return _seen(_rows(folder, "bold", input="fmriprep", **asked), name="_desc-denoised_bold.nii.gz", tr_s=2)
+
+
+@case("Choice among files", "tables of XCP-D at `input: fmriprep`", "refused", "`input: timeseries`")
+def tables_as_images(folder: Path) -> Seen:
+    path = folder / "data" / f"{RUN}_{MNI}_seg-4S456Parcels_stat-mean_timeseries.tsv"
+    path.parent.mkdir(parents=True)
+    path.write_text("a\tb\n1\t2\n")
+    return _seen(_rows(folder, "bold", input="fmriprep"))
 
 
 @case("Choice among files", "names of fMRIPrep before 1.2", "refused", "before 1.2")

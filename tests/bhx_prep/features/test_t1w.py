@@ -74,6 +74,8 @@ def test_scale_of_the_scanner_does_not_matter(tmp_path):
     assert a.dtype == np.float32
     np.testing.assert_allclose(a, b, atol=2e-2)
     c = t1w.conform(save(tmp_path / "c.nii.gz", data, affine), grid)  # stripped: needs no mask
+    empty = np.where(data == 0, np.nan, data)  # as SPM and its kin write it
+    np.testing.assert_array_equal(t1w.conform(save(tmp_path / "d.nii.gz", empty, affine), grid), c)
     np.testing.assert_array_equal(a, c)
 
 

@@ -27,7 +27,7 @@ BRAIN_LITRES = (0.9, 2.8)
 #: Percentiles of the brain's intensities between which mean and sd are taken: vessels and rims stay out of them.
 ROBUST_PERCENTILES = (2.0, 98.0)
 
-#: A volume without a mask counts as skull-stripped if at least this share of it is exactly 0.
+#: A volume without a mask counts as skull-stripped if at least this share of it is exactly 0, or NaN.
 STRIPPED_BACKGROUND = 0.2
 
 
@@ -152,7 +152,7 @@ def _brain(data: np.ndarray, affine: np.ndarray, path: Path, mask: Path | None) 
     """Finite voxels inside the brain mask."""
     finite = np.isfinite(data)
     if mask is None:
-        if (data == 0).mean() < STRIPPED_BACKGROUND:
+        if ((data == 0) | ~finite).mean() < STRIPPED_BACKGROUND:
             msg = f"{short(path.name)} has no brain mask beside it and is not skull-stripped (background 0): give a mask"
             raise DataError(msg)
         return finite & (data != 0)
@@ -194,8 +194,8 @@ def _check_place(inside: np.ndarray, affine: np.ndarray, path: Path) -> None:
     if off.max() > CENTRE_TOLERANCE_MM or not all(fits) or litres < BRAIN_LITRES[0]:
         at, size = (", ".join(f"{v:.0f}" for v in a) for a in (world, lengths))
         msg = (
-            f"{short(path.name)} is not in MNI space: its brain of {litres:.1f} litres is {size} mm long in x, y, z,"
+            f"{short(path.name)} is not in MNI space: its brain of {litres:.1f} litres is {size} mm long,"
             f" its centre at ({at}) mm."
-            " Use the T1w that was resampled to MNI (space-MNI152...)"
+            " Use the T1w in space-MNI152.."
         )
         raise DataError(msg)

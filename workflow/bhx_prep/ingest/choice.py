@@ -235,13 +235,18 @@ def _read_scans(path: Path) -> tuple[list[tuple[str, str]], str | None]:
         if missing := content_missing(path, path.stat().st_size):
             return [], f"{notes.short(path.name)} {missing}: nothing is left out by it"
         with path.open(encoding="utf-8-sig", newline="") as table:
-            rows: list[dict[str, Any]] = list(csv.DictReader(table, delimiter="\t"))
+            reader = csv.DictReader(table, delimiter="\t")
+            header = list(reader.fieldnames or ())
+            rows: list[dict[str, Any]] = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         return [], unread.format(type(error).__name__)
-    columns = {str(c).strip().casefold(): c for c in (rows[0] if rows else ())}
+    names = [name.strip().casefold() for name in header]
+    columns = dict(zip(names, header, strict=True))
     column = next((columns[c] for c in EXCLUDE_COLUMNS if c in columns), None)
+    if column is not None and names.count(column.strip().casefold()) > 1:
+        return [], unread.format("two columns of one name")
     if column is None or "filename" not in columns:
-        meant = any("exclude" in c for c in columns)
+        meant = any("exclude" in name for name in names)
         return [], unread.format("no tabs, or no column filename") if meant else None
     left_out = []
     for row in rows:

@@ -85,16 +85,7 @@ def list_rows(
             and (tasks is None or run[0].entities["task"] in tasks)
         }
         if not expected:
-            old = next((f for f in files if f.suffix == _OLD and "task" in f.entities), None)
-            if old is None:
-                yield no_bold(mine, tasks or (), {run[0].entities["task"] for run in runs.values()})
-            else:
-                row = new_row({**mine, "kind": "volume"}, "bold", old.entities, old.path)
-                exclude(
-                    row,
-                    "named as by fMRIPrep before 1.2 (.._bold_space-.._preproc): rename it, or preprocess anew",
-                )
-                yield row
+            yield _nothing_preprocessed(mine, tasks, files, runs)
         rows = []
         for run in expected.values():
             for row in _preprocessed_run({**mine, "space": choice.space}, run, sidecars, tr_s, tr, choice):
@@ -103,6 +94,28 @@ def list_rows(
         choice.prefer_runs(rows)
         note_reconstructions(rows)
         yield from rows
+
+
+def _nothing_preprocessed(
+    start: Row, tasks: Sequence[str] | None, files: list[File], runs: dict[str, list[File]]
+) -> Row:
+    """The row of a subject without a wanted run: what there is of that task, if there is anything."""
+    old = next((f for f in files if f.suffix == _OLD and "task" in f.entities), None)
+    wanted = [run[0] for run in runs.values() if tasks is None or run[0].entities["task"] in tasks]
+    if old is None and not wanted:
+        return no_bold(start, tasks or (), {run[0].entities["task"] for run in runs.values()})
+    file = old or wanted[0]
+    row = new_row({**start, "kind": "volume"}, "bold", file.entities, file.path)
+    if old is not None:
+        exclude(
+            row, "named as by fMRIPrep before 1.2 (.._bold_space-.._preproc): rename it, or preprocess anew"
+        )
+    elif file.suffix == "timeseries":
+        other = "`layout: abcd`" if file.ending != ".tsv" else "`input: timeseries`"
+        exclude(row, f"{notes.short(file.path.name)} is no BOLD of fMRIPrep's: is this {other}?")
+    else:
+        exclude(row, f"no BOLD of this run, there is: {notes.short(file.path.name)}")
+    return row
 
 
 def _preprocessed_run(
