@@ -80,6 +80,16 @@ def twice(folder: Path) -> Seen:
     return listed(folder, b"x\ny\nx\n")
 
 
+@case("Atlas", "a table of components, networks and tissue (DiFuMo), in no usual columns", "read")
+def components(folder: Path) -> Seen:
+    return listed(folder, b"Component,Difumo_names,GM\n1,Left-Thalamus,.1\n2,Area 44,.2\n3,x,.3\n")
+
+
+@case("Atlas", "a table without a column of names", "refused", "has 3 columns and none is called `name`")
+def no_names(folder: Path) -> Seen:
+    return listed(folder, b"ID,Hem,Area\nA1,L,3\nA2,L,4\n")
+
+
 @case("Atlas", "a list of which one line has lost its number", "refused", "most lines begin with a number")
 def one_number_lost(folder: Path) -> Seen:
     return listed(folder, b"1 a\n2 b\nc\n4 d\n")

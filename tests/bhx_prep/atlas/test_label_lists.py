@@ -36,6 +36,17 @@ NAMES = ("Left-Thalamus", "Area 44", "x")
         ('index;"name"\n5;"Left; one"\n', LabelList(("Left; one",), (5,))),
         (",name\n0,Left-Thalamus\n1,Area 44\n2,x\n", LabelList(NAMES)),
         ("name\tnetwork\nLeft-Thalamus\tA\nArea 44\tB\nx\tC\n", LabelList(NAMES)),
+        # R, pandas, DiFuMo, CBIG's centroids, SPM's AAL, one line
+        ('"x"\n"1" "Left-Thalamus"\n"2" "Area 44"\n"3" "x"\n', LabelList(NAMES, (1, 2, 3))),
+        ('"","x"\n"1","Left-Thalamus"\n"2","Area 44"\n"3","x"\n', LabelList(NAMES, (1, 2, 3))),
+        (",0\n0,Left-Thalamus\n1,Area 44\n2,x\n", LabelList(NAMES, (0, 1, 2))),
+        ("Component,Difumo_names,GM\n1,Left-Thalamus,.1\n2,Area 44,.2\n3,x,.3\n", LabelList(NAMES, (1, 2, 3))),
+        ("ROI Label,ROI Name,R\n1,Left-Thalamus,-32\n3,x,8\n2,Area 44,-3\n", LabelList(NAMES, (1, 2, 3))),
+        ("label,region\n1,Left-Thalamus\n3,x\n2,Area 44\n", LabelList(NAMES, (1, 2, 3))),
+        ("T\tLeft-Thalamus\t10\nX\tx\t30\nA\tArea_44\t20\n",
+         LabelList(("Left-Thalamus", "Area_44", "x"), (10, 20, 30))),
+        ("Left-Thalamus,Area 44,x\n", LabelList(NAMES)),
+        ("Gyrus, pars a\nGyrus, pars b\n", LabelList(("Gyrus, pars a", "Gyrus, pars b"))),
         # Connectome Workbench, ITK-SNAP, AAL
         ("???\n0 1 1 1 0\nArea 44\n2 1 2 3 255\nx\n1 1 2 3 255\n", LabelList(("x", "Area 44"), (1, 2))),
         (
@@ -58,13 +69,16 @@ def test_names_and_numbers_are_read(tmp_path: Path, text: str, expected: LabelLi
     [
         (b"a\nb\na\n", "holds a name twice: 'a'"),
         (b"1\ta\n1\tb\n", "holds a number twice: '1'"),
-        (b"", "holds no ROI name"),
+        (b"", "holds no list of ROI names"),
+        (b"['a', 'b']\n", "holds no list of ROI names"),
+        (b"ID,Hem,Area\nA1,L,3\nA2,L,4\n", "has 3 columns and none is called `name`"),
+        (b"PK\x03\x04", "Excel workbook"),
         (b"index\tname\n1\ta\n2\t\n", r"ROI 2 has no name"),
         (b"index\tname\n1\ta\nx\tb\n", "'x' in column index is no number"),
         (b"1 a\n2 b\n3 c\nd\n", "most lines begin with a number, but not 'd'"),
         (b"1 10\n2 20\n", "numbers only"),
-        ("Hirnst\u00e4mme".encode("latin-1"), "no text in UTF-8"),
-        (b"a\0b", "it is no text"),
+        ("Hirnst\u00e4mme".encode("latin-1"), "holds no list of ROI names"),
+        (b"a\0b", "holds no list of ROI names"),
         (b'index,name\n1,"a\n2,b\n', "remove stray quotes"),
     ],
 )
@@ -77,5 +91,5 @@ def test_what_is_no_list_of_names_is_refused(tmp_path: Path, content: bytes, wor
 
 
 def test_a_missing_list_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot read atlas\.names .*: No such file"):
+    with pytest.raises(DataError, match=r"absent\.txt cannot be read"):
         read_label_list(tmp_path / "absent.txt")

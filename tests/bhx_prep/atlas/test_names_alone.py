@@ -173,7 +173,7 @@ def test_what_an_atlas_of_names_cannot_have_is_said_beforehand(made) -> None:
     assert "features.gradients: 30 of 20 ROIs: ask for 18 at most" in found(features={"gradients": 30})
     fmriprep = {"b": {"input": "fmriprep", "root": "x"}}
     assert "set atlas.volume" in found(cohorts=fmriprep)
-    assert "cannot read atlas.names" in found(atlas={"names": "nowhere.txt"})
+    assert "nowhere.txt cannot be read" in found(atlas={"names": "nowhere.txt"})
     with pytest.raises(ConfigError, match=r"model\.harmonics: reference, but features\.harmonics is `none`"):
         found(
             experiments={"e": {"cohorts": ["a"], "overrides": {"function": {"model.harmonics": "reference"}}}}

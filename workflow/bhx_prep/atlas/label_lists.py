@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bhx_model.errors import DataError
+from bhx_prep.io import text_table
 from bhx_prep.io.notes import quote
 
 #: Largest list of names, bytes; FreeSurfer's lookup table of all its labels has 0.1 MB.
@@ -20,19 +20,15 @@ BACKGROUND: Final = re.compile(
     r"(.*[ _-])?(unknown|unassigned|corpus ?callosum|medial[ _-]?wall)|\?\?\?|background.*|none|clear label",
     re.IGNORECASE,
 )
-#: Columns of names and of numbers in a table with a header, the best first.
+#: Columns of names and of numbers in a table with a header, the best first; before the last three of the names comes any
+#: that ends in ``name``. A column of numbers names nothing where another column does.
 _NAME_COLUMNS: Final = (
-    "name",
-    "label",
-    "roi",
-    "roi_name",
-    "roi name",
-    "region",
-    "region_name",
-    "parcel",
-    "names",
-)
-_NUMBER_COLUMNS: Final = ("index", "label_index", "number", "no.", "id", "value", "intensity")
+    "name", "label_name", "roi_name", "roi name", "region_name", "names", "label", "roi", "region", "parcel",
+)  # fmt: skip
+_NUMBER_COLUMNS: Final = (
+    "index", "label_index", "number", "no.", "id", "value", "intensity", "key",
+    "roi label", "regionid", "region_id", "roi_id", "parcelid", "component", "label", "roi", "region", "parcel",
+)  # fmt: skip
 #: Second line of each pair in a label list of Connectome Workbench: number and colour.
 _WORKBENCH: Final = re.compile(r"(\d+)( \d+){4}")
 #: A line of FreeSurfer's and CBIG's lookup tables: number, name, colour.
@@ -40,6 +36,10 @@ _LOOKUP: Final = re.compile(r"(\d+)\s+(\S.*?)(?:\s+\d{1,3}){3,4}")
 #: A line of ITK-SNAP's label descriptions: number, colour, three switches, name.
 _ITKSNAP: Final = re.compile(r"(\d+)(?:\s+\d+){3}\s+[\d.]+\s+[01]\s+[01]\s+\"(.*)\"")
 _NUMBERED: Final = re.compile(r"(\d+)[ \t]+(\S.*)")
+#: A line of R's ``write.table``.
+_OF_R: Final = re.compile(r'"(\d+)" "(.*)"')
+#: A line of SPM's AAL: code, name, number.
+_AAL: Final = re.compile(r"[A-Z0-9]+\t(\S+)\t(\d+)")
 
 Rows = list[tuple[int | None, str]]
 
@@ -60,62 +60,57 @@ class LabelList:
     numbers: tuple[int, ...] | None = None
 
 
-def read_label_list(path: Path) -> LabelList:
+def read_label_list(path: Path, where: str | None = None) -> LabelList:
     """Read names one a line, or a table of numbers and names.
 
     Known tables: FreeSurfer's and CBIG's lookup tables, BIDS' ``dseg.tsv`` and other TSV and CSV files with a header,
     label lists of Connectome Workbench, label descriptions of ITK-SNAP, and lines of a number and a name. Number 0
-    with the name of a background is left out.
+    with the name of a background is left out. Text may have any encoding.
+
+    Parameters
+    ----------
+    path : Path
+    where : str, optional
+        What sentences call the file; its path by default.
 
     Raises
     ------
     DataError
         If it cannot be read as text, or holds a name or a number twice, or none.
     """
-    whole = [line for line in _text(path).splitlines() if line.strip()]
+    where = where or str(path)
+    whole = text_table.lines(path, MAX_BYTES)
     whole = [line for line in whole if not line.lstrip().startswith("#")] or whole
     lines = [line.strip() for line in whole]
-    rows = _workbench(lines) or _matching(lines, _ITKSNAP) or _matching(lines, _LOOKUP) or _table(whole, path)
-    rows = rows or _numbered(lines, path) or [(None, name) for name in _without_title(lines)]
+    rows = (
+        _workbench(lines)
+        or _matching(lines, _ITKSNAP)
+        or _matching(lines, _LOOKUP)
+        or _matching(lines[1:], _OF_R)
+    )
+    rows = rows or [(number, name) for name, number in _aal(lines)] or _table(whole, where)
+    rows = rows or _numbered(lines, where) or [(None, name) for name in _without_title(lines)]
     if all(number is not None for number, _ in rows):
         rows = sorted(rows, key=lambda row: row[0] or 0)
         if rows and rows[0][0] == 0 and BACKGROUND.fullmatch(rows[0][1].strip()):
             rows = rows[1:]
     names = tuple(name.strip().strip('"').strip() for _, name in rows)
-    _check(path, names, [number for number, _ in rows])
+    _check(where, names, [number for number, _ in rows])
     numbers = tuple(number for number, _ in rows if number is not None)
     return LabelList(names, numbers if len(numbers) == len(names) else None)
 
 
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} is no list of ROI names: it has {path.stat().st_size / 1e6:.0f} MB")
-        content = path.read_bytes()
-        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = content.decode("utf-16" if utf16 else "utf-8-sig")
-    except OSError as error:
-        msg = f"cannot read atlas.names {path}: {error.strerror}"
-        raise DataError(msg) from error
-    except UnicodeDecodeError as error:
-        msg = f"cannot read atlas.names {path}: it is no text in UTF-8: save it as such"
-        raise DataError(msg) from error
-    if "\0" in text:
-        raise DataError(f"cannot read atlas.names {path}: it is no text")
-    return text
-
-
-def _check(path: Path, names: Sequence[str], numbers: Sequence[int | None]) -> None:
-    if not names:
-        raise DataError(f"{path} holds no ROI name")
+def _check(where: str, names: Sequence[str], numbers: Sequence[int | None]) -> None:
+    if not names or (len(names) < 2 and None in numbers) or names[0].startswith(("[", "{")):
+        raise DataError(f"{where} holds no list of ROI names")
     for what, values in (("name", names), ("number", [str(n) for n in numbers if n is not None])):
         if len(set(values)) != len(values):
             twice = next(value for i, value in enumerate(values) if value in values[:i])
-            raise DataError(f"{path} holds a {what} twice: {quote(twice)}")
+            raise DataError(f"{where} holds a {what} twice: {quote(twice)}")
     if "" in names:
-        raise DataError(f"{path}: ROI {names.index('') + 1} has no name")
+        raise DataError(f"{where}: ROI {names.index('') + 1} has no name")
     if numbers.count(None) < len(names) and all(name.isdecimal() for name in names):
-        raise DataError(f"{path} holds numbers only: a name beside each, or names one a line, are expected")
+        raise DataError(f"{where} holds numbers only: a name beside each, or names one a line, are expected")
 
 
 def _workbench(lines: Sequence[str]) -> Rows:
@@ -132,20 +127,25 @@ def _matching(lines: Sequence[str], pattern: re.Pattern[str]) -> Rows:
     return [(int(match[1]), match[2]) for match in found if match] if all(found) else []
 
 
-def _numbered(lines: Sequence[str], path: Path) -> Rows:
+def _numbered(lines: Sequence[str], where: str) -> Rows:
     """Lines of a number and a name, with or without the number again behind it (as AAL's are)."""
     rows = _matching(lines, _NUMBERED)
     other = [line for line in lines if not _NUMBERED.fullmatch(line)]
     if other and len(other) < len(lines) / 2:
-        raise DataError(f"{path}: most lines begin with a number, but not {quote(other[0])}")
+        raise DataError(f"{where}: most lines begin with a number, but not {quote(other[0])}")
     if rows and all(name.split()[-1] == str(number) and " " in name for number, name in rows):
         rows = [(number, name.rsplit(None, 1)[0]) for number, name in rows]
     return rows
 
 
-def _table(lines: Sequence[str], path: Path) -> Rows:
+def _aal(lines: Sequence[str]) -> list[tuple[str, int]]:
+    found = [_AAL.fullmatch(line) for line in lines]
+    return [(match[1], int(match[2])) for match in found if match] if all(found) else []
+
+
+def _table(lines: Sequence[str], where: str) -> Rows:
     """Rows of a TSV or CSV file: columns by its header, else a number and a name, else a name."""
-    delimiter = next((d for d in "\t;," if lines and d in lines[0]), None)
+    delimiter = next((d for d in "\t;," if lines and all(d in line for line in lines)), None)
     if delimiter is None:
         return []
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
@@ -153,24 +153,49 @@ def _table(lines: Sequence[str], path: Path) -> Rows:
         [cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter, quoting=quoting)
     ]
     if len(cells) != len(lines):
-        raise DataError(f"{path}: a quote is opened in a line and closed in another: remove stray quotes")
-    header = [cell.lower() for cell in cells[0]]
-    name = next((header.index(column) for column in _NAME_COLUMNS if column in header), None)
-    number = next((header.index(column) for column in _NUMBER_COLUMNS if column in header), None)
+        raise DataError(f"{where}: a quote is opened in a line and closed in another: remove stray quotes")
+    if len(cells) == 1:  # all names in one line
+        return [(None, name) for name in cells[0]]
+    header = [cell.strip("'\"").lower() for cell in cells[0]]
+    name = _name_column(header, cells[1:])
     if name is not None:
-        short = next((i for i, row in enumerate(cells, 1) if len(row) <= max(name, number or 0)), None)
-        if short is not None:
-            raise DataError(f"{path}: row {short} has fewer columns than the header: complete it")
-        if number is None:
-            return [(None, row[name]) for row in cells[1:]]
-        odd = next((row[number] for row in cells[1:] if not row[number].isdecimal()), None)
-        if odd is not None:
-            raise DataError(f"{path}: {quote(odd)} in column {header[number]} is no number of a label")
-        return [(int(row[number]), row[name]) for row in cells[1:]]
-    if all(len(row) > 1 and row[0].isdecimal() for row in cells):
-        return [(int(row[0]), row[1]) for row in cells]
-    # a name may hold a comma; what stands behind a tab is something else
-    return [(None, row[0]) for row in cells] if delimiter == "\t" else []
+        return _of_columns(cells[1:], header, name, where)
+    for body in (cells, cells[1:]):  # the first line may be any header
+        if all(len(row) > 1 and row[0].isdecimal() and not row[1].isdecimal() for row in body):
+            return [(int(row[0]), row[1]) for row in body]
+    if delimiter == "\t":  # what stands behind a tab is something else
+        return [(None, row[0]) for row in cells]
+    is_text = all(line.count(delimiter) == line.count(f"{delimiter} ") for line in lines)
+    if is_text or len({len(row) for row in cells}) > 1:  # a name may hold a comma
+        return []
+    raise DataError(
+        f"{where} has {len(cells[0])} columns and none is called `name`: name it, or write names alone"
+    )
+
+
+def _name_column(header: Sequence[str], body: Sequence[Sequence[str]]) -> int | None:
+    exact, further = _NAME_COLUMNS[:6], _NAME_COLUMNS[6:]
+    found = [header.index(column) for column in exact if column in header]
+    found += [j for j, column in enumerate(header) if column.rstrip("s").endswith("name")]
+    found += [header.index(column) for column in further if column in header]
+    texts = [j for j in found if not all(j < len(row) and row[j].isdecimal() for row in body)]
+    return next(iter(texts or found), None)
+
+
+def _of_columns(body: Sequence[Sequence[str]], header: Sequence[str], name: int, where: str) -> Rows:
+    """Numbers and names of a table whose column of names is known."""
+    number = next((j for c in _NUMBER_COLUMNS if c in header and (j := header.index(c)) != name), None)
+    short = next((i for i, row in enumerate(body, 2) if len(row) <= max(name, number or 0)), None)
+    if short is not None:
+        raise DataError(f"{where}: row {short} has fewer columns than the header: complete it")
+    if number is None:
+        return [(None, row[name]) for row in body]
+    odd = next((row[number] for row in body if not row[number].isdecimal()), None)
+    if odd is None:
+        return [(int(row[number]), row[name]) for row in body]
+    if header[number] in _NAME_COLUMNS:  # other names
+        return [(None, row[name]) for row in body]
+    raise DataError(f"{where}: {quote(odd)} in column {header[number]} is no number of a label")
 
 
 def _without_title(lines: Sequence[str]) -> Sequence[str]:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.errors import DataError
-from bhx_prep.io import axis_labels, text_table
+from bhx_prep.atlas.label_lists import read_label_list
+from bhx_prep.io import axis_labels
 from bhx_prep.io.notes import quote, short
 
 #: Bytes of a list of names at most.
 MAX_BYTES: Final = 4 << 20
 
-_NAME_HEADERS = ("name", "label_name", "roi_name", "roi", "region", "parcel", "label", "names", "labels")
-_NUMBER_HEADERS = ("index", "id", "key", "number", "label")
 _JSON_KEYS = ("ROINames", "roi_names", "ROIs", "rois", "names", "Names", "labels", "Labels", "regions", "Regions",
               "parcels", "Parcels", "columns", "Columns", "label_names")  # fmt: skip
 
@@ -38,34 +37,7 @@ def read(path: Path) -> tuple[str, ...]:
         raise DataError(f"{short(path.name)} cannot be read: {error.strerror}") from error
     if path.suffix == ".json":
         return _checked(_of_json(path), path)
-    lines = text_table.lines(path)
-    separator = next((s for s in ("\t", ";", ",") if lines and all(s in line for line in lines)), None)
-    if separator is None:
-        names = [axis_labels.clean(line) for line in lines]
-        return _checked(names[names[0].lower() in _NAME_HEADERS :] if names else names, path)
-    rows = text_table.split(lines, separator, path)
-    return _checked(_of_columns(rows), path)
-
-
-def _of_columns(rows: list[list[str]]) -> list[str]:
-    header = [axis_labels.clean(cell).lower() for cell in rows[0]]
-    width = min(map(len, rows))
-    named = [header.index(h) for h in _NAME_HEADERS if h in header and header.index(h) < width]
-    # a column of numbers names nothing
-    named = [j for j in named if any(text_table.number(row[j]) is None for row in rows[1:])]
-    if not named:
-        texts = [j for j in range(width) if text_table.number(axis_labels.clean(rows[0][j])) is None]
-        return [axis_labels.clean(row[texts[0] if texts else 0]) for row in rows]
-    body = rows[1:]
-    number = next((header.index(h) for h in _NUMBER_HEADERS if h in header and header.index(h) < width), None)
-    if number is not None and number != named[0]:
-        values = [text_table.number(row[number]) for row in body]
-        if all(v is not None and v == v for v in values):
-            pairs = sorted(
-                zip((v for v in values if v is not None), (row[named[0]] for row in body), strict=True)
-            )
-            return [axis_labels.clean(name) for value, name in pairs if value != 0]
-    return [axis_labels.clean(row[named[0]]) for row in body]
+    return _checked([axis_labels.clean(name) for name in read_label_list(path, short(path.name)).names], path)
 
 
 def json_of(path: Path) -> Any:

@@ -174,15 +174,18 @@ def _separator(lines: Sequence[str], path: Path) -> str | None:
     return None
 
 
-def lines(path: Path) -> list[str]:
-    """Lines with content, of a file that may have any encoding and line ends.
+def lines(path: Path, most: int = MAX_BYTES) -> list[str]:
+    """Lines with content, of a file of at most so many bytes that may have any encoding and line ends.
 
     Raises
     ------
     DataError
-        If it is no text.
+        If it is no text, or larger.
     """
-    return [line for line in _decode(_bytes(path, MAX_BYTES), path).split("\n") if line.strip()]
+    raw = _bytes(path, most + 1)
+    if len(raw) > most:
+        raise DataError(f"{short(path.name)} is no list of ROI names: it has more than {most / 1e6:.0f} MB")
+    return [line for line in _decode(raw, path).split("\n") if line.strip()]
 
 
 def split(lines: Sequence[str], separator: str | None, path: Path) -> list[list[str]]:
