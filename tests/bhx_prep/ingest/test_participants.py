@@ -206,3 +206,19 @@ def test_ids_as_a_known_data_set_spells_them(tmp_path):
     assert list(participants.read(path, TableSettings(layout="adni")).rows) == ["ADNI011S0002"]
     path = write(tmp_path, "src_subject_id\tage\nHCA6002236_V1\t60\n")
     assert list(participants.read(path, TableSettings(layout="hcpa")).rows) == ["HCA6002236"]
+
+
+def test_sentences_quote_little_of_a_table(tmp_path):
+    long, script = "x" * 10_000, "<script>" * 1000
+    name = f"{'p' * 200}.tsv"
+    path = write(
+        tmp_path, f"participant_id\t{long}\n01\t-9999\n02\t{long}\n02\t{script}\n{long}\t1\n{script}\t1\n", name
+    )
+    table = participants.read(path)
+    column, excluded = participants.values(table, long, ["01", "02", "03"])
+    said = [*column.notes(), *table.notes(), *excluded.values(), *excluded]
+    assert len(said) > 10
+    assert max(map(len, said)) <= 200
+    with pytest.raises(DataError) as error:
+        table.column(script)
+    assert len(str(error.value)) <= 200

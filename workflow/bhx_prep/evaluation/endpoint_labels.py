@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.ingest.cell_values import KnownValues, far_values, listed, numbers_of
 from bhx_prep.ingest.participants import Column
-from bhx_prep.io.notes import Kind, note, quote
+from bhx_prep.io.notes import Kind, brief, note, quote
 
 
 def read_labels(
@@ -30,11 +30,12 @@ def read_labels(
     notes : list of str
         What was assumed, and which values are kept although they are far from all others.
     """
+    name = brief(column.name)
     if spec.kind == "regression":
-        numbers, refused, commas = numbers_of(column.known, column.name)
-        assumed = [f"{column.name}: decimal commas are read as points"] if commas else []
+        numbers, refused, commas = numbers_of(column.known, name)
+        assumed = [f"{name}: decimal commas are read as points"] if commas else []
         if far := far_values(numbers.values()):
-            assumed.append(f"{column.name}: kept, though far from all others, is {counted(far)}")
+            assumed.append(f"{name}: kept, though far from all others, is {counted(far)}")
         return numbers, refused, [note(Kind.TABLE, text) for text in assumed]
     number = {value: i for i, one in enumerate(spec.classes) for value in one.values}
     labels, refused = {}, {}
@@ -43,7 +44,7 @@ def read_labels(
         if (value := values.find(cell)) is not None:
             labels[subject] = number[value]
         else:
-            refused[subject] = f"{column.name} is {quote(cell)}, none of the classes' values {expected}"
+            refused[subject] = f"{name} is {quote(cell)}, none of the classes' values {expected}"
     return labels, refused, []
 
 

@@ -21,7 +21,7 @@ from bhx_prep.evaluation.endpoint_labels import counted, read_labels
 from bhx_prep.ingest import participants
 from bhx_prep.ingest.bids_files import subject_labels
 from bhx_prep.ingest.cell_values import KnownValues, far_values, listed
-from bhx_prep.io.notes import quote
+from bhx_prep.io.notes import brief, quote, short
 
 
 @dataclass
@@ -85,13 +85,13 @@ def _check_ids(
     if not table.rows:
         first, reason = next(iter(table.excluded.items()))
         found.mistakes.append(
-            f"{key}: none of {len(table.excluded)} rows of {table.path.name} can be used, e.g. {quote(first)}: {reason}"
+            f"{key}: none of {len(table.excluded)} rows of {table.file} can be used, e.g. {_example(first, reason)}"
         )
         return table
     if table.excluded:
         first, reason = next(iter(table.excluded.items()))
-        what = f"{len(table.excluded)} rows of {table.path.name} cannot be used"
-        found.warnings.append(f"{key}: {what}, e.g. {quote(first)}: {reason}")
+        what = f"{len(table.excluded)} rows of {table.file} cannot be used"
+        found.warnings.append(f"{key}: {what}, e.g. {_example(first, reason)}")
     if not subjects:
         return table
     found.notes += [f"cohorts.{name}: {text}" for text in table.notes()]
@@ -100,7 +100,7 @@ def _check_ids(
         ids = [quote(rows[0][0]) for rows in table.rows.values()]
         here = [f"sub-{s}" for s in sorted(subjects)]
         found.mistakes.append(
-            f"{key}: no id of {table.path.name} is one of the {len(here)} subjects: {listed(ids[:3], 60)} there, "
+            f"{key}: no id of {table.file} is one of the {len(here)} subjects: {listed(ids[:3], 60)} there, "
             f"{listed(here[:3], 50)} here"
         )
         return table
@@ -110,9 +110,15 @@ def _check_ids(
         which = f"{listed([f'sub-{s}' for s in alone[:3]], 60)}"
         hint = f"; spell alike {unclear[0]}" if unclear else ""
         found.warnings.append(
-            f"{key}: {len(alone)} of {len(subjects)} subjects have no row in {table.path.name}, e.g. {which}{hint}"
+            f"{key}: {len(alone)} of {len(subjects)} subjects have no row in {table.file}, e.g. {which}{hint}"
         )
     return table.of(both)
+
+
+def _example(first: str, reason: str) -> str:
+    """A row that cannot be used and why, once where the reason names it, too."""
+    said = f"{quote(first, 24)}: {reason}"
+    return reason if first[:20] in reason or len(said) > 120 else said
 
 
 def _check_family(found: Findings, name: str, column: str, table: participants.Participants) -> None:
@@ -124,7 +130,7 @@ def _check_family(found: Findings, name: str, column: str, table: participants.P
         return
     sizes = Counter(related.values())
     if not sizes:
-        found.mistakes.append(f"{key}: nobody has a family in column {quote(column)} of {table.path.name}")
+        found.mistakes.append(f"{key}: nobody has a family in column {quote(column)} of {table.file}")
         return
     largest, n = sizes.most_common(1)[0]
     if n > participants.LARGEST_FAMILY:
@@ -148,7 +154,7 @@ def _check_endpoint(
             continue
         if len(known) <= 1:
             what = f"is {quote(min(known))} for everybody" if known else "is unknown for everybody"
-            found.warnings.append(f"endpoints.{name}.stratify: {quote(level)} of {table.path.name} {what}")
+            found.warnings.append(f"endpoints.{name}.stratify: {quote(level)} of {table.file} {what}")
     key = f"endpoints.{name}.column"
     try:
         column = table.column(endpoint.column, endpoint.values)
@@ -183,12 +189,12 @@ def _check_numbers(
     distinct = set(numbers.values())
     if len(distinct) == 1 and len(numbers) > 1:
         found.mistakes.append(
-            f"{key}: {column.name} is {min(distinct):g} for all {len(numbers)} participants: nothing can be predicted"
+            f"{key}: {brief(column.name)} is {min(distinct):g} for all {len(numbers)} participants: nothing can be predicted"
         )
     if far := far_values(numbers.values()):
         found.warnings.append(
-            f"{key}: {column.name} is {counted(far)}, far from all others: if that means unknown, name it in the cohort's"
-            " `missing`"
+            f"{key}: {brief(column.name)} is {counted(far)}, far from all others: if that means unknown, name it in the "
+            "cohort's `missing`"
         )
     if refused:
         found.warnings.append(
@@ -208,7 +214,7 @@ def _check_classes(
         hint = f"did you mean {quote(near[0])}?" if near else f"there are: {listed(there, 60)}"
         what = " or ".join(map(quote, one.values[:3]))
         found.mistakes.append(
-            f"endpoints.{name}.classes: no participant is {what} in column {quote(endpoint.column)} of {path.name};"
+            f"endpoints.{name}.classes: no participant is {what} in column {quote(endpoint.column)} of {short(path.name)};"
             f" {hint}"
         )
     if not absent:
@@ -222,7 +228,7 @@ def _check_classes(
                 )
     if len(there) == 1:
         found.warnings.append(
-            f"endpoints.{name}.column: {column.name} is {quote(there[0])} for all {len(column.known)} participants"
+            f"endpoints.{name}.column: {brief(column.name)} is {quote(there[0])} for all {len(column.known)} participants"
         )
 
 

@@ -110,12 +110,16 @@ def read_cells(
             return _read_as(path, encoding, find_ids, columns, wanted)
         except UnicodeDecodeError:
             if encoding == encodings[-1]:
-                msg = f"{path.name} is not text in {encoding}: {_SAVE_AS_TEXT}"
+                msg = f"{_file(path)} is not text in {encoding}: {_SAVE_AS_TEXT}"
                 raise DataError(msg) from None
         except (OSError, EOFError, zlib.error) as error:
-            msg = f"{path.name} cannot be read: {quote(error)}; copy or save it again"
+            msg = f"{_file(path)} cannot be read: {quote(error)}; copy or save it again"
             raise DataError(msg) from error
     raise AssertionError(encodings)
+
+
+def _file(path: Path) -> str:
+    return short(path.name)
 
 
 def _encodings(path: Path) -> list[str]:
@@ -127,29 +131,27 @@ def _encodings(path: Path) -> list[str]:
             head = file.read(4096)
     except FileNotFoundError:
         if path.is_symlink():
-            msg = (
-                f"{path.name} is a link to a file that is not there; if git-annex keeps it, run `datalad get`"
-            )
+            msg = f"{_file(path)} is a link to a file that is not there; if git-annex keeps it, run `datalad get`"
         else:
             msg = (
                 f"there is no table of phenotypes {path}: add it, or name it as `participants` of the cohort"
             )
         raise DataError(msg) from None
     except (OSError, EOFError, zlib.error) as error:
-        msg = f"{path.name} cannot be read: {quote(error)}; copy or save it again"
+        msg = f"{_file(path)} cannot be read: {quote(error)}; copy or save it again"
         raise DataError(msg) from error
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if head.startswith(mark):
             return [encoding]
     for magic, name in _FORMATS.items():
         if head.startswith(magic):
-            msg = f"{path.name} is {name}, not a table of text: {_SAVE_AS_TEXT}"
+            msg = f"{_file(path)} is {name}, not a table of text: {_SAVE_AS_TEXT}"
             raise DataError(msg)
     if head.startswith(b"version https://git-lfs") or b"annex/objects/" in head[:200]:
-        msg = f"{path.name} is a pointer, its content is not here: run `datalad get` or `git lfs pull`"
+        msg = f"{_file(path)} is a pointer, its content is not here: run `datalad get` or `git lfs pull`"
         raise DataError(msg)
     if not head.strip():
-        msg = f"{path.name} is empty"
+        msg = f"{_file(path)} is empty"
         raise DataError(msg)
     for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):  # without a mark, every other byte is zero
         if len(head) > 3 and head[first::2].count(0) > 0.8 * len(head[first::2]):
@@ -224,12 +226,12 @@ def _lines(path: Path, file: gzip.GzipFile | io.BufferedReader, encoding: str) -
                 return
             total += len(line)
             if len(line) >= LONGEST_LINE:
-                msg = f"line {number} of {path.name} has over {LONGEST_LINE:,} characters: is it a table, one row a line?"
+                msg = f"line {number} of {_file(path)} has over {LONGEST_LINE:,} characters: is it a table, a row a line?"
                 raise DataError(msg)
             if total > LARGEST:
                 raise DataError(_too_large(path))
             if "\0" in line:
-                msg = f"{path.name} is not a table of text, line {number} has a zero byte: {_SAVE_AS_TEXT}"
+                msg = f"{_file(path)} is not a table of text, line {number} has a zero byte: {_SAVE_AS_TEXT}"
                 raise DataError(msg)
             if number == 1:
                 line = line.removeprefix("\ufeff")
@@ -242,7 +244,7 @@ def _lines(path: Path, file: gzip.GzipFile | io.BufferedReader, encoding: str) -
 
 
 def _too_large(path: Path) -> str:
-    return f"{path.name} has over {LARGEST >> 30} GB: save the columns that endpoints need as a table of their own"
+    return f"{_file(path)} has over {LARGEST >> 30} GB: save the columns that endpoints need as a table of their own"
 
 
 def _header(
@@ -264,12 +266,12 @@ def _header(
         names = [_bare(cell) for cell in line.split(separator, 12)]
         if not n:
             msg = (
-                f"{path.name} has one column only, {quote(names[0])}: separate columns by tabs, and call the "
+                f"{_file(path)} has one column only, {quote(names[0])}: separate columns by tabs, and call the "
                 f"ids {short(wanted)}"
             )
             raise DataError(msg)
         msg = (
-            f"{path.name} has no column {short(wanted)}; it has: {listed([n or '(no name)' for n in names], 60)}: name "
+            f"{_file(path)} has no column {short(wanted)}; it has: {listed([n or '(no name)' for n in names], 60)}: name "
             "that of the ids as `id_column` of the cohort"
         )
         raise DataError(msg)
@@ -299,13 +301,13 @@ def _text_of(cell: str) -> str:
 def _places(path: Path, header: Sequence[str], ids: str | None, columns: Sequence[str] | None) -> list[int]:
     """Where the columns are that are kept, that of the ids first."""
     if columns is None and len(header) > MOST_COLUMNS:
-        msg = f"{path.name} has {len(header):,} columns, at most {MOST_COLUMNS:,} are read: save those that are needed"
+        msg = f"{_file(path)} has {len(header):,} columns, at most {MOST_COLUMNS:,} are read: save those that are needed"
         raise DataError(msg)
     wanted = set(header) - {""} if columns is None else {*columns, ids}
     places: dict[str, int] = {}
     for place, name in enumerate(header):
         if name in wanted and places.setdefault(name, place) != place:
-            msg = f"{path.name} has two columns {quote(name)}: rename one"
+            msg = f"{_file(path)} has two columns {quote(name)}: rename one"
             raise DataError(msg)
     return sorted(places.values(), key=lambda place: header[place] != ids)
 
@@ -347,7 +349,7 @@ def _quoted_rows(
     try:
         for index, cells in enumerate(rows):
             if any(_is_row(line, separator, n, ids, cells) for _, line in read[1:]):
-                msg = f"{path.name}: a quote on line {read[0][0]} is not closed before the next row: remove or close it"
+                msg = f"{_file(path)}: a quote on line {read[0][0]} is not closed before the next row: remove or close it"
                 raise DataError(msg)
             while len(cells) > n and not cells[-1].strip():
                 cells.pop()
@@ -358,8 +360,8 @@ def _quoted_rows(
             read.clear()
     except csv.Error:
         if not read or '"' not in read[0][1]:
-            raise ragged or _Ragged(f"{path.name}: line {read[0][0] if read else 1} is too long") from None
-        msg = f"{path.name}: a quote on line {read[0][0]} is not closed or not doubled: remove it, or save it as BIDS has it"
+            raise ragged or _Ragged(f"{_file(path)}: line {read[0][0] if read else 1} is too long") from None
+        msg = f"{_file(path)}: a quote on line {read[0][0]} is not closed or not doubled: remove it, or save as BIDS has it"
         raise DataError(msg) from None
 
 
@@ -377,7 +379,7 @@ def _shape(text: str) -> str:
 
 def _too_many(path: Path, number: int, count: int, n: int) -> str:
     hint = "does it lack the name of a first column?" if count == n + 1 else "is the separator right?"
-    return f"{path.name} is not a table: line {number} has {count} cells, the header has {n}: {hint}"
+    return f"{_file(path)} is not a table: line {number} has {count} cells, the header has {n}: {hint}"
 
 
 def _collect(header: list[str], places: Sequence[int], rows: Iterable[tuple[int, int, list[str]]]) -> Cells:

@@ -64,7 +64,7 @@ class Column:
             return []
         some = ", ".join(f"{notes.quote(cell)} ({n} x)" for cell, n in list(codes.items())[:3])
         more = f" and {len(codes) - 3} other codes" if len(codes) > 3 else ""
-        return [notes.note(notes.Kind.TABLE, f"{self.name}: read as unknown are {some}{more}")]
+        return [notes.note(notes.Kind.TABLE, f"{notes.brief(self.name)}: read as unknown are {some}{more}")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +101,11 @@ class Participants:
     unclear: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     spelt: Callable[[str], str] = str
 
+    @property
+    def file(self) -> str:
+        """Name of the file, for a sentence."""
+        return notes.short(self.path.name)
+
     @cached_property
     def session(self) -> str | None:
         """The column that tells several rows of a participant apart."""
@@ -128,7 +133,7 @@ class Participants:
             shorter = subject_ids.longer_than(i, with_data) if label in with_data else None
             if shorter is not None:
                 excluded[label] = (
-                    f"{notes.quote(i)} of {self.path.name} may be a session of sub-{shorter}: spell it as the folder"
+                    f"{notes.quote(i)} of {self.file} may be a session of sub-{shorter}: spell it as the folder"
                 )
         of = {anew.get(label, label): cells for label, cells in self.rows.items()}
         rows = {label: cells for label, cells in of.items() if label not in excluded}
@@ -158,7 +163,7 @@ class Participants:
             If there is no such column; the nearest one is named.
         """
         place = self._place(name)
-        kept = KnownValues(values)
+        kept, title = KnownValues(values), notes.brief(name)
         known, unknown, differing = {}, {}, set()
         missing: Counter[str] = Counter()
         for subject, rows in self.rows.items():
@@ -170,14 +175,16 @@ class Participants:
                 else:
                     cells.append(cell)
             if not cells:
-                unknown[subject] = f"{name} is unknown ({rows[0][place] or 'empty'}) in {self.path.name}"
+                unknown[subject] = (
+                    f"{title} is unknown ({notes.brief(rows[0][place]) or 'empty'}) in {self.file}"
+                )
             elif same(cells):
                 known[subject] = cells[0]
             else:
                 differing.add(subject)
-                first = ", ".join(notes.quote(cell) for cell in list(dict.fromkeys(cells))[:2])
+                first = ", ".join(notes.quote(cell, 24) for cell in list(dict.fromkeys(cells))[:2])
                 unknown[subject] = (
-                    f"{name} differs between its {len(rows)} rows ({first}): keep one {self.session or 'row'}"
+                    f"{title} differs between its {len(rows)} rows ({first}): keep one {notes.brief(self.session or 'row')}"
                     " per participant"
                 )
         return Column(name, known, unknown, differing, missing)
@@ -186,12 +193,12 @@ class Participants:
         if name in self.names:
             return self.names.index(name)
         if name in self.header:
-            msg = f"column {name!r} of {self.path.name} was not read"
+            msg = f"column {name!r} of {self.file} was not read"
             raise AssertionError(msg)
         lower = {known.lower(): known for known in self.header}
         near = difflib.get_close_matches(name.lower(), list(lower)[: delimited.MOST_COLUMNS], n=1, cutoff=0.5)
         hint = f"did you mean {notes.quote(lower[near[0]])}?" if near else f"it has: {listed(self.header)}"
-        msg = f"{self.path.name} has no column {notes.quote(name)}; {hint}"
+        msg = f"{self.file} has no column {notes.quote(name)}; {hint}"
         raise DataError(msg)
 
     def notes(self) -> list[str]:
@@ -199,13 +206,11 @@ class Participants:
         found = []
         if self.renamed:
             first = next(iter(self.renamed.items()))
-            what = f"{len(self.renamed)} ids of {self.path.name} are spelt otherwise than the subjects', e.g."
+            what = f"{len(self.renamed)} ids of {self.file} are spelt otherwise than the subjects', e.g."
             found.append(f"{what} {notes.quote(first[0])} for {notes.short(first[1])}")
         several = sum(len(rows) > 1 for rows in self.rows.values())
         if several:
-            found.append(
-                f"{several} participants have several rows in {self.path.name}; used where they agree"
-            )
+            found.append(f"{several} participants have several rows in {self.file}; used where they agree")
         return [notes.note(notes.Kind.TABLE, text) for text in found]
 
 
@@ -234,7 +239,7 @@ def read(
     DataError
         If the file is missing, no table, empty, or has no column of ids.
     """
-    stated = settings.id_column
+    file, stated = notes.short(path.name), settings.id_column
     find_ids = partial(subject_ids.find_id_column, known=settings.id_columns)
     if stated is not None:
         cells = delimited.read_cells(path, lambda names: stated if stated in names else None, columns, stated)
@@ -242,7 +247,7 @@ def read(
         cells = delimited.read_cells(path, find_ids, columns)
         if other := subject_ids.other_id_column(cells.header, cells.names[0]):
             msg = (
-                f"{path.name} may have the ids in {notes.quote(cells.names[0])} or in {notes.quote(other)}: name the "
+                f"{file} may have the ids in {notes.quote(cells.names[0])} or in {notes.quote(other)}: name the "
                 "column as `id_column` of the cohort"
             )
             raise DataError(msg)
@@ -253,7 +258,7 @@ def read(
     excluded: dict[str, str] = {}
     n = len(cells.header)
     for line, count, first in cells.short:
-        where = first.removeprefix("sub-") or f"line {line}"
+        where = notes.brief(first.removeprefix("sub-")) or f"line {line}"
         excluded[where] = f"its line {line} has {count} cells, the header {n}: write n/a into empty cells"
     rows: dict[str, list[list[str]]] = {}
     for line, row in content:
@@ -265,15 +270,15 @@ def read(
         try:
             rows.setdefault(subject_ids.label_of(spelt(row[0])), []).append(row)
         except DataError as error:
-            excluded[row[0].removeprefix("sub-")] = str(error)
+            excluded[notes.brief(row[0].removeprefix("sub-"))] = str(error)
     if not rows and not excluded:
-        msg = f"{path.name} has no participants: there is a header only"
+        msg = f"{file} has no participants: there is a header only"
         raise DataError(msg)
     for label, mine in list(rows.items()):
         ids = list(dict.fromkeys(row[0] for row in mine))
         if not subject_ids.written_alike(ids):
             excluded[label] = (
-                f"{path.name} has {listed([notes.quote(i) for i in ids])}, which would be one subject: rename one"
+                f"{file} has {listed([notes.quote(i, 24) for i in ids])}, which would be one subject: rename one"
             )
             del rows[label]
         elif label in excluded:  # another row of it has too few cells
@@ -319,9 +324,9 @@ def values(
         if subject not in table.rows and subject not in table.excluded:
             near = table.unclear.get(subject, [])
             hint = f", which has {listed(near, 60)}: spell ids alike" if near else ""
-            excluded[subject] = f"has data but no row in {table.path.name}{hint}"
+            excluded[subject] = f"has data but no row in {table.file}{hint}"
     excluded |= table.excluded
-    no_data = f"is in {table.path.name} but has no usable data"
+    no_data = f"is in {table.file} but has no usable data"
     excluded |= {s: no_data for s in everyone.known if s not in with_data}
     return column, excluded
 

@@ -44,6 +44,7 @@ _SCIENTIFIC = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 _PREFIX = re.compile(r"sub[-_]", re.IGNORECASE)
 _WHOLE = re.compile(r"(\d+)[.,]0+")
 _THOUSANDS = re.compile(r"\d{1,3}[.,]000")
+_LONGEST = 100
 _LABEL = re.compile(r"[A-Za-z0-9+]+")
 
 
@@ -104,6 +105,9 @@ def label_of(text: str) -> str:
     if whole := _WHOLE.fullmatch(label):
         label = whole[1]
     label = re.sub(r"[_-]", "", label)
+    if len(label) > _LONGEST:
+        msg = f"{quote(text)} has {len(text):,} characters, more than a subject label has"
+        raise DataError(msg)
     if not _LABEL.fullmatch(label):
         msg = f"{quote(text)} is not a subject label: only letters and digits may be used"
         raise DataError(msg)

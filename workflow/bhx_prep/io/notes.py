@@ -41,10 +41,15 @@ def kind_of(text: str) -> str:
     return text.partition(": ")[0]
 
 
-def quote(content: object) -> str:
-    """At most `QUOTED` characters of a file's content, on one line and in quotes, for a reason or a note."""
+def quote(content: object, length: int = QUOTED) -> str:
+    """At most `length` characters of a file's content, on one line and in quotes, for a reason or a note."""
+    return repr(brief(content, length))
+
+
+def brief(content: object, length: int = QUOTED) -> str:
+    """At most `length` characters of a file's content, on one line, such as the name of a column."""
     text = " ".join(str(content).split())
-    return repr(text if len(text) <= QUOTED else f"{text[: QUOTED - 2]}..")
+    return text if len(text) <= length else f"{text[: length - 2]}.."
 
 
 def short(name: str) -> str:
