@@ -212,7 +212,9 @@ def test_sentences_quote_little_of_a_table(tmp_path):
     long, script = "x" * 10_000, "<script>" * 1000
     name = f"{'p' * 200}.tsv"
     path = write(
-        tmp_path, f"participant_id\t{long}\n01\t-9999\n02\t{long}\n02\t{script}\n{long}\t1\n{script}\t1\n", name
+        tmp_path,
+        f"participant_id\t{long}\n01\t-9999\n02\t{long}\n02\t{script}\n{long}\t1\n{script}\t1\n",
+        name,
     )
     table = participants.read(path)
     column, excluded = participants.values(table, long, ["01", "02", "03"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bhx_model.errors import DataError
-from bhx_prep.ingest.subject_ids import bring_together, find_id_column, label_of
+from bhx_prep.ingest.subject_ids import bring_together, find_id_column, label_of, of_sessions
 
 LABELS = st.text("01aA", min_size=1, max_size=4)
 
@@ -86,3 +88,13 @@ def test_nobody_is_meant_twice_and_equal_labels_mean_each_other(labels, subjects
     assert all(label not in anew for label in labels & subjects)
     assert set(anew.values()) <= subjects - labels
     assert not set(unclear) & set(meant)
+
+
+def test_ids_of_sessions_of_many():
+    subjects = [f"NDARINV{i}" for i in range(20_000)]
+    ids = [f"NDAR_INV{i}" for i in range(20_000)]
+    began = time.process_time()
+    assert of_sessions([*ids, "NDARINV7-2", "sub-NDARINV8_ses-1"], subjects) == {
+        "NDARINV7-2": "NDARINV7", "sub-NDARINV8_ses-1": "NDARINV8",
+    }  # fmt: skip
+    assert time.process_time() - began < 2

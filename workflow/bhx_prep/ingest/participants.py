@@ -129,12 +129,11 @@ class Participants:
         renamed = {ids[label]: anew.get(label, label) for label in self.rows}
         renamed = {i: label for i, label in renamed.items() if i.removeprefix("sub-") != label}
         excluded = dict(self.excluded)
-        for i, label in renamed.items():
-            shorter = subject_ids.longer_than(i, with_data) if label in with_data else None
-            if shorter is not None:
-                excluded[label] = (
-                    f"{notes.quote(i)} of {self.file} may be a session of sub-{shorter}: spell it as the folder"
-                )
+        meant = [i for i, label in renamed.items() if label in with_data]
+        for i, shorter in subject_ids.of_sessions(meant, with_data).items():
+            excluded[renamed[i]] = (
+                f"{notes.quote(i)} of {self.file} may be a session of sub-{shorter}: spell it as the folder"
+            )
         of = {anew.get(label, label): cells for label, cells in self.rows.items()}
         rows = {label: cells for label, cells in of.items() if label not in excluded}
         renamed = {i: label for i, label in renamed.items() if label not in excluded}

@@ -119,12 +119,16 @@ def may_be_id(text: str) -> bool:
     return bool(text.strip()) and not re.search(r"\s", text.strip())
 
 
-def longer_than(text: str, subjects: Collection[str]) -> str | None:
-    """The subject whose label is what an id begins with before ``_`` or ``-``, as of ``001_1`` for session 1 of 001."""
-    parts = re.split(r"[_-]", _PREFIX.sub("", text, count=1))
-    forms = {_form(subject): subject for subject in subjects} if len(parts) > 1 else {}
-    heads = ("".join(parts[:n]) for n in range(len(parts) - 1, 0, -1))
-    return next((forms[_form(head)] for head in heads if _form(head) in forms), None)
+def of_sessions(ids: Iterable[str], subjects: Iterable[str]) -> dict[str, str]:
+    """Ids that begin with a subject's label before ``_`` or ``-``, as ``001_1`` for session 1 of 001, to that subject."""
+    forms = {_form(subject): subject for subject in subjects}
+    found = {}
+    for text in ids:
+        parts = re.split(r"[_-]", _PREFIX.sub("", text, count=1))
+        heads = ("".join(parts[:n]) for n in range(len(parts) - 1, 0, -1))
+        if head := next((head for head in heads if _form(head) in forms), None):
+            found[text] = forms[_form(head)]
+    return found
 
 
 def written_alike(ids: Collection[str]) -> bool:
