@@ -49,6 +49,7 @@ def _derivatives(
     table = root / f"{run}_desc-confounds_timeseries.tsv"
     table.parent.mkdir(parents=True, exist_ok=True)
     table.write_text("trans_x\n" + "0.1\n" * 10)
+    write_image(root / f"{run}_{space}_desc-brain_mask.nii.gz")
     write_json(root / f"{run}_{space}_desc-preproc_bold.json", RepetitionTime=tr_s)
     return write_image(root / f"{run}_{space}_desc-preproc_bold.nii.gz", frames=10, tr_s=header_s)
 
@@ -226,6 +227,13 @@ def two_confounds(folder: Path) -> Seen:
     rows = _rows(folder, "bold", input="fmriprep")
     right = rows[0]["confounds"].endswith("_timeseries.tsv")
     return _seen(rows) if right else Seen("wrong values", rows[0]["confounds"])
+
+
+@case("Choice among files", "BOLD without a brain mask", "note", "BOLD without a brain mask")
+def without_mask(folder: Path) -> Seen:
+    path = _derivatives(folder)
+    path.with_name(path.name.replace("preproc_bold", "brain_mask")).unlink()
+    return _seen(_rows(folder, "bold", input="fmriprep"), tr_s=2)
 
 
 @case("Choice among files", "a T1w at two resolutions", "note", "of 2 resolutions")

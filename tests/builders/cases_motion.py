@@ -33,6 +33,8 @@ def _seen(folder: Path, strategy: dict[str, Any], columns: dict[str, Any], *, n_
     image.header.set_zooms((MM, MM, MM, 2.0))
     image.header.set_xyzt_units("mm", "sec")
     nib.save(image, func / f"{STEM}_space-{SPACE}_desc-preproc_bold.nii.gz")
+    mask = nib.Nifti1Image(np.ones(ATLAS_SHAPE, np.uint8), ATLAS_AFFINE)
+    nib.save(mask, func / f"{STEM}_space-{SPACE}_desc-brain_mask.nii.gz")
     (func / f"{STEM}_space-{SPACE}_desc-preproc_bold.json").write_text('{"RepetitionTime": 2.0}')
     table = {name: 1e-3 * rng.standard_normal(n_rows) for name in motion.NAMES}
     table |= {name: rng.standard_normal(n_rows) for name in ("global_signal", "white_matter", "csf")}

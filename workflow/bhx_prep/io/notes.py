@@ -25,6 +25,7 @@ class Kind(StrEnum):
     NO_MOTION = "motion not known"
     SPACE = "space assumed"
     SUBJECT = "subject's label is like another's"
+    MASK = "BOLD without a brain mask"
     T1W = "T1w volume read with an assumption"
     ORDER = "ROI order not confirmed by the series"
     DUPLICATES = "runs with the same series"
