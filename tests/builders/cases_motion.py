@@ -148,13 +148,14 @@ def decimal_commas(folder: Path) -> Seen:
     return _seen(folder, {"columns": ["csf"]}, {"csf": ["1,5"] * N})
 
 
-def _surface(folder: Path, left: str, right: str) -> Seen:
+def _surface(
+    folder: Path, left: str, right: str, *, vertices: int = 10242, seeds: tuple[int, int] = (0, 1)
+) -> Seen:
     """A pair of GIfTI series whose metadata say these structures."""
     func = folder / "data" / "sub-01" / "func"
     func.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for hemi, structure in (("L", left), ("R", right)):
-        values = (1000 + rng.standard_normal((10242, 12))).astype("f4")
+    for seed, hemi, structure in ((seeds[0], "L", left), (seeds[1], "R", right)):
+        values = (1000 + np.random.default_rng(seed).standard_normal((vertices, 12))).astype("f4")
         image = nib.GiftiImage(darrays=[nib.gifti.GiftiDataArray(frame) for frame in values.T])
         image.meta["AnatomicalStructurePrimary"] = structure
         nib.save(image, func / f"{STEM}_hemi-{hemi}_space-fsaverage5_bold.func.gii")
@@ -178,3 +179,18 @@ def swapped(folder: Path) -> Seen:
 @case("Left and right", "GIfTI series whose metadata say their own hemisphere", "read")
 def not_swapped(folder: Path) -> Seen:
     return _surface(folder, "CortexLeft", "CortexRight")
+
+
+@case("Left and right", "one hemisphere's GIfTI file under both names", "refused", "one is a copy")
+def copied(folder: Path) -> Seen:
+    return _surface(folder, "", "", seeds=(0, 0))
+
+
+@case(
+    "Left and right",
+    "GIfTI series of another mesh than their name says",
+    "refused",
+    "vertices are those of fsLR",
+)
+def other_mesh(folder: Path) -> Seen:
+    return _surface(folder, "CortexLeft", "CortexRight", vertices=32492)

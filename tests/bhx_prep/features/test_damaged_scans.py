@@ -42,9 +42,13 @@ def intact(tmp_path_factory):
     nib.save(nib.Nifti1Image(brain.astype(np.int16), affine), folder / "t1w.nii")
     vertices = np.tile(np.arange(FRAMES, dtype=np.float32), (FSAVERAGE5_VERTICES, 1))
     vertices += np.arange(FSAVERAGE5_VERTICES)[:, None] % 7
-    arrays = [nib.gifti.GiftiDataArray(vertices[:, i]) for i in range(FRAMES)]
-    nib.save(nib.GiftiImage(darrays=arrays), folder / "bold.func.gii")
-    nib.save(nib.freesurfer.MGHImage(vertices.reshape(-1, 1, 1, FRAMES), np.eye(4)), folder / "bold.mgz")
+    for below in ("", "right"):
+        (folder / below).mkdir(exist_ok=True)
+        vertices = vertices + (below == "right")
+        arrays = [nib.gifti.GiftiDataArray(vertices[:, i]) for i in range(FRAMES)]
+        nib.save(nib.GiftiImage(darrays=arrays), folder / below / "bold.func.gii")
+        image = nib.freesurfer.MGHImage(vertices.reshape(-1, 1, 1, FRAMES), np.eye(4))
+        nib.save(image, folder / below / "bold.mgz")
     sides = [
         nib.cifti2.BrainModelAxis.from_surface(
             np.arange(5, FSLR_VERTICES, 200), FSLR_VERTICES, f"Cortex{side}"
@@ -80,7 +84,9 @@ KINDS = {
     for name in ("bold.nii.gz", "bold.nii", "second.nii", "b.dtseries.nii")
 }
 KINDS |= {
-    name: lambda path, folder, atlas: parcellate.parcellate_file(path, atlas, path_right=folder / path.name)
+    name: lambda path, folder, atlas: parcellate.parcellate_file(
+        path, atlas, path_right=folder / "right" / path.name
+    )
     for name in ("bold.func.gii", "bold.mgz")
 }
 KINDS |= {

@@ -10,6 +10,7 @@ import numpy as np
 from bhx_model.errors import DataError
 from bhx_prep.atlas.atlas import Atlas
 from bhx_prep.features.parcel_means import Parcellated, mean_rows
+from bhx_prep.io import bids_names
 from bhx_prep.io.hemispheres import check_side
 from bhx_prep.io.images import load_image, read_image
 from bhx_prep.io.meshes import MESHES
@@ -22,19 +23,27 @@ def parcellate_surface(left: Path, right: Path, atlas: Atlas) -> Parcellated:
     Raises
     ------
     DataError
-        If the meshes are unknown, a file is of the other hemisphere, or the two have different numbers of frames.
+        If the meshes are unknown or not that of the name, a file is of the other hemisphere or a copy of the other, or the
+        two have different numbers of frames.
     """
     hemispheres = [_read_surface(left, "left"), _read_surface(right, "right")]
     (n_left, frames_left), (n_right, frames_right) = (h.shape for h in hemispheres)
     if n_left != n_right or n_left not in MESHES:
         meshes = " or ".join(f"{n} ({mesh})" for n, mesh in MESHES.items())
-        msg = f"{left.name}: {n_left} and {n_right} vertices left and right, the atlas is known on {meshes}"
+        msg = f"{short(left.name)}: {n_left} and {n_right} vertices left and right, the atlas is known on {meshes}"
         raise DataError(msg)
     if frames_left != frames_right:
-        msg = f"{left.name}: {frames_left} frames left, {frames_right} right: one file is truncated"
+        msg = f"{short(left.name)}: {frames_left} frames left, {frames_right} right: one file is truncated"
         raise DataError(msg)
     if frames_left < 2:
-        msg = f"{left.name} has {frames_left} frame: a series is expected"
+        msg = f"{short(left.name)} has {frames_left} frame: a series is expected"
+        raise DataError(msg)
+    named = bids_names.parse(left.name).get("space")
+    if named in MESHES.values() and named != MESHES[n_left]:
+        msg = f"{short(left.name)} is named {named}, but its {n_left} vertices are those of {MESHES[n_left]}: which is it?"
+        raise DataError(msg)
+    if np.array_equal(hemispheres[0], hemispheres[1]):
+        msg = f"{short(left.name)} and the right hemisphere's file hold the same series: one is a copy"
         raise DataError(msg)
     series = np.full((atlas.n_rois, frames_left), np.nan, np.float32)
     coverage = np.zeros(atlas.n_rois, np.float32)

@@ -165,7 +165,9 @@ def _preprocessed_run(
             masks = [f for f in run if f.suffix == "mask" and f.entities.get("desc") == "brain"]
             row["mask"] = next((str(f.path) for f in masks if f.grid == left.grid), None)
             if row["mask"] is None:
-                add_note(row, notes.Kind.MASK, "parcels are covered where its voxels vary, in the brain or not")
+                add_note(
+                    row, notes.Kind.MASK, "parcels are covered where its voxels vary, in the brain or not"
+                )
         elif kind == "gifti":
             _check_gifti(row, left, right, run, sidecars, tr_s, tr)
         else:

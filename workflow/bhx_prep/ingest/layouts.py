@@ -177,9 +177,9 @@ def rows_of(
 
 def _select(row: Row, cohort: CohortSection) -> None:
     """Exclude a run whose entities, as its sample key has them, are not those that `select` asks for."""
-    own = bids_names.parse(row["key"])
+    own = bids_names.unpadded(bids_names.parse(row["key"]))
     for entity, values in cohort.select.items():
-        if own.get(entity, "none") not in values:
+        if own.get(entity, "none") not in {bids_names.unpadded({entity: value})[entity] for value in values}:
             asked = " or ".join(
                 f"{entity}-{value}" if value != "none" else f"no {entity}-" for value in values
             )
