@@ -100,6 +100,23 @@ def numbered(folder: Path) -> Seen:
     return matched(folder, "index\tname\n2001\ta\n2101\tb\n", [0, 2101, 2001], 0, 2, 1)
 
 
+@case(
+    "Atlas",
+    "a label image whose own table has none of the names",
+    "refused",
+    "its own names are not in atlas.names",
+)
+def other_names(folder: Path) -> Seen:
+    (folder / VOLUME.replace(".nii.gz", ".tsv")).write_text("index\tname\n1\tx\n2\ty\n")
+    return matched(folder, "a\nb\n", [0, 1, 2], 0, 1, 2)
+
+
+@case("Atlas", "a label image whose own table spells the names otherwise, in another order", "read")
+def spelt_otherwise(folder: Path) -> Seen:
+    (folder / VOLUME.replace(".nii.gz", ".tsv")).write_text("index\tlabel\n1\tLH-Vis-2\n2\tLH-Vis-1\n")
+    return matched(folder, "7Networks_LH_Vis_1\n7Networks_LH_Vis_2\n", [0, 1, 2], 0, 2, 1)
+
+
 @case("Atlas", "a label image whose own table names its labels in another order", "read")
 def own_table(folder: Path) -> Seen:
     (folder / VOLUME.replace(".nii.gz", ".tsv")).write_text("index\tname\n1\tb\n2\ta\n")

@@ -54,6 +54,14 @@ def match_labels(
     present = [int(value) for value in np.unique(values)]
     known = _by_name(table, listed, side)
     if not any(value in known for value in present):
+        named = [(value, table[value]) for value in present if value in table and value > 0]
+        odd = next(((value, name) for value, name in named if not _only_counts(value, name)), None)
+        if odd is not None and not listed.numbers:
+            msg = (
+                f"{what}: its own names are not in atlas.names, such as {quote(odd[1])} ({odd[0]}): write them there, or"
+                " numbers beside the names"
+            )
+            raise DataError(msg)
         table = {}
         numbers = listed.numbers or range(1, len(listed.names) + 1)
         known = {number: i for i, number in enumerate(numbers, 1) if number}
@@ -151,12 +159,37 @@ def _by_name(table: Mapping[int, str], listed: LabelList, side: int) -> dict[int
         here = [(name, i) for i, (name, of) in enumerate(zip(bare, stated, strict=True), 1) if of == side]
         names = [name for name, _ in here]
         number_of = {name: i for name, i in here if names.count(name) == 1} | number_of
+    loose, loose_bare = (
+        {key: i for i, key in enumerate(keys, 1) if keys.count(key) == 1}
+        for keys in (
+            [_loose(name) for name in listed.names],
+            [_without_networks(name) for name in listed.names],
+        )
+    )
     known = {}
     for value, name in table.items():
         number = number_of.get(name.strip()) or (number_of.get(_bare(name)) if side >= 0 else None)
+        number = number or loose.get(_loose(name))
+        if not number and _loose(name) == _without_networks(name):
+            number = loose_bare.get(_loose(name))
+        number = number or loose.get(_without_networks(name))
         if number:
             known[value] = number
     return known
+
+
+def _loose(name: str) -> str:
+    """A name in small letters, with underscores for what stands between its words."""
+    return re.sub(r"[\W_]+", "_", name.strip()).strip("_").lower()
+
+
+def _without_networks(name: str) -> str:
+    return re.sub(r"^(?:7|17)networks_", "", _loose(name))
+
+
+def _only_counts(value: int, name: str) -> bool:
+    """Whether a label's name says nothing but its number: ``Label 12``, ``12``."""
+    return re.findall(r"\d+", name) == [str(value)] and BACKGROUND.fullmatch(name) is None and len(name) < 16
 
 
 def _bare(name: str) -> str:
