@@ -14,6 +14,7 @@ from bhx_prep.io.axis_labels import Axis
         (["LH_Vis_1", "LH_Vis_2"], Axis.NAMES),
         (["CC200_001", "CC200_002"], Axis.NAMES),
         (["#1", "#2"], Axis.ROIS),
+        (["component_0", "component_1"], Axis.ROIS),
         (["Mean_1", "Mean_2"], Axis.ROIS),
         (["timepoint_0", "timepoint_1"], Axis.FRAMES),
         (["t1", "t2"], Axis.FRAMES),

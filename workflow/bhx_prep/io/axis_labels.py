@@ -24,7 +24,23 @@ class Axis(Enum):
 
 
 #: Words before numbers that count ROIs, frames, or columns of any kind.
-_ROIS = {"#", "mean", "nzmean", "roi", "rois", "region", "parcel", "label", "node", "area", "seg"}
+_ROIS = {
+    "#",
+    "mean",
+    "nzmean",
+    "roi",
+    "rois",
+    "region",
+    "parcel",
+    "label",
+    "node",
+    "area",
+    "seg",
+    "component",
+    "comp",
+    "ic",
+    "voi",
+}
 _FRAMES = {"t", "time", "timepoint", "tp", "frame", "volume", "vol", "tr", "scan", "dyn"}
 _COLUMNS = {"", "x", "v", "c", "col", "column", "var", "unnamed:", "field", "feature", "f", "row", "r"}
 #: Headers of columns that count or time frames.
