@@ -341,3 +341,15 @@ def test_a_view_shows_what_the_index_calls_usable(dataset, tmp_path):
     own = json.loads((view / "sub-01/func/sub-01_task-rest_run-2_bold.json").read_text())
     assert own["RepetitionTime"] == 1.5
     assert not (func / "sub-01_task-rest_run-2_bold.json").exists()
+
+
+def test_every_echo_has_the_repetition_time_that_was_decided(dataset, tmp_path):
+    func = dataset / "sub-01/func"
+    for echo in "12":
+        (func / f"sub-01_task-rest_echo-{echo}_bold.nii.gz").write_bytes(b"x")
+        (func / f"sub-01_task-rest_echo-{echo}_bold.json").write_text(f'{{"EchoTime": 0.0{echo}}}')
+    scan = UsableScan(func / "sub-01_task-rest_echo-1_bold.nii.gz", 1.5, 2)
+    view = make_view(dataset, "01", ["rest"], tmp_path / "view", [scan])
+    for echo in "12":
+        own = json.loads((view / f"sub-01/func/sub-01_task-rest_echo-{echo}_bold.json").read_text())
+        assert own == {"RepetitionTime": 1.5, "EchoTime": float(f"0.0{echo}")}

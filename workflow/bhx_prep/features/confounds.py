@@ -250,9 +250,9 @@ def _signals(strategy: Strategy, table: pd.DataFrame, path: Path) -> tuple[dict[
                     signals[f"{column}_derivative1_power2"] = np.r_[np.nan, np.diff(base)] ** 2
     if missing:
         found = notes.quote(", ".join(map(str, table.columns)))
-        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         msg = (
-            f"{short(path.name)} lacks {', '.join(missing[:4])}{more}, which strategy {notes.quote(strategy.name)} needs"
+            f"{short(path.name)} lacks {', '.join(missing[:3])}{more}, which strategy {notes.quote(strategy.name)} needs"
             f" (it has {found}): choose another, or name them `optional`"
         )
         raise DataError(msg)

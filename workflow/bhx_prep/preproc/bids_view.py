@@ -76,13 +76,19 @@ def make_view(
             _show(path, view / path.relative_to(root))
     sidecars = metadata.Sidecars(root)
     for scan in scans or ():
-        fields, _ = sidecars.fields_of(scan.path)
-        if scan.tr_s is not None and scan.echoes is None and fields.get("RepetitionTime") != scan.tr_s:
-            own = view / scan.path.relative_to(root).with_name(f"{scan.path.name.partition('.')[0]}.json")
-            own.unlink(missing_ok=True)  # a link to the dataset's
-            kept = {name: value for name, value in fields.items() if name != "VolumeTiming"}
-            write_json(own, {**kept, "RepetitionTime": scan.tr_s})
+        for image in _echoes(scan) if scan.tr_s is not None else ():
+            fields, _ = sidecars.fields_of(image)
+            if fields.get("RepetitionTime") != scan.tr_s:
+                own = view / image.relative_to(root).with_name(f"{image.name.partition('.')[0]}.json")
+                own.unlink(missing_ok=True)  # a link to the dataset's
+                kept = {name: value for name, value in fields.items() if name != "VolumeTiming"}
+                write_json(own, {**kept, "RepetitionTime": scan.tr_s})
     return view
+
+
+def _echoes(scan: UsableScan) -> list[Path]:
+    """The images of a run: one for each of its echoes."""
+    return sorted(scan.path.parent.glob(_any_echo(scan.path.name))) if scan.echoes else [scan.path]
 
 
 def _with_echoes(scans: Sequence[UsableScan]) -> set[str]:
