@@ -8,10 +8,12 @@ import pytest
 import yaml
 from public_bucket import serve
 
+from bhx_model.errors import ConfigError
 from bhx_prep.cli import main
 from bhx_prep.commands import fetch
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.layouts import KNOWN
+from bhx_prep.ingest.fcp_indi import Wanted
 from bhx_prep.io import download
 
 TABLE = "Phenotypic_V1_0b_preprocessed1.csv"
@@ -263,3 +265,9 @@ def test_who_stops_it_reads_how_to_go_on(run, monkeypatch, caplog):
     monkeypatch.setattr(download.Downloads, "_watch", stop)
     assert run("abide1") == 130
     assert "stopped: the same command goes on from here" in caplog.text
+
+
+@pytest.mark.parametrize("number", ["0", "-3"])
+def test_how_many_subjects_is_a_positive_number(number):
+    with pytest.raises(ConfigError, match="is no number of subjects"):
+        Wanted.of([number])

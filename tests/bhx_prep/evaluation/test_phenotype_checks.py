@@ -153,7 +153,7 @@ def test_some_ids_match_nobody(study):
     ]
 
 
-@pytest.mark.parametrize("code", [999, 9999, 888888, -9])
+@pytest.mark.parametrize("code", [999, 9999, 888888, -9, -2])
 def test_values_far_from_the_rest(study, code):
     ages = [code if i % 7 == 3 else 20 + i for i in range(20)]
     (warning,) = study(table(age=ages), AGE).warnings

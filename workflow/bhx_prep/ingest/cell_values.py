@@ -24,6 +24,8 @@ MOST_FAR: Final = 5
 _NEGATIVE_CODES: Final = frozenset(
     {-1.0, -3.0, -4.0, -7.0, -8.0, -9.0, -77.0, -88.0, -99.0, -777.0, -888.0, -999.0, -9999.0}
 )
+#: Codes as well, where they are the only negative number: others have scales from -2 to 2.
+_LONE_CODES: Final = frozenset({-2.0, -5.0, -6.0, -66.0, -666.0})
 
 _CODE = re.compile(r"-?(9+|8+|7+)")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -177,6 +179,8 @@ def _is_far(value: float, others: Sequence[float], count: Mapping[float, int]) -
     width = (high - low) or (others[-1] - others[0])  # most values are one: their range
     if max(low - value, value - high) > FAR * width:
         return True
+    if value in _LONE_CODES:
+        return others[0] >= 0
     return value in _NEGATIVE_CODES and all(v >= 0 or v in _NEGATIVE_CODES for v in others)
 
 

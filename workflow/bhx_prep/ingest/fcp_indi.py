@@ -92,11 +92,19 @@ class Wanted:
 
     @classmethod
     def of(cls, words: Sequence[str]) -> Wanted:
-        """From the command line: one number of up to four digits is how many, all else are ids."""
+        """From the command line: one number of up to four digits is how many, all else are ids.
+
+        Raises
+        ------
+        ConfigError
+            If that number is not positive.
+        """
         if not words or list(words) == ["all"]:
             return cls()
         if len(words) == 1 and re.fullmatch(r"[1-9]\d{0,3}", words[0]):
             return cls(n=int(words[0]))
+        if len(words) == 1 and re.fullmatch(r"-\d+|0+", words[0]):
+            raise ConfigError(f"--subjects: {words[0]} is no number of subjects: give 1 or more, or ids")
         return cls(ids=tuple(dict.fromkeys(word.removeprefix("sub-") for word in words)))
 
 
