@@ -134,6 +134,15 @@ def test_families_that_are_counted_are_no_participants(tmp_path):
     assert len(set(participants.families(participants.read(path), "fam").values())) == 5
 
 
+def test_families_of_large_numbers_are_participants_where_these_name_each_other(tmp_path):
+    counted = "".join(f"{1000 + i}\t{1000 + i // 2}\n" for i in range(1, 9))
+    path = write(tmp_path, f"participant_id\tfam\n{counted}")
+    assert len(set(participants.families(participants.read(path), "fam").values())) == 5
+    twins = "".join(f"{1000 + i}\t{1000 + (i ^ 1)}\n" for i in range(8))
+    path = write(tmp_path, f"participant_id\tfam\n{twins}")
+    assert len(set(participants.families(participants.read(path), "fam").values())) == 4
+
+
 def test_an_id_that_may_be_a_session_is_nobody_elses(tmp_path):
     table = participants.read(write(tmp_path, "participant_id\tage\n001_1\t30\n10-002\t40\n"))
     assert sorted(table.match(["0011", "10002"]).rows) == ["0011", "10002"]

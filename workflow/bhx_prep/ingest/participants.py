@@ -375,10 +375,12 @@ def _with_relatives(table: Participants, families: dict[str, str]) -> dict[str, 
     joined = dict(families)
     for family in sorted(set(families.values())):
         relative = named.get(_family(family.removeprefix("sub-")))
-        if relative is None or (
-            family.isdecimal() and len(family) < 4
-        ):  # families that are counted, as participants are
+        if relative is None:
             continue
+        if family.isdecimal():  # families may be counted, as participants are: only who is named in return
+            own = families.get(relative, family)
+            if len(family) < 4 or (own != family and families.get(named.get(own, "")) != family):
+                continue
         first, second = root(family), root(joined.setdefault(relative, family))
         if first != second:
             same[max(first, second)] = min(first, second)
