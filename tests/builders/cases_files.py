@@ -418,6 +418,17 @@ def other_mni(folder: Path) -> Seen:
     return _seen(_rows(folder, "t1w", input="fmriprep"), name="_T1w.nii.gz")
 
 
+@case(
+    "Space",
+    "BOLD in MNI152NLin6Asym, which `space` does not name",
+    "refused",
+    "NLin6Asym .the cohort's `space`",
+)
+def other_mni_bold(folder: Path) -> Seen:
+    _derivatives(folder, space=MNI6)
+    return _seen(_rows(folder, "bold", input="fmriprep"))
+
+
 @case("Space", "a space spelt as C-PAC does (MNI152NLin6ASym)", "read")
 def spelt_otherwise(folder: Path) -> Seen:
     _derivatives(folder, space="space-MNI152NLin6ASym")

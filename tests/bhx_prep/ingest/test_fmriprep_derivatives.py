@@ -65,12 +65,13 @@ def derivatives(root: Path, **cohort):
         (
             "MNI152NLin6Asym",
             "volume",
-            "no BOLD in space MNI152NLin6Asym; there is: MNI152NLin2009cAsym, fsaverage5, fsnative",
+            "no BOLD in space MNI152NLin6Asym; there is: MNI152NLin2009cAsym, fsaverage5, fsnative"
+            " (the cohort's `space` chooses)",
         ),
         (
             "fsLR",
             "gifti",
-            "no BOLD in space fsLR; there is: MNI152NLin2009cAsym, fsaverage5, fsnative",
+            "no BOLD in space fsLR; there is: MNI152NLin2009cAsym, fsaverage5, fsnative (the cohort's `space` chooses)",
         ),
     ],
 )

@@ -27,7 +27,7 @@ from bhx_prep.ingest.rows import (
     sample_key,
 )
 from bhx_prep.io import bids_names, notes
-from bhx_prep.io.spaces import SURFACES, space_of
+from bhx_prep.io.spaces import SURFACES, is_space, space_of
 
 # suffix of outputs before fMRIPrep 1.2
 _OLD: Final = "preproc"
@@ -144,6 +144,7 @@ def _preprocessed_run(
         row = new_row({**start, "kind": kind}, "bold", run[0].entities)
         spaces = sorted({space_of(f.entities) or "native" for f in there if f.entities.get("desc") in _DESC})
         found = f"; there is: {', '.join(spaces)}" if spaces else ""
+        found += " (the cohort's `space` chooses)" if any(map(is_space, spaces)) else ""
         made = any(f.entities.keys() & {"space", "desc"} for f in run)
         others = {str(f.entities["desc"]) for f in there if "desc" in f.entities} - {"preproc"}
         if others and not spaces:
