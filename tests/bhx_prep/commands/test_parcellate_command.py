@@ -152,7 +152,7 @@ def test_surfaces_take_a_pair_of_label_files(tmp_path, capsys):
     labels = [str(path) for path in annot_files(100, 7)]
     for hemi in "LR":
         ramp = np.arange(10242, dtype=np.float32)
-        arrays = [ramp + i for i in range(3)]
+        arrays = [ramp + i + (hemi == "R") for i in range(3)]
         image = nib.GiftiImage(darrays=[nib.gifti.GiftiDataArray(values) for values in arrays])
         nib.save(image, tmp_path / f"sub-01_hemi-{hemi}_bold.func.gii")
     left, right = (str(tmp_path / f"sub-01_hemi-{hemi}_bold.func.gii") for hemi in "LR")
