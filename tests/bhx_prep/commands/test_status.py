@@ -177,6 +177,15 @@ def test_notes_of_labels_are_counted_once_for_all_seeds(study, capsys):
     assert status.endpoint_stage(study, "age").done == 2
 
 
+def test_results_of_a_version_without_notes_are_shown(study, capsys):
+    schema = pa.schema([field for field in index.SCHEMA if field.name != "notes"])
+    path = study.results / "ward/index.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([row("1")], schema=schema), path)
+    assert cli.main(["status", "ward"]) == 0
+    assert "index            1" in capsys.readouterr().out
+
+
 def test_files_that_are_torn_are_reported_or_waited_for(study):
     write_rows(study.results / "ward/index.parquet", [row("1")])
     write_text(study.results / "ward/preproc/sub-1_status.json", "{")

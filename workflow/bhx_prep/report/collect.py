@@ -246,7 +246,7 @@ def _assumptions(out: CohortSummary, rows: Sequence[Row], subjects: Sequence[str
     """Count the notes of the scans that are used, by kind."""
     by_kind: dict[str, list[tuple[Row, str]]] = {}
     for row in rows:
-        for note in row["notes"] or ():
+        for note in row.get("notes") or ():
             by_kind.setdefault(notes.kind_of(note), []).append((row, note))
     for kind, found in by_kind.items():
         details = [anonymous(note.partition(": ")[2], subjects) for _, note in found]
