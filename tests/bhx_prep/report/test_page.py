@@ -9,6 +9,7 @@ import shutil
 from html.parser import HTMLParser
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from fake_results import CONFIG, NAMES
 from settings_files import settings_file
@@ -178,6 +179,13 @@ def test_page_shows_the_tables(text):
 
 def test_page_is_the_same_each_time(text, results):
     assert page.render(CONFIG, results) == text
+
+
+def test_an_index_of_a_version_without_notes_is_shown(results, tmp_path):
+    index = tmp_path / "anatomical" / "index.parquet"
+    index.parent.mkdir()
+    pq.write_table(pq.read_table(results / "anatomical" / "index.parquet").drop_columns(["notes"]), index)
+    assert collect.summarise(CONFIG, tmp_path, "anatomical").found == collect.Count(1, 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -339,7 +339,9 @@ def _scan(row: Mapping[str, Any]) -> str:
 
 def _notes(rows: Iterable[Mapping[str, Any]], without: Collection[str] = ()) -> list[str]:
     """A line for each note of the usable scans, but for those that an earlier stage has listed."""
-    lines = [f"{_scan(row)}: {note}" for row in rows if row["status"] == "ok" for note in row.get("notes") or ()]
+    lines = [
+        f"{_scan(row)}: {note}" for row in rows if row["status"] == "ok" for note in row.get("notes") or ()
+    ]
     return [line for line in lines if line not in without]
 
 

@@ -162,6 +162,8 @@ def summarise(config: Config, results: Path, name: str) -> CohortSummary:
     if not (folder / "index.parquet").exists():
         return out
     columns = ["subject", "modality", "key", "tr_s", "synthetic", "status", "reason", "notes"]
+    there = _open(folder / "index.parquet").schema_arrow.names  # an earlier version has no notes
+    columns = [name for name in columns if name in there]
     index = read_table(folder / "index.parquet", columns=columns).to_pylist()
     declared = [row["synthetic"] for row in index if row["synthetic"] is not None]
     out.synthetic = all(declared) if declared else section.synthetic
@@ -402,7 +404,8 @@ def read_table(path: Path, **selection: Any) -> pa.Table:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"cannot read {path} as Parquet ({error}): run the step that makes it again")
+    first = str(error).partition("\n")[0]  # Arrow adds the whole schema
+    return DataError(f"cannot read {path} as Parquet ({first}): run the step that makes it again")
 
 
 def json_if_whole(path: Path) -> Any:
