@@ -16,8 +16,8 @@ from small_templates import ATLAS_AFFINE, ATLAS_SHAPE, write_templates
 
 from bhx_prep.atlas.atlas import load_atlas
 from bhx_prep.config.cohorts import CohortSection
-from bhx_prep.features import extract
 from bhx_prep.features.parcellate import parcellate_file
+from bhx_prep.features.scans import scans_of
 from bhx_prep.ingest import index
 
 RUN = "sub-01/func/sub-01_task-rest"
@@ -213,7 +213,7 @@ def padding_lost(folder: Path) -> Seen:
     _derivatives(folder / "made", run=f"{RUN}_run-1")
     made = folder / "made" / "data"
     (made / "sub-01_status.json").write_text(json.dumps({"status": "ok", "reason": None}))
-    rows = extract.scans_of(folder / "a.parquet", "a", ["01"], derivatives=made, space="MNI152NLin2009cAsym")
+    rows = scans_of(folder / "a.parquet", "a", ["01"], derivatives=made, space="MNI152NLin2009cAsym")
     rows = [row for row in rows if row["modality"] == "bold"]
     if rows[0]["key"] != "a_sub-01_task-rest_run-01":
         return Seen("wrong values", rows[0]["key"])

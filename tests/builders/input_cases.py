@@ -22,6 +22,7 @@ from bhx_model.errors import BhxError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.features import extract, store
+from bhx_prep.features.scans import scans_of
 from bhx_prep.ingest import index
 from bhx_prep.ingest.stated_names import stated_names
 
@@ -142,7 +143,7 @@ def read_cohort(
     index_file = folder / "index" / "a.parquet"
     table = index.load(index_file.parent, "a", cohort, t1w_mm=settings.t1w_resolution_mm)
     subjects = sorted({row["subject"] for row in table.to_pylist()})
-    scans = extract.scans_of(index_file, "a", subjects, derivatives=None, space=cohort.space)
+    scans = scans_of(index_file, "a", subjects, derivatives=None, space=cohort.space)
     work = extract.Extraction.prepare(settings, write_templates(folder / "templates"), stated_names(cohort))
     extract.extract(work, scans, "a", folder / "out")
     import pyarrow.parquet as pq

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,9 +36,9 @@ from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.section import read_section
 from bhx_prep.features import confounds, denoise, fingerprint, parcellate, qc, store, t1w, template_overlap
 from bhx_prep.features.parcel_means import Parcellated
+from bhx_prep.features.scans import scans_of
 from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
-from bhx_prep.ingest.choice import T1W_MM
 from bhx_prep.io import archives, bids_names, notes
 from bhx_prep.io.stated_axes import StatedAxes
 
@@ -328,123 +327,6 @@ def _one(work: Extraction, scan: Row, report: Row) -> Any:
     except DataError as error:
         report["status"], report["reason"] = "excluded", str(error)
         return None
-
-
-def scans_of(
-    index_file: Path,
-    cohort: str,
-    subjects: Sequence[str],
-    *,
-    derivatives: Path | None,
-    space: str,
-    t1w_mm: float = T1W_MM,
-) -> list[Row]:
-    """Rows of the index of some subjects, sorted; for raw data with the paths of what preprocessing made of them.
-
-    Parameters
-    ----------
-    index_file : Path
-        ``.bhx/index/<cohort>.parquet``.
-    cohort : str
-    subjects : sequence of str
-        A subject without any row gets one that is excluded.
-    derivatives : Path, optional
-        Output of the preprocessing; only cohorts with `input: bids` have one.
-    space : str
-        Space of the BOLD derivatives.
-    t1w_mm : float
-        Voxel size (mm) of the model's T1 grid.
-
-    Raises
-    ------
-    DataError
-        If the index cannot be read.
-    """
-    try:
-        rows = pq.read_table(index_file, filters=[("subject", "in", list(subjects))]).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        msg = f"cannot read the index {index_file}: {error}; make it with `bhx index`"
-        raise DataError(msg) from error
-    if derivatives is not None and any(row["input"] == "bids" for row in rows):
-        rows = list(_preprocessed(rows, cohort, subjects, derivatives, space, t1w_mm))
-    known = {row["subject"] for row in rows}
-    for subject in subjects:
-        if subject not in known:
-            row = dict.fromkeys(index.SCHEMA.names)
-            row |= {"cohort": cohort, "subject": subject, "key": bids_names.sample_key(cohort, subject, {})}
-            row |= {
-                "modality": "bold",
-                "status": "excluded",
-                "reason": "no scan of this subject is in the index",
-            }
-            rows.append(row)
-    return sorted(rows, key=lambda row: (row["subject"], row["modality"], row["key"]))
-
-
-def _preprocessed(
-    raw: list[Row], cohort: str, subjects: Sequence[str], derivatives: Path, space: str, t1w_mm: float
-) -> Iterator[Row]:
-    """Join raw scans with their derivatives by key; what has none is excluded with the reason."""
-    made = index.derivatives(
-        derivatives, cohort=cohort, space=space, subjects=list(subjects), t1w_mm=t1w_mm
-    ).to_pylist()
-    by_key = {(row["modality"], bids_names.same_scan(row["key"])): row for row in made}
-    statuses = {subject: _status(derivatives / f"sub-{subject}_status.json") for subject in subjects}
-    used = set()
-    for scan in raw:
-        failed, excluded = statuses[scan["subject"]]
-        place = scan["modality"], bids_names.same_scan(scan["key"])
-        derived = by_key.get(place)
-        if scan["status"] != "ok":
-            yield scan
-            continue
-        if failed:
-            yield {**scan, "status": "excluded", "reason": failed}
-            continue
-        used.add(place)
-        if derived is not None and derived["path"] is not None:
-            # names as the raw data have them (versions of fMRIPrep drop zeros of runs), and the repetition time that was
-            # decided for them
-            same = {name: scan[name] for name in ("key", "run", "input", "synthetic")}
-            same["tr_s"] = scan["tr_s"] or derived["tr_s"]
-            same["notes"] = [*(scan["notes"] or ()), *(derived["notes"] or ())]
-            yield {**derived, **same}
-            continue
-        reason = excluded.get(Path(scan["path"]).name) or (derived or {}).get("reason")
-        if reason is None and scan["modality"] == "t1w":
-            reason = (
-                "preprocessing made no volume of its own of it: it may be merged with others of this subject"
-            )
-        yield {
-            **scan,
-            "status": "excluded",
-            "reason": reason or f"preprocessing made no output in space {space}",
-        }
-    # fMRIPrep merges the T1 images of a subject into one without session: a scan that no raw file is the name of
-    raw_t1w = {scan["subject"]: scan for scan in raw if scan["modality"] == "t1w"}
-    for place, row in by_key.items():
-        origin = raw_t1w.get(row["subject"])
-        if (
-            place[0] == "t1w"
-            and place not in used
-            and row["path"]
-            and origin
-            and not statuses[row["subject"]][0]
-        ):
-            yield {**row, "input": origin["input"], "synthetic": origin["synthetic"]}
-
-
-def _status(path: Path) -> tuple[str | None, dict[str, str]]:
-    """Why the preprocessing of a subject failed, if it did, and reasons of single scans by file name."""
-    try:
-        status = json.loads(path.read_text(encoding="utf-8"))
-        if status["status"] == "ok":
-            return None, {Path(scan["file"]).name: scan["reason"] for scan in status.get("excluded", ())}
-        return f"preprocessing failed: {status['reason']} (log: {status['log']})", {}
-    except FileNotFoundError:
-        return f"this subject was not preprocessed: there is no {path.name}", {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{path.name} cannot be read ({error!r}): preprocess this subject again", {}
 
 
 def _path(value: str | None) -> Path | None:
