@@ -127,9 +127,8 @@ def known_orders(
                 Order("an order in which left and right alternate", _with_cortex(rows, cortex, paired))
             )
     orders.append(Order("reversed order", rows[::-1]))
-    if (
-        len(names) == n
-    ):  # tables that were pivoted; where it is nearly the stated order, it would hide that one
+    if len(names) == n:
+        # tables that were pivoted; where it is nearly the stated order, it would hide that one
         sorted_rows = np.argsort(np.asarray(names))
         if n > 2 and np.corrcoef(rows, sorted_rows)[0, 1] < ALMOST_SORTED:
             orders.append(Order("alphabetical order", sorted_rows))

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest.rows import Row, add_note, exclude, new_row
-from bhx_prep.ingest.table_outline import read_table_frames
+from bhx_prep.ingest.table_outline import read_outline
 from bhx_prep.io.notes import Kind, quote
 from bhx_prep.io.text_table import first_line
 
@@ -72,7 +72,7 @@ def row(
         detail = f"{PurePosixPath(best[0]).name}, not {PurePosixPath(other).name}; `series` chooses"
         add_note(found, Kind.CHOICE, detail)
     try:
-        found["n_frames"], _ = read_table_frames(root / best[0])
+        found["n_frames"] = read_outline(root / best[0]).n_frames
     except DataError as error:
         exclude(found, str(error))
     _fill_time(found, cohort, time)

@@ -76,12 +76,6 @@ def read_outline(path: Path, stated: StatedAxes | None = None, *, sidecar: Path 
     return Outline(None if frames is None else metadata.check_frames(frames))
 
 
-def read_table_frames(path: Path) -> tuple[int | None, float | None]:
-    """Frames and repetition time (s) of `read_outline`, of a table whose axes nobody states."""
-    outline = read_outline(path)
-    return outline.n_frames, outline.tr_s
-
-
 def _of_array(path: Path, stated: StatedAxes, sidecar: Path | None) -> Outline:
     import numpy as np
 
