@@ -109,12 +109,26 @@ class FunctionConfig:
     """Share of the patches outside the window that are predicted (Cross-Time, Double-Cross)."""
     mask_time_rois: Range = (0.2, 0.6)
     """Share of the seen ROIs whose other times are predicted (Cross-Time)."""
+    connectivity_code: int = 0
+    """Numbers by which every token also knows how its ROI goes together with the others in what the encoder sees of the
+    run: its correlations with so many components, 0 for none (reference). A token of an ROI's own series holds nothing
+    of it, and small models do not find a product of two series by attention."""
+    connectivity_weight: float = 0.0
+    """Weight, beside the JEPA's loss, of predicting the whole run's connectivity code from what is seen; 0: reference.
+    It asks for what stays the same over a run, of which a JEPA's next moment holds little."""
+    whitening_weight: float = 0.0
+    """Weight of whitening the embedded patches; 0: reference. BOLD is slow: without, a correlation of patches rests on a
+    handful of degrees of freedom."""
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
         _check_width(self, "width", "heads")
         _check_width(self, "predictor_width", "predictor_heads")
+        _check_at_least(self, 0, "connectivity_code", "connectivity_weight", "whitening_weight")
+        if self.connectivity_weight and not self.connectivity_code:
+            msg = "function connectivity_weight has nothing to predict: give connectivity_code a number, e.g. 32"
+            raise ConfigError(msg)
         _check_positive(
             self,
             "depth",

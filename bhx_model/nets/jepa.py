@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from bhx_model.config import FunctionConfig
 from bhx_model.data.rois import RoiMetadata
+from bhx_model.nets.connectivity import ConnectivityCode, whitening_loss
 from bhx_model.nets.normalise import Normaliser
 from bhx_model.nets.patch_embed import SeriesPatchEmbed
 from bhx_model.nets.pos_embed import RoiPosition, grid_code, sincos
@@ -26,6 +28,11 @@ class FunctionEncoder(nn.Module):
         super().__init__()
         self.patch_embed = SeriesPatchEmbed(config.base_patch, config.width, config.resize, config.base_tr_s)
         self.roi_position = RoiPosition(config, rois, config.width // 2)
+        self.connectivity: ConnectivityCode | None = None
+        if config.connectivity_code:
+            self.connectivity = ConnectivityCode(
+                self.roi_position.columns(), config.connectivity_code, config.width
+            )
         self.blocks = Blocks(
             config.width, config.depth, config.heads, config.mlp_ratio, checkpointing=config.checkpointing
         )
@@ -37,9 +44,12 @@ class FunctionEncoder(nn.Module):
         time_NC = sincos(torch.arange(n_patches, device=roi_RC.device), roi_RC.shape[1])
         return grid_code(time_NC, roi_RC)
 
-    def embed(self, scaled_BRT: Tensor, patch_frames: int) -> Tensor:
-        """Embed normalised series with their positions: (B, F, D)."""
-        x_BRND = self.patch_embed(scaled_BRT, patch_frames)
+    def embed(self, scaled_BRT: Tensor, patch_frames: int, seen_BRN: Tensor | None = None) -> Tensor:
+        """Embed normalised series with their positions and, of the patches that are seen, their connectivity: (B, F, D)."""
+        content_BRND = self.patch_embed.content(scaled_BRT, patch_frames)
+        x_BRND = content_BRND + self.patch_embed.bias
+        if self.connectivity is not None:
+            x_BRND = x_BRND + self.connectivity(content_BRND, seen_BRN)[:, :, None]
         return x_BRND.flatten(1, 2) + self.position(x_BRND.shape[2])
 
     def forward(
@@ -63,10 +73,13 @@ class FunctionEncoder(nn.Module):
         -------
         (B, F or C, D)
         """
-        x_BFD = self.embed(scaled_BRT, patch_frames)
-        if context_BC is not None:
-            return self.norm(self.blocks(gather_tokens(x_BFD, context_BC)))
         n_rois, n = scaled_BRT.shape[1], scaled_BRT.shape[2] // patch_frames
+        if context_BC is not None:
+            seen_BF = torch.zeros(len(scaled_BRT), n_rois * n, device=scaled_BRT.device)
+            seen_BRN = seen_BF.scatter(1, context_BC, 1.0).unflatten(1, (n_rois, n))
+            x_BFD = self.embed(scaled_BRT, patch_frames, seen_BRN)
+            return self.norm(self.blocks(gather_tokens(x_BFD, context_BC)))
+        x_BFD = self.embed(scaled_BRT, patch_frames)
         if keys is None or keys == n:
             return self.norm(self.blocks(x_BFD))
         # time-major, so that the tokens that are attended to come first
@@ -132,8 +145,13 @@ class FunctionJEPA(nn.Module):
         self.normaliser = Normaliser(rois, config.scaling)
         self.encoder = FunctionEncoder(config, rois)
         self.predictor = Predictor(config)
+        self.connectivity_head: nn.Linear | None = None
+        if self.encoder.connectivity is not None and config.connectivity_weight:
+            self.connectivity_head = nn.Linear(config.width, self.encoder.connectivity.map.in_features)
         init_weights(self)
         nn.init.trunc_normal_(self.predictor.mask_token, std=0.02)
+        if self.encoder.connectivity is not None:
+            nn.init.zeros_(self.encoder.connectivity.map.weight)
         self.target = copy.deepcopy(self.encoder).requires_grad_(False)
 
     def encode(
@@ -189,7 +207,7 @@ class FunctionJEPA(nn.Module):
         *,
         diagnose: bool = False,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss, and what to log.
+        """Return what is minimised, and what to log.
 
         Parameters
         ----------
@@ -202,29 +220,50 @@ class FunctionJEPA(nn.Module):
 
         Returns
         -------
-        loss
-            Mean over samples of `sample_losses`.
+        objective
+            Mean over samples of `sample_losses`, plus the weighted terms that the configuration adds.
         stats
-            ``mean_predictor_loss``: the loss of predicting the batch's mean target; ``target_std``: mean over channels
-            of the standard deviation over tokens; with `diagnose`, ``target_rank``. All fall to 0 (the rank
-            to 1) when the targets collapse.
+            ``loss``: the first alone, with which ``mean_predictor_loss``, that of predicting the batch's mean target, is
+            compared; ``target_std``: mean over channels of the standard deviation over tokens; with `diagnose`,
+            ``target_rank``. All fall to 0 (the rank to 1) when the targets collapse. ``connectivity_loss`` and
+            ``whitening_loss`` where they have a weight; the former is 1 for predicting the mean.
         """
-        predicted_BUD, wanted_BUD, weight_BU = self.predict(series_BRT, patch_frames, context_BC, target_BU)
+        context_BCD, predicted_BUD, wanted_BUD, weight_BU = self._predict(
+            series_BRT, patch_frames, context_BC, target_BU
+        )
         loss = self.sample_losses(predicted_BUD, wanted_BUD, weight_BU).mean()
+        objective, terms = loss, {}
+        if self.connectivity_head is not None:
+            terms["connectivity_loss"] = self._connectivity_loss(
+                series_BRT, patch_frames, context_BC, context_BCD
+            )
+            objective = objective + self.config.connectivity_weight * terms["connectivity_loss"]
+        if self.config.whitening_weight:
+            content_BRND = self.encoder.patch_embed.content(self.normaliser(series_BRT), patch_frames)
+            terms["whitening_loss"] = whitening_loss(content_BRND).mean()
+            objective = objective + self.config.whitening_weight * terms["whitening_loss"]
         with torch.no_grad():
             mean_D = wanted_BUD.mean(dim=(0, 1))
             stats = {
+                "loss": loss.detach(),
+                **{name: term.detach() for name, term in terms.items()},
                 "mean_predictor_loss": F.smooth_l1_loss(mean_D.expand_as(wanted_BUD), wanted_BUD),
                 "target_std": wanted_BUD.flatten(0, 1).std(dim=0).mean(),
             }
             if diagnose:
                 stats["target_rank"] = effective_rank(wanted_BUD.flatten(0, 1))
-        return loss, stats
+        return objective, stats
 
     def predict(
         self, series_BRT: Tensor, patch_frames: int, context_BC: Tensor, target_BU: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return predictions (B, U, D), what they should be (B, U, D), and weights (B, U)."""
+        return self._predict(series_BRT, patch_frames, context_BC, target_BU)[1:]
+
+    def _predict(
+        self, series_BRT: Tensor, patch_frames: int, context_BC: Tensor, target_BU: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return tokens of the context (B, C, D), and what `predict` returns."""
         n = self._check(series_BRT, patch_frames)
         scaled_BRT = self.normaliser(series_BRT)
         with torch.no_grad():
@@ -234,7 +273,60 @@ class FunctionJEPA(nn.Module):
         roi_RC = self.encoder.roi_position()
         predicted_BUD = self.predictor(context_BCD, context_BC, target_BU, roi_RC, n)
         weight_BU = self.token_weights(series_BRT, patch_frames).gather(1, target_BU)
-        return predicted_BUD.float(), wanted_BUD, weight_BU
+        return context_BCD, predicted_BUD.float(), wanted_BUD, weight_BU
+
+    def _connectivity_loss(
+        self, series_BRT: Tensor, patch_frames: int, context_BC: Tensor, context_BCD: Tensor
+    ) -> Tensor:
+        """Mean squared error of the whole run's connectivity code, predicted for every ROI that is seen from its tokens."""
+        assert self.connectivity_head is not None
+        wanted_BRM = self.connectivity_code(series_BRT, patch_frames)
+        n_rois, n = wanted_BRM.shape[1], series_BRT.shape[-1] // patch_frames
+        roi_BC = context_BC // n
+        sum_BRD = torch.zeros(len(roi_BC), n_rois, context_BCD.shape[-1], device=roi_BC.device)
+        sum_BRD = sum_BRD.scatter_add(1, roi_BC[..., None].expand_as(context_BCD), context_BCD.float())
+        count_BR = torch.zeros(len(roi_BC), n_rois, device=roi_BC.device)
+        count_BR = count_BR.scatter_add(1, roi_BC, torch.ones_like(roi_BC, dtype=count_BR.dtype))
+        predicted_BRM = self.connectivity_head(sum_BRD / count_BR.clamp_min(1)[..., None]).float()
+        counts_BR = count_BR.gt(0) & wanted_BRM.ne(0).any(dim=-1)
+        error_BR = (predicted_BRM - wanted_BRM).square().mean(dim=-1)
+        return ((error_BR * counts_BR).sum(dim=1) / counts_BR.sum(dim=1).clamp_min(1)).mean()
+
+    @torch.no_grad()
+    def connectivity_code(self, series_BRT: Tensor, patch_frames: int) -> Tensor:
+        """Return the standardised connectivity code of whole runs, by the target encoder: (B, R, M).
+
+        Raises
+        ------
+        ValueError
+            If the model has none.
+        """
+        code = self.target.connectivity
+        if code is None:
+            msg = "the model was configured without a connectivity code (model.connectivity_code is 0)"
+            raise ValueError(msg)
+        content_BRND = self.target.patch_embed.content(self.normaliser(series_BRT), patch_frames)
+        return code.standardised(code.correlations(content_BRND))
+
+    @torch.no_grad()
+    def fit_connectivity(self, runs: Iterable[tuple[Tensor, int]]) -> None:
+        """Take the mean and the spread of the connectivity code from runs of the training, if there is a code.
+
+        Parameters
+        ----------
+        runs
+            (R, T) series as `encode` takes them, and the frames of a patch.
+        """
+        codes = [encoder.connectivity for encoder in (self.encoder, self.target)]
+        if codes[0] is None:
+            return
+        found_NRM = torch.cat([
+            codes[0].correlations(self.encoder.patch_embed.content(self.normaliser(series_RT[None]), frames))
+            for series_RT, frames in runs
+        ])  # fmt: skip
+        for code in codes:
+            assert code is not None
+            code.fit(found_NRM)
 
     @staticmethod
     def sample_losses(predicted_BUD: Tensor, wanted_BUD: Tensor, weight_BU: Tensor) -> Tensor:

@@ -102,10 +102,14 @@ class SeriesPatchEmbed(nn.Module):
                 self._matrices[key] = torch.from_numpy(matrix).to(device=key[1], dtype=key[2])
         return self._matrices[key]
 
+    def content(self, series_BRT: Tensor, frames: int) -> Tensor:
+        """Embed (B, R, N * K) series, without the bias: (B, R, N, D)."""
+        patches_BRNK = series_BRT.unflatten(-1, (-1, frames))
+        return F.linear(patches_BRNK, self.kernel(frames))
+
     def forward(self, series_BRT: Tensor, frames: int) -> Tensor:
         """Embed (B, R, N * K) series: (B, R, N, D)."""
-        patches_BRNK = series_BRT.unflatten(-1, (-1, frames))
-        return F.linear(patches_BRNK, self.kernel(frames), self.bias)
+        return self.content(series_BRT, frames) + self.bias
 
 
 def whole_patches(grid: tuple[int, int, int], patch: int) -> tuple[int, int, int]:

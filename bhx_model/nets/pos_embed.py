@@ -89,11 +89,18 @@ class RoiPosition(nn.Module):
             self.register_buffer(f"{name}_{suffix}", torch.tensor(np.asarray(array, dtype=np.float32)))
             self.maps[name] = nn.Linear(array.shape[1], channels)
 
-    def forward(self) -> Tensor:
-        """Return the code (R, C)."""
-        arrays = {
+    def _arrays(self) -> dict[str, Tensor]:
+        return {
             name: getattr(self, f"{name}_{'RG' if name == 'gradients' else 'RM'}") for name in self.inputs
         }
+
+    def columns(self) -> Tensor:
+        """Return what is known of every ROI, side by side: gradients first, then harmonics."""
+        return torch.cat(list(self._arrays().values()), dim=1)
+
+    def forward(self) -> Tensor:
+        """Return the code (R, C)."""
+        arrays = self._arrays()
         with torch.autocast(arrays[self.inputs[0]].device.type, enabled=False):
             codes = [self.maps[name](array) for name, array in arrays.items()]
         code_RC = torch.stack(codes).mean(dim=0).float()

@@ -40,7 +40,7 @@ def evaluate_holdout(
         args, kwargs = stage.inputs(batch.to(processes.device))
         with stage.autocast(processes.device):
             loss, stats = model(*args, **kwargs)
-        one, baseline = float(loss), float(stats["mean_predictor_loss"])
+        one, baseline = float(stats.get("loss", loss)), float(stats["mean_predictor_loss"])
         loss_sum += one * len(batch.keys)
         mean_predictor_sum += baseline * len(batch.keys)
         bad += batch.keys if not math.isfinite(one + baseline) else []

@@ -267,7 +267,7 @@ def backward(
                 loss, stats = objective(*args, **kwargs)
             # the exchange averages over processes, the weights already add up to 1 over all of them
             (loss * (weight * processes.world)).backward()
-        losses.append(loss.detach())
+        losses.append(stats.pop("loss", loss).detach())
     return torch.stack(losses), stats
 
 

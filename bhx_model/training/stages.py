@@ -34,6 +34,8 @@ from bhx_model.nets.mae import StructureMAE
 from bhx_model.training.encoders import Encoders
 
 CPU = torch.device("cpu")
+#: Runs that mean and spread of the connectivity code are taken from, about; they change little with more.
+CODE_RUNS = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -237,8 +239,19 @@ class FunctionStage(Stage):
         return describe_rois(self.rois)
 
     def build(self) -> nn.Module:
-        """Make a new model."""
-        return FunctionJEPA(self.model_config, self.rois)
+        """Make a new model, and measure how far its connectivity code differs between runs of the training."""
+        model = FunctionJEPA(self.model_config, self.rois)
+        if self.model_config.connectivity_code:
+            step = max(self.n_train // CODE_RUNS, 1)
+            model.fit_connectivity(self._whole(self.samples[n]) for n in range(0, self.n_train, step))
+        return model
+
+    def _whole(self, sample: Sample) -> tuple[torch.Tensor, int]:
+        plan = plan_series(sample, self.model_config)
+        series = augment.apply_plan(
+            read_series(sample, self.rois, self.model_config), plan, self.model_config
+        )
+        return torch.from_numpy(series), plan.patch_frames
 
     def inputs(self, batch: Batch, *, diagnose: bool = False) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Series and masks."""

@@ -64,6 +64,9 @@ def test_reference_differs_from_base_in_the_named_switches_only():
                     "resize",
                     "partial_patch",
                     "downsampling",
+                    "connectivity_code",
+                    "connectivity_weight",
+                    "whitening_weight",
                 },
                 "fusion": {
                     "loss_tokens",

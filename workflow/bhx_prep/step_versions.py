@@ -17,7 +17,7 @@ STEPS = {
     "fit_normaliser": 2,  # the number of subjects is called n_subjects
     "collect_rois": 1,  # first version
     "split_pretraining": 1,  # first version
-    "train_encoder": 6,  # the mean of a run is taken off first: small units lose no digits
+    "train_encoder": 7,  # function: connectivity code, its prediction and whitened patches; `tiny` lets its target move
     "train_fusion": 6,  # the mean of a run is taken off first: small units lose no digits
     "embed_tokens": 3,  # the mean of a run is taken off first: small units lose no digits
     "split_endpoint": 3,  # missing codes are no labels, ids are brought together, families stay together, notes

@@ -196,7 +196,7 @@ def test_function_tokens_and_loss_at_any_size(function_config, make_rois, make_s
     loss.backward()
     assert all(grad is not None for grad in gradients_of(model).values())
     assert torch.isfinite(loss)
-    assert set(stats) == {"mean_predictor_loss", "target_std", "target_rank"}
+    assert set(stats) == {"loss", "mean_predictor_loss", "target_std", "target_rank"}
 
 
 def test_context_tokens_do_not_depend_on_the_targets_data(function_config, make_rois, make_series):

@@ -54,7 +54,10 @@ def test_collapsed_targets_stop_the_run(house, tmp_path, flatter):
 
 def test_a_jepa_that_collapses_is_stopped(house, tmp_path):
     """Its target follows at once, so it learns that all tokens shall be the same."""
-    changes = {**SIX, "train.steps": 80, "train.ema": [0.0, 0.0], "train.lr": 0.01, "train.save_every": 80}
+    changes = {
+        **SIX, "train.steps": 80, "train.ema": [0.0, 0.0], "train.lr": 0.01, "train.save_every": 80,
+        "model.connectivity_weight": 0.0, "model.whitening_weight": 0.0,
+    }  # fmt: skip
     with pytest.raises(ValueError, match="targets have collapsed at step"):
         train_here(house, tmp_path, "function", changes)
 

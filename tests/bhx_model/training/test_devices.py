@@ -19,7 +19,7 @@ def nowhere(monkeypatch):
     """A device whose tensors refuse to meet others and to give away their numbers."""
 
     def autocast(kind, dtype=None, enabled=True):
-        assert kind == NOWHERE.type
+        assert kind == NOWHERE.type or not enabled  # a model is built on the CPU
         return contextlib.nullcontext()
 
     monkeypatch.setattr(torch, "autocast", autocast)

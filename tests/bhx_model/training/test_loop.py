@@ -73,8 +73,16 @@ def test_accumulation_changes_nothing_but_rounding(house, straight, tmp_path):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
 
 
-@pytest.mark.parametrize("stage", ["structure", "function", "fusion"])
-def test_two_processes_have_the_gradients_of_one(trained, tmp_path, stage):
+@pytest.mark.parametrize(
+    ("stage", "changes", "rounding"),
+    [
+        ("structure", {}, 1e-6),
+        ("function", {"model.whitening_weight": 0.0}, 1e-6),
+        ("function", {}, 1e-5),  # a determinant is as exact as its matrix is far from a singular one
+        ("fusion", {}, 1e-6),
+    ],
+)
+def test_two_processes_have_the_gradients_of_one(trained, tmp_path, stage, changes, rounding):
     sources = stages.Sources(
         shards=[trained["town"], trained["ward"]], split=trained["split"], rois=trained["rois"],
         tokens=[trained["tokens_town"], trained["tokens_ward"]],
@@ -82,7 +90,7 @@ def test_two_processes_have_the_gradients_of_one(trained, tmp_path, stage):
     found = {}
     for world, accumulate in ((1, 1), (2, 3)):
         # the step mixes buckets, and accumulation cuts them further
-        preset = {"stage": stage, "set": {"train.batch_size": 6, "train.accumulate": accumulate}}
+        preset = {"stage": stage, "set": {**changes, "train.batch_size": 6, "train.accumulate": accumulate}}
         found_here, reports = children.gradients_of(world, preset, sources, 1, tmp_path / str(world))
         assert [t["parts"] > 1 for t in reports] == [world > 1 or stage == "function"] * world
         found[world] = (found_here, children.keys_of(reports), reports[0]["loss"])
@@ -93,9 +101,8 @@ def test_two_processes_have_the_gradients_of_one(trained, tmp_path, stage):
     largest = max(float(gradient.abs().max()) for gradient in found[1][0].values())
     for name, ours in found[2][0].items():
         theirs = found[1][0][name]
-        assert float((ours - theirs).abs().max()) <= 1e-6 * max(float(theirs.abs().max()), 0.05 * largest), (
-            name
-        )
+        scale = max(float(theirs.abs().max()), 0.05 * largest)
+        assert float((ours - theirs).abs().max()) <= rounding * scale, name
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -1,0 +1,109 @@
+"""How an ROI goes together with the others in the run at hand: what no mean over tokens of one ROI each can hold."""
+
+# Shapes: B batch, R ROIs, N time patches, E channels of a patch embedding, M components, D width
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConnectivityCode(nn.Module):
+    """Correlations of every ROI with a few components, over the patches that are seen, added to the ROI's tokens.
+
+    A component is a weighted mean over ROIs, its weights an orthonormal basis of what the position code knows of them;
+    the code is seed-based connectivity in that basis, a first-order quantity of which everything downstream can take
+    means. It enters by a map that starts at zero: an untrained encoder is that without the code.
+
+    Parameters
+    ----------
+    columns_RC
+        (R, C) what is known of the ROIs, standardised; a constant column is put before them.
+    components
+        M, at most C + 1.
+    width
+        D.
+    """
+
+    components_RM: Tensor
+    mean_RM: Tensor
+    spread: Tensor
+
+    def __init__(self, columns_RC: Tensor, components: int, width: int) -> None:
+        super().__init__()
+        n_rois = len(columns_RC)
+        columns_RC = torch.cat([torch.ones(n_rois, 1), columns_RC], dim=1)[:, :components].double()
+        basis_RM = torch.linalg.qr(columns_RC)[0].float()
+        self.register_buffer("components_RM", basis_RM)
+        self.register_buffer("mean_RM", torch.zeros_like(basis_RM))
+        self.register_buffer("spread", torch.ones(()))
+        self.map = nn.Linear(basis_RM.shape[1], width)
+
+    def correlations(self, content_BRNE: Tensor, seen_BRN: Tensor | None = None) -> Tensor:
+        """Correlations of embedded patches with those of the components: (B, R, M), 0 for an ROI without variation.
+
+        Parameters
+        ----------
+        content_BRNE
+            (B, R, N, E) embedded patches, without bias or position.
+        seen_BRN
+            (B, R, N) 1 for patches that count, 0 for others; all count if None.
+        """
+        with torch.autocast(content_BRNE.device.type, enabled=False):
+            content_BRNE = content_BRNE.float()
+            if seen_BRN is not None:
+                content_BRNE = content_BRNE * seen_BRN[..., None]
+            unit_BRK = F.normalize(content_BRNE.flatten(2), dim=-1, eps=1e-6)
+            component_BMK = F.normalize(self.components_RM.T @ unit_BRK, dim=-1, eps=1e-6)
+            return unit_BRK @ component_BMK.transpose(1, 2)
+
+    def standardised(self, correlations_BRM: Tensor) -> Tensor:
+        """Take off the subjects' mean and divide by their spread, see `fit`; an ROI without variation stays 0."""
+        varies_BR1 = correlations_BRM.ne(0).any(dim=-1, keepdim=True)
+        return (correlations_BRM - self.mean_RM) / self.spread * varies_BR1
+
+    @torch.no_grad()
+    def fit(self, correlations_NRM: Tensor) -> None:
+        """Take mean and spread over runs, so that the code is what differs between them.
+
+        Parameters
+        ----------
+        correlations_NRM
+            (runs, R, M) from `correlations`; with a single run the spread stays 1.
+        """
+        varies_NR1 = correlations_NRM.ne(0).any(dim=-1, keepdim=True).float()
+        count_R1 = varies_NR1.sum(dim=0).clamp_min(1)
+        self.mean_RM.copy_(correlations_NRM.sum(dim=0) / count_R1)
+        deviation_NRM = (correlations_NRM - self.mean_RM) * varies_NR1
+        spread = (deviation_NRM.square().sum(dim=0) / count_R1).sqrt().mean()
+        if spread > 0:
+            self.spread.copy_(spread)
+
+    def forward(self, content_BRNE: Tensor, seen_BRN: Tensor | None = None) -> Tensor:
+        """What is added to every token of an ROI: (B, R, D)."""
+        return self.map(self.standardised(self.correlations(content_BRNE, seen_BRN)))
+
+
+def whitening_loss(content_BRNE: Tensor, gain: float = 10.0) -> Tensor:
+    """Return the negative log-determinant of the covariance of each sample's embedded patches, per channel: (B,).
+
+    Smallest where all channels that there can be fluctuate alike and apart from each other. BOLD is slow, so patches
+    have most of their power in few directions; a correlation of whitened patches has as many degrees of freedom as
+    they have frames. It is the coding rate of Ma et al. 2007 (doi:10.1109/TPAMI.2007.1085), of channels whose mean
+    variance is 1.
+
+    Parameters
+    ----------
+    content_BRNE
+        (B, R, N, E) embedded patches, without bias or position.
+    gain
+        How small a variance still counts: little is won below ``1 / gain`` of the mean.
+    """
+    with torch.autocast(content_BRNE.device.type, enabled=False):
+        flat_BKE = content_BRNE.float().flatten(1, 2)
+        covariance_BEE = flat_BKE.transpose(1, 2) @ flat_BKE
+        mean_B = covariance_BEE.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-12)
+        identity_EE = torch.eye(content_BRNE.shape[-1], device=content_BRNE.device)
+        factor_BEE = torch.linalg.cholesky(identity_EE + gain * covariance_BEE / mean_B[:, None, None])
+        return -2 * factor_BEE.diagonal(dim1=1, dim2=2).log().mean(dim=1)
