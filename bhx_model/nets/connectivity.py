@@ -9,6 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def orthonormal_components(columns_RC: Tensor, components: int) -> Tensor:
+    """Return orthonormal weights over ROIs that span what is known of them: (R, M).
+
+    Parameters
+    ----------
+    columns_RC
+        (R, C) what is known of the ROIs, standardised, see ``RoiPosition.columns``; a constant column is put before them.
+    components
+        M, cut to C + 1 and to R.
+    """
+    constant_R1 = torch.ones(len(columns_RC), 1, device=columns_RC.device)
+    columns_RC = torch.cat([constant_R1, columns_RC], dim=1)[:, :components].double()
+    return torch.linalg.qr(columns_RC)[0].float()
+
+
 class ConnectivityCode(nn.Module):
     """Correlations of every ROI with a few components, over the patches that are seen, added to the ROI's tokens.
 
@@ -32,9 +47,7 @@ class ConnectivityCode(nn.Module):
 
     def __init__(self, columns_RC: Tensor, components: int, width: int) -> None:
         super().__init__()
-        n_rois = len(columns_RC)
-        columns_RC = torch.cat([torch.ones(n_rois, 1), columns_RC], dim=1)[:, :components].double()
-        basis_RM = torch.linalg.qr(columns_RC)[0].float()
+        basis_RM = orthonormal_components(columns_RC, components)
         self.register_buffer("components_RM", basis_RM)
         self.register_buffer("mean_RM", torch.zeros_like(basis_RM))
         self.register_buffer("spread", torch.ones(()))

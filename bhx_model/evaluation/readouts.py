@@ -1,0 +1,94 @@
+"""Readouts: what a linear model or an attentive probe is given of the tokens of a run.
+
+A mean over tokens holds what is of first order in them; how ROIs go together is of second order, which `covariance` holds.
+"""
+
+# Shapes: B batch, R ROIs, N time patches, D width, M components, K those that are taken, H hub tokens
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bhx_model.nets.connectivity import orthonormal_components
+from bhx_model.nets.jepa import FunctionJEPA
+
+#: Parts of the brain that `regions` tells apart, runs of neighbouring ROIs; also what bounds the size of `covariance`.
+REGIONS: Final = 16
+#: Most components of `covariance`: their series have 990 covariances.
+MOST_COMPONENTS: Final = 44
+
+
+def mean(tokens_BRND: Tensor) -> Tensor:
+    """Mean over all tokens: (B, D) float32."""
+    return tokens_BRND.float().mean(dim=(1, 2))
+
+
+def rois(tokens_BRND: Tensor) -> Tensor:
+    """Tokens averaged over time: (B, R, D) float32, which an attentive probe reads."""
+    return tokens_BRND.float().mean(dim=2)
+
+
+def regions(tokens_BRND: Tensor) -> Tensor:
+    """Tokens averaged over time and over `REGIONS` runs of neighbouring ROIs, beside each other: (B, 16 D) float32.
+
+    With fewer ROIs than that every ROI is one.
+    """
+    by_roi_BRD = rois(tokens_BRND)
+    parts = np.array_split(np.arange(by_roi_BRD.shape[1]), min(REGIONS, by_roi_BRD.shape[1]))
+    return torch.cat([by_roi_BRD[:, part].mean(dim=1) for part in parts], dim=1)
+
+
+def covariance(tokens_BRND: Tensor, components_RM: Tensor) -> Tensor:
+    """How components go together over time, in all channels: (B, K (K + 1) / 2) float32.
+
+    Tokens without their mean over time, weighted over ROIs by each component, multiplied with those of the others and
+    added up over channels; a mean over time patches. 0 for a run of one patch.
+
+    Parameters
+    ----------
+    tokens_BRND
+        (B, R, N, D).
+    components_RM
+        (R, M) orthonormal weights, see `components_of`; the first K are taken, see `n_components`.
+    """
+    n_patches, width = tokens_BRND.shape[2:]
+    chosen_RK = components_RM[:, : n_components(width, components_RM.shape[1])]
+    moving_BRND = tokens_BRND.float()
+    moving_BRND = moving_BRND - moving_BRND.mean(dim=2, keepdim=True)
+    series_BKE = torch.einsum("rk,brnd->bknd", chosen_RK, moving_BRND).flatten(2)
+    return _upper(series_BKE @ series_BKE.transpose(1, 2)) / n_patches
+
+
+def hub_covariance(hub_BHD: Tensor) -> Tensor:
+    """Second moments of the hub tokens over channels, their Gram matrix: (B, H (H + 1) / 2) float32."""
+    hub_BHD = hub_BHD.float()
+    return _upper(hub_BHD @ hub_BHD.transpose(1, 2)) / hub_BHD.shape[2]
+
+
+def n_components(width: int, available: int) -> int:
+    """Components of `covariance`: as many as give no more numbers than `regions` has.
+
+    Parameters
+    ----------
+    width
+        D.
+    available
+        M, components there are.
+    """
+    most = min(available, MOST_COMPONENTS)
+    return max(k for k in range(1, most + 1) if k == 1 or k * (k + 1) // 2 <= REGIONS * width)
+
+
+def components_of(model: FunctionJEPA) -> Tensor:
+    """Orthonormal weights over ROIs for `covariance`, from what the model's position code knows of them: (R, M)."""
+    return orthonormal_components(model.target.roi_position.columns(), MOST_COMPONENTS)
+
+
+def _upper(symmetric_BKK: Tensor) -> Tensor:
+    """Upper triangles, diagonal included."""
+    row, column = torch.triu_indices(*symmetric_BKK.shape[1:], device=symmetric_BKK.device)
+    return symmetric_BKK[:, row, column]
