@@ -222,7 +222,8 @@ class TrainConfig:
     clip: float | None = None
     """Largest norm of the gradient; null does not clip."""
     ema: Range | None = None
-    """Momentum of the target encoder at the first and the last step (function only)."""
+    """Momentum of the target encoder at the first and the last step (function only). It keeps their product over all
+    steps of its random start: `train` warns above a half."""
     amp: Literal["fp32", "bf16"] = "bf16"
     save_every: int = 1000
     keep_every: int = 10000
@@ -243,6 +244,12 @@ class TrainConfig:
             _check_positive(self, "clip")
         if self.ema is not None and not all(0 <= momentum <= 1 for momentum in self.ema):
             msg = f"train.ema is {self.ema}: a momentum lies between 0 (follow at once) and 1 (stand still)"
+            raise ConfigError(msg)
+        if self.ema is not None and self.ema[0] == 1 and (self.ema[1] == 1 or self.steps == 1):
+            msg = (
+                f"train.ema {self.ema} never moves the target encoder, which is what is used downstream, in {self.steps} "
+                "steps: lower the first momentum, e.g. to 0.98"
+            )
             raise ConfigError(msg)
         if self.batch_size % self.accumulate:
             msg = f"train.batch_size {self.batch_size} cannot be cut into train.accumulate {self.accumulate} equal parts"

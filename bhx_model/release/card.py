@@ -9,6 +9,7 @@ from bhx_model import __version__
 from bhx_model.config import FunctionConfig
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.nets.jepa import FunctionJEPA
+from bhx_model.training import target
 from bhx_model.training.trained import Trained
 
 
@@ -37,6 +38,8 @@ def model_card(trained: Mapping[str, Trained], rois: RoiMetadata, terms: Mapping
         if synthetic
         else ""
     )
+    if target.keeps_most_of_start(runs["function"]):
+        warning += _nearly_random(runs["function"])
     return f"""\
 ---
 library_name: bhx
@@ -70,6 +73,8 @@ Loss: mean of the last reports of the training; holdout: subjects not trained on
 the mean for the same subjects. Where the holdout loss is not below it, the stage has learned nothing of use. That of the
 function stage is about its own moving targets, so it compares within this run only.
 
+{_moved(runs["function"])}
+
 {_cohorts(runs)}
 
 ## Files
@@ -89,6 +94,25 @@ may be passed on:
 The weights are for research, not for decisions about a patient or participant. Groups, scanners and repetition times
 that are not among the cohorts above were not seen.
 """
+
+
+def _nearly_random(run: Mapping[str, Any]) -> str:
+    share = run["target"]["share_of_start"]
+    return (
+        f"\n> **These weights are nearly random.** The function encoder kept {share:.0%} of its random start: its training was\n"
+        "> too short for its `train.ema`. What is read from its tokens, an untrained encoder gives.\n"
+    )
+
+
+def _moved(run: Mapping[str, Any]) -> str:
+    """How far the function encoder moved from its random start."""
+    if "target" not in run:
+        return "How far the function encoder moved from its random start is not known."
+    moved, share = run["target"]["moved"], run["target"]["share_of_start"]
+    return (
+        f"The function encoder is a moving average over its training, which kept {share:.1%} of its random start. Its weights lie\n"
+        f"{moved:.3g} times the length of their start away from it (0: they are still random)."
+    )
 
 
 def _what(runs: Mapping[str, Mapping[str, Any]]) -> str:

@@ -24,7 +24,7 @@ from bhx_model.data import loader
 from bhx_model.data.batch import Batch
 from bhx_model.errors import ConfigError
 from bhx_model.nets.jepa import FunctionJEPA
-from bhx_model.training import alarms, checkpoint, optim, run_folder, schedules
+from bhx_model.training import alarms, checkpoint, optim, run_folder, schedules, target
 from bhx_model.training.distributed import Processes
 from bhx_model.training.holdout import evaluate_holdout
 from bhx_model.training.runlog import Reporter, duration
@@ -103,6 +103,7 @@ def train_loop(
     if processes.first:
         about = f"{stage.n_train} samples, {stage.n_subjects} subjects, {per_epoch} steps an epoch"
         logger.info("%s: %s, %s", config.stage, about, run)
+        target.warn_of_still_target(stage)
     alarm = alarms.CollapseAlarm(run, processes)
     began = time.monotonic()
 

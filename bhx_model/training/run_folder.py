@@ -19,7 +19,7 @@ from torch import nn
 from bhx_model import contract
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.config import StageConfig
-from bhx_model.training import checkpoint
+from bhx_model.training import checkpoint, target
 from bhx_model.training.distributed import Processes
 from bhx_model.training.stages import Stage
 
@@ -146,6 +146,7 @@ def describe_run(
     """Collect what ``run.json`` states about a finished run."""
     config, seed = stage.config, stage.seed
     holdout = state["holdout"] or dict.fromkeys(("loss", "mean_predictor_loss"))
+    moved = target.describe_target(stage, model)
     return {
         "stage": config.stage,
         "config": config.to_dict(),
@@ -169,6 +170,7 @@ def describe_run(
             "holdout": holdout["loss"],
             "mean_predictor": holdout["mean_predictor_loss"],
         },
+        **({} if moved is None else {"target": moved}),
         "seconds": round(state["seconds"], 1),
         "machine": {
             "device": processes.device.type,

@@ -25,3 +25,20 @@ def linear(step: int, *, steps: int, start: float, end: float) -> float:
     """Straight line from `start` at step 0 to `end` at step `steps`, and `end` after that."""
     done = min(step / steps, 1.0) if steps > 0 else 1.0
     return start + (end - start) * done
+
+
+def share_of_start(steps: int, momenta: tuple[float, float]) -> float:
+    """Share of its first weights that a moving average of weights still holds after `steps` updates.
+
+    The product of all momenta, which run along `linear`: weights that are averaged with momentum m keep m of what they
+    were.
+
+    Parameters
+    ----------
+    steps
+        Updates.
+    momenta
+        At the first step and, one step after the last, at the end: `train.ema`.
+    """
+    start, end = momenta
+    return math.prod(linear(step, steps=steps, start=start, end=end) for step in range(steps))

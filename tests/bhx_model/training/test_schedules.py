@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from bhx_model.config import PRESETS, load_preset
 from bhx_model.training import schedules
 
 
@@ -25,3 +26,24 @@ def test_a_schedule_goes_from_start_to_end_and_stays_there(schedule):
     assert at == pytest.approx([0.04, 0.22, 0.4, 0.4])
     quarter = schedule(1, steps=4, start=0.0, end=1.0)
     assert quarter == pytest.approx(0.25 if schedule is schedules.linear else (1 - 2**-0.5) / 2)
+
+
+@pytest.mark.parametrize("momenta", [(0.98, 1.0), (0.5, 0.9), (1.0, 0.9), (0.0, 1.0), (1.0, 1.0)])
+def test_the_share_of_the_start_is_what_an_average_still_holds(momenta):
+    """Of weights that start at 1 and follow zeros, the share is what is left."""
+    held = 1.0
+    for step in range(30):
+        momentum = schedules.linear(step, steps=30, start=momenta[0], end=momenta[1])
+        held = momentum * held + (1 - momentum) * 0.0
+    assert schedules.share_of_start(30, momenta) == pytest.approx(held, rel=1e-12)
+    assert (schedules.share_of_start(30, momenta) == 1) == (momenta == (1.0, 1.0))
+
+
+def test_a_single_step_takes_the_first_momentum():
+    assert schedules.share_of_start(1, (0.25, 1.0)) == 0.25
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_preset_leaves_the_target_at_its_start(preset):
+    t = load_preset("function", preset).train
+    assert schedules.share_of_start(t.steps, t.ema) < 0.1
