@@ -99,8 +99,8 @@ that are not among the cohorts above were not seen.
 def _nearly_random(run: Mapping[str, Any]) -> str:
     share = run["target"]["share_of_start"]
     return (
-        f"\n> **These weights are nearly random.** The function encoder kept {share:.0%} of its random start: its training was\n"
-        "> too short for its `train.ema`. What is read from its tokens, an untrained encoder gives.\n"
+        f"\n> **These weights are nearly random.** The function encoder kept {share:.0%} of its random start: its training\n"
+        "> was too short for its `train.ema`. What is read from its tokens, an untrained encoder gives.\n"
     )
 
 
@@ -110,8 +110,8 @@ def _moved(run: Mapping[str, Any]) -> str:
         return "How far the function encoder moved from its random start is not known."
     moved, share = run["target"]["moved"], run["target"]["share_of_start"]
     return (
-        f"The function encoder is a moving average over its training, which kept {share:.1%} of its random start. Its weights lie\n"
-        f"{moved:.3g} times the length of their start away from it (0: they are still random)."
+        f"The function encoder is a moving average over its training, which kept {share:.1%} of its random start.\n"
+        f"Its weights lie {moved:.3g} times the length of their start away from it (0: they are still random)."
     )
 
 

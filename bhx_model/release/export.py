@@ -126,7 +126,11 @@ def export(
         "terms": known,
         "stages": {
             stage: {
-                **{k: t.run[k] for k in ("config", "model_metadata", "counts", "loss", "target") if k in t.run},
+                **{
+                    k: t.run[k]
+                    for k in ("config", "model_metadata", "counts", "loss", "target")
+                    if k in t.run
+                },
                 "sha256": t.sha256,
             }
             for stage, t in trained.items()

@@ -106,7 +106,10 @@ def test_overrides_reach_model_and_training():
         ({"train.ema": None}, "give it there and only there"),
         ({"train.ema": [0.9, 1.5]}, "a momentum lies between 0"),
         ({"train.ema": [1, 1.0]}, "never moves the target encoder"),
-        ({"train.ema": [1, 0.5], "train.steps": 1, "train.warmup_steps": 0}, "never moves the target encoder"),
+        (
+            {"train.ema": [1, 0.5], "train.steps": 1, "train.warmup_steps": 0},
+            "never moves the target encoder",
+        ),
         ({"train.lr": float("nan")}, "train.lr is nan: give a number that is finite"),
         ({"model.max_tr_s": float("inf")}, "give a number that is finite"),
         ({"train.betas": [0.9, 1.0]}, r"betas is \(0.9, 1.0\): choose from \[0, 1\)"),

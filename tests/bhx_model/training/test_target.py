@@ -73,7 +73,7 @@ def test_the_card_says_that_weights_are_nearly_random(trained, tmp_path):
     text = card(trained, tmp_path / "short", trained["function"])
     assert "**These weights are nearly random.**" in text
     run = json.loads((trained["function"] / "run.json").read_text())
-    assert f"\n{run['target']['moved']:.3g} times the length of their start" in text
+    assert f"Its weights lie {run['target']['moved']:.3g} times the length of their start" in text
     about = json.loads((tmp_path / "short/config.json").read_text())
     assert about["stages"]["function"]["target"] == run["target"]
 
