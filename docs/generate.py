@@ -27,6 +27,7 @@ os.environ |= {"COLUMNS": "82", "NO_COLOR": "1"}  # of help texts
 MODEL_COMMANDS = {
     "bhx_model.train": "bhx_model.train",
     "bhx_model.training.launch": "bhx_model.training.launch",
+    "bhx_model.evaluation.function_tokens": "bhx_model.evaluation.function_tokens",
     "bhx_model.evaluation": "bhx_model.evaluation.__main__",
     "bhx_model.release.export": "bhx_model.release.export",
     "bhx_model.compat": "bhx_model.compat.__main__",

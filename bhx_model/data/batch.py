@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -69,3 +70,26 @@ def read_series(sample: Sample, rois: RoiMetadata, config: FunctionConfig) -> np
         msg = f"{sample.key} in {sample.shard}: {error}"
         raise DataError(msg) from error
     return series
+
+
+def read_runs(
+    runs: Sequence[Sample], plans: Sequence[augment.SeriesPlan], rois: RoiMetadata, config: FunctionConfig
+) -> Batch:
+    """Read the series of runs of one bucket as planned."""
+    series = np.stack([
+        augment.apply_plan(read_series(run, rois, config), plan, config)
+        for run, plan in zip(runs, plans, strict=True)
+    ])  # fmt: skip
+    tensors = {"series": torch.from_numpy(series)}
+    return Batch([run.key for run in runs], tensors, plans[0].patch_frames, plans[0].n_patches)
+
+
+def of_equal_bucket(
+    runs: Sequence[Sample], plans: Mapping[str, augment.SeriesPlan], size: int
+) -> list[list[Sample]]:
+    """Cut runs into batches of at most `size` runs of equal bucket; `plans` by the key of the run."""
+    batches = []
+    for bucket in sorted({plans[run.key].bucket for run in runs}):
+        alike = [run for run in runs if plans[run.key].bucket == bucket]
+        batches += [alike[first : first + size] for first in range(0, len(alike), size)]
+    return batches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from bhx_model.errors import DataError
 
 
-def read(path: Path | str, remedy: str) -> dict[str, NDArray[Any]]:
+def read(path: Path | str, remedy: str, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
     """Arrays of an ``.npz`` by their names.
 
     Parameters
@@ -20,6 +21,8 @@ def read(path: Path | str, remedy: str) -> dict[str, NDArray[Any]]:
         File.
     remedy
         What to do if it is broken, for the message.
+    only
+        Names of those to read, as far as they are there; all if None.
 
     Raises
     ------
@@ -30,7 +33,7 @@ def read(path: Path | str, remedy: str) -> dict[str, NDArray[Any]]:
     """
     try:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            return {name: arrays[name] for name in arrays.files if only is None or name in only}
     except OSError:
         raise
     except Exception as error:  # zipfile, zlib and numpy each have their own

@@ -1,4 +1,8 @@
-"""Predict an endpoint from cached tokens: linear probe, attentive probe, or fine-tuning of the fusion.
+"""Predict an endpoint from frozen tokens, by a linear or an attentive probe, or from hub tokens by fine-tuning the fusion.
+
+Hub tokens are read from a trained fusion and cached tokens (--fusion, --tokens), function tokens of the function encoder
+alone from a file of `python -m bhx_model.evaluation.function_tokens` (--function-tokens). Methods whose name ends in
+`_untrained` read the same of untrained weights: what the training adds is the difference.
 
 What is chosen (the penalty of the linear probe, the epoch of the others) is chosen on the validation subjects and
 reported on the test subjects, over the data set as a whole; with preset `reference` as the published code does. Runs
@@ -12,33 +16,28 @@ Examples
         --tokens results/experiments/demo/tokens/patients/index.json \
         --labels results/endpoints/diagnosis/seed-0.json --seed 0 --experiment demo \
         --out results/experiments/demo/endpoints/diagnosis/probe_seed-0
+    python -m bhx_model.evaluation --method function_regions \
+        --function-tokens results/experiments/demo/function_tokens/patients.npz \
+        --labels results/endpoints/diagnosis/seed-0.json --seed 0 --experiment demo \
+        --out results/experiments/demo/endpoints/diagnosis/function_regions_seed-0
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bhx_model import config
 from bhx_model.command_line import run_command
-from bhx_model.data import shards, token_index
-from bhx_model.data.shards import Index
-from bhx_model.errors import ConfigError, DataError
-from bhx_model.evaluation import results
-from bhx_model.evaluation.attentive import attentive_probe
-from bhx_model.evaluation.finetune import finetune
-from bhx_model.evaluation.hub_tokens import hub_tokens, mean_hub_tokens
-from bhx_model.evaluation.labelled_tokens import join
-from bhx_model.evaluation.labels import read_labels
-from bhx_model.evaluation.probe import probe
-from bhx_model.training.trained import Trained, load_trained
+from bhx_model.errors import ConfigError
+from bhx_model.evaluation import from_function_tokens, results
+from bhx_model.evaluation.labels import Labels, read_labels
+from bhx_model.evaluation.methods import METHODS
+from bhx_model.evaluation.predictions import Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -59,50 +58,47 @@ def evaluate(arguments: argparse.Namespace) -> None:
             f"{arguments.labels} is the split of seed {labels.seed}, not {arguments.seed}: name the other one"
         )
         raise ConfigError(msg)
-    trained = load_trained(arguments.fusion, "fusion")
-    tokens = token_index.open_tokens(arguments.tokens)
-    check_encoders(trained, tokens)
-    shards.verify(shard for listed in tokens.shards.values() for shard in listed)
-    data = join(labels, tokens)
     if settings.choose_on == "test":
-        data = dataclasses.replace(data, labels=data.labels.swap_val_and_test())
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if arguments.method == "probe":
-        scores, chosen = probe(data.labels, mean_hub_tokens(data, trained, device))
-    elif arguments.method == "attentive":
-        hub = hub_tokens(data, trained, device)
-        scores, chosen = attentive_probe(
-            data.labels, hub, trained.config.model.heads, settings, arguments.seed
-        )
-    else:
-        scores, chosen = finetune(data, trained, settings, arguments.seed, device)
+        labels = labels.swap_val_and_test()
+    found = _predict(arguments, labels, settings)
     summary, rows = results.summarise(
-        data.labels, scores, batch_size=settings.batch_size if settings.scores_over == "batches" else None
+        found.labels,
+        found.scores,
+        batch_size=settings.batch_size if settings.scores_over == "batches" else None,
     )
     summary |= {
         "experiment": arguments.experiment,
         "method": arguments.method,
-        "synthetic": tokens.synthetic or bool(trained.run["synthetic"]),
+        "synthetic": found.synthetic,
         "choose_on": settings.choose_on,
         "scores_over": settings.scores_over,
-        "excluded": data.excluded,
-        **chosen,
+        "excluded": found.excluded,
+        **found.chosen,
     }
     results.write(summary, rows, arguments.out)
     logger.info("%s %s seed %d: %s", labels.endpoint, arguments.method, labels.seed, _line(summary))
 
 
-def check_encoders(trained: Trained, tokens: Index) -> None:
-    """Refuse tokens of other encoders than those the fusion was trained on.
+def _predict(arguments: argparse.Namespace, labels: Labels, settings: config.EvaluationConfig) -> Predictions:
+    method = METHODS[arguments.method]
+    if method.reads == "function tokens":
+        file = arguments.function_tokens
+        if file is None:
+            msg = f"{method.name} reads function tokens: name their file with --function-tokens"
+            raise ConfigError(msg)
+        return from_function_tokens.predict(
+            method, file, labels, settings, arguments.seed, function=arguments.function
+        )
+    if arguments.fusion is None or arguments.tokens is None:
+        msg = f"{method.name} reads hub tokens: name the trained fusion with --fusion and cached tokens with --tokens"
+        raise ConfigError(msg)
+    from bhx_model.evaluation import (
+        from_hub_tokens,
+    )  # slow to import: linear models of function tokens need no torch
 
-    Raises
-    ------
-    DataError
-        If they are.
-    """
-    if trained.run["model_metadata"]["encoders"] != tokens.metadata["encoders"]:
-        msg = f"{tokens.path} are tokens of other encoders than the fusion was trained on: make the tokens again"
-        raise DataError(msg)
+    return from_hub_tokens.predict(
+        method, arguments.fusion, arguments.tokens, labels, settings, arguments.seed
+    )
 
 
 def _line(summary: Mapping[str, Any]) -> str:
@@ -119,9 +115,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--method", choices=("probe", "attentive", "finetune"), required=True)
-    add("--fusion", type=Path, required=True, help="folder of the trained fusion")
-    add("--tokens", type=Path, required=True, help="index.json of the cohort's cached tokens")
+    add("--method", choices=tuple(METHODS), required=True)
+    add("--fusion", type=Path, help="folder of the trained fusion, for methods of hub tokens")
+    add("--tokens", type=Path, help="index.json of the cohort's cached tokens, for methods of hub tokens")
+    add(
+        "--function-tokens", type=Path, metavar="FILE", help="function tokens of the cohort, for `function_*`"
+    )
+    add("--function", type=Path, help="folder of the trained function stage: refuse tokens of other weights")
     add("--labels", type=Path, required=True, help="split of the endpoint")
     add(
         "--seed", type=config.whole_number, required=True, help="of the split; also of everything random here"

@@ -1,4 +1,4 @@
-"""Attentive probe: one learned query that attends to the frozen hub tokens."""
+"""Attentive probe: one learned query that attends to frozen tokens, hub tokens or those of every ROI."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def attentive_probe(
     ----------
     labels : Labels
     tokens_NHD : ndarray, (n, H, D)
-        Hub tokens; standardised here, by the training subjects.
+        Hub tokens, or tokens of H ROIs; standardised here, by the training subjects.
     heads : int
         Attention heads.
     settings : EvaluationConfig

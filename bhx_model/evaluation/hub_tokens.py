@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bhx_model.evaluation import readouts
 from bhx_model.evaluation.labelled_tokens import LabelledTokens, autocast, fusion_arguments
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.training.trained import Trained
@@ -22,6 +23,11 @@ def mean_hub_tokens(data: LabelledTokens, trained: Trained, device: torch.device
 def hub_tokens(data: LabelledTokens, trained: Trained, device: torch.device) -> np.ndarray:
     """Hub tokens of every subject, averaged over the subject's runs: (n, H, D) float64."""
     return _by_subject(data, trained, device, lambda hub_BHD: hub_BHD.double())
+
+
+def hub_covariance(data: LabelledTokens, trained: Trained, device: torch.device) -> np.ndarray:
+    """Gram matrix of the hub tokens of every subject, averaged over the subject's runs: (n, H (H + 1) / 2) float64."""
+    return _by_subject(data, trained, device, lambda hub_BHD: readouts.hub_covariance(hub_BHD).double())
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Linear probe: a logistic or ridge regression on the frozen mean hub token."""
+"""Linear probe: a logistic or ridge regression on a readout of frozen tokens."""
 
 from __future__ import annotations
 

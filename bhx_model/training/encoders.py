@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bhx_model.config import FusionInputs
 from bhx_model.data import augment, shards, token_index
-from bhx_model.data.batch import Batch, intensities, plan_series, read_series
+from bhx_model.data.batch import Batch, intensities, plan_series, read_runs
 from bhx_model.data.shards import Index, Sample, check_rois
 from bhx_model.errors import DataError
 from bhx_model.nets.factory import empty_rois
@@ -93,13 +92,7 @@ class Encoders:
 
     def read_runs(self, runs: Sequence[Sample], plans: Sequence[augment.SeriesPlan]) -> Batch:
         """Read the series of runs of one bucket as planned."""
-        config, rois = self.function.config, empty_rois(self.metadata)
-        series = np.stack([
-            augment.apply_plan(read_series(run, rois, config), plan, config)
-            for run, plan in zip(runs, plans, strict=True)
-        ])  # fmt: skip
-        tensors = {"series": torch.from_numpy(series)}
-        return Batch([run.key for run in runs], tensors, plans[0].patch_frames, plans[0].n_patches)
+        return read_runs(runs, plans, empty_rois(self.metadata), self.function.config)
 
     @torch.no_grad()
     def encode(self, batch: Batch, *, pad_to: int | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -37,7 +37,7 @@ from bhx_model.command_line import run_command
 from bhx_model.config import to_dict, whole_number
 from bhx_model.data import loader, shards, token_index
 from bhx_model.data.augment import SeriesPlan
-from bhx_model.data.batch import Batch, intensities, plan_series
+from bhx_model.data.batch import Batch, intensities, of_equal_bucket, plan_series
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample
 from bhx_model.training.encoders import Encoders
@@ -276,7 +276,7 @@ def _function_tokens(
     plans = {run.key: plan_series(run, config) for run in runs}
     # runs are written in their order, but those of equal bucket are encoded together
     windows = [runs[start : start + 4 * BATCH] for start in range(0, len(runs), 4 * BATCH)]
-    batches = [_alike(window, plans) for window in windows]
+    batches = [of_equal_bucket(window, plans, BATCH) for window in windows]
     reads = (
         functools.partial(_read_runs, encoders, chosen, plans) for listed in batches for chosen in listed
     )
@@ -294,15 +294,6 @@ def _function_tokens(
                 done[run.key] = (_function_row(run, plans[run.key], one, weight.cpu()), one)
         for run in window:
             yield done.pop(run.key)
-
-
-def _alike(window: Sequence[Sample], plans: Mapping[str, SeriesPlan]) -> list[list[Sample]]:
-    """Cut runs into batches of equal bucket."""
-    batches = []
-    for bucket in sorted({plans[run.key].bucket for run in window}):
-        alike = [run for run in window if plans[run.key].bucket == bucket]
-        batches += [alike[first : first + BATCH] for first in range(0, len(alike), BATCH)]
-    return batches
 
 
 def _read_runs(encoders: Encoders, chosen: Sequence[Sample], plans: Mapping[str, SeriesPlan]) -> Batch:

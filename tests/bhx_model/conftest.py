@@ -12,6 +12,7 @@ from tiny_shards import words, write_cohort, write_labels, write_rois, write_spl
 from bhx_model.command_line import start_logging
 from bhx_model.config import FunctionConfig, FusionConfig, FusionInputs, StructureConfig
 from bhx_model.data.rois import RoiMetadata
+from bhx_model.evaluation import function_tokens as function_tokens_command
 from bhx_model.training import tokens, train
 
 
@@ -124,3 +125,12 @@ def trained(house, tmp_path_factory) -> dict[str, Path]:
     listed = ["--tokens", str(places["tokens_town"]), str(places["tokens_ward"])]
     assert train.main([*words(places, "fusion", places["fusion"]), *listed]) == 0
     return places
+
+
+@pytest.fixture(scope="session")
+def function_tokens(trained, tmp_path_factory) -> Path:
+    """Function tokens of `town`, made by the command line."""
+    out = tmp_path_factory.mktemp("function_tokens") / "town.npz"
+    words = ["--function", str(trained["function"]), "--shards", str(trained["town"]), "--out", str(out)]
+    assert function_tokens_command.main(words) == 0
+    return out

@@ -16,7 +16,9 @@ QUICK = ("--set", '{"epochs": 4, "warmup_epochs": 1}')
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
-@pytest.mark.parametrize(("method", "more"), [("probe", ()), ("attentive", QUICK), ("finetune", QUICK)])
+@pytest.mark.parametrize(
+    ("method", "more"), [("probe", ()), ("covariance", ()), ("attentive", QUICK), ("finetune", QUICK)]
+)
 def test_an_endpoint_is_predicted(trained, tmp_path, kind, method, more):
     labels = write_labels(tmp_path / "labels.json", "town", range(12), kind)
     assert command.main(evaluation_words(trained, tmp_path / "out", method, labels, more)) == 0
@@ -41,6 +43,63 @@ def test_an_endpoint_is_predicted(trained, tmp_path, kind, method, more):
     else:
         error = np.mean([abs(float(row["truth"]) - float(row["prediction"])) for row in test])
         assert card["metrics"]["mae"] == pytest.approx(error)
+
+
+def function_words(path, trained, out, method, labels, more=()):
+    """Arguments of an evaluation of function tokens."""
+    return [
+        "--method", method, "--function-tokens", str(path), "--function", str(trained["function"]),
+        "--labels", str(labels), "--seed", "0", "--experiment", "demo", "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("suffix", ["", "_untrained"])
+@pytest.mark.parametrize(
+    ("readout", "more"), [("mean", ()), ("regions", ()), ("covariance", ()), ("attentive", QUICK)]
+)
+def test_an_endpoint_is_predicted_from_function_tokens(
+    trained, function_tokens, tmp_path, kind, suffix, readout, more
+):
+    """Fewer subjects than features; the one without a T1 counts, for none is read."""
+    labels = write_labels(tmp_path / "labels.json", "town", range(12), kind)
+    method = f"function_{readout}{suffix}"
+    assert command.main(function_words(function_tokens, trained, tmp_path / "out", method, labels, more)) == 0
+    card = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert (card["method"], card["synthetic"], card["excluded"]) == (method, True, [])
+    assert (card["n_train"], card["n_val"], card["n_test"]) == (6, 4, 2)
+    assert all(np.isfinite(list(card["metrics"].values())))
+    assert ("strength" in card) == (readout != "attentive")
+
+
+def test_trained_and_untrained_weights_predict_differently(trained, function_tokens, tmp_path):
+    for name in ("regions", "regions_untrained"):
+        words = function_words(
+            function_tokens, trained, tmp_path / name, f"function_{name}", trained["labels"]
+        )
+        assert command.main(words) == 0
+    one, other = ((tmp_path / n / "predictions.csv").read_text() for n in ("regions", "regions_untrained"))
+    assert one != other
+
+
+def test_function_tokens_of_other_weights_are_refused(trained, function_tokens, tmp_path, capsys):
+    places = {**trained, "function": trained["structure"]}
+    words = function_words(function_tokens, places, tmp_path / "out", "function_mean", trained["labels"])
+    assert command.main(words) == 1
+    assert "are tokens of other weights than" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        ("probe", "name the trained fusion with --fusion"),
+        ("function_mean", "name their file with --function-tokens"),
+    ],
+)
+def test_what_a_method_reads_has_to_be_named(trained, tmp_path, capsys, method, sentence):
+    words = ["--method", method, "--labels", str(trained["labels"]), "--seed", "0", "--experiment", "demo"]
+    assert command.main([*words, "--out", str(tmp_path / "out")]) == 1
+    assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

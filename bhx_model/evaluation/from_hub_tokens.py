@@ -1,0 +1,81 @@
+"""Methods that read hub tokens: probes of frozen ones, and fine-tuning of the fusion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from bhx_model.config import EvaluationConfig
+from bhx_model.data import shards, token_index
+from bhx_model.data.shards import Index
+from bhx_model.errors import DataError
+from bhx_model.evaluation.attentive import attentive_probe
+from bhx_model.evaluation.finetune import finetune
+from bhx_model.evaluation.hub_tokens import hub_covariance, hub_tokens, mean_hub_tokens
+from bhx_model.evaluation.labelled_tokens import join
+from bhx_model.evaluation.labels import Labels
+from bhx_model.evaluation.methods import Method
+from bhx_model.evaluation.predictions import Predictions
+from bhx_model.evaluation.probe import probe
+from bhx_model.training.trained import Trained, load_trained
+
+
+def predict(
+    method: Method,
+    fusion: Path,
+    token_index_file: Path,
+    labels: Labels,
+    settings: EvaluationConfig,
+    seed: int,
+) -> Predictions:
+    """Predict an endpoint by one of these methods.
+
+    Parameters
+    ----------
+    method : Method
+    fusion : Path
+        Folder of the trained stage.
+    token_index_file : Path
+        ``index.json`` of the cached tokens of the endpoint's cohort.
+    labels : Labels
+    settings : EvaluationConfig
+        Of the methods with epochs.
+    seed : int
+        Of the methods with epochs.
+
+    Raises
+    ------
+    DataError
+        If labels, tokens and weights do not fit.
+    """
+    trained = load_trained(fusion, "fusion")
+    tokens = token_index.open_tokens(token_index_file)
+    check_encoders(trained, tokens)
+    shards.verify(shard for listed in tokens.shards.values() for shard in listed)
+    data = join(labels, tokens)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if method.name == "probe":
+        scores, chosen = probe(data.labels, mean_hub_tokens(data, trained, device))
+    elif method.name == "covariance":
+        scores, chosen = probe(data.labels, hub_covariance(data, trained, device))
+    elif method.name == "attentive":
+        hub = hub_tokens(data, trained, device)
+        scores, chosen = attentive_probe(data.labels, hub, trained.config.model.heads, settings, seed)
+    else:
+        scores, chosen = finetune(data, trained, settings, seed, device)
+    synthetic = tokens.synthetic or bool(trained.run["synthetic"])
+    return Predictions(data.labels, scores, chosen, synthetic, data.excluded)
+
+
+def check_encoders(trained: Trained, tokens: Index) -> None:
+    """Refuse tokens of other encoders than those the fusion was trained on.
+
+    Raises
+    ------
+    DataError
+        If they are.
+    """
+    if trained.run["model_metadata"]["encoders"] != tokens.metadata["encoders"]:
+        msg = f"{tokens.path} are tokens of other encoders than the fusion was trained on: make the tokens again"
+        raise DataError(msg)
