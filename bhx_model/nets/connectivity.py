@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +24,12 @@ def orthonormal_components(columns_RC: Tensor, components: int) -> Tensor:
     constant_R1 = torch.ones(len(columns_RC), 1, device=columns_RC.device)
     columns_RC = torch.cat([constant_R1, columns_RC], dim=1)[:, :components].double()
     return torch.linalg.qr(columns_RC)[0].float()
+
+
+#: Share of the mean ROI's norm below which an ROI does not vary: what is left of a constant series are rounding errors.
+VARIES: Final = 1e-4
+#: Spread of correlations over runs below which the runs are one and the same, but for rounding errors.
+ALIKE: Final = 1e-3
 
 
 class ConnectivityCode(nn.Module):
@@ -54,7 +62,7 @@ class ConnectivityCode(nn.Module):
         self.map = nn.Linear(basis_RM.shape[1], width)
 
     def correlations(self, content_BRNE: Tensor, seen_BRN: Tensor | None = None) -> Tensor:
-        """Correlations of embedded patches with those of the components: (B, R, M), 0 for an ROI without variation.
+        """Correlations of embedded patches with those of the components.
 
         Parameters
         ----------
@@ -62,17 +70,26 @@ class ConnectivityCode(nn.Module):
             (B, R, N, E) embedded patches, without bias or position.
         seen_BRN
             (B, R, N) 1 for patches that count, 0 for others; all count if None.
+
+        Returns
+        -------
+        (B, R, M), exactly 0 for an ROI without coverage or without variation
         """
         with torch.autocast(content_BRNE.device.type, enabled=False):
             content_BRNE = content_BRNE.float()
             if seen_BRN is not None:
                 content_BRNE = content_BRNE * seen_BRN[..., None]
-            unit_BRK = F.normalize(content_BRNE.flatten(2), dim=-1, eps=1e-6)
-            component_BMK = F.normalize(self.components_RM.T @ unit_BRK, dim=-1, eps=1e-6)
-            return unit_BRK @ component_BMK.transpose(1, 2)
+            flat_BRK = content_BRNE.flatten(2)
+            norm_BR1 = torch.linalg.vector_norm(flat_BRK, dim=-1, keepdim=True)
+            varies_BR1 = norm_BR1 > VARIES * norm_BR1.mean(dim=1, keepdim=True)
+            # norms divide what is small, not another copy of all patches
+            inverse_BR1 = torch.where(varies_BR1, 1 / norm_BR1.clamp_min(1e-30), 0.0)
+            component_BMK = (self.components_RM * inverse_BR1).transpose(1, 2) @ flat_BRK
+            component_BMK = F.normalize(component_BMK, dim=-1, eps=1e-6)
+            return flat_BRK @ component_BMK.transpose(1, 2) * inverse_BR1
 
     def standardised(self, correlations_BRM: Tensor) -> Tensor:
-        """Take off the subjects' mean and divide by their spread, see `fit`; an ROI without variation stays 0."""
+        """Take off the runs' mean and divide by their spread, see `fit`; an ROI without variation stays 0."""
         varies_BR1 = correlations_BRM.ne(0).any(dim=-1, keepdim=True)
         return (correlations_BRM - self.mean_RM) / self.spread * varies_BR1
 
@@ -83,23 +100,23 @@ class ConnectivityCode(nn.Module):
         Parameters
         ----------
         correlations_NRM
-            (runs, R, M) from `correlations`; with a single run the spread stays 1.
+            (runs, R, M) from `correlations`; of a single run, or copies of one, the spread stays 1.
         """
         varies_NR1 = correlations_NRM.ne(0).any(dim=-1, keepdim=True).float()
         count_R1 = varies_NR1.sum(dim=0).clamp_min(1)
         self.mean_RM.copy_(correlations_NRM.sum(dim=0) / count_R1)
         deviation_NRM = (correlations_NRM - self.mean_RM) * varies_NR1
         spread = (deviation_NRM.square().sum(dim=0) / count_R1).sqrt().mean()
-        if spread > 0:
+        if spread > ALIKE:
             self.spread.copy_(spread)
 
     def forward(self, content_BRNE: Tensor, seen_BRN: Tensor | None = None) -> Tensor:
-        """What is added to every token of an ROI: (B, R, D)."""
-        return self.map(self.standardised(self.correlations(content_BRNE, seen_BRN)))
+        """Return the code of patches as `correlations` takes them, standardised: (B, R, M)."""
+        return self.standardised(self.correlations(content_BRNE, seen_BRN))
 
 
 def whitening_loss(content_BRNE: Tensor, gain: float = 10.0) -> Tensor:
-    """Return the negative log-determinant of the covariance of each sample's embedded patches, per channel: (B,).
+    """Return the negative log-determinant of the covariance of each sample's embedded patches, per channel.
 
     Smallest where all channels that there can be fluctuate alike and apart from each other. BOLD is slow, so patches
     have most of their power in few directions; a correlation of whitened patches has as many degrees of freedom as
@@ -112,11 +129,18 @@ def whitening_loss(content_BRNE: Tensor, gain: float = 10.0) -> Tensor:
         (B, R, N, E) embedded patches, without bias or position.
     gain
         How small a variance still counts: little is won below ``1 / gain`` of the mean.
+
+    Returns
+    -------
+    (B,), NaN where a patch is not finite
     """
     with torch.autocast(content_BRNE.device.type, enabled=False):
         flat_BKE = content_BRNE.float().flatten(1, 2)
         covariance_BEE = flat_BKE.transpose(1, 2) @ flat_BKE
         mean_B = covariance_BEE.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-12)
         identity_EE = torch.eye(content_BRNE.shape[-1], device=content_BRNE.device)
-        factor_BEE = torch.linalg.cholesky(identity_EE + gain * covariance_BEE / mean_B[:, None, None])
-        return -2 * factor_BEE.diagonal(dim1=1, dim2=2).log().mean(dim=1)
+        matrix_BEE = identity_EE + gain * covariance_BEE / mean_B[:, None, None]
+        # unlike `cholesky` it neither raises where something is not finite nor waits for a GPU
+        factor_BEE, failed_B = torch.linalg.cholesky_ex(matrix_BEE)
+        loss_B = -2 * factor_BEE.diagonal(dim1=1, dim2=2).log().mean(dim=1)
+        return torch.where(failed_B == 0, loss_B, torch.nan)

@@ -1,12 +1,13 @@
 """BrainHarmonix-F: a joint-embedding predictive model of ROI series of any repetition time."""
 
 # Shapes: B batch, R ROIs, T frames, K frames per patch, N time patches, F = R * N tokens (ROI-major),
-# C context tokens, U target tokens, D width, E predictor width
+# C context tokens, U target tokens, D width, E predictor width, M components
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -44,13 +45,39 @@ class FunctionEncoder(nn.Module):
         time_NC = sincos(torch.arange(n_patches, device=roi_RC.device), roi_RC.shape[1])
         return grid_code(time_NC, roi_RC)
 
-    def embed(self, scaled_BRT: Tensor, patch_frames: int, seen_BRN: Tensor | None = None) -> Tensor:
-        """Embed normalised series with their positions and, of the patches that are seen, their connectivity: (B, F, D)."""
-        content_BRND = self.patch_embed.content(scaled_BRT, patch_frames)
+    def embed(self, content_BRND: Tensor, code_BRM: Tensor | None) -> Tensor:
+        """Add positions and, where there is one, the connectivity code to embedded patches: (B, F, D)."""
         x_BRND = content_BRND + self.patch_embed.bias
         if self.connectivity is not None:
-            x_BRND = x_BRND + self.connectivity(content_BRND, seen_BRN)[:, :, None]
+            assert code_BRM is not None
+            x_BRND = x_BRND + self.connectivity.map(code_BRM)[:, :, None]
         return x_BRND.flatten(1, 2) + self.position(x_BRND.shape[2])
+
+    def code(self, content_BRND: Tensor, context_BC: Tensor | None = None) -> Tensor | None:
+        """Return the connectivity code of the tokens of a context, or of all: (B, R, M); None if the model has none."""
+        if self.connectivity is None:
+            return None
+        if context_BC is None:
+            return self.connectivity(content_BRND)
+        seen_BRN = torch.zeros(content_BRND.shape[:3], device=content_BRND.device)
+        seen_BRN = seen_BRN.flatten(1).scatter(1, context_BC, 1.0).view_as(seen_BRN)
+        return self.connectivity(content_BRND, seen_BRN)
+
+    def context(self, content_BRND: Tensor, context_BC: Tensor) -> Tensor:
+        """Encode some tokens, (B, C), as if there were no others: (B, C, D)."""
+        x_BFD = self.embed(content_BRND, self.code(content_BRND, context_BC))
+        return self.norm(self.blocks(gather_tokens(x_BFD, context_BC)))
+
+    def whole(self, content_BRND: Tensor, code_BRM: Tensor | None, keys: int | None = None) -> Tensor:
+        """Encode all tokens of embedded patches and their code; `keys` as in `forward`: (B, F, D)."""
+        x_BFD = self.embed(content_BRND, code_BRM)
+        n_rois, n = content_BRND.shape[1:3]
+        if keys is None or keys == n:
+            return self.norm(self.blocks(x_BFD))
+        # time-major, so that the tokens that are attended to come first
+        x_BFD = x_BFD.unflatten(1, (n_rois, n)).transpose(1, 2).flatten(1, 2)
+        y_BFD = self.norm(self.blocks(x_BFD, keys=slice(0, keys * n_rois)))
+        return y_BFD.unflatten(1, (n, n_rois)).transpose(1, 2).flatten(1, 2)
 
     def forward(
         self, scaled_BRT: Tensor, patch_frames: int, context_BC: Tensor | None = None, keys: int | None = None
@@ -73,19 +100,10 @@ class FunctionEncoder(nn.Module):
         -------
         (B, F or C, D)
         """
-        n_rois, n = scaled_BRT.shape[1], scaled_BRT.shape[2] // patch_frames
+        content_BRND = self.patch_embed.content(scaled_BRT, patch_frames)
         if context_BC is not None:
-            seen_BF = torch.zeros(len(scaled_BRT), n_rois * n, device=scaled_BRT.device)
-            seen_BRN = seen_BF.scatter(1, context_BC, 1.0).unflatten(1, (n_rois, n))
-            x_BFD = self.embed(scaled_BRT, patch_frames, seen_BRN)
-            return self.norm(self.blocks(gather_tokens(x_BFD, context_BC)))
-        x_BFD = self.embed(scaled_BRT, patch_frames)
-        if keys is None or keys == n:
-            return self.norm(self.blocks(x_BFD))
-        # time-major, so that the tokens that are attended to come first
-        x_BFD = x_BFD.unflatten(1, (n_rois, n)).transpose(1, 2).flatten(1, 2)
-        y_BFD = self.norm(self.blocks(x_BFD, keys=slice(0, keys * n_rois)))
-        return y_BFD.unflatten(1, (n, n_rois)).transpose(1, 2).flatten(1, 2)
+            return self.context(content_BRND, context_BC)
+        return self.whole(content_BRND, self.code(content_BRND), keys)
 
 
 class Predictor(nn.Module):
@@ -122,6 +140,20 @@ class Predictor(nn.Module):
         seen_BCE = self.embed(context_BCD) + position_FE[context_BC]
         x_BNE = torch.cat([mask_BUE.to(seen_BCE.dtype), seen_BCE], dim=1)
         return self.proj(self.norm(self.blocks(x_BNE, queries=slice(0, target_BU.shape[1]))))
+
+
+class _Prediction(NamedTuple):
+    """What a step computes before its losses."""
+
+    predicted_BUD: Tensor
+    wanted_BUD: Tensor
+    weight_BU: Tensor
+    content_BRND: Tensor
+    """Patches as the trained encoder embeds them, without bias or position."""
+    context_BCD: Tensor
+    """Tokens of the context."""
+    code_BRM: Tensor | None
+    """Connectivity code of the whole runs, by the target encoder."""
 
 
 class FunctionJEPA(nn.Module):
@@ -226,21 +258,19 @@ class FunctionJEPA(nn.Module):
             ``loss``: the first alone, with which ``mean_predictor_loss``, that of predicting the batch's mean target, is
             compared; ``target_std``: mean over channels of the standard deviation over tokens; with `diagnose`,
             ``target_rank``. All fall to 0 (the rank to 1) when the targets collapse. ``connectivity_loss`` and
-            ``whitening_loss`` where they have a weight; the former is 1 for predicting the mean.
+            ``whitening_loss`` where they have a weight, the former to be compared with
+            ``connectivity_mean_predictor_loss``: that of predicting every run to be as the mean run at the start of the
+            training was. Both are about 1 then, and fall where the embedding comes to differ less between runs.
         """
-        context_BCD, predicted_BUD, wanted_BUD, weight_BU = self._predict(
-            series_BRT, patch_frames, context_BC, target_BU
-        )
-        loss = self.sample_losses(predicted_BUD, wanted_BUD, weight_BU).mean()
+        done = self._predict(series_BRT, patch_frames, context_BC, target_BU)
+        wanted_BUD = done.wanted_BUD
+        loss = self.sample_losses(done.predicted_BUD, wanted_BUD, done.weight_BU).mean()
         objective, terms = loss, {}
         if self.connectivity_head is not None:
-            terms["connectivity_loss"] = self._connectivity_loss(
-                series_BRT, patch_frames, context_BC, context_BCD
-            )
+            terms |= self._connectivity_losses(done, context_BC)
             objective = objective + self.config.connectivity_weight * terms["connectivity_loss"]
         if self.config.whitening_weight:
-            content_BRND = self.encoder.patch_embed.content(self.normaliser(series_BRT), patch_frames)
-            terms["whitening_loss"] = whitening_loss(content_BRND).mean()
+            terms["whitening_loss"] = whitening_loss(done.content_BRND).mean()
             objective = objective + self.config.whitening_weight * terms["whitening_loss"]
         with torch.no_grad():
             mean_D = wanted_BUD.mean(dim=(0, 1))
@@ -258,30 +288,32 @@ class FunctionJEPA(nn.Module):
         self, series_BRT: Tensor, patch_frames: int, context_BC: Tensor, target_BU: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return predictions (B, U, D), what they should be (B, U, D), and weights (B, U)."""
-        return self._predict(series_BRT, patch_frames, context_BC, target_BU)[1:]
+        done = self._predict(series_BRT, patch_frames, context_BC, target_BU)
+        return done.predicted_BUD, done.wanted_BUD, done.weight_BU
 
     def _predict(
         self, series_BRT: Tensor, patch_frames: int, context_BC: Tensor, target_BU: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return tokens of the context (B, C, D), and what `predict` returns."""
+    ) -> _Prediction:
         n = self._check(series_BRT, patch_frames)
         scaled_BRT = self.normaliser(series_BRT)
         with torch.no_grad():
-            tokens_BUD = gather_tokens(self.target(scaled_BRT, patch_frames), target_BU)
+            content_BRND = self.target.patch_embed.content(scaled_BRT, patch_frames)
+            code_BRM = self.target.code(content_BRND)
+            tokens_BUD = gather_tokens(self.target.whole(content_BRND, code_BRM), target_BU)
             wanted_BUD = F.layer_norm(tokens_BUD.float(), tokens_BUD.shape[-1:])
-        context_BCD = self.encoder(scaled_BRT, patch_frames, context_BC)
+        content_BRND = self.encoder.patch_embed.content(scaled_BRT, patch_frames)
+        context_BCD = self.encoder.context(content_BRND, context_BC)
         roi_RC = self.encoder.roi_position()
         predicted_BUD = self.predictor(context_BCD, context_BC, target_BU, roi_RC, n)
         weight_BU = self.token_weights(series_BRT, patch_frames).gather(1, target_BU)
-        return context_BCD, predicted_BUD.float(), wanted_BUD, weight_BU
+        return _Prediction(predicted_BUD.float(), wanted_BUD, weight_BU, content_BRND, context_BCD, code_BRM)
 
-    def _connectivity_loss(
-        self, series_BRT: Tensor, patch_frames: int, context_BC: Tensor, context_BCD: Tensor
-    ) -> Tensor:
-        """Mean squared error of the whole run's connectivity code, predicted for every ROI that is seen from its tokens."""
+    def _connectivity_losses(self, done: _Prediction, context_BC: Tensor) -> dict[str, Tensor]:
+        """Mean squared errors of the whole run's code, for every ROI that is seen: predicted from its tokens, and as 0."""
         assert self.connectivity_head is not None
-        wanted_BRM = self.connectivity_code(series_BRT, patch_frames)
-        n_rois, n = wanted_BRM.shape[1], series_BRT.shape[-1] // patch_frames
+        assert done.code_BRM is not None
+        wanted_BRM, context_BCD = done.code_BRM, done.context_BCD
+        n_rois, n = done.content_BRND.shape[1:3]
         roi_BC = context_BC // n
         sum_BRD = torch.zeros(len(roi_BC), n_rois, context_BCD.shape[-1], device=roi_BC.device)
         sum_BRD = sum_BRD.scatter_add(1, roi_BC[..., None].expand_as(context_BCD), context_BCD.float())
@@ -289,8 +321,15 @@ class FunctionJEPA(nn.Module):
         count_BR = count_BR.scatter_add(1, roi_BC, torch.ones_like(roi_BC, dtype=count_BR.dtype))
         predicted_BRM = self.connectivity_head(sum_BRD / count_BR.clamp_min(1)[..., None]).float()
         counts_BR = count_BR.gt(0) & wanted_BRM.ne(0).any(dim=-1)
-        error_BR = (predicted_BRM - wanted_BRM).square().mean(dim=-1)
-        return ((error_BR * counts_BR).sum(dim=1) / counts_BR.sum(dim=1).clamp_min(1)).mean()
+
+        def over_rois(error_BRM: Tensor) -> Tensor:
+            error_BR = error_BRM.square().mean(dim=-1)
+            return ((error_BR * counts_BR).sum(dim=1) / counts_BR.sum(dim=1).clamp_min(1)).mean()
+
+        return {
+            "connectivity_loss": over_rois(predicted_BRM - wanted_BRM),
+            "connectivity_mean_predictor_loss": over_rois(wanted_BRM),  # of which the mean is taken off
+        }
 
     @torch.no_grad()
     def connectivity_code(self, series_BRT: Tensor, patch_frames: int) -> Tensor:
@@ -301,12 +340,12 @@ class FunctionJEPA(nn.Module):
         ValueError
             If the model has none.
         """
-        code = self.target.connectivity
-        if code is None:
+        content_BRND = self.target.patch_embed.content(self.normaliser(series_BRT), patch_frames)
+        code_BRM = self.target.code(content_BRND)
+        if code_BRM is None:
             msg = "the model was configured without a connectivity code (model.connectivity_code is 0)"
             raise ValueError(msg)
-        content_BRND = self.target.patch_embed.content(self.normaliser(series_BRT), patch_frames)
-        return code.standardised(code.correlations(content_BRND))
+        return code_BRM
 
     @torch.no_grad()
     def fit_connectivity(self, runs: Iterable[tuple[Tensor, int]]) -> None:

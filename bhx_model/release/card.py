@@ -71,7 +71,8 @@ at most {function.time_patches} windows of that length are read.
 
 Loss: mean of the last reports of the training; holdout: subjects not trained on; mean predictor: the loss of predicting
 the mean for the same subjects. Where the holdout loss is not below it, the stage has learned nothing of use. That of the
-function stage is about its own moving targets, so it compares within this run only.
+function stage is about its own moving targets, so it compares within this run only; so is `connectivity`, of which the
+function encoder predicts a whole run's from what it sees of the run.
 
 {_moved(runs["function"])}
 
@@ -181,6 +182,9 @@ def _table(runs: Mapping[str, Mapping[str, Any]]) -> str:
             ),
         ]
         rows.append(f"| {stage} | {' | '.join(values)} |")
+        if "connectivity" in loss:
+            pair = f"{loss['connectivity']:.4g} | {loss['connectivity_mean_predictor']:.4g}"
+            rows.append(f"| {stage}, connectivity | | | | | | | {pair} |")
     return "\n".join(rows)
 
 

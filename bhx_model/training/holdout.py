@@ -20,31 +20,37 @@ BATCH: Final = 16
 def evaluate_holdout(
     stage: Stage, model: nn.Module, processes: Processes
 ) -> tuple[dict[str, float], list[str]]:
-    """Loss on the subjects held out, and that of predicting the mean of a batch.
+    """Losses on the subjects held out: what is reported in training, and that of predicting the mean of a batch.
 
     Masks and batches are the same every time, however many processes divide them.
 
     Returns
     -------
     losses : dict
-        ``loss`` and ``mean_predictor_loss``.
+        ``loss``, ``mean_predictor_loss`` and whatever else the model reports as ``*_loss``: means over the samples.
     bad : list of str
-        Samples in batches whose losses are not finite.
+        Samples in batches of which any loss is not finite.
     """
     model.eval()
     mine = stage.holdout(BATCH)[processes.rank :: processes.world]
-    loss_sum = mean_predictor_sum = 0.0
+    sums: dict[str, float] = {}
     bad: list[str] = []
     tasks = (lambda numbers=numbers: stage.load(numbers, 0, None).pin() for numbers in mine)
     for batch in loader.in_order(tasks, workers=1, ahead=1):
         args, kwargs = stage.inputs(batch.to(processes.device))
         with stage.autocast(processes.device):
-            loss, stats = model(*args, **kwargs)
-        one, baseline = float(stats.get("loss", loss)), float(stats["mean_predictor_loss"])
-        loss_sum += one * len(batch.keys)
-        mean_predictor_sum += baseline * len(batch.keys)
-        bad += batch.keys if not math.isfinite(one + baseline) else []
+            objective, stats = model(*args, **kwargs)
+        reported = {"loss": objective} | stats
+        found = {name: float(value) for name, value in reported.items() if is_loss(name)}
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0.0) + value * len(batch.keys)
+        bad += batch.keys if not all(map(math.isfinite, found.values())) else []
     model.train()
-    loss_sum, mean_predictor_sum = processes.sum([loss_sum, mean_predictor_sum])
-    losses = {"loss": loss_sum / stage.n_holdout, "mean_predictor_loss": mean_predictor_sum / stage.n_holdout}
-    return losses, processes.gather(bad)
+    names = sorted(set(processes.gather(list(sums))))  # a process may have no batch of the holdout
+    totals = processes.sum([sums.get(name, 0.0) for name in names])
+    return dict(zip(names, (total / stage.n_holdout for total in totals), strict=True)), processes.gather(bad)
+
+
+def is_loss(name: str) -> bool:
+    """Whether a number that a model reports is a loss, and so a mean over samples."""
+    return name == "loss" or name.endswith("_loss")

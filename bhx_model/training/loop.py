@@ -268,7 +268,8 @@ def backward(
                 loss, stats = objective(*args, **kwargs)
             # the exchange averages over processes, the weights already add up to 1 over all of them
             (loss * (weight * processes.world)).backward()
-        losses.append(stats.pop("loss", loss).detach())
+        # what is reported is one term; where another is not finite, nor is what is minimised, and that is to be seen
+        losses.append(torch.where(loss.isfinite(), stats.pop("loss", loss), loss).detach())
     return torch.stack(losses), stats
 
 

@@ -145,7 +145,7 @@ def describe_run(
 ) -> dict[str, Any]:
     """Collect what ``run.json`` states about a finished run."""
     config, seed = stage.config, stage.seed
-    holdout = state["holdout"] or dict.fromkeys(("loss", "mean_predictor_loss"))
+    holdout = state["holdout"] or {}
     moved = target.describe_target(stage, model)
     return {
         "stage": config.stage,
@@ -167,8 +167,13 @@ def describe_run(
         "loss": {
             "first": state["first"],
             "last": state["last"],
-            "holdout": holdout["loss"],
-            "mean_predictor": holdout["mean_predictor_loss"],
+            "holdout": holdout.get("loss"),
+            "mean_predictor": holdout.get("mean_predictor_loss"),
+            **{
+                name: holdout[f"{name}_loss"]
+                for name in ("connectivity", "connectivity_mean_predictor")
+                if f"{name}_loss" in holdout
+            },
         },
         **({} if moved is None else {"target": moved}),
         "seconds": round(state["seconds"], 1),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from training_runs import SIX, run_folder, train_here
 
+from bhx_model.nets import jepa
 from bhx_model.training import checkpoint, stages
 
 
@@ -29,6 +30,13 @@ def test_a_loss_that_is_not_finite_names_step_and_samples(house, tmp_path, monke
         train_here(house, tmp_path, "structure", {**SIX, "train.save_every": 1}, workers="0")
     # the weights that were saved before are still good
     assert checkpoint.steps(run_folder(tmp_path)) == [1, 2]
+
+
+def test_a_term_that_is_not_finite_stops_the_run_although_the_reported_loss_is(house, tmp_path, monkeypatch):
+    whitening = jepa.whitening_loss
+    monkeypatch.setattr(jepa, "whitening_loss", lambda content: whitening(content) * float("nan"))
+    with pytest.raises(ValueError, match=r"the loss of step 1 is not finite, samples: (town|ward)_sub-\d+_"):
+        train_here(house, tmp_path, "function", workers="0")
 
 
 @pytest.fixture

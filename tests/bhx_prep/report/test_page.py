@@ -77,6 +77,13 @@ def test_page_is_well_formed(outline):
     assert {link[1:] for link in outline.links} <= set(outline.ids)
 
 
+def test_connectivity_of_a_run_stands_beside_that_of_the_mean(text):
+    """Of the stage that predicts it alone."""
+    (row,) = re.findall(r"<tr><th scope=\"row\">function, connectivity of a run.*?</tr>", text)
+    assert re.findall(r">([0-9.]+)</td>", row) == ["0.4321", "0.8765"]
+    assert text.count("connectivity of a run from a part of it") == 1
+
+
 def test_equal_drawings_have_ids_of_their_own():
     svg = '<path id="m1"/><use xlink:href="#m1"/><g clip-path="url(#p2)"/><clipPath id="p2"/>'
     one, two = page.with_own_ids(svg, 1), page.with_own_ids(svg, 2)

@@ -132,12 +132,14 @@ class CohortSummary:
 class StageSummary:
     """One training stage of an experiment: losses by step, and the metadata of its ``run.json`` where there is one.
 
-    `baseline` is the loss of predicting the mean on the held-out subjects.
+    `baseline` is the loss of predicting the mean on the held-out subjects; `connectivity` that of predicting a run's
+    connectivity from a part of it, on the same subjects, and that of predicting its mean, where a stage does so.
     """
 
     stage: str
     losses: dict[str, tuple[np.ndarray, np.ndarray]]
     baseline: float | None
+    connectivity: tuple[float, float] | None
     subjects: int | None
     samples: int | None
     parameters: int | None
@@ -447,11 +449,14 @@ def stage_summary(folder: Path) -> StageSummary | None:
         steps, values = np.array(courses[name]).T
         losses[name] = (steps, values)
     run = json_if_whole(folder / "run.json") or {}
-    counts, machine = run.get("counts") or {}, run.get("machine") or {}
+    counts, machine, loss = run.get("counts") or {}, run.get("machine") or {}, run.get("loss") or {}
+    names = ("connectivity", "connectivity_mean_predictor")
+    connectivity = tuple(float(loss[name]) for name in names if loss.get(name) is not None)
     return StageSummary(
         stage=folder.name,
         losses=losses,
-        baseline=(run.get("loss") or {}).get("mean_predictor"),
+        baseline=loss.get("mean_predictor"),
+        connectivity=connectivity if len(connectivity) == 2 else None,
         subjects=counts.get("train_subjects"),
         samples=counts.get("samples_seen"),
         parameters=counts.get("parameters"),
