@@ -1,4 +1,4 @@
-# Phenotypes from hub tokens, and from connectivity with a linear model beside them.
+# Phenotypes from hub tokens and function tokens, and from connectivity with a linear model beside them.
 ENDPOINT = f"{RESULTS}/endpoints/{{endpoint}}"
 SCORES = f"{EXPERIMENT}/endpoints/{{endpoint}}/{{method}}_seed-{{seed}}"
 
@@ -52,15 +52,35 @@ rule evaluate_baseline:
         " --out {params.out:q} > {log:q} 2>&1"
 
 
-rule evaluate_model:
-    """A linear probe on the hub tokens, or fine-tuning: chosen on validation, reported on test."""
+rule read_function_tokens:
+    """Readouts of function tokens for every BOLD run of a cohort, with trained and with untrained weights."""
     input:
-        fusion=rules.train_fusion.output.weights,
-        tokens=lambda wildcards: expand(
-            rules.embed_tokens.output,
-            experiment=wildcards.experiment,
-            cohort=study.endpoint(wildcards.endpoint).cohort,
-        ),
+        function=f"{EXPERIMENT}/function/model.safetensors",
+        shards=rules.index_shards.output,
+    output:
+        f"{EXPERIMENT}/function_tokens/{{cohort}}.npz",
+    log:
+        f"{RESULTS}/logs/read_function_tokens/{{experiment}}_{{cohort}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/read_function_tokens/{{experiment}}_{{cohort}}.tsv"
+    conda:
+        "../envs/model.yaml"
+    resources:
+        gpu=lambda wildcards: min(1, gpus(wildcards)),
+        mem_mb=growing(8000),
+        runtime=growing(720),
+    params:
+        function=lambda wildcards, input: Path(input.function).parent,
+        step=STEPS["read_function_tokens"],
+    shell:
+        "python -m bhx_model.evaluation.function_tokens --function {params.function:q} --shards {input.shards:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
+rule evaluate_model:
+    """An endpoint from hub tokens or from function tokens: chosen on validation, reported on test."""
+    input:
+        sources=method_inputs,
         labels=rules.split_endpoint.output,
     output:
         metrics=f"{SCORES}/metrics.json",
@@ -72,17 +92,16 @@ rule evaluate_model:
     conda:
         "../envs/model.yaml"
     resources:
-        gpu=lambda wildcards: min(1, gpus(wildcards)),
+        gpu=method_gpus,
         mem_mb=growing(4000),
         runtime=growing(720),
     params:
-        fusion=lambda wildcards, input: Path(input.fusion).parent,
+        sources=method_sources,
         preset=lambda wildcards: study.experiment(wildcards.experiment).preset,
         changes=finetuning,
         out=lambda wildcards, output: Path(output.metrics).parent,
         step=STEPS["evaluate_model"],
     shell:
-        "python -m bhx_model.evaluation --method {wildcards.method} --fusion {params.fusion:q}"
-        " --tokens {input.tokens:q} --labels {input.labels:q} --seed {wildcards.seed}"
-        " --experiment {wildcards.experiment} --preset {params.preset} --set {params.changes:q}"
-        " --out {params.out:q} > {log:q} 2>&1"
+        "python -m bhx_model.evaluation --method {wildcards.method} {params.sources} --labels {input.labels:q}"
+        " --seed {wildcards.seed} --experiment {wildcards.experiment} --preset {params.preset}"
+        " --set {params.changes:q} --out {params.out:q} > {log:q} 2>&1"

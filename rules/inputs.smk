@@ -145,9 +145,32 @@ def launcher(wildcards):
 
 
 def finetuning(wildcards):
-    """Changes to the settings of a method that is trained, as JSON; the linear probe has none."""
-    changes = study.endpoint(wildcards.endpoint).finetune if wildcards.method != "probe" else {}
+    """Changes to the settings of a method that is trained, as JSON; the linear probes have none."""
+    changes = study.endpoint(wildcards.endpoint).finetune if METHODS[wildcards.method].has_epochs else {}
     return json.dumps(changes, sort_keys=True)
+
+
+def method_inputs(wildcards):
+    """What a method reads: weights of the stage, and tokens of the endpoint's cohort."""
+    names = {"experiment": wildcards.experiment, "cohort": study.endpoint(wildcards.endpoint).cohort}
+    if METHODS[wildcards.method].stage == "fusion":
+        return expand([rules.train_fusion.output.weights, *rules.embed_tokens.output], **names)
+    function = expand(rules.train_encoder.output.weights, stage="function", allow_missing=True)
+    return expand([*function, *rules.read_function_tokens.output], **names)
+
+
+def method_sources(wildcards, input):
+    """Arguments that name them."""
+    weights, tokens = input.sources
+    stage = METHODS[wildcards.method].stage
+    option = "--tokens" if stage == "fusion" else "--function-tokens"
+    return shlex.join([f"--{stage}", str(Path(weights).parent), option, tokens])
+
+
+def method_gpus(wildcards):
+    """A GPU for the methods that are trained or read hub tokens, where the experiment has any."""
+    method = METHODS[wildcards.method]
+    return min(1, gpus(wildcards)) if method.has_epochs or method.stage == "fusion" else 0
 
 
 def endpoint_shards(wildcards):
@@ -157,8 +180,16 @@ def endpoint_shards(wildcards):
 
 def scores(experiment, endpoint):
     """Metrics of the baseline and of every method, over the seeds of an endpoint."""
-    section = study.endpoint(endpoint)
-    seeds = range(section.seeds)
+    seeds = range(study.endpoint(endpoint).seeds)
     baseline = expand(rules.evaluate_baseline.output.metrics, endpoint=endpoint, seed=seeds)
-    names = {"experiment": experiment, "endpoint": endpoint, "method": section.methods}
+    names = {"experiment": experiment, "endpoint": endpoint, "method": study.methods(experiment, endpoint)}
     return baseline + expand(rules.evaluate_model.output.metrics, **names, seed=seeds)
+
+
+def tables(pattern):
+    """Files of the tables of all experiments and the endpoints that they predict."""
+    return [
+        file
+        for experiment, endpoint in study.tables()
+        for file in expand(pattern, experiment=experiment, endpoint=endpoint)
+    ]

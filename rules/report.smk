@@ -37,11 +37,7 @@ rule report_study:
         features=quality_tables,
         harmonics=harmonics,
         weights=trained,
-        tables=expand(
-            rules.collect_table.output.csv,
-            experiment=study.experiments("fusion"),
-            endpoint=study.config.endpoints,
-        ),
+        tables=tables(rules.collect_table.output.csv),
     output:
         report(
             f"{RESULTS}/reports/index.html",

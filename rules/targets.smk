@@ -1,9 +1,5 @@
 # What can be asked for: a stage of all cohorts, or one cohort up to its shards.
-ALL_TABLES = expand(
-    rules.collect_table.output,
-    experiment=study.experiments("fusion"),
-    endpoint=study.config.endpoints,
-)
+ALL_TABLES = tables(rules.collect_table.output)
 
 
 localrules:
@@ -61,10 +57,7 @@ rule evaluate:
     """Scores of every endpoint, method and seed."""
     input:
         lambda wildcards: [
-            file
-            for experiment in study.experiments("fusion")
-            for endpoint in study.config.endpoints
-            for file in scores(experiment, endpoint)
+            file for experiment, endpoint in study.tables() for file in scores(experiment, endpoint)
         ],
 
 

@@ -53,6 +53,25 @@ def test_the_log_is_on_stderr_and_as_long_as_asked_for(words: list[str], tmp_pat
     assert capsys.readouterr() == ("", "")
 
 
+def test_methods_that_no_experiment_gives_are_named(tmp_path: Path, capsys):
+    (tmp_path / "a/sub-1/func").mkdir(parents=True)
+    (tmp_path / "a/participants.tsv").write_text("participant_id\tage\nsub-1\t3\nsub-2\t4\n")
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"cohorts: {{a: {{input: timeseries, root: {tmp_path}/a}}}}\n"
+        "experiments: {e: {cohorts: [a], preset: tiny, stages: [function]}}\n"
+        "endpoints: {x: {cohort: a, column: age, kind: regression}}\n"
+    )
+    assert main(["config", "check", str(file)]) == 0
+    assert (
+        "no experiment trains the stage fusion, so that probe, finetune give no rows"
+        in capsys.readouterr().err
+    )
+    file.write_text(file.read_text().replace("stages: [function]", "seed: 1"))
+    assert main(["config", "check", str(file)]) == 0
+    assert "give no rows" not in capsys.readouterr().err
+
+
 def test_help_keeps_acronyms(capsys):
     with pytest.raises(SystemExit):
         main(["config", "schema", "--help"])

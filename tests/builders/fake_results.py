@@ -228,6 +228,7 @@ def _experiment(results: Path) -> None:
             "loss": {"mean_predictor": 1.0, **(CONNECTIVITY if stage == "function" else {})},
             "counts": {"parameters": 123456},
             "seconds": 12.0,
+            **({"target": {"share_of_start": 0.95, "moved": 0.02}} if stage == "function" else {}),
         }
         (folder / stage / "run.json").write_text(json.dumps(run))
 
@@ -242,7 +243,7 @@ def write(root: Path) -> None:
         metrics = metrics_of("regression") if name == "cognition" else ("accuracy", "f1")
         scores = [
             score(method, seed, name, **{m: float(rng.uniform(0.4, 0.9)) for m in metrics})
-            for method in ("fc", "probe", "finetune")
+            for method in ("fc", "probe", "finetune", "function_regions", "function_regions_untrained")
             for seed in range(3)
         ]
         tables.write(tables.build("demo", name, endpoint, scores), root / "tables" / f"demo_{name}")

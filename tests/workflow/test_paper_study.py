@@ -54,7 +54,8 @@ def test_it_plans_alone_and_as_a_whole(root: Path, tmp_path: Path, study: dict):
     jobs = skeleton.job_counts(planned.stdout)
     endpoints, cohorts = len(study["endpoints"]), len(study["cohorts"])
     assert jobs["collect_table"] == endpoints
-    assert jobs["evaluate_model"] == endpoints * 2 * 3
+    assert jobs["evaluate_model"] == endpoints * 4 * 3
+    assert jobs["read_function_tokens"] == len({e["cohort"] for e in study["endpoints"].values()})
     assert (jobs["train_encoder"], jobs["train_fusion"]) == (2, 1)
     assert jobs["extract_features"] == cohorts
     assert "run_embedded" not in jobs

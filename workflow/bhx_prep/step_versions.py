@@ -20,10 +20,11 @@ STEPS = {
     "train_encoder": 7,  # function: connectivity code, its prediction and whitened patches; `tiny` lets its target move
     "train_fusion": 6,  # the mean of a run is taken off first: small units lose no digits
     "embed_tokens": 3,  # the mean of a run is taken off first: small units lose no digits
+    "read_function_tokens": 1,  # first version
     "split_endpoint": 3,  # missing codes are no labels, ids are brought together, families stay together, notes
     "evaluate_model": 3,  # the mean of a run is taken off first: small units lose no digits
     "evaluate_baseline": 2,  # scores of the constant prediction are called constant
     "export_weights": 3,  # the model card speaks of subjects and of the mean predictor
     "collect_table": 4,  # R2, whether higher or lower is better, and labels in the terms of the field
-    "report_study": 4,  # notes of the scans
+    "report_study": 5,  # trained and untrained function tokens beside connectivity; a target that hardly moved
 }

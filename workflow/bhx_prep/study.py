@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator
@@ -295,6 +296,17 @@ class Study:
         """Names of the experiments that train all of these stages."""
         return [
             name for name, section in self.config.experiments.items() if set(stages) <= set(section.stages)
+        ]
+
+    def methods(self, experiment: str, endpoint: str) -> list[str]:
+        """Methods by which an experiment predicts an endpoint."""
+        return self.experiment(experiment).methods(self.endpoint(endpoint))
+
+    def tables(self) -> list[tuple[str, str]]:
+        """Experiments and endpoints that they predict by any method."""
+        pairs = itertools.product(self.config.experiments, self.config.endpoints)
+        return [
+            (experiment, endpoint) for experiment, endpoint in pairs if self.methods(experiment, endpoint)
         ]
 
     def endpoint(self, name: str) -> EndpointSection:

@@ -53,6 +53,7 @@ def study(tmp_path, monkeypatch):
         "results/logs/run_embedded/town/sub-t1.log": "x",
         "results/logs/run_embedded/ward/sub-t1.log": "x",
         f"results/experiments/demo/tokens/town/function-{batch}.tar": "x",
+        "results/experiments/demo/function_tokens/town.npz": "x",
         "results/experiments/demo/pretrain.json": split,
         "results/endpoints/age/seed-0.json": '{"subject": "t1"}',
         "results/endpoints/age/fc_seed-0/predictions.csv": "subject,truth\nt1,3\n",

@@ -62,7 +62,7 @@ def test_nothing_yet(study, capsys):
     assert counts(status.experiment_stages(study, "demo")) == {
         ("structure", "training"): (0, 0, 1, 0), ("function", "training"): (0, 0, 1, 0),
         ("tokens", "cohorts"): (0, 0, 2, 0), ("fusion", "training"): (0, 0, 1, 0),
-        ("evaluate", "scores"): (0, 0, 6, 0),
+        ("readouts", "cohorts"): (0, 0, 1, 0), ("evaluate", "scores"): (0, 0, 10, 0),
     }  # fmt: skip
     assert cli.main(["status", "--failed"]) == 0
     assert capsys.readouterr().out == "nothing failed, and nothing was excluded\n"
@@ -202,9 +202,11 @@ def test_a_finished_experiment(study):
         write_text(folder / stage / "model.safetensors")
     for cohort in ("town", "ward"):
         write_text(folder / "tokens" / cohort / "index.json")
+    cohort = study.endpoints["age"].cohort
+    write_text(folder / "function_tokens" / f"{cohort}.npz")
     for seed in (0, 1):
         write_text(study.results / f"endpoints/age/fc_seed-{seed}/metrics.json")
-        for method in ("probe", "finetune"):
+        for method in study.endpoints["age"].methods:
             write_text(folder / f"endpoints/age/{method}_seed-{seed}/metrics.json")
     assert all(stage.waiting == 0 and not stage.failed for stage in status.experiment_stages(study, "demo"))
     (folder / "endpoints/age/probe_seed-1/metrics.json").unlink()
@@ -213,6 +215,17 @@ def test_a_finished_experiment(study):
     )
     (failed,) = status.experiment_stages(study, "demo")[-1].failed
     assert failed.startswith("age, probe, seed 1: failed; last line: three subjects are too few")
+
+
+def test_an_experiment_without_fusion_has_the_jobs_of_function_tokens(study):
+    alone = study.experiments["demo"].model_copy(update={"stages": ("function",)})
+    study = study.model_copy(update={"experiments": {"demo": alone}})
+    stages = {stage.name: stage for stage in status.experiment_stages(study, "demo")}
+    assert list(stages) == ["function", "readouts", "evaluate"]
+    assert stages["readouts"].waiting == 1
+    assert stages["evaluate"].waiting == 2 * (1 + 2)  # seeds, of connectivity and the two methods
+    nothing = study.model_copy(update={"endpoints": {}})
+    assert [stage.name for stage in status.experiment_stages(nothing, "demo")] == ["function"]
 
 
 def test_an_unknown_cohort_is_a_sentence(study, capsys):

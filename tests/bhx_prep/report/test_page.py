@@ -15,7 +15,7 @@ from fake_results import CONFIG, NAMES
 from settings_files import settings_file
 
 from bhx_prep.report import __main__ as command
-from bhx_prep.report import collect, page
+from bhx_prep.report import collect, page, tables
 
 VOID = {"meta", "img", "br", "link", "input", "col", "path", "use", "stop"}
 
@@ -182,6 +182,33 @@ def test_page_shows_the_tables(text):
         ">R2</th>",
     ):
         assert words in text
+
+
+def test_page_shows_trained_function_tokens_beside_their_controls(text, results):
+    plain = re.sub(r"\s+", " ", text)
+    (table,) = re.findall(r"<caption>Function tokens of demo.*?</table>", plain)
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", table)
+    assert [re.findall(r"^(\w+)</th><td>(.*?)</td><td>(.*?)</td>", row)[0] for row in rows] == [
+        ("diagnosis", "Function tokens, regions", "AUROC (%)"),
+        ("cognition", "Function tokens, regions", "Pearson r"),
+    ]
+    shown = tables.from_csv((results / "tables/demo_cognition.csv").read_text())
+    means = [
+        shown.entry(tables.THIS_RUN, method, "pearson_r").mean
+        for method in ("function_regions_untrained", "function_regions", "fc")
+    ]
+    assert re.findall(r"class=\"score\">([^<]+)<", rows[1]) == [f"{mean:.2f}" for mean in means]
+
+
+def test_page_says_when_the_target_hardly_moved(text, results, tmp_path, drawing_once):
+    said = "of the stage function, which is what is used downstream, keeps 95 % of its random start"
+    assert said in re.sub(r"\s+", " ", text)
+    copied = shutil.copytree(results, tmp_path / "results")
+    run = json.loads((copied / "experiments/demo/function/run.json").read_text())
+    run["target"]["share_of_start"] = 0.05
+    (copied / "experiments/demo/function/run.json").write_text(json.dumps(run))
+    with drawing_once():
+        assert "of its random start" not in page.render(CONFIG, copied)
 
 
 def test_page_is_the_same_each_time(text, results):

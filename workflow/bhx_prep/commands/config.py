@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import ConfigError
+from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config import config, pages
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,20 @@ def check(file: Path) -> None:
         logger.info("%s: %s", kind, ", ".join(getattr(checked, kind)) or "none")
     for note in tables.notes:
         logger.info("%s", note)
-    if checked.endpoints and not any("fusion" in e.stages for e in checked.experiments.values()):
-        logger.warning("endpoints: no experiment trains the fusion, so that none is predicted")
+    for stage, methods in _without_rows(checked).items():
+        logger.warning(
+            "endpoints: no experiment trains the stage %s, so that %s give no rows", stage, methods
+        )
     for name in missing:
         logger.warning("cohorts.%s.root: no folder %s (yet)", name, checked.cohorts[name].root)
+
+
+def _without_rows(checked: config.Config) -> dict[str, str]:
+    """Methods of endpoints that no experiment can give, by the stage they read."""
+    trained = {stage for experiment in checked.experiments.values() for stage in experiment.stages}
+    asked = dict.fromkeys(name for endpoint in checked.endpoints.values() for name in endpoint.methods)
+    lacking: dict[str, list[str]] = {}
+    for name in asked:
+        if METHODS[name].stage not in trained:
+            lacking.setdefault(METHODS[name].stage, []).append(name)
+    return {stage: ", ".join(names) for stage, names in lacking.items()}

@@ -162,6 +162,7 @@ def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
         yield from results.glob(f"*/*/{cohort}/batch-{batch}.*")  # logs and benchmarks
         yield from results.glob(f"experiments/*/tokens/{cohort}/*-{batch}.*")
         yield from results.glob(f"experiments/*/tokens/{cohort}/index.json")
+        yield from results.glob(f"experiments/*/function_tokens/{cohort}.npz")
 
 
 def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:

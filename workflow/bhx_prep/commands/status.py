@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bhx_model.errors import ConfigError
+from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config import config
+from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.ingest import batches
 from bhx_prep.io import notes
 from bhx_prep.slurm import efficiency, jobs
@@ -208,41 +210,70 @@ def endpoint_stage(study: config.Config, name: str, now: Now = Now()) -> Stage:
 
 
 def experiment_stages(study: config.Config, name: str, now: Now = Now()) -> list[Stage]:
-    """Stages structure, function, tokens, fusion and evaluate of an experiment, as far as it has them.
+    """Stages structure, function, tokens, fusion, readouts (of function tokens) and evaluate, as far as it has them.
 
     Parameters as `cohort_stages`.
     """
-    folder, logs = study.results / "experiments" / name, study.results / "logs"
-    trained = study.experiments[name].stages
-    listed = ("structure", "function", "tokens", "fusion", "evaluate")
-    stages = {s: Stage(s, "training") for s in listed if s in trained or "fusion" in trained}
+    section, folder, logs = (
+        study.experiments[name],
+        study.results / "experiments" / name,
+        study.results / "logs",
+    )
+    stages: list[Stage] = []
     for stage, log, job in [
         ("structure", f"train_encoder/{name}_structure.log", ("train_encoder", name, "structure")),
         ("function", f"train_encoder/{name}_function.log", ("train_encoder", name, "function")),
         ("fusion", f"train_fusion/{name}.log", ("train_fusion", name)),
     ]:
-        if stage in trained:
-            _job(stages[stage], folder / stage / "model.safetensors", stage, logs / log, now, *job)
-    if "fusion" not in trained:
-        return list(stages.values())
-    stages["tokens"].unit = "cohorts"
-    for cohort in sorted({*study.experiments[name].cohorts, *(e.cohort for e in study.endpoints.values())}):
-        log = logs / "embed_tokens" / f"{name}_{cohort}.log"
-        output = folder / "tokens" / cohort / "index.json"
-        _job(stages["tokens"], output, f"tokens of {cohort}", log, now, "embed_tokens", name, cohort)
-    stages["evaluate"].unit = "scores"
+        if stage in section.stages:
+            stages.append(Stage(stage, "training"))
+            _job(stages[-1], folder / stage / "model.safetensors", stage, logs / log, now, *job)
+    read = {stage: _cohorts_read(study, section, stage) for stage in ("fusion", "function")}
+    for stage, rule, place, cohorts in [
+        ("tokens", "embed_tokens", "tokens/{}/index.json", read["fusion"]),
+        ("readouts", "read_function_tokens", "function_tokens/{}.npz", read["function"]),
+    ]:
+        if cohorts:
+            stages.append(Stage(stage, "cohorts"))
+        for cohort in cohorts:
+            log, output = logs / rule / f"{name}_{cohort}.log", folder / place.format(cohort)
+            _job(stages[-1], output, f"{stage} of {cohort}", log, now, rule, name, cohort)
+    if any(section.methods(endpoint) for endpoint in study.endpoints.values()):
+        stages.append(Stage("evaluate", "scores"))
+        _evaluations(stages[-1], study, name, now)
+    order = ("structure", "function", "tokens", "fusion", "readouts", "evaluate")
+    return sorted(stages, key=lambda stage: order.index(stage.name))
+
+
+def _cohorts_read(study: config.Config, section: ExperimentSection, stage: str) -> list[str]:
+    """Cohorts whose tokens are cached for a fusion or its methods, or are read by methods of the function encoder."""
+    found = {
+        endpoint.cohort
+        for endpoint in study.endpoints.values()
+        if any(METHODS[method].stage == stage for method in section.methods(endpoint))
+    }
+    if stage == "fusion" and "fusion" in section.stages and not section.fusion_is_online:
+        found.update(section.cohorts)
+    return sorted(found)
+
+
+def _evaluations(stage: Stage, study: config.Config, name: str, now: Now) -> None:
+    """Scores of the baseline and of every method of an experiment."""
+    folder, logs = study.results / "experiments" / name, study.results / "logs"
     for endpoint, section in study.endpoints.items():
+        methods = study.experiments[name].methods(section)
+        if not methods:
+            continue
         for seed in range(section.seeds):
             output = study.results / "endpoints" / endpoint / f"fc_seed-{seed}" / "metrics.json"
             log = logs / "evaluate_baseline" / f"{endpoint}_seed-{seed}.log"
             job = ("evaluate_baseline", endpoint, str(seed))
-            _job(stages["evaluate"], output, f"{endpoint}, connectivity, seed {seed}", log, now, *job)
-            for method in section.methods:
+            _job(stage, output, f"{endpoint}, connectivity, seed {seed}", log, now, *job)
+            for method in methods:
                 output = folder / "endpoints" / endpoint / f"{method}_seed-{seed}" / "metrics.json"
                 log = logs / "evaluate_model" / f"{name}_{endpoint}_{method}_seed-{seed}.log"
                 job = ("evaluate_model", name, endpoint, method, str(seed))
-                _job(stages["evaluate"], output, f"{endpoint}, {method}, seed {seed}", log, now, *job)
-    return list(stages.values())
+                _job(stage, output, f"{endpoint}, {method}, seed {seed}", log, now, *job)
 
 
 def _jobs(study: config.Config) -> int:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from bhx_model.errors import ConfigError
+from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config.section import Name, Section, Value, as_text
+
+if TYPE_CHECKING:
+    Method = str
+else:  # of the model's evaluation
+    Method = Literal[tuple(METHODS)]
 
 
 class EndpointClass(Section):
@@ -43,14 +49,17 @@ class EndpointSection(Section):
     stratify: tuple[str, ...] = Field(
         default=(), description="Columns that are balanced over the splits, e.g. `site`."
     )
-    methods: tuple[Literal["probe", "attentive", "finetune"], ...] = Field(
-        default=("probe", "finetune"),
+    methods: tuple[Method, ...] = Field(
+        default=("probe", "finetune", "function_regions", "function_regions_untrained"),
         min_length=1,
-        description="How the model is used: a linear or an attentive probe of frozen hub tokens, or fine-tuning.",
+        description="How the model is used. Hub tokens: a linear probe of their mean (`probe`) or `covariance`, an "
+        "`attentive` probe, or `finetune` of the fusion. Function tokens, of the function encoder alone: a linear probe "
+        "of their mean, of 16 regions or of their covariance, or an attentive probe (`function_*`); `_untrained` reads "
+        "untrained weights, the control. An experiment has rows of the methods whose stage, fusion or function, it trains.",
     )
     finetune: dict[str, Any] = Field(
         default={},
-        description="Changes to the published settings of fine-tuning (and of the attentive probe), e.g. `{epochs: 10}`.",
+        description="Changes to the published settings of fine-tuning (and of the attentive probes), e.g. `{epochs: 10}`.",
     )
     seeds: int = Field(default=3, ge=1, le=100, description="Number of random splits. The paper: 3.")
     paper: Literal["ABIDE-I", "ABIDE-II", "ADHD-200", "PPMI", "ADNI", "HCP-A", "MACC"] | None = Field(

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from bhx_model import config as model_config
 from bhx_model.errors import ConfigError
+from bhx_model.evaluation.methods import METHODS
+from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.section import Name, Section
 
 Stage = Literal["structure", "function", "fusion"]
@@ -28,7 +30,7 @@ class ExperimentSection(Section):
         default=("structure", "function", "fusion"),
         min_length=1,
         description="What is trained; `[function]` for cohorts without T1 images. Without the fusion there are no hub "
-        "tokens, so that no endpoint is predicted from them.",
+        "tokens, and endpoints are predicted from function tokens alone.",
     )
     overrides: dict[Stage, dict[str, Any]] = Field(
         default={}, description="Changes to the preset, per stage, e.g. `{structure: {train.steps: 1000}}`."
@@ -49,6 +51,10 @@ class ExperimentSection(Section):
                 "`stages`: the fusion joins both encoders: list structure and function too, or leave it out"
             )
         return self
+
+    def methods(self, endpoint: EndpointSection) -> list[str]:
+        """Methods of an endpoint whose stage this experiment trains."""
+        return [name for name in endpoint.methods if METHODS[name].stage in self.stages]
 
     @property
     def fusion_is_online(self) -> bool:

@@ -145,6 +145,8 @@ class StageSummary:
     parameters: int | None
     seconds: float | None
     device: str | None
+    share_of_start: float | None
+    """Of its random start, what the target encoder of the function stage keeps by its schedule."""
 
 
 # ------------------------------------------------------------------------------------------- cohorts
@@ -462,4 +464,5 @@ def stage_summary(folder: Path) -> StageSummary | None:
         parameters=counts.get("parameters"),
         seconds=run.get("seconds"),
         device=machine.get("device"),
+        share_of_start=(run.get("target") or {}).get("share_of_start"),
     )

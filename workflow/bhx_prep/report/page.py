@@ -21,9 +21,10 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from bhx_model.evaluation.methods import METHODS
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.config.config import Config
-from bhx_prep.report import collect, figures, label_notes, tables, twice
+from bhx_prep.report import collect, figures, label_notes, scores, tables, twice
 from bhx_prep.report.cortex import Cortex, legend
 
 logger = logging.getLogger(__name__)
@@ -38,18 +39,14 @@ PROGRAMS = (
 MODES = (2, 3, 5, 20, 100)
 GRADIENTS = 3
 
-#: Two metrics per kind of endpoint are drawn as well as printed.
-DRAWN = {
-    "binary": ("accuracy", "auroc"),
-    "multiclass": ("accuracy", "auroc"),
-    "regression": ("mae", "pearson_r"),
-}
-
 #: Lowest mean coverage of a cohort's parcels from which on no map is drawn: all are fully covered.
 FULL_COVERAGE = 0.999
 
+#: Share of its random start from which on a target encoder is said to have hardly moved.
+MOST_OF_START = 0.5
+
 #: Names of the methods in the figures.
-SHORT = {"fc": "FC", "probe": "linear probe", "attentive": "attentive probe", "finetune": "fine-tuned"}
+SHORT = {"fc": "FC", **{name: method.short for name, method in METHODS.items()}}
 
 #: Inputs in the order in which cohorts are listed.
 INPUTS = {
@@ -70,16 +67,6 @@ class Picture:
     low: str = ""
     high: str = ""
     gradient: str = ""
-
-
-@dataclass(frozen=True)
-class Score:
-    """A cell of a results table as text: a mean with its spread and interval, or why there is `none`."""
-
-    mean: str = ""
-    sd: str = ""
-    interval: str = ""
-    none: str = ""
 
 
 def render(config: Config, results: Path) -> str:
@@ -129,7 +116,10 @@ def render(config: Config, results: Path) -> str:
         "no_surface": _no_surface(config, atlas),
         "no_harmonics": config.features.harmonics == "none",
         "by_network": any(figures.by_network(c.names) for c in cohorts if c.connectivity is not None),
-        "experiments": [_experiment(results, name, cortex) for name in config.experiments],
+        "experiments": [
+            {**_experiment(results, name, cortex), "controls": scores.controls(config, results, name)}
+            for name in config.experiments
+        ],
         "tables": _tables(config, results),
         "programs": _programs(),
         "hashes": _hashes(config, results, atlas),
@@ -142,17 +132,12 @@ def render(config: Config, results: Path) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["number"] = number
+    environment.filters["number"] = scores.number
     environment.filters["seconds"] = seconds
     environment.filters["plural"] = plural
     numbers = itertools.count(1)
     environment.filters["with_own_ids"] = lambda svg: with_own_ids(svg, next(numbers))
     return environment.get_template("page.html.j2").render(context)
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Format a number with fixed decimals; a dash where there is none."""
-    return "\u2013" if value is None or not np.isfinite(value) else f"{value:,.{digits}f}"
 
 
 def plural(count: int, word: str, words: str | None = None) -> str:
@@ -409,6 +394,7 @@ def _stage(stage: collect.StageSummary) -> dict[str, Any]:
         "first": float(loss[1][0]),
         "last": float(loss[1][-1]),
         "holdout": float(holdout[1][-1]) if holdout else None,
+        "kept": stage.share_of_start if (stage.share_of_start or 0) > MOST_OF_START else None,
     }
 
 
@@ -424,7 +410,7 @@ def _tables(config: Config, results: Path) -> list[dict[str, Any]]:
                 continue
             table = tables.from_csv(file.read_text(encoding="utf-8"))
             drawn, baseline = [], tables.constant_predictor(table.kind)
-            for metric in DRAWN[table.kind]:
+            for metric in scores.DRAWN[table.kind]:
                 ours = [(m, table.entry(tables.THIS_RUN, m, metric)) for m in table.methods(tables.THIS_RUN)]
                 rows = [
                     (SHORT[m], e.mean, e.ci_low, e.ci_high)
@@ -462,27 +448,12 @@ def _group(table: tables.Table, origin: str) -> list[dict[str, Any]]:
             {
                 "method": table.label(origin, method),
                 "source": some.source,
-                "scores": [_score(table, e) for e in entries],
+                "scores": [scores.cell(table, e) for e in entries],
                 "seeds": max((e.n_seeds or 0 for e in entries if e), default=0),
                 "n_test": some.n_test,
             }
         )
     return rows
-
-
-def _score(table: tables.Table, entry: tables.Entry | None) -> Score:
-    if entry is None:
-        return Score(none="\u2013")
-    if entry.mean is None:
-        return Score(none=entry.note)
-    if entry.origin == "published":
-        return Score(entry.printed)
-    digits = table.decimals(entry.metric)
-    spread = "n/a" if entry.sd is None else number(entry.sd, digits)
-    interval = (
-        "" if entry.ci_low is None else f"{number(entry.ci_low, digits)} to {number(entry.ci_high, digits)}"
-    )
-    return Score(number(entry.mean, digits), f"\u00b1 {spread}", interval)
 
 
 def _programs() -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from bhx_model.atomic_write import atomic_write
 from bhx_model.command_line import json_file, run_command
 from bhx_model.errors import DataError
+from bhx_model.evaluation import methods
 from bhx_model.evaluation.metrics import METRICS, metrics_of
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.section import read_section
@@ -31,9 +32,7 @@ logger = logging.getLogger(__name__)
 #: Methods of this run in the order of the rows; the label of `constant` depends on the kind of endpoint.
 METHODS = {
     "fc": "Functional connectivity + linear model",
-    "probe": "Hub tokens, linear probe",
-    "attentive": "Hub tokens, attentive probe",
-    "finetune": "Hub tokens, fine-tuned",
+    **{name: method.label for name, method in methods.METHODS.items()},
     "constant": "Majority-class baseline",
 }
 CONSTANT_REGRESSION = "Mean-predictor baseline"

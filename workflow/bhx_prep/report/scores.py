@@ -1,0 +1,81 @@
+"""Scores as the page prints them, and trained function tokens beside their controls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bhx_model.evaluation.methods import METHODS, UNTRAINED
+from bhx_model.evaluation.metrics import METRICS
+from bhx_prep.config.config import Config
+from bhx_prep.report import tables
+
+#: Two metrics per kind of endpoint are drawn as well as printed.
+DRAWN = {
+    "binary": ("accuracy", "auroc"),
+    "multiclass": ("accuracy", "auroc"),
+    "regression": ("mae", "pearson_r"),
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A cell of a results table as text: a mean with its spread and interval, or why there is `none`."""
+
+    mean: str = ""
+    sd: str = ""
+    interval: str = ""
+    none: str = ""
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Format a number with fixed decimals; a dash where there is none."""
+    return "\u2013" if value is None or not np.isfinite(value) else f"{value:,.{digits}f}"
+
+
+def cell(table: tables.Table, entry: tables.Entry | None) -> Score:
+    """What is printed of a score: its mean, its spread and its interval, or why there is none."""
+    if entry is None:
+        return Score(none="\u2013")
+    if entry.mean is None:
+        return Score(none=entry.note)
+    if entry.origin == "published":
+        return Score(entry.printed)
+    digits = table.decimals(entry.metric)
+    spread = "n/a" if entry.sd is None else number(entry.sd, digits)
+    interval = (
+        "" if entry.ci_low is None else f"{number(entry.ci_low, digits)} to {number(entry.ci_high, digits)}"
+    )
+    return Score(number(entry.mean, digits), f"\u00b1 {spread}", interval)
+
+
+def controls(config: Config, results: Path, name: str) -> list[dict[str, Any]]:
+    """Function tokens of an experiment beside those of untrained weights and connectivity, per endpoint and method."""
+    rows = []
+    for endpoint in config.endpoints:
+        file = results / "tables" / f"{name}_{endpoint}.csv"
+        if not file.exists():
+            continue
+        table = tables.from_csv(file.read_text(encoding="utf-8"))
+        metric = DRAWN[table.kind][-1]
+        for method in table.methods(tables.THIS_RUN):
+            if f"{method}{UNTRAINED}" in METHODS:
+                entries = [
+                    table.entry(tables.THIS_RUN, other, metric)
+                    for other in (f"{method}{UNTRAINED}", method, "fc")
+                ]
+                if entries[0] is not None:
+                    cells = [cell(table, entry) for entry in entries]
+                    label = METHODS[method].label
+                    rows.append(
+                        {
+                            "endpoint": endpoint,
+                            "method": label,
+                            "metric": METRICS[metric].heading,
+                            "scores": cells,
+                        }
+                    )
+    return rows
