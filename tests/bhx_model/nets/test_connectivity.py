@@ -106,6 +106,156 @@ def test_rois_without_data_or_variation_have_no_code_and_do_not_count(coded, mak
     assert stats["connectivity_loss"].isfinite()
 
 
+def test_rounding_errors_are_no_series():
+    """Those that are left where a device sums the mean of a constant series in another order."""
+    code = ConnectivityCode(torch.randn(7, 3), 4, 8)
+    content = torch.randn(2, 7, 4, K)
+    content[0, 3] *= 1e-6
+    found = code.correlations(content)
+    assert found[0, 3].eq(0).all()
+    assert found[1].ne(0).all()
+
+
+@pytest.mark.parametrize("level", [-0.1, 12345.678])
+def test_an_roi_that_never_changes_has_no_code_at_any_level(coded, make_rois, make_series, level):
+    rois = make_rois()
+    model = FunctionJEPA(coded, rois)
+    series = make_series(rois, 8, 5 * K)
+    series[:, 5] = level  # in all people
+    series[0, 2] = level  # and in one of eight
+    model.fit_connectivity(runs(series))
+    codes = model.connectivity_code(series, K)
+    assert codes.isfinite().all()
+    assert codes[:, 5].eq(0).all()
+    assert codes[0, 2].eq(0).all()
+    assert codes[1:, 2].ne(0).any(dim=-1).all()
+
+
+def step(model, config, series, patch_frames=K, autocast=False):
+    """Objective and what is reported of a step, with gradients."""
+    n = series.shape[-1] // patch_frames
+    masks = jepa_masks(series.shape[1], n, config, 0, 0, range(len(series)))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        objective, stats = model(series, patch_frames, *map(torch.from_numpy, (masks.context, masks.target)))
+    objective.backward()
+    return objective.detach(), stats
+
+
+def all_finite(model, objective, stats):
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return all(t.isfinite().all() for t in (objective, *stats.values(), *gradients))
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_runs_of_one_patch_train(coded, make_rois, make_series, empty):
+    """The context is then the only patch, and what is wanted is what is seen."""
+    rois = make_rois()
+    model = FunctionJEPA(coded, rois)
+    series = make_series(rois, 6, K)
+    if empty:
+        series[0] = float("nan")  # and a run in which no ROI has coverage
+    model.fit_connectivity(runs(series))
+    assert all_finite(model, *step(model, coded, series))
+
+
+def test_a_single_run_or_copies_of_one_leave_the_spread_at_1(coded, make_rois, make_series):
+    """Rounding errors between equal runs are no spread."""
+    rois = make_rois()
+    series = make_series(rois, 1, 4 * K)
+    for several in (series, series.expand(3, -1, -1), series.expand(7, -1, -1)):
+        model = FunctionJEPA(coded, rois)
+        model.fit_connectivity(runs(several))
+        for encoder in (model.encoder, model.target):
+            assert encoder.connectivity.spread == 1
+        assert model.connectivity_code(series, K).abs().max() < 1e-5
+        assert all_finite(model, *step(model, coded, series))
+
+
+@pytest.mark.parametrize(("regions", "gradients", "components"), [(7, 1, 2), (3, 9, 3)])
+def test_few_rois_or_columns_give_fewer_components(
+    coded, make_rois, make_series, regions, gradients, components
+):
+    config = dataclasses.replace(coded, harmonics="none", connectivity_code=32)
+    rois = make_rois(regions, gradients=gradients)
+    model = FunctionJEPA(config, rois)
+    series = make_series(rois, 6, 4 * K)
+    model.fit_connectivity(runs(series))
+    assert model.connectivity_code(series, K).shape == (6, regions, components)
+    assert all_finite(model, *step(model, config, series))
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e6, 1e12])
+def test_population_scaling_in_any_units_is_finite(coded, make_rois, make_series, scale):
+    config = dataclasses.replace(coded, scaling="population")
+    rois = make_rois()
+    model = FunctionJEPA(config, rois)
+    series = make_series(rois, 6, 4 * K) * scale
+    model.fit_connectivity(runs(series))
+    assert all_finite(model, *step(model, config, series))
+
+
+def test_bfloat16_computes_nearly_the_same(coded, make_rois, make_series):
+    rois = make_rois()
+    model = FunctionJEPA(coded, rois)
+    series = make_series(rois, 6, 4 * K)
+    model.fit_connectivity(runs(series))
+    _, exact = step(model, coded, series)
+    objective, rounded = step(model, coded, series, autocast=True)
+    assert all_finite(model, objective, rounded)
+    for name in ("connectivity_loss", "connectivity_mean_predictor_loss", "whitening_loss"):
+        assert rounded[name].item() == pytest.approx(exact[name].item(), rel=0.02), name
+
+
+@pytest.mark.parametrize("how", ["compiled", "checkpointing"])
+def test_switches_that_change_no_result(coded, make_rois, make_series, how):
+    rois = make_rois()
+    series = make_series(rois, 4, 4 * K)
+    found = []
+    for changed in (False, True):
+        config = dataclasses.replace(
+            coded, depth=1, predictor_depth=1, checkpointing=changed and how == "checkpointing"
+        )
+        torch.manual_seed(1)
+        model = FunctionJEPA(config, rois)
+        model.fit_connectivity(runs(series))
+        torch.nn.init.normal_(model.encoder.connectivity.map.weight)
+        # without code generation, which takes long and is not ours
+        objective = torch.compile(model, backend="eager") if changed and how == "compiled" else model
+        loss, _ = step(objective, config, series)
+        found.append({"loss": loss, **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}})
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_every_trained_parameter_has_a_gradient(coded, make_rois, make_series, weight):
+    """Which processes that exchange gradients rely on."""
+    config = dataclasses.replace(coded, connectivity_weight=weight)
+    rois = make_rois()
+    model = FunctionJEPA(config, rois)
+    step(model, config, make_series(rois, 2, K))
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_a_run_alone_has_the_code_that_it_has_among_others(coded, make_rois, make_series):
+    """Mean and spread are those of the training, whatever else is embedded."""
+    rois = make_rois()
+    model = FunctionJEPA(coded, rois)
+    series = make_series(rois, 9, 4 * K)
+    model.fit_connectivity(runs(series[:5]))
+    torch.nn.init.normal_(model.target.connectivity.map.weight)
+    torch.testing.assert_close(
+        model.encode(series, K)[6:7], model.encode(series[6:7], K), rtol=1e-4, atol=1e-5
+    )
+    assert model.connectivity_code(series[6:7], K).square().mean() > 0.1
+
+
+def test_whitening_of_what_is_not_finite_is_nan_and_no_exception():
+    content = torch.randn(3, 7, 4, 6)
+    content[1, 2, 3, 4] = float("nan")
+    assert whitening_loss(content).isnan().tolist() == [False, True, False]
+
+
 def test_the_objective_is_the_sum_of_its_terms(coded, make_rois, make_series):
     rois = make_rois()
     model = FunctionJEPA(dataclasses.replace(coded, connectivity_weight=2.0, whitening_weight=0.5), rois)
