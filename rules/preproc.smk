@@ -53,6 +53,7 @@ rule run_fmriprep:
     resources:
         mem_mb=lambda wildcards, attempt: 16000 + 8000 * attempt,
         runtime=growing(900),
+        attempt=lambda wildcards, attempt: attempt,
     params:
         raw=raw_state,
         root=dataset_root,
@@ -64,5 +65,6 @@ rule run_fmriprep:
     shell:
         "python -m bhx_prep.preproc.fmriprep --subject {wildcards.subject} --cohort {wildcards.cohort}"
         " --root {params.root:q} --tasks {params.tasks} --scans {params.scans:q} --preproc {params.preproc:q}"
-        " --threads {threads} --mem-mb {resources.mem_mb} --out {params.out:q} --status {output.status:q}"
+        " --threads {threads} --mem-mb {resources.mem_mb} --attempt {resources.attempt}"
+        " --out {params.out:q} --status {output.status:q}"
         ' --work "${{TMPDIR:-/tmp}}" > {log:q} 2>&1'

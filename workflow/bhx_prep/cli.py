@@ -27,6 +27,11 @@ COMMANDS = {
         "remove all data of a subject who withdrew consent",
         "bhx forget abide1 0051234",
     ),
+    "preproc": (
+        "bhx_prep.commands.preproc",
+        "clear failures of preprocessing, so that it is tried again",
+        "bhx preproc retry abide1",
+    ),
     "doctor": (
         "bhx_prep.commands.doctor",
         "check what this machine needs for the configuration, and how to get what is missing",

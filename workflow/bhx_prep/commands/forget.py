@@ -65,7 +65,7 @@ def command(args: argparse.Namespace) -> int:
         msg = f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(study.cohorts)}"
         raise ConfigError(msg)
     subject = bids_names.check_label(args.subject.removeprefix("sub-"), "subject")
-    _refuse_while_at_work()
+    jobs.refuse_while_at_work()
     remaining = _refuse_while_in_data(study.cohorts[args.cohort], args.cohort, subject)
     paths = list(traces(study, args.cohort, subject))
     seen = weights(study, args.cohort, subject)
@@ -234,14 +234,6 @@ def _batch(study: config.Config, cohort: str, subject: str) -> str | None:
         return None
     n = batches.n_batches(study.results, cohort, 1, study.batch_size)
     return f"{batches.batch_of(cohort, subject, n):05d}"
-
-
-def _refuse_while_at_work() -> None:
-    if any(Path(".snakemake/locks").glob("*")):
-        msg = "Snakemake works in this folder (or was killed: then `snakemake --unlock`): wait until it has ended"
-        raise ConfigError(msg)
-    if left := jobs.strays(Path.cwd()):
-        raise ConfigError(left)
 
 
 def _refuse_while_in_data(section: CohortSection, cohort: str, subject: str) -> set[str]:

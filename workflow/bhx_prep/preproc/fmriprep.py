@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from bhx_prep.io import bids_names
 from bhx_prep.io.spaces import MNI152
 from bhx_prep.preproc.arguments import subject_parser, usable_scans
 from bhx_prep.preproc.bids_view import make_view
+from bhx_prep.preproc.crash_files import crash_files
+from bhx_prep.preproc.outcome import Outcome, settle
 from bhx_prep.preproc.status import write_status
 from bhx_prep.preproc.work_folder import open_work_folder
 
@@ -39,24 +42,6 @@ EXAMPLE = """example:
     --tasks rest --out results/abide1/preproc --status results/abide1/preproc/sub-01_status.json \\
     --work /scratch --threads 8 --mem-mb 24000
 """
-
-#: What the messages of programs around fMRIPrep mean. None of them is caused by a subject's data.
-SITE_ERRORS = {
-    r"Could not find docker command": "docker is not installed on this machine",
-    r"permission to run 'docker'|permission denied while trying to connect": "docker may not be used by this account",
-    r"Cannot connect to the Docker daemon|Could not detect memory capacity": "the docker daemon cannot be reached",
-    r"Unable to find image|pull access denied|manifest unknown|No such image|error pulling image": (
-        "the image {image} is not on this machine and could not be fetched: docker pull {image}"
-    ),
-    r"Unable to pull|failed to get checksum|FATAL:.*(image|docker://)": (
-        "the image {image} cannot be opened or fetched: apptainer pull it on a machine with network"
-    ),
-    r"FreeSurfer license|license file.*(not found|required)": "fMRIPrep does not accept the FreeSurfer licence file",
-    r"No space left on device": "the disk is full",
-}
-
-_ERROR = re.compile(r"^\W*(?:[\w.]*(?:Error|Exception|Fault)\b|.*\berror:)", re.IGNORECASE)
-_CHATTER = re.compile(r"Please report errors|^RUNNING:|^\s*(File |\^|~)")
 
 
 @dataclass(frozen=True)
@@ -138,20 +123,6 @@ def apptainer_command(
     return [*command, *_fmriprep_arguments(preproc, subject, threads, mem_mb)]
 
 
-def reason_of(log: str, exit_code: int) -> str:
-    """Why fMRIPrep ended, in one line, from what it printed.
-
-    The last line that names an error; else the last line that is not empty. A program that was killed prints
-    nothing, so its exit code decides.
-    """
-    if exit_code in (137, -9):
-        return "killed, most likely for lack of memory: raise mem_mb of the rule"
-    lines = [line.strip() for line in log.splitlines() if line.strip() and not _CHATTER.search(line)]
-    errors = [line for line in lines if _ERROR.match(line)]
-    last = (errors or lines or ["it printed nothing"])[-1]
-    return f"fMRIPrep ended with exit code {exit_code}: {last}"
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 also if the subject failed and `on_failure` is exclude."""
     args = _parser().parse_args(argv)
@@ -160,7 +131,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _command(args: argparse.Namespace) -> int:
     start = time.monotonic()
-    exit_code = None
     log = args.out / "logs" / f"sub-{args.subject}_fmriprep.log"
     preproc = args.preproc
     bids_names.check_label(args.subject, "subject")
@@ -171,60 +141,69 @@ def _command(args: argparse.Namespace) -> int:
     folders = Folders.below(work)
     try:
         _check_site(preproc, [args.out, work])
-        exit_code, reason = _run(args, preproc, folders, log)
-        if reason is None:
-            _publish(folders.out, args.out, args.subject)
-            shutil.rmtree(work)
+        outcome = _run(args, preproc, folders, log)
     except DataError as error:
-        reason = str(error)
+        outcome = Outcome(exit_code=None, reason=str(error))
+    if outcome.reason is None:
+        _publish(folders.out, args.out, args.subject)
+        shutil.rmtree(work)
+    else:  # what an earlier success left is not of these data
+        shutil.rmtree(args.out / f"sub-{args.subject}", ignore_errors=True)
     write_status(
         args.status,
         subject=args.subject,
-        reason=reason,
+        reason=outcome.reason,
         seconds=time.monotonic() - start,
         stages={},
         versions={"bhx": version("bhx"), "fmriprep": preproc["image"]},
         log=log,
-        exit_code=exit_code,
+        excluded=outcome.excluded,
+        exit_code=outcome.exit_code,
     )
-    if reason is not None:
-        logger.error("fMRIPrep of sub-%s: %s (log: %s)", args.subject, reason, log)
-    return int(reason is not None and preproc["on_failure"] == "stop")
+    for scan in outcome.excluded:
+        logger.warning("sub-%s: %s is excluded: %s", args.subject, scan["file"], scan["reason"])
+    if outcome.reason is not None:
+        logger.error("fMRIPrep of sub-%s: %s (log: %s)", args.subject, outcome.reason, log)
+    return int(outcome.reason is not None and preproc["on_failure"] == "stop")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = subject_parser("python -m bhx_prep.preproc.fmriprep", __doc__, EXAMPLE)
-    parser.add_argument("--mem-mb", type=int, default=16000, help="memory of fMRIPrep, MB (default: 16000)")
+    parser.add_argument(
+        "--mem-mb",
+        type=int,
+        default=16000,
+        help="memory of the job, MB (default: 16000); fMRIPrep gets an eighth, at least 2000, less",
+    )
+    parser.add_argument("--attempt", type=int, default=1, help="number of the attempt, for messages")
     return parser
 
 
-def _run(
-    args: argparse.Namespace, preproc: Mapping[str, Any], folders: Folders, log: Path
-) -> tuple[int, str | None]:
+def fmriprep_memory(job_mb: int) -> int:
+    """Memory (MB) that fMRIPrep may plan with: its own processes and the container's need some of the job's."""
+    return max(job_mb - max(2000, job_mb // 8), 1000)
+
+
+def _run(args: argparse.Namespace, preproc: Mapping[str, Any], folders: Folders, log: Path) -> Outcome:
     scans = usable_scans(args.scans, args.root, args.subject)
     make_view(args.root.absolute(), args.subject, args.tasks, folders.view, scans)
     for folder in (folders.out, folders.scratch / "tmp"):
         folder.mkdir(parents=True, exist_ok=True)
+    for stale in (*crash_files(folders.out), *folders.out.glob("sourcedata/freesurfer/*/scripts/IsRunning*")):
+        stale.unlink()  # of an earlier attempt, which is not at work any more
     build = docker_command if preproc["backend"] == "fmriprep-docker" else apptainer_command
-    command = build(preproc, args.subject, folders, args.threads, args.mem_mb)
+    command = build(preproc, args.subject, folders, args.threads, fmriprep_memory(args.mem_mb))
     logger.info("sub-%s: fMRIPrep starts; log: %s", args.subject, log)
     with log.open("w") as file:
-        file.write(f"{subprocess.list2cmdline(command)}\n")
+        file.write(f"$ {shlex.join(command)}\n")
         file.flush()
         # no terminal to ask on: the wrapper's questions end it instead of waiting for ever
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
         )
-    printed = log.read_text(errors="replace").split("\n", 1)[1]
-    if done.returncode == 0:
-        made = folders.out / f"sub-{args.subject}"
-        if any(made.rglob("*_desc-preproc_*")):
-            return 0, None
-        return 0, "fMRIPrep ended with exit code 0 but wrote no preprocessed image"
-    for pattern, meaning in SITE_ERRORS.items():
-        if re.search(pattern, printed):
-            raise SiteError(meaning.format(image=preproc["image"]))
-    return done.returncode, reason_of(printed, done.returncode)
+    scans = [s for s in scans if (folders.view / s.path.relative_to(args.root.absolute())).exists()]
+    attempt = f"{args.mem_mb} MB (attempt {args.attempt})"
+    return settle(done.returncode, log, folders.out, args.subject, scans, preproc["image"], attempt)
 
 
 def _check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:

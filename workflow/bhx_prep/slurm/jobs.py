@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bhx_model.errors import ConfigError
+
 #: States of a job that still holds, or will hold, an allocation.
 ALIVE = frozenset({"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "STOPPED"})
 
@@ -117,6 +119,21 @@ def strays(folder: Path, *, submits: bool = False) -> str | None:
         f"{count} of an earlier run of this folder still in the queue: {shown}{more}. Wait until they have ended, their "
         f"work then counts, or say `scancel {numbers}`; then start again"
     )
+
+
+def refuse_while_at_work() -> None:
+    """Stop a command that changes results while Snakemake or jobs of an earlier one are at work in this folder.
+
+    Raises
+    ------
+    ConfigError
+        If there are any.
+    """
+    if any(Path(".snakemake/locks").glob("*")):
+        msg = "Snakemake works in this folder (or was killed: then `snakemake --unlock`): wait until it has ended"
+        raise ConfigError(msg)
+    if left := strays(Path.cwd()):
+        raise ConfigError(left)
 
 
 def _logs(folder: Path) -> Iterator[tuple[float, str, str]]:

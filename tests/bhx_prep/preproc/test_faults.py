@@ -1,0 +1,294 @@
+"""The table of faults, in the words of the programs themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bhx_prep.preproc.crash_files import Crash, read_crash, workflow_of
+from bhx_prep.preproc.faults import TABLE, recognise
+
+IMAGE = "nipreps/fmriprep:25.2.7"
+
+SITE = [
+    # docker and its wrapper
+    (1, "fmriprep: Could not find docker command... Is it installed?", "docker is not installed"),
+    (1, "fmriprep: Make sure you have permission to run 'docker'", "may not be used by this account"),
+    (
+        1,
+        "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: Get "
+        '"http://%2Fvar%2Frun%2Fdocker.sock/v1.24/info": dial unix /var/run/docker.sock: connect: permission denied',
+        "may not be used by this account",
+    ),
+    (
+        1,
+        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n"
+        "Could not detect memory capacity of Docker container.\nDo you have permission to run docker?",
+        "daemon cannot be reached",
+    ),
+    (
+        125,
+        "Unable to find image 'nipreps/fmriprep:99' locally\ndocker: Error response from daemon: manifest for "
+        "nipreps/fmriprep:99 not found: manifest unknown: manifest unknown.",
+        "docker pull nipreps/fmriprep",
+    ),
+    (
+        125,
+        'docker: Error response from daemon: Get "https://registry-1.docker.io/v2/": dial tcp: lookup '
+        "registry-1.docker.io: no such host.",
+        "could not be fetched",
+    ),
+    (
+        125,
+        'docker: Error response from daemon: invalid mount config for type "bind": bind source path does not exist: /x.',
+        "cannot be mounted",
+    ),
+    (
+        125,
+        "docker: Error response from daemon: something new.",
+        "could not start the container: docker: Error",
+    ),
+    (125, 'Error: short-name "nipreps/x" did not resolve to an alias', "could not be fetched"),
+    (126, "exec /opt/conda/bin/fmriprep: exec format error", "another kind of processor"),
+    (
+        127,
+        'docker: Error response from daemon: OCI runtime create failed: runc create failed: exec: "fmriprep": executable '
+        "file not found in $PATH: unknown.",
+        "has no fmriprep to run",
+    ),
+    # apptainer
+    (
+        255,
+        "FATAL:   could not open image /images/fmriprep.sif: failed to retrieve path for /images/fmriprep.sif: lstat "
+        "/images/fmriprep.sif: no such file or directory",
+        "cannot be opened or fetched",
+    ),
+    (
+        255,
+        "FATAL:   Unable to handle docker://nipreps/fmriprep:25.2.7 uri: failed to get checksum for docker://: pinging "
+        "container registry registry-1.docker.io: dial tcp: lookup registry-1.docker.io",
+        "fetched",
+    ),
+    (
+        255,
+        "FATAL:   While making image from oci registry: error fetching image to cache: while building SIF from layers: "
+        "write /tmp/build-temp-1/rootfs/x: no space left on device",
+        "the disk is full while the image",
+    ),
+    (
+        255,
+        "FATAL:   container creation failed: mount hook function failure: mount /data->/data error: while mounting /data: "
+        "mount source /data doesn't exist",
+        "cannot be mounted",
+    ),
+    (255, "ERROR  : Could not create user namespace: Permission denied", "user namespaces"),
+    (
+        255,
+        "FATAL:   container creation failed: mount hook function failure: mount /proc/self/fd/3->/rootfs error: while "
+        "mounting image /proc/self/fd/3: kernel reported a bad superblock for squashfs image partition",
+        "cannot be opened",
+    ),
+    # fMRIPrep's arguments
+    (2, "usage: fmriprep [-h]\nfmriprep: error: unrecognized arguments: --use-aroma", "--use-aroma"),
+    (
+        2,
+        "fmriprep: error: argument --cifti-output: invalid choice: '32k' (choose from 91k, 170k)",
+        "correct preproc.fmriprep_args",
+    ),
+    (
+        1,
+        'Traceback (most recent call last):\nValueError: space identifier "Schaefer" is invalid.\nValid identifiers are: x',
+        "preproc.output_spaces",
+    ),
+    (
+        1,
+        'ValueError: standard space "MNIInfant" is not fully defined.\nSet a valid cohort selector',
+        "output_spaces",
+    ),
+    # licence
+    (
+        126,
+        "ERROR: a valid license file is required for FreeSurfer to run. fMRIPrep looked for an existing license file at",
+        "licence file",
+    ),
+    (1, "ERROR: FreeSurfer license file /opt/freesurfer/license.txt not found.", "licence file"),
+    # disks, limits
+    (1, "OSError: [Errno 28] No space left on device: '/scratch/x'", "the disk is full"),
+    (1, "gzip: stdout: No space left on device", "the disk is full"),
+    (1, "OSError: [Errno 122] Disk quota exceeded: '/out/x'", "the quota is used up"),
+    (1, "PermissionError: [Errno 13] Permission denied: '/out/sub-01'", "may not be read or written"),
+    (1, "OSError: [Errno 30] Read-only file system: '/out/logs'", "read-only"),
+    (1, "OSError: [Errno 116] Stale file handle: '/scratch/x'", "the file system failed"),
+    (1, "RuntimeError: can't start new thread", "more processes"),
+    # TemplateFlow
+    (
+        1,
+        "Downloading https://templateflow.s3.amazonaws.com/tpl-OASIS30ANTs/tpl-OASIS30ANTs_res-01_T1w.nii.gz\n"
+        "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='templateflow.s3.amazonaws.com', port=443): Max "
+        "retries exceeded with url: /tpl-OASIS30ANTs/tpl-OASIS30ANTs_res-01_T1w.nii.gz",
+        "fill preproc.templateflow_home",
+    ),
+    (
+        1,
+        "RuntimeError: Failed to download https://templateflow.s3.amazonaws.com/tpl-x with status code 404",
+        "fill preproc.templateflow_home",
+    ),
+    (
+        1,
+        "nibabel.filebasedimages.ImageFileError: Empty file: '/templateflow/tpl-PNC/tpl-PNC_res-01_T1w.nii.gz'",
+        "missing or broken",
+    ),
+    # programs
+    (
+        127,
+        "Cannot run fMRIPrep. Missing dependencies:\n\t* c3d_affine_tool (Interface: C3dAffineTool)",
+        "lacks a program",
+    ),
+    (1, 'OSError: No command "antsRegistration" found on host n1. Please check that the', "lacks a program"),
+    (1, "ERROR: it appears that recon-all is already running", "IsRunning"),
+    (143, "", "stopped from outside"),
+]
+
+MEMORY = [
+    (137, ""),
+    (-9, ""),
+    (
+        1,
+        "concurrent.futures.process.BrokenProcessPool: A process in the process pool was terminated abruptly while the "
+        "future was running or pending.",
+    ),
+    (1, "fMRIPrep failed: A child process terminated abruptly, the process pool is not usable anymore"),
+    (1, "[1.2] Memory cgroup out of memory: Killed process 11189 (fmriprep) total-vm:1kB"),
+    (1, "[1.2] Out of memory: Kill process 11189 (fmriprep) score 135 or sacrifice child"),
+    (
+        1,
+        "slurmstepd: error: Detected 1 oom_kill event in StepId=11300781.0. Some of the step tasks have been OOM Killed.",
+    ),
+    (1, "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=191.batch cgroup."),
+    (1, "slurmstepd: error: Job 21317317 exceeded memory limit (26395460 > 25165824), being killed"),
+    (1, "OSError: [Errno 12] Cannot allocate memory"),
+    (1, "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 3.2 GiB for an array with shape (1,)"),
+    (1, "terminate called after throwing an instance of 'std::bad_alloc'"),
+    (1, "Killed"),
+]
+
+#: What healthy and unlucky runs print alike: none of it may decide.
+CHATTER = """Unable to find image 'nipreps/fmriprep:25.2.7' locally
+25.2.7: Pulling from nipreps/fmriprep
+RUNNING: docker run --rm -v /scratch/oom_kill-study:/data:ro nipreps/fmriprep:25.2.7
+mkdir -p failed for path /home/fmriprep/.config/matplotlib: [Errno 13] Permission denied: '/home/fmriprep/.config'
+ Could not check for version updates: Connection to server could not be made
+ Retrying (Retry(total=2)) after connection broken by 'NewConnectionError(...: Failed to establish a new connection)'
+ Memory resampled/largemem=0.28/0.5/1 GB
+fMRIPrep: Please report errors to https://github.com/nipreps/fmriprep/issues
+"""
+
+
+def crash(node: str, text: str = "ValueError: x") -> Crash:
+    return Crash(f"fmriprep_25_2_wf.sub_01_wf.{node}", text, text)
+
+
+@pytest.mark.parametrize(("code", "said", "meaning"), SITE)
+def test_faults_of_the_site(code, said, meaning):
+    found = recognise(code, CHATTER + said, [], IMAGE)
+    assert found.kind == "site"
+    assert meaning in found.sentence
+    assert len(found.sentence) <= 230
+    if code not in (125, 143):  # the same within a node is not the person's either
+        assert recognise(1, CHATTER, [crash("anat_fit_wf.x", said)], IMAGE).kind == "site"
+
+
+@pytest.mark.parametrize(("code", "said"), MEMORY)
+def test_faults_of_memory(code, said):
+    assert recognise(code, CHATTER + said, [], IMAGE).kind == "memory"
+    # nodes that crash beside a process that was killed are no evidence
+    assert recognise(code, CHATTER + said, [crash("bold_task_rest_wf.x")], IMAGE).kind == "memory"
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "meaning"),
+    [
+        (
+            1,
+            "Exception: No T1w images found for participant 01. All workflows require T1w images.",
+            "No T1w images",
+        ),
+        (1, "RuntimeError: No BOLD images found for participant 01 and task rest.", "No BOLD images"),
+        (65, "CRITICAL: Fieldmap is broken", "a field map cannot be used: CRITICAL: Fieldmap is broken"),
+    ],
+)
+def test_faults_of_the_person_before_any_node_runs(code, said, meaning):
+    found = recognise(code, CHATTER + said, [], IMAGE)
+    assert found.kind == "person"
+    assert meaning in found.sentence
+
+
+def test_a_crashed_node_is_the_persons_with_its_cause():
+    found = recognise(1, CHATTER, [crash("bold_task_rest_wf.hmc"), crash("bold_task_rest_wf.hmc")], IMAGE)
+    assert found.kind == "person"
+    assert found.sentence == "node bold_task_rest_wf.hmc crashed: ValueError: x"
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "last"), [(1, "", "report"), (139, "one\nlast words", "last words"), (0, "", "")]
+)
+def test_the_rest_is_unknown(code, said, last):
+    found = recognise(code, said, [], IMAGE)
+    assert found.kind == "unknown"
+    assert last in found.sentence or found.sentence.endswith("it printed nothing")
+
+
+def test_every_row_of_the_table_can_be_found_and_says_something():
+    for known in TABLE:
+        assert known.words or known.exit_codes
+        re.compile(known.words)
+        assert known.meaning.format(image=IMAGE, line="x")
+
+
+def written(path: Path, traceback: str) -> Crash:
+    path.write_text(
+        "Node: fmriprep_25_2_wf.sub_01_wf.anat_fit_wf.surface_recon_wf.autorecon1\nWorking directory: /scratch/x\n\n"
+        f"Node inputs:\n\nargs = <undefined>\n\nTraceback (most recent call last):\n{traceback}"
+    )
+    return read_crash(path)
+
+
+def test_the_cause_of_a_program_that_failed_is_what_it_printed(tmp_path):
+    found = written(
+        tmp_path / "crash-1.txt",
+        "nipype.pipeline.engine.nodes.NodeExecutionError: Exception raised while executing Node autorecon1.\n\n"
+        "Cmdline:\n\trecon-all -autorecon1 -subjid sub-01\nStdout:\n\tmri_convert x\n"
+        "\tERROR: mri_watershed: preflooding height equal to 25 percent\n"
+        "\trecon-all -s sub-01 exited with ERRORS at Wed Mar 20 13:29:55 UTC 2019\n"
+        "\tFor more details, see the log file /out/recon-all.log\nStderr:\n\t\nTraceback:\n"
+        "\tTraceback (most recent call last):\n\tRuntimeError: subprocess exited with code 1.\n\n",
+    )
+    assert found.cause == "ERROR: mri_watershed: preflooding height equal to 25 percent"
+    assert found.steps == ["anat_fit_wf", "surface_recon_wf", "autorecon1"]
+    assert found.shared
+
+
+def test_the_cause_of_an_exception_is_its_sentence(tmp_path):
+    found = written(
+        tmp_path / "crash-1.txt", '  File "x.py", line 1\nEOFError: Compressed file ended early\n'
+    )
+    assert found.cause == "EOFError: Compressed file ended early"
+
+
+def test_an_empty_crash_file_has_the_node_of_its_name(tmp_path):
+    path = tmp_path / "crash-20261126-120000-user-hmc-01234567-89ab-cdef-0123-456789abcdef.txt"
+    path.touch()
+    assert (read_crash(path).node, read_crash(path).cause) == ("hmc", "its crash file is empty")
+
+
+def test_workflows_have_the_names_that_fmriprep_gives():
+    assert workflow_of("sub-01_task-nback_bold.nii.gz") == "bold_task_nback_wf"
+    assert (
+        workflow_of("sub-01_ses-1_task-a+b_run-01_echo-1_bold.nii.gz")
+        == "bold_ses_1_task_a_b_run_01_echo_1_wf"
+    )
+    assert crash("bold_task_nback_wf.hmc").run == "bold_task_nback_wf"
+    assert crash("anat_fit_wf.x").run is None
+    assert not crash("fmap_preproc_wf.wf_auto_00000.x").shared

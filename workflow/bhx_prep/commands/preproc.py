@@ -1,0 +1,91 @@
+"""``bhx preproc``: clear failures of preprocessing, so that the next `snakemake` tries these subjects again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+from bhx_model.errors import ConfigError
+from bhx_prep.config import config
+from bhx_prep.io import bids_names
+from bhx_prep.slurm import jobs
+
+logger = logging.getLogger(__name__)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``bhx preproc``."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    text = "clear failures, so that the next `snakemake` preprocesses these subjects again"
+    retry = actions.add_parser(
+        "retry",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. Work files that are left on this machine are used again.",
+        epilog="example: bhx preproc retry abide1 0051234",
+    )
+    _of_study(retry)
+    retry.add_argument(
+        "subject", metavar="SUBJECT", nargs="?", help="label without sub-; all that failed when omitted"
+    )
+    retry.add_argument("-n", "--dry-run", action="store_true", help="only list what would be cleared")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run ``bhx preproc``."""
+    return retry(args)
+
+
+def retry(args: argparse.Namespace) -> int:
+    """Remove the status files of subjects that failed; of a subject that is named, whatever it says.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such cohort, the subject has nothing to clear, or Snakemake is at work.
+    """
+    folder = _study(args).results / args.cohort / "preproc"
+    jobs.refuse_while_at_work()
+    if args.subject is None:
+        files = [f for f in sorted(folder.glob("sub-*_status.json")) if _reason(f) is not None]
+    else:
+        subject = bids_names.check_label(args.subject.removeprefix("sub-"), "subject")
+        files = [folder / f"sub-{subject}_status.json"]
+        if not files[0].is_file():
+            msg = f"there is no {files[0]}: nothing is booked to sub-{subject}, and the next `snakemake` preprocesses it"
+            raise ConfigError(msg)
+    for file in files:
+        print(f"{file.name.removesuffix('_status.json')}: {_reason(file) or 'was ok'}")
+        if not args.dry_run:
+            file.unlink()
+    done = "would be" if args.dry_run else "are"
+    logger.info("%d subjects %s preprocessed again by `snakemake cohort_%s`", len(files), done, args.cohort)
+    return 0
+
+
+def _of_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cohort", metavar="COHORT", help="of the configuration")
+    parser.add_argument(
+        "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"
+    )
+
+
+def _study(args: argparse.Namespace) -> config.Config:
+    study = config.load(args.config)
+    if args.cohort not in study.cohorts:
+        msg = f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(study.cohorts)}"
+        raise ConfigError(msg)
+    if study.cohorts[args.cohort].input != "bids":
+        msg = f"cohort {args.cohort} is not preprocessed: its `input` is {study.cohorts[args.cohort].input}, not bids"
+        raise ConfigError(msg)
+    return study
+
+
+def _reason(file: Path) -> str | None:
+    """Why a subject failed; None if it did not."""
+    try:
+        status = json.loads(file.read_text(encoding="utf-8"))
+        return None if status["status"] == "ok" else str(status["reason"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{file.name} cannot be read"

@@ -1,0 +1,301 @@
+"""What the end of a preprocessing means: one table of the words that programs use, and whose fault they name.
+
+A fault of the *site* (image, daemon, licence, disk, network, arguments) meets every subject, so the job ends and nobody
+is excluded for it. A fault of *memory* ends the job too: the next attempt asks for more. A fault of the *person* is a
+row with its reason. What the table does not know and no crash file explains is *unknown*: the job ends, nobody is
+excluded.
+
+The words are those of Docker, Podman, Apptainer, fMRIPrep 20 to 25 and its libraries, FreeSurfer, the kernel and Slurm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from bhx_prep.preproc.crash_files import Crash
+
+Kind = Literal["site", "memory", "person", "unknown"]
+
+#: Longest part of a sentence that is quoted from somebody else's message.
+QUOTED: Final = 110
+
+
+@dataclass(frozen=True)
+class Known:
+    """A fault that programs name in certain words.
+
+    Attributes
+    ----------
+    kind : {"site", "memory", "person"}
+    meaning : str
+        Sentence for the user; ``{image}`` and ``{line}``, the line that names the fault, are filled in.
+    words : str
+        Regular expression of what is printed; empty where the exit code alone tells.
+    exit_codes : tuple of int
+        What also tells, where no words of the table are found.
+    where : {"anywhere", "errors", "crashes"}
+        Where the words count: harmless warnings use some of them too, which then count only in lines that start as an
+        exception's does, or only in crash files.
+    """
+
+    kind: Kind
+    meaning: str
+    words: str = ""
+    exit_codes: tuple[int, ...] = ()
+    where: Literal["anywhere", "errors", "crashes"] = "anywhere"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Whose fault an end was, and a sentence that says what to do."""
+
+    kind: Kind
+    sentence: str
+
+
+_DISK = "free some space, or work on another disk (TMPDIR, `tmpdir` in the profile)"
+_BACKEND = "or use another preproc.backend"
+
+TABLE: Final = (
+    # ---- the program that runs containers
+    Known(
+        "site",
+        f"docker is not installed on this machine: install it, {_BACKEND}",
+        r"Could not find docker command|docker: (?:command )?not found",
+    ),
+    Known(
+        "site",
+        f"docker may not be used by this account: join the group docker, {_BACKEND}",
+        r"permission to run 'docker'|permission denied while trying to connect to the Docker (?:daemon|API)"
+        r"|docker\.sock: connect: permission denied",
+    ),
+    Known(
+        "site",
+        f"the docker daemon cannot be reached: start it, {_BACKEND}",
+        r"[Cc]annot connect to the Docker daemon|Is the docker daemon running|Could not detect memory capacity"
+        r"|error during connect:|[Cc]annot connect to Podman|unable to connect to Podman socket",
+    ),
+    Known(
+        "site",
+        "docker hides its memory or has less than 8 GB, and fMRIPrep asks before it goes on: give docker more memory",
+        r"Continue anyway\? \[y/N\]",
+    ),
+    Known(
+        "site",
+        "the image {image} is not on this machine and could not be fetched: docker pull {image}",
+        r"pull access denied|manifest unknown|manifest for \S+ not found|No such image|error pulling image"
+        r"|repository does not exist|toomanyrequests|[Ii]mage not known|initializing source docker://"
+        r"|short-name .* did not resolve|registry-1\.docker\.io|failed to resolve reference"
+        r"|Error response from daemon: Get \"?https?://",
+    ),
+    Known(
+        "site",
+        "the disk is full while the image {image} is unpacked: free some space (APPTAINER_CACHEDIR, APPTAINER_TMPDIR)",
+        r"FATAL:.*(?:[Nn]o space left on device|quota exceeded)",
+    ),
+    Known(
+        "site",
+        f"apptainer may not make user namespaces on this machine: ask its administrators, {_BACKEND}",
+        r"[Cc]ould not create user namespace|user namespaces? (?:are|is) (?:disabled|not)|max_user_namespaces"
+        r"|newuidmap.*(?:not found|[Oo]peration not permitted)",
+    ),
+    Known(
+        "site",
+        "a folder cannot be mounted into the container: {line}",
+        r"bind source path does not exist|invalid mount config|Mounts denied|invalid volume specification"
+        r"|FATAL:.*(?:bind|mount) .*(?:no such file|doesn't exist|permission denied)|statfs .*: no such file",
+    ),
+    Known(
+        "site",
+        "the image {image} cannot be opened or fetched: apptainer pull it on a machine with network",
+        r"FATAL:.*(?:image|docker://|oci|squashfs|SIF)|[Uu]nable to pull|failed to get checksum|unknown image format",
+    ),
+    Known("site", "apptainer could not start the container: {line}", r"^FATAL: "),
+    Known(
+        "site",
+        "the image {image} is made for another kind of processor than this machine's: pull the one for it",
+        r"exec format error",
+    ),
+    Known(
+        "site",
+        "the image {image} has no fmriprep to run: name one of nipreps/fmriprep in preproc.image",
+        r"executable file not found in \$PATH|OCI runtime (?:create|exec)|OCI runtime attempted to invoke",
+    ),
+    # ---- arguments
+    Known(
+        "site",
+        "fMRIPrep does not take its arguments: correct preproc.fmriprep_args or output_spaces ({line})",
+        r"^\S*(?:fmriprep|__main__\.py)\S*: error: |fmriprep_docker: error: ",
+    ),
+    Known(
+        "site",
+        "fMRIPrep does not take its output spaces or options: correct preproc.output_spaces and fmriprep_args ({line})",
+        r"space identifier \"?.*\"? is invalid|standard space \".*\" (?:is not|does not)|Custom template .* requires"
+        r"|Modifiers are not allowed for nonstandard spaces|Cannot force and (?:disable|ignore)"
+        r"|AttributeError: longitudinal",
+    ),
+    # ---- licence
+    Known(
+        "site",
+        "FreeSurfer does not accept the licence file: name a valid one in preproc.fs_license",
+        r"valid license file is required|FreeSurfer license file \S* ?(?:not found|is)|[Ii]nvalid FreeSurfer license"
+        r"|ERROR: FreeSurfer.*licen[cs]e|ERROR: [Ss]ystems running|FreeSurfer .*cannot be used in FIPS mode",
+    ),
+    # ---- disks and their limits
+    Known("site", f"the quota is used up: {_DISK}", r"[Dd]isk quota exceeded|\[Errno 122\]|EDQUOT"),
+    Known("site", f"the disk is full: {_DISK}", r"[Nn]o space left on device|\[Errno 28\]|ENOSPC|Disk full"),
+    Known(
+        "site",
+        "a folder that fMRIPrep writes to is read-only: {line}",
+        r"Read-only file system|\[Errno 30\]",
+        where="errors",
+    ),
+    Known(
+        "site",
+        "a folder may not be read or written by this account: {line}",
+        r"\[Errno 13\] Permission denied|PermissionError",
+        where="errors",
+    ),
+    Known(
+        "site",
+        "the file system failed: start again, elsewhere if it does so again ({line})",
+        r"Stale (?:NFS )?file handle|\[Errno 116\]|\[Errno 5\]|Transport endpoint is not connected"
+        r"|Remote I/O error",
+    ),
+    Known(
+        "site",
+        "this account may not start more processes or open more files here: raise the limit (ulimit -u, -n)",
+        r"Too many open files|\[Errno 24\]|can't start new thread|pthread_create failed"
+        r"|BlockingIOError: \[Errno 11\]|fork: (?:retry: )?Resource temporarily unavailable",
+    ),
+    # ---- templates
+    Known(
+        "site",
+        "a template of TemplateFlow is missing and cannot be fetched: fill preproc.templateflow_home where there is network",
+        r"Failed to download https?://|(?:requests|urllib3)\.exceptions\.\w+|socket\.gaierror"
+        r"|Tunnel connection failed|Temporary failure in name resolution|Network is unreachable",
+        where="errors",
+    ),
+    Known(
+        "site",
+        "a file of TemplateFlow is missing or broken: fetch it into preproc.templateflow_home again ({line})",
+        r"(?:Error|Empty file|does not exist|No such file|[Cc]ould not (?:read|open)|[Cc]annot (?:read|open)).{0,160}"
+        r"templateflow\S*/tpl-|templateflow\S*/tpl-\S*.{0,40}(?:does not exist|No such file|not a gzip|is empty)"
+        r"|TEMPLATEFLOW_HOME folder \S+ seems to contain|TEMPLATEFLOW_HOME.*(?:not writable|read-only)",
+    ),
+    # ---- programs in the container
+    Known(
+        "site",
+        "the container lacks a program that fMRIPrep needs: use an unchanged image of nipreps/fmriprep ({line})",
+        r"Cannot run fMRIPrep\. Missing dependencies|No command \"?\S+\"? found on host",
+    ),
+    Known(
+        "site",
+        "the container lacks a program or library that fMRIPrep needs: use an unchanged image of nipreps/fmriprep ({line})",
+        r": [Cc]ommand not found|error while loading shared libraries",
+        where="crashes",
+    ),
+    Known(
+        "site",
+        "FreeSurfer believes that this subject is at work elsewhere: remove scripts/IsRunning.* of its folder",
+        r"it appears that recon-all is already running",
+    ),
+    # ---- memory
+    Known(
+        "memory",
+        "fMRIPrep ran out of memory",
+        r"BrokenProcessPool|process pool was terminated abruptly|process pool is not usable anymore"
+        r"|result of insuff?ici?ent memory|Insufficient resources available for job"
+        r"|[Oo]ut of memory: Kill|[Mm]emory cgroup out of memory|oom[-_]kill|OOMKilled|Out Of Memory"
+        r"|cgroup out-of-memory handler|[Ee]xceeded (?:step |job )?memory limit"
+        r"|(?:code|Return code:) (?:137|-9)\b|^\s*Killed\s*$|:\s+line \d+:\s+\d+ Killed",
+        exit_codes=(137, -9),
+    ),
+    Known(
+        "memory",
+        "a program of fMRIPrep got no memory",
+        r"\bMemoryError\b|ArrayMemoryError|Cannot allocate memory|\[Errno 12\]|std::bad_alloc"
+        r"|MemoryAllocationError|Unable to allocate [\d.]+ [KMGT]iB|could not allocate \d+|Failed to allocate memory",
+    ),
+    # ---- the person's data, where fMRIPrep ends before any node runs
+    Known("person", "{line}", r"No (?:T1w|T1-weighted|BOLD) images found"),
+    Known("person", "{line}", r"two echoes, which fMRIPrep does not support|T2w image is expected"),
+    Known("person", "{line}", r"Sophisticated PEPOLAR schemes are unsupported|Conflicting entities for"),
+    Known("person", "a field map cannot be used: {line}", exit_codes=(65,)),
+    # ---- exit codes that speak for themselves
+    Known("site", "docker could not start the container: {line}", exit_codes=(125,)),
+    Known("site", "the image {image} has no fmriprep that could be run: {line}", exit_codes=(126, 127)),
+    Known("site", "the container was stopped from outside: start again", exit_codes=(130, 143, -2, -15)),
+)
+
+_ERROR = re.compile(r"^\W*(?:[\w.]*(?:Error|Exception|Fault|Timeout)\b|.*\b(?:error|ERROR|FATAL):)")
+_CHATTER = re.compile(r"Please report errors|^RUNNING:|^\$ |^\s*(?:File |\^|~)")
+
+
+def recognise(exit_code: int, log: str, crashes: Sequence[Crash], image: str) -> Fault:
+    """Whose fault it is that fMRIPrep ended with an error.
+
+    Faults of the site come before those of memory, and these before the person's: what a full disk or a killed process
+    does to nodes looks like anything.
+
+    Parameters
+    ----------
+    exit_code : int
+        Of the container, or of the program that started it; negative where a signal ended that.
+    log : str
+        What was printed.
+    crashes : sequence of Crash
+        Crash files of this attempt.
+    image : str
+        Of the container.
+    """
+    crashed = [crash.text for crash in crashes]
+    for kind in ("site", "memory"):
+        for known in TABLE:
+            if known.kind == kind and known.words and (line := _line(known, crashed, log)):
+                return Fault(known.kind, _sentence(known, image, line))
+    if exit_code in (137, -9):
+        return next(Fault(k.kind, k.meaning) for k in TABLE if exit_code in k.exit_codes)
+    if crashes:
+        return Fault("person", "; ".join(dict.fromkeys(crash.sentence for crash in crashes)))
+    for known in TABLE:
+        if known.kind == "person" and known.words and (line := _line(known, crashed, log)):
+            return Fault("person", _sentence(known, image, line))
+    last = last_words(log)
+    for known in TABLE:
+        if exit_code in known.exit_codes:
+            return Fault(known.kind, _sentence(known, image, last))
+    return Fault("unknown", f"fMRIPrep ended with exit code {exit_code}: {_short(last)}")
+
+
+def last_words(log: str) -> str:
+    """The last line that names an error; else the last line that is not empty."""
+    lines = [line.strip() for line in log.splitlines() if line.strip() and not _CHATTER.search(line)]
+    errors = [line for line in lines if _ERROR.match(line)]
+    return (errors or lines or ["it printed nothing"])[-1]
+
+
+def _line(known: Known, crashed: Sequence[str], log: str) -> str | None:
+    """The first line in which a fault is named."""
+    words = re.compile(known.words)
+    for text in crashed if known.where == "crashes" else [*crashed, log]:
+        for line in text.splitlines():
+            if (
+                words.search(line)
+                and not _CHATTER.search(line)
+                and (known.where != "errors" or _ERROR.match(line))
+            ):
+                return line
+    return None
+
+
+def _sentence(known: Known, image: str, line: str) -> str:
+    return known.meaning.format(image=image, line=_short(line))
+
+
+def _short(line: str) -> str:
+    line = " ".join(line.split())
+    return line if len(line) <= QUOTED else f"{line[: QUOTED - 3]}..."
