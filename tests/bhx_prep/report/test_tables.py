@@ -97,6 +97,18 @@ def test_published_rows_carry_value_source_and_no_spread():
     assert text.index("| BrainHarmonix |") < text.index("| Hub tokens, linear probe |")
 
 
+def test_untrained_weights_stand_beside_trained_ones_and_are_explained():
+    methods = ("probe", "function_regions_untrained", "function_regions", "fc")
+    text = tables.to_markdown(build([s for m in methods for s in accuracies(0.5, 0.6, method=m)]))
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if "| this run |" in line]
+    assert rows == [
+        "Functional connectivity + linear model", "Function tokens, regions",
+        "Function tokens, regions, untrained weights", "Hub tokens, linear probe", "Majority-class baseline",
+    ]  # fmt: skip
+    assert "what pretraining adds is the difference from them" in text
+    assert "what pretraining adds" not in tables.to_markdown(build(accuracies(0.5, 0.6)))
+
+
 def test_synthetic_data_are_labelled():
     synthetic, real = build(accuracies(0.5, 0.6)), build([score("probe", 0, synthetic=False)])
     for render in (tables.to_markdown, tables.to_latex):

@@ -313,6 +313,10 @@ def caption(table: Table) -> list[str]:
         if table.kind == "regression"
         else "The majority-class baseline predicts the most frequent class of the training subjects."
     )
+    if any(method.endswith(methods.UNTRAINED) for method in table.methods(THIS_RUN)):
+        sentences.append(
+            "Untrained weights: the same encoder before its first step; what pretraining adds is the difference from them."
+        )
     if not table.paper:
         sentences.append("This endpoint is not in the paper.")
         return sentences
