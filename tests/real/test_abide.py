@@ -1,0 +1,169 @@
+"""What `tests/real/abide` computes with; its rows take minutes and are not tested here."""
+
+import argparse
+import dataclasses
+
+import abide_function
+import abide_people
+import abide_scores
+import abide_table
+import numpy as np
+import pytest
+import tiny_shards
+import torch
+from sklearn import metrics
+
+from bhx_model.data import shards
+from bhx_model.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """People of a made cohort, each with the first run, in three sites."""
+    index = tiny_shards.write_cohort(
+        tmp_path_factory.mktemp("shards"), abide_people.COHORT, subjects=60, t1w_shape=(8, 8, 8)
+    )
+    opened = shards.open_index(index)
+    first = {sample.subject: sample for sample in reversed(opened.samples["bold"])}
+    runs = tuple(sorted(first.values(), key=lambda sample: sample.key))
+    n_rois = len(opened.metadata["roi_names"])
+    return abide_people.People(
+        index,
+        runs,
+        tuple(abide_people.series_sha256(run, n_rois) for run in runs),
+        np.arange(len(runs)) % 2,
+        np.array([f"site{number % 3}" for number in range(len(runs))]),
+        np.linspace(0, 1, len(runs)),
+        {},
+    )
+
+
+def test_five_seeds_test_everybody_once_in_parts_that_are_alike(people):
+    divisions = [abide_people.divide(people, seed) for seed in range(5)]
+    assert (np.sum([labels.of("test") for labels in divisions], axis=0) == 1).all()
+    for labels in divisions:
+        assert {part: int(labels.of(part).sum()) for part in ("train", "val", "test")} == {
+            "train": 38, "val": 10, "test": 12,
+        }  # fmt: skip
+        for site in np.unique(people.site):
+            assert (labels.of("test") & (people.site == site)).sum() == 4
+        assert people.dx[labels.of("test")].mean() == 0.5
+    assert (abide_people.divide(people, 5).split != divisions[0].split).any()
+    np.testing.assert_array_equal(abide_people.divide(people, 3).split, divisions[3].split)
+
+
+def train_people(labels):
+    return [s for s, part in zip(labels.subjects, labels.split, strict=True) if part == "train"]
+
+
+def test_shards_of_some_hold_these_alone_and_are_whole(people, tmp_path):
+    wanted = set(people.subjects[5:40])
+    opened = shards.open_index(abide_people.write_shards_of(people.index, wanted, tmp_path / "some"))
+    found = {sample.subject: sample for sample in opened.samples["bold"]}
+    assert found.keys() == wanted
+    for run, digest in zip(people.runs, people.sha256, strict=True):
+        if run.subject in wanted:
+            assert abide_people.series_sha256(found[run.subject], len(tiny_shards.NAMES)) == digest
+    shards.verify(opened.shards["bold"])
+
+
+def run_of(index):
+    return {"inputs": {"shards": [[abide_people.COHORT, shards.open_index(index).sha256]]}}
+
+
+def test_weights_of_the_train_people_alone_are_taken(people, tmp_path):
+    labels = abide_people.divide(people, 0)
+    index = abide_people.write_shards_of(people.index, train_people(labels), tmp_path)
+    abide_people.check_trained_on(people, labels, index, run_of(index))
+
+
+def test_weights_trained_on_a_test_person_are_refused(people, tmp_path):
+    labels = abide_people.divide(people, 0)
+    tested = people.subjects[int(np.flatnonzero(labels.of("test"))[0])]
+    index = abide_people.write_shards_of(people.index, [*train_people(labels), tested], tmp_path)
+    with pytest.raises(DataError, match=f"1 of the people .* {tested}"):
+        abide_people.check_trained_on(people, labels, index, run_of(index))
+
+
+def test_weights_trained_on_a_test_persons_series_under_another_id_are_refused(people, tmp_path):
+    labels = abide_people.divide(people, 0)
+    train, test = (int(np.flatnonzero(labels.of(part))[1]) for part in ("train", "test"))
+    digests = list(people.sha256)
+    digests[test] = digests[train]
+    index = abide_people.write_shards_of(people.index, train_people(labels), tmp_path)
+    with pytest.raises(DataError, match="1 of the people"):
+        abide_people.check_trained_on(
+            dataclasses.replace(people, sha256=tuple(digests)), labels, index, run_of(index)
+        )
+
+
+def test_weights_of_other_shards_are_refused(people, tmp_path):
+    labels = abide_people.divide(people, 0)
+    index = abide_people.write_shards_of(people.index, train_people(labels), tmp_path)
+    with pytest.raises(DataError, match="other shards"):
+        abide_people.check_trained_on(people, labels, index, run_of(people.index))
+
+
+def test_scores_are_those_of_scikit_learn():
+    random = np.random.default_rng(0)
+    target = (random.random(50) < 0.3).astype(int)
+    chance = np.round(random.random(50), 1)  # with ties
+    np.testing.assert_allclose(
+        abide_scores.score(target, chance),
+        [
+            metrics.accuracy_score(target, chance > 0.5),
+            metrics.balanced_accuracy_score(target, chance > 0.5),
+            metrics.roc_auc_score(target, chance),
+        ],
+    )
+    assert np.isnan(abide_scores.score(np.ones(5, int), chance[:5])).all()
+
+
+def test_intervals_tell_a_better_row_from_one_that_is_not():
+    random = np.random.default_rng(1)
+    tested = []
+    for _ in range(5):
+        target = random.integers(2, size=60)
+        noise = random.random((3, 60))
+        rows = {"good": 0.5 * target + 0.5 * noise[0], "chance": noise[1], "same": noise[2]}
+        tested.append(abide_scores.Tested(target, rows))
+    found = abide_scores.intervals(
+        tested, [("chance", None), ("good", "chance"), ("same", "chance"), ("same", "same")], draws=100
+    )
+    assert found.shape == (4, 3, 3)
+    assert (found[0, :, 1] < 0.5).all()
+    assert (found[0, :, 2] > 0.5).all()
+    assert (found[1, :, 1] > 0).all()
+    assert (found[2, :, 1] < 0).all()
+    assert (found[2, :, 2] > 0).all()
+    assert (found[3] == 0).all()
+
+
+def test_readouts_are_what_their_names_say():
+    random = np.random.default_rng(2)
+    tokens = torch.from_numpy(random.normal(size=(20, 4, 3))).float()
+    components = torch.linalg.qr(torch.from_numpy(random.normal(size=(20, 5))).float())[0]
+    found = {name: read(tokens, components) for name, read in abide_function.READOUTS.items()}
+    np.testing.assert_allclose(found["mean"], tokens.numpy().mean(axis=(0, 1)), rtol=1e-5)
+    assert len(found["regions"]) == 16 * 3
+    np.testing.assert_allclose(found["regions"][:3], tokens.numpy()[:2].mean(axis=(0, 1)), rtol=1e-5)
+    # of a constant, the first component, it is the mean up to its length
+    constant = abide_function.weighted(tokens, torch.full((20, 1), 0.05))
+    np.testing.assert_allclose(constant, found["mean"], rtol=1e-4)
+    series = components.numpy().T @ (tokens - tokens.mean(dim=1, keepdim=True)).numpy().reshape(20, -1)
+    np.testing.assert_allclose(
+        found["covariance"], (series @ series.T)[np.triu_indices(5)] / 4, rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "there", "expected"), [(1024, 99, 44), (1024, 31, 31), (3, 9, 2), (2, 9, 1)]
+)
+def test_components_give_at_most_as_many_second_moments(numbers, there, expected):
+    assert abide_function.n_components(numbers, there) == expected
+
+
+def test_rows_are_skipped_where_there_are_no_people(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(abide_table, "DATA", tmp_path)
+    abide_table.run_table(argparse.Namespace())
+    assert capsys.readouterr().out.startswith("skipped: no ")
