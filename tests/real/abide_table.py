@@ -43,6 +43,7 @@ from bhx_model.atomic_write import read_json, write_json
 from bhx_model.command_line import run_command
 from bhx_model.config import EvaluationConfig, json_object, whole_number
 from bhx_model.data import shards
+from bhx_model.evaluation import readouts
 from bhx_model.evaluation.attentive import attentive_probe
 from bhx_model.evaluation.labels import Labels
 from bhx_prep.brain_maps import gradients
@@ -91,8 +92,8 @@ def function_rows(people: People, seed: int, folder: Path, args: argparse.Namesp
     torch.set_num_threads(1)
     labels, began = divide(people, seed), time.monotonic()
     pretrained = abide_function.pretrain(people, labels, folder, abide_function.SETTINGS | args.set)
-    components_RK = abide_function.components(pretrained.trained)
-    reduced = abide_function.connectivity_of_components(people, components_RK, pretrained.trained.n_rois)
+    components_RM = readouts.components_of(pretrained.trained)
+    reduced = abide_function.connectivity_of_components(people, components_RM, pretrained.trained.n_rois)
     chance = {FEW: fit(reduced, labels)[0]}
     for weights in (*WEIGHTS, *(CONTROLS if args.controls else ())):
         kept = folder / f"{weights}{' attentive' if args.attentive else ''}.json"
