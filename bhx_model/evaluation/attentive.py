@@ -15,6 +15,9 @@ from bhx_model.evaluation.labels import Labels
 from bhx_model.nets.heads import AttentiveProbe, endpoint_loss, n_outputs
 from bhx_model.training import optim
 
+#: Subjects that are predicted at once: keys and values of all ROIs of all subjects would fill the memory.
+CHUNK = 256
+
 
 def attentive_probe(
     labels: Labels, tokens_NHD: np.ndarray, heads: int, settings: EvaluationConfig, seed: int
@@ -60,7 +63,7 @@ def attentive_probe(
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            output = model(x)
+            output = torch.cat([model(part) for part in x.split(CHUNK)])
         scores = (output.softmax(dim=-1) if labels.n_classes else output).double().numpy() * scale + centre
         found = metrics.selection_loss(labels.target[val], scores[val], labels.n_classes)
         if best is None or found < best[0]:
