@@ -54,13 +54,13 @@ _ALL = (
     *_function("regions", "regions", "regions"),
     *_function("covariance", "covariance", "covariance"),
     *_function("rois", "attentive probe", "attentive", has_epochs=True),
-    Method(name="probe", label="Hub tokens, linear probe", short="linear probe", reads="hub tokens"),
-    Method(name="covariance", label="Hub tokens, covariance", short="hub covariance", reads="hub tokens"),
+    Method(name="probe", label="Hub tokens, linear probe", short="hub, linear probe", reads="hub tokens"),
+    Method(name="covariance", label="Hub tokens, covariance", short="hub, covariance", reads="hub tokens"),
     Method(
-        name="attentive", label="Hub tokens, attentive probe", short="attentive probe", reads="hub tokens",
+        name="attentive", label="Hub tokens, attentive probe", short="hub, attentive probe", reads="hub tokens",
         has_epochs=True,
     ),
-    Method(name="finetune", label="Hub tokens, fine-tuned", short="fine-tuned", reads="hub tokens", has_epochs=True),
+    Method(name="finetune", label="Hub tokens, fine-tuned", short="hub, fine-tuned", reads="hub tokens", has_epochs=True),
 )  # fmt: skip
 
 #: Every method by its name, in the order of the tables' rows.
