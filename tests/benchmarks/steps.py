@@ -67,6 +67,11 @@ def fusion(config: StageConfig, batch: int, device: torch.device) -> tuple[nn.Mo
 CASES = {
     "structure": (structure, "structure", {}),
     "function": (function, "function", {}),
+    "function, connectivity and whitening off": (
+        function,
+        "function",
+        {"model.connectivity_code": 0, "model.connectivity_weight": 0.0, "model.whitening_weight": 0.0},
+    ),
     "fusion": (fusion, "fusion", {}),
     "fusion, modality_attention: tokens": (fusion, "fusion", {"model.modality_attention": "tokens"}),
     "fusion, decoder: cross": (fusion, "fusion", {"model.decoder": "cross"}),
@@ -113,7 +118,7 @@ def measure(name: str, preset: str, batch: int, device: torch.device, steps: int
             step()
         rate = f"{counter.get_total_flops() / taken / 1e12:10.1f}"
     whole = duration(train.steps * train.batch_size / batch * taken)
-    print(f"{name:36s} {1e3 * taken:10.1f} {batch / taken:10.1f} {peak} {rate}  {whole}", flush=True)
+    print(f"{name:42s} {1e3 * taken:10.1f} {batch / taken:10.1f} {peak} {rate}  {whole}", flush=True)
 
 
 def main() -> None:
@@ -133,7 +138,7 @@ def main() -> None:
     device = torch.device(args.device)
     kind = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
     print(f"{kind}, torch {torch.__version__}, preset {args.preset}, {args.batch} samples a step")
-    print(f"{'case':36s}  ms a step  samples/s  peak GB   TFLOP/s  the preset's steps on one such device")
+    print(f"{'case':42s}  ms a step  samples/s  peak GB   TFLOP/s  the preset's steps on one such device")
     for name in CASES:
         if name.startswith(args.only):
             measure(name, args.preset, args.batch, device, args.steps, args.compile)
