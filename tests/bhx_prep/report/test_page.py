@@ -15,7 +15,7 @@ from fake_results import CONFIG, NAMES
 from settings_files import settings_file
 
 from bhx_prep.report import __main__ as command
-from bhx_prep.report import collect, page, tables
+from bhx_prep.report import collect, page, scores, tables
 
 VOID = {"meta", "img", "br", "link", "input", "col", "path", "use", "stop"}
 
@@ -198,6 +198,26 @@ def test_page_shows_trained_function_tokens_beside_their_controls(text, results)
         for method in ("function_regions_untrained", "function_regions", "fc")
     ]
     assert re.findall(r"class=\"score\">([^<]+)<", rows[1]) == [f"{mean:.2f}" for mean in means]
+    assert ">\u2013</td>" in rows[1]  # there are no scores of each split to take a difference of
+
+
+def test_what_pretraining_adds_is_the_difference_on_the_same_splits(results, tmp_path):
+    copied = shutil.copytree(results, tmp_path / "results")
+    name = "function_regions"
+    values = {name: [0.5, 0.7, 0.6, 0.9], f"{name}_untrained": [0.4, 0.5, 0.6]}
+    for method, listed in values.items():
+        for seed, value in enumerate(listed):
+            file = copied / f"experiments/demo/endpoints/cognition/{method}_seed-{seed}/metrics.json"
+            file.parent.mkdir(parents=True)
+            scored = {"metrics": {"pearson_r": value}, "n_train": 24, "n_val": 8, "n_test": 8}
+            file.write_text(json.dumps(scored))
+    diagnosis, cognition = scores.controls(CONFIG, copied, "demo")
+    assert diagnosis["added"] == scores.Score(none="\u2013")
+    half = (
+        4.302652729911275 * 0.1 * (1 / 3 + 0.25) ** 0.5
+    )  # t of 2 degrees of freedom, sd, corrected for shared subjects
+    interval = f"{0.1 - half:.2f} to {0.1 + half:.2f}"
+    assert cognition["added"] == scores.Score("+0.10", "\u00b1 0.10", interval)
 
 
 def test_page_says_when_the_target_hardly_moved(text, results, tmp_path, drawing_once):

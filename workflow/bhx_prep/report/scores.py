@@ -11,7 +11,7 @@ import numpy as np
 from bhx_model.evaluation.methods import METHODS, UNTRAINED
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.config.config import Config
-from bhx_prep.report import tables
+from bhx_prep.report import collect, tables
 
 #: Two metrics per kind of endpoint are drawn as well as printed.
 DRAWN = {
@@ -55,27 +55,47 @@ def cell(table: tables.Table, entry: tables.Entry | None) -> Score:
 def controls(config: Config, results: Path, name: str) -> list[dict[str, Any]]:
     """Function tokens of an experiment beside those of untrained weights and connectivity, per endpoint and method."""
     rows = []
-    for endpoint in config.endpoints:
+    for endpoint, section in config.endpoints.items():
         file = results / "tables" / f"{name}_{endpoint}.csv"
         if not file.exists():
             continue
         table = tables.from_csv(file.read_text(encoding="utf-8"))
         metric = DRAWN[table.kind][-1]
         for method in table.methods(tables.THIS_RUN):
-            if f"{method}{UNTRAINED}" in METHODS:
-                entries = [
-                    table.entry(tables.THIS_RUN, other, metric)
-                    for other in (f"{method}{UNTRAINED}", method, "fc")
-                ]
-                if entries[0] is not None:
-                    cells = [cell(table, entry) for entry in entries]
-                    label = METHODS[method].label
-                    rows.append(
-                        {
-                            "endpoint": endpoint,
-                            "method": label,
-                            "metric": METRICS[metric].heading,
-                            "scores": cells,
-                        }
-                    )
+            shown = (f"{method}{UNTRAINED}", method, "fc")
+            entries = [table.entry(tables.THIS_RUN, other, metric) for other in shown]
+            if shown[0] not in METHODS or entries[0] is None:
+                continue
+            folder = results / "experiments" / name / "endpoints" / endpoint
+            row = {"endpoint": endpoint, "method": METHODS[method].label, "metric": METRICS[metric].heading}
+            cells = [cell(table, entry) for entry in entries]
+            digits = table.decimals(metric)
+            rows.append(
+                {**row, "scores": cells, "added": _difference(folder, method, metric, digits, section.seeds)}
+            )
     return rows
+
+
+def _difference(folder: Path, method: str, metric: str, digits: int, seeds: int) -> Score:
+    """By how much trained weights are ahead of untrained ones on the same splits, with an interval over the splits."""
+    values, shares = [], []
+    for seed in range(seeds):
+        trained, untrained = (
+            collect.json_if_whole(folder / f"{name}_seed-{seed}" / "metrics.json")
+            for name in (method, f"{method}{UNTRAINED}")
+        )
+        if trained and untrained:
+            values.append(
+                METRICS[metric].factor * (trained["metrics"][metric] - untrained["metrics"][metric])
+            )
+            shares.append(trained["n_test"] / (trained["n_train"] + trained["n_val"]))
+    if not values:
+        return Score(none="\u2013")
+    mean, sd, low, high = tables.interval(values, max(shares))
+    if sd is None:
+        return Score(f"{mean:+.{digits}f}", "\u00b1 n/a")
+    return Score(
+        f"{mean:+.{digits}f}",
+        f"\u00b1 {number(sd, digits)}",
+        f"{number(low, digits)} to {number(high, digits)}",
+    )
