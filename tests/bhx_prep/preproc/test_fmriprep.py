@@ -13,7 +13,7 @@ import pytest
 from settings_files import settings_file
 
 from bhx_prep.config.preproc import PreprocSection
-from bhx_prep.preproc import fmriprep
+from bhx_prep.preproc import containers, fmriprep
 from bhx_prep.preproc.arguments import UsableScan
 from bhx_prep.preproc.bids_view import make_view
 
@@ -369,12 +369,12 @@ def test_what_is_missing_is_said_before_a_container_starts(job, monkeypatch, tmp
 
 
 def test_apptainer_sees_only_what_is_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(fmriprep, "_apptainer", lambda: "apptainer")
+    monkeypatch.setattr(containers, "_apptainer", lambda: "apptainer")
     settings = PreprocSection(
         fs_license=tmp_path / "license.txt", templateflow_home=tmp_path / "tf", image="fmriprep.sif"
     )
-    folders = fmriprep.Folders.below(tmp_path / "work")
-    words = fmriprep.apptainer_command(settings.model_dump(mode="json"), "01", folders, 8, 24000)
+    folders = containers.Folders.below(tmp_path / "work")
+    words = containers.apptainer_command(settings.model_dump(mode="json"), "01", folders, 8, 24000)
     assert words[:4] == ["apptainer", "run", "--cleanenv", "--containall"]
     bound = [b for a, b in pairwise(words) if a == "--bind"]
     assert f"{folders.view}:/data:ro" in bound
@@ -383,19 +383,81 @@ def test_apptainer_sees_only_what_is_bound(tmp_path, monkeypatch):
     image = words.index("fmriprep.sif")
     assert words[image + 1 : image + 4] == ["/data", "/out", "participant"]
     settings = PreprocSection(fs_license=tmp_path / "license.txt").model_dump(mode="json")
-    assert "docker://nipreps/fmriprep:25.2.7" in fmriprep.apptainer_command(settings, "01", folders, 8, 24000)
-
-
-def test_fmripreps_own_parser_takes_the_arguments(dataset, tmp_path):
-    """Only where fMRIPrep is installed: its wheels are not among the pins."""
-    parser = pytest.importorskip("fmriprep.cli.parser", reason="fMRIPrep is not installed here")
-    settings = PreprocSection(fmriprep_args=("--fs-no-reconall",)).model_dump(mode="json")
-    words = [str(dataset), str(tmp_path / "out"), "participant"]
-    options = parser._build_parser().parse_args(
-        [*words, *fmriprep._fmriprep_arguments(settings, "01", 16, 24000)]
+    assert "docker://nipreps/fmriprep:25.2.7" in containers.apptainer_command(
+        settings, "01", folders, 8, 24000
     )
-    assert options.participant_label == ["01"]
-    assert (options.nprocs, options.omp_nthreads, options.memory_gb) == (16, 8, 24.0)
+
+
+@pytest.fixture
+def named(tmp_path):
+    """Arguments that name paths, with the paths."""
+    (tmp_path / "filter.json").write_text("{}")
+    (tmp_path / "config.toml").write_text("")
+    (tmp_path / "plugin.yml").write_text("")
+    (tmp_path / "own.txt").write_text("somebody")
+    (tmp_path / "old").mkdir()
+    return (
+        *("--bids-filter-file", str(tmp_path / "filter.json"), f"--config-file={tmp_path / 'config.toml'}"),
+        *(
+            "-d",
+            f"smriprep={tmp_path / 'old'}",
+            str(tmp_path / "old"),
+            "--fs-subjects-dir",
+            str(tmp_path / "fs"),
+        ),
+        *(
+            "--nipype-plugin-file",
+            str(tmp_path / "plugin.yml"),
+            "--fs-license-file",
+            str(tmp_path / "own.txt"),
+        ),
+    )
+
+
+def test_paths_among_the_arguments_are_bound_in_docker(job, named, tmp_path):
+    code, status, words = job(fmriprep_args=named)
+    assert (code, status["status"]) == (0, "ok")
+    bound = dict(w.removesuffix(":ro").rsplit(":", 1) for f, w in pairwise(words) if f == "-v")
+    inner = words[words.index("nipreps/fmriprep:25.2.7") :]
+    for option, path in (
+        ("--bids-filter-file", "filter.json"),
+        ("--config-file", "config.toml"),
+        ("--use-plugin", "plugin.yml"),
+        ("--fs-subjects-dir", "fs"),
+    ):
+        assert inner[inner.index(option) + 1] == bound[str(tmp_path / path)]
+    derivatives = inner.index("--derivatives")
+    assert inner[derivatives + 1 : derivatives + 3] == ["/deriv/smriprep", "/deriv/old"]
+    assert bound[str(tmp_path / "own.txt")] == "/opt/freesurfer/license.txt"
+    assert str(tmp_path / "license.txt") not in bound
+    assert (tmp_path / "fs").is_dir()
+
+
+def test_paths_among_the_arguments_are_bound_in_apptainer(named, tmp_path, monkeypatch):
+    monkeypatch.setattr(containers, "_apptainer", lambda: "apptainer")
+    section = PreprocSection(fmriprep_args=named).model_dump(mode="json")
+    folders = containers.Folders.below(tmp_path / "work")
+    words = containers.apptainer_command(section, "01", folders, 8, 21000)
+    bound = dict(reversed(w.removesuffix(":ro").rsplit(":", 1)) for f, w in pairwise(words) if f == "--bind")
+    assert bound["/opt/freesurfer/license.txt"] == str(tmp_path / "own.txt")
+    for option, path in (
+        ("--bids-filter-file", "filter.json"),
+        ("--config-file", "config.toml"),
+        ("--use-plugin", "plugin.yml"),
+        ("--fs-subjects-dir", "fs"),
+    ):
+        assert bound[words[words.index(option) + 1]] == str(tmp_path / path)
+    first, second = (w.split("=") for w in words[words.index("--derivatives") + 1 :][:2])
+    assert [bound[first[1]], bound[second[1]]] == [str(tmp_path / "old")] * 2
+    assert (first[0], second[0]) == ("smriprep", "old")
+    written = [w for f, w in pairwise(words) if f == "--bind" and not w.endswith(":ro")]
+    assert [w.rsplit(":", 1)[1] for w in written] == ["/out", "/scratch", "/tmp", "/subjects"]
+
+
+def test_a_path_that_is_not_there_is_said_before_a_container_starts(job, tmp_path, capsys):
+    code, status, words = job(fmriprep_args=["--bids-filter-file", str(tmp_path / "none.json")])
+    assert (code, status, words) == (1, None, None)
+    assert "--bids-filter-file names" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

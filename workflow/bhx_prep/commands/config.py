@@ -86,7 +86,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def check(file: Path) -> None:
-    """Check a configuration, and what it names: the atlas, tables of phenotypes, lists of ROI names.
+    """Check a configuration, and what it names: the atlas, tables of phenotypes, ROI names, arguments of fMRIPrep.
 
     Raises
     ------
@@ -98,6 +98,7 @@ def check(file: Path) -> None:
     from bhx_prep.ingest.stated_names import stated_names
 
     checked = config.load(file)
+    refused = fmriprep_mistakes(checked)
     tables = phenotype_checks.check_tables(checked)
     for warning in tables.warnings:
         logger.warning("%s", warning)
@@ -112,6 +113,7 @@ def check(file: Path) -> None:
         ("the atlas does not have", checks.mistakes(checked)),
         ("the tables of phenotypes do not have", tables.mistakes),
         ("the lists of ROI names do not have", names),
+        ("fMRIPrep does not take", refused),
     ):
         if wrong:
             lines += [f"{what} what the configuration asks for:", *(f"  {w}" for w in wrong)]
@@ -140,3 +142,39 @@ def _without_rows(checked: config.Config) -> dict[str, str]:
         if METHODS[name].stage not in trained:
             lacking.setdefault(METHODS[name].stage, []).append(name)
     return {stage: ", ".join(names) for stage, names in lacking.items()}
+
+
+def fmriprep_mistakes(checked: config.Config) -> list[str]:
+    """What fMRIPrep would not take: by its own parser where it is installed, and paths that are not there.
+
+    Parameters
+    ----------
+    checked : Config
+        Already compared with the table of its options, where its image is of that release.
+    """
+    from bhx_prep.config import fmriprep_arguments, fmriprep_options, fmriprep_parser
+    from bhx_prep.preproc import containers
+
+    preproc = checked.preproc
+    if preproc.backend == "embedded" or all(c.input != "bids" for c in checked.cohorts.values()):
+        return []
+    mistakes = [
+        f"preproc.fmriprep_args: {name} names {path}, which is not there"
+        for name, path in containers.named_paths(preproc.fmriprep_args)
+        if name not in containers.WRITTEN and not path.exists()
+    ]
+    if not fmriprep_arguments.is_of_release(preproc.image):
+        for what in (
+            *fmriprep_arguments.argument_mistakes(preproc.fmriprep_args),
+            *fmriprep_arguments.space_mistakes(preproc.output_spaces or ()),
+        ):
+            known = fmriprep_options.RELEASE
+            logger.warning(
+                "preproc: fMRIPrep %s would not take, and the image is of another: %s", known, what
+            )
+    answer = fmriprep_parser.ask(checked)
+    if answer is None or not fmriprep_arguments.is_of_release(preproc.image, answer.release):
+        return mistakes
+    logger.info("the arguments were read by the parser of fMRIPrep %s", answer.release)
+    refused = dict.fromkeys(what for what in answer.refusals if what is not None)
+    return [*mistakes, *(f"preproc: fMRIPrep {answer.release}: {what}" for what in refused)]

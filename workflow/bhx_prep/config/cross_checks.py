@@ -11,6 +11,7 @@ from bhx_model.errors import ConfigError
 from bhx_prep.config import preproc
 from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.features import FeaturesSection
+from bhx_prep.config.fmriprep_arguments import argument_mistakes, is_of_release, space_mistakes
 from bhx_prep.config.mistakes import nearest
 from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.io.spaces import MNI152
@@ -59,6 +60,14 @@ def _preprocessing(raw: Mapping[str, Any]) -> Iterator[str]:
     backend = section.get("backend", PreprocSection.model_fields["backend"].default)
     t1w_mm = features.get("t1w_resolution_mm", FeaturesSection.model_fields["t1w_resolution_mm"].default)
     spaces = section.get("output_spaces")
+    arguments = [str(a) for a in section.get("fmriprep_args") or ()]
+    known = backend != "embedded" and is_of_release(
+        str(section.get("image", PreprocSection.model_fields["image"].default))
+    )
+    if known:
+        yield from (f"preproc.fmriprep_args: {what}" for what in argument_mistakes(arguments))
+        given = [str(s) for s in spaces] if isinstance(spaces, list | tuple) else []
+        yield from (f"preproc.output_spaces: {what}" for what in space_mistakes(given))
     for name, cohort in _sections(raw, "cohorts"):
         space = cohort.get("space", MNI152[0])
         if cohort.get("input") != "bids" or not isinstance(space, str):
@@ -67,7 +76,9 @@ def _preprocessing(raw: Mapping[str, Any]) -> Iterator[str]:
             if space != MNI152[0]:
                 yield f"cohorts.{name}.space: the embedded preprocessing makes {MNI152[0]} only (is {space!r})"
         elif isinstance(t1w_mm, int | float):
-            arguments = [str(a) for a in section.get("fmriprep_args") or ()]
+            if known and not spaces:
+                default = preproc.output_spaces(space, t1w_mm)
+                yield from (f"cohorts.{name}.space: fMRIPrep has {what}" for what in space_mistakes(default))
             given = spaces if isinstance(spaces, list | tuple) else preproc.output_spaces(space, t1w_mm)
             for what in preproc.lacking(map(str, given), space, t1w_mm, arguments):
                 yield f"preproc.output_spaces (cohort {name}): {what}"

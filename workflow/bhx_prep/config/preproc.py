@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from bhx_prep.config.fmriprep_options import TEMPLATES
 from bhx_prep.config.section import Section
 from bhx_prep.io.spaces import SURFACES, t1w_spaces
 
@@ -35,7 +36,9 @@ class PreprocSection(Section):
         "`features.t1w_resolution_mm`: a space without `res-` makes T1w of 1 mm, and BOLD of the voxels it was measured in.",
     )
     fmriprep_args: tuple[str, ...] = Field(
-        default=(), description="More arguments for fMRIPrep, as they are."
+        default=(),
+        description="More arguments for fMRIPrep. They are checked against its options, and the paths among them are bound "
+        "into the container.",
     )
     templateflow_home: Path | None = Field(
         default=None, description="A filled TemplateFlow folder, so that jobs need no network."
@@ -76,11 +79,17 @@ def output_spaces(space: str, t1w_mm: float) -> tuple[str, ...]:
         Voxel size (mm) of the model's T1 grid.
     """
     t1w = t1w_spaces(space)[0]
-    t1w = t1w if t1w_mm < COARSE_MM else f"{t1w}:res-2"
+    t1w = t1w if t1w_mm < COARSE_MM else _at_2_mm(t1w)
     if space == "fsLR":  # `--cifti-output` makes its BOLD
         return (t1w,)
-    bold = space if space in SURFACES else f"{space}:res-2"
+    bold = space if space in SURFACES else _at_2_mm(space)
     return (bold,) if bold == t1w else (bold, t1w)
+
+
+def _at_2_mm(space: str) -> str:
+    """A space at 2 mm; as it is where TemplateFlow has no such grid of it."""
+    template = TEMPLATES.get(space.partition(":")[0])
+    return space if template is not None and "2" not in template.resolutions else f"{space}:res-2"
 
 
 def lacking(spaces: Iterable[str], space: str, t1w_mm: float, arguments: Iterable[str]) -> Iterator[str]:

@@ -15,20 +15,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from bhx_model.command_line import run_command
-from bhx_model.errors import DataError, SiteError
-from bhx_prep.config.preproc import output_spaces
-from bhx_prep.ingest.choice import T1W_MM
+from bhx_model.errors import DataError
 from bhx_prep.io import bids_names
-from bhx_prep.io.spaces import MNI152
 from bhx_prep.preproc.arguments import subject_parser, usable_scans
 from bhx_prep.preproc.bids_view import make_view
+from bhx_prep.preproc.containers import Folders, check_site, container_command
 from bhx_prep.preproc.crash_files import crash_files
 from bhx_prep.preproc.outcome import Outcome, settle
 from bhx_prep.preproc.status import write_status
@@ -42,85 +39,6 @@ EXAMPLE = """example:
     --tasks rest --out results/abide1/preproc --status results/abide1/preproc/sub-01_status.json \\
     --work /scratch --threads 8 --mem-mb 24000
 """
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where one subject's job works, all private: `view` is what the container reads, `out` what it writes."""
-
-    view: Path
-    out: Path
-    scratch: Path
-
-    @classmethod
-    def below(cls, work: Path) -> Folders:
-        """The three folders, in a job's work folder."""
-        return cls(work / "bids", work / "out", work / "scratch")
-
-
-def docker_command(
-    preproc: Mapping[str, Any], subject: str, folders: Folders, threads: int, mem_mb: int
-) -> list[str]:
-    """Build the call of ``fmriprep-docker``.
-
-    Parameters
-    ----------
-    preproc : mapping
-        Section `preproc` of the configuration.
-    subject : str
-        Without ``sub-``.
-    folders : Folders
-        Absolute paths.
-    threads : int
-        Of fMRIPrep.
-    mem_mb : int
-        Memory of fMRIPrep, MB.
-
-    Returns
-    -------
-    list of str
-    """
-    # positionals first: the wrapper takes the first bare word it meets for the dataset
-    command = [sys.executable, "-m", "fmriprep_docker", str(folders.view), str(folders.out), "participant"]
-    command += ["--image", preproc["image"], "--no-tty", "--user", f"{os.getuid()}:{os.getgid()}"]
-    command += ["--work-dir", str(folders.scratch), "--fs-license-file", _absolute(preproc["fs_license"])]
-    if preproc["templateflow_home"]:
-        from fmriprep_docker.__main__ import PKG_PATH
-
-        # the wrapper has no option for a further mount but this one, which mounts below the container's packages
-        command += ["--patch", f"bhx_templateflow={_absolute(preproc['templateflow_home'])}"]
-        command += ["--env", "TEMPLATEFLOW_HOME", f"{PKG_PATH}/bhx_templateflow"]
-        command += ["--env", "TEMPLATEFLOW_AUTOUPDATE", "off", "--network", "none"]
-    return [*command, *_fmriprep_arguments(preproc, subject, threads, mem_mb)]
-
-
-def apptainer_command(
-    preproc: Mapping[str, Any], subject: str, folders: Folders, threads: int, mem_mb: int
-) -> list[str]:
-    """Build the call of ``apptainer run``; parameters as of `docker_command`.
-
-    The image is a file (``.sif``) or the name of one at a registry.
-    """
-    image = preproc["image"]
-    if not image.endswith((".sif", ".simg")) and "://" not in image:
-        image = f"docker://{image}"
-    # --containall hides the user's home and gives a /tmp in memory, hence the bound one
-    command = [_apptainer(), "run", "--cleanenv", "--containall", "--pwd", "/scratch"]
-    mounts = [
-        f"{folders.view}:/data:ro",
-        f"{folders.out}:/out",
-        f"{folders.scratch}:/scratch",
-        f"{folders.scratch / 'tmp'}:/tmp",
-        f"{_absolute(preproc['fs_license'])}:/opt/freesurfer/license.txt:ro",
-    ]
-    if preproc["templateflow_home"]:
-        mounts.append(f"{_absolute(preproc['templateflow_home'])}:/templateflow:ro")
-        command += ["--env", "TEMPLATEFLOW_HOME=/templateflow,TEMPLATEFLOW_AUTOUPDATE=off"]
-    for mount in mounts:
-        command += ["--bind", mount]
-    command += [image, "/data", "/out", "participant", "--work-dir", "/scratch"]
-    command += ["--fs-license-file", "/opt/freesurfer/license.txt"]
-    return [*command, *_fmriprep_arguments(preproc, subject, threads, mem_mb)]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -140,7 +58,7 @@ def _command(args: argparse.Namespace) -> int:
     work = open_work_folder(args.work, args.cohort, args.subject, args.out)
     folders = Folders.below(work)
     try:
-        _check_site(preproc, [args.out, work])
+        check_site(preproc, [args.out, work])
         outcome = _run(args, preproc, folders, log)
     except DataError as error:
         outcome = Outcome(exit_code=None, reason=str(error))
@@ -191,8 +109,7 @@ def _run(args: argparse.Namespace, preproc: Mapping[str, Any], folders: Folders,
         folder.mkdir(parents=True, exist_ok=True)
     for stale in (*crash_files(folders.out), *folders.out.glob("sourcedata/freesurfer/*/scripts/IsRunning*")):
         stale.unlink()  # of an earlier attempt, which is not at work any more
-    build = docker_command if preproc["backend"] == "fmriprep-docker" else apptainer_command
-    command = build(preproc, args.subject, folders, args.threads, fmriprep_memory(args.mem_mb))
+    command = container_command(preproc, args.subject, folders, args.threads, fmriprep_memory(args.mem_mb))
     logger.info("sub-%s: fMRIPrep starts; log: %s", args.subject, log)
     with log.open("w") as file:
         file.write(f"$ {shlex.join(command)}\n")
@@ -204,55 +121,6 @@ def _run(args: argparse.Namespace, preproc: Mapping[str, Any], folders: Folders,
     scans = [s for s in scans if (folders.view / s.path.relative_to(args.root.absolute())).exists()]
     attempt = f"{args.mem_mb} MB (attempt {args.attempt})"
     return settle(done.returncode, log, folders.out, args.subject, scans, preproc["image"], attempt)
-
-
-def _check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
-    licence = preproc["fs_license"]
-    if not licence:
-        msg = "no FreeSurfer licence: set preproc.fs_license to your licence file (fMRIPrep asks for it)"
-        raise SiteError(msg)
-    if not Path(licence).is_file():
-        msg = f"preproc.fs_license: there is no file {licence}"
-        raise SiteError(msg)
-    home = preproc["templateflow_home"]
-    if home and not Path(home).is_dir():
-        msg = f"preproc.templateflow_home: there is no folder {home}"
-        raise SiteError(msg)
-    if preproc["backend"] == "fmriprep-docker":
-        if shutil.which("docker") is None:
-            msg = "docker is not installed on this machine: install it, or use another preproc.backend"
-            raise SiteError(msg)
-    else:
-        _apptainer()
-        image = preproc["image"]
-        if image.endswith((".sif", ".simg")) and not Path(image).is_file():
-            msg = f"preproc.image: there is no file {image}"
-            raise SiteError(msg)
-    for path in [*mounted, Path(licence), *([Path(home)] if home else [])]:
-        if re.search(r"[:,]", _absolute(path)):
-            msg = f"{path} contains ':' or ',', which containers read as the end of a path: rename it"
-            raise SiteError(msg)
-
-
-def _apptainer() -> str:
-    for name in ("apptainer", "singularity"):
-        if shutil.which(name):
-            return name
-    msg = "neither apptainer nor singularity is installed on this machine: install one, or use another preproc.backend"
-    raise SiteError(msg)
-
-
-def _fmriprep_arguments(preproc: Mapping[str, Any], subject: str, threads: int, mem_mb: int) -> list[str]:
-    spaces = preproc["output_spaces"] or output_spaces(MNI152[0], T1W_MM)  # where no study filled them in
-    return [
-        "--participant-label", subject, "--output-spaces", *spaces,
-        "--nthreads", str(threads), "--omp-nthreads", str(min(threads, 8)), "--mem-mb", str(mem_mb),
-        "--skip-bids-validation", "--notrack", *preproc["fmriprep_args"],
-    ]  # fmt: skip
-
-
-def _absolute(path: str | Path) -> str:
-    return str(Path(path).expanduser().absolute())
 
 
 def _publish(made: Path, out: Path, subject: str) -> None:

@@ -1,0 +1,183 @@
+"""Arguments of fMRIPrep are checked before anything runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bhx_model.errors import ConfigError
+from bhx_prep.commands.config import fmriprep_mistakes
+from bhx_prep.config import fmriprep_parser
+from bhx_prep.config.config import check
+from bhx_prep.config.fmriprep_arguments import argument_mistakes, is_of_release, parse, space_mistakes
+from bhx_prep.config.fmriprep_options import OPTIONS, TEMPLATES
+from bhx_prep.preproc.containers import bhx_arguments
+
+GOOD = [
+    [],
+    ["--fs-no-reconall"],
+    ["--cifti-output"],
+    ["--cifti-output", "91k", "--fs-no-resume"],
+    ["--cifti-output=170k", "--no-msm"],
+    ["--ignore", "fieldmaps", "slicetiming", "--force", "bbr"],
+    ["--session-label", "01", "ses-02", "-t", "rest", "-vv"],
+    ["--dummy-scans", "4", "--random-seed", "-1", "--fd-spike-threshold", "0.5"],
+    ["--use-syn-sdc", "--slice-time-ref", "0.5", "--fallback-total-readout-time", "estimated"],
+    ["--fs-no-rec"],  # the beginning of one option only
+    ["--skull-strip-template", "OASIS30ANTs:res-1"],
+    ["--bold2anat-dof", "9", "--level", "full", "--debug", "compcor"],
+]
+
+BAD = [
+    (["--use-aroma"], "run fMRIPost-AROMA"),
+    (["--cifti-output", "32k"], "--cifti-output 32k: it takes 91k, 170k"),
+    (["--session-id", "1"], "write `--session-label`"),
+    (["--fs-noreconall"], "did you mean '--fs-no-reconall'"),
+    (["--longitudinal"], "write `--subject-anatomical-reference unbiased`"),
+    (["--force-bbr"], "write `--force bbr`"),
+    (["--bold2t1w-dof", "6"], "write `--bold2anat-dof`"),
+    (["--dummy-scans"], "--dummy-scans takes one value (is none)"),
+    (["--dummy-scans", "x"], "it takes a whole number"),
+    (["--fs-no-reconall", "yes"], "--fs-no-reconall takes no value (is yes)"),
+    (["--ignore"], "--ignore takes one value or more"),
+    (["--ignore", "fieldmap"], "it takes fieldmaps"),
+    (["--slice-time-ref", "2"], "from 0 to 1"),
+    (["yes"], "yes follows no option"),
+    (["--f"], "may mean"),
+]
+
+#: Refused here although the parser takes them: what they ask for is not made, or decided elsewhere.
+OURS = [
+    (["--nthreads", "32"], "set `threads` of run_fmriprep"),
+    (["--mem", "64GB"], "set `mem_mb` of run_fmriprep"),
+    (["--participant-label", "01"], "name the cohort's `subjects`"),
+    (["--output-spaces", "T1w"], "preproc.output_spaces"),
+    (["-w", "/scratch"], "TMPDIR"),
+    (["--reports-only"], "it makes no images"),
+]
+
+GOOD_SPACES = [
+    "MNI152NLin2009cAsym", "MNI152NLin2009cAsym:res-2", "MNI152NLin6Asym:res-02", "MNI152NLin6Asym:res-native", "T1w",
+    "fsLR:den-32k", "fsaverage5", "fsaverage:den-10k", "func", "MNIPediatricAsym:cohort-3:res-1", "UNCInfant:cohort-2",
+]  # fmt: skip
+
+BAD_SPACES = [
+    ("Schaefer", "an atlas is no space"),
+    ("res-9", "stands behind a space"),
+    ("MNI152NLin2009Asym", "did you mean 'MNI152NLin2009"),
+    ("T1w:res-2", "takes no modifiers"),
+    ("MNIInfant", "has age groups"),
+    ("MNIInfant:cohort-12", "has no cohort-12"),
+]
+
+
+@pytest.mark.parametrize("words", GOOD)
+def test_what_fmriprep_takes_is_no_mistake(words):
+    assert argument_mistakes(words) == []
+
+
+@pytest.mark.parametrize(("words", "said"), [*BAD, *OURS])
+def test_what_it_does_not_take_is_named(words, said):
+    found = argument_mistakes(words)
+    assert len(found) == 1
+    assert said in found[0]
+
+
+@pytest.mark.parametrize("space", GOOD_SPACES)
+def test_spaces_that_there_are(space):
+    assert list(space_mistakes([space])) == []
+
+
+@pytest.mark.parametrize(("space", "said"), [*BAD_SPACES, ("MNI152NLin2009cAsym:res-9", "has no res-9")])
+def test_spaces_that_there_are_not(space, said):
+    [found] = space_mistakes([space])
+    assert said in found
+
+
+def test_arguments_are_taken_apart():
+    given = parse(["-d", "a=/x", "/y", "--mem_mb=3", "--cifti-output", "--new", "1", "2"])
+    assert [(g.name, g.values) for g in given] == [
+        ("--derivatives", ["a=/x", "/y"]),
+        ("--mem_mb", ["3"]),  # not the user's to give
+        ("--cifti-output", []),
+        ("--new", ["1", "2"]),  # of another release
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "known"),
+    [
+        ("nipreps/fmriprep:25.2.7", True),
+        ("nipreps/fmriprep:25.2.7@sha256:0123", True),
+        ("/images/fmriprep.sif", True),
+        ("/images/fmriprep-24.1.1.sif", False),
+        ("localhost:5000/fmriprep:23.2.3", False),
+    ],
+)
+def test_the_release_is_in_the_name_of_the_image(image, known):
+    assert is_of_release(image) is known
+
+
+def study(backend="fmriprep-docker", **preproc):
+    return {"cohorts": {"a": {"input": "bids", "root": "x"}}, "preproc": {"backend": backend, **preproc}}
+
+
+def test_mistakes_are_named_while_the_configuration_is_read():
+    with pytest.raises(ConfigError) as refusal:
+        check(study(fmriprep_args=["--use-aroma", "--cifti-output", "32k"], output_spaces=["Schaefer"]))
+    said = str(refusal.value)
+    assert "preproc.fmriprep_args: no option --use-aroma" in said
+    assert "preproc.fmriprep_args: --cifti-output 32k" in said
+    assert "preproc.output_spaces: no space 'Schaefer'" in said
+
+
+def test_what_the_embedded_preprocessing_does_not_read_is_not_checked():
+    check(study("embedded", fmriprep_args=["--use-aroma"]))
+
+
+def test_an_image_of_another_release_is_warned_of(caplog):
+    checked = check(study(fmriprep_args=["--use-aroma"], image="nipreps/fmriprep:22.1.1"))
+    assert fmriprep_mistakes(checked) == []
+    assert "--use-aroma" in caplog.text
+
+
+def test_paths_that_are_not_there_are_mistakes(tmp_path: Path):
+    (tmp_path / "filter.json").write_text("{}")
+    arguments = ["--bids-filter-file", str(tmp_path / "filter.json"), "-d", f"old={tmp_path / 'none'}"]
+    [found] = fmriprep_mistakes(check(study(fmriprep_args=arguments)))
+    assert "--derivatives names" in found
+
+
+def test_a_default_that_templateflow_does_not_have_is_not_asked_for():
+    checked = check({**study(), "cohorts": {"a": {"input": "bids", "root": "x", "space": "PNC"}}})
+    assert checked.preproc.of("PNC", 2.0).output_spaces == ("PNC",)
+
+
+def test_a_parser_that_does_not_answer_is_none(tmp_path, monkeypatch):
+    assert fmriprep_parser.ask_lists(sys.executable + "-none", [[]], None) is None
+    monkeypatch.setenv("BHX_FMRIPREP_PYTHON", str(tmp_path / "python"))
+    assert fmriprep_mistakes(check(study())) == []
+
+
+def test_the_real_parser_agrees():
+    python = fmriprep_parser.fmriprep_python()
+    if python is None:
+        pytest.skip("fMRIPrep is not installed here (BHX_FMRIPREP_PYTHON names a Python that has it)")
+    takes = {"nothing": 0, "one": 1, "one at most": 0, "one or more": 1}
+    values = {"file": __file__, "folder": ".", "named folders": "a=.", "fraction": "0.5", "text": "x"}
+    every = [
+        [name, *[option.choices[0] if option.choices else values.get(option.kind, "1")] * takes[option.takes]]
+        for option in OPTIONS
+        for name in option.names
+        if option.names[0] not in ("--output-spaces", "--skull-strip-template", "--bids-filter-file")
+    ]
+    spaces = [["--output-spaces", t] for t, found in TEMPLATES.items() if not found.cohorts]
+    taken = [*GOOD, bhx_arguments({"output_spaces": GOOD_SPACES}, "01", 16, 21000), *every, *spaces]
+    refused = [*(words for words, _ in BAD), *(["--output-spaces", space] for space, _ in BAD_SPACES)]
+    answer = fmriprep_parser.ask_lists(python, [*taken, *refused], None)
+    assert answer is not None
+    said = dict(zip(map(tuple, [*taken, *refused]), answer.refusals, strict=True))
+    assert {words: what for words, what in said.items() if what and list(words) in taken} == {}
+    assert [words for words in refused if said[tuple(words)] is None] == []

@@ -1,0 +1,164 @@
+"""Arguments and output spaces of fMRIPrep, taken apart and checked against what it takes, without fMRIPrep."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from bhx_prep.config.fmriprep_options import (
+    OPTIONS,
+    OURS,
+    OWN_SPACES,
+    RELEASE,
+    REPLACED,
+    TEMPLATES,
+    Option,
+    Template,
+)
+from bhx_prep.config.mistakes import nearest
+
+_BY_NAME = {name: option for option in OPTIONS for name in option.names}
+_VALUES = {
+    "integer": (r"[+-]?\d+", "a whole number"),
+    "positive": (r"0*[1-9]\d*", "a whole number from 1"),
+    "number": (r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", "a number"),
+    "fraction": (r"start|middle|0?\.\d+|0\.?|1(?:\.0*)?", "`start`, `middle`, or a number from 0 to 1"),
+    "memory": (r"\d+(?:[KMGTB]B?)?", "MB, or a number with its unit, as 24GB"),
+    "readout": (r"estimated|\d*\.?\d+(?:[eE][+-]?\d+)?", "`estimated`, or seconds"),
+}
+
+
+@dataclass
+class Given:
+    """An option as it was given."""
+
+    option: Option
+    values: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The name that BHX writes; empty of words that follow no option."""
+        return next(iter(self.option.names), "")
+
+
+def parse(words: Sequence[str]) -> list[Given]:
+    """Options with their values; what fMRIPrep would not take is kept as it is.
+
+    Parameters
+    ----------
+    words : sequence of str
+        ``preproc.fmriprep_args``.
+    """
+    return _parse(words)[0]
+
+
+def argument_mistakes(words: Sequence[str]) -> list[str]:
+    """What fMRIPrep would not take of ``preproc.fmriprep_args``, one sentence each."""
+    return _parse(words)[1]
+
+
+def space_mistakes(spaces: Iterable[str]) -> Iterator[str]:
+    """What fMRIPrep or TemplateFlow do not have of ``preproc.output_spaces``, one sentence each."""
+    for space in spaces:
+        name, *modifiers = space.rstrip(":").split(":")
+        if re.fullmatch(r"(?:res|den|cohort)-\w+", name):
+            yield f"{space} stands behind a space, as MNI152NLin2009cAsym:res-2"
+        elif name in OWN_SPACES:
+            if modifiers:
+                yield f"{space}: {name} is a space of the subject's own, which takes no modifiers"
+        elif name in TEMPLATES:
+            yield from (f"{space}: {what}" for what in _modifiers(name, TEMPLATES[name], modifiers))
+        elif not re.search(r"(?:^|/)tpl-\w+$", name):
+            yield f"no space {name!r}{nearest(name, [*TEMPLATES, *OWN_SPACES])}: an atlas is no space"
+
+
+def is_of_release(image: str, release: str = RELEASE) -> bool:
+    """Whether an image is, or may be, of a release such as ``25.2``: one that names no release may be of any."""
+    named = re.search(r"(?<![\d.])(\d+\.\d+)\.\d+(?![\d.]*@)", image.rpartition("/")[2].partition("@")[0])
+    return named is None or release.startswith(named[1])
+
+
+def _parse(words: Sequence[str]) -> tuple[list[Given], list[str]]:
+    given: list[Given] = []
+    mistakes: list[str] = []
+    open_option: Given | None = None
+    for word in words:
+        if not word.startswith("-") or re.match(r"-\.?\d", word):
+            if open_option is None:
+                mistakes.append(f"{word} follows no option that takes it")
+                given.append(Given(Option(()), [word]))
+            else:
+                open_option.values.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        option = _option(name)
+        open_option = Given(option if isinstance(option, Option) else Option((name,), "any"))
+        if equals:
+            open_option.values.append(value)
+        if isinstance(option, str):
+            mistakes.append(option)
+        given.append(open_option)
+    for one in given:
+        mistakes += _value_mistakes(one) if one.option in OPTIONS else ()
+    return given, mistakes
+
+
+def _option(name: str) -> Option | str:
+    """The option of a name or of its unique beginning; else what is wrong with it."""
+    if re.fullmatch(r"-v+", name):
+        return _BY_NAME["-v"]
+    option = _BY_NAME.get(name)
+    if option is None and name in REPLACED:
+        return f"no option {name}: {REPLACED[name]}"
+    if option is None and name.startswith("--"):
+        found = {o.names[0]: o for full, o in _BY_NAME.items() if full.startswith(name)}
+        if len(found) > 1:
+            return f"{name} may mean {' or '.join(sorted(found))}: write one of them"
+        option = next(iter(found.values()), None)
+    if option is None:
+        return f"no option {name}{nearest(name, _BY_NAME)}"
+    if option.names[0] in OURS:
+        return f"{name} is not for you to give: {OURS[option.names[0]]}"
+    return option
+
+
+def _value_mistakes(given: Given) -> Iterator[str]:
+    option, values = given.option, given.values
+    name, n = given.name, len(values)
+    wanted, takes = {
+        "nothing": (n == 0, "no value"),
+        "one": (n == 1, "one value"),
+        "one at most": (n <= 1, "one value or none"),
+        "one or more": (n >= 1, "one value or more"),
+        "any": (True, ""),
+    }[option.takes]
+    if not wanted:
+        yield f"{name} takes {takes} (is {' '.join(values) or 'none'})"
+    for value in values:
+        pattern, what = _VALUES.get(option.kind, (None, ""))
+        if option.choices and value not in option.choices:
+            yield f"{name} {value}: it takes {', '.join(option.choices)}"
+        elif pattern and not re.fullmatch(pattern, value):
+            yield f"{name} {value}: it takes {what}"
+    if name == "--skull-strip-template":
+        yield from (f"{name}: {what}" for what in space_mistakes(values))
+
+
+def _modifiers(name: str, template: Template, modifiers: Sequence[str]) -> Iterator[str]:
+    groups = [m.partition("-")[2] for m in modifiers if m.startswith("cohort-")]
+    if template.cohorts and not groups:
+        yield f"{name} has age groups: add one of cohort-{template.cohorts[0]} to cohort-{template.cohorts[-1]}"
+    known = {
+        "res": ("native", *template.resolutions),
+        "den": template.densities,
+        "cohort": template.cohorts,
+    }
+    for modifier in modifiers:
+        entity, _, value = modifier.partition("-")
+        entity = {"resolution": "res", "density": "den"}.get(entity, entity)
+        if entity not in known:
+            yield f"no modifier {modifier}: it takes res-, den- and cohort-"
+        elif (value.lstrip("0") or "0") not in known[entity]:
+            there = ", ".join(f"{entity}-{v}" for v in known[entity]) or "none"
+            yield f"{name} has no {modifier} (there is {there})"
