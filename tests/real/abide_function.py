@@ -29,10 +29,15 @@ from bhx_model.training.trained import load_trained
 from bhx_model.training.untrained import untrained_function
 from bhx_prep.brain_maps import gradients
 
-#: Changes of preset `tiny`.
+#: Changes of preset `tiny`. There are a constant and 30 gradients to correlate with; these repetition times are long as
+#: they are (1.5 to 3 s), so none is made longer.
 SETTINGS: dict[str, Any] = {
     "model.harmonics": "none",
     "model.connectivity_code": 31,
+    "model.connectivity_weight": 3.0,
+    "model.tr_augment": False,
+    "train.steps": 200,
+    "train.lr": 4.0e-3,
     "train.batch_size": 8,
     "train.save_every": 10000,
     "train.log_every": 50,
