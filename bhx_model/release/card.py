@@ -71,8 +71,8 @@ at most {function.time_patches} windows of that length are read.
 
 Loss: mean of the last reports of the training; holdout: subjects not trained on; mean predictor: the loss of predicting
 the mean for the same subjects. Where the holdout loss is not below it, the stage has learned nothing of use. That of the
-function stage is about its own moving targets, so it compares within this run only; so is `connectivity`, of which the
-function encoder predicts a whole run's from what it sees of the run.
+function stage is about its own moving targets, so it compares within this run only; so does that of a whole run's
+connectivity, which the function encoder predicts from a part of the run.
 
 {_moved(runs["function"])}
 

@@ -161,16 +161,14 @@ class Tried(FunctionJEPA):
     def forward(self, series_BRT: Tensor, k: int, context_BC: Tensor, target_BU: Tensor, **_: Any) -> Any:
         """Objective and stats, with the terms of the experiment."""
         tried = self.experiment
-        context_BCD, predicted_BUD, wanted_BUD, weight_BU = self._predict(
-            series_BRT, k, context_BC, target_BU
-        )
+        done = self._predict(series_BRT, k, context_BC, target_BU)
+        context_BCD, predicted_BUD, content_BRND = done.context_BCD, done.predicted_BUD, done.content_BRND
         scaled_BRT = self.normaliser(series_BRT)
-        wanted_BUD = self.standardised(wanted_BUD, scaled_BRT, k, target_BU)
-        loss = self.sample_losses(predicted_BUD, wanted_BUD, weight_BU).mean()
-        content_BRND = self.encoder.patch_embed.content(scaled_BRT, k)
+        wanted_BUD = self.standardised(done.wanted_BUD, scaled_BRT, k, target_BU)
+        loss = self.sample_losses(predicted_BUD, wanted_BUD, done.weight_BU).mean()
         terms: dict[str, tuple[float, Tensor]] = {}
         if self.connectivity_head is not None:
-            found = self._connectivity_loss(series_BRT, k, context_BC, context_BCD)
+            found = self._connectivity_losses(done, context_BC)["connectivity_loss"]
             terms["connectivity"] = self.config.connectivity_weight, found
         if self.config.whitening_weight:
             terms["whitening"] = self.config.whitening_weight, whitening_loss(content_BRND).mean()
@@ -199,7 +197,8 @@ class Tried(FunctionJEPA):
         if how == "token":
             return wanted_BUD
         n = scaled_BRT.shape[-1] // k
-        x_BFD = self.target.embed(scaled_BRT, k)
+        content_BRND = self.target.patch_embed.content(scaled_BRT, k)
+        x_BFD = self.target.embed(content_BRND, self.target.code(content_BRND))
         layers = []
         for block in self.target.blocks:
             x_BFD = block(x_BFD)
