@@ -29,7 +29,7 @@ COMMANDS = {
     ),
     "preproc": (
         "bhx_prep.commands.preproc",
-        "clear failures of preprocessing, so that it is tried again",
+        "preprocessing: clear failures, print the command of a subject, preprocess one without a study",
         "bhx preproc retry abide1",
     ),
     "doctor": (

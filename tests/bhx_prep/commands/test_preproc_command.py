@@ -1,13 +1,18 @@
-"""``bhx preproc``: failures are cleared."""
+"""``bhx preproc``: failures are cleared, commands printed, one subject preprocessed."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
+from small_bids import write_image
 
 from bhx_prep import cli
+from bhx_prep.preproc import fmriprep, one_subject
+from bhx_prep.preproc.arguments import usable_scans
+from bhx_prep.preproc.embedded import __main__ as embedded
 
 
 @pytest.fixture
@@ -71,3 +76,74 @@ def test_retry_waits_for_snakemake(study, capsys):
     assert cli.main(["preproc", "retry", "abide1"]) == 1
     assert "Snakemake works in this folder" in capsys.readouterr().err
     assert len(left(study)) == 4
+
+
+def write_dataset(root: Path) -> Path:
+    write_image(root / "sub-01/anat/sub-01_T1w.nii.gz")
+    write_image(root / "sub-01/func/sub-01_task-rest_bold.nii.gz", frames=200)
+    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
+    return root
+
+
+@pytest.mark.usefixtures("study")
+def test_the_command_of_a_subject_is_that_of_its_container(tmp_path, monkeypatch, capsys):
+    write_dataset(tmp_path / "raw")
+    monkeypatch.setenv("TMPDIR", "/scratch/me")
+    Path("config.yaml").write_text(
+        "cohorts: {abide1: {input: bids, root: raw}}\n"
+        "preproc: {backend: fmriprep-docker, fs_license: license.txt, fmriprep_args: [--fs-no-reconall]}\n"
+    )
+    assert cli.main(["preproc", "command", "abide1", "01", "--threads", "4", "--mem-mb", "32000"]) == 0
+    words = shlex.split(capsys.readouterr().out)
+    assert words[1:3] == ["-m", "fmriprep_docker"]
+    assert words[3].startswith("/scratch/me/bhx-")
+    for option, value in (("--participant-label", "01"), ("--nthreads", "4"), ("--mem-mb", "28000")):
+        assert words[words.index(option) + 1] == value
+    assert words[-1] == "--fs-no-reconall"
+    assert cli.main(["preproc", "command", "abide1", "09"]) == 1
+    assert "there is no" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("study")
+def test_the_command_of_the_embedded_backend_is_one_that_its_parser_takes(tmp_path, capsys):
+    write_dataset(tmp_path / "raw")
+    assert cli.main(["preproc", "command", "abide1", "01"]) == 0
+    words = shlex.split(capsys.readouterr().out)
+    assert words[1:3] == ["-m", "bhx_prep.preproc.embedded"]
+    args = embedded._parser().parse_args(words[3:])
+    assert (args.subject, args.cohort, args.preproc["backend"]) == ("01", "abide1", "embedded")
+
+
+def test_one_subject_is_preprocessed_without_a_study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path / "raw")
+    (tmp_path / "license.txt").write_text("nobody")
+    started = []
+    monkeypatch.setattr(one_subject.fmriprep, "main", lambda words: started.append(words) or 0)
+    words = ["--bids", "raw", "--subject", "sub-01", "--out", "out", "--backend", "fmriprep-docker"]
+    words += ["--fs-license", "license.txt", "--fmriprep-args=--fs-no-reconall --dummy-scans 4"]
+    assert cli.main(["preproc", "run", *words]) == 0
+    args = fmriprep._parser().parse_args(started[0])
+    assert (args.subject, args.mem_mb, args.threads) == ("01", 24000, 8)
+    assert args.preproc["fmriprep_args"] == ["--fs-no-reconall", "--dummy-scans", "4"]
+    assert args.preproc["output_spaces"]
+    scans = usable_scans(args.scans, args.root, "01")
+    assert [scan.path.name for scan in scans] == ["sub-01_task-rest_bold.nii.gz", "sub-01_T1w.nii.gz"]
+    assert all(scan.path.is_relative_to(tmp_path / "raw") for scan in scans)
+
+
+@pytest.mark.parametrize(
+    ("words", "meaning"),
+    [
+        (["--fmriprep-args=--use-aroma", "--backend", "fmriprep-docker"], "no option --use-aroma"),
+        (["--backend", "fmriprep"], "preproc.backend"),
+        (["--tasks", "nback"], "sub-02 has no usable scan"),
+    ],
+)
+def test_one_subject_that_cannot_be_preprocessed_is_a_sentence(tmp_path, monkeypatch, capsys, words, meaning):
+    monkeypatch.chdir(tmp_path)
+    root = write_dataset(tmp_path / "raw")
+    write_image(root / "sub-02/func/sub-02_task-rest_bold.nii.gz", frames=200)
+    assert cli.main(["preproc", "run", "--bids", "raw", "--subject", "02", "--out", "out", *words]) == 1
+    assert meaning in capsys.readouterr().err
+    assert not Path("out").exists()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
+import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,13 +19,21 @@ from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.preproc import containers, fmriprep
 from bhx_prep.preproc.arguments import UsableScan
 from bhx_prep.preproc.bids_view import make_view
+from bhx_prep.preproc.one_at_a_time import only_one
+from bhx_prep.preproc.work_folder import work_folder
 
 #: Answers the questions of fmriprep-docker and does what fMRIPrep would leave behind. A stand-in: no image is run.
 STAND_IN = """#!{python}
-import json, os, pathlib, sys
+import json, os, pathlib, signal, sys, time
 words = sys.argv[1:]
 if words[0] == "version":
     print("28.0.0")
+elif words[0] in ("ps", "stop"):
+    container = pathlib.Path(os.environ["STAND_IN_LOG"]).with_name("container")
+    if words[0] == "stop":
+        container.unlink()
+    elif container.exists() and words[-1] == "volume=" + container.read_text():
+        print("0123abcd")
 elif words[0] == "images":
     print("sha256:0123")
 elif "--entrypoint=free" in words:
@@ -30,6 +41,13 @@ elif "--entrypoint=free" in words:
 else:
     pathlib.Path(os.environ["STAND_IN_LOG"]).write_text(json.dumps(words))
     mounts = dict(reversed(w.removesuffix(":ro").rsplit(":", 1)) for f, w in zip(words, words[1:]) if f == "-v")
+    if "STAND_IN_STAYS" in os.environ:  # as fMRIPrep in a container, it does not hear SIGTERM
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        container = pathlib.Path(os.environ["STAND_IN_LOG"]).with_name("container")
+        container.write_text(mounts["/scratch"])
+        while container.exists():
+            time.sleep(0.02)
+        sys.exit(137)
     print(os.environ.get("STAND_IN_SAYS", "fMRIPrep finished successfully!"))
     code = int(os.environ.get("STAND_IN_CODE", "0"))
     for name, text in json.loads(os.environ.get("STAND_IN_WRITES", "{{}}")).items():
@@ -386,6 +404,72 @@ def test_apptainer_sees_only_what_is_bound(tmp_path, monkeypatch):
     assert "docker://nipreps/fmriprep:25.2.7" in containers.apptainer_command(
         settings, "01", folders, 8, 24000
     )
+
+
+def test_a_job_that_is_asked_to_end_stops_its_container_and_leaves_nothing(job, monkeypatch, tmp_path):
+    monkeypatch.setenv("STAND_IN_STAYS", "1")
+    container = tmp_path / "container"
+
+    def ask():
+        while not container.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with pytest.raises(SystemExit) as ended:
+        job()
+    asking.join()
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert not container.exists()
+    assert [path.name for path in (tmp_path / "preproc").iterdir()] == ["logs"]
+    monkeypatch.delenv("STAND_IN_STAYS")
+    assert job()[1]["status"] == "ok"
+
+
+def test_a_container_that_a_killed_job_left_is_stopped_first(job, tmp_path, caplog):
+    work = work_folder(tmp_path / "work", "abide1", "01", tmp_path / "preproc")
+    (tmp_path / "container").write_text(str(work / "scratch"))
+    assert job()[1]["status"] == "ok"
+    assert not (tmp_path / "container").exists()
+    assert "an earlier attempt left container 0123abcd" in caplog.text
+
+
+def test_a_second_start_of_one_subject_is_refused_and_changes_nothing(job, tmp_path, capsys):
+    assert job()[0] == 0
+    (tmp_path / "words.json").unlink()
+    with only_one(tmp_path / "preproc", "01"):
+        code, status, words = job()
+        assert f"sub-01 is being preprocessed by process {os.getpid()} on " in capsys.readouterr().err
+        assert (code, status["status"], words) == (1, "ok", None)
+        assert job("02")[0] == 0
+    assert job()[0] == 0
+    assert not list((tmp_path / "preproc").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "moment", ["fmriprep.publish", "publish.discard", "publish._take_place", "fmriprep.write_status"]
+)
+def test_killed_at_any_moment_nothing_counts_as_finished_and_the_next_attempt_goes_on(
+    job, monkeypatch, tmp_path, moment
+):
+    name = "sub-01/func/sub-01_task-rest_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"
+    assert job()[0] == 0
+    (tmp_path / "preproc" / name).write_bytes(b"older")
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"bhx_prep.preproc.{moment}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            job()
+    assert not (tmp_path / "preproc/sub-01_status.json").exists()
+    (tmp_path / "words.json").unlink()
+    code, status, words = job()
+    assert (code, status["status"], words) == (0, "ok", None)  # fMRIPrep itself did not run again
+    assert (tmp_path / "preproc" / name).read_bytes() == b"frames"
+    assert not list((tmp_path / "preproc").glob(".*"))
 
 
 @pytest.fixture

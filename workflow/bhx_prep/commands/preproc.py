@@ -1,15 +1,22 @@
-"""``bhx preproc``: clear failures of preprocessing, so that the next `snakemake` tries these subjects again."""
+"""``bhx preproc``: clear failures of preprocessing, print the command of a subject, preprocess one without a study."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
+import shlex
 from pathlib import Path
 
 from bhx_model.errors import ConfigError
 from bhx_prep.config import config
+from bhx_prep.config.resolved import SettingsFolder
+from bhx_prep.ingest import index
 from bhx_prep.io import bids_names
+from bhx_prep.preproc import one_subject, work_folder
+from bhx_prep.preproc.arguments import usable_scans
+from bhx_prep.preproc.containers import Folders, container_command
+from bhx_prep.preproc.fmriprep import fmriprep_memory
 from bhx_prep.slurm import jobs
 
 logger = logging.getLogger(__name__)
@@ -30,11 +37,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "subject", metavar="SUBJECT", nargs="?", help="label without sub-; all that failed when omitted"
     )
     retry.add_argument("-n", "--dry-run", action="store_true", help="only list what would be cleared")
+    text = "print the exact command that preprocesses a subject, to copy and run by hand"
+    printed = actions.add_parser(
+        "command",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. The folders that it names are made by the job.",
+        epilog="example: bhx preproc command abide1 0051234",
+    )
+    _of_study(printed)
+    printed.add_argument("subject", metavar="SUBJECT", help="label without sub-")
+    one_subject.job_arguments(printed)
+    one_subject.arguments(actions)
 
 
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx preproc``."""
-    return retry(args)
+    return {"retry": retry, "command": print_command, "run": one_subject.run}[args.action](args)
 
 
 def retry(args: argparse.Namespace) -> int:
@@ -62,6 +80,53 @@ def retry(args: argparse.Namespace) -> int:
     done = "would be" if args.dry_run else "are"
     logger.info("%d subjects %s preprocessed again by `snakemake cohort_%s`", len(files), done, args.cohort)
     return 0
+
+
+def print_command(args: argparse.Namespace) -> int:
+    """Print the command that preprocesses a subject: that of the container, or of the embedded workflow.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such cohort or subject.
+    """
+    study = _study(args)
+    subject = bids_names.check_label(args.subject.removeprefix("sub-"), "subject")
+    cohort = study.cohorts[args.cohort]
+    root = _dataset(cohort.root.expanduser().absolute(), args.cohort, subject)
+    out = study.results / args.cohort / "preproc"
+    section = study.preproc.of(cohort.space, study.features.t1w_resolution_mm)
+    if section.backend == "embedded":
+        settings = SettingsFolder(study.results / "settings", write=True)
+        file = settings.file("preproc", section.model_dump(mode="json"))
+        words = one_subject.embedded_command(
+            subject, args.cohort, root, cohort.tasks, index.CACHE / f"{args.cohort}.json", file, out, args
+        )
+    else:
+        work = work_folder.work_folder(args.work, args.cohort, subject, out)
+        words = container_command(
+            section.model_dump(mode="json"),
+            subject,
+            Folders.below(work),
+            args.threads,
+            fmriprep_memory(args.mem_mb),
+        )
+    print(shlex.join(words))
+    return 0
+
+
+def _dataset(root: Path, cohort: str, subject: str) -> Path:
+    """Dataset with the subject's folder: the cohort's, or that of a site of it."""
+    listed = index.CACHE / f"{cohort}.json"
+    if listed.is_file():
+        scans = usable_scans(listed, root, subject)
+        own = f"/sub-{subject}/"
+        if scans and own in str(scans[0].path):
+            return Path(str(scans[0].path).partition(own)[0])
+    if not (root / f"sub-{subject}").is_dir():
+        msg = f"there is no {root}/sub-{subject}, and no usable scan of it in the index: see `bhx index {cohort}`"
+        raise ConfigError(msg)
+    return root
 
 
 def _of_study(parser: argparse.ArgumentParser) -> None:

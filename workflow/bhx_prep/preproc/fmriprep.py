@@ -7,27 +7,30 @@ What it made is moved to the cohort's derivatives when it has ended well; the st
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import logging
-import os
-import re
 import shlex
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bhx_model.atomic_write import write_json
 from bhx_model.command_line import run_command
 from bhx_model.errors import DataError
 from bhx_prep.io import bids_names
-from bhx_prep.preproc.arguments import subject_parser, usable_scans
+from bhx_prep.preproc.arguments import UsableScan, subject_parser, usable_scans
 from bhx_prep.preproc.bids_view import make_view
+from bhx_prep.preproc.container_process import run_container
 from bhx_prep.preproc.containers import Folders, check_site, container_command
 from bhx_prep.preproc.crash_files import crash_files
+from bhx_prep.preproc.one_at_a_time import only_one
 from bhx_prep.preproc.outcome import Outcome, settle
+from bhx_prep.preproc.publish import discard, publish
 from bhx_prep.preproc.status import write_status
 from bhx_prep.preproc.work_folder import open_work_folder
 
@@ -48,25 +51,35 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _command(args: argparse.Namespace) -> int:
+    bids_names.check_label(args.subject, "subject")
+    bids_names.check_cohort(args.cohort)
+    with only_one(args.out, args.subject):
+        return _preprocess(args)
+
+
+def _preprocess(args: argparse.Namespace) -> int:
     start = time.monotonic()
     log = args.out / "logs" / f"sub-{args.subject}_fmriprep.log"
     preproc = args.preproc
-    bids_names.check_label(args.subject, "subject")
-    bids_names.check_cohort(args.cohort)
     log.parent.mkdir(parents=True, exist_ok=True)
     args.status.unlink(missing_ok=True)
     work = open_work_folder(args.work, args.cohort, args.subject, args.out)
     folders = Folders.below(work)
+    settled = work / "settled.json"
     try:
         check_site(preproc, [args.out, work])
-        outcome = _run(args, preproc, folders, log)
+        scans = usable_scans(args.scans, args.root, args.subject)
+        asked = {"preproc": preproc, "scans": [str(scan) for scan in scans]}
+        outcome = _read_settled(settled, asked) or _run(args, scans, folders, log)
     except DataError as error:
         outcome = Outcome(exit_code=None, reason=str(error))
+    else:
+        # killed from here on, the next attempt goes on here: fMRIPrep would not write again what has been moved
+        write_json(settled, {"asked": asked, "outcome": dataclasses.asdict(outcome)})
     if outcome.reason is None:
-        _publish(folders.out, args.out, args.subject)
-        shutil.rmtree(work)
+        publish(folders.out, args.out, args.subject)
     else:  # what an earlier success left is not of these data
-        shutil.rmtree(args.out / f"sub-{args.subject}", ignore_errors=True)
+        discard(args.out / f"sub-{args.subject}")
     write_status(
         args.status,
         subject=args.subject,
@@ -78,11 +91,23 @@ def _command(args: argparse.Namespace) -> int:
         excluded=outcome.excluded,
         exit_code=outcome.exit_code,
     )
+    settled.unlink(missing_ok=True)
+    if outcome.reason is None:
+        shutil.rmtree(work)
     for scan in outcome.excluded:
         logger.warning("sub-%s: %s is excluded: %s", args.subject, scan["file"], scan["reason"])
     if outcome.reason is not None:
         logger.error("fMRIPrep of sub-%s: %s (log: %s)", args.subject, outcome.reason, log)
     return int(outcome.reason is not None and preproc["on_failure"] == "stop")
+
+
+def _read_settled(file: Path, asked: Mapping[str, Any]) -> Outcome | None:
+    """What an attempt that was killed while it moved its output had come to, of the same scans and settings."""
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        return Outcome(**known["outcome"]) if known["asked"] == asked else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,48 +127,23 @@ def fmriprep_memory(job_mb: int) -> int:
     return max(job_mb - max(2000, job_mb // 8), 1000)
 
 
-def _run(args: argparse.Namespace, preproc: Mapping[str, Any], folders: Folders, log: Path) -> Outcome:
-    scans = usable_scans(args.scans, args.root, args.subject)
-    make_view(args.root.absolute(), args.subject, args.tasks, folders.view, scans)
+def _run(args: argparse.Namespace, scans: Sequence[UsableScan], folders: Folders, log: Path) -> Outcome:
+    preproc, root = args.preproc, args.root.absolute()
+    make_view(root, args.subject, args.tasks, folders.view, scans)
     for folder in (folders.out, folders.scratch / "tmp"):
         folder.mkdir(parents=True, exist_ok=True)
     for stale in (*crash_files(folders.out), *folders.out.glob("sourcedata/freesurfer/*/scripts/IsRunning*")):
         stale.unlink()  # of an earlier attempt, which is not at work any more
     command = container_command(preproc, args.subject, folders, args.threads, fmriprep_memory(args.mem_mb))
     logger.info("sub-%s: fMRIPrep starts; log: %s", args.subject, log)
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         file.write(f"$ {shlex.join(command)}\n")
         file.flush()
-        # no terminal to ask on: the wrapper's questions end it instead of waiting for ever
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
-        )
-    scans = [s for s in scans if (folders.view / s.path.relative_to(args.root.absolute())).exists()]
+        docker = preproc["backend"] == "fmriprep-docker"
+        exit_code = run_container(command, file, folders.scratch, docker=docker)
+    shown = [scan for scan in scans if (folders.view / scan.path.relative_to(root)).exists()]
     attempt = f"{args.mem_mb} MB (attempt {args.attempt})"
-    return settle(done.returncode, log, folders.out, args.subject, scans, preproc["image"], attempt)
-
-
-def _publish(made: Path, out: Path, subject: str) -> None:
-    """Merge a subject's private output into the cohort's: its folders replace, files that all subjects share stay."""
-    out.mkdir(parents=True, exist_ok=True)
-    for path in sorted(made.iterdir()):
-        target = out / path.name
-        mine = re.match(rf"sub-{subject}(?![A-Za-z0-9])", path.name)
-        if path.is_dir() and not mine and not path.name.startswith("fsaverage"):
-            _publish(path, target, subject)
-            continue
-        if not mine and target.exists():
-            continue  # written by every subject's job with the same content
-        part = out / f".{path.name}.{os.getpid()}"
-        shutil.move(path, part)
-        if mine and target.is_dir():
-            shutil.rmtree(target)
-        try:
-            part.replace(target)
-        except OSError:  # another job was faster with a shared folder
-            if not target.is_dir():
-                raise
-            shutil.rmtree(part)
+    return settle(exit_code, log, folders.out, args.subject, shown, preproc["image"], attempt)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from bhx_model.errors import DataError, SiteError
 from bhx_prep.io import bids_names
 from bhx_prep.preproc.arguments import subject_parser, usable_scans
 from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan, find
+from bhx_prep.preproc.one_at_a_time import only_one
 from bhx_prep.preproc.status import write_status
 from bhx_prep.preproc.work_folder import open_work_folder
 
@@ -54,7 +55,8 @@ def _command(args: argparse.Namespace) -> int:
         if not (args.templates / name).is_file():
             msg = f"no {args.templates / name}: make the templates first (python -m bhx_prep.atlas.fetch)"
             raise SiteError(msg)
-    return _preprocess(args, args.preproc)
+    with only_one(args.out, args.subject):
+        return _preprocess(args, args.preproc)
 
 
 def _parser() -> argparse.ArgumentParser:
