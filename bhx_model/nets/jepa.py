@@ -260,7 +260,7 @@ class FunctionJEPA(nn.Module):
             ``target_rank``. All fall to 0 (the rank to 1) when the targets collapse. ``connectivity_loss`` and
             ``whitening_loss`` where they have a weight, the former to be compared with
             ``connectivity_mean_predictor_loss``: that of predicting every run to be as the mean run at the start of the
-            training was. Both are about 1 then, and fall where the embedding comes to differ less between runs.
+            training was. Both are about 1 then, and drift with the embedding.
         """
         done = self._predict(series_BRT, patch_frames, context_BC, target_BU)
         wanted_BUD = done.wanted_BUD
