@@ -422,8 +422,7 @@ def row(people: int, folder: Path, task: tuple[str, int]) -> str:
     read = features(model, drawn(people, folder)[1])
     cells = [f"{auc:.3f}, {r:.3f}" for auc, r in (scores(x, drawn(people, folder)[1]) for x in read.values())]
     loss = f"{found['loss'] / found['mean']:.2f}" if "loss" in found else ""
-    code = f"{found['connectivity']:.2f}" if "connectivity" in found else ""
-    line = f"| {name} | {seed} | {loss} | {code} | {found['moved']:.2f} | {' | '.join(cells)} |"
+    line = f"| {name} | {seed} | {loss} | {found['moved']:.2f} | {' | '.join(cells)} |"
     print(f"{line} {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return line
 
@@ -451,11 +450,11 @@ def main() -> None:
     tasks = [(name, seed) for name in args.names or EXPERIMENTS for seed in range(args.seeds)]
     print(f"{args.people} subjects to train on, {PROBED} to read; SYNTHETIC DATA\n")
     print(
-        "| experiment | seed | loss / mean predictor's | code's loss | target moved | mean: AUC, r | regions | covariance |"
+        "| experiment | seed | loss / mean predictor's | target moved | mean: AUC, r | regions | covariance |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     auc, r = scores(connectivity(probed), probed)
-    print(f"| connectivity, all pairs, linear | | | | | {auc:.3f}, {r:.3f} | | |", flush=True)
+    print(f"| connectivity, all pairs, linear | | | | {auc:.3f}, {r:.3f} | | |", flush=True)
     with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
         for line in pool.imap(functools.partial(row, args.people, args.data), tasks):
             print(line, flush=True)
