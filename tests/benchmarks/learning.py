@@ -336,7 +336,7 @@ def measure(work: Work, seed: int) -> Found:
     }
     n_rois = trained.function.n_rois
     described |= {
-        f"{name} tokens": features.describe(tokens[name], subjects, trained, n_rois)
+        f"tokens of {name}": features.describe(tokens[name], subjects, trained, n_rois)
         for name in (FUNCTION, FUNCTION_0, ONLINE)
     }
     predicted, numbers = probe(work, tokens, fusions, trained.function, seed)
@@ -454,7 +454,7 @@ def print_head(args: argparse.Namespace, work: Work) -> None:
     print(
         f"{datetime.date.today()}, {cpu[0].split(':')[1].strip() if cpu else platform.machine()}, "
         f"{len(os.sched_getaffinity(0))} cores, no GPU; commit {commit}, Python {platform.python_version()}, "
-        f"{', '.join(f'{name} {version}' for name, version in versions.items())}. {args.seeds} seeds; preset tiny, "
+        f"{', '.join(f'{name} {version}' for name, version in versions.items())}. Seeds: {args.seeds}; preset tiny, "
         f"changes {dict(work.changes)}, steps {steps}. {len(work.partner)} subjects for the probes, "
         f"{n_trained} subjects to train the function stage on, {args.people} of whom without T1; "
         f"{N_HELD_OUT} without T1 held out, beside those of the demo.\n"

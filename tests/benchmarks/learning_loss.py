@@ -30,7 +30,9 @@ from bhx_model.nets.jepa import FunctionEncoder, FunctionJEPA
 #: Masks that the scale is a mean over, and subjects encoded at once.
 MASKS, BATCH = 3, 8
 #: Penalties of the ridge regression, as multiples of the mean squared length of what it reads.
-PENALTIES = np.logspace(-5, 3, 17)
+PENALTIES = np.logspace(-5, 2, 15)
+#: The penalty is chosen on every so many-th target token, the solution is of all.
+CHOSEN_ON = 4
 CONTEXTS = ("the target encoder's context tokens", "the trained encoder's context tokens")
 
 
@@ -99,9 +101,9 @@ def kernel_ridge(
     gram = (x @ x[:n].T).astype(np.float64)
     gram /= np.trace(gram[:n]) / n
 
-    def fitted(on: slice, of: slice, penalty: float) -> np.ndarray:
+    def fitted(targets: np.ndarray, on: slice, of: slice, penalty: float) -> np.ndarray:
         # an intercept: of the targets, and in the kernel by taking off the mean of those fitted on
-        k, y = gram[on, on], y_FUD[on]
+        k, y = gram[on, on], targets[on]
         to = gram[of, on]
         to = to - to.mean(axis=1, keepdims=True) - k.mean(axis=0) + k.mean()
         k = k - k.mean(axis=1, keepdims=True) - k.mean(axis=0) + k.mean()
@@ -112,11 +114,12 @@ def kernel_ridge(
         return model.predict(to).reshape(-1, *mean.shape) + mean
 
     quarter, all_ = slice(n_kept, n), slice(0, n)
+    few, weight = y_FUD[:, ::CHOSEN_ON], weight_FU[:, ::CHOSEN_ON]
     losses = [
-        smooth_l1(fitted(slice(0, n_kept), quarter, p), y_FUD[quarter], weight_FU[quarter]) for p in PENALTIES
+        smooth_l1(fitted(few, slice(0, n_kept), quarter, p), few[quarter], weight[quarter]) for p in PENALTIES
     ]
     best = int(np.argmin(losses))
-    return fitted(all_, slice(n, len(x)), PENALTIES[best]), losses[best], float(PENALTIES[best])
+    return fitted(y_FUD, all_, slice(n, len(x)), PENALTIES[best]), losses[best], float(PENALTIES[best])
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def runs(seed: int, n: int) -> learning_loss.Runs:
 
 def test_the_models_loss_is_its_own(model):
     held_out = runs(1, 10)
-    found = learning_loss.loss_scale(model, runs(0, 40), held_out)
+    found = learning_loss.loss_scale(model, runs(0, 20), held_out)
     wanted = []
     for number in range(learning_loss.MASKS):
         masks = masking.jepa_masks(12, 4, model.config, 0, number, [0])
@@ -116,4 +116,4 @@ def test_the_models_loss_is_its_own(model):
     assert found.model == pytest.approx(np.mean(wanted), rel=1e-5)
     # tokens differ by place, so knowing the place is worth more than the mean token
     assert found.place < found.mean
-    assert found.fitted_on == 40
+    assert found.fitted_on == 20
