@@ -42,11 +42,15 @@ def planted(error):
             assert not error
         if error == "data":
             raise DataError("the image is odd: 7 heads")
+        if error == "memory":
+            raise MemoryError
+        if error == "itk memory":
+            raise RuntimeError("ITK ERROR: Image(0x1): Failed to allocate memory for image.")
         raise RuntimeError("ITK ERROR:\\n  no\\n  overlap")
     return clean
 
 ends = {}
-for error in ("broadcast", "key", "assert", "data", "itk"):
+for error in ("broadcast", "key", "assert", "data", "itk", "memory", "itk memory"):
     steps.clean = planted(error)
     out = folder / error
     words = ["--subject", "01", "--cohort", "raw", "--root", folder / "raw", "--tasks", "rest", "--out", out]
@@ -84,3 +88,6 @@ def test_bugs_stop_the_job_and_unusable_data_exclude(root: Path, tmp_path: Path)
         code, raised, status = ends[error]
         assert (code, raised, status["status"]) == (0, None, "failed")
         assert f"step bias failed: {reason}" in status["reason"]
+    for error in ("memory", "itk memory"):  # the job ends, nobody is excluded
+        assert ends[error] == [1, None, None]
+    assert done.stderr.count("got no memory (sub-01 is not excluded") == 2

@@ -448,7 +448,13 @@ def test_a_second_start_of_one_subject_is_refused_and_changes_nothing(job, tmp_p
 
 
 @pytest.mark.parametrize(
-    "moment", ["fmriprep.publish", "publish.discard", "publish._take_place", "fmriprep.write_status"]
+    "moment",
+    [
+        "fmriprep.publish",
+        "publish.discard",
+        "publish._take_place",
+        "fmriprep.write_status",
+    ],
 )
 def test_killed_at_any_moment_nothing_counts_as_finished_and_the_next_attempt_goes_on(
     job, monkeypatch, tmp_path, moment
@@ -470,6 +476,40 @@ def test_killed_at_any_moment_nothing_counts_as_finished_and_the_next_attempt_go
     assert (code, status["status"], words) == (0, "ok", None)  # fMRIPrep itself did not run again
     assert (tmp_path / "preproc" / name).read_bytes() == b"frames"
     assert not list((tmp_path / "preproc").glob(".*"))
+
+
+def test_killed_while_work_files_are_removed_the_next_attempt_does_not_meet_half_of_them(
+    job, monkeypatch, tmp_path
+):
+    remove = shutil.rmtree
+
+    def killed(path, *args, **kwargs):
+        if Path(path).name.endswith(".done") and Path(path).exists():
+            raise KeyboardInterrupt
+        remove(path, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            job()
+    assert job()[1]["status"] == "ok"
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_killed_before_other_settings_the_next_attempt_starts_afresh(job, monkeypatch, tmp_path):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fmriprep, "write_status", killed)
+        with pytest.raises(KeyboardInterrupt):
+            job()
+    (tmp_path / "words.json").unlink()
+    work = work_folder(tmp_path / "work", "abide1", "01", tmp_path / "preproc")
+    (work / "scratch/of-the-first").touch()
+    monkeypatch.setenv("STAND_IN_CODE", "137")
+    assert job(fmriprep_args=["--low-mem"])[2] is not None
+    assert not (work / "scratch/of-the-first").exists()
 
 
 @pytest.fixture

@@ -149,8 +149,8 @@ def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
     for place in (results / cohort / "preproc", *results.glob(f"*/*/{cohort}")):
         if place.is_dir():
             yield from (path for path in place.rglob("*sub-*") if named.search(path.name))
-    if (work := _work_folder(study, cohort, subject)).exists():
-        yield work
+    work = _work_folder(study, cohort, subject)
+    yield from (folder for folder in (work, work_folder.done_with(work)) if folder.exists())
     yield from index.CACHE.glob(f"{cohort}.*")
     yield from index.CACHE.glob(f".{cohort}-*")  # where indexing was killed
     yield from results.glob(f"{cohort}/index.parquet")

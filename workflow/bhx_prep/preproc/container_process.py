@@ -130,7 +130,7 @@ def _end(process: subprocess.Popen) -> None:
 def _stop_docker(scratch: Path, why: str) -> None:
     for container in _containers(scratch):
         logger.warning("%s container %s", why, container)
-        _docker("stop", "--time", str(GRACE_S // 2), container)
+        _docker("stop", "-t", str(GRACE_S // 2), container)
 
 
 def _containers(scratch: Path) -> Iterator[str]:

@@ -49,9 +49,10 @@ class Crash:
 
     @property
     def run(self) -> str | None:
-        """The workflow of the run that it belongs to, as ``bold_task_rest_wf``; None of an image all runs share."""
-        first = self.steps[0]
-        return first if re.fullmatch(r"(?:bold|func_preproc)_\w+_wf", first) else None
+        """The workflow of the run that it belongs to, as ``bold_task_rest_wf``; None where several runs share it."""
+        # earlier releases call it func_preproc_task_rest_wf
+        found = re.fullmatch(r"(?:bold|func_preproc)_(\w+_wf)", self.steps[0])
+        return f"bold_{found[1]}" if found else None
 
     @property
     def shared(self) -> bool:

@@ -20,7 +20,7 @@ from bhx_prep.preproc.crash_files import Crash
 Kind = Literal["site", "memory", "person", "unknown"]
 
 #: Longest part of a sentence that is quoted from somebody else's message.
-QUOTED: Final = 110
+QUOTED: Final = 80
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,17 @@ TABLE: Final = (
         r"Too many open files|\[Errno 24\]|can't start new thread|pthread_create failed"
         r"|BlockingIOError: \[Errno 11\]|fork: (?:retry: )?Resource temporarily unavailable",
     ),
+    Known(
+        "site",
+        "a folder may not be read or written by this account: {line}",
+        r"[Pp]ermission denied",
+        where="crashes",
+    ),
+    Known(
+        "site",
+        "the processor of this machine lacks instructions that the image's programs use: use another node",
+        r"Illegal instruction|(?:code|Return code:) (?:132|-4)\b",
+    ),
     # ---- templates
     Known(
         "site",
@@ -206,7 +217,7 @@ TABLE: Final = (
     # ---- memory
     Known(
         "memory",
-        "fMRIPrep ran out of memory",
+        "preprocessing ran out of memory",
         r"BrokenProcessPool|process pool was terminated abruptly|process pool is not usable anymore"
         r"|result of insuff?ici?ent memory|Insufficient resources available for job"
         r"|[Oo]ut of memory: Kill|[Mm]emory cgroup out of memory|oom[-_]kill|OOMKilled|Out Of Memory"
@@ -216,7 +227,7 @@ TABLE: Final = (
     ),
     Known(
         "memory",
-        "a program of fMRIPrep got no memory",
+        "a program of the preprocessing got no memory",
         r"\bMemoryError\b|ArrayMemoryError|Cannot allocate memory|\[Errno 12\]|std::bad_alloc"
         r"|MemoryAllocationError|Unable to allocate [\d.]+ [KMGT]iB|could not allocate \d+|Failed to allocate memory",
     ),

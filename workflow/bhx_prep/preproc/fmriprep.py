@@ -11,7 +11,6 @@ import dataclasses
 import json
 import logging
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,7 @@ from bhx_prep.preproc.one_at_a_time import only_one
 from bhx_prep.preproc.outcome import Outcome, settle
 from bhx_prep.preproc.publish import discard, publish
 from bhx_prep.preproc.status import write_status
-from bhx_prep.preproc.work_folder import open_work_folder
+from bhx_prep.preproc.work_folder import open_work_folder, remove_work_folder
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +69,12 @@ def _preprocess(args: argparse.Namespace) -> int:
         check_site(preproc, [args.out, work])
         scans = usable_scans(args.scans, args.root, args.subject)
         asked = {"preproc": preproc, "scans": [str(scan) for scan in scans]}
-        outcome = _read_settled(settled, asked) or _run(args, scans, folders, log)
+        outcome = _read_settled(settled, asked)
+        if outcome is None:
+            if settled.exists():  # output was moved that fMRIPrep would not write again
+                remove_work_folder(work)
+                open_work_folder(args.work, args.cohort, args.subject, args.out)
+            outcome = _run(args, scans, folders, log)
     except DataError as error:
         outcome = Outcome(exit_code=None, reason=str(error))
     else:
@@ -91,9 +95,10 @@ def _preprocess(args: argparse.Namespace) -> int:
         excluded=outcome.excluded,
         exit_code=outcome.exit_code,
     )
-    settled.unlink(missing_ok=True)
     if outcome.reason is None:
-        shutil.rmtree(work)
+        remove_work_folder(work)
+    else:
+        settled.unlink(missing_ok=True)
     for scan in outcome.excluded:
         logger.warning("sub-%s: %s is excluded: %s", args.subject, scan["file"], scan["reason"])
     if outcome.reason is not None:

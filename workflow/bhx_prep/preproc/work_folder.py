@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 
@@ -41,3 +42,16 @@ def open_work_folder(parent: Path, cohort: str, subject: str, out: Path) -> Path
         msg = f"the work folder {folder} belongs to somebody else: remove it, or name another disk (TMPDIR)"
         raise OSError(msg)
     return folder
+
+
+def done_with(folder: Path) -> Path:
+    """Where `remove_work_folder` puts a work folder while it removes it."""
+    return folder.with_name(f"{folder.name}.done")
+
+
+def remove_work_folder(folder: Path) -> None:
+    """Remove a work folder, also what an earlier removal that was killed left: the next attempt finds all of it or none."""
+    shutil.rmtree(done_with(folder), ignore_errors=True)
+    if folder.is_dir():
+        folder.rename(done_with(folder))
+        shutil.rmtree(done_with(folder))

@@ -21,7 +21,9 @@ from bhx_model.command_line import run_command
 from bhx_model.errors import DataError, SiteError
 from bhx_prep.io import bids_names
 from bhx_prep.preproc.arguments import subject_parser, usable_scans
+from bhx_prep.preproc.crash_files import Crash, read_crash
 from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan, find
+from bhx_prep.preproc.faults import recognise
 from bhx_prep.preproc.one_at_a_time import only_one
 from bhx_prep.preproc.status import write_status
 from bhx_prep.preproc.work_folder import open_work_folder
@@ -185,6 +187,7 @@ def _run(
     if any("No space left on device" in text for text in texts.values()):
         msg = f"the disk of {work} or {args.out} is full: free some space, or name another disk with `tmpdir` in the profile"
         raise SiteError(msg)
+    _raise_fault_of_machine(args.subject, [read_crash(crashes / name) for name in texts], log)
     if stopped is not None and not texts:
         raise stopped
     failures = {name: reason_of(name, text) for name, text in texts.items()}
@@ -197,6 +200,17 @@ def _run(
         if not _saved(base, args.root, scan):
             mine = [text for name, text in failures.items() if scan.stem in name]
             files.exclude(scan.path, "; ".join(mine) or "see the log")
+
+
+def _raise_fault_of_machine(subject: str, crashed: list[Crash], log: Path) -> None:
+    """Stop where a step failed by the machine: a lack of memory that ANTs reports is no fault of the image either."""
+    ours = f"{DataError.__module__}.{DataError.__qualname__}: "
+    others = [crash for crash in crashed if ours not in crash.text]
+    for kind, crashes in (("site", others), ("memory", crashed)):
+        fault = recognise(1, "", crashes, "")
+        if fault.kind == kind:
+            msg = f"{fault.sentence} (sub-{subject} is not excluded; log: {log})"
+            raise SiteError(msg)
 
 
 def _saved(base: Path, root: Path, scan: Scan) -> bool:
