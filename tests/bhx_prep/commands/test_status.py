@@ -111,6 +111,12 @@ def test_who_failed_why_and_which_log(halfway, capsys):
     assert "excluded (preproc): sub-1 sub-1_task-rest_run-2_bold.nii.gz: one frame only" in out
 
 
+def test_a_job_that_failed_before_the_index_was_written_is_listed(study, capsys):
+    write_text(study.results / "logs/run_embedded/ward/sub-3.log", "start\nERROR the disk is full\n")
+    cli.main(["status", "ward"])
+    assert "failed (preproc): sub-3: failed; last line: ERROR the disk is full" in capsys.readouterr().out
+
+
 def test_while_snakemake_runs_a_begun_job_may_be_at_work(halfway, tmp_path, capsys):
     write_text(tmp_path / ".snakemake/locks/0.input.lock", "")
     cli.main(["status", "ward"])

@@ -134,7 +134,9 @@ def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Sta
         rule = "run_embedded" if study.preproc.backend == "embedded" else "run_fmriprep"
         for file in sorted((folder / "preproc").glob("sub-*_status.json")):
             statuses[file.name.removeprefix("sub-").removesuffix("_status.json")] = _json(file)
-        for subject in sorted(statuses.keys() | {row["subject"] for row in rows if row["status"] == "ok"}):
+        begun = {log.stem.removeprefix("sub-") for log in (logs / rule / name).glob("sub-*.log")}
+        known = statuses.keys() | {row["subject"] for row in rows if row["status"] == "ok"}
+        for subject in sorted(known | (begun if not rows else set())):  # the index may not be written yet
             log = logs / rule / name / f"sub-{subject}.log"
             if subject not in statuses:
                 _unfinished(subjects, f"sub-{subject}", log, now, rule, name, subject)
