@@ -70,13 +70,20 @@ def space_mistakes(spaces: Iterable[str]) -> Iterator[str]:
         elif name in TEMPLATES:
             yield from (f"{space}: {what}" for what in _modifiers(name, TEMPLATES[name], modifiers))
         elif not re.search(r"(?:^|/)tpl-\w+$", name):
-            yield f"no space {name!r}{nearest(name, [*TEMPLATES, *OWN_SPACES])}: an atlas is no space"
+            near = _nearest(name, [*TEMPLATES, *OWN_SPACES])
+            yield f"no space {name!r}{near or ': an atlas is none, and TemplateFlow has no such template'}"
 
 
 def is_of_release(image: str, release: str = RELEASE) -> bool:
     """Whether an image is, or may be, of a release such as ``25.2``: one that names no release may be of any."""
     named = re.search(r"(?<![\d.])(\d+\.\d+)\.\d+(?![\d.]*@)", image.rpartition("/")[2].partition("@")[0])
     return named is None or release.startswith(named[1])
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    """What may have been meant; there are too many to name them all."""
+    found = nearest(word, known)
+    return found if "did you mean" in found else ""
 
 
 def _parse(words: Sequence[str]) -> tuple[list[Given], list[str]]:
@@ -114,10 +121,11 @@ def _option(name: str) -> Option | str:
     if option is None and name.startswith("--"):
         found = {o.names[0]: o for full, o in _BY_NAME.items() if full.startswith(name)}
         if len(found) > 1:
-            return f"{name} may mean {' or '.join(sorted(found))}: write one of them"
+            shown = ", ".join(sorted(found)[:3])
+            return f"{name} may mean {len(found)} options ({shown}{', ..' * (len(found) > 3)}): write one in full"
         option = next(iter(found.values()), None)
     if option is None:
-        return f"no option {name}{nearest(name, _BY_NAME)}"
+        return f"no option {name} of fMRIPrep {RELEASE}{_nearest(name, list(_BY_NAME))}"
     if option.names[0] in OURS:
         return f"{name} is not for you to give: {OURS[option.names[0]]}"
     return option
@@ -161,4 +169,4 @@ def _modifiers(name: str, template: Template, modifiers: Sequence[str]) -> Itera
             yield f"no modifier {modifier}: it takes res-, den- and cohort-"
         elif (value.lstrip("0") or "0") not in known[entity]:
             there = ", ".join(f"{entity}-{v}" for v in known[entity]) or "none"
-            yield f"{name} has no {modifier} (there is {there})"
+            yield f"there is no {modifier}, but {there}"
