@@ -1,7 +1,16 @@
 """BHX's own function encoder on real people: pretrained without labels on the train people of a split, read when frozen.
 
-Settings were looked for with seeds of 100 and above, whose divisions are others than those that are reported (of the
-same people: there are no more).
+Settings were tried with seed 100, whose 167 test people are others than those of any reported seed (of the same 831
+people: there are no more). All that was tried, AUC:
+
+| tokens | mean | regions | components | covariance |
+| --- | --- | --- | --- | --- |
+| untrained | .686 | .629 | .553 | .688 |
+| 300 steps, lr 2e-3, connectivity_weight 1, with TR augmentation | .508 | .668 | .704 | .717 |
+| 200 steps, lr 4e-3, connectivity_weight 3, without (`SETTINGS`) | .499 | .672 | .690 | .709 |
+
+They hardly differ, so the shorter one was taken. Connectivity has .744 with these people, and .683 between the 31
+components alone.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def report(
     names, values = cells(tested, differences)
     print(f"\n{table('difference', names, values)}\n")
     for (row, other), (_, low, high) in zip(differences, values[:, -1], strict=True):
-        verdict = "ahead" if low > 0 else "behind" if high < 0 else "no difference that 95 % would exclude"
+        verdict = "ahead" if low > 0 else "behind" if high < 0 else "not told apart, the interval holds 0"
         print(f"AUC, {row} against {other}: {verdict}")
     print("\n| seed | train people | loss, first | loss, last | distance moved | training, s | in all, s |")
     print("| --- " * 7 + "|")
