@@ -55,6 +55,15 @@ def test_retry_clears_the_subject_that_is_named(study):
     assert left(study) == ["02", "03", "04"]
 
 
+def test_retry_clears_subjects_of_whom_a_run_crashed(study, capsys):
+    for subject, reason in (("05", "fMRIPrep failed: node x crashed: y"), ("06", "12 frames are too few")):
+        status = {"status": "ok", "reason": None, "excluded": [{"file": "a_bold.nii.gz", "reason": reason}]}
+        (study / f"sub-{subject}_status.json").write_text(json.dumps(status))
+    assert cli.main(["preproc", "retry", "abide1"]) == 0
+    assert left(study) == ["01", "06"]
+    assert "sub-05: a_bold.nii.gz: fMRIPrep failed: node x crashed: y" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "meaning"),
     [

@@ -175,7 +175,7 @@ MEMORY = [
     (1, "Killed"),
 ]
 
-#: What healthy and unlucky runs print alike: none of it may decide.
+#: What healthy and failed runs print alike: none of it may decide.
 CHATTER = """Unable to find image 'nipreps/fmriprep:25.2.7' locally
 25.2.7: Pulling from nipreps/fmriprep
 RUNNING: docker run --rm -v /scratch/oom_kill-study:/data:ro nipreps/fmriprep:25.2.7
@@ -197,7 +197,7 @@ def test_faults_of_the_site(code, said, meaning):
     assert found.kind == "site"
     assert meaning in found.sentence
     assert len(found.sentence) <= 200
-    if code not in (125, 143):  # the same within a node is not the person's either
+    if code not in (125, 143):  # the same within a node is not the subject's either
         assert recognise(1, CHATTER, [crash("anat_fit_wf.x", said)], IMAGE).kind == "site"
 
 
@@ -220,23 +220,25 @@ def test_faults_of_memory(code, said):
         (65, "CRITICAL: Fieldmap is broken", "a field map cannot be used: CRITICAL: Fieldmap is broken"),
     ],
 )
-def test_faults_of_the_person_before_any_node_runs(code, said, meaning):
+def test_faults_of_the_subject_before_any_node_runs(code, said, meaning):
     found = recognise(code, CHATTER + said, [], IMAGE)
-    assert found.kind == "person"
+    assert found.kind == "subject"
     assert meaning in found.sentence
 
 
-def test_a_program_that_may_not_write_is_no_fault_of_the_persons():
+def test_a_program_that_may_not_write_is_no_fault_of_the_subjects():
     text = (
         "Stderr:\n\tcp: cannot create regular file '/out/x': Permission denied\nTraceback:\n\tRuntimeError: x"
     )
     assert recognise(1, CHATTER, [crash("anat_fit_wf.x", text)], IMAGE).kind == "site"
 
 
-def test_a_crashed_node_is_the_persons_with_its_cause():
+def test_a_crashed_node_is_the_subjects_with_its_cause():
     found = recognise(1, CHATTER, [crash("bold_task_rest_wf.hmc"), crash("bold_task_rest_wf.hmc")], IMAGE)
-    assert found.kind == "person"
+    assert found.kind == "subject"
     assert found.sentence == "node bold_task_rest_wf.hmc crashed: ValueError: x"
+    found = recognise(1, CHATTER, [crash(f"bold_task_rest_wf.n{i}") for i in range(9)], IMAGE)
+    assert found.sentence.endswith("node bold_task_rest_wf.n1 crashed: ValueError: x; and 7 more nodes")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import shlex
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from bhx_prep.preproc.fmriprep import fmriprep_memory
 from bhx_prep.slurm import jobs
 
 logger = logging.getLogger(__name__)
+
+#: How the reasons begin of runs that were excluded because a step failed, not because the index or a check refused them.
+_CRASHED = re.compile(r": (?:fMRIPrep|step \w+) failed: ")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +60,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def retry(args: argparse.Namespace) -> int:
-    """Remove the status files of subjects that failed; of a subject that is named, whatever it says.
+    """Remove the status files of subjects that failed, or a run of theirs; of a subject that is named, whatever it says.
 
     Raises
     ------
@@ -148,9 +152,12 @@ def _study(args: argparse.Namespace) -> config.Config:
 
 
 def _reason(file: Path) -> str | None:
-    """Why a subject failed; None if it did not."""
+    """Why a subject, or some of its runs, failed; None if nothing did."""
     try:
         status = json.loads(file.read_text(encoding="utf-8"))
-        return None if status["status"] == "ok" else str(status["reason"])
+        if status["status"] != "ok":
+            return str(status["reason"])
+        lost = [f"{scan['file']}: {scan['reason']}" for scan in status.get("excluded", ())]
     except (OSError, ValueError, KeyError, TypeError):
         return f"{file.name} cannot be read"
+    return "; ".join(line for line in lost if _CRASHED.search(line)) or None

@@ -1,7 +1,7 @@
 """What the end of a preprocessing means: one table of the words that programs use, and whose fault they name.
 
 A fault of the *site* (image, daemon, licence, disk, network, arguments) meets every subject, so the job ends and nobody
-is excluded for it. A fault of *memory* ends the job too: the next attempt asks for more. A fault of the *person* is a
+is excluded for it. A fault of *memory* ends the job too: the next attempt asks for more. A fault of the *subject* is a
 row with its reason. What the table does not know and no crash file explains is *unknown*: the job ends, nobody is
 excluded.
 
@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from bhx_prep.preproc.crash_files import Crash
 
-Kind = Literal["site", "memory", "person", "unknown"]
+Kind = Literal["site", "memory", "subject", "unknown"]
 
 #: Longest part of a sentence that is quoted from somebody else's message.
 QUOTED: Final = 80
@@ -29,7 +29,7 @@ class Known:
 
     Attributes
     ----------
-    kind : {"site", "memory", "person"}
+    kind : {"site", "memory", "subject"}
     meaning : str
         Sentence for the user; ``{image}`` and ``{line}``, the line that names the fault, are filled in.
     words : str
@@ -231,11 +231,11 @@ TABLE: Final = (
         r"\bMemoryError\b|ArrayMemoryError|Cannot allocate memory|\[Errno 12\]|std::bad_alloc"
         r"|MemoryAllocationError|Unable to allocate [\d.]+ [KMGT]iB|could not allocate \d+|Failed to allocate memory",
     ),
-    # ---- the person's data, where fMRIPrep ends before any node runs
-    Known("person", "{line}", r"No (?:T1w|T1-weighted|BOLD) images found"),
-    Known("person", "{line}", r"two echoes, which fMRIPrep does not support|T2w image is expected"),
-    Known("person", "{line}", r"Sophisticated PEPOLAR schemes are unsupported|Conflicting entities for"),
-    Known("person", "a field map cannot be used: {line}", exit_codes=(65,)),
+    # ---- the subject's data, where fMRIPrep ends before any node runs
+    Known("subject", "{line}", r"No (?:T1w|T1-weighted|BOLD) images found"),
+    Known("subject", "{line}", r"two echoes, which fMRIPrep does not support|T2w image is expected"),
+    Known("subject", "{line}", r"Sophisticated PEPOLAR schemes are unsupported|Conflicting entities for"),
+    Known("subject", "a field map cannot be used: {line}", exit_codes=(65,)),
     # ---- exit codes that speak for themselves
     Known("site", "docker could not start the container: {line}", exit_codes=(125,)),
     Known("site", "the image {image} has no fmriprep that could be run: {line}", exit_codes=(126, 127)),
@@ -249,7 +249,7 @@ _CHATTER = re.compile(r"Please report errors|^RUNNING:|^\$ |^\s*(?:File |\^|~)")
 def recognise(exit_code: int, log: str, crashes: Sequence[Crash], image: str) -> Fault:
     """Whose fault it is that fMRIPrep ended with an error.
 
-    Faults of the site come before those of memory, and these before the person's: what a full disk or a killed process
+    Faults of the site come before those of memory, and these before the subject's: what a full disk or a killed process
     does to nodes looks like anything.
 
     Parameters
@@ -271,10 +271,12 @@ def recognise(exit_code: int, log: str, crashes: Sequence[Crash], image: str) ->
     if exit_code in (137, -9):
         return next(Fault(k.kind, k.meaning) for k in TABLE if exit_code in k.exit_codes)
     if crashes:
-        return Fault("person", "; ".join(dict.fromkeys(crash.sentence for crash in crashes)))
+        sentences = list(dict.fromkeys(crash.sentence for crash in crashes))
+        more = f"; and {len(sentences) - 2} more nodes" if len(sentences) > 2 else ""
+        return Fault("subject", "; ".join(sentences[:2]) + more)
     for known in TABLE:
-        if known.kind == "person" and known.words and (line := _line(known, crashed, log)):
-            return Fault("person", _sentence(known, image, line))
+        if known.kind == "subject" and known.words and (line := _line(known, crashed, log)):
+            return Fault("subject", _sentence(known, image, line))
     last = last_words(log)
     for known in TABLE:
         if exit_code in known.exit_codes:
