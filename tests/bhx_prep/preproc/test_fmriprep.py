@@ -578,6 +578,35 @@ def test_paths_among_the_arguments_are_bound_in_apptainer(named, tmp_path, monke
     assert [w.rsplit(":", 1)[1] for w in written] == ["/out", "/scratch", "/tmp", "/subjects"]
 
 
+#: Writes what fMRIPrep would leave behind into what is bound at /out. A stand-in: no image is run.
+APPTAINER = """#!{python}
+import os, pathlib, sys
+words = sys.argv[1:]
+bound = dict(reversed(w.removesuffix(":ro").rsplit(":", 1)) for f, w in zip(words, words[1:]) if f == "--bind")
+for inside, outside in bound.items():
+    if not pathlib.Path(outside).exists():
+        sys.exit(f"FATAL:   container creation failed: mount {{outside}}->{{inside}} error: mount source doesn't exist")
+subject = sorted(p.name for p in pathlib.Path(bound["/data"]).glob("sub-*"))
+func = pathlib.Path(bound["/out"]) / subject[0] / "func"
+func.mkdir(parents=True)
+(func / f"{{subject[0]}}_task-rest_desc-preproc_bold.nii.gz").write_bytes(b"frames")
+"""
+
+
+def test_apptainer_is_given_what_is_there(job, named, tmp_path, capsys):
+    (tmp_path / "tools/apptainer").write_text(APPTAINER.format(python=sys.executable))
+    (tmp_path / "tools/apptainer").chmod(0o755)
+    (tmp_path / "fmriprep.sif").touch()
+    settings = {"backend": "fmriprep-apptainer", "image": str(tmp_path / "fmriprep.sif")}
+    assert job(**settings, fmriprep_args=named)[1]["status"] == "ok"
+    assert len(list((tmp_path / "preproc/sub-01/func").iterdir())) == 1
+    (tmp_path / "tools/apptainer").write_text(
+        "#!/bin/sh\necho 'FATAL:   Unable to handle image: x'; exit 255\n"
+    )
+    assert job(**settings)[:2] == (1, None)
+    assert "fmriprep.sif cannot be opened or fetched" in capsys.readouterr().err
+
+
 def test_a_path_that_is_not_there_is_said_before_a_container_starts(job, tmp_path, capsys):
     code, status, words = job(fmriprep_args=["--bids-filter-file", str(tmp_path / "none.json")])
     assert (code, status, words) == (1, None, None)
