@@ -49,6 +49,15 @@ def test_base_is_the_papers_size():
     assert sizes["function"].window_s == pytest.approx(35.28)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("preset", [p for p in PRESETS if p not in ("base", "reference")])
+def test_other_presets_differ_from_base_in_sizes_only(preset, stage):
+    base, other = (dataclasses.asdict(load_preset(stage, p).model) for p in ("base", preset))
+    sizes = {"width", "depth", "heads", "hub_tokens", "checkpointing", "decoder"}
+    sizes |= {f"{part}_{size}" for part in ("predictor", "decoder") for size in ("width", "depth", "heads")}
+    assert {name for name in base if base[name] != other[name]} <= sizes
+
+
 def test_reference_differs_from_base_in_the_named_switches_only():
     for stage in STAGES:
         base, reference = (dataclasses.asdict(load_preset(stage, p).model) for p in ("base", "reference"))
