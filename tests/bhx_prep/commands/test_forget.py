@@ -54,6 +54,9 @@ def study(tmp_path, monkeypatch):
         "results/logs/run_embedded/ward/sub-t1.log": "x",
         f"results/experiments/demo/tokens/town/function-{batch}.tar": "x",
         "results/experiments/demo/function_tokens/town.npz": "x",
+        "results/experiments/demo/function_tokens/.part.town.npz": "x",
+        "results/experiments/demo/function_tokens/.arrays.town.npz/mean.npy": "x",
+        "results/experiments/demo/function_tokens/.part.smalltown.npz": "x",
         "results/experiments/demo/pretrain.json": split,
         "results/endpoints/age/seed-0.json": '{"subject": "t1"}',
         "results/endpoints/age/fc_seed-0/predictions.csv": "subject,truth\nt1,3\n",
@@ -88,6 +91,7 @@ def study(tmp_path, monkeypatch):
 
 STAYS = {
     "results/town/preproc/sub-t10_status.json", "results/logs/run_embedded/ward/sub-t1.log", "results/reports/index.html",
+    "results/experiments/demo/function_tokens/.part.smalltown.npz",
     ".snakemake/log/2.log", ".snakemake/incomplete/not base64", "results/settings/config-2.json",
     "results/settings/town/batch-00000-2.json", "results/settings/ward/batch-00000-3.json",
     f".snakemake/incomplete/{base64.b64encode(b'results/town/preproc/sub-t10_status.json').decode()}",

@@ -163,6 +163,7 @@ def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
         yield from results.glob(f"experiments/*/tokens/{cohort}/*-{batch}.*")
         yield from results.glob(f"experiments/*/tokens/{cohort}/index.json")
         yield from results.glob(f"experiments/*/function_tokens/{cohort}.npz")
+        yield from results.glob(f"experiments/*/function_tokens/.*.{cohort}.npz")  # where reading was killed
 
 
 def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
