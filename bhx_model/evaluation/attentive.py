@@ -17,10 +17,16 @@ from bhx_model.training import optim
 
 #: Subjects that are predicted at once: keys and values of all ROIs of all subjects would fill the memory.
 CHUNK = 256
+CPU = torch.device("cpu")
 
 
 def attentive_probe(
-    labels: Labels, tokens_NHD: np.ndarray, heads: int, settings: EvaluationConfig, seed: int
+    labels: Labels,
+    tokens_NHD: np.ndarray,
+    heads: int,
+    settings: EvaluationConfig,
+    seed: int,
+    device: torch.device = CPU,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Train on the training subjects; the epoch that is best on the validation subjects predicts.
 
@@ -34,6 +40,8 @@ def attentive_probe(
     settings : EvaluationConfig
         Epochs, batch size, learning rate, warm-up, weight decay and label smoothing.
     seed : int
+    device : torch.device
+        Where the probe computes.
 
     Returns
     -------
@@ -47,7 +55,7 @@ def attentive_probe(
     scaled = (tokens_NHD - tokens_NHD[train].mean(axis=(0, 1))) / np.where(spread > 0, spread, 1)
     x = torch.from_numpy(scaled).float()
     target, scale, centre = scaled_target(labels)
-    model = AttentiveProbe(x.shape[-1], n_outputs(labels.kind, labels.n_classes), heads)
+    model = AttentiveProbe(x.shape[-1], n_outputs(labels.kind, labels.n_classes), heads).to(device)
     optimizer = optim.adamw(optim.parameter_groups(list(model.named_parameters())), betas=(0.9, 0.999))
     subjects = np.flatnonzero(train)
     per_epoch = -(-len(subjects) // settings.batch_size)
@@ -58,12 +66,13 @@ def attentive_probe(
             batch = order[place * settings.batch_size :][: settings.batch_size]
             lr = learning_rate(settings, epoch * per_epoch + place, per_epoch)
             optim.set_schedule(optimizer, lr=lr, weight_decay=settings.weight_decay)
-            loss = endpoint_loss(model(x[batch]), target[batch], labels.kind, settings.label_smoothing)
+            output, wanted = model(x[batch].to(device)), target[batch].to(device)
+            loss = endpoint_loss(output, wanted, labels.kind, settings.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            output = torch.cat([model(part) for part in x.split(CHUNK)])
+            output = torch.cat([model(part.to(device)).cpu() for part in x.split(CHUNK)])
         scores = (output.softmax(dim=-1) if labels.n_classes else output).double().numpy() * scale + centre
         found = metrics.selection_loss(labels.target[val], scores[val], labels.n_classes)
         if best is None or found < best[0]:

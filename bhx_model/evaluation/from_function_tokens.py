@@ -47,9 +47,12 @@ def predict(
         _check_weights(tokens, function)
     kept, features, excluded = tokens.by_subject(labels)
     if method.has_epochs:
-        from bhx_model.evaluation.attentive import attentive_probe  # torch
+        import torch
 
-        scores, chosen = attentive_probe(kept, features, tokens.about["heads"], settings, seed)
+        from bhx_model.evaluation.attentive import attentive_probe
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        scores, chosen = attentive_probe(kept, features, tokens.about["heads"], settings, seed, device)
     else:
         scores, chosen = probe(kept, features)
     return Predictions(kept, scores, chosen, bool(tokens.about["synthetic"]), excluded)

@@ -61,7 +61,7 @@ def predict(
         scores, chosen = probe(data.labels, hub_covariance(data, trained, device))
     elif method.name == "attentive":
         hub = hub_tokens(data, trained, device)
-        scores, chosen = attentive_probe(data.labels, hub, trained.config.model.heads, settings, seed)
+        scores, chosen = attentive_probe(data.labels, hub, trained.config.model.heads, settings, seed, device)
     else:
         scores, chosen = finetune(data, trained, settings, seed, device)
     synthetic = tokens.synthetic or bool(trained.run["synthetic"])

@@ -9,15 +9,18 @@ import json
 import signal
 
 import children
+import numpy as np
 import pytest
 import torch
+from endpoint_labels import labels_of, split_of
 from safetensors.torch import load_file
 from tiny_shards import words
 
 import bhx_model
-from bhx_model.config import load_preset
+from bhx_model.config import EvaluationConfig, load_preset
 from bhx_model.data import shards, token_index
 from bhx_model.data.batch import intensities
+from bhx_model.evaluation.attentive import attentive_probe
 from bhx_model.nets import vit
 from bhx_model.release import export
 from bhx_model.training import checkpoint, loop, stages, train
@@ -61,6 +64,15 @@ def step_on(device, sources, stage, changes):
     model = opened.build().to(device)
     losses, _ = loop.backward(model, opened, *loop.rank_share(opened, 0, processes), processes)
     return losses.cpu(), {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def test_an_attentive_probe_is_that_of_a_cpu(device):
+    random = np.random.default_rng(0)
+    labels = labels_of(random.normal(size=40), split_of(20, 10, 10))
+    tokens = random.normal(size=(40, 6, 8))
+    settings = EvaluationConfig(epochs=3)
+    theirs, ours = (attentive_probe(labels, tokens, 2, settings, 0, d)[0] for d in (CPU, device))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 @pytest.mark.parametrize(("stage", "changes"), STAGES)
