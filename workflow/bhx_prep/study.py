@@ -16,6 +16,7 @@ from typing import Any
 from bhx_model.atomic_write import write_json
 from bhx_model.command_line import start_logging
 from bhx_model.errors import BhxError, ConfigError, format_error
+from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config, check
 from bhx_prep.config.endpoints import EndpointSection
@@ -321,6 +322,19 @@ class Study:
             for name, section in self.config.experiments.items()
             if "structure" in section.stages
             and not any(self.cohorts[cohort].has_t1w() for cohort in section.cohorts)
+        ]
+
+    def unpredictable(self) -> list[str]:
+        """A line for every endpoint whose methods read hub tokens, of a cohort that has no T1 images to make them of."""
+        reads: dict[str, dict[str, None]] = {}
+        for experiment, name in self.tables():
+            hub = [m for m in self.methods(experiment, name) if METHODS[m].reads == "hub tokens"]
+            reads.setdefault(name, {}).update(dict.fromkeys(hub))
+        return [
+            f"endpoints.{name}.methods: no BOLD run of {self.endpoint(name).cohort} has a T1 image, which hub tokens "
+            f"are made of: leave out {', '.join(hub)}, name methods `function_*`"
+            for name, hub in reads.items()
+            if hub and not self.cohorts[self.endpoint(name).cohort].has_t1w()
         ]
 
     def terms(self, experiment: str) -> dict[str, str | None]:

@@ -114,6 +114,19 @@ def test_the_study_is_valid_and_no_experiment_needs_what_it_has_not(made) -> Non
     assert whole.untrainable()[0].endswith("which structure and fusion need: set `stages: [function]`")
 
 
+def test_hub_tokens_of_a_cohort_without_t1_are_no_method(made) -> None:
+    plain = study_of(made.folder)
+    endpoint = {"cohort": "a", "column": "age", "kind": "regression"}
+    plain["endpoints"] = {"x": endpoint, "y": {**endpoint, "methods": ["function_mean"]}}
+    assert Study(plain, build=True, cache=made.folder / "cache").unpredictable() == []  # no fusion, no rows
+    del plain["experiments"]["e"]["stages"]
+    (line,) = Study(plain, build=True, cache=made.folder / "cache").unpredictable()
+    assert line == (
+        "endpoints.x.methods: no BOLD run of a has a T1 image, which hub tokens are made of: leave out probe, finetune, "
+        "name methods `function_*`"
+    )
+
+
 def test_roi_metadata_without_harmonics(made) -> None:
     rois = RoiMetadata.load(made.folder / "rois.npz")
     assert (rois.atlas, rois.names, rois.n_harmonics) == ("CC20", tuple(NAMES), 0)
