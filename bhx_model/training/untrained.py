@@ -17,7 +17,8 @@ def untrained_function(trained: Trained) -> FunctionJEPA:
     """The model of a trained function stage with the weights of before its first step.
 
     Weights are drawn again from the seed of the training, as it drew them; buffers (normaliser, gradients and harmonics,
-    fitted connectivity) are those of the trained model, which no step changes.
+    fitted connectivity) are those of the trained model, which no step changes. Of a converted checkpoint the seed is not
+    known, nor was it initialised by this code: its control is a random start of the same configuration, from seed 0.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ def untrained_function(trained: Trained) -> FunctionJEPA:
     DataError
         If its ``run.json`` states no seed.
     """
-    seed = trained.run.get("seed")
+    seed = trained.run.get("seed", 0 if "converted_from" in trained.run else None)
     if not isinstance(seed, int):
         msg = "run.json of the function stage states no seed, so its untrained weights are not known: train it again"
         raise DataError(msg)

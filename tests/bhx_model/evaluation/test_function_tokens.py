@@ -62,6 +62,20 @@ def test_it_is_the_same_whenever_it_is_made(trained, tmp_path, function_tokens):
     assert [path.name for path in tmp_path.iterdir()] == ["town.npz"]
 
 
+def test_a_converted_checkpoint_is_compared_with_a_random_start(trained, tmp_path, function_tokens):
+    folder = shutil.copytree(trained["function"], tmp_path / "function")
+    run = json.loads((folder / "run.json").read_text())
+    kept = ("stage", "config", "model_metadata", "counts", "loss")
+    converted = {name: run[name] for name in kept} | {"cohorts": [], "synthetic": False}
+    (folder / "run.json").write_text(json.dumps({**converted, "converted_from": "model.pth"}))
+    out = tmp_path / "town.npz"
+    assert command.main(words({**trained, "function": folder}, out)) == 0
+    assert run["seed"] == 0
+    with np.load(out) as found, np.load(function_tokens) as wanted:
+        for name in ARRAYS:
+            np.testing.assert_array_equal(found[name], wanted[name])
+
+
 def test_shards_of_other_rois_are_refused(trained, tmp_path, capsys):
     folder = shutil.copytree(trained["town"].parent, tmp_path / "shards")
     index = json.loads((folder / "index.json").read_text())
