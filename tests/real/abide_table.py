@@ -28,7 +28,6 @@ import logging
 import multiprocessing
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ def function_rows(people: People, seed: int, folder: Path, args: argparse.Namesp
     What the tokens of some weights give is kept in `folder`, so that others can be added.
     """
     torch.set_num_threads(1)
-    labels, began = divide(people, seed), time.monotonic()
+    labels = divide(people, seed)
     pretrained = abide_function.pretrain(people, labels, folder, abide_function.SETTINGS | args.set)
     components_RM = readouts.components_of(pretrained.trained)
     reduced = abide_function.connectivity_of_components(people, components_RM, pretrained.trained.n_rois)
@@ -105,7 +104,6 @@ def function_rows(people: People, seed: int, folder: Path, args: argparse.Namesp
         "counts": pretrained.run["counts"],
         "training_s": pretrained.run["seconds"],
         "moved": abide_function.distance_moved(pretrained),
-        "seconds": time.monotonic() - began,
     }
     return {"chance": chance, "about": about}
 
@@ -166,12 +164,12 @@ def report(
     for (row, other), (_, low, high) in zip(differences, values[:, -1], strict=True):
         verdict = "ahead" if low > 0 else "behind" if high < 0 else "not told apart, the interval holds 0"
         print(f"AUC, {row} against {other}: {verdict}")
-    print("\n| seed | train people | loss, first | loss, last | distance moved | training, s | in all, s |")
-    print("| --- " * 7 + "|")
+    print("\n| seed | train people | loss, first | loss, last | distance moved | training, s |")
+    print("| --- " * 6 + "|")
     for seed, one in enumerate(about, args.first):
         loss, people_of = one["loss"], one["counts"]["train_subjects"]
         print(f"| {seed} | {people_of} | {loss['first']:.3f} | {loss['last']:.3f} | {one['moved']:.2f} | "
-              f"{one['training_s']:.0f} | {one['seconds']:.0f} |")  # fmt: skip
+              f"{one['training_s']:.0f} |")  # fmt: skip
     print(f"\nchanges of preset tiny: {json.dumps(abide_function.SETTINGS | args.set)}")
 
 
