@@ -135,6 +135,21 @@ def _volume(runs: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _position(function: FunctionConfig, rois: RoiMetadata) -> str:
     """What the function encoder knows of an ROI besides its series."""
+    return f"{_fixed_position(function, rois)}{_connectivity(function)}"
+
+
+def _connectivity(function: FunctionConfig) -> str:
+    """What its tokens are given of the run at hand."""
+    most = function.connectivity_code
+    if not most:
+        return ""
+    return (
+        f"\nIts tokens are also given its correlations, in the windows that are read, with up to {most}\n"
+        "weighted means over ROIs, less the mean of the training runs."
+    )
+
+
+def _fixed_position(function: FunctionConfig, rois: RoiMetadata) -> str:
     gradients = f"{rois.gradients.shape[1]} connectivity gradients of the training subjects"
     if function.harmonics != "none":
         modes = f"{rois.n_harmonics} geometric harmonics of the cortex"
@@ -148,13 +163,18 @@ def _position(function: FunctionConfig, rois: RoiMetadata) -> str:
 def _files(runs: Mapping[str, Mapping[str, Any]], function: FunctionConfig) -> str:
     parts = [
         name
-        for name, on in (("harmonics", function.harmonics != "none"), ("gradients", function.gradients))
+        for name, on in (
+            ("harmonics", function.harmonics != "none"),
+            ("gradients", function.gradients),
+        )
         if on
     ]
+    buffers = f"{', '.join(['normaliser', *parts[:-1]])} and {parts[-1]}"
+    code = ", the mean connectivity code of training runs too" if function.connectivity_code else ""
     rows = ["| `structure.safetensors` `fusion.safetensors` | weights |"] if "fusion" in runs else []
     return "\n".join([
         *rows,
-        f"| `function.safetensors` | weights; {', '.join(['normaliser', *parts[:-1]])} and {parts[-1]} are buffers in it |",
+        f"| `function.safetensors` | weights; {buffers} are buffers in it{code} |",
         "| `rois.npz` | ROI names and order, hemisphere, harmonics, gradients, normaliser |",
     ])  # fmt: skip
 

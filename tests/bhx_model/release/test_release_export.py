@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -11,8 +12,12 @@ from settings_files import settings_file
 from tiny_shards import NAMES, export_words, write_rois
 
 import bhx_model
+from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import DataError
+from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.release import export
+from bhx_model.release.card import model_card
+from bhx_model.training.trained import load_trained
 
 
 def test_the_export_is_complete(exported, trained):
@@ -27,6 +32,22 @@ def test_the_export_is_complete(exported, trained):
         assert f"| {value:,} |" in card
     assert f"{run['loss']['holdout']:.4g}" in card
     assert json.loads((exported / "config.json").read_text())["synthetic"] is True
+
+
+def test_the_card_says_what_tokens_know_of_their_roi(exported, trained):
+    card = " ".join((exported / "README.md").read_text().split())
+    assert "with up to 32 weighted means over ROIs" in card
+    assert (
+        "harmonics and gradients are buffers in it, the mean connectivity code of training runs too" in card
+    )
+    function = load_trained(trained["function"], "function")
+    config = dataclasses.replace(function.model.config, connectivity_weight=0.0, connectivity_code=0)
+    model = FunctionJEPA(config, RoiMetadata.load(trained["rois"]))
+    without = model_card(
+        {"function": dataclasses.replace(function, model=model)}, RoiMetadata.load(trained["rois"]), {}
+    )
+    assert "weighted means" not in without
+    assert "harmonics and gradients are buffers in it |" in without
 
 
 def test_measured_data_are_not_called_synthetic(trained, tmp_path):
