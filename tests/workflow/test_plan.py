@@ -10,6 +10,7 @@ import pytest
 import skeleton
 import yaml
 
+from bhx_model.evaluation.methods import METHODS
 from bhx_prep.step_versions import STEPS
 
 SKELETONS = sorted((Path(__file__).parents[1] / "skeletons").glob("*.yml"))
@@ -45,6 +46,22 @@ def test_slurm_profile_plans_the_same(root: Path, tmp_path: Path):
     planned = skeleton.snakemake(root, tmp_path, "-n", "--profile", "slurm", expected["target"])
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert skeleton.job_counts(planned.stdout) == expected["jobs"]
+
+
+def test_slurm_profile_sends_an_evaluation_to_the_gpus_if_it_asks_for_one(root: Path, tmp_path: Path):
+    expected = skeleton.build(SKELETONS[0].with_name("timeseries-two-tr.yml"), tmp_path)
+    config = expected["config"]
+    config["experiments"]["e"]["gpus"] = 1
+    config["endpoints"]["x"] |= {"methods": list(METHODS), "seeds": 1}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "slurm").symlink_to(root / "slurm")
+    planned = skeleton.snakemake(root, tmp_path, "-n", "--profile", "slurm", "evaluate")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    job = r"^rule evaluate_model:\n.*?method=(\w+),.*?slurm_partition=(\w+),.*?gpu=(\d)"
+    found = re.findall(job, planned.stdout, flags=re.MULTILINE | re.DOTALL)
+    asked = {method: (partition, gpu) for method, partition, gpu in found}
+    assert asked.keys() == METHODS.keys()
+    assert set(asked.values()) == {("gpu", "1"), ("cpu", "0")}
 
 
 def test_mistakes_are_said_before_anything_runs(root: Path, tmp_path: Path):
