@@ -1,8 +1,12 @@
-"""Schedules: pure functions of the step, so that a resumed run needs nothing but its number."""
+"""Schedules: pure functions of the step, so that a resumed run needs nothing but its number. Needs no torch."""
 
 from __future__ import annotations
 
 import math
+from typing import Final
+
+#: Share of its random start above which a target encoder has hardly moved: that is most of what is read downstream.
+MOST_OF_START: Final = 0.5
 
 
 def cosine(step: int, *, steps: int, start: float, end: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,9 +14,6 @@ from bhx_model.training import schedules
 from bhx_model.training.stages import Stage
 
 logger = logging.getLogger(__name__)
-
-#: Of a target that keeps more of its start, the random weights are most of what is read downstream.
-MOST: Final = 0.5
 
 
 def share_of_start(stage: Stage) -> float | None:
@@ -28,7 +25,7 @@ def share_of_start(stage: Stage) -> float | None:
 def warn_of_still_target(stage: Stage) -> None:
     """Log one warning if the schedule lets the target move less than half the way."""
     t, share = stage.config.train, share_of_start(stage)
-    if t.ema is not None and share is not None and share > MOST:
+    if t.ema is not None and share is not None and share > schedules.MOST_OF_START:
         logger.warning(
             "the target encoder, which is what is used downstream, keeps %.0f %% of its random start over %d steps: lower"
             " train.ema, now %g to %g, or raise train.steps",
@@ -74,4 +71,4 @@ def distance(model: nn.Module, start: nn.Module) -> float:
 def keeps_most_of_start(run: Mapping[str, Any]) -> bool:
     """Whether ``run.json`` says that the target kept more than half of its random start."""
     target = run.get("target")
-    return bool(target) and target["share_of_start"] > MOST
+    return bool(target) and target["share_of_start"] > schedules.MOST_OF_START

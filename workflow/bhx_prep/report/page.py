@@ -23,6 +23,7 @@ import numpy as np
 
 from bhx_model.evaluation.methods import METHODS
 from bhx_model.evaluation.metrics import METRICS
+from bhx_model.training.schedules import MOST_OF_START
 from bhx_prep.config.config import Config
 from bhx_prep.report import collect, figures, label_notes, scores, tables, twice
 from bhx_prep.report.cortex import Cortex, legend
@@ -41,9 +42,6 @@ GRADIENTS = 3
 
 #: Lowest mean coverage of a cohort's parcels from which on no map is drawn: all are fully covered.
 FULL_COVERAGE = 0.999
-
-#: Share of its random start from which on a target encoder is said to have hardly moved.
-MOST_OF_START = 0.5
 
 #: Names of the methods in the figures.
 SHORT = {"fc": "FC", **{name: method.short for name, method in METHODS.items()}}
