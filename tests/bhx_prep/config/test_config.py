@@ -66,6 +66,27 @@ def test_five_mistakes_give_five_messages():
             "features.strategy: no denoising strategy 'papr'; did you mean 'paper'?",
         ),
         ({"features": {"strategy": "mine.yaml"}}, "is its path right?"),
+        (
+            {"experiments": {"e": {"cohorts": ["abide1", "abide1"]}}},
+            "e.cohorts: 'abide1' stands there twice: name it once",
+        ),
+        (
+            {"experiments": {"e": {"cohorts": ["abide1"], "stages": ["function", "function"]}}},
+            "e.stages: 'function' stands there twice",
+        ),
+        (
+            {
+                "endpoints": {
+                    "e": {
+                        "cohort": "abide1",
+                        "column": "x",
+                        "kind": "regression",
+                        "methods": ["probe", "finetune", "probe"],
+                    }
+                }
+            },
+            "e.methods: 'probe' stands there twice",
+        ),
     ],
 )
 def test_a_mistake_is_named(change, expected):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation.methods import METHODS
-from bhx_prep.config.section import Name, Section, Value, as_text
+from bhx_prep.config.section import Name, Section, Value, as_text, once_each
 
 if TYPE_CHECKING:
     Method = str
@@ -49,7 +49,7 @@ class EndpointSection(Section):
     stratify: tuple[str, ...] = Field(
         default=(), description="Columns that are balanced over the splits, e.g. `site`."
     )
-    methods: tuple[Method, ...] = Field(
+    methods: Annotated[tuple[Method, ...], AfterValidator(once_each)] = Field(
         default=("probe", "finetune", "function_regions", "function_regions_untrained"),
         min_length=1,
         description="How the model is used. Hub tokens: a linear probe of their mean (`probe`) or `covariance`, an "

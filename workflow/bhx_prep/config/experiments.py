@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bhx_model import config as model_config
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.config.section import Name, Section
+from bhx_prep.config.section import Name, Section, once_each
 
 Stage = Literal["structure", "function", "fusion"]
 if TYPE_CHECKING:
@@ -22,11 +22,13 @@ else:  # the files in bhx_model/presets
 class ExperimentSection(Section):
     """One set of weights: what it is trained on and how."""
 
-    cohorts: tuple[Name, ...] = Field(min_length=1, description="Cohorts of the pretraining.")
+    cohorts: Annotated[tuple[Name, ...], AfterValidator(once_each)] = Field(
+        min_length=1, description="Cohorts of the pretraining."
+    )
     preset: Preset = Field(
         default="base", description="Size of the model; `base` is the paper's, `tiny` trains on a laptop."
     )
-    stages: tuple[Stage, ...] = Field(
+    stages: Annotated[tuple[Stage, ...], AfterValidator(once_each)] = Field(
         default=("structure", "function", "fusion"),
         min_length=1,
         description="What is trained; `[function]` for cohorts without T1 images. Without the fusion there are no hub "

@@ -29,8 +29,23 @@ def as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
+_V = TypeVar("_V")
+
 #: A value of a table or a file name; YAML reads some of them as numbers.
 Value = Annotated[str, BeforeValidator(as_text, json_schema_input_type=str | float)]
+
+
+def once_each(values: tuple[_V, ...]) -> tuple[_V, ...]:
+    """Values of a list, of which none may stand there twice.
+
+    Raises
+    ------
+    ConfigError
+        If one does.
+    """
+    if twice := [value for number, value in enumerate(values) if value in values[:number]]:
+        raise ConfigError(f"{twice[0]!r} stands there twice: name it once")
+    return values
 
 
 class Section(BaseModel):
