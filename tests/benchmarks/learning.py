@@ -260,7 +260,7 @@ def shuffled_losses(work: Work, place: Path, seed: int) -> dict[str, float]:
     trained = load_trained(place / "function", "function")
     stage = stages.open_stage(trained.config, work.sources("function"), seed)
     random = np.random.default_rng([seed, 1])
-    losses, connectivity = np.zeros(2), np.zeros(2)
+    losses = np.zeros(2)
     for (number,) in stage.holdout(1):
         batch = stage.load([number], 0, None)
         series = batch.tensors["series"]
@@ -270,11 +270,7 @@ def shuffled_losses(work: Work, place: Path, seed: int) -> dict[str, float]:
             arguments, _ = stage.inputs(replaced)
             _, stats = trained.model(*arguments)
             losses[place_of] += stats["loss"].item()
-            connectivity[place_of] += stats.get("connectivity_loss", torch.tensor(torch.nan)).item()
-    return {
-        SHUFFLED: losses[1] / losses[0],
-        "function: connectivity loss (1: the mean)": connectivity[0] / stage.n_holdout,
-    }
+    return {SHUFFLED: losses[1] / losses[0]}
 
 
 def loss_scale(work: Work, model: FunctionJEPA) -> learning_loss.LossScale:
@@ -293,6 +289,9 @@ def losses(place: Path) -> dict[str, float]:
         loss = json.loads((place / stage / "run.json").read_text())["loss"]
         found[f"{stage}: loss"] = loss["holdout"]
         found[f"{stage}: loss / mean-predictor loss"] = loss["holdout"] / loss["mean_predictor"]
+        if loss.get("connectivity_mean_predictor"):
+            ratio = loss["connectivity"] / loss["connectivity_mean_predictor"]
+            found[f"{stage}: connectivity loss / mean-predictor loss"] = ratio
     return found
 
 

@@ -262,19 +262,19 @@ def print_goals(found: Sequence[Found], known: Estimates) -> None:
                 passed.append(readout)
             said.append(f"{readout}: {by_auc} of AUC to {auc[one].mean:.3f}, {by_r} of r")
         print_goal(
-            f"4a. function tokens ahead of {what}: AUC by {AUC_AHEAD} or to {AUC_REACHED}, and r by {R_AHEAD:.2f}",
+            f"function tokens ahead of {what}: AUC by {AUC_AHEAD} or to {AUC_REACHED}, and r by {R_AHEAD:.2f}",
             bool(passed),
             f"{', '.join(passed) or 'no readout'} ({'; '.join(said)})",
         )
     scale = np.array([f.scale.on_scale for f in found])
     print_goal(
-        f"4a. loss at least {LOSS_SCALE} on the scale",
+        f"loss at least {LOSS_SCALE} on the scale",
         bool(scale.mean() >= LOSS_SCALE),
         f"mean {scale.mean():.3f}, {(scale >= LOSS_SCALE).sum()} of {len(scale)} seeds",
     )
     ratio = np.array([f.losses[SHUFFLED] for f in found])
     print_goal(
-        f"4a. shuffled ROIs raise the loss by at least {SHUFFLED_RATIO - 1:.0%}",
+        f"shuffled ROIs raise the loss by at least {SHUFFLED_RATIO - 1:.0%}",
         bool(ratio.mean() >= SHUFFLED_RATIO),
         f"mean {ratio.mean() - 1:+.1%}, {(ratio >= SHUFFLED_RATIO).sum()} of {len(ratio)} seeds",
     )
@@ -285,16 +285,16 @@ def print_goals(found: Sequence[Found], known: Estimates) -> None:
             passed.append(readout)
         said.append(f"{readout}: {by[DIAGNOSIS]} of AUC, {by[COGNITION]} of r")
     print_goal(
-        "4b. hub tokens ahead of those over an untrained function encoder, on both endpoints",
+        "hub tokens ahead of those over an untrained function encoder, on both endpoints",
         bool(passed),
         f"{', '.join(passed) or 'no readout'} ({'; '.join(said)})",
     )
-    print("| 4c. real ABIDE-I | not measured here | |")
+    print("| the same on real people | not measured here | tests/real/abide --function |")
     kinds = [k for k in auc if k[0] in (FUNCTION, HUB) and found[0].numbers[k] <= FC_NUMBERS]
     passed = [", ".join(k) for k in kinds if auc[k].mean >= FC_AUC and r[k].mean >= FC_R]
     said = [f"{', '.join(k)}: {auc[k].mean:.3f}, {r[k].mean:.3f}" for k in kinds]
     print_goal(
-        f"4d. AUC {FC_AUC} and r {FC_R} by trained tokens with at most {FC_NUMBERS:,} numbers",
+        f"AUC {FC_AUC} and r {FC_R} by trained tokens with at most {FC_NUMBERS:,} numbers",
         any(k.startswith(FUNCTION) for k in passed),
         f"{'; '.join(passed) or 'none'} ({'; '.join(said)})",
     )
