@@ -127,7 +127,7 @@ class FunctionConfig:
         _check_width(self, "predictor_width", "predictor_heads")
         _check_at_least(self, 0, "connectivity_code", "connectivity_weight", "whitening_weight")
         if self.connectivity_weight and not self.connectivity_code:
-            msg = "function connectivity_weight has nothing to predict: give connectivity_code a number, e.g. 32"
+            msg = "function connectivity_weight has nothing to predict: give connectivity_code a number, or make it 0"
             raise ConfigError(msg)
         _check_positive(
             self,

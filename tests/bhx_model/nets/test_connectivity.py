@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bhx_model.config import FunctionConfig
+from bhx_model.config import FunctionConfig, load_preset
 from bhx_model.data.masking import jepa_masks
 from bhx_model.errors import ConfigError
 from bhx_model.nets.connectivity import ConnectivityCode, whitening_loss
@@ -309,7 +309,7 @@ def test_whitening_is_best_where_all_channels_fluctuate_apart():
 
 
 def test_a_weight_needs_a_code():
-    with pytest.raises(ConfigError, match="connectivity_code"):
-        FunctionConfig(connectivity_weight=1.0)
+    with pytest.raises(ConfigError, match="give connectivity_code a number, or make it 0"):
+        load_preset("function", "base").override({"model.connectivity_code": 0})
     with pytest.raises(ConfigError, match="connectivity_code"):
         FunctionConfig(connectivity_code=-1)
