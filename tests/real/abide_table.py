@@ -10,8 +10,8 @@ else (its shards, gradients and normaliser hold no other; the weights of others 
 not in the brain); `components`, over time and over ROIs with the weights of 16 components, a constant and gradients;
 `covariance`, second moments of components of the tokens; `chosen`, of these the one with the least loss on the
 validation people. `untrained` is the same encoder before the first step. A duplicate, one person's series under a second
-id, is left out and named. With `--controls` also the trained encoder that is not the slow copy, and an untrained one
-whose connectivity code, which training has to let in, is let in by random weights.
+id, is left out and named. A connectivity code enters the tokens by weights that start at zero, so `untrained` has none of
+it; `untrained with its code let in at random` draws these weights: what is ahead of that has been learned.
 
 Intervals are 95 % of a bootstrap over people and seeds together. Skips where ../shared/data is absent. No part of the
 test suite.
@@ -56,9 +56,8 @@ MOTION = "mean FD"
 SITE = "site"
 MAJORITY = "majority"
 #: Rows of `--function`; which weights, and how they are read.
-WEIGHTS = ("untrained", "trained")
 ONLINE, RANDOM_CODE = "online", "untrained with its code let in at random"
-CONTROLS = (ONLINE, RANDOM_CODE)
+WEIGHTS = ("untrained", RANDOM_CODE, "trained")
 READ = (*abide_function.READOUTS, "chosen")
 
 
@@ -94,7 +93,7 @@ def function_rows(people: People, seed: int, folder: Path, args: argparse.Namesp
     components_RM = readouts.components_of(pretrained.trained)
     reduced = abide_function.connectivity_of_components(people, components_RM, pretrained.trained.n_rois)
     chance = {FEW: fit(reduced, labels)[0]}
-    for weights in (*WEIGHTS, *(CONTROLS if args.controls else ())):
+    for weights in (*WEIGHTS, *([ONLINE] if args.online else [])):
         kept = folder / f"{weights}{' attentive' if args.attentive else ''}.json"
         if not kept.exists():
             write_json(kept, read_with_weights(people, labels, pretrained, weights, attend=args.attentive))
@@ -155,10 +154,11 @@ def report(
     if not args.function:
         return
     read = [*READ, *(["attentive"] if args.attentive else [])]
-    differences: list[tuple[str, str | None]] = [(f"trained, {name}", f"untrained, {name}") for name in read]
+    others = ["untrained", RANDOM_CODE, *([ONLINE] if args.online else [])]
+    differences: list[tuple[str, str | None]] = [
+        (f"trained, {name}", f"{other}, {name}") for other in others for name in read
+    ]
     differences += [(f"trained, {name}", other) for other in (FC, FEW) for name in read]
-    if args.controls:
-        differences += [(f"trained, {name}", f"{other}, {name}") for other in CONTROLS for name in read]
     names, values = cells(tested, differences)
     print(f"\n{table('difference', names, values)}\n")
     for (row, other), (_, low, high) in zip(differences, values[:, -1], strict=True):
@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--function", action="store_true", help="rows of BHX's own function encoder")
     add("--attentive", action="store_true", help="also read its tokens, over time, by a learned query")
-    add("--controls", action="store_true", help=f"also rows of {' and '.join(CONTROLS)}")
+    add("--online", action="store_true", help="also rows of the trained encoder that is not the slow copy")
     add("--seeds", type=whole_number, default=5, help="how many (5)")
     add(
         "--first",
