@@ -16,7 +16,8 @@ from bhx_prep.preproc.container_process import run_container
 
 #: Starts a container that would stay for long, and says its number.
 JOB = """
-import pathlib, sys
+import pathlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 from bhx_prep.preproc.container_process import run_container
 words = ["sh", "-c", f"echo $$ > {sys.argv[1]}.part; mv {sys.argv[1]}.part {sys.argv[1]}; exec sleep 60"]
 run_container(words, sys.stdout, pathlib.Path("."), docker=False)
