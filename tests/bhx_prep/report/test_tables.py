@@ -105,8 +105,8 @@ def test_untrained_weights_stand_beside_trained_ones_and_are_explained():
         "Functional connectivity + linear model", "Function tokens, regions",
         "Function tokens, regions, untrained weights", "Hub tokens, linear probe", "Majority-class baseline",
     ]  # fmt: skip
-    assert "what pretraining adds is the difference from them" in text
-    assert "what pretraining adds" not in tables.to_markdown(build(accuracies(0.5, 0.6)))
+    assert "The difference from them is what training adds" in text
+    assert "what training adds" not in tables.to_markdown(build(accuracies(0.5, 0.6)))
 
 
 def test_synthetic_data_are_labelled():

@@ -315,7 +315,8 @@ def caption(table: Table) -> list[str]:
     )
     if any(method.endswith(methods.UNTRAINED) for method in table.methods(THIS_RUN)):
         sentences.append(
-            "Untrained weights: the same encoder before its first step; what pretraining adds is the difference from them."
+            "Untrained weights: the same encoder before its first step. The difference from them is what training adds, the "
+            "connectivity code that it lets in among it."
         )
     if not table.paper:
         sentences.append("This endpoint is not in the paper.")
