@@ -92,9 +92,8 @@ def _predict(arguments: argparse.Namespace, labels: Labels, settings: config.Eva
     if arguments.fusion is None or arguments.tokens is None:
         msg = f"{method.name} reads hub tokens: name the trained fusion with --fusion and cached tokens with --tokens"
         raise ConfigError(msg)
-    from bhx_model.evaluation import (
-        from_hub_tokens,
-    )  # slow to import: linear models of function tokens need no torch
+    # slow to import, and linear models of function tokens need no torch
+    from bhx_model.evaluation import from_hub_tokens
 
     return from_hub_tokens.predict(
         method, arguments.fusion, arguments.tokens, labels, settings, arguments.seed

@@ -62,6 +62,8 @@ class FunctionEncoders:
     untrained: FunctionJEPA
     rois: RoiMetadata
     """Names only."""
+    components_RM: Tensor
+    """Of `readouts.covariance`, the same for both."""
     amp: str
     """Precision of the training."""
     sha256: str
@@ -80,7 +82,8 @@ class FunctionEncoders:
                 hold_in_bfloat16(model)
             model.to(device)
         rois = empty_rois(stage.run["model_metadata"])
-        return cls(trained, untrained, rois, amp, stage.sha256, bool(stage.run["synthetic"]))
+        components_RM = readouts.components_of(trained)
+        return cls(trained, untrained, rois, components_RM, amp, stage.sha256, bool(stage.run["synthetic"]))
 
     @torch.no_grad()
     def encode(self, batch: Batch) -> dict[str, Tensor]:
@@ -90,11 +93,10 @@ class FunctionEncoders:
             with torch.autocast(series.device.type, torch.bfloat16, enabled=self.amp == "bf16"):
                 tokens_BFD = model.encode(series, batch.patch_frames).float()
             tokens_BRND = tokens_BFD.unflatten(1, (model.n_rois, -1))
-            components_RM = readouts.components_of(model)
             found |= {
                 f"mean{suffix}": readouts.mean(tokens_BRND),
                 f"regions{suffix}": readouts.regions(tokens_BRND),
-                f"covariance{suffix}": readouts.covariance(tokens_BRND, components_RM),
+                f"covariance{suffix}": readouts.covariance(tokens_BRND, self.components_RM),
                 f"rois{suffix}": readouts.rois(tokens_BRND).half(),
             }
         return found

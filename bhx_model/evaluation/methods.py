@@ -35,6 +35,7 @@ class Method:
 
 def _function(readout: str, label: str, short: str, *, has_epochs: bool = False) -> list[Method]:
     """A readout of function tokens, and its control."""
+    name = "attentive" if readout == "rois" else readout
     return [
         Method(
             name=f"function_{name}{suffix}",
@@ -44,7 +45,6 @@ def _function(readout: str, label: str, short: str, *, has_epochs: bool = False)
             array=f"{readout}{suffix}",
             has_epochs=has_epochs,
         )
-        for name in ["attentive" if readout == "rois" else readout]
         for suffix in ("", UNTRAINED)
     ]
 

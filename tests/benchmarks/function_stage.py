@@ -43,6 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow"))
 from bhx_model.config import FunctionConfig, load_preset
 from bhx_model.data import augment, loader, masking
 from bhx_model.data.rois import RoiMetadata
+from bhx_model.evaluation import readouts
 from bhx_model.nets.connectivity import whitening_loss
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.vit import gather_tokens
@@ -53,7 +54,6 @@ from bhx_prep.demo import timeseries
 PROBED = 640
 #: Seeds of those who are drawn: other subjects than the demo's and those of learning.py.
 PRETRAINING_SEED, PROBED_SEED = 7, 1
-PLACES = 16
 Targets = Literal["token", "batch", "roi", "layers"]
 #: What `plain` is without.
 OFF = {"model.connectivity_code": 0, "model.connectivity_weight": 0.0, "model.whitening_weight": 0.0}
@@ -365,31 +365,25 @@ def batches(
 @torch.no_grad()
 def features(model: Tried, subjects: Subjects) -> dict[str, np.ndarray]:
     """What probes read of each subject: (n, D) each."""
-    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray] | None] = [None] * len(subjects.series)
+    plans = [subjects.plan(n, model.config) for n in range(len(subjects.series))]
     by_bucket: dict[tuple[int, int], list[int]] = {}
-    plans = [subjects.plan(n, model.config) for n in range(len(rows))]
     for number, plan in enumerate(plans):
         by_bucket.setdefault(plan.bucket, []).append(number)
-    columns = torch.cat([torch.ones(model.n_rois, 1), model.encoder.roi_position.columns()], dim=1)
-    components_RM = torch.linalg.qr(columns)[0]
-    upper = np.triu_indices(components_RM.shape[1])
+    components_RM = readouts.components_of(model)
+    read: dict[str, dict[int, np.ndarray]] = {"mean": {}, "regions": {}, "covariance": {}}
     for (k, n), numbers in by_bucket.items():
         for place in range(0, len(numbers), 8):
             group = numbers[place : place + 8]
             series = subjects.read(group, [plans[g] for g in group], model.config)
             tokens_BRND = model.encode(series, k).unflatten(1, (-1, n))
-            for number, tokens_RND in zip(group, tokens_BRND, strict=True):
-                regions = [part.mean(dim=(0, 1)) for part in tokens_RND.tensor_split(PLACES)]
-                centred_RND = tokens_RND - tokens_RND.mean(dim=1, keepdim=True)
-                component_MK = torch.einsum("rnd,rm->mnd", centred_RND, components_RM).flatten(1)
-                second = (component_MK @ component_MK.T / n).numpy()[upper]
-                rows[number] = (
-                    tokens_RND.mean(dim=(0, 1)).numpy(), torch.cat(regions).numpy(), second,
-                )  # fmt: skip
-    whole = [row for row in rows if row is not None]
-    return {
-        name: np.stack([row[i] for row in whole]) for i, name in enumerate(("mean", "regions", "covariance"))
-    }
+            found = {
+                "mean": readouts.mean(tokens_BRND),
+                "regions": readouts.regions(tokens_BRND),
+                "covariance": readouts.covariance(tokens_BRND, components_RM),
+            }
+            for name, rows in found.items():
+                read[name] |= zip(group, rows.numpy(), strict=True)
+    return {name: np.stack([rows[n] for n in sorted(rows)]) for name, rows in read.items()}
 
 
 def connectivity(subjects: Subjects) -> np.ndarray:
