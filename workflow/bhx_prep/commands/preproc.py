@@ -103,9 +103,10 @@ def print_command(args: argparse.Namespace) -> int:
     if section.backend == "embedded":
         settings = SettingsFolder(study.results / "settings", write=True)
         file = settings.file("preproc", section.model_dump(mode="json"))
-        words = one_subject.embedded_command(
+        job = one_subject.job_words(
             subject, args.cohort, root, cohort.tasks, index.CACHE / f"{args.cohort}.json", file, out, args
         )
+        words = one_subject.embedded_command(job, args.templates)
     else:
         work = work_folder.work_folder(args.work, args.cohort, subject, out)
         words = container_command(

@@ -109,14 +109,27 @@ def run(args: argparse.Namespace) -> int:
     write_json(asked[1], section.model_dump(mode="json"))
     if section.backend == "embedded":
         root = args.bids.expanduser().absolute()
-        return _run_embedded(
-            embedded_command(subject, COHORT, root, cohort.tasks, asked[0], asked[1], args.out, args)
-        )
-    words = _words(subject, COHORT, args.bids, cohort.tasks, asked[0], asked[1], args.out, args)
+        words = job_words(subject, COHORT, root, cohort.tasks, asked[0], asked[1], args.out, args)
+        return _run_embedded(embedded_command(words, args.templates))
+    words = job_words(subject, COHORT, args.bids, cohort.tasks, asked[0], asked[1], args.out, args)
     return fmriprep.main([*words, "--mem-mb", str(args.mem_mb)])
 
 
-def embedded_command(
+def embedded_command(words: Sequence[str], templates: Path) -> list[str]:
+    """Build the command of the embedded workflow, in its own environment.
+
+    Parameters
+    ----------
+    words : sequence of str
+        From `job_words`.
+    templates : Path
+        Folder of the templates.
+    """
+    python = os.environ.get("BHX_ANTS_PYTHON", str(CHECKOUT / ".venv-ants/bin/python"))
+    return [python, "-m", "bhx_prep.preproc.embedded", *words, "--templates", str(templates)]
+
+
+def job_words(
     subject: str,
     cohort: str,
     root: Path,
@@ -126,7 +139,7 @@ def embedded_command(
     out: Path,
     job: argparse.Namespace,
 ) -> list[str]:
-    """Build the command of the embedded workflow, in its own environment.
+    """Arguments of a job, of either backend.
 
     Parameters
     ----------
@@ -143,21 +156,6 @@ def embedded_command(
     job : Namespace
         Of `job_arguments`.
     """
-    python = os.environ.get("BHX_ANTS_PYTHON", str(CHECKOUT / ".venv-ants/bin/python"))
-    words = _words(subject, cohort, root, tasks, scans, settings, out, job)
-    return [python, "-m", "bhx_prep.preproc.embedded", *words, "--templates", str(job.templates)]
-
-
-def _words(
-    subject: str,
-    cohort: str,
-    root: Path,
-    tasks: Sequence[str],
-    scans: Path,
-    settings: Path,
-    out: Path,
-    job: argparse.Namespace,
-) -> list[str]:
     return [
         "--subject", subject, "--cohort", cohort, "--root", str(root), "--tasks", *tasks, "--scans", str(scans),
         "--preproc", str(settings), "--threads", str(job.threads), "--out", str(out),
