@@ -178,18 +178,30 @@ def endpoint_shards(wildcards):
     return expand(rules.index_shards.output, cohort=study.endpoint(wildcards.endpoint).cohort)
 
 
-def scores(experiment, endpoint):
-    """Metrics of the baseline and of every method, over the seeds of an endpoint."""
-    seeds = range(study.endpoint(endpoint).seeds)
-    baseline = expand(rules.evaluate_baseline.output.metrics, endpoint=endpoint, seed=seeds)
-    names = {"experiment": experiment, "endpoint": endpoint, "method": study.methods(experiment, endpoint)}
-    return baseline + expand(rules.evaluate_model.output.metrics, **names, seed=seeds)
+def baseline_scores(endpoint):
+    """Metrics of the methods that need no experiment, over the seeds of an endpoint."""
+    return expand(
+        rules.evaluate_baseline.output.metrics, endpoint=endpoint, seed=range(study.endpoint(endpoint).seeds)
+    )
+
+
+def model_scores(experiment, endpoint, methods):
+    """Metrics of an experiment's methods, over the seeds of an endpoint."""
+    names = {"experiment": experiment, "endpoint": endpoint, "method": methods}
+    return expand(rules.evaluate_model.output.metrics, **names, seed=range(study.endpoint(endpoint).seeds))
+
+
+def scores_of_table(wildcards):
+    """Metrics of all rows of a table; those of a table chosen on test have no baseline beside them."""
+    endpoint = study.endpoint_of_table(wildcards.table)
+    baselines = baseline_scores(endpoint) if wildcards.table == endpoint else []
+    return baselines + [
+        file
+        for experiment, methods in study.rows_of_table(wildcards.table).items()
+        for file in model_scores(experiment, endpoint, methods)
+    ]
 
 
 def tables(pattern):
-    """Files of the tables of all experiments and the endpoints that they predict."""
-    return [
-        file
-        for experiment, endpoint in study.tables()
-        for file in expand(pattern, experiment=experiment, endpoint=endpoint)
-    ]
+    """Files of the tables of all endpoints."""
+    return expand(pattern, table=study.table_names())

@@ -2,32 +2,33 @@
 
 
 rule collect_table:
-    """One endpoint's table: the paper's published values, the baseline and this run."""
+    """One endpoint's table: the paper's published values, the baselines and every experiment's rows."""
     input:
-        lambda wildcards: scores(wildcards.experiment, wildcards.endpoint),
+        scores_of_table,
     output:
-        md=f"{RESULTS}/tables/{{experiment}}_{{endpoint}}.md",
+        md=f"{RESULTS}/tables/{{table}}.md",
         csv=report(
-            f"{RESULTS}/tables/{{experiment}}_{{endpoint}}.csv",
+            f"{RESULTS}/tables/{{table}}.csv",
             caption="../workflow/report/table.rst",
             category="Tables",
-            labels={"experiment": "{experiment}", "endpoint": "{endpoint}"},
+            labels={"table": "{table}"},
         ),
-        tex=f"{RESULTS}/tables/{{experiment}}_{{endpoint}}.tex",
+        tex=f"{RESULTS}/tables/{{table}}.tex",
     log:
-        f"{RESULTS}/logs/collect_table/{{experiment}}_{{endpoint}}.log",
+        f"{RESULTS}/logs/collect_table/{{table}}.log",
     conda:
         "../envs/prep.yaml"
     resources:
         mem_mb=growing(1500),
         runtime=growing(10),
     params:
-        endpoint=lambda wildcards: study.endpoint_file(wildcards.endpoint),
+        endpoint=lambda wildcards: study.endpoint_file(study.endpoint_of_table(wildcards.table)),
+        name=lambda wildcards: study.endpoint_of_table(wildcards.table),
         stem=lambda wildcards, output: Path(output.md).with_suffix(""),
         step=STEPS["collect_table"],
     shell:
-        "python -m bhx_prep.report.tables --experiment {wildcards.experiment} --endpoint-name {wildcards.endpoint}"
-        " --endpoint {params.endpoint:q} --metrics {input:q} --out-stem {params.stem:q} > {log:q} 2>&1"
+        "python -m bhx_prep.report.tables --endpoint-name {params.name} --endpoint {params.endpoint:q}"
+        " --metrics {input:q} --out-stem {params.stem:q} > {log:q} 2>&1"
 
 
 rule report_study:

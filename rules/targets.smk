@@ -56,8 +56,11 @@ rule pretrain:
 rule evaluate:
     """Scores of every endpoint, method and seed."""
     input:
+        lambda wildcards: [file for endpoint in study.config.endpoints for file in baseline_scores(endpoint)],
         lambda wildcards: [
-            file for experiment, endpoint in study.tables() for file in scores(experiment, endpoint)
+            file
+            for experiment, endpoint in study.tables()
+            for file in model_scores(experiment, endpoint, study.methods(experiment, endpoint))
         ],
 
 

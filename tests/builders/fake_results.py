@@ -16,7 +16,8 @@ from bhx_model.evaluation.metrics import metrics_of
 from bhx_prep.config import config
 from bhx_prep.features.extract import SERIES_SCHEMA
 from bhx_prep.features.fingerprint import fingerprint
-from bhx_prep.report import tables
+from bhx_prep.report.tables.build import build
+from bhx_prep.report.tables.write import write as write_table
 
 NETWORKS = ("VisCent", "SomMotA", "DefaultA", "ContB")
 NAMES = [f"17Networks_{h}_{net}_{i}" for h in ("LH", "RH") for net in NETWORKS for i in (1, 2)]
@@ -246,7 +247,7 @@ def write(root: Path) -> None:
             for method in ("fc", "probe", "finetune", "function_regions", "function_regions_untrained")
             for seed in range(3)
         ]
-        tables.write(tables.build("demo", name, endpoint, scores), root / "tables" / f"demo_{name}")
+        write_table(build(name, endpoint, scores), root / "tables" / name)
         for seed in range(3):
             path = root / "endpoints" / name / f"seed-{seed}.json"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ def test_it_plans_alone_and_as_a_whole(root: Path, tmp_path: Path, study: dict):
     assert (jobs["train_encoder"], jobs["train_fusion"]) == (2, 1)
     assert jobs["extract_features"] == cohorts
     assert "run_embedded" not in jobs
-    assert "results-paper/tables/brainharmonix_adhd200.md" in planned.stdout
+    assert "results-paper/tables/adhd200.md" in planned.stdout
 
 
 @pytest.mark.parametrize(

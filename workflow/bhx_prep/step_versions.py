@@ -25,6 +25,6 @@ STEPS = {
     "evaluate_model": 3,  # the mean of a run is taken off first: small units lose no digits
     "evaluate_baseline": 2,  # scores of the constant prediction are called constant
     "export_weights": 3,  # the model card speaks of subjects and of the mean predictor
-    "collect_table": 4,  # R2, whether higher or lower is better, and labels in the terms of the field
-    "report_study": 5,  # trained and untrained function tokens beside connectivity; a target that hardly moved
+    "collect_table": 5,  # one table per endpoint, with the rows of every experiment
+    "report_study": 6,  # one table per endpoint, with the rows of every experiment
 }

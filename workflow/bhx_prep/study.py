@@ -20,7 +20,7 @@ from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config, check
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.config.experiments import ExperimentSection
+from bhx_prep.config.experiments import REFERENCE, ExperimentSection
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.config.section import Section
@@ -309,6 +309,33 @@ class Study:
         return [
             (experiment, endpoint) for experiment, endpoint in pairs if self.methods(experiment, endpoint)
         ]
+
+    def endpoint_of_table(self, table: str) -> str:
+        """Endpoint that a table is of."""
+        return table.removesuffix(REFERENCE)
+
+    def rows_of_table(self, table: str) -> dict[str, list[str]]:
+        """Experiments with rows in a table, and their methods.
+
+        Parameters
+        ----------
+        table : str
+            Name of an endpoint, for rows chosen on validation subjects; with suffix `REFERENCE` for those chosen on test.
+        """
+        name = self.endpoint_of_table(table)
+        endpoint, on_test = self.endpoint(name), table != name
+        rows = {
+            experiment: [
+                m for m in self.methods(experiment, name) if section.chooses_on_test(endpoint, m) == on_test
+            ]
+            for experiment, section in self.config.experiments.items()
+        }
+        return {experiment: methods for experiment, methods in rows.items() if methods}
+
+    def table_names(self) -> list[str]:
+        """Names of all tables: every endpoint has one with its baselines, and one of rows chosen on test if it has any."""
+        names = [f"{endpoint}{of}" for endpoint in self.config.endpoints for of in ("", REFERENCE)]
+        return [name for name in names if name in self.config.endpoints or self.rows_of_table(name)]
 
     def endpoint(self, name: str) -> EndpointSection:
         """An endpoint's section of the configuration."""

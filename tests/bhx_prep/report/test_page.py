@@ -15,7 +15,9 @@ from fake_results import CONFIG, NAMES
 from settings_files import settings_file
 
 from bhx_prep.report import __main__ as command
-from bhx_prep.report import collect, page, scores, tables
+from bhx_prep.report import collect, page, scores
+from bhx_prep.report.tables.table import THIS_RUN, RowKey
+from bhx_prep.report.tables.tidy_csv import from_csv
 
 VOID = {"meta", "img", "br", "link", "input", "col", "path", "use", "stop"}
 
@@ -192,10 +194,14 @@ def test_page_shows_trained_function_tokens_beside_their_controls(text, results)
         ("diagnosis", "Function tokens, regions", "AUROC (%)"),
         ("cognition", "Function tokens, regions", "Pearson r"),
     ]
-    shown = tables.from_csv((results / "tables/demo_cognition.csv").read_text())
+    shown = from_csv((results / "tables/cognition.csv").read_text())
     means = [
-        shown.entry(tables.THIS_RUN, method, "pearson_r").mean
-        for method in ("function_regions_untrained", "function_regions", "fc")
+        shown.entry(RowKey(THIS_RUN, experiment, method), "pearson_r").mean
+        for experiment, method in (
+            ("demo", "function_regions_untrained"),
+            ("demo", "function_regions"),
+            ("", "fc"),
+        )
     ]
     assert re.findall(r"class=\"score\">([^<]+)<", rows[1]) == [f"{mean:.2f}" for mean in means]
     assert ">\u2013</td>" in rows[1]  # there are no scores of each split to take a difference of

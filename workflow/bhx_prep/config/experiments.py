@@ -12,6 +12,9 @@ from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.section import Name, Section, once_each
 
+#: Suffix of tables whose rows were chosen on test subjects, as preset `reference` does.
+REFERENCE = "_reference"
+
 Stage = Literal["structure", "function", "fusion"]
 if TYPE_CHECKING:
     Preset = str
@@ -57,6 +60,12 @@ class ExperimentSection(Section):
     def methods(self, endpoint: EndpointSection) -> list[str]:
         """Methods of an endpoint whose stage this experiment trains."""
         return [name for name in endpoint.methods if METHODS[name].stage in self.stages]
+
+    def chooses_on_test(self, endpoint: EndpointSection, method: str) -> bool:
+        """Whether a method's epoch or penalty is chosen on test subjects: its row stands in a table of its own."""
+        changes = endpoint.finetune if METHODS[method].has_epochs else {}
+        settings = {**model_config.preset_evaluation(self.preset), **changes}
+        return settings.get("choose_on") == "test"
 
     @property
     def fusion_is_online(self) -> bool:

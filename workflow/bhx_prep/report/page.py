@@ -21,12 +21,13 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from bhx_model.evaluation.methods import METHODS
 from bhx_model.evaluation.metrics import METRICS
 from bhx_model.training.schedules import MOST_OF_START
 from bhx_prep.config.config import Config
-from bhx_prep.report import collect, figures, label_notes, scores, tables, twice
+from bhx_prep.report import collect, figures, label_notes, scores, twice
 from bhx_prep.report.cortex import Cortex, legend
+from bhx_prep.report.tables import caption
+from bhx_prep.report.tables.table import THIS_RUN, Origin, RowKey, Table, constant_predictor
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,6 @@ GRADIENTS = 3
 
 #: Lowest mean coverage of a cohort's parcels from which on no map is drawn: all are fully covered.
 FULL_COVERAGE = 0.999
-
-#: Names of the methods in the figures.
-SHORT = {"fc": "FC", **{name: method.short for name, method in METHODS.items()}}
 
 #: Inputs in the order in which cohorts are listed.
 INPUTS = {
@@ -118,7 +116,7 @@ def render(config: Config, results: Path) -> str:
             {**_experiment(results, name, cortex), "controls": scores.controls(config, results, name)}
             for name in config.experiments
         ],
-        "tables": _tables(config, results),
+        "tables": [_table(table) for table in scores.read(results, config)],
         "programs": _programs(),
         "hashes": _hashes(config, results, atlas),
         "config_json": _public(config),
@@ -399,53 +397,46 @@ def _stage(stage: collect.StageSummary) -> dict[str, Any]:
 # ----------------------------------------------------------------------------- tables, provenance
 
 
-def _tables(config: Config, results: Path) -> list[dict[str, Any]]:
-    out = []
-    for experiment in config.experiments:
-        for endpoint in config.endpoints:
-            file = results / "tables" / f"{experiment}_{endpoint}.csv"
-            if not file.exists():
-                continue
-            table = tables.from_csv(file.read_text(encoding="utf-8"))
-            drawn, baseline = [], tables.constant_predictor(table.kind)
-            for metric in scores.DRAWN[table.kind]:
-                ours = [(m, table.entry(tables.THIS_RUN, m, metric)) for m in table.methods(tables.THIS_RUN)]
-                rows = [
-                    (SHORT[m], e.mean, e.ci_low, e.ci_high)
-                    for m, e in ours
-                    if e is not None and e.mean is not None and m != "constant"
-                ]
-                level = table.entry(tables.THIS_RUN, "constant", metric)
-                if rows:
-                    svg = figures.estimates(METRICS[metric].heading, rows, level.mean if level else None)
-                    drawn.append(
-                        Picture(f"{METRICS[metric].heading}: mean and 95 % CI. Dashed: {baseline}.", svg=svg)
-                    )
-            caption = tables.caption(table)
-            lead = 2 if table.synthetic else 1
-            out.append(
-                {
-                    "title": f"{endpoint} ({experiment})",
-                    "lead": caption[:lead],
-                    "caption": caption[lead:],
-                    "metrics": [METRICS[m].heading for m in table.metrics],
-                    "groups": [_group(table, origin) for origin in ("published", tables.THIS_RUN)],
-                    "pictures": drawn,
-                }
-            )
-    return out
+def _table(table: Table) -> dict[str, Any]:
+    title = table.endpoint + (", chosen on test subjects" if table.chosen_on == "test" else "")
+    return {
+        "title": title,
+        "lead": [(sentence, caption.is_warning(sentence)) for sentence in caption.lead(table)],
+        "caption": caption.caption(table),
+        "metrics": [METRICS[m].heading for m in table.metrics],
+        "groups": [_group(table, origin) for origin in ("published", THIS_RUN)],
+        "pictures": _estimates(table),
+    }
 
 
-def _group(table: tables.Table, origin: str) -> list[dict[str, Any]]:
+def _estimates(table: Table) -> list[Picture]:
+    """Point and interval of every row of this run, the constant predictor as a line, for the metrics that are drawn."""
+    drawn, constant = [], RowKey(THIS_RUN, "", "constant")
+    for metric in scores.DRAWN[table.kind]:
+        ours = [(row, table.entry(row, metric)) for row in table.rows(THIS_RUN) if row != constant]
+        rows = [
+            (table.short(row), e.mean, e.ci_low, e.ci_high) for row, e in ours if e and e.mean is not None
+        ]
+        level = table.entry(constant, metric)
+        if rows:
+            heading = METRICS[metric].heading
+            svg = figures.estimates(heading, rows, level.mean if level else None)
+            dashed = constant_predictor(table.kind)
+            drawn.append(Picture(f"{heading}: mean and 95 % CI. Dashed: {dashed}.", svg=svg))
+    return drawn
+
+
+def _group(table: Table, origin: Origin) -> list[dict[str, Any]]:
     """Rows of one origin; a score is its mean, its spread and its interval, each as text, or why there is none."""
     rows = []
-    for method in table.methods(origin):
-        entries = [table.entry(origin, method, metric) for metric in table.metrics]
+    for row in table.rows(origin):
+        entries = [table.entry(row, metric) for metric in table.metrics]
         some = next(e for e in entries if e is not None)
         rows.append(
             {
-                "method": table.label(origin, method),
-                "source": some.source,
+                "method": table.label(row),
+                "origin": origin,
+                "source": f"{some.source} ({row.experiment})" if row.experiment else some.source,
                 "scores": [scores.cell(table, e) for e in entries],
                 "seeds": max((e.n_seeds or 0 for e in entries if e), default=0),
                 "n_test": some.n_test,

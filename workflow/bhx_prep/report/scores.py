@@ -11,7 +11,11 @@ import numpy as np
 from bhx_model.evaluation.methods import METHODS, UNTRAINED
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.config.config import Config
-from bhx_prep.report import collect, tables
+from bhx_prep.config.experiments import REFERENCE
+from bhx_prep.report import collect
+from bhx_prep.report.tables.interval import interval
+from bhx_prep.report.tables.table import THIS_RUN, Entry, RowKey, Table
+from bhx_prep.report.tables.tidy_csv import from_csv
 
 #: Two metrics per kind of endpoint are drawn as well as printed.
 DRAWN = {
@@ -31,12 +35,24 @@ class Score:
     none: str = ""
 
 
+def read(results: Path, config: Config) -> list[Table]:
+    """Tables of the endpoints, as far as they are made: rows chosen on validation, then those chosen on test.
+
+    Raises
+    ------
+    DataError
+        If one is there and cannot be read.
+    """
+    files = [results / "tables" / f"{name}{of}.csv" for name in config.endpoints for of in ("", REFERENCE)]
+    return [from_csv(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """Format a number with fixed decimals; a dash where there is none."""
     return "\u2013" if value is None or not np.isfinite(value) else f"{value:,.{digits}f}"
 
 
-def cell(table: tables.Table, entry: tables.Entry | None) -> Score:
+def cell(table: Table, entry: Entry | None) -> Score:
     """What is printed of a score: its mean, its spread and its interval, or why there is none."""
     if entry is None:
         return Score(none="\u2013")
@@ -46,32 +62,34 @@ def cell(table: tables.Table, entry: tables.Entry | None) -> Score:
         return Score(entry.printed)
     digits = table.decimals(entry.metric)
     spread = "n/a" if entry.sd is None else number(entry.sd, digits)
-    interval = (
+    within = (
         "" if entry.ci_low is None else f"{number(entry.ci_low, digits)} to {number(entry.ci_high, digits)}"
     )
-    return Score(number(entry.mean, digits), f"\u00b1 {spread}", interval)
+    return Score(number(entry.mean, digits), f"\u00b1 {spread}", within)
 
 
 def controls(config: Config, results: Path, name: str) -> list[dict[str, Any]]:
     """Function tokens of an experiment beside those of untrained weights and connectivity, per endpoint and method."""
     rows = []
-    for endpoint, section in config.endpoints.items():
-        file = results / "tables" / f"{name}_{endpoint}.csv"
-        if not file.exists():
-            continue
-        table = tables.from_csv(file.read_text(encoding="utf-8"))
+    for table in read(results, config):
         metric = DRAWN[table.kind][-1]
-        for method in table.methods(tables.THIS_RUN):
-            shown = (f"{method}{UNTRAINED}", method, "fc")
-            entries = [table.entry(tables.THIS_RUN, other, metric) for other in shown]
-            if shown[0] not in METHODS or entries[0] is None:
+        for row in table.rows(THIS_RUN):
+            untrained = f"{row.method}{UNTRAINED}"
+            shown = (row._replace(method=untrained), row, RowKey(THIS_RUN, "", "fc"))
+            entries = [table.entry(other, metric) for other in shown]
+            if row.experiment != name or untrained not in METHODS or entries[0] is None:
                 continue
-            folder = results / "experiments" / name / "endpoints" / endpoint
-            row = {"endpoint": endpoint, "method": METHODS[method].label, "metric": METRICS[metric].heading}
-            cells = [cell(table, entry) for entry in entries]
-            digits = table.decimals(metric)
+            folder = results / "experiments" / name / "endpoints" / table.endpoint
+            seeds = config.endpoints[table.endpoint].seeds
+            added = _difference(folder, row.method, metric, table.decimals(metric), seeds)
             rows.append(
-                {**row, "scores": cells, "added": _difference(folder, method, metric, digits, section.seeds)}
+                {
+                    "endpoint": table.endpoint,
+                    "method": METHODS[row.method].label,
+                    "metric": METRICS[metric].heading,
+                    "scores": [cell(table, entry) for entry in entries],
+                    "added": added,
+                }
             )
     return rows
 
@@ -91,7 +109,7 @@ def _difference(folder: Path, method: str, metric: str, digits: int, seeds: int)
             shares.append(trained["n_test"] / (trained["n_train"] + trained["n_val"]))
     if not values:
         return Score(none="\u2013")
-    mean, sd, low, high = tables.interval(values, max(shares))
+    mean, sd, low, high = interval(values, max(shares))
     if sd is None:
         return Score(f"{mean:+.{digits}f}", "\u00b1 n/a")
     return Score(

@@ -1,0 +1,52 @@
+"""Write the table of an endpoint: the paper's published numbers where known, then this run's rows.
+
+Three formats with the same content: Markdown, tidy CSV (one line per row and metric) and LaTeX (booktabs, graphicx).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bhx_model.command_line import json_file, run_command
+from bhx_prep.config.endpoints import EndpointSection
+from bhx_prep.config.section import read_section
+from bhx_prep.report.tables import scores
+from bhx_prep.report.tables.build import build
+from bhx_prep.report.tables.write import write
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``python -m bhx_prep.report.tables``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_prep.report.tables",
+        description="Write the table of an endpoint as Markdown, tidy CSV and LaTeX.",
+        epilog="example: python -m bhx_prep.report.tables --endpoint-name diagnosis --endpoint diagnosis.json"
+        " --metrics results/endpoints/diagnosis/fc_seed-*/metrics.json --out-stem results/tables/diagnosis",
+    )
+    parser.add_argument("--endpoint-name", required=True, help="name of the endpoint")
+    parser.add_argument(
+        "--endpoint", required=True, type=json_file, metavar="FILE", help="its section as a JSON file"
+    )
+    parser.add_argument(
+        "--metrics", required=True, nargs="+", type=Path, help="metrics.json files, all rows and seeds"
+    )
+    parser.add_argument("--out-stem", required=True, type=Path, help="where to write, without the extension")
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: _collect(arguments))
+
+
+def _collect(arguments: argparse.Namespace) -> None:
+    endpoint = read_section(EndpointSection, arguments.endpoint)
+    table = build(arguments.endpoint_name, endpoint, [scores.read(path) for path in arguments.metrics])
+    write(table, arguments.out_stem)
+    logger.info("%s.md, .csv, .tex: %d metrics files", arguments.out_stem, len(arguments.metrics))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""A table as tidy CSV, a line per row and metric."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import fields
+from typing import Any
+
+from bhx_model.errors import DataError
+from bhx_prep.report.tables.table import Entry, Table
+
+_OF_TABLE = tuple(f.name for f in fields(Table) if f.name != "entries")
+_OF_ENTRY = tuple(f.name for f in fields(Entry))
+_NUMBERS = ("mean", "sd", "ci_low", "ci_high")
+
+
+def to_csv(table: Table) -> str:
+    """Render the table as tidy CSV; `from_csv` reads it. Empty: not known."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_OF_TABLE, *_OF_ENTRY])
+    shared = [_write(getattr(table, name)) for name in _OF_TABLE]
+    writer.writerows(
+        [*shared, *(_write(getattr(entry, name)) for name in _OF_ENTRY)] for entry in table.entries
+    )
+    return text.getvalue()
+
+
+def _write(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else str(value)
+
+
+def from_csv(text: str) -> Table:
+    """Read a table that `to_csv` wrote.
+
+    Raises
+    ------
+    DataError
+        If it is not such a table.
+    """
+    rows = list(csv.DictReader(io.StringIO(text)))
+    if not rows or list(rows[0]) != [*_OF_TABLE, *_OF_ENTRY]:
+        raise DataError("not a table of this version: make it again with `snakemake tables`")
+    entries = []
+    for row in rows:
+        values: dict[str, Any] = {name: row[name] for name in _OF_ENTRY}
+        values.update({name: float(row[name]) if row[name] else None for name in _NUMBERS})
+        values["n_seeds"] = int(row["n_seeds"]) if row["n_seeds"] else None
+        entries.append(Entry(**values))
+    shared: dict[str, Any] = {name: rows[0][name] for name in _OF_TABLE}
+    shared["synthetic"] = rows[0]["synthetic"] == "true"
+    return Table(**shared, entries=tuple(entries))
