@@ -34,7 +34,7 @@ rule evaluate_baseline:
         shards=endpoint_shards,
     output:
         metrics=f"{ENDPOINT}/fc_seed-{{seed}}/metrics.json",
-        predictions=f"{ENDPOINT}/fc_seed-{{seed}}/predictions.csv",
+        predictions=f"{ENDPOINT}/fc_seed-{{seed}}/predictions.parquet",
     log:
         f"{RESULTS}/logs/evaluate_baseline/{{endpoint}}_seed-{{seed}}.log",
     benchmark:
@@ -84,7 +84,7 @@ rule evaluate_model:
         labels=rules.split_endpoint.output,
     output:
         metrics=f"{SCORES}/metrics.json",
-        predictions=f"{SCORES}/predictions.csv",
+        predictions=f"{SCORES}/predictions.parquet",
     log:
         f"{RESULTS}/logs/evaluate_model/{{experiment}}_{{endpoint}}_{{method}}_seed-{{seed}}.log",
     benchmark:

@@ -132,7 +132,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="base",
         help="whose scoring: `reference` as the published code",
     )
-    add("--out", type=Path, required=True, help="folder for metrics.json and predictions.csv")
+    add("--out", type=Path, required=True, help="folder for metrics.json and predictions.parquet")
     add(
         "--set",
         type=config.json_object,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -31,6 +32,8 @@ class Labels:
     """(n,) class numbers, int64, or values, float64."""
     split: np.ndarray
     """(n,) train, val or test."""
+    split_sha256: str = ""
+    """Of the split file; empty if they are of no file."""
 
     @property
     def n_classes(self) -> int:
@@ -108,6 +111,7 @@ def read_labels(path: Path) -> Labels:
         subjects=[row["subject"] for row in rows],
         target=np.array([row["label"] for row in rows], number),
         split=np.array([row["split"] for row in rows], str),
+        split_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
 
 

@@ -1,16 +1,15 @@
-"""What the evaluation of an endpoint writes: ``metrics.json`` and ``predictions.csv``. Needs no torch."""
+"""What the evaluation of an endpoint writes: ``metrics.json`` and ``predictions.parquet``. Needs no torch."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bhx_model.atomic_write import atomic_write, write_json
-from bhx_model.evaluation import metrics
+from bhx_model.atomic_write import write_json
+from bhx_model.evaluation import metrics, prediction_file
 from bhx_model.evaluation.labels import SPLITS, Labels
 
 
@@ -31,7 +30,7 @@ def summarise(
     summary : dict
         For ``metrics.json``: names, numbers of subjects, ``metrics``, and ``constant``, those of a constant prediction.
     rows : list of dict
-        For ``predictions.csv``.
+        For ``predictions.parquet``.
     """
     target, test, n = labels.target, labels.of("test"), labels.n_classes
     predicted = scores.argmax(axis=1) if n else scores[:, 0]
@@ -55,6 +54,8 @@ def summarise(
         "seed": labels.seed,
         "kind": labels.kind,
         "classes": labels.classes,
+        "split_sha256": labels.split_sha256,
+        "people_sha256": prediction_file.people_sha256(f"{labels.cohort}/{s}" for s in labels.subjects),
         **{f"n_{split}": int(labels.of(split).sum()) for split in SPLITS},
         "metrics": found,
         "constant": metrics.constant_prediction(
@@ -64,10 +65,12 @@ def summarise(
     rows = [
         {
             "subject": subject,
+            "cohort": labels.cohort,
+            "split": labels.split[i].item(),
             "truth": target[i].item(),
             "prediction": predicted[i].item(),
-            "score": round(score[i].item(), 6),
-            "split": labels.split[i].item(),
+            "score": score[i].item(),
+            "probabilities": scores[i].tolist() if n else [],
         }
         for i, subject in enumerate(labels.subjects)
     ]
@@ -75,12 +78,6 @@ def summarise(
 
 
 def write(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Write ``predictions.csv`` and ``metrics.json``, the latter last."""
-    with (
-        atomic_write(out / "predictions.csv") as part,
-        part.open("w", newline="", encoding="utf-8") as file,
-    ):
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    """Write ``predictions.parquet`` and ``metrics.json``, the latter last."""
+    prediction_file.write(out / "predictions.parquet", rows)
     write_json(out / "metrics.json", dict(summary))

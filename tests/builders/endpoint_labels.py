@@ -16,6 +16,12 @@ def labels_of(target: np.ndarray, split: np.ndarray) -> Labels:
     )  # fmt: skip
 
 
+def prediction_row(subject: str, cohort: str = "c", split: str = "test", truth: float = 1.0) -> dict:
+    """A row of ``predictions.parquet`` of a regression."""
+    row = {"subject": subject, "cohort": cohort, "split": split, "truth": truth}
+    return {**row, "prediction": 0.0, "score": 0.0, "probabilities": []}
+
+
 def split_of(train: int, val: int, test: int) -> np.ndarray:
     """So many subjects of each split."""
     return np.array(["train"] * train + ["val"] * val + ["test"] * test)

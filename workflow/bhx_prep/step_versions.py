@@ -22,8 +22,8 @@ STEPS = {
     "embed_tokens": 3,  # the mean of a run is taken off first: small units lose no digits
     "read_function_tokens": 1,  # first version
     "split_endpoint": 3,  # missing codes are no labels, ids are brought together, families stay together, notes
-    "evaluate_model": 3,  # the mean of a run is taken off first: small units lose no digits
-    "evaluate_baseline": 2,  # scores of the constant prediction are called constant
+    "evaluate_model": 4,  # predictions as Parquet, with cohorts and probabilities; hashes of split and people
+    "evaluate_baseline": 3,  # predictions as Parquet, with cohorts and probabilities; hashes of split and people
     "export_weights": 3,  # the model card speaks of subjects and of the mean predictor
     "collect_table": 5,  # one table per endpoint, with the rows of every experiment
     "report_study": 6,  # one table per endpoint, with the rows of every experiment

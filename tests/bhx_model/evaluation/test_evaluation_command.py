@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
 import shutil
 
@@ -11,6 +11,7 @@ import pytest
 from tiny_shards import evaluation_words, write_labels
 
 from bhx_model.evaluation import __main__ as command
+from bhx_model.evaluation import prediction_file
 
 QUICK = ("--set", '{"epochs": 4, "warmup_epochs": 1}')
 
@@ -32,17 +33,17 @@ def test_an_endpoint_is_predicted(trained, tmp_path, kind, method, more):
     # subject 11 has no T1
     assert card["excluded"] == [{"subject": "011", "reason": "no tokens: a modality is missing"}]
     assert (card["n_train"], card["n_val"], card["n_test"]) == (6, 3, 2)
-    with (tmp_path / "out/predictions.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["subject"] for row in rows] == [f"{n:03d}" for n in range(11)]
-    assert set(rows[0]) == {"subject", "truth", "prediction", "score", "split"}
-    test = [row for row in rows if row["split"] == "test"]
+    rows = prediction_file.read(tmp_path / "out/predictions.parquet")
+    assert list(rows.people) == [f"town/{n:03d}" for n in range(11)]
+    assert card["people_sha256"] == prediction_file.people_sha256(reversed(rows.people))
+    assert card["split_sha256"] == hashlib.sha256(labels.read_bytes()).hexdigest()
+    test = rows.of("test")
     if kind != "regression":
-        right = np.mean([row["truth"] == row["prediction"] for row in test])
-        assert card["metrics"]["accuracy"] == right
+        assert card["metrics"]["accuracy"] == np.mean(rows.truth[test] == rows.prediction[test])
+        assert rows.scores.sum(axis=1) == pytest.approx(1, abs=1e-6)
     else:
-        error = np.mean([abs(float(row["truth"]) - float(row["prediction"])) for row in test])
-        assert card["metrics"]["mae"] == pytest.approx(error)
+        assert card["metrics"]["mae"] == pytest.approx(np.abs(rows.truth - rows.prediction)[test].mean())
+        assert (rows.scores[:, 0] == rows.prediction).all()
 
 
 def function_words(path, trained, out, method, labels, more=()):
@@ -78,7 +79,9 @@ def test_trained_and_untrained_weights_predict_differently(trained, function_tok
             function_tokens, trained, tmp_path / name, f"function_{name}", trained["labels"]
         )
         assert command.main(words) == 0
-    one, other = ((tmp_path / n / "predictions.csv").read_text() for n in ("regions", "regions_untrained"))
+    one, other = (
+        (tmp_path / n / "predictions.parquet").read_bytes() for n in ("regions", "regions_untrained")
+    )
     assert one != other
 
 

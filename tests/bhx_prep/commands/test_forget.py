@@ -9,8 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from endpoint_labels import prediction_row
 from small_bids import write_subject
 
+from bhx_model.evaluation import prediction_file
 from bhx_prep import cli
 from bhx_prep.commands import forget
 from bhx_prep.config import config
@@ -59,7 +61,6 @@ def study(tmp_path, monkeypatch):
         "results/experiments/demo/function_tokens/.part.smalltown.npz": "x",
         "results/experiments/demo/pretrain.json": split,
         "results/endpoints/age/seed-0.json": '{"subject": "t1"}',
-        "results/endpoints/age/fc_seed-0/predictions.csv": "subject,truth\nt1,3\n",
         "results/endpoints/age/fc_seed-0/metrics.json": "{}",
         "results/reports/index.html": "<p>sub-t10</p>",
         "results/config.resolved.json": '{"cohorts": {"town": {"subjects": ["t1", "t10"]}}}',
@@ -81,6 +82,10 @@ def study(tmp_path, monkeypatch):
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    for row, cohort in {"fc_seed-0": "town", "fc_seed-1": "ward"}.items():
+        prediction_file.write(
+            tmp_path / f"results/endpoints/age/{row}/predictions.parquet", [prediction_row("t1", cohort)]
+        )
     for stage, sha in {"structure": hashlib.sha256(split.encode()).hexdigest(), "function": "gone"}.items():
         made_of = tmp_path / f"results/runs/{stage}-1/made_of.json"
         made_of.parent.mkdir(parents=True)
@@ -91,7 +96,7 @@ def study(tmp_path, monkeypatch):
 
 STAYS = {
     "results/town/preproc/sub-t10_status.json", "results/logs/run_embedded/ward/sub-t1.log", "results/reports/index.html",
-    "results/experiments/demo/function_tokens/.part.smalltown.npz",
+    "results/experiments/demo/function_tokens/.part.smalltown.npz", "results/endpoints/age/fc_seed-1/predictions.parquet",
     ".snakemake/log/2.log", ".snakemake/incomplete/not base64", "results/settings/config-2.json",
     "results/settings/town/batch-00000-2.json", "results/settings/ward/batch-00000-3.json",
     f".snakemake/incomplete/{base64.b64encode(b'results/town/preproc/sub-t10_status.json').decode()}",

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from feature_files import as_stored
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
+from bhx_model.evaluation import prediction_file
 from bhx_prep.evaluation import baselines
 from bhx_prep.shards import read
 
@@ -44,17 +44,16 @@ def split_of(kind: str, label: np.ndarray) -> dict:
 
 def run(
     make_shards, tmp_path: Path, kind: str, label: np.ndarray, effect: float = 1.0
-) -> tuple[dict, list[dict]]:
+) -> tuple[dict, prediction_file.PredictionTable]:
     index = make_shards("clinic", [planted(effect, label.astype(float))])
     (tmp_path / "seed-3.json").write_text(json.dumps(split_of(kind, label)))
     out = tmp_path / "fc"
     args = ["--labels", str(tmp_path / "seed-3.json"), "--shards", str(index), "--out", str(out)]
     assert baselines.main(args) == 0
-    first = [(out / name).read_bytes() for name in ("metrics.json", "predictions.csv")]
+    first = [(out / name).read_bytes() for name in ("metrics.json", "predictions.parquet")]
     assert baselines.main(args) == 0
-    assert [(out / name).read_bytes() for name in ("metrics.json", "predictions.csv")] == first
-    with (out / "predictions.csv").open(newline="") as file:
-        return json.loads((out / "metrics.json").read_text()), list(csv.DictReader(file))
+    assert [(out / name).read_bytes() for name in ("metrics.json", "predictions.parquet")] == first
+    return json.loads((out / "metrics.json").read_text()), prediction_file.read(out / "predictions.parquet")
 
 
 def test_a_planted_group_difference_is_found(make_shards, tmp_path: Path) -> None:
@@ -64,11 +63,10 @@ def test_a_planted_group_difference_is_found(make_shards, tmp_path: Path) -> Non
     assert found["constant"]["accuracy"] == 0.5
     assert (found["experiment"], found["method"], found["seed"], found["synthetic"]) == (None, "fc", 3, True)
     assert (found["n_train"], found["n_val"], found["n_test"]) == (24, 8, 8)
-    assert list(rows[0]) == ["subject", "truth", "prediction", "score", "split"]
-    assert len(rows) == N
-    test = [row for row in rows if row["split"] == "test"]
-    assert np.mean([row["truth"] == row["prediction"] for row in test]) == found["metrics"]["accuracy"]
-    assert all((float(row["score"]) > 0.5) == (row["prediction"] == "1") for row in rows)
+    assert list(rows.people) == [f"clinic/{i:02d}" for i in range(N)]
+    test = rows.of("test")
+    assert np.mean(rows.truth[test] == rows.prediction[test]) == found["metrics"]["accuracy"]
+    assert ((rows.scores[:, 1] > 0.5) == (rows.prediction == 1)).all()
 
 
 def test_without_effect_there_is_no_result(make_shards, tmp_path: Path) -> None:
@@ -79,7 +77,7 @@ def test_without_effect_there_is_no_result(make_shards, tmp_path: Path) -> None:
 def test_several_classes(make_shards, tmp_path: Path) -> None:
     found, rows = run(make_shards, tmp_path, "multiclass", np.arange(N) // 2 % 3, effect=0.8)
     assert found["metrics"]["balanced_accuracy"] > found["constant"]["balanced_accuracy"]
-    assert {row["prediction"] for row in rows} <= {"0", "1", "2"}
+    assert set(rows.prediction) <= {0, 1, 2}
 
 
 def test_a_planted_gradient_is_found(make_shards, tmp_path: Path) -> None:
@@ -88,7 +86,7 @@ def test_a_planted_gradient_is_found(make_shards, tmp_path: Path) -> None:
     assert found["metrics"]["pearson_r"] > 0.8
     assert found["metrics"]["mae"] < found["constant"]["mae"]
     assert set(found["metrics"]) == set(found["constant"]) == {"mae", "pearson_r", "r2"}
-    assert all(abs(float(row["score"]) - float(row["prediction"])) < 1e-5 for row in rows)
+    assert (rows.scores[:, 0] == rows.prediction).all()
 
 
 def test_few_dimensions_give_the_fit_of_all_features() -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bhx_model.errors import ConfigError
+from bhx_model.evaluation import prediction_file
 from bhx_prep.config import config
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import batches, index, participants
@@ -191,18 +192,17 @@ def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Pat
     for path in Path(".snakemake/metadata").rglob("*"):
         if path.is_file() and remembered.search(path.read_text(encoding="utf-8", errors="replace")):
             yield path
-    # subjects of an endpoint are bare labels: its splits, and every score that was computed on them
-    field = re.compile(rf"\"{label}\"|^{label},", flags=re.MULTILINE)
-    for name, endpoint in study.endpoints.items():
-        if endpoint.cohort != cohort:
-            continue
-        for file in [
-            *study.results.glob(f"endpoints/{name}/seed-*.json"),
-            *study.results.glob(f"endpoints/{name}/*/predictions.csv"),
-            *study.results.glob(f"experiments/*/endpoints/{name}/*/predictions.csv"),
-        ]:
-            if field.search(file.read_text(encoding="utf-8")):
-                yield file if file.name.startswith("seed-") else file.parent
+    # subjects in the splits of an endpoint are bare labels
+    for name in [name for name, endpoint in study.endpoints.items() if endpoint.cohort == cohort]:
+        for file in study.results.glob(f"endpoints/{name}/seed-*.json"):
+            if f'"{subject}"' in file.read_text(encoding="utf-8"):
+                yield file
+    for file in [
+        *study.results.glob("endpoints/*/*/predictions.parquet"),
+        *study.results.glob("experiments/*/endpoints/*/*/predictions.parquet"),
+    ]:
+        if f"{cohort}/{subject}" in prediction_file.read(file).people:
+            yield file.parent
 
 
 def _listing(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:

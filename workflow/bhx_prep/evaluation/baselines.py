@@ -108,7 +108,7 @@ def evaluate(labels: Labels, cohort: read.PackedCohort) -> tuple[dict[str, Any],
     Returns
     -------
     summary, rows
-        Contents of ``metrics.json`` and ``predictions.csv``.
+        Contents of ``metrics.json`` and ``predictions.parquet``.
 
     Raises
     ------
@@ -140,7 +140,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--labels", required=True, type=Path, help="split file with labels")
     parser.add_argument("--shards", required=True, type=Path, help="index.json of the cohort")
-    parser.add_argument("--out", required=True, type=Path, help="folder for metrics.json and predictions.csv")
+    parser.add_argument(
+        "--out", required=True, type=Path, help="folder for metrics.json and predictions.parquet"
+    )
     args = parser.parse_args(argv)
     return run_command(
         lambda: results.write(*evaluate(read_labels(args.labels), read.read_index(args.shards)), args.out)
