@@ -180,15 +180,22 @@ def endpoint_shards(wildcards):
 
 def baseline_scores(endpoint):
     """Metrics of the methods that need no experiment, over the seeds of an endpoint."""
-    return expand(
-        rules.evaluate_baseline.output.metrics, endpoint=endpoint, seed=range(study.endpoint(endpoint).seeds)
-    )
+    return expand(rules.evaluate_baseline.output.metrics, endpoint=endpoint, seed=study.seeds(endpoint, "fc"))
 
 
 def model_scores(experiment, endpoint, methods):
     """Metrics of an experiment's methods, over the seeds of an endpoint."""
-    names = {"experiment": experiment, "endpoint": endpoint, "method": methods}
-    return expand(rules.evaluate_model.output.metrics, **names, seed=range(study.endpoint(endpoint).seeds))
+    return [
+        file
+        for method in methods
+        for file in expand(
+            rules.evaluate_model.output.metrics,
+            experiment=experiment,
+            endpoint=endpoint,
+            method=method,
+            seed=study.seeds(endpoint, method, experiment),
+        )
+    ]
 
 
 def scores_of_table(wildcards):

@@ -13,7 +13,7 @@ import yaml
 
 from bhx_prep.commands import simulate
 from bhx_prep.config import config
-from bhx_prep.evaluation import splits
+from bhx_prep.evaluation import split_seeds, splits
 from bhx_prep.ingest import participants
 from bhx_prep.report import published
 
@@ -31,7 +31,8 @@ def test_it_holds_every_endpoint_of_the_paper_at_the_papers_sizes(root: Path):
     assert study.features.t1w_shape == (160, 192, 160)
     (experiment,) = study.experiments.values()
     assert (experiment.cohorts, experiment.preset) == (("ukb", "abcd"), "base")
-    assert {e.seeds for e in study.endpoints.values()} == {published.endpoint("ABIDE-I").runs}
+    runs = published.endpoint("ABIDE-I").runs
+    assert {len(split_seeds.seeds(study, name, "finetune")) for name in study.endpoints} == {runs}
 
 
 def test_it_plans_alone_and_as_a_whole(root: Path, tmp_path: Path, study: dict):

@@ -24,6 +24,7 @@ from bhx_prep.config.experiments import REFERENCE, ExperimentSection
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.config.section import Section
+from bhx_prep.evaluation import split_seeds
 from bhx_prep.ingest import batches, index
 from bhx_prep.ingest.stated_names import stated_names
 
@@ -243,7 +244,11 @@ class Study:
 
     def split_file(self, name: str) -> Path:
         """What of an endpoint's section decides who is trained and tested on, as a JSON file."""
-        return self._file(f"split-{name}", self.endpoint(name), without={"methods", "finetune", "paper"})
+        return self._file(
+            f"split-{name}",
+            self.endpoint(name),
+            without={"methods", "finetune", "paper", "pretraining_overlap"},
+        )
 
     def terms_file(self, experiment: str) -> Path:
         """Terms of the data an experiment trains on, as a JSON file."""
@@ -302,6 +307,15 @@ class Study:
     def methods(self, experiment: str, endpoint: str) -> list[str]:
         """Methods by which an experiment predicts an endpoint."""
         return self.experiment(experiment).methods(self.endpoint(endpoint))
+
+    def seeds(self, endpoint: str, method: str | None = None, experiment: str | None = None) -> list[int]:
+        """Splits of an endpoint, those that a method is scored on, or those that a method of an experiment is scored on."""
+        try:
+            if experiment is None or method is None:
+                return split_seeds.seeds(self.config, endpoint, method)
+            return split_seeds.experiment_seeds(self.config, experiment, endpoint, method)
+        except (BhxError, OSError) as error:  # from within Snakemake an exception would show as a traceback
+            raise SystemExit(f"endpoints.{endpoint}.splits: {format_error(error)}") from None
 
     def tables(self) -> list[tuple[str, str]]:
         """Experiments and endpoints that they predict by any method."""

@@ -18,6 +18,7 @@ from bhx_model.errors import ConfigError
 from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config import config
 from bhx_prep.config.experiments import ExperimentSection
+from bhx_prep.evaluation import split_seeds
 from bhx_prep.ingest import batches
 from bhx_prep.io import notes
 from bhx_prep.slurm import efficiency, jobs
@@ -201,7 +202,7 @@ def endpoint_stage(study: config.Config, name: str, now: Now = Now()) -> Stage:
     Parameters as `cohort_stages`.
     """
     stage, found = Stage(name, "splits"), dict[str, None]()
-    for seed in range(study.endpoints[name].seeds):
+    for seed in split_seeds.seeds(study, name):
         output = study.results / "endpoints" / name / f"seed-{seed}.json"
         log = study.results / "logs/split_endpoint" / f"{name}_seed-{seed}.log"
         _job(stage, output, f"{name}, split {seed}", log, now, "split_endpoint", name, str(seed))
@@ -266,12 +267,13 @@ def _evaluations(stage: Stage, study: config.Config, name: str, now: Now) -> Non
         methods = study.experiments[name].methods(section)
         if not methods:
             continue
-        for seed in range(section.seeds):
+        for seed in split_seeds.seeds(study, endpoint, "fc"):
             output = study.results / "endpoints" / endpoint / f"fc_seed-{seed}" / "metrics.json"
             log = logs / "evaluate_baseline" / f"{endpoint}_seed-{seed}.log"
             job = ("evaluate_baseline", endpoint, str(seed))
             _job(stage, output, f"{endpoint}, connectivity, seed {seed}", log, now, *job)
-            for method in methods:
+        for method in methods:
+            for seed in split_seeds.experiment_seeds(study, name, endpoint, method):
                 output = folder / "endpoints" / endpoint / f"{method}_seed-{seed}" / "metrics.json"
                 log = logs / "evaluate_model" / f"{name}_{endpoint}_{method}_seed-{seed}.log"
                 job = ("evaluate_model", name, endpoint, method, str(seed))

@@ -32,6 +32,10 @@ def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
         for cohort in trained_on if isinstance(trained_on, list | tuple) else ():
             if cohort not in cohorts:
                 yield f"{path}.cohorts: no cohort {cohort!r}{nearest(str(cohort), cohorts)}"
+        endpoints = _mapping(_mapping(raw).get("endpoints"))
+        for endpoint in _mapping(experiment.get("exclude_test_of")):
+            if endpoint not in endpoints:
+                yield f"{path}.exclude_test_of: no endpoint {endpoint!r}{nearest(str(endpoint), endpoints)}"
         for stage, changes in _mapping(experiment.get("overrides")).items():
             preset = experiment.get("preset", ExperimentSection.model_fields["preset"].default)
             if stage in model_config.STAGES and preset in model_config.PRESETS:
@@ -43,6 +47,11 @@ def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
         cohort = endpoint.get("cohort")
         if isinstance(cohort, str) and cohort not in cohorts:
             yield f"{path}.cohort: no cohort {cohort!r}{nearest(cohort, cohorts)}"
+        others = endpoint.get("test_on")
+        for one in others if isinstance(others, list | tuple) else ():
+            other = _mapping(one).get("cohort", one)
+            if isinstance(other, str) and other not in cohorts:
+                yield f"{path}.test_on: no cohort {other!r}{nearest(other, cohorts)}"
         changes = _mapping(endpoint.get("finetune"))
         known = [field.name for field in dataclasses.fields(model_config.EvaluationConfig)]
         yield from _unknown(f"{path}.finetune", changes, known)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config.section import Name, Section, Value, as_text, once_each
+from bhx_prep.config.splits import SplitsSection
 
 if TYPE_CHECKING:
     Method = str
@@ -33,6 +34,24 @@ def _named_by_its_value(given: Any) -> Any:
 Class = Annotated[
     EndpointClass, BeforeValidator(_named_by_its_value, json_schema_input_type=str | int | EndpointClass)
 ]
+
+
+class TestCohort(Section):
+    """A cohort that an endpoint is scored on and not trained on, where its table is not coded as the endpoint's own."""
+
+    cohort: Name = Field(description="Its name.")
+    column: str | None = Field(default=None, description="Its column; the endpoint's when null.")
+    classes: tuple[Class, ...] | None = Field(
+        default=None,
+        description="Its values of the endpoint's classes, in their order; the endpoint's when null.",
+    )
+
+
+def _named(given: Any) -> Any:
+    return {"cohort": given} if isinstance(given, str) else given
+
+
+OtherCohort = Annotated[TestCohort, BeforeValidator(_named, json_schema_input_type=str | TestCohort)]
 
 
 class EndpointSection(Section):
@@ -61,7 +80,26 @@ class EndpointSection(Section):
         default={},
         description="Changes to the published settings of fine-tuning (and of the attentive probes), e.g. `{epochs: 10}`.",
     )
-    seeds: int = Field(default=3, ge=1, le=100, description="Number of random splits. The paper: 3.")
+    seeds: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Number of splits, seeds 0, 1, ... When null, 20 (protocol `brainmarks`: 100), every site, or every "
+        "split of the file. Methods trained in epochs take the first 3, see `splits.finetune_seeds`.",
+    )
+    splits: SplitsSection = Field(
+        default=SplitsSection(), description="Who is trained, validated and tested on, and how often."
+    )
+    test_on: tuple[OtherCohort, ...] = Field(
+        default=(),
+        description="External validation: the cohort's subjects train and validate, and all with a label of these cohorts "
+        "are tested. `{cohort: abide2, column: DX, classes: [..]}` where a table is coded otherwise.",
+    )
+    pretraining_overlap: Literal["refuse", "mark"] = Field(
+        default="refuse",
+        description="If test subjects, their families or their scans are in the pretraining of the scored weights, or "
+        "nothing is known of it: `refuse`, or `mark` every such row of the table.",
+    )
     paper: Literal["ABIDE-I", "ABIDE-II", "ADHD-200", "PPMI", "ADNI", "HCP-A", "MACC"] | None = Field(
         default=None,
         description="The paper's endpoint whose published values stand beside ours; null for none.",
@@ -71,6 +109,41 @@ class EndpointSection(Section):
     def values(self) -> tuple[str, ...]:
         """Values of the column that its classes stand for; none for a regression."""
         return tuple(value for one in self.classes for value in one.values)
+
+    @property
+    def cohorts(self) -> tuple[str, ...]:
+        """Its own cohort, and those it is tested on besides."""
+        return (self.cohort, *(one.cohort for one in self.test_on))
+
+    def coded_in(self, cohort: str) -> EndpointSection:
+        """The endpoint as a cohort's table codes it."""
+        for one in self.test_on:
+            if one.cohort == cohort:
+                coded = {"column": one.column, "classes": one.classes}
+                return self.model_copy(
+                    update={k: v for k, v in coded.items() if v is not None} | {"cohort": cohort}
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _splits_fit(self) -> EndpointSection:
+        if self.splits.scheme == "leave-one-site-out" and not (self.splits.site or self.stratify):
+            raise ConfigError("`splits`: leave-one-site-out needs the column of sites: name it as `site`")
+        if self.splits.protocol == "brainmarks" and self.kind == "regression":
+            raise ConfigError("`splits`: the protocol brainmarks is of classes; use `protocol: paper`")
+        others = [one.cohort for one in self.test_on]
+        once_each((self.cohort, *others))
+        if others and self.splits.scheme != "random":
+            raise ConfigError(
+                "`test_on` tests all subjects of other cohorts: it goes with `scheme: random` only"
+            )
+        own = [c.name for c in self.classes]
+        for one in self.test_on:
+            if one.classes is not None and [c.name for c in one.classes] != own:
+                raise ConfigError(
+                    f"`test_on`: the classes of {one.cohort} must be named {', '.join(own)}, in this order"
+                )
+        return self
 
     @model_validator(mode="after")
     def _classes_fit_the_kind(self) -> EndpointSection:

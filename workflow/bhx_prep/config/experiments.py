@@ -46,6 +46,11 @@ class ExperimentSection(Section):
         lt=1,
         description="Share of the subjects held out of pretraining, on which the losses are monitored.",
     )
+    exclude_test_of: dict[Name, Literal["all"] | tuple[int, ...]] = Field(
+        default={},
+        description="Endpoints whose test subjects, with their families, are left out of pretraining: `{diagnosis: [0]}` "
+        "those of split 0, on which alone it is then scored; `{diagnosis: all}` those of every split.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of everything random in this experiment.")
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
 

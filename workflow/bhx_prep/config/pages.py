@@ -16,6 +16,7 @@ from bhx_prep.config.config import Config
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.section import Section
+from bhx_prep.config.splits import SplitsSection
 
 #: The study that is shipped: small cohorts at all three inputs, made by `bhx synth`.
 DEMO: dict[str, Any] = {
@@ -37,6 +38,7 @@ DEMO: dict[str, Any] = {
             "stratify": ["site"],
             "paper": "ABIDE-I",
             "finetune": {"epochs": 6, "warmup_epochs": 1, "batch_size": 8},
+            "seeds": 3,
         },
         "cognition": {
             "cohort": "patients",
@@ -44,6 +46,7 @@ DEMO: dict[str, Any] = {
             "kind": "regression",
             "paper": "HCP-A",
             "finetune": {"epochs": 6, "warmup_epochs": 1, "batch_size": 8},
+            "seeds": 3,
         },
     },
 }
@@ -76,6 +79,7 @@ def reference_page() -> str:
     sections: list[tuple[str, type[Section]]] = [("top level", Config), ("cohorts.<name>", CohortSection)]
     sections += [(name, model) for name, model in _plain_sections(Config)]
     sections += [("experiments.<name>", ExperimentSection), ("endpoints.<name>", EndpointSection)]
+    sections += [("endpoints.<name>.splits", SplitsSection)]
     for title, model in sections:
         parts.append(f"## `{title}`\n\n{(model.__doc__ or '').strip()}\n")
         rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]

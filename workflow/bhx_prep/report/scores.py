@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from bhx_model.evaluation.methods import METHODS, UNTRAINED
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.config.config import Config
 from bhx_prep.config.experiments import REFERENCE
+from bhx_prep.evaluation import split_seeds
 from bhx_prep.report import collect
 from bhx_prep.report.tables.interval import interval
 from bhx_prep.report.tables.table import THIS_RUN, Entry, RowKey, Table
@@ -80,7 +82,7 @@ def controls(config: Config, results: Path, name: str) -> list[dict[str, Any]]:
             if row.experiment != name or untrained not in METHODS or entries[0] is None:
                 continue
             folder = results / "experiments" / name / "endpoints" / table.endpoint
-            seeds = config.endpoints[table.endpoint].seeds
+            seeds = split_seeds.experiment_seeds(config, name, table.endpoint, row.method)
             added = _difference(folder, row.method, metric, table.decimals(metric), seeds)
             rows.append(
                 {
@@ -94,10 +96,10 @@ def controls(config: Config, results: Path, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _difference(folder: Path, method: str, metric: str, digits: int, seeds: int) -> Score:
+def _difference(folder: Path, method: str, metric: str, digits: int, seeds: Sequence[int]) -> Score:
     """By how much trained weights are ahead of untrained ones on the same splits, with an interval over the splits."""
     values, shares = [], []
-    for seed in range(seeds):
+    for seed in seeds:
         trained, untrained = (
             collect.json_if_whole(folder / f"{name}_seed-{seed}" / "metrics.json")
             for name in (method, f"{method}{UNTRAINED}")
