@@ -73,6 +73,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         "choose_on": settings.choose_on,
         "scores_over": settings.scores_over,
         "excluded": found.excluded,
+        "weights": _weights(arguments),
         **found.chosen,
     }
     results.write(summary, rows, arguments.out)
@@ -98,6 +99,18 @@ def _predict(arguments: argparse.Namespace, labels: Labels, settings: config.Eva
     return from_hub_tokens.predict(
         method, arguments.fusion, arguments.tokens, labels, settings, arguments.seed
     )
+
+
+def _weights(arguments: argparse.Namespace) -> dict[str, str]:
+    """SHA-256 of the weights of the stages that were read."""
+    from bhx_model.data.shards import file_sha256
+
+    folders = {"fusion": arguments.fusion, "function": arguments.function}
+    return {
+        stage: file_sha256(folder / "model.safetensors")
+        for stage, folder in folders.items()
+        if folder is not None
+    }
 
 
 def _line(summary: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from bhx_model.atomic_write import write_json
 from bhx_model.evaluation import metrics, prediction_file
 from bhx_model.evaluation.labels import SPLITS, Labels
+from bhx_model.made_with import made_with
 
 
 def summarise(
@@ -78,6 +79,6 @@ def summarise(
 
 
 def write(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Write ``predictions.parquet`` and ``metrics.json``, the latter last."""
+    """Write ``predictions.parquet`` and ``metrics.json``, the latter last and with what it was made with."""
     prediction_file.write(out / "predictions.parquet", rows)
-    write_json(out / "metrics.json", dict(summary))
+    write_json(out / "metrics.json", {**summary, "made_with": made_with()})

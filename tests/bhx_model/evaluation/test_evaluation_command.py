@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tiny_shards import evaluation_words, write_labels
 
+from bhx_model.data.shards import file_sha256
 from bhx_model.evaluation import __main__ as command
 from bhx_model.evaluation import prediction_file
 
@@ -184,5 +185,7 @@ def test_the_reference_scores_as_the_published_code(trained, tmp_path):
         cards[name] = json.loads((tmp_path / name / "metrics.json").read_text())
     assert (cards["base"]["choose_on"], cards["base"]["scores_over"]) == ("val", "dataset")
     assert (cards["reference"]["choose_on"], cards["reference"]["scores_over"]) == ("test", "batches")
+    assert cards["base"]["weights"] == {"fusion": file_sha256(trained["fusion"] / "model.safetensors")}
+    assert cards["base"]["made_with"]["packages"]["torch"]
     assert (cards["base"]["n_val"], cards["base"]["n_test"]) == (3, 2)
     assert (cards["reference"]["n_val"], cards["reference"]["n_test"]) == (2, 3)
