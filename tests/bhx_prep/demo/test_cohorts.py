@@ -129,7 +129,7 @@ def test_derivatives_have_what_fmriprep_writes(tmp_path):
 
 
 def test_groups_and_scores_are_balanced():
-    drawn = timeseries.patient_subjects(0, 40)
+    drawn = timeseries.patient_subjects(0, 120)
     patient = np.array([p.patient for p in drawn])
     site = np.array([p.scanner.site for p in drawn])
     score = np.array([p.score for p in drawn])
@@ -162,6 +162,19 @@ def test_planted_couplings_are_in_the_series():
         # the same subject with and without: what varies between subjects is equal in both
         change = drawn[1][block].mean() - drawn[0][block].mean()
         assert change == pytest.approx(planted["mean_r_after"] - planted["mean_r_before"], abs=0.06)
+
+
+def test_what_is_planted_is_said_in_words():
+    metadata = timeseries.planted(timeseries.patient_subjects(0, 8))
+    assert metadata["diagnosis"]["said"] == (
+        "patients against controls: in the series, correlation of DefaultA with ContA and ContB -0.22, correlation within "
+        "SomMotA and SomMotB +0.18, fluctuations of DefaultA and DefaultB x 0.70; in the T1, ventricles +1.2 mm, intensity "
+        "at the hippocampi -6.0%"
+    )
+    assert metadata["cognition"]["said"] == (
+        "each standard deviation: in the series, correlation of DorsAttnA and DorsAttnB with SalVentAttnA and SalVentAttnB "
+        "+0.14, fluctuations of DorsAttnA and DorsAttnB x 1.22; in the T1, intensity of frontal white matter +2.5%"
+    )
 
 
 def test_planted_amplitudes_are_in_the_series():

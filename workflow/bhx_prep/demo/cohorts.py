@@ -14,7 +14,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 #: Raise when what is written changes, so that older demo data are made again.
-VERSION = 4
+VERSION = 5
 COHORTS = ("rawbids", "lemon", "derivatives", "pretraining", "patients")
 
 

@@ -7,7 +7,7 @@ score, each in connectivity, in the size of a network's fluctuations and in T1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ def fill_pretraining(root: Path, seed: int, n: int = 28, step_mm: float = 2.0) -
     )
 
 
-def fill_patients(root: Path, seed: int, n: int = 40, step_mm: float = 2.0) -> None:
+def fill_patients(root: Path, seed: int, n: int = 120, step_mm: float = 2.0) -> None:
     """Write the cohort `patients` with its planted effects and their sizes."""
     subjects = patient_subjects(seed, n)
     columns = {
@@ -235,12 +235,14 @@ def planted(subjects: list[SeriesSubject]) -> dict[str, Any]:
         "Synthetic": True,
         "diagnosis": {
             "what": "patient against control",
+            "said": in_words("patients against controls", GROUP_COUPLINGS, GROUP_AMPLITUDES, GROUP_STRUCTURE),
             "couplings": planted_couplings(GROUP_COUPLINGS, patient),
             "amplitudes": sizes(GROUP_AMPLITUDES),
             "structure": asdict(GROUP_STRUCTURE),
         },
         "cognition": {
             "what": "per standard deviation of the score",
+            "said": in_words("each standard deviation", SCORE_COUPLINGS, SCORE_AMPLITUDES, SCORE_STRUCTURE),
             "couplings": planted_couplings(SCORE_COUPLINGS, high_score),
             "amplitudes": sizes(SCORE_AMPLITUDES),
             "structure": asdict(SCORE_STRUCTURE),
@@ -252,6 +254,24 @@ def planted(subjects: list[SeriesSubject]) -> dict[str, Any]:
         },
         "subjects": {s.label: {"patient": s.patient, "cognition": round(s.score, 6)} for s in subjects},
     }
+
+
+def in_words(
+    whom: str, couplings: Sequence[Coupling], amplitudes: Sequence[Amplitude], structure: Structure
+) -> str:
+    """State what is planted, for who reads a table of scores."""
+    said = [
+        f"correlation {'within' if c.between == c.and_ else 'of'} {' and '.join(c.between)} "
+        f"{'' if c.between == c.and_ else 'with ' + ' and '.join(c.and_) + ' '}{c.by:+.2f}"
+        for c in couplings
+    ]
+    said += [f"fluctuations of {' and '.join(a.of)} x {np.exp(a.log_by):.2f}" for a in amplitudes]
+    t1 = [
+        f"ventricles {structure.ventricles_mm:+.1f} mm" if structure.ventricles_mm else "",
+        f"intensity at the hippocampi {structure.medial_temporal:+.1%}" if structure.medial_temporal else "",
+        f"intensity of frontal white matter {structure.frontal:+.1%}" if structure.frontal else "",
+    ]
+    return f"{whom}: in the series, {', '.join(said)}; in the T1, {', '.join(filter(None, t1))}"
 
 
 def _fill(
