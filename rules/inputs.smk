@@ -144,6 +144,12 @@ def launcher(wildcards):
     return f"python -m bhx_model.training.launch --processes {n}" if n > 1 else "python"
 
 
+def planted(wildcards):
+    """Argument that names what is planted in the subjects of a table, where that is known."""
+    file = study.planted_file(study.endpoint_of_table(wildcards.table))
+    return shlex.join(["--planted", str(file)]) if file else ""
+
+
 def finetuning(wildcards):
     """Changes to the settings of a method that is trained, as JSON; the linear probes have none."""
     changes = study.endpoint(wildcards.endpoint).finetune if METHODS[wildcards.method].has_epochs else {}

@@ -24,11 +24,12 @@ rule collect_table:
     params:
         endpoint=lambda wildcards: study.endpoint_file(study.endpoint_of_table(wildcards.table)),
         name=lambda wildcards: study.endpoint_of_table(wildcards.table),
+        planted=planted,
         stem=lambda wildcards, output: Path(output.md).with_suffix(""),
         step=STEPS["collect_table"],
     shell:
         "python -m bhx_prep.report.tables --endpoint-name {params.name} --endpoint {params.endpoint:q}"
-        " --metrics {input:q} --out-stem {params.stem:q} > {log:q} 2>&1"
+        " --metrics {input:q} {params.planted} --out-stem {params.stem:q} > {log:q} 2>&1"
 
 
 rule report_study:

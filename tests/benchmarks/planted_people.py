@@ -1,9 +1,9 @@
 """People whose T1 and series are drawn as the demo's, with what is planted known for each modality apart.
 
-Four labels, drawn independently of each other at both sites: `function` is planted in the series alone and `structure` in the
-T1 alone, with the demo's differences between patients and controls; `both` says whether the sum of two independent scores is
-above 0, of which one is planted in the series and the other in the T1 with the demo's effects of its score; `none` is planted
-nowhere. `permuted` is `both` after a permutation of the people.
+Four labels, drawn independently of each other at both sites: `function` is planted in the series alone and `structure` in
+the T1 alone, with the demo's differences between patients and controls; `both` says whether the sum of two independent
+scores is above 0, of which one is planted in the series and the other in the T1 with the demo's effects of its score;
+`none` is planted nowhere. `permuted` is `both` after a permutation of the people.
 """
 
 from __future__ import annotations

@@ -328,6 +328,12 @@ class Study:
         """Endpoint that a table is of."""
         return table.removesuffix(REFERENCE)
 
+    def planted_file(self, endpoint: str) -> Path | None:
+        """What `bhx synth` planted in the subjects of an endpoint's cohort; None where it did not make them."""
+        cohort = self.config.cohorts[self.endpoint(endpoint).cohort]
+        file = cohort.root / "planted.json"
+        return file if cohort.synthetic and file.is_file() else None
+
     def rows_of_table(self, table: str) -> dict[str, list[str]]:
         """Experiments with rows in a table, and their methods.
 

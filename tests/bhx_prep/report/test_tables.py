@@ -141,6 +141,14 @@ def test_untrained_weights_stand_beside_trained_ones_and_are_explained():
     assert "what training adds" not in to_markdown(build(accuracies(0.5, 0.6)))
 
 
+def test_what_is_planted_in_synthetic_subjects_stands_above_their_table():
+    table = build_table("diagnosis", DIAGNOSIS, accuracies(0.5, 0.6), "patients: ventricles +1.2 mm")
+    for render in (to_markdown, to_latex):
+        assert "the right answer is known: patients: ventricles +1.2 mm." in render(table)
+    assert from_csv(to_csv(table)).planted == "patients: ventricles +1.2 mm"
+    assert "Planted" not in to_markdown(build(accuracies(0.5, 0.6)))
+
+
 def test_synthetic_data_are_labelled():
     synthetic, real = build(accuracies(0.5, 0.6)), build([score("probe", 0, synthetic=False)])
     for render in (to_markdown, to_latex):

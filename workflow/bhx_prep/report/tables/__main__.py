@@ -36,6 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--metrics", required=True, nargs="+", type=Path, help="metrics.json files, all rows and seeds"
     )
+    parser.add_argument(
+        "--planted",
+        type=json_file,
+        default={},
+        metavar="FILE",
+        help="planted.json of synthetic subjects",
+    )
     parser.add_argument("--out-stem", required=True, type=Path, help="where to write, without the extension")
     arguments = parser.parse_args(argv)
     return run_command(lambda: _collect(arguments))
@@ -43,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _collect(arguments: argparse.Namespace) -> None:
     endpoint = read_section(EndpointSection, arguments.endpoint)
-    table = build(arguments.endpoint_name, endpoint, [scores.read(path) for path in arguments.metrics])
+    planted = arguments.planted.get(endpoint.column, {}).get("said", "")
+    found = [scores.read(path) for path in arguments.metrics]
+    table = build(arguments.endpoint_name, endpoint, found, planted)
     write(table, arguments.out_stem)
     logger.info("%s.md, .csv, .tex: %d metrics files", arguments.out_stem, len(arguments.metrics))
 

@@ -14,7 +14,9 @@ from bhx_prep.report.tables.interval import interval
 from bhx_prep.report.tables.table import LABELS, THIS_RUN, Entry, RowKey, Table
 
 
-def build(name: str, endpoint: EndpointSection, scores: Sequence[Mapping[str, Any]]) -> Table:
+def build(
+    name: str, endpoint: EndpointSection, scores: Sequence[Mapping[str, Any]], planted: str = ""
+) -> Table:
     """Gather the table of an endpoint.
 
     Parameters
@@ -25,6 +27,8 @@ def build(name: str, endpoint: EndpointSection, scores: Sequence[Mapping[str, An
         Its configuration.
     scores : Sequence[Mapping]
         Contents of the ``metrics.json`` files, one per row and seed, fractions where percent is printed.
+    planted : str
+        What is planted in synthetic subjects, where it is known.
 
     Raises
     ------
@@ -44,6 +48,7 @@ def build(name: str, endpoint: EndpointSection, scores: Sequence[Mapping[str, An
         task=_task(endpoint),
         paper=endpoint.paper or "",
         synthetic=any(s["synthetic"] for s in scores),
+        planted=planted,
         chosen_on="test" if read_scores.chosen_on(scores[0]) == "test" else "val",
         entries=tuple(entries),
     )

@@ -17,6 +17,8 @@ def lead(table: Table) -> list[str]:
         sentences.append(
             "SYNTHETIC DATA: this run's data are simulated; its numbers cannot be compared with the paper's."
         )
+    if table.planted:
+        sentences.append(f"Planted in them, so that the right answer is known: {table.planted}.")
     if table.chosen_on == "test":
         sentences.append(
             "CHOSEN ON TEST SUBJECTS, as the published code does: epochs and penalties were chosen by the scores of the "

@@ -67,7 +67,8 @@ class Entry:
 class Table:
     """All entries of an endpoint; `paper` is the paper's counterpart or empty.
 
-    `chosen_on` says on which subjects penalties and epochs were chosen: ``val``, or ``test`` as the published code does.
+    `planted` says what is planted in synthetic subjects, where it is known; else it is empty. `chosen_on` says on which
+    subjects penalties and epochs were chosen: ``val``, or ``test`` as the published code does.
     """
 
     endpoint: str
@@ -76,6 +77,7 @@ class Table:
     task: str
     paper: str
     synthetic: bool
+    planted: str
     chosen_on: Literal["val", "test"]
     entries: tuple[Entry, ...]
 
