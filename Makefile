@@ -7,7 +7,7 @@ UV = UV_FIND_LINKS="$(PIP_FIND_LINKS)" .venv/bin/uv
 INSTALL = $(UV) pip install --quiet --compile-bytecode
 CLEAN_ENV = env -u PYTHONPATH NO_ET=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help environments demo test test-gpu lint docs lock clean
+.PHONY: help environments demo reproduce test test-gpu lint docs lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
@@ -40,6 +40,9 @@ environments: .venv/ready .venv-ants/ready  ## make both environments from the p
 demo: environments  ## make the demo cohorts and run everything on config.yaml
 	$(CLEAN_ENV) .venv/bin/bhx synth
 	$(CLEAN_ENV) .venv/bin/snakemake --cores $(CORES)
+
+reproduce: environments  ## COHORT=abide1: what a cohort of the paper needs, then its run; all cohorts without COHORT
+	$(CLEAN_ENV) .venv/bin/bhx reproduce $(COHORT) --cores $(CORES) $(ARGS)
 
 test: environments  ## run the tests
 	$(CLEAN_ENV) .venv/bin/python -m pytest -q

@@ -62,6 +62,11 @@ COMMANDS = {
         "download a public data set (ABIDE I and II, ADHD-200), terms first",
         "bhx fetch abide1 --derivative rois_cc200 --subjects 20 --out data/abide1",
     ),
+    "reproduce": (
+        "bhx_prep.commands.reproduce",
+        "a cohort of the paper on one page: access, cost, labels; then its configuration and its run",
+        "bhx reproduce abide1 --plan",
+    ),
     "simulate": (
         "bhx_prep.commands.simulate",
         "make a large cohort of empty images, to plan disk space, number of jobs and queue",

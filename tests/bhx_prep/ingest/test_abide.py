@@ -9,8 +9,9 @@ import pytest
 from public_releases import STRATEGY, series, write_pcp_table
 from small_bids import rows_of
 
+from bhx_prep.config import recipes
 from bhx_prep.config.cohorts import CohortSection
-from bhx_prep.ingest import abide, participants
+from bhx_prep.ingest import participants
 from bhx_prep.ingest.layouts import load
 
 
@@ -93,7 +94,7 @@ def test_times_are_those_of_the_raw_release(shared):
     with shared("data/phenotype/ABIDE_BIDS_index.csv").open() as file:
         runs = [row for row in csv.DictReader(file) if row["suffix"] == "bold"]
     for run in runs:
-        known = abide._OTHER_TIMES.get(run["sub"]) or abide.REPETITION_TIMES[run["dataset"]]
+        known = recipes.times("abide1").of(run["sub"], run["dataset"])
         assert float(run["tr"]) == pytest.approx(known, abs=0.001), json.dumps(run)
 
 

@@ -8,7 +8,7 @@ import pytest
 from public_releases import series, write_athena_table, write_site
 from small_bids import rows_of
 
-from bhx_prep.ingest import adhd200
+from bhx_prep.config import recipes
 from bhx_prep.ingest.layouts import load
 
 
@@ -81,5 +81,5 @@ def test_times_are_those_of_the_raw_release(shared):
     with shared("data/phenotype/ADHD200_BIDS_index.csv").open() as file:
         runs = list(csv.DictReader(file))
     for run in runs:
-        known = adhd200._OTHER_TIMES.get(run["sub"]) or adhd200.REPETITION_TIMES[run["dataset"]]
+        known = recipes.times("adhd200").of(run["sub"], run["dataset"])
         assert float(run["tr"]) == pytest.approx(known, abs=0.001), str(run)

@@ -43,7 +43,7 @@ def test_every_layout_has_terms_and_an_input():
         assert known.terms
         assert known.documented
         assert known.inputs
-        assert "" in known.missing
+        assert "" in known.unknown_values
 
 
 def test_the_section_has_what_is_known_of_the_data_set(tmp_path):

@@ -131,7 +131,7 @@ def show_terms(dataset: str, offer: Offer) -> None:
     # also with -q: nobody downloads without having seen them
     logger.warning("%s, terms: %s", known.title, known.terms)
     logger.info("for research that is not commercial; read %s before use", known.documented[0])
-    logger.info("cite %s", offer.cite)
+    logger.info("cite %s", known.cite)
 
 
 def _phenotypes(table: RemoteFile, downloads: Downloads, *, dry_run: bool) -> list[dict[str, str]]:

@@ -157,7 +157,7 @@ class CohortSection(Section):
             raise ConfigError(
                 f"{known.title} has no `input: {stated}`; with this layout use {' or '.join(known.inputs)}"
             )
-        filled = {"missing": known.missing, "terms": known.terms, **known.inputs[stated]}
+        filled = {"missing": known.unknown_values, "terms": known.terms, **known.inputs[stated].defaults}
         return {**values, **{key: value for key, value in filled.items() if values.get(key) is None}}
 
     @property

@@ -15,6 +15,7 @@ from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import ExperimentSection
+from bhx_prep.config.recipes import Recipe
 from bhx_prep.config.section import Section
 from bhx_prep.config.splits import SplitsSection
 
@@ -71,6 +72,12 @@ def json_schema() -> str:
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
 
+def recipe_schema() -> str:
+    """JSON schema of the recipes of cohorts, for editors."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
 def reference_page() -> str:
     """The reference page in Markdown: one table per section."""
     parts = [
@@ -99,6 +106,7 @@ def reference_page() -> str:
 GENERATED = {
     Path("config.yaml"): default_yaml,
     Path("workflow/schemas/config.schema.json"): json_schema,
+    Path("workflow/schemas/cohort.schema.json"): recipe_schema,
     Path("docs/reference/configuration.md"): reference_page,
 }
 

@@ -36,6 +36,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from bhx_prep.config import recipes
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import roi_tables, site_folders
 from bhx_prep.ingest.fcp_indi import Offer, RoiTables
@@ -49,8 +50,6 @@ _ROIS: Final = (
 #: What ``bhx fetch`` knows of them.
 OFFERS: Final = {
     "abide1": Offer(
-        cite="Di Martino et al. 2014, doi:10.1038/mp.2013.78; for ROI tables also Craddock et al. 2013, "
-        "doi:10.3389/conf.fninf.2013.09.00041",
         raw="data/Projects/ABIDE/RawDataBIDS",
         tables=("data/Projects/ABIDE/Phenotypic_V1_0b.csv",),
         rois=RoiTables(
@@ -62,23 +61,12 @@ OFFERS: Final = {
         ),
     ),
     "abide2": Offer(
-        cite="Di Martino et al. 2017, doi:10.1038/sdata.2017.10",
         raw="data/Projects/ABIDE2/RawData",
         elsewhere=dict.fromkeys(
             _ROIS, "ROI tables were published of ABIDE I only; fetch `raw` and let BHX make them"
         ),
     ),
 }
-
-#: Repetition time (s) of ABIDE I by the site in a file's name: RepetitionTime of its raw scans in the BIDS release.
-REPETITION_TIMES: Final = {
-    "CMU_a": 2.0, "CMU_b": 1.5, "Caltech": 2.0, "KKI": 2.5, "Leuven_1": 1.67, "Leuven_2": 1.65, "MaxMun_a": 3.0,
-    "MaxMun_b": 3.0, "MaxMun_c": 3.0, "MaxMun_d": 3.0, "NYU": 2.0, "OHSU": 2.5, "Olin": 1.5, "Pitt": 1.5, "SBL": 2.2,
-    "SDSU": 2.0, "Stanford": 2.0, "Trinity": 2.0, "UCLA_1": 3.0, "UCLA_2": 3.0, "UM_1": 2.0, "UM_2": 2.0, "USM": 2.0,
-    "Yale": 2.0,
-}  # fmt: skip
-#: Subjects who were not scanned as the rest of their site.
-_OTHER_TIMES: Final[dict[str, float]] = {"0050708": 1.66, "0050748": 1.67, "0050756": 1.67, "0050757": 1.67}
 
 _FILE = re.compile(r"(?:(?P<site>[A-Za-z]\w*)_)?(?P<id>\d{7})_rois_\w+\.1D(\.gz)?")
 
@@ -97,8 +85,8 @@ def table_rows(start: Row, root: Path, places: Places, cohort: CohortSection, t1
     """The row of one subject's table; several derivatives or strategies contradict each other."""
     match = _FILE.fullmatch(Path(places[0]).name)
     site = match["site"] if match else None
-    known = _OTHER_TIMES.get(start["subject"]) or REPETITION_TIMES.get(site or "")
-    yield roi_tables.row(start, root, places, cohort, {"task": "rest"}, roi_tables.SiteTime(known, site))
+    time = roi_tables.SiteTime(recipes.times("abide1").of(start["subject"], site), site)
+    yield roi_tables.row(start, root, places, cohort, {"task": "rest"}, time)
 
 
 def label(spelt: str) -> str:

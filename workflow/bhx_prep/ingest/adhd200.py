@@ -36,6 +36,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from bhx_prep.config import recipes
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import roi_tables, site_folders
 from bhx_prep.ingest.fcp_indi import Offer
@@ -50,26 +51,10 @@ _ATHENA = (
 #: What ``bhx fetch`` knows of it.
 OFFERS: Final = {
     "adhd200": Offer(
-        cite="ADHD-200 Consortium 2012, doi:10.3389/fnsys.2012.00062; for Athena's tables also Bellec et al. 2017, "
-        "doi:10.1016/j.neuroimage.2016.06.034",
         raw="data/Projects/ADHD200/RawDataBIDS",
         elsewhere={"rois_cc200": _ATHENA.format(200), "rois_cc400": _ATHENA.format(400)},
     ),
 }
-
-#: Repetition time (s) by site: RepetitionTime of its raw scans in the BIDS release.
-REPETITION_TIMES: Final = {
-    "Brown": 2.0, "KKI": 2.5, "NYU": 2.0, "NeuroIMAGE": 1.96, "OHSU": 2.5, "Peking_1": 2.0, "Peking_2": 2.0,
-    "Peking_3": 2.0, "Pittsburgh": 1.5, "WashU": 2.5,
-}  # fmt: skip
-#: Subjects who were not scanned as the rest of their site.
-_OTHER_TIMES: Final[dict[str, float]] = dict.fromkeys(
-    ("0016041", "0025000", "0025001", "0025003", "0025008", "0025009", "0025013", "0025014"), 3.0
-)
-#: Codes of the column ``Site``.
-_SITES: Final = {
-    "1": "Peking_1", "2": "Brown", "3": "KKI", "4": "NeuroIMAGE", "5": "NYU", "6": "OHSU", "7": "Pittsburgh", "8": "WashU",
-}  # fmt: skip
 
 _FILE = re.compile(r"sf?nwmrda(?P<id>\d{7})_session_(?P<ses>\d+)_rest_(?P<run>\d+)_\w+_TCs\.1D(\.gz)?")
 
@@ -91,9 +76,10 @@ def table_rows(start: Row, root: Path, places: Places, cohort: CohortSection, t1
         match = _FILE.fullmatch(PurePosixPath(place).name)
         assert match is not None, "as `tables` found them"
         runs[match["ses"], match["run"]].append(place)
-    site = next((part for part in PurePosixPath(places[0]).parts if part in REPETITION_TIMES), None)
+    times = recipes.times("adhd200")
+    site = next((part for part in PurePosixPath(places[0]).parts if part in times.sites), None)
     site = site or _sites(root).get(start["subject"])
-    known = _OTHER_TIMES.get(start["subject"]) or REPETITION_TIMES.get(site or "")
+    known = times.of(start["subject"], site)
     for (session, run), theirs in sorted(runs.items()):
         named = {"ses": session, "task": "rest", "run": run}
         time = roi_tables.SiteTime(known, site)
@@ -104,11 +90,12 @@ def table_rows(start: Row, root: Path, places: Places, cohort: CohortSection, t1
 def _sites(root: Path) -> Mapping[str, str]:
     """Site of each subject of a table of phenotypes in the root."""
     found: dict[str, str] = {}
+    codes = recipes.load("adhd200").site_codes
     for path in sorted(p for p in root.glob("*phenotypic*") if p.suffix in (".csv", ".tsv")):
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
             for row in reader:
-                spelt, site = row.get("ScanDir ID") or "", _SITES.get((row.get("Site") or "").strip())
+                spelt, site = row.get("ScanDir ID") or "", codes.get((row.get("Site") or "").strip())
                 if site and spelt:
                     found[label(spelt)] = site
     return found

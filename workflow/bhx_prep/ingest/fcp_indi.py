@@ -60,8 +60,6 @@ class Offer:
 
     Attributes
     ----------
-    cite : str
-        Publications to cite.
     raw : str
         Key of the folder with a BIDS dataset per site.
     tables : tuple of str
@@ -71,7 +69,6 @@ class Offer:
         Derivatives that are not public, and how they are had, each a sentence.
     """
 
-    cite: str
     raw: str
     tables: tuple[str, ...] = ()
     rois: RoiTables | None = None

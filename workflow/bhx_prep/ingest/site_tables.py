@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bhx_model.atomic_write import atomic_write
-from bhx_prep.config.layouts import UNKNOWN
+from bhx_prep.config.recipes import UNKNOWN
 
 logger = logging.getLogger(__name__)
 

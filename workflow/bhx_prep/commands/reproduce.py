@@ -1,0 +1,109 @@
+"""``bhx reproduce``: a cohort of the paper on one page, then its configuration, then its run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from bhx_model.atomic_write import atomic_write
+from bhx_model.errors import ConfigError, SiteError
+from bhx_prep.config import recipes
+from bhx_prep.reproduction import page, plan
+
+logger = logging.getLogger(__name__)
+
+SNAKEFILE = Path(__file__).resolve().parents[2] / "Snakefile"
+_HEADER = "# Written by `bhx reproduce {cohort}`; edit it, and it stays as it is.\n"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``bhx reproduce``."""
+    parser.description = (
+        "Print what a cohort of the paper needs: access, downloads, folder, cost, labels, what is not known. Where the data "
+        "are in their folder, write its configuration and run it; else say what is missing."
+    )
+    parser.epilog = "example: bhx reproduce abide1 --data data/abide1 --plan"
+    parser.add_argument(
+        "cohort", nargs="?", metavar="COHORT", help=f"{', '.join(recipes.names())}; a list when omitted"
+    )
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the data are (data/COHORT)")
+    parser.add_argument("--input", metavar="INPUT", help="bids, fmriprep or timeseries (the recipe's first)")
+    parser.add_argument(
+        "--column", metavar="NAME", help="column of the endpoint, where your table spells it otherwise"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="the configuration to write (reproduce-COHORT.yaml)"
+    )
+    parser.add_argument("--cores", type=int, default=2, metavar="N", help="cores for Snakemake (%(default)s)")
+    parser.add_argument(
+        "--plan", action="store_true", help="write the configuration without the data, too, and run nothing"
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run ``bhx reproduce``; the status of Snakemake."""
+    if args.cohort is None:
+        for name in recipes.names():
+            recipe = recipes.load(name)
+            print(f"{name:8}  {recipe.title}: {recipe.paper.role}, access {recipe.access.cost}")
+        return 0
+    chosen = plan.make(args.cohort, args.data, args.input, args.column)
+    lacking = plan.missing(chosen)
+    sys.stdout.write(page.text(chosen, lacking))
+    sys.stdout.flush()
+    if not args.plan:
+        plan.refuse_missing(chosen, lacking)
+    file = args.config or Path(f"reproduce-{args.cohort}.yaml")
+    write(chosen, file)
+    if args.plan:
+        logger.info(
+            "to run it: bhx reproduce %s, or snakemake --configfile %s --cores %d",
+            args.cohort,
+            file,
+            args.cores,
+        )
+        return 0
+    return run(file, args.cores)
+
+
+def write(chosen: plan.Plan, file: Path) -> None:
+    """Write the configuration, unless one is there that was edited.
+
+    Raises
+    ------
+    ConfigError
+        If the file is of another cohort, or not of this command.
+    """
+    header = _HEADER.format(cohort=chosen.cohort)
+    text = header + yaml.safe_dump(plan.sections(chosen), sort_keys=False, allow_unicode=True, width=110)
+    if file.exists():
+        there = file.read_text(encoding="utf-8")
+        if not there.startswith(header):
+            raise ConfigError(f"{file} is not of `bhx reproduce {chosen.cohort}`: name another with --config")
+        if there != text:
+            logger.info("%s differs from what would be written, and stays as it is", file)
+        return
+    with atomic_write(file) as part:
+        part.write_text(text, encoding="utf-8")
+    logger.info("wrote %s", file)
+
+
+def run(file: Path, cores: int) -> int:
+    """Run Snakemake on a configuration, here; its status.
+
+    Raises
+    ------
+    SiteError
+        If the rules are not here: the packages alone were installed.
+    """
+    if not SNAKEFILE.exists():
+        raise SiteError(
+            f"the pipeline's rules are not at {SNAKEFILE}: run `bhx reproduce` from a checkout of BHX"
+        )
+    asked = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--configfile", str(file)]
+    return subprocess.run([*asked, "--cores", str(cores)], check=False).returncode
