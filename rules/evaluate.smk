@@ -1,5 +1,6 @@
 # Phenotypes from hub tokens and function tokens, and from connectivity with a linear model beside them.
 ENDPOINT = f"{RESULTS}/endpoints/{{endpoint}}"
+BASELINE = f"{ENDPOINT}/{{method}}_seed-{{seed}}"
 SCORES = f"{EXPERIMENT}/endpoints/{{endpoint}}/{{method}}_seed-{{seed}}"
 
 
@@ -27,18 +28,40 @@ rule split_endpoint:
         " --shards {input.shards:q} --out {output:q} > {log:q} 2>&1"
 
 
+rule compute_connectivity:
+    """Connectivity of every subject of a cohort, of which all baselines of all splits are made."""
+    input:
+        rules.index_shards.output,
+    output:
+        f"{RESULTS}/{{cohort}}/connectivity/{{kind}}.npz",
+    log:
+        f"{RESULTS}/logs/compute_connectivity/{{cohort}}_{{kind}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compute_connectivity/{{cohort}}_{{kind}}.tsv"
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(120),
+    params:
+        step=STEPS["compute_connectivity"],
+    shell:
+        "python -m bhx_prep.evaluation.baselines.connectivity --kind {wildcards.kind} --shards {input:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
 rule evaluate_baseline:
-    """Functional connectivity and a linear model: the baseline that every result is compared with."""
+    """An endpoint without a model of ours: connectivity and a linear model, and what else results are compared with."""
     input:
         labels=rules.split_endpoint.output,
-        shards=endpoint_shards,
+        features=baseline_features,
     output:
-        metrics=f"{ENDPOINT}/fc_seed-{{seed}}/metrics.json",
-        predictions=f"{ENDPOINT}/fc_seed-{{seed}}/predictions.parquet",
+        metrics=f"{BASELINE}/metrics.json",
+        predictions=f"{BASELINE}/predictions.parquet",
     log:
-        f"{RESULTS}/logs/evaluate_baseline/{{endpoint}}_seed-{{seed}}.log",
+        f"{RESULTS}/logs/evaluate_baseline/{{endpoint}}_{{method}}_seed-{{seed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate_baseline/{{endpoint}}_seed-{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/evaluate_baseline/{{endpoint}}_{{method}}_seed-{{seed}}.tsv"
     conda:
         "../envs/prep.yaml"
     resources:
@@ -48,8 +71,8 @@ rule evaluate_baseline:
         out=lambda wildcards, output: Path(output.metrics).parent,
         step=STEPS["evaluate_baseline"],
     shell:
-        "python -m bhx_prep.evaluation.baselines --labels {input.labels:q} --shards {input.shards:q}"
-        " --out {params.out:q} > {log:q} 2>&1"
+        "python -m bhx_prep.evaluation.baselines --method {wildcards.method} --labels {input.labels:q}"
+        " --features {input.features:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule read_function_tokens:

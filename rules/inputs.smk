@@ -184,9 +184,24 @@ def endpoint_shards(wildcards):
     return expand(rules.index_shards.output, cohort=study.endpoint(wildcards.endpoint).cohort)
 
 
+def baseline_features(wildcards):
+    """What a baseline reads of the cohort that an endpoint predicts."""
+    method, cohort = METHODS[wildcards.method], study.endpoint(wildcards.endpoint).cohort
+    return expand(rules.compute_connectivity.output, cohort=cohort, kind=method.array)
+
+
 def baseline_scores(endpoint):
     """Metrics of the methods that need no experiment, over the seeds of an endpoint."""
-    return expand(rules.evaluate_baseline.output.metrics, endpoint=endpoint, seed=study.seeds(endpoint, "fc"))
+    return [
+        file
+        for method in study.baselines(endpoint)
+        for file in expand(
+            rules.evaluate_baseline.output.metrics,
+            endpoint=endpoint,
+            method=method,
+            seed=study.seeds(endpoint, method),
+        )
+    ]
 
 
 def model_scores(experiment, endpoint, methods):

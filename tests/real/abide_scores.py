@@ -10,7 +10,7 @@ from scipy import stats
 
 from bhx_model.evaluation import metrics, penalty
 from bhx_model.evaluation.labels import Labels
-from bhx_prep.evaluation import baselines
+from bhx_prep.evaluation.baselines import span
 
 SCORES = ("accuracy", "balanced accuracy", "AUC")
 DRAWS = 2000
@@ -36,7 +36,8 @@ def fit(features: np.ndarray, labels: Labels) -> tuple[np.ndarray, float]:
     loss : float
         Negative log likelihood of the validation people.
     """
-    scores, _ = penalty.fit(baselines.standardise(features, labels.of("train")), labels)
+    train = labels.of("train")
+    scores, _ = penalty.fit(span.coordinates(span.standardised(features, train), train), labels)
     val = labels.of("val")
     return scores[:, 1], metrics.selection_loss(labels.target[val], scores[val], labels.n_classes)
 

@@ -71,7 +71,8 @@ def test_changed_bytes_run_exactly_what_depends_on_them(changing):
     assert done(changing) == {
         "publish_index clinic", f"extract_features clinic {number}", f"pack_shards clinic {number}",
         "check_cohort clinic", "index_shards clinic", "embed_tokens mini clinic", "split_endpoint diagnosis 0",
-        "evaluate_baseline diagnosis 0", "evaluate_model mini diagnosis probe 0", "collect_table diagnosis",
+        "compute_connectivity clinic correlation", "evaluate_baseline diagnosis fc 0",
+        "evaluate_model mini diagnosis probe 0", "collect_table diagnosis",
         "report_study",
     }  # fmt: skip
 

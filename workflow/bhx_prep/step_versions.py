@@ -23,6 +23,7 @@ STEPS = {
     "read_function_tokens": 1,  # first version
     "split_endpoint": 3,  # missing codes are no labels, ids are brought together, families stay together, notes
     "evaluate_model": 4,  # predictions as Parquet, with cohorts and probabilities; hashes of split and people
+    "compute_connectivity": 1,  # first version
     "evaluate_baseline": 3,  # predictions as Parquet, with cohorts and probabilities; hashes of split and people
     "export_weights": 3,  # the model card speaks of subjects and of the mean predictor
     "collect_table": 5,  # one table per endpoint, with the rows of every experiment

@@ -317,6 +317,10 @@ class Study:
         except (BhxError, OSError) as error:  # from within Snakemake an exception would show as a traceback
             raise SystemExit(f"endpoints.{endpoint}.splits: {format_error(error)}") from None
 
+    def baselines(self, endpoint: str) -> list[str]:
+        """Methods by which an endpoint is predicted without an experiment."""
+        return self.endpoint(endpoint).baselines
+
     def tables(self) -> list[tuple[str, str]]:
         """Experiments and endpoints that they predict by any method."""
         pairs = itertools.product(self.config.experiments, self.config.endpoints)

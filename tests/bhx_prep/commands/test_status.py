@@ -62,7 +62,7 @@ def test_nothing_yet(study, capsys):
     assert counts(status.experiment_stages(study, "demo")) == {
         ("structure", "training"): (0, 0, 1, 0), ("function", "training"): (0, 0, 1, 0),
         ("tokens", "cohorts"): (0, 0, 2, 0), ("fusion", "training"): (0, 0, 1, 0),
-        ("readouts", "cohorts"): (0, 0, 1, 0), ("evaluate", "scores"): (0, 0, 10, 0),
+        ("readouts", "cohorts"): (0, 0, 1, 0), ("evaluate", "scores"): (0, 0, 12, 0),
     }  # fmt: skip
     assert cli.main(["status", "--failed"]) == 0
     assert capsys.readouterr().out == "nothing failed, and nothing was excluded\n"
@@ -211,7 +211,8 @@ def test_a_finished_experiment(study):
     cohort = study.endpoints["age"].cohort
     write_text(folder / "function_tokens" / f"{cohort}.npz")
     for seed in (0, 1):
-        write_text(study.results / f"endpoints/age/fc_seed-{seed}/metrics.json")
+        for method in study.endpoints["age"].baselines:
+            write_text(study.results / f"endpoints/age/{method}_seed-{seed}/metrics.json")
         for method in study.endpoints["age"].methods:
             write_text(folder / f"endpoints/age/{method}_seed-{seed}/metrics.json")
     assert all(stage.waiting == 0 and not stage.failed for stage in status.experiment_stages(study, "demo"))
@@ -229,7 +230,7 @@ def test_an_experiment_without_fusion_has_the_jobs_of_function_tokens(study):
     stages = {stage.name: stage for stage in status.experiment_stages(study, "demo")}
     assert list(stages) == ["function", "readouts", "evaluate"]
     assert stages["readouts"].waiting == 1
-    assert stages["evaluate"].waiting == 2 * (1 + 2)  # seeds, of connectivity and the two methods
+    assert stages["evaluate"].waiting == 2 * (2 + 2)  # seeds, of the two baselines and the two methods
     nothing = study.model_copy(update={"endpoints": {}})
     assert [stage.name for stage in status.experiment_stages(nothing, "demo")] == ["function"]
 

@@ -10,7 +10,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from bhx_model.evaluation import prediction_file
-from bhx_prep.evaluation import baselines
+from bhx_model.evaluation.methods import METHODS
+from bhx_prep.evaluation.baselines import __main__ as command
+from bhx_prep.evaluation.baselines import connectivity, span
 from bhx_prep.shards import read
 
 N = 40
@@ -43,15 +45,23 @@ def split_of(kind: str, label: np.ndarray) -> dict:
 
 
 def run(
-    make_shards, tmp_path: Path, kind: str, label: np.ndarray, effect: float = 1.0
+    make_shards,
+    tmp_path: Path,
+    kind: str,
+    label: np.ndarray,
+    effect: float = 1.0,
+    method: str = "fc",
 ) -> tuple[dict, prediction_file.PredictionTable]:
     index = make_shards("clinic", [planted(effect, label.astype(float))])
     (tmp_path / "seed-3.json").write_text(json.dumps(split_of(kind, label)))
-    out = tmp_path / "fc"
-    args = ["--labels", str(tmp_path / "seed-3.json"), "--shards", str(index), "--out", str(out)]
-    assert baselines.main(args) == 0
+    out, features = tmp_path / "fc", tmp_path / "features.npz"
+    read = ["--kind", METHODS[method].array, "--shards", str(index), "--out", str(features)]
+    assert connectivity.main(read) == 0
+    args = ["--labels", str(tmp_path / "seed-3.json"), "--features", str(features), "--out", str(out)]
+    args += ["--method", method]
+    assert command.main(args) == 0
     first = [(out / name).read_bytes() for name in ("metrics.json", "predictions.parquet")]
-    assert baselines.main(args) == 0
+    assert command.main(args) == 0
     assert [(out / name).read_bytes() for name in ("metrics.json", "predictions.parquet")] == first
     return json.loads((out / "metrics.json").read_text()), prediction_file.read(out / "predictions.parquet")
 
@@ -67,6 +77,42 @@ def test_a_planted_group_difference_is_found(make_shards, tmp_path: Path) -> Non
     test = rows.of("test")
     assert np.mean(rows.truth[test] == rows.prediction[test]) == found["metrics"]["accuracy"]
     assert ((rows.scores[:, 1] > 0.5) == (rows.prediction == 1)).all()
+
+
+CONNECTIVITY = [name for name, method in METHODS.items() if method.reads == "connectivity"]
+
+
+@pytest.mark.parametrize("method", sorted({*CONNECTIVITY} - {"fc", "permuted"}))
+def test_every_model_of_every_connectivity_finds_what_is_planted(
+    make_shards, tmp_path: Path, method: str
+) -> None:
+    found, rows = run(make_shards, tmp_path, "binary", np.arange(N) % 2, effect=1.5, method=method)
+    assert found["metrics"]["auroc"] > 0.7
+    assert found["method"] == method
+    assert set(rows.prediction) == {0, 1}
+
+
+@pytest.mark.parametrize("method", ["fc_svm", "fc_kernel_ridge", "fc_tangent"])
+def test_every_model_predicts_a_planted_gradient(make_shards, tmp_path: Path, method: str) -> None:
+    label = np.random.default_rng(1).uniform(0, 2, N)
+    found, _ = run(make_shards, tmp_path, "regression", label, method=method)
+    assert found["metrics"]["pearson_r"] > 0.6
+    assert found["metrics"]["mae"] < found["constant"]["mae"]
+
+
+@pytest.mark.parametrize("method", ["fc_svm", "fc_kernel_ridge"])
+def test_every_model_tells_several_classes_apart(make_shards, tmp_path: Path, method: str) -> None:
+    found, _ = run(make_shards, tmp_path, "multiclass", np.arange(N) // 2 % 3, effect=0.8, method=method)
+    assert found["metrics"]["balanced_accuracy"] > found["constant"]["balanced_accuracy"]
+
+
+def test_of_permuted_labels_nothing_is_learned_and_the_test_labels_are_true(
+    make_shards, tmp_path: Path
+) -> None:
+    label = np.arange(N) % 2
+    found, rows = run(make_shards, tmp_path, "binary", label, effect=1.5, method="permuted")
+    assert 0.1 < found["metrics"]["auroc"] < 0.9
+    assert rows.truth.tolist() == label.tolist()
 
 
 def test_without_effect_there_is_no_result(make_shards, tmp_path: Path) -> None:
@@ -95,7 +141,7 @@ def test_few_dimensions_give_the_fit_of_all_features() -> None:
     train = np.arange(30) < 20
     whole = StandardScaler().fit(x[train]).transform(x)
     whole /= np.sqrt((whole[train] ** 2).sum(axis=1).mean())
-    few = baselines.standardise(x, train)
+    few = span.coordinates(span.standardised(x, train), train)
     assert few.shape == (30, 19)
     few /= np.sqrt((few[train] ** 2).sum(axis=1).mean())
     for model in (Ridge(alpha=0.1), LogisticRegression(C=10.0, tol=1e-10, max_iter=5000)):
@@ -111,13 +157,14 @@ def test_runs_are_averaged_and_gaps_are_known(make_shards) -> None:
     index = make_shards(
         "clinic", [{"sub-1_task-rest_run-1": one, "sub-1_task-rest_run-2": two, "sub-2_task-rest": two}]
     )
-    found = baselines.features(read.read_index(index), ["2", "1"])
+    found = connectivity.compute(read.read_index(index), "correlation").rows(["2", "1"], "run")
     pairs = list(zip(*np.triu_indices(6, 1), strict=True))
     z1, z2 = (np.arctanh(np.corrcoef(as_stored(s)[:5]) - np.eye(5)) for s in (one, two))
     np.testing.assert_allclose(found[1][pairs.index((0, 1))], (z1[0, 1] + z2[0, 1]) / 2, rtol=1e-5)
     assert np.isnan(found[0][pairs.index((0, 5))])
     assert np.isfinite(found[1]).all()
-    assert np.isfinite(baselines.standardise(found, np.array([True, True]))).all()
+    both = np.array([True, True])
+    assert np.isfinite(span.coordinates(span.standardised(found, both), both)).all()
 
 
 @pytest.mark.parametrize(
@@ -138,6 +185,8 @@ def test_labels_that_do_not_fit_are_one_sentence(
         rows = split_of("binary", np.arange(N) % 2)["rows"]
         labels["rows"] = [row | {"subject": f"9{row['subject']}"} for row in rows]
     (tmp_path / "l.json").write_text(json.dumps(labels))
-    args = ["--labels", str(tmp_path / "l.json"), "--shards", str(index), "--out", str(tmp_path / "o")]
-    assert baselines.main(args) == 1
+    features = tmp_path / "f.npz"
+    assert connectivity.main(["--kind", "correlation", "--shards", str(index), "--out", str(features)]) == 0
+    args = ["--labels", str(tmp_path / "l.json"), "--features", str(features), "--out", str(tmp_path / "o")]
+    assert command.main([*args, "--method", "fc"]) == 1
     assert says in capsys.readouterr().err

@@ -58,6 +58,6 @@ def test_a_fault_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
 
 
 def test_reading_shards_needs_no_torch() -> None:
-    modules = "bhx_prep.shards.command, bhx_prep.evaluation.baselines, bhx_prep.evaluation.splits"
+    modules = "bhx_prep.shards.command, bhx_prep.evaluation.baselines.evaluate, bhx_prep.evaluation.splits"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -49,13 +49,29 @@ def connectivity(series: np.ndarray) -> np.ndarray:
     centred = series.astype(np.float64)
     centred -= centred.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
-    # rounding leaves a constant row a little variation
-    largest = np.abs(series).max(axis=1, keepdims=True, initial=0)
-    flat = ~(length > 1e-6 * largest * np.sqrt(series.shape[1]))
-    unit = np.divide(centred, length, out=np.full_like(centred, np.nan), where=~flat)
+    varying = _varying(series, length[:, 0])[:, None]
+    unit = np.divide(centred, length, out=np.full_like(centred, np.nan), where=varying)
     z = np.arctanh(np.clip(unit @ unit.T, -_MAX_R, _MAX_R))
     np.fill_diagonal(z, np.nan)
     return z
+
+
+def varying(series: np.ndarray) -> np.ndarray:
+    """Which rows of a run have coverage and variation: (R,) bool.
+
+    Parameters
+    ----------
+    series : ndarray, (R, T)
+    """
+    centred = series.astype(np.float64)
+    centred -= centred.mean(axis=1, keepdims=True)
+    return _varying(series, np.linalg.norm(centred, axis=1))
+
+
+def _varying(series: np.ndarray, length: np.ndarray) -> np.ndarray:
+    # rounding leaves a constant row a little variation
+    largest = np.abs(series).max(axis=1, initial=0)
+    return length > 1e-6 * largest * np.sqrt(series.shape[1])
 
 
 def mean_connectivity(runs: Iterable[np.ndarray], n_rois: int) -> tuple[np.ndarray, int]:

@@ -139,8 +139,9 @@ def _without_rows(checked: config.Config) -> dict[str, str]:
     asked = dict.fromkeys(name for endpoint in checked.endpoints.values() for name in endpoint.methods)
     lacking: dict[str, list[str]] = {}
     for name in asked:
-        if METHODS[name].stage not in trained:
-            lacking.setdefault(METHODS[name].stage, []).append(name)
+        stage = METHODS[name].stage
+        if stage is not None and stage not in trained:
+            lacking.setdefault(stage, []).append(name)
     return {stage: ", ".join(names) for stage, names in lacking.items()}
 
 

@@ -267,11 +267,12 @@ def _evaluations(stage: Stage, study: config.Config, name: str, now: Now) -> Non
         methods = study.experiments[name].methods(section)
         if not methods:
             continue
-        for seed in split_seeds.seeds(study, endpoint, "fc"):
-            output = study.results / "endpoints" / endpoint / f"fc_seed-{seed}" / "metrics.json"
-            log = logs / "evaluate_baseline" / f"{endpoint}_seed-{seed}.log"
-            job = ("evaluate_baseline", endpoint, str(seed))
-            _job(stage, output, f"{endpoint}, connectivity, seed {seed}", log, now, *job)
+        for method in section.baselines:
+            for seed in split_seeds.seeds(study, endpoint, method):
+                output = study.results / "endpoints" / endpoint / f"{method}_seed-{seed}" / "metrics.json"
+                log = logs / "evaluate_baseline" / f"{endpoint}_{method}_seed-{seed}.log"
+                job = ("evaluate_baseline", endpoint, method, str(seed))
+                _job(stage, output, f"{endpoint}, {method}, seed {seed}", log, now, *job)
         for method in methods:
             for seed in split_seeds.experiment_seeds(study, name, endpoint, method):
                 output = folder / "endpoints" / endpoint / f"{method}_seed-{seed}" / "metrics.json"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bhx_model.errors import ConfigError
-from bhx_model.evaluation.methods import METHODS
+from bhx_model.evaluation.methods import BASELINES, METHODS
 from bhx_prep.config.section import Name, Section, Value, as_text, once_each
 from bhx_prep.config.splits import SplitsSection
 
@@ -69,9 +69,12 @@ class EndpointSection(Section):
         default=(), description="Columns that are balanced over the splits, e.g. `site`."
     )
     methods: Annotated[tuple[Method, ...], AfterValidator(once_each)] = Field(
-        default=("probe", "finetune", "function_regions", "function_regions_untrained"),
+        default=("fc", "probe", "finetune", "function_regions", "function_regions_untrained", "permuted"),
         min_length=1,
-        description="How the model is used. Hub tokens: a linear probe of their mean (`probe`) or `covariance`, an "
+        description="Rows of the table. Without a model: connectivity (`fc`, `fc_partial`, `fc_tangent`, each with a linear "
+        "model, and with `_svm` or `_kernel_ridge` behind its name; `fc` is always there), `permuted` (`fc` of permuted "
+        "labels). Hub tokens: a "
+        "linear probe of their mean (`probe`) or `covariance`, an "
         "`attentive` probe, or `finetune` of the fusion. Function tokens, of the function encoder alone: a linear probe "
         "of their mean, of 16 regions or of their covariance, or an attentive probe (`function_*`); `_untrained` reads "
         "untrained weights, the control. An experiment has rows of the methods whose stage, fusion or function, it trains.",
@@ -104,6 +107,11 @@ class EndpointSection(Section):
         default=None,
         description="The paper's endpoint whose published values stand beside ours; null for none.",
     )
+
+    @property
+    def baselines(self) -> list[str]:
+        """Methods that need no experiment, in the order of the tables; `fc` is always one of them."""
+        return [name for name in BASELINES if name == "fc" or name in self.methods]
 
     @property
     def values(self) -> tuple[str, ...]:

@@ -1,0 +1,51 @@
+"""Predict an endpoint without a model of ours: the rows with which every result is compared.
+
+Connectivity, morphometry and covariates are standardised on the training subjects; what a subject lacks gets their mean.
+The penalty is chosen on the validation subjects and reported on the test subjects, as in the linear probe of hub tokens.
+
+Examples
+--------
+::
+
+    python -m bhx_prep.evaluation.baselines --method fc --labels results/endpoints/diagnosis/seed-0.json
+        --features results/patients/connectivity/correlation.npz --out results/endpoints/diagnosis/fc_seed-0
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bhx_model.command_line import run_command
+from bhx_model.evaluation import results
+from bhx_model.evaluation.labels import read_labels
+from bhx_model.evaluation.methods import METHODS
+from bhx_prep.evaluation.baselines import feature_table
+from bhx_prep.evaluation.baselines.evaluate import READS, evaluate
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate a baseline on one split; 0 when evaluated, 1 after an error of the user's."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bhx_prep.evaluation.baselines",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    known = [name for name, method in METHODS.items() if method.reads in READS]
+    parser.add_argument("--method", choices=known, required=True)
+    parser.add_argument("--labels", required=True, type=Path, help="split file with labels")
+    parser.add_argument("--features", required=True, type=Path, help="what the method reads, of the cohort")
+    parser.add_argument("--out", required=True, type=Path, help="folder for metrics.json and predictions")
+    args = parser.parse_args(argv)
+
+    def run() -> None:
+        labels, table = read_labels(args.labels), feature_table.read(args.features)
+        results.write(*evaluate(METHODS[args.method], labels, table), args.out)
+
+    return run_command(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Features standardised on the training subjects, and what a penalised fit needs of them.
+
+With an L2 penalty the weights lie in the span of the training subjects, so that a fit in those few dimensions is the
+same as one of all features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def standardised(features: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Features in units of their spread over the training subjects; what is missing gets their mean.
+
+    Parameters
+    ----------
+    features : ndarray, (N, P)
+        NaN for what is missing.
+    train : ndarray, (N,) bool
+
+    Returns
+    -------
+    ndarray, (N, P)
+        Centred on the training subjects.
+    """
+    known = features[train]
+    count = np.isfinite(known).sum(axis=0)
+    mean = np.divide(
+        np.nansum(known, axis=0), count, out=np.zeros(features.shape[1], np.float32), where=count > 0
+    )
+    centred = np.nan_to_num(features - mean)
+    sd = centred[train].std(axis=0)
+    centred /= np.where(sd > 0, sd, 1)
+    return centred
+
+
+def coordinates(centred: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Coordinates of all subjects in the span of the training subjects: (N, n_train or less).
+
+    Parameters
+    ----------
+    centred : ndarray, (N, P)
+        From `standardised`.
+    train : ndarray, (N,) bool
+    """
+    # the vectors of the training subjects' kernel span them; one is zero, which centring took away
+    kernel = (centred @ centred[train].T).astype(np.float64)
+    values, vectors = np.linalg.eigh(kernel[train])
+    used = values > values[-1] * 1e-6
+    return kernel @ (vectors[:, used] / np.sqrt(values[used]))
