@@ -56,7 +56,7 @@ class FunctionTokens:
         if labels.cohort != self.about["cohort"]:
             msg = f"labels of cohort {labels.cohort}, function tokens of {self.about['cohort']}: name those of the former"
             raise DataError(msg)
-        kept = labels.keep(set(self.subjects.tolist()))
+        kept = labels.keep({f"{self.about['cohort']}/{subject}" for subject in self.subjects.tolist()})
         kept.check_splits(f"function tokens in {self.path}: see why its runs are excluded")
         number = {subject: n for n, subject in enumerate(kept.subjects)}
         total = np.zeros(

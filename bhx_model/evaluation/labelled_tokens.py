@@ -82,7 +82,7 @@ def join(labels: Labels, tokens: Index) -> LabelledTokens:
     by_subject: dict[str, list[tuple[Sample, Sample]]] = {}
     for pair in token_index.pairs(tokens):
         by_subject.setdefault(pair[0].subject.split("/")[1], []).append(pair)
-    kept = labels.keep(by_subject.keys())
+    kept = labels.keep({f"{tokens.cohort}/{subject}" for subject in by_subject})
     kept.check_splits(f"tokens: see what {tokens.path} excludes")
     runs = [(pair, number) for number, subject in enumerate(kept.subjects) for pair in by_subject[subject]]
     return LabelledTokens(

@@ -34,6 +34,23 @@ class Labels:
     """(n,) train, val or test."""
     split_sha256: str = ""
     """Of the split file; empty if they are of no file."""
+    cohorts: list[str] = dataclasses.field(default_factory=list)
+    """(n,) cohort of each subject; empty where all are of `cohort`."""
+    inner_folds: int = 0
+    """Divisions of the train and validation subjects on which a penalty is chosen; 0: on the validation subjects."""
+    refit: bool = False
+    """Whether what is chosen is fitted again to train and validation subjects."""
+
+    @property
+    def people(self) -> list[str]:
+        """``cohort/label`` of each subject: a label means another person in another cohort."""
+        cohorts = self.cohorts or [self.cohort] * len(self.subjects)
+        return [f"{cohort}/{subject}" for cohort, subject in zip(cohorts, self.subjects, strict=True)]
+
+    @property
+    def all_cohorts(self) -> list[str]:
+        """The endpoint's own cohort first, then those that it is tested on besides."""
+        return list(dict.fromkeys([self.cohort, *self.cohorts]))
 
     @property
     def n_classes(self) -> int:
@@ -44,11 +61,20 @@ class Labels:
         """Which subjects are in `split`: (n,) bool."""
         return self.split == split
 
-    def keep(self, subjects: Collection[str]) -> Labels:
-        """Labels of those among `subjects`."""
-        kept = [i for i, subject in enumerate(self.subjects) if subject in subjects]
+    @property
+    def fitted(self) -> np.ndarray:
+        """Which subjects a linear model is fitted to in the end, and features are standardised by: (n,) bool."""
+        return self.of("train") | self.of("val") if self.refit else self.of("train")
+
+    def keep(self, people: Collection[str]) -> Labels:
+        """Labels of those whose ``cohort/label`` is among `people`."""
+        kept = [i for i, one in enumerate(self.people) if one in people]
         return dataclasses.replace(
-            self, subjects=[self.subjects[i] for i in kept], target=self.target[kept], split=self.split[kept]
+            self,
+            subjects=[self.subjects[i] for i in kept],
+            target=self.target[kept],
+            split=self.split[kept],
+            cohorts=[self.cohorts[i] for i in kept] if self.cohorts else [],
         )
 
     def swap_val_and_test(self) -> Labels:
@@ -67,16 +93,27 @@ class Labels:
         Raises
         ------
         DataError
-            If a split is empty, or the training subjects are of one class.
+            If a split is empty, one subject alone is tested, or a class is absent in training.
         """
         for split in SPLITS:
             if not self.of(split).any():
                 msg = f"no subject in the {split} split of {self.endpoint} has {lacking}"
                 raise DataError(msg)
-        if self.n_classes and len(np.unique(self.target[self.of("train")])) < 2:
+        if self.of("test").sum() < 2:
+            msg = f"one subject alone is tested in seed {self.seed} of {self.endpoint}: test more people"
+            raise DataError(msg)
+        there = set(self.target[self.of("train")].tolist())
+        if self.n_classes and len(there) < 2:
             msg = (
                 f"all subjects in the train split of {self.endpoint} are of one class: split again, with subjects of "
                 "the others"
+            )
+            raise DataError(msg)
+        if absent := set(range(self.n_classes)) - there:
+            names = " and ".join(repr(self.classes[number]) for number in sorted(absent))
+            msg = (
+                f"no subject of class {names} is in the train split of {self.endpoint}, seed {self.seed}: split again, or "
+                "leave the class out"
             )
             raise DataError(msg)
 
@@ -112,6 +149,11 @@ def read_labels(path: Path) -> Labels:
         target=np.array([row["label"] for row in rows], number),
         split=np.array([row["split"] for row in rows], str),
         split_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        cohorts=[row.get("cohort", raw["cohort"]) for row in rows]
+        if any("cohort" in row for row in rows)
+        else [],
+        inner_folds=raw.get("inner_folds", 0),
+        refit=raw.get("refit", False),
     )
 
 
@@ -123,17 +165,19 @@ def _find_mistake(raw: Mapping[str, Any]) -> str | None:
     fitting = {"binary": len(classes) == 2, "multiclass": len(classes) > 2, "regression": not classes}
     if not fitting.get(kind, False):
         return f"{len(classes)} classes do not make an endpoint of kind {kind!r}"
-    subjects: set[str] = set()
+    subjects: set[tuple[str, str]] = set()
     for row in rows:
         if not isinstance(row, dict) or not {"subject", "label", "split"} <= row.keys():
             return "a row has not subject, label and split"
-        subject, label = row["subject"], row["label"]
-        if not isinstance(subject, str) or subject in subjects:
+        subject, label, cohort = row["subject"], row["label"], row.get("cohort", raw["cohort"])
+        if not isinstance(subject, str) or not isinstance(cohort, str) or (cohort, subject) in subjects:
             return f"the subject {subject!r} is there twice, or is no text"
         if row["split"] not in SPLITS:
             return f"{subject} is in the split {row['split']!r}, there are {', '.join(SPLITS)}"
         number = type(label) in (int, float) and np.isfinite(label)
         if not number or (classes and label not in range(len(classes))):
             return f"{subject} has the label {label!r}, {'a class number' if classes else 'a number'} was expected"
-        subjects.add(subject)
+        if cohort != raw["cohort"] and row["split"] != "test":
+            return f"{subject} of {cohort} is in {row['split']}, subjects of other cohorts are tested only"
+        subjects.add((cohort, subject))
     return None

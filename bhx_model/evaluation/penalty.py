@@ -1,4 +1,4 @@
-"""A linear model whose L2 penalty is chosen on the validation subjects. Needs no torch."""
+"""A linear model whose L2 penalty is chosen on the validation subjects, or over inner folds. Needs no torch."""
 
 from __future__ import annotations
 
@@ -29,23 +29,57 @@ def fit(features_ND: np.ndarray, labels: Labels) -> tuple[np.ndarray, float]:
     -------
     scores : ndarray, (N, classes) probabilities or (N, 1) predictions
     strength : float
-        The chosen one, by `metrics.selection_loss` of the validation subjects.
+        The chosen one, by `metrics.selection_loss` of the validation subjects; with inner folds by the mean balanced
+        accuracy over these, and the model is that of all train and validation subjects.
     """
-    from sklearn.linear_model import LogisticRegression, Ridge
-
     train, val = labels.of("train"), labels.of("val")
-    length = np.sqrt((features_ND[train] ** 2).sum(axis=1).mean())
-    x, y = features_ND / (length if length > 0 else 1.0), labels.target
+    length = np.sqrt((features_ND[labels.fitted] ** 2).sum(axis=1).mean())
+    x = features_ND / (length if length > 0 else 1.0)
+    if labels.inner_folds:
+        strength = _chosen_inside(x, labels)
+        return _predict(x, labels, labels.fitted, strength), strength
     best: tuple[float, np.ndarray, float] | None = None
     for strength in STRENGTHS:
-        if labels.n_classes:
-            model = LogisticRegression(C=strength, max_iter=2000).fit(x[train], y[train])
-            scores = np.zeros((len(x), labels.n_classes))
-            scores[:, model.classes_] = model.predict_proba(x)
-        else:
-            scores = Ridge(alpha=1 / strength).fit(x[train], y[train]).predict(x)[:, None]
-        loss = metrics.selection_loss(y[val], scores[val], labels.n_classes)
+        scores = _predict(x, labels, train, strength)
+        loss = metrics.selection_loss(labels.target[val], scores[val], labels.n_classes)
         if best is None or loss < best[0]:
             best = (loss, scores, strength)
     assert best is not None
+    if labels.refit:
+        return _predict(x, labels, labels.fitted, best[2]), best[2]
     return best[1], best[2]
+
+
+def _predict(x: np.ndarray, labels: Labels, fitted: np.ndarray, strength: float) -> np.ndarray:
+    """Scores of all subjects by a model that is fitted to some."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    y = labels.target
+    if not labels.n_classes:
+        return Ridge(alpha=1 / strength).fit(x[fitted], y[fitted]).predict(x)[:, None]
+    model = LogisticRegression(C=strength, max_iter=2000).fit(x[fitted], y[fitted])
+    scores = np.zeros((len(x), labels.n_classes))
+    scores[:, model.classes_] = model.predict_proba(x)
+    return scores
+
+
+def _chosen_inside(x: np.ndarray, labels: Labels) -> float:
+    """The strength with the best mean balanced accuracy over inner divisions of train and validation subjects.
+
+    The divisions have the sizes of the two, and the classes of the whole; the strongest penalty of equally good ones.
+    """
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    own = np.flatnonzero(labels.of("train") | labels.of("val"))
+    y = labels.target[own]
+    divide = StratifiedShuffleSplit(
+        labels.inner_folds, test_size=int(labels.of("val").sum()), random_state=labels.seed
+    )
+    total = np.zeros(len(STRENGTHS))
+    for train, val in divide.split(own, y):
+        fitted = np.isin(np.arange(len(x)), own[train])
+        for place, strength in enumerate(STRENGTHS):
+            said = _predict(x, labels, fitted, strength)[own[val]].argmax(axis=1)
+            total[place] += balanced_accuracy_score(y[val], said)
+    return STRENGTHS[int(total.argmax())]

@@ -11,13 +11,13 @@ from bhx_model.evaluation.labels import Labels
 
 
 def probe(labels: Labels, features_ND: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """Fit on the training subjects, with the penalty chosen on the validation subjects.
+    """Fit on the training subjects, with the penalty chosen as the labels' protocol says.
 
     Parameters
     ----------
     labels : Labels
     features_ND : ndarray, (n, D)
-        Standardised here, by the training subjects.
+        Standardised here, by the subjects that the model is fitted to.
 
     Returns
     -------
@@ -25,7 +25,7 @@ def probe(labels: Labels, features_ND: np.ndarray) -> tuple[np.ndarray, dict[str
     chosen : dict
         ``strength``, inverse of the penalty.
     """
-    train = labels.of("train")
-    centre, scale = features_ND[train].mean(axis=0), features_ND[train].std(axis=0)
+    fitted = labels.fitted
+    centre, scale = features_ND[fitted].mean(axis=0), features_ND[fitted].std(axis=0)
     scores, strength = penalty.fit((features_ND - centre) / np.where(scale > 0, scale, 1.0), labels)
     return scores, {"strength": strength}

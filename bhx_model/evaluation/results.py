@@ -56,7 +56,7 @@ def summarise(
         "kind": labels.kind,
         "classes": labels.classes,
         "split_sha256": labels.split_sha256,
-        "people_sha256": prediction_file.people_sha256(f"{labels.cohort}/{s}" for s in labels.subjects),
+        "people_sha256": prediction_file.people_sha256(labels.people),
         **{f"n_{split}": int(labels.of(split).sum()) for split in SPLITS},
         "metrics": found,
         "constant": metrics.constant_prediction(
@@ -66,7 +66,7 @@ def summarise(
     rows = [
         {
             "subject": subject,
-            "cohort": labels.cohort,
+            "cohort": labels.cohorts[i] if labels.cohorts else labels.cohort,
             "split": labels.split[i].item(),
             "truth": target[i].item(),
             "prediction": predicted[i].item(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -75,3 +76,22 @@ def test_a_class_without_training_subjects_has_no_probability():
 def test_the_search_needs_no_torch():
     code = "import sys, bhx_model.evaluation.penalty, bhx_model.evaluation.__main__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_inner_folds_choose_without_the_test_subjects_and_the_model_is_of_train_and_validation():
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((80, 6))
+    target = (x[:, 0] + 0.3 * rng.standard_normal(80) > 0).astype(int)
+    plain = labels_of(target, split_of(40, 20, 20))
+    labels = dataclasses.replace(plain, inner_folds=5, refit=True)
+    assert labels.fitted.sum() == 60
+    scores, strength = penalty.fit(x, labels)
+    test = labels.of("test")
+    moved = x.copy()
+    moved[test] += 7
+    again, same = penalty.fit(moved, dataclasses.replace(labels, target=np.where(test, 1 - target, target)))
+    assert same == strength
+    np.testing.assert_array_equal(again[~test], scores[~test])
+    # who was validated on counts for the fit, as train does
+    flipped = dataclasses.replace(labels, target=np.where(labels.of("val"), 1 - target, target))
+    assert np.abs(penalty.fit(x, flipped)[0] - scores).max() > 0.1
