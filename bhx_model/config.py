@@ -180,6 +180,9 @@ class FusionConfig:
     `equal`: half, however many tokens each modality has, until training makes it more or less."""
     modality_embedding: bool = True
     """False (reference): both modalities share one input map, output map and position axis."""
+    hub_start: Literal["learned", "places"] = "learned"
+    """`places`: every hub token starts from the mean of the tokens of its own ROIs or places of the T1; `learned`
+    (reference): from a learned vector alone, so that until long trained all hold the mean over all tokens."""
     norm_targets: bool = True
     """Standardise every target token."""
     inputs: Literal["cache", "online"] = "cache"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bhx_model.config import FusionConfig, FusionInputs
 from bhx_model.errors import ConfigError
+from bhx_model.nets.hub_start import HubStart
 from bhx_model.nets.pos_embed import grid_code, sincos, sincos_grid
 from bhx_model.nets.vit import ALL, NORM_EPS, Blocks, init_weights, standardise
 
@@ -100,6 +101,11 @@ class FusionModel(nn.Module):
         self.embed = ModalityMaps(config, token_widths, dict.fromkeys(MODALITIES, width), bare=True)
         self.position = TokenPosition(config, inputs, width)
         self.hub = nn.Parameter(torch.empty(1, config.hub_tokens, width))
+        self.hub_start = (
+            HubStart(config.hub_tokens, inputs.rois, inputs.structure_tokens)
+            if config.hub_start == "places"
+            else None
+        )
         self.cls_token = nn.Parameter(torch.empty(1, 1, width)) if config.cls_bypass else None
         self.blocks = Blocks(
             width,
@@ -165,12 +171,15 @@ class FusionModel(nn.Module):
 
     def _encode(self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int) -> Tensor:
         valid_BFD = self._valid(structure_BSD, function_BFD, n_patches)
-        x_BFD = self.embed(valid_BFD, "function") + self.position("function", n_patches)
-        x_BSD = self.embed(structure_BSD, "structure") + self.position("structure", n_patches)
-        batch = len(x_BSD)
-        first = [self.hub.expand(batch, -1, -1)]
+        x_BFD = self.embed(valid_BFD, "function")
+        x_BSD = self.embed(structure_BSD, "structure")
+        first = [self.hub.expand(len(x_BSD), -1, -1)]
+        if self.hub_start is not None:
+            first[0] = first[0] + self.hub_start(x_BSD, x_BFD)
         if self.cls_token is not None:
-            first.append(self.cls_token.expand(batch, -1, -1))
+            first.append(self.cls_token.expand(len(x_BSD), -1, -1))
+        x_BFD = x_BFD + self.position("function", n_patches)
+        x_BSD = x_BSD + self.position("structure", n_patches)
         kept = sum(t.shape[1] for t in first)
         bias_N = self.attention_bias(kept, x_BFD.shape[1], x_BSD.shape[1])
         x_BND = torch.cat([*first, x_BFD, x_BSD], dim=1)

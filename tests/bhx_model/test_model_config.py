@@ -82,6 +82,7 @@ def test_reference_differs_from_base_in_the_named_switches_only():
                     "balance",
                     "cls_bypass",
                     "modality_embedding",
+                    "hub_start",
                     "modality_attention",
                     "inputs",
                 },

@@ -18,7 +18,7 @@ STEPS = {
     "collect_rois": 1,  # first version
     "split_pretraining": 1,  # first version
     "train_encoder": 7,  # function: connectivity code, its prediction and whitened patches; `tiny` lets its target move
-    "train_fusion": 6,  # the mean of a run is taken off first: small units lose no digits
+    "train_fusion": 7,  # hub tokens start from tokens of their own places
     "embed_tokens": 3,  # the mean of a run is taken off first: small units lose no digits
     "read_function_tokens": 1,  # first version
     "split_endpoint": 3,  # missing codes are no labels, ids are brought together, families stay together, notes
