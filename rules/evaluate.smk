@@ -78,14 +78,14 @@ rule evaluate_baseline:
 rule read_function_tokens:
     """Readouts of function tokens for every BOLD run of a cohort, with trained and with untrained weights."""
     input:
-        function=f"{EXPERIMENT}/function/model.safetensors",
+        function=f"{SUBJECTS}/function-{{recipe}}/model.safetensors",
         shards=rules.index_shards.output,
     output:
-        f"{EXPERIMENT}/function_tokens/{{cohort}}.npz",
+        f"{SUBJECTS}/function-{{recipe}}/function_tokens/{{cohort}}.npz",
     log:
-        f"{RESULTS}/logs/read_function_tokens/{{experiment}}_{{cohort}}.log",
+        f"{RESULTS}/logs/read_function_tokens/{{trainset}}_{{recipe}}_{{cohort}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/read_function_tokens/{{experiment}}_{{cohort}}.tsv"
+        f"{RESULTS}/benchmarks/read_function_tokens/{{trainset}}_{{recipe}}_{{cohort}}.tsv"
     conda:
         "../envs/model.yaml"
     resources:

@@ -76,43 +76,75 @@ def rois_of(wildcards):
 
 
 def trained(wildcards):
-    """Weights of every stage that an experiment trains."""
-    return [
-        weights
+    """Weights of every stage that an experiment trains; those that experiments share stand there once."""
+    found = [
+        weights(experiment, stage)
         for experiment, section in study.config.experiments.items()
-        for weights in expand(
-            f"{EXPERIMENT}/{{stage}}/model.safetensors", experiment=experiment, stage=section.stages
-        )
+        for stage in section.stages
     ]
+    return list(dict.fromkeys(found))
+
+
+def weights(experiment, stage):
+    """Weights of a stage of an experiment."""
+    return str(study.trainings.stage_folder(experiment, stage) / "model.safetensors")
+
+
+def users(wildcards):
+    """Experiments that use what a job makes; the first one's settings are its settings, for they agree."""
+    trainset, names = wildcards.get("trainset"), study.trainings
+    if trainset is None:
+        return [wildcards.experiment]
+    if "pair" in wildcards.keys():
+        return names.pair_users(trainset, wildcards.pair)
+    recipe = wildcards.get("recipe")
+    return names.users(trainset, None if recipe is None else wildcards.get("stage", "function"), recipe)
+
+
+def section(wildcards):
+    """Section of the first experiment that uses what a job makes."""
+    return study.experiment(users(wildcards)[0])
+
+
+def weights_of(stage):
+    """Weights of a stage of the experiment that a job is for."""
+    return lambda wildcards: weights(users(wildcards)[0], stage)
+
+
+def rois_file(wildcards):
+    """Per-ROI metadata of the experiment that a job is for."""
+    return str(study.trainings.rois(users(wildcards)[0]))
+
+
+def split_file(wildcards):
+    """Subjects that the experiment that a job is for is trained on."""
+    return str(study.trainings.subjects_folder(users(wildcards)[0]) / "pretrain.json")
 
 
 def stages_to_export(wildcards):
     """Weights that an export needs besides those of the function stage."""
     if "fusion" not in study.experiment(wildcards.experiment).stages:
-        return []
-    return expand(
-        f"{EXPERIMENT}/{{stage}}/model.safetensors", stage=["structure", "fusion"], allow_missing=True
-    )
+        return {}
+    return {stage: weights(wildcards.experiment, stage) for stage in ("structure", "fusion")}
 
 
 def pretraining_shards(wildcards):
     """Indices of the cohorts an experiment trains on."""
-    return expand(rules.index_shards.output, cohort=study.experiment(wildcards.experiment).cohorts)
+    return expand(rules.index_shards.output, cohort=section(wildcards).cohorts)
 
 
 def fusion_inputs(wildcards):
     """What the fusion reads besides the shards: cached tokens, or the encoders where it computes them itself."""
-    experiment = study.experiment(wildcards.experiment)
-    if experiment.fusion_is_online:
-        stages = ["structure", "function"]
-        return expand(rules.train_encoder.output.weights, experiment=wildcards.experiment, stage=stages)
-    return expand(rules.embed_tokens.output, experiment=wildcards.experiment, cohort=experiment.cohorts)
+    name = wildcards.experiment
+    if study.experiment(name).fusion_is_online:
+        return [weights(name, stage) for stage in ("structure", "function")]
+    return [str(study.trainings.tokens(name, cohort)) for cohort in study.experiment(name).cohorts]
 
 
 def fusion_sources(wildcards, input):
     """Arguments that name them."""
     if study.experiment(wildcards.experiment).fusion_is_online:
-        structure, function = (str(Path(weights).parent) for weights in input.sources)
+        structure, function = (str(Path(source).parent) for source in input.sources)
         return shlex.join(["--structure", structure, "--function", function])
     return shlex.join(["--tokens", *input.sources])
 
@@ -120,12 +152,12 @@ def fusion_sources(wildcards, input):
 def overrides(wildcards):
     """Changes to a stage's preset, as JSON; the stage is fusion where no wildcard says otherwise."""
     stage = wildcards.get("stage", "fusion")
-    return json.dumps(study.overrides(wildcards.experiment, stage), sort_keys=True)
+    return json.dumps(study.overrides(users(wildcards)[0], stage), sort_keys=True)
 
 
 def gpus(wildcards):
-    """GPUs of a training job."""
-    return study.experiment(wildcards.experiment).gpus
+    """GPUs of a training job: the most that any of the experiments has that use what it makes."""
+    return max(study.experiment(name).gpus for name in users(wildcards))
 
 
 def training_threads(wildcards):
@@ -158,19 +190,18 @@ def finetuning(wildcards):
 
 def method_inputs(wildcards):
     """What a method reads: weights of the stage, and tokens of the endpoint's cohort."""
-    names = {"experiment": wildcards.experiment, "cohort": study.endpoint(wildcards.endpoint).cohort}
-    if METHODS[wildcards.method].stage == "fusion":
-        return expand([rules.train_fusion.output.weights, *rules.embed_tokens.output], **names)
-    function = expand(rules.train_encoder.output.weights, stage="function", allow_missing=True)
-    return expand([*function, *rules.read_function_tokens.output], **names)
+    name, cohort = wildcards.experiment, study.endpoint(wildcards.endpoint).cohort
+    stage = METHODS[wildcards.method].stage
+    tokens = study.trainings.tokens if stage == "fusion" else study.trainings.function_tokens
+    return [weights(name, stage), str(tokens(name, cohort))]
 
 
 def method_sources(wildcards, input):
     """Arguments that name them."""
-    weights, tokens = input.sources
+    trained_stage, tokens = input.sources
     stage = METHODS[wildcards.method].stage
     option = "--tokens" if stage == "fusion" else "--function-tokens"
-    return shlex.join([f"--{stage}", str(Path(weights).parent), option, tokens])
+    return shlex.join([f"--{stage}", str(Path(trained_stage).parent), option, tokens])
 
 
 def method_gpus(wildcards):

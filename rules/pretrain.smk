@@ -1,25 +1,28 @@
-# Structure and function encoders, their tokens, and the fusion into hub tokens.
+# Structure and function encoders, their tokens, and the fusion into hub tokens. Encoders live below the subjects that they
+# are trained on, under names of what decides them: experiments that differ in the fusion only share them.
 EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}"
+SUBJECTS = f"{RESULTS}/encoders/{{trainset}}"
+ENCODER = f"{SUBJECTS}/{{stage}}-{{recipe}}"
 
 
 rule split_pretraining:
     """Subjects an experiment is trained on, and those held out to monitor the losses."""
     input:
         shards=pretraining_shards,
-        families=lambda wildcards: study.family_tables(wildcards.experiment),
+        families=lambda wildcards: study.family_tables(users(wildcards)[0]),
     output:
-        f"{EXPERIMENT}/pretrain.json",
+        f"{SUBJECTS}/pretrain.json",
     log:
-        f"{RESULTS}/logs/split_pretraining/{{experiment}}.log",
+        f"{RESULTS}/logs/split_pretraining/{{trainset}}.log",
     conda:
         "../envs/prep.yaml"
     resources:
         mem_mb=growing(1500),
         runtime=growing(20),
     params:
-        holdout=lambda wildcards: study.experiment(wildcards.experiment).holdout,
-        seed=lambda wildcards: study.experiment(wildcards.experiment).seed,
-        families=lambda wildcards: study.families_file(wildcards.experiment),
+        holdout=lambda wildcards: section(wildcards).holdout,
+        seed=lambda wildcards: section(wildcards).seed,
+        families=lambda wildcards: study.families_file(users(wildcards)[0]),
         step=STEPS["split_pretraining"],
     shell:
         "python -m bhx_prep.evaluation.splits pretrain --shards {input.shards:q} --holdout {params.holdout}"
@@ -32,11 +35,11 @@ rule compute_gradients:
         shards=pretraining_shards,
         split=rules.split_pretraining.output,
     output:
-        f"{EXPERIMENT}/gradients.parquet",
+        f"{SUBJECTS}/gradients.parquet",
     log:
-        f"{RESULTS}/logs/compute_gradients/{{experiment}}.log",
+        f"{RESULTS}/logs/compute_gradients/{{trainset}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/compute_gradients/{{experiment}}.tsv"
+        f"{RESULTS}/benchmarks/compute_gradients/{{trainset}}.tsv"
     conda:
         "../envs/prep.yaml"
     resources:
@@ -56,11 +59,11 @@ rule fit_normaliser:
         shards=pretraining_shards,
         split=rules.split_pretraining.output,
     output:
-        f"{EXPERIMENT}/normaliser.parquet",
+        f"{SUBJECTS}/normaliser.parquet",
     log:
-        f"{RESULTS}/logs/fit_normaliser/{{experiment}}.log",
+        f"{RESULTS}/logs/fit_normaliser/{{trainset}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/fit_normaliser/{{experiment}}.tsv"
+        f"{RESULTS}/benchmarks/fit_normaliser/{{trainset}}.tsv"
     conda:
         "../envs/prep.yaml"
     resources:
@@ -80,9 +83,9 @@ rule collect_rois:
         gradients=rules.compute_gradients.output,
         normaliser=rules.fit_normaliser.output,
     output:
-        f"{EXPERIMENT}/rois.npz",
+        f"{SUBJECTS}/rois.npz",
     log:
-        f"{RESULTS}/logs/collect_rois/{{experiment}}.log",
+        f"{RESULTS}/logs/collect_rois/{{trainset}}.log",
     conda:
         "../envs/prep.yaml"
     resources:
@@ -103,13 +106,13 @@ rule train_encoder:
         split=rules.split_pretraining.output,
         rois=rules.collect_rois.output,
     output:
-        weights=f"{EXPERIMENT}/{{stage}}/model.safetensors",
-        run=f"{EXPERIMENT}/{{stage}}/run.json",
-        metrics=f"{EXPERIMENT}/{{stage}}/metrics.jsonl",
+        weights=f"{ENCODER}/model.safetensors",
+        run=f"{ENCODER}/run.json",
+        metrics=f"{ENCODER}/metrics.jsonl",
     log:
-        f"{RESULTS}/logs/train_encoder/{{experiment}}_{{stage}}.log",
+        f"{RESULTS}/logs/train_encoder/{{trainset}}_{{stage}}-{{recipe}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/train_encoder/{{experiment}}_{{stage}}.tsv"
+        f"{RESULTS}/benchmarks/train_encoder/{{trainset}}_{{stage}}-{{recipe}}.tsv"
     conda:
         "../envs/model.yaml"
     threads: training_threads
@@ -119,8 +122,8 @@ rule train_encoder:
         runtime=1380,
     params:
         launcher=launcher,
-        preset=lambda wildcards: study.experiment(wildcards.experiment).preset,
-        seed=lambda wildcards: study.experiment(wildcards.experiment).seed,
+        preset=lambda wildcards: section(wildcards).preset,
+        seed=lambda wildcards: section(wildcards).seed,
         overrides=overrides,
         run_root=f"{RESULTS}/runs",
         out=lambda wildcards, output: Path(output.weights).parent,
@@ -135,16 +138,16 @@ rule train_encoder:
 rule embed_tokens:
     """Tokens of both frozen encoders for every pair of T1 and BOLD run of a cohort."""
     input:
-        structure=f"{EXPERIMENT}/structure/model.safetensors",
-        function=f"{EXPERIMENT}/function/model.safetensors",
+        structure=weights_of("structure"),
+        function=weights_of("function"),
         shards=rules.index_shards.output,
-        rois=rules.collect_rois.output,
+        rois=rois_file,
     output:
-        f"{EXPERIMENT}/tokens/{{cohort}}/index.json",
+        f"{SUBJECTS}/{{pair}}/{{cohort}}/index.json",
     log:
-        f"{RESULTS}/logs/embed_tokens/{{experiment}}_{{cohort}}.log",
+        f"{RESULTS}/logs/embed_tokens/{{trainset}}_{{pair}}_{{cohort}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/embed_tokens/{{experiment}}_{{cohort}}.tsv"
+        f"{RESULTS}/benchmarks/embed_tokens/{{trainset}}_{{pair}}_{{cohort}}.tsv"
     conda:
         "../envs/model.yaml"
     resources:
@@ -167,8 +170,8 @@ rule train_fusion:
     input:
         sources=fusion_inputs,
         shards=pretraining_shards,
-        split=rules.split_pretraining.output,
-        rois=rules.collect_rois.output,
+        split=split_file,
+        rois=rois_file,
     output:
         weights=f"{EXPERIMENT}/fusion/model.safetensors",
         run=f"{EXPERIMENT}/fusion/run.json",
@@ -204,9 +207,9 @@ rule train_fusion:
 rule export_weights:
     """A folder with everything that is needed to use the weights, and a model card."""
     input:
-        function=f"{EXPERIMENT}/function/model.safetensors",
-        others=stages_to_export,
-        rois=rules.collect_rois.output,
+        unpack(stages_to_export),
+        function=weights_of("function"),
+        rois=rois_file,
     output:
         directory(f"{EXPERIMENT}/export"),
     log:
@@ -220,8 +223,9 @@ rule export_weights:
         function=lambda wildcards, input: Path(input.function).parent,
         others=lambda wildcards, input: shlex.join(
             word
-            for weights in input.others
-            for word in (f"--{Path(weights).parent.name}", str(Path(weights).parent))
+            for stage in ("structure", "fusion")
+            if stage in input.keys()
+            for word in (f"--{stage}", str(Path(input[stage]).parent))
         ),
         terms=lambda wildcards: study.terms_file(wildcards.experiment),
         step=STEPS["export_weights"],

@@ -6,7 +6,7 @@ Examples
 
     python -m bhx_model.release.export --structure results/experiments/demo/structure \
         --function results/experiments/demo/function --fusion results/experiments/demo/fusion \
-        --rois results/experiments/demo/rois.npz --terms terms.json --out results/experiments/demo/export
+        --rois results/experiments/demo/subjects/rois.npz --terms terms.json --out results/experiments/demo/export
 """
 
 from __future__ import annotations

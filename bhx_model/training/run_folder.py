@@ -18,7 +18,7 @@ from torch import nn
 
 from bhx_model import contract
 from bhx_model.atomic_write import atomic_write, write_json
-from bhx_model.config import StageConfig
+from bhx_model.config import StageConfig, decisive
 from bhx_model.training import checkpoint, target
 from bhx_model.training.distributed import Processes
 from bhx_model.training.stages import Stage
@@ -35,37 +35,20 @@ RUN_FORMAT: Final = 3  # named with the step's version, without settings that ch
 MADE_OF: Final = "made_of.json"
 
 
-#: Settings that change no weight beyond the rounding of sums: a run goes on, or is finished, whatever they are.
-RESULT_NEUTRAL: Final = {
-    "model": ("checkpointing",),
-    "train": ("accumulate", "compile", "save_every", "keep_every", "log_every"),
-}
-
-
 def run_hash(config: StageConfig, seed: int, hashes: dict[str, Any], step_version: int) -> str:
     """Name a run by all that decides its result.
 
-    That is: configuration but for `RESULT_NEUTRAL`, seed, the bytes of what it reads, and the versions of the run's
+    That is: configuration but for `config.RESULT_NEUTRAL`, seed, the bytes of what it reads, and the versions of the run's
     format and of the step that asks for it, so that nothing that older code trained is taken for its result.
     """
     value = {
         "format": RUN_FORMAT,
         "step": step_version,
-        "config": _decisive(config.to_dict()),
+        "config": decisive(config.to_dict()),
         "seed": seed,
         "inputs": hashes,
     }
     return hashlib.sha256(contract.canonical_json(value)).hexdigest()[:16]
-
-
-def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without the settings that change no result."""
-    return {
-        part: {k: v for k, v in values.items() if k not in RESULT_NEUTRAL.get(part, ())}
-        if isinstance(values, Mapping)
-        else values
-        for part, values in config.items()
-    }
 
 
 def made_of(stage: Stage, step_version: int) -> dict[str, Any]:
@@ -86,7 +69,7 @@ def of_other_length(run: Path, about: Mapping[str, Any]) -> dict[str, int]:
     """
 
     def without_steps(value: Mapping[str, Any]) -> Any:
-        config = _decisive(value["config"])
+        config = decisive(value["config"])
         return {**value, "config": {**config, "train": {**config["train"], "steps": None}}}
 
     found = {}

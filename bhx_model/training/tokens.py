@@ -9,7 +9,7 @@ Examples
 
     python -m bhx_model.training.tokens --structure results/experiments/demo/structure \
         --function results/experiments/demo/function --shards results/pretraining/shards/index.json \
-        --rois results/experiments/demo/rois.npz --out results/experiments/demo/tokens/pretraining
+        --rois results/experiments/demo/subjects/rois.npz --out results/experiments/demo/tokens/pretraining
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ Examples
 ::
 
     python -m bhx_model.train --stage function --preset tiny --set '{"train.steps": 200}' --seed 0 \
-        --shards results/pretraining/shards/index.json --split results/experiments/demo/pretrain.json \
-        --rois results/experiments/demo/rois.npz --run-root results/runs --out results/experiments/demo/function
+        --shards results/pretraining/shards/index.json --split results/experiments/demo/subjects/pretrain.json \
+        --rois results/experiments/demo/subjects/rois.npz --run-root results/runs \
+        --out results/experiments/demo/function
     torchrun --standalone --nproc-per-node=8 -m bhx_model.train --stage function --preset base ...
 """
 

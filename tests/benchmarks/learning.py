@@ -131,7 +131,7 @@ class Work:
     @property
     def rois(self) -> Path:
         """Per-ROI metadata of the demo."""
-        return self.results / "experiments/demo/rois.npz"
+        return self.results / "experiments/demo/subjects/rois.npz"
 
     @property
     def packed(self) -> list[Path]:
@@ -476,7 +476,7 @@ def prepare(args: argparse.Namespace, place: Path) -> Work:
     participants = tuple(root / PATIENTS / "participants.tsv" for root in (args.data, place))
     target, partner = read_targets(probed, participants)
     split = place / "split.json"
-    write_split(results / "experiments/demo/pretrain.json", unlabelled, split)
+    write_split(results / "experiments/demo/subjects/pretrain.json", unlabelled, split)
     return Work(results, place, probed, unlabelled, split, changes, target, partner, args.attentive)
 
 

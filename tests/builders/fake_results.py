@@ -210,13 +210,13 @@ def _experiment(results: Path) -> None:
     rng = np.random.default_rng(2)
     sha = {"atlas": ATLAS, "roi_sha256": roi_sha256(ATLAS, NAMES)}
     _table(
-        folder / "gradients.parquet",
+        folder / "subjects/gradients.parquet",
         {"name": NAMES, **{f"gradient_{g:02d}": rng.normal(size=R) for g in range(1, 4)}},
         sha,
     )
     columns = {"name": NAMES, "median": rng.normal(size=R), "iqr": rng.uniform(1, 2, size=R), "n": [4] * R}
-    _table(folder / "normaliser.parquet", columns, sha)
-    (folder / "pretrain.json").write_text(
+    _table(folder / "subjects/normaliser.parquet", columns, sha)
+    (folder / "subjects/pretrain.json").write_text(
         json.dumps({"train": ["patients/secret1", "patients/secret2"], "holdout": []})
     )
     for stage in ("structure", "function", "fusion"):

@@ -21,7 +21,9 @@ from typing import Any, ClassVar
 import cluster
 import yaml
 
+from bhx_prep.config.config import check
 from bhx_prep.demo import timeseries
+from bhx_prep.trainings import Trainings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -209,13 +211,18 @@ class MiniStudy(Study):
         self.write_config()
         if like is not None:
             for part in ("results", ".bhx", ".snakemake/metadata"):
-                shutil.copytree(like.folder / part, folder / part)
+                shutil.copytree(like.folder / part, folder / part, symlinks=True)
 
     def override(self, stage: str, **values: Any) -> None:
         """Change a stage's training, e.g. ``steps=50``."""
         changes = self.config["experiments"]["mini"]["overrides"][stage]
         changes |= {f"train.{name}": value for name, value in values.items()}
         self.write_config()
+
+    def weights(self, *stages: str) -> list[str]:
+        """Files of an encoder's weights, where its settings put them."""
+        made = Trainings(check(self.config))
+        return [str(made.stage_folder("mini", stage) / "model.safetensors") for stage in stages]
 
     def write_config(self) -> None:
         """Write ``config.yaml``."""

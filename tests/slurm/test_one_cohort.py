@@ -10,7 +10,9 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+from bhx_prep.config.config import check
 from bhx_prep.ingest import batches
+from bhx_prep.trainings import Trainings
 
 TRAININGS = {"train_encoder", "train_fusion"}
 
@@ -28,6 +30,12 @@ def changing(finished, tmp_path):
 def done(study, log="snakemake.log"):
     """Jobs that ran, without the targets."""
     return {job for job in study.rules_run(log) if " " in job or job == "report_study"}
+
+
+def embedded(study):
+    """The job that embeds the tokens of the cohort that is predicted."""
+    made = Trainings(check(study.config))
+    return f"embed_tokens {made.trainset('mini')} {made.pair('mini')} clinic"
 
 
 def batch(study, cohort, subject):
@@ -70,7 +78,7 @@ def test_changed_bytes_run_exactly_what_depends_on_them(changing):
     number = batch(changing, "clinic", "c003")
     assert done(changing) == {
         "publish_index clinic", f"extract_features clinic {number}", f"pack_shards clinic {number}",
-        "check_cohort clinic", "index_shards clinic", "embed_tokens mini clinic", "split_endpoint diagnosis 0",
+        "check_cohort clinic", "index_shards clinic", embedded(changing), "split_endpoint diagnosis 0",
         "compute_connectivity clinic correlation", "evaluate_baseline diagnosis fc 0",
         "evaluate_model mini diagnosis probe 0", "collect_table diagnosis",
         "report_study",

@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import signal
+from pathlib import Path
 
 import mini_study
 import numpy as np
@@ -30,7 +31,7 @@ def calm(tmp_path_factory, data, reference):
     """The longer trainings, undisturbed and without Slurm."""
     study = mini_study.MiniStudy(tmp_path_factory.mktemp("calm") / "study", data, like=reference)
     lengthen(study)
-    assert study.run(STRUCTURE, FUNCTION, profile=None) == 0, study.log()
+    assert study.run(*study.weights("structure", "function"), profile=None) == 0, study.log()
     return study
 
 
@@ -57,7 +58,8 @@ def same_bytes(name, study, other):
 
 
 def log_of_training(study, stage="structure"):
-    return (study.folder / f"results/logs/train_encoder/mini_{stage}.log").read_text()
+    (made,) = (Path(file).parent for file in study.weights(stage))
+    return (study.folder / f"results/logs/train_encoder/{made.parent.name}_{made.name}.log").read_text()
 
 
 def wait_for_checkpoint(study, stage="structure"):
@@ -121,7 +123,7 @@ def test_trainings_get_the_gpus_they_ask_for_and_no_more(slurm, data, reference,
         study.write_config()
         untrain(study)
         words = ["--set-resources", *by_gres] if name == "gres" else []
-        processes[name] = study.start(STRUCTURE, *words, environment=slurm.environment)
+        processes[name] = study.start(*study.weights("structure"), *words, environment=slurm.environment)
     with contextlib.ExitStack() as held:
         for name, gpus in asked.items():
             (job,) = wait_until(studies[name].submitted, f"job {name}")
@@ -144,7 +146,10 @@ def test_trainings_get_the_gpus_they_ask_for_and_no_more(slurm, data, reference,
 def test_a_job_over_its_memory_is_killed_and_passes_with_more(slurm, finished):
     finished.override("structure", steps=8)
     status = finished.run(
-        STRUCTURE, "--set-resources", "train_encoder:mem_mb=500*attempt", environment=slurm.environment
+        *finished.weights("structure"),
+        "--set-resources",
+        "train_encoder:mem_mb=500*attempt",
+        environment=slurm.environment,
     )
     assert status == 0, finished.log()[-3000:]
     first, second = finished.submitted()
@@ -161,7 +166,10 @@ def test_a_training_at_its_time_limit_saves_and_resumes_to_the_same_bits(
     finished.override("structure", steps=3)
     # of one minute nothing is left after the margin: each attempt does one step
     status = finished.run(
-        STRUCTURE, "--set-resources", "train_encoder:runtime=1", environment=slurm.environment
+        *finished.weights("structure"),
+        "--set-resources",
+        "train_encoder:runtime=1",
+        environment=slurm.environment,
     )
     assert status == 0, finished.log()[-3000:]
     assert [slurm.state(job) for job in finished.submitted()] == ["FAILED", "FAILED", "COMPLETED"]
@@ -169,7 +177,7 @@ def test_a_training_at_its_time_limit_saves_and_resumes_to_the_same_bits(
     assert said == ["1", "2"]
     straight = mini_study.MiniStudy(tmp_path / "straight", data, like=reference)
     straight.override("structure", steps=3)
-    assert straight.run(STRUCTURE, profile=None) == 0
+    assert straight.run(*straight.weights("structure"), profile=None) == 0
     assert same_bytes(STRUCTURE, finished, straight)
 
 
@@ -177,7 +185,10 @@ def test_a_training_at_its_time_limit_saves_and_resumes_to_the_same_bits(
 def test_a_training_that_slurm_ends_at_its_limit_resumes_to_the_same_bits(slurm, training, calm):
     """It hangs, so that it cannot save in time: Slurm itself ends it, and the next attempt resumes."""
     process = training.start(
-        STRUCTURE, "--set-resources", "train_encoder:runtime=2*attempt", environment=slurm.environment
+        *training.weights("structure"),
+        "--set-resources",
+        "train_encoder:runtime=2*attempt",
+        environment=slurm.environment,
     )
     (job,) = slurm.wait_for_running()
     wait_for_checkpoint(training)
@@ -191,9 +202,10 @@ def test_a_training_that_slurm_ends_at_its_limit_resumes_to_the_same_bits(slurm,
 
 
 def test_a_cancelled_job_runs_again(slurm, training, calm):
-    process = training.start(STRUCTURE, FUNCTION, environment=slurm.environment)
+    process = training.start(*training.weights("structure", "function"), environment=slurm.environment)
     jobs = wait_until(lambda: training.submitted() if len(training.submitted()) == 2 else [], "two jobs")
-    of_stage = {comment.partition("#")[0].rpartition("_")[2]: job for job, comment in slurm.queue("%i %k")}
+    queued = [(job, comment) for job, comment in slurm.queue("%i %k")]
+    of_stage = {stage: job for stage in STEPS for job, comment in queued if f"_{stage}_" in comment}
     with contextlib.ExitStack() as held:
         for stage in STEPS:
             assert of_stage[stage] in jobs
@@ -210,7 +222,7 @@ def test_a_cancelled_job_runs_again(slurm, training, calm):
 
 
 def test_a_node_that_dies_takes_no_work_with_it(slurm, training, calm):
-    process = training.start(STRUCTURE, environment=slurm.environment)
+    process = training.start(*training.weights("structure"), environment=slurm.environment)
     (job,) = slurm.wait_for_running()
     wait_for_checkpoint(training)
     ((_, node),) = slurm.queue("%i %N", "RUNNING")
@@ -240,7 +252,7 @@ def test_a_training_makes_room_for_another_job_and_goes_on_later(
 ):
     """With a time of grace it saves and ends by itself; without, Slurm ends it, and may start it again."""
     slurm.command("scontrol", "update", "partitionname=gpu", f"PreemptMode={mode}", f"GraceTime={grace_s}")
-    process = training.start(STRUCTURE, environment=slurm.environment)
+    process = training.start(*training.weights("structure"), environment=slurm.environment)
     (job,) = slurm.wait_for_running()
     wait_for_checkpoint(training)
     if not grace_s:  # it hangs, so that it does not happen to end by itself first
@@ -259,7 +271,7 @@ def test_a_training_makes_room_for_another_job_and_goes_on_later(
 
 
 def test_a_restart_of_the_controller_is_waited_for(slurm, training, calm):
-    process = training.start(STRUCTURE, environment=slurm.environment)
+    process = training.start(*training.weights("structure"), environment=slurm.environment)
     slurm.wait_for_running()
     wait_for_checkpoint(training)
     slurm.kill("slurmctld", signal.SIGTERM)
@@ -314,22 +326,26 @@ exit 1
 
 
 def test_snakemake_killed_and_started_again_loses_and_doubles_nothing(slurm, training, calm):
-    first = training.start(STRUCTURE, environment=slurm.environment)
+    first = training.start(*training.weights("structure"), environment=slurm.environment)
     (job,) = slurm.wait_for_running()
     wait_for_checkpoint(training)
     with slurm.paused(job):
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
-        assert training.run(STRUCTURE, environment=slurm.environment, log="locked.log") == 1
+        assert (
+            training.run(*training.weights("structure"), environment=slurm.environment, log="locked.log") == 1
+        )
         assert "cannot be locked" in training.log("locked.log")
         assert training.run("--unlock", environment=slurm.environment, log="unlock.log") == 0
-        assert training.run(STRUCTURE, environment=slurm.environment, log="early.log") == 1
+        assert (
+            training.run(*training.weights("structure"), environment=slurm.environment, log="early.log") == 1
+        )
         early = f"a Slurm job of an earlier run of this folder still in the queue: {job} ("
         assert early in training.log("early.log")
     wait_until(lambda: slurm.state(job) != "RUNNING", "the job's end")
     assert slurm.state(job) == "COMPLETED"
     assert same_bytes(STRUCTURE, training, calm)
-    assert training.run(STRUCTURE, environment=slurm.environment, log="second.log") == 0
+    assert training.run(*training.weights("structure"), environment=slurm.environment, log="second.log") == 0
     # the finished training is found, not repeated
     assert "is finished: writing its outputs" in log_of_training(training)
     assert same_bytes(STRUCTURE, training, calm)
@@ -364,7 +380,9 @@ def test_a_node_without_the_scratch_folder_works_in_tmp(slurm, finished):
     folder = "/dev/null/scratch"  # root cannot make it either, as users cannot make /scratch
     (line,) = re.findall(r"# - (tmpdir=.*)", (finished.folder / "profiles/slurm/config.v8+.yaml").read_text())
     absent = "train_encoder:" + line.replace("/scratch", folder)
-    process = finished.start(STRUCTURE, "--set-resources", absent, environment=slurm.environment)
+    process = finished.start(
+        *finished.weights("structure"), "--set-resources", absent, environment=slurm.environment
+    )
     (job,) = slurm.wait_for_running()
     seen = {variables["TMPDIR"] for _, variables in trainings(job)}
     assert ended(process) == 0, finished.log()[-3000:]
@@ -376,7 +394,9 @@ def test_two_processes_on_two_nodes_equal_one(slurm, finished, reference):
     finished.write_config()
     untrain(finished)
     across = [f"train_encoder:{fact}" for fact in ("mpi=srun", "nodes=2", "tasks=2", "tasks_per_gpu=0")]
-    process = finished.start(STRUCTURE, "--set-resources", *across, environment=slurm.environment)
+    process = finished.start(
+        *finished.weights("structure"), "--set-resources", *across, environment=slurm.environment
+    )
     (job,) = wait_until(finished.submitted, "a job")
     both = [variables for _, variables in trainings(job, 2)]
     assert ended(process) == 0, finished.log()[-3000:]

@@ -11,7 +11,9 @@ import skeleton
 import yaml
 
 from bhx_model.evaluation.methods import METHODS
+from bhx_prep.config.config import check
 from bhx_prep.step_versions import STEPS
+from bhx_prep.trainings import Trainings
 
 SKELETONS = sorted((Path(__file__).parents[1] / "skeletons").glob("*.yml"))
 
@@ -167,9 +169,34 @@ def test_an_online_fusion_reads_the_encoders_and_no_cache(root: Path, tmp_path: 
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert "embed_tokens" not in skeleton.job_counts(planned.stdout)
     command = next(line for line in planned.stdout.splitlines() if "--stage fusion" in line)
-    folder = "results/experiments/first"
-    assert f"--structure {folder}/structure --function {folder}/function" in command
+    made = Trainings(check(config))
+    structure, function = (made.stage_folder("first", stage) for stage in ("structure", "function"))
+    assert f"--structure {structure} --function {function}" in command
     assert "--tokens" not in command
+
+
+def test_experiments_that_differ_in_the_fusion_train_each_encoder_once(root: Path, tmp_path: Path):
+    """Four sizes of hub, and what is shared is asked for by all: no job of it is planned twice."""
+    config = skeleton.build(SKELETONS[0].with_name("timeseries-two-tr.yml"), tmp_path)["config"]
+    config["experiments"] = {
+        f"hub{n}": {"cohorts": ["a"], "preset": "tiny", "overrides": {"fusion": {"model.hub_tokens": n}}}
+        for n in (32, 64, 128, 256)
+    }
+    config["endpoints"]["x"] |= {"methods": ["probe", "function_regions"], "seeds": 1}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    planned = skeleton.snakemake(root, tmp_path, "-n")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    jobs = skeleton.job_counts(planned.stdout)
+    once = (
+        "split_pretraining",
+        "compute_gradients",
+        "fit_normaliser",
+        "collect_rois",
+        "read_function_tokens",
+    )
+    assert {name: jobs[name] for name in once} == dict.fromkeys(once, 1)
+    assert (jobs["train_encoder"], jobs["embed_tokens"]) == (2, 2)  # stages, and cohorts
+    assert (jobs["train_fusion"], jobs["export_weights"], jobs["evaluate_model"]) == (4, 4, 8)
 
 
 def test_the_export_is_given_the_terms_of_the_data(root: Path, tmp_path: Path):

@@ -27,6 +27,7 @@ from bhx_prep.config.section import Section
 from bhx_prep.evaluation import split_seeds
 from bhx_prep.ingest import batches, index
 from bhx_prep.ingest.stated_names import stated_names
+from bhx_prep.trainings import Trainings, overrides
 
 #: Columns of the index that jobs depend on and that no file name contains.
 FIELDS = ("tr_s", "n_frames", "anat", "synthetic", "reason")
@@ -188,7 +189,10 @@ class Study:
             name: CohortPlan(name, cohort, self.config, cache, build=build)
             for name, cohort in self.config.cohorts.items()
         }
+        self.trainings = Trainings(self.config)
         with _settings_are_written():
+            if build:
+                self.trainings.write_folders()
             self._write_settings(results / "config.resolved.json", write=build)
 
     def _write_settings(self, resolved: Path, *, write: bool) -> None:
@@ -292,11 +296,8 @@ class Study:
         return self.config.experiments[name]
 
     def overrides(self, experiment: str, stage: str) -> dict[str, Any]:
-        """Changes to a stage's preset; among them that the position code has no harmonics where the study has none."""
-        changes = dict(self.experiment(experiment).overrides.get(stage, {}))  # pyright: ignore[reportArgumentType, reportCallIssue]
-        if stage == "function" and self.config.features.harmonics == "none":
-            changes["model.harmonics"] = "none"
-        return changes
+        """Changes to a stage's preset, as `trainings.overrides`."""
+        return overrides(self.config, experiment, stage)
 
     def experiments(self, *stages: str) -> list[str]:
         """Names of the experiments that train all of these stages."""

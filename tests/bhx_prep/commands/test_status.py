@@ -12,6 +12,7 @@ from bhx_prep import cli
 from bhx_prep.commands import status
 from bhx_prep.config import config
 from bhx_prep.ingest import batches, index
+from bhx_prep.trainings import Trainings
 
 STUDY = {
     "batch_size": 2,
@@ -203,13 +204,12 @@ def test_files_that_are_torn_are_reported_or_waited_for(study):
 
 
 def test_a_finished_experiment(study):
-    folder = study.results / "experiments/demo"
+    folder, made = study.results / "experiments/demo", Trainings(study)
     for stage in ("structure", "function", "fusion"):
-        write_text(folder / stage / "model.safetensors")
+        write_text(made.stage_folder("demo", stage) / "model.safetensors")
     for cohort in ("town", "ward"):
-        write_text(folder / "tokens" / cohort / "index.json")
-    cohort = study.endpoints["age"].cohort
-    write_text(folder / "function_tokens" / f"{cohort}.npz")
+        write_text(made.tokens("demo", cohort))
+    write_text(made.function_tokens("demo", study.endpoints["age"].cohort))
     for seed in (0, 1):
         for method in study.endpoints["age"].baselines:
             write_text(study.results / f"endpoints/age/{method}_seed-{seed}/metrics.json")

@@ -119,7 +119,7 @@ def weights(study: config.Config, cohort: str, subject: str) -> list[Weights]:
     them, which today's shards tell only of today's runs: older ones are named too, for they cannot be excluded.
     """
     splits = {}
-    for file in study.results.glob("experiments/*/pretrain.json"):
+    for file in study.results.glob("encoders/*/pretrain.json"):
         split = json.loads(file.read_text(encoding="utf-8"))
         used = next((part for part in ("train", "holdout") if f"{cohort}/{subject}" in split[part]), None)
         splits[hashlib.sha256(file.read_bytes()).hexdigest()] = used
@@ -161,10 +161,10 @@ def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
         yield from results.glob(f"{cohort}/shards/*-{batch}.*")
         yield from results.glob(f"{cohort}/shards/index.json")
         yield from results.glob(f"*/*/{cohort}/batch-{batch}.*")  # logs and benchmarks
-        yield from results.glob(f"experiments/*/tokens/{cohort}/*-{batch}.*")
-        yield from results.glob(f"experiments/*/tokens/{cohort}/index.json")
-        yield from results.glob(f"experiments/*/function_tokens/{cohort}.npz")
-        yield from results.glob(f"experiments/*/function_tokens/.*.{cohort}.npz")  # where reading was killed
+        yield from results.glob(f"encoders/*/tokens-*/{cohort}/*-{batch}.*")
+        yield from results.glob(f"encoders/*/tokens-*/{cohort}/index.json")
+        yield from results.glob(f"encoders/*/*/function_tokens/{cohort}.npz")
+        yield from results.glob(f"encoders/*/*/function_tokens/.*.{cohort}.npz")  # where reading was killed
 
 
 def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
@@ -175,7 +175,8 @@ def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Pat
         rf"|--subjects (?:\S*,)?{label}(?![A-Za-z0-9+])|'subjects': '(?:[^']*,)?{label}(?![A-Za-z0-9+])"
     )
     others = {study.results / name for name in study.cohorts if name != cohort}
-    texts = [path for path in study.results.rglob("*") if path.suffix in TEXT and path.is_file()]
+    files = (path for path in study.results.rglob("*") if path.suffix in TEXT and path.is_file())
+    texts = [path for path in files if not path.is_symlink()]  # of an experiment, to what it shares
     for path in [path for path in texts if not others.intersection(path.parents)]:
         if anywhere.search(path.read_text(encoding="utf-8", errors="replace")):
             yield path

@@ -22,6 +22,7 @@ from bhx_prep.evaluation import split_seeds
 from bhx_prep.ingest import batches
 from bhx_prep.io import notes
 from bhx_prep.slurm import efficiency, jobs
+from bhx_prep.trainings import Trainings
 
 # lines of a list that is not asked for with --failed
 _SHORT = 10
@@ -217,30 +218,30 @@ def experiment_stages(study: config.Config, name: str, now: Now = Now()) -> list
 
     Parameters as `cohort_stages`.
     """
-    section, folder, logs = (
-        study.experiments[name],
-        study.results / "experiments" / name,
-        study.results / "logs",
-    )
-    stages: list[Stage] = []
-    for stage, log, job in [
-        ("structure", f"train_encoder/{name}_structure.log", ("train_encoder", name, "structure")),
-        ("function", f"train_encoder/{name}_function.log", ("train_encoder", name, "function")),
-        ("fusion", f"train_fusion/{name}.log", ("train_fusion", name)),
-    ]:
-        if stage in section.stages:
-            stages.append(Stage(stage, "training"))
-            _job(stages[-1], folder / stage / "model.safetensors", stage, logs / log, now, *job)
-    read = {stage: _cohorts_read(study, section, stage) for stage in ("fusion", "function")}
-    for stage, rule, place, cohorts in [
-        ("tokens", "embed_tokens", "tokens/{}/index.json", read["fusion"]),
-        ("readouts", "read_function_tokens", "function_tokens/{}.npz", read["function"]),
+    section, made, logs = study.experiments[name], Trainings(study), study.results / "logs"
+    trainset, stages = made.trainset(name), list[Stage]()
+    for stage in section.stages:
+        stages.append(Stage(stage, "training"))
+        rule, wildcards, log = "train_fusion", (name,), name
+        if stage != "fusion":
+            rule, wildcards = "train_encoder", (trainset, stage, made.recipe(name, stage))
+            log = "{}_{}-{}".format(*wildcards)
+        output = made.stage_folder(name, stage) / "model.safetensors"
+        _job(stages[-1], output, stage, logs / rule / f"{log}.log", now, rule, *wildcards)
+    for stage, rule, tokens, cohorts, maker in [
+        ("tokens", "embed_tokens", made.tokens, _cohorts_read(study, section, "fusion"), made.pair),
+        (
+            *("readouts", "read_function_tokens", made.function_tokens),
+            _cohorts_read(study, section, "function"),
+            lambda experiment: made.recipe(experiment, "function"),
+        ),
     ]:
         if cohorts:
             stages.append(Stage(stage, "cohorts"))
         for cohort in cohorts:
-            log, output = logs / rule / f"{name}_{cohort}.log", folder / place.format(cohort)
-            _job(stages[-1], output, f"{stage} of {cohort}", log, now, rule, name, cohort)
+            wildcards = (trainset, maker(name), cohort)
+            log = logs / rule / f"{'_'.join(wildcards)}.log"
+            _job(stages[-1], tokens(name, cohort), f"{stage} of {cohort}", log, now, rule, *wildcards)
     if any(section.methods(endpoint) for endpoint in study.endpoints.values()):
         stages.append(Stage("evaluate", "scores"))
         _evaluations(stages[-1], study, name, now)

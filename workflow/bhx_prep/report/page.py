@@ -343,16 +343,16 @@ def _harmonics(results: Path, cortex: Cortex | None) -> dict[str, Any] | None:
 def _experiment(results: Path, name: str, cortex: Cortex | None) -> dict[str, Any]:
     folder = results / "experiments" / name
     logger.info("experiment %s", name)
-    split = collect.json_if_whole(folder / "pretrain.json") or {}
+    split = collect.json_if_whole(folder / "subjects/pretrain.json") or {}
     gradients, normaliser = [], []
-    read = collect.per_roi(folder / "gradients.parquet", "gradient_")
+    read = collect.per_roi(folder / "subjects/gradients.parquet", "gradient_")
     if read is not None and cortex is not None and cortex.n_parcels == len(read[1]):
         lambdas = read[2].get("lambdas") or []
         for g in range(min(GRADIENTS, read[1].shape[1])):
             caption = f"Gradient {g + 1}" + (f": eigenvalue {lambdas[g]:.3f}." if g < len(lambdas) else ".")
             gradients.append(_signed(cortex, caption, read[1][:, g]))
-    centre = collect.per_roi(folder / "normaliser.parquet", "median")
-    scale = collect.per_roi(folder / "normaliser.parquet", "iqr")
+    centre = collect.per_roi(folder / "subjects/normaliser.parquet", "median")
+    scale = collect.per_roi(folder / "subjects/normaliser.parquet", "iqr")
     if centre is not None and scale is not None:
         svg = figures.normaliser(centre[1][:, 0], scale[1][:, 0], centre[0])
         order = ", by network" if figures.by_network(centre[0]) else ""
@@ -462,7 +462,10 @@ def _hashes(config: Config, results: Path, atlas: Mapping[str, Any]) -> list[tup
     ]
     for name in config.experiments:
         folder = results / "experiments" / name
-        found += [(f"experiments/{name}/{file}", folder / file) for file in ("pretrain.json", "rois.npz")]
+        found += [
+            (f"experiments/{name}/subjects/{file}", folder / "subjects" / file)
+            for file in ("pretrain.json", "rois.npz")
+        ]
         found += [
             (f"experiments/{name}/{stage}/model.safetensors", folder / stage / "model.safetensors")
             for stage in ("structure", "function", "fusion")

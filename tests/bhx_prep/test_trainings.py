@@ -1,0 +1,116 @@
+"""Where encoders live: one folder for what is equal, another for what is not, and a person can find them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bhx_prep.config.config import check
+from bhx_prep.trainings import Trainings
+
+EXPERIMENT = {"cohorts": ["a", "b"], "preset": "tiny"}
+
+
+def trainings(results: Path = Path("results"), **experiments: dict[str, Any]) -> Trainings:
+    """Of experiments that are `EXPERIMENT` with some changes."""
+    cohorts = {name: {"input": "timeseries", "root": name, "tr_s": 2.0} for name in ("a", "b")}
+    made = {name: EXPERIMENT | changes for name, changes in experiments.items()}
+    return Trainings(check({"results": str(results), "cohorts": cohorts, "experiments": made}))
+
+
+def shared(change: dict[str, Any]) -> dict[str, bool]:
+    """Which folders an experiment with a change has in common with one without."""
+    made = trainings(plain={}, changed=change)
+    return {
+        "subjects": made.subjects_folder("plain") == made.subjects_folder("changed"),
+        "structure": made.stage_folder("plain", "structure") == made.stage_folder("changed", "structure"),
+        "function": made.stage_folder("plain", "function") == made.stage_folder("changed", "function"),
+        "tokens": made.tokens("plain", "a") == made.tokens("changed", "a"),
+        "function_tokens": made.function_tokens("plain", "a") == made.function_tokens("changed", "a"),
+        "fusion": made.stage_folder("plain", "fusion") == made.stage_folder("changed", "fusion"),
+    }
+
+
+ALL_BUT_FUSION = {"subjects", "structure", "function", "tokens", "function_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"overrides": {"fusion": {"model.hub_tokens": 32}}}, ALL_BUT_FUSION),
+        ({"gpus": 8}, ALL_BUT_FUSION),
+        ({"cohorts": ["b", "a"]}, ALL_BUT_FUSION),
+        ({"overrides": {"structure": {"train.accumulate": 2}}}, ALL_BUT_FUSION),
+        ({"overrides": {"function": {"model.harmonics": "standardised"}}}, ALL_BUT_FUSION),  # as the preset
+        ({"overrides": {"function": {"model.harmonics": "none"}}}, {"subjects", "structure"}),
+        ({"overrides": {"structure": {"train.steps": 300}}}, {"subjects", "function", "function_tokens"}),
+        ({"preset": "small"}, {"subjects"}),
+        ({"seed": 1}, set()),
+        ({"holdout": 0.2}, set()),
+        ({"cohorts": ["a"]}, set()),
+    ],
+    ids=str,
+)
+def test_what_decides_an_encoder_names_its_folder(change: dict[str, Any], expected: set[str]):
+    assert {part for part, one in shared(change).items() if one} == expected
+
+
+def test_the_name_of_a_folder_does_not_depend_on_other_experiments():
+    alone, beside = trainings(b={}), trainings(a={"overrides": {"fusion": {"model.hub_tokens": 4}}}, b={})
+    assert alone.stage_folder("b", "function") == beside.stage_folder("b", "function")
+    name = alone.stage_folder("b", "function")
+    assert name.parts[:2] == ("results", "encoders")
+    assert name.parent.name.startswith("a-b-")
+    assert name.name.startswith("function-tiny-")
+
+
+def test_a_person_finds_what_is_shared_with_whom(tmp_path: Path):
+    made = trainings(
+        tmp_path,
+        small={"overrides": {"fusion": {"model.hub_tokens": 4}}},
+        large={},
+        alone={"stages": ["function"]},
+    )
+    made.write_folders()
+    folder = tmp_path / "experiments/small"
+    assert {link.name for link in folder.iterdir() if link.is_symlink()} == {
+        *("subjects", "structure", "function", "tokens", "function_tokens")
+    }
+    assert (folder / "function").resolve() == made.stage_folder("large", "function").resolve()
+    assert not (folder / "fusion").exists()
+    parts = json.loads((folder / "experiment.json").read_text())["parts"]
+    assert parts["structure"]["shared_with"] == ["large"]
+    assert parts["function"]["shared_with"] == ["large", "alone"]
+    assert parts["fusion"] == {"folder": "experiments/small/fusion", "shared_with": []}
+    used_by = json.loads((made.subjects_folder("small") / "used_by.json").read_text())
+    assert used_by["cohorts"] == ["a", "b"]
+    assert used_by["encoders"][made.stage_folder("small", "structure").name]["experiments"] == [
+        "small",
+        "large",
+    ]
+
+
+def test_links_follow_a_change_and_do_not_hide_what_an_earlier_version_made(tmp_path: Path, caplog):
+    old = tmp_path / "experiments/e/function"
+    old.mkdir(parents=True)
+    (old / "model.safetensors").write_text("old")
+    first = trainings(tmp_path, e={})
+    first.write_folders()
+    assert (old.with_name("function.earlier1") / "model.safetensors").read_text() == "old"
+    assert "earlier version" in caplog.text
+    assert list(old.iterdir()) == [old / "function_tokens"]
+    second = trainings(tmp_path, e={"seed": 1})
+    second.write_folders()
+    assert old.resolve() == second.stage_folder("e", "function").resolve()
+    assert old.resolve() != first.stage_folder("e", "function").resolve()
+
+
+def test_what_is_equal_is_written_once(tmp_path: Path):
+    trainings(tmp_path, e={}).write_folders()
+    before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
+    trainings(tmp_path, e=copy.deepcopy(EXPERIMENT)).write_folders()
+    assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before

@@ -1,0 +1,245 @@
+"""Where the trainings of experiments live: a folder is named by what decides its content, so equal encoders are one.
+
+``encoders/<subjects>/`` has what is learned from a set of subjects: their split, gradients and normaliser, and below it
+every encoder that is trained on them, ``<stage>-<preset>-<hash>/``, with what is computed by it, and ``used_by.json``.
+Experiments that differ in the fusion only share all of it. ``experiments/<name>/`` has what is an experiment's own, links to
+the rest, and ``experiment.json``, which says in words what is shared with whom.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from bhx_model import config as model_config
+from bhx_model.atomic_write import write_json
+from bhx_model.contract import canonical_json
+from bhx_prep.config.config import Config
+from bhx_prep.config.experiments import ExperimentSection
+
+logger = logging.getLogger(__name__)
+
+Encoder = Literal["structure", "function"]
+ENCODERS: tuple[Encoder, ...] = ("structure", "function")
+#: Patterns of the names below, for Snakemake's wildcards.
+TRAINSET, RECIPE, PAIR = r"[a-z0-9-]+-[0-9a-f]{8}", r"[a-z]+-[0-9a-f]{8}", r"tokens-[0-9a-f]{8}"
+
+
+def overrides(config: Config, experiment: str, stage: str) -> dict[str, Any]:
+    """Changes to a stage's preset; among them that the position code has no harmonics where the study has none."""
+    changes = dict(config.experiments[experiment].overrides.get(stage, {}))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    if stage == "function" and config.features.harmonics == "none":
+        changes["model.harmonics"] = "none"
+    return changes
+
+
+class Trainings:
+    """Folders of the trainings of all experiments, and who uses them.
+
+    Parameters
+    ----------
+    config : Config
+        Checked.
+    """
+
+    def __init__(self, config: Config):
+        self._config, self.folder = config, config.results / "encoders"
+
+    @cached_property
+    def _trainsets(self) -> dict[str, str]:
+        return {name: _trainset(section) for name, section in self._config.experiments.items()}
+
+    @cached_property
+    def _recipes(self) -> dict[tuple[str, str], str]:
+        return {
+            (name, stage): _recipe(stage, section.preset, overrides(self._config, name, stage))
+            for name, section in self._config.experiments.items()
+            for stage in ENCODERS
+            if stage in section.stages
+        }
+
+    def trainset(self, experiment: str) -> str:
+        """Name of the set of subjects that an experiment is trained on: its cohorts, and a hash of how they are split."""
+        return self._trainsets[experiment]
+
+    def recipe(self, experiment: str, stage: str) -> str:
+        """Name of how one of its encoders is trained: the preset, and a hash of the changes to it."""
+        return self._recipes[experiment, stage]
+
+    def pair(self, experiment: str) -> str:
+        """Name of the tokens of both its encoders."""
+        return f"tokens-{_hash([self.recipe(experiment, stage) for stage in ENCODERS])}"
+
+    def subjects_folder(self, experiment: str) -> Path:
+        """Folder of what is learned from the subjects of an experiment."""
+        return self.folder / self.trainset(experiment)
+
+    def stage_folder(self, experiment: str, stage: str) -> Path:
+        """Folder of the weights of a stage that an experiment has."""
+        if stage == "fusion":
+            return self.experiment_folder(experiment) / "fusion"
+        return self.subjects_folder(experiment) / f"{stage}-{self.recipe(experiment, stage)}"
+
+    def rois(self, experiment: str) -> Path:
+        """Per-ROI metadata of an experiment."""
+        return self.subjects_folder(experiment) / "rois.npz"
+
+    def tokens(self, experiment: str, cohort: str) -> Path:
+        """Index of the cached tokens of a cohort by both encoders of an experiment."""
+        return self.subjects_folder(experiment) / self.pair(experiment) / cohort / "index.json"
+
+    def function_tokens(self, experiment: str, cohort: str) -> Path:
+        """Readouts of the function tokens of a cohort by the function encoder of an experiment."""
+        return self.stage_folder(experiment, "function") / "function_tokens" / f"{cohort}.npz"
+
+    def experiment_folder(self, experiment: str) -> Path:
+        """Folder of what is an experiment's own."""
+        return self._config.results / "experiments" / experiment
+
+    def users(self, trainset: str, stage: str | None = None, recipe: str | None = None) -> list[str]:
+        """Experiments that are trained on a set of subjects, or use one encoder of it, in the configuration's order."""
+        return [
+            name
+            for name in self._config.experiments
+            if self.trainset(name) == trainset
+            and (stage is None or self._recipes.get((name, stage), "") == recipe)
+        ]
+
+    def pair_users(self, trainset: str, pair: str) -> list[str]:
+        """Experiments that use the tokens of a pair of encoders."""
+        both = [name for name in self.users(trainset) if all((name, s) in self._recipes for s in ENCODERS)]
+        return [name for name in both if self.pair(name) == pair]
+
+    def write_folders(self) -> None:
+        """Write the folder of every experiment, with links to what it shares, and who uses each shared folder.
+
+        What is linked to is made as an empty folder, so that no link leads nowhere.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written.
+        """
+        for name in self._config.experiments:
+            folder = self.experiment_folder(name)
+            folder.mkdir(parents=True, exist_ok=True)
+            for link, target in self._links(name):
+                target.mkdir(parents=True, exist_ok=True)
+                _link(folder / link, target)
+            _write_if_new(folder / "experiment.json", self.describe(name))
+            _write_if_new(self.subjects_folder(name) / "used_by.json", self._used_by(self.trainset(name)))
+
+    def _used_by(self, trainset: str) -> dict[str, Any]:
+        """Value of ``used_by.json``: the subjects, each encoder's preset and changes, and the experiments that use them."""
+        users = self.users(trainset)
+        section = self._config.experiments[users[0]]
+        encoders: dict[str, dict[str, Any]] = {}
+        for (name, stage), recipe in self._recipes.items():
+            if name in users:
+                made_of = {
+                    "preset": self._config.experiments[name].preset,
+                    "overrides": overrides(self._config, name, stage),
+                    "experiments": self.users(trainset, stage, recipe),
+                }
+                encoders.setdefault(f"{stage}-{recipe}", made_of)
+        return {
+            "cohorts": sorted(section.cohorts),
+            "holdout": section.holdout,
+            "seed": section.seed,
+            "experiments": users,
+            "encoders": encoders,
+        }
+
+    def describe(self, experiment: str) -> dict[str, Any]:
+        """Say in words where the parts of an experiment are, and which other experiments use them.
+
+        Returns
+        -------
+        dict
+            The value of ``experiment.json``; folders are relative to the results folder.
+        """
+        section, results = self._config.experiments[experiment], self._config.results
+
+        def shared(folder: Path, users: list[str]) -> dict[str, Any]:
+            others = [name for name in users if name != experiment]
+            return {"folder": folder.relative_to(results).as_posix(), "shared_with": others}
+
+        trainset = self.trainset(experiment)
+        parts = {"subjects": shared(self.subjects_folder(experiment), self.users(trainset))}
+        for stage in section.stages:
+            recipe = self._recipes.get((experiment, stage))
+            users = [experiment] if recipe is None else self.users(trainset, stage, recipe)
+            parts[stage] = shared(self.stage_folder(experiment, stage), users)
+        return {
+            "experiment": experiment,
+            "settings": section.model_dump(mode="json"),
+            "parts": parts,
+        }
+
+    def _links(self, experiment: str) -> Iterator[tuple[str, Path]]:
+        """Names in an experiment's folder, and what they lead to."""
+        yield "subjects", self.subjects_folder(experiment)
+        stages = [stage for stage in ENCODERS if (experiment, stage) in self._recipes]
+        for stage in stages:
+            yield stage, self.stage_folder(experiment, stage)
+        if "function" in stages:
+            yield "function_tokens", self.stage_folder(experiment, "function") / "function_tokens"
+        if len(stages) == len(ENCODERS):
+            yield "tokens", self.subjects_folder(experiment) / self.pair(experiment)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()[:8]
+
+
+def _trainset(section: ExperimentSection) -> str:
+    cohorts = sorted(section.cohorts)
+    made_of = {"cohorts": cohorts, "holdout": section.holdout, "seed": section.seed}
+    return f"{'-'.join(cohorts)[:40].strip('-')}-{_hash(made_of)}"
+
+
+def _recipe(stage: str, preset: str, changes: Mapping[str, Any]) -> str:
+    """Name an encoder by its preset, and by those changes to it that change its weights."""
+    base = model_config.load_preset(stage, preset)
+    before, after = (model_config.decisive(one.to_dict()) for one in (base, base.override(changes)))
+    changed = {
+        f"{part}.{key}": value
+        for part in ("model", "train")
+        for key, value in after[part].items()
+        if value != before[part][key]
+    }
+    return f"{preset}-{_hash([preset, changed])}"
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make a relative link; a folder in its place, as earlier versions made, is renamed, for nobody reads it any more."""
+    towards = os.path.relpath(target, link.parent)
+    if link.is_symlink():
+        if link.readlink() == Path(towards):
+            return
+        link.unlink()
+    elif link.exists():
+        aside = next(
+            p for n in itertools.count(1) if not (p := link.with_name(f"{link.name}.earlier{n}")).exists()
+        )
+        link.rename(aside)
+        logger.warning(
+            "%s was made by an earlier version and is now %s: remove it if you need it no more", link, aside
+        )
+    link.symlink_to(towards)
+
+
+def _write_if_new(path: Path, value: Any) -> None:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = None
+    if known != value:
+        write_json(path, value)
