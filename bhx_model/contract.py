@@ -43,12 +43,15 @@ BOLD_META: Final = (
 T1W_META: Final = ("cohort", "subject", "session", "zooms_mm", "affine", "synthetic")
 
 #: Fields of a shard's list (``bold-00003.json``), one value per sample, in the order of the tar.
-#: Offsets and sizes are those of the array's member and of its JSON, in bytes from the tar's start.
+#: Offsets and sizes are those of the array's member and of its JSON, in bytes from the tar's start. ``content_sha256`` is
+#: the hash of a series as float32 (`bhx_model.data.timeseries.content_sha256`), or of a volume as it is stored: equal for
+#: one scan under two ids, in one cohort or in two.
 LIST_COLUMNS: Final = {
     "bold": (
-        "key", "anat", "subject", "tr_s", "n_frames", "segments", "offset", "size", "meta_offset", "meta_size",
+        "key", "anat", "subject", "tr_s", "n_frames", "segments", "content_sha256", "offset", "size", "meta_offset",
+        "meta_size",
     ),
-    "t1w": ("key", "subject", "offset", "size", "meta_offset", "meta_size"),
+    "t1w": ("key", "subject", "content_sha256", "offset", "size", "meta_offset", "meta_size"),
 }  # fmt: skip
 
 _KEY = re.compile(r"[a-z][a-z0-9]*_sub-[A-Za-z0-9]+(_[a-z0-9]+-[A-Za-z0-9+]+)*")

@@ -8,6 +8,8 @@ float32 itself has no smaller step. Offsets of ten thousand, which float16 canno
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from bhx_model.data import frames
@@ -76,6 +78,12 @@ def decode(content: bytes | np.ndarray) -> np.ndarray:
     series *= records["step"][:, None]
     series += records["offset"][:, None]
     return series
+
+
+def content_sha256(series: np.ndarray) -> str:
+    """Hash of a series (R, T) as little-endian float32, every NaN and zero written one way: equal for equal series."""
+    values = np.where(np.isnan(series), np.float32(np.nan), series + np.float32(0)).astype("<f4")
+    return hashlib.sha256(values.tobytes()).hexdigest()
 
 
 def _record(n_frames: int) -> np.dtype:

@@ -39,8 +39,8 @@ def write_shard(folder: Path, modality: str, batch: int, samples: list[tuple[str
     with tarfile.open(fileobj=io.BytesIO(buffer.getvalue())) as tar:
         places = {info.name: (info.offset_data, info.size) for info in tar}
     listed: dict[str, list] = {name: [] for name in contract.LIST_COLUMNS[modality]}
-    for key, meta, _ in samples:
-        row = {"key": key, **meta}
+    for key, meta, array in samples:
+        row = {"key": key, "content_sha256": sha256(array.tobytes()), **meta}
         row["offset"], row["size"] = places[f"{key}.{member}"]
         row["meta_offset"], row["meta_size"] = places[f"{key}.{contract.META_MEMBER}"]
         for name, column in listed.items():

@@ -10,7 +10,7 @@ STEPS = {
     "run_fmriprep": 2,  # T1w of the model's resolution; what the index excludes is not shown
     "extract_features": 6,  # QC rows have a list of notes, runs a fingerprint
     "check_cohort": 1,  # first version
-    "pack_shards": 3,  # contract 4: samples name the frames that were cut out
+    "pack_shards": 4,  # lists hold the hash of every scan
     "index_shards": 2,  # contract 4
     "compute_harmonics": 2,  # no mode of a repeated eigenvalue is missed; modes differ by 1e-9
     "compute_gradients": 2,  # the number of subjects is called n_subjects

@@ -91,3 +91,14 @@ def test_what_is_no_table_of_float32_is_refused(series):
 def test_what_is_no_stored_run_is_refused(damage):
     with pytest.raises(ValueError, match="no stored series"):
         timeseries.decode(damage(timeseries.encode(bold())))
+
+
+def test_equal_series_have_equal_hashes_whatever_their_nan_and_zero_are():
+    series = bold(frames=30)
+    series[3], series[4] = np.nan, 0
+    other = series.copy()
+    other[3].view(np.uint32)[:] = 0xFFC00001
+    other[4] = -0.0
+    assert timeseries.content_sha256(other) == timeseries.content_sha256(series)
+    other[0, 0] += 1
+    assert timeseries.content_sha256(other) != timeseries.content_sha256(series)

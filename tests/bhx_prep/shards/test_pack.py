@@ -40,6 +40,8 @@ def test_lists_hold_the_contracts_columns_and_true_places(folder: Path) -> None:
             array = read(modality, raw[listed["offset"][i] :][: listed["size"][i]])
             meta = json.loads(raw[listed["meta_offset"][i] :][: listed["meta_size"][i]])
             assert array.dtype == contract.ARRAYS[modality][1]
+            if modality == "bold":
+                assert listed["content_sha256"][i] == timeseries.content_sha256(array)
             assert meta["subject"] == listed["subject"][i]
             assert key.startswith(f"clinic_sub-{meta['subject']}")
 

@@ -84,3 +84,24 @@ def test_subjects_by_modality(tmp_path: Path) -> None:
     cohort = read.read_index(tmp_path / "index.json")
     assert read.subjects(cohort, "bold") == {"1", "2"}
     assert read.subjects(cohort, "t1w") == {"7"}
+
+
+def test_one_series_under_two_ids_and_in_two_cohorts_has_one_hash(make_shards) -> None:
+    same = runs(2)
+    same["sub-3_task-rest"] = same["sub-1_task-rest"]
+    here = read.contents(read.read_index(make_shards("town", [same])), "bold")
+    there = read.contents(
+        read.read_index(make_shards("clinic", [{"sub-7_task-rest": same["sub-1_task-rest"]}])), "bold"
+    )
+    assert here["1"] == here["3"] == there["7"]
+    assert here["1"] != here["2"]
+
+
+def test_shards_without_hashes_are_of_an_earlier_version(make_shards) -> None:
+    path = make_shards("town", [runs(1)])
+    listed = json.loads((path.parent / "bold-00000.json").read_text())
+    del listed["content_sha256"]
+    write_json(path.parent / "bold-00000.json", listed, canonical=True)
+    write_json(path, index_json.collect("town", path.parent, range(1)), canonical=True)
+    with pytest.raises(ValueError, match="has no hashes of its scans"):
+        read.contents(read.read_index(path), "bold")

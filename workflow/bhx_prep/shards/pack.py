@@ -15,8 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from bhx_model import contract
 from bhx_model.atomic_write import atomic_write, write_json
+from bhx_model.data import timeseries
 from bhx_model.errors import DataError
 from bhx_prep.features import store
 from bhx_prep.io import bids_names
@@ -34,7 +37,8 @@ _Packed = tuple[str, dict[str, Any], store.Sample]
 def pack(cohort: str, batch: int, features: Path, out: Path) -> tuple[Path, Path]:
     """Pack the two feature files of a batch into its two tars.
 
-    Features hold arrays in the form that shards carry; packing checks, copies and hashes them, and decodes nothing.
+    Features hold arrays in the form that shards carry; packing checks, copies and hashes them. Series are decoded for
+    the hash by which one scan under two ids is found.
 
     Parameters
     ----------
@@ -139,7 +143,7 @@ def _write_shard(folder: Path, modality: str, batch: int, samples: Iterable[_Pac
                 sample.check()  # here, beside the hashing of the one before
                 parts = {member: sample.content, contract.META_MEMBER: contract.canonical_json(meta)}
                 places = {name: tar.add(f"{key}.{name}", parts[name]) for name in sorted(parts)}
-                row = meta | {"key": key}
+                row = meta | {"key": key, "content_sha256": _content_sha256(modality, key, sample)}
                 row["offset"], row["size"] = places[member]
                 row["meta_offset"], row["meta_size"] = places[contract.META_MEMBER]
                 for name in contract.LIST_COLUMNS[modality]:
@@ -150,6 +154,16 @@ def _write_shard(folder: Path, modality: str, batch: int, samples: Iterable[_Pac
         path.with_suffix(".json").unlink(missing_ok=True)
     write_json(path.with_suffix(".json"), listed, canonical=True)
     return path
+
+
+def _content_sha256(modality: str, key: str, sample: store.Sample) -> str:
+    """Hash of what a sample holds, whatever it is called."""
+    if modality == "t1w":
+        return hashlib.sha256(sample.content).hexdigest()
+    try:
+        return timeseries.content_sha256(timeseries.decode(np.frombuffer(sample.content, np.uint8)))
+    except DataError as error:
+        raise DataError(f"{key}: {error}: extract the features of this batch again") from error
 
 
 class _Tar:

@@ -107,6 +107,25 @@ def subjects(cohort: PackedCohort, modality: str) -> set[str]:
     return {s for shard in cohort.index["shards"][modality] for s in shard_list(cohort, shard)["subject"]}
 
 
+def contents(cohort: PackedCohort, modality: str) -> dict[str, set[str]]:
+    """Hashes of the scans of every subject that has a sample of a modality, see `contract.LIST_COLUMNS`.
+
+    Raises
+    ------
+    DataError
+        If an earlier version packed the shards, without hashes.
+    """
+    found: dict[str, set[str]] = {}
+    for shard in cohort.index["shards"][modality]:
+        listed = shard_list(cohort, shard)
+        if None in listed.get("content_sha256", [None]):
+            msg = f"{cohort.folder / shard['list']} has no hashes of its scans, an earlier version wrote it: pack it again"
+            raise DataError(msg)
+        for subject, content in zip(listed["subject"], listed["content_sha256"], strict=True):
+            found.setdefault(subject, set()).add(content)
+    return found
+
+
 def iter_series(cohorts: Iterable[PackedCohort], chosen: Collection[str] | None = None) -> Iterator[Run]:
     """Yield the BOLD runs of `cohorts` in the order of the shards.
 
