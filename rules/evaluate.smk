@@ -21,11 +21,12 @@ rule split_endpoint:
     params:
         endpoint=lambda wildcards: study.split_file(wildcards.endpoint),
         table=lambda wildcards: study.table_file(study.endpoint(wildcards.endpoint).cohort),
+        modalities=lambda wildcards: " ".join(study.modalities(wildcards.endpoint)),
         step=STEPS["split_endpoint"],
     shell:
         "python -m bhx_prep.evaluation.splits endpoint --endpoint {params.endpoint:q} --name {wildcards.endpoint}"
         " --seed {wildcards.seed} --participants {input.participants:q} --table {params.table:q}"
-        " --shards {input.shards:q} --out {output:q} > {log:q} 2>&1"
+        " --shards {input.shards:q} --modalities {params.modalities} --out {output:q} > {log:q} 2>&1"
 
 
 rule compute_connectivity:

@@ -21,7 +21,7 @@ STEPS = {
     "train_fusion": 7,  # hub tokens start from tokens of their own places
     "embed_tokens": 3,  # the mean of a run is taken off first: small units lose no digits
     "read_function_tokens": 1,  # first version
-    "split_endpoint": 3,  # missing codes are no labels, ids are brought together, families stay together, notes
+    "split_endpoint": 4,  # people are those with what the rows read; which scans these are
     "evaluate_model": 4,  # predictions as Parquet, with cohorts and probabilities; hashes of split and people
     "compute_connectivity": 1,  # first version
     "evaluate_baseline": 3,  # predictions as Parquet, with cohorts and probabilities; hashes of split and people

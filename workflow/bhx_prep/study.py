@@ -16,7 +16,7 @@ from typing import Any
 from bhx_model.atomic_write import write_json
 from bhx_model.command_line import start_logging
 from bhx_model.errors import BhxError, ConfigError, format_error
-from bhx_model.evaluation.methods import METHODS
+from bhx_model.evaluation.methods import METHODS, Method
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config, check
 from bhx_prep.config.endpoints import EndpointSection
@@ -73,7 +73,7 @@ class CohortPlan:
             )
         except (BhxError, OSError) as error:  # from within Snakemake an exception would show as a traceback
             raise SystemExit(format_error(error)) from None
-        names = ("subject", "status", *index.FILE_COLUMNS, *FIELDS)
+        names = ("subject", "modality", "status", *index.FILE_COLUMNS, *FIELDS)
         return {name: table[name].to_numpy().tolist() for name in names}
 
     @cached_property
@@ -150,6 +150,16 @@ class CohortPlan:
         """Whether any usable BOLD run has a T1 image."""
         anat, status = self._columns["anat"], self._columns["status"]
         return any(image is not None and state == "ok" for image, state in zip(anat, status, strict=True))
+
+    @cached_property
+    def modalities(self) -> frozenset[str]:
+        """Modalities of which the cohort has a usable scan: ``bold``, ``t1w``."""
+        pairs = zip(self._columns["modality"], self._columns["status"], strict=True)
+        return frozenset(modality for modality, state in set(pairs) if state == "ok")
+
+    def can_be_read_by(self, method: Method) -> bool:
+        """Whether the cohort has at all what a method reads: hub tokens are of a BOLD run with its T1."""
+        return set(method.modalities) <= self.modalities and (method.stage != "fusion" or self.has_t1w())
 
     def to_preprocess(self, batch: str | None = None) -> list[str]:
         """Subjects of a batch (or all) that enter as raw BIDS and have a usable scan."""
@@ -306,8 +316,9 @@ class Study:
         ]
 
     def methods(self, experiment: str, endpoint: str) -> list[str]:
-        """Methods by which an experiment predicts an endpoint."""
-        return self.experiment(experiment).methods(self.endpoint(endpoint))
+        """Methods by which an experiment predicts an endpoint, of those that its cohort has the scans for."""
+        asked = self.experiment(experiment).methods(self.endpoint(endpoint))
+        return [name for name in asked if self._readable(endpoint, name)]
 
     def seeds(self, endpoint: str, method: str | None = None, experiment: str | None = None) -> list[int]:
         """Splits of an endpoint, those that a method is scored on, or those that a method of an experiment is scored on."""
@@ -319,8 +330,19 @@ class Study:
             raise SystemExit(f"endpoints.{endpoint}.splits: {format_error(error)}") from None
 
     def baselines(self, endpoint: str) -> list[str]:
-        """Methods by which an endpoint is predicted without an experiment."""
-        return self.endpoint(endpoint).baselines
+        """Methods by which an endpoint is predicted without an experiment, of those that its cohort has the scans for."""
+        return [name for name in self.endpoint(endpoint).baselines if self._readable(endpoint, name)]
+
+    def modalities(self, endpoint: str) -> list[str]:
+        """What a subject of an endpoint needs, so that all rows of its table are about the same people."""
+        rows = [
+            *self.baselines(endpoint),
+            *(m for name in self.config.experiments for m in self.methods(name, endpoint)),
+        ]
+        return sorted({modality for name in rows for modality in METHODS[name].modalities})
+
+    def _readable(self, endpoint: str, method: str) -> bool:
+        return self.cohorts[self.endpoint(endpoint).cohort].can_be_read_by(METHODS[method])
 
     def tables(self) -> list[tuple[str, str]]:
         """Experiments and endpoints that they predict by any method."""
@@ -360,7 +382,11 @@ class Study:
     def table_names(self) -> list[str]:
         """Names of all tables: every endpoint has one with its baselines, and one of rows chosen on test if it has any."""
         names = [f"{endpoint}{of}" for endpoint in self.config.endpoints for of in ("", REFERENCE)]
-        return [name for name in names if name in self.config.endpoints or self.rows_of_table(name)]
+        return [
+            name
+            for name in names
+            if (name in self.config.endpoints and self.baselines(name)) or self.rows_of_table(name)
+        ]
 
     def endpoint(self, name: str) -> EndpointSection:
         """An endpoint's section of the configuration."""
@@ -376,18 +402,21 @@ class Study:
             and not any(self.cohorts[cohort].has_t1w() for cohort in section.cohorts)
         ]
 
-    def unpredictable(self) -> list[str]:
-        """A line for every endpoint whose methods read hub tokens, of a cohort that has no T1 images to make them of."""
-        reads: dict[str, dict[str, None]] = {}
-        for experiment, name in self.tables():
-            hub = [m for m in self.methods(experiment, name) if METHODS[m].reads == "hub tokens"]
-            reads.setdefault(name, {}).update(dict.fromkeys(hub))
-        return [
-            f"endpoints.{name}.methods: no BOLD run of {self.endpoint(name).cohort} has a T1 image, which hub tokens "
-            f"are made of: leave out {', '.join(hub)}, name methods `function_*`"
-            for name, hub in reads.items()
-            if hub and not self.cohorts[self.endpoint(name).cohort].has_t1w()
-        ]
+    def without_rows(self) -> list[str]:
+        """A line for every endpoint with methods that give no row, as its cohort has not the scans that they read."""
+        lines = []
+        for name, section in self.config.endpoints.items():
+            models = [m for one in self.config.experiments.values() for m in one.methods(section)]
+            asked = dict.fromkeys([*section.baselines, *models])
+            lacking = [method for method in asked if not self._readable(name, method)]
+            if lacking:
+                has = " and ".join(sorted(self.cohorts[section.cohort].modalities)) or "nothing"
+                reads = " and ".join(dict.fromkeys(METHODS[method].reads for method in lacking))
+                lines.append(
+                    f"endpoints.{name}.methods: {', '.join(lacking)} give no row: they read {reads}, and of "
+                    f"{section.cohort} there is {has} alone"
+                )
+        return lines
 
     def terms(self, experiment: str) -> dict[str, str | None]:
         """Terms of the data an experiment trains on, by cohort; None where they are not stated."""

@@ -118,13 +118,16 @@ def test_hub_tokens_of_a_cohort_without_t1_are_no_method(made) -> None:
     plain = study_of(made.folder)
     endpoint = {"cohort": "a", "column": "age", "kind": "regression"}
     plain["endpoints"] = {"x": endpoint, "y": {**endpoint, "methods": ["function_mean"]}}
-    assert Study(plain, build=True, cache=made.folder / "cache").unpredictable() == []  # no fusion, no rows
+    assert Study(plain, build=True, cache=made.folder / "cache").without_rows() == []  # no fusion, no rows
     del plain["experiments"]["e"]["stages"]
-    (line,) = Study(plain, build=True, cache=made.folder / "cache").unpredictable()
+    study = Study(plain, build=True, cache=made.folder / "cache")
+    (line,) = study.without_rows()
     assert line == (
-        "endpoints.x.methods: no BOLD run of a has a T1 image, which hub tokens are made of: leave out probe, finetune, "
-        "name methods `function_*`"
+        "endpoints.x.methods: probe, finetune give no row: they read hub tokens, and of a there is bold alone"
     )
+    assert study.methods("e", "x") == ["function_regions", "function_regions_untrained"]
+    assert study.baselines("x") == ["fc", "permuted"]
+    assert study.modalities("x") == ["bold"]
 
 
 def test_roi_metadata_without_harmonics(made) -> None:

@@ -84,6 +84,22 @@ def make(
     )
 
 
+@pytest.mark.parametrize(
+    ("modalities", "n"), [(("bold", "t1w"), 30), (("bold",), 40), (("t1w",), 40), ((), 50)]
+)
+def test_a_subject_needs_only_what_some_row_reads(tmp_path: Path, modalities: tuple, n: int) -> None:
+    path = table(tmp_path, subjects(50, diagnosis=lambda i: ("control", "patient")[i % 2]))
+    bold, t1w = {f"{i:03d}" for i in range(40)}, {f"{i:03d}" for i in range(10, 50)}
+    spec = EndpointSection(**BINARY)
+    split = splits.split_endpoint("d", spec, 0, participants.read(path), None, bold, t1w, modalities)
+    assert len(split["rows"]) == n
+    assert split["modalities"] == sorted(modalities)
+    reasons = Counter(one["reason"] for one in split["excluded"])
+    assert sum(reasons.values()) == 50 - n
+    assert reasons["has no usable T1 in the shards"] == ("t1w" in modalities) * 10
+    assert reasons["has no usable BOLD run in the shards"] == ("bold" in modalities) * 10
+
+
 def subjects(n: int, **columns) -> list[dict]:
     return [{"participant_id": f"sub-{i:03d}"} | {k: f(i) for k, f in columns.items()} for i in range(n)]
 
@@ -275,7 +291,7 @@ def test_families_of_a_regression_and_too_few_of_them(tmp_path: Path) -> None:
     parts = {row["subject"]: row["split"] for row in split["rows"]}
     assert all(parts[f"{2 * i:03d}"] == parts[f"{2 * i + 1:03d}"] for i in range(25))
     assert Counter(parts.values()) == {"train": 30, "val": 10, "test": 10}
-    with pytest.raises(DataError, match="4 subjects with a label and both scans of different families"):
+    with pytest.raises(DataError, match="4 subjects with a label and the scans of different families"):
         make(tmp_path, rows[:8], score, family="family")
     with pytest.raises(DataError, match="no column 'fam'; did you mean 'family'"):
         make(tmp_path, rows, score, family="fam")
@@ -339,7 +355,9 @@ def test_command_line(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     ]
     assert splits.main([*args, "--endpoint", settings_file(BINARY), "--out", str(out)]) == 0
     split = json.loads(out.read_text())
-    assert set(split) == {"endpoint", "cohort", "kind", "classes", "seed", "rows", "excluded", "notes"}
+    keys = {"endpoint", "cohort", "kind", "classes", "seed", "rows", "excluded", "notes", "modalities"}
+    assert set(split) == keys
+    assert split["modalities"] == ["bold", "t1w"]
     assert len(split["rows"]) == 20
     other = settings_file(BINARY | {"cohort": "town"})
     assert splits.main([*args, "--endpoint", other, "--out", str(out)]) == 1

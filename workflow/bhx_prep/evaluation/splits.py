@@ -20,7 +20,7 @@ import hashlib
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 BLOCK = ("train", "train", "train", "val", "test")
 #: Bins of a regression's label within which subjects are drawn.
 BINS = 5
+#: What a subject needs of a modality, in sentences.
+SCANS = {"bold": "BOLD run", "t1w": "T1"}
 #: Fewer subjects than this leave a split empty.
 FEWEST = len(BLOCK)
 
@@ -133,6 +135,7 @@ def split_endpoint(
     family: str | None,
     bold: set[str],
     t1w: set[str],
+    modalities: Collection[str] = ("bold", "t1w"),
 ) -> dict[str, Any]:
     """Split the subjects of an endpoint and label them.
 
@@ -148,6 +151,8 @@ def split_endpoint(
         Its column with an id per family.
     bold, t1w : set of str
         Labels with a BOLD run and with a T1 in the shards.
+    modalities : collection of str
+        Which of both a subject needs, as some row of the endpoint's table reads it; with none of them either will do.
 
     Returns
     -------
@@ -161,11 +166,12 @@ def split_endpoint(
     DataError
         If a column is missing or a class has too few subjects.
     """
-    both = sorted(bold & t1w)
-    table = table.match(bold | t1w)
-    column, excluded = participants.values(table, spec.column, both, spec.values)
-    excluded |= dict.fromkeys(bold - t1w, "has no usable T1 in the shards")
-    excluded |= dict.fromkeys(t1w - bold, "has no usable BOLD run in the shards")
+    anybody = bold | t1w
+    lacking = {"t1w": bold - t1w, "bold": t1w - bold}
+    left_out = {s: f"has no usable {SCANS[m]} in the shards" for m in modalities for s in lacking[m]}
+    table = table.match(anybody)
+    column, excluded = participants.values(table, spec.column, sorted(anybody - left_out.keys()), spec.values)
+    excluded |= left_out
     labels, refused, assumed = read_labels(column, spec)
     excluded |= refused
     levels = [table.column(level).known for level in spec.stratify]
@@ -186,6 +192,7 @@ def split_endpoint(
         "rows": [{"subject": s, "label": label, "split": split[s]} for s, label in labels.items()],
         "excluded": [{"subject": s, "reason": reason} for s, reason in sorted(excluded.items())],
         "notes": [*table.notes(), *column.notes(), *assumed],
+        "modalities": sorted(modalities),
     }
 
 
@@ -210,7 +217,7 @@ def _groups(
     apart = " of different families" if len(units) < len(labels) else ""
     if spec.kind == "regression":
         if len(units) < FEWEST:
-            raise DataError(_too_few(name, f"with a label and both scans{apart}", len(units)))
+            raise DataError(_too_few(name, f"with a label and the scans{apart}", len(units)))
         mean = {first: sum(labels[s] for s in members) / len(members) for first, members in units.items()}
         ranked = sorted(units, key=lambda first: (mean[first], first))
         n = min(BINS, len(ranked) // FEWEST)
@@ -226,7 +233,7 @@ def _groups(
         holding.update(spec.classes[int(label)].name for label in found)
     for value in groups:
         if holding[value] < FEWEST:
-            raise DataError(_too_few(name, f"of class {value!r} with both scans{apart}", holding[value]))
+            raise DataError(_too_few(name, f"of class {value!r} with the scans{apart}", holding[value]))
     return groups
 
 
@@ -311,6 +318,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="how it is read (TableSettings) as a JSON file",
     )
     one.add_argument("--shards", required=True, type=Path, help="index.json of its cohort")
+    one.add_argument(
+        "--modalities", nargs="*", choices=tuple(SCANS), default=tuple(SCANS),
+        help="what a subject needs in the shards",
+    )  # fmt: skip
     one.add_argument("--out", required=True, type=Path)
     args = parser.parse_args(argv)
     return run_command(lambda: _run(args))
@@ -338,7 +349,7 @@ def _run(args: argparse.Namespace) -> None:
         settings = read_section(TableSettings, args.table)
         needed = [spec.column, *spec.stratify, *([settings.family] if settings.family else [])]
         table = participants.read(args.participants, settings, needed)
-        split = split_endpoint(args.name, spec, args.seed, table, settings.family, bold, t1w)
+        split = split_endpoint(args.name, spec, args.seed, table, settings.family, bold, t1w, args.modalities)
         for text in split["notes"]:
             logger.info("%s", text)
     write_json(args.out, split, canonical=True)
