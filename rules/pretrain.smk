@@ -21,12 +21,14 @@ rule split_pretraining:
         runtime=growing(20),
     params:
         holdout=lambda wildcards: section(wildcards).holdout,
+        share=lambda wildcards: section(wildcards).share,
         seed=lambda wildcards: section(wildcards).seed,
         families=lambda wildcards: study.families_file(users(wildcards)[0]),
         step=STEPS["split_pretraining"],
     shell:
         "python -m bhx_prep.evaluation.splits pretrain --shards {input.shards:q} --holdout {params.holdout}"
-        " --seed {params.seed} --families {params.families:q} --out {output:q} > {log:q} 2>&1"
+        " --share {params.share} --seed {params.seed} --families {params.families:q} --out {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule compute_gradients:

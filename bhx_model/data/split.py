@@ -1,4 +1,4 @@
-"""The split of a pretraining: subjects to train on, and those held out."""
+"""The split of a pretraining: subjects to train on, those held out, and those who play no part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from bhx_model.errors import DataError
 
 
 def read_split(path: Path) -> dict[str, str]:
-    """Subjects of a pretraining split: ``cohort/label`` to ``train`` or ``holdout``.
+    """Subjects of a pretraining split: ``cohort/label`` to ``train``, ``holdout`` or ``left_out``.
+
+    The list of the latter may be absent; a subject of the shards who is in none is refused where it is read.
 
     Raises
     ------
@@ -18,11 +20,12 @@ def read_split(path: Path) -> dict[str, str]:
     """
     try:
         split = json.loads(path.read_text(encoding="utf-8"))
-        parts = {subject: part for part in ("train", "holdout") for subject in split[part]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        lists = {"train": split["train"], "holdout": split["holdout"], "left_out": split.get("left_out", [])}
+        parts = {subject: part for part, subjects in lists.items() for subject in subjects}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{path} is no split with the lists train and holdout ({error}): make it again"
         raise DataError(msg) from error
-    if len(parts) != len(split["train"]) + len(split["holdout"]):
-        msg = f"{path} names a subject twice, so the holdout would be trained on: make it again"
+    if len(parts) != sum(map(len, lists.values())):
+        msg = f"{path} names a subject twice, so one who is not trained on would be: make it again"
         raise DataError(msg)
     return parts

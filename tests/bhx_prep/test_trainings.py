@@ -19,7 +19,9 @@ def trainings(results: Path = Path("results"), **experiments: dict[str, Any]) ->
     """Of experiments that are `EXPERIMENT` with some changes."""
     cohorts = {name: {"input": "timeseries", "root": name, "tr_s": 2.0} for name in ("a", "b")}
     made = {name: EXPERIMENT | changes for name, changes in experiments.items()}
-    return Trainings(check({"results": str(results), "cohorts": cohorts, "experiments": made}))
+    endpoints = {"x": {"cohort": "a", "column": "age", "kind": "regression"}}
+    raw = {"results": str(results), "cohorts": cohorts, "experiments": made, "endpoints": endpoints}
+    return Trainings(check(raw))
 
 
 def shared(change: dict[str, Any]) -> dict[str, bool]:
@@ -51,6 +53,8 @@ ALL_BUT_FUSION = {"subjects", "structure", "function", "tokens", "function_token
         ({"preset": "small"}, {"subjects"}),
         ({"seed": 1}, set()),
         ({"holdout": 0.2}, set()),
+        ({"share": 0.1}, set()),
+        ({"exclude_test_of": {"x": "all"}}, set()),
         ({"cohorts": ["a"]}, set()),
     ],
     ids=str,
@@ -88,6 +92,7 @@ def test_a_person_finds_what_is_shared_with_whom(tmp_path: Path):
     assert parts["fusion"] == {"folder": "experiments/small/fusion", "shared_with": []}
     used_by = json.loads((made.subjects_folder("small") / "used_by.json").read_text())
     assert used_by["cohorts"] == ["a", "b"]
+    assert used_by["experiments"] == ["small", "large", "alone"]
     assert used_by["encoders"][made.stage_folder("small", "structure").name]["experiments"] == [
         "small",
         "large",

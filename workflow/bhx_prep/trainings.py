@@ -31,6 +31,9 @@ ENCODERS: tuple[Encoder, ...] = ("structure", "function")
 #: Patterns of the names below, for Snakemake's wildcards.
 TRAINSET, RECIPE, PAIR = r"[a-z0-9-]+-[0-9a-f]{8}", r"[a-z]+-[0-9a-f]{8}", r"tokens-[0-9a-f]{8}"
 
+#: Settings of an experiment, besides its cohorts, that decide whom it is trained on.
+OF_SUBJECTS = ("holdout", "exclude_test_of", "share", "seed")
+
 
 def overrides(config: Config, experiment: str, stage: str) -> dict[str, Any]:
     """Changes to a stage's preset; among them that the position code has no harmonics where the study has none."""
@@ -150,9 +153,7 @@ class Trainings:
                 }
                 encoders.setdefault(f"{stage}-{recipe}", made_of)
         return {
-            "cohorts": sorted(section.cohorts),
-            "holdout": section.holdout,
-            "seed": section.seed,
+            **_subjects(section),
             "experiments": users,
             "encoders": encoders,
         }
@@ -199,10 +200,18 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()[:8]
 
 
+def _subjects(section: ExperimentSection) -> dict[str, Any]:
+    """What decides whom an experiment is trained on: the cohorts, and the other settings that are not the default."""
+    changed = {
+        name: value
+        for name, value in section.model_dump(mode="json", include=set(OF_SUBJECTS)).items()
+        if value != ExperimentSection.model_fields[name].get_default()
+    }
+    return {"cohorts": sorted(section.cohorts), **changed}
+
+
 def _trainset(section: ExperimentSection) -> str:
-    cohorts = sorted(section.cohorts)
-    made_of = {"cohorts": cohorts, "holdout": section.holdout, "seed": section.seed}
-    return f"{'-'.join(cohorts)[:40].strip('-')}-{_hash(made_of)}"
+    return f"{'-'.join(sorted(section.cohorts))[:40].strip('-')}-{_hash(_subjects(section))}"
 
 
 def _recipe(stage: str, preset: str, changes: Mapping[str, Any]) -> str:

@@ -108,6 +108,25 @@ def tally(split: dict, value) -> Counter:
     return Counter((value(row), row["split"]) for row in split["rows"])
 
 
+def test_a_share_of_the_pretraining_is_by_subject_and_nested():
+    subjects, families = [f"town/{i}" for i in range(1000)], {"town/1": "a", "town/2": "a"}
+    whole = splits.split_pretraining(subjects, 0.1, 0, families)
+    before: set[str] = set()
+    for share in (0.01, 0.1, 0.5, 1.0):
+        split = splits.split_pretraining(subjects, 0.1, 0, families, share=share)
+        assert split["holdout"] == whole["holdout"]
+        assert before <= set(split["train"]) <= set(whole["train"])
+        assert len(split["train"]) == pytest.approx(share * len(whole["train"]), abs=35)
+        assert ("town/1" in split["train"]) == ("town/2" in split["train"])
+        before = set(split["train"])
+        assert sorted([*split["train"], *split["holdout"], *split.get("left_out", ())]) == sorted(subjects)
+    assert splits.split_pretraining(subjects, 0.1, 0, families, share=1) == whole
+    with pytest.raises(
+        DataError, match=r"a share of 1e-06 leaves none of \d+ subjects to train on: raise it"
+    ):
+        splits.split_pretraining(subjects, 0.1, 0, share=1e-6)
+
+
 def test_every_class_and_site_is_split_alike(tmp_path: Path) -> None:
     rows = subjects(
         100, diagnosis=lambda i: "patient" if i % 4 == 0 else "control", site=lambda i: f"s{i // 4 % 5}"

@@ -51,6 +51,13 @@ class ExperimentSection(Section):
         description="Endpoints whose test subjects, with their families, are left out of pretraining: `{diagnosis: [0]}` "
         "those of split 0, on which alone it is then scored; `{diagnosis: all}` those of every split.",
     )
+    share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of the other subjects to train on, for learning curves: by subject, and those of a smaller share "
+        "are among those of a larger one. The holdout stays as it is.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of everything random in this experiment.")
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
 

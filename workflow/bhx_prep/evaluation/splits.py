@@ -1,8 +1,9 @@
 """Splits of subjects into those to train on and those to validate and test on, as JSON.
 
 Pretraining: a subject is in the holdout if a hash of (seed, cohort, subject) falls below the holdout's fraction, so new
-subjects never move earlier ones. Endpoints: 60, 20 and 20 % within each class and each combination of the `stratify`
-columns. Members of a family, where a cohort's table names families, are in one split.
+subjects never move earlier ones; a share of the others is drawn in the same way. Endpoints: 60, 20 and 20 % within each
+class and each combination of the `stratify` columns. Members of a family, where a cohort's table names families, are in
+one split.
 
 Examples
 --------
@@ -48,7 +49,12 @@ FEWEST = len(BLOCK)
 
 
 def split_pretraining(
-    subjects: Iterable[str], holdout: float, seed: int, families: Mapping[str, str] = MappingProxyType({})
+    subjects: Iterable[str],
+    holdout: float,
+    seed: int,
+    families: Mapping[str, str] = MappingProxyType({}),
+    *,
+    share: float = 1.0,
 ) -> dict[str, list[str]]:
     """Split the subjects of the pretraining.
 
@@ -61,11 +67,13 @@ def split_pretraining(
     seed : int
     families : mapping
         Subject to the id of its family, also of another cohort; who is not there has no relatives.
+    share : float
+        Fraction of the others that is trained on, in expectation. Those of a smaller one are among those of a larger one.
 
     Returns
     -------
     dict
-        ``train`` and ``holdout``, sorted.
+        ``train`` and ``holdout``, sorted; and ``left_out``, who play no part, where there are any.
 
     Raises
     ------
@@ -83,6 +91,11 @@ def split_pretraining(
         raise DataError(
             f"a holdout of {holdout} leaves none of {len(in_holdout)} subjects to train on: lower it"
         )
+    left_out = [subject for subject in split["train"] if _unit("share", seed, drawn[subject]) >= share]
+    if len(left_out) == len(split["train"]):
+        raise DataError(f"a share of {share} leaves none of {len(left_out)} subjects to train on: raise it")
+    if left_out:
+        split = {**split, "train": sorted(set(split["train"]) - set(left_out)), "left_out": left_out}
     return split
 
 
@@ -294,6 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     one = commands.add_parser("pretrain", help="train and holdout of a pretraining")
     one.add_argument("--shards", required=True, nargs="+", type=Path, help="index.json of every cohort")
     one.add_argument("--holdout", required=True, type=float, help="fraction held out, e.g. 0.1")
+    one.add_argument("--share", default=1.0, type=float, help="fraction of the others to train on (1)")
     one.add_argument("--seed", required=True, type=int)
     one.add_argument(
         "--families",
@@ -335,7 +349,7 @@ def _run(args: argparse.Namespace) -> None:
         }
         families = read_families(args.families, with_data)
         subjects = (f"{cohort}/{s}" for cohort, mine in with_data.items() for s in mine)
-        split = split_pretraining(subjects, args.holdout, args.seed, families)
+        split = split_pretraining(subjects, args.holdout, args.seed, families, share=args.share)
         if args.holdout and not split["holdout"]:
             logger.warning("no subject of %d is held out", len(split["train"]))
     else:
