@@ -57,6 +57,9 @@ def predict(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if method.name == "probe":
         scores, chosen = probe(data.labels, mean_hub_tokens(data, trained, device))
+    elif method.name == "hub_tokens":
+        hub = hub_tokens(data, trained, device)
+        scores, chosen = probe(data.labels, hub.reshape(len(hub), -1))
     elif method.name == "covariance":
         scores, chosen = probe(data.labels, hub_covariance(data, trained, device))
     elif method.name == "attentive":

@@ -153,6 +153,7 @@ _ALL = (
     *_function("covariance", "covariance", "covariance"),
     *_function("rois", "attentive probe", "attentive", "epochs"),
     Method(name="probe", label="Hub tokens, linear probe", short="hub, linear probe", reads="hub tokens"),
+    Method(name="hub_tokens", label="Hub tokens, linear probe of each", short="hub, each", reads="hub tokens"),
     Method(name="covariance", label="Hub tokens, covariance", short="hub, covariance", reads="hub tokens"),
     Method(
         name="attentive", label="Hub tokens, attentive probe", short="hub, attentive probe", reads="hub tokens",

@@ -64,7 +64,7 @@ def test_methods_that_no_experiment_gives_are_named(tmp_path: Path, capsys):
     )
     assert main(["config", "check", str(file)]) == 0
     assert (
-        "no experiment trains the stage fusion, so that probe, finetune give no rows"
+        "no experiment trains the stage fusion, so that probe, hub_tokens, finetune give no rows"
         in capsys.readouterr().err
     )
     file.write_text(file.read_text().replace("stages: [function]", "seed: 1"))

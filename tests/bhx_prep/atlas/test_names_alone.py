@@ -123,7 +123,7 @@ def test_hub_tokens_of_a_cohort_without_t1_are_no_method(made) -> None:
     study = Study(plain, build=True, cache=made.folder / "cache")
     (line,) = study.without_rows()
     assert line == (
-        "endpoints.x.methods: probe, finetune give no row: they read hub tokens, and of a there is bold alone"
+        "endpoints.x.methods: probe, hub_tokens, finetune give no row: they read hub tokens, and of a there is bold alone"
     )
     assert study.methods("e", "x") == ["function_regions", "function_regions_untrained"]
     assert study.baselines("x") == ["fc", "permuted"]

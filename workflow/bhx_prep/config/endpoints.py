@@ -69,12 +69,12 @@ class EndpointSection(Section):
         default=(), description="Columns that are balanced over the splits, e.g. `site`."
     )
     methods: Annotated[tuple[Method, ...], AfterValidator(once_each)] = Field(
-        default=("fc", "probe", "finetune", "function_regions", "function_regions_untrained", "permuted"),
+        default=("fc", "probe", "hub_tokens", "finetune", "function_regions", "function_regions_untrained", "permuted"),
         min_length=1,
         description="Rows of the table. Without a model: connectivity (`fc`, `fc_partial`, `fc_tangent`, each with a linear "
         "model, and with `_svm` or `_kernel_ridge` behind its name; `fc` is always there), `permuted` (`fc` of permuted "
         "labels). Hub tokens: a "
-        "linear probe of their mean (`probe`) or `covariance`, an "
+        "linear probe of their mean (`probe`), of all beside each other (`hub_tokens`) or of their `covariance`, an "
         "`attentive` probe, or `finetune` of the fusion. Function tokens, of the function encoder alone: a linear probe "
         "of their mean, of 16 regions or of their covariance, or an attentive probe (`function_*`); `_untrained` reads "
         "untrained weights, the control. An experiment has rows of the methods whose stage, fusion or function, it trains.",
