@@ -19,7 +19,8 @@ QUICK = ("--set", '{"epochs": 4, "warmup_epochs": 1}')
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
 @pytest.mark.parametrize(
-    ("method", "more"), [("probe", ()), ("hub_tokens", ()), ("covariance", ()), ("attentive", QUICK), ("finetune", QUICK)]
+    ("method", "more"),
+    [("probe", ()), ("hub_tokens", ()), ("covariance", ()), ("attentive", QUICK), ("finetune", QUICK)],
 )
 def test_an_endpoint_is_predicted(trained, tmp_path, kind, method, more):
     labels = write_labels(tmp_path / "labels.json", "town", range(12), kind)

@@ -69,7 +69,15 @@ class EndpointSection(Section):
         default=(), description="Columns that are balanced over the splits, e.g. `site`."
     )
     methods: Annotated[tuple[Method, ...], AfterValidator(once_each)] = Field(
-        default=("fc", "probe", "hub_tokens", "finetune", "function_regions", "function_regions_untrained", "permuted"),
+        default=(
+            "fc",
+            "probe",
+            "hub_tokens",
+            "finetune",
+            "function_regions",
+            "function_regions_untrained",
+            "permuted",
+        ),
         min_length=1,
         description="Rows of the table. Without a model: connectivity (`fc`, `fc_partial`, `fc_tangent`, each with a linear "
         "model, and with `_svm` or `_kernel_ridge` behind its name; `fc` is always there), `permuted` (`fc` of permuted "
