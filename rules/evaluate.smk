@@ -51,6 +51,58 @@ rule compute_connectivity:
         " --out {output:q} > {log:q} 2>&1"
 
 
+rule collect_covariates:
+    """Age, sex and site of a cohort's subjects as far as its table says, how much they moved, and how they were scanned."""
+    input:
+        shards=rules.index_shards.output,
+        index=rules.publish_index.output,
+        qc=qc_of,
+        participants=covariate_table,
+    output:
+        f"{RESULTS}/{{cohort}}/covariates.parquet",
+    log:
+        f"{RESULTS}/logs/collect_covariates/{{cohort}}.log",
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=growing(1500),
+        runtime=growing(30),
+    params:
+        table=lambda wildcards: study.table_file(wildcards.cohort),
+        columns=lambda wildcards: study.columns_file(wildcards.cohort),
+        participants=lambda wildcards, input: (
+            shlex.join(["--participants", *input.participants]) if input.participants else ""
+        ),
+        step=STEPS["collect_covariates"],
+    shell:
+        "python -m bhx_prep.evaluation.baselines.covariates --shards {input.shards:q} --index {input.index:q}"
+        " --qc {input.qc:q} {params.participants} --table {params.table:q} --columns {params.columns:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
+rule collect_volumes:
+    """Regional volumes and thickness of a cohort's subjects, as FreeSurfer found them."""
+    input:
+        shards=rules.index_shards.output,
+        table=volume_table,
+    output:
+        f"{RESULTS}/{{cohort}}/volumes.npz",
+    log:
+        f"{RESULTS}/logs/collect_volumes/{{cohort}}.log",
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=growing(1500),
+        runtime=growing(60),
+    params:
+        source=lambda wildcards: study.cohort_section(wildcards.cohort).regions,
+        table=lambda wildcards: study.table_file(wildcards.cohort),
+        step=STEPS["collect_volumes"],
+    shell:
+        "python -m bhx_prep.evaluation.baselines.volumes --shards {input.shards:q} --source {params.source:q}"
+        " --table {params.table:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule evaluate_baseline:
     """An endpoint without a model of ours: connectivity and a linear model, and what else results are compared with."""
     input:

@@ -215,10 +215,29 @@ def endpoint_shards(wildcards):
     return expand(rules.index_shards.output, cohort=study.endpoint(wildcards.endpoint).cohort)
 
 
+def qc_of(wildcards):
+    """QC tables of all batches of a cohort."""
+    batches = study.cohorts[wildcards.cohort].batches()
+    return expand(rules.extract_features.output.qc, cohort=wildcards.cohort, batch=batches)
+
+
+def covariate_table(wildcards):
+    """The table of phenotypes, where a cohort names columns of it as covariates."""
+    return [study.participants(wildcards.cohort)] if study.cohort_section(wildcards.cohort).columns else []
+
+
+def volume_table(wildcards):
+    """The table of regional volumes, where a cohort has them in one; a folder of FreeSurfer's has a file per subject."""
+    source = study.cohort_section(wildcards.cohort).regions
+    return [source] if source.is_file() else []
+
+
 def baseline_features(wildcards):
-    """What a baseline reads of the cohort that an endpoint predicts."""
-    method, cohort = METHODS[wildcards.method], study.endpoint(wildcards.endpoint).cohort
-    return expand(rules.compute_connectivity.output, cohort=cohort, kind=method.array)
+    """What a baseline reads, of every cohort that an endpoint is about."""
+    method = METHODS[wildcards.method]
+    made = {"covariates": rules.collect_covariates.output, "volumes": rules.collect_volumes.output}
+    pattern = made.get(method.reads, rules.compute_connectivity.output)
+    return expand(pattern, cohort=study.endpoint(wildcards.endpoint).cohorts, kind=method.array)
 
 
 def baseline_scores(endpoint):

@@ -24,6 +24,8 @@ STEPS = {
     "split_endpoint": 4,  # people are those with what the rows read; which scans these are
     "evaluate_model": 4,  # predictions as Parquet, with cohorts and probabilities; hashes of split and people
     "compute_connectivity": 1,  # first version
+    "collect_covariates": 1,  # first version
+    "collect_volumes": 1,  # first version
     "evaluate_baseline": 3,  # predictions as Parquet, with cohorts and probabilities; hashes of split and people
     "export_weights": 3,  # the model card speaks of subjects and of the mean predictor
     "collect_table": 5,  # one table per endpoint, with the rows of every experiment

@@ -215,6 +215,8 @@ class Study:
         for name in self.config.cohorts:
             self.preproc_file(name)
             self.features_file(name)
+            self.columns_file(name)
+            self.table_file(name)
             self.tables_file(name)
         for name in self.config.experiments:
             self.terms_file(name)
@@ -271,6 +273,10 @@ class Study:
     def table_file(self, cohort: str) -> Path:
         """How a cohort's table of phenotypes is read, as a JSON file."""
         return self._file("table", self.config.cohorts[cohort].table)
+
+    def columns_file(self, cohort: str) -> Path:
+        """Columns of a cohort's table that are covariates, as a JSON file."""
+        return self._settings.file("columns", self.config.cohorts[cohort].columns)
 
     def families_file(self, experiment: str) -> Path:
         """Tables that name the families of an experiment's cohorts, as a JSON file."""
@@ -342,7 +348,8 @@ class Study:
         return sorted({modality for name in rows for modality in METHODS[name].modalities})
 
     def _readable(self, endpoint: str, method: str) -> bool:
-        return self.cohorts[self.endpoint(endpoint).cohort].can_be_read_by(METHODS[method])
+        cohorts = self.endpoint(endpoint).cohorts
+        return all(self.cohorts[cohort].can_be_read_by(METHODS[method]) for cohort in cohorts)
 
     def tables(self) -> list[tuple[str, str]]:
         """Experiments and endpoints that they predict by any method."""

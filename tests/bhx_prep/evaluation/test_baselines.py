@@ -157,7 +157,7 @@ def test_runs_are_averaged_and_gaps_are_known(make_shards) -> None:
     index = make_shards(
         "clinic", [{"sub-1_task-rest_run-1": one, "sub-1_task-rest_run-2": two, "sub-2_task-rest": two}]
     )
-    found = connectivity.compute(read.read_index(index), "correlation").rows(["2", "1"], "run")
+    found = connectivity.compute(read.read_index(index), "correlation").rows(["clinic/2", "clinic/1"], "run")
     pairs = list(zip(*np.triu_indices(6, 1), strict=True))
     z1, z2 = (np.arctanh(np.corrcoef(as_stored(s)[:5]) - np.eye(5)) for s in (one, two))
     np.testing.assert_allclose(found[1][pairs.index((0, 1))], (z1[0, 1] + z2[0, 1]) / 2, rtol=1e-5)

@@ -132,6 +132,17 @@ class CohortSection(Section):
         description="Column of the participants table with an id per family: its members stay in one split, in the "
         "endpoints and in the pretraining's holdout; one id in two cohorts is one family.",
     )
+    columns: dict[Literal["age", "sex", "site", "scan_year", "motion"], str] = Field(
+        default={},
+        description="Columns of the participants table that say what the methods `age_sex`, `site`, `motion` and "
+        "`acquisition` read: `{age: .., sex: .., site: ..}`, `scan_year` (a year, or a date), and `motion`, mean "
+        "framewise displacement (mm), where quality control has none.",
+    )
+    morphometry: Path | None = Field(
+        default=None,
+        description="What the method `volumes` reads: FreeSurfer's folder of subjects, with their `stats`, or a table with "
+        "a column per regional volume or thickness. When null, `sourcedata/freesurfer` in the root of derivatives.",
+    )
     strategy: StrategyName | None = Field(
         default=None,
         description="Denoising of this cohort where it is not `features.strategy`, e.g. `none` for denoised data.",
@@ -164,6 +175,11 @@ class CohortSection(Section):
     def phenotypes(self) -> Path:
         """The table of phenotypes, whether it is there or not."""
         return self.participants or self.root / "participants.tsv"
+
+    @property
+    def regions(self) -> Path:
+        """Folder or table of regional volumes and thickness, whether it is there or not."""
+        return self.morphometry or self.root / "sourcedata" / "freesurfer"
 
     @property
     def table(self) -> TableSettings:

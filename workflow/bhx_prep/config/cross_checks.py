@@ -16,6 +16,8 @@ from bhx_prep.config.mistakes import nearest
 from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.io.spaces import MNI152
 
+#: Columns of the participants table of which a method needs one.
+_COLUMNS = {"site": ("site",), "age_sex": ("age", "sex")}
 _PATCH = ("base_patch", "base_tr_s")
 _PATCH_SECONDS = FeaturesSection.model_fields["patch_seconds"].default
 
@@ -48,10 +50,14 @@ def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(cohort, str) and cohort not in cohorts:
             yield f"{path}.cohort: no cohort {cohort!r}{nearest(cohort, cohorts)}"
         others = endpoint.get("test_on")
-        for one in others if isinstance(others, list | tuple) else ():
+        others = others if isinstance(others, list | tuple) else ()
+        for one in others:
             other = _mapping(one).get("cohort", one)
             if isinstance(other, str) and other not in cohorts:
                 yield f"{path}.test_on: no cohort {other!r}{nearest(other, cohorts)}"
+        asked = [cohort, *(_mapping(one).get("cohort", one) for one in others)]
+        for one in [c for c in asked if isinstance(c, str)]:
+            yield from _columns(path, endpoint, one, _mapping(cohorts.get(one)))
         changes = _mapping(endpoint.get("finetune"))
         known = [field.name for field in dataclasses.fields(model_config.EvaluationConfig)]
         yield from _unknown(f"{path}.finetune", changes, known)
@@ -59,6 +65,28 @@ def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
         yield from _refusal(
             f"{path}.finetune",
             lambda taken=taken: model_config.from_dict(model_config.EvaluationConfig, taken, "finetune"),
+        )
+
+
+def _columns(
+    path: str, endpoint: Mapping[str, Any], cohort: str, section: Mapping[str, Any]
+) -> Iterator[str]:
+    """Methods of what is no image, where the cohort does not say where it stands."""
+    methods, columns = endpoint.get("methods"), _mapping(section.get("columns"))
+    given = {m for m in methods if isinstance(m, str)} if isinstance(methods, list | tuple) else set()
+    for method, keys in _COLUMNS.items():
+        if method in given and not columns.keys() & set(keys):
+            named = ", ".join(f"{key}: .." for key in keys)
+            yield f"{path}.methods: {method} reads a column of the table: name it, cohorts.{cohort}.columns: {{{named}}}"
+    if "motion" in given and section.get("input") == "timeseries" and "motion" not in columns:
+        yield (
+            f"{path}.methods: of tables of series the motion is not known: name its column, "
+            f"cohorts.{cohort}.columns: {{motion: ..}}, or leave motion out"
+        )
+    if "volumes" in given and section.get("input") != "fmriprep" and not section.get("morphometry"):
+        yield (
+            f"{path}.methods: volumes reads what FreeSurfer found: name its folder, or a table, as "
+            f"cohorts.{cohort}.morphometry"
         )
 
 

@@ -22,7 +22,6 @@ from bhx_model.command_line import run_command
 from bhx_model.evaluation import results
 from bhx_model.evaluation.labels import read_labels
 from bhx_model.evaluation.methods import METHODS
-from bhx_prep.evaluation.baselines import feature_table
 from bhx_prep.evaluation.baselines.evaluate import READS, evaluate
 
 
@@ -36,15 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = [name for name, method in METHODS.items() if method.reads in READS]
     parser.add_argument("--method", choices=known, required=True)
     parser.add_argument("--labels", required=True, type=Path, help="split file with labels")
-    parser.add_argument("--features", required=True, type=Path, help="what the method reads, of the cohort")
+    parser.add_argument(
+        "--features", required=True, nargs="+", type=Path, help="what the method reads, a file per cohort"
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder for metrics.json and predictions")
     args = parser.parse_args(argv)
-
-    def run() -> None:
-        labels, table = read_labels(args.labels), feature_table.read(args.features)
-        results.write(*evaluate(METHODS[args.method], labels, table), args.out)
-
-    return run_command(run)
+    return run_command(
+        lambda: results.write(
+            *evaluate(METHODS[args.method], read_labels(args.labels), args.features), args.out
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -127,8 +127,10 @@ def compute(cohort: read.PackedCohort, kind: str) -> FeatureTable:
             total[i] /= count[i]
     known = [i for i in range(len(total)) if count[i].any()]
     if len(known) < len(subjects):
-        subjects, total = [subjects[i] for i in known], total[known]
-    return FeatureTable(cohort.name, kind, bool(cohort.index["synthetic"]), subjects, total)
+        total = total[known]
+    people = [f"{cohort.name}/{subjects[i]}" for i in known]
+    synthetic = bool(cohort.index["synthetic"])
+    return FeatureTable(kind, synthetic, (cohort.name,), people, cohort.index["roi_names"], total)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

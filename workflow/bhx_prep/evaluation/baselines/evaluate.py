@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -10,15 +12,21 @@ from bhx_model.errors import DataError
 from bhx_model.evaluation import penalty, results
 from bhx_model.evaluation.labels import Labels
 from bhx_model.evaluation.methods import Method
-from bhx_prep.evaluation.baselines import kernels, permuted_labels, span, tangent
-from bhx_prep.evaluation.baselines.feature_table import FeatureTable
+from bhx_prep.evaluation.baselines import (
+    covariates,
+    feature_table,
+    kernels,
+    permuted_labels,
+    span,
+    tangent,
+)
 
-#: What the baselines here read, and what a subject of the split may not lack of it.
-READS: Final = {"connectivity": "run in the shards", "volumes": None, "covariates": None}
+#: What the baselines here read.
+READS: Final = ("connectivity", "volumes", "covariates")
 
 
 def evaluate(
-    method: Method, labels: Labels, table: FeatureTable
+    method: Method, labels: Labels, files: Collection[Path]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Fit a baseline and score it.
 
@@ -26,8 +34,8 @@ def evaluate(
     ----------
     method : Method
     labels : Labels
-    table : FeatureTable
-        What it reads, of the cohort of the labels.
+    files : collection of Path
+        What it reads, a file for each cohort of the labels.
 
     Returns
     -------
@@ -37,22 +45,20 @@ def evaluate(
     Raises
     ------
     DataError
-        If labels and features do not belong together.
+        If labels and files do not belong together.
     """
-    if labels.cohort != table.cohort:
-        msg = f"the labels are of cohort {labels.cohort}, the features of {table.cohort}: name those of the former"
-        raise DataError(msg)
     labels.check_splits("a label")
-    features = table.rows(labels.subjects, READS[method.reads])
+    read = _covariates if method.reads == "covariates" else _features
+    features, synthetic, n_missing = read(method, labels, files)
     fitted = permuted_labels.permute(labels) if method.permuted else labels
     scores, chosen = fit(method, features, fitted)
     summary, rows = results.summarise(labels, scores)
-    summary |= {"experiment": None, "method": method.name, "synthetic": table.synthetic, **chosen}
-    return summary, rows
+    summary |= {"experiment": None, "method": method.name, "synthetic": synthetic}
+    return summary | {"n_missing": n_missing, **chosen}, rows
 
 
 def fit(method: Method, features: np.ndarray, labels: Labels) -> tuple[np.ndarray, dict[str, Any]]:
-    """Fit a baseline on the training subjects, its penalty chosen on the validation subjects.
+    """Fit a baseline, its penalty chosen as the labels' protocol says.
 
     Parameters
     ----------
@@ -67,13 +73,38 @@ def fit(method: Method, features: np.ndarray, labels: Labels) -> tuple[np.ndarra
     chosen : dict
         ``strength``, inverse of the penalty.
     """
-    train = labels.of("train")
     if method.array == "tangent":
-        features = tangent.project(features, train)
-    centred = span.standardised(features, train)
+        features = tangent.project(features, labels.fitted)
+    centred = span.standardised(features, labels.fitted)
     if method.model == "svm":
         return kernels.support_vectors(centred, labels)
     if method.model == "kernel ridge":
         return kernels.kernel_ridge(centred, labels)
-    scores, strength = penalty.fit(span.coordinates(centred, train), labels)
+    scores, strength = penalty.fit(span.coordinates(centred, labels.fitted), labels)
     return scores, {"strength": strength}
+
+
+def _features(method: Method, labels: Labels, files: Collection[Path]) -> tuple[np.ndarray, bool, int]:
+    """Numbers of the subjects, whether any were made, and how many subjects have none."""
+    table = feature_table.join([feature_table.read(file) for file in files])
+    _check_cohorts(labels, table.cohorts)
+    features = table.rows(labels.people, "run in the shards" if method.reads == "connectivity" else None)
+    known = np.atleast_1d(np.isfinite(features).any(axis=1))
+    if not known[labels.fitted].any():
+        msg = f"no training subject of {labels.endpoint} has {table.what}: leave out method {method.name}"
+        raise DataError(msg)
+    return features, table.synthetic, int((~known).sum())
+
+
+def _covariates(method: Method, labels: Labels, files: Collection[Path]) -> tuple[np.ndarray, bool, int]:
+    table = covariates.join([covariates.read(file) for file in files])
+    _check_cohorts(labels, table.cohorts)
+    features, n_missing = covariates.encode(table, method.array, labels)
+    return features, table.synthetic, n_missing
+
+
+def _check_cohorts(labels: Labels, cohorts: Collection[str]) -> None:
+    if absent := [cohort for cohort in labels.all_cohorts if cohort not in cohorts]:
+        there = ", ".join(cohorts)
+        msg = f"the labels are of cohort {absent[0]}, the features of {there}: name those of the former, too"
+        raise DataError(msg)

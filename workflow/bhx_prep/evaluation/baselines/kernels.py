@@ -1,7 +1,8 @@
 """Baselines that read how alike subjects are: support vector machines, and kernel ridge regression.
 
 Both say how far a subject is on the side of a class. Probabilities come from a softmax of that at one temperature, which
-is chosen with the penalty on the validation subjects and moves no decision (Guo et al. 2017, arXiv 1706.04599).
+is chosen with the penalty on the validation subjects and moves no decision (Guo et al. 2017, arXiv 1706.04599). Where a
+protocol has inner folds, these choose nothing here.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from bhx_model.evaluation.penalty import STRENGTHS
 
 #: Width of the tube within which a regression's error costs nothing, in units of the spread of the labels.
 _EPSILON: Final = 0.1
-#: Temperatures that are tried: from certain to undecided.
+#: Inverse temperatures that are tried: from undecided to certain.
 _SHARPNESS: Final = np.logspace(-3, 3, 121)
+
+#: (N,) bool of the subjects to fit to, and the strength: what is said of all subjects, (N, classes) or (N, 1).
+Predict = Callable[[np.ndarray, float], np.ndarray]
 
 
 def support_vectors(centred: np.ndarray, labels: Labels) -> tuple[np.ndarray, dict[str, Any]]:
@@ -27,7 +31,7 @@ def support_vectors(centred: np.ndarray, labels: Labels) -> tuple[np.ndarray, di
     Parameters
     ----------
     centred : ndarray, (N, P)
-        Features, standardised on the training subjects.
+        Features, standardised on the subjects that the model is fitted to.
     labels : Labels
 
     Returns
@@ -38,27 +42,24 @@ def support_vectors(centred: np.ndarray, labels: Labels) -> tuple[np.ndarray, di
     """
     from sklearn.svm import SVC, SVR
 
-    train = labels.of("train")
-    kernel = (centred @ centred[train].T).astype(np.float64)
-    kernel /= _mean_length(kernel[train])
-    target = labels.target[train]
+    whole = (centred @ centred[labels.fitted].T).astype(np.float64)
+    whole /= _mean_length(whole[labels.fitted])
 
-    def classify(strength: float) -> np.ndarray:
-        model = SVC(C=strength, kernel="precomputed", decision_function_shape="ovr").fit(
-            kernel[train], target
-        )
-        side = model.decision_function(kernel)
+    def predict(fitted: np.ndarray, strength: float) -> np.ndarray:
+        kernel, target = whole[:, fitted[labels.fitted]], labels.target[fitted]
+        if not labels.n_classes:
+            centre, scale = target.mean(), target.std() or 1.0
+            line = SVR(C=strength, kernel="precomputed", epsilon=_EPSILON)
+            said = line.fit(kernel[fitted], (target - centre) / scale).predict(kernel)
+            return said[:, None] * scale + centre
+        model = SVC(C=strength, kernel="precomputed", decision_function_shape="ovr")
+        side = model.fit(kernel[fitted], target).decision_function(kernel)
         side = np.stack([-side, side], axis=1) if side.ndim == 1 else side
         found = np.full((len(kernel), labels.n_classes), side.min() - 1)
         found[:, model.classes_] = side
         return found
 
-    def regress(strength: float) -> np.ndarray:
-        centre, scale = target.mean(), target.std() or 1.0
-        model = SVR(C=strength, kernel="precomputed", epsilon=_EPSILON)
-        return model.fit(kernel[train], (target - centre) / scale).predict(kernel)[:, None] * scale + centre
-
-    return _chosen(classify if labels.n_classes else regress, labels)
+    return _chosen(predict, labels)
 
 
 def kernel_ridge(centred: np.ndarray, labels: Labels) -> tuple[np.ndarray, dict[str, Any]]:
@@ -69,7 +70,7 @@ def kernel_ridge(centred: np.ndarray, labels: Labels) -> tuple[np.ndarray, dict[
     Parameters
     ----------
     centred : ndarray, (N, P)
-        Features, standardised on the training subjects.
+        Features, standardised on the subjects that the model is fitted to.
     labels : Labels
 
     Returns
@@ -77,50 +78,56 @@ def kernel_ridge(centred: np.ndarray, labels: Labels) -> tuple[np.ndarray, dict[
     scores, chosen
         As of `support_vectors`.
     """
-    train = labels.of("train")
     rows = centred - centred.mean(axis=1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     rows /= np.where(length > 0, length, 1)
-    kernel = (rows @ rows[train].T).astype(np.float64)
-    # an intercept: means over the training subjects are taken off kernel and target
-    own = kernel[train]
-    kernel = kernel - own.mean(axis=0) - kernel.mean(axis=1, keepdims=True) + own.mean()
-    kernel /= _mean_length(kernel[train])
+    whole = (rows @ rows[labels.fitted].T).astype(np.float64)
     target = np.eye(labels.n_classes)[labels.target] if labels.n_classes else labels.target[:, None]
-    mean = target[train].mean(axis=0)
-    values, vectors = np.linalg.eigh(kernel[train])
-    projected = vectors.T @ (target[train] - mean)
+    solved: dict[bytes, tuple[np.ndarray, ...]] = {}
 
-    def predict(strength: float) -> np.ndarray:
-        weights = vectors @ (projected / (np.maximum(values, 0) + 1 / strength)[:, None])
-        return kernel @ weights + mean
+    def solve(fitted: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Kernel and target centred on the subjects, which is an intercept, and the decomposition of the kernel."""
+        kernel = whole[:, fitted[labels.fitted]]
+        own = kernel[fitted]
+        kernel = kernel - own.mean(axis=0) - kernel.mean(axis=1, keepdims=True) + own.mean()
+        kernel /= _mean_length(kernel[fitted])
+        mean = target[fitted].mean(axis=0)
+        values, vectors = np.linalg.eigh(kernel[fitted])
+        return kernel, mean, np.maximum(values, 0), vectors, vectors.T @ (target[fitted] - mean)
+
+    def predict(fitted: np.ndarray, strength: float) -> np.ndarray:
+        if (key := fitted.tobytes()) not in solved:
+            solved[key] = solve(fitted)
+        kernel, mean, values, vectors, projected = solved[key]
+        return kernel @ (vectors @ (projected / (values + 1 / strength)[:, None])) + mean
 
     return _chosen(predict, labels)
 
 
 def _mean_length(kernel: np.ndarray) -> float:
-    """Mean squared length of the training subjects, so that a strength means the same for any number of features."""
+    """Mean squared length of the subjects fitted to, so that a strength means the same for any number of features."""
     return float(np.diag(kernel).mean()) or 1.0
 
 
-def _chosen(predict: Callable[[float], np.ndarray], labels: Labels) -> tuple[np.ndarray, dict[str, Any]]:
+def _chosen(predict: Predict, labels: Labels) -> tuple[np.ndarray, dict[str, Any]]:
     """The prediction of the strength, and for classes of the temperature, that is best on the validation subjects."""
-    val = labels.of("val")
+    train, val = labels.of("train"), labels.of("val")
     target = labels.target[val]
-    best: tuple[float, np.ndarray, dict[str, Any]] | None = None
+    best: tuple[float, np.ndarray, float, float] | None = None
     for strength in STRENGTHS:
-        said = predict(strength)
-        for sharpness in _SHARPNESS if labels.n_classes else (None,):
-            part = said[val] if sharpness is None else _softmax(said[val] * sharpness)
+        said = predict(train, strength)
+        for sharpness in _SHARPNESS if labels.n_classes else (1.0,):
+            part = _softmax(said[val] * sharpness) if labels.n_classes else said[val]
             loss = metrics.selection_loss(target, part, labels.n_classes)
             if best is None or loss < best[0]:
-                chosen = {"strength": strength} | (
-                    {} if sharpness is None else {"sharpness": float(sharpness)}
-                )
-                best = (loss, said, chosen)
+                best = (loss, said, strength, float(sharpness))
     assert best is not None
-    _, said, chosen = best
-    return (_softmax(said * chosen["sharpness"]) if labels.n_classes else said), chosen
+    _, said, strength, sharpness = best
+    if labels.refit:
+        said = predict(labels.fitted, strength)
+    if not labels.n_classes:
+        return said, {"strength": strength}
+    return _softmax(said * sharpness), {"strength": strength, "sharpness": sharpness}
 
 
 def _softmax(sides: np.ndarray) -> np.ndarray:
