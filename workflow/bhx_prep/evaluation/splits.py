@@ -2,8 +2,8 @@
 
 Pretraining: a subject is in the holdout if a hash of (seed, cohort, subject) falls below the holdout's fraction, so new
 subjects never move earlier ones; a share of the others is drawn in the same way. Endpoints: 60, 20 and 20 % within each
-class and each combination of the `stratify` columns. Members of a family, where a cohort's table names families, are in
-one split.
+class and each combination of the `stratify` columns, or as the section `splits` says. Members of a family, where a
+cohort's table names families, are in one split, and a scan that is there under two ids counts once.
 
 Examples
 --------
@@ -17,35 +17,25 @@ Examples
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bhx_model.atomic_write import write_json
+from bhx_model.atomic_write import read_json, write_json
 from bhx_model.command_line import json_file, run_command
 from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import TableSettings
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.section import read_section
-from bhx_prep.evaluation.endpoint_labels import read_labels
+from bhx_prep.evaluation import draw, endpoint_split, people, split_lists
+from bhx_prep.evaluation.endpoint_split import Cohort
 from bhx_prep.ingest import participants
 from bhx_prep.shards import read
 
 logger = logging.getLogger(__name__)
-
-#: The splits of every five subjects of a class: 0.6, 0.2, 0.2.
-BLOCK = ("train", "train", "train", "val", "test")
-#: Bins of a regression's label within which subjects are drawn.
-BINS = 5
-#: What a subject needs of a modality, in sentences.
-SCANS = {"bold": "BOLD run", "t1w": "T1"}
-#: Fewer subjects than this leave a split empty.
-FEWEST = len(BLOCK)
 
 
 def split_pretraining(
@@ -82,7 +72,7 @@ def split_pretraining(
     """
     # a space: no cohort may be called so
     drawn = {s: f" family/{families[s]}" if s in families else s for s in sorted(set(subjects))}
-    in_holdout = {subject: _unit(seed, one) < holdout for subject, one in drawn.items()}
+    in_holdout = {subject: draw.unit(seed, one) < holdout for subject, one in drawn.items()}
     split = {
         name: [subject for subject, out in in_holdout.items() if out == (name == "holdout")]
         for name in ("train", "holdout")
@@ -91,7 +81,7 @@ def split_pretraining(
         raise DataError(
             f"a holdout of {holdout} leaves none of {len(in_holdout)} subjects to train on: lower it"
         )
-    left_out = [subject for subject in split["train"] if _unit("share", seed, drawn[subject]) >= share]
+    left_out = [subject for subject in split["train"] if draw.unit("share", seed, drawn[subject]) >= share]
     if len(left_out) == len(split["train"]):
         raise DataError(f"a share of {share} leaves none of {len(left_out)} subjects to train on: raise it")
     if left_out:
@@ -134,12 +124,6 @@ def read_families(
     return found
 
 
-def _unit(*parts: object) -> float:
-    """A number in [0, 1) that depends on `parts` alone, on every machine and version."""
-    digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
 def split_endpoint(
     name: str,
     spec: EndpointSection,
@@ -150,150 +134,9 @@ def split_endpoint(
     t1w: set[str],
     modalities: Collection[str] = ("bold", "t1w"),
 ) -> dict[str, Any]:
-    """Split the subjects of an endpoint and label them.
-
-    Parameters
-    ----------
-    name : str
-        Name of the endpoint.
-    spec : EndpointSection
-    seed : int
-    table : Participants
-        From `participants.read`.
-    family : str or None
-        Its column with an id per family.
-    bold, t1w : set of str
-        Labels with a BOLD run and with a T1 in the shards.
-    modalities : collection of str
-        Which of both a subject needs, as some row of the endpoint's table reads it; with none of them either will do.
-
-    Returns
-    -------
-    dict
-        The value of ``seed-<k>.json``. Every subject in the table or in the shards is either in ``rows`` or, with a
-        reason, in ``excluded``; ``notes`` say what was assumed. A missing value of a `stratify` column is a level of its
-        own.
-
-    Raises
-    ------
-    DataError
-        If a column is missing or a class has too few subjects.
-    """
-    anybody = bold | t1w
-    lacking = {"t1w": bold - t1w, "bold": t1w - bold}
-    left_out = {s: f"has no usable {SCANS[m]} in the shards" for m in modalities for s in lacking[m]}
-    table = table.match(anybody)
-    column, excluded = participants.values(table, spec.column, sorted(anybody - left_out.keys()), spec.values)
-    excluded |= left_out
-    labels, refused, assumed = read_labels(column, spec)
-    excluded |= refused
-    levels = [table.column(level).known for level in spec.stratify]
-    strata = {s: tuple(level.get(s, "missing") for level in levels) for s in labels}
-    related = participants.families(table, family) if family else {}
-    units = _units(labels, related)
-    split = {}
-    for group, members in _groups(name, spec, labels, units).items():
-        drawn = _draw(members, units, labels, strata, f"{seed}/{name}/{group}")
-        split |= {subject: part for first, part in drawn.items() for subject in units[first]}
-    _check_classes(name, spec, labels, split)
-    return {
-        "endpoint": name,
-        "cohort": spec.cohort,
-        "kind": spec.kind,
-        "classes": [c.name for c in spec.classes],
-        "seed": seed,
-        "rows": [{"subject": s, "label": label, "split": split[s]} for s, label in labels.items()],
-        "excluded": [{"subject": s, "reason": reason} for s, reason in sorted(excluded.items())],
-        "notes": [*table.notes(), *column.notes(), *assumed],
-        "modalities": sorted(modalities),
-    }
-
-
-def _units(labels: Mapping[str, int | float], related: Mapping[str, str]) -> dict[str, list[str]]:
-    """Subjects that stay together, by the first of them: families, and everybody else alone."""
-    by_family: dict[str, list[str]] = {}
-    for subject in sorted(labels):
-        # a space: no label holds one
-        by_family.setdefault(f"family {related[subject]}" if subject in related else subject, []).append(
-            subject
-        )
-    return {members[0]: members for members in by_family.values()}
-
-
-def _groups(
-    name: str, spec: EndpointSection, labels: Mapping[str, int | float], units: Mapping[str, list[str]]
-) -> dict[str, list[str]]:
-    """Groups of units that are split one by one: those of a class, or of a quantile bin.
-
-    A family of several classes is in the group of the rarest of them.
-    """
-    apart = " of different families" if len(units) < len(labels) else ""
-    if spec.kind == "regression":
-        if len(units) < FEWEST:
-            raise DataError(_too_few(name, f"with a label and the scans{apart}", len(units)))
-        mean = {first: sum(labels[s] for s in members) / len(members) for first, members in units.items()}
-        ranked = sorted(units, key=lambda first: (mean[first], first))
-        n = min(BINS, len(ranked) // FEWEST)
-        edges = [len(ranked) * i // n for i in range(n + 1)]
-        return {f"bin{i}": ranked[edges[i] : edges[i + 1]] for i in range(n)}
-    count = Counter(labels.values())
-    groups: dict[str, list[str]] = {c.name: [] for c in spec.classes}
-    holding = Counter[str]()
-    for first, members in units.items():
-        found = {labels[s] for s in members}
-        rarest = min(found, key=lambda label: (count[label], label))
-        groups[spec.classes[int(rarest)].name].append(first)
-        holding.update(spec.classes[int(label)].name for label in found)
-    for value in groups:
-        if holding[value] < FEWEST:
-            raise DataError(_too_few(name, f"of class {value!r} with the scans{apart}", holding[value]))
-    return groups
-
-
-def _too_few(name: str, what: str, n: int) -> str:
-    return (
-        f"endpoint {name}: {n} subjects {what}, {FEWEST} are needed for a split of 0.6/0.2/0.2: "
-        f"look at its column and classes in the config, and at `bhx status`"
-    )
-
-
-def _draw(
-    firsts: Sequence[str],
-    units: Mapping[str, list[str]],
-    labels: Mapping[str, int | float],
-    strata: Mapping[str, tuple],
-    salt: str,
-) -> dict[str, str]:
-    """Split units so that every five in the order of their sizes, classes and strata are three, one and one."""
-
-    def order(first: str) -> tuple:
-        members = units[first]
-        mixed = sorted({labels[s] for s in members}) if len(members) > 1 else []
-        return len(members), len(mixed), mixed, strata[first], _unit(salt, first)
-
-    ordered = sorted(firsts, key=order)
-    split = {}
-    for start in range(0, len(ordered), len(BLOCK)):
-        # a fresh order for each five: else a stratum of one subject would be in the same split for every seed
-        slots = sorted(range(len(BLOCK)), key=lambda slot: _unit(salt, start, slot))
-        part = ordered[start : start + len(BLOCK)]
-        split |= {subject: BLOCK[slot] for subject, slot in zip(part, slots, strict=False)}
-    return split
-
-
-def _check_classes(
-    name: str, spec: EndpointSection, labels: Mapping[str, int | float], split: Mapping[str, str]
-) -> None:
-    """Refuse splits without anybody of a class, which families that stay together can leave."""
-    there = {(labels[subject], part) for subject, part in split.items()}
-    for number, one in enumerate(spec.classes):
-        for part in ("train", "val", "test"):
-            if (number, part) not in there:
-                msg = (
-                    f"endpoint {name}: families that stay together leave nobody of class {one.name!r} in {part}: "
-                    "more families are needed, or another seed"
-                )
-                raise DataError(msg)
+    """Split the subjects of an endpoint of one cohort whose scans are known by name alone, see `endpoint_split.make`."""
+    own = Cohort(spec.cohort, table, family, {"bold": bold, "t1w": t1w})
+    return endpoint_split.make(name, spec, seed, own, modalities=modalities)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -316,6 +159,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="tables that name families, as a JSON file",
     )
+    one.add_argument(
+        "--exclude-test-of",
+        nargs="*",
+        default=[],
+        type=Path,
+        metavar="SPLIT",
+        help="splits of endpoints whose test subjects and their relatives are left out",
+    )
     one.add_argument("--out", required=True, type=Path)
     one = commands.add_parser("endpoint", help="train, val and test of an endpoint, with labels")
     one.add_argument(
@@ -331,42 +182,126 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="how it is read (TableSettings) as a JSON file",
     )
-    one.add_argument("--shards", required=True, type=Path, help="index.json of its cohort")
+    one.add_argument("--shards", required=True, nargs="+", type=Path, help="index.json of its cohorts")
     one.add_argument(
-        "--modalities", nargs="*", choices=tuple(SCANS), default=tuple(SCANS),
+        "--modalities", nargs="*", choices=tuple(endpoint_split.SCANS), default=tuple(endpoint_split.SCANS),
         help="what a subject needs in the shards",
     )  # fmt: skip
+    one.add_argument(
+        "--cohorts",
+        type=json_file,
+        default={},
+        metavar="FILE",
+        help="who its cohorts are and how their tables are read, as a JSON file",
+    )
+    one.add_argument(
+        "--sites",
+        type=json_file,
+        default=[],
+        metavar="FILE",
+        help="sites that each split tests, as a JSON file",
+    )
     one.add_argument("--out", required=True, type=Path)
     args = parser.parse_args(argv)
-    return run_command(lambda: _run(args))
+    return run_command(lambda: write_json(args.out, _split(args), canonical=True))
 
 
-def _run(args: argparse.Namespace) -> None:
-    if args.action == "pretrain":
-        with_data = {
-            c.name: {s for m in ("bold", "t1w") for s in read.subjects(c, m)}
-            for c in read.read_cohorts(args.shards)
-        }
-        families = read_families(args.families, with_data)
-        subjects = (f"{cohort}/{s}" for cohort, mine in with_data.items() for s in mine)
-        split = split_pretraining(subjects, args.holdout, args.seed, families, share=args.share)
-        if args.holdout and not split["holdout"]:
-            logger.warning("no subject of %d is held out", len(split["train"]))
-    else:
-        spec = read_section(EndpointSection, args.endpoint)
-        cohort = read.read_index(args.shards)
-        if cohort.name != spec.cohort:
-            raise DataError(
-                f"{args.shards} is of cohort {cohort.name}, endpoint {args.name} of {spec.cohort}"
-            )
-        bold, t1w = (read.subjects(cohort, m) for m in ("bold", "t1w"))
-        settings = read_section(TableSettings, args.table)
-        needed = [spec.column, *spec.stratify, *([settings.family] if settings.family else [])]
-        table = participants.read(args.participants, settings, needed)
-        split = split_endpoint(args.name, spec, args.seed, table, settings.family, bold, t1w, args.modalities)
-        for text in split["notes"]:
-            logger.info("%s", text)
-    write_json(args.out, split, canonical=True)
+def _split(args: argparse.Namespace) -> dict[str, Any]:
+    split = _of_pretraining(args) if args.action == "pretrain" else _of_endpoint(args)
+    for text in split.get("notes", ()):
+        logger.info("%s", text)
+    return split
+
+
+def _of_pretraining(args: argparse.Namespace) -> dict[str, Any]:
+    cohorts = read.read_cohorts(args.shards)
+    with_data = {c.name: {s for m in ("bold", "t1w") for s in read.subjects(c, m)} for c in cohorts}
+    known: people.People = {}
+    for cohort in cohorts:
+        about = people.about_cohort(cohort.name, args.families.get(cohort.name, {}), with_data[cohort.name])
+        known |= people.of_cohort(cohort, about)
+    tested = _tested(args.exclude_test_of)
+    taken_out = people.shared(known, tested)
+    families = read_families(args.families, with_data)
+    kept = [
+        f"{cohort}/{s}"
+        for cohort, mine in with_data.items()
+        for s in mine
+        if f"{cohort}/{s}" not in taken_out
+    ]
+    split = split_pretraining(kept, args.holdout, args.seed, families, share=args.share)
+    if args.holdout and not split["holdout"]:
+        logger.warning("no subject of %d is held out", len(split["train"]))
+    if taken_out:
+        logger.info("%d subjects are left out, who are tested or related to who is", len(taken_out))
+    return {
+        **split,
+        "left_out": sorted({*split.get("left_out", ()), *taken_out}),
+        "tested": [
+            {"subject": s, "reason": f"{people.KINDS[kind]} is tested"} for s, kind in taken_out.items()
+        ],
+        "people": people.listed({s: known[s] for s in split["train"]}),
+    }
+
+
+def _tested(splits: Iterable[Path]) -> dict[str, list[str]]:
+    """Keys of the test subjects of some splits, by kind."""
+    found: dict[str, set[str]] = {}
+    for path in splits:
+        for own in read_json(path, "make the split again").get("tested", {}).values():
+            for kind, value in own:
+                found.setdefault(kind, set()).add(value)
+    return {kind: sorted(values) for kind, values in found.items()}
+
+
+def _of_endpoint(args: argparse.Namespace) -> dict[str, Any]:
+    spec = read_section(EndpointSection, args.endpoint)
+    packed = {c.name: c for c in map(read.read_index, args.shards)}
+    if lacking := [name for name in spec.cohorts if name not in packed]:
+        raise DataError(
+            f"{args.shards[0]} is of cohort {next(iter(packed))}, endpoint {args.name} of {lacking[0]}"
+        )
+    own = {"participants": str(args.participants), "table": args.table}
+    cohorts = []
+    for name in spec.cohorts:
+        given = {**args.cohorts.get(name, {}), **(own if name == spec.cohort else {})}
+        levels = [*spec.stratify, *([spec.splits.site] if spec.splits.site else [])]
+        mine = name == spec.cohort
+        cohorts.append(_cohort(spec.coded_in(name), packed[name], given, levels if mine else ()))
+    lists = None
+    if spec.splits.file is not None:
+        lists = split_lists.read(spec.splits.file, read_section(TableSettings, args.table))
+    split = endpoint_split.make(
+        args.name,
+        spec,
+        args.seed,
+        cohorts[0],
+        modalities=args.modalities,
+        others=cohorts[1:],
+        sites=args.sites,
+        lists=lists,
+    )
+    keys = {f"{c.name}/{label}": own for c in cohorts for label, own in c.keys.items()}
+    tested = [
+        f"{row.get('cohort', spec.cohort)}/{row['subject']}"
+        for row in split["rows"]
+        if row["split"] == "test"
+    ]
+    return {**split, "tested": {person: sorted(keys[person]) for person in tested}}
+
+
+def _cohort(
+    spec: EndpointSection, packed: read.PackedCohort, given: Mapping[str, Any], levels: Sequence[str]
+) -> Cohort:
+    """What is known of a cohort of an endpoint, as its table codes it."""
+    scans = {m: read.subjects(packed, m) for m in ("bold", "t1w")}
+    settings = read_section(TableSettings, given["table"])
+    needed = [spec.column, *levels, *([settings.family] if settings.family else [])]
+    table = participants.read(Path(given["participants"]), settings, list(dict.fromkeys(needed)))
+    about = people.about_cohort(packed.name, given, scans["bold"] | scans["t1w"])
+    prefix = len(packed.name) + 1
+    known = {person[prefix:]: own for person, own in people.of_cohort(packed, about).items()}
+    return Cohort(packed.name, table, settings.family, scans, known)
 
 
 if __name__ == "__main__":
