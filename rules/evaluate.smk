@@ -9,6 +9,8 @@ rule split_endpoint:
     input:
         shards=endpoint_shards,
         participants=lambda wildcards: study.participants(study.endpoint(wildcards.endpoint).cohort),
+        others=lambda wildcards: study.tables_of(study.endpoint(wildcards.endpoint).cohorts[1:]),
+        lists=lambda wildcards: study.lists_of(wildcards.endpoint),
     output:
         f"{ENDPOINT}/seed-{{seed}}.json",
     log:
@@ -22,11 +24,14 @@ rule split_endpoint:
         endpoint=lambda wildcards: study.split_file(wildcards.endpoint),
         table=lambda wildcards: study.table_file(study.endpoint(wildcards.endpoint).cohort),
         modalities=lambda wildcards: " ".join(study.modalities(wildcards.endpoint)),
+        cohorts=lambda wildcards: study.people_file(study.endpoint(wildcards.endpoint).cohorts),
+        sites=lambda wildcards: study.sites_file(wildcards.endpoint),
         step=STEPS["split_endpoint"],
     shell:
         "python -m bhx_prep.evaluation.splits endpoint --endpoint {params.endpoint:q} --name {wildcards.endpoint}"
         " --seed {wildcards.seed} --participants {input.participants:q} --table {params.table:q}"
-        " --shards {input.shards:q} --modalities {params.modalities} --out {output:q} > {log:q} 2>&1"
+        " --shards {input.shards:q} --modalities {params.modalities} --cohorts {params.cohorts:q}"
+        " --sites {params.sites:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule compute_connectivity:
@@ -153,11 +158,39 @@ rule read_function_tokens:
         " --out {output:q} > {log:q} 2>&1"
 
 
+rule check_overlap:
+    """No test subject, nobody of their family and no scan of theirs is in the pretraining: before anything is trained."""
+    input:
+        splits=lambda wildcards: expand(
+            rules.split_endpoint.output,
+            endpoint=wildcards.endpoint,
+            seed=study.overlap_seeds(wildcards.experiment, wildcards.endpoint),
+        ),
+        pretraining=split_file,
+    output:
+        f"{EXPERIMENT}/endpoints/{{endpoint}}/overlap.json",
+    log:
+        f"{RESULTS}/logs/check_overlap/{{experiment}}_{{endpoint}}.log",
+    priority: 100
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=growing(1500),
+        runtime=growing(20),
+    params:
+        overlap=lambda wildcards: study.endpoint(wildcards.endpoint).pretraining_overlap,
+        step=STEPS["check_overlap"],
+    shell:
+        "python -m bhx_prep.evaluation.guards --experiment {wildcards.experiment} --splits {input.splits:q}"
+        " --pretraining {input.pretraining:q} --overlap {params.overlap} --out {output:q} > {log:q} 2>&1"
+
+
 rule evaluate_model:
     """An endpoint from hub tokens or from function tokens: chosen on validation, reported on test."""
     input:
         sources=method_inputs,
         labels=rules.split_endpoint.output,
+        overlap=rules.check_overlap.output,
     output:
         metrics=f"{SCORES}/metrics.json",
         predictions=f"{SCORES}/predictions.parquet",
@@ -180,4 +213,4 @@ rule evaluate_model:
     shell:
         "python -m bhx_model.evaluation --method {wildcards.method} {params.sources} --labels {input.labels:q}"
         " --seed {wildcards.seed} --experiment {wildcards.experiment} --preset {params.preset}"
-        " --set {params.changes:q} --out {params.out:q} > {log:q} 2>&1"
+        " --set {params.changes:q} --overlap {input.overlap:q} --out {params.out:q} > {log:q} 2>&1"

@@ -211,8 +211,16 @@ def method_gpus(wildcards):
 
 
 def endpoint_shards(wildcards):
-    """Shards of the cohort that an endpoint predicts."""
-    return expand(rules.index_shards.output, cohort=study.endpoint(wildcards.endpoint).cohort)
+    """Shards of the cohort that an endpoint predicts, and of those that it is tested on besides."""
+    return expand(rules.index_shards.output, cohort=study.endpoint(wildcards.endpoint).cohorts)
+
+
+def splits_left_out(wildcards):
+    """Splits whose test subjects an experiment is not trained on."""
+    return [
+        f"{RESULTS}/endpoints/{endpoint}/seed-{seed}.json"
+        for endpoint, seed in study.splits_left_out(users(wildcards)[0])
+    ]
 
 
 def qc_of(wildcards):

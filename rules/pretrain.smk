@@ -10,6 +10,7 @@ rule split_pretraining:
     input:
         shards=pretraining_shards,
         families=lambda wildcards: study.family_tables(users(wildcards)[0]),
+        tested=splits_left_out,
     output:
         f"{SUBJECTS}/pretrain.json",
     log:
@@ -24,11 +25,12 @@ rule split_pretraining:
         share=lambda wildcards: section(wildcards).share,
         seed=lambda wildcards: section(wildcards).seed,
         families=lambda wildcards: study.families_file(users(wildcards)[0]),
+        cohorts=lambda wildcards: study.people_file(section(wildcards).cohorts),
         step=STEPS["split_pretraining"],
     shell:
         "python -m bhx_prep.evaluation.splits pretrain --shards {input.shards:q} --holdout {params.holdout}"
-        " --share {params.share} --seed {params.seed} --families {params.families:q} --out {output:q}"
-        " > {log:q} 2>&1"
+        " --share {params.share} --seed {params.seed} --families {params.families:q} --cohorts {params.cohorts:q}"
+        " --exclude-test-of {input.tested:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule compute_gradients:

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from bhx_model import config
+from bhx_model.atomic_write import read_json
 from bhx_model.command_line import run_command
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation import from_function_tokens, results
@@ -74,10 +75,19 @@ def evaluate(arguments: argparse.Namespace) -> None:
         "scores_over": settings.scores_over,
         "excluded": found.excluded,
         "weights": _weights(arguments),
+        **_overlap(arguments.overlap, labels.seed),
         **found.chosen,
     }
     results.write(summary, rows, arguments.out)
     logger.info("%s %s seed %d: %s", labels.endpoint, arguments.method, labels.seed, _line(summary))
+
+
+def _overlap(file: Path | None, seed: int) -> dict[str, Any]:
+    """How many test subjects are in the pretraining, where that was looked at."""
+    if file is None:
+        return {}
+    found = read_json(file, "make it again")
+    return {"pretraining_overlap": {"known": found["known"], **found["seeds"][str(seed)]}}
 
 
 def _predict(arguments: argparse.Namespace, labels: Labels, settings: config.EvaluationConfig) -> Predictions:
@@ -139,6 +149,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--seed", type=config.whole_number, required=True, help="of the split; also of everything random here"
     )
     add("--experiment", required=True, help="name for metrics.json")
+    add(
+        "--overlap",
+        type=Path,
+        metavar="FILE",
+        help="which test subjects are in the pretraining, for metrics.json",
+    )
     add(
         "--preset",
         choices=config.PRESETS,

@@ -16,12 +16,13 @@ STEPS = {
     "compute_gradients": 2,  # the number of subjects is called n_subjects
     "fit_normaliser": 2,  # the number of subjects is called n_subjects
     "collect_rois": 1,  # first version
-    "split_pretraining": 1,  # first version
+    "split_pretraining": 2,  # says as hashes who is trained on; leaves out who is tested where that is asked for
     "train_encoder": 7,  # function: connectivity code, its prediction and whitened patches; `tiny` lets its target move
     "train_fusion": 7,  # hub tokens start from tokens of their own places
     "embed_tokens": 3,  # the mean of a run is taken off first: small units lose no digits
     "read_function_tokens": 1,  # first version
-    "split_endpoint": 4,  # people are those with what the rows read; which scans these are
+    "split_endpoint": 4,  # a scan under two ids counts once; says as hashes who is tested
+    "check_overlap": 1,  # first version
     "evaluate_model": 4,  # predictions as Parquet, with cohorts and probabilities; hashes of split and people
     "compute_connectivity": 1,  # first version
     "collect_covariates": 1,  # first version

@@ -221,9 +221,12 @@ class Study:
         for name in self.config.experiments:
             self.terms_file(name)
             self.families_file(name)
+            self.people_file(self.experiment(name).cohorts)
         for name in self.config.endpoints:
             self.endpoint_file(name)
             self.split_file(name)
+            self.sites_file(name)
+            self.people_file(self.endpoint(name).cohorts)
             self.table_file(self.endpoint(name).cohort)
 
     def config_file(self) -> Path:
@@ -260,11 +263,55 @@ class Study:
 
     def split_file(self, name: str) -> Path:
         """What of an endpoint's section decides who is trained and tested on, as a JSON file."""
-        return self._file(
-            f"split-{name}",
-            self.endpoint(name),
-            without={"methods", "finetune", "paper", "pretraining_overlap"},
+        values = self.endpoint(name).model_dump(
+            mode="json",
+            exclude={
+                **dict.fromkeys(("methods", "finetune", "seeds", "paper", "pretraining_overlap"), True),
+                "splits": {"finetune_seeds"},
+            },
         )
+        return self._settings.file(f"split-{name}", values)
+
+    def sites_file(self, name: str) -> Path:
+        """Sites that each split of an endpoint tests, as a JSON file; none where splits are not by site."""
+        return self._settings.file(f"sites-{name}", self._site_folds(name))
+
+    def _site_folds(self, name: str) -> list[list[str]]:
+        if self.endpoint(name).splits.scheme != "leave-one-site-out":
+            return []
+        try:
+            return split_seeds.site_folds(self.config, name)
+        except (BhxError, OSError) as error:  # from within Snakemake an exception would show as a traceback
+            raise SystemExit(f"endpoints.{name}.splits: {format_error(error)}") from None
+
+    def people_file(self, cohorts: Iterable[str]) -> Path:
+        """Who the subjects of some cohorts are, and how their tables are read, as a JSON file."""
+        return self._settings.file(
+            "people", {name: _people(name, self.config) for name in sorted(set(cohorts))}
+        )
+
+    def tables_of(self, cohorts: Iterable[str]) -> list[Path]:
+        """Tables of phenotypes of some cohorts."""
+        return [self.participants(name) for name in cohorts]
+
+    def lists_of(self, name: str) -> list[Path]:
+        """The file that an endpoint's splits are in, if any."""
+        file = self.endpoint(name).splits.file
+        return [] if file is None else [file]
+
+    def splits_left_out(self, experiment: str) -> list[tuple[str, int]]:
+        """Endpoints and seeds whose test subjects an experiment is not trained on."""
+        asked = self.experiment(experiment).exclude_test_of
+        return [
+            (name, seed)
+            for name, seeds in asked.items()
+            for seed in (self.seeds(name) if seeds == "all" else seeds)
+        ]
+
+    def overlap_seeds(self, experiment: str, endpoint: str) -> list[int]:
+        """Splits of an endpoint that any method of an experiment is scored on."""
+        methods = self.methods(experiment, endpoint)
+        return sorted({seed for method in methods for seed in self.seeds(endpoint, method, experiment)})
 
     def terms_file(self, experiment: str) -> Path:
         """Terms of the data an experiment trains on, as a JSON file."""
@@ -440,6 +487,17 @@ def _settings_are_written() -> Iterator[None]:
         yield
     except OSError as error:  # from within Snakemake an exception would show as a traceback
         raise SystemExit(f"the settings of jobs cannot be written: {format_error(error)}") from None
+
+
+def _people(name: str, config: Config) -> dict[str, Any]:
+    cohort = config.cohorts[name]
+    return {
+        "layout": cohort.layout,
+        # as the configuration has it: a study that is moved as a whole stays the same
+        "folder": os.path.normpath(cohort.root),
+        "participants": str(cohort.phenotypes),
+        "table": cohort.table.model_dump(mode="json"),
+    }
 
 
 def _json_or_none(path: Path) -> Any:

@@ -271,7 +271,7 @@ def _check_file(
     for members in parts.values():
         if "test" in members and len(members) > 1:
             other = next(s for part, s in members.items() if part != "test")
-            msg = f"endpoint {name}: {file} tests sub-{members['test']} not its relative sub-{other}: keep families whole"
+            msg = f"endpoint {name}: {file} tests sub-{members['test']}, not its relative sub-{other}: keep families whole"
             raise DataError(msg)
 
 

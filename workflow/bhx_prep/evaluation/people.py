@@ -96,10 +96,12 @@ def hashed(kind: str, value: str) -> str:
 
 
 def is_distinctive(label: str) -> bool:
-    """Whether a label is unlikely to be given twice: six digits or more that are no small count, as in 0050642.
+    """Whether a label is unlikely to be given twice: six digits or more that are no small count, as in 0050642, or an NDA's.
 
-    001 or control12 are someone else in every cohort.
+    001 or control12 are someone else in every cohort. The National Data Archive gives a person one id in all studies.
     """
+    if label.startswith("NDAR"):
+        return True
     digits = re.sub(r"\D", "", label)
     return len(digits) >= _DIGITS and int(digits) >= _SMALLEST
 

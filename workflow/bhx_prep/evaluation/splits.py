@@ -160,6 +160,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="tables that name families, as a JSON file",
     )
     one.add_argument(
+        "--cohorts",
+        type=json_file,
+        default={},
+        metavar="FILE",
+        help="who its cohorts are and how their tables are read, as a JSON file",
+    )
+    one.add_argument(
         "--exclude-test-of",
         nargs="*",
         default=[],
@@ -218,7 +225,7 @@ def _of_pretraining(args: argparse.Namespace) -> dict[str, Any]:
     with_data = {c.name: {s for m in ("bold", "t1w") for s in read.subjects(c, m)} for c in cohorts}
     known: people.People = {}
     for cohort in cohorts:
-        about = people.about_cohort(cohort.name, args.families.get(cohort.name, {}), with_data[cohort.name])
+        about = people.about_cohort(cohort.name, args.cohorts.get(cohort.name, {}), with_data[cohort.name])
         known |= people.of_cohort(cohort, about)
     tested = _tested(args.exclude_test_of)
     taken_out = people.shared(known, tested)
@@ -237,7 +244,7 @@ def _of_pretraining(args: argparse.Namespace) -> dict[str, Any]:
     return {
         **split,
         "left_out": sorted({*split.get("left_out", ()), *taken_out}),
-        "tested": [
+        "excluded": [
             {"subject": s, "reason": f"{people.KINDS[kind]} is tested"} for s, kind in taken_out.items()
         ],
         "people": people.listed({s: known[s] for s in split["train"]}),
