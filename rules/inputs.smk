@@ -117,8 +117,23 @@ def rois_file(wildcards):
 
 
 def split_file(wildcards):
-    """Subjects that the experiment that a job is for is trained on."""
-    return str(study.trainings.subjects_folder(users(wildcards)[0]) / "pretrain.json")
+    """Subjects that the experiment that a job is for is trained on; of weights that are given, the card that may name them."""
+    name = users(wildcards)[0]
+    if study.experiment(name).weights is not None:
+        return str(study.trainings.stage_folder(name, study.experiment(name).stages[-1]) / "run.json")
+    return str(study.trainings.subjects_folder(name) / "pretrain.json")
+
+
+def given_files(wildcards):
+    """Files of a stage that was trained elsewhere."""
+    stage = given_weights.find(section(wildcards).weights)[wildcards.stage]
+    return [str(stage.weights), str(stage.about)]
+
+
+def given_rois(wildcards):
+    """Metadata of the ROIs that go with weights that were trained elsewhere; the job says so where there are none."""
+    found = given_weights.rois(section(wildcards).weights)
+    return [] if found is None else str(found)
 
 
 def stages_to_export(wildcards):

@@ -90,6 +90,8 @@ rule collect_rois:
         f"{SUBJECTS}/rois.npz",
     log:
         f"{RESULTS}/logs/collect_rois/{{trainset}}.log",
+    wildcard_constraints:
+        trainset=TRAINED,
     conda:
         "../envs/prep.yaml"
     resources:
@@ -117,6 +119,8 @@ rule train_encoder:
         f"{RESULTS}/logs/train_encoder/{{trainset}}_{{stage}}-{{recipe}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train_encoder/{{trainset}}_{{stage}}-{{recipe}}.tsv"
+    wildcard_constraints:
+        trainset=TRAINED,
     conda:
         "../envs/model.yaml"
     threads: training_threads
@@ -137,6 +141,58 @@ rule train_encoder:
         " --set {params.overrides:q} --seed {params.seed} --shards {input.shards:q} --split {input.split:q}"
         " --rois {input.rois:q} --run-root {params.run_root:q} --out {params.out:q}"
         " --step-version {params.step} --max-minutes $(({resources.runtime} * 97 / 100)) > {log:q} 2>&1"
+
+
+rule fetch_weights:
+    """Weights that were trained elsewhere, checked, where those of a training would be."""
+    input:
+        given=given_files,
+        atlas=lambda wildcards: rules.fetch_templates.output.atlas if wildcards.stage == "function" else [],
+    output:
+        weights=f"{ENCODER}/model.safetensors",
+        run=f"{ENCODER}/run.json",
+    log:
+        f"{RESULTS}/logs/fetch_weights/{{trainset}}_{{stage}}-{{recipe}}.log",
+    wildcard_constraints:
+        trainset=GIVEN,
+        stage="structure|function|fusion",
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(30),
+    params:
+        weights=lambda wildcards: section(wildcards).weights,
+        atlas=lambda wildcards, input: f"--atlas {shlex.quote(input.atlas)}" if input.atlas else "",
+        out=lambda wildcards, output: Path(output.weights).parent,
+        step=STEPS["fetch_weights"],
+    shell:
+        "python -m bhx_model.release.fetch stage --weights {params.weights:q} --stage {wildcards.stage}"
+        " {params.atlas} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule fetch_rois:
+    """Per-ROI metadata that go with weights that were trained elsewhere."""
+    input:
+        given=given_rois,
+        atlas=rules.fetch_templates.output.atlas,
+    output:
+        f"{SUBJECTS}/rois.npz",
+    log:
+        f"{RESULTS}/logs/fetch_rois/{{trainset}}.log",
+    wildcard_constraints:
+        trainset=GIVEN,
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=growing(1500),
+        runtime=growing(10),
+    params:
+        weights=lambda wildcards: section(wildcards).weights,
+        step=STEPS["fetch_rois"],
+    shell:
+        "python -m bhx_model.release.fetch rois --weights {params.weights:q} --atlas {input.atlas:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule embed_tokens:

@@ -128,7 +128,7 @@ def export(
             stage: {
                 **{
                     k: t.run[k]
-                    for k in ("config", "model_metadata", "counts", "loss", "target")
+                    for k in ("config", "model_metadata", "counts", "loss", "target", "seed")
                     if k in t.run
                 },
                 "sha256": t.sha256,

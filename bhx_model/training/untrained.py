@@ -18,7 +18,8 @@ def untrained_function(trained: Trained) -> FunctionJEPA:
 
     Weights are drawn again from the seed of the training, as it drew them; buffers (normaliser, gradients and harmonics,
     fitted connectivity) are those of the trained model, which no step changes. Of a converted checkpoint the seed is not
-    known, nor was it initialised by this code: its control is a random start of the same configuration, from seed 0.
+    known, nor was it initialised by this code, and an export need not state it: the control is then a random start of the
+    same configuration, from seed 0.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def untrained_function(trained: Trained) -> FunctionJEPA:
     DataError
         If its ``run.json`` states no seed.
     """
-    seed = trained.run.get("seed", 0 if "converted_from" in trained.run else None)
+    seed = trained.run.get("seed", 0 if {"converted_from", "given"} & trained.run.keys() else None)
     if not isinstance(seed, int):
         msg = "run.json of the function stage states no seed, so its untrained weights are not known: train it again"
         raise DataError(msg)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bhx_model.errors import ConfigError
 from bhx_prep.config.config import check
-from bhx_prep.trainings import Trainings
+from bhx_prep.config.experiments import ExperimentSection
+from bhx_prep.config.section import read_section
+from bhx_prep.trainings import GIVEN as WEIGHTS
+from bhx_prep.trainings import TRAINED, TRAINSET, Trainings
 
 EXPERIMENT = {"cohorts": ["a", "b"], "preset": "tiny"}
+#: What of it an experiment with weights has not.
+GIVEN = {"cohorts": []}
 
 
 def trainings(results: Path = Path("results"), **experiments: dict[str, Any]) -> Trainings:
@@ -119,3 +126,71 @@ def test_what_is_equal_is_written_once(tmp_path: Path):
     before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
     trainings(tmp_path, e=copy.deepcopy(EXPERIMENT)).write_folders()
     assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def given(tmp_path: Path, *stages: str) -> Path:
+    """A folder with stages as `bhx_model.compat load` writes them; nobody reads their content here."""
+    folder = tmp_path / "Released v1.0"
+    for stage in stages:
+        (folder / stage).mkdir(parents=True)
+        for name in ("run.json", "model.safetensors"):
+            (folder / stage / name).write_text("{}")
+    return folder
+
+
+def test_given_weights_are_an_experiment_with_the_stages_they_have(tmp_path: Path):
+    folder = given(tmp_path, "structure", "function", "fusion")
+    made = trainings(
+        tmp_path / "results",
+        own={},
+        one=GIVEN | {"weights": str(folder)},
+        two=GIVEN | {"weights": str(folder)},
+    )
+    assert made.stage_folder("one", "fusion") == made.stage_folder("two", "fusion")
+    assert made.stage_folder("one", "fusion").parent.name.startswith("weights_released-v1-0-")
+    assert re.fullmatch(TRAINSET, made.trainset("one"))
+    assert not re.fullmatch(TRAINED, made.trainset("one"))
+    assert not re.fullmatch(WEIGHTS, made.trainset("own"))
+    made.write_folders()
+    assert (tmp_path / "results/experiments/one/fusion").resolve() == made.stage_folder(
+        "one", "fusion"
+    ).resolve()
+    used_by = json.loads((made.subjects_folder("one") / "used_by.json").read_text())
+    assert (used_by["weights"], used_by["experiments"]) == (str(folder), ["one", "two"])
+
+
+@pytest.mark.parametrize(
+    ("held", "settings", "expected"),
+    [
+        (("structure", "function"), {}, ("structure", "function")),
+        (("function",), {}, ("function",)),
+        (("structure", "function", "fusion"), {"stages": ["function"]}, ("function",)),
+        (("function",), {"stages": ["structure"]}, r"`stages`: .* holds function, but no structure"),
+        ((), {}, "holds no weights: name an export"),
+        (
+            ("function",),
+            {"cohorts": ["a"]},
+            "`cohorts` is about a training, and with `weights` there is none",
+        ),
+        (("function",), {"share": 0.5}, "`share` is about a training"),
+    ],
+    ids=str,
+)
+def test_stages_of_given_weights(tmp_path: Path, held: tuple, settings: dict, expected: tuple | str):
+    folder = given(tmp_path, *held)
+    folder.mkdir(exist_ok=True)
+    raw = {"weights": str(folder)} | settings
+    if isinstance(expected, str):
+        with pytest.raises(ConfigError, match=expected):
+            read_section(ExperimentSection, raw)
+        return
+    section = read_section(ExperimentSection, raw)
+    assert section.stages == expected
+    assert read_section(ExperimentSection, section.model_dump(mode="json")) == section
+
+
+def test_an_experiment_is_trained_or_given():
+    with pytest.raises(
+        ConfigError, match="`cohorts`: name those to train on, or give `weights` that are trained"
+    ):
+        read_section(ExperimentSection, {"preset": "tiny"})

@@ -199,6 +199,38 @@ def test_experiments_that_differ_in_the_fusion_train_each_encoder_once(root: Pat
     assert (jobs["train_fusion"], jobs["export_weights"], jobs["evaluate_model"]) == (4, 4, 8)
 
 
+def test_given_weights_are_scored_without_any_training(root: Path, tmp_path: Path):
+    config = skeleton.build(SKELETONS[0].with_name("timeseries-two-tr.yml"), tmp_path)["config"]
+    for stage in ("structure", "function", "fusion"):
+        for name in ("run.json", "model.safetensors"):
+            skeleton.write_file(tmp_path / "released" / stage / name, {})
+    skeleton.write_file(tmp_path / "released/rois.npz", "")
+    config["experiments"] = {"released": {"weights": "released"}}
+    config["endpoints"]["x"] |= {"methods": ["probe", "function_regions"], "seeds": 1}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    planned = skeleton.snakemake(root, tmp_path, "-n")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    jobs = skeleton.job_counts(planned.stdout)
+    assert (
+        jobs["fetch_weights"],
+        jobs["fetch_rois"],
+        jobs["embed_tokens"],
+        jobs["read_function_tokens"],
+    ) == (3, 1, 1, 1)
+    assert jobs["evaluate_model"] == 2
+    assert (
+        not {"train_encoder", "train_fusion", "split_pretraining", "collect_rois", "export_weights"}
+        & jobs.keys()
+    )
+    config["experiments"]["released"]["weights"] = "elsewhere"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    planned = skeleton.snakemake(root, tmp_path, "-n")
+    assert planned.returncode != 0
+    said = planned.stdout + planned.stderr
+    assert "experiments.released.weights: no folder elsewhere: name an export" in said
+    assert "Traceback" not in said
+
+
 def test_the_export_is_given_the_terms_of_the_data(root: Path, tmp_path: Path):
     """The configuration's before those the data set states, and none where neither does."""
     config = skeleton.build(SKELETONS[0].with_name("timeseries-two-tr.yml"), tmp_path)["config"]

@@ -17,6 +17,8 @@ STEPS = {
     "fit_normaliser": 2,  # the number of subjects is called n_subjects
     "collect_rois": 1,  # first version
     "split_pretraining": 2,  # says as hashes who is trained on; leaves out who is tested where that is asked for
+    "fetch_weights": 1,  # first version
+    "fetch_rois": 1,  # first version
     "train_encoder": 7,  # function: connectivity code, its prediction and whitened patches; `tiny` lets its target move
     "train_fusion": 7,  # hub tokens start from tokens of their own places
     "embed_tokens": 3,  # the mean of a run is taken off first: small units lose no digits
@@ -28,7 +30,7 @@ STEPS = {
     "collect_covariates": 1,  # first version
     "collect_volumes": 1,  # first version
     "evaluate_baseline": 3,  # predictions as Parquet, with cohorts and probabilities; hashes of split and people
-    "export_weights": 3,  # the model card speaks of subjects and of the mean predictor
+    "export_weights": 4,  # states the seeds
     "collect_table": 5,  # one table per endpoint, with the rows of every experiment
     "report_study": 6,  # one table per endpoint, with the rows of every experiment
 }

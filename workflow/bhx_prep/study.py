@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from bhx_model import given_weights
 from bhx_model.atomic_write import write_json
 from bhx_model.command_line import start_logging
 from bhx_model.errors import BhxError, ConfigError, format_error
@@ -200,10 +201,20 @@ class Study:
             for name, cohort in self.config.cohorts.items()
         }
         self.trainings = Trainings(self.config)
+        self._check_weights()
         with _settings_are_written():
             if build:
                 self.trainings.write_folders()
             self._write_settings(results / "config.resolved.json", write=build)
+
+    def _check_weights(self) -> None:
+        """Stop where weights that are given are not there."""
+        for name, section in self.config.experiments.items():
+            try:
+                if section.weights is not None:
+                    given_weights.find(section.weights)
+            except ConfigError as error:
+                raise SystemExit(f"experiments.{name}.weights: {error}") from None
 
     def _write_settings(self, resolved: Path, *, write: bool) -> None:
         """Write what jobs will ask for, and the whole configuration for users to look up."""
@@ -365,7 +376,9 @@ class Study:
     def experiments(self, *stages: str) -> list[str]:
         """Names of the experiments that train all of these stages."""
         return [
-            name for name, section in self.config.experiments.items() if set(stages) <= set(section.stages)
+            name
+            for name, section in self.config.experiments.items()
+            if set(stages) <= set(section.stages) and section.weights is None
         ]
 
     def methods(self, experiment: str, endpoint: str) -> list[str]:
@@ -453,6 +466,7 @@ class Study:
             f"{'structure and fusion need' if 'fusion' in section.stages else 'structure needs'}: set `stages: [function]`"
             for name, section in self.config.experiments.items()
             if "structure" in section.stages
+            and section.weights is None
             and not any(self.cohorts[cohort].has_t1w() for cohort in section.cohorts)
         ]
 

@@ -2,8 +2,9 @@
 
 ``encoders/<subjects>/`` has what is learned from a set of subjects: their split, gradients and normaliser, and below it
 every encoder that is trained on them, ``<stage>-<preset>-<hash>/``, with what is computed by it, and ``used_by.json``.
-Experiments that differ in the fusion only share all of it. ``experiments/<name>/`` has what is an experiment's own, links to
-the rest, and ``experiment.json``, which says in words what is shared with whom.
+Experiments that differ in the fusion only share all of it. Weights that were trained elsewhere have a folder of the same
+form, ``encoders/weights_<name>-<hash>/``, with the fusion, too. ``experiments/<name>/`` has what is an experiment's own,
+links to the rest, and ``experiment.json``, which says in words what is shared with whom.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import itertools
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bhx_model import config as model_config
 from bhx_model.atomic_write import write_json
@@ -26,10 +28,10 @@ from bhx_prep.config.experiments import ExperimentSection
 
 logger = logging.getLogger(__name__)
 
-Encoder = Literal["structure", "function"]
-ENCODERS: tuple[Encoder, ...] = ("structure", "function")
-#: Patterns of the names below, for Snakemake's wildcards.
-TRAINSET, RECIPE, PAIR = r"[a-z0-9-]+-[0-9a-f]{8}", r"[a-z]+-[0-9a-f]{8}", r"tokens-[0-9a-f]{8}"
+ENCODERS = ("structure", "function")
+#: Patterns of the names below, for Snakemake's wildcards: subjects that are trained on, and weights that are given.
+TRAINED, GIVEN = r"[a-z0-9-]+-[0-9a-f]{8}", r"weights_[a-z0-9-]+-[0-9a-f]{8}"
+TRAINSET, RECIPE, PAIR = rf"{TRAINED}|{GIVEN}", r"[a-z]+-[0-9a-f]{8}", r"tokens-[0-9a-f]{8}"
 
 #: Settings of an experiment, besides its cohorts, that decide whom it is trained on.
 OF_SUBJECTS = ("holdout", "exclude_test_of", "share", "seed")
@@ -62,18 +64,18 @@ class Trainings:
     @cached_property
     def _recipes(self) -> dict[tuple[str, str], str]:
         return {
-            (name, stage): _recipe(stage, section.preset, overrides(self._config, name, stage))
+            (name, stage): _recipe(stage, section, overrides(self._config, name, stage))
             for name, section in self._config.experiments.items()
-            for stage in ENCODERS
-            if stage in section.stages
+            for stage in section.stages
+            if stage in ENCODERS or section.weights is not None
         }
 
     def trainset(self, experiment: str) -> str:
-        """Name of the set of subjects that an experiment is trained on: its cohorts, and a hash of how they are split."""
+        """Name of the subjects that an experiment is trained on, their cohorts and a hash of how they are split."""
         return self._trainsets[experiment]
 
     def recipe(self, experiment: str, stage: str) -> str:
-        """Name of how one of its encoders is trained: the preset, and a hash of the changes to it."""
+        """Name of how one of its encoders is trained: the preset, and a hash of the changes to it; or that it is given."""
         return self._recipes[experiment, stage]
 
     def pair(self, experiment: str) -> str:
@@ -86,8 +88,8 @@ class Trainings:
 
     def stage_folder(self, experiment: str, stage: str) -> Path:
         """Folder of the weights of a stage that an experiment has."""
-        if stage == "fusion":
-            return self.experiment_folder(experiment) / "fusion"
+        if (experiment, stage) not in self._recipes:
+            return self.experiment_folder(experiment) / stage
         return self.subjects_folder(experiment) / f"{stage}-{self.recipe(experiment, stage)}"
 
     def rois(self, experiment: str) -> Path:
@@ -146,9 +148,12 @@ class Trainings:
         encoders: dict[str, dict[str, Any]] = {}
         for (name, stage), recipe in self._recipes.items():
             if name in users:
-                made_of = {
+                how = {
                     "preset": self._config.experiments[name].preset,
                     "overrides": overrides(self._config, name, stage),
+                }
+                made_of = {
+                    **(how if section.weights is None else {}),
                     "experiments": self.users(trainset, stage, recipe),
                 }
                 encoders.setdefault(f"{stage}-{recipe}", made_of)
@@ -187,12 +192,12 @@ class Trainings:
     def _links(self, experiment: str) -> Iterator[tuple[str, Path]]:
         """Names in an experiment's folder, and what they lead to."""
         yield "subjects", self.subjects_folder(experiment)
-        stages = [stage for stage in ENCODERS if (experiment, stage) in self._recipes]
+        stages = [stage for name, stage in self._recipes if name == experiment]
         for stage in stages:
             yield stage, self.stage_folder(experiment, stage)
         if "function" in stages:
             yield "function_tokens", self.stage_folder(experiment, "function") / "function_tokens"
-        if len(stages) == len(ENCODERS):
+        if set(ENCODERS) <= set(stages):
             yield "tokens", self.subjects_folder(experiment) / self.pair(experiment)
 
 
@@ -202,6 +207,8 @@ def _hash(value: Any) -> str:
 
 def _subjects(section: ExperimentSection) -> dict[str, Any]:
     """What decides whom an experiment is trained on: the cohorts, and the other settings that are not the default."""
+    if section.weights is not None:
+        return {"weights": str(section.weights)}
     changed = {
         name: value
         for name, value in section.model_dump(mode="json", include=set(OF_SUBJECTS)).items()
@@ -211,12 +218,18 @@ def _subjects(section: ExperimentSection) -> dict[str, Any]:
 
 
 def _trainset(section: ExperimentSection) -> str:
-    return f"{'-'.join(sorted(section.cohorts))[:40].strip('-')}-{_hash(_subjects(section))}"
+    if section.weights is None:
+        name = "-".join(sorted(section.cohorts))
+    else:  # no cohort's name has an underscore
+        name = "weights_" + (re.sub(r"[^a-z0-9]+", "-", section.weights.name.lower()).strip("-") or "folder")
+    return f"{name[:40].strip('-')}-{_hash(_subjects(section))}"
 
 
-def _recipe(stage: str, preset: str, changes: Mapping[str, Any]) -> str:
+def _recipe(stage: str, section: ExperimentSection, changes: Mapping[str, Any]) -> str:
     """Name an encoder by its preset, and by those changes to it that change its weights."""
-    base = model_config.load_preset(stage, preset)
+    if section.weights is not None:
+        return f"given-{_hash(str(section.weights))}"
+    base = model_config.load_preset(stage, section.preset)
     before, after = (model_config.decisive(one.to_dict()) for one in (base, base.override(changes)))
     changed = {
         f"{part}.{key}": value
@@ -224,7 +237,7 @@ def _recipe(stage: str, preset: str, changes: Mapping[str, Any]) -> str:
         for key, value in after[part].items()
         if value != before[part][key]
     }
-    return f"{preset}-{_hash([preset, changed])}"
+    return f"{section.preset}-{_hash([section.preset, changed])}"
 
 
 def _link(link: Path, target: Path) -> None:

@@ -271,6 +271,18 @@ def test_missing_results_are_marked(results, tmp_path, missing, drawing_once):
     assert Outline(text).open == []
 
 
+def test_weights_that_were_trained_elsewhere_are_not_called_untrained(results, tmp_path):
+    root = tmp_path / "results"
+    shutil.copytree(
+        results, root, ignore=lambda folder, names: _ignored(folder, names, results / "experiments")
+    )
+    given = CONFIG.experiments["demo"].model_copy(update={"weights": tmp_path / "release"})
+    study = CONFIG.model_copy(update={"experiments": {"demo": given}})
+    text = page.render(study, root)
+    assert "Its weights were trained elsewhere: release." in text
+    assert "demo has not been trained yet" not in text
+
+
 def _ignored(folder, names, wanted):
     return [name for name in names if f"{folder}/{name}" == str(wanted)]
 

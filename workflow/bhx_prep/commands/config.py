@@ -129,6 +129,9 @@ def check(file: Path) -> None:
         logger.warning(
             "endpoints: no experiment trains the stage %s, so that %s give no rows", stage, methods
         )
+    for name, experiment in checked.experiments.items():
+        if experiment.weights is not None and not experiment.weights.is_dir():
+            logger.warning("experiments.%s.weights: no folder %s (yet)", name, experiment.weights)
     for name in missing:
         logger.warning("cohorts.%s.root: no folder %s (yet)", name, checked.cohorts[name].root)
 

@@ -219,12 +219,13 @@ def experiment_stages(study: config.Config, name: str, now: Now = Now()) -> list
     Parameters as `cohort_stages`.
     """
     section, made, logs = study.experiments[name], Trainings(study), study.results / "logs"
-    trainset, stages = made.trainset(name), list[Stage]()
+    trainset, stages, given = made.trainset(name), list[Stage](), section.weights is not None
     for stage in section.stages:
-        stages.append(Stage(stage, "training"))
+        stages.append(Stage(stage, "weights" if given else "training"))
         rule, wildcards, log = "train_fusion", (name,), name
-        if stage != "fusion":
-            rule, wildcards = "train_encoder", (trainset, stage, made.recipe(name, stage))
+        if stage != "fusion" or given:
+            rule = "fetch_weights" if given else "train_encoder"
+            wildcards = (trainset, stage, made.recipe(name, stage))
             log = "{}_{}-{}".format(*wildcards)
         output = made.stage_folder(name, stage) / "model.safetensors"
         _job(stages[-1], output, stage, logs / rule / f"{log}.log", now, rule, *wildcards)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from bhx_model import config as model_config
+from bhx_model import given_weights
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config.endpoints import EndpointSection
@@ -14,6 +16,9 @@ from bhx_prep.config.section import Name, Section, once_each
 
 #: Suffix of tables whose rows were chosen on test subjects, as preset `reference` does.
 REFERENCE = "_reference"
+
+#: Settings that say whom and how to train.
+OF_TRAINING = ("cohorts", "overrides", "holdout", "exclude_test_of", "share")
 
 Stage = Literal["structure", "function", "fusion"]
 if TYPE_CHECKING:
@@ -26,7 +31,12 @@ class ExperimentSection(Section):
     """One set of weights: what it is trained on and how."""
 
     cohorts: Annotated[tuple[Name, ...], AfterValidator(once_each)] = Field(
-        min_length=1, description="Cohorts of the pretraining."
+        default=(), description="Cohorts of the pretraining; none where `weights` are given."
+    )
+    weights: Path | None = Field(
+        default=None,
+        description="Weights instead of a training: an exported folder, an experiment's, or what `bhx_model.compat load` "
+        "wrote. The experiment has the stages that are in it.",
     )
     preset: Preset = Field(
         default="base", description="Size of the model; `base` is the paper's, `tiny` trains on a laptop."
@@ -60,6 +70,25 @@ class ExperimentSection(Section):
     )
     seed: int = Field(default=0, ge=0, description="Seed of everything random in this experiment.")
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
+
+    @model_validator(mode="after")
+    def _trained_or_given(self) -> ExperimentSection:
+        if self.weights is None:
+            if not self.cohorts:
+                raise ConfigError("`cohorts`: name those to train on, or give `weights` that are trained")
+            return self
+        fields = ExperimentSection.model_fields
+        if idle := [name for name in OF_TRAINING if getattr(self, name) != fields[name].get_default()]:
+            raise ConfigError(
+                f"`{idle[0]}` is about a training, and with `weights` there is none: leave one of them out"
+            )
+        if self.weights.is_dir():  # else a study that is planned says so
+            found = tuple(given_weights.find(self.weights))
+            if "stages" not in self.model_fields_set:
+                object.__setattr__(self, "stages", found)
+            elif lacking := [stage for stage in self.stages if stage not in found]:
+                raise ConfigError(f"`stages`: {self.weights} holds {', '.join(found)}, but no {lacking[0]}")
+        return self
 
     @model_validator(mode="after")
     def _stages_belong_together(self) -> ExperimentSection:

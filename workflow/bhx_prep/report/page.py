@@ -113,8 +113,12 @@ def render(config: Config, results: Path) -> str:
         "no_harmonics": config.features.harmonics == "none",
         "by_network": any(figures.by_network(c.names) for c in cohorts if c.connectivity is not None),
         "experiments": [
-            {**_experiment(results, name, cortex), "controls": scores.controls(config, results, name)}
-            for name in config.experiments
+            {
+                **_experiment(results, name, cortex),
+                "controls": scores.controls(config, results, name),
+                "given": None if section.weights is None else section.weights.name,
+            }
+            for name, section in config.experiments.items()
         ],
         "tables": [_table(table) for table in scores.read(results, config)],
         "programs": _programs(),
