@@ -94,7 +94,7 @@ def check(file: Path) -> None:
         With every mistake that was found.
     """
     from bhx_prep.atlas import checks
-    from bhx_prep.evaluation import phenotype_checks
+    from bhx_prep.evaluation import phenotype_checks, split_checks
     from bhx_prep.ingest.stated_names import stated_names
 
     checked = config.load(file)
@@ -117,6 +117,10 @@ def check(file: Path) -> None:
     ):
         if wrong:
             lines += [f"{what} what the configuration asks for:", *(f"  {w}" for w in wrong)]
+    if not tables.mistakes and (wrong := list(split_checks.impossible(checked, "file"))):
+        lines += ["files of splits cannot be used:", *(f"  {w}" for w in wrong)]
+    if overlaps := list(split_checks.overlaps(checked)):
+        lines += ["test subjects are not new to the weights that are scored:", *(f"  {w}" for w in overlaps)]
     if lines:
         raise ConfigError("\n".join(lines))
     missing = [name for name, cohort in checked.cohorts.items() if not cohort.root.is_dir()]
@@ -125,6 +129,9 @@ def check(file: Path) -> None:
         logger.info("%s: %s", kind, ", ".join(getattr(checked, kind)) or "none")
     for note in tables.notes:
         logger.info("%s", note)
+    for scheme in ("random", "leave-one-site-out"):
+        for few in split_checks.impossible(checked, scheme):
+            logger.warning("%s", few)
     for stage, methods in _without_rows(checked).items():
         logger.warning(
             "endpoints: no experiment trains the stage %s, so that %s give no rows", stage, methods

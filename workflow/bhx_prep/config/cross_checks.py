@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,21 @@ from bhx_prep.io.spaces import MNI152
 
 #: Columns of the participants table of which a method needs one.
 _COLUMNS = {"site": ("site",), "age_sex": ("age", "sex")}
+#: Names of a column that says where subjects were scanned, in small letters without what is no letter.
+_SITE = frozenset(
+    {
+        "site",
+        "siteid",
+        "sitename",
+        "sitecode",
+        "sitenum",
+        "siteno",
+        "center",
+        "centre",
+        "scanner",
+        "scannerid",
+    }
+)
 _PATCH = ("base_patch", "base_tr_s")
 _PATCH_SECONDS = FeaturesSection.model_fields["patch_seconds"].default
 
@@ -58,6 +74,7 @@ def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
         asked = [cohort, *(_mapping(one).get("cohort", one) for one in others)]
         for one in [c for c in asked if isinstance(c, str)]:
             yield from _columns(path, endpoint, one, _mapping(cohorts.get(one)))
+        yield from _own_label(path, endpoint, _mapping(cohorts.get(str(cohort))))
         changes = _mapping(endpoint.get("finetune"))
         known = [field.name for field in dataclasses.fields(model_config.EvaluationConfig)]
         yield from _unknown(f"{path}.finetune", changes, known)
@@ -88,6 +105,23 @@ def _columns(
             f"{path}.methods: volumes reads what FreeSurfer found: name its folder, or a table, as "
             f"cohorts.{cohort}.morphometry"
         )
+
+
+def _own_label(path: str, endpoint: Mapping[str, Any], cohort: Mapping[str, Any]) -> Iterator[str]:
+    """A label that is no phenotype, or that something besides the images tells."""
+    column, columns = endpoint.get("column"), _mapping(cohort.get("columns"))
+    if not isinstance(column, str):
+        return
+    if column == columns.get("site") or re.sub("[^a-z]", "", column.lower()) in _SITE:
+        yield f"{path}.column: {column!r} is where subjects were scanned, no phenotype of theirs: name another column"
+        return
+    stratify = endpoint.get("stratify")
+    if isinstance(stratify, list | tuple) and column in stratify:
+        yield f"{path}.stratify: {column!r} is the endpoint's own column, whose classes are balanced anyway: leave it out"
+    methods = endpoint.get("methods")
+    for method in methods if isinstance(methods, list | tuple) else ():
+        if column in [columns.get(name) for name in _COLUMNS.get(str(method), ())]:
+            yield f"{path}.methods: {method!r} reads {column!r}, which is what is predicted: leave the method out"
 
 
 def _preprocessing(raw: Mapping[str, Any]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config
 from bhx_prep.config.endpoints import EndpointSection
+from bhx_prep.evaluation import split_lists
 from bhx_prep.evaluation.endpoint_labels import counted, read_labels
 from bhx_prep.ingest import participants
 from bhx_prep.ingest.bids_files import subject_labels
@@ -54,11 +55,12 @@ def check_tables(study: Config) -> Findings:
     """
     found = Findings()
     for name, cohort in study.cohorts.items():
-        endpoints = {key: one for key, one in study.endpoints.items() if one.cohort == name}
+        endpoints = {key: one.coded_in(name) for key, one in study.endpoints.items() if name in one.cohorts}
         path = cohort.phenotypes
         if not (endpoints or cohort.family) or not (path.exists() or path.is_symlink()):
             continue
-        needed = [column for one in endpoints.values() for column in (one.column, *one.stratify)]
+        own = {key for key, one in study.endpoints.items() if one.cohort == name}
+        needed = [column for key, one in endpoints.items() for column in _columns(one, own=key in own)]
         try:
             table = participants.read(
                 path, cohort.table, [*needed, *([cohort.family] if cohort.family else [])]
@@ -71,6 +73,9 @@ def check_tables(study: Config) -> Findings:
             _check_family(found, name, cohort.family, table)
         if table.rows:
             for key, endpoint in endpoints.items():
+                if key in own:
+                    _check_levels(found, key, endpoint, table)
+                    _check_lists(found, key, endpoint, cohort, table)
                 _check_endpoint(found, key, endpoint, table)
     return found
 
@@ -143,10 +148,43 @@ def _check_family(found: Findings, name: str, column: str, table: participants.P
     )
 
 
-def _check_endpoint(
+def _columns(endpoint: EndpointSection, *, own: bool) -> list[str]:
+    """Columns that an endpoint needs of the table of its own cohort, or of one that it is tested on."""
+    site = [endpoint.splits.site] if endpoint.splits.site else []
+    return list(dict.fromkeys([endpoint.column, *([*endpoint.stratify, *site] if own else [])]))
+
+
+def _check_lists(
+    found: Findings,
+    name: str,
+    endpoint: EndpointSection,
+    cohort: CohortSection,
+    table: participants.Participants,
+) -> None:
+    """Compare a file of splits with the people of its cohort."""
+    file = endpoint.splits.file
+    if file is None:
+        return
+    try:
+        lists, columns = split_lists.read(file, cohort.table)
+    except DataError as error:
+        found.mistakes.append(f"endpoints.{name}.splits.file: {error}")
+        return
+    everybody = {*table.rows, *table.excluded, *(subjects_of(cohort) or ())}
+    lists = lists.match(everybody)
+    unknown = sorted({*lists.rows, *lists.excluded} - everybody)
+    if unknown:
+        found.mistakes.append(
+            f"endpoints.{name}.splits.file: {lists.file} names {len(unknown)} people that {table.file} does not have, e.g. "
+            f"{quote(unknown[0], 24)}"
+        )
+    found.notes.append(f"endpoints.{name}.splits: {len(columns)} splits in {lists.file}")
+
+
+def _check_levels(
     found: Findings, name: str, endpoint: EndpointSection, table: participants.Participants
 ) -> None:
-    for level in endpoint.stratify:
+    for level in _columns(endpoint, own=True)[1:]:
         try:
             known = set(table.column(level).known.values())
         except DataError as error:
@@ -155,6 +193,11 @@ def _check_endpoint(
         if len(known) <= 1:
             what = f"is {quote(min(known))} for everybody" if known else "is unknown for everybody"
             found.warnings.append(f"endpoints.{name}.stratify: {quote(level)} of {table.file} {what}")
+
+
+def _check_endpoint(
+    found: Findings, name: str, endpoint: EndpointSection, table: participants.Participants
+) -> None:
     key = f"endpoints.{name}.column"
     try:
         column = table.column(endpoint.column, endpoint.values)

@@ -1,0 +1,122 @@
+"""What `bhx config check` says of splits: test subjects in a pretraining, files of splits, labels that are no phenotype."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bhx_model.errors import ConfigError
+from bhx_prep.cli import main
+from bhx_prep.config import config
+from bhx_prep.evaluation import split_checks
+
+DX = {"cohort": "clinic", "column": "dx", "kind": "binary", "classes": ["control", "patient"]}
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch) -> dict:
+    """40 subjects at four sites in pairs of a family, a copy of them under another name, and 40 strangers."""
+    monkeypatch.chdir(tmp_path)
+    rows = ["participant_id\tdx\tsite\tfamily"]
+    for i in range(40):
+        (tmp_path / f"clinic/sub-{i:03d}").mkdir(parents=True)
+        (tmp_path / f"town/sub-{i:03d}").mkdir(parents=True)
+        rows.append(f"sub-{i:03d}\t{('control', 'patient')[i // 2 % 2]}\ts{i // 4 % 4}\tf{i // 2}")
+    (tmp_path / "clinic/participants.tsv").write_text("\n".join(rows) + "\n")
+    return {
+        "cohorts": {
+            "clinic": {"input": "timeseries", "root": "clinic"},
+            "again": {"input": "timeseries", "root": "clinic"},
+            "town": {"input": "timeseries", "root": "town"},
+        },
+        "experiments": {"own": {"cohorts": ["clinic"]}, "new": {"cohorts": ["town"]}},
+        "endpoints": {"dx": DX},
+    }
+
+
+def overlaps(study: dict, **changes) -> list[str]:
+    raw = copy.deepcopy(study)
+    raw["experiments"]["own"] |= changes
+    return list(split_checks.overlaps(config.check(raw)))
+
+
+def test_a_pretraining_that_holds_test_subjects_ends_the_check_and_says_how_many(study, capsys):
+    study["endpoints"]["dx"] = DX | {"seeds": 1}
+    Path("config.yaml").write_text(json.dumps(study))
+    assert main(["config", "check"]) == 1
+    said = capsys.readouterr().err
+    found = re.search(r"experiments.own.cohorts: (\d+) of 8 test subjects of dx are in the pretraining", said)
+    assert found is not None
+    assert 5 <= int(found[1]) <= 8  # some are in the holdout
+    assert "experiments.new" not in said
+
+
+def test_the_same_folder_under_another_name_is_found(study):
+    (said,) = overlaps(study, cohorts=["again"])
+    assert "(the same subject's folder)" in said
+
+
+@pytest.mark.parametrize("seeds", ["all", [0], [0, 5]])
+def test_whoever_leaves_test_subjects_out_is_right(study, seeds):
+    assert overlaps(study, exclude_test_of={"dx": seeds}) == []
+    assert overlaps(study, cohorts=["again"], exclude_test_of={"dx": seeds}) == []
+
+
+def test_leaving_out_those_of_one_endpoint_leaves_others(study):
+    study["endpoints"]["same"] = DX
+    assert "test subjects of same" in overlaps(study, exclude_test_of={"dx": [0]})[0]
+
+
+def test_an_overlap_that_is_allowed_is_no_mistake(study):
+    study["endpoints"]["dx"] = DX | {"pretraining_overlap": "mark"}
+    assert overlaps(study) == []
+
+
+def test_other_cohorts_are_what_is_tested(study):
+    rows = ["participant_id\tdx", *(f"sub-{i:03d}\tcontrol" for i in range(40))]
+    Path("town/participants.tsv").write_text("\n".join(rows) + "\n")
+    study["endpoints"]["dx"] = DX | {"test_on": ["town"]}
+    (said,) = overlaps(study)  # the endpoint's own subjects train and validate
+    assert said.startswith("experiments.new.cohorts: ")
+
+
+def test_a_split_that_cannot_be_made_is_a_mistake(study, capsys):
+    study["endpoints"] = {"dx": DX | {"splits": {"scheme": "file", "file": "lists.csv"}}}
+    study["experiments"] = {}
+    parts = ["train" if i < 30 else "val" if i < 39 else "test" for i in range(40)]
+    Path("lists.csv").write_text(
+        "\n".join(["sub,split", *(f"{i:03d},{part}" for i, part in enumerate(parts))]) + "\n"
+    )
+    Path("config.yaml").write_text(json.dumps(study))
+    assert main(["config", "check"]) == 1
+    assert "endpoints.dx: lists.csv leaves 1 usable subjects in test, 2 are needed" in capsys.readouterr().err
+    with Path("lists.csv").open("a") as file:
+        file.write("888,test\n")
+    assert main(["config", "check"]) == 1
+    assert (
+        "lists.csv names 1 people that participants.tsv does not have, e.g. '888'" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ({"column": "site", "classes": ["s0", "s1"]}, "'site' is where subjects were scanned"),
+        ({"column": "SITE_ID"}, "'SITE_ID' is where subjects were scanned"),
+        ({"column": "wave"}, "'wave' is where subjects were scanned"),
+        ({"stratify": ["dx"]}, "'dx' is the endpoint's own column"),
+        (
+            {"column": "sex", "methods": ["fc", "age_sex"]},
+            "'age_sex' reads 'sex', which is what is predicted",
+        ),
+    ],
+)
+def test_labels_that_something_besides_the_images_tells_are_mistakes(study, endpoint: dict, said: str):
+    study["cohorts"]["clinic"]["columns"] = {"site": "wave", "sex": "sex", "age": "years"}
+    study["endpoints"]["dx"] = DX | endpoint
+    with pytest.raises(ConfigError, match=said):
+        config.check(study)

@@ -1,0 +1,183 @@
+"""Whether a configuration's splits can be made, and whom they test; by the names of folders and tables, no scan is read.
+
+What only the scans can tell, one series under two ids, is found as soon as there are shards (`guards`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bhx_model.errors import DataError
+from bhx_prep.config.config import Config
+from bhx_prep.evaluation import endpoint_split, people, split_lists, split_seeds, splits
+from bhx_prep.evaluation.endpoint_split import Cohort
+from bhx_prep.evaluation.people import People
+from bhx_prep.evaluation.phenotype_checks import subjects_of
+from bhx_prep.ingest import participants
+
+
+def overlaps(study: Config) -> Iterator[str]:
+    """A line for every experiment that is trained on subjects that an endpoint tests it on.
+
+    Parameters
+    ----------
+    study : Config
+    """
+    tested: dict[str, People] = {}
+    for name in study.experiments:
+        scored = [endpoint for endpoint in study.endpoints if _is_refused(study, name, endpoint)]
+        if not scored:
+            continue
+        trained = _trained_on(study, name)
+        for endpoint in scored:
+            if not trained or not _may_overlap(study, name, endpoint, trained):
+                continue
+            if endpoint not in tested:
+                tested[endpoint] = who_is_tested(study, endpoint)
+            shared = people.shared(tested[endpoint], people.listed(trained))
+            if shared:
+                person, kind = next(iter(shared.items()))
+                yield (
+                    f"experiments.{name}.cohorts: {len(shared)} of {len(tested[endpoint])} test subjects of {endpoint} are "
+                    f"in the pretraining, e.g. {person} ({people.KINDS[kind]}): set `exclude_test_of: {{{endpoint}: [0]}}`"
+                )
+
+
+def impossible(study: Config, scheme: str) -> Iterator[str]:
+    """A line for every endpoint that cannot be split even if all its subjects have usable scans.
+
+    Parameters
+    ----------
+    study : Config
+    scheme : str
+        Of the endpoints that are looked at.
+    """
+    for name, section in study.endpoints.items():
+        if section.splits.scheme != scheme:
+            continue
+        there = [study.cohorts[cohort] for cohort in section.cohorts]
+        if any(subjects_of(cohort) is None or not cohort.phenotypes.exists() for cohort in there):
+            continue
+        try:
+            for _ in _test_rows(study, name, None if scheme == "file" else (0,)):
+                pass
+        except DataError as error:
+            yield f"endpoints.{name}: {str(error).removeprefix(f'endpoint {name}: ')}"
+
+
+def _is_refused(study: Config, experiment: str, endpoint: str) -> bool:
+    """Whether an experiment has rows of an endpoint whose test subjects it may be trained on, and may not."""
+    section, asked = study.endpoints[endpoint], study.experiments[experiment]
+    has_rows = bool(asked.methods(section)) and section.pretraining_overlap == "refuse"
+    return has_rows and endpoint not in asked.exclude_test_of
+
+
+def _may_overlap(study: Config, experiment: str, endpoint: str, trained: People) -> bool:
+    """Whether anybody of the cohorts that are tested is trained on: cheap, and mostly not so."""
+    known = people.listed(trained)
+    return any(people.shared(_everybody(study, cohort), known) for cohort in _tested_cohorts(study, endpoint))
+
+
+def _tested_cohorts(study: Config, endpoint: str) -> tuple[str, ...]:
+    section = study.endpoints[endpoint]
+    return section.cohorts[1:] or section.cohorts
+
+
+def _about(study: Config, name: str, labels: set[str]) -> people.CohortPeople:
+    """What the configuration says of who the subjects of a cohort are."""
+    cohort = study.cohorts[name]
+    families: Mapping[str, str] = {}
+    if cohort.family is not None and cohort.phenotypes.exists():
+        try:
+            table = participants.read(cohort.phenotypes, cohort.table, [cohort.family]).match(labels)
+            families = participants.families(table, cohort.family)
+        except DataError:  # a mistake of the table, which is said where tables are checked
+            families = {}
+    return people.CohortPeople(name, cohort.layout, str(cohort.root.expanduser().resolve()), families)
+
+
+def _labels(study: Config, name: str) -> set[str]:
+    """Subjects of a cohort: by its folders, else by its table; none where nothing is there yet."""
+    cohort = study.cohorts[name]
+    if (labels := subjects_of(cohort)) is not None:
+        return labels
+    try:
+        return (
+            set(participants.read(cohort.phenotypes, cohort.table, []).rows)
+            if cohort.phenotypes.exists()
+            else set()
+        )
+    except DataError:
+        return set()
+
+
+def _everybody(study: Config, name: str) -> People:
+    labels = _labels(study, name)
+    about = _about(study, name, labels)
+    return {f"{name}/{label}": people.keys(about, label) for label in labels}
+
+
+def _trained_on(study: Config, experiment: str) -> People:
+    """Subjects that an experiment would be trained on if all had usable scans."""
+    section = study.experiments[experiment]
+    known: People = {}
+    families: dict[str, str] = {}
+    for cohort in section.cohorts:
+        labels = _labels(study, cohort)
+        about = _about(study, cohort, labels)
+        known |= {f"{cohort}/{label}": people.keys(about, label) for label in labels}
+        families |= {f"{cohort}/{label}": family for label, family in about.families.items()}
+    for endpoint, seeds in section.exclude_test_of.items():
+        left_out = people.listed(who_is_tested(study, endpoint, None if seeds == "all" else seeds))
+        for person in people.shared(known, left_out):
+            del known[person]
+    try:
+        split = splits.split_pretraining(known, section.holdout, section.seed, families, share=section.share)
+    except DataError:  # nobody is left: the training says so
+        return {}
+    return {person: known[person] for person in split["train"]}
+
+
+def who_is_tested(study: Config, endpoint: str, seeds: tuple[int, ...] | None = None) -> People:
+    """Test subjects of the splits of an endpoint, as they would be if all had usable scans.
+
+    Nobody where the splits cannot be made yet.
+
+    Parameters
+    ----------
+    study : Config
+    endpoint : str
+    seeds : tuple of int, optional
+        Some of its splits; all when None.
+    """
+    section = study.endpoints[endpoint]
+    known: People = {}
+    for name in section.cohorts:
+        known |= _everybody(study, name)
+    try:
+        rows = list(_test_rows(study, endpoint, seeds))
+    except (DataError, OSError):
+        return {}
+    names = {f"{row.get('cohort', section.cohort)}/{row['subject']}" for row in rows}
+    return {person: own for person, own in known.items() if person in names}
+
+
+def _test_rows(study: Config, endpoint: str, seeds: tuple[int, ...] | None) -> Iterator[dict[str, Any]]:
+    section = study.endpoints[endpoint]
+    cohorts = []
+    for name in section.cohorts:
+        cohort, labels = study.cohorts[name], _labels(study, name)
+        table = participants.read(cohort.phenotypes, cohort.table)
+        about = _about(study, name, labels)
+        keys = {label: people.keys(about, label) for label in labels}
+        cohorts.append(Cohort(name, table, cohort.family, {"bold": labels, "t1w": labels}, keys))
+    file = section.splits.file
+    by_site = section.splits.scheme == "leave-one-site-out"
+    sites = split_seeds.site_folds(study, endpoint) if by_site else ()
+    lists = None if file is None else split_lists.read(file, study.cohorts[section.cohort].table)
+    for seed in split_seeds.seeds(study, endpoint) if seeds is None else seeds:
+        split = endpoint_split.make(
+            endpoint, section, seed, cohorts[0], others=cohorts[1:], sites=sites, lists=lists
+        )
+        yield from (row for row in split["rows"] if row["split"] == "test")
