@@ -185,8 +185,33 @@ rule check_overlap:
         " --pretraining {input.pretraining:q} --overlap {params.overlap} --out {output:q} > {log:q} 2>&1"
 
 
+rule read_structure_tokens:
+    """Readouts of structure tokens for every T1 of a cohort."""
+    input:
+        structure=f"{SUBJECTS}/structure-{{recipe}}/model.safetensors",
+        shards=rules.index_shards.output,
+    output:
+        f"{SUBJECTS}/structure-{{recipe}}/structure_tokens/{{cohort}}.npz",
+    log:
+        f"{RESULTS}/logs/read_structure_tokens/{{trainset}}_{{recipe}}_{{cohort}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/read_structure_tokens/{{trainset}}_{{recipe}}_{{cohort}}.tsv"
+    conda:
+        "../envs/model.yaml"
+    resources:
+        gpu=structure_gpus,
+        mem_mb=growing(8000),
+        runtime=growing(720),
+    params:
+        structure=lambda wildcards, input: Path(input.structure).parent,
+        step=STEPS["read_structure_tokens"],
+    shell:
+        "python -m bhx_model.evaluation.structure_tokens --structure {params.structure:q} --shards {input.shards:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
 rule evaluate_model:
-    """An endpoint from hub tokens or from function tokens: chosen on validation, reported on test."""
+    """An endpoint from the tokens of an encoder or of the fusion: chosen on validation, reported on test."""
     input:
         sources=method_inputs,
         labels=rules.split_endpoint.output,

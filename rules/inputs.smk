@@ -204,25 +204,32 @@ def finetuning(wildcards):
 
 
 def method_inputs(wildcards):
-    """What a method reads: weights of the stage, and tokens of the endpoint's cohort."""
-    name, cohort = wildcards.experiment, study.endpoint(wildcards.endpoint).cohort
+    """What a method reads: weights of the stage, and tokens of every cohort that the endpoint is about."""
+    name, made = wildcards.experiment, study.trainings
     stage = METHODS[wildcards.method].stage
-    tokens = study.trainings.tokens if stage == "fusion" else study.trainings.function_tokens
-    return [weights(name, stage), str(tokens(name, cohort))]
+    of_stage = {"fusion": made.tokens, "function": made.function_tokens, "structure": made.structure_tokens}
+    cohorts = study.endpoint(wildcards.endpoint).cohorts
+    return [weights(name, stage), *(str(of_stage[stage](name, cohort)) for cohort in cohorts)]
 
 
 def method_sources(wildcards, input):
     """Arguments that name them."""
-    trained_stage, tokens = input.sources
+    trained_stage, *tokens = input.sources
     stage = METHODS[wildcards.method].stage
-    option = "--tokens" if stage == "fusion" else "--function-tokens"
-    return shlex.join([f"--{stage}", str(Path(trained_stage).parent), option, tokens])
+    option = "--tokens" if stage == "fusion" else f"--{stage}-tokens"
+    return shlex.join([f"--{stage}", str(Path(trained_stage).parent), option, *tokens])
 
 
 def method_gpus(wildcards):
     """A GPU for the methods that are trained or read hub tokens, where the experiment has any."""
     method = METHODS[wildcards.method]
     return min(1, gpus(wildcards)) if method.has_epochs or method.stage == "fusion" else 0
+
+
+def structure_gpus(wildcards):
+    """A GPU to read structure tokens with, where the experiments have any."""
+    first = study.trainings.users(wildcards.trainset, "structure", wildcards.recipe)[0]
+    return min(1, study.experiment(first).gpus)
 
 
 def endpoint_shards(wildcards):

@@ -1,14 +1,17 @@
-"""Files of named NumPy arrays, read whole: nothing is unpickled, and errors are sentences. Needs no torch."""
+"""Files of named NumPy arrays: nothing is unpickled, and errors are sentences. Needs no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import shutil
+import zipfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import DataError
 
 
@@ -39,3 +42,12 @@ def read(path: Path | str, remedy: str, only: Collection[str] | None = None) -> 
     except Exception as error:  # zipfile, zlib and numpy each have their own
         msg = f"{path} is no .npz of plain arrays, or a broken one: {remedy}"
         raise DataError(msg) from error
+
+
+def join(files: Sequence[Path], out: Path) -> None:
+    """Make an .npz of .npy files, uncompressed; equal arrays give equal bytes."""
+    with atomic_write(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+        for file in files:
+            member: Any = zipfile.ZipInfo(file.name)
+            with file.open("rb") as source, archive.open(member, "w", force_zip64=True) as target:
+                shutil.copyfileobj(source, target, 1 << 20)

@@ -1,8 +1,8 @@
 """Predict an endpoint from frozen tokens, by a linear or an attentive probe, or from hub tokens by fine-tuning the fusion.
 
-Hub tokens are read from a trained fusion and cached tokens (--fusion, --tokens), function tokens of the function encoder
-alone from a file of `python -m bhx_model.evaluation.function_tokens` (--function-tokens). Methods whose name ends in
-`_untrained` read the same of untrained weights: what the training adds is the difference.
+Hub tokens are read from a trained fusion and cached tokens (--fusion, --tokens), tokens of one encoder alone from a file
+of `python -m bhx_model.evaluation.function_tokens` or `.structure_tokens` (--function-tokens, --structure-tokens). Methods
+whose name ends in `_untrained` read the same of untrained weights: what the training adds is the difference.
 
 What is chosen (the penalty of the linear probe, the epoch of the others) is chosen on the validation subjects and
 reported on the test subjects, over the data set as a whole; with preset `reference` as the published code does. Runs
@@ -35,7 +35,7 @@ from bhx_model import config
 from bhx_model.atomic_write import read_json
 from bhx_model.command_line import run_command
 from bhx_model.errors import ConfigError
-from bhx_model.evaluation import from_function_tokens, results
+from bhx_model.evaluation import from_token_readouts, results
 from bhx_model.evaluation.labels import Labels, read_labels
 from bhx_model.evaluation.methods import METHODS
 from bhx_model.evaluation.predictions import Predictions
@@ -92,13 +92,14 @@ def _overlap(file: Path | None, seed: int) -> dict[str, Any]:
 
 def _predict(arguments: argparse.Namespace, labels: Labels, settings: config.EvaluationConfig) -> Predictions:
     method = METHODS[arguments.method]
-    if method.reads == "function tokens":
-        file = arguments.function_tokens
-        if file is None:
-            msg = f"{method.name} reads function tokens: name their file with --function-tokens"
+    files = {"function": arguments.function_tokens, "structure": arguments.structure_tokens}
+    if method.stage in files:
+        if files[method.stage] is None:
+            msg = f"{method.name} reads {method.reads}: name their file with --{method.stage}-tokens"
             raise ConfigError(msg)
-        return from_function_tokens.predict(
-            method, file, labels, settings, arguments.seed, function=arguments.function
+        weights = arguments.function if method.stage == "function" else arguments.structure
+        return from_token_readouts.predict(
+            method, files[method.stage], labels, settings, arguments.seed, weights=weights
         )
     if arguments.fusion is None or arguments.tokens is None:
         msg = f"{method.name} reads hub tokens: name the trained fusion with --fusion and cached tokens with --tokens"
@@ -115,7 +116,7 @@ def _weights(arguments: argparse.Namespace) -> dict[str, str]:
     """SHA-256 of the weights of the stages that were read."""
     from bhx_model.data.shards import file_sha256
 
-    folders = {"fusion": arguments.fusion, "function": arguments.function}
+    folders = {stage: getattr(arguments, stage) for stage in ("fusion", "structure", "function")}
     return {
         stage: file_sha256(folder / "model.safetensors")
         for stage, folder in folders.items()
@@ -137,13 +138,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--method", choices=tuple(METHODS), required=True)
+    known = [name for name, method in METHODS.items() if method.needs_experiment]
+    add("--method", choices=known, required=True)
     add("--fusion", type=Path, help="folder of the trained fusion, for methods of hub tokens")
     add("--tokens", type=Path, help="index.json of the cohort's cached tokens, for methods of hub tokens")
-    add(
-        "--function-tokens", type=Path, metavar="FILE", help="function tokens of the cohort, for `function_*`"
-    )
-    add("--function", type=Path, help="folder of the trained function stage: refuse tokens of other weights")
+    for stage in ("function", "structure"):
+        of = f"{stage} tokens, a file per cohort, for `{stage}*`"
+        add(f"--{stage}-tokens", type=Path, nargs="+", metavar="FILE", help=of)
+        add(
+            f"--{stage}",
+            type=Path,
+            help=f"folder of the trained {stage} stage: refuse tokens of other weights",
+        )
     add("--labels", type=Path, required=True, help="split of the endpoint")
     add(
         "--seed", type=config.whole_number, required=True, help="of the split; also of everything random here"

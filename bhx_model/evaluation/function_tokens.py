@@ -21,26 +21,24 @@ import logging
 import shutil
 import sys
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bhx_model.atomic_write import atomic_write
 from bhx_model.command_line import run_command
-from bhx_model.data import loader, shards
+from bhx_model.data import loader, npz, shards
 from bhx_model.data.augment import SeriesPlan
 from bhx_model.data.batch import Batch, of_equal_bucket, plan_series, read_runs
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample
 from bhx_model.errors import DataError
 from bhx_model.evaluation import readouts
-from bhx_model.evaluation.function_token_file import VERSION
 from bhx_model.evaluation.methods import UNTRAINED
+from bhx_model.evaluation.token_readout_file import VERSION
 from bhx_model.nets.factory import empty_rois
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.vit import hold_in_bfloat16
@@ -126,7 +124,7 @@ def write(function: Path, shard_index: Path, out: Path) -> None:
     shard_index : Path
         Index of the cohort.
     out : Path
-        File, see `function_token_file`.
+        File, see `token_readout_file`.
 
     Raises
     ------
@@ -159,7 +157,7 @@ def write(function: Path, shard_index: Path, out: Path) -> None:
         np.save(scratch / "keys.npy", np.array([run.key for run in runs]))
         np.save(scratch / "subjects.npy", np.array([run.subject.split("/")[1] for run in runs]))
         np.save(scratch / "about.npy", np.array(json.dumps(about, sort_keys=True)))
-        _join(sorted(scratch.glob("*.npy")), out)
+        npz.join(sorted(scratch.glob("*.npy")), out)
     finally:
         shutil.rmtree(scratch)
     logger.info("function tokens of %s: %d runs in %s", index.cohort, len(runs), out)
@@ -203,15 +201,6 @@ def _batches(encoders: FunctionEncoders, runs: Sequence[Sample]) -> Iterator[Bat
         return read_runs(batch, [plans[run.key] for run in batch], encoders.rois, config).pin()
 
     return loader.in_order((functools.partial(load, b) for b in chosen), workers=READERS, ahead=READERS)
-
-
-def _join(files: Sequence[Path], out: Path) -> None:
-    """Make an .npz of .npy files, uncompressed; equal arrays give equal bytes."""
-    with atomic_write(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-        for file in files:
-            member: Any = zipfile.ZipInfo(file.name)
-            with file.open("rb") as source, archive.open(member, "w", force_zip64=True) as target:
-                shutil.copyfileobj(source, target, 1 << 20)
 
 
 if __name__ == "__main__":

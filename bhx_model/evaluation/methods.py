@@ -105,7 +105,7 @@ def _structure() -> list[Method]:
         ),
         Method(
             name="structure_attentive", label="Structure tokens, attentive probe", short="structure, attentive",
-            reads="structure tokens", array="patches", model="epochs",
+            reads="structure tokens", array="blocks", model="epochs",
         ),
     ]  # fmt: skip
 

@@ -7,10 +7,12 @@ A mean over tokens holds what is of first order in them; how ROIs go together is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bhx_model.nets.connectivity import orthonormal_components
@@ -18,6 +20,8 @@ from bhx_model.nets.jepa import FunctionJEPA
 
 #: Parts of the brain that `regions` tells apart, runs of neighbouring ROIs; also what bounds the size of `covariance`.
 REGIONS: Final = 16
+#: Blocks of patches along an axis that `blocks` tells apart.
+BLOCKS: Final = 4
 #: Most components of `covariance`: their series have 990 covariances.
 MOST_COMPONENTS: Final = 44
 
@@ -40,6 +44,22 @@ def regions(tokens_BRND: Tensor) -> Tensor:
     by_roi_BRD = rois(tokens_BRND)
     parts = np.array_split(np.arange(by_roi_BRD.shape[1]), min(REGIONS, by_roi_BRD.shape[1]))
     return torch.cat([by_roi_BRD[:, part].mean(dim=1) for part in parts], dim=1)
+
+
+def blocks(tokens_BND: Tensor, patches: Sequence[int]) -> Tensor:
+    """Structure tokens averaged over blocks of neighbouring patches, at most `BLOCKS` along an axis: (B, K, D) float32.
+
+    Parameters
+    ----------
+    tokens_BND
+        (B, N, D), the patches of the last axis fastest.
+    patches
+        Patches along each of the three axes, whose product is N.
+    """
+    volume_BDXYZ = tokens_BND.float().transpose(1, 2).unflatten(2, tuple(patches))
+    x, y, z = (min(BLOCKS, n) for n in patches)
+    pooled = F.adaptive_avg_pool3d(volume_BDXYZ, (x, y, z))
+    return pooled.flatten(2).transpose(1, 2)
 
 
 def covariance(tokens_BRND: Tensor, components_RM: Tensor) -> Tensor:

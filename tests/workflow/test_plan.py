@@ -54,7 +54,7 @@ def test_slurm_profile_sends_an_evaluation_to_the_gpus_if_it_asks_for_one(root: 
     expected = skeleton.build(SKELETONS[0].with_name("timeseries-two-tr.yml"), tmp_path)
     config = expected["config"]
     config["experiments"]["e"]["gpus"] = 1
-    models = [m.name for m in METHODS.values() if m.stage in ("function", "fusion")]
+    models = [m.name for m in METHODS.values() if m.needs_experiment]
     config["endpoints"]["x"] |= {"methods": models, "seeds": 1}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "slurm").symlink_to(root / "slurm")

@@ -23,6 +23,7 @@ STEPS = {
     "train_fusion": 7,  # hub tokens start from tokens of their own places
     "embed_tokens": 3,  # the mean of a run is taken off first: small units lose no digits
     "read_function_tokens": 1,  # first version
+    "read_structure_tokens": 1,  # first version
     "split_endpoint": 4,  # a scan under two ids counts once; says as hashes who is tested
     "check_overlap": 1,  # first version
     "evaluate_model": 4,  # predictions as Parquet, with cohorts and probabilities; hashes of split and people

@@ -104,6 +104,10 @@ class Trainings:
         """Readouts of the function tokens of a cohort by the function encoder of an experiment."""
         return self.stage_folder(experiment, "function") / "function_tokens" / f"{cohort}.npz"
 
+    def structure_tokens(self, experiment: str, cohort: str) -> Path:
+        """Readouts of the structure tokens of a cohort by the structure encoder of an experiment."""
+        return self.stage_folder(experiment, "structure") / "structure_tokens" / f"{cohort}.npz"
+
     def experiment_folder(self, experiment: str) -> Path:
         """Folder of what is an experiment's own."""
         return self._config.results / "experiments" / experiment
@@ -195,8 +199,8 @@ class Trainings:
         stages = [stage for name, stage in self._recipes if name == experiment]
         for stage in stages:
             yield stage, self.stage_folder(experiment, stage)
-        if "function" in stages:
-            yield "function_tokens", self.stage_folder(experiment, "function") / "function_tokens"
+        for stage in (stage for stage in ENCODERS if stage in stages):
+            yield f"{stage}_tokens", self.stage_folder(experiment, stage) / f"{stage}_tokens"
         if set(ENCODERS) <= set(stages):
             yield "tokens", self.subjects_folder(experiment) / self.pair(experiment)
 

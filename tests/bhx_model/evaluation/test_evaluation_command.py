@@ -61,7 +61,7 @@ def function_words(path, trained, out, method, labels, more=()):
 @pytest.mark.parametrize(
     ("readout", "more"), [("mean", ()), ("regions", ()), ("covariance", ()), ("attentive", QUICK)]
 )
-def test_an_endpoint_is_predicted_from_function_tokens(
+def test_an_endpoint_is_predicted_from_token_readouts(
     trained, function_tokens, tmp_path, kind, suffix, readout, more
 ):
     """Fewer subjects than features; the one without a T1 counts, for none is read."""

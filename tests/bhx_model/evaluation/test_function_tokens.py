@@ -13,8 +13,8 @@ from bhx_model import contract
 from bhx_model.data import shards
 from bhx_model.data.batch import plan_series, read_runs
 from bhx_model.errors import DataError
-from bhx_model.evaluation import function_token_file, readouts
 from bhx_model.evaluation import function_tokens as command
+from bhx_model.evaluation import readouts, token_readout_file
 from bhx_model.evaluation.labels import read_labels
 from bhx_model.evaluation.methods import ARRAYS, METHODS
 from bhx_model.nets.factory import empty_rois
@@ -99,7 +99,7 @@ def labels_of(tmp_path, numbers=range(11), cohort="town"):
 
 
 def test_runs_of_a_subject_are_averaged(tmp_path, function_tokens):
-    kept, features, excluded = function_token_file.read(function_tokens, "mean").by_subject(
+    kept, features, excluded = token_readout_file.read([function_tokens], "mean").by_subject(
         labels_of(tmp_path)
     )
     with np.load(function_tokens, allow_pickle=False) as arrays:
@@ -111,7 +111,7 @@ def test_runs_of_a_subject_are_averaged(tmp_path, function_tokens):
 
 
 def test_subjects_without_runs_are_excluded(tmp_path, function_tokens):
-    kept, features, excluded = function_token_file.read(function_tokens, "rois").by_subject(
+    kept, features, excluded = token_readout_file.read([function_tokens], "rois").by_subject(
         labels_of(tmp_path, range(14))
     )
     assert (len(kept.subjects), features.shape[0], features.dtype) == (12, 12, np.float32)
@@ -120,7 +120,7 @@ def test_subjects_without_runs_are_excluded(tmp_path, function_tokens):
 
 
 def test_labels_of_another_cohort_are_refused(tmp_path, function_tokens):
-    tokens = function_token_file.read(function_tokens, "mean")
+    tokens = token_readout_file.read([function_tokens], "mean")
     with pytest.raises(DataError, match="labels of cohort ward, function tokens of town"):
         tokens.by_subject(labels_of(tmp_path, cohort="ward"))
 
@@ -131,10 +131,10 @@ def test_labels_of_another_cohort_are_refused(tmp_path, function_tokens):
         (lambda arrays: arrays.pop("mean"), "has no mean, it is no file of function tokens"),
         (lambda arrays: arrays.update(about=np.array("{}")), "of another version than 1"),
         (lambda arrays: arrays.update(about=np.array("half")), "of another version than 1"),
-        (lambda arrays: arrays["mean"].fill(np.nan), "has not one row of finite numbers per run"),
+        (lambda arrays: arrays["mean"].fill(np.nan), "has not one row of finite numbers per BOLD run"),
         (
             lambda arrays: arrays.update(subjects=arrays["subjects"][1:]),
-            "has not one row of finite numbers per run",
+            "has not one row of finite numbers per BOLD run",
         ),
     ],
 )
@@ -144,7 +144,7 @@ def test_a_file_of_another_form_is_refused(tmp_path, function_tokens, change, se
     change(content)
     np.savez(tmp_path / "other.npz", **content)
     with pytest.raises(DataError, match=sentence):
-        function_token_file.read(tmp_path / "other.npz", "mean")
+        token_readout_file.read([tmp_path / "other.npz"], "mean")
 
 
 def test_a_file_that_is_cut_or_gone_is_refused(tmp_path, function_tokens):
@@ -155,7 +155,7 @@ def test_a_file_that_is_cut_or_gone_is_refused(tmp_path, function_tokens):
         ("gone", "there are no function tokens"),
     ):
         with pytest.raises(DataError, match=sentence):
-            function_token_file.read(tmp_path / f"{name}.npz", "mean")
+            token_readout_file.read([tmp_path / f"{name}.npz"], "mean")
 
 
 def test_every_method_of_function_tokens_has_its_control():

@@ -63,7 +63,7 @@ def test_nothing_yet(study, capsys):
     assert counts(status.experiment_stages(study, "demo")) == {
         ("structure", "training"): (0, 0, 1, 0), ("function", "training"): (0, 0, 1, 0),
         ("tokens", "cohorts"): (0, 0, 2, 0), ("fusion", "training"): (0, 0, 1, 0),
-        ("readouts", "cohorts"): (0, 0, 1, 0), ("evaluate", "scores"): (0, 0, 12, 0),
+        ("readouts", "cohorts"): (0, 0, 1, 0), ("evaluate", "scores"): (0, 0, 14, 0),
     }  # fmt: skip
     assert cli.main(["status", "--failed"]) == 0
     assert capsys.readouterr().out == "nothing failed, and nothing was excluded\n"

@@ -163,7 +163,10 @@ def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
         yield from results.glob(f"*/*/{cohort}/batch-{batch}.*")  # logs and benchmarks
         yield from results.glob(f"encoders/*/tokens-*/{cohort}/*-{batch}.*")
         yield from results.glob(f"encoders/*/tokens-*/{cohort}/index.json")
-        yield from results.glob(f"encoders/*/*/function_tokens/{cohort}.npz")
+        yield from results.glob(f"encoders/*/*/*_tokens/{cohort}.npz")
+        yield from results.glob(f"{cohort}/connectivity/*.npz")
+        yield from results.glob(f"{cohort}/covariates.parquet")
+        yield from results.glob(f"{cohort}/volumes.npz")
         yield from results.glob(f"encoders/*/*/function_tokens/.*.{cohort}.npz")  # where reading was killed
 
 

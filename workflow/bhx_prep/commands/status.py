@@ -236,6 +236,11 @@ def experiment_stages(study: config.Config, name: str, now: Now = Now()) -> list
             _cohorts_read(study, section, "function"),
             lambda experiment: made.recipe(experiment, "function"),
         ),
+        (
+            *("structure readouts", "read_structure_tokens", made.structure_tokens),
+            _cohorts_read(study, section, "structure"),
+            lambda experiment: made.recipe(experiment, "structure"),
+        ),
     ]:
         if cohorts:
             stages.append(Stage(stage, "cohorts"))
@@ -246,7 +251,7 @@ def experiment_stages(study: config.Config, name: str, now: Now = Now()) -> list
     if any(section.methods(endpoint) for endpoint in study.endpoints.values()):
         stages.append(Stage("evaluate", "scores"))
         _evaluations(stages[-1], study, name, now)
-    order = ("structure", "function", "tokens", "fusion", "readouts", "evaluate")
+    order = ("structure", "function", "tokens", "fusion", "readouts", "structure readouts", "evaluate")
     return sorted(stages, key=lambda stage: order.index(stage.name))
 
 
