@@ -110,6 +110,10 @@ def check_index(index: Mapping[str, Any]) -> None:
         raise DataError(msg)
 
 
+#: Lists of people (``people`` of ``pretrain.json``, of ``run.json`` and of the card of exported weights) hold hashes by
+#: kind. These kinds mean nothing outside of a study, and are not passed on: paths, and ids of families as such.
+PEOPLE_OF_STUDY: Final = frozenset({"folder", "study_family"})
+
 #: Arrays of ``rois.npz``, the per-ROI metadata that become buffers of the model. Rows in the order of the series.
 ROI_ARRAYS: Final = {
     "atlas": "() str",

@@ -270,6 +270,7 @@ rule export_weights:
         unpack(stages_to_export),
         function=weights_of("function"),
         rois=rois_file,
+        people=split_file,
     output:
         directory(f"{EXPERIMENT}/export"),
     log:
@@ -291,4 +292,4 @@ rule export_weights:
         step=STEPS["export_weights"],
     shell:
         "python -m bhx_model.release.export --function {params.function:q} {params.others}"
-        " --rois {input.rois:q} --terms {params.terms:q} --out {output:q} > {log:q} 2>&1"
+        " --rois {input.rois:q} --terms {params.terms:q} --people {input.people:q} --out {output:q} > {log:q} 2>&1"

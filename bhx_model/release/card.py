@@ -13,7 +13,13 @@ from bhx_model.training import target
 from bhx_model.training.trained import Trained
 
 
-def model_card(trained: Mapping[str, Trained], rois: RoiMetadata, terms: Mapping[str, str | None]) -> str:
+def model_card(
+    trained: Mapping[str, Trained],
+    rois: RoiMetadata,
+    terms: Mapping[str, str | None],
+    *,
+    lists_people: bool = False,
+) -> str:
     """Fill the model card from what the runs recorded.
 
     Parameters
@@ -23,6 +29,8 @@ def model_card(trained: Mapping[str, Trained], rois: RoiMetadata, terms: Mapping
     rois : RoiMetadata
     terms : Mapping[str, str or None]
         Of the data of every cohort trained on; None if they are not stated.
+    lists_people : bool
+        Whether ``config.json`` says, as hashes, who was trained on.
 
     Returns
     -------
@@ -76,7 +84,7 @@ connectivity, which the function encoder predicts from a part of the run.
 
 {_moved(runs["function"])}
 
-{_cohorts(runs)}
+{_cohorts(runs)} {_people(lists_people)}
 
 ## Files
 
@@ -217,6 +225,14 @@ def _cohorts(runs: Mapping[str, Mapping[str, Any]]) -> str:
     what = "pairs of T1 and fMRI" if stage == "fusion" else "runs"
     n = runs[stage]["counts"]["holdout_samples"]
     return f"Cohorts: {', '.join(cohorts)}. {n} {what} were held out of the {stage}'s training."
+
+
+def _people(listed: bool) -> str:
+    if not listed:
+        return "Who was trained on is not listed: a score may be of subjects that\nthese weights have seen."
+    return (
+        "Who was trained on stands in `config.json` as\nhashes (`people`), so that BHX refuses to test them."
+    )
 
 
 def _terms(terms: Mapping[str, str | None]) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
-from bhx_model import __version__
+from bhx_model import __version__, contract
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import json_file, run_command
 from bhx_model.data.rois import RoiMetadata
@@ -52,10 +52,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help='licence or data use agreement of each cohort, for the model card: JSON, e.g. {"pretraining": "CC0"}',
     )
+    parser.add_argument(
+        "--people",
+        type=json_file,
+        default={},
+        metavar="FILE",
+        help="pretrain.json, which lists who was trained on",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the export")
     a = parser.parse_args(argv)
     return run_command(
-        lambda: export(a.function, a.rois, a.out, structure=a.structure, fusion=a.fusion, terms=a.terms)
+        lambda: export(
+            a.function,
+            a.rois,
+            a.out,
+            structure=a.structure,
+            fusion=a.fusion,
+            terms=a.terms,
+            people=a.people.get("people"),
+        )
     )
 
 
@@ -67,6 +82,7 @@ def export(
     structure: Path | None = None,
     fusion: Path | None = None,
     terms: Mapping[str, str | None] = MappingProxyType({}),
+    people: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Write the folder: a safetensors file per stage, ``config.json``, ``rois.npz`` and ``README.md``.
 
@@ -82,6 +98,8 @@ def export(
         Folders of these trained stages; without both, the function encoder is exported alone.
     terms : Mapping[str, str or None]
         Licence or data use agreement of each cohort trained on; for others the card says that it is not stated.
+    people : Mapping[str, Sequence[str]], optional
+        Hashes, by kind, of who was trained on: so that nobody who has the weights is tested on them unawares.
 
     Raises
     ------
@@ -116,6 +134,7 @@ def export(
         msg = f"terms of {unknown[0]}, on which no stage was trained: there are {', '.join(cohorts) or 'no cohorts'}"
         raise ConfigError(msg)
     known = {cohort: terms.get(cohort) for cohort in cohorts}
+    listed = people and {k: list(v) for k, v in people.items() if k not in contract.PEOPLE_OF_STUDY}
     for stage, folder in folders.items():
         _copy(folder / "model.safetensors", out / f"{stage}.safetensors")
     _copy(rois, out / "rois.npz")
@@ -124,6 +143,7 @@ def export(
         "bhx": __version__,
         "synthetic": any(t.run["synthetic"] for t in trained.values()),
         "terms": known,
+        **({"people": listed} if listed else {}),
         "stages": {
             stage: {
                 **{
@@ -137,7 +157,7 @@ def export(
         },
     }
     with atomic_write(out / "README.md") as part:
-        part.write_text(model_card(trained, metadata, known), encoding="utf-8")
+        part.write_text(model_card(trained, metadata, known, lists_people=bool(listed)), encoding="utf-8")
     write_json(out / "config.json", about)
 
 

@@ -31,7 +31,7 @@ STEPS = {
     "collect_covariates": 1,  # first version
     "collect_volumes": 1,  # first version
     "evaluate_baseline": 3,  # predictions as Parquet, with cohorts and probabilities; hashes of split and people
-    "export_weights": 4,  # states the seeds
+    "export_weights": 4,  # states the seeds; says as hashes who was trained on
     "collect_table": 5,  # one table per endpoint, with the rows of every experiment
     "report_study": 6,  # one table per endpoint, with the rows of every experiment
 }

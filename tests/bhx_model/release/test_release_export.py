@@ -131,3 +131,14 @@ def test_an_export_needs_the_encoders_of_its_fusion(trained, tmp_path, capsys):
     (other / "run.json").write_text(json.dumps(run))
     assert export.main(export_words(trained, tmp_path / "out", fusion=other)) == 1
     assert "other encoders" in capsys.readouterr().err
+
+
+def test_the_card_lists_who_was_trained_on_as_hashes(trained, exported, tmp_path):
+    assert "Who was trained on is not listed" in (exported / "README.md").read_text()
+    assert "people" not in json.loads((exported / "config.json").read_text())
+    people = {"subject": ["a1"], "folder": ["b2"], "study_family": ["c3"]}
+    words = [*export_words(trained, tmp_path / "export"), "--people", settings_file({"people": people})]
+    assert export.main(words) == 0
+    # paths, and ids of families as such, mean nothing to others
+    assert json.loads((tmp_path / "export/config.json").read_text())["people"] == {"subject": ["a1"]}
+    assert "stands in `config.json`" in (tmp_path / "export/README.md").read_text()

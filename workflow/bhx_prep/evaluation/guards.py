@@ -21,13 +21,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from bhx_model import contract
 from bhx_model.atomic_write import read_json, write_json
 from bhx_model.command_line import run_command
 from bhx_model.errors import DataError
 from bhx_prep.evaluation import people
 
+#: The list of a pretraining of the study; other files are of weights that may have been trained elsewhere.
+OF_STUDY: Final = "pretrain.json"
 #: Files that may list the subjects of a pretraining, in a folder of weights.
-CARDS: Final = ("config.json", "run.json", "pretrain.json")
+CARDS: Final = ("config.json", "run.json", OF_STUDY)
 
 
 def read_card(path: Path) -> dict[str, list[str]] | None:
@@ -48,8 +51,13 @@ def read_card(path: Path) -> dict[str, list[str]] | None:
     files = [path] if not path.is_dir() else [path / name for name in CARDS if (path / name).exists()]
     for file in files:
         listed = read_json(file, "export or train the weights again").get("people")
-        if isinstance(listed, dict) and any(listed.values()):
-            return {kind: list(values) for kind, values in listed.items()}
+        own = file.name == OF_STUDY
+        if isinstance(listed, dict):
+            known = {
+                kind: list(v) for kind, v in listed.items() if own or kind not in contract.PEOPLE_OF_STUDY
+            }
+            if any(known.values()):
+                return known
     return None
 
 

@@ -35,9 +35,6 @@ KINDS: Final = MappingProxyType(
         "study_family": "the same family",
     }
 )
-#: Kinds that mean nothing outside of the study: they are not passed on with weights.
-OF_STUDY: Final = frozenset({"folder", "study_family"})
-
 #: Kind and hash.
 Key: TypeAlias = tuple[str, str]
 #: ``cohort/label`` to the keys of each person.
