@@ -141,7 +141,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     known = [name for name, method in METHODS.items() if method.needs_experiment]
     add("--method", choices=known, required=True)
     add("--fusion", type=Path, help="folder of the trained fusion, for methods of hub tokens")
-    add("--tokens", type=Path, help="index.json of the cohort's cached tokens, for methods of hub tokens")
+    of = "index.json of the cached tokens, a file per cohort, for methods of hub tokens"
+    add("--tokens", type=Path, nargs="+", metavar="FILE", help=of)
     for stage in ("function", "structure"):
         of = f"{stage} tokens, a file per cohort, for `{stage}*`"
         add(f"--{stage}-tokens", type=Path, nargs="+", metavar="FILE", help=of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from bhx_model.training.trained import Trained, load_trained
 def predict(
     method: Method,
     fusion: Path,
-    token_index_file: Path,
+    files: Sequence[Path],
     labels: Labels,
     settings: EvaluationConfig,
     seed: int,
@@ -36,8 +37,8 @@ def predict(
     method : Method
     fusion : Path
         Folder of the trained stage.
-    token_index_file : Path
-        ``index.json`` of the cached tokens of the endpoint's cohort.
+    files : sequence of Path
+        ``index.json`` of the cached tokens of each of the endpoint's cohorts.
     labels : Labels
     settings : EvaluationConfig
         Of the methods with epochs.
@@ -50,10 +51,11 @@ def predict(
         If labels, tokens and weights do not fit.
     """
     trained = load_trained(fusion, "fusion")
-    tokens = token_index.open_tokens(token_index_file)
-    check_encoders(trained, tokens)
-    shards.verify(shard for listed in tokens.shards.values() for shard in listed)
-    data = join(labels, tokens)
+    tokens = [token_index.open_tokens(file) for file in files]
+    for cache in tokens:
+        check_encoders(trained, cache)
+        shards.verify(shard for listed in cache.shards.values() for shard in listed)
+    data = join(labels, *tokens)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if method.name == "probe":
         scores, chosen = probe(data.labels, mean_hub_tokens(data, trained, device))
@@ -67,7 +69,7 @@ def predict(
         scores, chosen = attentive_probe(data.labels, hub, trained.config.model.heads, settings, seed, device)
     else:
         scores, chosen = finetune(data, trained, settings, seed, device)
-    synthetic = tokens.synthetic or bool(trained.run["synthetic"])
+    synthetic = any(cache.synthetic for cache in tokens) or bool(trained.run["synthetic"])
     return Predictions(data.labels, scores, chosen, synthetic, data.excluded)
 
 

@@ -68,32 +68,40 @@ class LabelledTokens:
         return Batch(keys, tensors, n_patches=self.patches(runs[0])).pin()
 
 
-def join(labels: Labels, tokens: Index) -> LabelledTokens:
+def join(labels: Labels, *tokens: Index) -> LabelledTokens:
     """Bring labels and tokens together; subjects without tokens are excluded.
+
+    Parameters
+    ----------
+    labels : Labels
+    *tokens : Index
+        Of every cohort of the labels.
 
     Raises
     ------
     DataError
-        If they are of different cohorts, or no subject of a split has tokens.
+        If they are of different cohorts or encoders, or no subject of a split has tokens.
     """
-    if labels.cohort != tokens.cohort:
-        msg = f"labels of cohort {labels.cohort}, tokens of {tokens.cohort}: name the tokens of the former"
+    there = [cache.cohort for cache in tokens]
+    if absent := [cohort for cohort in labels.all_cohorts if cohort not in there]:
+        msg = f"labels of cohort {absent[0]}, tokens of {', '.join(there)}: name the tokens of the former"
         raise DataError(msg)
-    by_subject: dict[str, list[tuple[Sample, Sample]]] = {}
-    for pair in token_index.pairs(tokens):
-        by_subject.setdefault(pair[0].subject.split("/")[1], []).append(pair)
-    kept = labels.keep({f"{tokens.cohort}/{subject}" for subject in by_subject})
-    kept.check_splits(f"tokens: see what {tokens.path} excludes")
-    runs = [(pair, number) for number, subject in enumerate(kept.subjects) for pair in by_subject[subject]]
+    by_person: dict[str, list[tuple[Sample, Sample]]] = {}
+    for cache in tokens:
+        for pair in token_index.pairs(cache):
+            by_person.setdefault(pair[0].subject, []).append(pair)
+    kept = labels.keep(by_person.keys())
+    kept.check_splits(f"tokens: see what {', '.join(str(cache.path) for cache in tokens)} excludes")
+    runs = [(pair, number) for number, person in enumerate(kept.people) for pair in by_person[person]]
     return LabelledTokens(
         labels=kept,
         runs=[pair for pair, _ in runs],
         subject=np.array([number for _, number in runs]),
-        n_rois=token_index.fusion_inputs([tokens]).rois,
+        n_rois=token_index.fusion_inputs(tokens).rois,
         excluded=[
             {"subject": subject, "reason": "no tokens: a modality is missing"}
-            for subject in labels.subjects
-            if subject not in by_subject
+            for subject, person in zip(labels.subjects, labels.people, strict=True)
+            if person not in by_person
         ],
     )
 

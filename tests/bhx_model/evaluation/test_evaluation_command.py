@@ -190,3 +190,31 @@ def test_the_reference_scores_as_the_published_code(trained, tmp_path):
     assert cards["base"]["made_with"]["packages"]["torch"]
     assert (cards["base"]["n_val"], cards["base"]["n_test"]) == (3, 2)
     assert (cards["reference"]["n_val"], cards["reference"]["n_test"]) == (2, 3)
+
+
+def test_another_cohort_is_tested_and_rows_say_what_of_it_the_weights_have_seen(trained, tmp_path):
+    labels = json.loads(write_labels(tmp_path / "labels.json", "town", range(12), "binary").read_text())
+    own = [row | {"split": "val" if row["split"] == "test" else row["split"]} for row in labels["rows"]]
+    # labels of the one cohort are someone else's in the other
+    others = [{"subject": f"{n:03d}", "label": n % 2, "split": "test", "cohort": "ward"} for n in range(4)]
+    (tmp_path / "labels.json").write_text(json.dumps(labels | {"rows": own + others}))
+    overlap = {"known": True, "seeds": {"0": {"n_tested": 4, "n_overlap": 3, "shared": {"the same scan": 3}}}}
+    (tmp_path / "overlap.json").write_text(json.dumps(overlap))
+    given = evaluation_words(trained, tmp_path / "out", "probe", tmp_path / "labels.json")
+    given[given.index("--labels") : given.index("--labels")] = [str(trained["tokens_ward"])]
+    assert command.main([*given, "--overlap", str(tmp_path / "overlap.json")]) == 0
+    rows = prediction_file.read(tmp_path / "out/predictions.parquet")
+    tested = [person for person, test in zip(rows.people, rows.of("test"), strict=True) if test]
+    assert tested
+    assert all(person.startswith("ward/") for person in tested)
+    card = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert card["pretraining_overlap"] == {"known": True, **overlap["seeds"]["0"]}
+    assert card["n_test"] == len(tested)
+
+
+def test_tokens_of_a_cohort_that_is_tested_are_asked_for(trained, tmp_path, capsys):
+    labels = json.loads(write_labels(tmp_path / "labels.json", "town", range(12), "binary").read_text())
+    others = [{"subject": "000", "label": 0, "split": "test", "cohort": "ward"}]
+    (tmp_path / "labels.json").write_text(json.dumps(labels | {"rows": labels["rows"] + others}))
+    assert command.main(evaluation_words(trained, tmp_path / "out", labels=tmp_path / "labels.json")) == 1
+    assert "labels of cohort ward, tokens of town" in capsys.readouterr().err
