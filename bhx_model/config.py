@@ -94,6 +94,9 @@ class FunctionConfig:
     `aligned` resizes the kernel for the time at which a frame was taken."""
     partial_patch: Literal["fraction", "whole"] = "fraction"
     """`whole` (reference): a last patch of mostly padding weighs as much as a full one in the loss."""
+    tr: Literal["adaptive", "fixed"] = "adaptive"
+    """`fixed` (the ablation; Brain-JEPA's way): a patch has `base_patch` frames at any repetition time. Series are
+    down-sampled by the whole number that brings them nearest to `base_tr_s` and then taken for ones of it."""
     tr_augment: bool = True
     """Also train on down-sampled copies, of integer factors up to `max_tr_s`."""
     max_tr_s: float = 3.0
@@ -128,6 +131,9 @@ class FunctionConfig:
         _check_at_least(self, 0, "connectivity_code", "connectivity_weight", "whitening_weight")
         if self.connectivity_weight and not self.connectivity_code:
             msg = "function connectivity_weight has nothing to predict: give connectivity_code a number, or make it 0"
+            raise ConfigError(msg)
+        if self.tr == "fixed" and self.tr_augment:
+            msg = "function tr_augment varies the repetition time that tr: fixed holds still: set tr_augment: false with it"
             raise ConfigError(msg)
         _check_positive(
             self,

@@ -62,7 +62,7 @@ class SeriesPlan:
     n_frames: int
     """Frames kept, counted after down-sampling."""
     tr_s: float
-    """Repetition time after down-sampling, s."""
+    """Repetition time after down-sampling, s; where it is fixed, the one that the series is taken to have."""
     patch_frames: int
     """k, frames per patch."""
     n_patches: int
@@ -105,31 +105,33 @@ def plan_series(
     DataError
         If the TR is not positive, or the series, or its longest segment, is shorter than one patch.
     """
-    k = patch_frames(tr_s, config.window_s)
     places = cut_runs.places(segments, n_frames)
     longest = max(stop - start for start, stop in places)
-    if longest < k:
+    factor, k = 1, patch_frames(tr_s, config.window_s)
+    if config.tr == "fixed":
+        factor, k = max(round(config.base_tr_s / tr_s), 1), config.base_patch
+    if longest // factor < k:
         what = "series" if segments is None else f"series cut into {len(places)} segments, the longest"
         msg = (
-            f"{what} of {longest} frames at TR {tr_s} s is shorter than one patch of {k} frames "
+            f"{what} of {longest} frames at TR {tr_s} s is shorter than one patch of {k * factor} frames "
             f"({config.window_s:g} s): exclude it"
         )
         raise DataError(msg)
-    factor = 1
     rng = None if sample is None else np.random.default_rng([_STREAM, seed, epoch, sample])
-    if rng is not None and config.tr_augment:
+    if rng is not None and config.tr_augment:  # never with a fixed TR
         most = max(int(config.max_tr_s / tr_s + 1e-6), 1)
         # a factor may round a short series below one patch of its own
         fits = [f for f in range(1, most + 1) if longest // f >= patch_frames(tr_s * f, config.window_s)]
         factor = int(rng.choice(fits))
-    k = patch_frames(tr_s * factor, config.window_s)
+    tr_s = config.base_tr_s if config.tr == "fixed" else tr_s * factor
+    k = patch_frames(tr_s, config.window_s)
     if segments is not None:
-        return _plan_parts(places, factor, tr_s * factor, k, config.time_patches, rng)
+        return _plan_parts(places, factor, tr_s, k, config.time_patches, rng)
     available = n_frames // factor if factor > 1 else n_frames
     kept = min(available, config.time_patches * k)
     spare = available - kept
     start = int(rng.integers(spare + 1)) if rng is not None and spare else 0
-    return SeriesPlan(factor, start, kept, tr_s * factor, k, math.ceil(kept / k))
+    return SeriesPlan(factor, start, kept, tr_s, k, math.ceil(kept / k))
 
 
 def _plan_parts(

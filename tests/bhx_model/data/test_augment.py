@@ -14,6 +14,7 @@ from bhx_model.data.augment import (
     pick_frames,
     plan_series,
 )
+from bhx_model.errors import ConfigError, DataError
 
 CONFIG = FunctionConfig()
 PAPER = {
@@ -223,3 +224,24 @@ def test_the_choice_of_patches_is_by_chance_and_whole():
     for plan in plans[:9]:
         patches = apply_plan(series, plan, CONFIG).reshape(18, 18)
         assert (np.diff(patches, axis=1) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("tr_s", "n_frames", "factor", "kept"),
+    [(0.735, 490, 3, 163), (2.0, 200, 1, 200), (3.0, 100, 1, 100), (1.1, 100, 2, 50)],
+)
+def test_a_fixed_repetition_time_counts_frames_whatever_they_last(tr_s, n_frames, factor, kept):
+    config = FunctionConfig(tr="fixed", tr_augment=False, base_patch=16, base_tr_s=2.205)
+    for plan in (plan_series(tr_s, n_frames, config), plan_series(tr_s, n_frames, config, sample=1)):
+        assert (plan.factor, plan.patch_frames, plan.n_frames, plan.tr_s) == (factor, 16, kept, 2.205)
+    cut = plan_series(tr_s, n_frames, config, segments=[(0, n_frames // 2), (n_frames // 2, n_frames)])
+    assert (cut.factor, cut.patch_frames) == (factor, 16)
+    assert apply_plan(np.zeros((2, n_frames)), plan, config).shape == (2, 16 * plan.n_patches)
+
+
+def test_a_fixed_repetition_time_is_not_augmented_and_needs_a_patch_of_frames():
+    with pytest.raises(ConfigError, match="set tr_augment: false with it"):
+        FunctionConfig(tr="fixed")
+    config = FunctionConfig(tr="fixed", tr_augment=False, base_patch=16, base_tr_s=2.205)
+    with pytest.raises(DataError, match=r"47 frames at TR 0.735 s is shorter than one patch of 48 frames"):
+        plan_series(0.735, 47, config)
