@@ -57,6 +57,10 @@ class Processes:
             torch.distributed.barrier()
 
 
+#: A training of one process, on the CPU.
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
 @contextmanager
 def start() -> Iterator[Processes]:
     """Join the processes of this training, over NCCL on GPUs and gloo on CPUs, and leave them at the end.

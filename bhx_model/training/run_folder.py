@@ -9,7 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -20,7 +20,7 @@ from bhx_model import contract
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.config import StageConfig, decisive
 from bhx_model.training import checkpoint, target
-from bhx_model.training.distributed import Processes
+from bhx_model.training.distributed import ALONE, Processes
 from bhx_model.training.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,9 @@ OUTPUTS: Final = ("metrics.jsonl", "run.json", "model.safetensors")
 
 #: Part of a run's name: raised when what a run leaves is written differently, so that no earlier run is taken for it.
 RUN_FORMAT: Final = 3  # named with the step's version, without settings that change no result
+
+#: Time between two attempts to lock a run folder, s.
+PAUSE_S: Final = 0.2
 
 #: File of a run folder that says what the run is made of.
 MADE_OF: Final = "made_of.json"
@@ -90,23 +93,45 @@ def of_other_length(run: Path, about: Mapping[str, Any]) -> dict[str, int]:
 
 
 @contextmanager
-def lock_run_dir(run: Path, should_stop: Callable[[], bool]) -> Iterator[bool]:
+def lock_run_dir(
+    run: Path, should_stop: Callable[[], bool], processes: Processes = ALONE, *, waits: bool = True
+) -> Iterator[bool]:
     """Lock a run folder, in which two trainings at once would spoil each other; wait for one that has it locked.
 
-    The system unlocks it when the process ends, however it ends.
+    The first process locks it. While it waits, all meet after every attempt, for a moment: a collective that was held for as
+    long as another training takes would run into its time limit. The system unlocks the folder when the process ends,
+    however it ends.
+
+    Parameters
+    ----------
+    run : Path
+    should_stop : Callable
+        Asked after every attempt.
+    processes : Processes
+        This process and the others of the run; all of them call this.
+    waits : bool
+        False to give up at once where the folder is locked, as on GPUs that others could use meanwhile.
 
     Yields
     ------
     bool
-        Whether it is locked; False if `should_stop` was true before.
+        Whether it is locked for these processes; False if `should_stop` was true in one of them before, or if they do not
+        wait.
     """
-    with (run / ".lock").open("w") as file:
+    with (run / ".lock").open("w") if processes.first else nullcontext() as file:
         logged = False
-        while not (ours := _locked(file)) and not should_stop():
-            if not logged:
-                logger.info("another process trains in %s: waiting for it to end", run)
+        while not (ours := processes.any(file is not None and _locked(file))):
+            if processes.first and not logged:
+                then = (
+                    "waiting for it to end"
+                    if waits
+                    else "ending, so that the GPUs are free: start this again later"
+                )
+                logger.info("another process trains in %s: %s", run, then)
                 logged = True
-            time.sleep(0.2)
+            if processes.any(should_stop() or not waits):
+                break
+            time.sleep(PAUSE_S)
         yield ours
 
 

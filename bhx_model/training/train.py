@@ -2,7 +2,8 @@
 
 The run lives in a folder named after a hash of everything that decides its result, so the same command resumes where
 an earlier one stopped, and a changed input starts afresh. SIGTERM, SIGUSR1 and ``--max-minutes`` save and end with exit
-code 75: start the same command again. A finished run only writes its outputs again.
+code 75: start the same command again. A finished run only writes its outputs again. A second training of the same run waits
+for the first and then writes its outputs; in a job of Slurm it ends with 75 at once instead.
 
 Examples
 --------
@@ -24,7 +25,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -131,10 +132,12 @@ def train(
     stage = stages.open_stage(config, sources, seed, processes.device)
     run = run_root / f"{config.stage}-{run_folder.run_hash(config, seed, stage.hashes, step_version)}"
     run.mkdir(parents=True, exist_ok=True)
-    with run_folder.lock_run_dir(run, should_stop) if processes.first else nullcontext(True) as ours:
-        if processes.any(not ours):  # all wait here for the first to lock the folder
+    in_slurm = "SLURM_JOB_ID" in os.environ  # where others wait for the GPUs on which this one would
+    with run_folder.lock_run_dir(run, should_stop, processes, waits=not in_slurm) as ours:
+        if not ours:
             return STOPPED
-        if not (run / "final" / run_folder.OUTPUTS[-1]).exists():
+        # the first looks for all: disks of several nodes need not agree yet
+        if not processes.any(processes.first and (run / "final" / run_folder.OUTPUTS[-1]).exists()):
             if not train_loop(stage, run, processes, workers, tensorboard, should_stop, step_version):
                 return STOPPED
         elif processes.first:
