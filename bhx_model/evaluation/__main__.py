@@ -126,9 +126,13 @@ def _weights(arguments: argparse.Namespace) -> dict[str, str]:
 
 def _line(summary: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name} {value:.3g} (constant prediction {summary['constant'][name]:.3g})"
+        f"{name} {_number(value)} (constant prediction {_number(summary['constant'][name])})"
         for name, value in summary["metrics"].items()
     )
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3g}"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

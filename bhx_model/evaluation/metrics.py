@@ -13,6 +13,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from bhx_model.evaluation import influence
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -21,7 +23,7 @@ class Metric:
     name: str
     """Key in ``metrics.json``."""
     label: str
-    endpoints: Literal["classification", "regression"]
+    endpoints: Literal["classification", "binary", "regression"]
     unit: Literal["percent", "1", "of the label"]
     lowest: float
     """Lowest possible value, in `unit`."""
@@ -43,15 +45,19 @@ class Metric:
         return f"{self.label} (%)" if self.unit == "percent" else self.label
 
 
-def _percent(name: str, label: str) -> Metric:
+def _percent(
+    name: str, label: str, endpoints: Literal["classification", "binary"] = "classification"
+) -> Metric:
     return Metric(
-        name=name, label=label, endpoints="classification", unit="percent", lowest=0, highest=100, decimals=1
+        name=name, label=label, endpoints=endpoints, unit="percent", lowest=0, highest=100, decimals=1
     )
 
 
 _ALL = (
     _percent("accuracy", "Accuracy"),
     _percent("f1", "F1"),
+    _percent("f1_negative", "F1 of the negative class", "binary"),
+    _percent("macro_f1", "Macro F1"),
     _percent("balanced_accuracy", "Balanced accuracy"),
     _percent("auroc", "AUROC"),
     Metric(
@@ -63,6 +69,10 @@ _ALL = (
         of_constants=False,
     ),
     Metric(name="r2", label="R2", endpoints="regression", unit="1", lowest=-math.inf, highest=1, decimals=2),
+    Metric(
+        name="calibration_slope", label="Calibration slope", endpoints="regression", unit="1", lowest=-math.inf,
+        highest=math.inf, decimals=2, of_constants=False,
+    ),
 )  # fmt: skip
 
 #: Every metric by its name, in the order of the tables' columns.
@@ -71,14 +81,14 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType({metric.name: metric for
 
 def metrics_of(kind: str) -> tuple[str, ...]:
     """Names of the metrics by which an endpoint of `kind` (binary, multiclass, regression) is scored."""
-    endpoints = "regression" if kind == "regression" else "classification"
-    return tuple(name for name, metric in METRICS.items() if metric.endpoints == endpoints)
+    endpoints = {"regression"} if kind == "regression" else {"classification", kind}
+    return tuple(name for name, metric in METRICS.items() if metric.endpoints in endpoints)
 
 
 def classification(
     truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray, n_classes: int
-) -> dict[str, float]:
-    """Metrics of a classifier, as fractions of 1.
+) -> dict[str, float | None]:
+    """Metrics of a classifier, as fractions of 1; None where one does not exist.
 
     Parameters
     ----------
@@ -92,8 +102,10 @@ def classification(
     -------
     dict
         ``accuracy``; ``balanced_accuracy`` (mean recall of the classes that occur); ``f1`` (of class 1 if
-        there are two, else the mean over classes weighted by their frequency); ``auroc`` (of class 1 if there
-        are two, else the mean of one class against the rest; 0.5 for a class that has no subject or every subject).
+        there are two, else the mean over classes weighted by their frequency), of two classes ``f1_negative`` (of
+        class 0), ``macro_f1`` (mean over classes that occur or are named; an F1 is 0 where nobody is of a class and
+        nobody named it); ``auroc`` (of class 1 if there are two, else the mean of one class against the rest, over
+        those that have subjects and not every subject).
     """
     from sklearn import metrics as sklearn_metrics  # slow to import, and tables need `METRICS` only
 
@@ -104,9 +116,11 @@ def classification(
     # a binary area ranks by the difference, so that scores need not add up to one
     columns = {1: scores[:, 1] - scores[:, 0]} if n_classes == 2 else {c: scores[:, c] for c in present}
     areas = [
-        sklearn_metrics.roc_auc_score(truth == c, score) if 0 < (truth == c).sum() < len(truth) else 0.5
+        sklearn_metrics.roc_auc_score(truth == c, score)
         for c, score in columns.items()
+        if 0 < (truth == c).sum() < len(truth)
     ]
+    negative = sklearn_metrics.f1_score(truth == 0, predicted == 0, zero_division=none_is)
     return {
         "accuracy": float(sklearn_metrics.accuracy_score(truth, predicted)),
         "balanced_accuracy": float(
@@ -115,34 +129,54 @@ def classification(
             )
         ),
         "f1": float(sklearn_metrics.f1_score(truth, predicted, average=average, zero_division=none_is)),
-        "auroc": float(np.mean(areas)),
+        **({"f1_negative": float(negative)} if n_classes == 2 else {}),
+        "macro_f1": float(sklearn_metrics.f1_score(truth, predicted, average="macro", zero_division=none_is)),
+        "auroc": float(np.mean(areas)) if areas else None,
     }
 
 
-def regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """``mae`` (in units of the truth), ``pearson_r`` and ``r2``; the latter two are 0 where they do not exist."""
-    from sklearn import metrics as sklearn_metrics
-
-    truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
-    # a constant prediction differs from its mean by rounding only
-    flat = np.ptp(predicted) <= 1e-12 * max(1.0, float(np.abs(predicted).max())) or np.ptp(truth) == 0
+def f1_of_classes(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """F1 of every class by its name; 0 where nobody is of a class and nobody named it."""
     return {
-        "mae": float(sklearn_metrics.mean_absolute_error(truth, predicted)),
-        "pearson_r": 0.0 if flat else float(np.corrcoef(truth, predicted)[0, 1]),
-        "r2": 0.0 if np.ptp(truth) == 0 else float(sklearn_metrics.r2_score(truth, predicted)),
+        name: influence.f1_of(np.asarray(truth), np.asarray(predicted), number)[0]
+        for number, name in enumerate(classes)
     }
+
+
+def regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
+    """Metrics of a regression; None where one does not exist.
+
+    Returns
+    -------
+    dict
+        ``mae`` (in units of the truth), ``pearson_r``, ``r2``, ``calibration_slope`` (of truth on prediction). The
+        second and last do not exist for constant predictions, all but the first not for constant truth.
+    """
+    truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
+    found = {
+        name: influence.INFLUENCES[name](truth, predicted, predicted[:, None])[0]
+        for name in metrics_of("regression")
+    }
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def constant_prediction(
     kind: str, train: Sequence[float], test: Sequence[float], n_classes: int
-) -> dict[str, float]:
-    """Metrics on `test` of a predictor without data: the commonest class, or the mean, of `train`."""
+) -> dict[str, float | None]:
+    """Metrics on `test` of a predictor without data: the commonest class, or the mean, of `train`.
+
+    Of two classes, ``f1_all_positive`` is the F1 of one that calls everybody positive: the F1 of class 1 that needs no data.
+    """
     if kind == "regression":
         return regression(np.asarray(test), np.full(len(test), np.mean(train)))
     counts = np.bincount(np.asarray(train, np.int64), minlength=n_classes)
     commonest = int(counts.argmax())
     scores = np.tile(counts / counts.sum(), (len(test), 1))
-    return classification(np.asarray(test, np.int64), np.full(len(test), commonest), scores, n_classes)
+    truth = np.asarray(test, np.int64)
+    found = classification(truth, np.full(len(test), commonest), scores, n_classes)
+    if n_classes == 2:
+        found["f1_all_positive"] = influence.f1_of(truth, np.ones_like(truth), 1)[0]
+    return found
 
 
 def selection_loss(truth: np.ndarray, scores: np.ndarray, n_classes: int) -> float:

@@ -44,11 +44,8 @@ def summarise(
         else metrics.regression(target[b], predicted[b])
         for b in batches
     ]
-    weights = [len(b) / len(subjects) for b in batches]
-    found = {
-        name: sum(weight * part[name] for weight, part in zip(weights, parts, strict=True))
-        for name in parts[0]
-    }
+    sizes = [len(b) for b in batches]
+    found = {name: _mean([part[name] for part in parts], sizes) for name in parts[0]}
     score = predicted if not n else scores[:, 1] if n == 2 else scores.max(axis=1)
     summary = {
         "endpoint": labels.endpoint,
@@ -59,6 +56,7 @@ def summarise(
         "people_sha256": prediction_file.people_sha256(labels.people),
         **{f"n_{split}": int(labels.of(split).sum()) for split in SPLITS},
         "metrics": found,
+        "f1_of_classes": metrics.f1_of_classes(target[test], predicted[test], labels.classes),
         "constant": metrics.constant_prediction(
             labels.kind, target[labels.of("train")].tolist(), target[test].tolist(), n
         ),
@@ -76,6 +74,12 @@ def summarise(
         for i, subject in enumerate(labels.subjects)
     ]
     return summary, rows
+
+
+def _mean(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
+    """Mean of those that exist; None if none does."""
+    known = [(value, weight) for value, weight in zip(values, weights, strict=True) if value is not None]
+    return sum(v * w for v, w in known) / sum(w for _, w in known) if known else None
 
 
 def write(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], out: Path) -> None:

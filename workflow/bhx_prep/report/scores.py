@@ -104,10 +104,11 @@ def _difference(folder: Path, method: str, metric: str, digits: int, seeds: Sequ
             collect.json_if_whole(folder / f"{name}_seed-{seed}" / "metrics.json")
             for name in (method, f"{method}{UNTRAINED}")
         )
-        if trained and untrained:
-            values.append(
-                METRICS[metric].factor * (trained["metrics"][metric] - untrained["metrics"][metric])
-            )
+        if not (trained and untrained):
+            continue
+        with_training, without = trained["metrics"][metric], untrained["metrics"][metric]
+        if with_training is not None and without is not None:
+            values.append(METRICS[metric].factor * (with_training - without))
             shares.append(trained["n_test"] / (trained["n_train"] + trained["n_val"]))
     if not values:
         return Score(none="\u2013")
