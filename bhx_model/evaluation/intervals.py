@@ -407,8 +407,8 @@ def _area(area: float, runs: Sequence[Run], n: float) -> tuple[float, float]:
         return (area - a) ** 2 - z2 * variance(a)
 
     inside = min(1 - 1e-9, max(1e-9, area))  # at 0 and at 1 there is no variance
-    low = 0.0 if area <= 0 else float(optimize.brentq(beyond, 0.0, inside))
-    high = 1.0 if area >= 1 else float(optimize.brentq(beyond, inside, 1.0))
+    low = 0.0 if area <= 0 else optimize.root_scalar(beyond, bracket=(0.0, inside)).root
+    high = 1.0 if area >= 1 else optimize.root_scalar(beyond, bracket=(inside, 1.0)).root
     return low, high
 
 
