@@ -26,11 +26,11 @@ STEPS = {
     "read_structure_tokens": 1,  # first version
     "split_endpoint": 4,  # a scan under two ids counts once; says as hashes who is tested
     "check_overlap": 1,  # first version
-    "evaluate_model": 4,  # predictions as Parquet, hashes of split and people; more metrics, null where one does not exist
+    "evaluate_model": 4,  # predictions as Parquet, hashes of split and people; more metrics, null if undefined
     "compute_connectivity": 1,  # first version
     "collect_covariates": 1,  # first version
     "collect_volumes": 1,  # first version
-    "evaluate_baseline": 3,  # predictions as Parquet, hashes of split and people; more metrics, null where one does not exist
+    "evaluate_baseline": 3,  # predictions as Parquet, hashes of split and people; more metrics, null if undefined
     "export_weights": 4,  # states the seeds; says as hashes who was trained on
     "collect_table": 5,  # one table per endpoint, with the rows of every experiment
     "report_study": 6,  # one table per endpoint, with the rows of every experiment
