@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from bhx_model.evaluation.metrics import METRICS, metrics_of
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.report import published
-from bhx_prep.report.tables import scores as read_scores
-from bhx_prep.report.tables.interval import interval
+from bhx_prep.report.tables import people, reference_rows
+from bhx_prep.report.tables.estimates import Estimate, constant, difference, estimates, with_holm
+from bhx_prep.report.tables.scores import Score, check
 from bhx_prep.report.tables.table import LABELS, THIS_RUN, Entry, RowKey, Table
 
+#: Row that the others are compared with.
+CONNECTIVITY = RowKey(THIS_RUN, "", "fc")
 
-def build(
-    name: str, endpoint: EndpointSection, scores: Sequence[Mapping[str, Any]], planted: str = ""
-) -> Table:
+
+def build(name: str, endpoint: EndpointSection, scores: Sequence[Score], planted: str = "") -> Table:
     """Gather the table of an endpoint.
 
     Parameters
@@ -25,8 +24,8 @@ def build(
         Of the endpoint.
     endpoint : EndpointSection
         Its configuration.
-    scores : Sequence[Mapping]
-        Contents of the ``metrics.json`` files, one per row and seed, fractions where percent is printed.
+    scores : Sequence[Score]
+        One per row and seed.
     planted : str
         What is planted in synthetic subjects, where it is known.
 
@@ -35,35 +34,48 @@ def build(
     DataError
         If there are none, or if they do not belong into one table (`scores.check`).
     """
-    read_scores.check(name, endpoint, scores)
+    check(name, endpoint, scores)
+    metrics = metrics_of(endpoint.kind)
+    synthetic = any(score["synthetic"] for score in scores)
+    paper = endpoint.paper if endpoint.paper and (endpoint.paper_beside_synthetic or not synthetic) else ""
     entries: list[Entry] = []
-    if endpoint.paper:
-        entries += _published(endpoint.paper)
-    for row, of_row in _rows(scores).items():
-        entries += [_entry(row, metric, of_row) for metric in metrics_of(endpoint.kind)]
+    if paper:
+        entries += reference_rows.of_the_paper(paper) + reference_rows.of_others(paper, endpoint.kind)
+    rows = rows_of(scores)
+    for row, of_row in rows.items():
+        found = estimates(of_row, metrics)
+        for metric in metrics:
+            # the correlation with a constant does not exist, whatever number stands for it
+            exists = row.method != "constant" or METRICS[metric].of_constants
+            of = found[metric] if exists else Estimate(None, None, None, None, "undefined")
+            entries.append(_entry(row, metric, of, of_row))
+    entries += _differences(rows, metrics)
     return Table(
         endpoint=name,
-        cohort=endpoint.cohort,
+        cohort=", ".join(endpoint.cohorts),
         kind=endpoint.kind,
         task=_task(endpoint),
-        paper=endpoint.paper or "",
-        synthetic=any(s["synthetic"] for s in scores),
+        paper=paper,
+        synthetic=synthetic,
         planted=planted,
-        chosen_on="test" if read_scores.chosen_on(scores[0]) == "test" else "val",
+        chosen_on="test" if scores[0].chosen_on == "test" else "val",
+        who=people.who(endpoint, scores),
+        people_sha256=people.sha256(scores),
+        splits=people.splits(endpoint, scores),
         entries=tuple(entries),
     )
 
 
-def _rows(scores: Sequence[Mapping[str, Any]]) -> dict[RowKey, list[Mapping[str, Any]]]:
-    """Scores of each of this run's rows by seed, the rows in their order: by method, then by experiment; floors last."""
+def rows_of(scores: Sequence[Score]) -> dict[RowKey, list[Score]]:
+    """Scores of each of this run's rows by seed, the rows in their order: by method, then by experiment; constant last."""
     ordered = sorted(scores, key=lambda s: s["seed"])
-    rows: dict[RowKey, list[Mapping[str, Any]]] = {}
+    rows: dict[RowKey, list[Score]] = {}
     for method in LABELS:
-        for experiment in sorted({s["experiment"] or "" for s in scores if s["method"] == method}):
-            of = [s for s in ordered if s["method"] == method and (s["experiment"] or "") == experiment]
+        for experiment in sorted({s.experiment for s in scores if s["method"] == method}):
+            of = [s for s in ordered if s["method"] == method and s.experiment == experiment]
             rows[RowKey(THIS_RUN, experiment, method)] = of
-    per_seed = {s["seed"]: {**s, "metrics": s["constant"]} for s in reversed(ordered)}
-    rows[RowKey(THIS_RUN, "", "constant")] = [per_seed[seed] for seed in sorted(per_seed)]
+    per_seed = {s["seed"]: s for s in sorted(ordered, key=lambda s: s.name, reverse=True)}
+    rows[RowKey(THIS_RUN, "", "constant")] = [constant(per_seed[seed]) for seed in sorted(per_seed)]
     return rows
 
 
@@ -75,63 +87,42 @@ def _task(endpoint: EndpointSection) -> str:
     return f"{' versus '.join(names)}; {f1}"
 
 
-def _published(paper: str) -> list[Entry]:
-    block = published.endpoint(paper)
-    entries = []
-    for row in block.rows:
-        for metric in block.metrics:
-            printed = row.values.get(metric, "")
-            entries.append(
-                Entry(
-                    origin="published",
-                    experiment="",
-                    method=row.method,
-                    metric=metric,
-                    unit=METRICS[metric].unit,
-                    mean=float(printed) if printed else None,
-                    sd=None,
-                    ci_low=None,
-                    ci_high=None,
-                    n_seeds=block.runs if printed else None,
-                    n_test="not recovered",
-                    source=row.source,
-                    note="SD not recovered" if printed else row.note,
-                    printed=printed,
-                )
-            )
-    return entries
-
-
-def _entry(row: RowKey, metric: str, scores: Sequence[Mapping[str, Any]]) -> Entry:
-    known = METRICS[metric]
-    # the correlation with a constant does not exist, whatever number stands for it
-    undefined_here = row.method == "constant" and not known.of_constants
-    raw = [None if undefined_here else s["metrics"].get(metric) for s in scores]
-    values = [known.factor * v for v in raw if v is not None and math.isfinite(v)]
-    share = max(s["n_test"] / (s["n_train"] + s["n_val"]) for s in scores)
-    mean, sd, low, high = interval(values, share) if values else (None, None, None, None)
-    if low is not None and high is not None:
-        low, high = max(low, known.lowest), min(high, known.highest)
-    undefined = len(raw) - len(values)
-    note = ""
-    if undefined == len(raw):
-        note = "undefined"
-    elif undefined:
-        note = f"undefined in {undefined} of {len(raw)} seeds"
-    elif len(values) == 1:
-        note = "one seed: no SD"
+def _entry(row: RowKey, metric: str, of: Estimate, scores: Sequence[Score]) -> Entry:
     tested = sorted({int(s["n_test"]) for s in scores})
     return Entry(
         **row._asdict(),
         metric=metric,
         unit=METRICS[metric].unit,
-        mean=mean,
-        sd=sd,
-        ci_low=low,
-        ci_high=high,
+        mean=of.mean,
+        sd=of.sd,
+        ci_low=of.low,
+        ci_high=of.high,
+        p=of.p,
         n_seeds=len(scores),
         n_test=str(tested[0]) if len(tested) == 1 else f"{tested[0]} to {tested[-1]}",
         source=THIS_RUN,
-        note=note,
+        trust="",
+        note=of.note,
         printed="",
     )
+
+
+def _differences(rows: Mapping[RowKey, Sequence[Score]], metrics: Sequence[str]) -> list[Entry]:
+    """Differences of all rows to connectivity on the splits that both have; none where there is no such row."""
+    fc = {score["seed"]: score for score in rows.get(CONNECTIVITY, ())}
+    compared = {
+        row: of for row, of in rows.items() if row != CONNECTIVITY and all(score["seed"] in fc for score in of)
+    }
+    if not fc:
+        return []
+    entries: dict[tuple[RowKey, str], Entry] = {}
+    for metric in metrics:
+        found = {
+            row: difference(of, [fc[score["seed"]] for score in of], metric)
+            for row, of in compared.items()
+            if row.method != "constant" or METRICS[metric].of_constants
+        }
+        for row, of in with_holm(found).items():
+            key = row._replace(origin="difference")
+            entries[row, metric] = _entry(key, metric, of, compared[row])
+    return [entries[row, metric] for row in compared for metric in metrics if (row, metric) in entries]

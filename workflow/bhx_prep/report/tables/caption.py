@@ -7,41 +7,41 @@ from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.report import published
 from bhx_prep.report.tables.table import THIS_RUN, Table
 
-PLUS_MINUS = "\u00b1"
+SYNTHETIC = "SYNTHETIC DATA: this run's data are simulated; its numbers cannot be compared with the paper's."
+CHOSEN_ON_TEST = (
+    "CHOSEN ON TEST SUBJECTS, as the published code does: epochs and penalties were chosen by the scores of the "
+    "split's test subjects, and its validation subjects are reported; nothing here stands beside rows that were "
+    "chosen on validation."
+)
 
 
 def lead(table: Table) -> list[str]:
     """Return what must stand over the table: who is predicted, and warnings of how."""
     sentences = [f"Endpoint {table.endpoint} of cohort {table.cohort} ({table.task})."]
     if table.synthetic:
-        sentences.append(
-            "SYNTHETIC DATA: this run's data are simulated; its numbers cannot be compared with the paper's."
-        )
+        sentences.append(SYNTHETIC)
     if table.planted:
         sentences.append(f"Planted in them, so that the right answer is known: {table.planted}.")
     if table.chosen_on == "test":
-        sentences.append(
-            "CHOSEN ON TEST SUBJECTS, as the published code does: epochs and penalties were chosen by the scores of the "
-            "split's test subjects, and its validation subjects are reported; nothing here stands beside rows that were "
-            "chosen on validation."
-        )
+        sentences.append(CHOSEN_ON_TEST)
+    sentences.append(f"{table.who}; {table.splits}.")
     return sentences
 
 
 def caption(table: Table) -> list[str]:
     """Return what is needed to read the table, in sentences, without those of `lead`."""
-    sentences = []
-    seeds = max((e.n_seeds or 0 for e in table.entries if e.origin == THIS_RUN), default=0)
-    chosen = "validation, scored on test" if table.chosen_on == "val" else "test, scored on validation"
-    if seeds > 1:
+    chosen = "validation and scored on test" if table.chosen_on == "val" else "test and scored on validation"
+    sentences = [
+        f"This run: every row is of the same subjects and splits, chosen on {chosen} subjects. \u00b1 is the SD over splits, "
+        "and says nothing of other people. The 95 % confidence interval in brackets is of people and splits together. "
+        "Rows with fewer seeds than others are scored on the first of the same splits.",
+        f"Hash of the subjects: {table.people_sha256[:12]}; `bhx explain {table.name}:ROW` says how a row was made.",
+    ]
+    if table.rows("difference"):
         sentences.append(
-            f"This run: mean {PLUS_MINUS} SD over random splits of the subjects (one per seed; models selected on "
-            f"{chosen}), then the 95 % confidence interval of that mean (Student's t with n - 1 "
-            "degrees of freedom; variance corrected for splits that share subjects, Nadeau and Bengio 2003), clipped "
-            "to the range of the metric."
+            "Differences are to functional connectivity + linear model, split by split on the same subjects; p is corrected for "
+            "the number of rows (Holm), metric by metric."
         )
-    else:
-        sentences.append("This run: one random split of the subjects, hence no SD and no interval (n/a).")
     lower = [METRICS[m].label for m in table.metrics if METRICS[m].better == "lower"]
     sentences.append(
         f"Lower is better for {', '.join(lower)}, higher for all else." if lower else "Higher is better."
@@ -61,14 +61,23 @@ def caption(table: Table) -> list[str]:
 
 def _of_the_paper(table: Table) -> list[str]:
     if not table.paper:
-        return ["This endpoint is not in the paper."]
+        return ["No published values stand here."]
     block = published.endpoint(table.paper)
-    used = {block.runs_source} | {t for row in block.rows for t in published.sources() if t in row.source}
+    used = {block.runs_source} | {e.source for e in table.entries if e.origin in ("published", "independent")}
     return [
         f"Published: BrainHarmonix, arXiv 2509.24693, {table.paper} ({block.task}), means over {block.runs} "
         f"runs [{block.runs_source}]. The paper itself was not available: numbers are second-hand; SDs and numbers of "
         "test subjects were not recovered. A dash: not a metric of the paper.",
-        *(f"[{tag}]: {text}." for tag, text in published.sources().items() if tag in used),
+        *sources(used),
+    ]
+
+
+def sources(used: set[str]) -> list[str]:
+    """Say what the sources are whose tags occur in these strings, and how far they can be trusted."""
+    return [
+        f"[{tag}]: {about.text}. Trust: {about.trust}."
+        for tag, about in published.sources().items()
+        if any(tag in text for text in used)
     ]
 
 

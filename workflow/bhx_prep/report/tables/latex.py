@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bhx_prep.report.tables.caption import PLUS_MINUS, caption, lead
-from bhx_prep.report.tables.cells import headings, text_rows
-from bhx_prep.report.tables.table import Table
+from bhx_prep.report.tables.sheet import Sheet
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    PLUS_MINUS: r"$\pm$", "<": r"$<$", ">": r"$>$",
+    "\u00b1": r"$\pm$", "<": r"$<$", ">": r"$>$", "\u2265": r"$\geq$", "\u2212": r"$-$", "\n": " ",
 }  # fmt: skip
 
 
@@ -34,38 +32,36 @@ def _cell(text: str, side: str) -> str:
     return escape(text)
 
 
-def to_latex(table: Table) -> str:
-    """Render the table as a LaTeX float, as wide as the page; needs ``booktabs`` and ``graphicx``."""
-    sides = "ll" + "r" * (len(table.metrics) + 2)
-    spread = headings(table).index("Spread")  # the caption states it
+def to_latex(sheet: Sheet) -> str:
+    """Render a table as a LaTeX float, as wide as the page; needs ``booktabs`` and ``graphicx``."""
+    n = len(sheet.headings)
+    sides = "l" * sheet.n_left + "r" * (n - sheet.n_left)
 
     def row(cells: Sequence[str]) -> str:
-        shown = [cell for i, cell in enumerate(cells) if i != spread]
-        return " & ".join(_cell(cell, side) for cell, side in zip(shown, sides, strict=True)) + r" \\[3pt]"
+        return " & ".join(_cell(cell, side) for cell, side in zip(cells, sides, strict=True)) + r" \\[3pt]"
 
-    body, last = [], None
-    for line in text_rows(table):
-        if last is not None and line.origin != last:
-            body.append(r"\midrule")
-        last = line.origin
-        body.append(row(line.cells))
+    body = []
+    for group in sheet.groups:
+        body.append(r"\midrule")
+        if len(sheet.groups) > 1:
+            body.append(rf"\multicolumn{{{n}}}{{l}}{{\itshape {escape(group.heading)}}} \\[3pt]")
+        body += [row(cells) for cells in group.rows]
     return "\n".join(
         [
             r"% \usepackage{booktabs,graphicx}",
             r"\begin{table*}",
             r"\centering",
-            rf"\caption{{{escape(' '.join(lead(table)))}}}",
-            rf"\label{{tab:{table.name.replace('_', '-')}}}",
+            rf"\caption{{{escape(' '.join(sheet.lead))}}}",
+            rf"\label{{tab:{sheet.name.replace('_', '-')}}}",
             r"\resizebox{\linewidth}{!}{%",
             rf"\begin{{tabular}}{{{sides}}}",
             r"\toprule",
-            row(headings(table)),
-            r"\midrule",
+            row(sheet.headings),
             *body,
             r"\bottomrule",
             r"\end{tabular}}",
             r"\par\smallskip",
-            rf"\parbox{{\linewidth}}{{\footnotesize {escape(' '.join(caption(table)))}}}",
+            rf"\parbox{{\linewidth}}{{\footnotesize {escape(' '.join(sheet.caption))}}}",
             r"\end{table*}",
             "",
         ]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from bhx_prep.report.tables.caption import caption, is_warning, lead
-from bhx_prep.report.tables.cells import headings, text_rows
-from bhx_prep.report.tables.table import Table
+from bhx_prep.report.tables.caption import is_warning
+from bhx_prep.report.tables.sheet import Sheet
 
 
-def to_markdown(table: Table) -> str:
-    """Render the table as GitHub Markdown: caption, then rows."""
-    head = headings(table)
-    align = ["---", "---", *["---:"] * len(table.metrics), "---", "---:", "---:"]
-    rows = [" | ".join(row) for row in (head, align, *(line.cells for line in text_rows(table)))]
-    sentences = [f"**{s}**" if is_warning(s) else s for s in lead(table)] + caption(table)
-    title = table.endpoint + (", chosen on test subjects" if table.chosen_on == "test" else "")
-    return "\n".join([f"# {title}", "", *sentences, "", *(f"| {row} |" for row in rows)]) + "\n"
+def escape(text: str) -> str:
+    """Return text that stays within a cell, and that no browser reads as HTML."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def to_markdown(sheet: Sheet) -> str:
+    """Render a table as GitHub Markdown: caption, then rows."""
+    right = len(sheet.headings) - sheet.n_left
+    lines = [sheet.headings, (*["---"] * sheet.n_left, *["---:"] * right)]
+    for group in sheet.groups:
+        if len(sheet.groups) > 1:
+            lines.append((f"**{escape(group.heading)}**", *[""] * (len(sheet.headings) - 1)))
+        lines += [tuple(escape(text) for text in row) for row in group.rows]
+    lead = [f"**{escape(s)}**" if is_warning(s) else escape(s) for s in sheet.lead]
+    caption = [escape(s) for s in sheet.caption]
+    rows = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([f"# {sheet.title}", "", "\n\n".join(lead), "", *rows, "", "\n\n".join(caption)]) + "\n"

@@ -1,13 +1,16 @@
-"""The scores that a table is made of: ``metrics.json`` files, read and checked to be of the same people and splits."""
+"""The scores that a table is made of, read from the folders of runs and checked to be of the same people and splits."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bhx_model.errors import DataError
+from bhx_model.evaluation import prediction_file
+from bhx_model.evaluation.prediction_file import PredictionTable
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.report.tables.table import LABELS
 
@@ -25,30 +28,64 @@ _SHARED = {
 }
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read a ``metrics.json``.
+@dataclass(frozen=True)
+class Score:
+    """One row on one split.
+
+    Attributes
+    ----------
+    path : Path
+        Its ``metrics.json``.
+    values : mapping
+        Content of that; shares are fractions.
+    predictions : PredictionTable
+        From the ``predictions.parquet`` beside it.
+    """
+
+    path: Path
+    values: Mapping[str, Any]
+    predictions: PredictionTable
+
+    def __getitem__(self, key: str) -> Any:
+        """A value of ``metrics.json``."""
+        return self.values[key]
+
+    @property
+    def experiment(self) -> str:
+        """Its experiment; empty if the method needs none."""
+        return self.values["experiment"] or ""
+
+    @property
+    def chosen_on(self) -> str:
+        """Subjects on whom the penalty or the epoch was chosen: ``val`` or ``test``."""
+        return self.values.get("choose_on", "val")
+
+    @property
+    def name(self) -> str:
+        """Row and split, for messages."""
+        of = f" of experiment {self.experiment}" if self.experiment else ""
+        return f"{self['method']}{of}, seed {self['seed']}"
+
+
+def read(path: Path) -> Score:
+    """Read a ``metrics.json`` and the predictions beside it.
 
     Raises
     ------
     DataError
-        If it is none.
+        If one of them is none.
     """
     try:
-        score = json.loads(path.read_bytes())
+        values = json.loads(path.read_bytes())
     except ValueError as error:
         raise DataError(f"{path} is no JSON ({error}): evaluate again") from error
-    missing = _KEYS - set(score) if isinstance(score, dict) else _KEYS
+    missing = _KEYS - set(values) if isinstance(values, dict) else _KEYS
     if missing:
         raise DataError(f"{path} lacks {', '.join(sorted(missing))}: evaluate again")
-    return score
+    return Score(path, values, prediction_file.read(path.with_name("predictions.parquet")))
 
 
-def chosen_on(score: Mapping[str, Any]) -> str:
-    """Subjects on whom the penalty or the epoch of a row was chosen: ``val`` or ``test``."""
-    return score.get("choose_on", "val")
-
-
-def check(name: str, endpoint: EndpointSection, scores: Sequence[Mapping[str, Any]]) -> None:
+def check(name: str, endpoint: EndpointSection, scores: Sequence[Score]) -> None:
     """Refuse scores that do not belong into one table.
 
     Parameters
@@ -56,8 +93,7 @@ def check(name: str, endpoint: EndpointSection, scores: Sequence[Mapping[str, An
     name : str
         Of the endpoint.
     endpoint : EndpointSection
-    scores : Sequence[Mapping]
-        Contents of ``metrics.json`` files.
+    scores : Sequence[Score]
 
     Raises
     ------
@@ -70,53 +106,45 @@ def check(name: str, endpoint: EndpointSection, scores: Sequence[Mapping[str, An
         raise DataError(msg)
     seen = set()
     for score in scores:
-        what = row_of(score)
         if score["endpoint"] != name or score["kind"] != endpoint.kind:
             theirs = f"{score['endpoint']!r} ({score['kind']})"
-            msg = f"{what}: belongs to endpoint {theirs}, not to {name!r} ({endpoint.kind})"
+            msg = f"{score.name}: belongs to endpoint {theirs}, not to {name!r} ({endpoint.kind})"
             raise DataError(msg)
         if score["method"] not in LABELS or score["method"] == "constant":
-            msg = f"{what}: no such method; there are {', '.join(m for m in LABELS if m != 'constant')}"
+            msg = f"{score.name}: no method of this version: evaluate again, or see docs/how-to/methods.md"
             raise DataError(msg)
-        key = (score["experiment"], score["method"], score["seed"])
-        if key in seen:
-            msg = f"{what}: given twice"
+        if score.name in seen:
+            msg = f"{score.name}: given twice"
             raise DataError(msg)
-        seen.add(key)
+        seen.add(score.name)
     _check_alike(name, endpoint, scores)
 
 
-def _check_alike(name: str, endpoint: EndpointSection, scores: Sequence[Mapping[str, Any]]) -> None:
+def _check_alike(name: str, endpoint: EndpointSection, scores: Sequence[Score]) -> None:
     classes = [c.name for c in endpoint.classes]
     first = scores[0]
     for score in scores:
-        theirs = score.get("classes", classes)
+        theirs = score.values.get("classes", classes)
         if theirs != classes:
             msg = (
-                f"{row_of(score)}: its labels are coded as {', '.join(theirs)}, the endpoint's as "
-                f"{', '.join(classes)}: evaluate again"
+                f"{score.name}: its labels are coded as {', '.join(theirs)}, the endpoint's as {', '.join(classes)}: "
+                "evaluate again"
             )
             raise DataError(msg)
-        if chosen_on(score) != chosen_on(first):
-            test, val = (score, first) if chosen_on(score) == "test" else (first, score)
+        if score.chosen_on != first.chosen_on:
+            test, val = (score, first) if score.chosen_on == "test" else (first, score)
             msg = (
-                f"{row_of(test)} was chosen on test subjects and cannot stand beside {row_of(val)}, chosen on "
-                "validation: they need tables of their own"
+                f"{test.name} was chosen on test subjects and cannot stand beside {val.name}, chosen on validation: "
+                "they need tables of their own"
             )
             raise DataError(msg)
     for key, what in _SHARED.items():
-        of_seed: dict[int, Mapping[str, Any]] = {}
+        of_seed: dict[int, Score] = {}
         for score in scores:
             other = of_seed.setdefault(score["seed"], score)
-            if score.get(key) != other.get(key):
+            if score.values.get(key) != other.values.get(key):
                 msg = (
-                    f"table {name}: {row_of(other)} and {row_of(score)} differ in their {what}: evaluate both again "
-                    "with the same configuration"
+                    f"table {name}: {other.name} and {score.name} differ in their {what}: evaluate both again with the "
+                    "same configuration"
                 )
                 raise DataError(msg)
-
-
-def row_of(score: Mapping[str, Any]) -> str:
-    """Row and split of a score, for messages."""
-    of = f" of experiment {score['experiment']}" if score["experiment"] else ""
-    return f"{score['method']}{of}, seed {score['seed']}"

@@ -17,17 +17,27 @@ LABELS = {
     "constant": "Majority-class baseline",
 }
 #: The same in figures.
-SHORT = {"fc": "FC", **{name: method.short for name, method in METHODS.items()}}
+SHORT = {"fc": "FC", **{name: method.short for name, method in METHODS.items()}, "constant": "constant"}
 CONSTANT_REGRESSION = "Mean-predictor baseline"
 
-THIS_RUN = "this run"
+#: Methods that need no brain, or no labels: what a result has to be above.
+FLOORS = ("age_sex", "site", "motion", "acquisition", "permuted", "constant")
 
-Origin = Literal["published", "this run"]
+THIS_RUN = "this run"
+#: Every kind of row in the order of the tables, and its heading.
+ORIGINS = {
+    "published": "Published, second-hand: means, SD not recovered",
+    "independent": "Measured by others: mean (SD over splits)",
+    THIS_RUN: "This run: mean \u00b1 SD over the splits (95 % confidence interval)",
+    "difference": "This run: difference to functional connectivity on the same subjects and splits (95 % confidence interval), "
+    "p after Holm's correction",
+}
+Origin = Literal["published", "independent", "this run", "difference"]
 Kind = Literal["binary", "multiclass", "regression"]
 
 
 class RowKey(NamedTuple):
-    """What a row is of; `experiment` is empty where the method needs none, and of published rows."""
+    """What a row is of; `experiment` is empty where the method needs none, and of rows that are not this run's."""
 
     origin: Origin
     experiment: str
@@ -39,7 +49,7 @@ class Entry:
     """One row scored by one metric: a line of the tidy CSV.
 
     `mean`, `sd`, `ci_low` and `ci_high` are in the metric's unit (percent for accuracy-like ones) and None
-    where unknown; `note` then says why. `printed` is a published number as its source prints it.
+    where unknown; `note` then says why. `p` is Holm's, of differences. `printed` is a number as its source prints it.
     """
 
     origin: Origin
@@ -51,9 +61,11 @@ class Entry:
     sd: float | None
     ci_low: float | None
     ci_high: float | None
+    p: float | None
     n_seeds: int | None
     n_test: str
     source: str
+    trust: str
     note: str
     printed: str
 
@@ -68,7 +80,8 @@ class Table:
     """All entries of an endpoint; `paper` is the paper's counterpart or empty.
 
     `planted` says what is planted in synthetic subjects, where it is known; else it is empty. `chosen_on` says on which
-    subjects penalties and epochs were chosen: ``val``, or ``test`` as the published code does.
+    subjects penalties and epochs were chosen: ``val``, or ``test`` as the published code does. `who` says who the people of
+    all rows are, `splits` how they are split, and `people_sha256` is the hash of their labels.
     """
 
     endpoint: str
@@ -79,6 +92,9 @@ class Table:
     synthetic: bool
     planted: str
     chosen_on: Literal["val", "test"]
+    who: str
+    people_sha256: str
+    splits: str
     entries: tuple[Entry, ...]
 
     @property
@@ -91,12 +107,12 @@ class Table:
         """Metrics of the columns."""
         return metrics_of(self.kind)
 
-    def rows(self, origin: Origin) -> list[RowKey]:
+    def rows(self, origin: str) -> list[RowKey]:
         """Rows of one origin, in their order."""
         return list(dict.fromkeys(e.row for e in self.entries if e.origin == origin))
 
     def entry(self, row: RowKey, metric: str) -> Entry | None:
-        """Return the entry of one cell; None if the paper is not known to use the metric."""
+        """Return the entry of one cell; None if the row has none, as the paper's where it does not use the metric."""
         return next((e for e in self.entries if e.row == row and e.metric == metric), None)
 
     def decimals(self, metric: str) -> int:
@@ -109,16 +125,21 @@ class Table:
 
     def label(self, row: RowKey) -> str:
         """Name of a row's method as it is printed."""
-        if row.origin == "published":
-            return row.method
-        if row.method == "constant" and self.kind == "regression":
-            return CONSTANT_REGRESSION
-        return LABELS[row.method]
+        return label(row, self.kind)
 
     def short(self, row: RowKey) -> str:
         """Name of one of this run's rows in figures; with its experiment where the table has several."""
         experiments = {r.experiment for r in self.rows(THIS_RUN)} - {""}
         return SHORT[row.method] + (f" ({row.experiment})" if row.experiment and len(experiments) > 1 else "")
+
+
+def label(row: RowKey, kind: str) -> str:
+    """Name of a row's method as it is printed, in a table of an endpoint of this kind."""
+    if row.origin in ("published", "independent"):
+        return row.method
+    if row.method == "constant" and kind == "regression":
+        return CONSTANT_REGRESSION
+    return LABELS[row.method]
 
 
 def constant_predictor(kind: str) -> str:

@@ -12,7 +12,7 @@ from bhx_prep.report.tables.table import Entry, Table
 
 _OF_TABLE = tuple(f.name for f in fields(Table) if f.name != "entries")
 _OF_ENTRY = tuple(f.name for f in fields(Entry))
-_NUMBERS = ("mean", "sd", "ci_low", "ci_high")
+_NUMBERS = ("mean", "sd", "ci_low", "ci_high", "p")
 
 
 def to_csv(table: Table) -> str:
