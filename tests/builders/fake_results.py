@@ -12,11 +12,14 @@ import pyarrow.parquet as pq
 from meshes import sphere, write_surface
 
 from bhx_model.contract import roi_sha256
-from bhx_model.evaluation.metrics import metrics_of
+from bhx_model.evaluation import metrics, prediction_file
+from bhx_model.evaluation.methods import BASELINES
+from bhx_model.evaluation.prediction_file import PredictionTable, people_sha256
 from bhx_prep.config import config
 from bhx_prep.features.extract import SERIES_SCHEMA
 from bhx_prep.features.fingerprint import fingerprint
 from bhx_prep.report.tables.build import build
+from bhx_prep.report.tables.scores import Score
 from bhx_prep.report.tables.write import write as write_table
 
 NETWORKS = ("VisCent", "SomMotA", "DefaultA", "ContB")
@@ -38,7 +41,7 @@ CONFIG = config.check(
         "endpoints": {
             "diagnosis": {
                 "cohort": "patients", "column": "diagnosis", "kind": "binary", "classes": ["control", "patient"],
-                "paper": "ABIDE-I",
+                "paper": "ABIDE-I", "paper_beside_synthetic": True,
             },
             "cognition": {"cohort": "patients", "column": "score", "kind": "regression"},
         },
@@ -46,25 +49,79 @@ CONFIG = config.check(
 )  # fmt: skip
 
 
-def score(method="fc", seed=0, endpoint="diagnosis", n_test=8, synthetic=True, **metrics):
-    """A ``metrics.json``; metrics not named are 0.5 (classification) or 1.0 (regression)."""
+PEOPLE = [f"secret{i}" for i in range(1, 51)]
+
+
+def score(method="fc", seed=0, endpoint="diagnosis", accuracy=None, synthetic=True, experiment="demo", **changes):
+    """A row's score on one split of 50 subjects, 10 of whom are tested on; predictions are noise, or right so often.
+
+    `changes` are values of ``metrics.json``.
+    """
     regression = endpoint == "cognition"
-    names = metrics_of("regression" if regression else "binary")
-    values = dict.fromkeys(names, 1.0 if regression else 0.5) | metrics
-    return {
-        "experiment": None if method == "fc" else "demo",
+    order = np.random.default_rng(seed).permutation(len(PEOPLE))
+    split = np.array(["train"] * 30 + ["val"] * 10 + ["test"] * 10)[np.argsort(order)]
+    rng = np.random.default_rng([seed, *method.encode(), *experiment.encode()])
+    truth = np.arange(50) / 10 if regression else np.arange(50.0) % 2
+    if regression:
+        predicted = truth + rng.normal(size=50)
+        scores = predicted[:, None]
+    else:
+        right = rng.random(50) < 0.6
+        if accuracy is not None:
+            right[order[40:]] = np.arange(10) < round(10 * accuracy)
+        predicted = np.where(right, truth, 1 - truth)
+        chance = np.abs(predicted - rng.uniform(0.05, 0.45, 50))
+        scores = np.stack([1 - chance, chance], axis=1)
+    people = np.array(PEOPLE), np.array(["patients"] * 50)
+    predictions = PredictionTable(*people, split, truth, predicted, scores)
+    test = split == "test"
+    found = (
+        metrics.regression(truth[test], predicted[test])
+        if regression
+        else metrics.classification(truth[test].astype(int), predicted[test].astype(int), scores[test], 2)
+    )
+    kind = "regression" if regression else "binary"
+    train = truth[split == "train"].tolist()
+    constant = metrics.constant_prediction(kind, train, truth[test].tolist(), 0 if regression else 2)
+    values = {
+        "experiment": None if method in BASELINES else experiment,
         "endpoint": endpoint,
         "method": method,
         "seed": seed,
-        "kind": "regression" if regression else "binary",
+        "kind": kind,
         "classes": [] if regression else ["control", "patient"],
-        "n_train": 24,
-        "n_val": 8,
-        "n_test": n_test,
-        "metrics": values,
-        "constant": dict.fromkeys(names, 0.5) | ({"pearson_r": None} if regression else {"f1": 0.0}),
+        "n_train": 30,
+        "n_val": 10,
+        "n_test": 10,
+        "people_sha256": people_sha256(predictions.people),
+        "split_sha256": f"{seed:064d}",
+        "metrics": found,
+        "constant": constant,
         "synthetic": synthetic,
+        "made_with": {"commit": "c" * 40, "python": "3.11.7", "packages": {"numpy": "2.0.0"}},
     }
+    return Score(Path(f"{method}_seed-{seed}/metrics.json"), values | changes, predictions)
+
+
+def write_score(root: Path, of: Score) -> Path:
+    """Write a score where the pipeline has it; returns its ``metrics.json``."""
+    base = root / "experiments" / of.experiment if of.experiment else root
+    folder = base / "endpoints" / of["endpoint"] / f"{of['method']}_seed-{of['seed']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    table = of.predictions
+    prediction_file.write(
+        folder / "predictions.parquet",
+        [
+            {
+                "subject": table.subject[i], "cohort": table.cohort[i], "split": table.split[i],
+                "truth": table.truth[i], "prediction": table.prediction[i], "score": table.scores[i, -1],
+                "probabilities": [] if of["kind"] == "regression" else table.scores[i].tolist(),
+            }
+            for i in range(len(table.subject))
+        ],
+    )  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps(dict(of.values)))
+    return folder / "metrics.json"
 
 
 def _templates(folder: Path) -> None:
@@ -239,11 +296,9 @@ def write(root: Path) -> None:
     _templates(root / "templates")
     _cohorts(root)
     _experiment(root)
-    rng = np.random.default_rng(3)
     for name, endpoint in CONFIG.endpoints.items():
-        metrics = metrics_of("regression") if name == "cognition" else ("accuracy", "f1")
         scores = [
-            score(method, seed, name, **{m: float(rng.uniform(0.4, 0.9)) for m in metrics})
+            score(method, seed, name)
             for method in ("fc", "probe", "finetune", "function_regions", "function_regions_untrained")
             for seed in range(3)
         ]

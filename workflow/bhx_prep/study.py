@@ -30,6 +30,8 @@ from bhx_prep.ingest import batches, index
 from bhx_prep.ingest.stated_names import stated_names
 from bhx_prep.trainings import Trainings, overrides
 
+#: Keys of an endpoint that decide nothing about who is in which split.
+_NOT_OF_SPLITS = ("methods", "finetune", "seeds", "paper", "paper_beside_synthetic", "pretraining_overlap")
 #: Columns of the index that jobs depend on and that no file name contains.
 FIELDS = ("tr_s", "n_frames", "anat", "synthetic", "reason")
 
@@ -277,7 +279,7 @@ class Study:
         values = self.endpoint(name).model_dump(
             mode="json",
             exclude={
-                **dict.fromkeys(("methods", "finetune", "seeds", "paper", "pretraining_overlap"), True),
+                **dict.fromkeys(_NOT_OF_SPLITS, True),
                 "splits": {"finetune_seeds"},
             },
         )

@@ -11,11 +11,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fake_results import CONFIG, NAMES
+from fake_results import CONFIG, NAMES, score, write_score
 from settings_files import settings_file
 
+from bhx_model.evaluation import intervals
 from bhx_prep.report import __main__ as command
-from bhx_prep.report import collect, page, scores
+from bhx_prep.report import collect, figures, page, scores
 from bhx_prep.report.tables.table import THIS_RUN, RowKey
 from bhx_prep.report.tables.tidy_csv import from_csv
 
@@ -210,20 +211,26 @@ def test_page_shows_trained_function_tokens_beside_their_controls(text, results)
 def test_what_pretraining_adds_is_the_difference_on_the_same_splits(results, tmp_path):
     copied = shutil.copytree(results, tmp_path / "results")
     name = "function_regions"
-    values = {name: [0.5, 0.7, 0.6, 0.9], f"{name}_untrained": [0.4, 0.5, 0.6]}
-    for method, listed in values.items():
-        for seed, value in enumerate(listed):
-            file = copied / f"experiments/demo/endpoints/cognition/{method}_seed-{seed}/metrics.json"
-            file.parent.mkdir(parents=True)
-            scored = {"metrics": {"pearson_r": value}, "n_train": 24, "n_val": 8, "n_test": 8}
-            file.write_text(json.dumps(scored))
+    for method, n in ((name, 4), (f"{name}_untrained", 3)):
+        of_method = [score(method, seed, "cognition") for seed in range(n)]
+        for one in of_method:
+            write_score(copied, one)
     diagnosis, cognition = scores.controls(CONFIG, copied, "demo")
     assert diagnosis["added"] == scores.Score(none="\u2013")
-    half = (
-        4.302652729911275 * 0.1 * (1 / 3 + 0.25) ** 0.5
-    )  # t of 2 degrees of freedom, sd, corrected for shared subjects
-    interval = f"{0.1 - half:.2f} to {0.1 + half:.2f}"
-    assert cognition["added"] == scores.Score("+0.10", "\u00b1 0.10", interval)
+    pairs = [
+        [intervals.run_of(score(method, seed, "cognition").predictions) for seed in range(3)]
+        for method in (name, f"{name}_untrained")
+    ]
+    expected = intervals.difference(*pairs, "pearson_r")
+    within = f"{expected.low:.2f} to {expected.high:.2f}"
+    assert cognition["added"] == scores.Score(f"{expected.point:+.2f}", "", within)
+
+
+def test_plots_have_floors_as_bands():
+    svg = figures.estimates("AUROC (%)", [("FC", 60, 52, 68)], [("permuted", 50, 42, 58), ("<site>", 55, None, None)])
+    assert "FC 60 (52 to 68); bands: permuted 50 (42 to 58); &lt;site&gt; 55." in svg
+    assert "opacity: 0.13" in svg
+    assert "<site>" not in svg
 
 
 def test_page_says_when_the_target_hardly_moved(text, results, tmp_path, drawing_once):

@@ -89,7 +89,7 @@ def drawings():
         "normaliser": lambda: figures.normaliser(rng.random(r), rng.random(r), NAMES),
         "curves": lambda: figures.curves("fusion", {"loss": (steps, 1 / steps)}, None),
         "estimates": lambda: figures.estimates(
-            "MAE", [("probe", 1.0, None, None), ("fc", 2.0, 1.0, 3.0)], 2.5
+            "MAE", [("probe", 1.0, None, None), ("fc", 2.0, 1.0, 3.0)], [("site", 2.5, 2.0, 3.0)]
         ),
     }
 

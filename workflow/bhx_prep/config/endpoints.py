@@ -115,6 +115,10 @@ class EndpointSection(Section):
         default=None,
         description="The paper's endpoint whose published values stand beside ours; null for none.",
     )
+    paper_beside_synthetic: bool = Field(
+        default=False,
+        description="Whether published values also stand beside synthetic subjects, where they are no comparison.",
+    )
 
     @property
     def baselines(self) -> list[str]:

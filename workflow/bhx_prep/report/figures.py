@@ -397,30 +397,31 @@ def curves(
     return figure, f"{title}: {ends}" + (f"; mean predictor {baseline:.3g}." if baseline is not None else ".")
 
 
+Row = tuple[str, float, float | None, float | None]
+
+
 @_styled
-def estimates(
-    heading: str,
-    rows: Sequence[tuple[str, float, float | None, float | None]],
-    baseline: float | None,
-) -> tuple[Figure, str]:
-    """Dots with intervals, one row per method, and the constant predictor as a dashed line.
+def estimates(heading: str, rows: Sequence[Row], floors: Sequence[Row]) -> tuple[Figure, str]:
+    """Dots with intervals, one row per method; floors as bands over all of them.
 
     Parameters
     ----------
     heading : str
         Metric and unit.
-    rows : sequence of (method, mean, low, high)
+    rows, floors : sequence of (method, mean, low, high)
         `low` and `high` None where there is no interval.
-    baseline : float or None
-        What a constant predictor scores.
     """
-    figure, axis = _figure(0.65 + 0.3 * len(rows))
+    figure, axis = _figure(0.65 + 0.3 * len(rows) + 0.17 * len(floors))
+    colours = [*SERIES[1:], MUTED]
+    for i, (floor, mean, low, high) in enumerate(floors):
+        colour = colours[i % len(colours)]
+        if low is not None and high is not None:
+            axis.axvspan(low, high, color=colour, alpha=0.13, linewidth=0)
+        axis.axvline(mean, color=colour, linewidth=1, linestyle=(0, (3, 1 + i)), label=floor)
     for i, (_, mean, low, high) in enumerate(rows):
         if low is not None and high is not None:
             axis.plot([low, high], [i, i], color=SERIES[0], linewidth=1.6, solid_capstyle="butt")
         axis.plot(mean, i, "o", color=SERIES[0], markersize=5)
-    if baseline is not None:
-        axis.axvline(baseline, color=SERIES[1], linewidth=1, linestyle=(0, (3, 2)))
     axis.set_yticks(range(len(rows)), [method for method, *_ in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)
@@ -428,10 +429,14 @@ def estimates(
     axis.grid(axis="x", color=RULE, linewidth=0.6)
     axis.set_axisbelow(True)
     axis.set_xlabel(heading)
-    label = "; ".join(
+    if floors:
+        figure.legend(loc="outside lower center", ncols=1, handlelength=2.4)
+    return figure, f"{heading}: {_spoken(rows)}" + (f"; bands: {_spoken(floors)}." if floors else ".")
+
+
+def _spoken(rows: Sequence[Row]) -> str:
+    """Values of rows for screen readers."""
+    return "; ".join(
         f"{method} {mean:.3g}" + (f" ({low:.3g} to {high:.3g})" if low is not None else "")
         for method, mean, low, high in rows
-    )
-    return figure, f"{heading}: {label}" + (
-        f"; constant predictor {baseline:.3g}." if baseline is not None else "."
     )

@@ -26,8 +26,8 @@ from bhx_model.training.schedules import MOST_OF_START
 from bhx_prep.config.config import Config
 from bhx_prep.report import collect, figures, label_notes, scores, twice
 from bhx_prep.report.cortex import Cortex, legend
-from bhx_prep.report.tables import caption
-from bhx_prep.report.tables.table import THIS_RUN, Origin, RowKey, Table, constant_predictor
+from bhx_prep.report.tables import caption, endpoint_sheet
+from bhx_prep.report.tables.table import FLOORS, THIS_RUN, RowKey, Table
 
 logger = logging.getLogger(__name__)
 
@@ -402,51 +402,49 @@ def _stage(stage: collect.StageSummary) -> dict[str, Any]:
 
 
 def _table(table: Table) -> dict[str, Any]:
-    title = table.endpoint + (", chosen on test subjects" if table.chosen_on == "test" else "")
     return {
-        "title": title,
+        "title": table.endpoint + (", chosen on test subjects" if table.chosen_on == "test" else ""),
         "lead": [(sentence, caption.is_warning(sentence)) for sentence in caption.lead(table)],
         "caption": caption.caption(table),
         "metrics": [METRICS[m].heading for m in table.metrics],
-        "groups": [_group(table, origin) for origin in ("published", THIS_RUN)],
+        "groups": [
+            (heading, [_row(table, row) for row in rows])
+            for heading, rows in endpoint_sheet.groups(table).items()
+        ],
         "pictures": _estimates(table),
     }
 
 
 def _estimates(table: Table) -> list[Picture]:
-    """Point and interval of every row of this run, the constant predictor as a line, for the metrics that are drawn."""
-    drawn, constant = [], RowKey(THIS_RUN, "", "constant")
+    """Point and interval of every row of this run, floors as bands, for the metrics that are drawn."""
+    drawn = []
     for metric in scores.DRAWN[table.kind]:
-        ours = [(row, table.entry(row, metric)) for row in table.rows(THIS_RUN) if row != constant]
-        rows = [
-            (table.short(row), e.mean, e.ci_low, e.ci_high) for row, e in ours if e and e.mean is not None
-        ]
-        level = table.entry(constant, metric)
+        rows, floors = [], []
+        for row in table.rows(THIS_RUN):
+            entry = table.entry(row, metric)
+            if entry is not None and entry.mean is not None:
+                of = (table.short(row), entry.mean, entry.ci_low, entry.ci_high)
+                (floors if row.method in FLOORS else rows).append(of)
         if rows:
             heading = METRICS[metric].heading
-            svg = figures.estimates(heading, rows, level.mean if level else None)
-            dashed = constant_predictor(table.kind)
-            drawn.append(Picture(f"{heading}: mean and 95 % CI. Dashed: {dashed}.", svg=svg))
+            svg = figures.estimates(heading, rows, floors)
+            said = f"{heading}: mean and 95 % confidence interval; bands: the same of what needs no brain, or no labels."
+            drawn.append(Picture(said, svg=svg))
     return drawn
 
 
-def _group(table: Table, origin: Origin) -> list[dict[str, Any]]:
-    """Rows of one origin; a score is its mean, its spread and its interval, each as text, or why there is none."""
-    rows = []
-    for row in table.rows(origin):
-        entries = [table.entry(row, metric) for metric in table.metrics]
-        some = next(e for e in entries if e is not None)
-        rows.append(
-            {
-                "method": table.label(row),
-                "origin": origin,
-                "source": f"{some.source} ({row.experiment})" if row.experiment else some.source,
-                "scores": [scores.cell(table, e) for e in entries],
-                "seeds": max((e.n_seeds or 0 for e in entries if e), default=0),
-                "n_test": some.n_test,
-            }
-        )
-    return rows
+def _row(table: Table, row: RowKey) -> dict[str, Any]:
+    """A row; a score is its mean, its spread and its interval, each as text, or why there is none."""
+    entries = [table.entry(row, metric) for metric in table.metrics]
+    some = next(e for e in entries if e is not None)
+    return {
+        "method": table.label(row),
+        "source": endpoint_sheet.source(row, some.source),
+        "trust": some.trust,
+        "scores": [scores.cell(table, e) for e in entries],
+        "seeds": max((e.n_seeds or 0 for e in entries if e), default=0),
+        "n_test": some.n_test,
+    }
 
 
 def _programs() -> list[tuple[str, str]]:

@@ -75,9 +75,7 @@ def readings(found: PositiveClass, people: Mapping[str, int]) -> str:
     parts = []
     for name, n in people.items():
         share = n / total
-        if found.fits(share):
-            verdict = "possible"
-        else:
-            verdict = "too few" if share < found.smallest else "too many"
+        beyond = "too few" if share < found.smallest else "too many"
+        verdict = "possible" if found.fits(share) else beyond
         parts.append(f"{name} ({100 * share:.1f} %): {verdict}")
     return "; ".join(parts)

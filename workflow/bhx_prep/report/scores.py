@@ -14,8 +14,8 @@ from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.config.config import Config
 from bhx_prep.config.experiments import REFERENCE
 from bhx_prep.evaluation import split_seeds
-from bhx_prep.report import collect
-from bhx_prep.report.tables.interval import interval
+from bhx_prep.report.tables.estimates import difference
+from bhx_prep.report.tables.scores import read as read_score
 from bhx_prep.report.tables.table import THIS_RUN, Entry, RowKey, Table
 from bhx_prep.report.tables.tidy_csv import from_csv
 
@@ -58,15 +58,17 @@ def cell(table: Table, entry: Entry | None) -> Score:
     """What is printed of a score: its mean, its spread and its interval, or why there is none."""
     if entry is None:
         return Score(none="\u2013")
+    if entry.printed:
+        return Score(entry.printed)
     if entry.mean is None:
         return Score(none=entry.note)
-    if entry.origin == "published":
-        return Score(entry.printed)
     digits = table.decimals(entry.metric)
-    spread = "n/a" if entry.sd is None else number(entry.sd, digits)
     within = (
         "" if entry.ci_low is None else f"{number(entry.ci_low, digits)} to {number(entry.ci_high, digits)}"
     )
+    if entry.origin == "difference":
+        return Score(f"{entry.mean:+.{digits}f}", "" if entry.p is None else f"p {entry.p:.2g}", within)
+    spread = "n/a" if entry.sd is None else number(entry.sd, digits)
     return Score(number(entry.mean, digits), f"\u00b1 {spread}", within)
 
 
@@ -97,26 +99,17 @@ def controls(config: Config, results: Path, name: str) -> list[dict[str, Any]]:
 
 
 def _difference(folder: Path, method: str, metric: str, digits: int, seeds: Sequence[int]) -> Score:
-    """By how much trained weights are ahead of untrained ones on the same splits, with an interval over the splits."""
-    values, shares = [], []
+    """By how much trained weights are ahead of untrained ones on the same subjects and splits, with an interval."""
+    pairs = []
     for seed in seeds:
-        trained, untrained = (
-            collect.json_if_whole(folder / f"{name}_seed-{seed}" / "metrics.json")
-            for name in (method, f"{method}{UNTRAINED}")
-        )
-        if not (trained and untrained):
-            continue
-        with_training, without = trained["metrics"][metric], untrained["metrics"][metric]
-        if with_training is not None and without is not None:
-            values.append(METRICS[metric].factor * (with_training - without))
-            shares.append(trained["n_test"] / (trained["n_train"] + trained["n_val"]))
-    if not values:
+        files = [folder / f"{name}_seed-{seed}/metrics.json" for name in (method, f"{method}{UNTRAINED}")]
+        if all(file.exists() for file in files):
+            pairs.append([read_score(file) for file in files])
+    if not pairs:
         return Score(none="\u2013")
-    mean, sd, low, high = interval(values, max(shares))
-    if sd is None:
-        return Score(f"{mean:+.{digits}f}", "\u00b1 n/a")
-    return Score(
-        f"{mean:+.{digits}f}",
-        f"\u00b1 {number(sd, digits)}",
-        f"{number(low, digits)} to {number(high, digits)}",
-    )
+    trained, untrained = zip(*pairs, strict=True)
+    found = difference(trained, untrained, metric)
+    if found.mean is None:
+        return Score(none=found.note)
+    within = "" if found.low is None else f"{number(found.low, digits)} to {number(found.high, digits)}"
+    return Score(f"{found.mean:+.{digits}f}", "", within)

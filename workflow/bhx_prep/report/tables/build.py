@@ -111,7 +111,9 @@ def _differences(rows: Mapping[RowKey, Sequence[Score]], metrics: Sequence[str])
     """Differences of all rows to connectivity on the splits that both have; none where there is no such row."""
     fc = {score["seed"]: score for score in rows.get(CONNECTIVITY, ())}
     compared = {
-        row: of for row, of in rows.items() if row != CONNECTIVITY and all(score["seed"] in fc for score in of)
+        row: of
+        for row, of in rows.items()
+        if row != CONNECTIVITY and all(score["seed"] in fc for score in of)
     }
     if not fc:
         return []

@@ -32,15 +32,15 @@ def caption(table: Table) -> list[str]:
     """Return what is needed to read the table, in sentences, without those of `lead`."""
     chosen = "validation and scored on test" if table.chosen_on == "val" else "test and scored on validation"
     sentences = [
-        f"This run: every row is of the same subjects and splits, chosen on {chosen} subjects. \u00b1 is the SD over splits, "
-        "and says nothing of other people. The 95 % confidence interval in brackets is of people and splits together. "
+        f"This run: every row is of the same subjects and splits, chosen on {chosen} subjects. \u00b1 is the SD over "
+        "splits, and says nothing of other people. The 95 % confidence interval in brackets is of people and splits together. "
         "Rows with fewer seeds than others are scored on the first of the same splits.",
         f"Hash of the subjects: {table.people_sha256[:12]}; `bhx explain {table.name}:ROW` says how a row was made.",
     ]
     if table.rows("difference"):
         sentences.append(
-            "Differences are to functional connectivity + linear model, split by split on the same subjects; p is corrected for "
-            "the number of rows (Holm), metric by metric."
+            "Differences are to functional connectivity + linear model, split by split on the same subjects; p is corrected "
+            "for the number of rows (Holm), metric by metric."
         )
     lower = [METRICS[m].label for m in table.metrics if METRICS[m].better == "lower"]
     sentences.append(

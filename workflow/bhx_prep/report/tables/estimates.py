@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from bhx_model.evaluation import intervals
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.report.tables.scores import Score
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +49,9 @@ def estimates(scores: Sequence[Score], metrics: Sequence[str]) -> dict[str, Esti
     out = {}
     for metric, of in found.items():
         factor = METRICS[metric].factor
-        values = [factor * v for s in scores if (v := s["metrics"].get(metric)) is not None and math.isfinite(v)]
+        values = [
+            factor * v for s in scores if (v := s["metrics"].get(metric)) is not None and math.isfinite(v)
+        ]
         out[metric] = Estimate(
             mean=_times(of.point, factor),
             sd=statistics.stdev(values) if len(values) > 1 and of.n_defined > 1 else None,
@@ -73,12 +78,10 @@ def difference(scores: Sequence[Score], others: Sequence[Score], metric: str) ->
     return Estimate(mean, None, low, high, note, found.p)
 
 
-def with_holm(found: Mapping[str, Estimate]) -> dict[str, Estimate]:
+def with_holm(found: Mapping[Key, Estimate]) -> dict[Key, Estimate]:
     """The same differences with p-values corrected for their number."""
     corrected = intervals.holm([of.p for of in found.values()])
-    return {
-        key: dataclasses.replace(of, p=p) for (key, of), p in zip(found.items(), corrected, strict=True)
-    }
+    return {key: dataclasses.replace(of, p=p) for (key, of), p in zip(found.items(), corrected, strict=True)}
 
 
 def constant(score: Score) -> Score:
@@ -92,9 +95,7 @@ def constant(score: Score) -> Score:
     else:
         predicted = float(train.mean())
         scores = np.full((len(table.truth), 1), predicted)
-    predictions = dataclasses.replace(
-        table, prediction=np.full(len(table.truth), predicted), scores=scores
-    )
+    predictions = dataclasses.replace(table, prediction=np.full(len(table.truth), predicted), scores=scores)
     values = {**score.values, "metrics": score["constant"], "scores_over": "dataset"}
     return Score(score.path, values, predictions)
 

@@ -16,7 +16,9 @@ def who(endpoint: EndpointSection, scores: Sequence[Score]) -> str:
     label = _labels(scores)
     truth = np.array(list(label.values()))
     if endpoint.kind == "regression":
-        parts = f"{endpoint.column} {truth.mean():.3g} \u00b1 {truth.std(ddof=1):.2g}" if len(truth) > 1 else ""
+        parts = (
+            f"{endpoint.column} {truth.mean():.3g} \u00b1 {truth.std(ddof=1):.2g}" if len(truth) > 1 else ""
+        )
     else:
         parts = ", ".join(f"{int((truth == i).sum())} {c.name}" for i, c in enumerate(endpoint.classes))
     cohorts = sorted({person.partition("/")[0] for person in label})
@@ -38,7 +40,9 @@ def _labels(scores: Sequence[Score]) -> dict[str, float]:
     for score in scores:
         if score["seed"] not in seen:
             seen.add(score["seed"])
-            found |= dict(zip(score.predictions.people.tolist(), score.predictions.truth.tolist(), strict=True))
+            found |= dict(
+                zip(score.predictions.people.tolist(), score.predictions.truth.tolist(), strict=True)
+            )
     return found
 
 

@@ -29,8 +29,8 @@ ORIGINS = {
     "published": "Published, second-hand: means, SD not recovered",
     "independent": "Measured by others: mean (SD over splits)",
     THIS_RUN: "This run: mean \u00b1 SD over the splits (95 % confidence interval)",
-    "difference": "This run: difference to functional connectivity on the same subjects and splits (95 % confidence interval), "
-    "p after Holm's correction",
+    "difference": "This run: difference to functional connectivity on the same subjects and splits "
+    "(95 % confidence interval), p after Holm's correction",
 }
 Origin = Literal["published", "independent", "this run", "difference"]
 Kind = Literal["binary", "multiclass", "regression"]
