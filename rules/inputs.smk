@@ -310,6 +310,12 @@ def scores_of_table(wildcards):
     ]
 
 
-def tables(pattern):
-    """Files of the tables of all endpoints."""
-    return expand(pattern, table=study.table_names())
+def tables_of_study_table(wildcards):
+    """Tables of the endpoints that a table of the whole study is made of."""
+    return expand(rules.collect_table.output.csv, table=study.study_tables()[wildcards.study_table])
+
+
+def tables(of_endpoints, of_study):
+    """Files of all tables: those of endpoints, and those of the whole study."""
+    whole = expand(of_study, study_table=study.study_tables())
+    return expand(of_endpoints, table=study.table_names()) + whole

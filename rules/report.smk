@@ -14,6 +14,7 @@ rule collect_table:
             labels={"table": "{table}"},
         ),
         tex=f"{RESULTS}/tables/{{table}}.tex",
+        json=f"{RESULTS}/tables/{{table}}.json",
     log:
         f"{RESULTS}/logs/collect_table/{{table}}.log",
     conda:
@@ -32,6 +33,35 @@ rule collect_table:
         " --metrics {input:q} {params.planted} --out-stem {params.stem:q} > {log:q} 2>&1"
 
 
+rule collect_study_table:
+    """Table 1 or 2 of the paper with this run's rows, or the experiments side by side."""
+    input:
+        tables_of_study_table,
+    output:
+        md=f"{RESULTS}/tables/{{study_table}}.md",
+        csv=report(
+            f"{RESULTS}/tables/{{study_table}}.csv",
+            caption="../workflow/report/study_table.rst",
+            category="Tables",
+            labels={"table": "{study_table}"},
+        ),
+        tex=f"{RESULTS}/tables/{{study_table}}.tex",
+    log:
+        f"{RESULTS}/logs/collect_study_table/{{study_table}}.log",
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=growing(1500),
+        runtime=growing(10),
+    params:
+        experiments=study.experiments_file(),
+        stem=lambda wildcards, output: Path(output.md).with_suffix(""),
+        step=STEPS["collect_study_table"],
+    shell:
+        "python -m bhx_prep.report.tables.of_study --tables {input:q} --experiments {params.experiments:q}"
+        " --out-stem {params.stem:q} > {log:q} 2>&1"
+
+
 rule report_study:
     """The page: cohorts, exclusions and their reasons, quality control, pretraining and evaluation."""
     input:
@@ -39,7 +69,7 @@ rule report_study:
         features=quality_tables,
         harmonics=harmonics,
         weights=trained,
-        tables=tables(rules.collect_table.output.csv),
+        tables=tables(rules.collect_table.output.csv, rules.collect_study_table.output.csv),
     output:
         report(
             f"{RESULTS}/reports/index.html",

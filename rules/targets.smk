@@ -1,5 +1,5 @@
 # What can be asked for: a stage of all cohorts, or one cohort up to its shards.
-ALL_TABLES = tables(rules.collect_table.output)
+ALL_TABLES = tables(rules.collect_table.output, rules.collect_study_table.output)
 
 
 localrules:

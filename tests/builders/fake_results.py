@@ -52,7 +52,9 @@ CONFIG = config.check(
 PEOPLE = [f"secret{i}" for i in range(1, 51)]
 
 
-def score(method="fc", seed=0, endpoint="diagnosis", accuracy=None, synthetic=True, experiment="demo", **changes):
+def score(
+    method="fc", seed=0, endpoint="diagnosis", accuracy=None, synthetic=True, experiment="demo", **changes
+):
     """A row's score on one split of 50 subjects, 10 of whom are tested on; predictions are noise, or right so often.
 
     `changes` are values of ``metrics.json``.

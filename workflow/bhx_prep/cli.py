@@ -22,6 +22,11 @@ COMMANDS = {
         "show what is done, what failed or was excluded and why, and where the log is",
         "bhx status --failed",
     ),
+    "explain": (
+        "bhx_prep.commands.explain",
+        "trace a row of a table back: people, splits, runs, versions, weights, and the command that makes it again",
+        "bhx explain table1:abide1:fusion",
+    ),
     "forget": (
         "bhx_prep.commands.forget",
         "remove all data of a subject who withdrew consent",

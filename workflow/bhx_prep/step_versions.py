@@ -33,5 +33,6 @@ STEPS = {
     "evaluate_baseline": 3,  # predictions as Parquet, hashes of split and people; more metrics, null if undefined
     "export_weights": 4,  # states the seeds; says as hashes who was trained on
     "collect_table": 5,  # one table per endpoint, with the rows of every experiment
+    "collect_study_table": 1,  # first version
     "report_study": 6,  # one table per endpoint, with the rows of every experiment
 }

@@ -23,6 +23,7 @@ from bhx_prep.config.config import Config, check
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import REFERENCE, ExperimentSection
 from bhx_prep.config.features import FeaturesSection
+from bhx_prep.config.paper_tables import ABLATIONS, PAPER_TABLES
 from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.config.section import Section
 from bhx_prep.evaluation import split_seeds
@@ -231,6 +232,7 @@ class Study:
             self.columns_file(name)
             self.table_file(name)
             self.tables_file(name)
+        self.experiments_file()
         for name in self.config.experiments:
             self.terms_file(name)
             self.families_file(name)
@@ -449,13 +451,39 @@ class Study:
         return {experiment: methods for experiment, methods in rows.items() if methods}
 
     def table_names(self) -> list[str]:
-        """Names of all tables: every endpoint has one with its baselines, and one of rows chosen on test if it has any."""
+        """Names of the tables of all endpoints, and of those of rows chosen on test subjects; none without a row."""
         names = [f"{endpoint}{of}" for endpoint in self.config.endpoints for of in ("", REFERENCE)]
         return [
             name
             for name in names
-            if (name in self.config.endpoints and self.baselines(name)) or self.rows_of_table(name)
+            if self.rows_of_table(name) or (name in self.config.endpoints and self.baselines(name))
         ]
+
+    def study_tables(self) -> dict[str, list[str]]:
+        """Tables of the whole study, Tables 1 and 2 of the paper and the ablations, as far as there are rows for them.
+
+        Returns
+        -------
+        dict
+            Name to the names of the endpoints' tables that it is made of.
+        """
+        found = {}
+        for of in ("", REFERENCE):
+            tables = [name for name in self.table_names() if name.endswith(REFERENCE) == bool(of)]
+            for name, benchmarks in PAPER_TABLES.items():
+                mine = [t for t in tables if self.endpoint(self.endpoint_of_table(t)).paper in benchmarks]
+                found |= {f"{name}{of}": mine} if mine else {}
+            rows = [list(self.rows_of_table(table).values()) for table in tables]
+            if any(len(set(itertools.chain(*lists))) < sum(map(len, lists)) for lists in rows):
+                found[f"{ABLATIONS}{of}"] = tables
+        return found
+
+    def experiments_file(self) -> Path:
+        """Sections of all experiments as a JSON file."""
+        sections = {
+            name: section.model_dump(mode="json") for name, section in self.config.experiments.items()
+        }
+        return self._settings.file("experiments", sections)
 
     def endpoint(self, name: str) -> EndpointSection:
         """An endpoint's section of the configuration."""

@@ -227,7 +227,9 @@ def test_what_pretraining_adds_is_the_difference_on_the_same_splits(results, tmp
 
 
 def test_plots_have_floors_as_bands():
-    svg = figures.estimates("AUROC (%)", [("FC", 60, 52, 68)], [("permuted", 50, 42, 58), ("<site>", 55, None, None)])
+    svg = figures.estimates(
+        "AUROC (%)", [("FC", 60, 52, 68)], [("permuted", 50, 42, 58), ("<site>", 55, None, None)]
+    )
     assert "FC 60 (52 to 68); bands: permuted 50 (42 to 58); &lt;site&gt; 55." in svg
     assert "opacity: 0.13" in svg
     assert "<site>" not in svg

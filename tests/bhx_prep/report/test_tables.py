@@ -42,7 +42,7 @@ def latex(table):
 
 def entry(table, method, metric, experiment="demo", origin="this run"):
     """An entry of this run; baselines need no experiment."""
-    alone = method in BASELINES or method == "constant"
+    alone = method in (*BASELINES, "constant", "all_positive")
     return table.entry(RowKey(origin, "" if alone else experiment, method), metric)
 
 
@@ -67,7 +67,10 @@ def test_intervals_are_those_of_people_and_splits():
     scores = accuracies(0.5, 0.6, 0.7)
     found = entry(build(scores), "probe", "accuracy")
     expected = intervals.interval([intervals.run_of(s.predictions) for s in scores], "accuracy")
-    assert (found.ci_low, found.ci_high) == (pytest.approx(100 * expected.low), pytest.approx(100 * expected.high))
+    assert (found.ci_low, found.ci_high) == (
+        pytest.approx(100 * expected.low),
+        pytest.approx(100 * expected.high),
+    )
     assert found.ci_low < 60 < found.ci_high
 
 
@@ -106,7 +109,7 @@ def test_every_metric_of_a_regression_has_its_column():
     constant = entry(table, "constant", "pearson_r")
     assert (constant.mean, constant.note) == (None, "undefined")
     assert entry(table, "constant", "mae").mean > 0
-    assert "No published values stand here." in text
+    assert "This endpoint is not in the paper." in text
 
 
 def test_constant_comes_once_per_seed_and_from_the_training_subjects():
@@ -114,6 +117,14 @@ def test_constant_comes_once_per_seed_and_from_the_training_subjects():
     found = entry(build(scores), "constant", "accuracy")
     assert found.n_seeds == 3
     assert found.mean == pytest.approx(100 * np.mean([s["constant"]["accuracy"] for s in scores[2:]]))
+
+
+def test_everybody_positive_is_the_f1_that_needs_no_data():
+    scores = accuracies(0.5, 0.6)
+    shares = [np.mean(s.predictions.truth[s.predictions.of("test")]) for s in scores]
+    found = entry(build(scores), "all_positive", "f1")
+    assert found.mean == pytest.approx(100 * np.mean([2 * p / (1 + p) for p in shares]))
+    assert entry(build([score("fc", 0, "cognition")], "cognition"), "all_positive", "f1") is None
 
 
 def test_one_seed_has_no_spread_but_an_interval():
@@ -152,7 +163,11 @@ def test_what_others_measured_is_a_kind_of_rows_of_its_own():
     assert found.trust.startswith("high as a run of January 2026")
     text = markdown(table)
     assert "| BrainHarmonix-F | [brainmarks] | 54.1 (2.4) |" in text
-    assert text.index("| BrainHarmonix | [note-A") < text.index("[brainmarks] | 54.1") < text.index("| Hub tokens,")
+    assert (
+        text.index("| BrainHarmonix | [note-A")
+        < text.index("[brainmarks] | 54.1")
+        < text.index("| Hub tokens,")
+    )
 
 
 @pytest.mark.parametrize("shown", [True, False])
@@ -168,7 +183,10 @@ def test_no_published_value_stands_beside_synthetic_subjects_unless_asked_for(sh
 def test_the_table_says_who_its_subjects_are_and_how_they_are_split():
     table = build(accuracies(0.5, 0.6))
     for text in (markdown(table), latex(table)):
-        assert "50 subjects (25 control, 25 patient), 10 of them tested on in each split; 2 splits at random" in text
+        assert (
+            "50 subjects (25 control, 25 patient), 10 of them tested on in each split; 2 splits at random"
+            in text
+        )
     assert f"Hash of the subjects: {score()['people_sha256'][:12]}" in markdown(table)
 
 
@@ -177,11 +195,11 @@ def test_untrained_weights_stand_beside_trained_ones_and_are_explained():
     text = markdown(build([s for m in methods for s in accuracies(0.5, 0.6, method=m)]))
     rows = rows_of(text)
     first = rows.index("Functional connectivity + linear model")
-    assert rows[first : first + 7] == [
+    assert rows[first : first + 8] == [
         "Functional connectivity + linear model", "Function tokens, regions",
         "Function tokens, regions, untrained weights", "Hub tokens, linear probe",
         "**Floors: what needs no brain, or no labels**", "Functional connectivity, labels permuted",
-        "Majority-class baseline",
+        "Everybody of the positive class", "Majority-class baseline",
     ]  # fmt: skip
     assert "The difference from them is what training adds" in text
     assert "what training adds" not in markdown(build(accuracies(0.5, 0.6)))
@@ -191,7 +209,7 @@ def test_every_experiment_has_rows_in_the_one_table():
     later = accuracies(0.7, 0.9, experiment="later")
     table = build([*accuracies(0.5, 0.6), *later, score("fc", 0), score("fc", 1)])
     assert [(r.experiment, r.method) for r in table.rows("this run")] == [
-        ("", "fc"), ("demo", "probe"), ("later", "probe"), ("", "constant"),
+        ("", "fc"), ("demo", "probe"), ("later", "probe"), ("", "all_positive"), ("", "constant"),
     ]  # fmt: skip
     assert entry(table, "probe", "accuracy", "later").mean == pytest.approx(80)
     assert "| Hub tokens, linear probe | this run (later) | 80.0" in markdown(table)
@@ -269,8 +287,14 @@ def test_text_of_the_configuration_cannot_break_out_of_a_table():
         ([score("fc"), score("probe", split_sha256="b")], "fc, seed 0 and probe .* differ in their splits"),
         ([score("fc"), score("probe", people_sha256="b")], "differ in their people"),
         ([score("fc"), score("probe", n_test=9)], "differ in their test subjects"),
-        ([score("fc", classes=["patient", "control"])], "coded as patient, control, the endpoint's as control, patient"),
-        ([score("fc"), score("probe", choose_on="test")], "chosen on test subjects and cannot stand beside fc"),
+        (
+            [score("fc", classes=["patient", "control"])],
+            "coded as patient, control, the endpoint's as control, patient",
+        ),
+        (
+            [score("fc"), score("probe", choose_on="test")],
+            "chosen on test subjects and cannot stand beside fc",
+        ),
         ([score("forest")], "no method"),
     ],
 )

@@ -14,6 +14,7 @@ from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.fmriprep_arguments import argument_mistakes, is_of_release, space_mistakes
 from bhx_prep.config.mistakes import nearest
+from bhx_prep.config.paper_tables import ABLATIONS, PAPER_TABLES
 from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.io.spaces import MNI152
 
@@ -62,6 +63,8 @@ def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
                     yield from _longer_patch(f"{path}.overrides.{stage}", _mapping(changes), raw)
     for name, endpoint in _sections(raw, "endpoints"):
         path = f"endpoints.{name}"
+        if name in (*PAPER_TABLES, ABLATIONS):
+            yield f"{path}: {name} is the name of a table of the whole study: call the endpoint otherwise"
         cohort = endpoint.get("cohort")
         if isinstance(cohort, str) and cohort not in cohorts:
             yield f"{path}.cohort: no cohort {cohort!r}{nearest(cohort, cohorts)}"

@@ -24,9 +24,11 @@ import numpy as np
 from bhx_model.evaluation.metrics import METRICS
 from bhx_model.training.schedules import MOST_OF_START
 from bhx_prep.config.config import Config
+from bhx_prep.config.experiments import REFERENCE
+from bhx_prep.config.paper_tables import ABLATIONS, PAPER_TABLES
 from bhx_prep.report import collect, figures, label_notes, scores, twice
 from bhx_prep.report.cortex import Cortex, legend
-from bhx_prep.report.tables import caption, endpoint_sheet
+from bhx_prep.report.tables import ablations, caption, endpoint_sheet, study_sheet, study_table
 from bhx_prep.report.tables.table import FLOORS, THIS_RUN, RowKey, Table
 
 logger = logging.getLogger(__name__)
@@ -120,6 +122,7 @@ def render(config: Config, results: Path) -> str:
             }
             for name, section in config.experiments.items()
         ],
+        "study_tables": _study_tables(config, scores.read(results, config)),
         "tables": [_table(table) for table in scores.read(results, config)],
         "programs": _programs(),
         "hashes": _hashes(config, results, atlas),
@@ -399,6 +402,23 @@ def _stage(stage: collect.StageSummary) -> dict[str, Any]:
 
 
 # ----------------------------------------------------------------------------- tables, provenance
+
+
+def _study_tables(config: Config, tables: Sequence[Table]) -> list[dict[str, Any]]:
+    """Tables 1 and 2 of the paper and the ablations, of rows chosen on validation and of those chosen on test."""
+    sheets = []
+    for of, chosen_on in (("", "val"), (REFERENCE, "test")):
+        mine = [table for table in tables if table.chosen_on == chosen_on]
+        for name, benchmarks in PAPER_TABLES.items():
+            if lines := study_table.study_lines(benchmarks, mine):
+                sheets.append(study_sheet.study_sheet(f"{name}{of}", lines))
+        experiments = {name: section.model_dump(mode="json") for name, section in config.experiments.items()}
+        ablation = ablations.ablation_sheet(f"{ABLATIONS}{of}", mine, experiments)
+        sheets += [ablation] if ablation.groups else []
+    return [
+        {"sheet": sheet, "lead": [(sentence, caption.is_warning(sentence)) for sentence in sheet.lead]}
+        for sheet in sheets
+    ]
 
 
 def _table(table: Table) -> dict[str, Any]:

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bhx_model.atomic_write import write_json
 from bhx_model.command_line import json_file, run_command
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.section import read_section
 from bhx_prep.report.tables import scores
 from bhx_prep.report.tables.build import build
+from bhx_prep.report.tables.made_of import made_of
 from bhx_prep.report.tables.write import write
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,9 @@ def _collect(arguments: argparse.Namespace) -> None:
     planted = arguments.planted.get(endpoint.column, {}).get("said", "")
     found = [scores.read(path) for path in arguments.metrics]
     table = build(arguments.endpoint_name, endpoint, found, planted)
-    write(table, arguments.out_stem)
+    stem = arguments.out_stem
+    write(table, stem)
+    write_json(stem.parent / f"{stem.name}.json", made_of(table, endpoint, found, stem.parents[1]))
     logger.info("%s.md, .csv, .tex: %d metrics files", arguments.out_stem, len(arguments.metrics))
 
 

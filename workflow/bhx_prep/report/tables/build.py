@@ -7,9 +7,16 @@ from collections.abc import Mapping, Sequence
 from bhx_model.evaluation.metrics import METRICS, metrics_of
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.report.tables import people, reference_rows
-from bhx_prep.report.tables.estimates import Estimate, constant, difference, estimates, with_holm
+from bhx_prep.report.tables.estimates import (
+    Estimate,
+    all_positive,
+    constant,
+    difference,
+    estimates,
+    with_holm,
+)
 from bhx_prep.report.tables.scores import Score, check
-from bhx_prep.report.tables.table import LABELS, THIS_RUN, Entry, RowKey, Table
+from bhx_prep.report.tables.table import COMPUTED, LABELS, THIS_RUN, Entry, RowKey, Table
 
 #: Row that the others are compared with.
 CONNECTIVITY = RowKey(THIS_RUN, "", "fc")
@@ -46,7 +53,7 @@ def build(name: str, endpoint: EndpointSection, scores: Sequence[Score], planted
         found = estimates(of_row, metrics)
         for metric in metrics:
             # the correlation with a constant does not exist, whatever number stands for it
-            exists = row.method != "constant" or METRICS[metric].of_constants
+            exists = row.method not in COMPUTED or METRICS[metric].of_constants
             of = found[metric] if exists else Estimate(None, None, None, None, "undefined")
             entries.append(_entry(row, metric, of, of_row))
     entries += _differences(rows, metrics)
@@ -55,6 +62,7 @@ def build(name: str, endpoint: EndpointSection, scores: Sequence[Score], planted
         cohort=", ".join(endpoint.cohorts),
         kind=endpoint.kind,
         task=_task(endpoint),
+        benchmark=endpoint.paper or "",
         paper=paper,
         synthetic=synthetic,
         planted=planted,
@@ -75,7 +83,10 @@ def rows_of(scores: Sequence[Score]) -> dict[RowKey, list[Score]]:
             of = [s for s in ordered if s["method"] == method and s.experiment == experiment]
             rows[RowKey(THIS_RUN, experiment, method)] = of
     per_seed = {s["seed"]: s for s in sorted(ordered, key=lambda s: s.name, reverse=True)}
-    rows[RowKey(THIS_RUN, "", "constant")] = [constant(per_seed[seed]) for seed in sorted(per_seed)]
+    of_split = [per_seed[seed] for seed in sorted(per_seed)]
+    if scores[0]["kind"] == "binary":
+        rows[RowKey(THIS_RUN, "", "all_positive")] = [all_positive(score) for score in of_split]
+    rows[RowKey(THIS_RUN, "", "constant")] = [constant(score) for score in of_split]
     return rows
 
 
@@ -122,7 +133,7 @@ def _differences(rows: Mapping[RowKey, Sequence[Score]], metrics: Sequence[str])
         found = {
             row: difference(of, [fc[score["seed"]] for score in of], metric)
             for row, of in compared.items()
-            if row.method != "constant" or METRICS[metric].of_constants
+            if row.method not in COMPUTED or METRICS[metric].of_constants
         }
         for row, of in with_holm(found).items():
             key = row._replace(origin="difference")

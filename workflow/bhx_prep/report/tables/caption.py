@@ -33,8 +33,8 @@ def caption(table: Table) -> list[str]:
     chosen = "validation and scored on test" if table.chosen_on == "val" else "test and scored on validation"
     sentences = [
         f"This run: every row is of the same subjects and splits, chosen on {chosen} subjects. \u00b1 is the SD over "
-        "splits, and says nothing of other people. The 95 % confidence interval in brackets is of people and splits together. "
-        "Rows with fewer seeds than others are scored on the first of the same splits.",
+        "splits, and says nothing of other people. The 95 % confidence interval in brackets is of people and splits "
+        "together. Rows with fewer seeds than others are scored on some of the same splits.",
         f"Hash of the subjects: {table.people_sha256[:12]}; `bhx explain {table.name}:ROW` says how a row was made.",
     ]
     if table.rows("difference"):
@@ -49,7 +49,8 @@ def caption(table: Table) -> list[str]:
     sentences.append(
         "The mean-predictor baseline predicts the training mean for every subject; its Pearson's r is undefined."
         if table.kind == "regression"
-        else "The majority-class baseline predicts the most frequent class of the training subjects."
+        else "The majority-class baseline predicts the most frequent class of the training subjects"
+        + ("; everybody of the positive class is what F1 is without data." if table.kind == "binary" else ".")
     )
     if any(row.method.endswith(methods.UNTRAINED) for row in table.rows(THIS_RUN)):
         sentences.append(
@@ -61,7 +62,12 @@ def caption(table: Table) -> list[str]:
 
 def _of_the_paper(table: Table) -> list[str]:
     if not table.paper:
-        return ["No published values stand here."]
+        if table.benchmark:
+            return [
+                f"The published values of {table.benchmark} do not stand beside synthetic subjects; "
+                "`paper_beside_synthetic` of the endpoint shows them."
+            ]
+        return ["This endpoint is not in the paper."]
     block = published.endpoint(table.paper)
     used = {block.runs_source} | {e.source for e in table.entries if e.origin in ("published", "independent")}
     return [

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from bhx_model.evaluation import intervals
-from bhx_model.evaluation.metrics import METRICS
+from bhx_model.evaluation.metrics import METRICS, classification, regression
 from bhx_prep.report.tables.scores import Score
 
 Key = TypeVar("Key", bound=Hashable)
@@ -88,15 +88,30 @@ def constant(score: Score) -> Score:
     """The constant prediction on the same split: the commonest class, or the mean, of its training subjects."""
     table = score.predictions
     train = table.truth[table.of("train")]
-    n = table.scores.shape[1] if score["kind"] != "regression" else 0
-    if n:
-        shares = np.bincount(train.astype(int), minlength=n) / len(train)
-        predicted, scores = float(shares.argmax()), np.tile(shares, (len(table.truth), 1))
-    else:
-        predicted = float(train.mean())
-        scores = np.full((len(table.truth), 1), predicted)
-    predictions = dataclasses.replace(table, prediction=np.full(len(table.truth), predicted), scores=scores)
-    values = {**score.values, "metrics": score["constant"], "scores_over": "dataset"}
+    if score["kind"] == "regression":
+        return _same_for_all(score, float(train.mean()), train.mean(keepdims=True))
+    shares = np.bincount(train.astype(int), minlength=table.scores.shape[1]) / len(train)
+    return _same_for_all(score, float(shares.argmax()), shares)
+
+
+def all_positive(score: Score) -> Score:
+    """Class 1 for everybody on the same split: the F1 of class 1 that needs no data."""
+    return _same_for_all(score, 1.0, np.array([0.0, 1.0]))
+
+
+def _same_for_all(score: Score, predicted: float, scores: np.ndarray) -> Score:
+    """One prediction for every subject of a split, with its metrics."""
+    table = score.predictions
+    n = len(table.truth)
+    predictions = dataclasses.replace(table, prediction=np.full(n, predicted), scores=np.tile(scores, (n, 1)))
+    test = table.of("test")
+    truth, of_test = table.truth[test], predictions.prediction[test]
+    found = (
+        regression(truth, of_test)
+        if score["kind"] == "regression"
+        else classification(truth.astype(int), of_test.astype(int), predictions.scores[test], len(scores))
+    )
+    values = {**score.values, "metrics": found, "scores_over": "dataset"}
     return Score(score.path, values, predictions)
 
 

@@ -43,8 +43,7 @@ def to_latex(sheet: Sheet) -> str:
     body = []
     for group in sheet.groups:
         body.append(r"\midrule")
-        if len(sheet.groups) > 1:
-            body.append(rf"\multicolumn{{{n}}}{{l}}{{\itshape {escape(group.heading)}}} \\[3pt]")
+        body.append(rf"\multicolumn{{{n}}}{{l}}{{\itshape {escape(group.heading)}}} \\[3pt]")
         body += [row(cells) for cells in group.rows]
     return "\n".join(
         [

@@ -16,8 +16,7 @@ def to_markdown(sheet: Sheet) -> str:
     right = len(sheet.headings) - sheet.n_left
     lines = [sheet.headings, (*["---"] * sheet.n_left, *["---:"] * right)]
     for group in sheet.groups:
-        if len(sheet.groups) > 1:
-            lines.append((f"**{escape(group.heading)}**", *[""] * (len(sheet.headings) - 1)))
+        lines.append((f"**{escape(group.heading)}**", *[""] * (len(sheet.headings) - 1)))
         lines += [tuple(escape(text) for text in row) for row in group.rows]
     lead = [f"**{escape(s)}**" if is_warning(s) else escape(s) for s in sheet.lead]
     caption = [escape(s) for s in sheet.caption]

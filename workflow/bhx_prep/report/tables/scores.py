@@ -12,7 +12,7 @@ from bhx_model.errors import DataError
 from bhx_model.evaluation import prediction_file
 from bhx_model.evaluation.prediction_file import PredictionTable
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.report.tables.table import LABELS
+from bhx_prep.report.tables.table import COMPUTED, LABELS
 
 #: What every ``metrics.json`` holds.
 _KEYS = {
@@ -110,7 +110,7 @@ def check(name: str, endpoint: EndpointSection, scores: Sequence[Score]) -> None
             theirs = f"{score['endpoint']!r} ({score['kind']})"
             msg = f"{score.name}: belongs to endpoint {theirs}, not to {name!r} ({endpoint.kind})"
             raise DataError(msg)
-        if score["method"] not in LABELS or score["method"] == "constant":
+        if score["method"] not in LABELS or score["method"] in COMPUTED:
             msg = f"{score.name}: no method of this version: evaluate again, or see docs/how-to/methods.md"
             raise DataError(msg)
         if score.name in seen:

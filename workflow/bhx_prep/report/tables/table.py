@@ -14,14 +14,22 @@ from bhx_prep.config.experiments import REFERENCE
 LABELS = {
     "fc": "Functional connectivity + linear model",
     **{name: method.label for name, method in METHODS.items()},
+    "all_positive": "Everybody of the positive class",
     "constant": "Majority-class baseline",
 }
 #: The same in figures.
-SHORT = {"fc": "FC", **{name: method.short for name, method in METHODS.items()}, "constant": "constant"}
+SHORT = {
+    "fc": "FC",
+    **{name: method.short for name, method in METHODS.items()},
+    "all_positive": "all positive",
+    "constant": "constant",
+}
 CONSTANT_REGRESSION = "Mean-predictor baseline"
 
+#: Rows that no run predicts: they follow from the labels of the training subjects, or from nothing.
+COMPUTED = ("all_positive", "constant")
 #: Methods that need no brain, or no labels: what a result has to be above.
-FLOORS = ("age_sex", "site", "motion", "acquisition", "permuted", "constant")
+FLOORS = ("age_sex", "site", "motion", "acquisition", "permuted", "all_positive", "constant")
 
 THIS_RUN = "this run"
 #: Every kind of row in the order of the tables, and its heading.
@@ -77,8 +85,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """All entries of an endpoint; `paper` is the paper's counterpart or empty.
+    """All entries of an endpoint.
 
+    `benchmark` is the paper's counterpart, or empty; `paper` is the same where its published values stand in the table.
     `planted` says what is planted in synthetic subjects, where it is known; else it is empty. `chosen_on` says on which
     subjects penalties and epochs were chosen: ``val``, or ``test`` as the published code does. `who` says who the people of
     all rows are, `splits` how they are split, and `people_sha256` is the hash of their labels.
@@ -88,6 +97,7 @@ class Table:
     cohort: str
     kind: Kind
     task: str
+    benchmark: str
     paper: str
     synthetic: bool
     planted: str

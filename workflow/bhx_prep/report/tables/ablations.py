@@ -1,0 +1,138 @@
+"""Experiments side by side: one row per experiment and method, columns per endpoint."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bhx_model.evaluation.metrics import METRICS
+from bhx_prep.config.experiments import REFERENCE
+from bhx_prep.report.tables.caption import CHOSEN_ON_TEST
+from bhx_prep.report.tables.sheet import Group, Sheet
+from bhx_prep.report.tables.table import LABELS, THIS_RUN, Entry, RowKey, Table
+
+#: Metrics of the columns, by kind of endpoint.
+SHOWN = {
+    "binary": ("accuracy", "auroc"),
+    "multiclass": ("accuracy", "auroc"),
+    "regression": ("mae", "pearson_r"),
+}
+
+
+def what_differs(experiments: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Settings of experiments that are not the same in all of them, in words.
+
+    Parameters
+    ----------
+    experiments : mapping
+        Name to the section of the configuration, as plain values.
+    """
+    flat = {name: dict(_leaves(section)) for name, section in experiments.items()}
+    keys = list(dict.fromkeys(key for leaves in flat.values() for key in leaves))
+    differ = [key for key in keys if len({str(leaves.get(key)) for leaves in flat.values()}) > 1]
+    return {
+        name: "; ".join(f"{key} {leaves[key]}" for key in differ if leaves.get(key) is not None) or "-"
+        for name, leaves in flat.items()
+    }
+
+
+def _leaves(section: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+    found = []
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            found += _leaves(value, f"{before}{key}.")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            found.append((before + key, text))
+    return found
+
+
+def _rows(tables: Sequence[Table]) -> dict[str, list[str]]:
+    """Methods that several experiments have, in the tables' order, and their experiments."""
+    found: dict[str, dict[str, None]] = {}
+    for table in tables:
+        for row in table.rows(THIS_RUN):
+            if row.experiment:
+                found.setdefault(row.method, {})[row.experiment] = None
+    return {method: list(found[method]) for method in LABELS if len(found.get(method, ())) > 1}
+
+
+def ablation_sheet(name: str, tables: Sequence[Table], experiments: Mapping[str, Mapping[str, Any]]) -> Sheet:
+    """Lay the experiments out side by side.
+
+    Parameters
+    ----------
+    name : str
+        Of the table, with the suffix of rows chosen on test subjects where they are.
+    tables : sequence of Table
+        Of all endpoints.
+    experiments : mapping
+        Name to the section of the configuration, as plain values.
+    """
+    columns = [(table, metric) for table in tables for metric in SHOWN[table.kind]]
+    differs = what_differs(experiments)
+    lead = [
+        "Experiments side by side, each method by itself; every endpoint's rows are of the same subjects and splits."
+    ]
+    synthetic = [table.endpoint for table in tables if table.synthetic]
+    if synthetic:
+        lead.append(f"SYNTHETIC DATA: the subjects of {', '.join(synthetic)} are simulated.")
+    if name.endswith(REFERENCE):
+        lead.append(CHOSEN_ON_TEST)
+    groups = []
+    for method, of in _rows(tables).items():
+        rows = []
+        for experiment in of:
+            entries = [(t, t.entry(RowKey(THIS_RUN, experiment, method), metric)) for t, metric in columns]
+            rows.append(
+                (experiment, differs.get(experiment, "-"), *(_cell(t, entry) for t, entry in entries))
+            )
+        groups.append(Group(LABELS[method], tuple(rows)))
+    return Sheet(
+        name=name,
+        title="Ablations" + (", chosen on test subjects" if name.endswith(REFERENCE) else ""),
+        lead=tuple(lead),
+        headings=("Experiment", "What differs", *(f"{t.endpoint}: {METRICS[m].heading}" for t, m in columns)),
+        n_left=2,
+        groups=tuple(groups),
+        caption=(
+            "Mean over splits (95 % confidence interval of people and splits together). Intervals of two experiments that "
+            "overlap may still differ: they are of the same subjects.",
+            *(f"{table.endpoint}: {table.who}; {table.splits}." for table in tables),
+        ),
+    )
+
+
+def _cell(table: Table, entry: Entry | None) -> str:
+    if entry is None or entry.mean is None:
+        return entry.note if entry is not None and entry.note else "-"
+    digits = table.decimals(entry.metric)
+    text = f"{entry.mean:.{digits}f}"
+    if entry.ci_low is None or entry.ci_high is None:
+        return text
+    return f"{text} ({entry.ci_low:.{digits}f} to {entry.ci_high:.{digits}f})"
+
+
+def to_csv(tables: Sequence[Table], experiments: Mapping[str, Mapping[str, Any]]) -> str:
+    """Render as tidy CSV, a line per method, experiment, endpoint and metric."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = ["mean", "ci_low", "ci_high", "n_seeds", "n_test"]
+    writer.writerow(["experiment", "differs", "method", "endpoint", "synthetic", "metric", "unit", *columns])
+    differs = what_differs(experiments)
+    for method, of in _rows(tables).items():
+        for experiment in of:
+            for table in tables:
+                for metric in SHOWN[table.kind]:
+                    entry = table.entry(RowKey(THIS_RUN, experiment, method), metric)
+                    if entry is not None:
+                        values = [getattr(entry, column) for column in columns]
+                        numbers = [
+                            "" if v is None else f"{v:.6g}" if isinstance(v, float) else v for v in values
+                        ]
+                        about = [experiment, differs.get(experiment, ""), method, table.endpoint]
+                        flag = "true" if table.synthetic else "false"
+                        writer.writerow([*about, flag, metric, entry.unit, *numbers])
+    return text.getvalue()
