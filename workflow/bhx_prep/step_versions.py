@@ -32,7 +32,7 @@ STEPS = {
     "collect_volumes": 1,  # first version
     "evaluate_baseline": 3,  # predictions as Parquet, hashes of split and people; more metrics, null if undefined
     "export_weights": 4,  # states the seeds; says as hashes who was trained on
-    "collect_table": 5,  # one table per endpoint, with the rows of every experiment
+    "collect_table": 6,  # one table per endpoint; intervals of people and splits, differences, what others measured
     "collect_study_table": 1,  # first version
-    "report_study": 6,  # one table per endpoint, with the rows of every experiment
+    "report_study": 7,  # one table per endpoint, Tables 1 and 2 of the paper, ablations, floors as bands
 }
