@@ -120,6 +120,8 @@ rule evaluate_baseline:
         f"{RESULTS}/logs/evaluate_baseline/{{endpoint}}_{{method}}_seed-{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate_baseline/{{endpoint}}_{{method}}_seed-{{seed}}.tsv"
+    wildcard_constraints:
+        method="|".join(name for name in BASELINES if name not in NETWORKS),
     conda:
         "../envs/prep.yaml"
     resources:
@@ -131,6 +133,35 @@ rule evaluate_baseline:
     shell:
         "python -m bhx_prep.evaluation.baselines --method {wildcards.method} --labels {input.labels:q}"
         " --features {input.features:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule evaluate_network:
+    """An endpoint by a network of others, trained on the connectivity of the training subjects."""
+    input:
+        labels=rules.split_endpoint.output,
+        features=baseline_features,
+    output:
+        metrics=f"{BASELINE}/metrics.json",
+        predictions=f"{BASELINE}/predictions.parquet",
+    log:
+        f"{RESULTS}/logs/evaluate_network/{{endpoint}}_{{method}}_seed-{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate_network/{{endpoint}}_{{method}}_seed-{{seed}}.tsv"
+    wildcard_constraints:
+        method="|".join(NETWORKS),
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=1380,
+    params:
+        changes=finetuning,
+        out=lambda wildcards, output: Path(output.metrics).parent,
+        step=STEPS["evaluate_network"],
+    shell:
+        "python -m bhx_model.evaluation.networks --method {wildcards.method} --labels {input.labels:q}"
+        " --features {input.features:q} --seed {wildcards.seed} --set {params.changes:q} --out {params.out:q}"
+        " > {log:q} 2>&1"
 
 
 rule read_function_tokens:

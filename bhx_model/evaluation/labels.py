@@ -82,6 +82,25 @@ class Labels:
         names = {"train": "train", "val": "test", "test": "val"}
         return dataclasses.replace(self, split=np.array([names[split] for split in self.split]))
 
+    def check_cohorts(self, there: Collection[str], what: str) -> None:
+        """Refuse what is read of other cohorts than these labels are of.
+
+        Parameters
+        ----------
+        there : collection of str
+            Cohorts of what is read.
+        what : str
+            How it is called, for the message.
+
+        Raises
+        ------
+        DataError
+            If a cohort of the labels is not there.
+        """
+        if absent := [cohort for cohort in self.all_cohorts if cohort not in there]:
+            msg = f"the labels are of cohort {absent[0]}, the {what} of {', '.join(there)}: name those of the former, too"
+            raise DataError(msg)
+
     def check_splits(self, lacking: str) -> None:
         """Refuse labels from which nothing can be learned, chosen or reported.
 

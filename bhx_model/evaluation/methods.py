@@ -13,9 +13,7 @@ from typing import Final, Literal
 
 Stage = Literal["structure", "function", "fusion"]
 Modality = Literal["bold", "t1w"]
-Reads = Literal[
-    "hub tokens", "function tokens", "structure tokens", "connectivity", "series", "volumes", "covariates"
-]
+Reads = Literal["hub tokens", "function tokens", "structure tokens", "connectivity", "volumes", "covariates"]
 Model = Literal["linear", "svm", "kernel ridge", "epochs"]
 
 #: Suffix of a method that reads the tokens of untrained weights, the control of the one without it.
@@ -36,7 +34,6 @@ _MODALITIES: Final[Mapping[Reads, tuple[Modality, ...]]] = {
     "function tokens": ("bold",),
     "structure tokens": ("t1w",),
     "connectivity": ("bold",),
-    "series": ("bold",),
     "volumes": (),
     "covariates": (),
 }
@@ -142,10 +139,13 @@ _ALL = (
     *_connectivity("fc_partial", "partial", "Partial correlation", "partial correlation"),
     *_connectivity("fc_tangent", "tangent", "Tangent-space connectivity", "tangent"),
     Method(
-        name="brainnetcnn", label="BrainNetCNN", short="BrainNetCNN", reads="series", array="BrainNetCNN",
+        name="brainnetcnn", label="BrainNetCNN", short="BrainNetCNN", reads="connectivity", array="correlation",
         model="epochs",
     ),
-    Method(name="brainnettf", label="BrainNetTF", short="BrainNetTF", reads="series", array="BNT", model="epochs"),
+    Method(
+        name="brainnettf", label="BrainNetTF", short="BrainNetTF", reads="connectivity", array="correlation",
+        model="epochs",
+    ),
     Method(name="volumes", label="Regional morphometry + linear model", short="morphometry", reads="volumes"),
     *_structure(),
     *_function("mean", "mean", "mean"),
@@ -177,6 +177,8 @@ METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for
 
 #: Names of those that need no experiment.
 BASELINES: Final = tuple(name for name, method in METHODS.items() if not method.needs_experiment)
+#: Of these the networks, which are trained in epochs and need PyTorch.
+NETWORKS: Final = tuple(name for name in BASELINES if METHODS[name].has_epochs)
 
 #: Names of all arrays of a file of function tokens that a method reads.
 ARRAYS: Final = tuple(method.array for method in _ALL if method.reads == "function tokens")

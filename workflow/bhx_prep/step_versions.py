@@ -30,6 +30,7 @@ STEPS = {
     "compute_connectivity": 1,  # first version
     "collect_covariates": 1,  # first version
     "collect_volumes": 1,  # first version
+    "evaluate_network": 1,  # first version
     "evaluate_baseline": 3,  # predictions as Parquet, hashes of split and people; more metrics, null if undefined
     "export_weights": 4,  # states the seeds; says as hashes who was trained on
     "collect_table": 6,  # one table per endpoint; intervals of people and splits, differences, what others measured

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from bhx_model.evaluation import prediction_file
-from bhx_model.evaluation.methods import METHODS
+from bhx_model.evaluation.methods import METHODS, NETWORKS
 from bhx_prep.evaluation.baselines import __main__ as command
 from bhx_prep.evaluation.baselines import connectivity, span
 from bhx_prep.shards import read
@@ -82,7 +82,7 @@ def test_a_planted_group_difference_is_found(make_shards, tmp_path: Path) -> Non
 CONNECTIVITY = [name for name, method in METHODS.items() if method.reads == "connectivity"]
 
 
-@pytest.mark.parametrize("method", sorted({*CONNECTIVITY} - {"fc", "permuted"}))
+@pytest.mark.parametrize("method", sorted({*CONNECTIVITY} - {"fc", "permuted", *NETWORKS}))
 def test_every_model_of_every_connectivity_finds_what_is_planted(
     make_shards, tmp_path: Path, method: str
 ) -> None:

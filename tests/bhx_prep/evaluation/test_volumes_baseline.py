@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from bhx_model.errors import DataError
+from bhx_model.evaluation import feature_table
 from bhx_prep.config.cohorts import TableSettings
-from bhx_prep.evaluation.baselines import feature_table, volumes
+from bhx_prep.evaluation.baselines import volumes
 from bhx_prep.shards import read
 
 ASEG = """# Measure EstimatedTotalIntraCranialVol, eTIV, Estimated Total Intracranial Volume, {total}, mm^3

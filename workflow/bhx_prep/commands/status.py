@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bhx_model.errors import ConfigError
-from bhx_model.evaluation.methods import METHODS
+from bhx_model.evaluation.methods import METHODS, NETWORKS
 from bhx_prep.config import config
 from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.evaluation import split_seeds
@@ -277,8 +277,9 @@ def _evaluations(stage: Stage, study: config.Config, name: str, now: Now) -> Non
         for method in section.baselines:
             for seed in split_seeds.seeds(study, endpoint, method):
                 output = study.results / "endpoints" / endpoint / f"{method}_seed-{seed}" / "metrics.json"
-                log = logs / "evaluate_baseline" / f"{endpoint}_{method}_seed-{seed}.log"
-                job = ("evaluate_baseline", endpoint, method, str(seed))
+                rule = "evaluate_network" if method in NETWORKS else "evaluate_baseline"
+                log = logs / rule / f"{endpoint}_{method}_seed-{seed}.log"
+                job = (rule, endpoint, method, str(seed))
                 _job(stage, output, f"{endpoint}, {method}, seed {seed}", log, now, *job)
         for method in methods:
             for seed in split_seeds.experiment_seeds(study, name, endpoint, method):

@@ -21,8 +21,8 @@ from pathlib import Path
 from bhx_model.command_line import run_command
 from bhx_model.evaluation import results
 from bhx_model.evaluation.labels import read_labels
-from bhx_model.evaluation.methods import METHODS
-from bhx_prep.evaluation.baselines.evaluate import READS, evaluate
+from bhx_model.evaluation.methods import BASELINES, METHODS, NETWORKS
+from bhx_prep.evaluation.baselines.evaluate import evaluate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    known = [name for name, method in METHODS.items() if method.reads in READS]
+    known = [name for name in BASELINES if name not in NETWORKS]
     parser.add_argument("--method", choices=known, required=True)
     parser.add_argument("--labels", required=True, type=Path, help="split file with labels")
     parser.add_argument(

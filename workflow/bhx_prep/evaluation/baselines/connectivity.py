@@ -26,9 +26,9 @@ import numpy as np
 
 from bhx_model.command_line import run_command
 from bhx_model.errors import DataError
+from bhx_model.evaluation import feature_table
+from bhx_model.evaluation.feature_table import FeatureTable
 from bhx_prep.brain_maps import gradients
-from bhx_prep.evaluation.baselines import feature_table
-from bhx_prep.evaluation.baselines.feature_table import FeatureTable
 from bhx_prep.shards import read
 
 #: Partial correlations are clipped to this, as Fisher's z is infinite at 1.

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from bhx_model.errors import DataError
-from bhx_model.evaluation import penalty, results
+from bhx_model.evaluation import feature_table, penalty, results
 from bhx_model.evaluation.labels import Labels
 from bhx_model.evaluation.methods import Method
 from bhx_prep.evaluation.baselines import (
     covariates,
-    feature_table,
     kernels,
     permuted_labels,
     span,
     tangent,
 )
-
-#: What the baselines here read.
-READS: Final = ("connectivity", "volumes", "covariates")
 
 
 def evaluate(
@@ -87,7 +83,7 @@ def fit(method: Method, features: np.ndarray, labels: Labels) -> tuple[np.ndarra
 def _features(method: Method, labels: Labels, files: Collection[Path]) -> tuple[np.ndarray, bool, int]:
     """Numbers of the subjects, whether any were made, and how many subjects have none."""
     table = feature_table.join([feature_table.read(file) for file in files])
-    _check_cohorts(labels, table.cohorts)
+    labels.check_cohorts(table.cohorts, "features")
     features = table.rows(labels.people, "run in the shards" if method.reads == "connectivity" else None)
     known = np.atleast_1d(np.isfinite(features).any(axis=1))
     if not known[labels.fitted].any():
@@ -98,13 +94,6 @@ def _features(method: Method, labels: Labels, files: Collection[Path]) -> tuple[
 
 def _covariates(method: Method, labels: Labels, files: Collection[Path]) -> tuple[np.ndarray, bool, int]:
     table = covariates.join([covariates.read(file) for file in files])
-    _check_cohorts(labels, table.cohorts)
+    labels.check_cohorts(table.cohorts, "features")
     features, n_missing = covariates.encode(table, method.array, labels)
     return features, table.synthetic, n_missing
-
-
-def _check_cohorts(labels: Labels, cohorts: Collection[str]) -> None:
-    if absent := [cohort for cohort in labels.all_cohorts if cohort not in cohorts]:
-        there = ", ".join(cohorts)
-        msg = f"the labels are of cohort {absent[0]}, the features of {there}: name those of the former, too"
-        raise DataError(msg)

@@ -28,10 +28,10 @@ import numpy as np
 
 from bhx_model.command_line import json_file, run_command
 from bhx_model.errors import DataError
+from bhx_model.evaluation import feature_table
+from bhx_model.evaluation.feature_table import FeatureTable
 from bhx_prep.config.cohorts import TableSettings
 from bhx_prep.config.section import read_section
-from bhx_prep.evaluation.baselines import feature_table
-from bhx_prep.evaluation.baselines.feature_table import FeatureTable
 from bhx_prep.ingest import participants
 from bhx_prep.ingest.cell_values import numbers_of
 from bhx_prep.io.notes import short
