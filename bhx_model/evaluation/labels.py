@@ -40,6 +40,8 @@ class Labels:
     """Divisions of the train and validation subjects on which a penalty is chosen; 0: on the validation subjects."""
     refit: bool = False
     """Whether what is chosen is fitted again to train and validation subjects."""
+    adjustments: tuple[str, ...] = ()
+    """What is done to the scores of all methods, see `bhx_model.evaluation.adjustments`."""
 
     @property
     def people(self) -> list[str]:
@@ -173,6 +175,7 @@ def read_labels(path: Path) -> Labels:
         else [],
         inner_folds=raw.get("inner_folds", 0),
         refit=raw.get("refit", False),
+        adjustments=tuple(raw.get("adjustments", ())),
     )
 
 

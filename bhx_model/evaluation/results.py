@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bhx_model.atomic_write import write_json
-from bhx_model.evaluation import metrics, prediction_file
+from bhx_model.evaluation import adjustments, metrics, prediction_file
 from bhx_model.evaluation.labels import SPLITS, Labels
 from bhx_model.made_with import made_with
 
@@ -34,7 +34,7 @@ def summarise(
         For ``predictions.parquet``.
     """
     target, test, n = labels.target, labels.of("test"), labels.n_classes
-    predicted = scores.argmax(axis=1) if n else scores[:, 0]
+    scores, predicted, learned = adjustments.adjust(labels, scores)
     subjects = np.flatnonzero(test)
     size = batch_size or len(subjects)
     batches = [subjects[start : start + size] for start in range(0, len(subjects), size)]
@@ -55,6 +55,7 @@ def summarise(
         "split_sha256": labels.split_sha256,
         "people_sha256": prediction_file.people_sha256(labels.people),
         **{f"n_{split}": int(labels.of(split).sum()) for split in SPLITS},
+        "adjustments": learned,
         "metrics": found,
         "f1_of_classes": metrics.f1_of_classes(target[test], predicted[test], labels.classes),
         "constant": metrics.constant_prediction(

@@ -87,6 +87,34 @@ def test_five_mistakes_give_five_messages():
             },
             "e.methods: 'probe' stands there twice",
         ),
+        (
+            {
+                "endpoints": {
+                    "e": {
+                        "cohort": "abide1",
+                        "column": "x",
+                        "kind": "regression",
+                        "scoring": {"threshold": True},
+                    }
+                }
+            },
+            "threshold is of two classes",
+        ),
+        (
+            {
+                "endpoints": {
+                    "e": {
+                        "cohort": "abide1",
+                        "column": "x",
+                        "kind": "binary",
+                        "classes": ["1", "2"],
+                        "splits": {"protocol": "brainmarks"},
+                        "scoring": {"threshold": True},
+                    }
+                }
+            },
+            "the protocol trains on validation subjects",
+        ),
     ],
 )
 def test_a_mistake_is_named(change, expected):

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation.methods import BASELINES, METHODS
+from bhx_prep.config.scoring import ScoringSection
 from bhx_prep.config.section import Name, Section, Value, as_text, once_each
 from bhx_prep.config.splits import SplitsSection
 
@@ -101,6 +102,9 @@ class EndpointSection(Section):
     splits: SplitsSection = Field(
         default=SplitsSection(), description="Who is trained, validated and tested on, and how often."
     )
+    scoring: ScoringSection = Field(
+        default=ScoringSection(), description="Adjustments of the scores of all methods; none by default."
+    )
     test_on: tuple[OtherCohort, ...] = Field(
         default=(),
         description="External validation: the cohort's subjects train and validate, and all with a label of these cohorts "
@@ -147,6 +151,7 @@ class EndpointSection(Section):
 
     @model_validator(mode="after")
     def _splits_fit(self) -> EndpointSection:
+        self.scoring.check(self.kind, refit=self.splits.rules.refit)
         if self.splits.scheme == "leave-one-site-out" and not (self.splits.site or self.stratify):
             raise ConfigError("`splits`: leave-one-site-out needs the column of sites: name it as `site`")
         if self.splits.protocol == "brainmarks" and self.kind == "regression":

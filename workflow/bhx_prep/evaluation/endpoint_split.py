@@ -125,6 +125,7 @@ def make(
         "protocol": spec.splits.protocol,
         "inner_folds": rules.inner_folds,
         "refit": rules.refit,
+        **({"adjustments": spec.scoring.names} if spec.scoring.names else {}),
         "metrics_first": list(rules.metrics),
         "modalities": modalities,
         **({"sites": list(sites[seed])} if spec.splits.scheme == "leave-one-site-out" else {}),
