@@ -74,6 +74,17 @@ def test_nothing_published_stands_beside_synthetic_subjects_unless_asked_for():
     assert "63.13" not in text
 
 
+def test_rows_of_weights_that_know_test_subjects_are_marked():
+    overlap = {"known": True, "n_tested": 10, "n_overlap": 3, "shared": {}}
+    marked = table(pretraining_overlap=overlap, experiments=("demo", "later"))
+    text = to_markdown(study_sheet("table1", study_lines(PAPER_TABLES["table1"], [marked])))
+    assert "diagnosis:demo/fusion 3 of 10" in text
+    assert "| demo/finetune \u2020 |" in text
+    text = to_markdown(ablations.ablation_sheet("ablations", [marked], {}))
+    assert "diagnosis:demo/finetune 3 of 10" in text
+    assert "| later | - | 70.0 \u2020 (" in text
+
+
 def test_every_experiment_has_its_row_and_the_first_method_stands_for_it():
     lines = lines_of(table(experiments=("demo", "later")))
     assert {row for row, _ in lines if row.endswith("fusion")} == {"demo/fusion", "later/fusion"}

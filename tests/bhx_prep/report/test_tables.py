@@ -225,6 +225,23 @@ def test_rows_chosen_on_test_have_a_table_and_a_caption_of_their_own():
     assert "CHOSEN ON TEST" not in markdown(build(accuracies(0.5, 0.6)))
 
 
+def test_rows_of_weights_whose_pretraining_knows_test_subjects_are_marked():
+    marks = [{"known": True, "n_tested": 10, "n_overlap": n, "shared": {}} for n in (0, 2)]
+    seen = [score("probe", s, pretraining_overlap=mark) for s, mark in enumerate(marks)]
+    unknown = {"known": False, "n_tested": 10, "n_overlap": 0, "shared": {}}
+    none = [score("finetune", s, pretraining_overlap=marks[0]) for s in range(2)]
+    table = build([*seen, *none, *(score("function_mean", s, pretraining_overlap=unknown) for s in range(2))])
+    for text in (markdown(table), markdown(from_csv(to_csv(table)))):
+        assert (
+            "**\u2020 TEST SUBJECTS IN THE PRETRAINING of the scored weights: demo/function_mean unknown, "
+            "demo/probe 2 of 10.**"
+        ) in text
+        assert "| Hub tokens, linear probe \u2020 |" in text
+        assert "| Hub tokens, fine-tuned |" in text
+    assert r"$\dagger$ TEST SUBJECTS" in latex(table)
+    assert "IN THE PRETRAINING" not in markdown(build(none))
+
+
 def test_synthetic_data_are_labelled():
     synthetic, real = build(accuracies(0.5, 0.6)), build([score("probe", 0, synthetic=False)])
     for render in (markdown, latex):

@@ -9,9 +9,9 @@ from typing import Any
 
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.config.experiments import REFERENCE
-from bhx_prep.report.tables.caption import CHOSEN_ON_TEST
+from bhx_prep.report.tables.caption import CHOSEN_ON_TEST, overlap_warning
 from bhx_prep.report.tables.sheet import Group, Sheet
-from bhx_prep.report.tables.table import LABELS, THIS_RUN, Entry, RowKey, Table
+from bhx_prep.report.tables.table import LABELS, OVERLAP, THIS_RUN, Entry, RowKey, Table, row_name
 
 #: Metrics of the columns, by kind of endpoint.
 SHOWN = {
@@ -81,6 +81,14 @@ def ablation_sheet(name: str, tables: Sequence[Table], experiments: Mapping[str,
         lead.append(f"SYNTHETIC DATA: the subjects of {', '.join(synthetic)} are simulated.")
     if name.endswith(REFERENCE):
         lead.append(CHOSEN_ON_TEST)
+    known = {
+        f"{table.endpoint}:{row_name(row)}": table.overlap(row)
+        for table in tables
+        for row in table.rows(THIS_RUN)
+        if table.overlap(row)
+    }
+    if known:
+        lead.append(overlap_warning(known))
     groups = []
     for method, of in _rows(tables).items():
         rows = []
@@ -109,7 +117,7 @@ def _cell(table: Table, entry: Entry | None) -> str:
     if entry is None or entry.mean is None:
         return entry.note if entry is not None and entry.note else "-"
     digits = table.decimals(entry.metric)
-    text = f"{entry.mean:.{digits}f}"
+    text = f"{entry.mean:.{digits}f}" + (f" {OVERLAP}" if entry.overlap else "")
     if entry.ci_low is None or entry.ci_high is None:
         return text
     return f"{text} ({entry.ci_low:.{digits}f} to {entry.ci_high:.{digits}f})"

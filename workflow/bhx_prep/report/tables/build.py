@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from bhx_model.evaluation.metrics import METRICS, metrics_of
@@ -115,7 +116,13 @@ def _entry(row: RowKey, metric: str, of: Estimate, scores: Sequence[Score]) -> E
         trust="",
         note=of.note,
         printed="",
+        overlap="" if row.method in COMPUTED else _most([score.overlap for score in scores]),
     )
+
+
+def _most(overlaps: Sequence[str]) -> str:
+    """Largest of some overlaps; that nothing is known counts as the largest."""
+    return max(overlaps, key=lambda text: math.inf if text == "unknown" else int(text.partition(" ")[0] or 0))
 
 
 def _differences(rows: Mapping[RowKey, Sequence[Score]], metrics: Sequence[str]) -> list[Entry]:

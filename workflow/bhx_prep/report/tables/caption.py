@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bhx_model.evaluation import methods
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.report import published
-from bhx_prep.report.tables.table import THIS_RUN, Table
+from bhx_prep.report.tables.table import OVERLAP, THIS_RUN, Table, row_name
 
 SYNTHETIC = "SYNTHETIC DATA: this run's data are simulated; its numbers cannot be compared with the paper's."
 CHOSEN_ON_TEST = (
@@ -24,8 +26,26 @@ def lead(table: Table) -> list[str]:
         sentences.append(f"Planted in them, so that the right answer is known: {table.planted}.")
     if table.chosen_on == "test":
         sentences.append(CHOSEN_ON_TEST)
+    known = {row_name(row): table.overlap(row) for row in table.rows(THIS_RUN) if table.overlap(row)}
+    if known:
+        sentences.append(overlap_warning(known))
     sentences.append(f"{table.who}; {table.splits}.")
     return sentences
+
+
+def overlap_warning(known: Mapping[str, str]) -> str:
+    """Warn of rows whose weights were pretrained on test subjects, or of whom that is not known.
+
+    Parameters
+    ----------
+    known : mapping
+        Name of a row to how many of the test subjects, ``2 of 14``, or ``unknown``.
+    """
+    return (
+        f"{OVERLAP} TEST SUBJECTS IN THE PRETRAINING of the scored weights: "
+        + ", ".join(f"{row} {n}" for row, n in known.items())
+        + "."
+    )
 
 
 def caption(table: Table) -> list[str]:
@@ -89,4 +109,4 @@ def sources(used: set[str]) -> list[str]:
 
 def is_warning(sentence: str) -> bool:
     """Whether a sentence of `lead` is a warning, which is set in bold."""
-    return sentence.startswith(("SYNTHETIC", "CHOSEN ON TEST"))
+    return sentence.startswith(("SYNTHETIC", "CHOSEN ON TEST", OVERLAP))

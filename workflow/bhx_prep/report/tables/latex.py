@@ -9,7 +9,7 @@ from bhx_prep.report.tables.sheet import Sheet
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "\u00b1": r"$\pm$", "<": r"$<$", ">": r"$>$", "\u2265": r"$\geq$", "\u2212": r"$-$", "\n": " ",
+    "\u00b1": r"$\pm$", "<": r"$<$", ">": r"$>$", "\u2265": r"$\geq$", "\u2020": r"$\dagger$", "\u2212": r"$-$", "\n": " ",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.report.tables.build import rows_of
 from bhx_prep.report.tables.scores import Score
-from bhx_prep.report.tables.table import RowKey, Table
+from bhx_prep.report.tables.table import RowKey, Table, row_name
 
 
 def made_of(
@@ -46,14 +46,9 @@ def made_of(
     }
 
 
-def name(row: RowKey) -> str:
-    """Name of one of this run's rows, for `bhx explain`: ``fc``, or ``experiment/method``."""
-    return f"{row.experiment}/{row.method}" if row.experiment else row.method
-
-
 def _row(table: Table, row: RowKey, scores: Sequence[Score], results: Path) -> dict[str, Any]:
     return {
-        "name": name(row),
+        "name": row_name(row),
         "experiment": row.experiment,
         "method": row.method,
         "label": table.label(row),

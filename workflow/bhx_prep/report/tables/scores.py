@@ -61,6 +61,16 @@ class Score:
         return self.values.get("choose_on", "val")
 
     @property
+    def overlap(self) -> str:
+        """Test subjects that are in the pretraining of the scored weights, ``2 of 14``, or ``unknown``; else empty."""
+        found = self.values.get("pretraining_overlap")
+        if not found:
+            return ""
+        if not found["known"]:
+            return "unknown"
+        return f"{found['n_overlap']} of {found['n_tested']}" if found["n_overlap"] else ""
+
+    @property
     def name(self) -> str:
         """Row and split, for messages."""
         of = f" of experiment {self.experiment}" if self.experiment else ""

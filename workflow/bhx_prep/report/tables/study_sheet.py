@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.config.experiments import REFERENCE
 from bhx_prep.report import published
-from bhx_prep.report.tables.caption import CHOSEN_ON_TEST, sources
+from bhx_prep.report.tables.caption import CHOSEN_ON_TEST, overlap_warning, sources
 from bhx_prep.report.tables.sheet import Group, Sheet
 from bhx_prep.report.tables.study_table import TITLES, Line
+from bhx_prep.report.tables.table import OVERLAP
 
 #: Decimals of metrics that are no share.
 DECIMALS = 2
@@ -35,6 +36,9 @@ def study_sheet(name: str, lines: Sequence[Line]) -> Sheet:
         )
     if of_test:
         lead.append(CHOSEN_ON_TEST)
+    known = {f"{line.endpoint}:{line.row}": line.overlap for line in lines if line.overlap}
+    if known:
+        lead.append(overlap_warning(known))
     return Sheet(
         name=name,
         title=title + (", chosen on test subjects" if of_test else ""),
@@ -69,7 +73,7 @@ def _group(lines: Sequence[Line]) -> Group:
         rows.append(
             (
                 line.label if line.row != last else "",
-                line.method if line.row != last else "",
+                line.method + (f" {OVERLAP}" if line.overlap else "") if line.row != last else "",
                 METRICS[line.metric].heading,
                 _published(line),
                 _independent(line),

@@ -11,8 +11,7 @@ from typing import Literal
 from bhx_model.evaluation.methods import METHODS, UNTRAINED
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.report import positive_class, published
-from bhx_prep.report.tables.made_of import name as row_name
-from bhx_prep.report.tables.table import THIS_RUN, RowKey, Table
+from bhx_prep.report.tables.table import THIS_RUN, RowKey, Table, row_name
 
 #: Titles of the paper's tables.
 TITLES = {
@@ -108,6 +107,7 @@ class Line:
     positive_low: float | None
     positive_high: float | None
     reading: str
+    overlap: str
     note: str
 
 
@@ -206,6 +206,7 @@ def _line(table: Table, model: Model, row: RowKey | None, metric: str) -> Line:
         reading=positive_class.readings(inverted, people)
         if inverted and (people := published.endpoint(table.benchmark).people)
         else "",
+        overlap=entry.overlap if entry else "",
         note=(entry.note if entry else "") or note,
     )
 

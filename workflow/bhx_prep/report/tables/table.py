@@ -32,6 +32,8 @@ COMPUTED = ("all_positive", "constant")
 FLOORS = ("age_sex", "site", "motion", "acquisition", "permuted", "all_positive", "constant")
 
 THIS_RUN = "this run"
+#: Mark of rows of weights whose pretraining knows test subjects.
+OVERLAP = "\u2020"
 #: Every kind of row in the order of the tables, and its heading.
 ORIGINS = {
     "published": "Published, second-hand: means, SD not recovered",
@@ -58,6 +60,7 @@ class Entry:
 
     `mean`, `sd`, `ci_low` and `ci_high` are in the metric's unit (percent for accuracy-like ones) and None
     where unknown; `note` then says why. `p` is Holm's, of differences. `printed` is a number as its source prints it.
+    `overlap` says how many test subjects are in the pretraining of the scored weights, in the split with most of them.
     """
 
     origin: Origin
@@ -76,6 +79,7 @@ class Entry:
     trust: str
     note: str
     printed: str
+    overlap: str = ""
 
     @property
     def row(self) -> RowKey:
@@ -134,13 +138,22 @@ class Table:
         return min(6, max(0, 2 - math.floor(math.log10(max(means))))) if means else 2
 
     def label(self, row: RowKey) -> str:
-        """Name of a row's method as it is printed."""
-        return label(row, self.kind)
+        """Name of a row's method as it is printed, marked where the pretraining knows test subjects."""
+        return label(row, self.kind) + (f" {OVERLAP}" if self.overlap(row) else "")
+
+    def overlap(self, row: RowKey) -> str:
+        """Test subjects in the pretraining of the weights that a row scores; empty if there are none."""
+        return next((entry.overlap for entry in self.entries if entry.row == row), "")
 
     def short(self, row: RowKey) -> str:
         """Name of one of this run's rows in figures; with its experiment where the table has several."""
         experiments = {r.experiment for r in self.rows(THIS_RUN)} - {""}
         return SHORT[row.method] + (f" ({row.experiment})" if row.experiment and len(experiments) > 1 else "")
+
+
+def row_name(row: RowKey) -> str:
+    """Name of one of this run's rows, for `bhx explain`: ``fc``, or ``experiment/method``."""
+    return f"{row.experiment}/{row.method}" if row.experiment else row.method
 
 
 def label(row: RowKey, kind: str) -> str:
