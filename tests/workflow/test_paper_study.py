@@ -11,8 +11,10 @@ import pytest
 import skeleton
 import yaml
 
+from bhx_model.evaluation.methods import METHODS
 from bhx_prep.commands import simulate
 from bhx_prep.config import config
+from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.evaluation import split_seeds, splits
 from bhx_prep.ingest import participants
 from bhx_prep.report import published
@@ -54,13 +56,16 @@ def test_it_plans_alone_and_as_a_whole(root: Path, tmp_path: Path, study: dict):
     assert planned.returncode == 0, planned.stdout + planned.stderr
     jobs = skeleton.job_counts(planned.stdout)
     endpoints, cohorts = len(study["endpoints"]), len(study["cohorts"])
-    assert jobs["collect_table"] == endpoints
-    assert jobs["evaluate_model"] == endpoints * 4 * 3
+    assert (jobs["collect_table"], jobs["collect_study_table"]) == (endpoints, 2)
+    methods = EndpointSection.model_fields["methods"].default
+    models = [METHODS[name] for name in methods if METHODS[name].needs_experiment]
+    assert jobs["evaluate_model"] == endpoints * sum(3 if m.has_epochs else 20 for m in models)
     assert jobs["read_function_tokens"] == len({e["cohort"] for e in study["endpoints"].values()})
     assert (jobs["train_encoder"], jobs["train_fusion"]) == (2, 1)
     assert jobs["extract_features"] == cohorts
     assert "run_embedded" not in jobs
-    assert "results-paper/tables/adhd200.md" in planned.stdout
+    for name in ("adhd200", "table1", "table2"):
+        assert f"results-paper/tables/{name}.md" in planned.stdout
 
 
 @pytest.mark.parametrize(
