@@ -29,6 +29,7 @@ MODEL_COMMANDS = {
     "bhx_model.training.launch": "bhx_model.training.launch",
     "bhx_model.evaluation.function_tokens": "bhx_model.evaluation.function_tokens",
     "bhx_model.evaluation": "bhx_model.evaluation.__main__",
+    "bhx_model.inspection": "bhx_model.inspection.__main__",
     "bhx_model.release.export": "bhx_model.release.export",
     "bhx_model.compat": "bhx_model.compat.__main__",
 }

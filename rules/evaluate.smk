@@ -270,3 +270,82 @@ rule evaluate_model:
         "python -m bhx_model.evaluation --method {wildcards.method} {params.sources} --labels {input.labels:q}"
         " --seed {wildcards.seed} --experiment {wildcards.experiment} --preset {params.preset}"
         " --set {params.changes:q} --overlap {input.overlap:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule describe_connectivity:
+    """Which connectivity the linear row of an endpoint reads: the pattern that goes with its decision."""
+    input:
+        predictions=connectivity_predictions,
+        features=lambda wildcards: expand(
+            rules.compute_connectivity.output,
+            cohort=study.endpoint(wildcards.endpoint).cohort,
+            kind=METHODS["fc"].array,
+        ),
+    output:
+        f"{ENDPOINT}/connectivity_pattern.npz",
+    log:
+        f"{RESULTS}/logs/describe_connectivity/{{endpoint}}.log",
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    params:
+        step=STEPS["describe_connectivity"],
+    shell:
+        "python -m bhx_prep.evaluation.connectivity_pattern --predictions {input.predictions:q}"
+        " --features {input.features:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule inspect_endpoint:
+    """Attention of hub tokens, saliency of ROIs, and the plane in which an endpoint's subjects differ most."""
+    input:
+        labels=first_split,
+        shards=lambda wildcards: expand(
+            rules.index_shards.output, cohort=study.endpoint(wildcards.endpoint).cohort
+        ),
+        function=weights_of("function"),
+        sources=inspected,
+    output:
+        f"{EXPERIMENT}/inspection/{{endpoint}}.npz",
+    log:
+        f"{RESULTS}/logs/inspect_endpoint/{{experiment}}_{{endpoint}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/inspect_endpoint/{{experiment}}_{{endpoint}}.tsv"
+    conda:
+        "../envs/model.yaml"
+    resources:
+        gpu=lambda wildcards: min(1, gpus(wildcards)),
+        mem_mb=growing(8000),
+        runtime=growing(240),
+    params:
+        function=lambda wildcards, input: Path(input.function).parent,
+        sources=inspected_sources,
+        step=STEPS["inspect_endpoint"],
+    shell:
+        "python -m bhx_model.inspection endpoint --labels {input.labels:q} --function {params.function:q}"
+        " --shards {input.shards:q} {params.sources} --out {output:q} > {log:q} 2>&1"
+
+
+rule inspect_structure:
+    """What the structure stage fills into T1 volumes of held-out subjects, as means over subjects."""
+    input:
+        structure=weights_of("structure"),
+        split=split_file,
+        shards=pretraining_shards,
+    output:
+        f"{EXPERIMENT}/reconstructions.npz",
+    log:
+        f"{RESULTS}/logs/inspect_structure/{{experiment}}.log",
+    conda:
+        "../envs/model.yaml"
+    resources:
+        gpu=lambda wildcards: min(1, gpus(wildcards)),
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        structure=lambda wildcards, input: Path(input.structure).parent,
+        step=STEPS["inspect_structure"],
+    shell:
+        "python -m bhx_model.inspection structure --structure {params.structure:q} --split {input.split:q}"
+        " --shards {input.shards:q} --out {output:q} > {log:q} 2>&1"

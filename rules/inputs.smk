@@ -319,3 +319,48 @@ def tables(of_endpoints, of_study):
     """Files of all tables: those of endpoints, and those of the whole study."""
     whole = expand(of_study, study_table=study.study_tables())
     return expand(of_endpoints, table=study.table_names()) + whole
+
+
+def connectivity_predictions(wildcards):
+    """Predictions of the linear row of connectivity, of all splits of an endpoint."""
+    name = wildcards.endpoint
+    return expand(
+        rules.evaluate_baseline.output.predictions, endpoint=name, method="fc", seed=study.seeds(name, "fc")
+    )
+
+
+def first_split(wildcards):
+    """The split by which a model is looked at: the first that its methods are scored on."""
+    name, experiment = wildcards.endpoint, wildcards.experiment
+    method = study.methods(experiment, name)[0]
+    return expand(rules.split_endpoint.output, endpoint=name, seed=study.seeds(name, method, experiment)[0])
+
+
+def inspected(wildcards):
+    """What is read of an endpoint's subjects: the fusion with cached tokens, or function tokens without a fusion."""
+    name, cohort = wildcards.experiment, study.endpoint(wildcards.endpoint).cohort
+    if study.inspected_stage(name, wildcards.endpoint) == "fusion":
+        return [weights(name, "fusion"), str(study.trainings.tokens(name, cohort))]
+    return [str(study.trainings.function_tokens(name, cohort))]
+
+
+def inspected_sources(wildcards, input):
+    """Arguments that name them."""
+    if len(input.sources) == 1:
+        return shlex.join(["--function-tokens", *input.sources])
+    fusion, tokens = input.sources
+    return shlex.join(["--fusion", str(Path(fusion).parent), "--tokens", tokens])
+
+
+def inspections(wildcards):
+    """Everything that is looked at for the page."""
+    found = [
+        file
+        for experiment, endpoint in study.inspections()
+        for file in expand(rules.inspect_endpoint.output, experiment=experiment, endpoint=endpoint)
+    ]
+    # of weights that are given it is not known who was held out
+    made_here = [name for name in study.experiments("structure") if study.experiment(name).weights is None]
+    found += expand(rules.inspect_structure.output, experiment=made_here)
+    linear = [name for name in study.config.endpoints if "fc" in study.baselines(name)]
+    return found + expand(rules.describe_connectivity.output, endpoint=linear)

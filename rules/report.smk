@@ -70,6 +70,7 @@ rule report_study:
         harmonics=harmonics,
         weights=trained,
         tables=tables(rules.collect_table.output.csv, rules.collect_study_table.output.csv),
+        inside=inspections,
     output:
         report(
             f"{RESULTS}/reports/index.html",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import inside_files
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -309,3 +310,11 @@ def write(root: Path) -> None:
             path = root / "endpoints" / name / f"seed-{seed}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"notes": LABEL_NOTES if name == "cognition" else []}))
+    folder = root / "experiments" / "demo"
+    inside_files.write_endpoint(folder / "inspection/diagnosis.npz", NAMES, [0.9, 0.8, 0.5, 0.1])
+    inside_files.write_reconstructions(folder / "reconstructions.npz")
+    inside_files.write_pattern(
+        root / "endpoints/diagnosis/connectivity_pattern.npz",
+        np.random.default_rng(3).normal(size=(R, R)),
+        NAMES,
+    )

@@ -36,4 +36,7 @@ STEPS = {
     "collect_table": 6,  # one table per endpoint; intervals of people and splits, differences, what others measured
     "collect_study_table": 1,  # first version
     "report_study": 7,  # one table per endpoint, Tables 1 and 2 of the paper, ablations, floors as bands
+    "describe_connectivity": 1,  # first version
+    "inspect_endpoint": 1,  # first version
+    "inspect_structure": 1,  # first version
 }

@@ -403,6 +403,21 @@ class Study:
         """Methods by which an endpoint is predicted without an experiment, of those that its cohort has the scans for."""
         return [name for name in self.endpoint(endpoint).baselines if self._readable(endpoint, name)]
 
+    def inspected_stage(self, experiment: str, endpoint: str) -> str | None:
+        """Stage that is looked at by an endpoint's subjects: the last one that any of its methods reads; None if none."""
+        read = {METHODS[name].stage for name in self.methods(experiment, endpoint)}
+        return next((stage for stage in ("fusion", "function") if stage in read), None)
+
+    def inspections(self) -> list[tuple[str, str]]:
+        """Experiments and endpoints whose subjects show what is inside a model; those tested on other cohorts do not."""
+        return [
+            (experiment, endpoint)
+            for experiment in self.config.experiments
+            for endpoint in self.config.endpoints
+            if len(self.endpoint(endpoint).cohorts) == 1
+            and self.inspected_stage(experiment, endpoint) is not None
+        ]
+
     def modalities(self, endpoint: str) -> list[str]:
         """What a subject of an endpoint needs, so that all rows of its table are about the same people."""
         rows = [

@@ -6,12 +6,14 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import fake_results
 import pytest
 
-from bhx_prep.report import figures
+from bhx_prep.report import figures, inside_figures
 
+INSIDE = ("hub_attention", "plane", "values_plane", "slices", "pattern")
 FIGURES = ("motion", "trace", "carpet", "connectivity", "spectrum", "normaliser", "curves", "estimates")
 
 
@@ -28,8 +30,8 @@ def drawing_once() -> Callable[[], AbstractContextManager[None]]:
     """Within this context equal figures are drawn once in the session: drawing takes most of the time of a page."""
     drawn: dict[bytes, str] = {}
 
-    def remembering(name: str) -> Callable[..., str]:
-        draw = getattr(figures, name)
+    def remembering(module: ModuleType, name: str) -> Callable[..., str]:
+        draw = getattr(module, name)
 
         def figure(*args: object) -> str:
             key = pickle.dumps((name, args))
@@ -42,8 +44,9 @@ def drawing_once() -> Callable[[], AbstractContextManager[None]]:
     @contextmanager
     def context() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            for name in FIGURES:
-                patch.setattr(figures, name, remembering(name))
+            for module, names in ((figures, FIGURES), (inside_figures, INSIDE)):
+                for name in names:
+                    patch.setattr(module, name, remembering(module, name))
             yield
 
     return context

@@ -113,7 +113,7 @@ def network_order(names: Sequence[str]) -> tuple[np.ndarray, list[tuple[str, int
 P = ParamSpec("P")
 
 
-def _styled(draw: Callable[P, tuple[Figure, str]]) -> Callable[P, str]:
+def styled(draw: Callable[P, tuple[Figure, str]]) -> Callable[P, str]:
     """Run `draw` in the style above and turn the figure and its description into SVG."""
 
     @functools.wraps(draw)
@@ -125,7 +125,8 @@ def _styled(draw: Callable[P, tuple[Figure, str]]) -> Callable[P, str]:
     return render
 
 
-def _figure(height: float, **grid: Any) -> tuple[Figure, Any]:
+def blank(height: float, **grid: Any) -> tuple[Figure, Any]:
+    """Figure of the page's width and of a height (inch), and its axes."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(**grid)
 
@@ -153,7 +154,7 @@ def _svg(figure: Figure, label: str) -> str:
     return re.sub(r"\n\s*", "\n", text)
 
 
-@_styled
+@styled
 def motion(mean_fd: Mapping[str, np.ndarray], limit: float) -> tuple[Figure, str]:
     """Histograms of the runs' mean framewise displacement, one row per cohort, and the limit.
 
@@ -166,7 +167,7 @@ def motion(mean_fd: Mapping[str, np.ndarray], limit: float) -> tuple[Figure, str
     """
     end = max(1.4 * limit, *(float(np.max(v)) * 1.05 for v in mean_fd.values()))
     edges = np.linspace(0, end, 41)
-    figure, axes = _figure(0.75 + 0.62 * len(mean_fd), nrows=len(mean_fd), sharex=True, squeeze=False)
+    figure, axes = blank(0.75 + 0.62 * len(mean_fd), nrows=len(mean_fd), sharex=True, squeeze=False)
     for axis, (cohort, values) in zip(axes[:, 0], mean_fd.items(), strict=True):
         counts, _ = np.histogram(values, edges)
         middle, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
@@ -185,7 +186,7 @@ def motion(mean_fd: Mapping[str, np.ndarray], limit: float) -> tuple[Figure, str
     )
 
 
-@_styled
+@styled
 def trace(fd_mm: np.ndarray, tr_s: float, limit: float) -> tuple[Figure, str]:
     """Framewise displacement of one run over time; dashed, the limit of the mean.
 
@@ -197,7 +198,7 @@ def trace(fd_mm: np.ndarray, tr_s: float, limit: float) -> tuple[Figure, str]:
     limit : float
         mm.
     """
-    figure, axis = _figure(1.7)
+    figure, axis = blank(1.7)
     time = tr_s * np.arange(len(fd_mm))
     axis.plot(time, fd_mm, color=SERIES[0], linewidth=0.8)
     axis.axhline(limit, color=SERIES[1], linewidth=1, linestyle=(0, (3, 2)))
@@ -211,7 +212,7 @@ def trace(fd_mm: np.ndarray, tr_s: float, limit: float) -> tuple[Figure, str]:
     )
 
 
-@_styled
+@styled
 def carpet(
     series: np.ndarray, names: Sequence[str], tr_s: float, fd_mm: np.ndarray | None
 ) -> tuple[Figure, str]:
@@ -232,7 +233,7 @@ def carpet(
     centre = rows - rows.mean(axis=1, keepdims=True)
     scale = rows.std(axis=1, keepdims=True)
     shown = np.divide(centre, scale, out=np.full_like(centre, np.nan), where=scale > 0)
-    figure, axes = _figure(
+    figure, axes = blank(
         3.1 if fd_mm is not None else 2.5, nrows=2 if fd_mm is not None else 1, squeeze=False, sharex=True,
         gridspec_kw={"height_ratios": [1, 3.6]} if fd_mm is not None else None,
     )  # fmt: skip
@@ -248,7 +249,7 @@ def carpet(
         np.ma.masked_invalid(shown), aspect="auto", cmap=_colours("gray"), vmin=-2, vmax=2, interpolation="none",
         extent=(0, tr_s * series.shape[1], len(order), 0),
     )  # fmt: skip
-    _network_axis(axis.yaxis, blocks, len(order))
+    network_axis(axis.yaxis, blocks, len(order))
     axis.set_xlim(0, end)
     axis.set_xlabel("time (s)")
     label = f"Carpet of {series.shape[0]} parcels over {tr_s * series.shape[1]:.0f} s"
@@ -262,7 +263,7 @@ def _colours(name: str) -> Any:
     return mpl.colormaps[name].with_extremes(bad="#8a8f98")
 
 
-def _network_axis(axis: Any, blocks: Sequence[tuple[str, int, int]], n: int) -> None:
+def network_axis(axis: Any, blocks: Sequence[tuple[str, int, int]], n: int) -> None:
     """Name the families along an axis of parcels; bounds as ticks, names at the middle of the larger blocks."""
     middle = [(a + b) / 2 for _, a, b in blocks]
     shown = {family for family, a, b in blocks if b - a > 0.02 * n} if len(blocks) > 1 else set()
@@ -272,7 +273,7 @@ def _network_axis(axis: Any, blocks: Sequence[tuple[str, int, int]], n: int) -> 
     axis.set_tick_params(which="minor", length=4, width=0.6, color=MUTED)
 
 
-@_styled
+@styled
 def connectivity(matrix: np.ndarray, names: Sequence[str]) -> tuple[Figure, str]:
     """Correlation matrix, parcels ordered by network.
 
@@ -285,12 +286,12 @@ def connectivity(matrix: np.ndarray, names: Sequence[str]) -> tuple[Figure, str]
     order, blocks = network_order(names)
     shown = matrix[np.ix_(order, order)]
     limit = min(1.0, max(0.1, float(np.nanpercentile(np.abs(shown), 98))))
-    figure, axis = _figure(3.55)
+    figure, axis = blank(3.55)
     picture = axis.imshow(
         np.ma.masked_invalid(shown), cmap=_colours("RdBu_r"), vmin=-limit, vmax=limit, interpolation="none",
         extent=(0, len(order), len(order), 0),
     )  # fmt: skip
-    _network_axis(axis.yaxis, blocks, len(order))
+    network_axis(axis.yaxis, blocks, len(order))
     axis.set_xticks([])
     for spine in axis.spines.values():
         spine.set_visible(False)
@@ -309,7 +310,7 @@ def connectivity(matrix: np.ndarray, names: Sequence[str]) -> tuple[Figure, str]
     )
 
 
-@_styled
+@styled
 def spectrum(eigenvalues: np.ndarray) -> tuple[Figure, str]:
     """Wavelength of the harmonics by their number, left and right.
 
@@ -318,7 +319,7 @@ def spectrum(eigenvalues: np.ndarray) -> tuple[Figure, str]:
     eigenvalues : ndarray of float, shape (2, M)
         mm^-2; the first of each row is zero and not drawn.
     """
-    figure, axis = _figure(1.9)
+    figure, axis = blank(1.9)
     number = np.arange(2, eigenvalues.shape[1] + 1)
     length = 2 * np.pi / np.sqrt(eigenvalues[:, 1:])
     for row, colour, side in zip(length, SERIES, ("left", "right"), strict=False):
@@ -336,7 +337,7 @@ def spectrum(eigenvalues: np.ndarray) -> tuple[Figure, str]:
     )
 
 
-@_styled
+@styled
 def normaliser(median: np.ndarray, iqr: np.ndarray, names: Sequence[str]) -> tuple[Figure, str]:
     """Centre and scale of every parcel, ordered by network.
 
@@ -347,14 +348,14 @@ def normaliser(median: np.ndarray, iqr: np.ndarray, names: Sequence[str]) -> tup
     names : sequence of str, length R
     """
     order, blocks = network_order(names)
-    figure, axes = _figure(2.5, nrows=2, sharex=True)
+    figure, axes = blank(2.5, nrows=2, sharex=True)
     where = np.arange(len(order)) + 0.5
     for axis, values, what, colour in zip(axes, (median, iqr), ("median", "IQR"), SERIES, strict=False):
         axis.plot(where, values[order], ".", color=colour, markersize=2.5)
         axis.set_ylabel(what)
         for _, _, end in blocks[:-1]:
             axis.axvline(end, color=RULE, linewidth=0.6)
-    _network_axis(axes[1].xaxis, blocks, len(order))
+    network_axis(axes[1].xaxis, blocks, len(order))
     axes[1].tick_params(axis="x", labelrotation=90)
     axes[1].set_xlim(0, len(order))
     return figure, (
@@ -362,7 +363,7 @@ def normaliser(median: np.ndarray, iqr: np.ndarray, names: Sequence[str]) -> tup
     )
 
 
-@_styled
+@styled
 def curves(
     title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], baseline: float | None
 ) -> tuple[Figure, str]:
@@ -376,7 +377,7 @@ def curves(
     baseline : float or None
         Loss of predicting the mean, drawn as a dashed line.
     """
-    figure, axis = _figure(2.3)
+    figure, axis = blank(2.3)
     for (name, (steps, values)), colour in zip(lines.items(), SERIES, strict=False):
         axis.plot(
             steps,
@@ -400,7 +401,7 @@ def curves(
 Row = tuple[str, float, float | None, float | None]
 
 
-@_styled
+@styled
 def estimates(heading: str, rows: Sequence[Row], floors: Sequence[Row]) -> tuple[Figure, str]:
     """Dots with intervals, one row per method; floors as bands over all of them.
 
@@ -411,7 +412,7 @@ def estimates(heading: str, rows: Sequence[Row], floors: Sequence[Row]) -> tuple
     rows, floors : sequence of (method, mean, low, high)
         `low` and `high` None where there is no interval.
     """
-    figure, axis = _figure(0.65 + 0.3 * len(rows) + 0.17 * len(floors))
+    figure, axis = blank(0.65 + 0.3 * len(rows) + 0.17 * len(floors))
     colours = [*SERIES[1:], MUTED]
     for i, (floor, mean, low, high) in enumerate(floors):
         colour = colours[i % len(colours)]

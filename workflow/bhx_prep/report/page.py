@@ -13,7 +13,6 @@ import logging
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,9 @@ from bhx_model.training.schedules import MOST_OF_START
 from bhx_prep.config.config import Config
 from bhx_prep.config.experiments import REFERENCE
 from bhx_prep.config.paper_tables import ABLATIONS, PAPER_TABLES
-from bhx_prep.report import collect, figures, label_notes, scores, twice
-from bhx_prep.report.cortex import Cortex, legend
+from bhx_prep.report import collect, figures, inside, label_notes, scores, twice
+from bhx_prep.report.cortex import Cortex
+from bhx_prep.report.pictures import Picture, map_of, signed_map
 from bhx_prep.report.tables import ablations, caption, endpoint_sheet, study_sheet, study_table
 from bhx_prep.report.tables.table import FLOORS, THIS_RUN, RowKey, Table
 
@@ -52,19 +52,6 @@ INPUTS = {
     "fmriprep": "fMRIPrep derivatives",
     "timeseries": "parcellated time series and T1 volumes",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the page: `svg`, or a PNG as a ``data:`` address with its description and scale."""
-
-    caption: str
-    svg: str = ""
-    address: str = ""
-    alt: str = ""
-    low: str = ""
-    high: str = ""
-    gradient: str = ""
 
 
 def render(config: Config, results: Path) -> str:
@@ -123,6 +110,7 @@ def render(config: Config, results: Path) -> str:
             for name, section in config.experiments.items()
         ],
         "study_tables": _study_tables(config, scores.read(results, config)),
+        "inside": inside.find(config, results, cortex),
         "tables": [_table(table) for table in scores.read(results, config)],
         "programs": _programs(),
         "hashes": _hashes(config, results, atlas),
@@ -278,7 +266,7 @@ def _coverage(
             f"lowest {100 * low:.0f} %, {plural(below, 'parcel')} below {100 * config.features.min_coverage:.0f} %."
         )
         if cortex is not None and cortex.n_parcels == len(cohort.coverage):
-            pictures.append(_map(cortex, caption, cohort.coverage, "viridis", 0.0, 1.0, "0 %", "100 %"))
+            pictures.append(map_of(cortex, caption, cohort.coverage, "viridis", 0.0, 1.0, "0 %", "100 %"))
     return pictures
 
 
@@ -296,31 +284,6 @@ def _connectivity(cohorts: Sequence[collect.CohortSummary]) -> list[Picture]:
 # ----------------------------------------------------------------- cortical maps and training stages
 
 
-def _map(
-    cortex: Cortex,
-    caption: str,
-    values: np.ndarray,
-    colours: str,
-    low: float,
-    high: float,
-    first: str,
-    last: str,
-) -> Picture:
-    return Picture(
-        caption,
-        address=cortex.paint(values, colours, low, high),
-        alt=f"Inflated cortex from outside and inside, both hemispheres. {caption}",
-        low=first,
-        high=last,
-        gradient=legend(colours),
-    )
-
-
-def _signed(cortex: Cortex, caption: str, values: np.ndarray) -> Picture:
-    limit = float(np.nanpercentile(np.abs(values), 98)) or 1.0
-    return _map(cortex, caption, values, "RdBu_r", -limit, limit, f"\u2212{limit:.2g}", f"+{limit:.2g}")
-
-
 def _harmonics(results: Path, cortex: Cortex | None) -> dict[str, Any] | None:
     read = collect.per_roi(results / "templates" / "harmonics.parquet", "mode_")
     if read is None:
@@ -336,7 +299,7 @@ def _harmonics(results: Path, cortex: Cortex | None) -> dict[str, Any] | None:
             if eigenvalues:
                 lengths = [2 * np.pi / np.sqrt(side[mode - 1]) for side in eigenvalues]
                 caption += f": wavelength {lengths[0]:.0f} mm left, {lengths[1]:.0f} mm right."
-            pictures.append(_signed(cortex, caption, modes[:, mode - 1]))
+            pictures.append(signed_map(cortex, caption, modes[:, mode - 1]))
     if eigenvalues:
         svg = figures.spectrum(np.array(eigenvalues, dtype=float))
         pictures.append(
@@ -357,7 +320,7 @@ def _experiment(results: Path, name: str, cortex: Cortex | None) -> dict[str, An
         lambdas = read[2].get("lambdas") or []
         for g in range(min(GRADIENTS, read[1].shape[1])):
             caption = f"Gradient {g + 1}" + (f": eigenvalue {lambdas[g]:.3f}." if g < len(lambdas) else ".")
-            gradients.append(_signed(cortex, caption, read[1][:, g]))
+            gradients.append(signed_map(cortex, caption, read[1][:, g]))
     centre = collect.per_roi(folder / "subjects/normaliser.parquet", "median")
     scale = collect.per_roi(folder / "subjects/normaliser.parquet", "iqr")
     if centre is not None and scale is not None:

@@ -1,0 +1,49 @@
+"""Pictures of the page: drawings, and maps of the cortex with their scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bhx_prep.report.cortex import Cortex, legend
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page: `svg`, or a PNG as a ``data:`` address with its description and scale."""
+
+    caption: str
+    svg: str = ""
+    address: str = ""
+    alt: str = ""
+    low: str = ""
+    high: str = ""
+    gradient: str = ""
+
+
+def map_of(
+    cortex: Cortex,
+    caption: str,
+    values: np.ndarray,
+    colours: str,
+    low: float,
+    high: float,
+    first: str,
+    last: str,
+) -> Picture:
+    """A value for each parcel, (R,), painted between `low` and `high`, which are written as `first` and `last`."""
+    return Picture(
+        caption,
+        address=cortex.paint(values, colours, low, high),
+        alt=f"Inflated cortex from outside and inside, both hemispheres. {caption}",
+        low=first,
+        high=last,
+        gradient=legend(colours),
+    )
+
+
+def signed_map(cortex: Cortex, caption: str, values: np.ndarray) -> Picture:
+    """Values of both signs, (R,), about 0."""
+    limit = float(np.nanpercentile(np.abs(values), 98)) or 1.0
+    return map_of(cortex, caption, values, "RdBu_r", -limit, limit, f"\u2212{limit:.2g}", f"+{limit:.2g}")
