@@ -16,8 +16,8 @@ from bhx_model.atomic_write import read_json
 from bhx_model.config import STAGES
 from bhx_model.errors import ConfigError, DataError
 
-#: Where what belongs to all stages is, as seen from a folder of weights: in it, in an experiment's, above a stage's.
-_AROUND: Final = (".", "subjects", "..")
+#: Where what belongs to all stages is, as seen from a folder of stages, an export or an experiment's.
+_AROUND: Final = (".", "subjects")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,22 +83,32 @@ def rois(folder: Path) -> Path | None:
     return _around(folder, "rois.npz")
 
 
-def people(folder: Path) -> dict[str, list[str]] | None:
-    """Hashes of the subjects that the weights of a folder were trained on, by kind; None if the list is not beside them.
+def people(folder: Path, stage: str) -> dict[str, list[str]] | None:
+    """Hashes of the subjects that the weights of a stage were trained on, by kind; None where neither card nor list say it.
 
-    A card (``config.json``, ``run.json``) may hold them itself.
+    The card is ``config.json`` or ``run.json``, the list ``pretrain.json`` of an experiment or of a folder of encoders.
 
     Raises
     ------
+    ConfigError
+        If there are no such weights.
     DataError
-        If the list cannot be read.
+        If a file cannot be read.
     """
-    path = _around(folder, "pretrain.json")
-    return None if path is None else read_json(path, "take the weights as they were made").get("people")
+    found = find(folder)
+    if stage not in found:
+        msg = f"{folder} holds {', '.join(found)}, but no {stage}: name another folder"
+        raise ConfigError(msg)
+    listed, path = found[stage].describe().get("people"), _around(folder, "pretrain.json")
+    if not listed and path is not None:
+        listed = read_json(path, "take the weights as they were made").get("people")
+    return listed if isinstance(listed, dict) and any(listed.values()) else None
 
 
 def _around(folder: Path, name: str) -> Path | None:
-    return next((path for place in _AROUND if (path := folder / place / name).exists()), None)
+    # beside the folder of a stage are those of the others
+    places = (*_AROUND, "..") if _is_stage(folder) else _AROUND
+    return next((path for place in places if (path := folder / place / name).exists()), None)
 
 
 def _stages(folder: Path) -> Iterator[GivenStage]:

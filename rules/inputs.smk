@@ -136,6 +136,26 @@ def given_rois(wildcards):
     return [] if found is None else str(found)
 
 
+def started_from(wildcards):
+    """Folders of weights that the trainings of an experiment start from, by stage."""
+    return {stage: str(folder) for stage, folder in section(wildcards).init_from.items()}
+
+
+def start_files(wildcards):
+    """Files of the weights that a training starts from; the stage is fusion where no wildcard says otherwise."""
+    stage, folders = wildcards.get("stage", "fusion"), started_from(wildcards)
+    if stage not in folders:
+        return []
+    found = given_weights.find(Path(folders[stage]))[stage]
+    return [str(found.weights), str(found.about)]
+
+
+def start_option(wildcards):
+    """Argument that names the folder of these weights."""
+    folder = started_from(wildcards).get(wildcards.get("stage", "fusion"))
+    return "" if folder is None else f"--init-from {shlex.quote(folder)}"
+
+
 def stages_to_export(wildcards):
     """Weights that an export needs besides those of the function stage."""
     if "fusion" not in study.experiment(wildcards.experiment).stages:

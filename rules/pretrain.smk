@@ -23,13 +23,15 @@ rule split_pretraining:
     params:
         holdout=lambda wildcards: section(wildcards).holdout,
         share=lambda wildcards: section(wildcards).share,
+        init=lambda wildcards: json.dumps(started_from(wildcards), sort_keys=True),
         seed=lambda wildcards: section(wildcards).seed,
         families=lambda wildcards: study.families_file(users(wildcards)[0]),
         cohorts=lambda wildcards: study.people_file(section(wildcards).cohorts),
         step=STEPS["split_pretraining"],
     shell:
         "python -m bhx_prep.evaluation.splits pretrain --shards {input.shards:q} --holdout {params.holdout}"
-        " --share {params.share} --seed {params.seed} --families {params.families:q} --cohorts {params.cohorts:q}"
+        " --share {params.share} --init-from {params.init:q} --seed {params.seed}"
+        " --families {params.families:q} --cohorts {params.cohorts:q}"
         " --exclude-test-of {input.tested:q} --out {output:q} > {log:q} 2>&1"
 
 
@@ -111,6 +113,7 @@ rule train_encoder:
         shards=pretraining_shards,
         split=rules.split_pretraining.output,
         rois=rules.collect_rois.output,
+        start=start_files,
     output:
         weights=f"{ENCODER}/model.safetensors",
         run=f"{ENCODER}/run.json",
@@ -133,6 +136,7 @@ rule train_encoder:
         preset=lambda wildcards: section(wildcards).preset,
         seed=lambda wildcards: section(wildcards).seed,
         overrides=overrides,
+        start=start_option,
         run_root=f"{RESULTS}/runs",
         out=lambda wildcards, output: Path(output.weights).parent,
         step=STEPS["train_encoder"],
@@ -140,7 +144,7 @@ rule train_encoder:
         "{params.launcher} -m bhx_model.train --stage {wildcards.stage} --preset {params.preset}"
         " --set {params.overrides:q} --seed {params.seed} --shards {input.shards:q} --split {input.split:q}"
         " --rois {input.rois:q} --run-root {params.run_root:q} --out {params.out:q}"
-        " --step-version {params.step} --max-minutes $(({resources.runtime} * 97 / 100)) > {log:q} 2>&1"
+        " {params.start} --step-version {params.step} --max-minutes $(({resources.runtime} * 97 / 100)) > {log:q} 2>&1"
 
 
 rule fetch_weights:
@@ -232,6 +236,7 @@ rule train_fusion:
         shards=pretraining_shards,
         split=split_file,
         rois=rois_file,
+        start=start_files,
     output:
         weights=f"{EXPERIMENT}/fusion/model.safetensors",
         run=f"{EXPERIMENT}/fusion/run.json",
@@ -253,6 +258,7 @@ rule train_fusion:
         seed=lambda wildcards: study.experiment(wildcards.experiment).seed,
         sources=fusion_sources,
         overrides=overrides,
+        start=start_option,
         run_root=f"{RESULTS}/runs",
         out=lambda wildcards, output: Path(output.weights).parent,
         step=STEPS["train_fusion"],
@@ -260,7 +266,7 @@ rule train_fusion:
         "{params.launcher} -m bhx_model.train --stage fusion --preset {params.preset} --set {params.overrides:q}"
         " --seed {params.seed} --shards {input.shards:q} --split {input.split:q} --rois {input.rois:q}"
         " {params.sources} --run-root {params.run_root:q} --out {params.out:q}"
-        " --step-version {params.step} --max-minutes $(({resources.runtime} * 97 / 100))"
+        " {params.start} --step-version {params.step} --max-minutes $(({resources.runtime} * 97 / 100))"
         " > {log:q} 2>&1"
 
 

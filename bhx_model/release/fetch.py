@@ -90,7 +90,7 @@ def fetch_stage(folder: Path, stage: str, out: Path, atlas: Path | None = None) 
             msg = f"{given[stage].about} names no ROIs: take the weights as they were made"
             raise DataError(msg)
         _check_atlas(empty_rois(metadata), folder, atlas)
-    if "people" not in run and (people := given_weights.people(folder)) is not None:
+    if (people := given_weights.people(folder, stage)) is not None:
         run["people"] = people
     with atomic_write(out / "model.safetensors") as part:
         shutil.copyfile(given[stage].weights, part)

@@ -115,7 +115,7 @@ def load(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
     """
     place = folder(run, step)
     load_weights(model, place / "model.safetensors")
-    optim.load_state_tensors(optimizer, _tensors(place / "optim.safetensors"))
+    optim.load_state_tensors(optimizer, read_tensors(place / "optim.safetensors"))
     remedy = f"the checkpoint is broken, remove {place} to resume from the one before"
     try:
         return read_json(place / "state.json", remedy)
@@ -132,7 +132,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     DataError
         Naming what does not fit.
     """
-    tensors = _tensors(path)
+    tensors = read_tensors(path)
     own = model.state_dict()
     missing, foreign = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     other = sorted(name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape)
@@ -144,7 +144,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(tensors, strict=True)
 
 
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a file of tensors.
+
+    Raises
+    ------
+    DataError
+        If there is none, or it is broken.
+    """
     try:
         return load_file(path)
     except FileNotFoundError as error:

@@ -29,6 +29,7 @@ from bhx_model.training.distributed import Processes
 from bhx_model.training.holdout import evaluate_holdout
 from bhx_model.training.runlog import Reporter, duration
 from bhx_model.training.stages import Stage
+from bhx_model.training.warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +66,11 @@ def train_loop(
     tensorboard: bool,
     should_stop: Callable[[], bool],
     step_version: int = 0,
+    init_from: WarmStart | None = None,
 ) -> bool:
     """Train from the last checkpoint in `run` to the end; False if it was stopped before.
+
+    Without a checkpoint it starts from the weights of `init_from`, or from random ones.
 
     Raises
     ------
@@ -95,6 +99,8 @@ def train_loop(
     torch.manual_seed(stage.seed)
     model = stage.build().to(processes.device)
     optimizer = optim.adamw(optim.parameter_groups(model.named_parameters()), betas=t.betas)
+    if init_from is not None and not checkpoint.steps(run):
+        init_from.put_into(model, run if processes.first else None)
     start, state = _resume(run, model, optimizer, processes)
     objective = _objective(model, t, processes)
     reporter = Reporter(

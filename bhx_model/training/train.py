@@ -36,6 +36,7 @@ from bhx_model.config import PRESETS, STAGES, StageConfig, json_object, load_pre
 from bhx_model.training import distributed, run_folder, stages
 from bhx_model.training.distributed import Processes
 from bhx_model.training.loop import train_loop
+from bhx_model.training.warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 out=arguments.out,
                 processes=processes,
                 step_version=arguments.step_version,
+                init_from=arguments.init_from,
                 workers=arguments.workers,
                 tensorboard=arguments.tensorboard,
                 should_stop=lambda: stop() or orphaned() or time.monotonic() - STARTED > limit,
@@ -88,6 +90,7 @@ def train(
     out: Path,
     processes: Processes,
     step_version: int = 0,
+    init_from: Path | None = None,
     workers: int = 2,
     tensorboard: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
@@ -110,6 +113,8 @@ def train(
         This process and the others of the run.
     step_version : int
         Version of the step that asks for the run, part of the run's name: raising it trains anew.
+    init_from : Path, optional
+        Folder with weights to start from instead of random ones, part of the run's name by their hash.
     workers : int
         Reading threads; any number gives the same result.
     tensorboard : bool
@@ -130,6 +135,9 @@ def train(
         On inputs that do not belong together.
     """
     stage = stages.open_stage(config, sources, seed, processes.device)
+    warm = None if init_from is None else WarmStart.open(init_from, config.stage, stage.rois)
+    if warm is not None:
+        stage.hashes["init_from"] = warm.sha256
     run = run_root / f"{config.stage}-{run_folder.run_hash(config, seed, stage.hashes, step_version)}"
     run.mkdir(parents=True, exist_ok=True)
     in_slurm = "SLURM_JOB_ID" in os.environ  # where others wait for the GPUs on which this one would
@@ -138,7 +146,7 @@ def train(
             return STOPPED
         # the first looks for all: disks of several nodes need not agree yet
         if not processes.any(processes.first and (run / "final" / run_folder.OUTPUTS[-1]).exists()):
-            if not train_loop(stage, run, processes, workers, tensorboard, should_stop, step_version):
+            if not train_loop(stage, run, processes, workers, tensorboard, should_stop, step_version, warm):
                 return STOPPED
         elif processes.first:
             logger.info("%s is finished: writing its outputs to %s", run, out)
@@ -222,6 +230,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=0,
         metavar="N",
         help="version of the step that trains, part of the run's name: another one trains anew",
+    )
+    add(
+        "--init-from",
+        type=Path,
+        metavar="FOLDER",
+        help="weights to start from: an export, a run, an experiment's folder, or what bhx_model.compat load wrote",
     )
     add("--max-minutes", type=float, help="save and end with exit code 75 after this time")
     add("--workers", type=whole_number, default=2, help="reading threads; any number gives the same result")

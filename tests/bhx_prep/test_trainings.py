@@ -61,6 +61,7 @@ ALL_BUT_FUSION = {"subjects", "structure", "function", "tokens", "function_token
         ({"seed": 1}, set()),
         ({"holdout": 0.2}, set()),
         ({"share": 0.1}, set()),
+        ({"init_from": {"fusion": "old"}}, set()),  # who was trained on there counts as trained on here
         ({"exclude_test_of": {"x": "all"}}, set()),
         ({"cohorts": ["a"]}, set()),
     ],
@@ -89,7 +90,7 @@ def test_a_person_finds_what_is_shared_with_whom(tmp_path: Path):
     made.write_folders()
     folder = tmp_path / "experiments/small"
     assert {link.name for link in folder.iterdir() if link.is_symlink()} == {
-        *("subjects", "structure", "function", "tokens", "function_tokens")
+        *("subjects", "structure", "function", "tokens", "structure_tokens", "function_tokens")
     }
     assert (folder / "function").resolve() == made.stage_folder("large", "function").resolve()
     assert not (folder / "fusion").exists()
@@ -187,6 +188,12 @@ def test_stages_of_given_weights(tmp_path: Path, held: tuple, settings: dict, ex
     section = read_section(ExperimentSection, raw)
     assert section.stages == expected
     assert read_section(ExperimentSection, section.model_dump(mode="json")) == section
+
+
+def test_only_what_is_trained_starts_from_weights():
+    raw = {"cohorts": ["a"], "stages": ["function"], "init_from": {"fusion": "old"}}
+    with pytest.raises(ConfigError, match="`init_from`: the stage fusion is not trained"):
+        read_section(ExperimentSection, raw)
 
 
 def test_an_experiment_is_trained_or_given():

@@ -211,13 +211,20 @@ class Study:
             self._write_settings(results / "config.resolved.json", write=build)
 
     def _check_weights(self) -> None:
-        """Stop where weights that are given are not there."""
+        """Stop where weights that are given, or that a training is to start from, are not there."""
         for name, section in self.config.experiments.items():
             try:
+                where = "weights"
                 if section.weights is not None:
                     given_weights.find(section.weights)
+                for stage, folder in section.init_from.items():
+                    where = f"init_from.{stage}"
+                    if stage not in (found := given_weights.find(folder)):
+                        raise ConfigError(
+                            f"{folder} holds {', '.join(found)}, but no {stage}: name another folder"
+                        )
             except ConfigError as error:
-                raise SystemExit(f"experiments.{name}.weights: {error}") from None
+                raise SystemExit(f"experiments.{name}.{where}: {error}") from None
 
     def _write_settings(self, resolved: Path, *, write: bool) -> None:
         """Write what jobs will ask for, and the whole configuration for users to look up."""

@@ -33,8 +33,8 @@ ENCODERS = ("structure", "function")
 TRAINED, GIVEN = r"[a-z0-9-]+-[0-9a-f]{8}", r"weights_[a-z0-9-]+-[0-9a-f]{8}"
 TRAINSET, RECIPE, PAIR = rf"{TRAINED}|{GIVEN}", r"[a-z]+-[0-9a-f]{8}", r"tokens-[0-9a-f]{8}"
 
-#: Settings of an experiment, besides its cohorts, that decide whom it is trained on.
-OF_SUBJECTS = ("holdout", "exclude_test_of", "share", "seed")
+#: Settings of an experiment, besides its cohorts, that decide whom it is trained on, now or before.
+OF_SUBJECTS = ("holdout", "exclude_test_of", "share", "seed", "init_from")
 
 
 def overrides(config: Config, experiment: str, stage: str) -> dict[str, Any]:

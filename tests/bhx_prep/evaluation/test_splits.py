@@ -13,7 +13,7 @@ from settings_files import settings_file
 from bhx_model import contract
 from bhx_model.errors import DataError
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.evaluation import splits
+from bhx_prep.evaluation import guards, splits
 from bhx_prep.ingest import participants
 
 BINARY = {"cohort": "clinic", "column": "diagnosis", "kind": "binary", "classes": ["control", "patient"]}
@@ -392,6 +392,29 @@ def test_families_on_the_command_line(index: Path, tmp_path: Path) -> None:
     held_out = json.loads(out.read_text())["holdout"]
     assert 0 < len(held_out) < 20
     assert all(f"clinic/{int(s.split('/')[1]) ^ 1:03d}" in held_out for s in held_out)
+
+
+def test_who_was_trained_on_before_counts_as_trained_on(index: Path, tmp_path: Path) -> None:
+    """Those of the weights that a training starts from; where they are not known, nobody is known."""
+    out, old = tmp_path / "pretrain.json", tmp_path / "old/function"
+    old.mkdir(parents=True)
+    (old / "model.safetensors").touch()
+    args = ["pretrain", "--shards", str(index), "--holdout", "0", "--seed", "0", "--out", str(out)]
+    assert splits.main(args) == 0
+    alone = json.loads(out.read_text())
+    for card, expected in (
+        ({"people": {"subject": ["ff"], "scan": ["ee"]}}, {"subject": ["ff"], "scan": ["ee"]}),
+        ({}, None),
+    ):
+        (old / "run.json").write_text(json.dumps(card))
+        assert splits.main([*args, "--init-from", json.dumps({"function": str(old.parent)})]) == 0
+        people = json.loads(out.read_text())["people"]
+        if expected is None:
+            assert people == {}
+            assert guards.read_card(out) is None
+        else:
+            kinds = alone["people"].keys() | expected.keys()
+            assert people == {k: sorted({*alone["people"].get(k, ()), *expected.get(k, ())}) for k in kinds}
 
 
 def test_missing_values_on_the_command_line(index: Path, tmp_path: Path) -> None:

@@ -137,8 +137,10 @@ def check(file: Path) -> None:
             "endpoints: no experiment trains the stage %s, so that %s give no rows", stage, methods
         )
     for name, experiment in checked.experiments.items():
-        if experiment.weights is not None and not experiment.weights.is_dir():
-            logger.warning("experiments.%s.weights: no folder %s (yet)", name, experiment.weights)
+        given = {f"init_from.{stage}": folder for stage, folder in experiment.init_from.items()}
+        for where, folder in {**given, "weights": experiment.weights}.items():
+            if folder is not None and not folder.is_dir():
+                logger.warning("experiments.%s.%s: no folder %s (yet)", name, where, folder)
     for name in missing:
         logger.warning("cohorts.%s.root: no folder %s (yet)", name, checked.cohorts[name].root)
 

@@ -18,7 +18,7 @@ from bhx_prep.config.section import Name, Section, once_each
 REFERENCE = "_reference"
 
 #: Settings that say whom and how to train.
-OF_TRAINING = ("cohorts", "overrides", "holdout", "exclude_test_of", "share")
+OF_TRAINING = ("cohorts", "overrides", "init_from", "holdout", "exclude_test_of", "share")
 
 Stage = Literal["structure", "function", "fusion"]
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ class ExperimentSection(Section):
     )
     overrides: dict[Stage, dict[str, Any]] = Field(
         default={}, description="Changes to the preset, per stage, e.g. `{structure: {train.steps: 1000}}`."
+    )
+    init_from: dict[Stage, Path] = Field(
+        default={},
+        description="Weights that the training of a stage starts from instead of random ones, e.g. `{function: old}`: a "
+        "folder as for `weights`, or of a run. Who was trained on there counts as trained on here.",
     )
     holdout: float = Field(
         default=0.1,
@@ -92,6 +97,10 @@ class ExperimentSection(Section):
 
     @model_validator(mode="after")
     def _stages_belong_together(self) -> ExperimentSection:
+        if idle := [stage for stage in self.init_from if stage not in self.stages]:
+            raise ConfigError(
+                f"`init_from`: the stage {idle[0]} is not trained: add it to `stages`, or leave it out here"
+            )
         if "fusion" in self.stages and set(self.stages) != {"structure", "function", "fusion"}:
             raise ConfigError(
                 "`stages`: the fusion joins both encoders: list structure and function too, or leave it out"

@@ -24,8 +24,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from bhx_model import given_weights
 from bhx_model.atomic_write import read_json, write_json
 from bhx_model.command_line import json_file, run_command
+from bhx_model.config import json_object
 from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import TableSettings
 from bhx_prep.config.endpoints import EndpointSection
@@ -150,6 +152,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     one = commands.add_parser("pretrain", help="train and holdout of a pretraining")
     one.add_argument("--shards", required=True, nargs="+", type=Path, help="index.json of every cohort")
     one.add_argument("--holdout", required=True, type=float, help="fraction held out, e.g. 0.1")
+    one.add_argument(
+        "--init-from",
+        default={},
+        type=json_object,
+        metavar="JSON",
+        help="stage to folder of weights it starts from",
+    )
     one.add_argument("--share", default=1.0, type=float, help="fraction of the others to train on (1)")
     one.add_argument("--seed", required=True, type=int)
     one.add_argument(
@@ -247,8 +256,26 @@ def _of_pretraining(args: argparse.Namespace) -> dict[str, Any]:
         "excluded": [
             {"subject": s, "reason": f"{people.KINDS[kind]} is tested"} for s, kind in taken_out.items()
         ],
-        "people": people.listed({s: known[s] for s in split["train"]}),
+        "people": _with_earlier(people.listed({s: known[s] for s in split["train"]}), args.init_from),
     }
+
+
+def _with_earlier(listed: dict[str, list[str]], init_from: Mapping[str, str]) -> dict[str, list[str]]:
+    """Keys of those trained on now, and of those on whom the weights were trained that are started from.
+
+    Where these do not say it, nobody is listed: who was trained on is not known, and the guards say so.
+    """
+    for stage, folder in init_from.items():
+        earlier = given_weights.people(Path(folder), stage)
+        if earlier is None:
+            logger.warning(
+                "%s does not say who its weights were trained on, so that nobody can be said to be new",
+                folder,
+            )
+            return {}
+        kinds = listed.keys() | earlier.keys()
+        listed = {kind: sorted({*listed.get(kind, ()), *earlier.get(kind, ())}) for kind in sorted(kinds)}
+    return listed
 
 
 def _tested(splits: Iterable[Path]) -> dict[str, list[str]]:
