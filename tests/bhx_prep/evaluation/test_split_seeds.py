@@ -64,9 +64,9 @@ def test_every_site_is_a_split_and_small_ones_are_one(tmp_path: Path):
     assert split_seeds.seeds(given, "dx", "finetune") == [0, 1, 2]
 
 
-def test_two_sites_are_refused(tmp_path: Path):
-    with_people(tmp_path, {"north": 12, "south": 12})
-    with pytest.raises(DataError, match="needs three"):
+def test_one_site_is_refused(tmp_path: Path):
+    with_people(tmp_path, {"north": 12})
+    with pytest.raises(DataError, match="needs two"):
         split_seeds.seeds(study(tmp_path, splits={"scheme": "leave-one-site-out"}), "dx")
 
 

@@ -71,7 +71,7 @@ def site_folds(config: Config, name: str) -> list[list[str]]:
     Raises
     ------
     DataError
-        If the table cannot be read, or names fewer than three sites.
+        If the table cannot be read, or names fewer than two sites.
     """
     section = config.endpoints[name]
     return [
@@ -100,7 +100,7 @@ def _joined(count: Mapping[str, int], name: str) -> tuple[tuple[str, ...], ...]:
     large = [(site,) for site, n in sorted(count.items()) if n >= SMALL_SITE]
     small = tuple(site for site, n in sorted(count.items()) if n < SMALL_SITE)
     folds = (*large, *([small] if small else []))
-    if len(folds) < 3:
-        msg = f"{name}: {len(folds)} sites of {SMALL_SITE} or more labelled subjects, leave-one-site-out needs three"
+    if len(folds) < 2:
+        msg = f"{name}: {len(folds)} site of {SMALL_SITE} or more labelled subjects, leave-one-site-out needs two"
         raise DataError(msg)
     return folds
