@@ -71,7 +71,7 @@ def test_the_duplicate_series_is_left_out():
 def test_costs_are_rates_times_scans():
     rates = costs.rates()
     size = Size(subjects=100, t1w=100, bold=200, frames=245, source="x")
-    cost = costs.of_cohort(size, "fmriprep", evaluates=False)
+    cost = costs.of_cohort(size, "fmriprep", rows=0)
     image = rates.features["image"]
     assert image.frames == 490
     assert cost.core_hours["features"] == pytest.approx(
@@ -80,14 +80,12 @@ def test_costs_are_rates_times_scans():
     assert cost.disk_gb == pytest.approx(
         200 * (image.mb_per_run / 2 + rates.shards["image"].mb_per_run) / 1000
     )
-    if rates.evaluation is None:
-        assert "were not measured" in costs.of_cohort(size, "fmriprep", evaluates=True).unmeasured[-1]
-    else:
-        rows = costs.of_cohort(size, "fmriprep", evaluates=True).core_hours["connectivity and floors"]
-        assert rows == pytest.approx(100 * rates.evaluation.cpu_s_per_run / 3600)
-    assert (
-        "fMRIPrep's hours were not measured" in costs.of_cohort(size, "bids", evaluates=False).unmeasured[0]
-    )
+    evaluated = costs.of_cohort(size, "fmriprep", rows=9).core_hours
+    assert evaluated.keys() - cost.core_hours.keys() == {"connectivity and floors"}
+    rate = rates.evaluation
+    seconds = 9 * 20 * rate.cpu_s_per_row_and_split + 200 * rate.cpu_s_per_run
+    assert evaluated["connectivity and floors"] == pytest.approx(seconds / 3600)
+    assert "fMRIPrep's hours were not measured" in costs.of_cohort(size, "bids", rows=0).unmeasured[0]
 
 
 def test_the_rates_of_images_are_those_of_the_page_that_measured_them(root: Path):
@@ -111,3 +109,19 @@ def test_gpu_hours_are_said_to_be_no_measurement():
     text = page.text(plan.make("ukb", None, None), [])
     assert "GPU-hours" in text
     assert "no GPU was at hand" in text
+
+
+def test_rows_are_those_that_the_tables_have_columns_for():
+    rows = plan.make("abide1", None, None).methods
+    assert {"fc", "permuted", "site", "age_sex", "motion", "acquisition"} <= set(rows)
+    assert "probe" not in rows
+    assert not {"site", "age_sex"} & set(plan.make("ppmi", None, None).methods)
+    assert "motion" in plan.make("ppmi", None, None).methods  # measured with the images
+    assert "motion" not in plan.make("adhd200", None, None).methods
+
+
+def test_weights_bring_the_rows_of_a_model(tmp_path: Path):
+    given = plan.make("abide1", None, "fmriprep", weights=tmp_path / "export")
+    study = config.check(plan.sections(given))
+    assert study.experiments["given"].weights == tmp_path / "export"
+    assert {"probe", "finetune", "function_regions_untrained"} <= set(study.endpoints["abide1"].methods)

@@ -39,6 +39,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the configuration to write (reproduce-COHORT.yaml)"
     )
+    parser.add_argument(
+        "--weights", type=Path, metavar="FOLDER", help="trained weights, exported: rows of their model, too"
+    )
     parser.add_argument("--cores", type=int, default=2, metavar="N", help="cores for Snakemake (%(default)s)")
     parser.add_argument(
         "--plan", action="store_true", help="write the configuration without the data, too, and run nothing"
@@ -52,7 +55,7 @@ def command(args: argparse.Namespace) -> int:
             recipe = recipes.load(name)
             print(f"{name:8}  {recipe.title}: {recipe.paper.role}, access {recipe.access.cost}")
         return 0
-    chosen = plan.make(args.cohort, args.data, args.input, args.column)
+    chosen = plan.make(args.cohort, args.data, args.input, args.column, args.weights)
     lacking = plan.missing(chosen)
     sys.stdout.write(page.text(chosen, lacking))
     sys.stdout.flush()

@@ -13,6 +13,7 @@ from bhx_model import config as model_config
 from bhx_prep.config import recipes
 from bhx_prep.config.recipes import Size
 from bhx_prep.config.section import Section, read_section
+from bhx_prep.config.splits import PROTOCOLS
 
 
 class StepRate(Section):
@@ -27,6 +28,22 @@ class StepRate(Section):
         ge=1, description="Frames of the run measured; null: the same for all lengths."
     )
     source: str = Field(description="Where it was measured.")
+
+
+class EvaluationRate(Section):
+    """CPU seconds of the rows that need no model."""
+
+    cpu_s_per_row_and_split: float = Field(
+        gt=0, description="Of a row on one split, at `subjects` subjects or fewer."
+    )
+    cpu_s_per_run: float = Field(ge=0, description="Of the three kinds of connectivity, a run.")
+    subjects: int = Field(ge=1, description="Subjects that were measured; more take as much longer.")
+    source: str = Field(description="Where it was measured.")
+
+    def seconds(self, size: Size, rows: int, splits: int) -> float:
+        """CPU seconds of all rows on all splits."""
+        longer = max(1.0, size.subjects / self.subjects)
+        return rows * splits * self.cpu_s_per_row_and_split * longer + size.bold * self.cpu_s_per_run
 
 
 class CountedStep(Section):
@@ -45,9 +62,7 @@ class Rates(Section):
     )
     features: dict[str, StepRate] = Field(description="By what the runs are: `table` or `image`.")
     shards: dict[str, StepRate] = Field(description="Packing, likewise.")
-    evaluation: StepRate | None = Field(
-        description="The rows of connectivity and floors, all splits, by subject; null: not measured."
-    )
+    evaluation: EvaluationRate = Field(description="Rows that need no model.")
     training: dict[str, CountedStep] = Field(description="By stage, at the sizes of preset `base`.")
     gpu_peak_tflops: float = Field(gt=0, description="TFLOP/s of the device that trainings are counted for.")
     gpu: str = Field(description="That device, and where its peak is from.")
@@ -88,7 +103,7 @@ def rates() -> Rates:
     return read_section(Rates, yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
-def of_cohort(size: Size, kind: str, *, evaluates: bool) -> Cost:
+def of_cohort(size: Size, kind: str, rows: int) -> Cost:
     """Cost of a cohort up to its table of baselines.
 
     Parameters
@@ -97,8 +112,8 @@ def of_cohort(size: Size, kind: str, *, evaluates: bool) -> Cost:
         How much there is.
     kind : str
         The cohort's `input`.
-    evaluates : bool
-        Whether it has an endpoint.
+    rows : int
+        Rows of its endpoint that need no model; 0 without an endpoint.
     """
     known, hours, gb, unmeasured, sources = rates(), {}, 0.0, [], []
     steps: list[tuple[str, StepRate]] = []
@@ -112,17 +127,17 @@ def of_cohort(size: Size, kind: str, *, evaluates: bool) -> Cost:
         unmeasured.append("making fMRIPrep's derivatives is not in it")
     runs = "image" if kind != "timeseries" or size.t1w > 0 else "table"
     steps += [("features", known.features[runs]), ("shards", known.shards[runs])]
-    if evaluates and known.evaluation is None:
-        unmeasured.append("the rows of connectivity and floors were not measured")
-    elif evaluates and known.evaluation is not None:
-        steps.append(("connectivity and floors", known.evaluation))
     jobs = -(-size.subjects // known.subjects_per_job)
     for name, rate in steps:
         longer = size.frames / rate.frames if rate.frames else 1.0
-        n = size.subjects if rate is known.evaluation else max(size.bold, size.t1w)
+        n = max(size.bold, size.t1w)
         hours[name] = (n * longer * rate.cpu_s_per_run + jobs * rate.cpu_s_per_job) / 3600
         gb += n * longer * rate.mb_per_run / 1000
         sources.append(rate.source)
+    if rows:
+        splits = PROTOCOLS["paper"].seeds
+        hours["connectivity and floors"] = known.evaluation.seconds(size, rows, splits) / 3600
+        sources.append(known.evaluation.source)
     return Cost(hours, gb, {}, tuple(unmeasured), tuple(dict.fromkeys(sources)))
 
 

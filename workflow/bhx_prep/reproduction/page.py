@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config.recipes import Recipe, Table
 from bhx_prep.reproduction import costs
 from bhx_prep.reproduction.costs import Cost
@@ -33,7 +34,7 @@ def _parts(plan: Plan, lacking: Sequence[str]) -> Iterator[list[str]]:
     there = "everything is there" if not lacking else "missing:"
     yield [f"## Where it has to be: {plan.data}, {there}", *_items(lacking)]
     yield ["## Cost", *_items(_cost(plan))]
-    yield ["## Tables and labels", *_items(_tables(recipe))]
+    yield ["## Tables and labels", *_items(_tables(plan))]
     yield ["## Sites, times, exclusions, families", *_items(_facts(recipe))]
     if recipe.unknown:
         yield ["## Not known", *_items(recipe.unknown)]
@@ -85,15 +86,23 @@ def _cost(plan: Plan) -> Iterator[str]:
             f"{size.subjects:,} subjects, {size.t1w:,} T1w images, {size.bold:,} BOLD runs of some {size.frames} "
             f"frames [{size.source}]"
         )
-        cost = costs.of_cohort(size, plan.input, evaluates=plan.recipe.endpoint is not None)
+        cost = costs.of_cohort(size, plan.input, _rows(plan))
         yield from _amounts(cost)
         yield f"disk: {_rounded(cost.disk_gb)} GB of results beside the downloads"
     if plan.recipe.experiment is not None:
         preset = plan.recipe.experiment["preset"]
         yield from _amounts(costs.of_training(preset))
         yield f"the steps of preset {preset} are fixed: one cohort alone takes as many GPU-hours as the paper's two"
+    elif plan.weights is not None:
+        yield "GPU-hours: not known; the rows of a model were not measured on a GPU"
     else:
         yield "GPU-hours: 0; connectivity and floors need no GPU"
+
+
+def _rows(plan: Plan) -> int:
+    """Rows that need no model."""
+    without = [name for name in plan.methods if not METHODS[name].needs_experiment]
+    return len(without) if plan.recipe.endpoint is not None else 0
 
 
 def _amounts(cost: Cost) -> Iterator[str]:
@@ -109,7 +118,8 @@ def _rounded(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _tables(recipe: Recipe) -> Iterator[str]:
+def _tables(plan: Plan) -> Iterator[str]:
+    recipe = plan.recipe
     for table in recipe.tables:
         yield _table(table)
         for column in table.columns:
@@ -126,6 +136,7 @@ def _tables(recipe: Recipe) -> Iterator[str]:
             c if isinstance(c, str) else f"{c['name']} = {'/'.join(map(str, c['values']))}"
             for c in endpoint.get("classes", ())
         ]
+        yield f"rows: {', '.join(plan.methods)}"
         yield f"endpoint: {spelt}, {endpoint['kind']}{': ' + ', '.join(classes) if classes else ''}"
     yield f"unknown values: {', '.join(recipe.missing) or 'none of its own'}; ids: {' or '.join(recipe.id_columns)}"
 

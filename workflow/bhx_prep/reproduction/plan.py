@@ -6,12 +6,26 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config import config, recipes
 from bhx_prep.config.mistakes import nearest
 from bhx_prep.config.recipes import Recipe, Reproduction
+
+#: Rows of connectivity, and the rows that a model has.
+CONNECTIVITY: Final = (
+    "fc",
+    "fc_svm",
+    "fc_kernel_ridge",
+    "fc_partial",
+    "fc_tangent",
+    "permuted",
+    "acquisition",
+)
+MODEL: Final = ("probe", "hub_tokens", "finetune", "function_regions", "function_regions_untrained")
+#: Floors, by the columns of the participants table that they need.
+FLOORS: Final = {"site": ("site",), "age_sex": ("age", "sex"), "motion": ("motion",)}
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,8 @@ class Plan:
         Folder of the data.
     column : str, optional
         Column of the endpoint, where it is not the recipe's.
+    weights : Path, optional
+        Trained weights, for the rows of a model.
     """
 
     cohort: str
@@ -39,6 +55,17 @@ class Plan:
     way: Reproduction
     data: Path
     column: str | None = None
+    weights: Path | None = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Rows of the endpoint's table: what needs no model, as far as its columns are known, and with weights a model's."""
+        known = self.way.cohort.get("columns", {})
+        floors = [name for name, needed in FLOORS.items() if set(needed) <= known.keys()]
+        # motion is measured with every image, series alone have it in a column only
+        if self.input != "timeseries":
+            floors.append("motion")
+        return (*CONNECTIVITY, *dict.fromkeys(floors), *(MODEL if self.weights is not None else ()))
 
     @property
     def results(self) -> str:
@@ -46,7 +73,9 @@ class Plan:
         return f"results-{self.cohort}"
 
 
-def make(cohort: str, data: Path | None, kind: str | None, column: str | None = None) -> Plan:
+def make(
+    cohort: str, data: Path | None, kind: str | None, column: str | None = None, weights: Path | None = None
+) -> Plan:
     """Choose how a cohort is reproduced.
 
     Parameters
@@ -58,6 +87,8 @@ def make(cohort: str, data: Path | None, kind: str | None, column: str | None = 
         Value of `input`; the recipe's first when None.
     column : str, optional
         Column of the endpoint.
+    weights : Path, optional
+        Trained weights.
 
     Raises
     ------
@@ -75,7 +106,7 @@ def make(cohort: str, data: Path | None, kind: str | None, column: str | None = 
         raise ConfigError(
             f"--input: {recipe.title} is not reproduced from {chosen!r}{nearest(chosen, list(ways))}"
         )
-    return Plan(cohort, recipe, chosen, ways[chosen], data or Path("data") / cohort, column)
+    return Plan(cohort, recipe, chosen, ways[chosen], data or Path("data") / cohort, column, weights)
 
 
 def missing(plan: Plan) -> list[str]:
@@ -127,11 +158,14 @@ def sections(plan: Plan) -> dict[str, Any]:
     if recipe.experiment is not None:
         # of the paper's cohorts this one alone: the other may not be at hand
         study["experiments"] = {plan.cohort: {**recipe.experiment, "cohorts": [plan.cohort]}}
+    if plan.weights is not None:
+        study["experiments"] = {"given": {"weights": str(plan.weights)}}
     if recipe.endpoint is not None:
         column = plan.column or recipe.endpoint["column"]
         if column is None:
             raise ConfigError(f"{plan.cohort}: the endpoint's column is not known: name it with --column")
         study["endpoints"] = {plan.cohort: {"cohort": plan.cohort, **recipe.endpoint, "column": column}}
+        study["endpoints"][plan.cohort]["methods"] = list(plan.methods)
     config.check(study)
     return study
 
