@@ -330,6 +330,14 @@ def scores_of_table(wildcards):
     ]
 
 
+def covariates_of_table(wildcards):
+    """Sites and motion of the subjects of a table, where a row of it reads them."""
+    endpoint = study.endpoint_of_table(wildcards.table)
+    if not any(METHODS[method].reads == "covariates" for method in study.baselines(endpoint)):
+        return []
+    return expand(rules.collect_covariates.output, cohort=study.endpoint(endpoint).cohorts)
+
+
 def tables_of_study_table(wildcards):
     """Tables of the endpoints that a table of the whole study is made of."""
     return expand(rules.collect_table.output.csv, table=study.study_tables()[wildcards.study_table])

@@ -4,7 +4,8 @@
 rule collect_table:
     """One endpoint's table: the paper's published values, the baselines and every experiment's rows."""
     input:
-        scores_of_table,
+        scores=scores_of_table,
+        covariates=covariates_of_table,
     output:
         md=f"{RESULTS}/tables/{{table}}.md",
         csv=report(
@@ -26,11 +27,14 @@ rule collect_table:
         endpoint=lambda wildcards: study.endpoint_file(study.endpoint_of_table(wildcards.table)),
         name=lambda wildcards: study.endpoint_of_table(wildcards.table),
         planted=planted,
+        covariates=lambda wildcards, input: (
+            shlex.join(["--covariates", *input.covariates]) if input.covariates else ""
+        ),
         stem=lambda wildcards, output: Path(output.md).with_suffix(""),
         step=STEPS["collect_table"],
     shell:
         "python -m bhx_prep.report.tables --endpoint-name {params.name} --endpoint {params.endpoint:q}"
-        " --metrics {input:q} {params.planted} --out-stem {params.stem:q} > {log:q} 2>&1"
+        " --metrics {input.scores:q} {params.planted} {params.covariates} --out-stem {params.stem:q} > {log:q} 2>&1"
 
 
 rule collect_study_table:

@@ -33,7 +33,7 @@ STEPS = {
     "evaluate_network": 1,  # first version
     "evaluate_baseline": 3,  # predictions as Parquet, hashes of split and people; more metrics, null if undefined
     "export_weights": 4,  # states the seeds; says as hashes who was trained on
-    "collect_table": 6,  # one table per endpoint; intervals of people and splits, differences, what others measured
+    "collect_table": 6,  # one table per endpoint: intervals, differences, what others measured, within sites, like motion
     "collect_study_table": 1,  # first version
     "report_study": 7,  # one table per endpoint, Tables 1 and 2 of the paper, ablations, floors as bands
     "describe_connectivity": 1,  # first version

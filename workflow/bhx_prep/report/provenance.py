@@ -45,7 +45,7 @@ def _line(name: str, text: str) -> str:
 def _elsewhere(found: Found) -> Iterator[tuple[str, str]]:
     table, sources = found.table, published.sources()
     for entry in table.entries:
-        if entry.origin == THIS_RUN or entry.origin == "difference":
+        if entry.origin not in ("published", "independent"):
             continue
         name = entry.method if entry.origin == "published" else f"{entry.method} [{entry.source}]"
         if name not in found.elsewhere:

@@ -68,8 +68,12 @@ def cell(table: Table, entry: Entry | None) -> Score:
     )
     if entry.origin == "difference":
         return Score(f"{entry.mean:+.{digits}f}", "" if entry.p is None else f"p {entry.p:.2g}", within)
-    spread = "n/a" if entry.sd is None else number(entry.sd, digits)
-    return Score(number(entry.mean, digits), f"\u00b1 {spread}", within)
+    spread = (
+        ""
+        if entry.origin != THIS_RUN
+        else f"\u00b1 {number(entry.sd, digits) if entry.sd is not None else 'n/a'}"
+    )
+    return Score(number(entry.mean, digits), spread, within)
 
 
 def controls(config: Config, results: Path, name: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from bhx_model.atomic_write import write_json
 from bhx_model.command_line import json_file, run_command
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.section import read_section
+from bhx_prep.evaluation.baselines import covariates
 from bhx_prep.report.tables import scores
 from bhx_prep.report.tables.build import build
 from bhx_prep.report.tables.made_of import made_of
@@ -45,6 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="planted.json of synthetic subjects",
     )
+    parser.add_argument(
+        "--covariates",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="covariates.parquet of its cohorts",
+    )
     parser.add_argument("--out-stem", required=True, type=Path, help="where to write, without the extension")
     arguments = parser.parse_args(argv)
     return run_command(lambda: _collect(arguments))
@@ -54,7 +63,8 @@ def _collect(arguments: argparse.Namespace) -> None:
     endpoint = read_section(EndpointSection, arguments.endpoint)
     planted = arguments.planted.get(endpoint.column, {}).get("said", "")
     found = [scores.read(path) for path in arguments.metrics]
-    table = build(arguments.endpoint_name, endpoint, found, planted)
+    known = {p: row for file in arguments.covariates for p, row in covariates.read(file).rows.items()}
+    table = build(arguments.endpoint_name, endpoint, found, planted, known)
     stem = arguments.out_stem
     write(table, stem)
     write_json(stem.parent / f"{stem.name}.json", made_of(table, endpoint, found, stem.parents[1]))

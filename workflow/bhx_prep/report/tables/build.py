@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from bhx_model.evaluation.metrics import METRICS, metrics_of
 from bhx_prep.config.endpoints import EndpointSection
@@ -17,13 +19,20 @@ from bhx_prep.report.tables.estimates import (
     with_holm,
 )
 from bhx_prep.report.tables.scores import Score, check
+from bhx_prep.report.tables.subgroups import subgroup_entries
 from bhx_prep.report.tables.table import COMPUTED, LABELS, THIS_RUN, Entry, RowKey, Table
 
 #: Row that the others are compared with.
 CONNECTIVITY = RowKey(THIS_RUN, "", "fc")
 
 
-def build(name: str, endpoint: EndpointSection, scores: Sequence[Score], planted: str = "") -> Table:
+def build(
+    name: str,
+    endpoint: EndpointSection,
+    scores: Sequence[Score],
+    planted: str = "",
+    covariates: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Table:
     """Gather the table of an endpoint.
 
     Parameters
@@ -36,6 +45,8 @@ def build(name: str, endpoint: EndpointSection, scores: Sequence[Score], planted
         One per row and seed.
     planted : str
         What is planted in synthetic subjects, where it is known.
+    covariates : mapping
+        ``cohort/subject`` to site and motion, where they are known.
 
     Raises
     ------
@@ -58,6 +69,7 @@ def build(name: str, endpoint: EndpointSection, scores: Sequence[Score], planted
             of = found[metric] if exists else Estimate(None, None, None, None, "undefined")
             entries.append(_entry(row, metric, of, of_row))
     entries += _differences(rows, metrics)
+    entries += subgroup_entries(rows, endpoint.kind, covariates)
     return Table(
         endpoint=name,
         cohort=", ".join(endpoint.cohorts),

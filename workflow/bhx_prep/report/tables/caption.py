@@ -62,6 +62,16 @@ def caption(table: Table) -> list[str]:
             "Differences are to functional connectivity + linear model, split by split on the same subjects; p is corrected "
             "for the number of rows (Holm), metric by metric."
         )
+    if table.rows("within sites"):
+        sentences.append(
+            "Within sites: every site's test subjects are scored by themselves, so that what differs between sites alone "
+            "cannot score."
+        )
+    if table.rows("alike motion"):
+        sentences.append(
+            "Subjects who moved alike: test subjects in pairs of both classes with like mean framewise displacement; of "
+            "other endpoints, within thirds of it. What motion alone tells cannot score."
+        )
     lower = [METRICS[m].label for m in table.metrics if METRICS[m].better == "lower"]
     sentences.append(
         f"Lower is better for {', '.join(lower)}, higher for all else." if lower else "Higher is better."

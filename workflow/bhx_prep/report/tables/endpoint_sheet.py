@@ -67,7 +67,7 @@ def cell(table: Table, entry: Entry | None) -> str:
         return entry.printed or entry.note
     digits = table.decimals(entry.metric)
     text = f"{entry.mean:+.{digits}f}" if entry.origin == "difference" else f"{entry.mean:.{digits}f}"
-    if entry.origin != "difference":
+    if entry.origin == THIS_RUN:
         text += f" {PLUS_MINUS} " + ("n/a" if entry.sd is None else f"{entry.sd:.{digits}f}")
     if entry.ci_low is None or entry.ci_high is None:
         text += " (n/a)"

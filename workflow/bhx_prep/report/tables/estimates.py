@@ -62,6 +62,13 @@ def estimates(scores: Sequence[Score], metrics: Sequence[str]) -> dict[str, Esti
     return out
 
 
+def of_interval(found: intervals.Interval, metric: str) -> Estimate:
+    """An interval in the metric's unit."""
+    factor = METRICS[metric].factor
+    mean, low, high = (_times(value, factor) for value in (found.point, found.low, found.high))
+    return Estimate(mean, None, low, high, _note(found.n_defined, found.n_splits))
+
+
 def difference(scores: Sequence[Score], others: Sequence[Score], metric: str) -> Estimate:
     """By how much a row is above another on the same people and splits.
 
@@ -72,10 +79,8 @@ def difference(scores: Sequence[Score], others: Sequence[Score], metric: str) ->
     metric : str
     """
     one, other = ([intervals.run_of(s.predictions) for s in of] for of in (scores, others))
-    found, factor = intervals.difference(one, other, metric), METRICS[metric].factor
-    note = _note(found.n_defined, found.n_splits)
-    mean, low, high = (_times(value, factor) for value in (found.point, found.low, found.high))
-    return Estimate(mean, None, low, high, note, found.p)
+    found = intervals.difference(one, other, metric)
+    return dataclasses.replace(of_interval(found, metric), p=found.p)
 
 
 def with_holm(found: Mapping[Key, Estimate]) -> dict[Key, Estimate]:

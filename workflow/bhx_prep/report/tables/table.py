@@ -41,8 +41,10 @@ ORIGINS = {
     THIS_RUN: "This run: mean \u00b1 SD over the splits (95 % confidence interval)",
     "difference": "This run: difference to functional connectivity on the same subjects and splits "
     "(95 % confidence interval), p after Holm's correction",
+    "within sites": "This run, within sites: mean over sites of their test subjects alone, weighted by their number",
+    "alike motion": "This run, subjects who moved alike: pairs of both classes, or within thirds of motion",
 }
-Origin = Literal["published", "independent", "this run", "difference"]
+Origin = Literal["published", "independent", "this run", "difference", "within sites", "alike motion"]
 Kind = Literal["binary", "multiclass", "regression"]
 
 
