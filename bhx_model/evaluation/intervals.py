@@ -32,7 +32,7 @@ import numpy as np
 
 from bhx_model.errors import DataError
 from bhx_model.evaluation import prediction_file
-from bhx_model.evaluation.influence import INFLUENCES
+from bhx_model.evaluation.influence import INFLUENCES, Influence
 from bhx_model.evaluation.metrics import METRICS
 
 #: Share of the probability that intervals hold.
@@ -140,6 +140,31 @@ def _interval(
     runs: Sequence[Run], shared: _Shared, metric: str, values: Sequence[float | None] | None
 ) -> Interval:
     of_people = [INFLUENCES[metric](run.truth, run.predicted, run.scores) for run in runs]
+    return _combined(runs, shared, metric, of_people, values)
+
+
+def combined(runs: Sequence[Run], metric: str, of_people: Sequence[Influence]) -> Interval:
+    """Interval of a metric that is computed otherwise, within groups of the test people for one.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        One per split, at least one.
+    metric : str
+        Of `METRICS`.
+    of_people : sequence of Influence
+        Of each split, the metric and the influences of its test people.
+    """
+    return _combined(runs, _shared(runs), metric, of_people, None)
+
+
+def _combined(
+    runs: Sequence[Run],
+    shared: _Shared,
+    metric: str,
+    of_people: Sequence[Influence],
+    values: Sequence[float | None] | None,
+) -> Interval:
     given = [value for value, _ in of_people] if values is None else values
     known = {i: float(v) for i, v in enumerate(given) if v is not None and math.isfinite(v)}
     if not known:
