@@ -3,7 +3,9 @@
 Four labels, drawn independently of each other at both sites: `function` is planted in the series alone and `structure` in
 the T1 alone, with the demo's differences between patients and controls; `both` says whether the sum of two independent
 scores is above 0, of which one is planted in the series and the other in the T1 with the demo's effects of its score;
-`none` is planted nowhere. `permuted` is `both` after a permutation of the people.
+`none` is planted nowhere. `permuted` is `both` after a permutation of the people. In a sample even independent labels go
+together a little, and what sees one would then see the other; of `DRAWS` draws of `none` and `permuted` the one is taken
+that goes together least with anything that is planted.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from bhx_prep.demo.timeseries import Scanner, SeriesSubject
 #: Cohorts: people with labels, and people without any, for the pretraining.
 PEOPLE, UNLABELLED = "people", "unlabelled"
 ENDPOINTS = ("function", "structure", "both", "none", "permuted")
+#: Draws of the labels that nothing shall tell.
+DRAWS = 1000
 #: Classes of every endpoint.
 CLASSES = ("no", "yes")
 
@@ -47,28 +51,42 @@ class Person:
 def draw_labels(seed: int, n: int) -> tuple[list[Person], dict[str, np.ndarray]]:
     """People and their labels, 0 or 1, by the name of the endpoint.
 
-    Every label but `both` has as many 0 as 1 at each site, up to one; `permuted` has as many 1 as `both`.
+    `function`, `structure` and `none` have as many 0 as 1 at each site, up to one; `permuted` has as many 1 as `both`.
     """
     random = generator(seed, PEOPLE, "labels")
     site = np.arange(n) % 2
-    balanced = {}
-    for name in ("function", "structure", "none"):
-        balanced[name] = np.empty(n, int)
-        for one in (0, 1):
-            members = np.flatnonzero(site == one)
-            balanced[name][random.permutation(members)] = np.arange(len(members)) % 2
+    function, structure, none = (balanced(random, site) for _ in range(3))
     scores = random.standard_normal((2, n))
     both = (scores.sum(axis=0) > 0).astype(int)
+    planted = np.stack([function, structure, both, *scores])
+    none = least_alike([none, *(balanced(random, site) for _ in range(DRAWS - 1))], planted)
+    permuted = least_alike([random.permutation(both) for _ in range(DRAWS)], planted)
     people = [
         Person(
             f"p{i + 1:03d}",
             timeseries.PATIENTS_SCANNERS[site[i]],
-            (int(balanced["function"][i]), float(scores[0, i])),
-            (int(balanced["structure"][i]), float(scores[1, i])),
+            (int(function[i]), float(scores[0, i])),
+            (int(structure[i]), float(scores[1, i])),
         )
         for i in range(n)
     ]
-    return people, {**balanced, "both": both, "permuted": random.permutation(both)}
+    labels = {"function": function, "structure": structure, "both": both, "none": none, "permuted": permuted}
+    return people, labels
+
+
+def balanced(random: np.random.Generator, site: np.ndarray) -> np.ndarray:
+    """A label, (n,) 0 or 1, that has as many of both at each site."""
+    label = np.empty(len(site), int)
+    for one in np.unique(site):
+        members = np.flatnonzero(site == one)
+        label[random.permutation(members)] = np.arange(len(members)) % 2
+    return label
+
+
+def least_alike(labels: Sequence[np.ndarray], planted: np.ndarray) -> np.ndarray:
+    """Of many labels, (n,), the one whose largest correlation with anything of `planted`, (k, n), is least."""
+    largest = [np.abs(np.corrcoef(label, planted)[0, 1:]).max() for label in labels]
+    return labels[int(np.argmin(largest))]
 
 
 def draw_person(root: Path, stream: str, seed: int, person: Person) -> None:
