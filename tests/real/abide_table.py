@@ -1,26 +1,30 @@
 """Rows about real people: ABIDE-I, 835 people of 15 sites, series of the 200 ROIs of CC200; autism against control.
 
-    tests/real/abide                                 connectivity with a linear model, and what needs no brain
+    tests/real/abide [FOLDER]                        the workflow's tables: connectivity, and what needs no brain
+    tests/real/abide --trained [FOLDER]              also networks trained on the series: an hour or more
+    tests/real/abide --pretrain 3 [FOLDER]           and function encoders that BHX pretrains itself for 3 of the splits
     tests/real/abide --function --seeds 5 FOLDER     BHX's function encoder, trained, untrained, and connectivity
 
-Every seed tests a fifth of the people, five seeds in a row everybody once; of the others a fifth chooses the penalty of a
-logistic regression. `--function` pretrains the encoder without labels on the train people of each seed and on nobody
+The first two run `snakemake tables` on abide.yaml: on random splits, and with every site left out in turn; and compare what
+comes out with what is known of these people (`abide_study.py`). The exit status is 1 where something does not hold. A
+duplicate, one person's series under a second id, is left out, and both ids are named.
+
+With `--function` every seed tests a fifth of the people, five seeds in a row everybody once; of the others a fifth chooses
+the penalty of a logistic regression. It pretrains the encoder without labels on the train people of each seed and on nobody
 else (its shards, gradients and normaliser hold no other; the weights of others are refused), and reads frozen tokens:
 `mean`, the mean over all; `regions`, over time and over 16 runs of neighbouring ROIs (in CC200 neighbours in the table,
 not in the brain); `components`, over time and over ROIs with the weights of 16 components, a constant and gradients;
 `covariance`, second moments of components of the tokens; `chosen`, of these the one with the least loss on the
-validation people. `untrained` is the same encoder before the first step. A duplicate, one person's series under a second
-id, is left out and named. A connectivity code enters the tokens by weights that start at zero, so `untrained` has none of
-it; `untrained with its code let in at random` draws these weights: what is ahead of that has been learned.
+validation people. `untrained` is the same encoder before the first step. A connectivity code enters the tokens by weights
+that start at zero, so `untrained` has none of it; `untrained with its code let in at random` draws these weights: what is
+ahead of that has been learned. Intervals of these rows are 95 % of a bootstrap over people and seeds together.
 
-Intervals are 95 % of a bootstrap over people and seeds together. Skips where ../shared/data is absent. No part of the
-test suite.
+Skips where ../shared/data is absent. No part of the test suite.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import hashlib
 import json
@@ -33,7 +37,9 @@ from pathlib import Path
 from typing import Any
 
 import abide_function
+import abide_study
 import numpy as np
+import real_study
 import torch
 from abide_people import DATA, People, divide, read_people
 from abide_scores import Tested, fit, intervals, table
@@ -49,12 +55,10 @@ from bhx_prep.brain_maps import gradients
 
 logger = logging.getLogger(__name__)
 
+#: Methods of `--trained`.
+TRAINED = ("brainnetcnn", "brainnettf")
 FC = "connectivity, all pairs"
 FEW = "connectivity of the components"
-PERMUTED = "connectivity, labels permuted"
-MOTION = "mean FD"
-SITE = "site"
-MAJORITY = "majority"
 #: Rows of `--function`; which weights, and how they are read.
 ONLINE, RANDOM_CODE = "online", "untrained with its code let in at random"
 WEIGHTS = ("untrained", RANDOM_CODE, "trained")
@@ -66,20 +70,6 @@ def connectivity(people: People) -> np.ndarray:
     n_rois = len(shards.open_index(people.index).metadata["roi_names"])
     rows = [gradients.connectivity(shards.read_bold(run, n_rois)) for run in people.runs]
     return np.stack([z[np.triu_indices(n_rois, k=1)] for z in rows]).astype(np.float32)
-
-
-def linear_rows(people: People, pairs: np.ndarray, seed: int, *, floors: bool) -> dict[str, np.ndarray]:
-    """Predicted chance of autism, (n,), of connectivity and, with `floors`, of what a row must be ahead of."""
-    labels = divide(people, seed)
-    chance = {FC: fit(pairs, labels)[0]}
-    if floors:
-        known, target = ~labels.of("test"), labels.target.copy()
-        target[known] = np.random.default_rng([seed, 1]).permutation(target[known])
-        chance[PERMUTED] = fit(pairs, dataclasses.replace(labels, target=target))[0]
-        chance[MOTION] = fit(people.mean_fd[:, None].astype(np.float32), labels)[0]
-        chance[SITE] = fit((people.site[:, None] == np.unique(people.site)).astype(np.float32), labels)[0]
-        chance[MAJORITY] = np.full(len(people), labels.target[labels.of("train")].mean())
-    return chance
 
 
 def function_rows(people: People, seed: int, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -130,14 +120,13 @@ def one_seed(
     people: People, pairs: np.ndarray, args: argparse.Namespace, seed: int
 ) -> tuple[Tested, dict[str, Any]]:
     """All rows of a seed; encoders are kept in the folder, under a hash of the settings."""
-    chance, about = linear_rows(people, pairs, seed, floors=not args.function), {}
-    if args.function:
-        settings = json.dumps(abide_function.SETTINGS | args.set, sort_keys=True)
-        place = args.folder / f"function-{hashlib.sha256(settings.encode()).hexdigest()[:8]}/seed-{seed}"
-        found = function_rows(people, seed, place, args)
-        chance, about = chance | found["chance"], found["about"]
-        logger.info("seed %d: %s", seed, json.dumps(about))
-    test = divide(people, seed).of("test")
+    labels = divide(people, seed)
+    settings = json.dumps(abide_function.SETTINGS | args.set, sort_keys=True)
+    place = args.folder / f"function-{hashlib.sha256(settings.encode()).hexdigest()[:8]}/seed-{seed}"
+    found = function_rows(people, seed, place, args)
+    chance, about = {FC: fit(pairs, labels)[0]} | found["chance"], found["about"]
+    logger.info("seed %d: %s", seed, json.dumps(about))
+    test = labels.of("test")
     return Tested(people.dx[test], {name: of_all[test] for name, of_all in chance.items()}), about
 
 
@@ -151,8 +140,6 @@ def report(
     for label, why in people.left_out.items():
         print(f"left out: {label}, {why}")
     print(f"\n{table('row', *cells(tested, [(name, None) for name in tested[0].chance]))}")
-    if not args.function:
-        return
     read = [*READ, *(["attentive"] if args.attentive else [])]
     others = ["untrained", RANDOM_CODE, *([ONLINE] if args.online else [])]
     differences: list[tuple[str, str | None]] = [
@@ -178,13 +165,17 @@ def cells(tested: Sequence[Tested], rows: Sequence[tuple[str, str | None]]) -> t
     return [a if b is None else f"{a} - {b}" for a, b in rows], intervals(tested, rows)
 
 
-def run_table(args: argparse.Namespace) -> None:
-    """Print the rows that were asked for."""
+def run_table(args: argparse.Namespace) -> int:
+    """Print the rows that were asked for; 1 where something that is known of them does not hold."""
     if not (DATA / "abide_cc200").exists():
         print(f"skipped: no {DATA / 'abide_cc200'}")
-        return
+        return 0
     with tempfile.TemporaryDirectory(prefix="abide-") as name:
-        args.folder = (args.folder or Path(name)).resolve()
+        args.folder = real_study.fresh(args.folder or Path(name))
+        if not args.function:
+            methods = TRAINED if args.trained else ()
+            place = real_study.fresh(args.folder / "tables")
+            return abide_study.run(place, args.seeds, methods, args.pretrain)
         people = read_people(args.folder)
         pairs = connectivity(people)
         seeds = range(args.first, args.first + args.seeds)
@@ -195,6 +186,7 @@ def run_table(args: argparse.Namespace) -> None:
             with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
                 found = pool.map(work, seeds, chunksize=1)
         report(people, [tested for tested, _ in found], [about for _, about in found], args)
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -207,6 +199,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "folder", type=Path, nargs="?", help="where series, shards and encoders are kept (a temporary folder)"
     )
     add("--function", action="store_true", help="rows of BHX's own function encoder")
+    add(
+        "--pretrain",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also rows of encoders pretrained for the first N splits",
+    )
+    add("--trained", action="store_true", help="also rows of networks that are trained on the series")
     add("--attentive", action="store_true", help="also read its tokens, over time, by a learned query")
     add("--online", action="store_true", help="also rows of the trained encoder that is not the slow copy")
     add("--seeds", type=whole_number, default=5, help="how many (5)")
