@@ -363,3 +363,11 @@ def test_example_carries_its_own_motion(results):
 def test_labels_in_the_configuration_are_counted_not_shown():
     subjects = json.loads(page._public(CONFIG))["cohorts"]["patients"]["subjects"]
     assert subjects == "2 chosen (labels are not shown)"
+
+
+def test_excluded_scans_in_the_configuration_are_counted_not_shown():
+    values = CONFIG.model_dump(mode="json")
+    values["cohorts"]["patients"]["exclude"] = ["sub-secret1_*", "*secret2*"]
+    text = page._public(type(CONFIG).model_validate(values))
+    assert json.loads(text)["cohorts"]["patients"]["exclude"] == "2 given (names are not shown)"
+    assert "secret" not in text

@@ -63,11 +63,6 @@ def test_what_cannot_be_reproduced_is_refused(tmp_path: Path):
         plan.sections(plan.make("macc", None, None))
 
 
-def test_the_duplicate_series_is_left_out():
-    (cohort,) = config.check(plan.sections(plan.make("abide1", None, None))).cohorts.values()
-    assert cohort.exclude == ("*0050286*",)
-
-
 def test_costs_are_rates_times_scans():
     rates = costs.rates()
     size = Size(subjects=100, t1w=100, bold=200, frames=245, source="x")

@@ -469,4 +469,6 @@ def _public(config: Config) -> str:
     for cohort in values["cohorts"].values():
         if cohort["subjects"] is not None:
             cohort["subjects"] = f"{len(cohort['subjects'])} chosen (labels are not shown)"
+        if cohort["exclude"]:
+            cohort["exclude"] = f"{len(cohort['exclude'])} given (names are not shown)"
     return json.dumps(values, indent=1, sort_keys=False)
