@@ -40,6 +40,10 @@ class Labels:
     """Divisions of the train and validation subjects on which a penalty is chosen; 0: on the validation subjects."""
     refit: bool = False
     """Whether what is chosen is fitted again to train and validation subjects."""
+    protocol: str = "paper"
+    """Name of how the split is drawn and what is chosen on, `paper` or `brainmarks`."""
+    metrics_first: tuple[str, ...] = ()
+    """Metrics that the protocol reports before others."""
     adjustments: tuple[str, ...] = ()
     """What is done to the scores of all methods, see `bhx_model.evaluation.adjustments`."""
 
@@ -175,6 +179,8 @@ def read_labels(path: Path) -> Labels:
         else [],
         inner_folds=raw.get("inner_folds", 0),
         refit=raw.get("refit", False),
+        protocol=raw.get("protocol", "paper"),
+        metrics_first=tuple(raw.get("metrics_first", ())),
         adjustments=tuple(raw.get("adjustments", ())),
     )
 

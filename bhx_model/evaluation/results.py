@@ -55,6 +55,8 @@ def summarise(
         "split_sha256": labels.split_sha256,
         "people_sha256": prediction_file.people_sha256(labels.people),
         **{f"n_{split}": int(labels.of(split).sum()) for split in SPLITS},
+        "protocol": labels.protocol,
+        "metrics_first": list(labels.metrics_first),
         "adjustments": learned,
         "metrics": found,
         "f1_of_classes": metrics.f1_of_classes(target[test], predicted[test], labels.classes),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bhx_model.errors import DataError
+from bhx_model.evaluation import results
 from bhx_model.evaluation.labels import read_labels
 
 
@@ -68,8 +69,13 @@ def test_one_tested_subject_is_refused(tmp_path: Path):
 
 
 def test_the_protocol_says_who_a_model_is_fitted_to(tmp_path: Path):
-    labels = read_labels(split_file(tmp_path, ROWS, inner_folds=5, refit=True))
+    first = ["balanced_accuracy", "macro_f1"]
+    path = split_file(tmp_path, ROWS, inner_folds=5, refit=True, protocol="brainmarks", metrics_first=first)
+    labels = read_labels(path)
     assert labels.inner_folds == 5
+    summary, _ = results.summarise(labels, np.eye(2)[labels.target])
+    assert (summary["protocol"], summary["metrics_first"]) == ("brainmarks", first)
+    assert first[1] in summary["metrics"]
     np.testing.assert_array_equal(labels.fitted, [True, True, True, False, False])
     np.testing.assert_array_equal(
         read_labels(split_file(tmp_path, ROWS)).fitted, [True, True, False, False, False]

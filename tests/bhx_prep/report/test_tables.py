@@ -17,6 +17,7 @@ from bhx_model.errors import DataError
 from bhx_model.evaluation import intervals
 from bhx_model.evaluation.methods import BASELINES
 from bhx_model.evaluation.metrics import METRICS
+from bhx_prep.config.splits import SplitsSection
 from bhx_prep.report.tables import __main__ as command
 from bhx_prep.report.tables import build as table_building
 from bhx_prep.report.tables.endpoint_sheet import endpoint_sheet
@@ -342,3 +343,11 @@ def test_help_has_an_example():
         [sys.executable, "-m", "bhx_prep.report.tables", "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert "example:" in text
+
+
+def test_a_protocol_has_its_metrics_first():
+    endpoint = DIAGNOSIS.model_copy(update={"splits": SplitsSection(protocol="brainmarks")})
+    table = build([score("fc", seed) for seed in range(3)], endpoint=endpoint)
+    assert table.metrics[:2] == ("balanced_accuracy", "macro_f1")
+    assert from_csv(to_csv(table)).metrics == table.metrics
+    assert build([score("fc", seed) for seed in range(3)]).metrics[0] == "accuracy"

@@ -54,7 +54,10 @@ def build(
         If there are none, or if they do not belong into one table (`scores.check`).
     """
     check(name, endpoint, scores)
-    metrics = metrics_of(endpoint.kind)
+    first = endpoint.splits.rules.metrics
+    metrics = tuple(
+        sorted(metrics_of(endpoint.kind), key=lambda m: first.index(m) if m in first else len(first))
+    )
     synthetic = any(score["synthetic"] for score in scores)
     paper = endpoint.paper if endpoint.paper and (endpoint.paper_beside_synthetic or not synthetic) else ""
     entries: list[Entry] = []

@@ -120,8 +120,10 @@ class Table:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics of the columns."""
-        return metrics_of(self.kind)
+        """Metrics of the columns, in the order of this run's entries: a protocol may have some before others."""
+        own = list(dict.fromkeys(e.metric for e in self.entries if e.origin == THIS_RUN))
+        known = metrics_of(self.kind)
+        return tuple(sorted(known, key=lambda metric: own.index(metric) if metric in own else len(own)))
 
     def rows(self, origin: str) -> list[RowKey]:
         """Rows of one origin, in their order."""
