@@ -11,10 +11,8 @@ import pytest
 import skeleton
 import yaml
 
-from bhx_model.evaluation.methods import METHODS
 from bhx_prep.commands import simulate
 from bhx_prep.config import config
-from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.evaluation import split_seeds, splits
 from bhx_prep.ingest import participants
 from bhx_prep.report import published
@@ -37,35 +35,65 @@ def test_it_holds_every_endpoint_of_the_paper_at_the_papers_sizes(root: Path):
     assert {len(split_seeds.seeds(study, name, "finetune")) for name in study.endpoints} == {runs}
 
 
-def test_it_plans_alone_and_as_a_whole(root: Path, tmp_path: Path, study: dict):
+def lay_out(folder: Path, study: dict) -> None:
+    """Folders of the study's cohorts, with two subjects each, and its configuration."""
     for name, cohort in study["cohorts"].items():
         cohort["root"] = name
         columns = [e["column"] for e in study["endpoints"].values() if e["cohort"] == name]
         if "participants" in cohort:
             cohort["participants"] = f"{name}.tsv"
-            (tmp_path / f"{name}.tsv").write_text("\t".join(["participant_id", *columns]) + "\n")
+            (folder / f"{name}.tsv").write_text("\t".join(["participant_id", *columns]) + "\n")
         if cohort["input"] == "fmriprep":
-            simulate.simulate(tmp_path / name, "fmriprep", simulate.Size(2, 2, 2, 0.8, 383))
-    for subject in SUBJECTS:
+            simulate.simulate(folder / name, "fmriprep", simulate.Size(2, 2, 2, 0.8, 383))
+    for subject in SUBJECTS if "ukb" in study["cohorts"] else ():
         stem = f"ukb/sub-{subject}/func/sub-{subject}_task-rest_Schaefer17n400p.csv.gz"
-        (tmp_path / stem).parent.mkdir(parents=True)
-        pd.DataFrame([[0.0] * 4], columns=["label_name", "0", "1", "2"]).to_csv(tmp_path / stem, index=False)
-    (tmp_path / "paper.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+        (folder / stem).parent.mkdir(parents=True)
+        pd.DataFrame([[0.0] * 4], columns=["label_name", "0", "1", "2"]).to_csv(folder / stem, index=False)
+    (folder / "paper.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+
+
+def n_scores(study: config.Config, experiment: str | None) -> int:
+    """Scores of the rows of an experiment, or of those that need none, over all endpoints and their splits."""
+    rows = [
+        (name, method)
+        for name, one in study.endpoints.items()
+        for method in (one.baselines if experiment is None else study.experiments[experiment].methods(one))
+    ]
+    return sum(len(split_seeds.seeds(study, *row)) for row in rows)
+
+
+def test_it_plans_alone_and_as_a_whole(root: Path, tmp_path: Path, study: dict):
+    lay_out(tmp_path, study)
     shutil.copyfile(root / "config.yaml", tmp_path / "config.yaml")  # the demo's, of which nothing may run
     planned = skeleton.snakemake(root, tmp_path, "-n", "--configfile", "paper.yaml")
     assert planned.returncode == 0, planned.stdout + planned.stderr
-    jobs = skeleton.job_counts(planned.stdout)
+    jobs, checked = skeleton.job_counts(planned.stdout), config.load(root / "docs/paper.yaml")
     endpoints, cohorts = len(study["endpoints"]), len(study["cohorts"])
     assert (jobs["collect_table"], jobs["collect_study_table"]) == (endpoints, 2)
-    methods = EndpointSection.model_fields["methods"].default
-    models = [METHODS[name] for name in methods if METHODS[name].needs_experiment]
-    assert jobs["evaluate_model"] == endpoints * sum(3 if m.has_epochs else 20 for m in models)
+    assert jobs["evaluate_model"] == n_scores(checked, "brainharmonix")
+    assert jobs["evaluate_baseline"] == n_scores(checked, None)
     assert jobs["read_function_tokens"] == len({e["cohort"] for e in study["endpoints"].values()})
+    assert jobs["read_structure_tokens"] == jobs["collect_covariates"] == 2  # both of ABIDE
     assert (jobs["train_encoder"], jobs["train_fusion"]) == (2, 1)
     assert jobs["extract_features"] == cohorts
     assert "run_embedded" not in jobs
     for name in ("adhd200", "table1", "table2"):
         assert f"results-paper/tables/{name}.md" in planned.stdout
+
+
+def test_without_the_cohorts_of_the_pretraining_the_rows_that_need_no_model_are_left(
+    root: Path, tmp_path: Path, study: dict
+):
+    for name in ("ukb", "abcd"):
+        del study["cohorts"][name]
+    del study["experiments"]
+    lay_out(tmp_path, study)
+    planned = skeleton.snakemake(root, tmp_path, "-n", "tables", "--configfile", "paper.yaml")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    jobs, checked = skeleton.job_counts(planned.stdout), config.load(tmp_path / "paper.yaml")
+    assert jobs["collect_table"] == len(study["endpoints"])
+    assert jobs["evaluate_baseline"] == n_scores(checked, None)
+    assert not jobs.keys() & {"evaluate_model", "train_encoder", "train_fusion"}
 
 
 @pytest.mark.parametrize(

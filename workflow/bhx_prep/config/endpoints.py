@@ -81,16 +81,17 @@ class EndpointSection(Section):
         ),
         min_length=1,
         description="Rows of the table. Without a model: connectivity (`fc`, `fc_partial`, `fc_tangent`, each with a linear "
-        "model, and with `_svm` or `_kernel_ridge` behind its name; `fc` is always there), `permuted` (`fc` of permuted "
-        "labels). Hub tokens: a "
-        "linear probe of their mean (`probe`), of all beside each other (`hub_tokens`) or of their `covariance`, an "
-        "`attentive` probe, or `finetune` of the fusion. Function tokens, of the function encoder alone: a linear probe "
-        "of their mean, of 16 regions or of their covariance, or an attentive probe (`function_*`); `_untrained` reads "
-        "untrained weights, the control. An experiment has rows of the methods whose stage, fusion or function, it trains.",
+        "model, and with `_svm` or `_kernel_ridge` behind its name; `fc` is always there), `brainnetcnn`, `brainnettf`, "
+        "`volumes`, and floors: `age_sex`, `site`, `motion`, `acquisition`, `permuted` (`fc`, labels permuted). Hub "
+        "tokens: a linear probe of their mean (`probe`), of all side by side (`hub_tokens`) or of their `covariance`, an "
+        "`attentive` probe, or `finetune` of the fusion. Tokens of one encoder alone: a linear probe of their mean "
+        "(`structure`, `function_mean`), of 16 regions or of their covariance, or an attentive probe; `_untrained` reads "
+        "untrained weights, the control. An experiment has rows of the methods whose stage it has.",
     )
     finetune: dict[str, Any] = Field(
         default={},
-        description="Changes to the published settings of fine-tuning (and of the attentive probes), e.g. `{epochs: 10}`.",
+        description="Changes to the published settings of fine-tuning (and of attentive probes and networks), e.g. "
+        "`{epochs: 10}`.",
     )
     seeds: int | None = Field(
         default=None,
