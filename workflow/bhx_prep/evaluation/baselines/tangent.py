@@ -1,14 +1,22 @@
-"""Connectivity in the tangent space of the covariances, at the geometric mean of those of the training subjects.
+"""Connectivity in the tangent space of the covariances, at the log-Euclidean mean of those of the training subjects.
 
-Varoquaux et al. 2010, doi:10.1007/978-3-642-15705-9_25; the projection is nilearn's. An ROI that a subject lacks is put
-in as what its other ROIs let expect, given the mean covariance of the training subjects that have all.
+A covariance C becomes log(M^-1/2 C M^-1/2), with M the mean: how far a subject is from the others, of equal weight in all
+directions (Varoquaux et al. 2010, doi:10.1007/978-3-642-15705-9_25). The log-Euclidean mean (Arsigny et al. 2006,
+doi:10.1002/mrm.20965) has a closed form, where the geometric mean of 500 subjects takes a minute and seldom converges. An
+ROI that a subject lacks is put in as what its other ROIs let expect, given the mean covariance of the training subjects
+that have all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from bhx_model.errors import DataError
+
+#: Matrices that are decomposed at once.
+_CHUNK = 64
 
 
 def project(covariances: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -29,20 +37,24 @@ def project(covariances: np.ndarray, train: np.ndarray) -> np.ndarray:
     DataError
         If no training subject has all ROIs.
     """
-    from nilearn.connectome import ConnectivityMeasure
-    from sklearn.base import BaseEstimator
-
-    class AsGiven(BaseEstimator):
-        """What nilearn takes for an estimator of the covariance, given covariances for series."""
-
-        def fit(self, series: np.ndarray) -> AsGiven:
-            self.covariance_ = series
-            return self
-
     whole = _without_gaps(_matrices(covariances.astype(np.float64)), train)
-    measure = ConnectivityMeasure(AsGiven(), kind="tangent", vectorize=True, standardize=False)
-    measure.fit(list(whole[train]))
-    return np.asarray(measure.transform(list(whole)), np.float32)
+    mean = _of_eigenvalues(_of_eigenvalues(whole[train], np.log).mean(axis=0, keepdims=True), np.exp)
+    whiten = _of_eigenvalues(mean, lambda values: 1 / np.sqrt(values))[0]
+    row, column = np.triu_indices(whole.shape[1])
+    found = np.empty(covariances.shape, np.float32)
+    for start in range(0, len(whole), _CHUNK):
+        part = whiten @ whole[start : start + _CHUNK] @ whiten
+        found[start : start + _CHUNK] = _of_eigenvalues(part, np.log)[:, row, column]
+    return found
+
+
+def _of_eigenvalues(symmetric: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Matrices with a function of the eigenvalues in the place of them: (N, R, R)."""
+    found = np.empty_like(symmetric)
+    for start in range(0, len(symmetric), _CHUNK):
+        values, vectors = np.linalg.eigh(symmetric[start : start + _CHUNK])
+        found[start : start + _CHUNK] = (vectors * function(values)[:, None, :]) @ vectors.transpose(0, 2, 1)
+    return found
 
 
 def _matrices(triangles: np.ndarray) -> np.ndarray:
