@@ -439,20 +439,14 @@ def _area(area: float, runs: Sequence[Run], n: float) -> tuple[float, float]:
 
 
 def _fisher(r: float, runs: Sequence[Run], n: float) -> tuple[float | None, float | None]:
-    """Interval of a correlation, by Fisher's z; a split of m people varies as one of m - 1.
-
-    Correlations of few people are too close to zero on average; the interval lies around the corrected one (Olkin and
-    Pratt, Annals of Mathematical Statistics 29, 1958).
-    """
+    """Interval of a correlation, by Fisher's z; a split of m people varies as one of m - 1."""
     from scipy import stats
 
     n = n * float(np.mean([1 - 1 / len(run.truth) for run in runs]))
     if n <= 1:
         return None, None
     limit = 1 - 1 / (n + 2) ** 2  # a perfect correlation of few people is no certainty
-    m = float(np.mean([len(run.truth) for run in runs]))
-    centre = r * (1 + (1 - r * r) / (2 * max(2.0, m - 4)))
-    z = math.atanh(max(-limit, min(limit, centre)))
+    z = math.atanh(max(-limit, min(limit, r)))
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) / math.sqrt(n)
     return min(r, math.tanh(z - half)), max(r, math.tanh(z + half))
 
