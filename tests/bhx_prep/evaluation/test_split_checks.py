@@ -12,7 +12,7 @@ import pytest
 from bhx_model.errors import ConfigError
 from bhx_prep.cli import main
 from bhx_prep.config import config
-from bhx_prep.evaluation import split_checks
+from bhx_prep.evaluation import people, split_checks
 
 DX = {"cohort": "clinic", "column": "dx", "kind": "binary", "classes": ["control", "patient"]}
 
@@ -120,3 +120,31 @@ def test_labels_that_something_besides_the_images_tells_are_mistakes(study, endp
     study["endpoints"]["dx"] = DX | endpoint
     with pytest.raises(ConfigError, match=said):
         config.check(study)
+
+
+def with_weights(study: dict, card: dict) -> list[str]:
+    """Mistakes of an experiment whose weights have this card."""
+    Path("released").mkdir(exist_ok=True)
+    about = {"terms": {}, "synthetic": False, "stages": {"function": {}}}
+    Path("released/config.json").write_text(json.dumps(about | card))
+    Path("released/function.safetensors").touch()
+    study["experiments"] = {"given": {"weights": "released"}}
+    return list(split_checks.overlaps(config.check(study)))
+
+
+def test_weights_whose_card_lists_no_people_are_a_mistake_unless_rows_may_be_marked(study):
+    (said,) = with_weights(study, {})
+    assert "experiments.given.weights: the card of released lists no people" in said
+    study["endpoints"]["dx"] = DX | {"pretraining_overlap": "mark"}
+    assert with_weights(study, {}) == []
+
+
+def test_the_card_of_weights_says_who_was_trained_on(study):
+    known = people.listed({"x": people.keys(people.CohortPeople("clinic"), "007")})
+    study["endpoints"]["dx"] = DX | {"seeds": 20}
+    (said,) = with_weights(study, {"people": known})
+    assert re.search(
+        r"1 of \d+ test subjects of dx are in the pretraining of released, e.g. clinic/007", said
+    )
+    strangers = people.listed({"x": people.keys(people.CohortPeople("elsewhere"), "007")})
+    assert with_weights(study, {"people": strangers}) == []

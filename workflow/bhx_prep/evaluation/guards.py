@@ -51,14 +51,17 @@ def read_card(path: Path) -> dict[str, list[str]] | None:
     files = [path] if not path.is_dir() else [path / name for name in CARDS if (path / name).exists()]
     for file in files:
         listed = read_json(file, "export or train the weights again").get("people")
-        own = file.name == OF_STUDY
-        if isinstance(listed, dict):
-            known = {
-                kind: list(v) for kind, v in listed.items() if own or kind not in contract.PEOPLE_OF_STUDY
-            }
-            if any(known.values()):
-                return known
+        if (known := of_card(listed, own=file.name == OF_STUDY)) is not None:
+            return known
     return None
+
+
+def of_card(listed: Any, *, own: bool) -> dict[str, list[str]] | None:
+    """The list of a card, None where it names nobody; what means nothing outside of a study only of the study's own."""
+    if not isinstance(listed, dict):
+        return None
+    known = {kind: list(v) for kind, v in listed.items() if own or kind not in contract.PEOPLE_OF_STUDY}
+    return known if any(known.values()) else None
 
 
 def overlap(split: Mapping[str, Any], card: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bhx_model.errors import DataError
+from bhx_model import given_weights
+from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.config import Config
-from bhx_prep.evaluation import endpoint_split, people, split_lists, split_seeds, splits
+from bhx_prep.evaluation import endpoint_split, guards, people, split_lists, split_seeds, splits
 from bhx_prep.evaluation.endpoint_split import Cohort
 from bhx_prep.evaluation.people import People
 from bhx_prep.evaluation.phenotype_checks import subjects_of
@@ -29,6 +30,9 @@ def overlaps(study: Config) -> Iterator[str]:
         scored = [endpoint for endpoint in study.endpoints if _is_refused(study, name, endpoint)]
         if not scored:
             continue
+        if study.experiments[name].weights is not None:
+            yield from _of_card(study, name, scored)
+            continue
         trained = _trained_on(study, name)
         for endpoint in scored:
             if not trained or not _may_overlap(study, name, endpoint, trained):
@@ -42,6 +46,32 @@ def overlaps(study: Config) -> Iterator[str]:
                     f"experiments.{name}.cohorts: {len(shared)} of {len(tested[endpoint])} test subjects of {endpoint} are "
                     f"in the pretraining, e.g. {person} ({people.KINDS[kind]}): set `exclude_test_of: {{{endpoint}: [0]}}`"
                 )
+
+
+def _of_card(study: Config, experiment: str, scored: list[str]) -> Iterator[str]:
+    """As `overlaps`, of weights that were trained elsewhere, by their card."""
+    folder = study.experiments[experiment].weights
+    assert folder is not None
+    try:
+        listed = given_weights.people(folder, list(given_weights.find(folder))[-1])
+    except (ConfigError, DataError, OSError):  # said where weights are looked for
+        return
+    card = guards.of_card(listed, own=False)
+    for endpoint in scored:
+        path = f"experiments.{experiment}.weights"
+        if card is None:
+            yield (
+                f"{path}: the card of {folder.name} lists no people, whether {endpoint} tests any of them is unknown: set "
+                f"endpoints.{endpoint}.pretraining_overlap: mark"
+            )
+            continue
+        tested = who_is_tested(study, endpoint)
+        if shared := people.shared(tested, card):
+            person, kind = next(iter(shared.items()))
+            yield (
+                f"{path}: {len(shared)} of {len(tested)} test subjects of {endpoint} are in the pretraining of "
+                f"{folder.name}, e.g. {person} ({people.KINDS[kind]})"
+            )
 
 
 def impossible(study: Config, scheme: str) -> Iterator[str]:
