@@ -22,7 +22,7 @@ def study(tmp_path):
     for label in IDS:
         (tmp_path / f"sub-{label}").mkdir()
 
-    def check(columns, *endpoints, **cohort):
+    def check(columns, /, *endpoints, **cohort):
         names = list(columns)
         lines = ["\t".join(names), *("\t".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
         (tmp_path / "participants.tsv").write_text("\n".join(lines) + "\n")
@@ -247,3 +247,15 @@ def test_a_large_table_is_checked_in_seconds(tmp_path):
     began = time.process_time()
     assert check_tables(config.check(raw)).mistakes == []
     assert time.process_time() - began < 4
+
+
+def test_columns_of_covariates_are_looked_for(study):
+    rows = table(age=range(20), dx=["control", "autism"] * 10, FD=["still"] + [0.1] * 19, empty=["n/a"] * 20)
+    found = study(rows, AGE, columns={"age": "age", "site": "centre", "motion": "FD", "sex": "empty"})
+    assert [line.split(": ")[0] for line in found.mistakes] == [
+        "cohorts.a.columns.site",
+        "cohorts.a.columns.sex",
+    ]
+    assert "has no column 'centre'" in found.mistakes[0]
+    assert "is unknown for everybody" in found.mistakes[1]
+    assert any(line.startswith("cohorts.a.columns.motion: read as missing of 1") for line in found.warnings)

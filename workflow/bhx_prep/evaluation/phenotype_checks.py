@@ -21,7 +21,7 @@ from bhx_prep.evaluation import split_lists
 from bhx_prep.evaluation.endpoint_labels import counted, read_labels
 from bhx_prep.ingest import participants
 from bhx_prep.ingest.bids_files import subject_labels
-from bhx_prep.ingest.cell_values import KnownValues, far_values, listed
+from bhx_prep.ingest.cell_values import KnownValues, far_values, listed, numbers_of
 from bhx_prep.io.notes import brief, quote, short
 
 
@@ -57,14 +57,13 @@ def check_tables(study: Config) -> Findings:
     for name, cohort in study.cohorts.items():
         endpoints = {key: one.coded_in(name) for key, one in study.endpoints.items() if name in one.cohorts}
         path = cohort.phenotypes
-        if not (endpoints or cohort.family) or not (path.exists() or path.is_symlink()):
+        if not (endpoints or cohort.family or cohort.columns) or not (path.exists() or path.is_symlink()):
             continue
         own = {key for key, one in study.endpoints.items() if one.cohort == name}
         needed = [column for key, one in endpoints.items() for column in _columns(one, own=key in own)]
+        needed += [*cohort.columns.values(), *([cohort.family] if cohort.family else [])]
         try:
-            table = participants.read(
-                path, cohort.table, [*needed, *([cohort.family] if cohort.family else [])]
-            )
+            table = participants.read(path, cohort.table, list(dict.fromkeys(needed)))
         except DataError as error:
             found.mistakes.append(f"cohorts.{name}.participants: {error}")
             continue
@@ -72,12 +71,36 @@ def check_tables(study: Config) -> Findings:
         if cohort.family:
             _check_family(found, name, cohort.family, table)
         if table.rows:
+            _check_covariates(found, name, cohort, table)
             for key, endpoint in endpoints.items():
                 if key in own:
                     _check_levels(found, key, endpoint, table)
                     _check_lists(found, key, endpoint, cohort, table)
                 _check_endpoint(found, key, endpoint, table)
     return found
+
+
+def _check_covariates(
+    found: Findings, name: str, cohort: CohortSection, table: participants.Participants
+) -> None:
+    """Columns of a cohort that are named as covariates: whether they are there, and say anything."""
+    for covariate, title in cohort.columns.items():
+        key = f"cohorts.{name}.columns.{covariate}"
+        try:
+            column = table.column(title)
+        except DataError as error:
+            found.mistakes.append(f"{key}: {error}")
+            continue
+        known = column.known
+        if covariate in ("age", "motion"):
+            known, refused, _ = numbers_of(known, brief(title))
+            if refused:
+                subject, reason = next(iter(refused.items()))
+                found.warnings.append(
+                    f"{key}: read as missing of {len(refused)} participants, e.g. {subject}: {reason}"
+                )
+        if not known:
+            found.mistakes.append(f"{key}: {quote(title)} of {table.file} is unknown for everybody")
 
 
 def _check_ids(
