@@ -9,11 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import bhx_model
+
 #: Packages whose versions decide results.
 PACKAGES = (
-    "bhx", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "nibabel", "nilearn", "torch", "safetensors",
+    "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "nibabel", "nilearn", "torch", "safetensors",
     "ml4fmri", "snakemake",
 )  # fmt: skip
+_CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def made_with() -> dict[str, Any]:
@@ -24,7 +27,7 @@ def made_with() -> dict[str, Any]:
     dict
         ``commit``, as `commit` has it; ``python``; ``packages``, name to version.
     """
-    found = {}
+    found = {"bhx": bhx_model.__version__}  # of this code, whatever is installed beside it
     for name in PACKAGES:
         try:
             found[name] = version(name)
@@ -34,7 +37,7 @@ def made_with() -> dict[str, Any]:
 
 
 @cache
-def commit(folder: Path = Path(__file__).parents[1]) -> str | None:
+def commit(folder: Path = _CHECKOUT) -> str | None:
     """Commit of a checkout, with ``-dirty`` where tracked files differ from it; None where there is none, or no git."""
     if not (folder / ".git").exists():
         return None

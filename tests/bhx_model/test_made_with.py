@@ -7,6 +7,7 @@ import subprocess
 
 import numpy as np
 
+import bhx_model
 from bhx_model import made_with
 
 
@@ -22,7 +23,8 @@ def test_versions_are_those_that_are_installed():
     found = made_with.made_with()
     assert found["python"] == platform.python_version()
     assert found["packages"]["numpy"] == np.__version__
-    assert set(found["packages"]) <= set(made_with.PACKAGES)
+    assert found["packages"]["bhx"] == bhx_model.__version__
+    assert set(found["packages"]) <= {"bhx", *made_with.PACKAGES}
 
 
 def test_a_commit_says_whether_files_differ_from_it(tmp_path):

@@ -83,10 +83,19 @@ def test_differences_to_connectivity_are_paired_and_corrected():
     pairs = [[intervals.run_of(s.predictions) for s in of] for of in (ours, fc)]
     raw = intervals.difference(*pairs, "accuracy")
     assert raw.p < found.p <= 1
-    assert table.entry(RowKey("difference", "", "fc"), "accuracy") is None
+    assert [row.method for row in table.rows("difference")] == [
+        "function_mean",
+        "probe",
+    ]  # neither fc nor constants
     assert f"{found.mean:+.1f} (" in markdown(table)
     assert "Differences are to functional connectivity" in markdown(table)
     assert not build(accuracies(0.5)).rows("difference")
+
+
+def test_differences_are_no_larger_than_the_range_of_a_metric():
+    table = build([score("fc", 0, accuracy=0.0), score("probe", 0, accuracy=1.0)])
+    found = entry(table, "probe", "accuracy", origin="difference")
+    assert -100 <= found.ci_low <= found.mean == 100 == found.ci_high
 
 
 def test_a_row_with_fewer_splits_is_compared_on_those():

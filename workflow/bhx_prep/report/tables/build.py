@@ -141,21 +141,22 @@ def _most(overlaps: Sequence[str]) -> str:
 
 
 def _differences(rows: Mapping[RowKey, Sequence[Score]], metrics: Sequence[str]) -> list[Entry]:
-    """Differences of all rows to connectivity on the splits that both have; none where there is no such row."""
+    """Differences of all rows to connectivity on the splits that both have; none where there is no such row.
+
+    Constant predictions are not compared: every comparison makes Holm's correction stronger for the others.
+    """
     fc = {score["seed"]: score for score in rows.get(CONNECTIVITY, ())}
     compared = {
         row: of
         for row, of in rows.items()
-        if row != CONNECTIVITY and all(score["seed"] in fc for score in of)
+        if row != CONNECTIVITY and row.method not in COMPUTED and all(score["seed"] in fc for score in of)
     }
     if not fc:
         return []
     entries: dict[tuple[RowKey, str], Entry] = {}
     for metric in metrics:
         found = {
-            row: difference(of, [fc[score["seed"]] for score in of], metric)
-            for row, of in compared.items()
-            if row.method not in COMPUTED or METRICS[metric].of_constants
+            row: difference(of, [fc[score["seed"]] for score in of], metric) for row, of in compared.items()
         }
         for row, of in with_holm(found).items():
             key = row._replace(origin="difference")

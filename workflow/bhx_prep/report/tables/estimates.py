@@ -80,7 +80,11 @@ def difference(scores: Sequence[Score], others: Sequence[Score], metric: str) ->
     """
     one, other = ([intervals.run_of(s.predictions) for s in of] for of in (scores, others))
     found = intervals.difference(one, other, metric)
-    return dataclasses.replace(of_interval(found, metric), p=found.p)
+    of = of_interval(found, metric)
+    widest = METRICS[metric].highest - METRICS[metric].lowest  # no difference is larger
+    low = None if of.low is None else max(of.low, -widest)
+    high = None if of.high is None else min(of.high, widest)
+    return dataclasses.replace(of, low=low, high=high, p=found.p)
 
 
 def with_holm(found: Mapping[Key, Estimate]) -> dict[Key, Estimate]:
