@@ -142,7 +142,7 @@ def test_a_step_is_called_as_its_rule_and_a_rule_that_works_as_verb_and_object(r
     assert {name for name, step in steps.items() if step} == set(STEPS)
     verbs = {
         *("publish", "fetch", "run", "extract", "compute", "fit", "pack", "index", "split", "collect"),
-        *("train", "embed", "evaluate", "export", "report", "check", "read"),
+        *("train", "embed", "evaluate", "export", "report", "check", "read", "describe", "inspect"),
     }
     assert {
         name for name, body in rules.items() if "shell:" in body and name.split("_")[0] not in verbs
@@ -243,7 +243,7 @@ def test_the_export_is_given_the_terms_of_the_data(root: Path, tmp_path: Path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     planned = skeleton.snakemake(root, tmp_path, "-n", "-p", "results/experiments/first/export")
     assert planned.returncode == 0, planned.stdout + planned.stderr
-    (file,) = re.findall(r"--terms (\S+) --out", planned.stdout)
+    (file,) = re.findall(r"--terms (\S+) ", planned.stdout)
     assert json.loads((tmp_path / file).read_text()) == {
         first: "data use agreement of 2024",
         second: "CC0",
