@@ -120,14 +120,14 @@ def fetch_rois(folder: Path, out: Path, atlas: Path | None = None) -> None:
 def _check_atlas(known: RoiMetadata, folder: Path, atlas: Path) -> None:
     """Refuse weights of other ROIs than a study's, or of another order."""
     ours = read_json(atlas, "run the step fetch_templates again")
-    if roi_sha256(ours["atlas"], ours["names"]) == known.roi_sha256:
+    if roi_sha256(ours["label"], ours["names"]) == known.roi_sha256:
         return
     try:
         known.check_order(ours["names"])
     except DataError as error:
         msg = f"{folder} is of other ROIs than this study: {error}, or set `atlas` to that of the weights"
         raise DataError(msg) from error
-    msg = f"{folder} is of atlas {known.atlas}, this study of {ours['atlas']}: set `atlas` to that of the weights"
+    msg = f"{folder} is of atlas {known.atlas}, this study of {ours['label']}: set `atlas` to that of the weights"
     raise DataError(msg)
 
 

@@ -11,7 +11,6 @@ import pytest
 from tiny_shards import ATLAS, NAMES
 
 from bhx_model import given_weights
-from bhx_model.contract import roi_sha256
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation import function_tokens
 from bhx_model.release import fetch
@@ -26,9 +25,7 @@ def atlas(tmp_path: Path) -> Path:
 
 
 def write_atlas(path: Path, names: list[str], atlas: str = ATLAS) -> Path:
-    path.write_text(
-        json.dumps({"atlas": atlas, "names": list(names), "roi_sha256": roi_sha256(atlas, names)})
-    )
+    path.write_text(json.dumps({"label": atlas, "names": list(names)}))
     return path
 
 
