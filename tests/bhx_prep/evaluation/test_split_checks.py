@@ -94,8 +94,10 @@ def test_a_split_that_cannot_be_made_is_a_mistake(study, capsys):
     Path("config.yaml").write_text(json.dumps(study))
     assert main(["config", "check"]) == 1
     assert "endpoints.dx: lists.csv leaves 1 usable subjects in test, 2 are needed" in capsys.readouterr().err
+    with Path("clinic/participants.tsv").open("a") as file:
+        file.write("sub-777\tcontrol\ts0\tf99\n")  # without data
     with Path("lists.csv").open("a") as file:
-        file.write("888,test\n")
+        file.write("777,test\n888,test\n")
     assert main(["config", "check"]) == 1
     assert (
         "lists.csv names 1 people that participants.tsv does not have, e.g. '888'" in capsys.readouterr().err

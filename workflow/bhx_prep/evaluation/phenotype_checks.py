@@ -67,7 +67,7 @@ def check_tables(study: Config) -> Findings:
         except DataError as error:
             found.mistakes.append(f"cohorts.{name}.participants: {error}")
             continue
-        table = _check_ids(found, name, cohort, table)
+        whole, table = table, _check_ids(found, name, cohort, table)
         if cohort.family:
             _check_family(found, name, cohort.family, table)
         if table.rows:
@@ -75,7 +75,7 @@ def check_tables(study: Config) -> Findings:
             for key, endpoint in endpoints.items():
                 if key in own:
                     _check_levels(found, key, endpoint, table)
-                    _check_lists(found, key, endpoint, cohort, table)
+                    _check_lists(found, key, endpoint, cohort, whole)
                 _check_endpoint(found, key, endpoint, table)
     return found
 
@@ -184,7 +184,7 @@ def _check_lists(
     cohort: CohortSection,
     table: participants.Participants,
 ) -> None:
-    """Compare a file of splits with the people of its cohort."""
+    """Compare a file of splits with the people of its cohort, with or without data."""
     file = endpoint.splits.file
     if file is None:
         return
@@ -193,7 +193,9 @@ def _check_lists(
     except DataError as error:
         found.mistakes.append(f"endpoints.{name}.splits.file: {error}")
         return
-    everybody = {*table.rows, *table.excluded, *(subjects_of(cohort) or ())}
+    with_data = subjects_of(cohort) or set()
+    table = table.match(with_data)
+    everybody = {*table.rows, *table.excluded, *with_data}
     lists = lists.match(everybody)
     unknown = sorted({*lists.rows, *lists.excluded} - everybody)
     if unknown:
