@@ -112,3 +112,16 @@ def test_a_key_of_no_schema_is_refused(tmp_path: Path):
     (tmp_path / "x.yaml").write_text(yaml.safe_dump({**values, "term": "x"}))
     with pytest.raises(ConfigError, match="term: no such key; did you mean 'terms'"):
         recipes.read(tmp_path / "x.yaml")
+
+
+def test_the_page_of_the_paper_has_the_recipes_numbers(root: Path):
+    text = (root / "docs/how-to/paper.md").read_text()
+    for name in ("ukb", "abcd"):
+        recipe = recipes.load(name)
+        numbers = "; ".join(f"{n:,}" for n in (recipe.paper.subjects, recipe.paper.t1w, recipe.paper.bold))
+        assert f"| {recipe.title} | {numbers} |" in text
+
+
+def test_codes_of_a_column():
+    assert recipes.load("abide1").codes("DX_GROUP") == {"1": "autism", "2": "control"}
+    assert recipes.load("abide1").codes("no such column") == {}

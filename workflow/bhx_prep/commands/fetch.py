@@ -83,7 +83,7 @@ def command(args: argparse.Namespace) -> int:
     else:
         table = bucket.file(f"{offer.rois.folder}/{offer.rois.table}", offer.rois.folder, args.out)
         rows = chosen(_phenotypes(table, downloads, dry_run=args.dry_run), wanted)
-        _show_choice(rows)
+        _show_choice(args.dataset, rows)
         variant = (args.pipeline, args.strategy, derivative)
         files = roi_files(bucket, offer.rois, rows, variant, args.out)
         files = [table, *files] if args.dry_run else files  # else it is here by now
@@ -143,10 +143,11 @@ def _phenotypes(table: RemoteFile, downloads: Downloads, *, dry_run: bool) -> li
     return read_table(table.path.read_bytes(), table.path.name)
 
 
-def _show_choice(rows: Sequence[Mapping[str, str]]) -> None:
+def _show_choice(dataset: str, rows: Sequence[Mapping[str, str]]) -> None:
     """Log how mixed the subjects are: the first ones are of one site, and often of one diagnosis."""
+    codes = KNOWN[dataset].codes("DX_GROUP")
     sites = Counter(row.get("SITE_ID", "") for row in rows)
-    groups = Counter({"1": "autism", "2": "control"}.get(row.get("DX_GROUP", ""), "unknown") for row in rows)
+    groups = Counter(codes.get(row.get("DX_GROUP", ""), "unknown") for row in rows)
     text = ", ".join(f"{n} {group}" for group, n in groups.items())
     logger.info("%d subjects of %d sites: %s", len(rows), len(sites), text)
     if len(groups) == 1 and len(rows) > 1:

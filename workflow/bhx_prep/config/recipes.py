@@ -174,6 +174,11 @@ class Recipe(Section):
     )
     unknown: tuple[str, ...] = Field(default=(), description="What is not known, a sentence each.")
 
+    def codes(self, column: str) -> dict[str, str]:
+        """What the codes of a column mean, by the first table that states it; empty if none does."""
+        stated = (c.values for table in self.tables for c in table.columns if c.name == column and c.values)
+        return next(stated, {})
+
     @property
     def unknown_values(self) -> tuple[str, ...]:
         """All that its tables write for unknown."""
