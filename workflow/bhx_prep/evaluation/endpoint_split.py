@@ -114,25 +114,32 @@ def make(
     for other in others:
         tested, left_out, more = _external(spec, other, own, found, modalities)
         rows, excluded, said = [*rows, *tested], [*excluded, *left_out], [*said, *more]
-    rules = spec.splits.rules
     return {
         "endpoint": name,
-        "cohort": spec.cohort,
-        "kind": spec.kind,
-        "classes": [c.name for c in spec.classes],
         "seed": seed,
-        "scheme": spec.splits.scheme,
-        "protocol": spec.splits.protocol,
-        "inner_folds": rules.inner_folds,
-        "refit": rules.refit,
-        **({"adjustments": spec.scoring.names} if spec.scoring.names else {}),
-        "metrics_first": list(rules.metrics),
+        **_described(spec),
         "modalities": modalities,
         **({"sites": list(sites[seed])} if spec.splits.scheme == "leave-one-site-out" else {}),
         "rows": rows,
         "excluded": excluded,
         "same_scan": found.same_scan,
         "notes": said,
+    }
+
+
+def _described(spec: EndpointSection) -> dict[str, Any]:
+    """What the section says of the label and of how it is split, for those who read the split alone."""
+    rules = spec.splits.rules
+    return {
+        "cohort": spec.cohort,
+        "kind": spec.kind,
+        "classes": [c.name for c in spec.classes],
+        "scheme": spec.splits.scheme,
+        "protocol": spec.splits.protocol,
+        "inner_folds": rules.inner_folds,
+        "refit": rules.refit,
+        **({"adjustments": spec.scoring.names} if spec.scoring.names else {}),
+        "metrics_first": list(rules.metrics),
     }
 
 

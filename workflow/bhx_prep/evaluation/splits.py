@@ -149,7 +149,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="action", required=True)
-    one = commands.add_parser("pretrain", help="train and holdout of a pretraining")
+    _pretraining_arguments(commands.add_parser("pretrain", help="train and holdout of a pretraining"))
+    _endpoint_arguments(
+        commands.add_parser("endpoint", help="train, val and test of an endpoint, with labels")
+    )
+    args = parser.parse_args(argv)
+    return run_command(lambda: write_json(args.out, _split(args), canonical=True))
+
+
+def _pretraining_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--shards", required=True, nargs="+", type=Path, help="index.json of every cohort")
     one.add_argument("--holdout", required=True, type=float, help="fraction held out, e.g. 0.1")
     one.add_argument(
@@ -184,7 +192,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="splits of endpoints whose test subjects and their relatives are left out",
     )
     one.add_argument("--out", required=True, type=Path)
-    one = commands.add_parser("endpoint", help="train, val and test of an endpoint, with labels")
+
+
+def _endpoint_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--endpoint", required=True, type=json_file, metavar="FILE", help="its section as a JSON file"
     )
@@ -218,8 +228,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="sites that each split tests, as a JSON file",
     )
     one.add_argument("--out", required=True, type=Path)
-    args = parser.parse_args(argv)
-    return run_command(lambda: write_json(args.out, _split(args), canonical=True))
 
 
 def _split(args: argparse.Namespace) -> dict[str, Any]:
