@@ -489,7 +489,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="demo-data")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, one thread each")
-    parser.add_argument("--more", type=int, default=600, help="subjects to draw beside the 40 of patients")
+    parser.add_argument("--more", type=int, default=520, help="subjects to draw beside the 120 of patients")
     parser.add_argument(
         "--people", type=int, default=300, help="subjects without T1 to draw for the function stage"
     )
