@@ -49,8 +49,11 @@ def test_paper_others_this_run_and_difference_stand_side_by_side():
         "demo/function_regions", "54.1 (2.4)", "brainmarks",
     )  # fmt: skip
     assert (lines["fc", "accuracy"].independent, lines["fc", "accuracy"].published) == ("60.3 (2.9)", "")
-    assert lines["brainlm", "accuracy"].note == "not testable: needs one fixed TR"
-    assert lines["structure", "f1"].note == "not recovered"
+    assert lines["brainlm", "accuracy"].published_note == "not testable: needs one fixed TR"
+    assert lines["structure", "f1"].published_note == "not recovered"
+    assert ("brainlm", "macro_f1") not in lines  # nothing to show
+    text = to_markdown(study_sheet("table1", list(lines.values())))
+    assert "| BrainHarmonix-S |  | Accuracy (%) | not recovered | - | - | - |  |" in text
     assert lines["permuted", "accuracy"].this_run == pytest.approx(70)
 
 

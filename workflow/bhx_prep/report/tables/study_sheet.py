@@ -67,7 +67,8 @@ def _group(lines: Sequence[Line]) -> Group:
         else "; no published value stands beside synthetic subjects"
     )
     synthetic = f"; synthetic subjects{asked}" if first.synthetic else ""
-    heading = f"{first.benchmark}: endpoint {first.endpoint}, {first.who}; {first.splits}{synthetic}"
+    task = published.endpoint(first.benchmark).task
+    heading = f"{first.benchmark} ({task}): endpoint {first.endpoint}, {first.who}; {first.splits}{synthetic}"
     rows, last = [], None
     for line in lines:
         rows.append(
@@ -77,9 +78,8 @@ def _group(lines: Sequence[Line]) -> Group:
                 METRICS[line.metric].heading,
                 _published(line),
                 _independent(line),
-                _estimate(line, line.this_run, line.ci_low, line.ci_high, "")
-                or line.note * (not line.published),
-                _estimate(line, line.difference, line.difference_low, line.difference_high, "+"),
+                _estimate(line, line.this_run, line.ci_low, line.ci_high, "") or line.note or "-",
+                _estimate(line, line.difference, line.difference_low, line.difference_high, "+") or "-",
                 _positive(line),
             )
         )
@@ -90,7 +90,7 @@ def _group(lines: Sequence[Line]) -> Group:
 def _published(line: Line) -> str:
     if line.follows:
         return f"{line.published} *"
-    return line.published or (line.note if not line.this_run else "") or "-"
+    return line.published or line.published_note or "-"
 
 
 def _independent(line: Line) -> str:
@@ -146,7 +146,10 @@ def _caption(lines: Sequence[Line]) -> list[str]:
             for benchmark, source in sorted(swapped)
         ]
     if any(line.follows for line in lines):
-        sentences.append("*: not published; follows from the published accuracy and F1.")
+        sentences.append(
+            "*: not published; follows from the published accuracy and F1. It is the F1 of the other class than the "
+            "published one, whichever that is, and the mean of both."
+        )
     tasks = {
         f"{line.benchmark}: {line.independent_task} [{line.independent_source}]"
         for line in lines

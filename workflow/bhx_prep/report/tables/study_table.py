@@ -20,6 +20,10 @@ TITLES = {
 }
 
 
+#: Metrics that follow from an accuracy and an F1.
+_DERIVED = ("f1_negative", "macro_f1")
+
+
 @dataclass(frozen=True)
 class Model:
     """A row of the paper's tables: how the paper and others call it, and which of this run's methods stands for it.
@@ -71,9 +75,9 @@ MODELS = (
 class Line:
     """One row of one endpoint by one metric: a line of the tidy CSV. Units as the metric's; empty or None: not known.
 
-    `published` and `independent` are as their sources print them, `follows` says that the published number is none but
-    follows from the others. `elsewhere` names the rows of the endpoint's table that both are from. `difference` is this
-    run's minus the published one, whose own spread is not known.
+    `published` and `independent` are as their sources print them, `published_note` says why there is none, `follows`
+    that the published number is none but follows from the others. `elsewhere` names the rows of the endpoint's table that
+    both are from. `difference` is this run's minus the published one, whose own spread is not known.
     """
 
     endpoint: str
@@ -109,6 +113,7 @@ class Line:
     reading: str
     overlap: str
     note: str
+    published_note: str
 
 
 def study_lines(benchmarks: Sequence[str], tables: Sequence[Table]) -> list[Line]:
@@ -126,7 +131,12 @@ def study_lines(benchmarks: Sequence[str], tables: Sequence[Table]) -> list[Line
         for table in tables:
             if table.benchmark == benchmark:
                 for model, row in _rows(table):
-                    lines += [_line(table, model, row, metric) for metric in metrics_of(table)]
+                    of_row = [_line(table, model, row, metric) for metric in metrics_of(table)]
+                    lines += [
+                        line
+                        for line in of_row
+                        if line.metric not in _DERIVED or line.method or line.published
+                    ]
     return lines
 
 
@@ -134,7 +144,7 @@ def metrics_of(table: Table) -> list[str]:
     """Metrics of the paper's cells, and the F1 of the other class and the mean of both, where this run has them."""
     shown = list(published.endpoint(table.benchmark).metrics)
     if table.kind == "binary":
-        shown += [metric for metric in ("f1_negative", "macro_f1") if metric in table.metrics]
+        shown += [metric for metric in _DERIVED if metric in table.metrics]
     return shown
 
 
@@ -207,7 +217,8 @@ def _line(table: Table, model: Model, row: RowKey | None, metric: str) -> Line:
         if inverted and (people := published.endpoint(table.benchmark).people)
         else "",
         overlap=entry.overlap if entry else "",
-        note=(entry.note if entry else "") or note,
+        note=entry.note if entry else "",
+        published_note=note,
     )
 
 
@@ -229,7 +240,7 @@ def _published(
     found = None
     if table.kind == "binary" and {"accuracy", "f1"} <= row.values.keys():
         found = positive_class.invert(float(row.values["accuracy"]) / 100, float(row.values["f1"]) / 100)
-    if metric in ("f1_negative", "macro_f1"):
+    if metric in _DERIVED:
         if found is None:
             return "", False, "", "", None
         f1 = float(row.values["f1"])
