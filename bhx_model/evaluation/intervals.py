@@ -38,6 +38,7 @@ from bhx_model.evaluation.metrics import METRICS
 #: Share of the probability that intervals hold.
 LEVEL: Final = 0.95
 
+#: Metrics that count decisions, not how far scores are from them.
 _DECIDED: Final = frozenset({"accuracy", "balanced_accuracy", "f1", "f1_negative", "macro_f1"})
 
 
@@ -172,7 +173,7 @@ def _combined(
     kept = list(known)
     point = math.fsum(known.values()) / len(known)
     u = [of_people[i][1] for i in kept]
-    n = _people_per_score(shared.of(kept), u, decided=metric in _DECIDED)
+    n = _people_per_score(shared.of(kept), u, metric)
     low, high = _limits(metric, point, [runs[i] for i in kept], u, n)
     return Interval(point, low, high, len(runs), len(kept), n)
 
@@ -208,7 +209,7 @@ def difference(runs: Sequence[Run], others: Sequence[Run], metric: str) -> Diffe
     if not deltas:
         return Difference(None, None, None, len(runs), 0, 0.0, None)
     point = math.fsum(deltas) / len(deltas)
-    n = _people_per_score(_shared(runs).of(kept), u, decided=metric in _DECIDED)
+    n = _people_per_score(_shared(runs).of(kept), u, metric)
     variance = (n * _variance(u) + 2 * 2 * float(np.mean(spread))) / (n + 2) / n
     if n < 2 or not variance > 0:
         return Difference(point, None, None, len(runs), len(deltas), n, None)
@@ -291,7 +292,7 @@ def _shared(runs: Sequence[Run]) -> _Shared:
     )
 
 
-def _people_per_score(shared: _Shared, u: Sequence[np.ndarray], *, decided: bool = False) -> float:
+def _people_per_score(shared: _Shared, u: Sequence[np.ndarray], metric: str) -> float:
     """Number of people, each tested once, whose mean would vary as much as the mean over splits does.
 
     Parameters
@@ -300,8 +301,8 @@ def _people_per_score(shared: _Shared, u: Sequence[np.ndarray], *, decided: bool
         Of J splits.
     u : sequence of (m,) ndarray
         Influences of their test people.
-    decided : bool
-        Whether the metric counts decisions, not how far scores are from them.
+    metric : str
+        Of `METRICS`.
     """
     u_JP = np.zeros(shared.test_JP.shape)
     for j, columns in enumerate(shared.columns):
@@ -310,8 +311,17 @@ def _people_per_score(shared: _Shared, u: Sequence[np.ndarray], *, decided: bool
     in_common = float(shared.train_JJ[others_JJ].mean()) if len(u) > 1 else 0.0
     alike = _likeness(shared.test_JP, u_JP, in_common)
     share = (1 - alike) / (1 - in_common) if in_common < 1 else 0.0
-    # less alike than in proportion to who trained: of a sign that much less is shared by two people, else no more
-    share = min(share, 1 / share if decided and share > 1 else 1.0)
+    if share > 1:  # less alike than in proportion to who trained
+        # two people share less of a decision, which is a sign, but more of a correlation, for which the length of the
+        # weights does not count: (p - 1) / (p - 2) of p features without an effect; few people are unlike by chance
+        longest = 1.25 - 2 / float(shared.test_JP.sum(axis=1).mean())
+        share = (
+            1 / share
+            if metric in _DECIDED
+            else min(share, max(1.0, longest))
+            if metric == "pearson_r"
+            else 1.0
+        )
     covariance_JJ = alike * shared.same_JJ + share * shared.swapped_JJ
     total = shared.same_JJ.trace() + covariance_JJ[others_JJ].sum()
     return float(len(u) ** 2 / total)

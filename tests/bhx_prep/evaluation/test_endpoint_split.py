@@ -208,3 +208,9 @@ def test_blocks_have_the_shares_and_one_of_the_smallest_part_each(shares):
     n = sum(whole.values())
     assert [whole[part] for part in draw.PARTS] == pytest.approx([share * n for share in shares])
     assert all(block.count("val") == 1 for block in blocks)
+
+
+def test_adjustments_of_scores_stand_in_the_split_where_there_are_any(tmp_path: Path):
+    own = cohort(tmp_path, people_of(40))
+    assert "adjustments" not in make({}, own)
+    assert make({"scoring": {"threshold": True}}, own)["adjustments"] == ["threshold"]
