@@ -226,6 +226,30 @@ def test_what_pretraining_adds_is_the_difference_on_the_same_splits(results, tmp
     assert cognition["added"] == scores.Score(f"{expected.point:+.2f}", "", within)
 
 
+def test_page_has_the_papers_table_and_kinds_of_rows(text):
+    part = text[text.index('id="h-evaluation"') :]
+    assert ">Table 1: neurodevelopmental disorders</h3>" in part
+    assert "SYNTHETIC DATA: the subjects of diagnosis are simulated" in part
+    assert "52.8 %; 52.8 to 95.4 %; control (45.7 %): too few; autism (54.3 %): possible" in part
+    for heading in (
+        "Measured by others",
+        "Floors: what needs no brain",
+        "difference to functional connectivity",
+    ):
+        assert heading in part
+    assert "bands: all positive" in part
+
+
+def test_text_of_data_cannot_break_out_of_a_table_of_the_page(results, tmp_path, drawing_once):
+    shutil.copytree(results / "tables", tmp_path / "tables")
+    file = tmp_path / "tables/diagnosis.csv"
+    file.write_text(file.read_text().replace("25 control", "25 <script>alert(1)</script>"))
+    with drawing_once():
+        shown = page.render(CONFIG, tmp_path)
+    assert "25 &lt;script&gt;alert(1)" in shown
+    assert "<script" not in shown
+
+
 def test_plots_have_floors_as_bands():
     svg = figures.estimates(
         "AUROC (%)", [("FC", 60, 52, 68)], [("permuted", 50, 42, 58), ("<site>", 55, None, None)]
