@@ -10,7 +10,7 @@ import pytest
 from series_batches import brain_series, write_batch
 
 from bhx_prep import cli
-from bhx_prep.commands import duplicates
+from bhx_prep.report.twice import same_series
 
 
 def study(folder: Path, monkeypatch: pytest.MonkeyPatch, roots: dict[str, str]) -> None:
@@ -61,7 +61,7 @@ def test_features_that_cannot_be_read_are_named_and_others_compared(tmp_path) ->
     file.write_bytes(b"torn")
     twice = {"town_sub-1": brain_series(1, 7), "town_sub-2": brain_series(1, 7)}
     write_batch(tmp_path / "town/features/batch-00000", twice)
-    found = duplicates.same_series(tmp_path, ["ward", "town", "no"])
+    found = same_series(tmp_path, ["ward", "town", "no"])
     assert [(pair.first, pair.second) for pair in found.pairs] == [("town_sub-1", "town_sub-2")]
     assert found.without_features == ["no"]
     assert "ward: " in found.unreadable[0]
@@ -82,5 +82,5 @@ def test_many_pairs_are_counted(tmp_path, monkeypatch, capsys) -> None:
 def test_other_atlases_are_not_compared(tmp_path, caplog) -> None:
     write_batch(tmp_path / "a/features/batch-00000", {"a_sub-1": brain_series(1, 7)})
     write_batch(tmp_path / "b/features/batch-00000", {"b_sub-1": brain_series(1, 7)}, 17)
-    assert duplicates.same_series(tmp_path, ["a", "b"]).pairs == []
+    assert same_series(tmp_path, ["a", "b"]).pairs == []
     assert "features of several atlases" in caplog.text

@@ -134,3 +134,10 @@ def test_a_pattern_without_networks_shows_all_pairs(root):
 
 def test_nothing_looked_at_is_nothing(root):
     assert inside.find(CONFIG, root, None) == []
+
+
+def test_names_of_groups_are_no_formulas_and_no_markup():
+    svg = inside_figures.plane(np.eye(4)[:, :2], ["$A^$", "<script>"] * 2, [0.5, 0.3])
+    assert "$A^$" in svg
+    assert "&lt;script&gt;" in svg
+    assert "<script>" not in svg

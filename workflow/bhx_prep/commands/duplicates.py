@@ -3,83 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 
 import pyarrow as pa
 
-from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import CohortSection
-from bhx_prep.features import duplicates, series_files
+from bhx_prep.report.twice import same_folders, same_series, shared_subjects
 
 #: Pairs of runs that are printed of two cohorts.
 _MOST = 20
-
-
-@dataclass(frozen=True)
-class SameSeries:
-    """Runs of a study that hold the same series.
-
-    Attributes
-    ----------
-    pairs : list of SamePair
-        Within cohorts and across them; a key begins with its cohort's name.
-    without_features : list of str
-        Cohorts with no features yet: nothing is known of them.
-    unreadable : list of str
-        A sentence for each cohort whose features cannot be used.
-    """
-
-    pairs: list[duplicates.SamePair]
-    without_features: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-
-
-def same_series(results: Path, cohorts: list[str]) -> SameSeries:
-    """Find runs with the same series among the features that are there.
-
-    Parameters
-    ----------
-    results : Path
-        Folder of all results.
-    cohorts : list of str
-        Names.
-    """
-    found, without, unreadable = [], [], []
-    for name in cohorts:
-        files = sorted((results / name / "features").glob(f"batch-*/{series_files.FILE}"))
-        if not files:
-            without.append(name)
-            continue
-        try:
-            found.append(series_files.list_runs(files))
-        except DataError as error:
-            unreadable.append(f"{name}: {error}")
-    return SameSeries(duplicates.find_same(found), without, unreadable)
-
-
-def same_folders(cohorts: Mapping[str, CohortSection]) -> list[tuple[str, str, Path]]:
-    """Pairs of cohorts of which one's folder is the other's or inside it, links followed; and the inner folder."""
-    roots = {name: cohort.root.expanduser().resolve() for name, cohort in cohorts.items()}
-    pairs = []
-    for one, other in combinations(cohorts, 2):
-        if roots[one].is_relative_to(roots[other]) or roots[other].is_relative_to(roots[one]):
-            pairs.append((one, other, max(roots[one], roots[other], key=lambda root: len(root.parts))))
-    return pairs
-
-
-def shared_subjects(tables: Mapping[str, pa.Table]) -> list[tuple[str, str, list[str]]]:
-    """Pairs of cohorts, and the labels of subjects that both have.
-
-    Parameters
-    ----------
-    tables : mapping
-        Cohort to its index.
-    """
-    labels = {name: set(table["subject"].to_pylist()) for name, table in tables.items()}
-    pairs = [(one, other, sorted(labels[one] & labels[other])) for one, other in combinations(labels, 2)]
-    return [(one, other, both) for one, other, both in pairs if both]
 
 
 def lines(

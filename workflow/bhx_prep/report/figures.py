@@ -33,6 +33,7 @@ INK, MUTED, RULE, PAGE, *SERIES = _THEME
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names of classes and sites may hold a dollar sign
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "text.color": INK,
