@@ -1,15 +1,12 @@
-"""What Snakemake asks while it plans: subjects, batches and files of each cohort. Cheap to import and to call."""
+"""What Snakemake asks while it plans: settings of jobs, rows of tables, plans of cohorts. Cheap to import and to call."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,8 @@ from bhx_model import given_weights
 from bhx_model.atomic_write import write_json
 from bhx_model.command_line import start_logging
 from bhx_model.errors import BhxError, ConfigError, format_error
-from bhx_model.evaluation.methods import METHODS, Method
+from bhx_model.evaluation.methods import METHODS
+from bhx_prep.cohort_plan import CohortPlan, settings_are_written
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config, check
 from bhx_prep.config.endpoints import EndpointSection
@@ -27,149 +25,11 @@ from bhx_prep.config.paper_tables import ABLATIONS, PAPER_TABLES
 from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.config.section import Section
 from bhx_prep.evaluation import split_seeds
-from bhx_prep.ingest import batches, index
 from bhx_prep.ingest.stated_names import stated_names
 from bhx_prep.trainings import Trainings, overrides
 
 #: Keys of an endpoint that decide nothing about who is in which split.
 _NOT_OF_SPLITS = ("methods", "finetune", "seeds", "paper", "paper_beside_synthetic", "pretraining_overlap")
-#: Columns of the index that jobs depend on and that no file name contains.
-FIELDS = ("tr_s", "n_frames", "anat", "synthetic", "reason")
-
-
-class CohortPlan:
-    """One cohort's index, split into the batches that jobs work on.
-
-    Parameters
-    ----------
-    name : str
-        Of the cohort.
-    cohort : CohortSection
-        Its section of the configuration.
-    config : Config
-        All of it.
-    cache : Path
-        Folder of the parse-time cache.
-    build : bool
-        Whether to (re)build a stale cache; only the main process may.
-    """
-
-    def __init__(self, name: str, cohort: CohortSection, config: Config, cache: Path, *, build: bool):
-        self.name, self.cohort, self._config, self._cache, self._build = name, cohort, config, cache, build
-        self._settings = SettingsFolder(config.results / "settings", write=build)
-
-    @property
-    def index_file(self) -> Path:
-        """The cached index, made first where it is absent or old."""
-        _ = self._columns
-        return self._cache / f"{self.name}.parquet"
-
-    @cached_property
-    def _columns(self) -> dict[str, list[Any]]:
-        """What is asked of the index, column by column: every job reads it, also of a cohort of 100,000."""
-        try:
-            table = index.load(
-                self._cache,
-                self.name,
-                self.cohort,
-                build_if_stale=self._build,
-                t1w_mm=self._config.features.t1w_resolution_mm,
-            )
-        except (BhxError, OSError) as error:  # from within Snakemake an exception would show as a traceback
-            raise SystemExit(format_error(error)) from None
-        names = ("subject", "modality", "status", *index.FILE_COLUMNS, *FIELDS)
-        return {name: table[name].to_numpy().tolist() for name in names}
-
-    @cached_property
-    def _rows(self) -> dict[str, range]:
-        """Rows of every subject, in the order of their labels; they stand together in the index."""
-        subjects = self._columns["subject"]
-        starts = [row for row, subject in enumerate(subjects) if row == 0 or subject != subjects[row - 1]]
-        return {subjects[a]: range(a, b) for a, b in pairwise([*starts, len(subjects)])}
-
-    @cached_property
-    def _batches(self) -> dict[int, list[str]]:
-        n_subjects = len(self._rows)
-        try:
-            n = batches.n_batches(self._config.results, self.name, n_subjects, self._config.batch_size)
-        except (BhxError, OSError) as error:
-            msg = f"cohort {self.name}: its plan cannot be read or written: {format_error(error)}"
-            raise SystemExit(msg) from None
-        planned = batches.batches(self.name, self._rows, n)
-        with _settings_are_written():
-            for number, subjects in planned.items():  # now, in the main process: jobs only read
-                self._settings.file(self._list_name(number), subjects)
-        return planned
-
-    def _list_name(self, number: int) -> str:
-        return f"{self.name}/batch-{number:05d}"
-
-    def subjects_file(self, batch: str) -> Path:
-        """JSON list of the subjects of a batch."""
-        return self._settings.file(self._list_name(int(batch)), self._batches[int(batch)])
-
-    def batches_file(self) -> Path:
-        """JSON list of the batches."""
-        return self._settings.file(f"{self.name}/batches", self.batches())
-
-    def batches(self) -> list[str]:
-        """Numbers of the batches with any subjects, as in file names: ``00003``."""
-        return [f"{number:05d}" for number in sorted(self._batches)]
-
-    def subjects(self, batch: str | None = None) -> list[str]:
-        """Labels of the subjects of one batch, or of all."""
-        return list(self._rows) if batch is None else self._batches[int(batch)]
-
-    def files(self, subject: str) -> list[str]:
-        """Files that a subject's usable scans are read from."""
-        usable = [row for row in self._rows[subject] if self._columns["status"][row] == "ok"]
-        return sorted({self._columns[c][row] for row in usable for c in index.FILE_COLUMNS} - {None})
-
-    def dataset(self, subject: str) -> Path:
-        """Root of the BIDS dataset with the subject's folder: the cohort's, or that of a site of it."""
-        own = f"{os.sep}sub-{subject}{os.sep}"
-        return next((Path(f.partition(own)[0]) for f in self.files(subject) if own in f), self.cohort.root)
-
-    def state(self, subjects: Iterable[str]) -> str:
-        """Hash of the names, sizes and times of change of the subjects' files, which changes when one of them does.
-
-        Rules take it as a parameter. As inputs, half a million files would each become an object of Snakemake's,
-        looked up among the outputs of all rules: minutes and gigabytes for every plan.
-        """
-        digest = hashlib.sha256()
-        for subject in subjects:
-            for file in self.files(subject):
-                digest.update(f"{file.rpartition(os.sep)[2]} {index.state_of(file)}\n".encode())
-        return digest.hexdigest()[:16]
-
-    def metadata(self, subjects: Iterable[str]) -> str:
-        """Hash of what the index has of the subjects' scans, for the jobs that depend on it."""
-        digest = hashlib.sha256()
-        for subject in subjects:
-            for row in self._rows[subject]:
-                digest.update(repr([self._columns[field][row] for field in FIELDS]).encode())
-        return digest.hexdigest()[:16]
-
-    def has_t1w(self) -> bool:
-        """Whether any usable BOLD run has a T1 image."""
-        anat, status = self._columns["anat"], self._columns["status"]
-        return any(image is not None and state == "ok" for image, state in zip(anat, status, strict=True))
-
-    @cached_property
-    def modalities(self) -> frozenset[str]:
-        """Modalities of which the cohort has a usable scan: ``bold``, ``t1w``."""
-        pairs = zip(self._columns["modality"], self._columns["status"], strict=True)
-        return frozenset(modality for modality, state in set(pairs) if state == "ok")
-
-    def can_be_read_by(self, method: Method) -> bool:
-        """Whether the cohort has at all what a method reads: hub tokens are of a BOLD run with its T1."""
-        return set(method.modalities) <= self.modalities and (method.stage != "fusion" or self.has_t1w())
-
-    def to_preprocess(self, batch: str | None = None) -> list[str]:
-        """Subjects of a batch (or all) that enter as raw BIDS and have a usable scan."""
-        if self.cohort.input != "bids":
-            return []
-        return [subject for subject in self.subjects(batch) if self.files(subject)]
 
 
 class Study:
@@ -205,7 +65,7 @@ class Study:
         }
         self.trainings = Trainings(self.config)
         self._check_weights()
-        with _settings_are_written():
+        with settings_are_written():
             if build:
                 self.trainings.write_folders()
             self._write_settings(results / "config.resolved.json", write=build)
@@ -545,14 +405,6 @@ class Study:
     def participants(self, cohort: str) -> Path:
         """The table of phenotypes of a cohort."""
         return self.config.cohorts[cohort].phenotypes
-
-
-@contextmanager
-def _settings_are_written() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:  # from within Snakemake an exception would show as a traceback
-        raise SystemExit(f"the settings of jobs cannot be written: {format_error(error)}") from None
 
 
 def _people(name: str, config: Config) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bhx_prep.cohort_plan import CohortPlan
 from bhx_prep.config import config
-from bhx_prep.study import CohortPlan
 
 SERIES = "r1\tr2\n0\t1\n1\t0\n2\t2\n"
 
