@@ -29,6 +29,8 @@ def write_endpoint(
     *,
     classes=("control", "patient"),
     n: int = 20,
+    cohort: str = "patients",
+    first: str = "secret0",
 ) -> Path:
     """A model whose hub tokens have these shares, or which has none; saliency grows with the ROI."""
     random = np.random.default_rng(0)
@@ -37,7 +39,7 @@ def write_endpoint(
     points[:, 0] += 4 * target
     saliency = np.arange(1, len(names) + 1, dtype=np.float32)
     arrays = {
-        "subjects": np.array([f"secret{i}" for i in range(n)]), "target": target, "plane": points,
+        "subjects": np.array([first, *(f"secret{i}" for i in range(1, n))]), "target": target, "plane": points,
         "explained": np.array([0.5, 0.25]), "saliency": saliency / saliency.sum(), "signed": saliency,
         "roi_names": np.array(names),
     }  # fmt: skip
@@ -48,7 +50,7 @@ def write_endpoint(
             "even": np.array(0.5),
         }
     about = {
-        "endpoint": "diagnosis", "cohort": "patients", "classes": list(classes), "n": 8, "synthetic": True,
+        "endpoint": "diagnosis", "cohort": cohort, "classes": list(classes), "n": 8, "synthetic": True,
         "readout": "mean hub token" if shares is not None else "regions of function tokens", "hub_start": True,
     }  # fmt: skip
     return _write(path, about, arrays)

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import inside_files
 import pytest
 from endpoint_labels import prediction_row
 from small_bids import write_subject
@@ -26,7 +27,16 @@ STUDY = {
         "ward": {"input": "timeseries", "root": "data/ward"},
     },
     "experiments": {"demo": {"cohorts": ["town"], "preset": "tiny"}},
-    "endpoints": {"age": {"cohort": "town", "column": "age", "kind": "regression", "seeds": 1}},
+    "endpoints": {
+        "age": {"cohort": "town", "column": "age", "kind": "regression", "seeds": 1},
+        "external": {
+            "cohort": "ward",
+            "column": "age",
+            "kind": "regression",
+            "seeds": 1,
+            "test_on": ["town"],
+        },
+    },
 }
 
 
@@ -61,6 +71,8 @@ def study(tmp_path, monkeypatch):
         "results/encoders/town-0a0a0a0a/function-tiny-0a0a0a0a/function_tokens/.part.smalltown.npz": "x",
         "results/encoders/town-0a0a0a0a/pretrain.json": split,
         "results/endpoints/age/seed-0.json": '{"subject": "t1"}',
+        "results/endpoints/external/seed-0.json": '{"rows": [{"subject": "t1", "cohort": "town"}], "excluded": []}',
+        "results/endpoints/external/seed-1.json": '{"rows": [{"subject": "t1"}], "excluded": []}',
         "results/endpoints/age/fc_seed-0/metrics.json": "{}",
         "results/reports/index.html": "<p>sub-t10</p>",
         "results/config.resolved.json": '{"cohorts": {"town": {"subjects": ["t1", "t10"]}}}',
@@ -86,6 +98,14 @@ def study(tmp_path, monkeypatch):
         prediction_file.write(
             tmp_path / f"results/endpoints/age/{row}/predictions.parquet", [prediction_row("t1", cohort)]
         )
+    for endpoint, cohort in {"age": "town", "external": "ward"}.items():
+        inside_files.write_endpoint(
+            tmp_path / f"results/experiments/demo/inspection/{endpoint}.npz",
+            ["a"],
+            None,
+            cohort=cohort,
+            first="t1",
+        )
     for stage, sha in {"structure": hashlib.sha256(split.encode()).hexdigest(), "function": "gone"}.items():
         made_of = tmp_path / f"results/runs/{stage}-1/made_of.json"
         made_of.parent.mkdir(parents=True)
@@ -97,7 +117,8 @@ def study(tmp_path, monkeypatch):
 STAYS = {
     "results/town/preproc/sub-t10_status.json", "results/logs/run_embedded/ward/sub-t1.log", "results/reports/index.html",
     "results/encoders/town-0a0a0a0a/function-tiny-0a0a0a0a/function_tokens/.part.smalltown.npz",
-    "results/endpoints/age/fc_seed-1/predictions.parquet",
+    "results/endpoints/age/fc_seed-1/predictions.parquet", "results/endpoints/external/seed-1.json",
+    "results/experiments/demo/inspection/external.npz",
     ".snakemake/log/2.log", ".snakemake/incomplete/not base64", "results/settings/config-2.json",
     "results/settings/town/batch-00000-2.json", "results/settings/ward/batch-00000-3.json",
     f".snakemake/incomplete/{base64.b64encode(b'results/town/preproc/sub-t10_status.json').decode()}",

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bhx_model.data import npz
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation import prediction_file
 from bhx_prep.config import config
@@ -104,7 +105,7 @@ def traces(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
     subject : str
         Label without ``sub-``.
     """
-    kinds = (_named, _mentioning, _listing)
+    kinds = (_named, _mentioning, _evaluated, _listing)
     found = sorted({path for kind in kinds for path in kind(study, cohort, subject)})
     folders = {path for path in found if path.is_dir()}
     for path in found:
@@ -167,7 +168,7 @@ def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
         yield from results.glob(f"{cohort}/connectivity/*.npz")
         yield from results.glob(f"{cohort}/covariates.parquet")
         yield from results.glob(f"{cohort}/volumes.npz")
-        yield from results.glob(f"encoders/*/*/function_tokens/.*.{cohort}.npz")  # where reading was killed
+        yield from results.glob(f"encoders/*/*/*_tokens/.*.{cohort}.npz")  # where reading was killed
 
 
 def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
@@ -196,17 +197,36 @@ def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Pat
     for path in Path(".snakemake/metadata").rglob("*"):
         if path.is_file() and remembered.search(path.read_text(encoding="utf-8", errors="replace")):
             yield path
-    # subjects in the splits of an endpoint are bare labels
-    for name in [name for name, endpoint in study.endpoints.items() if endpoint.cohort == cohort]:
-        for file in study.results.glob(f"endpoints/{name}/seed-*.json"):
-            if f'"{subject}"' in file.read_text(encoding="utf-8"):
-                yield file
+
+
+def _evaluated(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
+    """Splits, predictions and looks inside that hold the subject, who is a bare label in them."""
+    results = study.results
+    for name, endpoint in study.endpoints.items():
+        if cohort in endpoint.cohorts:
+            for file in results.glob(f"endpoints/{name}/seed-*.json"):
+                if _in_split(file, endpoint.cohort == cohort, cohort, subject):
+                    yield file
     for file in [
-        *study.results.glob("endpoints/*/*/predictions.parquet"),
-        *study.results.glob("experiments/*/endpoints/*/*/predictions.parquet"),
+        *results.glob("endpoints/*/*/predictions.parquet"),
+        *results.glob("experiments/*/endpoints/*/*/predictions.parquet"),
     ]:
         if f"{cohort}/{subject}" in prediction_file.read(file).people:
             yield file.parent
+    for file in results.glob("experiments/*/inspection/*.npz"):
+        arrays = npz.read(file, "remove it", ("about", "subjects"))
+        if json.loads(str(arrays["about"]))["cohort"] == cohort and subject in arrays["subjects"]:
+            yield file
+
+
+def _in_split(file: Path, own: bool, cohort: str, subject: str) -> bool:
+    """Whether a split names the subject: anywhere if it is of the subject's cohort, else in a row of that cohort."""
+    text = file.read_text(encoding="utf-8")
+    if own or f'"{subject}"' not in text:
+        return f'"{subject}"' in text
+    split = json.loads(text)
+    rows = [*split["rows"], *split["excluded"]]
+    return any(row["subject"] == subject and row.get("cohort") == cohort for row in rows)
 
 
 def _listing(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
