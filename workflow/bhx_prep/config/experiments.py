@@ -63,7 +63,7 @@ class ExperimentSection(Section):
     )
     exclude_test_of: dict[Name, Literal["all"] | tuple[int, ...]] = Field(
         default={},
-        description="Endpoints whose test subjects, with their families, are left out of pretraining: `{diagnosis: [0]}` "
+        description="Endpoints whose test subjects, with their families, are excluded from pretraining: `{diagnosis: [0]}` "
         "those of split 0, on which alone it is then scored; `{diagnosis: all}` those of every split.",
     )
     share: float = Field(

@@ -14,7 +14,7 @@ class ScoringSection(Section):
     calibrate: bool = Field(
         default=False,
         description="Of a regression: put predictions on the line that fits the validation subjects best. It leaves a "
-        "correlation as it is and mends errors of scale and offset.",
+        "correlation as it is and corrects errors of scale and offset.",
     )
     class_weights: bool = Field(
         default=False,

@@ -1,7 +1,7 @@
 """What is inside the models, for the page: attention, saliency, where subjects lie, reconstructions, patterns.
 
-All of it is about many subjects at once. T1 pictures are means over subjects: volumes are skull-stripped, but the shape
-of a brain alone tells people apart, so nobody's own is shown.
+No subject is named: numbers and maps are of many, and in a plane each is a point without a label. T1 pictures are means
+over subjects: volumes are skull-stripped, but a person can be recognised by the shape of a brain.
 """
 
 from __future__ import annotations
@@ -232,9 +232,10 @@ def _reconstructions(title: str, about: Mapping[str, Any], arrays: Mapping[str, 
         else ""
     )
     sentence = (
-        f"Means over {n} held-out subjects, all with the same patches hidden; nobody's own volume is shown, since the shape "
-        f"of a brain tells people apart.{own} What is filled in correlates with what is a subject's own (hidden voxels "
-        f"without the mean over subjects) by {about['correlation']:.2f}, the median over subjects (0: the mean brain)."
+        f"Means over {n} held-out subjects, all with the same patches hidden; nobody's own volume is shown, since a "
+        f"person can be recognised by the shape of a brain.{own} What is filled in correlates with what is a subject's "
+        f"own (hidden voxels without the mean over subjects) by {about['correlation']:.2f}, the median over "
+        "subjects (0: the mean brain)."
     )
     return Inside(
         title,
