@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from bhx_model.evaluation import metrics, penalty
+from bhx_model.evaluation import intervals, metrics, penalty
+from bhx_model.evaluation.intervals import Interval, Run
 from bhx_model.evaluation.labels import Labels
 from bhx_prep.evaluation.baselines import span
 
-SCORES = ("accuracy", "balanced accuracy", "AUC")
-DRAWS = 2000
+#: Metrics of the tables, and how they are called there.
+SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "AUC"}
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,16 @@ class Tested:
     """(n,) 0 or 1."""
     chance: Mapping[str, np.ndarray]
     """Row -> (n,) predicted probability of 1."""
+    people: np.ndarray
+    """(n,) who they are."""
+    train: np.ndarray
+    """Who was trained on."""
+
+    def run(self, row: str) -> Run:
+        """What a row predicts of them."""
+        chance = self.chance[row]
+        scores = np.stack([1 - chance, chance], axis=1)
+        return Run(self.people, self.target, (chance > 0.5).astype(int), scores, self.train)
 
 
 def fit(features: np.ndarray, labels: Labels) -> tuple[np.ndarray, float]:
@@ -42,63 +52,35 @@ def fit(features: np.ndarray, labels: Labels) -> tuple[np.ndarray, float]:
     return scores[:, 1], metrics.selection_loss(labels.target[val], scores[val], labels.n_classes)
 
 
-def score(target: np.ndarray, chance: np.ndarray) -> np.ndarray:
-    """`SCORES` of predicted probabilities, as fractions of 1; NaN where `target` is of one class."""
-    said, n = chance > 0.5, len(target)
-    right = said == (target == 1)
-    n_1 = int(target.sum())
-    if n_1 in (0, n):
-        return np.full(len(SCORES), np.nan)
-    recalls = right[target == 1].mean(), right[target == 0].mean()
-    above = stats.rankdata(chance)[target == 1].sum() - n_1 * (n_1 + 1) / 2
-    return np.array([right.mean(), np.mean(recalls), above / n_1 / (n - n_1)])
-
-
-def intervals(
-    tested: Sequence[Tested], rows: Sequence[tuple[str, str | None]], draws: int = DRAWS
-) -> np.ndarray:
-    """Mean over seeds of every row, or of a row minus another, with the 95 % interval over people and seeds together.
-
-    In every draw seeds are drawn with replacement, and then of each its test people. Where seeds test different people
-    that counts the people's share of the differences between seeds twice, so that intervals are wide rather than narrow.
+def cells(tested: Sequence[Tested], rows: Sequence[tuple[str, str | None]]) -> np.ndarray:
+    """Mean over seeds of every row, or of a row minus another on the same people, with the 95 % interval of both.
 
     Parameters
     ----------
     tested : sequence of Tested
         One for each seed.
     rows : sequence of (str, str or None)
-        A row, and which one to take off it: on the same people and seeds.
+        A row, and which one to take off it.
 
     Returns
     -------
     ndarray, (rows, SCORES, 3)
-        Mean, lower and upper end.
+        Mean, lower and upper end, as `bhx_model.evaluation.intervals` has them; NaN where there is none.
     """
-    random = np.random.default_rng(0)
-    names = sorted({name for row in rows for name in row if name is not None})
 
-    def of_seed(one: Tested, members: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: score(one.target[members], one.chance[name][members]) for name in names}
+    def of(row: str, other: str | None, metric: str) -> Interval:
+        runs = [one.run(row) for one in tested]
+        if other is None:
+            return intervals.interval(runs, metric)
+        return intervals.difference(runs, [one.run(other) for one in tested], metric)
 
-    def differences(found: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
-        average = {name: np.nanmean([one[name] for one in found], axis=0) for name in names}
-        return np.array([average[a] - (average[b] if b is not None else 0.0) for a, b in rows])
-
-    mean = differences([of_seed(one, np.arange(len(one.target))) for one in tested])
-    drawn = np.array([
-        differences([
-            of_seed(tested[seed], random.integers(len(tested[seed].target), size=len(tested[seed].target)))
-            for seed in random.integers(len(tested), size=len(tested))
-        ])
-        for _ in range(draws)
-    ])  # fmt: skip
-    low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
-    return np.stack([mean, low, high], axis=-1)
+    found = [[of(*row, metric) for metric in SCORES] for row in rows]
+    return np.array([[(one.point, one.low, one.high) for one in of_row] for of_row in found], np.float64)
 
 
 def table(title: str, names: Sequence[str], values: np.ndarray) -> str:
-    """A Markdown table of what `intervals` gives."""
-    lines = [f"| {title} | {' | '.join(SCORES)} |", "| --- " * (len(SCORES) + 1) + "|"]
+    """A Markdown table of what `cells` gives."""
+    lines = [f"| {title} | {' | '.join(SCORES.values())} |", "| --- " * (len(SCORES) + 1) + "|"]
     for name, row in zip(names, values, strict=True):
         cells = [f"{mean:.3f} [{low:.3f}, {high:.3f}]" for mean, low, high in row]
         lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -17,7 +17,7 @@ not in the brain); `components`, over time and over ROIs with the weights of 16 
 `covariance`, second moments of components of the tokens; `chosen`, of these the one with the least loss on the
 validation people. `untrained` is the same encoder before the first step. A connectivity code enters the tokens by weights
 that start at zero, so `untrained` has none of it; `untrained with its code let in at random` draws these weights: what is
-ahead of that has been learned. Intervals of these rows are 95 % of a bootstrap over people and seeds together.
+ahead of that has been learned. Intervals are those of the tables, of people and splits together.
 
 Skips where ../shared/data is absent. No part of the test suite.
 """
@@ -42,7 +42,7 @@ import numpy as np
 import real_study
 import torch
 from abide_people import DATA, People, divide, read_people
-from abide_scores import Tested, fit, intervals, table
+from abide_scores import Tested, cells, fit, table
 
 from bhx_model.atomic_write import read_json, write_json
 from bhx_model.command_line import run_command
@@ -126,8 +126,9 @@ def one_seed(
     found = function_rows(people, seed, place, args)
     chance, about = {FC: fit(pairs, labels)[0]} | found["chance"], found["about"]
     logger.info("seed %d: %s", seed, json.dumps(about))
-    test = labels.of("test")
-    return Tested(people.dx[test], {name: of_all[test] for name, of_all in chance.items()}), about
+    test, who = labels.of("test"), np.array(labels.people)
+    tested = {name: of_all[test] for name, of_all in chance.items()}
+    return Tested(people.dx[test], tested, who[test], who[labels.of("train")]), about
 
 
 def report(
@@ -139,14 +140,14 @@ def report(
           f"{args.first + args.seeds - 1}, {len(tested[0].target)} test people each")  # fmt: skip
     for label, why in people.left_out.items():
         print(f"left out: {label}, {why}")
-    print(f"\n{table('row', *cells(tested, [(name, None) for name in tested[0].chance]))}")
+    print(f"\n{table('row', *named(tested, [(name, None) for name in tested[0].chance]))}")
     read = [*READ, *(["attentive"] if args.attentive else [])]
     others = ["untrained", RANDOM_CODE, *([ONLINE] if args.online else [])]
     differences: list[tuple[str, str | None]] = [
         (f"trained, {name}", f"{other}, {name}") for other in others for name in read
     ]
     differences += [(f"trained, {name}", other) for other in (FC, FEW) for name in read]
-    names, values = cells(tested, differences)
+    names, values = named(tested, differences)
     print(f"\n{table('difference', names, values)}\n")
     for (row, other), (_, low, high) in zip(differences, values[:, -1], strict=True):
         verdict = "ahead" if low > 0 else "behind" if high < 0 else "not told apart, the interval holds 0"
@@ -160,9 +161,9 @@ def report(
     print(f"\nchanges of preset tiny: {json.dumps(abide_function.SETTINGS | args.set)}")
 
 
-def cells(tested: Sequence[Tested], rows: Sequence[tuple[str, str | None]]) -> tuple[list[str], np.ndarray]:
+def named(tested: Sequence[Tested], rows: Sequence[tuple[str, str | None]]) -> tuple[list[str], np.ndarray]:
     """Names and intervals of rows."""
-    return [a if b is None else f"{a} - {b}" for a, b in rows], intervals(tested, rows)
+    return [a if b is None else f"{a} - {b}" for a, b in rows], cells(tested, rows)
 
 
 def run_table(args: argparse.Namespace) -> int:

@@ -108,27 +108,31 @@ def test_scores_are_those_of_scikit_learn():
     random = np.random.default_rng(0)
     target = (random.random(50) < 0.3).astype(int)
     chance = np.round(random.random(50), 1)  # with ties
+    who = np.arange(100).astype(str)
+    tested = abide_scores.Tested(target, {"row": chance}, who[:50], who[50:])
     np.testing.assert_allclose(
-        abide_scores.score(target, chance),
+        abide_scores.cells([tested], [("row", None)])[0, :, 0],
         [
             metrics.accuracy_score(target, chance > 0.5),
             metrics.balanced_accuracy_score(target, chance > 0.5),
             metrics.roc_auc_score(target, chance),
         ],
     )
-    assert np.isnan(abide_scores.score(np.ones(5, int), chance[:5])).all()
+    of_one_class = abide_scores.Tested(np.ones(50, int), {"row": chance}, who[:50], who[50:])
+    assert np.isnan(abide_scores.cells([of_one_class], [("row", None)])[0, -1]).all()
 
 
 def test_intervals_tell_a_better_row_from_one_that_is_not():
     random = np.random.default_rng(1)
+    who = np.arange(300).astype(str)
     tested = []
-    for _ in range(5):
+    for test in np.split(who, 5):  # everybody once
         target = random.integers(2, size=60)
         noise = random.random((3, 60))
         rows = {"good": 0.5 * target + 0.5 * noise[0], "chance": noise[1], "same": noise[2]}
-        tested.append(abide_scores.Tested(target, rows))
-    found = abide_scores.intervals(
-        tested, [("chance", None), ("good", "chance"), ("same", "chance"), ("same", "same")], draws=100
+        tested.append(abide_scores.Tested(target, rows, test, np.setdiff1d(who, test)))
+    found = abide_scores.cells(
+        tested, [("chance", None), ("good", "chance"), ("same", "chance"), ("same", "same")]
     )
     assert found.shape == (4, 3, 3)
     assert (found[0, :, 1] < 0.5).all()
@@ -136,7 +140,7 @@ def test_intervals_tell_a_better_row_from_one_that_is_not():
     assert (found[1, :, 1] > 0).all()
     assert (found[2, :, 1] < 0).all()
     assert (found[2, :, 2] > 0).all()
-    assert (found[3] == 0).all()
+    assert (found[3, :, 0] == 0).all()
 
 
 def test_components_are_weighted_means_over_rois():
