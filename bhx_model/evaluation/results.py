@@ -46,7 +46,6 @@ def summarise(
     ]
     sizes = [len(b) for b in batches]
     found = {name: _mean([part[name] for part in parts], sizes) for name in parts[0]}
-    score = predicted if not n else scores[:, 1] if n == 2 else scores.max(axis=1)
     summary = {
         "endpoint": labels.endpoint,
         "seed": labels.seed,
@@ -64,19 +63,25 @@ def summarise(
             labels.kind, target[labels.of("train")].tolist(), target[test].tolist(), n
         ),
     }
-    rows = [
+    return summary, _rows(labels, scores, predicted)
+
+
+def _rows(labels: Labels, scores: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+    """Every subject's prediction, for ``predictions.parquet``."""
+    n = labels.n_classes
+    score = predicted if not n else scores[:, 1] if n == 2 else scores.max(axis=1)
+    return [
         {
             "subject": subject,
             "cohort": labels.cohorts[i] if labels.cohorts else labels.cohort,
             "split": labels.split[i].item(),
-            "truth": target[i].item(),
+            "truth": labels.target[i].item(),
             "prediction": predicted[i].item(),
             "score": score[i].item(),
             "probabilities": scores[i].tolist() if n else [],
         }
         for i, subject in enumerate(labels.subjects)
     ]
-    return summary, rows
 
 
 def _mean(values: Sequence[float | None], weights: Sequence[int]) -> float | None:

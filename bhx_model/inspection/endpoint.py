@@ -106,17 +106,10 @@ def inspect(
         read = _of_function_tokens(labels, function_tokens, index, stage)
     else:
         raise DataError("nothing to read: name --fusion with --tokens, or --function-tokens")
-    plane, explained = principal_plane(read.features)
     looked_at = _chosen(read)
-    signed_NR = _saliencies(read, looked_at, model, index, rois, device)
-    per_run = np.abs(signed_NR) / np.maximum(np.abs(signed_NR).sum(axis=1, keepdims=True), 1e-30)
     arrays = {
-        "subjects": np.array(read.labels.subjects),
-        "target": read.labels.target,
-        "plane": plane,
-        "explained": explained,
-        "saliency": per_run.mean(axis=0).astype(np.float32),
-        "signed": signed_NR.mean(axis=0).astype(np.float32),
+        **_plane(read),
+        **_saliency(_saliencies(read, looked_at, model, index, rois, device)),
         "roi_names": np.array(rois.names),
         **read.attention,
     }
@@ -130,6 +123,26 @@ def inspect(
         "synthetic": index.synthetic or bool(stage.run["synthetic"]),
     }
     return about, arrays
+
+
+def _plane(read: Readout) -> dict[str, np.ndarray]:
+    """Where subjects lie, and who they are."""
+    plane, explained = principal_plane(read.features)
+    return {
+        "subjects": np.array(read.labels.subjects),
+        "target": read.labels.target,
+        "plane": plane,
+        "explained": explained,
+    }
+
+
+def _saliency(signed_NR: np.ndarray) -> dict[str, np.ndarray]:
+    """Means over subjects: share of each ROI, and signed."""
+    per_run = np.abs(signed_NR) / np.maximum(np.abs(signed_NR).sum(axis=1, keepdims=True), 1e-30)
+    return {
+        "saliency": per_run.mean(axis=0).astype(np.float32),
+        "signed": signed_NR.mean(axis=0).astype(np.float32),
+    }
 
 
 def _chosen(read: Readout) -> list[str]:

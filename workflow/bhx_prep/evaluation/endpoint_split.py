@@ -99,15 +99,7 @@ def make(
     """
     modalities = sorted(modalities)
     found = _labelled(spec, own, modalities)
-    if spec.splits.scheme == "leave-one-site-out":
-        split = _leave_site_out(name, spec, seed, found, sites)
-    elif spec.splits.scheme == "file":
-        assert lists is not None
-        split = _from_file(name, spec, seed, found, own, lists)
-    else:
-        train, val, test = spec.splits.rules.shares
-        shares = (train / (train + val), val / (train + val), 0.0) if spec.test_on else (train, val, test)
-        split = draw.divide(name, spec, seed, found.labels, _strata(spec, found), found.related, shares)
+    split = _split(name, spec, seed, own, found, sites, lists)
     rows = [{"subject": s, "label": label, "split": split[s]} for s, label in found.labels.items()]
     excluded = [{"subject": s, "reason": reason} for s, reason in sorted(found.excluded.items())]
     said = found.notes
@@ -125,6 +117,26 @@ def make(
         "same_scan": found.same_scan,
         "notes": said,
     }
+
+
+def _split(
+    name: str,
+    spec: EndpointSection,
+    seed: int,
+    own: Cohort,
+    found: _Labelled,
+    sites: Sequence[Sequence[str]],
+    lists: tuple[participants.Participants, Sequence[str]] | None,
+) -> dict[str, str]:
+    """Part of every subject, by the scheme; who takes no part goes from `found`'s labels to its exclusions."""
+    if spec.splits.scheme == "leave-one-site-out":
+        return _leave_site_out(name, spec, seed, found, sites)
+    if spec.splits.scheme == "file":
+        assert lists is not None
+        return _from_file(name, spec, seed, found, own, lists)
+    train, val, test = spec.splits.rules.shares
+    shares = (train / (train + val), val / (train + val), 0.0) if spec.test_on else (train, val, test)
+    return draw.divide(name, spec, seed, found.labels, _strata(spec, found), found.related, shares)
 
 
 def _described(spec: EndpointSection) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ from bhx_prep.config.experiments import REFERENCE
 from bhx_prep.report.tables.caption import CHOSEN_ON_TEST, overlap_warning
 from bhx_prep.report.tables.sheet import Group, Sheet
 from bhx_prep.report.tables.table import LABELS, OVERLAP, THIS_RUN, Entry, RowKey, Table, row_name
+from bhx_prep.report.tables.tidy_csv import render
 
 #: Metrics of the columns, by kind of endpoint.
 SHOWN = {
@@ -125,22 +124,26 @@ def _cell(table: Table, entry: Entry | None) -> str:
 
 def to_csv(tables: Sequence[Table], experiments: Mapping[str, Mapping[str, Any]]) -> str:
     """Render as tidy CSV, a line per method, experiment, endpoint and metric."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = ["mean", "ci_low", "ci_high", "n_seeds", "n_test"]
-    writer.writerow(["experiment", "differs", "method", "endpoint", "synthetic", "metric", "unit", *columns])
+    columns = ("mean", "ci_low", "ci_high", "n_seeds", "n_test")
     differs = what_differs(experiments)
-    for method, of in _rows(tables).items():
-        for experiment in of:
-            for table in tables:
-                for metric in SHOWN[table.kind]:
-                    entry = table.entry(RowKey(THIS_RUN, experiment, method), metric)
-                    if entry is not None:
-                        values = [getattr(entry, column) for column in columns]
-                        numbers = [
-                            "" if v is None else f"{v:.6g}" if isinstance(v, float) else v for v in values
-                        ]
-                        about = [experiment, differs.get(experiment, ""), method, table.endpoint]
-                        flag = "true" if table.synthetic else "false"
-                        writer.writerow([*about, flag, metric, entry.unit, *numbers])
-    return text.getvalue()
+    rows = [
+        [
+            *(
+                experiment,
+                differs.get(experiment, ""),
+                method,
+                table.endpoint,
+                table.synthetic,
+                metric,
+                entry.unit,
+            ),
+            *(getattr(entry, column) for column in columns),
+        ]
+        for method, of in _rows(tables).items()
+        for experiment in of
+        for table in tables
+        for metric in SHOWN[table.kind]
+        if (entry := table.entry(RowKey(THIS_RUN, experiment, method), metric)) is not None
+    ]
+    names = ("experiment", "differs", "method", "endpoint", "synthetic", "metric", "unit")
+    return render([*names, *columns], rows)

@@ -54,10 +54,7 @@ def build(
         If there are none, or if they do not belong into one table (`scores.check`).
     """
     check(name, endpoint, scores)
-    first = endpoint.splits.rules.metrics
-    metrics = tuple(
-        sorted(metrics_of(endpoint.kind), key=lambda m: first.index(m) if m in first else len(first))
-    )
+    metrics = _metrics(endpoint)
     synthetic = any(score["synthetic"] for score in scores)
     paper = endpoint.paper if endpoint.paper and (endpoint.paper_beside_synthetic or not synthetic) else ""
     entries: list[Entry] = []
@@ -87,6 +84,14 @@ def build(
         people_sha256=people.sha256(scores),
         splits=people.splits(endpoint, scores),
         entries=tuple(entries),
+    )
+
+
+def _metrics(endpoint: EndpointSection) -> tuple[str, ...]:
+    """Metrics of an endpoint, those of its protocol first."""
+    first = endpoint.splits.rules.metrics
+    return tuple(
+        sorted(metrics_of(endpoint.kind), key=lambda m: first.index(m) if m in first else len(first))
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Literal
@@ -12,6 +10,7 @@ from bhx_model.evaluation.methods import METHODS, UNTRAINED
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.report import positive_class, published
 from bhx_prep.report.tables.table import THIS_RUN, RowKey, Table, row_name
+from bhx_prep.report.tables.tidy_csv import render
 
 #: Titles of the paper's tables.
 TITLES = {
@@ -282,16 +281,4 @@ _COLUMNS = tuple(f.name for f in fields(Line))
 
 def to_csv(lines: Sequence[Line]) -> str:
     """Render as tidy CSV, one line per row, endpoint and metric."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows([_write(value) for value in astuple(line)] for line in lines)
-    return text.getvalue()
-
-
-def _write(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "" if value is None else str(value)
+    return render(_COLUMNS, (astuple(line) for line in lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -17,13 +18,17 @@ _NUMBERS = ("mean", "sd", "ci_low", "ci_high", "p")
 
 def to_csv(table: Table) -> str:
     """Render the table as tidy CSV; `from_csv` reads it. Empty: not known."""
+    shared = [getattr(table, name) for name in _OF_TABLE]
+    rows = ([*shared, *(getattr(entry, name) for name in _OF_ENTRY)] for entry in table.entries)
+    return render([*_OF_TABLE, *_OF_ENTRY], rows)
+
+
+def render(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """CSV of any values: numbers to six digits, ``true`` and ``false``, nothing for None."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_OF_TABLE, *_OF_ENTRY])
-    shared = [_write(getattr(table, name)) for name in _OF_TABLE]
-    writer.writerows(
-        [*shared, *(_write(getattr(entry, name)) for name in _OF_ENTRY)] for entry in table.entries
-    )
+    writer.writerow(columns)
+    writer.writerows([_write(value) for value in row] for row in rows)
     return text.getvalue()
 
 
