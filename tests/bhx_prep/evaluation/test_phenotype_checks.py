@@ -259,3 +259,45 @@ def test_columns_of_covariates_are_looked_for(study):
     assert "has no column 'centre'" in found.mistakes[0]
     assert "is unknown for everybody" in found.mistakes[1]
     assert any(line.startswith("cohorts.a.columns.motion: read as missing of 1") for line in found.warnings)
+
+
+def test_a_table_that_an_endpoint_needs_is_missed_once_its_cohort_is_there(tmp_path):
+    (tmp_path / "a").mkdir()
+    cohorts = {name: {"input": "bids", "root": str(tmp_path / name)} for name in ("a", "later")}
+    endpoints = {"e": AGE, "f": AGE | {"cohort": "later"}}
+    found = check_tables(config.check({"cohorts": cohorts, "endpoints": endpoints}))
+    assert found.warnings == [
+        "cohorts.a.participants: no table participants.tsv in a (yet), which endpoint e needs"
+    ]
+    assert not found.mistakes
+
+
+def test_the_column_of_sites_to_leave_out_is_named_by_its_own_key(study):
+    splits = {"scheme": "leave-one-site-out", "site": "wave"}
+    (said,) = study(table(), DX | {"splits": splits}).mistakes
+    assert said.startswith("endpoints.e0.splits.site: participants.tsv has no column 'wave'")
+
+
+def test_a_file_of_splits_that_is_not_there_is_no_table_of_phenotypes(study):
+    (said,) = study(table(), DX | {"splits": {"scheme": "file", "file": "lists.csv"}}).mistakes
+    assert said == "endpoints.e0.splits.file: there is no file lists.csv: add it, or correct its path"
+
+
+def test_more_seeds_than_a_file_has_splits(study, tmp_path):
+    file = tmp_path / "lists.csv"
+    file.write_text("id,one\n" + "".join(f"{i},train\n" for i in IDS))
+    found = study(table(), DX | {"seeds": 5, "splits": {"scheme": "file", "file": str(file)}})
+    assert found.warnings == ["endpoints.e0.seeds: 5 are asked for, the splits are 1: all of these are made"]
+
+
+def test_the_cohort_that_codes_its_classes_otherwise_is_named(tmp_path):
+    cohorts = {}
+    for name, cells in (("a", ["control", "autism"]), ("b", ["1", "2"])):
+        (tmp_path / name / "sub-01").mkdir(parents=True)
+        (tmp_path / name / "sub-02").mkdir()
+        (tmp_path / name / "participants.tsv").write_text(
+            f"participant_id\tdx\n01\t{cells[0]}\n02\t{cells[1]}\n"
+        )
+        cohorts[name] = {"input": "fmriprep", "root": str(tmp_path / name)}
+    found = check_tables(config.check({"cohorts": cohorts, "endpoints": {"e": DX | {"test_on": ["b"]}}}))
+    assert [said.split(": ")[0] for said in found.mistakes] == ["endpoints.e.test_on.b.classes"] * 2

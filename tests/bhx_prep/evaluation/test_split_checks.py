@@ -104,6 +104,17 @@ def test_a_split_that_cannot_be_made_is_a_mistake(study, capsys):
     )
 
 
+def test_too_few_sites_to_leave_one_out_end_the_check_as_they_end_the_plan(study, capsys):
+    study["endpoints"] = {"dx": DX | {"splits": {"scheme": "leave-one-site-out", "site": "family"}}}
+    study["experiments"] = {}
+    Path("config.yaml").write_text(json.dumps(study))
+    assert main(["config", "check"]) == 1
+    assert (
+        "endpoints.dx.splits: participants.tsv, column family: 1 site of 10 or more labelled subjects"
+        in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     ("endpoint", "said"),
     [

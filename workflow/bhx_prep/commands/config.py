@@ -119,6 +119,8 @@ def check(file: Path) -> None:
             lines += [f"{what} what the configuration asks for:", *(f"  {w}" for w in wrong)]
     if not tables.mistakes and (wrong := list(split_checks.impossible(checked, "file"))):
         lines += ["files of splits cannot be used:", *(f"  {w}" for w in wrong)]
+    if not tables.mistakes and (wrong := list(split_checks.without_sites(checked))):
+        lines += ["there are too few sites to leave one out:", *(f"  {w}" for w in wrong)]
     if overlaps := list(split_checks.overlaps(checked)):
         lines += ["test subjects are not new to the weights that are scored:", *(f"  {w}" for w in overlaps)]
     if lines:

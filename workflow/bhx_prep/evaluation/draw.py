@@ -117,8 +117,9 @@ def _groups(
     apart = " of different families" if len(units) < len(labels) else ""
     least = fewest(shares)
     if spec.kind == "regression":
-        if len(units) < least:
-            raise DataError(_too_few(name, f"with a label and the scans{apart}", len(units), shares))
+        needed = 2 * least if shares[2] else least  # nothing is said of one test subject
+        if len(units) < needed:
+            raise DataError(_too_few(name, f"with a label and the scans{apart}", len(units), needed, shares))
         mean = {first: sum(labels[s] for s in members) / len(members) for first, members in units.items()}
         ranked = sorted(units, key=lambda first: (mean[first], first))
         n = min(BINS, len(ranked) // least)
@@ -135,15 +136,15 @@ def _groups(
     for value in groups:
         if holding[value] < least:
             raise DataError(
-                _too_few(name, f"of class {value!r} with the scans{apart}", holding[value], shares)
+                _too_few(name, f"of class {value!r} with the scans{apart}", holding[value], least, shares)
             )
     return groups
 
 
-def _too_few(name: str, what: str, n: int, shares: Shares) -> str:
+def _too_few(name: str, what: str, n: int, needed: int, shares: Shares) -> str:
     said = "/".join(f"{share:g}" for share in shares if share)
     return (
-        f"endpoint {name}: {n} subjects {what}, {fewest(shares)} are needed for a split of {said}: "
+        f"endpoint {name}: {n} subject{'' if n == 1 else 's'} {what}, {needed} are needed for a split of {said}: "
         f"look at its column and classes in the config, and at `bhx status`"
     )
 

@@ -57,7 +57,14 @@ def check_tables(study: Config) -> Findings:
     for name, cohort in study.cohorts.items():
         endpoints = {key: one.coded_in(name) for key, one in study.endpoints.items() if name in one.cohorts}
         path = cohort.phenotypes
-        if not (endpoints or cohort.family or cohort.columns) or not (path.exists() or path.is_symlink()):
+        if not (endpoints or cohort.family or cohort.columns):
+            continue
+        if not (path.exists() or path.is_symlink()):
+            if cohort.root.is_dir():
+                found.warnings.append(
+                    f"cohorts.{name}.participants: no table {path.name} in {short(path.parent.name)} (yet), which "
+                    f"{f'endpoint {min(endpoints)}' if endpoints else 'its `family` or `columns`'} needs"
+                )
             continue
         own = {key for key, one in study.endpoints.items() if one.cohort == name}
         needed = [column for key, one in endpoints.items() for column in _columns(one, own=key in own)]
@@ -76,7 +83,8 @@ def check_tables(study: Config) -> Findings:
                 if key in own:
                     _check_levels(found, key, endpoint, table)
                     _check_lists(found, key, endpoint, cohort, whole)
-                _check_endpoint(found, key, endpoint, table)
+                where = f"endpoints.{key}" if key in own else f"endpoints.{key}.test_on.{name}"
+                _check_endpoint(found, where, endpoint, table)
     return found
 
 
@@ -188,6 +196,11 @@ def _check_lists(
     file = endpoint.splits.file
     if file is None:
         return
+    if not file.exists():
+        found.mistakes.append(
+            f"endpoints.{name}.splits.file: there is no file {short(file.name)}: add it, or correct its path"
+        )
+        return
     try:
         lists, columns = split_lists.read(file, cohort.table)
     except DataError as error:
@@ -204,26 +217,35 @@ def _check_lists(
             f"{quote(unknown[0], 24)}"
         )
     found.notes.append(f"endpoints.{name}.splits: {len(columns)} splits in {lists.file}")
+    _check_seeds(found, name, endpoint, len(columns))
+
+
+def _check_seeds(found: Findings, name: str, endpoint: EndpointSection, there: int) -> None:
+    if endpoint.seeds is not None and endpoint.seeds > there:
+        found.warnings.append(
+            f"endpoints.{name}.seeds: {endpoint.seeds} are asked for, the splits are {there}: all of these are made"
+        )
 
 
 def _check_levels(
     found: Findings, name: str, endpoint: EndpointSection, table: participants.Participants
 ) -> None:
     for level in _columns(endpoint, own=True)[1:]:
+        key = f"endpoints.{name}.{'stratify' if level in endpoint.stratify else 'splits.site'}"
         try:
             known = set(table.column(level).known.values())
         except DataError as error:
-            found.mistakes.append(f"endpoints.{name}.stratify: {error}")
+            found.mistakes.append(f"{key}: {error}")
             continue
         if len(known) <= 1:
             what = f"is {quote(min(known))} for everybody" if known else "is unknown for everybody"
-            found.warnings.append(f"endpoints.{name}.stratify: {quote(level)} of {table.file} {what}")
+            found.warnings.append(f"{key}: {quote(level)} of {table.file} {what}")
 
 
 def _check_endpoint(
-    found: Findings, name: str, endpoint: EndpointSection, table: participants.Participants
+    found: Findings, where: str, endpoint: EndpointSection, table: participants.Participants
 ) -> None:
-    key = f"endpoints.{name}.column"
+    key = f"{where}.column"
     try:
         column = table.column(endpoint.column, endpoint.values)
     except DataError as error:
@@ -236,7 +258,7 @@ def _check_endpoint(
             f"{key}: none of {len(table.rows)} participants has a value, e.g. {subject}: {reason}"
         )
         return
-    found.notes += [f"endpoints.{name}: {text}" for text in column.notes()]
+    found.notes += [f"{where}: {text}" for text in column.notes()]
     if column.differing:
         subject = min(column.differing)
         what = f"{len(column.differing)} participants are left out"
@@ -244,7 +266,7 @@ def _check_endpoint(
     if endpoint.kind == "regression":
         _check_numbers(found, key, column, {s: float(label) for s, label in labels.items()}, refused)
     else:
-        _check_classes(found, name, endpoint, column, table.path)
+        _check_classes(found, where, endpoint, column, table.path)
 
 
 def _check_numbers(
@@ -271,7 +293,7 @@ def _check_numbers(
 
 
 def _check_classes(
-    found: Findings, name: str, endpoint: EndpointSection, column: participants.Column, path: Path
+    found: Findings, where: str, endpoint: EndpointSection, column: participants.Column, path: Path
 ) -> None:
     there = sorted(set(column.known.values()))
     values = KnownValues(endpoint.values)
@@ -282,7 +304,7 @@ def _check_classes(
         hint = f"did you mean {quote(near[0])}?" if near else f"there are: {listed(there, 60)}"
         what = " or ".join(map(quote, one.values[:3]))
         found.mistakes.append(
-            f"endpoints.{name}.classes: no participant is {what} in column {quote(endpoint.column)} of {short(path.name)};"
+            f"{where}.classes: no participant is {what} in column {quote(endpoint.column)} of {short(path.name)};"
             f" {hint}"
         )
     if not absent:
@@ -291,12 +313,12 @@ def _check_classes(
             if near:
                 n = sum(cell == near[0] for cell in column.known.values())
                 found.warnings.append(
-                    f"endpoints.{name}.classes: {n} participants are {quote(near[0])}, which is not {quote(value)}: "
+                    f"{where}.classes: {n} participants are {quote(near[0])}, which is not {quote(value)}: "
                     "add it to the class if it is meant"
                 )
     if len(there) == 1:
         found.warnings.append(
-            f"endpoints.{name}.column: {brief(column.name)} is {quote(there[0])} for all {len(column.known)} participants"
+            f"{where}.column: {brief(column.name)} is {quote(there[0])} for all {len(column.known)} participants"
         )
 
 

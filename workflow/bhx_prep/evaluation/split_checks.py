@@ -74,6 +74,24 @@ def _of_card(study: Config, experiment: str, scored: list[str]) -> Iterator[str]
             )
 
 
+def without_sites(study: Config) -> Iterator[str]:
+    """A line for every endpoint that leaves sites out of which there are too few, so that nothing can be planned.
+
+    Parameters
+    ----------
+    study : Config
+    """
+    for name, section in study.endpoints.items():
+        if (
+            section.splits.scheme == "leave-one-site-out"
+            and study.cohorts[section.cohort].phenotypes.exists()
+        ):
+            try:
+                split_seeds.site_folds(study, name)
+            except DataError as error:
+                yield f"endpoints.{name}.splits: {error}"
+
+
 def impossible(study: Config, scheme: str) -> Iterator[str]:
     """A line for every endpoint that cannot be split even if all its subjects have usable scans.
 

@@ -101,6 +101,9 @@ def _joined(count: Mapping[str, int], name: str) -> tuple[tuple[str, ...], ...]:
     small = tuple(site for site, n in sorted(count.items()) if n < SMALL_SITE)
     folds = (*large, *([small] if small else []))
     if len(folds) < 2:
-        msg = f"{name}: {len(folds)} site of {SMALL_SITE} or more labelled subjects, leave-one-site-out needs two"
+        msg = (
+            f"{name}: {len(folds)} site of {SMALL_SITE} or more labelled subjects, leave-one-site-out needs two: use "
+            "`scheme: random`"
+        )
         raise DataError(msg)
     return folds
