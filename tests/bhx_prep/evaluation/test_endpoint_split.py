@@ -106,6 +106,16 @@ def test_a_site_with_one_usable_subject_is_refused(tmp_path: Path):
         make(spec, cohort(tmp_path, rows), sites=[["west"], *SITES])
 
 
+def test_a_site_that_has_all_of_a_class_cannot_be_left_out(tmp_path: Path):
+    spec = {"splits": {"scheme": "leave-one-site-out", "site": "site"}}
+    rows = people_of(60)
+    rows = {s: row | ({} if row["site"] == "north" else {"dx": "patient"}) for s, row in rows.items()}
+    with pytest.raises(
+        DataError, match="without site north there are 0 subjects of class 'control' to train on"
+    ):
+        make(spec, cohort(tmp_path, rows), sites=SITES)
+
+
 # --- from a file ---
 
 

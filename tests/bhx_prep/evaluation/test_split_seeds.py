@@ -64,6 +64,18 @@ def test_every_site_is_a_split_and_small_ones_are_one(tmp_path: Path):
     assert split_seeds.seeds(given, "dx", "finetune") == [0, 1, 2]
 
 
+def test_a_site_of_one_subject_is_tested_with_the_smallest_other_site(tmp_path: Path):
+    with_people(tmp_path, {"north": 12, "south": 10, "east": 1})
+    given = study(tmp_path, splits={"scheme": "leave-one-site-out"})
+    assert split_seeds.site_folds(given, "dx") == [["north"], ["south", "east"]]
+
+
+def test_a_site_and_one_subject_of_another_are_refused(tmp_path: Path):
+    with_people(tmp_path, {"north": 12, "east": 1})
+    with pytest.raises(DataError, match=r"needs two: use `scheme: random`"):
+        split_seeds.seeds(study(tmp_path, splits={"scheme": "leave-one-site-out"}), "dx")
+
+
 def test_one_site_is_refused(tmp_path: Path):
     with_people(tmp_path, {"north": 12})
     with pytest.raises(DataError, match="needs two"):

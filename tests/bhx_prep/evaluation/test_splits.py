@@ -221,6 +221,11 @@ def test_every_subject_is_labelled_or_excluded_with_a_reason(tmp_path: Path) -> 
             {"cohort": "c", "column": "score", "kind": "regression"},
             "4 subjects with a label",
         ),
+        (
+            subjects(8, score=float),
+            {"cohort": "c", "column": "score", "kind": "regression"},
+            "8 subjects with a label and the scans, 10 are needed",
+        ),
     ],
 )
 def test_too_few_subjects_and_missing_columns_are_refused(tmp_path: Path, rows, spec, says: str) -> None:

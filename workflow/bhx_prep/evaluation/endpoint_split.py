@@ -234,6 +234,14 @@ def _leave_site_out(
     rest = {s: label for s, label in found.labels.items() if s not in tested}
     strata = _strata(spec, found)
     shares = (train / (train + val), val / (train + val), 0.0)
+    for number, one in enumerate(spec.classes):
+        n = sum(label == number for label in rest.values())
+        if n < draw.fewest(shares):
+            msg = (
+                f"endpoint {name}, seed {seed}: without site {listed(list(sites[seed]), 40)} there are {n} subjects of "
+                f"class {notes.quote(one.name, 24)} to train on, too few: use `scheme: random`"
+            )
+            raise DataError(msg)
     split = draw.divide(name, spec, seed, rest, strata, found.related, shares)
     return split | dict.fromkeys(tested, "test")
 

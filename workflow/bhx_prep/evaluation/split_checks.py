@@ -108,7 +108,7 @@ def impossible(study: Config, scheme: str) -> Iterator[str]:
         if any(subjects_of(cohort) is None or not cohort.phenotypes.exists() for cohort in there):
             continue
         try:
-            for _ in _test_rows(study, name, None if scheme == "file" else (0,)):
+            for _ in _test_rows(study, name, (0,) if scheme == "random" else None):
                 pass
         except DataError as error:
             yield f"endpoints.{name}: {str(error).removeprefix(f'endpoint {name}: ')}"

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: Sites with fewer labelled subjects are tested together: of less, quality control may leave nobody.
 SMALL_SITE: Final = 10
+#: Small sites that have fewer together are tested with the smallest of the others.
+SMALL_REST: Final = 5
 
 
 def seeds(config: Config, name: str, method: str | None = None) -> list[int]:
@@ -66,7 +68,10 @@ def _n_in_file(config: Config, name: str) -> int:
 
 
 def site_folds(config: Config, name: str) -> list[list[str]]:
-    """Sites that are tested one after the other; those with fewer than `SMALL_SITE` subjects with a label are one fold.
+    """Sites that are tested one after the other; small ones together.
+
+    Sites with fewer than `SMALL_SITE` subjects with a label are one fold, or go with the smallest of the others if they
+    are fewer than `SMALL_REST` in all.
 
     Raises
     ------
@@ -99,7 +104,12 @@ def _folds(cohort_json: str, endpoint_json: str) -> tuple[tuple[str, ...], ...]:
 def _joined(count: Mapping[str, int], name: str) -> tuple[tuple[str, ...], ...]:
     large = [(site,) for site, n in sorted(count.items()) if n >= SMALL_SITE]
     small = tuple(site for site, n in sorted(count.items()) if n < SMALL_SITE)
-    folds = (*large, *([small] if small else []))
+    rest = sum(count[site] for site in small)
+    if small and len(large) > 1 and rest < SMALL_REST:
+        least = min(range(len(large)), key=lambda i: count[large[i][0]])
+        large[least] = (*large[least], *small)
+        small = ()
+    folds = (*large, *([small] if rest > 1 and small else []))
     if len(folds) < 2:
         msg = (
             f"{name}: {len(folds)} site of {SMALL_SITE} or more labelled subjects, leave-one-site-out needs two: use "
