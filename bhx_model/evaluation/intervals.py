@@ -57,7 +57,8 @@ class Run:
     train: np.ndarray
     """(n,) str, people on whom it was fitted."""
     everybody: np.ndarray | None = None
-    """Truth of all people of the split, if known: whether its test people are of the classes in the same proportions."""
+    """Truth of all people of the split of the cohorts that are tested, if known: whether its test people are of the classes
+    in the same proportions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ def run_of(table: prediction_file.PredictionTable) -> Run:
         predicted=table.prediction[test],
         scores=table.scores[test],
         train=people[table.of("train")],
-        everybody=table.truth,
+        everybody=table.truth[np.isin(table.cohort, table.cohort[test])],
     )
 
 

@@ -177,3 +177,20 @@ def test_a_small_simulation_covers():
     for world in (World("binary", 1.2, 5), World("regression", 0.5, 5)):
         for found in coverage(world, n=40, n_splits=(3, 20), repeats=60, seed=0):
             assert 0.87 <= found.covered <= 1, found
+
+
+def test_people_of_another_cohort_than_is_tested_make_nothing_more_certain():
+    truth = np.tile([0.0, 1.0], 25)
+    table = prediction_file.PredictionTable(
+        subject=np.array([str(i) for i in range(50)]),
+        cohort=np.array(["own"] * 40 + ["other"] * 10),
+        split=np.array(["train"] * 30 + ["val"] * 10 + ["test"] * 10),
+        truth=truth,
+        prediction=np.zeros(50),
+        scores=np.tile([1.0, 0.0], (50, 1)),
+    )
+    found = interval([intervals.run_of(table)], "accuracy")
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 0.25  # 5 of 10; all 50 people would give .37
+    assert found.high > 0.75

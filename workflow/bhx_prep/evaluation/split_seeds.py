@@ -102,7 +102,7 @@ def _folds(cohort_json: str, endpoint_json: str) -> tuple[tuple[str, ...], ...]:
 
 
 def _joined(count: Mapping[str, int], name: str) -> tuple[tuple[str, ...], ...]:
-    large = [(site,) for site, n in sorted(count.items()) if n >= SMALL_SITE]
+    large: list[tuple[str, ...]] = [(site,) for site, n in sorted(count.items()) if n >= SMALL_SITE]
     small = tuple(site for site, n in sorted(count.items()) if n < SMALL_SITE)
     rest = sum(count[site] for site in small)
     if small and len(large) > 1 and rest < SMALL_REST:
