@@ -191,6 +191,15 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, text: str):
         config.load(file)
 
 
+def test_a_method_that_is_not_known_is_a_short_sentence():
+    endpoint = {"cohort": "abide1", "column": "age", "kind": "regression", "methods": ["fc", "finetun"]}
+    with pytest.raises(ConfigError) as error:
+        config.check({**GOOD, "endpoints": {"e": endpoint}})
+    line = str(error.value).splitlines()[1]
+    assert line.endswith("(is 'finetun'); did you mean 'finetune'?")
+    assert len(line) <= 200
+
+
 def test_a_missing_file_is_a_sentence(tmp_path: Path, capsys):
     assert main(["config", "check", str(tmp_path / "none.yaml")]) == 1
     assert "cannot read" in capsys.readouterr().err

@@ -123,6 +123,10 @@ def test_too_few_sites_to_leave_one_out_end_the_check_as_they_end_the_plan(study
         ({"column": "wave"}, "'wave' is where subjects were scanned"),
         ({"stratify": ["dx"]}, "'dx' is the endpoint's own column"),
         (
+            {"splits": {"scheme": "leave-one-site-out", "site": "dx"}},
+            "splits.site: 'dx' is the endpoint's own column",
+        ),
+        (
             {"column": "sex", "methods": ["fc", "age_sex"]},
             "'age_sex' reads 'sex', which is what is predicted",
         ),

@@ -121,6 +121,8 @@ def _own_label(path: str, endpoint: Mapping[str, Any], cohort: Mapping[str, Any]
     stratify = endpoint.get("stratify")
     if isinstance(stratify, list | tuple) and column in stratify:
         yield f"{path}.stratify: {column!r} is the endpoint's own column, whose classes are balanced anyway: leave it out"
+    if column == _mapping(endpoint.get("splits")).get("site"):
+        yield f"{path}.splits.site: {column!r} is the endpoint's own column, not where subjects were scanned: name that one"
     methods = endpoint.get("methods")
     for method in methods if isinstance(methods, list | tuple) else ():
         if column in [columns.get(name) for name in _COLUMNS.get(str(method), ())]:

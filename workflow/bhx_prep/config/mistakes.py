@@ -9,6 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+#: Characters of a list of values that a sentence holds.
+LONGEST = 130
+
 
 def sentence(error: Mapping[str, Any], root: type[BaseModel]) -> str:
     """One of pydantic's errors with its dotted path, and the nearest key or value where one is misspelt."""
@@ -24,11 +27,14 @@ def sentence(error: Mapping[str, Any], root: type[BaseModel]) -> str:
             f"{error['input']!r} may hold only letters and digits; names are lower-case with a letter first"
         )
     elif "input" in error and isinstance(error["input"], str | int | float | bool):
-        message = f"{message} (is {error['input']!r})"
-        if error["type"] == "literal_error" and "did you mean" in (
-            near := nearest(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
-        ):
-            message += near
+        given = f"(is {error['input']!r})"
+        message = f"{message} {given}"
+        if error["type"] == "literal_error":
+            known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+            if len(message) > LONGEST:  # too many to read
+                message = f"Input should be one of {len(known)}, e.g. {known[0]!r} or {known[-1]!r} {given}"
+            if "did you mean" in (near := nearest(str(error["input"]), known)):
+                message += near
     return f"{path}: {message}" if path else message
 
 
