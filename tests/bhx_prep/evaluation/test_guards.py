@@ -72,7 +72,13 @@ def test_an_overlap_that_is_allowed_is_counted_by_split(tmp_path: Path):
     assert found["seeds"]["1"]["n_overlap"] == 0
 
 
-@pytest.mark.parametrize("card", [{}, {"people": None}, {"people": {"subject": []}}, {"people": "many"}])
+@pytest.mark.parametrize(
+    "card",
+    [
+        {}, {"people": None}, {"people": {"subject": []}}, {"people": "many"}, {"people": {"subject": 835}},
+        {"people": {"names": ["one"]}},
+    ],
+)  # fmt: skip
 def test_a_card_that_lists_no_people_is_refused_unless_it_may_be_unknown(tmp_path: Path, capsys, card: dict):
     assert run(tmp_path, card) == 1
     assert "the card of the weights of mine lists no people" in capsys.readouterr().err

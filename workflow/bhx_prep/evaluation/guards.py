@@ -57,10 +57,17 @@ def read_card(path: Path) -> dict[str, list[str]] | None:
 
 
 def of_card(listed: Any, *, own: bool) -> dict[str, list[str]] | None:
-    """The list of a card, None where it names nobody; what means nothing outside of a study only of the study's own."""
+    """The list of a card, None where it names nobody in a way that can be compared.
+
+    What means nothing outside of a study is taken of the study's own alone.
+    """
     if not isinstance(listed, dict):
         return None
-    known = {kind: list(v) for kind, v in listed.items() if own or kind not in contract.PEOPLE_OF_STUDY}
+    known = {
+        kind: list(v)
+        for kind, v in listed.items()
+        if kind in people.KINDS and isinstance(v, list) and (own or kind not in contract.PEOPLE_OF_STUDY)
+    }
     return known if any(known.values()) else None
 
 
