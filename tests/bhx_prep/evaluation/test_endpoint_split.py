@@ -199,6 +199,15 @@ def test_all_of_another_cohort_are_tested_but_who_is_trained_on(tmp_path: Path):
     } in split["excluded"]
 
 
+def test_a_cohort_of_people_who_are_trained_on_is_refused_with_how_many_these_are(tmp_path: Path):
+    scans = {f"s{label}": label for label in labels_of(6)}
+    own = cohort(tmp_path, people_of(40), **scans)
+    other = cohort(tmp_path, people_of(6), "ward", **scans)
+    says = "0 subjects of cohort ward have a label and all scans and are not in clinic, as 6 others are"
+    with pytest.raises(DataError, match=says):
+        make({"test_on": ["ward"]}, own, others=[other])
+
+
 # --- protocols ---
 
 

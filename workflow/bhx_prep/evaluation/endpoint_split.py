@@ -319,7 +319,11 @@ def _external(
         del there.labels[subject]
         there.excluded[subject] = f"{people.KINDS[kind]} is in cohort {own.name}, which is trained on"
     if len(there.labels) < 2:
-        msg = f"test_on: {len(there.labels)} subjects of cohort {other.name} have a label and all scans, two are needed"
+        also = f" and are not in {own.name}, as {len(known)} others are" if known else ""
+        msg = (
+            f"test_on: {len(there.labels)} subjects of cohort {other.name} have a label and all scans{also}; two are "
+            "needed: name another cohort, or look at `bhx status`"
+        )
         raise DataError(msg)
     rows = [
         {"subject": s, "label": label, "split": "test", "cohort": other.name}
