@@ -167,8 +167,3 @@ def label(row: RowKey, kind: str) -> str:
     if row.method == "constant" and kind == "regression":
         return CONSTANT_REGRESSION
     return LABELS[row.method]
-
-
-def constant_predictor(kind: str) -> str:
-    """Name of the constant predictor for endpoints of this kind, in the middle of a sentence."""
-    return (CONSTANT_REGRESSION if kind == "regression" else LABELS["constant"]).lower()
