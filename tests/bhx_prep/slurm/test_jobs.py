@@ -15,12 +15,29 @@ from types import SimpleNamespace
 import pytest
 
 from bhx_prep import cli
+from bhx_prep.config import config
 from bhx_prep.slurm import efficiency, jobs, plugin_patch
+from bhx_prep.trainings import Trainings
 
 STUDY = {
     "cohorts": {"town": {"input": "timeseries", "root": "data"}},
     "experiments": {"demo": {"cohorts": ["town"], "preset": "tiny"}},
 }
+
+
+def structure_encoder() -> dict[str, str]:
+    """Wildcards of the training of the study's structure encoder."""
+    made = Trainings(config.check(STUDY))
+    return {
+        "trainset": made.trainset("demo"),
+        "stage": "structure",
+        "recipe": made.recipe("demo", "structure"),
+    }
+
+
+def target_of(rule: str, wildcards: dict[str, str]) -> str:
+    """How Snakemake names what a job makes."""
+    return f"{rule}:{','.join(f'{name}={value}' for name, value in wildcards.items())}"
 
 
 @pytest.fixture
@@ -69,11 +86,12 @@ def test_status_names_the_job_that_a_stage_is_at_work_in(queue, tmp_path, capsys
     queue(f"7|RUNNING|1:02|n1|{tmp_path}|rule_batch_extract_features_pack_shards")
     log = tmp_path / "results/logs/slurm/group_batch/7.log"
     log.parent.mkdir(parents=True)
-    targets = "extract_features:cohort=town,batch=00003 train_encoder:experiment=demo,stage=structure"
+    wildcards = structure_encoder()
+    targets = f"extract_features:cohort=town,batch=00003 {target_of('train_encoder', wildcards)}"
     log.write_text(f"  Host: n1\n  Command: snakemake --target-jobs {targets} --cores all\n")
     assert jobs.at_work(tmp_path, tmp_path / "results/logs/slurm") == {
         ("extract_features", "00003", "town"): "Slurm job 7 on n1, 1:02",
-        ("train_encoder", "demo", "structure"): "Slurm job 7 on n1, 1:02",
+        ("train_encoder", *sorted(wildcards.values())): "Slurm job 7 on n1, 1:02",
     }
     assert cli.main(["status"]) == 0
     out = capsys.readouterr().out
@@ -82,16 +100,16 @@ def test_status_names_the_job_that_a_stage_is_at_work_in(queue, tmp_path, capsys
 
 def test_status_says_which_job_failed_and_why_slurm_ended_it(queue, tmp_path, capsys):
     queue()
-    logs = tmp_path / "results/logs"
+    logs, wildcards = tmp_path / "results/logs", structure_encoder()
     for number, said in (("7", ""), ("12", "slurmstepd: error: Job 12 exceeded memory limit (812 > 500)\n")):
         log = logs / f"slurm/rule_train_encoder/{number}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(
-            f"  Command: snakemake --target-jobs train_encoder:experiment=demo,stage=structure --x\n{said}"
+            f"  Command: snakemake --target-jobs {target_of('train_encoder', wildcards)} --x\n{said}"
         )
         os.utime(log, (int(number), int(number)))
     (logs / "train_encoder").mkdir()
-    (logs / "train_encoder/demo_structure.log").write_text("step 12\n")
+    (logs / "train_encoder/{trainset}_{stage}-{recipe}.log".format(**wildcards)).write_text("step 12\n")
     assert cli.main(["status"]) == 0
     line = "structure: failed in Slurm job 12 (Job 12 exceeded memory limit (812 > 500)); last line: step 12"
     assert line in capsys.readouterr().out
