@@ -1,4 +1,4 @@
-"""Directions in a space of features: the one that tells labels apart, and the two in which subjects differ most."""
+"""Directions in a space of features: the one along which labels differ, and the two along which subjects differ most."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from bhx_model.evaluation.labels import Labels
 
 
-def telling_direction(features: np.ndarray, labels: Labels) -> np.ndarray:
+def label_direction(features: np.ndarray, labels: Labels) -> np.ndarray:
     """Direction along which the training subjects' labels differ most, every feature in its own spread.
 
     Of two classes the difference of their means over the variance of each feature; of more the first axis of their

@@ -23,7 +23,7 @@ from bhx_model.evaluation.hub_tokens import mean_hub_tokens
 from bhx_model.evaluation.labelled_tokens import LabelledTokens, fusion_arguments, join
 from bhx_model.evaluation.labels import Labels
 from bhx_model.inspection.attention import Arguments, attention_shares, even_share
-from bhx_model.inspection.directions import principal_plane, telling_direction
+from bhx_model.inspection.directions import label_direction, principal_plane
 from bhx_model.inspection.saliency import roi_saliency
 from bhx_model.nets.factory import build_model, empty_rois
 from bhx_model.nets.fusion import FusionModel
@@ -161,7 +161,7 @@ def _saliencies(
 ) -> np.ndarray:
     """Signed saliency of each ROI, one run a subject: (n, R)."""
     samples = {sample.key: sample for sample in index.samples["bold"]}
-    direction_P = torch.from_numpy(telling_direction(read.features, read.labels)).to(device)
+    direction_P = torch.from_numpy(label_direction(read.features, read.labels)).to(device)
     found = []
     for subject in looked_at:
         key = read.runs[subject]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bhx_model.evaluation.labels import Labels
-from bhx_model.inspection.directions import principal_plane, telling_direction
+from bhx_model.inspection.directions import label_direction, principal_plane
 
 N = 60
 
@@ -27,7 +27,7 @@ def test_it_points_to_what_tells_the_labels_apart(kind: str):
     }[kind]
     x = random.normal(size=(N, 5)) * [1, 100, 1, 1, 0]
     x[:, 2] += 3 * target
-    direction = telling_direction(x, labels(kind, target))
+    direction = label_direction(x, labels(kind, target))
     assert np.isfinite(direction).all()
     moved = direction * x.std(axis=0)
     assert np.abs(moved).argmax() == 2
@@ -38,10 +38,10 @@ def test_only_training_subjects_decide():
     random = np.random.default_rng(1)
     target = np.arange(N) // 30 % 2
     x = random.normal(size=(N, 3))
-    before = telling_direction(x, labels("binary", target))
+    before = label_direction(x, labels("binary", target))
     others = labels("binary", target).split != "train"
     x[others] += 100 * target[others, None]
-    np.testing.assert_array_equal(telling_direction(x, labels("binary", target)), before)
+    np.testing.assert_array_equal(label_direction(x, labels("binary", target)), before)
 
 
 def test_the_plane_holds_the_largest_variance():

@@ -161,7 +161,7 @@ class Recipe(Section):
     repetition_times: Times | None = Field(default=None, description="Null where only the scans state it.")
     site_codes: dict[Value, str] = Field(default={}, description="Site by its code in tables.")
     sites: str = Field(description="What is known of sites, a sentence.")
-    exclusions: tuple[Fact, ...] = Field(default=(), description="Who is left out and why.")
+    exclusions: tuple[Fact, ...] = Field(default=(), description="Who is excluded and why.")
     family: Family = Field(description="How relatives are known.")
     endpoint: dict[str, Any] | None = Field(
         default=None, description="The paper's endpoint as a section `endpoints.<name>`, without `cohort`."

@@ -189,7 +189,7 @@ def _pretraining_arguments(one: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="SPLIT",
-        help="splits of endpoints whose test subjects and their relatives are left out",
+        help="splits of endpoints whose test subjects and their relatives are excluded",
     )
     one.add_argument("--out", required=True, type=Path)
 
@@ -257,7 +257,7 @@ def _of_pretraining(args: argparse.Namespace) -> dict[str, Any]:
     if args.holdout and not split["holdout"]:
         logger.warning("no subject of %d is held out", len(split["train"]))
     if taken_out:
-        logger.info("%d subjects are left out, who are tested or related to who is", len(taken_out))
+        logger.info("%d subjects are excluded: they are tested, or related to one who is", len(taken_out))
     return {
         **split,
         "left_out": sorted({*split.get("left_out", ()), *taken_out}),
