@@ -118,7 +118,7 @@ class Labels:
         Raises
         ------
         DataError
-            If a split is empty, one subject alone is tested, or a class is absent in training.
+            If a split is empty, one subject alone is tested, a class is absent in training, or all have one value.
         """
         for split in SPLITS:
             if not self.of(split).any():
@@ -128,6 +128,12 @@ class Labels:
             msg = f"one subject alone is tested in seed {self.seed} of {self.endpoint}: test more people"
             raise DataError(msg)
         there = set(self.target[self.of("train")].tolist())
+        if not self.n_classes and len(there) < 2:
+            msg = (
+                f"{self.endpoint} is {min(there):g} for all subjects in the train split of seed {self.seed}: nothing can be "
+                "learned, predict something else"
+            )
+            raise DataError(msg)
         if self.n_classes and len(there) < 2:
             msg = (
                 f"all subjects in the train split of {self.endpoint} are of one class: split again, with subjects of "

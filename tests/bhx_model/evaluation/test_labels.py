@@ -68,6 +68,16 @@ def test_one_tested_subject_is_refused(tmp_path: Path):
         read_labels(split_file(tmp_path, ROWS[:4])).check_splits("a label")
 
 
+def test_training_subjects_of_one_value_are_refused(tmp_path: Path):
+    rows = [
+        row(str(i), 7.0 if i < 3 else float(i), split)
+        for i, split in enumerate(["train"] * 3 + ["val", "test", "test"])
+    ]
+    labels = read_labels(split_file(tmp_path, rows, (), kind="regression"))
+    with pytest.raises(DataError, match="dx is 7 for all subjects in the train split of seed 0"):
+        labels.check_splits("a label")
+
+
 def test_the_protocol_says_who_a_model_is_fitted_to(tmp_path: Path):
     first = ["balanced_accuracy", "macro_f1"]
     path = split_file(tmp_path, ROWS, inner_folds=5, refit=True, protocol="brainmarks", metrics_first=first)

@@ -280,7 +280,9 @@ def test_the_column_of_sites_to_leave_out_is_named_by_its_own_key(study):
 
 def test_a_file_of_splits_that_is_not_there_is_no_table_of_phenotypes(study):
     (said,) = study(table(), DX | {"splits": {"scheme": "file", "file": "lists.csv"}}).mistakes
-    assert said == "endpoints.e0.splits.file: there is no file lists.csv: add it, or correct its path"
+    assert (
+        said == "endpoints.e0.splits.file: there is no file of splits lists.csv: add it, or correct its path"
+    )
 
 
 def test_more_seeds_than_a_file_has_splits(study, tmp_path):

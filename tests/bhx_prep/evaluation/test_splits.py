@@ -226,6 +226,11 @@ def test_every_subject_is_labelled_or_excluded_with_a_reason(tmp_path: Path) -> 
             {"cohort": "c", "column": "score", "kind": "regression"},
             "8 subjects with a label and the scans, 10 are needed",
         ),
+        (
+            subjects(12, score=lambda i: 50),
+            {"cohort": "c", "column": "score", "kind": "regression"},
+            "its label is 50 for all 12 subjects",
+        ),
     ],
 )
 def test_too_few_subjects_and_missing_columns_are_refused(tmp_path: Path, rows, spec, says: str) -> None:

@@ -120,6 +120,10 @@ def _groups(
         needed = 2 * least if shares[2] else least  # nothing is said of one test subject
         if len(units) < needed:
             raise DataError(_too_few(name, f"with a label and the scans{apart}", len(units), needed, shares))
+        if len(values := set(labels.values())) == 1:
+            raise DataError(
+                f"endpoint {name}: its label is {min(values):g} for all {len(labels)} subjects: nothing can be predicted"
+            )
         mean = {first: sum(labels[s] for s in members) / len(members) for first, members in units.items()}
         ranked = sorted(units, key=lambda first: (mean[first], first))
         n = min(BINS, len(ranked) // least)

@@ -196,11 +196,6 @@ def _check_lists(
     file = endpoint.splits.file
     if file is None:
         return
-    if not file.exists():
-        found.mistakes.append(
-            f"endpoints.{name}.splits.file: there is no file {short(file.name)}: add it, or correct its path"
-        )
-        return
     try:
         lists, columns = split_lists.read(file, cohort.table)
     except DataError as error:

@@ -39,6 +39,8 @@ def read(path: Path, settings: TableSettings) -> tuple[participants.Participants
     DataError
         If the file cannot be read, holds no split, or a cell of one that is none of `WORDS`.
     """
+    if not path.exists():
+        raise DataError(f"there is no file of splits {short(path.name)}: add it, or correct its path")
     table = participants.read(path, settings.model_copy(update={"missing": None, "id_column": None}))
     columns = []
     for name in table.names[1:]:
