@@ -10,10 +10,12 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from bhx_model.evaluation import prediction_file
+from bhx_model.evaluation.labels import Labels
 from bhx_model.evaluation.methods import METHODS, NETWORKS
 from bhx_model.evaluation.metrics import metrics_of
 from bhx_prep.evaluation.baselines import __main__ as command
 from bhx_prep.evaluation.baselines import connectivity, span
+from bhx_prep.evaluation.baselines.evaluate import fit
 from bhx_prep.shards import read
 
 N = 40
@@ -149,6 +151,25 @@ def test_few_dimensions_give_the_fit_of_all_features() -> None:
         predict = "predict_proba" if isinstance(model, LogisticRegression) else "predict"
         a, b = (getattr(model.fit(data[train], label[train]), predict)(data) for data in (few, whole))
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [1.0, 2.2])
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_features_that_are_the_same_for_all_trained_on_say_nothing(kind: str, value: float) -> None:
+    x = np.full((30, 2), value, np.float32)
+    x[25:] = 9
+    labels = Labels(
+        endpoint="e",
+        cohort="clinic",
+        kind=kind,  # pyright: ignore[reportArgumentType]
+        classes=["a", "b"] if kind == "binary" else [],
+        seed=0,
+        subjects=[str(i) for i in range(30)],
+        target=np.arange(30) % 2,
+        split=np.array(["train"] * 16 + ["val"] * 6 + ["test"] * 8),
+    )
+    scores, _ = fit(METHODS["acquisition"], x, labels)
+    np.testing.assert_allclose(scores, 0.5, atol=1e-6)
 
 
 def test_runs_are_averaged_and_gaps_are_known(make_shards) -> None:
