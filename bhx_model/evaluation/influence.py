@@ -74,7 +74,7 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> In
 
 def auroc(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> Influence:
     """Area of class 1 of two; of more the mean of one class against the rest; NaN where all are of one class."""
-    classes = [1] if scores.shape[1] == 2 else np.unique(truth)
+    classes = [1] if scores.shape[1] == 2 else np.unique(truth).astype(int)
     parts = []
     for c in classes:
         is_ = truth == c

@@ -179,6 +179,15 @@ def test_a_small_simulation_covers():
             assert 0.87 <= found.covered <= 1, found
 
 
+@pytest.mark.parametrize("name", metrics.metrics_of("multiclass"))
+def test_classes_of_a_file_are_numbers_with_a_point(name):
+    rng = np.random.default_rng(0)
+    truth, scores = rng.integers(0, 3, 30), rng.dirichlet(np.ones(3), 30)
+    as_made = interval([run_of(truth, scores.argmax(axis=1), scores)], name)
+    as_read = interval([run_of(truth.astype(float), scores.argmax(axis=1).astype(float), scores)], name)
+    assert as_read == as_made
+
+
 def test_people_of_another_cohort_than_is_tested_make_nothing_more_certain():
     truth = np.tile([0.0, 1.0], 25)
     table = prediction_file.PredictionTable(
