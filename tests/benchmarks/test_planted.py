@@ -107,7 +107,9 @@ def test_what_is_planted_is_balanced_and_independent():
         for one in np.unique(site):
             assert labels[name][site == one].mean() == 0.5
     assert labels["both"].sum() == labels["permuted"].sum()
-    assert labels["both"].tolist() == [int(p.series[1] + p.t1[1] > 0) for p in people]
+    assert labels["both"].tolist() == [
+        int(p.series[1] + p.t1[1] / planted_people.T1_SCORE > 0) for p in people
+    ]
     assert labels["function"].tolist() == [p.series[0] for p in people]
     assert labels["structure"].tolist() == [p.t1[0] for p in people]
     planted = [labels["function"], labels["structure"], *np.array([(p.series[1], p.t1[1]) for p in people]).T]
