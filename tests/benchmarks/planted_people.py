@@ -2,10 +2,10 @@
 
 Four labels, drawn independently of each other at both sites: `function` is planted in the series alone and `structure` in
 the T1 alone, with the demo's differences between patients and controls; `both` says whether the sum of two independent
-scores is above 0, of which one is planted in the series and the other in the T1 with the demo's effects of its score, there enlarged;
-`none` is planted nowhere. `permuted` is `both` after a permutation of the people. In a sample even independent labels go
-together a little, and what sees one would then see the other; of `DRAWS` draws of `none` and `permuted` the one is taken
-that goes together least with anything that is planted.
+scores is above 0, of which one is planted in the series and the other in the T1, with the demo's effects of its score, in
+the T1 enlarged; `none` is planted nowhere. `permuted` is `both` after a permutation of the people. In a sample even
+independent labels go together a little, and what sees one would then see the other; of `DRAWS` draws of `none` and
+`permuted` the one is taken that goes together least with anything that is planted.
 """
 
 from __future__ import annotations
