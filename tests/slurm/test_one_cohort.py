@@ -80,8 +80,8 @@ def test_changed_bytes_run_exactly_what_depends_on_them(changing):
         "publish_index clinic", f"extract_features clinic {number}", f"pack_shards clinic {number}",
         "check_cohort clinic", "index_shards clinic", embedded(changing), "split_endpoint diagnosis 0",
         "compute_connectivity clinic correlation", "evaluate_baseline diagnosis fc 0",
-        "evaluate_model mini diagnosis probe 0", "collect_table diagnosis",
-        "report_study",
+        "check_overlap mini diagnosis", "evaluate_model mini diagnosis probe 0", "collect_table diagnosis",
+        "inspect_endpoint mini diagnosis", "describe_connectivity diagnosis", "report_study",
     }  # fmt: skip
 
 
