@@ -52,8 +52,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = "planted"
 SERIES = ("fc", "function_regions")
 T1 = ("structure",)
-FUSION = ("probe", "hub_tokens")
-#: The row of the fusion that `both` is decided by, which reads as many numbers as `function_regions`; others are printed.
+FUSION = ("hub_tokens",)
+#: The row of the fusion that `both` is decided by; it reads as many numbers as `function_regions`.
 FUSED = "hub_tokens"
 ROWS = (*SERIES, *T1, *FUSION)
 CHANCE, METRIC = 0.5, "auroc"
