@@ -239,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("folder", type=Path, nargs="?", help="where it is computed (a temporary folder)")
     add("--seeds", type=whole_number, default=5, help="splits (5)")
-    add("--people", type=whole_number, default=300, help="people with labels (300)")
+    add("--people", type=whole_number, default=400, help="people with labels (400)")
     add("--unlabelled", type=whole_number, default=80, help="people to pretrain on (80)")
     add("--seed", type=int, default=0, help="of the people (0)")
     add("--jobs", type=whole_number, default=os.cpu_count() or 1, help="processes at a time (all cores)")
