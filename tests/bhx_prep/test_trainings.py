@@ -14,6 +14,7 @@ from bhx_model.errors import ConfigError
 from bhx_prep.config.config import check
 from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.section import read_section
+from bhx_prep.step_versions import STEPS
 from bhx_prep.trainings import GIVEN as WEIGHTS
 from bhx_prep.trainings import TRAINED, TRAINSET, Trainings
 
@@ -69,6 +70,21 @@ ALL_BUT_FUSION = {"subjects", "structure", "function", "tokens", "function_token
 )
 def test_what_decides_an_encoder_names_its_folder(change: dict[str, Any], expected: set[str]):
     assert {part for part, one in shared(change).items() if one} == expected
+
+
+def test_weights_of_an_older_version_of_the_step_are_not_taken_for_new_ones(monkeypatch):
+    before = trainings(a={})
+    parts = {
+        "structure": before.stage_folder("a", "structure"),
+        "function": before.stage_folder("a", "function"),
+        "tokens": before.tokens("a", "a"),
+    }
+    monkeypatch.setitem(STEPS, "train_encoder", STEPS["train_encoder"] + 1)
+    after = trainings(a={})
+    assert after.subjects_folder("a") == before.subjects_folder("a")
+    for stage in ("structure", "function"):
+        assert after.stage_folder("a", stage) != parts[stage]
+    assert after.tokens("a", "a") != parts["tokens"]
 
 
 def test_the_name_of_a_folder_does_not_depend_on_other_experiments():

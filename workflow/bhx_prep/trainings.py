@@ -25,6 +25,7 @@ from bhx_model.atomic_write import write_json
 from bhx_model.contract import canonical_json
 from bhx_prep.config.config import Config
 from bhx_prep.config.experiments import ExperimentSection
+from bhx_prep.step_versions import STEPS
 
 logger = logging.getLogger(__name__)
 
@@ -230,7 +231,11 @@ def _trainset(section: ExperimentSection) -> str:
 
 
 def _recipe(stage: str, section: ExperimentSection, changes: Mapping[str, Any]) -> str:
-    """Name an encoder by its preset, and by those changes to it that change its weights."""
+    """Name an encoder by its preset, by those changes to it that change its weights, and by the step's version.
+
+    With the version in it, no weights of older code are taken for new ones, even where Snakemake kept no record of how
+    they were made: a job that outlives its Snakemake leaves none.
+    """
     if section.weights is not None:
         return f"given-{_hash(str(section.weights))}"
     base = model_config.load_preset(stage, section.preset)
@@ -241,7 +246,7 @@ def _recipe(stage: str, section: ExperimentSection, changes: Mapping[str, Any]) 
         for key, value in after[part].items()
         if value != before[part][key]
     }
-    return f"{section.preset}-{_hash([section.preset, changed])}"
+    return f"{section.preset}-{_hash([section.preset, changed, STEPS['train_encoder']])}"
 
 
 def _link(link: Path, target: Path) -> None:
