@@ -344,9 +344,17 @@ def tables_of_study_table(wildcards):
 
 
 def tables(of_endpoints, of_study):
-    """Files of all tables: those of endpoints, and those of the whole study."""
-    whole = expand(of_study, study_table=study.study_tables())
-    return expand(of_endpoints, table=study.table_names()) + whole
+    """What names the files of all tables: those of endpoints, and those of the whole study.
+
+    Which tables there are depends on the indices of the cohorts, so it is asked when a plan is made, not while rules
+    are read: these have to be readable without any data.
+    """
+
+    def files(wildcards):
+        whole = expand(of_study, study_table=study.study_tables())
+        return expand(of_endpoints, table=study.table_names()) + whole
+
+    return files
 
 
 def connectivity_predictions(wildcards):

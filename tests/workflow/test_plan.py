@@ -88,6 +88,14 @@ def test_a_missing_cohort_folder_is_a_sentence(root: Path, tmp_path: Path):
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("asked", ["--lint", "--list"])
+def test_rules_are_read_where_no_data_is(root: Path, tmp_path: Path, asked: str):
+    config = root / "config.yaml"
+    (tmp_path / "config.yaml").write_bytes(config.read_bytes())
+    read = skeleton.snakemake(root, tmp_path, asked)
+    assert read.returncode == 0, read.stdout + read.stderr
+
+
 def test_fmriprep_backend_plans_containers(root: Path, tmp_path: Path):
     expected = skeleton.build(SKELETONS[0].with_name("raw-without-sessions.yml"), tmp_path)
     config = {**expected["config"], "preproc": {"backend": "fmriprep-apptainer"}}
