@@ -1,6 +1,6 @@
 """Does the right row win: endpoints that are planted in the series, in the T1, in both, in neither, or permuted.
 
-    python tests/benchmarks/planted.py --seeds 5                # 2 cores: some 15 minutes
+    python tests/benchmarks/planted.py --seeds 5                # 2 cores
     python tests/benchmarks/planted.py --seeds 5 FOLDER         # keeps what was drawn and computed, and goes on with it
 
 People are drawn as the demo's patients (`planted_people.py`). The study is one of BHX's own: `snakemake tables` takes their
