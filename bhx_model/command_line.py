@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
 #: A module that runs as a command (`python -m`) logs as ``__main__``.
 PACKAGES: Final = ("bhx_prep", "bhx_model", "__main__")
+#: Number of seeds that NumPy, scikit-learn and PyTorch all take.
+SEEDS: Final = 2**32
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
@@ -80,6 +82,35 @@ def json_file(name: str) -> Any:
         raise argparse.ArgumentTypeError(f"cannot read {name}: {error.strerror}") from None
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{name} is not JSON: {error}") from None
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read names and values in JSON, as a `type` of argparse."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        msg = f'expected names and values in JSON, {{"name": value}}, got {text!r}'
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def whole_number(text: str) -> int:
+    """Read a number of 0 or more, as a `type` of argparse."""
+    if not text.isdecimal():
+        msg = f"expected a whole number of 0 or more, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def seed_number(text: str) -> int:
+    """Read a seed, a whole number below `SEEDS`, as a `type` of argparse."""
+    number = whole_number(text)
+    if number >= SEEDS:
+        msg = f"expected a seed from 0 to {SEEDS - 1}, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return number
 
 
 def run_command(command: Callable[[], int | None], *, verbosity: int = 0) -> int:

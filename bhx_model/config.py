@@ -1,4 +1,4 @@
-"""Configuration of the three stages: frozen dataclasses, strict reading, presets. Needs neither torch nor PyYAML to import.
+"""Configuration of the three stages: frozen dataclasses, presets. Needs neither torch nor PyYAML to import.
 
 What depends on the data is not configured: the number of ROIs, harmonics and gradients come from ``rois.npz``,
 the T1 grid from the shard index. Switches whose value ``reference`` or ``False`` keeps the behaviour of the
@@ -7,18 +7,21 @@ published code say so; preset ``reference`` sets all of them.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import difflib
-import json
-import math
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from bhx_model.errors import ConfigError
+from bhx_model.strict_fields import (
+    check_at_least,
+    check_chance,
+    check_positive,
+    check_width,
+    from_dict,
+    to_dict,
+    unknown_name,
+)
 
 STAGES: Final = ("structure", "function", "fusion")
 _PRESETS: Final = Path(__file__).parent / "presets"
@@ -51,10 +54,10 @@ class StructureConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
-        _check_width(self, "width", "heads")
-        _check_width(self, "decoder_width", "decoder_heads")
-        _check_positive(self, "patch", "depth", "decoder_depth", "mlp_ratio")
-        _check_at_least(self, 6, "width", "decoder_width")  # a sine and a cosine for each axis
+        check_width(self, "width", "heads")
+        check_width(self, "decoder_width", "decoder_heads")
+        check_positive(self, "patch", "depth", "decoder_depth", "mlp_ratio")
+        check_at_least(self, 6, "width", "decoder_width")  # a sine and a cosine for each axis
         if not 0 < self.mask_ratio < 1:
             msg = f"structure mask_ratio is {self.mask_ratio}: choose a share between 0 and 1"
             raise ConfigError(msg)
@@ -126,16 +129,16 @@ class FunctionConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
-        _check_width(self, "width", "heads")
-        _check_width(self, "predictor_width", "predictor_heads")
-        _check_at_least(self, 0, "connectivity_code", "connectivity_weight", "whitening_weight")
+        check_width(self, "width", "heads")
+        check_width(self, "predictor_width", "predictor_heads")
+        check_at_least(self, 0, "connectivity_code", "connectivity_weight", "whitening_weight")
         if self.connectivity_weight and not self.connectivity_code:
             msg = "function connectivity_weight has nothing to predict: give connectivity_code a number, or make it 0"
             raise ConfigError(msg)
         if self.tr == "fixed" and self.tr_augment:
             msg = "function tr_augment varies the repetition time that tr: fixed holds still: set tr_augment: false with it"
             raise ConfigError(msg)
-        _check_positive(
+        check_positive(
             self,
             "depth",
             "predictor_depth",
@@ -199,15 +202,15 @@ class FusionConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
-        _check_width(self, "width", "heads")
-        _check_width(self, "decoder_width", "decoder_heads")
-        _check_positive(self, "hub_tokens", "depth", "decoder_depth", "mlp_ratio")
-        _check_at_least(self, 6, "width", "decoder_width")
+        check_width(self, "width", "heads")
+        check_width(self, "decoder_width", "decoder_heads")
+        check_positive(self, "hub_tokens", "depth", "decoder_depth", "mlp_ratio")
+        check_at_least(self, 6, "width", "decoder_width")
         for name in ("width", "decoder_width"):
             if getattr(self, name) % 2:
                 msg = f"fusion {name} is {getattr(self, name)}: positions need pairs of sine and cosine, choose an even one"
                 raise ConfigError(msg)
-        _check_chance(self, "drop_path")
+        check_chance(self, "drop_path")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -244,13 +247,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
-        _check_positive(
+        check_positive(
             self, "steps", "batch_size", "accumulate", "lr", "save_every", "keep_every", "log_every"
         )
-        _check_at_least(self, 0, "min_lr", "weight_decay", "weight_decay_end")
-        _check_chance(self, "betas")
+        check_at_least(self, 0, "min_lr", "weight_decay", "weight_decay_end")
+        check_chance(self, "betas")
         if self.clip is not None:
-            _check_positive(self, "clip")
+            check_positive(self, "clip")
         if self.ema is not None and not all(0 <= momentum <= 1 for momentum in self.ema):
             msg = f"train.ema is {self.ema}: a momentum lies between 0 (follow at once) and 1 (stand still)"
             raise ConfigError(msg)
@@ -292,9 +295,9 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
-        _check_positive(self, "epochs", "batch_size", "lr", "layer_decay", "clip")
-        _check_at_least(self, 0, "min_lr", "warmup_epochs", "weight_decay")
-        _check_chance(self, "drop_path", "label_smoothing")
+        check_positive(self, "epochs", "batch_size", "lr", "layer_decay", "clip")
+        check_at_least(self, 0, "min_lr", "warmup_epochs", "weight_decay")
+        check_chance(self, "drop_path", "label_smoothing")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -311,7 +314,7 @@ class FusionInputs:
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing."""
-        _check_positive(self, "structure_tokens", "structure_width", "rois", "time_patches", "function_width")
+        check_positive(self, "structure_tokens", "structure_width", "rois", "time_patches", "function_width")
 
     @property
     def structure_tokens(self) -> int:
@@ -364,43 +367,12 @@ class StageConfig:
             section, _, name = dotted.partition(".")
             if section not in ("model", "train") or not name:
                 known = [f"{s}.{n}" for s in ("model", "train") for n in raw[s]]
-                raise ConfigError(_unknown(dotted, known, f"overrides of stage {self.stage}"))
+                raise ConfigError(unknown_name(dotted, known, f"overrides of stage {self.stage}"))
             if name not in raw[section]:
                 known = [f"{section}.{n}" for n in raw[section]]
-                raise ConfigError(_unknown(dotted, known, f"overrides of stage {self.stage}"))
+                raise ConfigError(unknown_name(dotted, known, f"overrides of stage {self.stage}"))
             raw[section][name] = value
         return stage_from_dict(raw)
-
-
-def from_dict(cls: type[Any], raw: Mapping[str, Any], where: str) -> Any:
-    """Build dataclass `cls` from `raw`, refusing unknown, missing and mistyped fields.
-
-    Parameters
-    ----------
-    cls
-        Any dataclass of this module whose fields are scalars, Literals, tuples or optional ones of these.
-    raw
-        Field names and values; lists stand for tuples.
-    where
-        Name of the section, for messages.
-
-    Raises
-    ------
-    ConfigError
-        With the field, what was expected, and the nearest known name.
-    """
-    if not isinstance(raw, Mapping):
-        msg = f"{where}: expected names and values, got {raw!r}"
-        raise ConfigError(msg)
-    hints = typing.get_type_hints(cls)
-    for name in raw:
-        if name not in hints:
-            raise ConfigError(_unknown(str(name), list(hints), where))
-    for field in dataclasses.fields(cls):
-        if field.name not in raw and field.default is dataclasses.MISSING:
-            msg = f"{where}: {field.name} is missing, give it a value"
-            raise ConfigError(msg)
-    return cls(**{name: _coerce(value, hints[name], f"{where}.{name}") for name, value in raw.items()})
 
 
 def stage_from_dict(raw: Mapping[str, Any]) -> StageConfig:
@@ -411,7 +383,7 @@ def stage_from_dict(raw: Mapping[str, Any]) -> StageConfig:
         raise ConfigError(msg)
     stage = raw["stage"]
     if stage not in MODELS:
-        raise ConfigError(_unknown(str(stage), list(STAGES), "stage"))
+        raise ConfigError(unknown_name(str(stage), list(STAGES), "stage"))
     return StageConfig(
         stage=stage,
         model=from_dict(MODELS[stage], raw["model"], f"{stage}.model"),
@@ -445,28 +417,8 @@ def load_preset(stage: str, preset: str) -> StageConfig:
         For a stage or preset that does not exist, with the nearest that does.
     """
     if stage not in STAGES:
-        raise ConfigError(_unknown(stage, STAGES, "stage"))
+        raise ConfigError(unknown_name(stage, STAGES, "stage"))
     return stage_from_dict({"stage": stage, **_read_preset(preset)[stage]})
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """Read names and values in JSON, as a `type` of argparse."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        msg = f'expected names and values in JSON, {{"name": value}}, got {text!r}'
-        raise argparse.ArgumentTypeError(msg)
-    return value
-
-
-def whole_number(text: str) -> int:
-    """Read a number of 0 or more, as a `type` of argparse."""
-    if not text.isdecimal():
-        msg = f"expected a whole number of 0 or more, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
 
 
 def preset_evaluation(preset: str) -> dict[str, Any]:
@@ -478,86 +430,5 @@ def _read_preset(preset: str) -> dict[str, Any]:
     import yaml  # only reading presets needs it
 
     if preset not in PRESETS:
-        raise ConfigError(_unknown(preset, PRESETS, "presets"))
+        raise ConfigError(unknown_name(preset, PRESETS, "presets"))
     return yaml.safe_load((_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"))
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Return dataclass `config` as plain dicts, lists and scalars."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
-        return [plain(v) for v in value] if isinstance(value, tuple) else value
-
-    return plain(dataclasses.asdict(config))
-
-
-def _unknown(name: str, known: typing.Sequence[str], where: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-    return f"{where}: {name!r} is unknown, {hint}"
-
-
-def _coerce(value: Any, hint: Any, where: str) -> Any:
-    """Return `value` as `hint` wants it: an int may stand for a float, a list for a tuple; nothing else bends."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        return _coerce(value, next(a for a in args if a is not type(None)), where)
-    if origin is Literal:
-        if value not in args:
-            raise ConfigError(_unknown(str(value), [str(a) for a in args], where))
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(args):
-            msg = f"{where}: expected {len(args)} values, got {value!r}"
-            raise ConfigError(msg)
-        return tuple(_coerce(v, a, where) for v, a in zip(value, args, strict=True))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not hint:
-        msg = f"{where}: expected {hint.__name__}, got {value!r}"
-        if hint is float and isinstance(value, str):
-            msg += " (YAML reads 1e-4 as text: write 1.0e-4)"
-        raise ConfigError(msg)
-    if hint is float and not math.isfinite(value):
-        msg = f"{where} is {value}: give a number that is finite"
-        raise ConfigError(msg)
-    return value
-
-
-def _check_width(config: Any, width: str, heads: str) -> None:
-    w, h = getattr(config, width), getattr(config, heads)
-    if h < 1 or w < 1 or w % h:
-        msg = f"{type(config).__name__}: {width} {w} is not a multiple of {heads} {h}"
-        raise ConfigError(msg)
-    if 0 < config.mlp_ratio * w < 1:
-        msg = (
-            f"{type(config).__name__}: mlp_ratio {config.mlp_ratio} of {width} {w} is less than one: raise it"
-        )
-        raise ConfigError(msg)
-
-
-def _check_positive(config: Any, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) <= 0:
-            msg = f"{type(config).__name__}: {name} is {getattr(config, name)}, it must be positive"
-            raise ConfigError(msg)
-
-
-def _check_at_least(config: Any, least: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value < least:
-            msg = f"{type(config).__name__}: {name} is {value}, it must be {least} or more"
-            raise ConfigError(msg)
-
-
-def _check_chance(config: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not all(0 <= chance < 1 for chance in (value if isinstance(value, tuple) else (value,))):
-            msg = f"{type(config).__name__}: {name} is {value}: choose from [0, 1)"
-            raise ConfigError(msg)

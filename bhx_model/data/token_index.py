@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bhx_model.config import FusionInputs, from_dict
+from bhx_model.config import FusionInputs
 from bhx_model.data import shards
 from bhx_model.data.shards import Index, Sample
 from bhx_model.errors import DataError
+from bhx_model.strict_fields import from_dict
 
 TOKENS_VERSION: Final = 1
 MEMBER: Final = "bf16.npy"

@@ -31,9 +31,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bhx_model import config
+from bhx_model import config, strict_fields
 from bhx_model.atomic_write import read_json
-from bhx_model.command_line import run_command
+from bhx_model.command_line import json_object, run_command, seed_number
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation import from_token_readouts, results
 from bhx_model.evaluation.labels import Labels, read_labels
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Evaluate one method on one split, and write its results."""
     changes = {**config.preset_evaluation(arguments.preset), **arguments.set}
-    settings: config.EvaluationConfig = config.from_dict(config.EvaluationConfig, changes, "--set")
+    settings: config.EvaluationConfig = strict_fields.from_dict(config.EvaluationConfig, changes, "--set")
     labels = read_labels(arguments.labels)
     if labels.seed != arguments.seed:
         msg = (
@@ -156,9 +156,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
             help=f"folder of the trained {stage} stage: refuse tokens of other weights",
         )
     add("--labels", type=Path, required=True, help="split of the endpoint")
-    add(
-        "--seed", type=config.whole_number, required=True, help="of the split; also of everything random here"
-    )
+    add("--seed", type=seed_number, required=True, help="of the split; also of everything random here")
     add("--experiment", required=True, help="name for metrics.json")
     add(
         "--overlap",
@@ -175,7 +173,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder for metrics.json and predictions.parquet")
     add(
         "--set",
-        type=config.json_object,
+        type=json_object,
         default={},
         metavar="JSON",
         help="changes to the training of a method, e.g. '{\"epochs\": 10}'",

@@ -28,8 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bhx_model import config
-from bhx_model.command_line import run_command
+from bhx_model.command_line import json_object, run_command, seed_number
 from bhx_model.errors import ConfigError, SiteError
 from bhx_model.evaluation import feature_table, metrics, results
 from bhx_model.evaluation.epochs import scaled_target
@@ -178,10 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--method", choices=NETWORKS, required=True)
     add("--labels", type=Path, required=True, help="split of the endpoint")
     add("--features", type=Path, nargs="+", required=True, help="correlations, a file per cohort")
-    add(
-        "--seed", type=config.whole_number, required=True, help="of the split; also of everything random here"
-    )
-    add("--set", type=config.json_object, default={}, metavar="JSON", help="`epochs` and `batch_size`")
+    add("--seed", type=seed_number, required=True, help="of the split; also of everything random here")
+    add("--set", type=json_object, default={}, metavar="JSON", help="`epochs` and `batch_size`")
     add("--out", type=Path, required=True, help="folder for metrics.json and predictions.parquet")
     args = parser.parse_args(argv)
 

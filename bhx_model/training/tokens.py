@@ -33,13 +33,13 @@ from torch import Tensor
 
 from bhx_model import contract
 from bhx_model.atomic_write import atomic_write, write_json
-from bhx_model.command_line import run_command
-from bhx_model.config import to_dict, whole_number
+from bhx_model.command_line import run_command, whole_number
 from bhx_model.data import loader, shards, token_index
 from bhx_model.data.augment import SeriesPlan
 from bhx_model.data.batch import Batch, intensities, of_equal_bucket, plan_series
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample
+from bhx_model.strict_fields import to_dict
 from bhx_model.training.encoders import Encoders
 from bhx_model.training.runlog import duration
 

@@ -31,8 +31,8 @@ from types import FrameType
 
 import torch
 
-from bhx_model.command_line import run_command
-from bhx_model.config import PRESETS, STAGES, StageConfig, json_object, load_preset, whole_number
+from bhx_model.command_line import json_object, run_command, seed_number, whole_number
+from bhx_model.config import PRESETS, STAGES, StageConfig, load_preset
 from bhx_model.training import distributed, run_folder, stages
 from bhx_model.training.distributed import Processes
 from bhx_model.training.loop import train_loop
@@ -208,7 +208,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="JSON",
         help="changes to the preset, e.g. '{\"train.steps\": 10}'",
     )
-    add("--seed", type=whole_number, default=0, help="of weights, order, masks and augmentation")
+    add("--seed", type=seed_number, default=0, help="of weights, order, masks and augmentation")
     add("--shards", type=Path, nargs="+", required=True, metavar="INDEX", help="index.json of every cohort")
     add("--split", type=Path, required=True, help="subjects to train on and to hold out")
     add("--rois", type=Path, required=True, help="rois.npz of the experiment")

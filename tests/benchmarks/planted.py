@@ -42,8 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow"))
 import planted_people
 from planted_people import CLASSES, ENDPOINTS, PEOPLE, UNLABELLED
 
-from bhx_model.command_line import run_command
-from bhx_model.config import whole_number
+from bhx_model.command_line import run_command, seed_number, whole_number
 from bhx_model.errors import DataError
 from bhx_model.evaluation.intervals import Interval, Run, difference, holm, interval, read_run
 from bhx_model.evaluation.methods import METHODS
@@ -241,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seeds", type=whole_number, default=5, help="splits (5)")
     add("--people", type=whole_number, default=400, help="people with labels (400)")
     add("--unlabelled", type=whole_number, default=80, help="people to pretrain on (80)")
-    add("--seed", type=int, default=0, help="of the people (0)")
+    add("--seed", type=seed_number, default=0, help="of the people (0)")
     add("--jobs", type=whole_number, default=os.cpu_count() or 1, help="processes at a time (all cores)")
     args = parser.parse_args(argv)
     return run_command(lambda: run_benchmark(args))

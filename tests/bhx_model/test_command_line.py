@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import re
 
@@ -37,3 +38,24 @@ def test_what_a_command_has_chosen_stays(capsys):
 
     assert command_line.run_command(plan, verbosity=-1) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_numbers_on_the_command_line_are_whole():
+    assert command_line.whole_number("12") == 12
+    for text in ("-1", "1.5", "a", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="a whole number of 0 or more"):
+            command_line.whole_number(text)
+
+
+def test_a_seed_is_one_that_every_library_takes():
+    assert command_line.seed_number("4294967295") == 4294967295
+    for text in ("-1", "4294967296", "1.5", "nan", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"a whole number|a seed from 0 to 4294967295"):
+            command_line.seed_number(text)
+
+
+@pytest.mark.parametrize("text", ["[]", "{'a': 1}", "train.steps=3", ""])
+def test_settings_that_are_no_json_object_are_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected names and values in JSON"):
+        command_line.json_object(text)
+    assert command_line.json_object('{"train.steps": 3}') == {"train.steps": 3}

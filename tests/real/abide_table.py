@@ -45,8 +45,8 @@ from abide_people import DATA, People, divide, read_people
 from abide_scores import Tested, cells, fit, table
 
 from bhx_model.atomic_write import read_json, write_json
-from bhx_model.command_line import run_command
-from bhx_model.config import EvaluationConfig, json_object, whole_number
+from bhx_model.command_line import json_object, run_command, whole_number
+from bhx_model.config import EvaluationConfig
 from bhx_model.data import shards
 from bhx_model.evaluation import readouts
 from bhx_model.evaluation.attentive import attentive_probe

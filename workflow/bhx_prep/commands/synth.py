@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bhx_model.command_line import seed_number
 from bhx_prep.demo.cohorts import COHORTS, make_cohorts
 
 
@@ -23,7 +24,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="only these: %(choices)s",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, help="seed of all random numbers (%(default)s)"
+    )
     parser.add_argument(
         "--force",
         action="store_true",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bhx_model import config as model_config
+from bhx_model import strict_fields
 from bhx_model.errors import ConfigError
 from bhx_prep.config import preproc
 from bhx_prep.config.experiments import ExperimentSection
@@ -84,7 +85,7 @@ def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
         taken = {k: v for k, v in changes.items() if k in known}
         yield from _refusal(
             f"{path}.finetune",
-            lambda taken=taken: model_config.from_dict(model_config.EvaluationConfig, taken, "finetune"),
+            lambda taken=taken: strict_fields.from_dict(model_config.EvaluationConfig, taken, "finetune"),
         )
 
 

@@ -26,8 +26,7 @@ from typing import Any
 
 from bhx_model import given_weights
 from bhx_model.atomic_write import read_json, write_json
-from bhx_model.command_line import json_file, run_command
-from bhx_model.config import json_object
+from bhx_model.command_line import json_file, json_object, run_command, seed_number
 from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import TableSettings
 from bhx_prep.config.endpoints import EndpointSection
@@ -168,7 +167,7 @@ def _pretraining_arguments(one: argparse.ArgumentParser) -> None:
         help="stage to folder of weights it starts from",
     )
     one.add_argument("--share", default=1.0, type=float, help="fraction of the others to train on (1)")
-    one.add_argument("--seed", required=True, type=int)
+    one.add_argument("--seed", required=True, type=seed_number)
     one.add_argument(
         "--families",
         type=json_file,
@@ -199,7 +198,7 @@ def _endpoint_arguments(one: argparse.ArgumentParser) -> None:
         "--endpoint", required=True, type=json_file, metavar="FILE", help="its section as a JSON file"
     )
     one.add_argument("--name", required=True)
-    one.add_argument("--seed", required=True, type=int)
+    one.add_argument("--seed", required=True, type=seed_number)
     one.add_argument("--participants", required=True, type=Path)
     one.add_argument(
         "--table",
