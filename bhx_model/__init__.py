@@ -28,3 +28,7 @@ def __getattr__(name: str) -> Any:
         msg = f"module 'bhx_model' has no attribute {name!r}"
         raise AttributeError(msg)
     return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

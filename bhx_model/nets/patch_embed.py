@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -93,13 +94,21 @@ class SeriesPatchEmbed(nn.Module):
         with torch.autocast(self.weight.device.type, enabled=False):
             return self.weight @ self._matrix(frames).T
 
-    @torch.compiler.disable()  # numpy and a cache: nothing for a compiler
     def _matrix(self, frames: int) -> Tensor:
         key = (frames, self.weight.device, self.weight.dtype)
-        if key not in self._matrices:
-            matrix = resize_matrix(self.weight.shape[1], frames, self.resize, self.base_tr_s)
-            with torch.inference_mode(False):
-                self._matrices[key] = torch.from_numpy(matrix).to(device=key[1], dtype=key[2])
+        if (known := self._matrices.get(key)) is not None:
+            return known
+        if torch.compiler.is_compiling():
+            # numpy is nothing for a compiler; as a decorator it would import one, which takes longer than torch itself
+            make = cast(Callable[[int], Tensor], torch.compiler.disable(self._make_matrix))
+            return make(frames)
+        return self._make_matrix(frames)
+
+    def _make_matrix(self, frames: int) -> Tensor:
+        key = (frames, self.weight.device, self.weight.dtype)
+        matrix = resize_matrix(self.weight.shape[1], frames, self.resize, self.base_tr_s)
+        with torch.inference_mode(False):
+            self._matrices[key] = torch.from_numpy(matrix).to(device=key[1], dtype=key[2])
         return self._matrices[key]
 
     def content(self, series_BRT: Tensor, frames: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +35,14 @@ def test_importing_the_package_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'pretrained'"):
         _ = bhx_model.pretrained
+    assert set(bhx_model.__all__) <= set(dir(bhx_model))
+    assert (Path(bhx_model.__file__).parent / "py.typed").exists()
+
+
+def test_loading_imports_no_compiler():
+    """Which takes longer to import than torch itself."""
+    code = "import sys, bhx_model; bhx_model.from_pretrained; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("gain", [1e-8, 1e-4, 1.0, 1e8])
