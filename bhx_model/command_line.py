@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from bhx_model import gpus
 from bhx_model.errors import BhxError, format_error
 
 logger = logging.getLogger(__name__)
@@ -114,7 +116,7 @@ def seed_number(text: str) -> int:
 
 
 def run_command(command: Callable[[], int | None], *, verbosity: int = 0) -> int:
-    """Run a command with its log on stderr.
+    """Run a command with its log on stderr, on as many GPUs as its job was planned with.
 
     Parameters
     ----------
@@ -131,6 +133,7 @@ def run_command(command: Callable[[], int | None], *, verbosity: int = 0) -> int
     """
     start_logging(verbosity)
     try:
+        gpus.reserve_asked(os.environ)
         return command() or 0
     except BrokenPipeError:  # piped into `head`
         return 0

@@ -179,12 +179,14 @@ rule read_function_tokens:
         "../envs/model.yaml"
     resources:
         gpu=lambda wildcards: min(1, gpus(wildcards)),
+        seen_gpus=lambda wildcards: min(1, gpus(wildcards)),
         mem_mb=growing(8000),
         runtime=growing(720),
     params:
         function=lambda wildcards, input: Path(input.function).parent,
         step=STEPS["read_function_tokens"],
     shell:
+        "BHX_GPUS={resources.seen_gpus} "
         "python -m bhx_model.evaluation.function_tokens --function {params.function:q} --shards {input.shards:q}"
         " --out {output:q} > {log:q} 2>&1"
 
@@ -231,12 +233,14 @@ rule read_structure_tokens:
         "../envs/model.yaml"
     resources:
         gpu=structure_gpus,
+        seen_gpus=structure_gpus,
         mem_mb=growing(8000),
         runtime=growing(720),
     params:
         structure=lambda wildcards, input: Path(input.structure).parent,
         step=STEPS["read_structure_tokens"],
     shell:
+        "BHX_GPUS={resources.seen_gpus} "
         "python -m bhx_model.evaluation.structure_tokens --structure {params.structure:q} --shards {input.shards:q}"
         " --out {output:q} > {log:q} 2>&1"
 
@@ -258,6 +262,7 @@ rule evaluate_model:
         "../envs/model.yaml"
     resources:
         gpu=method_gpus,
+        seen_gpus=method_gpus,
         mem_mb=growing(4000),
         runtime=growing(720),
     params:
@@ -267,6 +272,7 @@ rule evaluate_model:
         out=lambda wildcards, output: Path(output.metrics).parent,
         step=STEPS["evaluate_model"],
     shell:
+        "BHX_GPUS={resources.seen_gpus} "
         "python -m bhx_model.evaluation --method {wildcards.method} {params.sources} --labels {input.labels:q}"
         " --seed {wildcards.seed} --experiment {wildcards.experiment} --preset {params.preset}"
         " --set {params.changes:q} --overlap {input.overlap:q} --out {params.out:q} > {log:q} 2>&1"
@@ -316,6 +322,7 @@ rule inspect_endpoint:
         "../envs/model.yaml"
     resources:
         gpu=lambda wildcards: min(1, gpus(wildcards)),
+        seen_gpus=lambda wildcards: min(1, gpus(wildcards)),
         mem_mb=growing(8000),
         runtime=growing(240),
     params:
@@ -323,6 +330,7 @@ rule inspect_endpoint:
         sources=inspected_sources,
         step=STEPS["inspect_endpoint"],
     shell:
+        "BHX_GPUS={resources.seen_gpus} "
         "python -m bhx_model.inspection endpoint --labels {input.labels:q} --function {params.function:q}"
         " --shards {input.shards:q} {params.sources} --out {output:q} > {log:q} 2>&1"
 
@@ -341,11 +349,13 @@ rule inspect_structure:
         "../envs/model.yaml"
     resources:
         gpu=lambda wildcards: min(1, gpus(wildcards)),
+        seen_gpus=lambda wildcards: min(1, gpus(wildcards)),
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
         structure=lambda wildcards, input: Path(input.structure).parent,
         step=STEPS["inspect_structure"],
     shell:
+        "BHX_GPUS={resources.seen_gpus} "
         "python -m bhx_model.inspection structure --structure {params.structure:q} --split {input.split:q}"
         " --shards {input.shards:q} --out {output:q} > {log:q} 2>&1"

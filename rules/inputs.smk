@@ -195,6 +195,21 @@ def gpus(wildcards):
     return max(study.experiment(name).gpus for name in users(wildcards))
 
 
+def jobs_on_gpus(dag):
+    """Jobs of a plan that could use GPUs, with what they ask for."""
+    return [
+        planned_gpus.PlannedJob(
+            job.rule.name,
+            users(job.wildcards)[0],
+            section(job.wildcards).preset,
+            job.resources.seen_gpus,
+            job.resources.get("slurm_partition"),
+        )
+        for job in dag.needrun_jobs()
+        if job.rule.name in (*planned_gpus.RULES, *planned_gpus.TRAINING)
+    ]
+
+
 def training_threads(wildcards):
     """CPU threads of a training job: a few per GPU, or one, so that CPU runs give the same bits everywhere."""
     return 8 * gpus(wildcards) or 1

@@ -129,6 +129,7 @@ rule train_encoder:
     threads: training_threads
     resources:
         gpu=gpus,
+        seen_gpus=gpus,
         mem_mb=training_memory,
         runtime=1380,
     params:
@@ -141,6 +142,7 @@ rule train_encoder:
         out=lambda wildcards, output: Path(output.weights).parent,
         step=STEPS["train_encoder"],
     shell:
+        "BHX_GPUS={resources.seen_gpus} "
         "{params.launcher} -m bhx_model.train --stage {wildcards.stage} --preset {params.preset}"
         " --set {params.overrides:q} --seed {params.seed} --shards {input.shards:q} --split {input.split:q}"
         " --rois {input.rois:q} --run-root {params.run_root:q} --out {params.out:q}"
@@ -216,6 +218,7 @@ rule embed_tokens:
         "../envs/model.yaml"
     resources:
         gpu=lambda wildcards: min(1, gpus(wildcards)),
+        seen_gpus=lambda wildcards: min(1, gpus(wildcards)),
         mem_mb=growing(8000),
         runtime=1380,
     params:
@@ -224,6 +227,7 @@ rule embed_tokens:
         out=lambda wildcards, output: Path(output[0]).parent,
         step=STEPS["embed_tokens"],
     shell:
+        "BHX_GPUS={resources.seen_gpus} "
         "python -m bhx_model.training.tokens --structure {params.structure:q} --function {params.function:q}"
         " --shards {input.shards:q} --rois {input.rois:q} --out {params.out:q} --step-version {params.step}"
         " > {log:q} 2>&1"
@@ -250,6 +254,7 @@ rule train_fusion:
     threads: training_threads
     resources:
         gpu=gpus,
+        seen_gpus=gpus,
         mem_mb=training_memory,
         runtime=1380,
     params:
@@ -263,6 +268,7 @@ rule train_fusion:
         out=lambda wildcards, output: Path(output.weights).parent,
         step=STEPS["train_fusion"],
     shell:
+        "BHX_GPUS={resources.seen_gpus} "
         "{params.launcher} -m bhx_model.train --stage fusion --preset {params.preset} --set {params.overrides:q}"
         " --seed {params.seed} --shards {input.shards:q} --split {input.split:q} --rois {input.rois:q}"
         " {params.sources} --run-root {params.run_root:q} --out {params.out:q}"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bhx_model import gpus
 from bhx_prep import cli
 
 os.environ.setdefault("NO_ET", "1")  # nipype and fMRIPrep shall not ask the network for newer versions
@@ -43,6 +44,29 @@ SHARED = ROOT.parent / "shared"
 def root() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture
+def pretended_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A stand-in for nvidia-smi, which lists the GPUs that it is told; no lock of this machine's is used."""
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name in ("sh", "cat"):
+        (commands / name).symlink_to(f"/bin/{name}")
+    monkeypatch.setenv("PATH", str(commands))
+    monkeypatch.setenv(gpus.TAKEN, "0")
+    for name in (gpus.VISIBLE, gpus.ASKED, "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(gpus, "LOCKS", tmp_path / "locks")
+
+    def are(*uuids: str, memory: str = "81920", status: int = 0) -> None:
+        lines = "".join(f"{n}, {uuid}, H100, {memory}, 535.54\n" for n, uuid in enumerate(uuids))
+        command = commands / "nvidia-smi"
+        command.write_text(f"#!/bin/sh\ncat <<'END'\n{lines}END\nexit {status}\n", encoding="utf-8")
+        command.chmod(0o755)
+
+    return are
 
 
 @pytest.fixture(scope="session")

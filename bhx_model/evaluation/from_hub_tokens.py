@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from bhx_model.config import EvaluationConfig
 from bhx_model.data import shards, token_index
 from bhx_model.data.shards import Index
+from bhx_model.device import default_device
 from bhx_model.errors import DataError
 from bhx_model.evaluation.attentive import attentive_probe
 from bhx_model.evaluation.finetune import finetune
@@ -56,7 +55,7 @@ def predict(
         check_encoders(trained, cache)
         shards.verify(shard for listed in cache.shards.values() for shard in listed)
     data = join(labels, *tokens)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     if method.name == "probe":
         scores, chosen = probe(data.labels, mean_hub_tokens(data, trained, device))
     elif method.name == "hub_tokens":

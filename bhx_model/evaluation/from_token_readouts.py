@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bhx_model.config import EvaluationConfig
+from bhx_model.device import default_device
 from bhx_model.errors import DataError
 from bhx_model.evaluation import token_readout_file
 from bhx_model.evaluation.labels import Labels
@@ -49,11 +50,9 @@ def predict(
         _check_weights(tokens, weights)
     kept, features, excluded = tokens.by_subject(labels)
     if method.has_epochs:
-        import torch
-
         from bhx_model.evaluation.attentive import attentive_probe
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = default_device()
         scores, chosen = attentive_probe(kept, features, tokens.about["heads"], settings, seed, device)
     else:
         scores, chosen = probe(kept, features)

@@ -35,6 +35,7 @@ from bhx_model.data.augment import SeriesPlan
 from bhx_model.data.batch import Batch, of_equal_bucket, plan_series, read_runs
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample
+from bhx_model.device import default_device
 from bhx_model.errors import DataError
 from bhx_model.evaluation import readouts
 from bhx_model.evaluation.methods import UNTRAINED
@@ -131,7 +132,7 @@ def write(function: Path, shard_index: Path, out: Path) -> None:
     DataError
         If the shards hold no BOLD run, ROIs that the encoder does not know, or a run that it cannot embed.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     encoders = FunctionEncoders.open(function, device)
     index = shards.open_index(shard_index)
     shards.check_rois(index, encoders.rois)

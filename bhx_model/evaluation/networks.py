@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from bhx_model.command_line import json_object, run_command, seed_number
+from bhx_model.device import default_device
 from bhx_model.errors import ConfigError, SiteError
 from bhx_model.evaluation import feature_table, metrics, results
 from bhx_model.evaluation.epochs import scaled_target
@@ -120,7 +121,7 @@ def fit(
         ``epoch``, counted from 1, and the settings.
     """
     torch.manual_seed(seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     model: Any = build(method, matrices_NRR.shape[1], n_outputs(labels.kind, labels.n_classes)).to(device)
     x, (target, scale, centre) = torch.from_numpy(matrices_NRR).float(), scaled_target(labels)
     optimizer = model.get_optimizer()

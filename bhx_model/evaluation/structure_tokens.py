@@ -30,6 +30,7 @@ from bhx_model.command_line import run_command
 from bhx_model.data import loader, shards
 from bhx_model.data.batch import Batch, intensities
 from bhx_model.data.shards import Index, Sample
+from bhx_model.device import default_device
 from bhx_model.errors import DataError
 from bhx_model.evaluation import readouts
 from bhx_model.evaluation.token_readout_file import VERSION
@@ -74,7 +75,7 @@ def write(structure: Path, shard_index: Path, out: Path) -> None:
     DataError
         If the shards hold no T1, or T1s of another grid than the encoder's.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     stage = load_trained(structure, "structure")
     model, amp = cast(StructureMAE, stage.model), stage.config.train.amp == "bf16"
     index = shards.open_index(shard_index)

@@ -16,6 +16,7 @@ from bhx_model.config import FusionConfig
 from bhx_model.data import shards, token_index
 from bhx_model.data.batch import plan_series, read_runs
 from bhx_model.data.rois import RoiMetadata
+from bhx_model.device import default_device
 from bhx_model.errors import DataError
 from bhx_model.evaluation import readouts, token_readout_file
 from bhx_model.evaluation.from_hub_tokens import check_encoders
@@ -93,7 +94,7 @@ def inspect(
     DataError
         If labels, tokens, shards and weights do not fit.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     stage = load_trained(function, "function")
     model = cast(FunctionJEPA, stage.model).to(device)
     index = shards.open_index(shard_index)

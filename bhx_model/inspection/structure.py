@@ -14,6 +14,7 @@ from bhx_model.atomic_write import read_json
 from bhx_model.data import shards
 from bhx_model.data.batch import intensities
 from bhx_model.data.shards import Sample
+from bhx_model.device import default_device
 from bhx_model.inspection.reconstruction import reconstruct
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.training.trained import load_trained
@@ -47,7 +48,7 @@ def inspect(
         are too few subjects.
     """
     trained = load_trained(structure, "structure")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     model = cast(StructureMAE, trained.model).to(device)
     held_out = set(read_json(split, "make the split of the pretraining again")["holdout"])
     indices = [shards.open_index(path) for path in shard_indices]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed
 
+from bhx_model.device import cuda_works
 from bhx_model.errors import SiteError
 
 #: How long a process waits for the others: the first to have checked its shards for the last.
@@ -71,13 +72,13 @@ def start() -> Iterator[Processes]:
     Raises
     ------
     SiteError
-        If this node has fewer GPUs than processes.
+        If this node has fewer GPUs than processes, or PyTorch cannot use them.
     """
     world, local = (
         int(os.environ.get(name, usual)) for name, usual in (("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
     )
     device = torch.device("cpu")
-    if torch.cuda.is_available():
+    if cuda_works():
         if local >= torch.cuda.device_count():
             msg = f"process {local} of this node finds {torch.cuda.device_count()} GPUs: start one process per GPU"
             raise SiteError(msg)

@@ -39,6 +39,7 @@ from bhx_model.data.augment import SeriesPlan
 from bhx_model.data.batch import Batch, intensities, of_equal_bucket, plan_series
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample
+from bhx_model.device import default_device
 from bhx_model.strict_fields import to_dict
 from bhx_model.training.encoders import Encoders
 from bhx_model.training.runlog import duration
@@ -104,7 +105,7 @@ def write_cache(
     DataError
         If encoders, shards and ROIs do not fit.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     encoders = Encoders.open(structure, function).to(device)
     index = shards.open_index(shard_index)
     encoders.check([index])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from bhx_model.errors import SiteError
 from bhx_prep.config.config import Config
 from bhx_prep.slurm import jobs
 
+logger = logging.getLogger(__name__)
 
-def check_start(config: Config, folder: Path, *, submits: bool) -> list[str]:
+
+def check_start(
+    config: Config, folder: Path, *, submits: bool, status_command: str | None = None
+) -> list[str]:
     """Look for what makes jobs fail.
 
     Parameters
@@ -19,6 +24,8 @@ def check_start(config: Config, folder: Path, *, submits: bool) -> list[str]:
         Where Snakemake works.
     submits : bool
         Whether it submits jobs to Slurm.
+    status_command : str, optional
+        By which it then asks for their states.
 
     Returns
     -------
@@ -29,7 +36,7 @@ def check_start(config: Config, folder: Path, *, submits: bool) -> list[str]:
     ------
     SiteError
         If Slurm jobs of an earlier Snakemake still run here: after a crash they go on, and nothing may be submitted beside
-        them.
+        them; or if it is to submit where Slurm's commands are not, as in a container.
     BhxError
         If the atlas's files are not there and cannot be fetched.
     """
@@ -40,6 +47,12 @@ def check_start(config: Config, folder: Path, *, submits: bool) -> list[str]:
 
     tables = phenotype_checks.check_tables(config)
     warnings = [*checks.mistakes(config), *tables.mistakes]
+    if submits:
+        lacking, notes = jobs.lacking(status_command)
+        if lacking:
+            raise SiteError(lacking[0])
+        for note in notes:
+            logger.warning("%s", note)
     if left := jobs.strays(folder, submits=submits):
         raise SiteError(left)
     spaces = config.volume_spaces or (DEFAULT_SPACE,)

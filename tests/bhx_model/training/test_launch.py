@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 
 import pytest
 
+from bhx_model import gpus
 from bhx_model.errors import ConfigError, SiteError
 from bhx_model.training import launch
 
@@ -16,15 +19,15 @@ def test_one_node_needs_no_slurm():
 
 
 def test_processes_are_spread_evenly():
-    words = launch.command(8, ["-m", "bhx_model.train"], 2)
+    words = launch.command(8, ["-m", "bhx_model.train"], 2, 61234)
     assert words[0] == "srun"
-    assert "--processes=4" in words
+    assert {"--processes=4", "--on-node=61234"} <= set(words)
     with pytest.raises(ConfigError, match="7 processes cannot be spread evenly over 2 nodes"):
         launch.command(7, [], 2)
 
 
 @pytest.mark.parametrize(
-    "answer", [FileNotFoundError("squeue"), subprocess.TimeoutExpired("squeue", 60), "slurm_load_jobs error"]
+    "answer", [PermissionError("squeue"), subprocess.TimeoutExpired("squeue", 60), "slurm_load_jobs error"]
 )
 def test_a_slurm_that_does_not_answer_is_a_sentence(monkeypatch, capsys, answer):
     def run(command, **more):
@@ -38,3 +41,91 @@ def test_a_slurm_that_does_not_answer_is_a_sentence(monkeypatch, capsys, answer)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     assert launch.main(["--processes", "4", "-m", "bhx_model.train"]) == 1
     assert "ERROR Slurm does not say how many nodes job 7 has" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stated", "nodes"), [({}, 1), ({"SLURM_NNODES": "2"}, 2), ({"SLURM_JOB_NUM_NODES": "3"}, 3)]
+)
+def test_a_container_without_squeue_counts_by_variables(monkeypatch, caplog, stated, nodes):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with caplog.at_level("INFO"):
+        assert launch.allocated_nodes({"SLURM_JOB_ID": "7", **stated}) == nodes
+    assert f"there is no squeue here, as in a container: job 7 is taken to have {nodes} nodes" in caplog.text
+
+
+def test_several_nodes_without_srun_are_a_sentence(monkeypatch, capsys):
+    for name, value in (("PATH", "/nonexistent"), ("SLURM_JOB_ID", "7"), ("SLURM_NNODES", "2")):
+        monkeypatch.setenv(name, value)
+    assert launch.main(["--processes", "4", "-m", "bhx_model.train"]) == 1
+    assert "this job has several nodes, and srun is not here" in capsys.readouterr().err
+
+
+def test_nodes_meet_where_the_system_opens_no_connections_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(launch, "EPHEMERAL", tmp_path / "range")
+    (tmp_path / "range").write_text("32768\t60999\n")
+    assert {10000, 32767, 61000, 65535} <= set(launch.ports())
+    assert not set(range(32768, 61000)) & set(launch.ports())
+    (tmp_path / "range").write_text("1024 65535\n")
+    assert launch.ports() == []
+    with pytest.raises(SiteError, match="no port outside of those in"):
+        launch.free_port("7")
+    (tmp_path / "range").unlink()
+    assert not set(range(32768, 61000)) & set(launch.ports()), "Linux' own range where none is stated"
+
+
+def test_jobs_of_one_node_meet_at_different_ports_and_taken_ones_are_passed_over():
+    found = launch.free_port("4711")
+    assert found in launch.ports()
+    with socket.socket() as listener:
+        listener.bind(("", found))
+        listener.listen()
+        assert launch.free_port("4711") not in (found, launch.free_port("4712"))
+
+
+@pytest.fixture
+def became(monkeypatch):
+    """Words that the launcher becomes, and the GPUs it sees then; nothing is started."""
+    words = []
+
+    def become(name, command):
+        words.append((command, os.environ.get(gpus.VISIBLE)))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(launch.os, "execvp", become)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    return words
+
+
+@pytest.mark.parametrize(
+    ("planned", "processes", "seen"),
+    [("2", 2, "GPU-a,GPU-b"), ("0", 2, ""), (None, 2, None), (None, 3, None)],
+)
+def test_a_launcher_takes_the_gpus_of_its_node(
+    pretended_gpus, became, monkeypatch, capsys, planned, processes, seen
+):
+    pretended_gpus("GPU-a", "GPU-b")
+    if planned is not None:
+        monkeypatch.setenv(gpus.ASKED, planned)
+    if processes == 3:
+        assert launch.main(["--processes", "3", "-m", "x"]) == 1
+        assert "3 GPUs asked for, and there are 2 here" in capsys.readouterr().err
+        return
+    with pytest.raises(SystemExit):
+        launch.main([f"--processes={processes}", "-m", "x"])
+    ((words, visible),) = became
+    assert f"--nproc-per-node={processes}" in words
+    assert visible == seen
+    assert gpus.ASKED not in os.environ, "torchrun's processes share what the launcher took"
+
+
+def test_every_node_takes_its_own_gpus(pretended_gpus, became, monkeypatch):
+    pretended_gpus("GPU-a", "GPU-b")
+    variables = {gpus.ASKED: "4", "SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_NODEID": "1",
+                 "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.1"}  # fmt: skip
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        launch.main(["--on-node=61234", "--processes=2", "-m", "x"])
+    ((words, visible),) = became
+    assert {"--master-port=61234", "--node-rank=1", "--nproc-per-node=2"} <= set(words)
+    assert visible == "GPU-a,GPU-b"

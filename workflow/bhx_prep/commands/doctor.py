@@ -217,6 +217,13 @@ def _slurm() -> Iterator[Finding]:
     if shutil.which("sbatch") is None:
         yield Finding("note", "no Slurm here", "`snakemake --cores N` runs on this machine")
         return
+    if absent := [name for name in ("sinfo", "squeue", "srun") if shutil.which(name) is None]:
+        yield Finding(
+            "note",
+            f"of Slurm's commands, {', '.join(absent)} are not here",
+            "start Snakemake where they are, or bind them into the container",
+        )
+        return
     answer = subprocess.run(
         ["sinfo", "-h", "-o", "%P"], capture_output=True, text=True, timeout=60, check=False
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,9 +105,12 @@ def strays(folder: Path, *, submits: bool = False) -> str | None:
     """What to do about jobs that an earlier Snakemake left in the queue; None if there are none.
 
     Asked before anything is submitted: Snakemake itself would not know of them and start the same work again. The user who
-    `submits` to Slurm needs its answer; for others there may be no Slurm.
+    `submits` to Slurm needs its answer; for others there may be no Slurm, and who submits from a container without `squeue`
+    (see `lacking`) is not told.
     """
     jobs = alive(folder)
+    if jobs is None and shutil.which("squeue") is None:
+        return None
     if jobs is None and submits:
         return "Slurm does not answer (squeue), so it is not known what of this folder is in its queue: try again later"
     if not jobs:
@@ -119,6 +123,28 @@ def strays(folder: Path, *, submits: bool = False) -> str | None:
         f"{count} of an earlier run of this folder still in the queue: {shown}{more}. Wait until they have ended, their "
         f"work then counts, or say `scancel {numbers}`; then start again"
     )
+
+
+def lacking(status_command: str | None) -> tuple[list[str], list[str]]:
+    """What of Slurm's commands is not here, as in a container: mistakes, and what one must know.
+
+    Parameters
+    ----------
+    status_command : str, optional
+        By which Snakemake asks for the states of its jobs (`slurm-status-command`).
+    """
+    mistakes = []
+    for name, use in (("sbatch", "submits jobs"), (status_command or "squeue", "asks for their states")):
+        if shutil.which(name) is None:
+            mistakes.append(
+                f"`--profile slurm` {use} by `{name}`, not here: start Snakemake where Slurm's commands are, or bind"
+                " them into the container"
+            )
+    if not mistakes and shutil.which("squeue") is None:
+        return [], [
+            "there is no `squeue` here: jobs that an earlier Snakemake left in the queue are not looked for"
+        ]
+    return mistakes, []
 
 
 def refuse_while_at_work() -> None:

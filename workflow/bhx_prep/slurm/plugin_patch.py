@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import threading
@@ -100,7 +101,13 @@ class Submission:
         return "", "interrupted while Slurm did not answer"
 
     def _taken(self) -> str | None:
-        """Number of the job if the controller, asked until it answers, has it although it did not say so."""
+        """Number of the job if the controller, asked until it answers, has it although it did not say so.
+
+        Without `squeue` it cannot be asked: then it is submitted again.
+        """
+        if shutil.which("squeue") is None:
+            self.interrupted.wait(PAUSE)
+            return None
         while not self.interrupted.wait(PAUSE):
             if (known := jobs.marks()) is not None:
                 return known.get(self.mark)

@@ -1,0 +1,69 @@
+"""The device that a process computes on, and a sentence where there is a GPU that PyTorch cannot use."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import warnings
+
+import torch
+
+from bhx_model import gpus
+from bhx_model.errors import SiteError
+
+logger = logging.getLogger(__name__)
+
+
+def default_device() -> torch.device:
+    """The first GPU that this process sees; the CPU where it sees none.
+
+    Raises
+    ------
+    SiteError
+        As `cuda_works`.
+    """
+    return torch.device("cuda" if cuda_works() else "cpu")
+
+
+def cuda_works() -> bool:
+    """Whether PyTorch can use a GPU.
+
+    Raises
+    ------
+    SiteError
+        If the driver is too old for this PyTorch, or GPUs were taken for this process (`gpus.reserve`) that it cannot use.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        works = torch.cuda.is_available()
+    if works:
+        return True
+    said = [str(warning.message) for warning in caught]
+    wheel = f"PyTorch {torch.__version__} for CUDA {torch.version.cuda}"
+    for text in said:
+        if re.search(r"driver .*too old", text, flags=re.DOTALL):
+            raise SiteError(
+                f"{wheel} needs a newer NVIDIA driver than this machine's{_version(text)}: update it, or install another"
+                f" PyTorch, or set {gpus.VISIBLE}= to use the CPU"
+            )
+    taken = int(os.environ.get(gpus.TAKEN, "0"))
+    if taken and torch.version.cuda is None:
+        raise SiteError(
+            f"PyTorch {torch.__version__} is built without CUDA, and GPUs are asked for: install one with it, or set gpus: 0"
+        )
+    if taken:
+        why = f" ({said[0].splitlines()[0][:80]})" if said else ""
+        raise SiteError(f"{wheel} finds none of this machine's GPUs{why}: correct the driver, or set gpus: 0")
+    for text in said:
+        logger.warning("%s", text)
+    return False
+
+
+def _version(text: str) -> str:
+    """The driver's version in words, from nvidia-smi and from PyTorch's warning about it."""
+    found = re.search(r"found version (\d+)", text)
+    driver = next((gpu.driver for gpu in gpus.present() if gpu.driver), "")
+    knows = f"CUDA {int(found[1]) // 1000}.{int(found[1]) % 1000 // 10}" if found else ""
+    words = ", ".join(word for word in (driver, f"up to {knows}" if knows else "") if word)
+    return f" ({words})" if words else ""
