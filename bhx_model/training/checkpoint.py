@@ -1,42 +1,32 @@
 """Checkpoints of a training run: complete, written so that a kill at any moment leaves the last good one.
 
-A run folder holds ``step-0000100/{model.safetensors, optim.safetensors, state.json}``. A checkpoint is
-written under another name and renamed, so a folder of that form is whole.
+A run folder holds ``step-0000100/{model.safetensors, optim.safetensors, state.json, sha256.json}``. A checkpoint is
+written under another name and renamed, so a folder of that form is whole; what happens to it later, the hashes show.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bhx_model.atomic_write import atomic_write, read_json, sync, write_json
+from bhx_model.atomic_write import atomic_write, read_json, write_json
 from bhx_model.errors import DataError
-from bhx_model.training import optim
+from bhx_model.training import checkpoint_folder, optim
+from bhx_model.training.checkpoint_folder import folder, steps
+from bhx_model.training.checkpoint_writer import Writing
+from bhx_model.training.distributed import ALONE, Processes
 
 logger = logging.getLogger(__name__)
-
-_STEP = re.compile(r"step-(\d{7,})")
-_UNFINISHED = ".unfinished-"
-
-
-def steps(run: Path) -> list[int]:
-    """List the steps of the checkpoints in a run folder, rising."""
-    if not run.is_dir():
-        return []
-    return sorted(int(found.group(1)) for entry in run.iterdir() if (found := _STEP.fullmatch(entry.name)))
-
-
-def folder(run: Path, step: int) -> Path:
-    """Name the folder of the checkpoint after `step` updates."""
-    return run / f"step-{step:07d}"
 
 
 def save(
@@ -62,45 +52,70 @@ def save(
         What else it takes to resume, as JSON.
     keep_every : int
         Keep checkpoints at multiples of it for ever.
+
+    Raises
+    ------
+    SiteError
+        If the disk is full, or fails; the checkpoints before are intact.
     """
     final = folder(run, step)
-    unfinished = run / f"{_UNFINISHED}{final.name}"
-    for killed in run.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(killed)
-    unfinished.mkdir(parents=True)
-    save_tensors(model.state_dict(), unfinished / "model.safetensors")
-    save_tensors(optim.state_tensors(optimizer), unfinished / "optim.safetensors")
-    write_json(unfinished / "state.json", {**state, "step": step})
-    sync(unfinished)
-    if final.exists():
-        shutil.rmtree(final)
-    unfinished.replace(final)
-    sync(run)
-    for old in steps(run)[:-2]:
-        if old % keep_every:
-            shutil.rmtree(folder(run, old))
+    try:
+        with checkpoint_folder.write_folder(final) as place:
+            save_tensors(model.state_dict(), place / "model.safetensors")
+            save_tensors(optim.state_tensors(optimizer), place / "optim.safetensors")
+            write_json(place / "state.json", {**state, "step": step})
+    except OSError as error:
+        raise checkpoint_folder.not_saved(run, step, error) from error
+    checkpoint_folder.remove_old(run, keep_every)
     return final
 
 
-def load_last(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
+def save_by_another(
+    run: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    *,
+    keep_every: int,
+) -> Writing:
+    """Hand a checkpoint over to a process that writes it, while this one goes on or ends; parameters are those of `save`."""
+    files = {
+        "model.safetensors": safetensors.torch.save(_whole(model.state_dict())),
+        "optim.safetensors": safetensors.torch.save(_whole(optim.state_tensors(optimizer))),
+        "state.json": json.dumps({**state, "step": step}, allow_nan=False).encode(),
+    }
+    return Writing(run, step, files, keep_every)
+
+
+def load_last(
+    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, processes: Processes = ALONE
+) -> tuple[int, dict[str, Any]]:
     """Load the last checkpoint that is whole, and return its step and state; 0 and nothing where there is none.
 
-    One that is damaged is passed over for the one before, with a warning.
+    One that is damaged, for any of the processes, is passed over by all for the one before, with a warning, and renamed.
 
     Raises
     ------
     DataError
         If there are checkpoints and all are damaged. A run never starts from 0 in silence.
     """
-    damaged: DataError | None = None
+    damaged: list[int] = []
+    why = "another process cannot read them"
     for step in reversed(steps(run)):
+        state: dict[str, Any] | None = None
         try:
-            return step, load(run, step, model, optimizer)
+            state = load(run, step, model, optimizer)
         except DataError as error:
             logger.warning("%s; trying the checkpoint before", error)
-            damaged = error
-    if damaged is not None:
-        msg = f"no checkpoint in {run} can be loaded ({damaged}): remove the folder to train from the start"
+            why = str(error)
+        if not processes.any(state is None) and state is not None:
+            for other in damaged if processes.first else []:
+                logger.warning("the damaged checkpoint is now %s", checkpoint_folder.set_aside(run, other))
+            return step, state
+        damaged.append(step)
+    if damaged:
+        msg = f"no checkpoint in {run} can be loaded ({why}): remove the folder to train from the start"
         raise DataError(msg)
     return 0, {}
 
@@ -111,17 +126,22 @@ def load(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
     Raises
     ------
     DataError
-        If a file is broken or belongs to another model. A run never starts from 0 in silence.
+        If a file is broken or belongs to another model or step. A run never starts from 0 in silence.
     """
     place = folder(run, step)
+    checkpoint_folder.check(place)
     load_weights(model, place / "model.safetensors")
     optim.load_state_tensors(optimizer, read_tensors(place / "optim.safetensors"))
     remedy = f"the checkpoint is broken, remove {place} to resume from the one before"
     try:
-        return read_json(place / "state.json", remedy)
+        state = read_json(place / "state.json", remedy)
     except OSError as error:
         msg = f"{place / 'state.json'} cannot be read ({error.strerror}): {remedy}"
         raise DataError(msg) from error
+    if state.get("step") != step:
+        msg = f"{place / 'state.json'} is of step {state.get('step')}: {remedy}"
+        raise DataError(msg)
+    return state
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -163,12 +183,29 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Write tensors as safetensors; they are on the disk when it returns."""
-    # tensors that share memory (a target that starts as its encoder) are written out one by one
+    """Write tensors as safetensors; they are on the disk when it returns.
+
+    Raises
+    ------
+    OSError
+        If the disk is full, or fails.
+    """
+    with atomic_write(path, durable=True) as part:
+        try:
+            save_file(_whole(tensors), part)
+        except SafetensorError as error:
+            found = re.search(r"os error (\d+)", str(error))
+            if found is None:
+                raise
+            number = int(found.group(1))
+            raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _whole(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors on the CPU, one by one: those that share memory (a target that starts as its encoder) are copied."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     seen: dict[int, str] = {}
     for name, tensor in whole.items():
         if tensor.numel() and seen.setdefault(tensor.data_ptr(), name) != name:
             whole[name] = tensor.clone()
-    with atomic_write(path, durable=True) as part:
-        save_file(whole, part)
+    return whole

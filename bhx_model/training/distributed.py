@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +13,7 @@ import torch
 import torch.distributed
 
 from bhx_model.device import cuda_works
-from bhx_model.errors import SiteError
+from bhx_model.errors import BhxError, SiteError, format_error
 
 #: How long a process waits for the others: the first to have checked its shards for the last.
 PATIENCE = timedelta(hours=1)
@@ -51,6 +51,24 @@ class Processes:
         everyone: list[Any] = [None] * self.world
         torch.distributed.all_gather_object(everyone, names)
         return [name for listed in everyone for name in listed]
+
+    def first_only(self, work: Callable[[], object]) -> None:
+        """Let the first process do what may fail, as writing files does; all wait for it, and end with its error.
+
+        Raises
+        ------
+        BhxError, OSError
+            What `work` raised.
+        """
+        error: BhxError | OSError | None = None
+        if self.first:
+            try:
+                work()
+            except (BhxError, OSError) as raised:
+                error = raised
+        if self.any(error is not None):
+            said = self.gather([] if error is None else [format_error(error)])
+            raise SiteError(said[0]) if error is None else error
 
     def wait(self) -> None:
         """Wait until all processes are here."""

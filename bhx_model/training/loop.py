@@ -22,12 +22,13 @@ from bhx_model.atomic_write import write_json
 from bhx_model.config import TrainConfig
 from bhx_model.data import loader
 from bhx_model.data.batch import Batch
-from bhx_model.errors import ConfigError
+from bhx_model.errors import ConfigError, DataError
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.training import alarms, checkpoint, optim, run_folder, schedules, target
 from bhx_model.training.distributed import Processes
 from bhx_model.training.holdout import evaluate_holdout
 from bhx_model.training.runlog import Reporter, duration
+from bhx_model.training.saver import Saver
 from bhx_model.training.stages import Stage
 from bhx_model.training.warm_start import WarmStart
 
@@ -67,10 +68,12 @@ def train_loop(
     should_stop: Callable[[], bool],
     step_version: int = 0,
     init_from: WarmStart | None = None,
+    until: float = math.inf,
 ) -> bool:
     """Train from the last checkpoint in `run` to the end; False if it was stopped before.
 
-    Without a checkpoint it starts from the weights of `init_from`, or from random ones.
+    Without a checkpoint it starts from the weights of `init_from`, or from random ones. It stops early enough to be saved by
+    `until`, in seconds of `time.monotonic`.
 
     Raises
     ------
@@ -80,18 +83,7 @@ def train_loop(
     config, t = stage.config, stage.config.train
 
     # --- inputs: whole, and in an order that only seed and step decide
-    if processes.first:
-        made_of = run_folder.made_of(stage, step_version)
-        if not checkpoint.steps(run):
-            for other, steps in run_folder.of_other_length(run, made_of).items():
-                logger.info(
-                    "%s has the same settings and %d steps: the learning rate follows the number of steps, so that"
-                    " it cannot go on to %d; training from the start",
-                    other,
-                    steps,
-                    t.steps,
-                )
-        write_json(run / run_folder.MADE_OF, made_of)
+    processes.first_only(lambda: _say_what_it_is_made_of(stage, run, step_version))
     stage.verify(run / f"verified-{processes.rank}.json", (processes.rank, processes.world))
     per_epoch = math.ceil(stage.n_train / t.batch_size)
 
@@ -111,20 +103,20 @@ def train_loop(
         logger.info("%s: %s, %s", config.stage, about, run)
         target.warn_of_still_target(stage)
     alarm = alarms.CollapseAlarm(run, processes)
+    saver = Saver(run, processes, t.keep_every)
     began = time.monotonic()
 
-    def save(step: int) -> None:
-        if processes.first:
-            seconds = state.seconds + time.monotonic() - began
-            kept = dataclasses.asdict(dataclasses.replace(state, seconds=seconds))
-            checkpoint.save(run, step, model, optimizer, kept, keep_every=t.keep_every)
-        processes.wait()
+    def save(step: int, *, ending: bool) -> None:
+        seconds = state.seconds + time.monotonic() - began
+        kept = dataclasses.asdict(dataclasses.replace(state, seconds=seconds))
+        processes.first_only(reporter.sync)  # what the checkpoint's metrics say is on the disk before it is
+        saver.save(step, model, optimizer, kept, ending=ending)
 
     def evaluate(step: int) -> None:
         state.holdout, bad = evaluate_holdout(stage, model, processes)
         if bad:
             raise alarms.not_finite_error(step - 1, "holdout's loss", bad, run)
-        reporter.holdout(step, state.holdout)
+        processes.first_only(functools.partial(reporter.holdout, step, state.holdout))
 
     # a run that is asked to stop has no time to evaluate the holdout: the next one does
     postponed = start and start % t.save_every == 0 and reporter.lacks_holdout
@@ -152,10 +144,14 @@ def train_loop(
         values = losses.tolist()
         bad = alarms.not_finite(parts, values)
         mean = sum(one * weight for one, weight in zip(values, weights, strict=True) if weight)
-        mean, n_bad, stopping = processes.sum([mean, float(len(bad)), float(should_stop())])
+        stop = should_stop() or time.monotonic() + saver.longest_s > until
+        mean, n_bad, stopping, unsaved = processes.sum([mean, len(bad), stop, saver.failed])
         if n_bad or not math.isfinite(float(norm)):
             named = processes.gather(bad) or processes.gather([key for batch in parts for key in batch.keys])
             raise alarms.not_finite_error(step, "loss" if n_bad else "gradient", named, run)
+
+        if unsaved:
+            saver.finish()
 
         # --- report, evaluate the holdout, save, stop
         state.samples_seen += sum(map(len, stage.epoch(step // per_epoch, t.batch_size)[step % per_epoch]))
@@ -163,41 +159,65 @@ def train_loop(
         if report:
             numbers = {name: float(value) for name, value in stats.items()}
             schedule = {"lr": lr, "weight_decay": decay, "grad_norm": float(norm), "epoch": done / per_epoch}
-            reporter.step(done, {"loss": state.report(), **numbers, **schedule})
+            values = {"loss": state.report(), **numbers, **schedule}
+            processes.first_only(functools.partial(reporter.step, done, values))
             alarm.check(step, numbers)
         if done % t.save_every == 0 or done == t.steps or stopping:
             if stage.n_holdout and (not stopping or done == t.steps):
                 evaluate(done)
-            save(done)
+            save(done, ending=bool(stopping))
         if stopping and done < t.steps:
+            saver.finish()
             reader.close()
             reporter.close()
             if processes.first:
                 logger.info("stopped after step %d of %d: the same command resumes from there", done, t.steps)
             return False
 
+    saver.finish()
     reporter.close()
+    state.seconds += time.monotonic() - began
+    about_run = run_folder.describe_run(stage, dataclasses.asdict(state), model, processes, step_version)
+    processes.first_only(lambda: run_folder.write_outputs(run, model, about_run))
     if processes.first:
-        state.seconds += time.monotonic() - began
-        about_run = run_folder.describe_run(stage, dataclasses.asdict(state), model, processes, step_version)
-        run_folder.write_outputs(run, model, about_run)
         logger.info("%s: trained in %s", config.stage, duration(state.seconds))
     return True
+
+
+def _say_what_it_is_made_of(stage: Stage, run: Path, step_version: int) -> None:
+    """Write what the run is made of, and say which runs it cannot go on from."""
+    made_of, steps = run_folder.made_of(stage, step_version), stage.config.train.steps
+    others = {} if checkpoint.steps(run) else run_folder.of_other_length(run, made_of)
+    for other, length in others.items():
+        logger.info(
+            "%s has the same settings and %d steps: the learning rate follows the number of steps, so that"
+            " it cannot go on to %d; training from the start",
+            other,
+            length,
+            steps,
+        )
+    write_json(run / run_folder.MADE_OF, made_of)
 
 
 def _resume(
     run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, processes: Processes
 ) -> tuple[int, State]:
     """Load the last checkpoint, if there is one, and return its step and state."""
-    start, kept = checkpoint.load_last(run, model, optimizer)
-    if processes.any(start * processes.world != processes.sum([start])[0]):
+    here = sorted(processes.gather([str(step) for step in checkpoint.steps(run)]))
+    if any(here.count(step) != processes.world for step in here):
         msg = f"the processes see different checkpoints in {run}: put --run-root where all nodes see the same files"
         raise ConfigError(msg)
+    start, kept = checkpoint.load_last(run, model, optimizer, processes)
     if not start:
         return 0, State()
     if processes.first:
         logger.info("resuming from %s", checkpoint.folder(run, start))
-    return start, State(**{field.name: kept[field.name] for field in dataclasses.fields(State)})
+    names = [field.name for field in dataclasses.fields(State)]
+    lacking = [name for name in names if name not in kept]
+    if lacking:
+        msg = f"{checkpoint.folder(run, start)} was saved by another version, it lacks {', '.join(lacking)}: remove it"
+        raise DataError(msg)
+    return start, State(**{name: kept[name] for name in names})
 
 
 def _objective(model: nn.Module, t: TrainConfig, processes: Processes) -> nn.Module:

@@ -9,7 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -19,13 +19,14 @@ from torch import nn
 from bhx_model import contract
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.config import StageConfig, decisive
-from bhx_model.training import checkpoint, target
+from bhx_model.errors import DataError
+from bhx_model.training import checkpoint, checkpoint_folder, target
 from bhx_model.training.distributed import ALONE, Processes
 from bhx_model.training.stages import Stage
 
 logger = logging.getLogger(__name__)
 
-#: What a finished run leaves, weights last: where they are, the rest is.
+#: What a finished run leaves, weights last: where they are in the folder of an experiment, the rest is.
 OUTPUTS: Final = ("metrics.jsonl", "run.json", "model.safetensors")
 
 #: Part of a run's name: raised when what a run leaves is written differently, so that no earlier run is taken for it.
@@ -118,7 +119,14 @@ def lock_run_dir(
         Whether it is locked for these processes; False if `should_stop` was true in one of them before, or if they do not
         wait.
     """
-    with (run / ".lock").open("w") if processes.first else nullcontext() as file:
+    with ExitStack() as opened:
+        file: IO[str] | None = None
+
+        def open_file() -> None:
+            nonlocal file
+            file = opened.enter_context((run / ".lock").open("w"))
+
+        processes.first_only(open_file)
         logged = False
         while not (ours := processes.any(file is not None and _locked(file))):
             if processes.first and not logged:
@@ -132,7 +140,22 @@ def lock_run_dir(
             if processes.any(should_stop() or not waits):
                 break
             time.sleep(PAUSE_S)
-        yield ours
+        yield ours and _is_written(run, should_stop, processes)
+
+
+def _is_written(run: Path, should_stop: Callable[[], bool], processes: Processes) -> bool:
+    """Wait for the checkpoint that an earlier training was killed over: a process of its own goes on writing it."""
+    logged = False
+    while processes.any(processes.first and checkpoint_folder.is_written(run)):
+        if processes.first and not logged:
+            logger.info(
+                "the last checkpoint of an earlier training is still being written in %s: waiting", run
+            )
+            logged = True
+        if processes.any(should_stop()):
+            return False
+        time.sleep(PAUSE_S)
+    return True
 
 
 def _locked(file: IO[str]) -> bool:
@@ -193,13 +216,26 @@ def describe_run(
     }
 
 
-def write_outputs(run: Path, model: nn.Module, description: dict[str, Any]) -> None:
-    """Put the outputs together in the run folder; the weights last, for they say that it is finished."""
+def is_finished(run: Path) -> bool:
+    """Whether a run folder has its outputs, whole; damaged ones, with a warning, count for nothing."""
     final = run / "final"
-    with atomic_write(final / "metrics.jsonl") as part:
-        shutil.copyfile(run / "metrics.jsonl", part)
-    write_json(final / "run.json", description)
-    checkpoint.save_tensors(model.state_dict(), final / "model.safetensors")
+    if not all((final / name).exists() for name in OUTPUTS):
+        return False
+    try:
+        checkpoint_folder.check(final)
+    except DataError as error:
+        logger.warning("%s; writing it again, from the last checkpoint", error)
+        return False
+    return True
+
+
+def write_outputs(run: Path, model: nn.Module, description: dict[str, Any]) -> None:
+    """Put the outputs together in the run folder, whole or not at all: where they are, it is finished."""
+    with checkpoint_folder.write_folder(run / "final") as place:
+        with atomic_write(place / "metrics.jsonl") as part:
+            shutil.copyfile(run / "metrics.jsonl", part)
+        write_json(place / "run.json", description)
+        checkpoint.save_tensors(model.state_dict(), place / "model.safetensors")
 
 
 def publish(final: Path, out: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,18 +68,21 @@ class Metrics:
     def __init__(self, path: Path, step: int, tensorboard: Path | None = None):
         kept, self.last = [], set()
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     row = json.loads(line)
                 except ValueError:  # the line that was being written when the run was killed
                     continue
+                if not (isinstance(row, dict) and isinstance(row.get("step"), int)):
+                    continue  # a damaged one
                 if row["step"] <= step:
                     kept.append(line)
                 if row["step"] == step:
                     self.last |= row.keys()
         with atomic_write(path) as part:
             part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8")
+        # without a buffer: a line that a full disk has no room for is not kept, and tried again at the end
+        self._file = path.open("ab", buffering=0)
         self._board = None
         if tensorboard is not None:
             try:
@@ -89,14 +93,28 @@ class Metrics:
             self._board = SummaryWriter(str(tensorboard), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Add one line; numbers that are not finite become null, which JSON can hold."""
+        """Add one line; numbers that are not finite become null, which JSON can hold.
+
+        Raises
+        ------
+        OSError
+            Naming the file, if the disk is full, or fails.
+        """
         row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        self._file.write(json.dumps({"step": step, **row}) + "\n")
-        self._file.flush()
+        line = json.dumps({"step": step, **row}).encode() + b"\n"
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._file.name) from error
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(name, value, step)
+
+    def sync(self) -> None:
+        """Wait until all lines are on the disk."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -149,6 +167,11 @@ class Reporter:
         """Report the losses on the holdout."""
         if self._metrics is not None:
             self._metrics.write(done, {f"holdout_{name}": value for name, value in losses.items()})
+
+    def sync(self) -> None:
+        """Wait until all metrics are on the disk."""
+        if self._metrics is not None:
+            self._metrics.sync()
 
     def close(self) -> None:
         """Close the files."""

@@ -94,6 +94,7 @@ def train(
     workers: int = 2,
     tensorboard: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
+    until: float = math.inf,
 ) -> int:
     """Train a stage from its last checkpoint, if any, to the end, and write its outputs.
 
@@ -121,6 +122,8 @@ def train(
         Also write events for TensorBoard.
     should_stop : Callable
         Called after every step; when it is true in any process, the run saves and stops.
+    until : float
+        Time of `time.monotonic` by which the run saves and stops.
 
     Returns
     -------
@@ -145,15 +148,16 @@ def train(
         if not ours:
             return STOPPED
         # the first looks for all: disks of several nodes need not agree yet
-        if not processes.any(processes.first and (run / "final" / run_folder.OUTPUTS[-1]).exists()):
-            if not train_loop(stage, run, processes, workers, tensorboard, should_stop, step_version, warm):
+        if not processes.any(processes.first and run_folder.is_finished(run)):
+            if not train_loop(
+                stage, run, processes, workers, tensorboard, should_stop, step_version, warm, until
+            ):
                 return STOPPED
         elif processes.first:
             logger.info("%s is finished: writing its outputs to %s", run, out)
+        processes.first_only(lambda: run_folder.publish(run / "final", out))
         if processes.first:
-            run_folder.publish(run / "final", out)
             logger.info("%s: weights in %s", config.stage, out)
-        processes.wait()
     return 0
 
 

@@ -98,11 +98,23 @@ def test_a_finished_run_only_writes_its_outputs_again(house, tmp_path, capsys):
     assert set(before) == {"model.safetensors", "run.json", "metrics.jsonl"}
 
 
+def test_a_finished_run_whose_weights_are_damaged_writes_them_again(house, straight, tmp_path, caplog):
+    shutil.copytree(straight / "structure", tmp_path, dirs_exist_ok=True)
+    weights = run_folder(tmp_path) / "final" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-100] ^= 4
+    weights.write_bytes(content)
+    assert train_here(house, tmp_path, "structure") == 0
+    assert "is not what was written" in caplog.text
+    same_weights(tmp_path / "out", straight / "structure" / "out")
+
+
 @pytest.mark.parametrize("stage", ["structure", "function"])
 def test_what_an_older_version_of_the_step_trained_is_not_served(house, straight, tmp_path, stage):
     shutil.copytree(straight / stage, tmp_path, dirs_exist_ok=True)
     old = run_folder(tmp_path) / "final" / "model.safetensors"
     old.write_bytes(b"weights of older code")
+    (old.parent / "sha256.json").unlink()  # else they were taken for damaged ones
     assert train_here(house, tmp_path, stage) == 0
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == old.read_bytes(), "of the same version"
     assert train_here(house, tmp_path, stage, step_version=7) == 0
