@@ -212,10 +212,12 @@ rule check_overlap:
         runtime=growing(20),
     params:
         overlap=lambda wildcards: study.endpoint(wildcards.endpoint).pretraining_overlap,
+        scored=lambda wildcards: " ".join(study.scored_parts(wildcards.experiment, wildcards.endpoint)),
         step=STEPS["check_overlap"],
     shell:
         "python -m bhx_prep.evaluation.guards --experiment {wildcards.experiment} --splits {input.splits:q}"
-        " --pretraining {input.pretraining:q} --overlap {params.overlap} --out {output:q} > {log:q} 2>&1"
+        " --pretraining {input.pretraining:q} --overlap {params.overlap} --scored {params.scored}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule read_structure_tokens:
@@ -250,7 +252,7 @@ rule evaluate_model:
     input:
         sources=method_inputs,
         labels=rules.split_endpoint.output,
-        overlap=rules.check_overlap.output,
+        overlap=overlap_file,
     output:
         metrics=f"{SCORES}/metrics.json",
         predictions=f"{SCORES}/predictions.parquet",
@@ -269,13 +271,14 @@ rule evaluate_model:
         sources=method_sources,
         preset=lambda wildcards: study.experiment(wildcards.experiment).preset,
         changes=finetuning,
+        overlap=overlap_option,
         out=lambda wildcards, output: Path(output.metrics).parent,
         step=STEPS["evaluate_model"],
     shell:
         "BHX_GPUS={resources.seen_gpus} "
         "python -m bhx_model.evaluation --method {wildcards.method} {params.sources} --labels {input.labels:q}"
         " --seed {wildcards.seed} --experiment {wildcards.experiment} --preset {params.preset}"
-        " --set {params.changes:q} --overlap {input.overlap:q} --out {params.out:q} > {log:q} 2>&1"
+        " --set {params.changes:q} {params.overlap} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule describe_connectivity:

@@ -255,6 +255,18 @@ def method_sources(wildcards, input):
     return shlex.join([f"--{stage}", str(Path(trained_stage).parent), option, *tokens])
 
 
+def overlap_file(wildcards):
+    """Which scored subjects are in the pretraining; untrained weights know nobody."""
+    if METHODS[wildcards.method].is_untrained:
+        return []
+    return expand(rules.check_overlap.output, experiment=wildcards.experiment, endpoint=wildcards.endpoint)
+
+
+def overlap_option(wildcards, input):
+    """Argument that names that file."""
+    return shlex.join(["--overlap", *input.overlap]) if input.overlap else ""
+
+
 def method_gpus(wildcards):
     """A GPU for the methods that are trained or read hub tokens, where the experiment has any."""
     method = METHODS[wildcards.method]

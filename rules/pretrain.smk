@@ -27,12 +27,13 @@ rule split_pretraining:
         seed=lambda wildcards: section(wildcards).seed,
         families=lambda wildcards: study.families_file(users(wildcards)[0]),
         cohorts=lambda wildcards: study.people_file(section(wildcards).cohorts),
+        validated=lambda wildcards: " ".join(study.validation_left_out(users(wildcards)[0])),
         step=STEPS["split_pretraining"],
     shell:
         "python -m bhx_prep.evaluation.splits pretrain --shards {input.shards:q} --holdout {params.holdout}"
         " --share {params.share} --init-from {params.init:q} --seed {params.seed}"
         " --families {params.families:q} --cohorts {params.cohorts:q}"
-        " --exclude-test-of {input.tested:q} --out {output:q} > {log:q} 2>&1"
+        " --exclude-test-of {input.tested:q} --exclude-validation-of {params.validated} --out {output:q} > {log:q} 2>&1"
 
 
 rule compute_gradients:

@@ -34,7 +34,7 @@ from typing import Any
 from bhx_model import config, strict_fields
 from bhx_model.atomic_write import read_json
 from bhx_model.command_line import json_object, run_command, seed_number
-from bhx_model.errors import ConfigError
+from bhx_model.errors import ConfigError, DataError
 from bhx_model.evaluation import from_token_readouts, results
 from bhx_model.evaluation.labels import Labels, read_labels
 from bhx_model.evaluation.methods import METHODS
@@ -75,19 +75,25 @@ def evaluate(arguments: argparse.Namespace) -> None:
         "scores_over": settings.scores_over,
         "excluded": found.excluded,
         "weights": _weights(arguments),
-        **_overlap(arguments.overlap, labels.seed),
+        **_overlap(arguments, labels.seed, settings.choose_on),
         **found.chosen,
     }
     results.write(summary, rows, arguments.out)
     logger.info("%s %s seed %d: %s", labels.endpoint, arguments.method, labels.seed, _line(summary))
 
 
-def _overlap(file: Path | None, seed: int) -> dict[str, Any]:
-    """How many test subjects are in the pretraining, where that was looked at."""
-    if file is None:
+def _overlap(arguments: argparse.Namespace, seed: int, choose_on: str) -> dict[str, Any]:
+    """How many of the scored subjects are in the pretraining, where that was looked at: untrained weights know nobody."""
+    file = arguments.overlap
+    if file is None or METHODS[arguments.method].is_untrained:
         return {}
     found = read_json(file, "make it again")
-    return {"pretraining_overlap": {"known": found["known"], **found["seeds"][str(seed)]}}
+    seeds = found.get("seeds" if choose_on == "val" else "seeds_of_validation", {})
+    if str(seed) not in seeds:
+        scored = "test" if choose_on == "val" else "validation"
+        msg = f"{file} does not say which {scored} subjects of seed {seed} are in the pretraining: make it again"
+        raise DataError(msg)
+    return {"pretraining_overlap": {"known": found["known"], **seeds[str(seed)]}}
 
 
 def _predict(arguments: argparse.Namespace, labels: Labels, settings: config.EvaluationConfig) -> Predictions:
@@ -162,7 +168,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--overlap",
         type=Path,
         metavar="FILE",
-        help="which test subjects are in the pretraining, for metrics.json",
+        help="which scored subjects are in the pretraining, for metrics.json",
     )
     add(
         "--preset",

@@ -73,6 +73,11 @@ class Method:
         return self.stage is not None
 
     @property
+    def is_untrained(self) -> bool:
+        """Whether it reads weights that no training changed, so that nobody is known to them."""
+        return self.name.endswith(UNTRAINED)
+
+    @property
     def modalities(self) -> tuple[Modality, ...]:
         """What of a subject has to be in the shards; what else a baseline reads may be missing of some."""
         return _MODALITIES[self.reads]

@@ -26,7 +26,7 @@ from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.config.section import Section
 from bhx_prep.evaluation import split_seeds
 from bhx_prep.ingest.stated_names import stated_names
-from bhx_prep.trainings import Trainings, overrides
+from bhx_prep.trainings import Trainings, overrides, validation_left_out
 
 #: Keys of an endpoint that decide nothing about who is in which split.
 _NOT_OF_SPLITS = ("methods", "finetune", "seeds", "paper", "paper_beside_synthetic", "pretraining_overlap")
@@ -190,9 +190,17 @@ class Study:
             for seed in (self.seeds(name) if seeds == "all" else seeds)
         ]
 
+    def validation_left_out(self, experiment: str) -> list[str]:
+        """Endpoints of which an experiment leaves out the validation subjects as well, for it is scored on them."""
+        return validation_left_out(self.experiment(experiment), self.config.endpoints)
+
+    def scored_parts(self, experiment: str, endpoint: str) -> tuple[str, ...]:
+        """Parts of an endpoint's splits that the trained weights of an experiment are scored on."""
+        return self.experiment(experiment).scored_parts(self.endpoint(endpoint))
+
     def overlap_seeds(self, experiment: str, endpoint: str) -> list[int]:
-        """Splits of an endpoint that any method of an experiment is scored on."""
-        methods = self.methods(experiment, endpoint)
+        """Splits of an endpoint that any method of trained weights of an experiment is scored on."""
+        methods = [m for m in self.methods(experiment, endpoint) if not METHODS[m].is_untrained]
         return sorted({seed for method in methods for seed in self.seeds(endpoint, method, experiment)})
 
     def terms_file(self, experiment: str) -> Path:

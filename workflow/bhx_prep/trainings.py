@@ -24,6 +24,7 @@ from bhx_model import config as model_config
 from bhx_model.atomic_write import write_json
 from bhx_model.contract import canonical_json
 from bhx_prep.config.config import Config
+from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.step_versions import STEPS
 
@@ -60,7 +61,10 @@ class Trainings:
 
     @cached_property
     def _trainsets(self) -> dict[str, str]:
-        return {name: _trainset(section) for name, section in self._config.experiments.items()}
+        return {
+            name: _trainset(section, self._config.endpoints)
+            for name, section in self._config.experiments.items()
+        }
 
     @cached_property
     def _recipes(self) -> dict[tuple[str, str], str]:
@@ -163,7 +167,7 @@ class Trainings:
                 }
                 encoders.setdefault(f"{stage}-{recipe}", made_of)
         return {
-            **_subjects(section),
+            **_subjects(section, self._config.endpoints),
             "experiments": users,
             "encoders": encoders,
         }
@@ -210,7 +214,13 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()[:8]
 
 
-def _subjects(section: ExperimentSection) -> dict[str, Any]:
+def validation_left_out(section: ExperimentSection, endpoints: Mapping[str, EndpointSection]) -> list[str]:
+    """Endpoints of which an experiment leaves out the validation subjects as well: it is scored on them."""
+    named = {name: endpoints[name] for name in section.exclude_test_of if name in endpoints}
+    return sorted(name for name, endpoint in named.items() if "val" in section.scored_parts(endpoint))
+
+
+def _subjects(section: ExperimentSection, endpoints: Mapping[str, EndpointSection]) -> dict[str, Any]:
     """What decides whom an experiment is trained on: the cohorts, and the other settings that are not the default."""
     if section.weights is not None:
         return {"weights": str(section.weights)}
@@ -219,15 +229,17 @@ def _subjects(section: ExperimentSection) -> dict[str, Any]:
         for name, value in section.model_dump(mode="json", include=set(OF_SUBJECTS)).items()
         if value != ExperimentSection.model_fields[name].get_default()
     }
+    if validated := validation_left_out(section, endpoints):
+        changed["exclude_validation_of"] = validated
     return {"cohorts": sorted(section.cohorts), **changed}
 
 
-def _trainset(section: ExperimentSection) -> str:
+def _trainset(section: ExperimentSection, endpoints: Mapping[str, EndpointSection]) -> str:
     if section.weights is None:
         name = "-".join(sorted(section.cohorts))
     else:  # no cohort's name has an underscore
         name = "weights_" + (re.sub(r"[^a-z0-9]+", "-", section.weights.name.lower()).strip("-") or "folder")
-    return f"{name[:40].strip('-')}-{_hash(_subjects(section))}"
+    return f"{name[:40].strip('-')}-{_hash(_subjects(section, endpoints))}"
 
 
 def _recipe(stage: str, section: ExperimentSection, changes: Mapping[str, Any]) -> str:

@@ -173,12 +173,22 @@ def test_a_fusion_that_does_not_name_its_encoders_is_refused(trained, tmp_path, 
     assert "do not make a fusion model (KeyError('encoders'))" in capsys.readouterr().err
 
 
-def test_the_reference_scores_as_the_published_code(trained, tmp_path):
+def test_the_reference_scores_as_the_published_code(trained, tmp_path, capsys):
     """It chooses on the test subjects, reports on the validation subjects, and averages scores of batches."""
     words = {
-        name: evaluation_words(trained, tmp_path / name, more=("--preset", name))
+        name: evaluation_words(
+            trained, tmp_path / name, more=("--preset", name, "--overlap", str(tmp_path / "overlap.json"))
+        )
         for name in ("base", "reference")
     }
+    counts = {"n_tested": 3, "n_overlap": 1, "shared": {"the same scan": 1}}
+    overlap = {"known": True, "seeds": {"0": counts | {"n_overlap": 0, "shared": {}}}}
+    (tmp_path / "overlap.json").write_text(json.dumps(overlap))
+    assert command.main(words["reference"]) == 1
+    assert (
+        "does not say which validation subjects of seed 0 are in the pretraining" in capsys.readouterr().err
+    )
+    (tmp_path / "overlap.json").write_text(json.dumps(overlap | {"seeds_of_validation": {"0": counts}}))
     cards = {}
     for name, arguments in words.items():
         assert command.main(arguments) == 0
@@ -187,6 +197,10 @@ def test_the_reference_scores_as_the_published_code(trained, tmp_path):
     assert (cards["reference"]["choose_on"], cards["reference"]["scores_over"]) == ("test", "batches")
     assert cards["base"]["weights"] == {"fusion": file_sha256(trained["fusion"] / "model.safetensors")}
     assert cards["base"]["made_with"]["packages"]["torch"]
+    assert {name: card["pretraining_overlap"]["n_overlap"] for name, card in cards.items()} == {
+        "base": 0,
+        "reference": 1,
+    }
     assert (cards["base"]["n_val"], cards["base"]["n_test"]) == (3, 2)
     assert (cards["reference"]["n_val"], cards["reference"]["n_test"]) == (2, 3)
 

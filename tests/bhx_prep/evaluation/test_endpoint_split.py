@@ -164,10 +164,17 @@ def test_a_file_on_which_nothing_can_be_learned_is_refused(tmp_path: Path, chang
         make(from_file(tmp_path), cohort(tmp_path, people_of(16)), lists=given)
 
 
-def test_a_file_that_parts_a_family_is_refused(tmp_path: Path):
-    given = lists(tmp_path, {"split": thirds(16)})
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "tests sub-006, not its relative sub-000"),
+        ({"006": "val"}, "validates on sub-006, not its relative sub-000"),
+    ],
+)
+def test_a_file_that_parts_a_family_is_refused(tmp_path: Path, changes: dict, said: str):
+    given = lists(tmp_path, {"split": thirds(16) | changes})
     rows = people_of(16, family=lambda i: "f1" if i in (0, 6) else "n/a")
-    with pytest.raises(DataError, match="tests sub-006, not its relative sub-000"):
+    with pytest.raises(DataError, match=said):
         make(from_file(tmp_path), cohort(tmp_path, rows, family="family"), lists=given)
 
 

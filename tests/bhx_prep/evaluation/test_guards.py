@@ -72,6 +72,25 @@ def test_an_overlap_that_is_allowed_is_counted_by_split(tmp_path: Path):
     assert found["seeds"]["1"]["n_overlap"] == 0
 
 
+def test_whoever_is_scored_is_looked_at_and_no_other(tmp_path: Path, capsys):
+    """Rows that are chosen on test subjects are scored on validation subjects."""
+    split = {"endpoint": "dx", "seed": 0, "tested": {}, "validated": {}}
+    for key, label in (("tested", "1"), ("validated", "7")):
+        split[key] = {f"ukb/{label}": sorted(people.keys(CohortPeople("ukb"), label))}
+    assert guards.check("mine", [split], PRETRAINED, "refuse")["seeds"]["0"]["n_overlap"] == 0
+    with pytest.raises(
+        DataError, match="1 of 1 validation subjects of dx, which are scored, are in the pretraining"
+    ):
+        guards.check("mine", [split], PRETRAINED, "refuse", ["val"])
+    found = guards.check("mine", [split], PRETRAINED, "mark", ["test", "val"])
+    assert {key: found[key]["0"]["n_overlap"] for key in ("seeds", "seeds_of_validation")} == {
+        "seeds": 0,
+        "seeds_of_validation": 1,
+    }
+    assert run(tmp_path, {"people": PRETRAINED}, "--scored", "val") == 1  # of an earlier version
+    assert "does not say who its validation subjects are" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "card",
     [

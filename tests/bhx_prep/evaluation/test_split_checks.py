@@ -66,6 +66,35 @@ def test_whoever_leaves_test_subjects_out_is_right(study, seeds):
     assert overlaps(study, cohorts=["again"], exclude_test_of={"dx": seeds}) == []
 
 
+def test_the_validation_subjects_are_looked_at_where_they_are_scored(study):
+    (said,) = overlaps(study, preset="reference")
+    assert "validation subjects of dx are in the pretraining" in said
+    assert overlaps(study, preset="reference", exclude_test_of={"dx": [0]}) == []
+    study["endpoints"]["dx"] = DX | {"finetune": {"choose_on": "test"}}
+    tested, validated = overlaps(study)
+    assert "test subjects of dx" in tested
+    assert "validation subjects of dx" in validated
+
+
+def test_untrained_weights_know_nobody(study):
+    study["endpoints"]["dx"] = DX | {"methods": ["fc", "function_regions_untrained"]}
+    assert overlaps(study) == []
+    assert with_weights(study, {}) == []
+
+
+@pytest.mark.parametrize(
+    "changes", [{"splits": {"scheme": "leave-one-site-out", "site": "site"}}, {"test_on": ["town"]}]
+)
+def test_whoever_is_left_out_is_who_is_scored(study, changes: dict):
+    study["endpoints"]["dx"] = DX | changes
+    config.check(study)
+    study["experiments"]["own"]["preset"] = "reference"
+    with pytest.raises(
+        ConfigError, match="of experiment own is chosen on test subjects and scored on validation"
+    ):
+        config.check(study)
+
+
 def test_leaving_out_those_of_one_endpoint_leaves_others(study):
     study["endpoints"]["same"] = DX
     assert "test subjects of same" in overlaps(study, exclude_test_of={"dx": [0]})[0]

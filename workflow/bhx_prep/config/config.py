@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from bhx_model.errors import ConfigError
 from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.config.cohorts import CohortSection
-from bhx_prep.config.cross_checks import disagreements
+from bhx_prep.config.cross_checks import disagreements, scored_elsewhere
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.features import FeaturesSection
@@ -90,6 +90,8 @@ def check(raw: Mapping[str, Any]) -> Config:
     except ValidationError as error:
         lines += [sentence(e, Config) for e in error.errors(include_url=False)]
     lines += disagreements(raw)
+    if checked is not None:
+        lines += scored_elsewhere(checked.experiments, checked.endpoints)
     if checked is None or lines:
         count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
         msg = "\n".join([f"{count} in the configuration:", *(f"  {line}" for line in lines)])

@@ -11,6 +11,7 @@ from bhx_model import config as model_config
 from bhx_model import strict_fields
 from bhx_model.errors import ConfigError
 from bhx_prep.config import preproc
+from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.fmriprep_arguments import argument_mistakes, is_of_release, space_mistakes
@@ -87,6 +88,23 @@ def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
             f"{path}.finetune",
             lambda taken=taken: strict_fields.from_dict(model_config.EvaluationConfig, taken, "finetune"),
         )
+
+
+def scored_elsewhere(
+    experiments: Mapping[str, ExperimentSection], endpoints: Mapping[str, EndpointSection]
+) -> Iterator[str]:
+    """Rows that are chosen on test subjects, of endpoints whose validation subjects are no others of the same kind."""
+    for name, section in endpoints.items():
+        what = "test_on" if section.test_on else f"splits.scheme: {section.splits.scheme}"
+        if not section.test_on and section.splits.scheme != "leave-one-site-out":
+            continue
+        for experiment, asked in experiments.items():
+            on_test = [method for method in asked.methods(section) if asked.chooses_on_test(section, method)]
+            if on_test:
+                yield (
+                    f"endpoints.{name}.{what}: {on_test[0]} of experiment {experiment} is chosen on test subjects and "
+                    "scored on validation subjects, who are not those left out: use another preset, or `choose_on: val`"
+                )
 
 
 def _columns(

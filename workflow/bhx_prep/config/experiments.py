@@ -21,6 +21,8 @@ REFERENCE = "_reference"
 OF_TRAINING = ("cohorts", "overrides", "init_from", "holdout", "exclude_test_of", "share")
 
 Stage = Literal["structure", "function", "fusion"]
+#: Part of a split whose subjects are scored.
+Part = Literal["val", "test"]
 if TYPE_CHECKING:
     Preset = str
 else:  # the files in bhx_model/presets
@@ -116,6 +118,16 @@ class ExperimentSection(Section):
         changes = endpoint.finetune if METHODS[method].has_epochs else {}
         settings = {**model_config.preset_evaluation(self.preset), **changes}
         return settings.get("choose_on") == "test"
+
+    def scored_parts(self, endpoint: EndpointSection) -> tuple[Part, ...]:
+        """Parts of an endpoint's splits whose subjects trained weights are scored on.
+
+        ``test``, and ``val`` where a method is chosen on test subjects; none where there are no rows of trained weights.
+        """
+        trained = [name for name in self.methods(endpoint) if not METHODS[name].is_untrained]
+        on_test = {self.chooses_on_test(endpoint, name) for name in trained}
+        parts: dict[bool, Part] = {False: "test", True: "val"}
+        return tuple(part for chosen, part in parts.items() if chosen in on_test)
 
     @property
     def fusion_is_online(self) -> bool:

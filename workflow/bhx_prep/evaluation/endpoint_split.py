@@ -297,9 +297,11 @@ def _check_file(
         if subject in found.related:
             parts.setdefault(found.related[subject], {})[part] = subject
     for members in parts.values():
-        if "test" in members and len(members) > 1:
-            other = next(s for part, s in members.items() if part != "test")
-            msg = f"endpoint {name}: {file} tests sub-{members['test']}, not its relative sub-{other}: keep families whole"
+        if len(members) > 1:
+            part = "test" if "test" in members else "val"
+            other = next(s for one, s in members.items() if one != part)
+            does = "tests" if part == "test" else "validates on"
+            msg = f"endpoint {name}: {file} {does} sub-{members[part]}, not its relative sub-{other}: keep families whole"
             raise DataError(msg)
 
 

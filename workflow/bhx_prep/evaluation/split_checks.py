@@ -5,12 +5,13 @@ What only the scans can tell, one series under two ids, is found as soon as ther
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from bhx_model import given_weights
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.config import Config
+from bhx_prep.config.experiments import Part
 from bhx_prep.evaluation import endpoint_split, guards, people, split_lists, split_seeds, splits
 from bhx_prep.evaluation.endpoint_split import Cohort
 from bhx_prep.evaluation.people import People
@@ -25,30 +26,36 @@ def overlaps(study: Config) -> Iterator[str]:
     ----------
     study : Config
     """
-    tested: dict[str, People] = {}
+    known: dict[tuple[str, Part], People] = {}
     for name in study.experiments:
-        scored = [endpoint for endpoint in study.endpoints if _is_refused(study, name, endpoint)]
+        scored: list[tuple[str, Part]] = [
+            (endpoint, part)
+            for endpoint in study.endpoints
+            if _is_refused(study, name, endpoint)
+            for part in study.experiments[name].scored_parts(study.endpoints[endpoint])
+        ]
         if not scored:
             continue
         if study.experiments[name].weights is not None:
             yield from _of_card(study, name, scored)
             continue
         trained = _trained_on(study, name)
-        for endpoint in scored:
+        for endpoint, part in scored:
             if not trained or not _may_overlap(study, name, endpoint, trained):
                 continue
-            if endpoint not in tested:
-                tested[endpoint] = who_is_tested(study, endpoint)
-            shared = people.shared(tested[endpoint], people.listed(trained))
-            if shared:
+            if (endpoint, part) not in known:
+                known[endpoint, part] = who_is_scored(study, endpoint, (part,))
+            subjects = known[endpoint, part]
+            if shared := people.shared(subjects, people.listed(trained)):
                 person, kind = next(iter(shared.items()))
                 yield (
-                    f"experiments.{name}.cohorts: {len(shared)} of {len(tested[endpoint])} test subjects of {endpoint} are "
-                    f"in the pretraining, e.g. {person} ({people.KINDS[kind]}): set `exclude_test_of: {{{endpoint}: [0]}}`"
+                    f"experiments.{name}.cohorts: {len(shared)} of {len(subjects)} {guards.CALLED[part]} subjects of "
+                    f"{endpoint} are in the pretraining, e.g. {person} ({people.KINDS[kind]}): set `exclude_test_of: "
+                    f"{{{endpoint}: [0]}}`"
                 )
 
 
-def _of_card(study: Config, experiment: str, scored: list[str]) -> Iterator[str]:
+def _of_card(study: Config, experiment: str, scored: list[tuple[str, Part]]) -> Iterator[str]:
     """As `overlaps`, of weights that were trained elsewhere, by their card."""
     folder = study.experiments[experiment].weights
     assert folder is not None
@@ -57,7 +64,7 @@ def _of_card(study: Config, experiment: str, scored: list[str]) -> Iterator[str]
     except (ConfigError, DataError, OSError):  # said where weights are looked for
         return
     card = guards.of_card(listed, own=False)
-    for endpoint in scored:
+    for endpoint, part in scored:
         path = f"experiments.{experiment}.weights"
         if card is None:
             yield (
@@ -65,12 +72,12 @@ def _of_card(study: Config, experiment: str, scored: list[str]) -> Iterator[str]
                 f"endpoints.{endpoint}.pretraining_overlap: mark"
             )
             continue
-        tested = who_is_tested(study, endpoint)
-        if shared := people.shared(tested, card):
+        subjects = who_is_scored(study, endpoint, (part,))
+        if shared := people.shared(subjects, card):
             person, kind = next(iter(shared.items()))
             yield (
-                f"{path}: {len(shared)} of {len(tested)} test subjects of {endpoint} are in the pretraining of "
-                f"{folder.name}, e.g. {person} ({people.KINDS[kind]})"
+                f"{path}: {len(shared)} of {len(subjects)} {guards.CALLED[part]} subjects of {endpoint} are in the "
+                f"pretraining of {folder.name}, e.g. {person} ({people.KINDS[kind]})"
             )
 
 
@@ -108,7 +115,7 @@ def impossible(study: Config, scheme: str) -> Iterator[str]:
         if any(subjects_of(cohort) is None or not cohort.phenotypes.exists() for cohort in there):
             continue
         try:
-            for _ in _test_rows(study, name, (0,) if scheme == "random" else None):
+            for _ in _scored_rows(study, name, (0,) if scheme == "random" else None):
                 pass
         except DataError as error:
             yield f"endpoints.{name}: {str(error).removeprefix(f'endpoint {name}: ')}"
@@ -117,7 +124,7 @@ def impossible(study: Config, scheme: str) -> Iterator[str]:
 def _is_refused(study: Config, experiment: str, endpoint: str) -> bool:
     """Whether an experiment has rows of an endpoint whose test subjects it may be trained on, and may not."""
     section, asked = study.endpoints[endpoint], study.experiments[experiment]
-    has_rows = bool(asked.methods(section)) and section.pretraining_overlap == "refuse"
+    has_rows = bool(asked.scored_parts(section)) and section.pretraining_overlap == "refuse"
     return has_rows and endpoint not in asked.exclude_test_of
 
 
@@ -177,7 +184,10 @@ def _trained_on(study: Config, experiment: str) -> People:
         known |= {f"{cohort}/{label}": people.keys(about, label) for label in labels}
         families |= {f"{cohort}/{label}": family for label, family in about.families.items()}
     for endpoint, seeds in section.exclude_test_of.items():
-        left_out = people.listed(who_is_tested(study, endpoint, None if seeds == "all" else seeds))
+        scored: tuple[Part, ...] = ("test", *section.scored_parts(study.endpoints[endpoint]))
+        left_out = people.listed(
+            who_is_scored(study, endpoint, scored, seeds=None if seeds == "all" else seeds)
+        )
         for person in people.shared(known, left_out):
             del known[person]
     try:
@@ -187,8 +197,10 @@ def _trained_on(study: Config, experiment: str) -> People:
     return {person: known[person] for person in split["train"]}
 
 
-def who_is_tested(study: Config, endpoint: str, seeds: tuple[int, ...] | None = None) -> People:
-    """Test subjects of the splits of an endpoint, as they would be if all had usable scans.
+def who_is_scored(
+    study: Config, endpoint: str, parts: Collection[Part] = ("test",), *, seeds: tuple[int, ...] | None = None
+) -> People:
+    """Subjects of parts of the splits of an endpoint, as they would be if all had usable scans.
 
     Nobody where the splits cannot be made yet.
 
@@ -196,6 +208,8 @@ def who_is_tested(study: Config, endpoint: str, seeds: tuple[int, ...] | None = 
     ----------
     study : Config
     endpoint : str
+    parts : collection of str
+        Whose subjects: ``test``, and ``val`` for rows that are chosen on test subjects.
     seeds : tuple of int, optional
         Some of its splits; all when None.
     """
@@ -204,14 +218,16 @@ def who_is_tested(study: Config, endpoint: str, seeds: tuple[int, ...] | None = 
     for name in section.cohorts:
         known |= _everybody(study, name)
     try:
-        rows = list(_test_rows(study, endpoint, seeds))
+        rows = list(_scored_rows(study, endpoint, seeds, parts))
     except (DataError, OSError):
         return {}
     names = {f"{row.get('cohort', section.cohort)}/{row['subject']}" for row in rows}
     return {person: own for person, own in known.items() if person in names}
 
 
-def _test_rows(study: Config, endpoint: str, seeds: tuple[int, ...] | None) -> Iterator[dict[str, Any]]:
+def _scored_rows(
+    study: Config, endpoint: str, seeds: tuple[int, ...] | None, parts: Collection[Part] = ("test",)
+) -> Iterator[dict[str, Any]]:
     section = study.endpoints[endpoint]
     cohorts = []
     for name in section.cohorts:
@@ -228,4 +244,4 @@ def _test_rows(study: Config, endpoint: str, seeds: tuple[int, ...] | None) -> I
         split = endpoint_split.make(
             endpoint, section, seed, cohorts[0], others=cohorts[1:], sites=sites, lists=lists
         )
-        yield from (row for row in split["rows"] if row["split"] == "test")
+        yield from (row for row in split["rows"] if row["split"] in parts)

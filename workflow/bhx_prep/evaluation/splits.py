@@ -31,7 +31,7 @@ from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import TableSettings
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.section import read_section
-from bhx_prep.evaluation import draw, endpoint_split, people, split_lists
+from bhx_prep.evaluation import draw, endpoint_split, guards, people, split_lists
 from bhx_prep.evaluation.endpoint_split import Cohort
 from bhx_prep.ingest import participants
 from bhx_prep.shards import read
@@ -190,6 +190,13 @@ def _pretraining_arguments(one: argparse.ArgumentParser) -> None:
         metavar="SPLIT",
         help="splits of endpoints whose test subjects and their relatives are excluded",
     )
+    one.add_argument(
+        "--exclude-validation-of",
+        nargs="*",
+        default=[],
+        metavar="ENDPOINT",
+        help="those of these endpoints whose validation subjects are excluded as well, as they are scored",
+    )
     one.add_argument("--out", required=True, type=Path)
 
 
@@ -243,7 +250,7 @@ def _of_pretraining(args: argparse.Namespace) -> dict[str, Any]:
     for cohort in cohorts:
         about = people.about_cohort(cohort.name, args.cohorts.get(cohort.name, {}), with_data[cohort.name])
         known |= people.of_cohort(cohort, about)
-    tested = _tested(args.exclude_test_of)
+    tested = _tested(args.exclude_test_of, args.exclude_validation_of)
     taken_out = people.shared(known, tested)
     families = read_families(args.families, with_data)
     kept = [
@@ -285,11 +292,13 @@ def _with_earlier(listed: dict[str, list[str]], init_from: Mapping[str, str]) ->
     return listed
 
 
-def _tested(splits: Iterable[Path]) -> dict[str, list[str]]:
-    """Keys of the test subjects of some splits, by kind."""
+def _tested(splits: Iterable[Path], validation_of: Collection[str]) -> dict[str, list[str]]:
+    """Keys of the test subjects of some splits, by kind; of some endpoints those of the validation subjects, too."""
     found: dict[str, set[str]] = {}
     for path in splits:
-        for own in read_json(path, "make the split again").get("tested", {}).values():
+        split = read_json(path, "make the split again")
+        parts: tuple[guards.Part, ...] = ("test", "val") if split["endpoint"] in validation_of else ("test",)
+        for own in (own for part in parts for own in guards.people_of(split, part).values()):
             for kind, value in own:
                 found.setdefault(kind, set()).add(value)
     return {kind: sorted(values) for kind, values in found.items()}
@@ -323,12 +332,12 @@ def _of_endpoint(args: argparse.Namespace) -> dict[str, Any]:
         lists=lists,
     )
     keys = {f"{c.name}/{label}": own for c in cohorts for label, own in c.keys.items()}
-    tested = [
-        f"{row.get('cohort', spec.cohort)}/{row['subject']}"
-        for row in split["rows"]
-        if row["split"] == "test"
-    ]
-    return {**split, "tested": {person: sorted(keys[person]) for person in tested}}
+    scored: dict[str, dict[str, Any]] = {key: {} for key in guards.PEOPLE_OF.values()}
+    for row in split["rows"]:
+        if row["split"] in guards.PEOPLE_OF:
+            person = f"{row.get('cohort', spec.cohort)}/{row['subject']}"
+            scored[guards.PEOPLE_OF[row["split"]]][person] = sorted(keys[person])
+    return {**split, **scored}
 
 
 def _cohort(

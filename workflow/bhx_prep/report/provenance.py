@@ -75,9 +75,12 @@ def _this_run(found: Found, study: Config, config_file: Path) -> Iterator[tuple[
         yield "data", "SYNTHETIC: the subjects are simulated"
     yield "people", f"{made_of['who']}; SHA-256 of their labels {made_of['people_sha256']}"
     yield "splits", f"{made_of['splits']}; this row: seeds {', '.join(str(run['seed']) for run in runs)}"
+    parts = {"train": "train", "val": "val", "test": "test"}
+    if row["chosen_on"] == "test":  # scores hold what they were scored on as test
+        parts |= {"val": "test", "test": "val, who are scored"}
     for run in runs:
         n, split = run["n"], results / "endpoints" / made_of["endpoint"] / f"seed-{run['seed']}.json"
-        counts = ", ".join(f"{n[part]} {part}" for part in ("train", "val", "test"))
+        counts = ", ".join(f"{n[part]} {called}" for part, called in parts.items())
         yield f"seed {run['seed']}", f"{counts}; {split}: {_state(split, run['split_sha256'])}"
     yield "chosen on", "test subjects" if row["chosen_on"] == "test" else "validation subjects"
     for run in runs:

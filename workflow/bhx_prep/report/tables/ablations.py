@@ -87,7 +87,7 @@ def ablation_sheet(name: str, tables: Sequence[Table], experiments: Mapping[str,
         if table.overlap(row)
     }
     if known:
-        lead.append(overlap_warning(known))
+        lead.append(overlap_warning(known, "validation" if name.endswith(REFERENCE) else "test"))
     groups = []
     for method, of in _rows(tables).items():
         rows = []

@@ -28,21 +28,23 @@ def lead(table: Table) -> list[str]:
         sentences.append(CHOSEN_ON_TEST)
     known = {row_name(row): table.overlap(row) for row in table.rows(THIS_RUN) if table.overlap(row)}
     if known:
-        sentences.append(overlap_warning(known))
+        sentences.append(overlap_warning(known, "test" if table.chosen_on == "val" else "validation"))
     sentences.append(f"{table.who}; {table.splits}.")
     return sentences
 
 
-def overlap_warning(known: Mapping[str, str]) -> str:
-    """Warn of rows whose weights were pretrained on test subjects, or of whom that is not known.
+def overlap_warning(known: Mapping[str, str], scored: str = "test") -> str:
+    """Warn of rows whose weights were pretrained on subjects they are scored on, or of whom that is not known.
 
     Parameters
     ----------
     known : mapping
-        Name of a row to how many of the test subjects, ``2 of 14``, or ``unknown``.
+        Name of a row to how many of the scored subjects, ``2 of 14``, or ``unknown``.
+    scored : str
+        What these are called, ``validation`` where rows are chosen on test subjects.
     """
     return (
-        f"{OVERLAP} TEST SUBJECTS IN THE PRETRAINING of the scored weights: "
+        f"{OVERLAP} {scored.upper()} SUBJECTS IN THE PRETRAINING of the scored weights: "
         + ", ".join(f"{row} {n}" for row, n in known.items())
         + "."
     )

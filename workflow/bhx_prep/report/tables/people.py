@@ -25,7 +25,8 @@ def who(endpoint: EndpointSection, scores: Sequence[Score]) -> str:
     of = f" of {', '.join(cohorts)}" if len(cohorts) > 1 else ""
     tested = sorted({int(score["n_test"]) for score in scores})
     n = f"{tested[0]}" if len(tested) == 1 else f"{tested[0]} to {tested[-1]}"
-    return f"{len(label):,} subjects{of} ({parts}), {n} of them tested on in each split"
+    scored = "tested on" if scores[0].chosen_on == "val" else "validation subjects, who are scored,"
+    return f"{len(label):,} subjects{of} ({parts}), {n} of them {scored} in each split"
 
 
 def sha256(scores: Sequence[Score]) -> str:

@@ -38,7 +38,7 @@ def study_sheet(name: str, lines: Sequence[Line]) -> Sheet:
         lead.append(CHOSEN_ON_TEST)
     known = {f"{line.endpoint}:{line.row}": line.overlap for line in lines if line.overlap}
     if known:
-        lead.append(overlap_warning(known))
+        lead.append(overlap_warning(known, "validation" if of_test else "test"))
     return Sheet(
         name=name,
         title=title + (", chosen on test subjects" if of_test else ""),
