@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from bhx_model.nets.attention import KeyWeights
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.vit import Attention, Block
 
@@ -50,8 +51,8 @@ def attention_shares(model: FusionModel, samples: Iterable[Arguments]) -> np.nda
         n_structure = structure_BSD.shape[1]
 
         def note(attn: Attention, entered: tuple[Any, ...], n_last: int = n_function + n_structure) -> None:
-            x_BND, bias_N = entered[0], entered[3]
-            share_QN = _hub_attention(attn, x_BND, bias_N, model.config.hub_tokens)
+            x_BND, weights = entered[0], entered[3]
+            share_QN = _hub_attention(attn, x_BND, weights, model.config.hub_tokens)
             first = x_BND.shape[1] - n_last
             parts = share_QN.split([first, n_function, n_structure], dim=1)  # noqa: B023 - called before the next sample
             total[layers.index(attn)] += (
@@ -71,7 +72,7 @@ def attention_shares(model: FusionModel, samples: Iterable[Arguments]) -> np.nda
     return (total / n).numpy()
 
 
-def _hub_attention(attn: Attention, x_BND: Tensor, bias_N: Tensor | None, n_hub: int) -> Tensor:
+def _hub_attention(attn: Attention, x_BND: Tensor, weights: KeyWeights | None, n_hub: int) -> Tensor:
     """Attention of the hub tokens, which come first, a mean over heads and a sum over the batch: (Q, N)."""
     q_BQD = torch.nn.functional.linear(x_BND[:, :n_hub], *_part(attn, 0)).float()
     k_BND = torch.nn.functional.linear(x_BND, *_part(attn, 1)).float()
@@ -81,8 +82,8 @@ def _hub_attention(attn: Attention, x_BND: Tensor, bias_N: Tensor | None, n_hub:
     ):  # one sample at a time: the logits of all heads are large
         q_HQE, k_HNE = (t.unflatten(-1, (attn.heads, -1)).transpose(0, 1) for t in (q_QD, k_ND))
         logits_HQN = q_HQE @ k_HNE.transpose(1, 2) * q_HQE.shape[-1] ** -0.5
-        if bias_N is not None:
-            logits_HQN = logits_HQN + bias_N.float()
+        if weights is not None:
+            logits_HQN = logits_HQN + weights.log_K
         total_QN += logits_HQN.softmax(dim=-1).mean(dim=0)
     return total_QN
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from bhx_model.config import FusionConfig, FusionInputs
 from bhx_model.errors import ConfigError
+from bhx_model.nets.attention import KeyWeights, key_weights
 from bhx_model.nets.hub_start import HubStart
 from bhx_model.nets.pos_embed import grid_code, sincos, sincos_grid
 from bhx_model.nets.vit import ALL, NORM_EPS, Blocks, init_weights, standardise
@@ -181,22 +181,21 @@ class FusionModel(nn.Module):
         x_BFD = x_BFD + self.position("function", n_patches)
         x_BSD = x_BSD + self.position("structure", n_patches)
         kept = sum(t.shape[1] for t in first)
-        bias_N = self.attention_bias(kept, x_BFD.shape[1], x_BSD.shape[1])
+        weights = self.attention_weights(kept, x_BFD.shape[1], x_BSD.shape[1])
         x_BND = torch.cat([*first, x_BFD, x_BSD], dim=1)
         del x_BFD, x_BSD  # as large as x_BND, and the blocks need the memory
-        return self.blocks(x_BND, queries=slice(0, kept), bias_N=bias_N)
+        return self.blocks(x_BND, queries=slice(0, kept), weights=weights)
 
-    def attention_bias(self, n_first: int, n_function: int, n_structure: int) -> Tensor | None:
-        """Return what is added to the logits of tokens (hub and CLS, function, structure) that are attended to: (N,).
+    def attention_weights(self, n_first: int, n_function: int, n_structure: int) -> KeyWeights | None:
+        """Return how much tokens (hub and CLS, function, structure) count where they are attended to.
 
-        With ``modality_attention: equal`` the logarithm of a weight for every token, so that each modality weighs
-        as half of the tokens of both; else None.
+        With ``modality_attention: equal`` so that each modality weighs as half of the tokens of both; else None, equally.
         """
         if self.config.modality_attention == "tokens":
             return None
         half = (n_function + n_structure) / 2
-        weights = ((n_first, 1.0), (n_function, half / n_function), (n_structure, half / n_structure))
-        return torch.cat([torch.full((n,), math.log(w), device=self.hub.device) for n, w in weights])
+        groups = ((n_first, 1.0), (n_function, half / n_function), (n_structure, half / n_structure))
+        return key_weights(groups, self.hub.device)
 
     def decode(self, latents_BHD: Tensor, n_patches: int) -> dict[str, Tensor]:
         """Reconstruct tokens from `latents`: function (B, R * n_patches, .) and structure (B, S, .)."""

@@ -1,22 +1,20 @@
-"""Transformer blocks: pre-norm attention and MLP, as in ViT, through scaled_dot_product_attention on every device."""
+"""Transformer blocks: pre-norm attention and MLP, as in ViT."""
 
 # Shapes: B batch, N tokens, Q query tokens, K key tokens, D width, H heads, E = D / H
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from typing import Any, Final, cast
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bhx_model.nets.attention import KeyWeights, attend
+
 NORM_EPS: Final = 1e-6
 ALL: Final = slice(None)
-#: Queries of a block of attention on a CPU: its logits stay in the cache.
-CPU_QUERIES: Final = 192
 
 
 class Attention(nn.Module):
@@ -32,94 +30,21 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(
-        self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, bias_N: Tensor | None = None
+        self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, weights: KeyWeights | None = None
     ) -> Tensor:
-        """Return (B, Q, D); `bias_N` is added to the logits of the tokens that are attended to."""
+        """Return (B, Q, D); `weights` say how much the tokens of range `keys` count."""
         width = x_BND.shape[-1]
         if queries == keys == ALL:
             q_BQD, k_BKD, v_BKD = self.qkv(x_BND).chunk(3, dim=-1)
         else:
-            weight, bias = self.qkv.weight, self.qkv.bias
-            q_BQD = F.linear(x_BND[:, queries], weight[:width], bias[:width])
-            k_BKD, v_BKD = F.linear(x_BND[:, keys], weight[width:], bias[width:]).chunk(2, dim=-1)
+            matrix, bias = self.qkv.weight, self.qkv.bias
+            q_BQD = F.linear(x_BND[:, queries], matrix[:width], bias[:width])
+            k_BKD, v_BKD = F.linear(x_BND[:, keys], matrix[width:], bias[width:]).chunk(2, dim=-1)
         q_BHQE, k_BHKE, v_BHKE = (
             t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q_BQD, k_BKD, v_BKD)
         )
-        y_BHQE = attend(q_BHQE, k_BHKE, v_BHKE, None if bias_N is None else bias_N[keys])
+        y_BHQE = attend(q_BHQE, k_BHKE, v_BHKE, weights)
         return self.proj(y_BHQE.transpose(1, 2).flatten(2))
-
-
-def attend(q_BHQE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, bias_K: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention, (B, H, Q, E): PyTorch's own, but for bfloat16 on a CPU.
-
-    `bias_K`, a constant, is added to the logits of the keys.
-    """
-    if bias_K is not None:
-        bias_K = bias_K.to(q_BHQE.dtype)
-    if q_BHQE.device.type == "cpu" and q_BHQE.dtype == torch.bfloat16 and not torch.compiler.is_compiling():
-        return cast(Tensor, BlockAttention.apply(q_BHQE, k_BHKE, v_BHKE, bias_K))
-    mask_111K = None if bias_K is None else bias_K[None, None, None]
-    return F.scaled_dot_product_attention(q_BHQE, k_BHKE, v_BHKE, attn_mask=mask_111K)
-
-
-class BlockAttention(torch.autograd.Function):
-    """Attention in bfloat16 on a CPU, by blocks of queries of one head.
-
-    PyTorch's own multiplies in float32 there; these products are up to half as fast again, at an error of the same
-    size. The backward pass makes the shares of attention anew, so nothing as large as queries x keys is ever kept.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, q_BHQE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, bias_K: Tensor | None = None
-    ) -> Tensor:
-        """Return (B, H, Q, E)."""
-        y_BHQE = torch.empty_like(q_BHQE)
-        # one piece of memory for all blocks: to ask for it each time takes as long as to fill it
-        block = q_BHQE.new_empty(CPU_QUERIES, k_BHKE.shape[2])
-        with torch.autocast("cpu", enabled=False):
-            for at in itertools.product(*map(range, q_BHQE.shape[:2])):
-                k_EK, v_KE = (k_BHKE[at] * q_BHQE.shape[-1] ** -0.5).T, v_BHKE[at].contiguous()
-                for q_QE, y_QE in _blocks(q_BHQE[at], y_BHQE[at]):
-                    share_QK = torch.mm(q_QE, k_EK, out=block[: len(q_QE)])
-                    if bias_K is not None:
-                        share_QK += bias_K
-                    torch.softmax(share_QK, dim=-1, out=share_QK)
-                    torch.mm(share_QK, v_KE, out=y_QE)
-        ctx.save_for_backward(q_BHQE, k_BHKE, v_BHKE, y_BHQE, bias_K)
-        return y_BHQE
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
-        """Return the gradients of queries, keys and values."""
-        q_BHQE, k_BHKE, v_BHKE, y_BHQE, bias_K = ctx.saved_tensors
-        dq_BHQE, dk_BHKE, dv_BHKE = map(torch.empty_like, (q_BHQE, k_BHKE, v_BHKE))
-        logit, share = q_BHQE.new_empty(2, CPU_QUERIES, k_BHKE.shape[2])
-        scale = q_BHQE.shape[-1] ** -0.5
-        for at in itertools.product(*map(range, q_BHQE.shape[:2])):
-            k_KE, v_EK = k_BHKE[at] * scale, v_BHKE[at].contiguous().T
-            k_EK = k_KE.T
-            # sums over blocks of queries: in bfloat16 they would lose what the last blocks add
-            dk_KE, dv_KE = (torch.zeros(k_KE.shape, dtype=torch.float32) for _ in range(2))
-            blocks = _blocks(q_BHQE[at].contiguous(), grads[0][at].contiguous(), y_BHQE[at], dq_BHQE[at])
-            for q_QE, dy_QE, y_QE, dq_QE in blocks:
-                logit_QK, share_QK = logit[: len(q_QE)], share[: len(q_QE)]
-                torch.mm(q_QE, k_EK, out=logit_QK)
-                if bias_K is not None:
-                    logit_QK += bias_K
-                torch.softmax(logit_QK, dim=-1, out=share_QK)
-                dv_KE += share_QK.T @ dy_QE
-                mean_Q1 = (dy_QE.float() * y_QE.float()).sum(dim=-1, keepdim=True).bfloat16()
-                torch.mm(dy_QE, v_EK, out=logit_QK).sub_(mean_Q1).mul_(share_QK)  # now their gradient
-                dq_QE.copy_(logit_QK @ k_KE)
-                dk_KE += logit_QK.T @ q_QE
-            dk_BHKE[at], dv_BHKE[at] = dk_KE * scale, dv_KE
-        return dq_BHQE, dk_BHKE, dv_BHKE, None
-
-
-def _blocks(*arrays_QE: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Views of up to `CPU_QUERIES` rows of all arrays."""
-    return zip(*(array.split(CPU_QUERIES) for array in arrays_QE), strict=True)
 
 
 class Mlp(nn.Module):
@@ -147,10 +72,10 @@ class Block(nn.Module):
         self.mlp = Mlp(width, mlp_ratio)
 
     def forward(
-        self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, bias_N: Tensor | None = None
+        self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, weights: KeyWeights | None = None
     ) -> Tensor:
         """Return the tokens of range `queries` after they attended to those of range `keys`."""
-        y_BQD = x_BND[:, queries] + self._drop(self.attn(self.norm1(x_BND), queries, keys, bias_N))
+        y_BQD = x_BND[:, queries] + self._drop(self.attn(self.norm1(x_BND), queries, keys, weights))
         return y_BQD + self._drop(self.mlp(self.norm2(y_BQD)))
 
     def _drop(self, branch_BND: Tensor) -> Tensor:
@@ -179,7 +104,7 @@ class Blocks(nn.ModuleList):
         self.checkpointing = checkpointing
 
     def forward(
-        self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, bias_N: Tensor | None = None
+        self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, weights: KeyWeights | None = None
     ) -> Tensor:
         """Run all blocks; the last one computes only the tokens of range `queries`, as the others would not be read.
 
@@ -191,15 +116,15 @@ class Blocks(nn.ModuleList):
             Tokens that are wanted.
         keys
             Tokens that are attended to, in every block.
-        bias_N
-            (N,) what is added to the logits of a token that is attended to, in every block.
+        weights
+            How much the tokens of range `keys` count, in every block.
         """
         for i, block in enumerate(self):
             wanted = queries if i == len(self) - 1 else ALL
             if self.checkpointing and torch.is_grad_enabled():
-                x_BND = checkpoint(block, x_BND, wanted, keys, bias_N, use_reentrant=False)
+                x_BND = checkpoint(block, x_BND, wanted, keys, weights, use_reentrant=False)
             else:
-                x_BND = block(x_BND, wanted, keys, bias_N)
+                x_BND = block(x_BND, wanted, keys, weights)
         return x_BND
 
 

@@ -37,7 +37,7 @@ def test_shares_are_those_of_the_softmax(fusion_config, fusion_inputs, sample):
         block = model.blocks[0]
         q, k, _ = block.attn.qkv(block.norm1(x)).chunk(3, dim=-1)
         q, k = (t.unflatten(-1, (2, 12)).transpose(1, 2) for t in (q, k))
-        logits = q @ k.transpose(2, 3) / 12**0.5 + model.attention_bias(3, 28, 12)
+        logits = q @ k.transpose(2, 3) / 12**0.5 + model.attention_weights(3, 28, 12).log_K
         weights = logits.softmax(-1)[:, :, :3].mean(dim=(0, 1))
     parts = [part.sum(1) for part in weights.split([3, 28, 12], dim=1)]
     np.testing.assert_allclose(shares[0], torch.stack(parts, dim=1).numpy(), atol=1e-6)

@@ -12,12 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from bhx_model.config import FusionInputs
 from bhx_model.data.masking import jepa_masks, mae_visible
 from bhx_model.data.token_index import even_samples
+from bhx_model.nets.attention import attend, key_weights
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import AttentiveProbe, EndpointModel, HubHead, endpoint_loss, n_outputs
 from bhx_model.nets.jepa import FunctionJEPA, effective_rank
 from bhx_model.nets.mae import StructureMAE, complement
 from bhx_model.nets.pos_embed import RoiPosition, sincos, sincos_grid
-from bhx_model.nets.vit import Blocks, attend, hold_in_bfloat16, init_weights
+from bhx_model.nets.vit import Blocks, hold_in_bfloat16, init_weights
 
 K = 18
 
@@ -604,9 +605,7 @@ def test_import_needs_no_torch():
 def test_attention_of_a_cpu_in_bfloat16_is_as_exact_as_pytorchs(biased):
     torch.manual_seed(0)
     # as of 70 tokens that weigh as much as 20
-    bias = (
-        torch.tensor([45 / 70, 45 / 20]).log().repeat_interleave(torch.tensor([70, 20])) if biased else None
-    )
+    weights = key_weights(((70, 45 / 70), (20, 45 / 20)), torch.device("cpu")) if biased else None
     # more queries than a block holds, and another number of keys; strided, as the projections leave them
     exact = [torch.randn(2, n, 3, 16).transpose(1, 2).bfloat16().float() for n in (700, 90, 90)]
     gradient = torch.randn(2, 3, 700, 16)
@@ -618,17 +617,17 @@ def test_attention_of_a_cpu_in_bfloat16_is_as_exact_as_pytorchs(biased):
         return [y, *torch.autograd.grad(y, inputs, gradient.to(dtype))]
 
     def pytorchs(*inputs):
-        mask = None if bias is None else bias.to(inputs[0].dtype).expand(700, 90)
+        mask = None if weights is None else weights.log_K.to(inputs[0].dtype).expand(700, 90)
         return F.scaled_dot_product_attention(*inputs, attn_mask=mask)
 
     wanted = with_gradients(pytorchs, torch.float32)
-    ours = with_gradients(lambda *inputs: attend(*inputs, bias), torch.bfloat16)
+    ours = with_gradients(lambda *inputs: attend(*inputs, weights), torch.bfloat16)
     theirs = with_gradients(pytorchs, torch.bfloat16)
     for x, y, z in zip(wanted, ours, theirs, strict=True):
         error, usual = ((t.float() - x).square().mean().sqrt() for t in (y, z))
         assert error < 3 * usual
     with torch.inference_mode():
-        assert torch.equal(attend(*(x.bfloat16() for x in exact), bias), ours[0])
+        assert torch.equal(attend(*(x.bfloat16() for x in exact), weights), ours[0])
 
 
 def test_matrices_held_in_bfloat16_give_the_bits_of_autocast(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import nullcontext
 
 import children
 import numpy as np
@@ -15,13 +16,14 @@ import torch
 from endpoint_labels import labels_of, split_of
 from safetensors.torch import load_file
 from tiny_shards import words
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import bhx_model
 from bhx_model.config import EvaluationConfig, load_preset
 from bhx_model.data import shards, token_index
 from bhx_model.data.batch import intensities
 from bhx_model.evaluation.attentive import attentive_probe
-from bhx_model.nets import vit
+from bhx_model.nets import attention, vit
 from bhx_model.release import export
 from bhx_model.training import checkpoint, loop, stages, train
 from bhx_model.training.encoders import Encoders
@@ -96,15 +98,33 @@ def test_compiled_blocks_compute_the_same(device):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_with_and_without_a_bias_is_that_of_a_cpu(device, dtype):
+@pytest.mark.parametrize("backend", [None, SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION])
+def test_attention_and_gradients_with_and_without_weights_are_those_of_a_cpu(device, dtype, backend):
+    """By the kernel that PyTorch chooses, and by either of those that `attention.JoinedAttention` knows."""
+    groups = ((20, 1.0), (90, 0.5), (40, 3.0))
     torch.manual_seed(0)
-    q, k, v = torch.randn(3, 2, 4, 150, 32)
-    for bias in (None, torch.linspace(-1, 2, 150)):
-        exact = vit.attend(q, k, v, bias)
-        there = [t.to(device, dtype) for t in (q, k, v)]
-        ours = vit.attend(*there, None if bias is None else bias.to(device)).float().cpu()
+    exact, gradient = torch.randn(3, 2, 4, 150, 64), torch.randn(2, 4, 150, 64)
+
+    def with_gradients(where, dtype, weighted):
+        inputs = [t.to(where, dtype).requires_grad_() for t in exact]
+        y = attention.attend(*inputs, attention.key_weights(groups, where) if weighted else None)
+        return [t.float().cpu() for t in (y, *torch.autograd.grad(y, inputs, gradient.to(where, dtype)))]
+
+    for weighted in (False, True):
+        wanted = with_gradients(CPU, torch.float32, weighted)
+        with nullcontext() if backend is None else sdpa_kernel([backend, SDPBackend.MATH]):
+            found = with_gradients(device, dtype, weighted)
         near = 1e-5 if dtype == torch.float32 else 2e-2
-        torch.testing.assert_close(ours, exact, rtol=0, atol=near)
+        for ours, theirs in zip(found, wanted, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=near, atol=near)
+
+
+def test_a_gpu_attends_with_weights_by_a_fused_kernel(device):
+    if device.type == "cpu":
+        assert attention.fused_kernel(device, torch.bfloat16, 64) is None
+    else:
+        assert attention.fused_kernel(device, torch.bfloat16, 64) in ("flash", "cudnn")
+        assert attention.fused_kernel(device, torch.float32, 64) is None
 
 
 def test_cached_tokens_are_those_of_a_cpu(device, trained):
