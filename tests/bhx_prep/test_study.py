@@ -124,3 +124,20 @@ def test_how_tables_of_phenotypes_are_read(folder: Path):
     }
     assert study.family_tables("e") == [Path("a/participants.tsv")]
     assert json.loads(Study(STUDY, build=True).families_file("e").read_text()) == {}
+
+
+def test_runs_that_may_be_shorter_than_a_patch_of_fixed_tr_are_named(folder: Path):
+    for table in folder.rglob("*.tsv"):
+        table.with_suffix(".json").write_text(json.dumps({"RepetitionTime": 2.5}))
+    fixed = {"model.tr": "fixed", "model.tr_augment": False}
+    experiment = {
+        "cohorts": ["a"],
+        "preset": "tiny",
+        "stages": ["function"],
+        "overrides": {"function": fixed},
+    }
+    raw = {"cohorts": {"a": {"input": "timeseries", "root": "a"}}, "experiments": {"e": experiment}}
+    (line,) = Study(raw, build=True).untrainable()
+    assert line.startswith("experiments.e: features.min_seconds, 100, lets in runs shorter than a patch")
+    assert line.endswith("is 48 frames, 120 s at TR 2.5 s: raise it")
+    assert Study(raw | {"features": {"min_seconds": 120}}, build=True).untrainable() == []

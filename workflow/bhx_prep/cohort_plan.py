@@ -144,6 +144,13 @@ class CohortPlan:
                 digest.update(repr([self._columns[field][row] for field in FIELDS]).encode())
         return digest.hexdigest()[:16]
 
+    def repetition_times(self) -> list[float]:
+        """Different repetition times (s) of the usable BOLD runs."""
+        columns = (self._columns[name] for name in ("modality", "status", "tr_s"))
+        return sorted(
+            {tr for m, state, tr in zip(*columns, strict=True) if m == "bold" and state == "ok"} - {None}
+        )
+
     def has_t1w(self) -> bool:
         """Whether any usable BOLD run has a T1 image."""
         anat, status = self._columns["anat"], self._columns["status"]

@@ -13,6 +13,7 @@ from typing import Any
 from bhx_model import given_weights
 from bhx_model.atomic_write import write_json
 from bhx_model.command_line import start_logging
+from bhx_model.config import FunctionConfig, load_preset
 from bhx_model.errors import BhxError, ConfigError, format_error
 from bhx_model.evaluation.methods import METHODS
 from bhx_prep.cohort_plan import CohortPlan, settings_are_written
@@ -21,6 +22,7 @@ from bhx_prep.config.config import Config, check
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import REFERENCE, ExperimentSection
 from bhx_prep.config.features import FeaturesSection
+from bhx_prep.config.model_fits import short_of_fixed_patch
 from bhx_prep.config.paper_tables import ABLATIONS, PAPER_TABLES
 from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.config.section import Section
@@ -380,8 +382,8 @@ class Study:
         return self.config.endpoints[name]
 
     def untrainable(self) -> list[str]:
-        """A line for every experiment that is to learn from T1 images of which its cohorts have none."""
-        return [
+        """A line for every experiment that is to learn from T1 images of which its cohorts have none, or from short runs."""
+        lines = [
             f"experiments.{name}.stages: no BOLD run of {', '.join(section.cohorts)} has a T1 image, which "
             f"{'structure and fusion need' if 'fusion' in section.stages else 'structure needs'}: set `stages: [function]`"
             for name, section in self.config.experiments.items()
@@ -389,6 +391,26 @@ class Study:
             and section.weights is None
             and not any(self.cohorts[cohort].has_t1w() for cohort in section.cohorts)
         ]
+        return [*lines, *self._short_patches()]
+
+    def _short_patches(self) -> list[str]:
+        """A line for every experiment of fixed TR whose cohorts may have runs shorter than a patch."""
+        lines = []
+        for name, section in self.config.experiments.items():
+            if section.weights is not None or "function" not in section.stages:
+                continue
+            changes = self.overrides(name, "function")
+            model = load_preset("function", section.preset).override(changes).model
+            assert isinstance(model, FunctionConfig)
+            if model.tr != "fixed":
+                continue
+            times = {tr for cohort in section.cohorts for tr in self.cohorts[cohort].repetition_times()}
+            short = [
+                line for tr in sorted(times)
+                if (line := short_of_fixed_patch(model, tr, self.config.features.min_seconds))
+            ]  # fmt: skip
+            lines += [f"experiments.{name}: {short[-1]}"] if short else []
+        return lines
 
     def without_rows(self) -> list[str]:
         """A line for every endpoint with methods that give no row, as its cohort has not the scans that they read."""

@@ -21,6 +21,7 @@ from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.mistakes import sentence
+from bhx_prep.config.model_fits import misfits
 from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.config.renamed import with_new_names
 from bhx_prep.config.section import Name, Section
@@ -89,7 +90,7 @@ def check(raw: Mapping[str, Any]) -> Config:
         checked = Config.model_validate(raw)
     except ValidationError as error:
         lines += [sentence(e, Config) for e in error.errors(include_url=False)]
-    lines += disagreements(raw)
+    lines += [*disagreements(raw), *misfits(raw)]
     if checked is not None:
         lines += scored_elsewhere(checked.experiments, checked.endpoints)
     if checked is None or lines:

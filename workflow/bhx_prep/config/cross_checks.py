@@ -37,8 +37,6 @@ _SITE = frozenset(
         "scannerid",
     }
 )
-_PATCH = ("base_patch", "base_tr_s")
-_PATCH_SECONDS = FeaturesSection.model_fields["patch_seconds"].default
 
 
 def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
@@ -61,8 +59,6 @@ def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
             preset = experiment.get("preset", ExperimentSection.model_fields["preset"].default)
             if stage in model_config.STAGES and preset in model_config.PRESETS:
                 yield from _overrides(f"{path}.overrides.{stage}", stage, preset, _mapping(changes))
-                if stage == "function":
-                    yield from _longer_patch(f"{path}.overrides.{stage}", _mapping(changes), raw)
     for name, endpoint in _sections(raw, "endpoints"):
         path = f"endpoints.{name}"
         if name in (*PAPER_TABLES, ABLATIONS):
@@ -194,14 +190,6 @@ def _harmonics(path: str, overrides: Mapping[str, Any]) -> Iterator[str]:
     asked = _mapping(overrides.get("function")).get("model.harmonics", "none")
     if asked != "none":
         yield f"{path}.model.harmonics: {asked}, but features.harmonics is `none`: change one of them"
-
-
-def _longer_patch(path: str, changes: Mapping[str, Any], raw: Mapping[str, Any]) -> Iterator[str]:
-    """A patch longer than the one by which runs with cuts were found long enough."""
-    own = [changes.get(f"model.{name}", getattr(model_config.FunctionConfig, name)) for name in _PATCH]
-    counted = _mapping(_mapping(raw).get("features")).get("patch_seconds", _PATCH_SECONDS)
-    if all(isinstance(value, int | float) for value in (*own, counted)) and own[0] * own[1] > counted + 1e-6:
-        yield f"{path}: patches of {own[0] * own[1]:g} s are longer than features.patch_seconds, {counted:g}: raise that"
 
 
 def _unknown(path: str, changes: Mapping[str, Any], known: list[str]) -> Iterator[str]:
