@@ -18,8 +18,16 @@ def centred(series_BRT: Tensor) -> Tensor:
     offset of a million times the spread costs no digits that the series still has, without float64, which not every
     device computes.
     """
-    once_BRT = series_BRT - series_BRT.nanmean(dim=-1, keepdim=True)
-    return once_BRT - once_BRT.nanmean(dim=-1, keepdim=True)
+    known_BRT = ~series_BRT.isnan()
+    return torch.where(known_BRT, _centred(torch.where(known_BRT, series_BRT, 0), known_BRT), torch.nan)
+
+
+def _centred(series_BRT: Tensor, known_BRT: Tensor) -> Tensor:
+    """`centred` of series that are 0 where they are not known, and stay so: NaN would leave no gradient."""
+    n_BR1 = known_BRT.sum(dim=-1, keepdim=True).clamp_min(1)
+    for _ in range(2):
+        series_BRT = torch.where(known_BRT, series_BRT - series_BRT.sum(dim=-1, keepdim=True) / n_BR1, 0)
+    return series_BRT
 
 
 class Normaliser(nn.Module):
@@ -41,11 +49,14 @@ class Normaliser(nn.Module):
 
     def forward(self, series_BRT: Tensor) -> Tensor:
         """Scale (B, R, T) series, float32."""
-        if self.scaling == "run":
-            scaled_BRT = centred(series_BRT.float()) / self.iqr_R[:, None]
-            spread_BR1 = scaled_BRT.square().nanmean(dim=-1, keepdim=True).sqrt()
-            spread_B11 = spread_BR1.nanmean(dim=-2, keepdim=True)
-            scaled_BRT = scaled_BRT / torch.where(spread_B11 > 0, spread_B11, 1)
-        else:
+        if self.scaling == "population":
             scaled_BRT = (series_BRT.float() - self.median_R[:, None]) / self.iqr_R[:, None]
-        return torch.nan_to_num(scaled_BRT, nan=0.0)
+            return torch.nan_to_num(scaled_BRT, nan=0.0)
+        known_BRT = ~series_BRT.isnan()
+        scaled_BRT = _centred(torch.where(known_BRT, series_BRT, 0).float(), known_BRT) / self.iqr_R[:, None]
+        n_BR1 = known_BRT.sum(dim=-1, keepdim=True)
+        square_BR1 = scaled_BRT.square().sum(dim=-1, keepdim=True) / n_BR1.clamp_min(1)
+        still_BR1 = square_BR1 == 0  # where a root has no gradient
+        spread_BR1 = torch.where(still_BR1, 0, torch.where(still_BR1, 1, square_BR1).sqrt())
+        spread_B11 = spread_BR1.sum(dim=-2, keepdim=True) / (n_BR1 > 0).sum(dim=-2, keepdim=True).clamp_min(1)
+        return scaled_BRT / torch.where(spread_B11 > 0, spread_B11, 1)

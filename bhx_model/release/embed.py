@@ -2,98 +2,227 @@
 
 Examples
 --------
->>> model = bhx_model.from_pretrained("export")                                      # doctest: +SKIP
->>> tokens = model.embed(series, tr_s=0.735, roi_names=names, t1w=volume)            # doctest: +SKIP
->>> tokens.shape                                                                     # doctest: +SKIP
-(128, 768)
+The three lines; `folder` is an export, `series` (ROIs, frames) are parcel means at a repetition time of 2 s.
+
+>>> import bhx_model
+>>> model = bhx_model.from_pretrained(folder)
+>>> tokens = model.embed(series, tr_s=2.0, roi_names=names)
+>>> tokens.shape  # ROIs, time patches, width
+(20, 6, 64)
+
+With a T1 on the model's grid the hub tokens of both:
+
+>>> model.embed(series, tr_s=2.0, roi_names=names, t1w=volume).shape
+(16, 64)
+
+Many subjects at once, with gradients:
+
+>>> batch = torch.from_numpy(np.stack([series, series])).requires_grad_()
+>>> tokens = model.encode_series(batch, tr_s=2.0)
+>>> tokens.shape
+torch.Size([2, 20, 6, 64])
+>>> tokens.sum().backward()
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import nn
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from bhx_model.atomic_write import read_json
-from bhx_model.data import augment, shards
+from bhx_model.data import augment
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.segments import checked
-from bhx_model.errors import DataError
-from bhx_model.nets import factory
+from bhx_model.errors import ConfigError, DataError
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
-from bhx_model.training import checkpoint
+from bhx_model.nets.normalise import centred
+from bhx_model.release import load
+from bhx_model.release.series_input import check_tr, numbers_of, rows_of_rois
 
-#: Layout of an exported folder.
-EXPORT_VERSION = 1
-#: Repetition times that a scan of the brain can have, s; anything else is most likely in other units.
-TR_RANGE_S = (0.2, 12.0)
 #: A T1 whose mean, or whose standard deviation or its inverse, is larger was not normalised; nor was one of which
 #: nothing lies below 0.
 T1W_LEVEL = 20.0
 
 
-@dataclasses.dataclass(frozen=True)
-class BrainHarmonix:
-    """Both encoders and the fusion, or the function encoder alone, ready to embed.
+class BrainHarmonix(nn.Module):
+    """Both encoders and the fusion, or some of them, ready to embed.
 
-    Attributes
+    An ordinary module: ``parameters``, ``state_dict``, ``train`` and ``eval``, ``to``. What `forward` uses has gradients;
+    what only the training needs (predictor, decoders, the online encoder) has none.
+
+    Parameters
     ----------
+    function : FunctionJEPA
     rois : RoiMetadata
         Names in the order of a series' rows, and the statistics that series are scaled by.
     about : dict
         ``config.json`` of the folder.
+    structure : StructureMAE, optional
+    fusion : FusionModel, optional
     """
 
-    structure: StructureMAE | None
     function: FunctionJEPA
+    structure: StructureMAE | None
     fusion: FusionModel | None
-    rois: RoiMetadata
-    about: dict[str, Any]
+
+    def __init__(
+        self,
+        function: FunctionJEPA,
+        rois: RoiMetadata,
+        about: dict[str, Any],
+        structure: StructureMAE | None = None,
+        fusion: FusionModel | None = None,
+    ) -> None:
+        super().__init__()
+        self.function = function
+        self.structure = structure
+        self.fusion = fusion
+        self.rois = rois
+        self.about = about
+        self._make_trainable()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        stages: Sequence[str] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> BrainHarmonix:
+        """Load an exported model; see `bhx_model.from_pretrained`."""
+        place = load.check_device(device)
+        folder = Path(folder)
+        about = load.read_about(folder)
+        rois = load.read_rois(folder)
+        models = load.load_stages(about, load.chosen_stages(about, stages, folder), folder)
+        function = cast(FunctionJEPA, models["function"])
+        load.check_rois(function, rois, about["stages"]["function"]["model_metadata"])
+        model = cls(
+            function,
+            rois,
+            about,
+            cast(StructureMAE | None, models.get("structure")),
+            cast(FusionModel | None, models.get("fusion")),
+        )
+        return model.eval().to(place)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.function.parameters()).device
 
-    def to(self, device: torch.device | str) -> BrainHarmonix:
-        """Move the weights, e.g. to ``"cuda"``."""
-        for model in (self.structure, self.function, self.fusion):
-            if model is not None:
-                model.to(device)
-        return self
+    @property
+    def roi_names(self) -> tuple[str, ...]:
+        """Names of the ROIs, in the order of a series' rows."""
+        return self.rois.names
+
+    def encode_series(self, series_BRT: Tensor, tr_s: float) -> Tensor:
+        """Tokens of the function encoder for many runs of one length and repetition time, with gradients.
+
+        Parameters
+        ----------
+        series_BRT : Tensor, (B, R, T)
+            Parcel means before any scaling of ROIs, rows in the order of `roi_names`; NaN for ROIs without coverage and
+            beyond the end of shorter runs. Frames that do not fill the last patch, and runs shorter than one patch, are
+            padded; more than the model reads (``time_patches``) are cut off.
+        tr_s : float
+            Repetition time, s.
+
+        Returns
+        -------
+        Tensor, (B, R, N, D) float
+            N time patches of about 35.28 s.
+
+        Raises
+        ------
+        DataError
+            If the shape or the repetition time does not fit.
+        ConfigError
+            If the weights were cast to another precision.
+        """
+        self._check_precision()
+        tr_s, config = check_tr(tr_s), self.function.config
+        if not isinstance(series_BRT, Tensor):
+            series_BRT = torch.as_tensor(numbers_of(series_BRT, "the batch"))
+        if series_BRT.ndim != 3 or series_BRT.shape[1] != len(self.rois) or 0 in series_BRT.shape:
+            msg = f"the batch has shape {tuple(series_BRT.shape)}, expected (subjects, {len(self.rois)} ROIs, frames)"
+            raise DataError(msg)
+        series_BRT = series_BRT.to(self.device)
+        if config.scaling == "run" and series_BRT.dtype != torch.float32:
+            series_BRT = centred(series_BRT.double() if series_BRT.is_cpu else series_BRT.float())
+        series_BRT = series_BRT.float()
+        if config.tr == "fixed":
+            series_BRT = _thinned(series_BRT, tr_s, self)
+        frames = augment.patch_frames(config.base_tr_s if config.tr == "fixed" else tr_s, config.window_s)
+        series_BRT = series_BRT[..., : config.time_patches * frames]
+        missing = -series_BRT.shape[-1] % frames
+        padded_BRT = F.pad(series_BRT, (0, missing), value=torch.nan)
+        return self.function.encode(padded_BRT, frames).unflatten(1, (len(self.rois), -1))
+
+    def encode_volume(self, volume_BXYZ: Tensor) -> Tensor:
+        """Tokens of the structure encoder for many T1 volumes on the model's grid, with gradients.
+
+        Parameters
+        ----------
+        volume_BXYZ : Tensor, (B, X, Y, Z)
+            Intensity-normalised.
+
+        Returns
+        -------
+        Tensor, (B, S, D)
+
+        Raises
+        ------
+        DataError
+            If the weights have no structure encoder, or the grid is another.
+        """
+        self._check_precision()
+        structure, _ = self._needs_t1w()
+        if tuple(volume_BXYZ.shape[1:]) != structure.grid:
+            msg = f"the T1s have shape {tuple(volume_BXYZ.shape)}, expected (subjects, {structure.grid}): resample"
+            raise DataError(msg)
+        return structure.encode(volume_BXYZ.to(self.device).float())
+
+    def forward(self, series_BRT: Tensor, tr_s: float, volume_BXYZ: Tensor | None = None) -> Tensor:
+        """Hub tokens (B, H, D) of pairs of series and T1; without T1s the function tokens, see `encode_series`."""
+        function_BRND = self.encode_series(series_BRT, tr_s)
+        if volume_BXYZ is None:
+            return function_BRND
+        structure_BSD = self.encode_volume(volume_BXYZ)
+        return self._fuse(structure_BSD, function_BRND.flatten(1, 2), function_BRND.shape[2])
 
     @torch.inference_mode()
     def embed(
         self,
-        series_RT: ArrayLike,
-        tr_s: float,
-        roi_names: Sequence[str],
-        t1w: ArrayLike | None = None,
+        series: Any,
+        tr_s: Any = None,
+        roi_names: Any = None,
+        t1w: Any = None,
         segments: Sequence[Sequence[int]] | None = None,
     ) -> NDArray[np.float32]:
         """Embed one subject.
 
         Parameters
         ----------
-        series_RT : array, (R, T)
+        series : array-like or tensor, (R, T), or table (T, R)
             Parcel means, before any scaling of ROIs; rows in the order of `roi_names`, a row of NaN where a parcel has
-            no coverage. Units and offset make no difference (with ``scaling: population`` they do). More than 635 s
-            (18 patches in the base model) are cut off.
+            no coverage. Of a table (pandas, polars) the names of the columns decide, in whatever order. Units and offset
+            make no difference (with ``scaling: population`` they do). More than 635 s (18 patches in the base model) are
+            cut off.
         tr_s : float
             Repetition time in seconds.
         roi_names : sequence of str
-            R names; they must be the model's, in the model's order (``model.rois.names``).
-        t1w : array, (X, Y, Z), optional
+            R names of an array's rows, the model's in the model's order (``model.roi_names``); spelled with or without
+            the prefix, or as in CBIG's older lists.
+        t1w : array-like or tensor, (X, Y, Z), optional
             Intensity-normalised T1 on the model's grid; not for the function encoder alone.
         segments : sequence of (int, int), optional
             Of a series from which frames were censored, the ranges that were kept, first and one behind the last, e.g.
@@ -109,24 +238,42 @@ class BrainHarmonix:
         DataError
             If ROIs, units, lengths or the grid do not fit, with what is wrong and how to fix it.
         """
-        self.rois.check_order(tuple(str(name) for name in roi_names))
-        check_tr(tr_s)
+        self._check_precision()
+        rows = rows_of_rois(series, roi_names, self.rois)
+        tr_s = check_tr(tr_s)
         config = self.function.config
-        series = self._single_precision(series_RT)
-        cuts = checked(segments, series.shape[-1] if series.ndim else 0)
-        augment.check_series(series, tr_s, len(self.rois), config, cuts)
-        self._check_scale(series)
-        plan = augment.plan_series(tr_s, series.shape[1], config, segments=cuts)
-        cut = torch.from_numpy(augment.apply_plan(series, plan, config))[None].to(self.device)
+        known = self._single_precision(rows)
+        cuts = checked(segments, known.shape[-1])
+        augment.check_series(known, tr_s, len(self.rois), config, cuts)
+        self._check_scale(known)
+        plan = augment.plan_series(tr_s, known.shape[1], config, segments=cuts)
+        cut = torch.from_numpy(augment.apply_plan(known, plan, config))[None].to(self.device)
         function = self.function.encode(cut, plan.patch_frames)
         if t1w is None:
             return function[0].unflatten(0, (len(self.rois), -1)).float().cpu().numpy()
-        if self.structure is None or self.fusion is None:
+        structure, _ = self._needs_t1w()
+        volume = self._volume(t1w, structure.grid)
+        tokens = structure.encode(torch.from_numpy(volume)[None].to(self.device))
+        return self._fuse(tokens, function, plan.n_patches)[0].float().cpu().numpy()
+
+    def _fuse(self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int) -> Tensor:
+        """Hub tokens; the fusion was trained on tokens rounded to bfloat16."""
+        if self.fusion is None:
+            raise DataError("hub tokens need the stage fusion: load it too, or leave out the T1")
+        return self.fusion.encode(
+            structure_BSD.bfloat16().float(), function_BFD.bfloat16().float(), n_patches
+        )
+
+    def _needs_t1w(self) -> tuple[StructureMAE, FusionModel | None]:
+        if self.structure is None:
             msg = "these weights are the function encoder alone and take no T1: leave it out for the function tokens"
             raise DataError(msg)
-        volume = np.array(t1w, dtype=np.float32, order="C")  # torch takes no reversed axes
-        if volume.shape != self.structure.grid:
-            msg = f"the T1 has {volume.shape} voxels, the model's grid is {self.structure.grid}: resample and crop it"
+        return self.structure, self.fusion
+
+    def _volume(self, t1w: Any, grid: tuple[int, int, int]) -> NDArray[np.float32]:
+        volume = np.array(numbers_of(t1w, "the T1"), np.float32, order="C")  # torch takes no reversed axes
+        if volume.shape != grid:
+            msg = f"the T1 has {volume.shape} voxels, the model's grid is {grid}: resample and crop it"
             raise DataError(msg)
         if not np.isfinite(volume).all():
             msg = "the T1 holds NaN or infinite values: set the background to a number"
@@ -138,19 +285,31 @@ class BrainHarmonix:
                 "intensity-normalised: bring the brain to mean 0 and standard deviation 1"
             )
             raise DataError(msg)
-        structure = self.structure.encode(torch.from_numpy(volume)[None].to(self.device))
-        # the fusion was trained on tokens rounded to bfloat16
-        hub = self.fusion.encode(structure.bfloat16().float(), function.bfloat16().float(), plan.n_patches)
-        return hub[0].float().cpu().numpy()
+        return volume
 
-    def _single_precision(self, series_RT: ArrayLike) -> NDArray[np.float32]:
+    def _make_trainable(self) -> None:
+        """Let gradients reach what `forward` uses, and nothing else."""
+        self.requires_grad_(False)
+        self.function.target.requires_grad_(True)
+        if self.structure is not None:
+            self.structure.encoder.requires_grad_(True)
+        if self.fusion is not None:
+            for name, parameter in self.fusion.named_parameters():
+                parameter.requires_grad_(not name.startswith(("decoder", "mask_token")))
+
+    def _check_precision(self) -> None:
+        dtype = next(self.function.target.parameters()).dtype
+        if dtype != torch.float32:
+            msg = f"the weights were cast to {dtype}, in which series lose digits: keep float32 and use torch.autocast"
+            raise ConfigError(msg)
+
+    def _single_precision(self, series_RT: NDArray[np.float64]) -> NDArray[np.float32]:
         """Round series to float32; with scaling ``run`` about their means, so that an offset costs no digits."""
-        series = np.asarray(series_RT, dtype=np.float64)
-        if self.function.config.scaling == "run" and series.ndim == 2 and series.size:
-            known = np.isfinite(series)
+        if self.function.config.scaling == "run" and series_RT.size:
+            known = np.isfinite(series_RT)
             n = np.maximum(known.sum(axis=1, keepdims=True), 1)
-            series = series - np.where(known, series, 0).sum(axis=1, keepdims=True) / n
-        return series.astype(np.float32)
+            series_RT = series_RT - np.where(known, series_RT, 0).sum(axis=1, keepdims=True) / n
+        return series_RT.astype(np.float32)
 
     def _check_scale(self, series_RT: NDArray[np.float32]) -> None:
         """Refuse series in units other than those of the training data, as far as units matter."""
@@ -179,94 +338,51 @@ def _all_equal(spread_R: NDArray[np.floating]) -> bool:
     return len(spread_R) > 1 and bool(np.ptp(spread_R) < 1e-3 * np.mean(spread_R))
 
 
-def check_tr(tr_s: float) -> None:
-    """Refuse a repetition time that is not in seconds.
-
-    Raises
-    ------
-    DataError
-        With what it may be instead.
-    """
-    low, high = TR_RANGE_S
-    if not isinstance(tr_s, numbers.Real):
-        msg = f"tr_s is {tr_s!r}: give the repetition time in seconds, as a number"
+def _thinned(series_BRT: Tensor, tr_s: float, model: BrainHarmonix) -> Tensor:
+    """Series at the one repetition time that the model knows, by the same filter as in training; linear, so a matrix."""
+    config = model.function.config
+    factor = max(round(config.base_tr_s / tr_s), 1)
+    if factor == 1:
+        return series_BRT
+    n_frames = series_BRT.shape[-1]
+    if n_frames < factor:
+        msg = f"a series of {n_frames} frames at TR {tr_s:g} s has no frame at {config.base_tr_s:g} s: give a longer one"
         raise DataError(msg)
-    if math.isfinite(tr_s) and low <= tr_s <= high:
-        return
-    if math.isfinite(tr_s) and low <= tr_s / 1000 <= high:
-        msg = f"tr_s is {tr_s:g}, which looks like milliseconds: give {tr_s / 1000:g}"
-    else:
-        msg = f"tr_s is {tr_s:g}: give the repetition time in seconds, between {low:g} and {high:g}"
-    raise DataError(msg)
+    keep = augment.downsample if config.downsampling == "antialiased" else augment.pick_frames
+    matrix = keep(np.eye(n_frames, dtype=np.float32), factor)
+    return series_BRT @ torch.from_numpy(matrix).to(series_BRT.device)
 
 
-def from_pretrained(folder: str | Path) -> BrainHarmonix:
+def from_pretrained(
+    folder: str | Path,
+    *,
+    stages: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
+) -> BrainHarmonix:
     """Load an exported model.
 
     Parameters
     ----------
     folder : path
         Written by ``python -m bhx_model.release.export``.
+    stages : sequence of str, optional
+        Some of ``"structure"``, ``"function"``, ``"fusion"``; all that the export holds if None. ``["function"]`` takes
+        series alone, and a third of the memory.
+    device : torch.device or str
+        Where to put the weights, e.g. ``"cuda"``.
+
+    Returns
+    -------
+    BrainHarmonix
+        In ``eval`` mode.
 
     Raises
     ------
     DataError
-        If something is missing in it or does not fit.
+        If something is missing in the folder or does not fit.
+    ConfigError
+        If `stages` are none of the export's.
+    SiteError
+        If there is no such device.
     """
-    folder = Path(folder)
-    try:
-        about = read_json(folder / "config.json", "make it with bhx_model.release.export")
-        rois = RoiMetadata.load(folder / "rois.npz")
-    except OSError as error:
-        msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): make it with bhx_model.release.export"
-        raise DataError(msg) from error
-    if about.get("export") != EXPORT_VERSION:
-        msg = f"{folder} is an export of version {about.get('export')}, this code reads {EXPORT_VERSION}: export again"
-        raise DataError(msg)
-    models: dict[str, nn.Module] = {}
-    alone = isinstance(about.get("stages"), dict) and set(about["stages"]) == {"function"}
-    for stage in ("function",) if alone else ("structure", "function", "fusion"):
-        try:
-            described = about["stages"][stage]
-            _, models[stage] = factory.model_of(described, folder / "config.json")
-            sha256 = described["sha256"]
-        except (KeyError, TypeError) as error:
-            msg = f"{folder / 'config.json'} does not describe the {stage} stage ({error!r}): export again"
-            raise DataError(msg) from error
-        weights = folder / f"{stage}.safetensors"
-        checkpoint.load_weights(models[stage], weights)
-        if shards.file_sha256(weights) != sha256:
-            msg = f"{weights} is not the file that was exported (sha256 differs): copy it again, or export again"
-            raise DataError(msg)
-        models[stage].eval().requires_grad_(False)
-    function = cast(FunctionJEPA, models["function"])
-    check_rois(function, rois, about["stages"]["function"]["model_metadata"])
-    structure, fusion = models.get("structure"), models.get("fusion")
-    return BrainHarmonix(
-        cast(StructureMAE | None, structure), function, cast(FusionModel | None, fusion), rois, about
-    )
-
-
-def check_rois(function: FunctionJEPA, rois: RoiMetadata, metadata: Mapping[str, Any]) -> None:
-    """Refuse `rois` that are not those of the weights: other names or order, normaliser, harmonics or gradients.
-
-    Raises
-    ------
-    DataError
-        If they differ.
-    """
-    try:
-        factory.empty_rois(metadata).check_order(rois.names)
-        rois.check_harmonics(metadata["modes"])
-    except DataError as error:
-        msg = f"the ROIs in rois.npz are not those of the weights: {error}, or use the rois.npz of the same experiment"
-        raise DataError(msg) from error
-    wanted = dict(FunctionJEPA(function.config, rois).named_buffers())
-    for name, buffer in function.named_buffers():
-        if (
-            ".connectivity." in name
-        ):  # taken from runs of the training, along a basis of what is compared here
-            continue
-        if not torch.equal(buffer.cpu(), wanted[name]):
-            msg = f"{name} in the weights is not what rois.npz holds: use the rois.npz of the same experiment"
-            raise DataError(msg)
+    return BrainHarmonix.from_pretrained(folder, stages=stages, device=device)

@@ -25,7 +25,7 @@ from bhx_model.command_line import json_file, run_command
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import ConfigError, DataError
 from bhx_model.nets.jepa import FunctionJEPA
-from bhx_model.release import embed
+from bhx_model.release import load
 from bhx_model.release.card import model_card
 from bhx_model.training.trained import load_trained
 
@@ -124,7 +124,7 @@ def export(
             raise DataError(msg)
     metadata = RoiMetadata.load(rois)
     model = cast(FunctionJEPA, trained["function"].model)
-    embed.check_rois(model, metadata, trained["function"].run["model_metadata"])
+    load.check_rois(model, metadata, trained["function"].run["model_metadata"])
     cohorts = sorted({cohort for t in trained.values() for cohort in t.run["cohorts"]})
     if not isinstance(terms, Mapping) or not all(t is None or isinstance(t, str) for t in terms.values()):
         msg = "the terms of a cohort are a text, or null where they are not stated: write {cohort: text}"
@@ -139,7 +139,7 @@ def export(
         _copy(folder / "model.safetensors", out / f"{stage}.safetensors")
     _copy(rois, out / "rois.npz")
     about = {
-        "export": embed.EXPORT_VERSION,
+        "export": load.EXPORT_VERSION,
         "bhx": __version__,
         "synthetic": any(t.run["synthetic"] for t in trained.values()),
         "terms": known,

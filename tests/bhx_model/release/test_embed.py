@@ -13,21 +13,12 @@ import torch
 from tiny_shards import NAMES
 
 import bhx_model
-from bhx_model.data import augment, shards, timeseries, token_index, volumes
+from bhx_model.data import augment, timeseries, token_index
 from bhx_model.errors import DataError
 from bhx_model.evaluation.hub_tokens import mean_hub_tokens
 from bhx_model.evaluation.labelled_tokens import join
 from bhx_model.evaluation.labels import read_labels
 from bhx_model.training.trained import load_trained
-
-
-@pytest.fixture(scope="session")
-def subject(trained):
-    """Series, TR and T1 of subject 2."""
-    index = shards.open_index(trained["town"])
-    pairs, _ = shards.pair(index.samples["bold"], index.samples["t1w"])
-    run, volume = next(pair for pair in pairs if "sub-002" in pair[0].key)
-    return shards.read_bold(run, 20), run.tr_s, volumes.to_float32(shards.read_t1w([volume], (32, 48, 32))[0])
 
 
 def test_importing_the_package_does_not_import_torch():

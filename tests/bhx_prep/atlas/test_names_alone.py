@@ -15,7 +15,7 @@ from tiny_shards import SHORT, write_rois
 import bhx_model
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import ConfigError, DataError
-from bhx_model.release import embed, export
+from bhx_model.release import export, load
 from bhx_model.training import train
 from bhx_model.training.trained import load_trained
 from bhx_prep.atlas import checks
@@ -169,7 +169,7 @@ def test_harmonics_are_asked_of_a_model_and_of_its_rois_alike(made, tmp_path: Pa
         np.savez(tmp_path / "with.npz", **{**arrays, "atlas": np.array("CC20")})
     harmonic = RoiMetadata.load(tmp_path / "with.npz")
     with pytest.raises(DataError, match=r"trained on no harmonics of CC20, rois\.npz holds 12 harmonics"):
-        embed.check_rois(model, harmonic, trained.run["model_metadata"])
+        load.check_rois(model, harmonic, trained.run["model_metadata"])
     with pytest.raises(DataError, match=r"trained on 12 harmonics of CC20, rois\.npz holds no harmonics"):
         rois.check_harmonics(12)
     assert (

@@ -1,0 +1,150 @@
+"""An exported model is an ordinary module: its parameters, its gradients, its parts, its device."""
+
+from __future__ import annotations
+
+import dataclasses
+import doctest
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_shards import NAMES
+
+import bhx_model
+from bhx_model.errors import ConfigError, DataError, SiteError
+from bhx_model.release import embed
+
+
+@pytest.fixture
+def own_model(exported):
+    return bhx_model.from_pretrained(exported)
+
+
+def test_it_is_a_module_whose_used_parameters_learn(own_model, subject):
+    series, tr_s, t1w = subject[0].copy(), *subject[1:]
+    assert isinstance(own_model, torch.nn.Module)
+    assert not own_model.training
+    series[3], series[4] = np.nan, 7.0  # not covered, never changes
+    batch = torch.from_numpy(np.stack([series, 2 * series])).requires_grad_()
+    volume = torch.from_numpy(np.stack([t1w, t1w]))
+    own_model.train()(batch, tr_s, volume).square().sum().backward()
+    assert batch.grad.isfinite().all()
+    assert batch.grad.abs().sum() > 0
+    learns = {n for n, p in own_model.named_parameters() if p.requires_grad}
+    without = {n for n in learns if own_model.get_parameter(n).grad is None}
+    # the final norm of the fusion and of each encoder are used, a predictor or decoder is not
+    assert without == set()
+    assert any(name.startswith("function.target.blocks") for name in learns)
+    assert not any("predictor" in name or "decoder" in name for name in learns)
+
+
+def test_series_are_encoded_many_at_once_as_each_alone(model, subject):
+    series, tr_s, _ = subject
+    series = series.astype(np.float64)
+    series[5] = np.nan
+    with torch.no_grad():
+        many = model.encode_series(torch.from_numpy(np.stack([series, series[::-1]])), tr_s).numpy()
+        single = model.encode_series(torch.from_numpy(series[None]).float(), tr_s).numpy()
+    expected = model.embed(series, tr_s, NAMES)
+    assert expected.shape[1] == int(np.ceil(series.shape[1] * tr_s / 36))
+    np.testing.assert_allclose(many[0], expected, atol=2e-3)
+    np.testing.assert_allclose(single[0], expected, atol=2e-3)
+
+
+def test_short_series_are_padded_and_long_ones_cut(model):
+    short = torch.randn(3, 20, 5)
+    assert model.encode_series(short, 2.0).shape == (3, 20, 1, 64)
+    most = model.function.config.time_patches
+    assert model.encode_series(torch.randn(1, 20, 18 * (most + 2)), 2.0).shape == (1, 20, most, 64)
+    for bad in (torch.randn(20, 50), torch.randn(2, 50, 20), torch.randn(0, 20, 50), torch.randn(2, 20, 0)):
+        with pytest.raises(DataError, match="expected \\(subjects, 20 ROIs, frames\\)"):
+            model.encode_series(bad, 2.0)
+    with pytest.raises(DataError, match="looks like milliseconds"):
+        model.encode_series(short, 2000)
+
+
+def test_a_fixed_repetition_time_thins_as_the_embedding_does(own_model, subject):
+    series = np.repeat(subject[0], 8, axis=1)
+    own_model.function.config = dataclasses.replace(own_model.function.config, tr="fixed", tr_augment=False)
+    with torch.no_grad():
+        many = own_model.encode_series(torch.from_numpy(series[None]), 0.2).numpy()
+    expected = own_model.embed(series, 0.2, NAMES)
+    assert many[0].shape == expected.shape
+    np.testing.assert_allclose(many[0], expected, atol=5e-3)
+
+
+def test_some_stages_alone(exported, subject):
+    series, tr_s, t1w = subject
+    model = bhx_model.from_pretrained(exported, stages=["function"])
+    assert model.structure is None
+    assert model.fusion is None
+    assert model.embed(series, tr_s, NAMES).shape == (20, 6, 64)
+    with pytest.raises(DataError, match="take no T1"):
+        model.embed(series, tr_s, NAMES, t1w)
+    assert bhx_model.BrainHarmonix.from_pretrained(exported, stages="function").fusion is None
+    both = bhx_model.from_pretrained(exported, stages=("structure", "function"))
+    assert both.encode_volume(torch.from_numpy(t1w.copy())[None]).shape[0] == 1
+    with pytest.raises(DataError, match="need the stage fusion"):
+        both.embed(series, tr_s, NAMES, t1w)
+
+
+@pytest.mark.parametrize(
+    ("stages", "sentence"),
+    [
+        (["functions"], "no stage 'functions': choose among structure, function, fusion"),
+        ([], "without the function encoder"),
+        (["structure"], "without the function encoder"),
+        (["function", "fusion"], "add 'structure'"),
+    ],
+)
+def test_stages_that_are_none(exported, stages, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        bhx_model.from_pretrained(exported, stages=stages)
+
+
+def test_devices_and_precisions_that_are_none(exported, own_model, subject):
+    series, tr_s, _ = subject
+    for device in ("gpu", "xla:7", "cuda:99"):
+        with pytest.raises(SiteError, match=r"cannot be used here"):
+            bhx_model.from_pretrained(exported, device=device)
+    assert bhx_model.from_pretrained(exported, device=torch.device("cpu")).device.type == "cpu"
+    own_model.half()
+    for call in (
+        lambda: own_model.embed(series, tr_s, NAMES),
+        lambda: own_model.encode_series(torch.randn(1, 20, 50), 2.0),
+    ):
+        with pytest.raises(ConfigError, match=r"cast to torch.float16"):
+            call()
+
+
+def test_an_export_of_a_newer_version_is_a_sentence(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "export")
+    (folder / "config.json").write_text('{"export": 99}')
+    with pytest.raises(DataError, match=r"of version 99, .*install a newer bhx"):
+        bhx_model.from_pretrained(folder)
+
+
+def test_examples_of_the_docstring_run(exported, subject):
+    series, _, t1w = subject
+    given = {"folder": exported, "series": series, "names": NAMES, "volume": t1w, "np": np, "torch": torch}
+    found = doctest.testmod(embed, extraglobs=given, verbose=False)
+    assert found.attempted >= 6
+    assert found.failed == 0
+
+
+def test_types_are_seen_by_a_checker():
+    """Pyright reads this file with the sources (`make lint`); mypy where it is installed."""
+    pytest.importorskip("mypy", reason="pyright checks the file in `make lint`")
+    words = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--follow-imports=silent",
+        str(Path(__file__).with_name("typed_use.py")),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout
