@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import torch.distributed
 
 from bhx_model.device import cuda_works
 from bhx_model.errors import BhxError, SiteError, format_error
+
+logger = logging.getLogger(__name__)
 
 #: How long a process waits for the others: the first to have checked its shards for the last.
 PATIENCE = timedelta(hours=1)
@@ -90,7 +93,7 @@ def start() -> Iterator[Processes]:
     Raises
     ------
     SiteError
-        If this node has fewer GPUs than processes, or PyTorch cannot use them.
+        If this node has fewer GPUs than processes, PyTorch cannot use them, or the processes do not find each other.
     """
     world, local = (
         int(os.environ.get(name, usual)) for name, usual in (("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
@@ -105,10 +108,37 @@ def start() -> Iterator[Processes]:
     if world == 1:
         yield Processes(0, 1, device)
         return
-    on_gpu = device.type == "cuda"
-    torch.distributed.init_process_group(
-        "nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=device if on_gpu else None
-    )
+    _meet(device)
     yield Processes(torch.distributed.get_rank(), world, device)
     # not after an error: the others may be waiting for this process, and it would wait for them; torchrun ends them
     torch.distributed.destroy_process_group()
+
+
+def _meet(device: torch.device) -> None:
+    """Join the other processes, over gloo also on GPUs for which this PyTorch has no NCCL.
+
+    Raises
+    ------
+    SiteError
+        If they do not find each other.
+    """
+    backends = ["nccl", "gloo"] if device.type == "cuda" else ["gloo"]
+    for backend in backends:
+        try:
+            torch.distributed.init_process_group(
+                backend, timeout=PATIENCE, device_id=device if backend == "nccl" else None
+            )
+            return
+        except RuntimeError as error:  # of PyTorch, NCCL and gloo, over many lines
+            if backend == "nccl" and not torch.distributed.is_nccl_available():
+                logger.warning(
+                    "this PyTorch has no NCCL: gradients are exchanged over gloo, slowly; install its build for CUDA"
+                )
+                continue
+            said = " ".join(str(error).split())[:100]
+            advice = "NCCL_DEBUG=INFO shows why, " if backend == "nccl" else ""
+            msg = (
+                f"the processes do not find each other ({said}): {advice}{backend.upper()}_SOCKET_IFNAME names the network "
+                "to use"
+            )
+            raise SiteError(msg) from error

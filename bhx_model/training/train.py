@@ -33,7 +33,7 @@ import torch
 
 from bhx_model.command_line import json_object, run_command, seed_number, whole_number
 from bhx_model.config import PRESETS, STAGES, StageConfig, load_preset
-from bhx_model.training import distributed, run_folder, stages
+from bhx_model.training import distributed, run_folder, stages, time_limit
 from bhx_model.training.distributed import Processes
 from bhx_model.training.loop import train_loop
 from bhx_model.training.warm_start import WarmStart
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = load_preset(arguments.stage, arguments.preset).override(arguments.set)
         deterministic, orphaned = _deterministic(config.train.deterministic), _torchrun_watch()
         with deterministic, distributed.start() as processes, _stop_signals() as stop:
-            limit = math.inf if arguments.max_minutes is None else 60 * arguments.max_minutes
+            until = STARTED + time_limit.seconds(os.environ, arguments.max_minutes, arguments.job_minutes)
             return train(
                 config,
                 stages.Sources(
@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 init_from=arguments.init_from,
                 workers=arguments.workers,
                 tensorboard=arguments.tensorboard,
-                should_stop=lambda: stop() or orphaned() or time.monotonic() - STARTED > limit,
+                should_stop=lambda: stop() or orphaned() or time.monotonic() > until,
+                until=until,
             )
 
     return run_command(command)
@@ -242,6 +243,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="weights to start from: an export, a run, an experiment's folder, or what bhx_model.compat load wrote",
     )
     add("--max-minutes", type=float, help="save and end with exit code 75 after this time")
+    add(
+        "--job-minutes",
+        type=float,
+        metavar="N",
+        help="time that the job was given: save and end with exit code 75 before it is over, where a scheduler runs this",
+    )
     add("--workers", type=whole_number, default=2, help="reading threads; any number gives the same result")
     add("--tensorboard", action="store_true", help="also write events for TensorBoard into the run folder")
     return parser.parse_args(argv)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bhx_model.data.batch import Batch
+from bhx_model.errors import SiteError
 from bhx_model.training import distributed, loop, optim, stages, train
 
 NOWHERE = torch.device("meta")
@@ -87,6 +88,35 @@ def test_every_process_of_a_node_takes_its_gpu(cuda, monkeypatch):
     assert (set_, backend, left) == (("set", gpu), "nccl", "left")
     assert more["device_id"] == gpu
     assert more["timeout"] >= timedelta(minutes=30), "shards are checked before the processes first meet"
+
+
+def test_without_nccl_gradients_are_exchanged_over_gloo(cuda, monkeypatch, caplog):
+    asked = []
+
+    def without_nccl(backend, **more):
+        asked.append((backend, more["device_id"]))
+        if backend == "nccl":
+            raise RuntimeError("Distributed package doesn't have NCCL built in")
+
+    processes_of_node(monkeypatch, 2)
+    monkeypatch.setattr(torch.distributed, "init_process_group", without_nccl)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+    with distributed.start() as processes:
+        assert processes.device == torch.device("cuda", 2)
+    assert asked == [("nccl", torch.device("cuda", 2)), ("gloo", None)]
+    assert "this PyTorch has no NCCL" in caplog.text
+
+
+def test_an_nccl_that_fails_is_a_sentence(cuda, monkeypatch):
+    def fails(backend, **more):
+        raise torch.distributed.DistBackendError("NCCL error in: init.cpp:93,\n unhandled system error")
+
+    processes_of_node(monkeypatch, 2)
+    monkeypatch.setattr(torch.distributed, "init_process_group", fails)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
+    sentence = r"do not find each other \(NCCL error.*NCCL_SOCKET_IFNAME names the network"
+    with pytest.raises(SiteError, match=sentence), distributed.start():
+        pass
 
 
 def test_more_processes_than_gpus_are_a_sentence(cuda, monkeypatch):
