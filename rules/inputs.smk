@@ -210,6 +210,12 @@ def jobs_on_gpus(dag):
     ]
 
 
+def endpoints_to_split(dag):
+    """Endpoints whose subjects a plan splits."""
+    found = (job.wildcards.endpoint for job in dag.needrun_jobs() if job.rule.name == "split_endpoint")
+    return sorted(set(found))
+
+
 def training_threads(wildcards):
     """CPU threads of a training job: a few per GPU, or one, so that CPU runs give the same bits everywhere."""
     return 8 * gpus(wildcards) or 1

@@ -56,7 +56,7 @@ def adjust(labels: Labels, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 def calibration(truth: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
     """Slope and offset of the line that fits truth best, by least squares; constant predictions are moved alone."""
-    if is_constant(predicted):
+    if is_constant(predicted, truth):
         return 1.0, float(truth.mean() - predicted.mean())
     x = predicted - predicted.mean()
     slope = float((x * truth).sum() / (x**2).sum())

@@ -105,7 +105,7 @@ def mae(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> Influen
 
 def pearson_r(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> Influence:
     """Correlation of truth and prediction; NaN where either is constant."""
-    if is_constant(truth) or is_constant(predicted):
+    if is_constant(truth) or is_constant(predicted, truth):
         return np.nan, np.zeros(len(truth))
     x, y = _standardised(predicted), _standardised(truth)
     r = float(np.mean(x * y))
@@ -123,17 +123,17 @@ def r2(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> Influenc
 
 def calibration_slope(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> Influence:
     """Slope of truth on prediction, 1 if calibrated; NaN where either is constant."""
-    if is_constant(truth) or is_constant(predicted):
+    if is_constant(truth) or is_constant(predicted, truth):
         return np.nan, np.zeros(len(truth))
     x, y = predicted - predicted.mean(), truth - truth.mean()
     slope = float((x * y).sum() / (x**2).sum())
     return slope, x * (y - slope * x) / (x**2).mean()
 
 
-def is_constant(values: np.ndarray) -> bool:
-    """Whether values differ by rounding only."""
+def is_constant(values: np.ndarray, *beside: np.ndarray) -> bool:
+    """Whether values differ by rounding only, that of their own size or of what they stand beside."""
     values = np.asarray(values, np.float64)
-    return bool(np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())))
+    return bool(np.ptp(values) <= 1e-12 * max(float(np.abs(one).max()) for one in (values, *beside)))
 
 
 def _mean(values: np.ndarray) -> Influence:

@@ -14,6 +14,9 @@ from bhx_model.atomic_write import read_json
 from bhx_model.errors import DataError
 
 SPLITS: Final = ("train", "val", "test")
+#: Sizes of numbers other than 0 that can be computed with: their fourth powers, and those of their last digits, neither
+#: overflow nor vanish.
+SMALLEST, LARGEST = 1e-30, 1e30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +152,11 @@ class Labels:
             raise DataError(msg)
 
 
+def is_computable(number: float) -> bool:
+    """Whether a number is 0 or of a size that sums, squares and ratios of it can be made of, see `LARGEST`; NaN is not."""
+    return number == 0 or SMALLEST <= abs(number) <= LARGEST
+
+
 def read_labels(path: Path) -> Labels:
     """Read the split file of an endpoint.
 
@@ -208,9 +216,10 @@ def _find_mistake(raw: Mapping[str, Any]) -> str | None:
             return f"the subject {subject!r} is there twice, or is no text"
         if row["split"] not in SPLITS:
             return f"{subject} is in the split {row['split']!r}, there are {', '.join(SPLITS)}"
-        number = type(label) in (int, float) and np.isfinite(label)
+        number = type(label) in (int, float) and is_computable(label)
         if not number or (classes and label not in range(len(classes))):
-            return f"{subject} has the label {label!r}, {'a class number' if classes else 'a number'} was expected"
+            wanted = "a class number" if classes else "a number, and none of absurd size,"
+            return f"{subject} has the label {label!r:.40}, {wanted} was expected"
         if cohort != raw["cohort"] and row["split"] != "test":
             return f"{subject} of {cohort} is in {row['split']}, subjects of other cohorts are tested only"
         subjects.add((cohort, subject))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
-from bhx_model.errors import SiteError
+from bhx_model.errors import ConfigError, SiteError
 from bhx_prep.config.config import Config
 from bhx_prep.slurm import jobs
 
@@ -13,7 +14,12 @@ logger = logging.getLogger(__name__)
 
 
 def check_start(
-    config: Config, folder: Path, *, submits: bool, status_command: str | None = None
+    config: Config,
+    folder: Path,
+    *,
+    submits: bool,
+    status_command: str | None = None,
+    endpoints: Collection[str] = (),
 ) -> list[str]:
     """Look for what makes jobs fail.
 
@@ -26,6 +32,8 @@ def check_start(
         Whether it submits jobs to Slurm.
     status_command : str, optional
         By which it then asks for their states.
+    endpoints : collection of str
+        Those whose subjects are going to be split.
 
     Returns
     -------
@@ -37,16 +45,20 @@ def check_start(
     SiteError
         If Slurm jobs of an earlier Snakemake still run here: after a crash they go on, and nothing may be submitted beside
         them; or if it is to submit where Slurm's commands are not, as in a container.
+    ConfigError
+        If an endpoint has too few subjects to be split, whatever becomes of their scans.
     BhxError
         If the atlas's files are not there and cannot be fetched.
     """
     from bhx_prep.atlas import checks  # not for planning: they take a second
     from bhx_prep.atlas.atlas import DEFAULT_SPACE
     from bhx_prep.atlas.sources import templateflow
-    from bhx_prep.evaluation import phenotype_checks
+    from bhx_prep.evaluation import phenotype_checks, split_checks
 
     tables = phenotype_checks.check_tables(config)
     warnings = [*checks.mistakes(config), *tables.mistakes]
+    if not tables.mistakes and (few := list(split_checks.impossible(config, endpoints))):
+        raise ConfigError(few[0])
     if submits:
         lacking, notes = jobs.lacking(status_command)
         if lacking:

@@ -131,6 +131,7 @@ def test_what_a_method_reads_has_to_be_named(trained, tmp_path, capsys, method, 
         ),
         (lambda rows: rows[0].update(label=2), "000 has the label 2, a class number"),
         (lambda rows: rows[0].update(label=None), "000 has the label None"),
+        (lambda rows: rows[0].update(label=10**400), "000 has the label 1000"),
         (
             lambda rows: [row.update(label=1) for row in rows if row["split"] == "train"],
             "trait are of one class",

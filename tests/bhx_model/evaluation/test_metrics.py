@@ -73,6 +73,17 @@ def test_who_calls_everybody_positive_has_an_f1_without_data():
     assert (found["f1"], found["f1_all_positive"]) == (0, pytest.approx(2 * 3 / (4 + 3)))
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-13, 1e-6, 1.0, 1e30])
+def test_the_unit_of_a_label_changes_no_correlation(scale):
+    truth, predicted = np.array([1.0, 2.0, 4.0, 3.0]), np.array([1.5, 1.0, 3.0, 3.5])
+    found, scaled = (metrics.regression(s * truth, s * predicted) for s in (1.0, scale))
+    assert scaled["mae"] == pytest.approx(scale * found["mae"])
+    for name in ("pearson_r", "r2", "calibration_slope"):
+        assert scaled[name] == pytest.approx(found[name])
+    constant = metrics.regression(scale * truth, scale * (1e-17 * predicted))
+    assert constant["pearson_r"] is None
+
+
 def test_the_constant_predictor_knows_the_training_subjects_only():
     assert metrics.constant_prediction("binary", [0, 0, 1], [1, 1, 0, 1], 2)["accuracy"] == pytest.approx(
         1 / 4

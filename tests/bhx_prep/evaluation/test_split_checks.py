@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from bhx_model.errors import ConfigError
+from bhx_prep import startup
 from bhx_prep.cli import main
 from bhx_prep.config import config
-from bhx_prep.evaluation import people, split_checks
+from bhx_prep.evaluation import draw, people, split_checks
 
 DX = {"cohort": "clinic", "column": "dx", "kind": "binary", "classes": ["control", "patient"]}
 
@@ -131,6 +132,62 @@ def test_a_split_that_cannot_be_made_is_a_mistake(study, capsys):
     assert (
         "lists.csv names 1 people that participants.tsv does not have, e.g. '888'" in capsys.readouterr().err
     )
+
+
+def check_config(study: dict, capsys) -> str:
+    """What `bhx config check` says when it refuses."""
+    Path("config.yaml").write_text(json.dumps(study))
+    assert main(["config", "check"]) == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ({"classes": ["control", "patient"]}, "4 subjects of class 'patient' with the scans, 5 are needed"),
+        ({"column": "score", "kind": "regression", "classes": []}, "9 subjects with a label and the scans, 10 are needed"),
+    ],
+)  # fmt: skip
+def test_random_splits_that_cannot_be_made_are_refused_before_anything_runs(
+    study, capsys, endpoint: dict, said: str
+):
+    rows = ["participant_id\tdx\tscore"]
+    rows += [f"sub-{i:03d}\t{'patient' if i < 4 else 'control'}\t{i if i < 9 else 'n/a'}" for i in range(40)]
+    Path("clinic/participants.tsv").write_text("\n".join(rows) + "\n")
+    study |= {"experiments": {}, "endpoints": {"dx": DX | endpoint}}
+    assert f"endpoints.dx: {said}" in check_config(study, capsys)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        startup.check_start(config.check(study), Path(), submits=False, endpoints=["dx"])
+
+
+def test_families_that_may_leave_a_part_without_a_class_are_a_warning(study, monkeypatch, caplog):
+    """Whose scans turn out to be unusable may change it."""
+
+    def divide(*_):
+        raise draw.PartWithoutClass("families leave nobody of class 'patient' in val")
+
+    monkeypatch.setattr(draw, "divide", divide)
+    study["experiments"] = {}
+    Path("config.yaml").write_text(json.dumps(study))
+    assert main(["config", "check"]) == 0
+    assert "endpoints.dx: families leave nobody of class 'patient' in val" in caplog.text
+
+
+def test_more_splits_than_there_are_is_refused(study, capsys):
+    study["endpoints"]["dx"] = DX | {"splits": {"scheme": "leave-one-site-out", "site": "site"}, "seeds": 5}
+    study["experiments"]["own"]["exclude_test_of"] = {"dx": [0, 3]}
+    said = check_config(study, capsys)
+    assert "endpoints.dx.seeds: 5 splits are asked for, there are 3: lower it" in said
+    assert "experiments.own.exclude_test_of: dx is split 3 times, seeds 0 to 2, none is 3" in said
+    study["endpoints"]["dx"] = DX | {"seeds": 3}
+    assert "dx is split 3 times, seeds 0 to 2, none is 3" in check_config(study, capsys)
+
+
+@pytest.mark.parametrize("changes", [{"seed": -1}, {"seed": 2**32}, {"exclude_test_of": {"dx": [-1]}}])
+def test_a_seed_that_is_none_is_a_mistake(study, changes: dict):
+    study["experiments"]["own"] |= changes
+    with pytest.raises(ConfigError, match=rf"experiments\.own\.{next(iter(changes))}"):
+        config.check(study)
 
 
 def test_too_few_sites_to_leave_one_out_end_the_check_as_they_end_the_plan(study, capsys):

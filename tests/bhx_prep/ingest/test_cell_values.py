@@ -21,6 +21,18 @@ def test_codes_for_unknown(cell):
 
 
 @pytest.mark.parametrize(
+    ("cell", "size"),
+    [("1e308", "large"), ("-1.7e308", "large"), ("1e400", "large"), ("9" * 400, "large"), ("1e31", "large"),
+     ("5e-324", "small"), ("1e-310", "small"), ("-1e-31", "small")],
+)  # fmt: skip
+def test_numbers_that_cannot_be_computed_with_are_refused(cell: str, size: str):
+    numbers, refused, _ = numbers_of({"a": cell, "b": "1e30", "c": "-1e-30", "d": "0", "e": "inf"}, "iq")
+    assert numbers == {"b": 1e30, "c": -1e-30, "d": 0.0}
+    assert f"too {size} to compute with" in refused["a"]
+    assert refused["e"] == "iq is 'inf', no number"
+
+
+@pytest.mark.parametrize(
     "cell", ["none", "None", "pending", "0", "-9", "9999", "999", "-99990", "-", "nation"]
 )
 def test_what_is_no_code_unless_it_is_named(cell):

@@ -117,10 +117,12 @@ def check(file: Path) -> None:
     ):
         if wrong:
             lines += [f"{what} what the configuration asks for:", *(f"  {w}" for w in wrong)]
-    if not tables.mistakes and (wrong := list(split_checks.impossible(checked, "file"))):
-        lines += ["files of splits cannot be used:", *(f"  {w}" for w in wrong)]
     if not tables.mistakes and (wrong := list(split_checks.without_sites(checked))):
         lines += ["there are too few sites to leave one out:", *(f"  {w}" for w in wrong)]
+    elif not tables.mistakes and (wrong := list(split_checks.impossible(checked))):
+        lines += ["splits cannot be made:", *(f"  {w}" for w in wrong)]
+    if wrong := list(split_checks.absent_splits(checked)):
+        lines += ["there are fewer splits than the configuration asks for:", *(f"  {w}" for w in wrong)]
     if overlaps := list(split_checks.overlaps(checked)):
         lines += ["test subjects are not new to the weights that are scored:", *(f"  {w}" for w in overlaps)]
     if lines:
@@ -131,9 +133,8 @@ def check(file: Path) -> None:
         logger.info("%s: %s", kind, ", ".join(getattr(checked, kind)) or "none")
     for note in tables.notes:
         logger.info("%s", note)
-    for scheme in ("random", "leave-one-site-out"):
-        for few in split_checks.impossible(checked, scheme):
-            logger.warning("%s", few)
+    for few in split_checks.doubtful(checked):
+        logger.warning("%s", few)
     for stage, methods in _without_rows(checked).items():
         logger.warning(
             "endpoints: no experiment trains the stage %s, so that %s give no rows", stage, methods

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bhx_model import config as model_config
 from bhx_model import given_weights
+from bhx_model.command_line import SEEDS
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config.endpoints import EndpointSection
@@ -63,7 +64,7 @@ class ExperimentSection(Section):
         lt=1,
         description="Share of the subjects held out of pretraining, on which the losses are monitored.",
     )
-    exclude_test_of: dict[Name, Literal["all"] | tuple[int, ...]] = Field(
+    exclude_test_of: dict[Name, Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...]] = Field(
         default={},
         description="Endpoints whose test subjects, with their families, are excluded from pretraining: `{diagnosis: [0]}` "
         "those of split 0, on which alone it is then scored; `{diagnosis: all}` those of every split.",
@@ -75,7 +76,7 @@ class ExperimentSection(Section):
         description="Share of the other subjects to train on, for learning curves: by subject, and those of a smaller share "
         "are among those of a larger one. The holdout stays as it is.",
     )
-    seed: int = Field(default=0, ge=0, description="Seed of everything random in this experiment.")
+    seed: int = Field(default=0, ge=0, lt=SEEDS, description="Seed of everything random in this experiment.")
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
 
     @model_validator(mode="after")

@@ -21,6 +21,10 @@ BINS: Final = 5
 _LONGEST: Final = 100
 
 
+class PartWithoutClass(DataError):
+    """Families that stay together leave a part without anybody of a class; other subjects or seeds may not."""
+
+
 def unit(*parts: object) -> float:
     """A number in [0, 1) that depends on `parts` alone, on every machine and version."""
     digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
@@ -197,4 +201,4 @@ def _check_classes(
                     f"endpoint {name}: families that stay together leave nobody of class {one.name!r} in {part}: "
                     "more families are needed, or another seed"
                 )
-                raise DataError(msg)
+                raise PartWithoutClass(msg)

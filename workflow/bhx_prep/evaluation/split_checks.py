@@ -12,7 +12,7 @@ from bhx_model import given_weights
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.config import Config
 from bhx_prep.config.experiments import Part
-from bhx_prep.evaluation import endpoint_split, guards, people, split_lists, split_seeds, splits
+from bhx_prep.evaluation import draw, endpoint_split, guards, people, split_lists, split_seeds, splits
 from bhx_prep.evaluation.endpoint_split import Cohort
 from bhx_prep.evaluation.people import People
 from bhx_prep.evaluation.phenotype_checks import subjects_of
@@ -99,26 +99,73 @@ def without_sites(study: Config) -> Iterator[str]:
                 yield f"endpoints.{name}.splits: {error}"
 
 
-def impossible(study: Config, scheme: str) -> Iterator[str]:
+def impossible(study: Config, endpoints: Collection[str] | None = None) -> Iterator[str]:
     """A line for every endpoint that cannot be split even if all its subjects have usable scans.
 
     Parameters
     ----------
     study : Config
-    scheme : str
-        Of the endpoints that are looked at.
+    endpoints : collection of str, optional
+        Those that are looked at; all when None.
+    """
+    for name in study.endpoints if endpoints is None else endpoints:
+        error = _fault(study, name)
+        if error is not None and not isinstance(error, draw.PartWithoutClass):
+            yield f"endpoints.{name}: {str(error).removeprefix(f'endpoint {name}: ')}"
+
+
+def doubtful(study: Config) -> Iterator[str]:
+    """A line for every endpoint whose splits families would stand against if all subjects have usable scans.
+
+    Parameters
+    ----------
+    study : Config
+    """
+    for name in study.endpoints:
+        if isinstance(error := _fault(study, name), draw.PartWithoutClass):
+            yield f"endpoints.{name}: {str(error).removeprefix(f'endpoint {name}: ')}"
+
+
+def _fault(study: Config, name: str) -> DataError | None:
+    """Why an endpoint cannot be split as its subjects are now; None where nothing is known of them yet."""
+    section = study.endpoints[name]
+    there = [study.cohorts[cohort] for cohort in section.cohorts]
+    if any(subjects_of(cohort) is None or not cohort.phenotypes.exists() for cohort in there):
+        return None
+    try:
+        # random splits of so many subjects can all be made, or none, but for families
+        for _ in _scored_rows(study, name, (0,) if section.splits.scheme == "random" else None):
+            pass
+    except DataError as error:
+        return error
+    return None
+
+
+def absent_splits(study: Config) -> Iterator[str]:
+    """A line for every split that the configuration asks for and an endpoint does not have.
+
+    Parameters
+    ----------
+    study : Config
     """
     for name, section in study.endpoints.items():
-        if section.splits.scheme != scheme:
-            continue
-        there = [study.cohorts[cohort] for cohort in section.cohorts]
-        if any(subjects_of(cohort) is None or not cohort.phenotypes.exists() for cohort in there):
+        asking = {
+            f"experiments.{experiment}.exclude_test_of": seeds
+            for experiment, asked in study.experiments.items()
+            if isinstance(seeds := asked.exclude_test_of.get(name), tuple)
+        }
+        if not asking and (section.seeds is None or section.splits.scheme == "random"):
             continue
         try:
-            for _ in _scored_rows(study, name, (0,) if scheme == "random" else None):
-                pass
-        except DataError as error:
-            yield f"endpoints.{name}: {str(error).removeprefix(f'endpoint {name}: ')}"
+            there = split_seeds.available(study, name)
+        except (DataError, OSError):  # said where the file or the sites are looked at
+            continue
+        scored = min(section.seeds or there, there)
+        for where, seeds in asking.items():
+            if far := [seed for seed in seeds if seed >= scored]:
+                yield f"{where}: {name} is split {scored} times, seeds 0 to {scored - 1}, none is {far[0]}"
+        if section.seeds is not None and section.seeds > there:
+            yield f"endpoints.{name}.seeds: {section.seeds} splits are asked for, there are {there}: lower it"
 
 
 def _is_refused(study: Config, experiment: str, endpoint: str) -> bool:

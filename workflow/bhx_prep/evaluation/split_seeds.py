@@ -44,14 +44,28 @@ def seeds(config: Config, name: str, method: str | None = None) -> list[int]:
     """
     section = config.endpoints[name]
     scheme = section.splits.scheme
-    n = section.seeds or section.splits.rules.seeds
-    if scheme != "random":
-        there = len(site_folds(config, name)) if scheme == "leave-one-site-out" else _n_in_file(config, name)
-        n = min(section.seeds or there, there)
+    there = available(config, name)
+    n = min(section.seeds or there, there)
     if method is not None and method in METHODS and METHODS[method].has_epochs:
         few = n if scheme == "leave-one-site-out" else FINETUNE_SEEDS
         n = min(n, section.splits.finetune_seeds or few)
     return list(range(n))
+
+
+def available(config: Config, name: str) -> int:
+    """Splits that an endpoint has: sites, or columns of a file; at random as many as it asks for.
+
+    Raises
+    ------
+    DataError
+        If the table of sites or the file of splits cannot be read.
+    """
+    section = config.endpoints[name]
+    if section.splits.scheme == "leave-one-site-out":
+        return len(site_folds(config, name))
+    if section.splits.scheme == "file":
+        return _n_in_file(config, name)
+    return section.seeds or section.splits.rules.seeds
 
 
 def experiment_seeds(config: Config, experiment: str, name: str, method: str) -> list[int]:

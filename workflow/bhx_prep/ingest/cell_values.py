@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+from bhx_model.evaluation.labels import is_computable
 from bhx_prep.io.notes import quote
 
 #: Written where a value is not known, whatever the case of the letters: by BIDS, spreadsheets, R, SPSS, pandas, SQL.
@@ -35,11 +36,14 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
 def number_of(text: str) -> float | None:
     """A cell as a number, None where it is none; ``1_000``, ``nan`` and ``inf`` are none."""
+    number = _read(text)
+    return None if number is None or math.isinf(number) else number
+
+
+def _read(text: str) -> float | None:
+    """A cell as a number, infinite where it is too large for one."""
     text = text.strip().replace("\N{MINUS SIGN}", "-")
-    if not _NUMBER.fullmatch(text):
-        return None
-    number = float(text)
-    return number if math.isfinite(number) else None
+    return float(text) if _NUMBER.fullmatch(text) else None
 
 
 class MissingValues:
@@ -126,9 +130,14 @@ def numbers_of(cells: Mapping[str, str], name: str) -> tuple[dict[str, float], d
     commas = _decimal_commas(cells.values())
     numbers, refused = {}, {}
     for subject, cell in cells.items():
-        number = number_of(cell.replace(",", ".") if commas else cell)
-        if number is not None:
+        number = _read(cell.replace(",", ".") if commas else cell)
+        if number is not None and is_computable(number):
             numbers[subject] = number
+        elif number is not None:
+            size = "small" if abs(number) < 1 else "large"
+            refused[subject] = (
+                f"{name} is {quote(cell)}, too {size} to compute with: state it in another unit"
+            )
         elif _DECIMAL_COMMA.fullmatch(cell):
             refused[subject] = f"{name} is {quote(cell)}: is the comma a decimal point? write it as one"
         else:
