@@ -1,0 +1,206 @@
+"""What the trainings reach on a GPU: one command for a bare machine, which always ends in its time.
+
+    python tests/benchmarks/gpu --wheels wheels --out gpu-results       # on a machine with a GPU: 8 minutes at most
+    python tests/benchmarks/gpu --device cpu --preset tiny              # to see that it runs and what it prints
+
+It needs Python, PyTorch and NumPy; what else is absent comes from a folder of wheels (docs/explanation/gpu.md has how to
+fill it) and is installed into a folder that is thrown away. First come the tests that compare a GPU with a CPU, then steps
+of every stage, as this code computes them, as it did before, and as the published code does, at 11 and 18 time patches;
+then trainings with reading, embedding, fine-tuning and what waits for memory. Each part has a time after which it is ended,
+and what was not reached is printed. `--learning MINUTES` adds trainings of preset `small` on people who are drawn there.
+
+stdout: the report, in Markdown; ``gpu.md`` and ``gpu.json`` in `--out` hold the same. No part of the test suite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import importlib.metadata
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+PATHS = [str(path) for path in (HERE, HERE.parent, ROOT, ROOT / "workflow")]
+sys.path[:0] = [path for path in PATHS if path not in sys.path]
+
+from gpu_supervise import WORK, Part, Work, read_rows, supervise  # noqa: E402
+
+#: Seconds kept for the report.
+REPORT_S = 5.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    if WORK in os.environ:
+        import gpu_work
+
+        return gpu_work.main(os.environ[WORK])
+    started = time.time()
+    args = _parse(argv)
+    with tempfile.TemporaryDirectory(prefix="bhx-gpu-") as name:
+        place = Path(name)
+        if args.wheels:
+            install(args.wheels, place / "packages")
+            sys.path.insert(0, str(place / "packages"))
+        absent = [name for name in ("torch", "numpy", "yaml", "numcodecs", "safetensors") if not _found(name)]
+        if absent:
+            print(
+                f"{', '.join(absent)} cannot be imported: give --wheels a folder with them", file=sys.stderr
+            )
+            return 1
+        return measure(args, place, started)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python tests/benchmarks/gpu",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--device", choices=("cuda", "cpu"), default="cuda")
+    add("--preset", default="base", help="sizes of the models; tiny has tiny inputs too (base)")
+    add(
+        "--minutes",
+        type=float,
+        default=8.0,
+        help="time after which everything has ended, without --learning (8)",
+    )
+    add(
+        "--learning",
+        type=float,
+        default=0.0,
+        metavar="MINUTES",
+        help="also train on people who are drawn, at most 6",
+    )
+    add(
+        "--wheels",
+        type=Path,
+        help="folder of wheels: those of packages that are absent are installed for this run",
+    )
+    add("--out", type=Path, default=Path("gpu-results"), help="folder of gpu.md and gpu.json (gpu-results)")
+    add("--only", nargs="+", default=["*"], metavar="PATTERN", help="parts, e.g. machine 'step of fusion*'")
+    add("--skip", nargs="+", default=[], metavar="PATTERN", help="parts that are left out")
+    args = parser.parse_args(argv)
+    if not 0 <= args.learning <= 6:
+        parser.error(f"--learning is {args.learning:g}: choose at most 6 minutes")
+    if args.minutes <= 0:
+        parser.error(f"--minutes is {args.minutes:g}: choose more than 0")
+    return args
+
+
+def _found(name: str) -> bool:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {name}"], env=environment(), capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
+def environment() -> dict[str, str]:
+    """Environment of the processes that measure: they import what this one does."""
+    given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(dict.fromkeys([*sys.path[: len(PATHS) + 1], *given]))}
+
+
+def install(wheels: Path, target: Path) -> None:
+    """Install the wheels of packages that are absent; what the machine has, PyTorch above all, stays what it is."""
+    files = sorted(wheels.glob("*.whl"))
+    if not files:
+        sys.exit(f"{wheels} holds no wheels: fill it with pip download, see docs/explanation/gpu.md")
+    wanted = [file for file in files if not _installed(file.name.split("-")[0])]
+    if not wanted:
+        return
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
+    done = subprocess.run(
+        [*command, "--disable-pip-version-check", f"--target={target}", *map(str, wanted)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"pip cannot install the wheels of {wheels}: {done.stderr.strip()[-500:]}")
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name.replace("_", "-"))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def measure(args: argparse.Namespace, place: Path, started: float) -> int:
+    """Run the parts and report; 1 if nothing was measured, or a test failed."""
+    import gpu_parts
+    import gpu_report
+
+    from bhx_model.config import load_preset
+
+    chosen = [part for part in gpu_parts.parts(args.device, 60 * args.learning) if _matches(part, args)]
+    until = started + 60 * (args.minutes + args.learning) - REPORT_S
+    rows = place / "rows.jsonl"
+    work = Work(args.device, args.preset, str(place), str(rows), until, 60 * args.learning, [])
+    surroundings = environment() | ({"CUDA_VISIBLE_DEVICES": ""} if args.device == "cpu" else {})
+    surroundings |= {"NO_ET": "1"}
+    counting = (
+        _start_counting(work, gpu_parts.counts(chosen), place, surroundings)
+        if gpu_parts.counts(chosen)
+        else None
+    )
+    try:
+        supervise(chosen, work, HERE / "__main__.py", surroundings)
+        if counting is not None:
+            counting.wait(max(until - time.time(), 0.1))
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        if counting is not None and counting.poll() is None:
+            counting.kill()
+            counting.wait()
+    listed = read_rows(rows)
+    counted = [row for row in read_rows(place / "counts.jsonl") if row["kind"] == "count"]
+    found = gpu_report.with_counts([*listed, *counted])
+    stages = {stage: load_preset(stage, args.preset).train for stage in gpu_report.GOALS}
+    presets = {stage: {"steps": t.steps, "batch_size": t.batch_size} for stage, t in stages.items()}
+    schedules = gpu_report.schedules(presets, found)
+    command = shlex.join(["python", "tests/benchmarks/gpu", *sys.argv[1:]])
+    text = gpu_report.markdown(found, schedules, command, args.preset)
+    gpu_report.write(args.out, found, schedules, text)
+    print(text)
+    print(f"{args.out / 'gpu.md'}, {args.out / 'gpu.json'}: {time.time() - started:.0f} s", file=sys.stderr)
+    failed = any(row["failed"] for row in found if row["kind"] == "check")
+    measured = any(row["kind"] not in ("part", "count") for row in found)
+    return 0 if measured and not failed else 1
+
+
+def _matches(part: Part, args: argparse.Namespace) -> bool:
+    def among(patterns: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatchcase(part.name, pattern) for pattern in patterns)
+
+    return among(args.only) and not among(args.skip)
+
+
+def _start_counting(
+    work: Work, parts: Sequence[Part], place: Path, surroundings: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """Count the operations of steps, which takes a CPU some time, while a GPU is measured."""
+    listed = [(part.name, part.limit_s) for part in parts]
+    changes = {"device": "cpu", "rows": str(place / "counts.jsonl"), "parts": listed}
+    counts = Work(**{**vars(work), **changes})
+    file = place / "counts.json"
+    counts.write(file)
+    return subprocess.Popen(
+        ["nice", sys.executable, str(HERE / "__main__.py")],
+        env=surroundings | {WORK: str(file), "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.DEVNULL,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

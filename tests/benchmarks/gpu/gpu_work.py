@@ -1,0 +1,182 @@
+"""The process that measures: its parts, one after the other, as `gpu_supervise` asks for them."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import gpu_cases as cases
+import gpu_machine
+import gpu_parts
+import gpu_steps
+import gpu_trainings
+import torch
+from gpu_supervise import Work, append, read_rows
+
+from bhx_model.config import load_preset
+from bhx_model.nets.jepa import FunctionJEPA
+from bhx_model.nets.mae import StructureMAE
+from bhx_model.nets.vit import hold_in_bfloat16
+
+ROOT = Path(__file__).resolve().parents[3]
+HERE = Path(__file__).resolve().parent
+#: Checks that take minutes on a CPU, where `make test` does them.
+NOT_ON_A_CPU = "not compiled and not killed and not ends"
+#: Samples of a batch that is embedded.
+EMBEDDED = 32
+
+Rows = Iterator[dict[str, Any]]
+
+
+def main(path: str) -> int:
+    """Do all parts that a file asks for; a part that fails is a row."""
+    work = Work.read(path)
+    device = torch.device(work.device)
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    for name, limit_s in work.parts:
+        now = time.time()
+        append(work.rows, {"kind": "part", "part": name, "began": now})
+        outcome = "done"
+        try:
+            for row in run_part(name, work, device, min(now + limit_s, work.until)):
+                append(work.rows, row)
+        except Exception as error:  # a benchmark says what failed and goes on; nothing is made of it
+            traceback.print_exc()
+            outcome = (
+                f"failed: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+            )
+        append(work.rows, {"kind": "part", "part": name, "outcome": outcome, "seconds": time.time() - now})
+        torch._dynamo.reset() if "torch._dynamo" in sys.modules else None
+        gc.collect()
+        gpu_steps.reset_peak(device)
+    return 0
+
+
+def run_part(name: str, work: Work, device: torch.device, until: float) -> Rows:
+    """Rows of a part."""
+    place = Path(work.place)
+    step = gpu_parts.STEP.fullmatch(name)
+    if step and name.startswith("count"):
+        key = {"stage": step["stage"], "way": step["way"], "patches": int(step["patches"])}
+        yield {"kind": "count", **key, "flop": cases.flops_per_sample(**key, preset=work.preset)}
+    elif step:
+        stage, patches, way = step["stage"], int(step["patches"]), step["way"]
+        batch = _batch_so_far(work, stage, patches, way)
+        yield from gpu_steps.rows(stage, way, patches, work.preset, device, until, batch)
+    elif name == "machine":
+        yield gpu_machine.describe(device)
+    elif name == "test-gpu":
+        yield from test_gpu(device, until)
+    elif name == "embedding":
+        yield from embedding(work.preset, device, until)
+    elif name == "draw":
+        gpu_trainings.draw(place, work.preset)
+    elif name == "tokens":
+        yield from gpu_trainings.write_tokens(place, device)
+    elif name.startswith("training of "):
+        stage, *more = name.removeprefix("training of ").split(", ")
+        given = {"cohort": gpu_trainings.MIXED} if "mixed repetition times" in more else {}
+        given |= {"compiled": "compiled" in more}
+        yield from gpu_trainings.training(place, stage, work.preset, step_s=_step_s(work, stage), **given)
+    elif name.startswith("operations of "):
+        stage = name.removeprefix("operations of ")
+        machine = next(row for row in read_rows(work.rows) if row["kind"] == "machine")
+        batch = 2 if device.type == "cpu" else 8
+        yield from gpu_machine.roofline(stage, gpu_parts.USUAL, work.preset, batch, device, machine)
+    elif name == "learning":
+        import gpu_learning
+
+        yield from gpu_learning.learning(place, work.preset, device, until)
+    else:
+        raise ValueError(name)
+
+
+def _steps_so_far(work: Work, stage: str, patches: int) -> list[dict[str, Any]]:
+    rows = (row for row in read_rows(work.rows) if row["kind"] == "step" and "seconds" in row)
+    return [row for row in rows if (row["stage"], row["patches"]) == (stage, patches)]
+
+
+def _batch_so_far(work: Work, stage: str, patches: int, way: str) -> int | None:
+    """Batch at which the step was measured before, so that ways of computing it compare; None before it was.
+
+    The published way needs more memory, and finds its own.
+    """
+    if way == cases.PUBLISHED:
+        return None
+    return max((row["batch"] for row in _steps_so_far(work, stage, patches)), default=None)
+
+
+def _step_s(work: Work, stage: str) -> float | None:
+    """Seconds of a step of one GPU's share of the preset's batch, by what was measured without reading."""
+    found = [row for row in _steps_so_far(work, stage, gpu_parts.USUAL) if row["way"] == cases.NOW]
+    if not found:
+        return None
+    return load_preset(stage, work.preset).train.batch_size / gpu_steps.GPUS / found[-1]["samples_s"]
+
+
+def test_gpu(device: torch.device, until: float) -> Rows:
+    """Run the tests that compare a GPU with a CPU."""
+    command = [
+        sys.executable, "-m", "pytest", "-q", "-p", "gpu_option", "-p", "no:cacheprovider", "-c", os.devnull,
+        f"--rootdir={ROOT / 'tests/bhx_model'}", f"--confcutdir={ROOT / 'tests/bhx_model'}", "--no-header",
+        "-W", "ignore", f"--device={device.type}", str(ROOT / "tests/bhx_model/training/test_gpu.py"),
+    ]  # fmt: skip
+    if device.type == "cpu":
+        command += ["-k", NOT_ON_A_CPU]
+    path = f"{HERE}:{ROOT}:{ROOT / 'tests/builders'}:{os.environ.get('PYTHONPATH', '')}"
+    try:
+        done = subprocess.run(
+            command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
+            timeout=max(until - time.time(), 1),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        yield {"kind": "check", "outcome": "not finished in its time", "failed": []}
+        return
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    if done.returncode:
+        print(done.stdout[-6000:], done.stderr[-2000:], file=sys.stderr)
+    yield {"kind": "check", "outcome": lines[-1] if lines else done.stderr[-300:], "failed": failed}
+
+
+@torch.inference_mode()
+def embedding(preset: str, device: torch.device, until: float) -> Rows:
+    """Tokens per second of both encoders, of inputs that lie on the device."""
+    sizes = cases.Sizes.of(preset)
+    batch = 2 if device.type == "cpu" else EMBEDDED
+    for stage in ("structure", "function"):
+        config = load_preset(stage, preset)
+        amp = config.train.amp == "bf16"
+        model: Any = (
+            StructureMAE(cast(Any, config.model), sizes.grid)
+            if stage == "structure"
+            else FunctionJEPA(cast(Any, config.model), sizes.metadata())
+        )
+        model = model.to(device).eval()
+        if amp:
+            hold_in_bfloat16(model)
+        for patches in (gpu_parts.USUAL,) if stage == "structure" else (gpu_parts.USUAL, gpu_parts.MOST):
+            if time.time() > until:
+                return
+            if stage == "structure":
+                inputs: tuple[Any, ...] = (torch.randn(batch, *sizes.grid, device=device),)
+            else:
+                series = torch.randn(batch, sizes.rois, patches * cases.FRAMES, device=device)
+                inputs = (series, cases.FRAMES)
+            with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+                n_tokens = batch * model.encode(*inputs).shape[1]
+                taken = gpu_machine.best_s(lambda m=model, i=inputs: m.encode(*i), device, 1)
+            yield {
+                "kind": "tokens", "what": f"{stage} encoder, inputs on the device", "patches": patches, "batch": batch,
+                "samples_s": batch / taken, "tokens_s": n_tokens / taken,
+            }  # fmt: skip

@@ -1,0 +1,136 @@
+"""The script for machines with a GPU, on a CPU with tiny sizes: it ends in its time and prints its tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "gpu"))
+
+import gpu_cases
+import gpu_report
+from gpu_supervise import WORK, Part, Work, read_rows, supervise
+
+SCRIPT = Path(__file__).parent / "gpu"
+
+
+@pytest.mark.slow
+def test_it_prints_the_tables(tmp_path):
+    """The parts that take longest, tests and trainings, are run by hand."""
+    chosen = ["machine", "step of fusion, 11 patches, [np]*", "operations of fusion"]
+    words = ["--device", "cpu", "--preset", "tiny", "--out", tmp_path, "--only", *chosen]
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *map(str, words)], capture_output=True, text=True, check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "gpu.md").read_text() == done.stdout.removesuffix("\n")
+    assert "nothing here says anything about a GPU" in done.stdout
+    assert "Nothing: every part was done." in done.stdout
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    steps = {row["way"]: row for row in rows if row["kind"] == "step"}
+    assert steps.keys() == {"now", "published"}
+    assert all(row["flop_s"] > 0 and row["samples_s"] > 0 for row in steps.values())
+    assert steps["published"]["flop_sample"] > 2 * steps["now"]["flop_sample"]
+    bounds = {row["operation"]: row["bound"] for row in rows if row["kind"] == "operation"}
+    assert bounds["aten::gelu"] == "memory"
+
+
+def test_operations_are_those_of_the_formula():
+    """Of products with weights 2 a multiplication forward and 4 backward, of attention 2 and 5 (it is made again)."""
+    config, sizes = gpu_cases.load_preset("structure", "tiny").model, gpu_cases.Sizes.of("tiny")
+    n = gpu_cases.case("structure", "now", 11, "tiny").model.n_tokens
+    seen, hidden = 1 + round(n * (1 - config.mask_ratio)), round(n * config.mask_ratio)
+
+    def block(queries, keys, width):
+        linear = (
+            2 * keys * 2 * width**2 + 2 * queries * (2 + 8) * width**2
+        )  # keys, values; queries, output, MLP
+        return 3 * linear, (2 + 5) * 2 * queries * keys * width
+
+    voxels, inner = config.patch**3, config.decoder_width
+    layers = [block(seen, seen, config.width)] * config.depth
+    layers += [block(seen + hidden, seen + hidden, inner)] * (config.decoder_depth - 1) + [
+        block(hidden, seen + hidden, inner)
+    ]
+    # nothing flows back into the patches
+    edges = (
+        2 * 2 * (seen - 1) * voxels * config.width
+        + 6 * seen * config.width * inner
+        + 6 * hidden * inner * voxels
+    )
+    wanted = edges + sum(map(sum, layers))
+    assert sizes.grid == (32, 48, 32)
+    assert gpu_cases.flops_per_sample("structure", "now", 11, "tiny") == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.fixture
+def watch(tmp_path):
+    """Run parts by a process that does what the name of a part says."""
+    script = tmp_path / "parts.py"
+    script.write_text(
+        "import json, os, sys, time\n"
+        f"work = json.load(open(os.environ['{WORK}']))\n"
+        "def write(**row):\n"
+        "    with open(work['rows'], 'a') as file: print(json.dumps({'kind': 'part', **row}), file=file)\n"
+        "for name, limit in work['parts']:\n"
+        "    write(part=name, began=time.time())\n"
+        "    if name == 'hangs': time.sleep(60)\n"
+        "    if name == 'dies': os._exit(3)\n"
+        "    write(part=name, outcome='done')\n"
+    )
+
+    def run(*parts, seconds=60.0):
+        work = Work("cpu", "tiny", str(tmp_path), str(tmp_path / "rows"), time.time() + seconds, 0, [])
+        supervise(parts, work, script, dict(os.environ))
+        return {row["part"]: row["outcome"] for row in read_rows(tmp_path / "rows") if "outcome" in row}
+
+    return run
+
+
+def test_a_part_that_dies_or_hangs_costs_itself_only(watch, monkeypatch):
+    monkeypatch.setattr("gpu_supervise.GRACE_S", 0.2)
+    found = watch(Part("first", 9), Part("dies", 9), Part("hangs", 0.3), Part("last", 9))
+    assert found == {
+        "first": "done",
+        "dies": "its process ended with code 3",
+        "hangs": "stopped: it took longer than 0 s",
+        "last": "done",
+    }
+
+
+def test_what_time_does_not_allow_is_named(watch, monkeypatch):
+    monkeypatch.setattr("gpu_supervise.GRACE_S", 0.2)
+    found = watch(Part("hangs", 60), Part("last", 9), seconds=1)
+    assert found == {"hangs": "stopped: the time was up", "last": "not begun: the time was up"}
+
+
+def test_schedules_are_arithmetic_of_the_step_that_is_nearest():
+    def step(batch, samples_s, way="now"):
+        return {
+            "kind": "step", "stage": "fusion", "way": way, "patches": 11, "batch": batch, "samples_s": samples_s,
+            "share": samples_s / 100,
+        }  # fmt: skip
+
+    rows = [
+        {"kind": "count", "stage": "fusion", "way": "now", "patches": 11, "flop": 10**13},
+        step(64, 50.0),
+        step(16, 40.0),
+    ]
+    rows += [step(16, 45.0, "now, compiled"), step(16, 99.0, "published")]
+    presets = {stage: {"steps": 1000, "batch_size": 128} for stage in gpu_report.GOALS}
+    *_, fusion = gpu_report.schedules(presets, rows)
+    assert fusion["needs_samples_s"] == pytest.approx(128000 / 16 / 3600 / 8)
+    assert fusion["needs_flop_s"] == pytest.approx(128000 / 16 / 3600 / 8 * 1e13)
+    assert (fusion["way"], fusion["hours"]) == ("now, compiled", pytest.approx(128000 / 45 / 8 / 3600))
+    assert fusion["share"] == 0.5
+    *_, line = gpu_report.schedule_table([fusion], is_gpu=True)
+    assert line.count("met") == 2
+    *_, line = gpu_report.schedule_table([fusion], is_gpu=False)
+    assert "met" not in line
