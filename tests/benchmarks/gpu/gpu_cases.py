@@ -26,6 +26,7 @@ from bhx_model.config import EvaluationConfig, FusionInputs, StageConfig, load_p
 from bhx_model.data import masking
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.nets import vit
+from bhx_model.nets.attention import KeyWeights
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import EndpointModel, HubHead, endpoint_loss
 from bhx_model.nets.jepa import FunctionJEPA
@@ -200,9 +201,11 @@ def _finetuning(config: StageConfig, sizes: Sizes, preset: str, patches: int, is
     return Case(config, model, draw)
 
 
-def masked_attend(q_BHQE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, bias_K: Tensor | None = None) -> Tensor:
-    """Attention as it was before: a constant for every key is a mask, for which there is no flash kernel."""
-    mask = None if bias_K is None else bias_K.to(q_BHQE.dtype)[None, None, None]
+def masked_attend(
+    q_BHQE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, weights: KeyWeights | None = None
+) -> Tensor:
+    """Attention as it was before: what a key counts is a mask, for which there is no flash kernel on GPUs."""
+    mask = None if weights is None else weights.log_K.to(q_BHQE.dtype)[None, None, None]
     return F.scaled_dot_product_attention(q_BHQE, k_BHKE, v_BHKE, attn_mask=mask)
 
 
