@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
+import math
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bhx_model.training import train
+from bhx_model.training import stages, train
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["bhx_model.training.train"])
@@ -32,23 +36,88 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def _run(arguments: list[str], environ: dict[str, str]) -> None:
+def _run(
+    arguments: list[str], environ: dict[str, str], fault: Callable[[], None] | None, log: Path | None
+) -> None:
     os.environ.update(environ)
     train.torch.set_num_threads(1)
+    if log is not None:
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), 2)
+    if fault is not None:
+        fault()
     sys.exit(train.main(arguments))
 
 
-def start(arguments: list[str], environ: dict[str, str] | None = None) -> Any:
-    """Start a training in a process of its own."""
-    child = SERVER.Process(target=_run, args=(arguments, environ or {}))
+def start(
+    arguments: list[str],
+    environ: dict[str, str] | None = None,
+    fault: Callable[[], None] | None = None,
+    log: Path | None = None,
+) -> Any:
+    """Start a training in a process of its own, with a fault that is put in first, and stderr in a file."""
+    child = SERVER.Process(target=_run, args=(arguments, environ or {}, fault, log))
     child.start()
     return child
 
 
-def start_all(arguments: list[str], world: int) -> list[Any]:
-    """Start a training of several processes, as torchrun would."""
+def start_all(
+    arguments: list[str],
+    world: int,
+    environ: dict[str, str] | None = None,
+    faults: dict[int, Callable[[], None]] | None = None,
+    log: Path | None = None,
+) -> list[Any]:
+    """Start a training of several processes, as torchrun would; `faults` are those of some ranks."""
     port = free_port()
-    return [start(arguments, environment(rank, world, port)) for rank in range(world)]
+    return [
+        start(
+            arguments,
+            environment(rank, world, port) | (environ or {}),
+            (faults or {}).get(rank),
+            log and log.with_suffix(f".{rank}"),
+        )
+        for rank in range(world)
+    ]
+
+
+def at_sync_of(ending: str, fault: Callable[[], None]) -> None:
+    """From now on do something when a file or folder, whose path ends so, is written to the disk."""
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if str(Path(f"/proc/self/fd/{descriptor}").readlink()).endswith(ending):
+            fault()
+        sync(descriptor)
+
+    os.fsync = fsync
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_while_saving() -> None:
+    """The third checkpoint's tensors are written, and it is not yet in its place."""
+    at_sync_of(".unfinished-step-0000003/optim.safetensors", die)
+
+
+def fill_disk() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def fill_disk_while_saving() -> None:
+    at_sync_of(".unfinished-step-0000002/state.json", fill_disk)
+
+
+def spoil_a_batch() -> None:
+    """The second step's loss is not a number, in this process alone."""
+    forward, calls = stages.StructureMAE.forward, itertools.count(1)
+
+    def spoilt(*arguments: Any) -> Any:
+        loss, stats = forward(*arguments)
+        return loss * (math.nan if next(calls) == 2 else 1.0), stats
+
+    stages.StructureMAE.forward = spoilt  # type: ignore[method-assign]
 
 
 def end(children: list[Any]) -> list[int]:
