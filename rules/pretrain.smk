@@ -147,7 +147,7 @@ rule train_encoder:
         "{params.launcher} -m bhx_model.train --stage {wildcards.stage} --preset {params.preset}"
         " --set {params.overrides:q} --seed {params.seed} --shards {input.shards:q} --split {input.split:q}"
         " --rois {input.rois:q} --run-root {params.run_root:q} --out {params.out:q}"
-        " {params.start} --step-version {params.step} --job-minutes {resources.runtime} > {log:q} 2>&1"
+        " {params.start} --step-version {params.step} --cores {threads} --job-minutes {resources.runtime} > {log:q} 2>&1"
 
 
 rule fetch_weights:
@@ -273,7 +273,7 @@ rule train_fusion:
         "{params.launcher} -m bhx_model.train --stage fusion --preset {params.preset} --set {params.overrides:q}"
         " --seed {params.seed} --shards {input.shards:q} --split {input.split:q} --rois {input.rois:q}"
         " {params.sources} --run-root {params.run_root:q} --out {params.out:q}"
-        " {params.start} --step-version {params.step} --job-minutes {resources.runtime}"
+        " {params.start} --step-version {params.step} --cores {threads} --job-minutes {resources.runtime}"
         " > {log:q} 2>&1"
 
 

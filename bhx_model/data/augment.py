@@ -51,7 +51,7 @@ def patch_frames(tr_s: float, window_s: float = 35.28) -> int:
     return max(round(window_s / tr_s), 1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class SeriesPlan:
     """Which frames of a stored series are read, and how."""
 
@@ -119,10 +119,8 @@ def plan_series(
         raise DataError(msg)
     rng = None if sample is None else np.random.default_rng([_STREAM, seed, epoch, sample])
     if rng is not None and config.tr_augment:  # never with a fixed TR
-        most = max(int(config.max_tr_s / tr_s + 1e-6), 1)
-        # a factor may round a short series below one patch of its own
-        fits = [f for f in range(1, most + 1) if longest // f >= patch_frames(tr_s * f, config.window_s)]
-        factor = int(rng.choice(fits))
+        fits = _factors(tr_s, longest, config.max_tr_s, config.window_s)
+        factor = fits[int(rng.integers(len(fits)))]
     tr_s = config.base_tr_s if config.tr == "fixed" else tr_s * factor
     k = patch_frames(tr_s, config.window_s)
     if segments is not None:
@@ -132,6 +130,13 @@ def plan_series(
     spare = available - kept
     start = int(rng.integers(spare + 1)) if rng is not None and spare else 0
     return SeriesPlan(factor, start, kept, tr_s, k, math.ceil(kept / k))
+
+
+@functools.lru_cache(maxsize=1024)
+def _factors(tr_s: float, n_frames: int, max_tr_s: float, window_s: float) -> tuple[int, ...]:
+    """Down-sampling factors up to a TR of `max_tr_s`; one may round a short series below one patch of its own."""
+    most = max(int(max_tr_s / tr_s + 1e-6), 1)
+    return tuple(f for f in range(1, most + 1) if n_frames // f >= patch_frames(tr_s * f, window_s))
 
 
 def _plan_parts(
@@ -147,7 +152,10 @@ def _plan_parts(
 
 
 def apply_plan(
-    series_RT: NDArray[np.floating], plan: SeriesPlan, config: FunctionConfig
+    series_RT: NDArray[np.floating],
+    plan: SeriesPlan,
+    config: FunctionConfig,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Cut a stored series as planned.
 
@@ -159,6 +167,8 @@ def apply_plan(
         From `plan_series` with this T.
     config
         Its `downsampling` decides how frames are dropped.
+    out
+        Where to put it; new memory without it.
 
     Returns
     -------
@@ -176,8 +186,10 @@ def apply_plan(
     if x.shape[1] != plan.n_frames:
         msg = f"series has {series_RT.shape[1]} frames, fewer than planned: its list and its array disagree"
         raise DataError(msg)
-    out = np.full((len(x), plan.n_patches * plan.patch_frames), np.nan, dtype=np.float32)
+    if out is None:
+        out = np.empty((len(x), plan.n_patches * plan.patch_frames), np.float32)
     out[:, : plan.n_frames] = x
+    out[:, plan.n_frames :] = np.nan
     return out
 
 

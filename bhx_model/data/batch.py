@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from bhx_model.config import FunctionConfig
 from bhx_model.data import augment, shards, volumes
+from bhx_model.data.memory import Memory
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Sample
 from bhx_model.errors import DataError
@@ -35,6 +37,23 @@ class Batch:
         """Move the tensors; out of pinned memory, the copy overlaps with work."""
         moved = {name: t.to(device, non_blocking=True) for name, t in self.tensors.items()}
         return dataclasses.replace(self, tensors=moved)
+
+
+@dataclasses.dataclass
+class Draft:
+    """A batch with the memory of its tensors, and what puts the samples there.
+
+    Each call of `fills` puts one array into a place of its own: they may run in any order, and at once.
+    """
+
+    batch: Batch
+    fills: list[Callable[[], None]]
+
+    def read(self) -> Batch:
+        """Put everything in its place."""
+        for fill in self.fills:
+            fill()
+        return self.batch
 
 
 def intensities(steps: Tensor) -> Tensor:
@@ -72,16 +91,50 @@ def read_series(sample: Sample, rois: RoiMetadata, config: FunctionConfig) -> np
     return series
 
 
+def draft_runs(
+    runs: Sequence[Sample],
+    plans: Sequence[augment.SeriesPlan],
+    rois: RoiMetadata,
+    config: FunctionConfig,
+    memory: Memory,
+) -> Draft:
+    """Begin to read the series of runs of one bucket as planned."""
+    patch_frames, n_patches = plans[0].bucket
+    series = memory.empty((len(runs), len(rois), n_patches * patch_frames), torch.float32)
+    fills = [
+        functools.partial(_read_run, run, plan, rois, config, place)
+        for run, plan, place in zip(runs, plans, series.numpy(), strict=True)
+    ]
+    return Draft(Batch([run.key for run in runs], {"series": series}, patch_frames, n_patches), fills)
+
+
+def _read_run(
+    run: Sample, plan: augment.SeriesPlan, rois: RoiMetadata, config: FunctionConfig, place: np.ndarray
+) -> None:
+    augment.apply_plan(read_series(run, rois, config), plan, config, out=place)
+
+
+def draft_both(runs: Draft, volumes: Draft) -> Draft:
+    """Pairs of series and T1 volumes, named after the runs."""
+    tensors = runs.batch.tensors | volumes.batch.tensors
+    return Draft(dataclasses.replace(runs.batch, tensors=tensors), runs.fills + volumes.fills)
+
+
+def draft_volumes(samples: Sequence[Sample], grid: Sequence[int], memory: Memory) -> Draft:
+    """Begin to read T1 volumes, (B, *grid) int16, in steps (see `bhx_model.data.volumes`)."""
+    steps = memory.empty((len(samples), *grid), torch.int16)
+    fills = [
+        functools.partial(shards.read_t1w_into, sample, place)
+        for sample, place in zip(samples, steps.numpy(), strict=True)
+    ]
+    return Draft(Batch([sample.key for sample in samples], {"volume": steps}), fills)
+
+
 def read_runs(
     runs: Sequence[Sample], plans: Sequence[augment.SeriesPlan], rois: RoiMetadata, config: FunctionConfig
 ) -> Batch:
     """Read the series of runs of one bucket as planned."""
-    series = np.stack([
-        augment.apply_plan(read_series(run, rois, config), plan, config)
-        for run, plan in zip(runs, plans, strict=True)
-    ])  # fmt: skip
-    tensors = {"series": torch.from_numpy(series)}
-    return Batch([run.key for run in runs], tensors, plans[0].patch_frames, plans[0].n_patches)
+    return draft_runs(runs, plans, rois, config, Memory()).read()
 
 
 def of_equal_bucket(

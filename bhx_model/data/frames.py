@@ -50,7 +50,9 @@ def decompress(content: np.ndarray, out: np.ndarray) -> int:
     if n_bytes != out.nbytes or not 16 <= length <= content.size:
         raise DataError("no frame of its size")
     try:
-        _CODECS["lz4hc"].decode(content[:length], out=out)  # the frame itself says by what it was compressed
+        blosc.decompress(
+            content[:length], out
+        )  # without the interpreter's lock; the frame says how it was compressed
     except RuntimeError as error:
         raise DataError(str(error)) from error
     return length
@@ -99,7 +101,20 @@ def plain_array(content: np.ndarray) -> np.ndarray:
     DataError
         If they are no plain C-ordered array and nothing else: objects are never unpickled.
     """
-    # the header is parsed by numpy, the numbers stay where they are
+    shape, dtype, start = npy_header(content)
+    if start + dtype.itemsize * int(np.prod(shape)) != content.size:
+        raise DataError("no plain C-ordered array of the size its bytes have")
+    return content[start:].view(dtype).reshape(shape)
+
+
+def npy_header(content: np.ndarray) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape and type of the array of an ``.npy`` that starts with these bytes, (N,) uint8, and where its numbers start.
+
+    Raises
+    ------
+    DataError
+        If they are not the start of a plain C-ordered array.
+    """
     head = io.BytesIO(content[:1024].tobytes())
     try:
         version = np.lib.format.read_magic(head)
@@ -111,6 +126,6 @@ def plain_array(content: np.ndarray) -> np.ndarray:
             raise DataError(f"an .npy of version {version}")
     except (ValueError, KeyError) as error:
         raise DataError(str(error)) from error
-    if dtype.hasobject or fortran or head.tell() + dtype.itemsize * int(np.prod(shape)) != content.size:
-        raise DataError("no plain C-ordered array of the size its bytes have")
-    return content[head.tell() :].view(dtype).reshape(shape)
+    if dtype.hasobject or fortran:
+        raise DataError("no plain C-ordered array")
+    return shape, dtype, head.tell()

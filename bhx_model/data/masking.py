@@ -101,22 +101,15 @@ def jepa_masks(
         rois = place.permutation(n_rois)
         held_rois, seen_rois = rois[:held], rois[held : held + seen]
         start = int(place.integers(n_patches - window + 1))
-        inside = np.arange(start, start + window)
-        others = place.permutation(np.setdiff1d(np.arange(n_patches), inside))[:outside]
-
-        def tokens(rois: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.int64]:
-            return (rois[:, None] * n_patches + times).ravel()
-
-        contexts.append(np.sort(tokens(seen_rois, inside)))
-        targets.append(
-            np.sort(
-                np.concatenate(
-                    [
-                        tokens(held_rois, inside),
-                        tokens(seen_rois[:time_rois], others),
-                        tokens(held_rois, others),
-                    ]
-                )
-            )
-        )
+        beyond = np.concatenate([np.arange(start), np.arange(start + window, n_patches)])
+        others = place.permutation(beyond)[:outside]
+        # marked in the grid, tokens come out in order
+        context = np.zeros((n_rois, n_patches), bool)
+        context[seen_rois, start : start + window] = True
+        target = np.zeros((n_rois, n_patches), bool)
+        target[held_rois, start : start + window] = True
+        predicted = np.concatenate([held_rois, seen_rois[:time_rois]])
+        target[predicted[:, None], others] = True
+        contexts.append(np.flatnonzero(context))
+        targets.append(np.flatnonzero(target))
     return JepaMasks(np.stack(contexts), np.stack(targets))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -263,22 +264,53 @@ def verify(
     return read
 
 
+class _Scratch(threading.local):
+    """Memory that a thread reads compressed samples into, kept from one to the next."""
+
+    memory = np.empty(0, np.uint8)
+
+    def bytes(self, n: int) -> np.ndarray:
+        if self.memory.size < n:
+            self.memory = np.empty(n, np.uint8)
+        return self.memory[:n]
+
+
+_scratch = _Scratch()
+
+
 def _content(sample: Sample) -> np.ndarray:
-    """Bytes of a sample's array as they stand in the shard, (N,) uint8."""
-    content = np.empty(sample.size, np.uint8)  # nothing is written into it before the file's bytes
-    view = content.data
-    descriptor = os.open(sample.shard, os.O_RDONLY)
-    try:
-        done = 0
-        while done < sample.size:
-            got = os.preadv(descriptor, [view[done:]], sample.offset + done)
-            if got == 0:
-                msg = f"{sample.shard} ends inside {sample.key}: it was cut, pack it again"
-                raise DataError(msg)
-            done += got
-    finally:
-        os.close(descriptor)
+    """Bytes of a sample's array as they stand in the shard, (N,) uint8; the thread's next call overwrites them."""
+    content = _scratch.bytes(sample.size)
+    _read(sample, [content.data])
     return content
+
+
+def _read(sample: Sample, places: Sequence[memoryview]) -> None:
+    """Fill memory, one piece after the other, with the bytes of a sample, all of them."""
+    try:
+        descriptor = os.open(sample.shard, os.O_RDONLY)
+        try:
+            done, left = 0, list(places)
+            while left:
+                got = os.preadv(descriptor, left, sample.offset + done)
+                if got == 0:
+                    msg = f"{sample.shard} ends inside {sample.key}: it was cut, pack it again"
+                    raise DataError(msg)
+                done += got
+                while left and got >= len(left[0]):
+                    got -= len(left.pop(0))
+                if left:
+                    left[0] = left[0][got:]
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError as error:
+        msg = f"the shard {sample.shard} is gone, though its index names it: pack it again"
+        raise DataError(msg) from error
+    except OSError as error:
+        msg = (
+            f"cannot read {sample.key} in {sample.shard} ({error.strerror}): check the disk, or pack it again"
+        )
+        raise DataError(msg) from error
 
 
 def read_array(sample: Sample) -> np.ndarray:
@@ -289,11 +321,41 @@ def read_array(sample: Sample) -> np.ndarray:
     DataError
         If what stands there is no plain array.
     """
+    content = np.empty(sample.size, np.uint8)
+    _read(sample, [content.data])
     try:
-        return frames.plain_array(_content(sample))
+        return frames.plain_array(content)
     except DataError as error:
-        msg = f"{sample.shard}: {sample.key} is no .npy array at the place the list names: pack it again"
-        raise DataError(msg) from error
+        raise _no_array(sample) from error
+
+
+def read_array_into(sample: Sample, out: np.ndarray) -> None:
+    """Read a sample's array into its place, C order; nothing is copied.
+
+    Raises
+    ------
+    DataError
+        If what stands there is no plain array of the type and shape of `out`.
+    """
+    n_head = sample.size - out.nbytes
+    if n_head <= 0:
+        raise _no_array(sample)
+    head = np.empty(n_head, np.uint8)
+    _read(sample, [head.data, out.reshape(-1).view(np.uint8).data])
+    try:
+        found = frames.npy_header(head)
+    except DataError as error:
+        raise _no_array(sample) from error
+    if found != (out.shape, out.dtype, n_head):
+        shape, dtype, _ = found
+        msg = f"{sample.shard}: {sample.key} is {dtype} {shape}, not {out.dtype} {out.shape} as listed: make it again"
+        raise DataError(msg)
+
+
+def _no_array(sample: Sample) -> DataError:
+    return DataError(
+        f"{sample.shard}: {sample.key} is no .npy array at the place the list names: pack it again"
+    )
 
 
 def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
@@ -304,8 +366,9 @@ def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
     DataError
         If its shape is not what the list and the contract say.
     """
+    content = _content(sample)
     try:
-        series = timeseries.decode(_content(sample))
+        series = timeseries.decode(content)
     except DataError as error:
         msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
         raise DataError(msg) from error
@@ -330,12 +393,18 @@ def read_t1w(samples: Sequence[Sample], shape: Sequence[int]) -> np.ndarray:
     """
     batch = np.empty((len(samples), *shape), np.int16)
     for sample, place in zip(samples, batch, strict=True):
-        try:
-            volumes.decode(_content(sample), place)
-        except DataError as error:
-            msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
-            raise DataError(msg) from error
+        read_t1w_into(sample, place)
     return batch
+
+
+def read_t1w_into(sample: Sample, out: np.ndarray) -> None:
+    """Decode a volume into its place, (X, Y, Z) int16 in C order; see `read_t1w`."""
+    content = _content(sample)
+    try:
+        volumes.decode(content, out)
+    except DataError as error:
+        msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
+        raise DataError(msg) from error
 
 
 def pair(bold: Iterable[Sample], t1w: Iterable[Sample]) -> tuple[list[tuple[Sample, Sample]], list[Sample]]:

@@ -8,6 +8,7 @@ what NumPy can write.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +19,16 @@ from torch import Tensor
 
 from bhx_model.config import FusionInputs
 from bhx_model.data import shards
+from bhx_model.data.batch import Batch, Draft
+from bhx_model.data.memory import Memory
 from bhx_model.data.shards import Index, Sample
 from bhx_model.errors import DataError
 from bhx_model.strict_fields import from_dict
 
 TOKENS_VERSION: Final = 1
 MEMBER: Final = "bf16.npy"
+#: Bytes before the numbers of an array of two axes, as NumPy writes it; checked when it is read.
+_NPY_HEADER: Final = 128
 LIST_COLUMNS: Final = {
     "function": (
         "key", "anat", "subject", "tr_s", "n_frames", "n_tokens", "last_share", "absent",
@@ -86,11 +91,28 @@ def read_pairs(chosen: Sequence[tuple[Sample, Sample]], n_rois: int) -> dict[str
         ``structure`` (B, S, D) bfloat16, ``function`` (B, R * N, D) bfloat16 and ``weight`` (B, R * N) float32, how
         much each function token counts.
     """
-    return {
-        "structure": torch.stack([read_tokens(structure) for _, structure in chosen]),
-        "function": torch.stack([read_tokens(function) for function, _ in chosen]),
-        "weight": even_samples(torch.stack([weights(function, n_rois) for function, _ in chosen])),
-    }
+    return draft_pairs(chosen, n_rois, Memory()).read().tensors
+
+
+def draft_pairs(chosen: Sequence[tuple[Sample, Sample]], n_rois: int, memory: Memory) -> Draft:
+    """Begin to read what `read_pairs` gives."""
+    tensors, fills = {}, []
+    for name, samples in (("structure", [s for _, s in chosen]), ("function", [f for f, _ in chosen])):
+        shape = (len(samples), samples[0].n_tokens, _width(samples[0]))
+        numbers = memory.empty(shape, torch.uint16)
+        fills += [
+            functools.partial(shards.read_array_into, sample, place)
+            for sample, place in zip(samples, numbers.numpy(), strict=True)
+        ]
+        tensors[name] = numbers.view(torch.bfloat16)
+    tensors["weight"] = even_samples(torch.stack([weights(function, n_rois) for function, _ in chosen]))
+    keys = [function.key for function, _ in chosen]
+    return Draft(Batch(keys, tensors, n_patches=chosen[0][0].n_tokens // n_rois), fills)
+
+
+def _width(sample: Sample) -> int:
+    """Numbers of a token, as the length of a sample's array tells: two bytes each, after what NumPy writes first."""
+    return max((sample.size - _NPY_HEADER) // (2 * sample.n_tokens), 1)
 
 
 def read_tokens(sample: Sample) -> Tensor:

@@ -15,6 +15,8 @@ other, each with uint16 differences along x, plus 128.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from bhx_model.data import frames
@@ -28,6 +30,8 @@ _BIAS = 128
 _SLAB = 16
 #: Length of the header (bytes).
 _HEADER = 16
+#: Planes that are added up at once: a fourth of the calls, each of which takes the interpreter's lock.
+_TOGETHER = 4
 
 
 def encode(volume: np.ndarray) -> bytes:
@@ -97,8 +101,8 @@ def decode(content: bytes | np.ndarray, out: np.ndarray | None = None) -> np.nda
     out[:x] = out[x + n_x :] = 0
     out[x : x + n_x, :y] = out[x : x + n_x, y + n_y :] = 0
     lines = out.view(np.uint16).reshape(shape[0], -1)[x : x + n_x, y * shape[2] : (y + n_y) * shape[2]]
-    slab = np.empty((min(n_planes, n_x), lines.shape[1]), np.uint16)
-    before, bias, place = np.zeros(lines.shape[1], np.uint16), np.uint16(_BIAS), _HEADER
+    slab = _scratch.planes(min(n_planes, n_x), lines.shape[1])
+    before, place = np.zeros(lines.shape[1], np.uint16), _HEADER
     for start in range(0, n_x, n_planes):
         planes = lines[start : start + n_planes]
         steps = slab[: len(planes)]
@@ -106,13 +110,38 @@ def decode(content: bytes | np.ndarray, out: np.ndarray | None = None) -> np.nda
             place += frames.decompress(content[place:], steps)
         except DataError as error:
             raise DataError(f"no stored T1 volume ({error})") from error
-        for step, plane in zip(steps, planes, strict=True):
-            np.add(before, step, out=plane)
-            np.subtract(plane, bias, out=plane)
-            before = plane
+        before = _add_up(steps, before, planes)
     if place != content.size:
         raise DataError("no stored T1 volume (it is longer than its header says)")
     return out
+
+
+def _add_up(steps: np.ndarray, before: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Put planes into `out`, given their differences, which are overwritten, and the plane before; returns the last."""
+    np.subtract(steps, np.uint16(_BIAS), out=steps)
+    for place in range(1, _TOGETHER):  # the sums within every few planes, all of these at once
+        here = steps[place::_TOGETHER]
+        np.add(here, steps[place - 1 :: _TOGETHER][: len(here)], out=here)
+    for first in range(0, len(steps), _TOGETHER):
+        planes = out[first : first + _TOGETHER]
+        np.add(before, steps[first : first + _TOGETHER], out=planes)
+        before = planes[-1]
+    return before
+
+
+class _Scratch(threading.local):
+    """Memory that a thread decompresses into, kept: to ask the system for it takes as long as to decompress."""
+
+    memory = np.empty(0, np.uint16)
+
+    def planes(self, n: int, size: int) -> np.ndarray:
+        """Planes of `size` values, with whatever was in them."""
+        if self.memory.size < n * size:
+            self.memory = np.empty(n * size, np.uint16)
+        return self.memory[: n * size].reshape(n, size)
+
+
+_scratch = _Scratch()
 
 
 def to_float32(steps: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor
 
 from bhx_model.config import FusionInputs
-from bhx_model.data import augment, shards, token_index
-from bhx_model.data.batch import Batch, intensities, plan_series, read_runs
+from bhx_model.data import augment, token_index
+from bhx_model.data.batch import Batch, Draft, draft_both, draft_runs, draft_volumes, intensities, plan_series
+from bhx_model.data.memory import Memory
+from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample, check_rois
 from bhx_model.errors import DataError
 from bhx_model.nets.factory import empty_rois
@@ -85,14 +88,25 @@ class Encoders:
 
     def load(self, pairs: Sequence[tuple[Sample, Sample]]) -> Batch:
         """Read pairs of one bucket."""
-        runs = [run for run, _ in pairs]
-        batch = self.read_runs(runs, [plan_series(run, self.function.config) for run in runs])
-        volumes = shards.read_t1w([anat for _, anat in pairs], self.structure.grid)
-        return dataclasses.replace(batch, tensors={**batch.tensors, "volume": torch.from_numpy(volumes)})
+        return self.draft(pairs, Memory()).read()
 
-    def read_runs(self, runs: Sequence[Sample], plans: Sequence[augment.SeriesPlan]) -> Batch:
-        """Read the series of runs of one bucket as planned."""
-        return read_runs(runs, plans, empty_rois(self.metadata), self.function.config)
+    def draft(self, pairs: Sequence[tuple[Sample, Sample]], memory: Memory) -> Draft:
+        """Begin to read pairs of one bucket."""
+        runs = [run for run, _ in pairs]
+        plans = [plan_series(run, self.function.config) for run in runs]
+        series = self.draft_runs(runs, plans, memory)
+        return draft_both(series, draft_volumes([anat for _, anat in pairs], self.structure.grid, memory))
+
+    def draft_runs(
+        self, runs: Sequence[Sample], plans: Sequence[augment.SeriesPlan], memory: Memory
+    ) -> Draft:
+        """Begin to read the series of runs of one bucket as planned."""
+        return draft_runs(runs, plans, self.rois, self.function.config, memory)
+
+    @functools.cached_property
+    def rois(self) -> RoiMetadata:
+        """Names of the ROIs."""
+        return empty_rois(self.metadata)
 
     @torch.no_grad()
     def encode(self, batch: Batch, *, pad_to: int | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from bhx_model.data import loader
+from bhx_model.data.reader import Reader
 from bhx_model.training.distributed import Processes
 from bhx_model.training.stages import Stage
 
@@ -18,7 +18,7 @@ BATCH: Final = 16
 
 @torch.no_grad()
 def evaluate_holdout(
-    stage: Stage, model: nn.Module, processes: Processes
+    stage: Stage, model: nn.Module, processes: Processes, workers: int = 1
 ) -> tuple[dict[str, float], list[str]]:
     """Losses on the subjects held out: what is reported in training, and that of predicting the mean of a batch.
 
@@ -35,9 +35,9 @@ def evaluate_holdout(
     mine = stage.holdout(BATCH)[processes.rank :: processes.world]
     sums: dict[str, float] = {}
     bad: list[str] = []
-    tasks = (lambda numbers=numbers: stage.load(numbers, 0, None).pin() for numbers in mine)
-    for batch in loader.in_order(tasks, workers=1, ahead=1):
-        args, kwargs = stage.inputs(batch.to(processes.device))
+    drafts = (lambda memory, numbers=numbers: stage.draft(numbers, 0, None, memory) for numbers in mine)
+    for batch in Reader(workers, processes.device).batches(drafts, ahead=1):
+        args, kwargs = stage.inputs(batch)
         with stage.autocast(processes.device):
             objective, stats = model(*args, **kwargs)
         reported = {"loss": objective} | stats

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
@@ -20,11 +20,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bhx_model.atomic_write import write_json
 from bhx_model.config import TrainConfig
-from bhx_model.data import loader
 from bhx_model.data.batch import Batch
 from bhx_model.errors import ConfigError, DataError
 from bhx_model.nets.jepa import FunctionJEPA
-from bhx_model.training import alarms, checkpoint, optim, run_folder, schedules, target
+from bhx_model.training import alarms, checkpoint, feed, optim, run_folder, schedules, target
 from bhx_model.training.distributed import Processes
 from bhx_model.training.holdout import evaluate_holdout
 from bhx_model.training.runlog import Reporter, duration
@@ -113,7 +112,7 @@ def train_loop(
         saver.save(step, model, optimizer, kept, ending=ending)
 
     def evaluate(step: int) -> None:
-        state.holdout, bad = evaluate_holdout(stage, model, processes)
+        state.holdout, bad = evaluate_holdout(stage, model, processes, workers)
         if bad:
             raise alarms.not_finite_error(step - 1, "holdout's loss", bad, run)
         processes.first_only(functools.partial(reporter.holdout, step, state.holdout))
@@ -124,8 +123,7 @@ def train_loop(
         evaluate(start)
 
     # --- the loop: what happens in a step is a function of its number alone
-    tasks = (functools.partial(rank_share, stage, step, processes) for step in range(start, t.steps))
-    reader = loader.in_order(tasks, workers=workers, ahead=max(2, workers))
+    reader = feed.steps(stage, range(start, t.steps), processes, workers)
     objective.train()
     for step, (parts, weights) in zip(range(start, t.steps), reader, strict=True):
         torch.manual_seed(_mix(stage.seed, step, processes.rank))  # for what is random inside the model
@@ -142,12 +140,14 @@ def train_loop(
 
         # --- is it sound? Asked when all of the step's work is queued, so that a GPU is waited for once a step
         values = losses.tolist()
-        bad = alarms.not_finite(parts, values)
+        bad = alarms.not_finite(parts.taken, values)
         mean = sum(one * weight for one, weight in zip(values, weights, strict=True) if weight)
         stop = should_stop() or time.monotonic() + saver.longest_s > until
         mean, n_bad, stopping, unsaved = processes.sum([mean, len(bad), stop, saver.failed])
         if n_bad or not math.isfinite(float(norm)):
-            named = processes.gather(bad) or processes.gather([key for batch in parts for key in batch.keys])
+            named = processes.gather(bad) or processes.gather(
+                [key for batch in parts.taken for key in batch.keys]
+            )
             raise alarms.not_finite_error(step, "loss" if n_bad else "gradient", named, run)
 
         if unsaved:
@@ -247,26 +247,14 @@ def rank_share(stage: Stage, step: int, processes: Processes) -> tuple[list[Batc
 
     Over all processes the parts are the batch, and the weights add up to 1.
     """
-    t = stage.config.train
-    epoch, place = divmod(step, math.ceil(stage.n_train / t.batch_size))
-    batch = stage.epoch(epoch, t.batch_size)[place]
-    size = sum(map(len, batch))
-    mine = loader.pieces(batch, size=_part(stage, processes), rank=processes.rank, world=processes.world)
-    # a process without a part of the batch takes part in the exchange of gradients with a weight of 0
-    weights = [len(numbers) / size for numbers in mine] or [0.0]
-    return [stage.load(numbers, step, epoch).pin() for numbers in mine or [batch[0][:1]]], weights
-
-
-def _part(stage: Stage, processes: Processes) -> int:
-    """Samples of a part: cut so that all processes do the same amount of work."""
-    t = stage.config.train
-    return math.ceil(t.batch_size / (processes.world * t.accumulate))
+    mine = feed.share(stage, step, processes)
+    return [stage.load(numbers, step, mine.epoch).pin() for numbers in mine.parts], mine.weights
 
 
 def backward(
     objective: nn.Module,
     stage: Stage,
-    parts: Sequence[Batch],
+    parts: Iterable[Batch],
     weights: Sequence[float],
     processes: Processes,
     *,
@@ -285,7 +273,7 @@ def backward(
     losses: list[Tensor] = []
     stats: dict[str, Tensor] = {}
     for number, (batch, weight) in enumerate(zip(parts, weights, strict=True)):
-        last = number == len(parts) - 1
+        last = number == len(weights) - 1
         # gradients are exchanged once per step, with the last part
         apart = isinstance(objective, DistributedDataParallel) and not last
         args, kwargs = stage.inputs(batch.to(processes.device), diagnose=diagnose and last)

@@ -6,9 +6,10 @@ import abc
 import dataclasses
 import functools
 import itertools
-from collections.abc import Hashable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,7 +23,16 @@ from bhx_model.config import (
     to_dict,
 )
 from bhx_model.data import augment, loader, masking, shards, token_index
-from bhx_model.data.batch import Batch, intensities, plan_series, read_series
+from bhx_model.data.batch import (
+    Batch,
+    Draft,
+    draft_runs,
+    draft_volumes,
+    intensities,
+    plan_series,
+    read_series,
+)
+from bhx_model.data.memory import Memory
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample, Shard, check_rois
 from bhx_model.data.split import read_split
@@ -52,6 +62,22 @@ class Sources:
     function: Path | None = None
 
 
+Key = TypeVar("Key", bound=Hashable)
+Made = TypeVar("Made")
+
+
+class _Recent(Generic[Key, Made]):
+    """Keeps the last few results of a function, each of which is computed once even if several threads ask for it."""
+
+    def __init__(self, make: Callable[[Key], Made]):
+        self._lock = threading.Lock()
+        self._make = functools.lru_cache(maxsize=3)(make)
+
+    def __call__(self, key: Key) -> Made:
+        with self._lock:
+            return self._make(key)
+
+
 class Stage(abc.ABC):
     """What the loop needs to know of a stage; the subclasses say how it is read and fed to the model.
 
@@ -79,7 +105,7 @@ class Stage(abc.ABC):
         }
         for index in self.indices:
             check_rois(index, self.rois)
-        self.epoch = functools.lru_cache(maxsize=2)(self._epoch)
+        self._epochs = _Recent(self._epoch)
 
     def _divide(self, samples: Iterable[Any]) -> None:
         """Set `samples`: those of the training, then those of the holdout; an item's first sample has its subject."""
@@ -100,8 +126,12 @@ class Stage(abc.ABC):
         self.n_train, self.n_holdout = len(train), len(holdout)
         self.n_subjects = len({_first(item).subject for item in train})
 
-    def _epoch(self, epoch: int, batch_size: int) -> list[list[list[int]]]:
-        """Batches of an epoch of the training, see `bhx_model.data.loader`; the last few epochs asked for are kept."""
+    def epoch(self, epoch: int, batch_size: int) -> list[list[list[int]]]:
+        """Batches of an epoch of the training, see `bhx_model.data.loader`; made once, whichever threads ask."""
+        return self._epochs((epoch, batch_size))
+
+    def _epoch(self, which: tuple[int, int]) -> list[list[list[int]]]:
+        epoch, batch_size = which
         buckets = [self.bucket(number, epoch) for number in range(self.n_train)]
         return loader.epoch_batches(buckets, batch_size=batch_size, seed=self.seed, epoch=epoch)
 
@@ -137,8 +167,12 @@ class Stage(abc.ABC):
         """Bucket of a sample; in training it depends on the epoch, in which a series may be down-sampled."""
 
     @abc.abstractmethod
+    def draft(self, numbers: Sequence[int], step: int, epoch: int | None, memory: Memory) -> Draft:
+        """Begin to read samples of one bucket; `epoch` None (holdout) changes nothing about them."""
+
     def load(self, numbers: Sequence[int], step: int, epoch: int | None) -> Batch:
-        """Read samples of one bucket; `epoch` None (holdout) changes nothing about them."""
+        """Read samples of one bucket."""
+        return self.draft(numbers, step, epoch, Memory()).read()
 
     @abc.abstractmethod
     def metadata(self) -> dict[str, Any]:
@@ -169,15 +203,12 @@ class StructureStage(Stage):
         """All volumes are alike."""
         return 0
 
-    def load(self, numbers: Sequence[int], step: int, epoch: int | None) -> Batch:
-        """Read volumes, and draw which of their patches are seen."""
-        chosen = [self.samples[number] for number in numbers]
+    def draft(self, numbers: Sequence[int], step: int, epoch: int | None, memory: Memory) -> Draft:
+        """Begin to read volumes, and draw which of their patches are seen."""
+        draft = draft_volumes([self.samples[number] for number in numbers], self.grid, memory)
         visible = masking.mae_visible(self.n_tokens, self.model_config.mask_ratio, self.seed, step, numbers)
-        tensors = {
-            "volume": torch.from_numpy(shards.read_t1w(chosen, self.grid)),
-            "visible": torch.from_numpy(visible),
-        }
-        return Batch([sample.key for sample in chosen], tensors)
+        draft.batch.tensors["visible"] = torch.from_numpy(visible)
+        return draft
 
     def metadata(self) -> dict[str, Any]:
         """Voxels of the grid."""
@@ -200,39 +231,38 @@ class FunctionStage(Stage):
     def __init__(self, config: StageConfig, sources: Sources, seed: int):
         super().__init__(config, sources, seed)
         self.model_config = cast(FunctionConfig, config.model)
+        self._plans = _Recent(self._plans_of)
         self._divide(sample for index in self.indices for sample in index.samples["bold"])
 
     def _plan(self, number: int, epoch: int | None) -> augment.SeriesPlan:
-        sample: Sample = self.samples[number]
-        return plan_series(
-            sample,
-            self.model_config,
-            seed=self.seed,
-            epoch=epoch or 0,
-            number=None if epoch is None else number,
-        )
+        if epoch is None:
+            return plan_series(self.samples[number], self.model_config)
+        return self._plans(epoch)[number]
+
+    def _plans_of(self, epoch: int) -> list[augment.SeriesPlan]:
+        """Plans of all runs of the training."""
+        return [
+            plan_series(sample, self.model_config, seed=self.seed, epoch=epoch, number=number)
+            for number, sample in enumerate(self.samples[: self.n_train])
+        ]
 
     def bucket(self, number: int, epoch: int | None) -> tuple[int, int]:
         """Frames of a patch, and patches."""
         return self._plan(number, epoch).bucket
 
-    def load(self, numbers: Sequence[int], step: int, epoch: int | None) -> Batch:
-        """Read series, cut and down-sample them as planned, and draw context and targets."""
+    def draft(self, numbers: Sequence[int], step: int, epoch: int | None, memory: Memory) -> Draft:
+        """Begin to read series, cut and down-sampled as planned, and draw context and targets."""
         chosen = [self.samples[number] for number in numbers]
         plans = [self._plan(number, epoch) for number in numbers]
-        series = np.stack([
-            augment.apply_plan(read_series(sample, self.rois, self.model_config), plan, self.model_config)
-            for sample, plan in zip(chosen, plans, strict=True)
-        ])  # fmt: skip
+        draft = draft_runs(chosen, plans, self.rois, self.model_config, memory)
         masks = masking.jepa_masks(
             len(self.rois), plans[0].n_patches, self.model_config, self.seed, step, numbers
         )
-        tensors = {
-            "series": torch.from_numpy(series),
+        draft.batch.tensors |= {
             "context": torch.from_numpy(masks.context),
             "target": torch.from_numpy(masks.target),
         }
-        return Batch([s.key for s in chosen], tensors, plans[0].patch_frames, plans[0].n_patches)
+        return draft
 
     def metadata(self) -> dict[str, Any]:
         """Names and sizes of the per-ROI metadata; their numbers are buffers of the model."""
@@ -302,13 +332,9 @@ class CachedFusionStage(Stage):
         """Time patches."""
         return self.samples[number][0].n_tokens // len(self.rois)
 
-    def load(self, numbers: Sequence[int], step: int, epoch: int | None) -> Batch:
-        """Read pairs of tokens, and how much each function token counts."""
-        pairs = [self.samples[number] for number in numbers]
-        tensors = token_index.read_pairs(pairs, len(self.rois))
-        return Batch(
-            [function.key for function, _ in pairs], tensors, n_patches=self.bucket(numbers[0], None)
-        )
+    def draft(self, numbers: Sequence[int], step: int, epoch: int | None, memory: Memory) -> Draft:
+        """Begin to read pairs of tokens, and how much each function token counts."""
+        return token_index.draft_pairs([self.samples[number] for number in numbers], len(self.rois), memory)
 
     def metadata(self) -> dict[str, Any]:
         """Sizes of the tokens that are read, their encoders, and the ROIs they belong to."""
@@ -346,9 +372,9 @@ class OnlineFusionStage(Stage):
         """Frames of a patch, and patches."""
         return plan_series(self.samples[number][0], self.encoders.function.config).bucket
 
-    def load(self, numbers: Sequence[int], step: int, epoch: int | None) -> Batch:
-        """Read pairs of series and volumes."""
-        return self.encoders.load([self.samples[number] for number in numbers])
+    def draft(self, numbers: Sequence[int], step: int, epoch: int | None, memory: Memory) -> Draft:
+        """Begin to read pairs of series and volumes."""
+        return self.encoders.draft([self.samples[number] for number in numbers], memory)
 
     def metadata(self) -> dict[str, Any]:
         """Sizes of the tokens that are read, their encoders, and the ROIs they belong to."""

@@ -37,6 +37,7 @@ from bhx_model.command_line import run_command, whole_number
 from bhx_model.data import loader, shards, token_index
 from bhx_model.data.augment import SeriesPlan
 from bhx_model.data.batch import Batch, intensities, of_equal_bucket, plan_series
+from bhx_model.data.memory import Memory
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample
 from bhx_model.device import default_device
@@ -298,7 +299,7 @@ def _function_tokens(
 
 
 def _read_runs(encoders: Encoders, chosen: Sequence[Sample], plans: Mapping[str, SeriesPlan]) -> Batch:
-    return encoders.read_runs(chosen, [plans[run.key] for run in chosen]).pin()
+    return encoders.draft_runs(chosen, [plans[run.key] for run in chosen], Memory()).read().pin()
 
 
 def _function_row(run: Sample, plan: SeriesPlan, tokens: Tensor, weight_RN: Tensor) -> dict[str, Any]:

@@ -33,6 +33,7 @@ import torch
 
 from bhx_model.command_line import json_object, run_command, seed_number, whole_number
 from bhx_model.config import PRESETS, STAGES, StageConfig, load_preset
+from bhx_model.data.reader import threads_per_process
 from bhx_model.training import distributed, run_folder, stages, time_limit
 from bhx_model.training.distributed import Processes
 from bhx_model.training.loop import train_loop
@@ -69,13 +70,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 processes=processes,
                 step_version=arguments.step_version,
                 init_from=arguments.init_from,
-                workers=arguments.workers,
+                workers=_workers(arguments.workers, arguments.cores),
                 tensorboard=arguments.tensorboard,
                 should_stop=lambda: stop() or orphaned() or time.monotonic() > until,
                 until=until,
             )
 
     return run_command(command)
+
+
+def _workers(asked: int | None, cores: int | None) -> int:
+    return threads_per_process(cores) if asked is None else asked
 
 
 #: Limits count from here, when PyTorch is imported.
@@ -249,6 +254,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="time that the job was given: save and end with exit code 75 before it is over, where a scheduler runs this",
     )
-    add("--workers", type=whole_number, default=2, help="reading threads; any number gives the same result")
+    add(
+        "--cores",
+        type=whole_number,
+        metavar="N",
+        help="cores of the job, over all its nodes; by default those that this process may use are divided among the node's",
+    )
+    add(
+        "--workers",
+        type=whole_number,
+        metavar="N",
+        help="reading threads of each process instead of its share of the cores; any number gives the same result",
+    )
     add("--tensorboard", action="store_true", help="also write events for TensorBoard into the run folder")
     return parser.parse_args(argv)

@@ -45,7 +45,8 @@ def train_here(house, folder, stage, changes=SIX, should_stop=lambda: False, ste
     config = train.load_preset(stage, "tiny").override(changes)
     sources = stages.Sources(shards=words.shards, split=words.split, rois=words.rois, tokens=words.tokens)
     return train.train(
-        config, sources, seed=0, step_version=step_version, run_root=words.run_root, out=words.out, workers=words.workers,
+        config, sources, seed=0, step_version=step_version, run_root=words.run_root, out=words.out,
+        workers=2 if words.workers is None else words.workers,
         processes=train.Processes(0, 1, torch.device("cpu")), should_stop=should_stop,
     )  # fmt: skip
 
