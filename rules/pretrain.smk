@@ -242,6 +242,7 @@ rule train_fusion:
         split=split_file,
         rois=rois_file,
         start=start_files,
+        recipe=f"{EXPERIMENT}/fusion.json",
     output:
         weights=f"{EXPERIMENT}/fusion/model.safetensors",
         run=f"{EXPERIMENT}/fusion/run.json",

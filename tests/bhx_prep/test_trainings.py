@@ -87,6 +87,12 @@ def test_weights_of_an_older_version_of_the_step_are_not_taken_for_new_ones(monk
     assert after.tokens("a", "a") != parts["tokens"]
 
 
+def test_tokens_of_an_older_version_of_the_step_are_not_taken_for_new_ones(monkeypatch):
+    before = trainings(a={}).tokens("a", "a")
+    monkeypatch.setitem(STEPS, "embed_tokens", STEPS["embed_tokens"] + 1)
+    assert trainings(a={}).tokens("a", "a") != before
+
+
 def test_the_name_of_a_folder_does_not_depend_on_other_experiments():
     alone, beside = trainings(b={}), trainings(a={"overrides": {"fusion": {"model.hub_tokens": 4}}}, b={})
     assert alone.stage_folder("b", "function") == beside.stage_folder("b", "function")

@@ -16,6 +16,7 @@ from bhx_model.command_line import start_logging
 from bhx_model.config import FunctionConfig, load_preset
 from bhx_model.errors import BhxError, ConfigError, format_error
 from bhx_model.evaluation.methods import METHODS
+from bhx_prep import fusion_recipe
 from bhx_prep.cohort_plan import CohortPlan, settings_are_written
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config, check
@@ -70,6 +71,7 @@ class Study:
         with settings_are_written():
             if build:
                 self.trainings.write_folders()
+                fusion_recipe.write_recipes(self.config, self.trainings)
             self._write_settings(results / "config.resolved.json", write=build)
 
     def _check_weights(self) -> None:

@@ -85,7 +85,8 @@ class Trainings:
 
     def pair(self, experiment: str) -> str:
         """Name of the tokens of both its encoders."""
-        return f"tokens-{_hash([self.recipe(experiment, stage) for stage in ENCODERS])}"
+        made_of = [self.recipe(experiment, stage) for stage in ENCODERS]
+        return f"tokens-{_hash([*made_of, STEPS['embed_tokens']])}"
 
     def subjects_folder(self, experiment: str) -> Path:
         """Folder of what is learned from the subjects of an experiment."""
