@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ logger = logging.getLogger(__name__)
 
 #: How long a process waits for the others: the first to have checked its shards for the last.
 PATIENCE = timedelta(hours=1)
+
+#: What gloo, NCCL and PyTorch's store say when a process that they speak to has ended, or its node.
+_LOST = re.compile(
+    r"Connection (?:closed|reset) by peer(?: \[[^\]]*\])?|Broken pipe|remote process exited|Timed out waiting \d+ms"
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,8 @@ def start() -> Iterator[Processes]:
     Raises
     ------
     SiteError
-        If this node has fewer GPUs than processes, PyTorch cannot use them, or the processes do not find each other.
+        If this node has fewer GPUs than processes, PyTorch cannot use them, or the processes do not find each other, or
+        lose one.
     """
     world, local = (
         int(os.environ.get(name, usual)) for name, usual in (("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
@@ -109,7 +116,13 @@ def start() -> Iterator[Processes]:
         yield Processes(0, 1, device)
         return
     _meet(device)
-    yield Processes(torch.distributed.get_rank(), world, device)
+    try:
+        yield Processes(torch.distributed.get_rank(), world, device)
+    except RuntimeError as error:  # gloo has no error of its own
+        if (how := _LOST.search(str(error))) is None:
+            raise
+        msg = f"another process of this training is gone ({how[0][:60]}): its log says why; the same command resumes"
+        raise SiteError(f"{msg} from the last checkpoint") from error
     # not after an error: the others may be waiting for this process, and it would wait for them; torchrun ends them
     torch.distributed.destroy_process_group()
 

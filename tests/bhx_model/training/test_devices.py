@@ -139,3 +139,24 @@ def test_batches_are_pinned_ahead_where_there_is_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self + 1)
     assert batch.pin().tensors["x"].tolist() == [1, 1]
     assert batch.keys == batch.pin().keys
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (
+            "[x/pair.cc:553] Connection closed by peer [10.0.0.1]:28550. GLHF!",
+            "Connection closed by peer [10.0.0.1]",
+        ),
+        ("NCCL error: remote process exited or there was a network error", "remote process exited"),
+        ("Timed out waiting 3600000ms for recv operation", "Timed out waiting 3600000ms"),
+    ],
+)
+def test_a_process_that_loses_another_says_so(cuda, monkeypatch, said, sentence):
+    processes_of_node(monkeypatch, 0)
+    with pytest.raises(SiteError) as caught, distributed.start():
+        raise RuntimeError(said)
+    assert f"another process of this training is gone ({sentence})" in str(caught.value)
+    assert len(str(caught.value)) <= 200
+    with pytest.raises(RuntimeError, match="ours"), distributed.start():
+        raise RuntimeError("a fault of ours")
