@@ -226,8 +226,13 @@ def training_memory(wildcards, threads, attempt):
     return 1000 * threads * (3 + attempt)
 
 
+def embedding_memory(wildcards, attempt):
+    """Memory (MB) of a job that embeds: for both encoders and what is read and written meanwhile, per process."""
+    return 8000 * attempt * max(1, gpus(wildcards))
+
+
 def launcher(wildcards):
-    """How to start a training: a process per GPU where there are several, on one node or many."""
+    """How to start a job: a process per GPU where there are several, on one node or many."""
     n = gpus(wildcards)
     return f"python -m bhx_model.training.launch --processes {n}" if n > 1 else "python"
 

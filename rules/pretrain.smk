@@ -217,21 +217,23 @@ rule embed_tokens:
         f"{RESULTS}/benchmarks/embed_tokens/{{trainset}}_{{pair}}_{{cohort}}.tsv"
     conda:
         "../envs/model.yaml"
+    threads: training_threads
     resources:
-        gpu=lambda wildcards: min(1, gpus(wildcards)),
-        seen_gpus=lambda wildcards: min(1, gpus(wildcards)),
-        mem_mb=growing(8000),
+        gpu=gpus,
+        seen_gpus=gpus,
+        mem_mb=embedding_memory,
         runtime=1380,
     params:
+        launcher=launcher,
         structure=lambda wildcards, input: Path(input.structure).parent,
         function=lambda wildcards, input: Path(input.function).parent,
         out=lambda wildcards, output: Path(output[0]).parent,
         step=STEPS["embed_tokens"],
     shell:
         "BHX_GPUS={resources.seen_gpus} "
-        "python -m bhx_model.training.tokens --structure {params.structure:q} --function {params.function:q}"
+        "{params.launcher} -m bhx_model.training.tokens --structure {params.structure:q} --function {params.function:q}"
         " --shards {input.shards:q} --rois {input.rois:q} --out {params.out:q} --step-version {params.step}"
-        " > {log:q} 2>&1"
+        " --cores {threads} > {log:q} 2>&1"
 
 
 rule train_fusion:

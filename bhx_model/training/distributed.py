@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import re
@@ -102,8 +103,33 @@ def start() -> Iterator[Processes]:
         If this node has fewer GPUs than processes, PyTorch cannot use them, or the processes do not find each other, or
         lose one.
     """
-    world, local = (
-        int(os.environ.get(name, usual)) for name, usual in (("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+    own = this_process()
+    if own.world == 1:
+        yield own
+        return
+    _meet(own.device)
+    try:
+        yield dataclasses.replace(own, rank=torch.distributed.get_rank())
+    except RuntimeError as error:  # gloo has no error of its own
+        if (how := _LOST.search(str(error))) is None:
+            raise
+        msg = f"another process of this training is gone ({how[0][:60]}): its log says why; the same command resumes"
+        raise SiteError(f"{msg} from the last checkpoint") from error
+    # not after an error: the others may be waiting for this process, and it would wait for them; torchrun ends them
+    torch.distributed.destroy_process_group()
+
+
+def this_process() -> Processes:
+    """Tell who this process is among those that torchrun started, without meeting the others.
+
+    Raises
+    ------
+    SiteError
+        If this node has fewer GPUs than processes, or PyTorch cannot use them.
+    """
+    rank, world, local = (
+        int(os.environ.get(name, usual))
+        for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
     )
     device = torch.device("cpu")
     if cuda_works():
@@ -112,19 +138,7 @@ def start() -> Iterator[Processes]:
             raise SiteError(msg)
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    if world == 1:
-        yield Processes(0, 1, device)
-        return
-    _meet(device)
-    try:
-        yield Processes(torch.distributed.get_rank(), world, device)
-    except RuntimeError as error:  # gloo has no error of its own
-        if (how := _LOST.search(str(error))) is None:
-            raise
-        msg = f"another process of this training is gone ({how[0][:60]}): its log says why; the same command resumes"
-        raise SiteError(f"{msg} from the last checkpoint") from error
-    # not after an error: the others may be waiting for this process, and it would wait for them; torchrun ends them
-    torch.distributed.destroy_process_group()
+    return Processes(rank if world > 1 else 0, world, device)
 
 
 def _meet(device: torch.device) -> None:

@@ -37,7 +37,11 @@ def free_port() -> int:
 
 
 def _run(
-    arguments: list[str], environ: dict[str, str], fault: Callable[[], None] | None, log: Path | None
+    arguments: list[str],
+    environ: dict[str, str],
+    fault: Callable[[], None] | None,
+    log: Path | None,
+    main: Callable[[list[str]], int],
 ) -> None:
     os.environ.update(environ)
     train.torch.set_num_threads(1)
@@ -45,7 +49,7 @@ def _run(
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), 2)
     if fault is not None:
         fault()
-    sys.exit(train.main(arguments))
+    sys.exit(main(arguments))
 
 
 def start(
@@ -53,9 +57,10 @@ def start(
     environ: dict[str, str] | None = None,
     fault: Callable[[], None] | None = None,
     log: Path | None = None,
+    main: Callable[[list[str]], int] = train.main,
 ) -> Any:
-    """Start a training in a process of its own, with a fault that is put in first, and stderr in a file."""
-    child = SERVER.Process(target=_run, args=(arguments, environ or {}, fault, log))
+    """Start a command in a process of its own, with a fault that is put in first, and stderr in a file."""
+    child = SERVER.Process(target=_run, args=(arguments, environ or {}, fault, log, main))
     child.start()
     return child
 
@@ -66,8 +71,9 @@ def start_all(
     environ: dict[str, str] | None = None,
     faults: dict[int, Callable[[], None]] | None = None,
     log: Path | None = None,
+    main: Callable[[list[str]], int] = train.main,
 ) -> list[Any]:
-    """Start a training of several processes, as torchrun would; `faults` are those of some ranks."""
+    """Start a command of several processes, as torchrun would; `faults` are those of some ranks."""
     port = free_port()
     return [
         start(
@@ -75,6 +81,7 @@ def start_all(
             environment(rank, world, port) | (environ or {}),
             (faults or {}).get(rank),
             log and log.with_suffix(f".{rank}"),
+            main,
         )
         for rank in range(world)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import signal
 
 import children
 import numpy as np
@@ -16,9 +17,11 @@ from tiny_shards import write_cohort
 
 from bhx_model import contract
 from bhx_model.data import augment, shards, token_index
+from bhx_model.errors import SiteError
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
-from bhx_model.training import tokens, train
+from bhx_model.training import board, token_files, tokens, train
+from bhx_model.training.distributed import ALONE, Processes
 from bhx_model.training.encoders import Encoders
 
 
@@ -64,16 +67,16 @@ def test_only_valid_tokens_are_stored(trained):
 
 def test_reading_runs_ahead_of_encoding(trained, tmp_path, monkeypatch):
     """While the first batch of a modality is encoded, the second is read; what is written stays the same."""
-    monkeypatch.setattr(tokens, "BATCH", 4)
+    monkeypatch.setattr(token_files, "BATCH", 4)
     read = {"bold": 0, "t1w": 0}
-    for modality in read:
-        reader = getattr(shards, f"read_{modality}")
+    for modality, name in (("bold", "read_bold"), ("t1w", "read_t1w_into")):
+        reader = getattr(shards, name)
 
-        def counted(samples, *more, modality=modality, reader=reader):
-            read[modality] += len(samples) if modality == "t1w" else 1
-            return reader(samples, *more)
+        def counted(*more, modality=modality, reader=reader):
+            read[modality] += 1
+            return reader(*more)
 
-        monkeypatch.setattr(shards, f"read_{modality}", counted)
+        monkeypatch.setattr(shards, name, counted)
     waited = set()
     for encoder, modality in ((StructureMAE, "t1w"), (FunctionJEPA, "bold")):
         encode = encoder.encode
@@ -89,10 +92,7 @@ def test_reading_runs_ahead_of_encoding(trained, tmp_path, monkeypatch):
     words = (trained["structure"], trained["function"], packed, trained["rois"])
     ahead = tokens.write_cache(*words, tmp_path / "ahead")
     assert waited == {"t1w", "bold"}
-    monkeypatch.setattr(
-        tokens.loader, "in_order", lambda tasks, *, workers, ahead: iter([task() for task in tasks])
-    )
-    plain = tokens.write_cache(*words, tmp_path / "plain")
+    plain = tokens.write_cache(*words, tmp_path / "plain", workers=0)
     assert {p.name: p.read_bytes() for p in ahead.parent.iterdir()} == {
         p.name: p.read_bytes() for p in plain.parent.iterdir()
     }
@@ -110,7 +110,7 @@ def test_a_uk_biobank_pair_fits_in_8700_kilobytes(tmp_path):
     for modality, n in n_tokens.items():
         row = dict.fromkeys(token_index.LIST_COLUMNS[modality], "x" * 40)
         tokens_ = torch.zeros(n, base[modality].width, dtype=torch.bfloat16)
-        tokens._write_tar(
+        token_files._write_tar(
             tmp_path / f"{modality}.tar", tmp_path / f"{modality}.json", modality, "", [(row, tokens_)]
         )
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 8.7e6
@@ -143,11 +143,11 @@ def test_whole_batches_are_not_encoded_again(trained, tmp_path, monkeypatch):
     (out / "function-00001.tar").write_bytes(content)
     (out / "index.json").unlink()
     encoded = []
-    encode = tokens._function_tokens
-    monkeypatch.setattr(tokens, "_function_tokens", lambda *a: encoded.append("function") or encode(*a))
-    monkeypatch.setattr(tokens, "_structure_tokens", lambda *a: pytest.fail("structure tokens were whole"))
+    encode = FunctionJEPA.encode
+    monkeypatch.setattr(FunctionJEPA, "encode", lambda *a: encoded.append("function") or encode(*a))
+    monkeypatch.setattr(StructureMAE, "encode", lambda *a: pytest.fail("structure tokens were whole"))
     tokens.write_cache(trained["structure"], trained["function"], trained["town"], trained["rois"], out)
-    assert encoded == ["function"]
+    assert set(encoded) == {"function"}
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
 
 
@@ -182,7 +182,91 @@ def test_tokens_of_an_older_version_are_encoded_again(trained, tmp_path, monkeyp
     with monkeypatch.context() as newer:
         newer.setattr(token_index, "TOKENS_VERSION", 99)
         encoded = []
-        newer.setattr(tokens, "_function_tokens", lambda *a: encoded.append("function") or iter(()))
-        newer.setattr(tokens, "_structure_tokens", lambda *a: encoded.append("structure") or iter(()))
+        newer.setattr(
+            tokens, "write_files", lambda _, files, *more: encoded.extend(f.modality for f in files)
+        )
         tokens.write_cache(*words, step_version=7)
         assert set(encoded) == {"function", "structure"}
+
+
+def _command(trained, out):
+    words = ["--structure", str(trained["structure"]), "--function", str(trained["function"])]
+    words += ["--shards", str(trained["town"]), "--rois", str(trained["rois"])]
+    return [*words, "--out", str(out)]
+
+
+def die_after_a_file():
+    write = token_files._write_tar
+
+    def once(*arguments):
+        write(*arguments)
+        children.die()
+
+    token_files._write_tar = once
+
+
+def test_several_processes_write_the_files_of_one(trained, tmp_path):
+    """Also when one of them is killed, and the same is started again."""
+    whole = {p.name: p.read_bytes() for p in trained["tokens_town"].parent.iterdir()}
+    out = tmp_path / "tokens"
+    pair = children.start_all(_command(trained, out), 2, faults={1: die_after_a_file}, main=tokens.main)
+    children.wait_for(lambda: pair[1].exitcode is not None)
+    children.kill(pair[0])  # as torchrun does
+    assert pair[1].exitcode == -signal.SIGKILL
+    assert not (out / "index.json").exists()
+    done = {p.name: p.stat().st_mtime_ns for p in out.glob("[!.]*.json")}
+    assert done
+    pair = children.start_all(_command(trained, out), 2, log=tmp_path / "log", main=tokens.main)
+    assert children.end(pair) == [0, 0]
+    assert {p.name: p.read_bytes() for p in out.iterdir() if not p.name.startswith(".")} == whole
+    assert done.items() <= {p.name: p.stat().st_mtime_ns for p in out.iterdir()}.items()
+    # each had a share of it
+    assert "4 files, 2 of them by this process" in (tmp_path / "log.0").read_text()
+
+
+def fill_the_disk():
+    token_files._write_tar = lambda *more: children.fill_disk()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_processes_end_with_the_error_of_one(trained, tmp_path, rank):
+    faults = {rank: fill_the_disk}
+    pair = children.start_all(
+        _command(trained, tmp_path / "out"), 2, faults=faults, log=tmp_path / "log", main=tokens.main
+    )
+    assert children.end(pair)[0] == 1
+    (said,) = [line for line in (tmp_path / "log.0").read_text().splitlines() if " ERROR " in line]
+    assert "No space left on device" in said
+    assert not (tmp_path / "out" / "index.json").exists()
+
+
+@pytest.mark.parametrize("fault", ["gone", "damaged"])
+def test_a_shard_that_is_lost_while_it_is_encoded_is_a_sentence(trained, tmp_path, monkeypatch, capfd, fault):
+    town = shutil.copytree(trained["town"].parent, tmp_path / "town") / "index.json"
+    monkeypatch.setattr(shards, "verify", lambda listed: _spoil(town.parent / "t1w-00001.tar", fault))
+    assert tokens.main(_command({**trained, "town": town}, tmp_path / "out")) == 1
+    (said,) = [line for line in capfd.readouterr().err.splitlines() if " ERROR " in line]
+    assert {"gone": "t1w-00001.tar is gone", "damaged": "t1w-00001.tar: no stored T1"}[fault] in said
+    assert not (tmp_path / "out" / "structure-00001.tar").exists()
+    assert not list((tmp_path / "out").glob(".part*"))
+
+
+def _spoil(tar, fault):
+    size = tar.stat().st_size
+    tar.unlink()
+    if fault == "damaged":
+        tar.write_bytes(bytes(size))
+
+
+def test_the_first_process_waits_for_all_and_hears_what_went_wrong(monkeypatch):
+    monkeypatch.setattr(board, "PAUSE_S", 0.0)
+    alone = board.Board(ALONE)
+    alone.say()
+    alone.wait()
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda *a, **k: iter([(store, 0, 3)]))
+    store = torch.distributed.HashStore()
+    first, second = (board.Board(Processes(rank, 3, ALONE.device)) for rank in range(2))
+    first.say()
+    second.say("the disk is full")
+    with pytest.raises(SiteError, match="the disk is full"):
+        first.wait()  # though the third has not said anything
