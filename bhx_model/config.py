@@ -221,8 +221,9 @@ class TrainConfig:
     """Optimiser steps."""
     batch_size: int
     """Samples per optimiser step, over all processes and accumulated parts."""
-    accumulate: int = 1
-    """Parts into which a process cuts its share of a batch."""
+    accumulate: int | Literal["auto"] = 1
+    """Parts into which a process cuts its share of a batch. `auto`: as few as fit in the memory of its GPU, by
+    `bhx_model.gpu_memory`; 1 on a CPU."""
     lr: float
     """Peak learning rate, as it is: nothing multiplies it by the batch size."""
     min_lr: float = 0.0
@@ -247,9 +248,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
-        check_positive(
-            self, "steps", "batch_size", "accumulate", "lr", "save_every", "keep_every", "log_every"
-        )
+        check_positive(self, "steps", "batch_size", "lr", "save_every", "keep_every", "log_every")
+        if self.accumulate != "auto":
+            check_positive(self, "accumulate")
         check_at_least(self, 0, "min_lr", "weight_decay", "weight_decay_end")
         check_chance(self, "betas")
         if self.clip is not None:
@@ -263,12 +264,17 @@ class TrainConfig:
                 "steps: lower the first momentum, e.g. to 0.98"
             )
             raise ConfigError(msg)
-        if self.batch_size % self.accumulate:
+        if self.accumulate != "auto" and self.batch_size % self.accumulate:
             msg = f"train.batch_size {self.batch_size} cannot be cut into train.accumulate {self.accumulate} equal parts"
             raise ConfigError(msg)
         if not 0 <= self.warmup_steps <= self.steps:
             msg = f"train.warmup_steps is {self.warmup_steps}: it must lie between 0 and train.steps ({self.steps})"
             raise ConfigError(msg)
+
+    @property
+    def parts(self) -> int:
+        """`accumulate` as a number, 1 as long as nobody has put one in the place of `auto`."""
+        return 1 if self.accumulate == "auto" else self.accumulate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,10 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return _coerce(value, next(a for a in args if a is not type(None)), where)
+        # a word may stand for a number
+        named = (a for a in args if typing.get_origin(a) is Literal and value in typing.get_args(a))
+        rest = [a for a in args if a is not type(None)]
+        return _coerce(value, next(named, rest[0]), where)
     if origin is Literal:
         if value not in args:
             raise ConfigError(unknown_name(str(value), [str(a) for a in args], where))

@@ -50,7 +50,7 @@ def share(stage: Stage, step: int, processes: Processes) -> Share:
     batch = stage.epoch(epoch, t.batch_size)[place]
     size = sum(map(len, batch))
     # cut so that all processes do the same amount of work
-    most = math.ceil(t.batch_size / (processes.world * t.accumulate))
+    most = math.ceil(t.batch_size / (processes.world * t.parts))
     mine = loader.pieces(batch, size=most, rank=processes.rank, world=processes.world)
     # a process without a part of the batch takes part in the exchange of gradients with a weight of 0
     return Share(step, epoch, mine or [batch[0][:1]], [len(numbers) / size for numbers in mine] or [0.0])

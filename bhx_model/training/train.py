@@ -34,7 +34,7 @@ import torch
 from bhx_model.command_line import json_object, run_command, seed_number, whole_number
 from bhx_model.config import PRESETS, STAGES, StageConfig, load_preset
 from bhx_model.data.reader import threads_per_process
-from bhx_model.training import distributed, run_folder, stages, time_limit
+from bhx_model.training import distributed, parts, run_folder, stages, time_limit
 from bhx_model.training.distributed import Processes
 from bhx_model.training.loop import train_loop
 from bhx_model.training.warm_start import WarmStart
@@ -149,15 +149,20 @@ def train(
         stage.hashes["init_from"] = warm.sha256
     run = run_root / f"{config.stage}-{run_folder.run_hash(config, seed, stage.hashes, step_version)}"
     run.mkdir(parents=True, exist_ok=True)
+    parts.settle(stage, processes, parts.memory(processes))
     in_slurm = "SLURM_JOB_ID" in os.environ  # where others wait for the GPUs on which this one would
     with run_folder.lock_run_dir(run, should_stop, processes, waits=not in_slurm) as ours:
         if not ours:
             return STOPPED
         # the first looks for all: disks of several nodes need not agree yet
         if not processes.any(processes.first and run_folder.is_finished(run)):
-            if not train_loop(
-                stage, run, processes, workers, tensorboard, should_stop, step_version, warm, until
-            ):
+            try:
+                ended = train_loop(
+                    stage, run, processes, workers, tensorboard, should_stop, step_version, warm, until
+                )
+            except torch.OutOfMemoryError as error:
+                raise parts.out_of_memory(stage) from error
+            if not ended:
                 return STOPPED
         elif processes.first:
             logger.info("%s is finished: writing its outputs to %s", run, out)
