@@ -7,12 +7,13 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from bhx_model import gpus
 from bhx_model.errors import BhxError, format_error
+from bhx_model.extras import how_to_install
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def seed_number(text: str) -> int:
     return number
 
 
-def run_command(command: Callable[[], int | None], *, verbosity: int = 0) -> int:
+def run_command(command: Callable[[], int | None], *, verbosity: int = 0, extras: Sequence[str] = ()) -> int:
     """Run a command with its log on stderr, on as many GPUs as its job was planned with.
 
     Parameters
@@ -124,6 +125,8 @@ def run_command(command: Callable[[], int | None], *, verbosity: int = 0) -> int
         Does the work; returns its exit code, None for 0.
     verbosity : int
         See `start_logging`.
+    extras : sequence of str
+        Extras of BHX that the command needs: what to install where a package is missing.
 
     Returns
     -------
@@ -139,4 +142,9 @@ def run_command(command: Callable[[], int | None], *, verbosity: int = 0) -> int
         return 0
     except (BhxError, OSError) as error:
         logger.error("%s", format_error(error))
+        return 1
+    except ModuleNotFoundError as error:
+        if (sentence := how_to_install(error.name, extras)) is None:
+            raise
+        logger.error("%s", sentence)
         return 1

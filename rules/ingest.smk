@@ -1,11 +1,6 @@
 # What is there: the published index of each cohort, and the templates everything is measured on.
 
 
-localrules:
-    publish_index,
-    fetch_templates,
-
-
 rule publish_index:
     """Index of a cohort, one row per scan, as it was read when the DAG was planned."""
     input:
@@ -14,6 +9,7 @@ rule publish_index:
         f"{RESULTS}/{{cohort}}/index.parquet",
     log:
         f"{RESULTS}/logs/publish_index/{{cohort}}.log",
+    localrule: True
     conda:
         "../envs/prep.yaml"
     shell:
@@ -40,6 +36,7 @@ rule fetch_templates:
         f"{RESULTS}/logs/fetch_templates.log",
     benchmark:
         f"{RESULTS}/benchmarks/fetch_templates.tsv"
+    localrule: True
     conda:
         "../envs/prep.yaml"
     resources:

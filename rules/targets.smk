@@ -2,17 +2,6 @@
 ALL_TABLES = tables(rules.collect_table.output, rules.collect_study_table.output)
 
 
-localrules:
-    ingest,
-    preproc,
-    features,
-    shards,
-    pretrain,
-    evaluate,
-    tables,
-    report,
-
-
 rule ingest:
     """The index of every cohort."""
     input:

@@ -6,11 +6,24 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+import bhx_model
 from bhx_model.command_line import add_verbosity, run_command
+from bhx_prep import installation
 
 #: Command -> module with `arguments(parser)` and `command(args)`, its line of help and an example. Imported when asked for.
 COMMANDS = {
+    "init": (
+        "bhx_prep.commands.init",
+        "make a folder for a study: configuration, profiles, a README; nothing is overwritten",
+        "bhx init my-study",
+    ),
+    "run": (
+        "bhx_prep.commands.run",
+        "run Snakemake with the installed pipeline and its default profile; every argument is Snakemake's",
+        "bhx run --cores 4 tables",
+    ),
     "synth": ("bhx_prep.commands.synth", "make the data of the demo", "bhx synth --out demo-data"),
     "index": (
         "bhx_prep.commands.index",
@@ -84,30 +97,59 @@ COMMANDS = {
     ),
 }
 
+#: What most commands need; whoever has less is told of all of it at once.
+EXTRAS = ("workflow", "prep")
+#: Commands that need something else.
+OTHER_EXTRAS = {"init": ("workflow",), "run": ("workflow", "prep", "model")}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; an error that the user can fix is one line on stderr and exit code 1."""
     verbosity = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_verbosity(verbosity)
     # taken out first, so that they may stand anywhere: `bhx -q shards verify F` and `bhx shards verify F -q`
-    common, argv = verbosity.parse_known_args(list(sys.argv[1:] if argv is None else argv))
+    argv, passed = split_passed(sys.argv[1:] if argv is None else argv)
+    common, argv = verbosity.parse_known_args(argv)
     parser = argparse.ArgumentParser(
         prog="bhx",
         description="From raw BIDS to the tables of BrainHarmonix. `snakemake` runs the pipeline; these commands help.",
         epilog="example: bhx status --failed",
         parents=[verbosity],
     )
+    parser.add_argument("--version", action="version", version=f"bhx {bhx_model.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     named = next((a for a in argv if not a.startswith("-")), None)
-    for name, (module, text, example) in COMMANDS.items():
-        sub = commands.add_parser(
-            name, help=text, description=sentence(text), epilog=f"example: {example}", parents=[verbosity]
-        )
-        if name == named:
-            importlib.import_module(module).arguments(sub)
-    args = parser.parse_args(argv)
-    command = importlib.import_module(COMMANDS[args.command][0]).command
-    return run_command(lambda: command(args), verbosity=common.verbosity)
+    use_data_packages(Path.cwd())
+
+    def run() -> int:
+        for name, (module, text, example) in COMMANDS.items():
+            sub = commands.add_parser(
+                name, help=text, description=sentence(text), epilog=f"example: {example}", parents=[verbosity]
+            )
+            if name == named:
+                importlib.import_module(module).arguments(sub)
+        args = parser.parse_args(argv)
+        if passed:
+            args.arguments = passed
+        return importlib.import_module(COMMANDS[args.command][0]).command(args) or 0
+
+    extras = OTHER_EXTRAS.get(named or "", EXTRAS)
+    return run_command(run, verbosity=common.verbosity, extras=extras)
+
+
+def split_passed(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take apart what is ours and what `bhx run` passes to Snakemake, whose options have names of ours among them."""
+    at = next((i for i, word in enumerate(argv) if not word.startswith("-")), len(argv))
+    ours, passed = list(argv[: at + 1]), list(argv[at + 1 :])
+    if ours[-1:] != ["run"] or passed in (["-h"], ["--help"]):
+        return list(argv), []
+    return ours, passed
+
+
+def use_data_packages(study: Path) -> None:
+    """Let Python find the packages with the demo's data that `bhx synth` has put into a study."""
+    if (folder := installation.data_packages(study)).is_dir():
+        sys.path.append(str(folder))
 
 
 def sentence(text: str) -> str:

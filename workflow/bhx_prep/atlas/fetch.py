@@ -23,6 +23,7 @@ import numpy as np
 
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import json_file, run_command
+from bhx_prep import installation
 from bhx_prep.atlas import reference
 from bhx_prep.atlas.atlas import DEFAULT_SPACE, FILES, Atlas, Pair, hemispheres
 from bhx_prep.atlas.sources import files as named_files
@@ -113,7 +114,7 @@ def fetch(section: AtlasSection, out: Path, spaces: Sequence[str] = (DEFAULT_SPA
         "files": files,
         "source": atlas.source,
         "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in atlas.inputs},
-        "versions": {name: version(name) for name in (*packages.DATA_PACKAGES, "templateflow")},
+        "versions": {name: version(name) for name in (*installation.DATA_PACKAGES.values(), "templateflow")},
         "space": atlas.space,
         "missing": dict(atlas.missing),
     }

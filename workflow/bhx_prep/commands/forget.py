@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 from bhx_model.data import npz
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation import prediction_file
+from bhx_prep.commands import run as snakemake
 from bhx_prep.config import config
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import batches, index, participants
@@ -33,9 +33,6 @@ from bhx_prep.preproc import work_folder
 from bhx_prep.slurm import jobs
 
 logger = logging.getLogger(__name__)
-
-#: What makes the batch again, whatever folder the study is in.
-SNAKEFILE = Path(__file__).resolve().parents[2] / "Snakefile"
 
 #: Suffixes of files that are searched for the subject's label; pictures and arrays carry none.
 TEXT = frozenset({".csv", ".html", ".json", ".jsonl", ".log", ".md", ".rst", ".tex", ".tsv", ".txt", ".yaml"})
@@ -286,9 +283,9 @@ def _make_again(study: config.Config, args: argparse.Namespace, subject: str, re
     if any(f"{batches.batch_of(args.cohort, other, n):05d}" == batch for other in remaining):
         targets.append(str(shards / f"bold-{batch}.tar"))
     logger.info("making batch %s of %s again", batch, args.cohort)
-    words = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--cores", "1"]
-    words += ["--configfile", str(args.config), "--quiet", "progress", "host", "reason", "rules"]
-    done = subprocess.run([*words, "--", *targets], check=False)
+    words = ["--cores", "1", "--configfile", str(args.config)]
+    words += ["--quiet", "progress", "host", "reason", "rules", "--", *targets]
+    done = subprocess.run(snakemake.words(words), check=False)
     if done.returncode == 0:
         logger.info("batch %s of %s is made again", batch, args.cohort)
     else:

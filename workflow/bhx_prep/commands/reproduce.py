@@ -11,13 +11,13 @@ from pathlib import Path
 import yaml
 
 from bhx_model.atomic_write import atomic_write
-from bhx_model.errors import ConfigError, SiteError
+from bhx_model.errors import ConfigError
+from bhx_prep.commands import run as snakemake
 from bhx_prep.config import recipes
 from bhx_prep.reproduction import page, plan
 
 logger = logging.getLogger(__name__)
 
-SNAKEFILE = Path(__file__).resolve().parents[2] / "Snakefile"
 _HEADER = "# Written by `bhx reproduce {cohort}`; edit it, and it stays as it is.\n"
 
 
@@ -97,16 +97,6 @@ def write(chosen: plan.Plan, file: Path) -> None:
 
 
 def run(file: Path, cores: int) -> int:
-    """Run Snakemake on a configuration, here; its status.
-
-    Raises
-    ------
-    SiteError
-        If the rules are not here: the packages alone were installed.
-    """
-    if not SNAKEFILE.exists():
-        raise SiteError(
-            f"the pipeline's rules are not at {SNAKEFILE}: run `bhx reproduce` from a checkout of BHX"
-        )
-    asked = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--configfile", str(file)]
-    return subprocess.run([*asked, "--cores", str(cores)], check=False).returncode
+    """Run Snakemake on a configuration, here; its status."""
+    asked = ["--configfile", str(file), "--cores", str(cores)]
+    return subprocess.run(snakemake.words(asked), check=False).returncode

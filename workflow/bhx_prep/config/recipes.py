@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from bhx_model.errors import ConfigError
+from bhx_prep import installation
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.mistakes import nearest, sentence
 from bhx_prep.config.section import Section, Value
@@ -206,10 +207,8 @@ class Recipe(Section):
 
 
 def folder() -> Path:
-    """Where the recipes are: beside the package in a checkout, in it where it was installed."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "resources" / "cohorts"
-    return installed if installed.is_dir() else package.parent / "resources" / "cohorts"
+    """Where the recipes are."""
+    return installation.resources() / "cohorts"
 
 
 @functools.cache

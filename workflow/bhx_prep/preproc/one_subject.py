@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from bhx_model.atomic_write import write_json
 from bhx_model.errors import DataError, SiteError
+from bhx_prep import installation
 from bhx_prep.config import config
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.preproc import PreprocSection
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 #: Name of the cohort that a subject without a study belongs to.
 COHORT: Final = "single"
-CHECKOUT: Final = Path(__file__).resolve().parents[3]
 
 
 def arguments(actions: Any) -> None:
@@ -125,7 +125,7 @@ def embedded_command(words: Sequence[str], templates: Path) -> list[str]:
     templates : Path
         Folder of the templates.
     """
-    python = os.environ.get("BHX_ANTS_PYTHON", str(CHECKOUT / ".venv-ants/bin/python"))
+    python = str(installation.ants_python(Path.cwd()))
     return [python, "-m", "bhx_prep.preproc.embedded", *words, "--templates", str(templates)]
 
 
@@ -165,9 +165,9 @@ def job_words(
 
 def _run_embedded(words: list[str]) -> int:
     if not Path(words[0]).exists():
-        msg = f"there is no {words[0]}: run `make environments`, or point BHX_ANTS_PYTHON to a Python with antspyx"
-        raise SiteError(msg)
-    paths = [str(CHECKOUT), str(CHECKOUT / "workflow"), os.environ.get("PYTHONPATH", "")]
+        raise SiteError(f"there is no {words[0]}: {installation.how_to_get_ants()}")
+    installation.link_code(Path.cwd())
+    paths = [*map(str, installation.python_path(Path.cwd())), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     return subprocess.run(words, env=environment, check=False).returncode
 

