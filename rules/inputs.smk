@@ -111,6 +111,15 @@ def weights_of(stage):
     return lambda wildcards: weights(users(wildcards)[0], stage)
 
 
+def rois_of_series(wildcards):
+    """Per-ROI metadata for an encoder of series; that of T1 volumes reads none, and its cohorts need no BOLD run."""
+    return (
+        []
+        if wildcards.stage == "structure"
+        else expand(rules.collect_rois.output, trainset=wildcards.trainset)
+    )
+
+
 def rois_file(wildcards):
     """Per-ROI metadata of the experiment that a job is for."""
     return str(study.trainings.rois(users(wildcards)[0]))

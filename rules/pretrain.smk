@@ -113,7 +113,7 @@ rule train_encoder:
     input:
         shards=pretraining_shards,
         split=rules.split_pretraining.output,
-        rois=rules.collect_rois.output,
+        rois=rois_of_series,
         start=start_files,
     output:
         weights=f"{ENCODER}/model.safetensors",
@@ -138,6 +138,7 @@ rule train_encoder:
         preset=lambda wildcards: section(wildcards).preset,
         seed=lambda wildcards: section(wildcards).seed,
         overrides=overrides,
+        rois=lambda wildcards, input: shlex.join(["--rois", *input.rois]) if input.rois else "",
         start=start_option,
         run_root=f"{RESULTS}/runs",
         out=lambda wildcards, output: Path(output.weights).parent,
@@ -146,7 +147,7 @@ rule train_encoder:
         "BHX_GPUS={resources.seen_gpus} "
         "{params.launcher} -m bhx_model.train --stage {wildcards.stage} --preset {params.preset}"
         " --set {params.overrides:q} --seed {params.seed} --shards {input.shards:q} --split {input.split:q}"
-        " --rois {input.rois:q} --run-root {params.run_root:q} --out {params.out:q}"
+        " {params.rois} --run-root {params.run_root:q} --out {params.out:q}"
         " {params.start} --step-version {params.step} --cores {threads} --job-minutes {resources.runtime} > {log:q} 2>&1"
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bhx_model.config import EvaluationConfig
-from bhx_model.device import default_device
 from bhx_model.errors import DataError
 from bhx_model.evaluation import token_readout_file
 from bhx_model.evaluation.labels import Labels
@@ -50,6 +49,7 @@ def predict(
         _check_weights(tokens, weights)
     kept, features, excluded = tokens.by_subject(labels)
     if method.has_epochs:
+        from bhx_model.device import default_device
         from bhx_model.evaluation.attentive import attentive_probe
 
         device = default_device()

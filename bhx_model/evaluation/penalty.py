@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,10 @@ from bhx_model.evaluation.labels import Labels
 #: baseline as for the tens to hundreds of channels of a hub token; with features of unit variance it would shift by
 #: their number, two to three decades. At one end the model is all but constant, at the other all but unpenalised.
 STRENGTHS: Final = tuple(10.0**exponent for exponent in range(-4, 5))
+
+
+#: (N,) bool of the subjects to fit to, and the strength: what is said of all subjects, (N, classes) or (N, 1).
+Predict = Callable[[np.ndarray, float], np.ndarray]
 
 
 def fit(features_ND: np.ndarray, labels: Labels) -> tuple[np.ndarray, float]:
@@ -36,7 +41,7 @@ def fit(features_ND: np.ndarray, labels: Labels) -> tuple[np.ndarray, float]:
     length = np.sqrt((features_ND[labels.fitted] ** 2).sum(axis=1).mean())
     x = features_ND / (length if length > 0 else 1.0)
     if labels.inner_folds:
-        strength = _chosen_inside(x, labels)
+        strength = chosen_inside(lambda fitted, weight: _predict(x, labels, fitted, weight), labels)
         return _predict(x, labels, labels.fitted, strength), strength
     best: tuple[float, np.ndarray, float] | None = None
     for strength in STRENGTHS:
@@ -63,23 +68,41 @@ def _predict(x: np.ndarray, labels: Labels, fitted: np.ndarray, strength: float)
     return scores
 
 
-def _chosen_inside(x: np.ndarray, labels: Labels) -> float:
-    """The strength with the best mean balanced accuracy over inner divisions of train and validation subjects.
+def inner_divisions(labels: Labels) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Divisions of the train and validation subjects, of the sizes of the two and with the classes of the whole.
 
-    The divisions have the sizes of the two, and the classes of the whole; the strongest penalty of equally good ones.
+    Yields
+    ------
+    fitted : ndarray, (N,) bool
+        Subjects to fit to.
+    held_out : ndarray, (n,) int
+        Those to choose on.
     """
-    from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import StratifiedShuffleSplit
 
     own = np.flatnonzero(labels.of("train") | labels.of("val"))
-    y = labels.target[own]
     divide = StratifiedShuffleSplit(
         labels.inner_folds, test_size=int(labels.of("val").sum()), random_state=labels.seed
     )
+    for train, val in divide.split(own, labels.target[own]):
+        yield np.isin(np.arange(len(labels.subjects)), own[train]), own[val]
+
+
+def chosen_inside(predict: Predict, labels: Labels) -> float:
+    """The strength with the best mean balanced accuracy over inner divisions; the strongest penalty of equally good ones.
+
+    Parameters
+    ----------
+    predict : callable
+        Of who is fitted to, (N,) bool, and the strength: what is said of all subjects, (N, classes); the largest is named.
+    labels : Labels
+        Of classes, with inner folds.
+    """
+    from sklearn.metrics import balanced_accuracy_score
+
     total = np.zeros(len(STRENGTHS))
-    for train, val in divide.split(own, y):
-        fitted = np.isin(np.arange(len(x)), own[train])
+    for fitted, held_out in inner_divisions(labels):
         for place, strength in enumerate(STRENGTHS):
-            said = _predict(x, labels, fitted, strength)[own[val]].argmax(axis=1)
-            total[place] += balanced_accuracy_score(y[val], said)
+            said = predict(fitted, strength)[held_out].argmax(axis=1)
+            total[place] += balanced_accuracy_score(labels.target[held_out], said)
     return STRENGTHS[int(total.argmax())]

@@ -54,7 +54,8 @@ class Sources:
 
     shards: Sequence[Path]
     split: Path
-    rois: Path
+    rois: Path | None = None
+    """Metadata of the ROIs; the structure stage reads no series, and none of it."""
     tokens: Sequence[Path] = ()
     """Indices of cached tokens (fusion)."""
     structure: Path | None = None
@@ -86,6 +87,7 @@ class Stage(abc.ABC):
     """
 
     modalities: tuple[str, ...] = ()
+    reads_series = True
 
     def __init__(self, config: StageConfig, sources: Sources, seed: int):
         self.config, self.seed = config, seed
@@ -96,16 +98,30 @@ class Stage(abc.ABC):
                     f"the index of {one.cohort} is named twice, or two cohorts have its name: name each once"
                 )
                 raise ConfigError(msg)
-        self.rois = RoiMetadata.load(sources.rois)
         self.split = read_split(sources.split)
         self.hashes: dict[str, Any] = {
             "shards": [[index.cohort, index.sha256] for index in self.indices],
             "split": shards.file_sha256(sources.split),
-            "rois": shards.file_sha256(sources.rois),
         }
-        for index in self.indices:
-            check_rois(index, self.rois)
+        self.known_rois = self._read_rois(sources.rois) if self.reads_series else None
         self._epochs = _Recent(self._epoch)
+
+    def _read_rois(self, path: Path | None) -> RoiMetadata:
+        """Metadata of the ROIs, which those of the shards have to be."""
+        if path is None:
+            msg = f"the stage {self.config.stage} reads series: name the metadata of their ROIs, rois.npz, with --rois"
+            raise ConfigError(msg)
+        rois = RoiMetadata.load(path)
+        self.hashes["rois"] = shards.file_sha256(path)
+        for index in self.indices:
+            check_rois(index, rois)
+        return rois
+
+    @property
+    def rois(self) -> RoiMetadata:
+        """Metadata of the ROIs of the series, of a stage that reads any."""
+        assert self.known_rois is not None
+        return self.known_rois
 
     def _divide(self, samples: Iterable[Any]) -> None:
         """Set `samples`: those of the training, then those of the holdout; an item's first sample has its subject."""
@@ -191,6 +207,7 @@ class StructureStage(Stage):
     """Masked autoencoding of T1 volumes."""
 
     modalities = ("t1w",)
+    reads_series = False
 
     def __init__(self, config: StageConfig, sources: Sources, seed: int):
         super().__init__(config, sources, seed)

@@ -144,7 +144,7 @@ def train(
         On inputs that do not belong together.
     """
     stage = stages.open_stage(config, sources, seed, processes.device)
-    warm = None if init_from is None else WarmStart.open(init_from, config.stage, stage.rois)
+    warm = None if init_from is None else WarmStart.open(init_from, config.stage, stage.known_rois)
     if warm is not None:
         stage.hashes["init_from"] = warm.sha256
     run = run_root / f"{config.stage}-{run_folder.run_hash(config, seed, stage.hashes, step_version)}"
@@ -226,7 +226,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", type=seed_number, default=0, help="of weights, order, masks and augmentation")
     add("--shards", type=Path, nargs="+", required=True, metavar="INDEX", help="index.json of every cohort")
     add("--split", type=Path, required=True, help="subjects to train on and to hold out")
-    add("--rois", type=Path, required=True, help="rois.npz of the experiment")
+    add("--rois", type=Path, help="rois.npz of the experiment (function and fusion)")
     add(
         "--tokens",
         type=Path,

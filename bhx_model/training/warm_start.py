@@ -37,7 +37,7 @@ class WarmStart:
     sha256: str
 
     @classmethod
-    def open(cls, folder: Path, stage: str, rois: RoiMetadata) -> WarmStart:
+    def open(cls, folder: Path, stage: str, rois: RoiMetadata | None) -> WarmStart:
         """Find the weights of a stage.
 
         Parameters
@@ -45,8 +45,8 @@ class WarmStart:
         folder : Path
             With weights, as `given_weights.find` understands it.
         stage : str
-        rois : RoiMetadata
-            Of the training; those of a function encoder have to be the same, in the same order.
+        rois : RoiMetadata, optional
+            Of the training, where it reads series; those of a function encoder have to be the same, in the same order.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class WarmStart:
         if about.get("sha256", sha256) != sha256:
             msg = f"{given.weights} is not the file that was exported (sha256 differs): copy it again, or export again"
             raise DataError(msg)
-        if stage == "function":
+        if stage == "function" and rois is not None:
             try:
                 empty_rois(about["model_metadata"]).check_order(rois.names)
             except KeyError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from public_releases import write_site
 
+from bhx_prep.cohort_plan import CohortPlan
 from bhx_prep.study import Study
 
 STUDY = {
@@ -141,3 +142,25 @@ def test_runs_that_may_be_shorter_than_a_patch_of_fixed_tr_are_named(folder: Pat
     assert line.startswith("experiments.e: features.min_seconds, 100, lets in runs shorter than a patch")
     assert line.endswith("is 48 frames, 120 s at TR 2.5 s: raise it")
     assert Study(raw | {"features": {"min_seconds": 120}}, build=True).untrainable() == []
+
+
+@pytest.mark.parametrize(
+    ("modalities", "stages", "said"),
+    [
+        ({"t1w"}, ["structure"], None),
+        ({"bold"}, ["function"], None),
+        ({"t1w"}, ["structure", "function"], "has no usable BOLD run, which function needs: set `stages: [structure]`"),
+        ({"t1w"}, ["structure", "function", "fusion"], "which structure and fusion need: set `stages: [structure]`"),
+        ({"bold"}, ["structure"], "has no usable T1 image, which structure needs: set `stages: [function]`"),
+        ({"bold"}, ["structure", "function", "fusion"], "which structure and fusion need: set `stages: [function]`"),
+    ],
+)  # fmt: skip
+def test_scans_that_a_stage_needs_and_no_cohort_has_are_named(
+    folder: Path, monkeypatch, modalities: set[str], stages: list[str], said: str | None
+):
+    monkeypatch.setattr(CohortPlan, "modalities", frozenset(modalities))
+    monkeypatch.setattr(CohortPlan, "has_t1w", lambda _: False)
+    experiment = {"cohorts": ["a"], "preset": "tiny", "stages": stages}
+    raw = {"cohorts": {"a": {"input": "timeseries", "root": "a"}}, "experiments": {"e": experiment}}
+    lines = Study(raw, build=True).untrainable()
+    assert [line.endswith(str(said)) for line in lines] == ([] if said is None else [True])

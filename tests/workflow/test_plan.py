@@ -239,6 +239,39 @@ def test_given_weights_are_scored_without_any_training(root: Path, tmp_path: Pat
     assert "Traceback" not in said
 
 
+def test_volumes_alone_train_and_score_the_structure_stage(root: Path, tmp_path: Path):
+    """No metadata of ROIs is made, and no connectivity: nobody has series."""
+    derivatives = tmp_path / "mri"
+    about = {
+        "Name": "mri",
+        "BIDSVersion": "1.8.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "fMRIPrep"}],
+    }
+    skeleton.write_file(derivatives / "dataset_description.json", about)
+    rows = ["participant_id\tdx"]
+    for i in range(12):
+        stem = f"sub-{i:02d}/anat/sub-{i:02d}_space-MNI152NLin2009cAsym_desc-"
+        skeleton.write_file(derivatives / f"{stem}preproc_T1w.nii.gz", {})
+        skeleton.write_file(derivatives / f"{stem}brain_mask.nii.gz", {})
+        rows.append(f"sub-{i:02d}\t{('control', 'patient')[i % 2]}")
+    skeleton.write_file(derivatives / "participants.tsv", "\n".join(rows) + "\n")
+    endpoint = {"cohort": "t1", "column": "dx", "kind": "binary", "classes": ["control", "patient"]}
+    config = {
+        "cohorts": {"t1": {"input": "fmriprep", "root": "mri"}},
+        "experiments": {"s": {"cohorts": ["t1"], "preset": "tiny", "stages": ["structure"]}},
+        "endpoints": {"dx": endpoint | {"seeds": 1, "methods": ["structure"], "pretraining_overlap": "mark"}},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    planned = skeleton.snakemake(root, tmp_path, "-n", "tables")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    jobs = skeleton.job_counts(planned.stdout)
+    assert [
+        jobs[n] for n in ("train_encoder", "read_structure_tokens", "evaluate_model", "collect_table")
+    ] == [1] * 4
+    assert not {"collect_rois", "compute_gradients", "fit_normaliser", "compute_connectivity"} & jobs.keys()
+
+
 def test_the_export_is_given_the_terms_of_the_data(root: Path, tmp_path: Path):
     """The configuration's before those the data set states, and none where neither does."""
     config = skeleton.build(SKELETONS[0].with_name("timeseries-two-tr.yml"), tmp_path)["config"]

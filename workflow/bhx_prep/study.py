@@ -384,16 +384,25 @@ class Study:
         return self.config.endpoints[name]
 
     def untrainable(self) -> list[str]:
-        """A line for every experiment that is to learn from T1 images of which its cohorts have none, or from short runs."""
-        lines = [
-            f"experiments.{name}.stages: no BOLD run of {', '.join(section.cohorts)} has a T1 image, which "
-            f"{'structure and fusion need' if 'fusion' in section.stages else 'structure needs'}: set `stages: [function]`"
-            for name, section in self.config.experiments.items()
-            if "structure" in section.stages
-            and section.weights is None
-            and not any(self.cohorts[cohort].has_t1w() for cohort in section.cohorts)
-        ]
+        """A line for every experiment that is to learn from scans of which its cohorts have none, or from short runs."""
+        trained = {name: one for name, one in self.config.experiments.items() if one.weights is None}
+        lacking = [(name, self._without_scans(section)) for name, section in trained.items()]
+        lines = [f"experiments.{name}.stages: {line}" for name, line in lacking if line]
         return [*lines, *self._short_patches()]
+
+    def _without_scans(self, section: ExperimentSection) -> str:
+        """What scans an experiment needs that none of its cohorts has, and what to do; empty where there are some."""
+        plans = [self.cohorts[cohort] for cohort in section.cohorts]
+        there = {modality for plan in plans for modality in plan.modalities}
+        of = ", ".join(section.cohorts)
+        if "fusion" in section.stages and not any(plan.has_t1w() for plan in plans):
+            alone = "structure" if "bold" not in there else "function"
+            return f"no BOLD run of {of} has a T1 image, which structure and fusion need: set `stages: [{alone}]`"
+        if "function" in section.stages and "bold" not in there:
+            return f"{of} has no usable BOLD run, which function needs: set `stages: [structure]`"
+        if "structure" in section.stages and "t1w" not in there:
+            return f"{of} has no usable T1 image, which structure needs: set `stages: [function]`"
+        return ""
 
     def _short_patches(self) -> list[str]:
         """A line for every experiment of fixed TR whose cohorts may have runs shorter than a patch."""

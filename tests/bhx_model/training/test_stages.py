@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_shards import NAMES, spoil_series, words, write_cohort, write_rois, write_split
-from training_runs import SIX, arguments, train_here
+from training_runs import SIX, arguments, run_folder, train_here
 
 from bhx_model.training import stages, train
 
@@ -194,3 +194,18 @@ def test_a_shard_index_is_no_token_index(trained, tmp_path, capsys):
     command = words({**trained, "runs": tmp_path}, "fusion", tmp_path / "out")
     assert train.main([*command, "--tokens", str(trained["town"])]) == 1
     assert "an index of cached tokens of version None" in capsys.readouterr().err
+
+
+def test_the_structure_stage_reads_no_series_and_needs_no_metadata_of_their_rois(house, tmp_path, capsys):
+    words = {}
+    for stage in ("structure", "function"):
+        given = arguments(house, tmp_path / stage, stage, SIX)
+        place = given.index("--rois")
+        words[stage] = given[:place] + given[place + 2 :]
+    assert train.main(words["structure"]) == 0
+    assert (
+        "rois"
+        not in json.loads((run_folder(tmp_path / "structure") / "final/run.json").read_text())["inputs"]
+    )
+    assert train.main(words["function"]) == 1
+    assert "the stage function reads series: name the metadata of their ROIs" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,14 @@ def test_a_cohort_of_t1_volumes_alone_is_a_note(tmp_path: Path) -> None:
     write_batch(tmp_path / "batch-00000", {}, excluded=nothing)
     with pytest.raises(DataError, match="none of its 2 BOLD runs"):
         check(tmp_path)
+
+
+def test_a_cohort_whose_t1_volumes_alone_cannot_be_used_says_why() -> None:
+    lost = Counter({"the skull was not stripped": 2, "too dark": 1})
+    quality = check_cohort.Quality(0, 3, 0, Counter({"no BOLD run of task rest": 3}), lost, are_tables=False)
+    said = r"ward: it has no BOLD run, and none of its 3 T1 volumes can be used: the skull was not stripped \(2\)"
+    with pytest.raises(DataError, match=said):
+        check_cohort._without_runs("ward", quality)
 
 
 def test_runs_that_are_there_twice_are_listed_across_batches(tmp_path: Path) -> None:

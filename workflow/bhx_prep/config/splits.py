@@ -61,9 +61,9 @@ class SplitsSection(Section):
     protocol: Literal["paper", "brainmarks"] = Field(
         default="paper",
         description="`paper`: 60, 20 and 20 % to train, validate and test; penalties and epochs are chosen on the "
-        "validation subjects. `brainmarks`: 70, 15 and 15 %, 100 random splits; the penalty of a linear model is chosen by "
-        "balanced accuracy over 5 inner divisions of train and validation subjects and fitted again to all of these; "
-        "balanced accuracy and macro F1 come first.",
+        "validation subjects. `brainmarks`: 70, 15 and 15 %, 100 random splits; the penalty of what is not trained in "
+        "epochs is chosen by balanced accuracy over 5 inner divisions of train and validation subjects, and the model "
+        "fitted again to all of these; balanced accuracy and macro F1 come first.",
     )
     scheme: Scheme = Field(
         default="random",

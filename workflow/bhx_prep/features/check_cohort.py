@@ -61,6 +61,8 @@ class Quality:
         T1 volumes that can be used.
     reasons : Counter
         Why BOLD runs are excluded.
+    volume_reasons : Counter
+        Why T1 volumes are.
     are_tables : bool
         Whether the series were parcellated elsewhere.
     """
@@ -69,6 +71,7 @@ class Quality:
     n_excluded: int
     n_volumes: int
     reasons: Counter[str]
+    volume_reasons: Counter[str]
     are_tables: bool
 
 
@@ -82,6 +85,7 @@ def read_quality(files: Sequence[Path]) -> Quality:
     """
     used, excluded, volumes, tables = 0, 0, 0, 0
     reasons: Counter[str] = Counter()
+    of_volumes: Counter[str] = Counter()
     for file in files:
         try:
             rows = pq.ParquetFile(file).read(columns=list(_QC_COLUMNS)).to_pylist()
@@ -91,13 +95,15 @@ def read_quality(files: Sequence[Path]) -> Quality:
         for row in rows:
             if row["modality"] != "bold":
                 volumes += row["status"] == "ok"
+                if row["status"] != "ok":
+                    of_volumes[_FILE_NAME.sub("sub-*_", row["reason"])] += 1
             elif row["status"] == "ok":
                 used += 1
                 tables += row["strategy"] == AS_GIVEN
             else:
                 excluded += 1
                 reasons[_FILE_NAME.sub("sub-*_", row["reason"])] += 1
-    return Quality(used, excluded, volumes, reasons, 2 * tables > used)
+    return Quality(used, excluded, volumes, reasons, of_volumes, 2 * tables > used)
 
 
 def check(
@@ -233,6 +239,10 @@ def _without_runs(cohort: str, quality: Quality) -> str:
     refused = [(reason, n) for reason, n in quality.reasons.most_common() if not reason.startswith(NO_BOLD)]
     if quality.n_volumes and not refused:
         return notes.note(notes.Kind.NO_RUNS, f"{quality.n_volumes} T1 volumes")
+    if not refused and quality.volume_reasons:
+        total, (reason, n) = quality.volume_reasons.total(), quality.volume_reasons.most_common(1)[0]
+        msg = f"cohort {cohort}: it has no BOLD run, and none of its {total} T1 volumes can be used: {reason} ({n})"
+        raise DataError(msg)
     total = sum(n for _, n in refused) or quality.n_excluded
     parts = [f"{reason} ({n})" for reason, n in (refused or quality.reasons.most_common())[:2]]
     if len("; ".join(parts)) > 220:

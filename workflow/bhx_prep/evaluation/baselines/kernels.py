@@ -2,27 +2,24 @@
 
 Both say how far a subject is on the side of a class. Probabilities come from a softmax of that at one temperature, which
 is chosen with the penalty on the validation subjects and moves no decision (Guo et al. 2017, arXiv 1706.04599). Where a
-protocol has inner folds, these choose nothing here.
+protocol has inner folds, the penalty is chosen by balanced accuracy over these, as of a logistic regression, and the
+temperature by what they say of the subjects that they leave out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
-from bhx_model.evaluation import metrics
+from bhx_model.evaluation import metrics, penalty
 from bhx_model.evaluation.labels import Labels
-from bhx_model.evaluation.penalty import STRENGTHS
+from bhx_model.evaluation.penalty import STRENGTHS, Predict
 
 #: Width of the tube within which a regression's error costs nothing, in units of the spread of the labels.
 _EPSILON: Final = 0.1
 #: Inverse temperatures that are tried: from undecided to certain.
 _SHARPNESS: Final = np.logspace(-3, 3, 121)
-
-#: (N,) bool of the subjects to fit to, and the strength: what is said of all subjects, (N, classes) or (N, 1).
-Predict = Callable[[np.ndarray, float], np.ndarray]
 
 
 def support_vectors(centred: np.ndarray, labels: Labels) -> tuple[np.ndarray, dict[str, Any]]:
@@ -42,11 +39,12 @@ def support_vectors(centred: np.ndarray, labels: Labels) -> tuple[np.ndarray, di
     """
     from sklearn.svm import SVC, SVR
 
-    whole = (centred @ centred[labels.fitted].T).astype(np.float64)
-    whole /= _mean_length(whole[labels.fitted])
+    pool = _pool(labels)
+    whole = (centred @ centred[pool].T).astype(np.float64)
+    whole /= _mean_length(whole[pool])
 
     def predict(fitted: np.ndarray, strength: float) -> np.ndarray:
-        kernel, target = whole[:, fitted[labels.fitted]], labels.target[fitted]
+        kernel, target = whole[:, fitted[pool]], labels.target[fitted]
         if not labels.n_classes:
             centre, scale = target.mean(), target.std() or 1.0
             line = SVR(C=strength, kernel="precomputed", epsilon=_EPSILON)
@@ -81,13 +79,14 @@ def kernel_ridge(centred: np.ndarray, labels: Labels) -> tuple[np.ndarray, dict[
     rows = centred - centred.mean(axis=1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     rows /= np.where(length > 0, length, 1)
-    whole = (rows @ rows[labels.fitted].T).astype(np.float64)
+    pool = _pool(labels)
+    whole = (rows @ rows[pool].T).astype(np.float64)
     target = np.eye(labels.n_classes)[labels.target] if labels.n_classes else labels.target[:, None]
     solved: dict[bytes, tuple[np.ndarray, ...]] = {}
 
     def solve(fitted: np.ndarray) -> tuple[np.ndarray, ...]:
         """Kernel and target centred on the subjects, which is an intercept, and the decomposition of the kernel."""
-        kernel = whole[:, fitted[labels.fitted]]
+        kernel = whole[:, fitted[pool]]
         own = kernel[fitted]
         kernel = kernel - own.mean(axis=0) - kernel.mean(axis=1, keepdims=True) + own.mean()
         kernel /= _mean_length(kernel[fitted])
@@ -104,13 +103,20 @@ def kernel_ridge(centred: np.ndarray, labels: Labels) -> tuple[np.ndarray, dict[
     return _chosen(predict, labels)
 
 
+def _pool(labels: Labels) -> np.ndarray:
+    """Subjects that are fitted to at any time: (N,) bool."""
+    return labels.of("train") | labels.of("val") if labels.inner_folds else labels.fitted
+
+
 def _mean_length(kernel: np.ndarray) -> float:
     """Mean squared length of the subjects fitted to, so that a strength means the same for any number of features."""
     return float(np.diag(kernel).mean()) or 1.0
 
 
 def _chosen(predict: Predict, labels: Labels) -> tuple[np.ndarray, dict[str, Any]]:
-    """The prediction of the strength, and for classes of the temperature, that is best on the validation subjects."""
+    """The prediction of the strength, and for classes of the temperature, that is best on validation or over inner folds."""
+    if labels.inner_folds:
+        return _chosen_inside(predict, labels)
     train, val = labels.of("train"), labels.of("val")
     target = labels.target[val]
     best: tuple[float, np.ndarray, float, float] | None = None
@@ -127,6 +133,18 @@ def _chosen(predict: Predict, labels: Labels) -> tuple[np.ndarray, dict[str, Any
         said = predict(labels.fitted, strength)
     if not labels.n_classes:
         return said, {"strength": strength}
+    return _softmax(said * sharpness), {"strength": strength, "sharpness": sharpness}
+
+
+def _chosen_inside(predict: Predict, labels: Labels) -> tuple[np.ndarray, dict[str, Any]]:
+    """The same of the strength that is best over inner folds, and of the temperature that is best for who they leave out."""
+    strength = penalty.chosen_inside(predict, labels)
+    left_out = [(held_out, predict(fitted, strength)) for fitted, held_out in penalty.inner_divisions(labels)]
+    target = np.concatenate([labels.target[held_out] for held_out, _ in left_out])
+    sides = np.concatenate([said[held_out] for held_out, said in left_out])
+    losses = [metrics.selection_loss(target, _softmax(sides * one), labels.n_classes) for one in _SHARPNESS]
+    sharpness = float(_SHARPNESS[int(np.argmin(losses))])
+    said = predict(labels.fitted, strength)
     return _softmax(said * sharpness), {"strength": strength, "sharpness": sharpness}
 
 
