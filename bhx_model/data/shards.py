@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections import Counter
@@ -24,6 +25,8 @@ from bhx_model.data import frames, timeseries, volumes
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.segments import Segments, checked
 from bhx_model.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -245,7 +248,10 @@ def verify(
     rank, world = rank_share
     known: dict[str, list[Any]] = {}
     if record is not None and record.exists():
-        known = read_json(record, "remove it")
+        try:
+            known = read_json(record, "checking all shards again")
+        except DataError as error:  # it only saves time
+            logger.warning("%s", error)
     read = 0
     for shard in sorted(shards, key=lambda s: s.path)[rank::world]:
         stat = shard.path.stat()

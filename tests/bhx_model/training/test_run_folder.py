@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -109,17 +112,38 @@ def test_a_finished_run_whose_weights_are_damaged_writes_them_again(house, strai
     same_weights(tmp_path / "out", straight / "structure" / "out")
 
 
-@pytest.mark.parametrize("stage", ["structure", "function"])
-def test_what_an_older_version_of_the_step_trained_is_not_served(house, straight, tmp_path, stage):
-    shutil.copytree(straight / stage, tmp_path, dirs_exist_ok=True)
+@pytest.mark.parametrize("stage", ["structure", "function", "fusion"])
+def test_what_an_older_version_of_the_step_trained_is_not_served(trained, straight, tmp_path, stage):
+    tokens = (
+        {"tokens": [str(trained["tokens_town"]), str(trained["tokens_ward"])]} if stage == "fusion" else {}
+    )
+    if stage == "fusion":
+        assert train_here(trained, tmp_path, stage, **tokens) == 0
+        shutil.copytree(tmp_path / "out", tmp_path / "straight")
+    else:
+        shutil.copytree(straight / stage, tmp_path, dirs_exist_ok=True)
+        shutil.copytree(straight / stage / "out", tmp_path / "straight")
     old = run_folder(tmp_path) / "final" / "model.safetensors"
     old.write_bytes(b"weights of older code")
     (old.parent / "sha256.json").unlink()  # else they were taken for damaged ones
-    assert train_here(house, tmp_path, stage) == 0
+    assert train_here(trained, tmp_path, stage, **tokens) == 0
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == old.read_bytes(), "of the same version"
-    assert train_here(house, tmp_path, stage, step_version=7) == 0
-    same_weights(tmp_path / "out", straight / stage / "out")
+    assert train_here(trained, tmp_path, stage, step_version=7, **tokens) == 0
+    same_weights(tmp_path / "out", tmp_path / "straight")
     assert old.read_bytes() == b"weights of older code"
+
+
+@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.ENOLCK, errno.EINVAL])
+def test_a_disk_without_locks_is_said_and_trained_on(house, tmp_path, monkeypatch, caplog, number):
+    def without(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    assert train_here(house, tmp_path, "structure", {**SIX, "train.steps": 2}) == 0
+    said = [record.message for record in caplog.records if "cannot be locked" in record.message]
+    assert len(said) == 1
+    assert said[0].endswith("do not start this training twice at a time")
 
 
 def test_settings_that_change_no_result_go_on_from_the_last_checkpoint(house, straight, tmp_path, caplog):
