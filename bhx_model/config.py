@@ -283,6 +283,8 @@ class EvaluationConfig:
 
     epochs: int = 50
     batch_size: int = 16
+    accumulate: int = 1
+    """Parts in which a batch of fine-tuning goes through the network, in turn: less memory, the same gradient."""
     lr: float = 5e-4
     """Peak learning rate of the head; layers below have less."""
     min_lr: float = 1e-6

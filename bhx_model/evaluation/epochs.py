@@ -19,7 +19,8 @@ def scaled_target(labels: Labels) -> tuple[Tensor, float, float]:
         return torch.from_numpy(labels.target), 1.0, 0.0
     values = labels.target[labels.of("train")]
     centre, scale = float(values.mean()), float(values.std()) or 1.0
-    return torch.from_numpy((labels.target - centre) / scale), scale, centre
+    # in single precision, as they are compared, since not every device has more
+    return torch.from_numpy((labels.target - centre) / scale).float(), scale, centre
 
 
 def learning_rate(settings: EvaluationConfig, step: int, per_epoch: int) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from bhx_model.config import EvaluationConfig
 from bhx_model.data import loader
+from bhx_model.data.batch import Batch
 from bhx_model.errors import DataError
 from bhx_model.evaluation import metrics
 from bhx_model.evaluation.epochs import learning_rate, scaled_target
@@ -19,6 +22,7 @@ from bhx_model.evaluation.labelled_tokens import LabelledTokens, autocast, fusio
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import EndpointModel, HubHead, endpoint_loss, n_outputs
 from bhx_model.training import optim
+from bhx_model.training.step_outcome import OnItsWay, reads_late
 from bhx_model.training.trained import Trained
 
 logger = logging.getLogger(__name__)
@@ -63,30 +67,25 @@ def finetune(
     per_epoch = -(-len(runs) // settings.batch_size)
     best: tuple[float, int, dict[str, Tensor]] | None = None
     val = labels.of("val")
+    # the gradient of a step is looked at when the next one is queued, so that a GPU never runs out of work
+    queued: list[tuple[int, OnItsWay, list[int]]] = []
     for epoch in range(settings.epochs):
         model.train()
         order = loader.epoch_batches(buckets, batch_size=settings.batch_size, seed=seed, epoch=epoch)
-        batches = [[[runs[place] for place in group] for group in batch] for batch in order]
+        batches = [_parts([[runs[place] for place in group] for group in batch], settings) for batch in order]
         for place, groups in enumerate(data.read(batches)):
             step = epoch * per_epoch + place
             lr = learning_rate(settings, step, per_epoch)
             optim.set_schedule(optimizer, lr=lr, weight_decay=settings.weight_decay)
-            size = sum(len(numbers) for numbers, _ in groups)
-            for numbers, batch in groups:
-                wanted = target[data.subject[numbers]].to(device)
-                with autocast(trained, device):
-                    output = model(*fusion_arguments(batch, device))
-                    loss = endpoint_loss(output, wanted, labels.kind, settings.label_smoothing)
-                (loss * (len(numbers) / size)).backward()
+            _backward(model, groups, target, data, trained, settings, device)
             norm = torch.nn.utils.clip_grad_norm_([p for _, p in used], settings.clip)
-            if not torch.isfinite(norm):
-                subjects = sorted(
-                    {labels.subjects[data.subject[n]] for numbers, _ in groups for n in numbers}
-                )
-                msg = f"the gradient of step {step + 1} is not finite, subjects: {', '.join(subjects)}: lower --set lr"
-                raise DataError(msg)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            queued.append((step, OnItsWay(norm), [n for numbers, _ in groups for n in numbers]))
+            if len(queued) > 1 or not reads_late(device):
+                _check(*queued.pop(0), data)
+        while queued:
+            _check(*queued.pop(0), data)
         scores = predict(data, val, model, trained, device) * scale + centre
         loss = metrics.selection_loss(labels.target[val], scores[val], labels.n_classes)
         if best is None or loss < best[0]:
@@ -100,6 +99,39 @@ def finetune(
     everyone = np.ones(len(labels.subjects), bool)
     scores = predict(data, everyone, model, trained, device) * scale + centre
     return scores, {"epoch": best[1], "settings": dataclasses.asdict(settings)}
+
+
+def _backward(
+    model: EndpointModel,
+    groups: Sequence[tuple[list[int], Batch]],
+    target: Tensor,
+    data: LabelledTokens,
+    trained: Trained,
+    settings: EvaluationConfig,
+    device: torch.device,
+) -> None:
+    """Leave the gradient of a batch's loss, the mean over its runs, in the parameters; nothing here waits for a GPU."""
+    size = sum(len(runs) for runs, _ in groups)
+    for runs, batch in groups:
+        labels = Batch(batch.keys, {"wanted": target[data.subject[runs]]}).pin().to(device)
+        with autocast(trained, device):
+            output = model(*fusion_arguments(batch, device))
+            loss = endpoint_loss(output, labels.tensors["wanted"], data.labels.kind, settings.label_smoothing)
+        (loss * (len(runs) / size)).backward()
+
+
+def _parts(batch: Sequence[Sequence[int]], settings: EvaluationConfig) -> list[list[int]]:
+    """Cut the groups of a batch into parts that go through the network at once, see `EvaluationConfig.accumulate`."""
+    size = -(-settings.batch_size // settings.accumulate)
+    return [list(group[first : first + size]) for group in batch for first in range(0, len(group), size)]
+
+
+def _check(step: int, norm: OnItsWay, runs: list[int], data: LabelledTokens) -> None:
+    """Refuse a gradient of a step that is not finite."""
+    if not math.isfinite(norm.read()):
+        subjects = ", ".join(sorted({data.labels.subjects[data.subject[run]] for run in runs}))
+        msg = f"the gradient of step {step + 1} is not finite, subjects: {subjects}: lower --set lr"
+        raise DataError(msg)
 
 
 def _build(data: LabelledTokens, trained: Trained, settings: EvaluationConfig) -> EndpointModel:
@@ -123,10 +155,12 @@ def predict(
     model.eval()
     n_classes = data.labels.n_classes
     total = np.zeros((len(data.labels.subjects), n_classes or 1))
+    found: list[tuple[list[int], Tensor]] = []
     for ((runs, batch),) in data.read(data.equal_batches(subjects)):
         with autocast(trained, device):
             output = model(*fusion_arguments(batch, device)).float()
-        if n_classes:
-            output = output.softmax(dim=-1)
-        np.add.at(total, data.subject[runs], output.double().cpu().numpy())
+        found.append((runs, output.softmax(dim=-1) if n_classes else output))
+    for runs, output in found:
+        # to the CPU first: not every device has float64
+        np.add.at(total, data.subject[runs], output.cpu().double().numpy())
     return total / np.bincount(data.subject, minlength=len(total))[:, None]

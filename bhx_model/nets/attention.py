@@ -33,14 +33,43 @@ class KeyWeights(NamedTuple):
     """(G,) float32 logarithm of the weight of a group's keys."""
     log_K: Tensor
     """(K,) the same for every key."""
+    kernel: Kernel | None
+    """By which each group is attended to by itself; None to take the weights as a mask."""
 
 
-def key_weights(groups: Sequence[tuple[int, float]], device: torch.device) -> KeyWeights:
-    """Weights of groups of keys, of which the sizes and the (positive) weights are given, in their order."""
+def key_weights(
+    groups: Sequence[tuple[int, float]], device: torch.device, dtype: torch.dtype, width: int
+) -> KeyWeights:
+    """Weights of groups of keys, and the kernel for them.
+
+    Parameters
+    ----------
+    groups
+        Size and (positive) weight of each, in their order.
+    device, dtype, width
+        Of queries and keys, and of a head; under autocast the precision is that of autocast.
+    """
     logs = [(n, math.log(weight)) for n, weight in groups]
     each = [torch.full((n,), log, device=device) for n, log in logs]
     # cut out of what is there: a list of numbers would have to be copied to the device
-    return KeyWeights(tuple(n for n, _ in logs), torch.cat([one[:1] for one in each]), torch.cat(each))
+    log_G = torch.cat([one[:1] for one in each])
+    kernel = fused_kernel(device, dtype, width)
+    return KeyWeights(tuple(n for n, _ in logs), log_G, torch.cat(each), kernel)
+
+
+def fused_kernel(device: torch.device, dtype: torch.dtype, width: int) -> Kernel | None:
+    """Kernel with which PyTorch itself attends on a GPU without a mask: flash attention, or cuDNN's; else None.
+
+    It is asked, so that what is said of kernels by ``torch.nn.attention.sdpa_kernel`` holds here too. Both need
+    bfloat16 or float16, and a width of a head, up to 256, that is a multiple of 8; flash attention a GPU from
+    Ampere on (compute capability 8.0).
+    """
+    if device.type != "cuda" or width % 8:
+        return None
+    if torch.is_autocast_enabled(device.type):
+        dtype = torch.get_autocast_dtype(device.type)
+    q_11QE = torch.empty(1, 1, 128, width, device=device, dtype=dtype, requires_grad=True)
+    return _KERNELS.get(torch._fused_sdp_choice(q_11QE, q_11QE, q_11QE))
 
 
 def attend(q_BHQE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, weights: KeyWeights | None = None) -> Tensor:
@@ -50,30 +79,14 @@ def attend(q_BHQE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, weights: KeyWeights |
     kernel on GPUs; there the groups are attended to one by one, and joined, see `JoinedAttention`. On a CPU its kernel
     takes a mask at next to no cost.
     """
-    if weights is not None:
-        kernel = fused_kernel(q_BHQE.device, q_BHQE.dtype, q_BHQE.shape[-1])
-        if kernel is not None:
-            joined = JoinedAttention.apply(q_BHQE, k_BHKE, v_BHKE, weights.log_G, weights.sizes, kernel)
-            return cast(Tensor, joined)
+    if weights is not None and weights.kernel is not None:
+        more = (weights.log_G, weights.sizes, weights.kernel)
+        return cast(Tensor, JoinedAttention.apply(q_BHQE, k_BHKE, v_BHKE, *more))
     bias_K = None if weights is None else weights.log_K.to(q_BHQE.dtype)
     if q_BHQE.device.type == "cpu" and q_BHQE.dtype == torch.bfloat16 and not torch.compiler.is_compiling():
         return cast(Tensor, BlockAttention.apply(q_BHQE, k_BHKE, v_BHKE, bias_K))
     mask_111K = None if bias_K is None else bias_K[None, None, None]
     return F.scaled_dot_product_attention(q_BHQE, k_BHKE, v_BHKE, attn_mask=mask_111K)
-
-
-@torch.compiler.assume_constant_result
-def fused_kernel(device: torch.device, dtype: torch.dtype, width: int) -> Kernel | None:
-    """Kernel with which PyTorch itself attends on a GPU without a mask: flash attention, or cuDNN's; else None.
-
-    It is asked, so that what is said of kernels by ``torch.nn.attention.sdpa_kernel`` holds here too. Both need
-    bfloat16 or float16, and a width of a head, up to 256, that is a multiple of 8; flash attention a GPU from
-    Ampere on (compute capability 8.0).
-    """
-    if device.type != "cuda":
-        return None
-    q_11QE = torch.empty(1, 1, 128, width, device=device, dtype=dtype, requires_grad=True)
-    return _KERNELS.get(torch._fused_sdp_choice(q_11QE, q_11QE, q_11QE)) if width % 8 == 0 else None
 
 
 class JoinedAttention(torch.autograd.Function):

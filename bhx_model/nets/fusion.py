@@ -195,7 +195,8 @@ class FusionModel(nn.Module):
             return None
         half = (n_function + n_structure) / 2
         groups = ((n_first, 1.0), (n_function, half / n_function), (n_structure, half / n_structure))
-        return key_weights(groups, self.hub.device)
+        head = self.config.width // self.config.heads
+        return key_weights(groups, self.hub.device, self.hub.dtype, head)
 
     def decode(self, latents_BHD: Tensor, n_patches: int) -> dict[str, Tensor]:
         """Reconstruct tokens from `latents`: function (B, R * n_patches, .) and structure (B, S, .)."""

@@ -376,9 +376,8 @@ class FunctionJEPA(nn.Module):
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
         """Move the target encoder: ``target = momentum * target + (1 - momentum) * encoder``."""
-        pairs = zip(self.target.parameters(), self.encoder.parameters(), strict=True)
-        for slow, fast in pairs:
-            slow.lerp_(fast, 1 - momentum)
+        slow, fast = tuple(self.target.parameters()), tuple(self.encoder.parameters())
+        torch._foreach_lerp_(slow, fast, 1 - momentum)  # a few kernels, not one for every weight
 
     def _check(self, series_BRT: Tensor, patch_frames: int) -> int:
         """Return the number of patches, or say what does not fit."""

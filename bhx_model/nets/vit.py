@@ -70,20 +70,56 @@ class Block(nn.Module):
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = Mlp(width, mlp_ratio)
+        self.run = run_block
 
     def forward(
         self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, weights: KeyWeights | None = None
     ) -> Tensor:
         """Return the tokens of range `queries` after they attended to those of range `keys`."""
-        y_BQD = x_BND[:, queries] + self._drop(self.attn(self.norm1(x_BND), queries, keys, weights))
-        return y_BQD + self._drop(self.mlp(self.norm2(y_BQD)))
+        # what is random, and differs from block to block, stays out of what may be compiled
+        return self.run(self, x_BND, queries, keys, weights, self._kept(x_BND), self._kept(x_BND))
 
-    def _drop(self, branch_BND: Tensor) -> Tensor:
+    def _kept(self, x_BND: Tensor) -> Tensor | None:
+        """Draw factors of a branch, 0 for samples that skip it: (B, 1, 1); None if none can."""
         if not self.training or self.drop_path == 0.0:
-            return branch_BND
+            return None
         keep = 1 - self.drop_path
-        kept_B11 = torch.rand(len(branch_BND), 1, 1, device=branch_BND.device) < keep
-        return branch_BND * kept_B11.to(branch_BND.dtype) / keep
+        return (torch.rand(len(x_BND), 1, 1, device=x_BND.device) < keep).float() / keep
+
+
+def run_block(
+    block: Block, x_BND: Tensor, queries: slice, keys: slice, weights: KeyWeights | None,
+    kept_attention_B11: Tensor | None, kept_mlp_B11: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """Compute a block, see `Block.forward`; branches are multiplied by what is kept of them."""
+    branch_BQD = block.attn(block.norm1(x_BND), queries, keys, weights)
+    y_BQD = x_BND[:, queries] + _times(branch_BQD, kept_attention_B11)
+    return y_BQD + _times(block.mlp(block.norm2(y_BQD)), kept_mlp_B11)
+
+
+def _times(branch_BQD: Tensor, kept_B11: Tensor | None) -> Tensor:
+    return branch_BQD if kept_B11 is None else branch_BQD * kept_B11.to(branch_BQD.dtype)
+
+
+#: Graphs that the compiler may make of `run_block`; when it has made as many, it compiles no more, in silence. There is
+#: one for every form of a block: its sizes, with and without gradients, which tokens are wanted, a batch of 1.
+GRAPHS: Final = 64
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Let PyTorch's compiler make code of all blocks of a model, for any number of samples and tokens.
+
+    The numbers are symbols to it: masks of random sizes and runs of any length make no new graph. What is around the
+    blocks is left as it is. Results are equal but for rounding.
+    """
+    import torch._dynamo  # imported here, since it takes as long to import as all of torch
+
+    limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
+    setattr(torch._dynamo.config, limit, max(GRAPHS, getattr(torch._dynamo.config, limit)))
+    run = torch.compile(run_block, dynamic=True)
+    for block in model.modules():
+        if isinstance(block, Block):
+            block.run = run
 
 
 class Blocks(nn.ModuleList):

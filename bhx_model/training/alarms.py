@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from bhx_model.data.batch import Batch
 from bhx_model.errors import DataError
 from bhx_model.training.distributed import Processes
 
@@ -20,16 +19,6 @@ logger = logging.getLogger(__name__)
 COLLAPSED: Final = 0.1
 SHRUNK: Final = 0.25
 _ADVICE: Final = "check the normaliser, raise train.ema or lower train.lr"
-
-
-def not_finite(parts: Sequence[Batch], losses: Sequence[float]) -> list[str]:
-    """List the samples of the batches whose losses are not finite."""
-    return [
-        key
-        for batch, loss in zip(parts, losses, strict=True)
-        if not math.isfinite(loss)
-        for key in batch.keys
-    ]
 
 
 def not_finite_error(step: int, what: str, keys: Sequence[str], run: Path) -> DataError:

@@ -23,12 +23,14 @@ from bhx_model.config import TrainConfig
 from bhx_model.data.batch import Batch
 from bhx_model.errors import ConfigError, DataError
 from bhx_model.nets.jepa import FunctionJEPA
+from bhx_model.nets.vit import compile_blocks
 from bhx_model.training import alarms, checkpoint, feed, optim, run_folder, schedules, target
 from bhx_model.training.distributed import Processes
 from bhx_model.training.holdout import evaluate_holdout
 from bhx_model.training.runlog import Reporter, duration
 from bhx_model.training.saver import Saver
 from bhx_model.training.stages import Stage
+from bhx_model.training.step_outcome import StepOutcome, reads_late
 from bhx_model.training.warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
@@ -122,15 +124,42 @@ def train_loop(
     if stage.n_holdout and processes.any(bool(postponed)):
         evaluate(start)
 
+    def conclude(outcome: StepOutcome, lr: float, decay: float) -> bool:
+        """Stop the run if the step was not sound, count and report it; whether any process was asked to stop."""
+        outcome.read()
+        if outcome.n_bad or not math.isfinite(outcome.norm):
+            named = processes.gather(outcome.bad) or processes.gather(outcome.keys)
+            raise alarms.not_finite_error(outcome.step, "loss" if outcome.n_bad else "gradient", named, run)
+        if outcome.unsaved:
+            saver.finish()
+        epoch, place = divmod(outcome.step, per_epoch)
+        state.samples_seen += sum(map(len, stage.epoch(epoch, t.batch_size)[place]))
+        state.sum, state.count = state.sum + outcome.loss, state.count + 1
+        done = outcome.step + 1
+        if reports(done):
+            schedule = {
+                "lr": lr,
+                "weight_decay": decay,
+                "grad_norm": outcome.norm,
+                "epoch": done / per_epoch,
+            }
+            values = {"loss": state.report(), **outcome.stats, **schedule}
+            processes.first_only(functools.partial(reporter.step, done, values))
+            alarm.check(outcome.step, outcome.stats)
+        return outcome.stop
+
+    def reports(done: int) -> bool:
+        return done % t.log_every == 0 or done == t.steps
+
     # --- the loop: what happens in a step is a function of its number alone
     reader = feed.steps(stage, range(start, t.steps), processes, workers)
     objective.train()
+    queued: list[tuple[StepOutcome, float, float]] = []
     for step, (parts, weights) in zip(range(start, t.steps), reader, strict=True):
         torch.manual_seed(_mix(stage.seed, step, processes.rank))  # for what is random inside the model
         lr, decay = _set_schedule(optimizer, t, step)
         done = step + 1
-        report = done % t.log_every == 0 or done == t.steps
-        losses, stats = backward(objective, stage, parts, weights, processes, diagnose=report)
+        losses, stats = backward(objective, stage, parts, weights, processes, diagnose=reports(done))
         norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf if t.clip is None else t.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -138,34 +167,26 @@ def train_loop(
             momentum = schedules.linear(step, steps=t.steps, start=t.ema[0], end=t.ema[1])
             cast(FunctionJEPA, model).update_target(momentum)
 
-        # --- is it sound? Asked when all of the step's work is queued, so that a GPU is waited for once a step
-        values = losses.tolist()
-        bad = alarms.not_finite(parts.taken, values)
-        mean = sum(one * weight for one, weight in zip(values, weights, strict=True) if weight)
+        # --- is it sound? A GPU is asked behind all of the step's work, and read when it has the next step's before it
         stop = should_stop() or time.monotonic() + saver.longest_s > until
-        mean, n_bad, stopping, unsaved = processes.sum([mean, len(bad), stop, saver.failed])
-        if n_bad or not math.isfinite(float(norm)):
-            named = processes.gather(bad) or processes.gather(
-                [key for batch in parts.taken for key in batch.keys]
-            )
-            raise alarms.not_finite_error(step, "loss" if n_bad else "gradient", named, run)
+        outcome = StepOutcome(
+            step, losses, norm, stats if reports(done) else {}, parts=parts.taken, weights=weights, stop=stop,
+            unsaved=saver.failed, processes=processes,
+        )  # fmt: skip
+        queued.append((outcome, lr, decay))
+        saves = done % t.save_every == 0 or done == t.steps
+        ready = queued if saves or not reads_late(processes.device) else queued[:-1]
+        stopping = any([conclude(*one) for one in ready])
+        if stopping and queued[-1] not in ready:  # nothing is saved that was not looked at
+            conclude(*queued[-1])
+            ready = queued
+        queued = queued[len(ready) :]
 
-        if unsaved:
-            saver.finish()
-
-        # --- report, evaluate the holdout, save, stop
-        state.samples_seen += sum(map(len, stage.epoch(step // per_epoch, t.batch_size)[step % per_epoch]))
-        state.sum, state.count = state.sum + mean, state.count + 1
-        if report:
-            numbers = {name: float(value) for name, value in stats.items()}
-            schedule = {"lr": lr, "weight_decay": decay, "grad_norm": float(norm), "epoch": done / per_epoch}
-            values = {"loss": state.report(), **numbers, **schedule}
-            processes.first_only(functools.partial(reporter.step, done, values))
-            alarm.check(step, numbers)
-        if done % t.save_every == 0 or done == t.steps or stopping:
+        # --- evaluate the holdout, save, stop
+        if saves or stopping:
             if stage.n_holdout and (not stopping or done == t.steps):
                 evaluate(done)
-            save(done, ending=bool(stopping))
+            save(done, ending=stopping)
         if stopping and done < t.steps:
             saver.finish()
             reader.close()
@@ -224,7 +245,7 @@ def _objective(model: nn.Module, t: TrainConfig, processes: Processes) -> nn.Mod
     """Model that gives the loss: compiled, and exchanging gradients with the other processes, as configured."""
     objective: nn.Module = model
     if t.compile:
-        objective = torch.compile(objective)  # type: ignore[assignment]
+        compile_blocks(model)
     if processes.world > 1:
         with warnings.catch_warnings():
             # the oldest PyTorch that we take knows the switch by its old name only

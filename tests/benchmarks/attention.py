@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bhx_model.config import load_preset
-from bhx_model.nets import attention
 from bhx_model.nets.attention import BlockAttention, JoinedAttention, KeyWeights, attend, key_weights
 
 Way = Callable[[Tensor, Tensor, Tensor, KeyWeights], Tensor]
@@ -52,8 +51,7 @@ def as_dimension(q: Tensor, k: Tensor, v: Tensor, weights: KeyWeights) -> Tensor
 
 def joined(q: Tensor, k: Tensor, v: Tensor, weights: KeyWeights) -> Tensor:
     """A call for each group, joined by their log-sum-exp."""
-    kernel = attention.fused_kernel(q.device, q.dtype, q.shape[-1]) or "cpu"
-    return JoinedAttention.apply(q, k, v, weights.log_G, weights.sizes, kernel)
+    return JoinedAttention.apply(q, k, v, weights.log_G, weights.sizes, weights.kernel or "cpu")
 
 
 def flexible(q: Tensor, k: Tensor, v: Tensor, weights: KeyWeights) -> Tensor:
@@ -82,8 +80,9 @@ def measure(
     config = load_preset("fusion", preset).model
     sizes = (config.hub_tokens, 400 * patches, 1200)
     half = (sizes[1] + sizes[2]) / 2
-    weights = key_weights(list(zip(sizes, (1.0, half / sizes[1], half / sizes[2]), strict=True)), device)
     n, heads, width = sum(sizes), config.heads, config.width // config.heads
+    groups = list(zip(sizes, (1.0, half / sizes[1], half / sizes[2]), strict=True))
+    weights = key_weights(groups, device, dtype, width)
     torch.manual_seed(0)
     inputs = [
         torch.randn(batch, n, heads, width, device=device, dtype=dtype).transpose(1, 2).requires_grad_()

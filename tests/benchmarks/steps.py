@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bhx_model.config import PRESETS, StageConfig, load_preset
 from bhx_model.data import masking
+from bhx_model.nets import vit
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
@@ -85,13 +86,14 @@ def measure(name: str, preset: str, batch: int, device: torch.device, steps: int
     train = config.train
     torch.manual_seed(0)
     model, loss = make(config, batch, device)
-    objective = torch.compile(model) if compiled else model
+    if compiled:
+        vit.compile_blocks(model)
     optimizer = optim.adamw(optim.parameter_groups(model.named_parameters()), betas=train.betas)
     on_gpu = device.type == "cuda"
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=train.amp == "bf16"):
-            value = loss(objective)
+            value = loss(model)
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), train.clip or float("inf"))
         optimizer.step()

@@ -45,7 +45,7 @@ groups = st.lists(st.tuples(st.integers(1, 60), st.floats(0.01, 100)), min_size=
 )
 def test_attention_and_gradients_are_those_of_a_mask_for_any_groups(groups, queries, width, seed, size):
     torch.manual_seed(seed)
-    weights = key_weights(groups, CPU)
+    weights = key_weights(groups, CPU, torch.float32, 8)
     n = sum(weights.sizes)
     # strided, as the projections leave them
     inputs = [size * torch.randn(2, m, 2, width).transpose(1, 2) for m in (queries, n, n)]
@@ -59,7 +59,7 @@ def test_attention_and_gradients_are_those_of_a_mask_for_any_groups(groups, quer
 
 def test_bfloat16_keeps_the_weights_in_single_precision():
     """A mask would be rounded to the digits of the logits: here by 0.0016, more than a result of many keys differs."""
-    weights = key_weights(((200, 1.0), (300, 2.719)), CPU)
+    weights = key_weights(((200, 1.0), (300, 2.719)), CPU, torch.bfloat16, 16)
     assert float((weights.log_K.bfloat16().float() - weights.log_K).abs().max()) > 2e-4
     torch.manual_seed(0)
     q, k, v = (torch.zeros(1, 1, n, 16).bfloat16() for n in (4, 500, 500))

@@ -605,7 +605,8 @@ def test_import_needs_no_torch():
 def test_attention_of_a_cpu_in_bfloat16_is_as_exact_as_pytorchs(biased):
     torch.manual_seed(0)
     # as of 70 tokens that weigh as much as 20
-    weights = key_weights(((70, 45 / 70), (20, 45 / 20)), torch.device("cpu")) if biased else None
+    groups = ((70, 45 / 70), (20, 45 / 20))
+    weights = key_weights(groups, torch.device("cpu"), torch.bfloat16, 16) if biased else None
     # more queries than a block holds, and another number of keys; strided, as the projections leave them
     exact = [torch.randn(2, n, 3, 16).transpose(1, 2).bfloat16().float() for n in (700, 90, 90)]
     gradient = torch.randn(2, 3, 700, 16)

@@ -7,29 +7,42 @@ import torch
 from training_runs import SIX, run_folder, train_here
 
 from bhx_model.nets import jepa
-from bhx_model.training import checkpoint, stages
+from bhx_model.training import checkpoint, loop, stages
 
 
-def test_a_loss_that_is_not_finite_names_step_and_samples(house, tmp_path, monkeypatch):
-    forward = stages.StructureMAE.forward
+@pytest.mark.parametrize("late", [False, True])
+def test_a_loss_that_is_not_finite_names_step_and_samples(house, tmp_path, monkeypatch, late):
+    monkeypatch.setattr(loop, "reads_late", lambda device: late)
+    forward, calls = stages.StructureMAE.forward, []
 
     def spoilt(self, volume, visible):
+        calls.append(self.training)
         loss, stats = forward(self, volume, visible)
-        return loss * (float("nan") if spoilt.calls == 2 else 1.0), stats
-
-    spoilt.calls = 0
-    load = stages.StructureStage.load
-
-    def counted(self, numbers, step, epoch):
-        spoilt.calls = step
-        return load(self, numbers, step, epoch)
+        return loss * (float("nan") if sum(calls) == 3 else 1.0), stats
 
     monkeypatch.setattr(stages.StructureMAE, "forward", spoilt)
-    monkeypatch.setattr(stages.StructureStage, "load", counted)
     with pytest.raises(ValueError, match=r"the loss of step 3 is not finite, samples: (town|ward)_sub-\d+, "):
         train_here(house, tmp_path, "structure", {**SIX, "train.save_every": 1}, workers="0")
     # the weights that were saved before are still good
     assert checkpoint.steps(run_folder(tmp_path)) == [1, 2]
+
+
+def test_what_is_read_late_is_read_before_anything_is_saved(house, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "reads_late", lambda device: True)
+    forward, calls = stages.StructureMAE.forward, []
+
+    def spoilt(self, volume, visible):
+        calls.append(self.training)
+        loss, stats = forward(self, volume, visible)
+        return loss * (float("nan") if sum(calls) == 4 else 1.0), stats
+
+    monkeypatch.setattr(stages.StructureMAE, "forward", spoilt)
+    with pytest.raises(ValueError, match="the loss of step 4 is not finite"):
+        train_here(
+            house, tmp_path, "structure", {**SIX, "train.steps": 8, "train.save_every": 5}, workers="0"
+        )
+    assert sum(calls) == 5, "one step more was queued"
+    assert checkpoint.steps(run_folder(tmp_path)) == []
 
 
 def test_a_term_that_is_not_finite_stops_the_run_although_the_reported_loss_is(house, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from bhx_model.data.batch import Batch
 from bhx_model.errors import SiteError
 from bhx_model.training import distributed, loop, optim, stages, train
+from bhx_model.training.step_outcome import OnItsWay, StepOutcome
 
 NOWHERE = torch.device("meta")
 
@@ -55,8 +57,11 @@ def test_a_step_stays_on_its_device_and_does_not_wait_for_it(trained, nowhere, s
     if stage == "function":
         model.update_target(0.9)
     assert {t.device for t in (losses, norm, *stats.values())} == {NOWHERE}
-    with pytest.raises(RuntimeError, match="meta"):  # else this would prove nothing
-        losses.tolist()
+    outcome = StepOutcome(
+        0, losses, norm, stats, parts=parts, weights=weights, stop=False, unsaved=False, processes=nowhere
+    )
+    with pytest.raises(RuntimeError, match="meta"):  # else this would prove nothing; and all is read at once
+        outcome.read()
 
 
 @pytest.fixture
@@ -160,3 +165,32 @@ def test_a_process_that_loses_another_says_so(cuda, monkeypatch, said, sentence)
     assert len(str(caught.value)) <= 200
     with pytest.raises(RuntimeError, match="ours"), distributed.start():
         raise RuntimeError("a fault of ours")
+
+
+def test_a_gpus_numbers_are_copied_behind_its_work_and_waited_for_when_they_are_read(monkeypatch):
+    asked = []
+
+    class Event:
+        def record(self):
+            asked.append("recorded")
+
+        def synchronize(self):
+            asked.append("waited for")
+
+    class Host:
+        def copy_(self, source, non_blocking):
+            asked.append(("copied", non_blocking))
+            self.numbers = source.tolist
+
+        def tolist(self):
+            return self.numbers()
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(
+        torch, "empty", lambda shape, dtype, pin_memory: asked.append(("pinned", pin_memory)) or Host()
+    )
+    of_gpu = SimpleNamespace(is_cuda=True, shape=(2,), dtype=torch.float32, tolist=lambda: [1.0, 2.0])
+    numbers = OnItsWay(of_gpu)
+    assert asked == [("pinned", True), ("copied", True), "recorded"]
+    assert numbers.read() == [1, 2]
+    assert asked[3:] == ["waited for"]

@@ -107,7 +107,7 @@ def test_attention_and_gradients_with_and_without_weights_are_those_of_a_cpu(dev
 
     def with_gradients(where, dtype, weighted):
         inputs = [t.to(where, dtype).requires_grad_() for t in exact]
-        y = attention.attend(*inputs, attention.key_weights(groups, where) if weighted else None)
+        y = attention.attend(*inputs, attention.key_weights(groups, where, dtype, 64) if weighted else None)
         return [t.float().cpu() for t in (y, *torch.autograd.grad(y, inputs, gradient.to(where, dtype)))]
 
     for weighted in (False, True):

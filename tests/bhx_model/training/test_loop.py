@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from training_runs import SIX, arguments, lines, run_folder, same_weights, stopped_after, train_here
 
-from bhx_model.training import checkpoint, stages
+from bhx_model.training import checkpoint, loop, stages
 
 
 @pytest.mark.parametrize("stage", ["structure", "function"])
@@ -132,14 +132,26 @@ def test_compiled_training_computes_the_same(house, straight, tmp_path, monkeypa
     compiled = []
     compile_ = torch.compile
 
-    def quickly(model):
-        compiled.append(model)
+    def quickly(function, **how):
+        compiled.append(how)
         # without code generation, which takes minutes on a busy machine and is not ours
-        return compile_(model, backend="eager")
+        return compile_(function, backend="eager", **how)
 
     monkeypatch.setattr(torch, "compile", quickly)
     assert train_here(house, tmp_path, "structure", {**SIX, "train.compile": True}) == 0
-    assert len(compiled) == 1
+    assert compiled == [{"dynamic": True}]
     ours, theirs = (load_file(f / "out/model.safetensors") for f in (tmp_path, straight / "structure"))
     for name, weights in theirs.items():
         torch.testing.assert_close(ours[name], weights, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_outcomes_that_are_read_late_change_nothing(house, straight, tmp_path, monkeypatch, stop):
+    """As on a GPU, where they are read when the next step is queued; one that is asked to stop does a step more."""
+    monkeypatch.setattr(loop, "reads_late", lambda device: True)
+    if stop:
+        assert train_here(house, tmp_path, "function", should_stop=stopped_after(2)) == 75
+        assert checkpoint.steps(run_folder(tmp_path))[-1] == 3
+    assert train_here(house, tmp_path, "function") == 0
+    same_weights(tmp_path / "out", straight / "function" / "out")
+    assert lines(tmp_path / "out/metrics.jsonl") == lines(straight / "function" / "out/metrics.jsonl")
