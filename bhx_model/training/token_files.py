@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import json
+import logging
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,15 +18,18 @@ import torch
 from torch import Tensor
 
 from bhx_model import contract
-from bhx_model.atomic_write import atomic_write
+from bhx_model.atomic_write import atomic_write, read_json
 from bhx_model.data import shards, token_index
 from bhx_model.data.augment import SeriesPlan
 from bhx_model.data.batch import Batch, Draft, draft_volumes, intensities, of_equal_bucket, plan_series
 from bhx_model.data.memory import Memory
 from bhx_model.data.reader import Reader
 from bhx_model.data.shards import Sample
+from bhx_model.errors import DataError
 from bhx_model.training.encoders import Encoders
 from bhx_model.training.writer import Writer
+
+logger = logging.getLogger(__name__)
 
 #: Arrays encoded at once.
 BATCH: Final = 16
@@ -58,8 +62,12 @@ class TokenFile:
         """Whether it is in the cache, whole, and made of these encoders and shards."""
         if not (self.listed.exists() and self.tar.exists()):
             return False
-        about = json.loads(self.listed.read_bytes())
-        return about["made_of"] == self.made_of and shards.file_sha256(self.tar) == about["sha256"]
+        try:
+            about = read_json(self.listed, "its tokens are encoded again")
+        except DataError as error:  # as a disk may leave it that lost its power
+            logger.warning("%s", error)
+            return False
+        return about.get("made_of") == self.made_of and shards.file_sha256(self.tar) == about.get("sha256")
 
     def entry(self) -> dict[str, Any]:
         """What the index says of it."""
