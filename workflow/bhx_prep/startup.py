@@ -46,10 +46,12 @@ def check_start(
         If Slurm jobs of an earlier Snakemake still run here: after a crash they go on, and nothing may be submitted beside
         them; or if it is to submit where Slurm's commands are not, as in a container.
     ConfigError
-        If an endpoint has too few subjects to be split, whatever becomes of their scans.
+        If an endpoint has too few subjects to be split, whatever becomes of their scans; or a training would not fit in the
+        memory of its GPUs.
     BhxError
         If the atlas's files are not there and cannot be fetched.
     """
+    from bhx_prep import memory_plan
     from bhx_prep.atlas import checks  # not for planning: they take a second
     from bhx_prep.atlas.atlas import DEFAULT_SPACE
     from bhx_prep.atlas.sources import templateflow
@@ -59,6 +61,11 @@ def check_start(
     warnings = [*checks.mistakes(config), *tables.mistakes]
     if not tables.mistakes and (few := list(split_checks.impossible(config, endpoints))):
         raise ConfigError(few[0])
+    trainings = memory_plan.plans(config, elsewhere=submits)
+    if large := list(memory_plan.mistakes(trainings)):
+        raise ConfigError(large[0])
+    for warning in memory_plan.warnings(trainings):
+        logger.warning("%s", warning)
     if submits:
         lacking, notes = jobs.lacking(status_command)
         if lacking:

@@ -70,13 +70,15 @@ def _not_there(section: AtlasSection) -> dict[str, str]:
 
 
 def _own_names(study: Config) -> list[str]:
-    """What is wrong with the list of names of an atlas of the user's own, or too much for it."""
-    if not study.atlas.name or not study.atlas.names:
-        return []
-    try:
-        n = len(read_label_list(study.atlas.names).names)
-    except DataError as error:
-        return [f"atlas.names: {error}"]
+    """What is wrong with the list of names of an atlas of the user's own, or too much for the ROIs that there are."""
+    n = study.atlas.parcels + study.atlas.n_subcortical
+    if study.atlas.name:
+        if not study.atlas.names:
+            return []
+        try:
+            n = len(read_label_list(study.atlas.names).names)
+        except DataError as error:
+            return [f"atlas.names: {error}"]
     most = n - 2
     if study.experiments and study.features.gradients > most:
         return [f"features.gradients: {study.features.gradients} of {n} ROIs: ask for {most} at most"]

@@ -93,12 +93,14 @@ def check(file: Path) -> None:
     ConfigError
         With every mistake that was found.
     """
+    from bhx_prep import memory_plan
     from bhx_prep.atlas import checks
     from bhx_prep.evaluation import phenotype_checks, split_checks
     from bhx_prep.ingest.stated_names import stated_names
 
     checked = config.load(file)
     refused = fmriprep_mistakes(checked)
+    trainings = memory_plan.plans(checked)
     tables = phenotype_checks.check_tables(checked)
     for warning in tables.warnings:
         logger.warning("%s", warning)
@@ -114,6 +116,7 @@ def check(file: Path) -> None:
         ("the tables of phenotypes do not have", tables.mistakes),
         ("the lists of ROI names do not have", names),
         ("fMRIPrep does not take", refused),
+        ("the GPUs do not have", list(memory_plan.mistakes(trainings))),
     ):
         if wrong:
             lines += [f"{what} what the configuration asks for:", *(f"  {w}" for w in wrong)]
@@ -131,8 +134,10 @@ def check(file: Path) -> None:
     logger.info("%s is valid", file)
     for kind in ("cohorts", "experiments", "endpoints"):
         logger.info("%s: %s", kind, ", ".join(getattr(checked, kind)) or "none")
-    for note in tables.notes:
+    for note in [*tables.notes, *(plan.text for plan in trainings)]:
         logger.info("%s", note)
+    for warning in memory_plan.warnings(trainings):
+        logger.warning("%s", warning)
     for few in split_checks.doubtful(checked):
         logger.warning("%s", few)
     for stage, methods in _without_rows(checked).items():

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bhx_model import gpus
 from bhx_model.errors import ConfigError
-from bhx_prep import installation
+from bhx_prep import installation, memory_plan, planned_gpus
 from bhx_prep.config import config
 from bhx_prep.config.preproc import PreprocSection
 
@@ -93,7 +94,7 @@ def examine(config_file: Path) -> Iterator[Finding]:
             )
         else:
             yield Finding("ok", "data packages with atlas, surfaces and head template")
-    yield from _gpus(max((e.gpus for e in checked.experiments.values()), default=0))
+    yield from _gpus(checked)
     yield from _slurm()
 
 
@@ -189,22 +190,29 @@ def _image(image: str) -> Finding:
     return Finding("ok", f"image {image}")
 
 
-def _gpus(wanted: int) -> Iterator[Finding]:
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        listed = ""
-    found = sum(line.startswith("GPU") for line in listed.splitlines())
-    if wanted and found < wanted:
+def _gpus(checked: config.Config) -> Iterator[Finding]:
+    wanted = max((e.gpus for e in checked.experiments.values()), default=0)
+    here = gpus.present()
+    found = gpus.visible(here, os.environ)
+    kinds = ", ".join(dict.fromkeys(f"{gpu.name}, {gpu.gb:.0f} GB, driver {gpu.driver}" for gpu in found))
+    hidden = f", {len(here) - len(found)} more hidden by {gpus.VISIBLE}" if len(found) < len(here) else ""
+    text = f"{len(found)} GPUs here{f' ({kinds})' if kinds else ''}{hidden}"
+    if wanted and len(found) < wanted:
         yield Finding(
             "note",
-            f"{found} GPUs here, an experiment asks for {wanted}",
+            f"{text}, an experiment asks for {wanted}",
             "fine if the jobs run on other machines (profiles/slurm)",
         )
     else:
-        yield Finding("ok", f"{found} GPUs here, {wanted} asked for")
+        yield Finding("ok", f"{text}, {wanted} asked for")
+    idle = [name for name, e in checked.experiments.items() if not e.gpus and e.preset != planned_gpus.ON_CPU]
+    if found and idle:
+        yield Finding("note", f"experiments {', '.join(idle)} train on the CPU (gpus: 0)", "set `gpus`")
+    for plan in memory_plan.plans(checked):
+        if plan.mistake is not None:
+            yield Finding("missing", plan.mistake, "or state the memory of other GPUs, `gpu_memory_gb`")
+        else:
+            yield Finding("note" if plan.warning else "ok", plan.text, plan.warning or "")
 
 
 def _slurm() -> Iterator[Finding]:

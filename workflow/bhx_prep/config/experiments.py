@@ -78,6 +78,12 @@ class ExperimentSection(Section):
     )
     seed: int = Field(default=0, ge=0, lt=SEEDS, description="Seed of everything random in this experiment.")
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
+    gpu_memory_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="Memory (GB) of each of them, for the estimate of `bhx config check`; when null, that of this machine's "
+        "GPUs. A training asks its own.",
+    )
 
     @model_validator(mode="after")
     def _trained_or_given(self) -> ExperimentSection:
