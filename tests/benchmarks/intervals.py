@@ -8,7 +8,9 @@ on 20,000 people who take part in nothing.
     python tests/benchmarks/intervals.py --repeats 1000 --jobs 8
 
 prints one line per population, number of people, number of splits and metric, and ends with status 1 if a coverage is not
-between 93 and 97 %: a mark stands beside it. A coverage of 95 % has a standard error of 0.7 % with 1,000 repeats.
+between 93 and 97 %: a mark stands beside it. A coverage of 95 % has a standard error of 0.7 % with 1,000 repeats, and 1.5 %
+with 200. The limit of correlations in `bhx_model/evaluation/intervals.py` was set while seed 0 was looked at: what other
+seeds give is the evidence.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/builders")]
 
 from interval_worlds import Coverage, World, coverage  # noqa: E402
 
+from bhx_model.command_line import seed_number  # noqa: E402
+
 WORLDS = {
     "classes, no effect": World("binary", 0.0, 5),
     "classes, d = 1.2": World("binary", 1.2, 5),
@@ -35,9 +39,9 @@ WORLDS = {
 LOWEST, HIGHEST = 0.93, 0.97
 
 
-def _one(task: tuple[str, int, tuple[int, ...], int]) -> tuple[str, list[Coverage]]:
-    name, n, n_splits, repeats = task
-    return name, coverage(WORLDS[name], n=n, n_splits=n_splits, repeats=repeats, seed=0)
+def _one(task: tuple[str, int, tuple[int, ...], int, int]) -> tuple[str, list[Coverage]]:
+    name, n, n_splits, repeats, seed = task
+    return name, coverage(WORLDS[name], n=n, n_splits=n_splits, repeats=repeats, seed=seed)
 
 
 def main() -> int:
@@ -50,9 +54,11 @@ def main() -> int:
     parser.add_argument("--splits", type=int, nargs="+", default=[3, 20, 100])
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the people that are drawn (0)")
     args = parser.parse_args()
     tasks = [
-        (name, n, tuple(args.splits), args.repeats) for n, name in itertools.product(args.people, args.worlds)
+        (name, n, tuple(args.splits), args.repeats, args.seed)
+        for n, name in itertools.product(args.people, args.worlds)
     ]
     print("population | people | splits | metric | truth | covered % | above % | below % | width")
     out = total = 0

@@ -12,6 +12,7 @@ from fake_results import CONFIG, score
 from bhx_prep.config.paper_tables import PAPER_TABLES
 from bhx_prep.report.tables import ablations, of_study
 from bhx_prep.report.tables.build import build
+from bhx_prep.report.tables.endpoint_sheet import endpoint_sheet
 from bhx_prep.report.tables.markdown import to_markdown
 from bhx_prep.report.tables.study_sheet import study_sheet
 from bhx_prep.report.tables.study_table import MODELS, study_lines, to_csv
@@ -116,9 +117,42 @@ def test_ablations_put_experiments_side_by_side_and_say_what_differs():
     ]  # fmt: skip
     assert [row[0] for row in sheet.groups[-1].rows] == ["demo", "later"]
     assert sheet.groups[-1].rows[0][2].startswith("70.0 (")
+    assert sheet.groups[-1].rows[0][3] == "-"
+    assert sheet.groups[-1].rows[1][3].startswith("+0.0 (")
     rows = list(csv.DictReader(io.StringIO(ablations.to_csv([of], sections))))
     assert {row["experiment"] for row in rows} == {"demo", "later"}
     assert not ablations.ablation_sheet("ablations", [table()], sections).groups
+
+
+def test_ablations_are_compared_with_the_first_experiment_split_by_split():
+    """In the order of the configuration, which is that of the scores, whatever the names; and on shared splits alone."""
+
+    def scores(experiment: str, accuracy: float, seeds: int) -> list:
+        return [score("probe", s, accuracy=accuracy, experiment=experiment) for s in range(seeds)]
+
+    of = build(
+        "diagnosis", DIAGNOSIS, [*scores("whole", 0.6, 3), *scores("half", 0.8, 2), *scores("all", 0.6, 3)]
+    )
+    found = {e.experiment: e for e in of.entries if e.origin == "ablation" and e.metric == "accuracy"}
+    assert found.keys() == {"half", "all"}
+    assert {e.source for e in found.values()} == {"whole"}
+    assert (found["half"].n_seeds, found["half"].mean) == (2, pytest.approx(20))
+    assert found["half"].ci_low < 20 < found["half"].ci_high
+    assert found["half"].p < found["all"].p == 1
+    sheet = ablations.ablation_sheet("ablations", [of], {})
+    assert [row[0] for row in sheet.groups[0].rows] == ["whole", "all", "half"]
+    assert ", p " in sheet.groups[0].rows[2][3]
+    rows = {
+        r["experiment"]: r
+        for r in csv.DictReader(io.StringIO(ablations.to_csv([of], {})))
+        if r["metric"] == "accuracy"
+    }
+    assert (rows["whole"]["base"], rows["half"]["base"], float(rows["half"]["difference"])) == (
+        "",
+        "whole",
+        20,
+    )
+    assert "ablation" not in to_markdown(endpoint_sheet(of))
 
 
 def test_command_writes_tables_of_the_study(tmp_path, capsys):

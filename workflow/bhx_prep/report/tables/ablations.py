@@ -9,7 +9,7 @@ from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.config.experiments import REFERENCE
 from bhx_prep.report.tables.caption import CHOSEN_ON_TEST, overlap_warning
 from bhx_prep.report.tables.sheet import Group, Sheet
-from bhx_prep.report.tables.table import LABELS, OVERLAP, THIS_RUN, Entry, RowKey, Table, row_name
+from bhx_prep.report.tables.table import ABLATION, LABELS, OVERLAP, THIS_RUN, Entry, RowKey, Table, row_name
 from bhx_prep.report.tables.tidy_csv import render
 
 #: Metrics of the columns, by kind of endpoint.
@@ -49,12 +49,15 @@ def _leaves(section: Mapping[str, Any], before: str = "") -> list[tuple[str, str
 
 
 def _rows(tables: Sequence[Table]) -> dict[str, list[str]]:
-    """Methods that several experiments have, in the tables' order, and their experiments."""
+    """Methods that several experiments have, in the tables' order, and their experiments, the one compared with first."""
     found: dict[str, dict[str, None]] = {}
     for table in tables:
         for row in table.rows(THIS_RUN):
             if row.experiment:
                 found.setdefault(row.method, {})[row.experiment] = None
+    compared = {(e.method, e.experiment) for t in tables for e in t.entries if e.origin == ABLATION}
+    for method, of in found.items():
+        found[method] = dict.fromkeys(sorted(of, key=lambda name: (method, name) in compared))
     return {method: list(found[method]) for method in LABELS if len(found.get(method, ())) > 1}
 
 
@@ -92,21 +95,31 @@ def ablation_sheet(name: str, tables: Sequence[Table], experiments: Mapping[str,
     for method, of in _rows(tables).items():
         rows = []
         for experiment in of:
-            entries = [(t, t.entry(RowKey(THIS_RUN, experiment, method), metric)) for t, metric in columns]
-            rows.append(
-                (experiment, differs.get(experiment, "-"), *(_cell(t, entry) for t, entry in entries))
-            )
+            cells = [
+                cell
+                for t, metric in columns
+                for cell in (
+                    _cell(t, t.entry(RowKey(THIS_RUN, experiment, method), metric)),
+                    _difference(t, t.entry(RowKey(ABLATION, experiment, method), metric)),
+                )
+            ]
+            rows.append((experiment, differs.get(experiment, "-"), *cells))
         groups.append(Group(LABELS[method], tuple(rows)))
     return Sheet(
         name=name,
         title="Ablations" + (", chosen on test subjects" if name.endswith(REFERENCE) else ""),
         lead=tuple(lead),
-        headings=("Experiment", "What differs", *(f"{t.endpoint}: {METRICS[m].heading}" for t, m in columns)),
+        headings=(
+            "Experiment",
+            "What differs",
+            *(h for t, m in columns for h in (f"{t.endpoint}: {METRICS[m].heading}", "difference")),
+        ),
         n_left=2,
         groups=tuple(groups),
         caption=(
-            "Mean over splits (95 % confidence interval of people and splits together). Intervals of two experiments that "
-            "overlap may still differ: they are of the same subjects.",
+            "Mean over splits (95 % confidence interval of people and splits together). Differences are to the first row of "
+            "the same method, split by split on the same subjects, with p corrected for the number of rows of all methods "
+            "(Holm), column by column: what differs shows there, not in how two intervals overlap.",
             *(f"{table.endpoint}: {table.who}; {table.splits}." for table in tables),
         ),
     )
@@ -122,9 +135,29 @@ def _cell(table: Table, entry: Entry | None) -> str:
     return f"{text} ({entry.ci_low:.{digits}f} to {entry.ci_high:.{digits}f})"
 
 
+def _difference(table: Table, entry: Entry | None) -> str:
+    """A difference with its interval and p; a dash for what others are compared with."""
+    if entry is None or entry.mean is None:
+        return entry.note if entry is not None and entry.note else "-"
+    digits = table.decimals(entry.metric)
+    text = f"{entry.mean:+.{digits}f}"
+    if entry.ci_low is None or entry.ci_high is None:
+        return f"{text} (n/a)"
+    return f"{text} ({entry.ci_low:.{digits}f} to {entry.ci_high:.{digits}f})" + (
+        "" if entry.p is None else f", p {entry.p:.2g}"
+    )
+
+
 def to_csv(tables: Sequence[Table], experiments: Mapping[str, Mapping[str, Any]]) -> str:
     """Render as tidy CSV, a line per method, experiment, endpoint and metric."""
     columns = ("mean", "ci_low", "ci_high", "n_seeds", "n_test")
+    compared = {
+        "base": "source",
+        "difference": "mean",
+        "difference_low": "ci_low",
+        "difference_high": "ci_high",
+        "p": "p",
+    }
     differs = what_differs(experiments)
     rows = [
         [
@@ -138,6 +171,10 @@ def to_csv(tables: Sequence[Table], experiments: Mapping[str, Mapping[str, Any]]
                 entry.unit,
             ),
             *(getattr(entry, column) for column in columns),
+            *(
+                getattr(table.entry(RowKey(ABLATION, experiment, method), metric), of, None)
+                for of in compared.values()
+            ),
         ]
         for method, of in _rows(tables).items()
         for experiment in of
@@ -146,4 +183,4 @@ def to_csv(tables: Sequence[Table], experiments: Mapping[str, Mapping[str, Any]]
         if (entry := table.entry(RowKey(THIS_RUN, experiment, method), metric)) is not None
     ]
     names = ("experiment", "differs", "method", "endpoint", "synthetic", "metric", "unit")
-    return render([*names, *columns], rows)
+    return render([*names, *columns, *compared], rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -20,7 +21,7 @@ from bhx_prep.report.tables.estimates import (
 )
 from bhx_prep.report.tables.scores import Score, check
 from bhx_prep.report.tables.subgroups import subgroup_entries
-from bhx_prep.report.tables.table import COMPUTED, LABELS, THIS_RUN, Entry, RowKey, Table
+from bhx_prep.report.tables.table import ABLATION, COMPUTED, LABELS, THIS_RUN, Entry, RowKey, Table
 
 #: Row that the others are compared with.
 CONNECTIVITY = RowKey(THIS_RUN, "", "fc")
@@ -42,7 +43,7 @@ def build(
     endpoint : EndpointSection
         Its configuration.
     scores : Sequence[Score]
-        One per row and seed.
+        One per row and seed; experiments in the order of the configuration.
     planted : str
         What is planted in synthetic subjects, where it is known.
     covariates : mapping
@@ -69,6 +70,7 @@ def build(
             of = found[metric] if exists else Estimate(None, None, None, None, "undefined")
             entries.append(_entry(row, metric, of, of_row))
     entries += _differences(rows, metrics)
+    entries += _ablations(rows, list(dict.fromkeys(score.experiment for score in scores)), metrics)
     entries += subgroup_entries(rows, endpoint.kind, covariates)
     return Table(
         endpoint=name,
@@ -167,3 +169,25 @@ def _differences(rows: Mapping[RowKey, Sequence[Score]], metrics: Sequence[str])
             key = row._replace(origin="difference")
             entries[row, metric] = _entry(key, metric, of, compared[row])
     return [entries[row, metric] for row in compared for metric in metrics if (row, metric) in entries]
+
+
+def _ablations(
+    rows: Mapping[RowKey, Sequence[Score]], experiments: Sequence[str], metrics: Sequence[str]
+) -> list[Entry]:
+    """Differences of a method's rows to that of the first experiment that has it, on the splits that both have."""
+    pairs: dict[RowKey, tuple[str, list[Score], list[Score]]] = {}
+    for method in dict.fromkeys(row.method for row in rows if row.experiment):
+        base, *others = [name for name in experiments if RowKey(THIS_RUN, name, method) in rows]
+        of_base = {score["seed"]: score for score in rows[RowKey(THIS_RUN, base, method)]}
+        for name in others:
+            both = [s for s in rows[RowKey(THIS_RUN, name, method)] if s["seed"] in of_base]
+            if both:
+                key = RowKey(ABLATION, name, method)
+                pairs[key] = (base, both, [of_base[score["seed"]] for score in both])
+    entries: dict[tuple[RowKey, str], Entry] = {}
+    for metric in metrics:
+        found = {key: difference(of, against, metric) for key, (_, of, against) in pairs.items()}
+        for key, of in with_holm(found).items():
+            base, scores, _ = pairs[key]
+            entries[key, metric] = dataclasses.replace(_entry(key, metric, of, scores), source=base)
+    return [entries[key, metric] for key in pairs for metric in metrics]

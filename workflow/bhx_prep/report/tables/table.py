@@ -44,7 +44,11 @@ ORIGINS = {
     "within sites": "This run, within sites: mean over sites of their test subjects alone, weighted by their number",
     "alike motion": "This run, subjects who moved alike: pairs of both classes, or within thirds of motion",
 }
-Origin = Literal["published", "independent", "this run", "difference", "within sites", "alike motion"]
+#: Differences between experiments, which stand in the table of ablations; their `source` is the experiment compared with.
+ABLATION = "ablation"
+Origin = Literal[
+    "published", "independent", "this run", "difference", "within sites", "alike motion", "ablation"
+]
 Kind = Literal["binary", "multiclass", "regression"]
 
 
