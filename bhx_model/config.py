@@ -39,12 +39,19 @@ class StructureConfig:
     patch: int = 16
     """Edge of a cubic patch, voxels."""
     width: int = 768
+    """Width of the encoder."""
     depth: int = 12
+    """Blocks of the encoder."""
     heads: int = 12
+    """Attention heads of the encoder."""
     mlp_ratio: float = 4.0
+    """Width of a block's perceptron, in widths."""
     decoder_width: int = 512
+    """Width of the decoder, which training alone needs."""
     decoder_depth: int = 8
+    """Blocks of the decoder."""
     decoder_heads: int = 16
+    """Attention heads of the decoder."""
     mask_ratio: float = 0.75
     """Share of the patches that the encoder does not see."""
     norm_pix_loss: bool = True
@@ -68,12 +75,19 @@ class FunctionConfig:
     """BrainHarmonix-F: a joint-embedding predictive model of ROI series."""
 
     width: int = 768
+    """Width of the encoder."""
     depth: int = 12
+    """Blocks of the encoder."""
     heads: int = 12
+    """Attention heads of the encoder."""
     mlp_ratio: float = 4.0
+    """Width of a block's perceptron, in widths."""
     predictor_width: int = 384
+    """Width of the predictor, which training alone needs."""
     predictor_depth: int = 6
+    """Blocks of the predictor."""
     predictor_heads: int = 12
+    """Attention heads of the predictor."""
     base_patch: int = 48
     """Frames per patch at `base_tr_s`; the patch kernel is stored at this length."""
     base_tr_s: float = 0.735
@@ -103,6 +117,7 @@ class FunctionConfig:
     tr_augment: bool = True
     """Also train on down-sampled copies, of integer factors up to `max_tr_s`."""
     max_tr_s: float = 3.0
+    """Longest repetition time that `tr_augment` down-samples to, s."""
     downsampling: Literal["antialiased", "reference"] = "antialiased"
     """`reference` picks unevenly spaced frames and folds fast fluctuations onto slow ones."""
     mask_context_rois: Range = (0.84, 1.0)
@@ -126,6 +141,7 @@ class FunctionConfig:
     """Weight of whitening the embedded patches; 0: reference. BOLD is slow: without, a correlation of patches rests on a
     handful of degrees of freedom."""
     checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
@@ -169,13 +185,21 @@ class FusionConfig:
     """Harmonizer: hub tokens that compress the tokens of both encoders."""
 
     hub_tokens: int = 128
+    """Number of hub tokens: what a subject becomes."""
     width: int = 768
+    """Width of the fusion and of a hub token."""
     depth: int = 12
+    """Blocks of the fusion."""
     heads: int = 12
+    """Attention heads of the fusion."""
     mlp_ratio: float = 4.0
+    """Width of a block's perceptron, in widths."""
     decoder_width: int = 512
+    """Width of the decoder, which training alone needs."""
     decoder_depth: int = 8
+    """Blocks of the decoder."""
     decoder_heads: int = 16
+    """Attention heads of the decoder."""
     decoder: Literal["joint", "cross"] = "joint"
     """`joint`: all decoder tokens attend to each other; `cross`: to the hub tokens only, at a fraction of the cost."""
     loss_tokens: Literal["valid", "all"] = "valid"
@@ -199,6 +223,7 @@ class FusionConfig:
     drop_path: float = 0.0
     """Chance that a sample skips a residual branch, at the last block; it rises linearly from 0. Fine-tuning: 0.1."""
     checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
@@ -227,20 +252,28 @@ class TrainConfig:
     lr: float
     """Peak learning rate, as it is: nothing multiplies it by the batch size."""
     min_lr: float = 0.0
+    """Learning rate at the last step, approached along a cosine."""
     warmup_steps: int = 0
+    """Steps over which the learning rate rises from 0."""
     weight_decay: float = 0.05
+    """Decoupled weight decay of AdamW, at the first step."""
     weight_decay_end: float | None = None
     """Value at the last step, approached along a cosine; null keeps `weight_decay`."""
     betas: Range = (0.9, 0.95)
+    """Decay of AdamW's means of gradients and of their squares."""
     clip: float | None = None
     """Largest norm of the gradient; null does not clip."""
     ema: Range | None = None
     """Momentum of the target encoder at the first and the last step (function only). It keeps their product over all
     steps of its random start: `train` warns above a half."""
     amp: Literal["fp32", "bf16"] = "bf16"
+    """Precision of activations; weights and the optimiser are in float32."""
     save_every: int = 1000
+    """Steps between checkpoints, and between evaluations of the holdout."""
     keep_every: int = 10000
+    """Steps between checkpoints that stay; of the others the last two do."""
     log_every: int = 50
+    """Steps between lines of metrics."""
     deterministic: bool = False
     """Only deterministic kernels: the same bits on the same machine, slower on GPUs."""
     compile: bool = False
@@ -282,18 +315,27 @@ class EvaluationConfig:
     """How endpoints are evaluated: the training of an attentive probe and of fine-tuning, and the scoring."""
 
     epochs: int = 50
+    """Passes over the training subjects."""
     batch_size: int = 16
+    """Subjects per optimiser step."""
     accumulate: int = 1
     """Parts in which a batch of fine-tuning goes through the network, in turn: less memory, the same gradient."""
     lr: float = 5e-4
     """Peak learning rate of the head; layers below have less."""
     min_lr: float = 1e-6
+    """Learning rate at the end, approached along a cosine."""
     warmup_epochs: int = 5
+    """Epochs over which the learning rate rises from 0."""
     layer_decay: float = 0.65
+    """Factor from the learning rate of a layer to that of the layer below."""
     weight_decay: float = 0.05
+    """Decoupled weight decay of AdamW."""
     drop_path: float = 0.1
+    """Chance that a block is skipped, at the last block; less below."""
     label_smoothing: float = 0.1
+    """Share of a class's target that is spread over all classes."""
     clip: float = 1.0
+    """Largest norm of the gradient."""
     choose_on: Literal["val", "test"] = "val"
     """`test` (reference): the published code swaps the two parts, it chooses the epoch on the test subjects and reports
     on the validation subjects, so that splits of a study do not mean what they are called."""

@@ -21,6 +21,8 @@ EXTRAS: Final = {
     "fmriprep": ("fmriprep",),
     "networks": ("ml4fmri",),
     "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
 }  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def train_loop(
     run: Path,
     processes: Processes,
     workers: int,
-    tensorboard: bool,
+    trackers: Sequence[str],
     should_stop: Callable[[], bool],
     step_version: int = 0,
     init_from: WarmStart | None = None,
@@ -96,9 +96,7 @@ def train_loop(
         init_from.put_into(model, run if processes.first else None)
     start, state = _resume(run, model, optimizer, processes)
     objective = _objective(model, t, processes)
-    reporter = Reporter(
-        config.stage, run, start, t.steps, t.batch_size, tensorboard, silent=not processes.first
-    )
+    reporter = Reporter(config.stage, run, start, t.steps, t.batch_size, trackers, silent=not processes.first)
     if processes.first:
         about = f"{stage.n_train} samples, {stage.n_subjects} subjects, {per_epoch} steps an epoch"
         logger.info("%s: %s, %s", config.stage, about, run)

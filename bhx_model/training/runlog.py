@@ -1,4 +1,4 @@
-"""What a training reports: metrics as JSON lines, a progress line, and TensorBoard's events where they are wanted."""
+"""What a training reports: metrics as JSON lines, a progress line, and to trackers where they are wanted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bhx_model.atomic_write import atomic_write
-from bhx_model.errors import SiteError
+from bhx_model.training.trackers import Tracker, open_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -51,21 +51,16 @@ class Metrics:
     path : Path
     step : int
         Step this run starts from; lines about later steps are removed.
-    tensorboard : Path, optional
-        Folder for TensorBoard's events.
+    trackers : sequence of Tracker
+        Get the same numbers.
 
     Attributes
     ----------
     last : set of str
         What is known of the step this run starts from.
-
-    Raises
-    ------
-    SiteError
-        If events are wanted and TensorBoard is not installed.
     """
 
-    def __init__(self, path: Path, step: int, tensorboard: Path | None = None):
+    def __init__(self, path: Path, step: int, trackers: Sequence[Tracker] = ()):
         kept, self.last = [], set()
         if path.exists():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -83,14 +78,7 @@ class Metrics:
             part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         # without a buffer: a line that a full disk has no room for is not kept, and tried again at the end
         self._file = path.open("ab", buffering=0)
-        self._board = None
-        if tensorboard is not None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                msg = "--tensorboard needs TensorBoard: pip install 'bhx[tensorboard]', or start without it"
-                raise SiteError(msg) from error
-            self._board = SummaryWriter(str(tensorboard), purge_step=step + 1)
+        self._trackers = trackers
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Add one line; numbers that are not finite become null, which JSON can hold.
@@ -107,10 +95,8 @@ class Metrics:
                 line = line[self._file.write(line) :]
         except OSError as error:
             raise OSError(error.errno, error.strerror, self._file.name) from error
-        if self._board is not None:
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    self._board.add_scalar(name, value, step)
+        for tracker in self._trackers:
+            tracker.write(step, values)
 
     def sync(self) -> None:
         """Wait until all lines are on the disk."""
@@ -119,8 +105,8 @@ class Metrics:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 class Reporter:
@@ -135,21 +121,32 @@ class Reporter:
         Step this run starts from, and the last.
     batch_size : int
         Samples per step.
-    tensorboard : bool
-        Also write events for TensorBoard.
+    trackers : sequence of str
+        Names of trackers that get the metrics, too; see `bhx_model.training.trackers`.
     silent : bool
         Report nothing.
+
+    Raises
+    ------
+    SiteError
+        If a tracker is not installed, or cannot be opened.
     """
 
     def __init__(
-        self, stage: str, run: Path, start: int, steps: int, batch_size: int, tensorboard: bool, silent: bool
+        self,
+        stage: str,
+        run: Path,
+        start: int,
+        steps: int,
+        batch_size: int,
+        trackers: Sequence[str],
+        silent: bool,
     ):
         self._progress, self._batch_size = Progress(stage, start, steps), batch_size
         self._metrics = None
         if not silent:
-            self._metrics = Metrics(
-                run / "metrics.jsonl", start, run / "tensorboard" if tensorboard else None
-            )
+            opened = [open_tracker(name, run, start) for name in trackers]
+            self._metrics = Metrics(run / "metrics.jsonl", start, opened)
 
     @property
     def lacks_holdout(self) -> bool:

@@ -5,6 +5,8 @@ an earlier one stopped, and a changed input starts afresh. SIGTERM, SIGUSR1 and 
 code 75: start the same command again. A finished run only writes its outputs again. A second training of the same run waits
 for the first and then writes its outputs; in a job of Slurm it ends with 75 at once instead.
 
+Keys of presets, for ``--set``: docs/reference/presets.md, or `bhx config presets`.
+
 Examples
 --------
 ::
@@ -37,6 +39,7 @@ from bhx_model.data.reader import threads_per_process
 from bhx_model.training import distributed, parts, run_folder, stages, time_limit
 from bhx_model.training.distributed import Processes
 from bhx_model.training.loop import train_loop
+from bhx_model.training.trackers import TRACKERS
 from bhx_model.training.warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
@@ -71,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 step_version=arguments.step_version,
                 init_from=arguments.init_from,
                 workers=_workers(arguments.workers, arguments.cores),
-                tensorboard=arguments.tensorboard,
+                trackers=[*arguments.track, *["tensorboard"] * arguments.tensorboard],
                 should_stop=lambda: stop() or orphaned() or time.monotonic() > until,
                 until=until,
             )
@@ -98,7 +101,7 @@ def train(
     step_version: int = 0,
     init_from: Path | None = None,
     workers: int = 2,
-    tensorboard: bool = False,
+    trackers: Sequence[str] = (),
     should_stop: Callable[[], bool] = lambda: False,
     until: float = math.inf,
 ) -> int:
@@ -124,8 +127,8 @@ def train(
         Folder with weights to start from instead of random ones, part of the run's name by their hash.
     workers : int
         Reading threads; any number gives the same result.
-    tensorboard : bool
-        Also write events for TensorBoard.
+    trackers : sequence of str
+        Trackers that get the metrics, too: some of `trackers.TRACKERS`.
     should_stop : Callable
         Called after every step; when it is true in any process, the run saves and stops.
     until : float
@@ -158,7 +161,7 @@ def train(
         if not processes.any(processes.first and run_folder.is_finished(run)):
             try:
                 ended = train_loop(
-                    stage, run, processes, workers, tensorboard, should_stop, step_version, warm, until
+                    stage, run, processes, workers, trackers, should_stop, step_version, warm, until
                 )
             except torch.OutOfMemoryError as error:
                 raise parts.out_of_memory(stage) from error
@@ -271,5 +274,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="reading threads of each process instead of its share of the cores; any number gives the same result",
     )
-    add("--tensorboard", action="store_true", help="also write events for TensorBoard into the run folder")
+    add(
+        "--track",
+        nargs="*",
+        default=[],
+        choices=TRACKERS,
+        metavar="NAME",
+        help="also send the metrics to these: %(choices)s",
+    )
+    add("--tensorboard", action="store_true", help="--track tensorboard")
     return parser.parse_args(argv)

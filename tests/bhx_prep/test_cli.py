@@ -25,7 +25,7 @@ def test_help_has_an_example(name: str, capsys):
 @pytest.mark.parametrize(
     "words",
     [
-        *(["config", action] for action in ("defaults", "schema", "reference", "check", "write")),
+        *(["config", action] for action in ("defaults", "schema", "reference", "presets", "check", "write")),
         *(["shards", action] for action in ("pack", "index", "verify", "ls", "cat")),
         ["export", "timeseries"],
     ],

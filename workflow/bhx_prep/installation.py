@@ -62,7 +62,7 @@ def profiles() -> dict[str, Path]:
 
 def resources() -> Path:
     """Folder with the recipes of cohorts and the rates of clouds."""
-    return file("workflow/resources")
+    return folder() / "workflow/resources"
 
 
 def data_packages(study: Path) -> Path:

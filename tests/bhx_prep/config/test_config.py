@@ -257,7 +257,7 @@ def test_sections_survive_the_command_line():
     assert atlas.label == "Schaefer7n200p"
 
 
-@pytest.mark.parametrize("action", ["defaults", "schema", "reference"])
+@pytest.mark.parametrize("action", ["defaults", "schema", "reference", "presets"])
 def test_pages_are_printed(action: str, capsys):
     assert main(["config", action]) == 0
     assert len(capsys.readouterr().out) > 1000

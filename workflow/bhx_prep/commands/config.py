@@ -10,7 +10,7 @@ from pathlib import Path
 from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation.methods import METHODS
-from bhx_prep.config import config, pages
+from bhx_prep.config import config, pages, presets_page
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("defaults", "print the shipped config.yaml", "> config.yaml")
     add("schema", "print the JSON schema, for editors", "> config.schema.json")
     add("reference", "print the reference page in Markdown", "| less")
+    add("presets", "print the page of presets in Markdown: every key of a model and its training", "| less")
     checking = add("check", "check a configuration and list every mistake", "config.yaml")
     checking.add_argument(
         "file", type=Path, nargs="?", default=Path("config.yaml"), help="configuration (config.yaml)"
     )
-    writing = add("write", "write the generated files of the checkout: config.yaml, schema, reference", ".")
+    writing = add("write", "write the generated files of the checkout: config.yaml, schemas, pages", ".")
     writing.add_argument("folder", type=Path, nargs="?", default=Path(), help="the checkout")
     writing.add_argument(
         "--force", action="store_true", help="replace files that differ from the generated ones"
@@ -75,6 +76,7 @@ def command(args: argparse.Namespace) -> int:
         "defaults": pages.default_yaml,
         "schema": pages.json_schema,
         "reference": pages.reference_page,
+        "presets": presets_page.page,
     }
     if args.action in printed:
         sys.stdout.write(printed[args.action]())

