@@ -238,21 +238,55 @@ def _jepa(model: FunctionConfig, sizes: Sizes, half: int, held_out: float) -> tu
 
 def _fusion(model: FusionConfig, sizes: Sizes, half: int) -> tuple[float, float]:
     function, structure = sizes.rois * sizes.patches, sizes.structure_tokens
-    d, c = model.width, model.decoder_width
-    first = model.hub_tokens + model.cls_bypass
-    n = first + function + structure
-    encoder, passing = _blocks(
-        n, first, d, model.depth, model.heads, model.mlp_ratio, half, model.checkpointing
-    )
-    wanted = function + structure
+    encoder, passing = _fusion_encoder(model, sizes, half)
+    first, wanted, c = model.hub_tokens + model.cls_bypass, function + structure, model.decoder_width
     decoder, passing_too = _blocks(
-        n, wanted, c, model.decoder_depth, model.decoder_heads, model.mlp_ratio, half, model.checkpointing
-    )
+        first + wanted, wanted, c, model.decoder_depth, model.decoder_heads, model.mlp_ratio, half,
+        model.checkpointing,
+    )  # fmt: skip
     numbers = function * sizes.function_width + structure * sizes.structure_width
-    kept = numbers * half + first * (_F + half) * d + wanted * (_F + half) * c
+    kept = first * (_F + half) * model.width + wanted * (_F + half) * c
     kept += numbers * _F  # differences, squared
+    # targets, predictions in both precisions, and the mean token's distance
+    beside = numbers * (3 * _F + half)
+    return encoder + decoder + kept, max(passing, passing_too) + beside + numbers * _F
+
+
+def _fusion_encoder(model: FusionConfig, sizes: Sizes, half: int) -> tuple[float, float]:
+    function, structure, d = sizes.rois * sizes.patches, sizes.structure_tokens, model.width
+    first = model.hub_tokens + model.cls_bypass
+    kept, passing = _blocks(
+        first + function + structure,
+        first,
+        d,
+        model.depth,
+        model.heads,
+        model.mlp_ratio,
+        half,
+        model.checkpointing,
+    )
+    kept += (function * sizes.function_width + structure * sizes.structure_width) * half
     if model.hub_start == "places":
         kept += (structure + sizes.rois) * half * d
-    # tokens, targets, predictions in both precisions, and the mean token's distance
-    beside = numbers * (4 * _F + half)
-    return encoder + decoder + kept, max(passing, passing_too) + beside
+    return kept, passing
+
+
+def finetuning(config: StageConfig, sizes: Sizes) -> Need:
+    """Count what fine-tuning of a fusion needs: its encoder alone, and a head that is next to nothing.
+
+    Raises
+    ------
+    TypeError
+        If it is of another stage.
+    """
+    if not isinstance(config.model, FusionConfig):
+        raise TypeError(config.stage)
+    half = _precision(config)
+    kept, passing = _fusion_encoder(config.model, sizes, half)
+    numbers = (
+        sizes.rois * sizes.patches * sizes.function_width + sizes.structure_tokens * sizes.structure_width
+    )
+    trained, _ = parameters(config, sizes)
+    return Need(
+        trained * (_PER_PARAMETER + (half if half == 2 else 0)) + RESERVED, kept + passing + numbers * _F
+    )

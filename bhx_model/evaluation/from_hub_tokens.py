@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from bhx_model.config import EvaluationConfig
 from bhx_model.data import shards, token_index
 from bhx_model.data.shards import Index
 from bhx_model.device import default_device
-from bhx_model.errors import DataError
+from bhx_model.errors import DataError, SiteError
 from bhx_model.evaluation.attentive import attentive_probe
 from bhx_model.evaluation.finetune import finetune
 from bhx_model.evaluation.hub_tokens import hub_covariance, hub_tokens, mean_hub_tokens
@@ -67,7 +69,12 @@ def predict(
         hub = hub_tokens(data, trained, device)
         scores, chosen = attentive_probe(data.labels, hub, trained.config.model.heads, settings, seed, device)
     else:
-        scores, chosen = finetune(data, trained, settings, seed, device)
+        try:
+            scores, chosen = finetune(data, trained, settings, seed, device)
+        except torch.OutOfMemoryError as error:
+            more = min(2 * settings.accumulate, settings.batch_size)
+            msg = f"the GPU's memory is full: set the endpoint's finetune.accumulate, now {settings.accumulate}, to {more}"
+            raise SiteError(msg) from error
     synthetic = any(cache.synthetic for cache in tokens) or bool(trained.run["synthetic"])
     return Predictions(data.labels, scores, chosen, synthetic, data.excluded)
 

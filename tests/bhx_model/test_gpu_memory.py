@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import pytest
 import torch
@@ -109,6 +110,22 @@ def test_the_count_is_what_autograd_keeps(stage, amp, changes, make_rois):
         by_batch.append(kept(net, loss, amp))
     measured = (by_batch[1] - by_batch[0]) / 4
     assert counted(config) == pytest.approx(measured, rel=0.15 if "checkpointing" in changes else 0.1)
+
+
+@pytest.mark.parametrize("amp", ["fp32", "bf16"])
+def test_fine_tuning_keeps_what_is_counted(amp, make_rois):
+    config = stage_of("fusion").override({"train.amp": amp})
+    by_batch = []
+    for batch in (2, 6):
+        net, _ = made(config, make_rois(SIZES.rois), batch)
+        t1 = torch.randn(batch, SIZES.structure_tokens, SIZES.structure_width)
+        run = torch.randn(batch, SIZES.rois * SIZES.patches, SIZES.function_width)
+        encode = functools.partial(net.encode, t1, run, SIZES.patches, normed=False)
+        by_batch.append(kept(net, encode, amp))
+    counted_bytes = gpu_memory._fusion_encoder(config.model, SIZES, 2 if amp == "bf16" else 4)[0]
+    assert counted_bytes == pytest.approx((by_batch[1] - by_batch[0]) / 4, rel=0.1)
+    with pytest.raises(TypeError, match="structure"):
+        gpu_memory.finetuning(stage_of("structure"), SIZES)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -70,6 +70,18 @@ def test_a_number_that_is_too_small_and_gpus_without_work_are_said(pretended_gpu
     )
 
 
+def test_fine_tuning_that_would_not_fit_is_said_before_anything_is_trained(pretended_gpus):
+    raw = study(gpu_memory_gb=24)
+    raw["endpoints"] = {"x": {"cohort": "a", "column": "age", "kind": "regression", "methods": ["finetune"]}}
+    checked = config.check(raw)
+    (line,) = memory_plan.finetuning_warnings(checked, memory_plan.plans(checked))
+    assert line.startswith("endpoints.x.finetune: 16 runs at a time need about ")
+    assert line.endswith("with experiment e, of a GPU's 24 GB: set accumulate to 3")
+    raw["endpoints"]["x"]["finetune"] = {"accumulate": 3}
+    checked = config.check(raw)
+    assert not list(memory_plan.finetuning_warnings(checked, memory_plan.plans(checked)))
+
+
 def test_both_commands_print_the_estimate(pretended_gpus, tmp_path, capsys):
     file = tmp_path / "config.yaml"
     file.write_text(json.dumps(study(gpu_memory_gb=80)))

@@ -8,7 +8,14 @@ import os
 from collections.abc import Iterator, Sequence
 
 from bhx_model import gpu_memory, gpus
-from bhx_model.config import FunctionConfig, StageConfig, StructureConfig, load_preset
+from bhx_model.config import (
+    EvaluationConfig,
+    FunctionConfig,
+    StageConfig,
+    StructureConfig,
+    load_preset,
+    preset_evaluation,
+)
 from bhx_model.errors import DataError
 from bhx_model.gpu_memory import GIB, Need, Sizes
 from bhx_prep.atlas.label_lists import read_label_list
@@ -25,8 +32,13 @@ class StagePlan:
     stage: str
     config: StageConfig
     processes: int
-    need: Need
+    sizes: Sizes
     memory_gb: float | None
+
+    @property
+    def need(self) -> Need:
+        """Memory that it takes."""
+        return gpu_memory.need(self.config, self.sizes, processes=self.processes)
 
     @property
     def fitting(self) -> int | None:
@@ -110,15 +122,7 @@ def plans(config: Config, *, elsewhere: bool = False) -> list[StagePlan]:
         }
         sizes = _sizes(config, stages, rois)
         found += [
-            StagePlan(
-                name,
-                stage,
-                one,
-                experiment.gpus,
-                gpu_memory.need(one, sizes, processes=experiment.gpus),
-                memory_gb,
-            )
-            for stage, one in stages.items()
+            StagePlan(name, stage, one, experiment.gpus, sizes, memory_gb) for stage, one in stages.items()
         ]
     return found
 
@@ -131,6 +135,29 @@ def mistakes(found: Sequence[StagePlan]) -> Iterator[str]:
 def warnings(found: Sequence[StagePlan]) -> Iterator[str]:
     """What should be changed."""
     return (plan.warning for plan in found if plan.warning is not None)
+
+
+def finetuning_warnings(config: Config, found: Sequence[StagePlan]) -> Iterator[str]:
+    """Endpoints whose fine-tuning would not fit in the memory of a GPU: known before anything is trained."""
+    fusions = {
+        plan.experiment: plan for plan in found if plan.stage == "fusion" and plan.memory_gb is not None
+    }
+    for name, endpoint in config.endpoints.items():
+        for experiment, plan in fusions.items() if "finetune" in endpoint.methods else ():
+            settings = EvaluationConfig(
+                **{**preset_evaluation(config.experiments[experiment].preset), **endpoint.finetune}
+            )
+            need = gpu_memory.finetuning(plan.config, plan.sizes)
+            fits, part = (
+                need.samples((plan.memory_gb or 0) * GIB),
+                -(-settings.batch_size // settings.accumulate),
+            )
+            if part > fits:
+                least = -(-settings.batch_size // max(fits, 1))
+                yield (
+                    f"endpoints.{name}.finetune: {part} runs at a time need about {need.of(part) / GIB:.0f} GB with "
+                    f"experiment {experiment}, of a GPU's {plan.memory_gb:.0f} GB: set accumulate to {least}"
+                )
 
 
 def count_rois(atlas: AtlasSection) -> int:

@@ -64,7 +64,7 @@ def check_start(
     trainings = memory_plan.plans(config, elsewhere=submits)
     if large := list(memory_plan.mistakes(trainings)):
         raise ConfigError(large[0])
-    for warning in memory_plan.warnings(trainings):
+    for warning in [*memory_plan.warnings(trainings), *memory_plan.finetuning_warnings(config, trainings)]:
         logger.warning("%s", warning)
     if submits:
         lacking, notes = jobs.lacking(status_command)

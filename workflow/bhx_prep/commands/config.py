@@ -138,7 +138,7 @@ def check(file: Path) -> None:
         logger.info("%s: %s", kind, ", ".join(getattr(checked, kind)) or "none")
     for note in [*tables.notes, *(plan.text for plan in trainings)]:
         logger.info("%s", note)
-    for warning in memory_plan.warnings(trainings):
+    for warning in [*memory_plan.warnings(trainings), *memory_plan.finetuning_warnings(checked, trainings)]:
         logger.warning("%s", warning)
     for few in split_checks.doubtful(checked):
         logger.warning("%s", few)

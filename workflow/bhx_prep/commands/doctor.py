@@ -208,7 +208,11 @@ def _gpus(checked: config.Config) -> Iterator[Finding]:
     idle = [name for name, e in checked.experiments.items() if not e.gpus and e.preset != planned_gpus.ON_CPU]
     if found and idle:
         yield Finding("note", f"experiments {', '.join(idle)} train on the CPU (gpus: 0)", "set `gpus`")
-    for plan in memory_plan.plans(checked):
+    trainings = memory_plan.plans(checked)
+    for warning in memory_plan.finetuning_warnings(checked, trainings):
+        what, _, fix = warning.rpartition(": ")
+        yield Finding("note", what, fix)
+    for plan in trainings:
         if plan.mistake is not None:
             yield Finding("missing", plan.mistake, "or state the memory of other GPUs, `gpu_memory_gb`")
         else:
