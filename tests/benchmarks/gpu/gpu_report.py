@@ -270,11 +270,10 @@ def markdown(rows: Sequence[Row], found: Sequence[Row], command: str, preset: st
     for check in of_kind(rows, "check"):
         lines += [f"`test-gpu`: {check['outcome']}", *(f"- {line}" for line in check["failed"]), ""]
     steps = of_kind(rows, "step")
-    lines += ["## Steps: forward, backward, optimiser; inputs on the device", "", *step_table(steps), ""]
-    lines += [f"- *{way}*: {what}" for way, what in WAYS.items()]
-    lines += _device_counts(steps)
+    if steps:
+        lines += ["## Steps: forward, backward, optimiser; inputs on the device", "", *step_table(steps), ""]
+        lines += [*(f"- *{way}*: {what}" for way, what in WAYS.items()), *_device_counts(steps), ""]
     lines += [
-        "",
         f"## The preset's schedules on {GPUS} GPUs, by arithmetic",
         "",
         *schedule_table(found, is_gpu),

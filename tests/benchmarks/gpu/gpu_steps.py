@@ -52,8 +52,13 @@ class Step:
         objective = compiled(model) if way == COMPILED else model
         return cls(case, way, device, objective, optimizer, [p for _, p in named])
 
-    def run(self, loss_of: Callable[[Any], torch.Tensor]) -> float:
-        """Do a step, wait for it, and return its loss."""
+    @property
+    def reads_late(self) -> bool:
+        """Whether a step's loss is read when the next step is queued, as the loop does on GPUs."""
+        return self.device.type == "cuda" and self.way not in (PUBLISHED, BEFORE)
+
+    def run(self, loss_of: Callable[[Any], torch.Tensor]) -> torch.Tensor:
+        """Queue a step, and return its loss."""
         train = self.case.config.train
         amp = train.amp == "bf16"
         with cases.as_before(self.way), torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
@@ -65,7 +70,7 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         if self.case.ema and train.ema is not None:
             self._follow(train.ema[0])
-        return loss.item()  # waits for the device
+        return loss.detach()
 
     @torch.no_grad()
     def _follow(self, momentum: float) -> None:
@@ -124,9 +129,9 @@ def largest_batch(step: Step, limit_s: float) -> int:
         reset_peak(step.device)
         try:
             loss_of = step.case.draw(batch, step.device)
-            step.run(loss_of)
+            step.run(loss_of).item()
             start = time.monotonic()
-            step.run(loss_of)
+            step.run(loss_of).item()
         except torch.cuda.OutOfMemoryError:
             step.optimizer.zero_grad(set_to_none=True)
             reset_peak(step.device)
@@ -153,16 +158,24 @@ def measure(step: Step, batch: int, until: float) -> dict[str, float]:
     reset_peak(step.device)
     loss_of = step.case.draw(batch, step.device)
     start = time.perf_counter()
-    step.run(loss_of)
+    before = step.run(loss_of)
+    before.item()
     first = time.perf_counter() - start
     for _ in range(WARM - 1 if step.device.type == "cuda" else 0):
-        step.run(loss_of)
+        before = step.run(loss_of)
+        before.item()
     seconds: list[float] = []
     most = STEPS if step.device.type == "cuda" else 2
+    start = time.perf_counter()
     while len(seconds) < most and (not seconds or (sum(seconds) < LONG_S and time.time() < until)):
-        start = time.perf_counter()
-        step.run(loss_of)
+        loss = step.run(loss_of)
+        (before if step.reads_late else loss).item()
+        before = loss
         seconds.append(time.perf_counter() - start)
+        start = time.perf_counter()
+    if step.reads_late:  # the first was queued only
+        before.item()
+        seconds = [*seconds[1:], seconds[0] + time.perf_counter() - start]
     return {
         "seconds": statistics.median(seconds), "first_s": first, "steps": len(seconds),
         "peak_bytes": peak_bytes(step.device),

@@ -61,12 +61,12 @@ def draw(place: Path, preset: str) -> None:
             for tr in trs
             for _ in range(max(stored // len(trs), 1))
         ]
-        _write_cohort(place / name, name, sizes, n, images, series)
+        write_cohort(place / name, name, sizes, n, images, series)
         subjects += [f"{name}/{number:04d}" for number in range(n)]
     (place / "split.json").write_text(json.dumps({"train": subjects, "holdout": []}))
 
 
-def _write_cohort(
+def write_cohort(
     folder: Path,
     cohort: str,
     sizes: Sizes,
@@ -143,6 +143,21 @@ class StepTimes(logging.Handler):
             self.at.append((int(found.group(1)), record.created))
 
 
+def _short(stage: str, preset: str, cohort: str, step_s: float | None) -> tuple[dict[str, Any], int]:
+    """Settings of a short training, and its batch: one GPU's share of the preset's."""
+    tiny = preset == "tiny"
+    share = 2 if tiny else max(load_preset(stage, preset).train.batch_size // GPUS, 1)
+    every = 2 if tiny else 4
+    reports = 3 if tiny or step_s is None else max(4, min(int(TRAINING_S / step_s / every), 40))
+    changes: dict[str, Any] = {
+        "train.steps": every * reports, "train.batch_size": share, "train.accumulate": 1, "train.warmup_steps": 0,
+        "train.log_every": every, "train.save_every": 10**6, "train.keep_every": 10**6,
+    }  # fmt: skip
+    if stage == "function":
+        changes |= {"model.tr_augment": cohort == MIXED, "train.ema": [0.9, 1.0]}
+    return changes, share
+
+
 def training(
     place: Path,
     stage: str,
@@ -151,6 +166,8 @@ def training(
     cohort: str = USUAL,
     compiled: bool = False,
     step_s: float | None = None,
+    changes: Mapping[str, Any] | None = None,
+    batch: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Train a stage for some steps by its command, into ``place/<stage>``.
 
@@ -162,18 +179,12 @@ def training(
         What is trained, of what, and whether through PyTorch's compiler.
     step_s
         Seconds that a step takes without reading, from which the number of steps follows; unknown if None.
+    changes, batch
+        Settings instead of those of a short training, and their batch.
     """
-    share = 2 if preset == "tiny" else max(load_preset(stage, preset).train.batch_size // GPUS, 1)
-    every = 2 if preset == "tiny" else 4
-    steps = every * (
-        3 if preset == "tiny" or step_s is None else max(4, min(int(TRAINING_S / step_s / every), 40))
-    )
-    changes: dict[str, Any] = {
-        "train.steps": steps, "train.batch_size": share, "train.accumulate": 1, "train.warmup_steps": 0,
-        "train.log_every": every, "train.save_every": 10**6, "train.keep_every": 10**6, "train.compile": compiled,
-    }  # fmt: skip
-    if stage == "function":
-        changes |= {"model.tr_augment": cohort == MIXED, "train.ema": [0.9, 1.0]}
+    if changes is None or batch is None:
+        changes, batch = _short(stage, preset, cohort, step_s)
+    changes = {**changes, "train.compile": compiled}
     of = PAIRS if stage == "fusion" else cohort
     name = f"{stage}-{cohort}-compiled" if compiled else stage
     words = [
@@ -204,7 +215,7 @@ def training(
     (first, first_at), (last, last_at) = times.at[0], times.at[-1]
     yield {
         "kind": "training", "stage": stage, "cohort": of, "way": "now, compiled" if compiled else "now",
-        "batch": share, "steps": last - first, "samples_s": share * (last - first) / max(last_at - first_at, 1e-9),
+        "batch": batch, "steps": last - first, "samples_s": batch * (last - first) / max(last_at - first_at, 1e-9),
         "start_s": first_at - start, "whole_s": time.time() - start, **(_compilations() if compiled else {}),
     }  # fmt: skip
 
