@@ -14,7 +14,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "gpu"))
 
 import gpu_cases
+import gpu_learning
+import gpu_people
 import gpu_report
+import numpy as np
 from gpu_supervise import WORK, Part, Work, read_rows, supervise
 
 SCRIPT = Path(__file__).parent / "gpu"
@@ -134,3 +137,19 @@ def test_schedules_are_arithmetic_of_the_step_that_is_nearest():
     assert line.count("met") == 2
     *_, line = gpu_report.schedule_table([fusion], is_gpu=False)
     assert "met" not in line
+
+
+def test_what_is_planted_in_drawn_people_is_read_by_ridge_regression_and_no_more():
+    x = np.random.default_rng(0).standard_normal((100, 40))
+    score = x.sum(axis=1)
+    group = (score > 0).astype(float)
+    assert np.corrcoef(score, gpu_learning.ridge(x, score))[0, 1] > 0.95
+    assert gpu_learning.auc(group, gpu_learning.ridge(x, group)) > 0.8
+    assert abs(np.corrcoef(score, gpu_learning.ridge(x[::-1], score))[0, 1]) < 0.3
+    assert gpu_learning.auc(np.array([1, 1, 0, 0]), np.array([3.0, 1, 1, 0])) == 0.875
+    planted, other = (gpu_people.draw(4, 2, 68, planted) for planted in (True, False))
+    assert planted.patient.tolist() == [0, 0, 1, 1]
+    assert not other.patient.any()
+    assert not other.score.any()
+    assert [run.shape for _, run in planted.runs] == [(68, 490), (68, 180)] * 2
+    assert not np.array_equal(planted.runs[2][1], other.runs[2][1])

@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bhx_model.config import EvaluationConfig
 from bhx_model.nets.jepa import FunctionJEPA
-from bhx_model.training import loop, optim
+from bhx_model.nets.vit import compile_blocks
+from bhx_model.training import optim
 
 #: Steps before the first that counts, and the most that count.
 WARM, STEPS = 3, 12
@@ -49,8 +50,9 @@ class Step:
             optimizer: torch.optim.Optimizer = torch.optim.AdamW([p for _, p in named], betas=train.betas)
         else:
             optimizer = optim.adamw(optim.parameter_groups(named), betas=train.betas)
-        objective = compiled(model) if way == COMPILED else model
-        return cls(case, way, device, objective, optimizer, [p for _, p in named])
+        if way == COMPILED:
+            compile_blocks(model)
+        return cls(case, way, device, model, optimizer, [p for _, p in named])
 
     @property
     def reads_late(self) -> bool:
@@ -80,12 +82,6 @@ class Step:
             return
         for slow, fast in zip(model.target.parameters(), model.encoder.parameters(), strict=True):
             slow.lerp_(fast, 1 - momentum)  # one kernel for every parameter
-
-
-def compiled(model: nn.Module) -> nn.Module:
-    """Compile a model as a training with ``train.compile`` does."""
-    config = cast(Any, loop.TrainConfig(steps=1, batch_size=1, lr=1.0, compile=True))
-    return loop._objective(model, config, loop.Processes(0, 1, next(model.parameters()).device))
 
 
 def peak_bytes(device: torch.device) -> int:
