@@ -6,23 +6,40 @@ import logging
 import os
 import re
 import warnings
+from typing import Final
 
 import torch
 
 from bhx_model import gpus
-from bhx_model.errors import SiteError
+from bhx_model.errors import ConfigError, SiteError
 
 logger = logging.getLogger(__name__)
 
 
+#: Environment variable that names the device of embedding and probes, as `device` of the configuration does.
+DEVICE: Final = "BHX_DEVICE"
+DEVICES: Final = ("auto", "cpu", "mps")
+
+
 def default_device() -> torch.device:
-    """The first GPU that this process sees; the CPU where it sees none.
+    """What `DEVICE` names; else the first GPU that this process sees, and the CPU where it sees none.
 
     Raises
     ------
+    ConfigError
+        If it names none of `DEVICES`.
     SiteError
-        As `cuda_works`.
+        If there is no such device here; as `cuda_works`.
     """
+    named = os.environ.get(DEVICE, "auto")
+    if named not in DEVICES:
+        raise ConfigError(f"{DEVICE} is {named!r}: set it to {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
+    if named == "mps" and not torch.backends.mps.is_available():
+        raise SiteError(
+            f"device is mps, and PyTorch {torch.__version__} finds no GPU of Apple here: set device: auto"
+        )
+    if named != "auto":
+        return torch.device(named)
     return torch.device("cuda" if cuda_works() else "cpu")
 
 

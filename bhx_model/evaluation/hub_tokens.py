@@ -17,30 +17,30 @@ from bhx_model.training.trained import Trained
 
 def mean_hub_tokens(data: LabelledTokens, trained: Trained, device: torch.device) -> np.ndarray:
     """Mean hub token of every subject, over the tokens and over the subject's runs: (n, D) float64."""
-    return _by_subject(data, trained, device, lambda hub_BHD: hub_BHD.double().mean(dim=1))
+    return _by_subject(data, trained, device, lambda hub_BHD: hub_BHD.cpu().double().mean(dim=1))
 
 
 def hub_tokens(data: LabelledTokens, trained: Trained, device: torch.device) -> np.ndarray:
     """Hub tokens of every subject, averaged over the subject's runs: (n, H, D) float64."""
-    return _by_subject(data, trained, device, lambda hub_BHD: hub_BHD.double())
+    return _by_subject(data, trained, device, lambda hub_BHD: hub_BHD.cpu().double())
 
 
 def hub_covariance(data: LabelledTokens, trained: Trained, device: torch.device) -> np.ndarray:
     """Gram matrix of the hub tokens of every subject, averaged over the subject's runs: (n, H (H + 1) / 2) float64."""
-    return _by_subject(data, trained, device, lambda hub_BHD: readouts.hub_covariance(hub_BHD).double())
+    return _by_subject(data, trained, device, lambda hub_BHD: readouts.hub_covariance(hub_BHD).cpu().double())
 
 
 @torch.no_grad()
 def _by_subject(
     data: LabelledTokens, trained: Trained, device: torch.device, reduce: Callable[[Tensor], Tensor]
 ) -> np.ndarray:
-    """What `reduce` leaves of the hub tokens of every run, averaged over each subject's runs: (n, ...)."""
+    """What `reduce` leaves on the CPU of the hub tokens of every run, averaged over each subject's runs: (n, ...)."""
     model = cast(FusionModel, trained.model).to(device).eval()
     n = len(data.labels.subjects)
     total: np.ndarray | None = None
     for ((runs, batch),) in data.read(data.equal_batches(np.ones(n, bool))):
         with autocast(trained, device):
-            found = reduce(model.encode(*fusion_arguments(batch, device))).cpu().numpy()
+            found = reduce(model.encode(*fusion_arguments(batch, device))).numpy()
         if total is None:
             total = np.zeros((n, *found.shape[1:]))
         np.add.at(total, data.subject[runs], found)

@@ -56,7 +56,7 @@ def attention_shares(model: FusionModel, samples: Iterable[Arguments]) -> np.nda
             first = x_BND.shape[1] - n_last
             parts = share_QN.split([first, n_function, n_structure], dim=1)  # noqa: B023 - called before the next sample
             total[layers.index(attn)] += (
-                torch.stack([part.sum(dim=1) for part in parts], dim=1).double().cpu()
+                torch.stack([part.sum(dim=1) for part in parts], dim=1).cpu().double()
             )
 
         hooks: list[RemovableHandle] = [attn.register_forward_pre_hook(note) for attn in layers]

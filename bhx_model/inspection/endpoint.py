@@ -162,7 +162,7 @@ def _saliencies(
 ) -> np.ndarray:
     """Signed saliency of each ROI, one run a subject: (n, R)."""
     samples = {sample.key: sample for sample in index.samples["bold"]}
-    direction_P = torch.from_numpy(label_direction(read.features, read.labels)).to(device)
+    direction_P = torch.from_numpy(label_direction(read.features, read.labels))
     found = []
     for subject in looked_at:
         key = read.runs[subject]

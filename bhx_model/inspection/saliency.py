@@ -42,7 +42,8 @@ def roi_saliency(
     scaled_BRT = scaled_BRT.detach().requires_grad_(True)
     with torch.enable_grad():
         tokens_BFD = function.target(scaled_BRT, run.patch_frames)
-        score = (readout(tokens_BFD, run.n_patches).double() @ direction_P.double()).sum()
+        # on the CPU: not every device has float64
+        score = (readout(tokens_BFD, run.n_patches).cpu().double() @ direction_P.cpu().double()).sum()
         (gradient_BRT,) = torch.autograd.grad(score, scaled_BRT)
     moving_BRT = scaled_BRT - scaled_BRT.mean(dim=-1, keepdim=True)
-    return (gradient_BRT * moving_BRT).sum(dim=(0, 2)).detach().double().cpu().numpy()
+    return (gradient_BRT * moving_BRT).sum(dim=(0, 2)).detach().cpu().double().numpy()

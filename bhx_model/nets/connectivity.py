@@ -22,8 +22,9 @@ def orthonormal_components(columns_RC: Tensor, components: int) -> Tensor:
         M, cut to C + 1 and to R.
     """
     constant_R1 = torch.ones(len(columns_RC), 1, device=columns_RC.device)
-    columns_RC = torch.cat([constant_R1, columns_RC], dim=1)[:, :components].double()
-    return torch.linalg.qr(columns_RC)[0].float()
+    columns_RC = torch.cat([constant_R1, columns_RC], dim=1)[:, :components]
+    # on the CPU: not every device has float64, or a QR decomposition
+    return torch.linalg.qr(columns_RC.cpu().double())[0].float().to(columns_RC.device)
 
 
 #: Share of the mean ROI's norm below which an ROI does not vary: what is left of a constant series are rounding errors.

@@ -18,7 +18,7 @@ from bhx_model.data.rois import RoiMetadata
 from bhx_model.nets.connectivity import ConnectivityCode, whitening_loss
 from bhx_model.nets.normalise import Normaliser
 from bhx_model.nets.patch_embed import SeriesPatchEmbed
-from bhx_model.nets.pos_embed import RoiPosition, grid_code, sincos
+from bhx_model.nets.pos_embed import RoiPosition, grid_code, time_code
 from bhx_model.nets.vit import NORM_EPS, Blocks, gather_tokens, init_weights
 
 
@@ -42,7 +42,7 @@ class FunctionEncoder(nn.Module):
     def position(self, n_patches: int) -> Tensor:
         """Return the position code of all tokens: (R * N, D), half time, half ROI."""
         roi_RC = self.roi_position()
-        time_NC = sincos(torch.arange(n_patches, device=roi_RC.device), roi_RC.shape[1])
+        time_NC = time_code(n_patches, roi_RC.shape[1], roi_RC.device)
         return grid_code(time_NC, roi_RC)
 
     def embed(self, content_BRND: Tensor, code_BRM: Tensor | None) -> Tensor:
@@ -128,7 +128,7 @@ class Predictor(nn.Module):
     def position(self, roi_RC: Tensor, n_patches: int) -> Tensor:
         """Return the position code (R * N, E) from the encoder's ROI code, which learns nothing from here."""
         roi_RE = self.roi_map(roi_RC.detach())
-        time_NE = sincos(torch.arange(n_patches, device=roi_RC.device), roi_RE.shape[1])
+        time_NE = time_code(n_patches, roi_RE.shape[1], roi_RC.device)
         return grid_code(time_NE, roi_RE.float())
 
     def forward(

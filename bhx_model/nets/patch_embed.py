@@ -108,7 +108,8 @@ class SeriesPatchEmbed(nn.Module):
         key = (frames, self.weight.device, self.weight.dtype)
         matrix = resize_matrix(self.weight.shape[1], frames, self.resize, self.base_tr_s)
         with torch.inference_mode(False):
-            self._matrices[key] = torch.from_numpy(matrix).to(device=key[1], dtype=key[2])
+            # rounded here: not every device has float64
+            self._matrices[key] = torch.from_numpy(matrix).to(dtype=key[2]).to(device=key[1])
         return self._matrices[key]
 
     def content(self, series_BRT: Tensor, frames: int) -> Tensor:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -32,10 +34,24 @@ def sincos(positions_N: Tensor, channels: int) -> Tensor:
         msg = f"a sine and cosine code needs an even number of channels, got {channels}"
         raise ValueError(msg)
     half = channels // 2
-    # float64, since positions of thousands leave float32 only four digits after the comma
-    rate = 10000.0 ** -(torch.arange(half, dtype=torch.float64, device=positions_N.device) / half)
-    angle = positions_N.double()[:, None] * rate
-    return torch.cat([angle.sin(), angle.cos()], dim=1).float()
+    # float64, since positions of thousands leave float32 only four digits after the comma; on the CPU, since not every
+    # device has it
+    rate = 10000.0 ** -(torch.arange(half, dtype=torch.float64) / half)
+    angle = positions_N.cpu().double()[:, None] * rate
+    return torch.cat([angle.sin(), angle.cos()], dim=1).float().to(positions_N.device)
+
+
+def time_code(n_patches: int, channels: int, device: torch.device) -> Tensor:
+    """Return `sincos` of the first time patches, made once for each number of them: (N, channels) float32."""
+    if torch.compiler.is_compiling():  # a table that is kept is nothing for a compiler
+        return sincos(torch.arange(n_patches), channels).to(device)
+    return _time_code(n_patches, channels, device)
+
+
+@functools.lru_cache(maxsize=256)
+def _time_code(n_patches: int, channels: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # else no gradient could pass through what is added to it
+        return sincos(torch.arange(n_patches), channels).to(device)
 
 
 def sincos_grid(grid: tuple[int, int, int], channels: int) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bhx_model import device, gpus
-from bhx_model.errors import SiteError
+from bhx_model.errors import ConfigError, SiteError
 
 TOO_OLD = (
     "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040). Please update"
@@ -71,3 +71,18 @@ def test_what_else_cuda_says_is_logged_where_no_gpu_was_asked_for(cuda, monkeypa
     cuda(False, "something else")
     assert not device.cuda_works()
     assert "something else" in caplog.text
+
+
+def test_the_gpu_of_an_apple_computer_is_used_where_it_is_named(cuda, monkeypatch):
+    cuda(True)
+    monkeypatch.setenv(device.DEVICE, "mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert device.default_device() == torch.device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(SiteError, match="finds no GPU of Apple here: set device: auto"):
+        device.default_device()
+    monkeypatch.setenv(device.DEVICE, "cpu")
+    assert device.default_device() == torch.device("cpu")
+    monkeypatch.setenv(device.DEVICE, "apple")
+    with pytest.raises(ConfigError, match="BHX_DEVICE is 'apple': set it to auto, cpu or mps"):
+        device.default_device()

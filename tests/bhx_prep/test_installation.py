@@ -77,3 +77,8 @@ def test_jobs_find_this_python_unless_another_is_brought(tmp_path: Path, monkeyp
     assert said("CONDA", "APPTAINER")[1] == "/my ants/python"  # an image names its own
     monkeypatch.delenv("BHX_ANTS_PYTHON")
     assert said("APPTAINER")[1] == "python"
+
+
+def test_jobs_are_told_the_device_of_the_configuration(tmp_path: Path):
+    assert " BHX_DEVICE=mps " in installation.job_prefix(tmp_path, device="mps")
+    assert "BHX_DEVICE" not in installation.job_prefix(tmp_path)  # one that is set by hand stays

@@ -109,7 +109,7 @@ def ants_python(study: Path) -> Path:
     return (folder() if is_checkout() else study.absolute()) / ".venv-ants/bin/python"
 
 
-def job_prefix(study: Path, deployed: Collection[str] = ()) -> str:
+def job_prefix(study: Path, deployed: Collection[str] = (), device: str = "auto") -> str:
     """What the shell of a job does before its command: which Python it finds, and which code that finds.
 
     It sees no GPU: rules that need some ask for them.
@@ -120,15 +120,16 @@ def job_prefix(study: Path, deployed: Collection[str] = ()) -> str:
         Folder that Snakemake works in.
     deployed : collection of str
         What brings the software: ``CONDA`` environments, an ``APPTAINER`` image, or nothing but this Python.
+    device : str
+        Where trained weights are used, see `bhx_model.device.default_device`.
     """
+    named = "" if device == "auto" else f"BHX_DEVICE={device} "
     path = "" if deployed else f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
     ants = shlex.quote(str(ants_python(study)))
     if deployed:  # an image may hold a second environment, and names its Python itself
         ants = '"${BHX_ANTS_PYTHON:-python}"' if "APPTAINER" in deployed else "python"
     code = shlex.quote(os.pathsep.join(map(str, python_path(study))))
-    return (
-        f"set -euo pipefail; export {path}NO_ET=1 {gpus.ASKED}=0 BHX_ANTS_PYTHON={ants} PYTHONPATH={code}; "
-    )
+    return f"set -euo pipefail; export {path}NO_ET=1 {gpus.ASKED}=0 {named}BHX_ANTS_PYTHON={ants} PYTHONPATH={code}; "
 
 
 def how_to_get_ants() -> str:

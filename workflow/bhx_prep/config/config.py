@@ -38,6 +38,11 @@ class Config(Section):
         le=10000,
         description="Subjects per job of the short steps. Fixed when a cohort is first planned.",
     )
+    device: Literal["auto", "cpu", "mps"] = Field(
+        default="auto",
+        description="Where trained weights are used (embedding, probes, fine-tuning, pictures): `auto` on the GPUs that "
+        "`experiments.*.gpus` asks for, else the CPU; `mps`: the GPU of an Apple computer, on which nothing is pretrained.",
+    )
     cohorts: dict[Name, CohortSection] = Field(min_length=1, description="The cohorts, by name.")
     preproc: PreprocSection = Field(default=PreprocSection(), description="From raw BIDS to derivatives.")
     atlas: AtlasSection = Field(default=AtlasSection(), description="The parcellation.")
