@@ -4,7 +4,7 @@ EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}"
 SUBJECTS = f"{RESULTS}/encoders/{{trainset}}"
 ENCODER = f"{SUBJECTS}/{{stage}}-{{recipe}}"
 # no parameter: who watches a training is no reason to train again
-TRACK = f"--track {' '.join(study.config.trackers)}" if study.config.trackers else ""
+TRACK = f" --track {' '.join(study.config.trackers)}" if study.config.trackers else ""
 
 
 rule split_pretraining:
@@ -150,7 +150,9 @@ rule train_encoder:
         "{params.launcher} -m bhx_model.train --stage {wildcards.stage} --preset {params.preset}"
         " --set {params.overrides:q} --seed {params.seed} --shards {input.shards:q} --split {input.split:q}"
         " {params.rois} --run-root {params.run_root:q} --out {params.out:q}"
-        " {params.start} {TRACK} --step-version {params.step} --cores {threads} --job-minutes {resources.runtime} > {log:q} 2>&1"
+        " {params.start}"
+        f"{TRACK}"
+        " --step-version {params.step} --cores {threads} --job-minutes {resources.runtime} > {log:q} 2>&1"
 
 
 rule fetch_weights:
@@ -279,7 +281,9 @@ rule train_fusion:
         "{params.launcher} -m bhx_model.train --stage fusion --preset {params.preset} --set {params.overrides:q}"
         " --seed {params.seed} --shards {input.shards:q} --split {input.split:q} --rois {input.rois:q}"
         " {params.sources} --run-root {params.run_root:q} --out {params.out:q}"
-        " {params.start} {TRACK} --step-version {params.step} --cores {threads} --job-minutes {resources.runtime}"
+        " {params.start}"
+        f"{TRACK}"
+        " --step-version {params.step} --cores {threads} --job-minutes {resources.runtime}"
         " > {log:q} 2>&1"
 
 

@@ -58,12 +58,13 @@ def test_as_a_module_the_rules_are_their_own(root: Path, tmp_path: Path):
     """Root, Python, prefix of commands and which jobs are local; beside rules of the workflow that imports them."""
     config = skeleton.build(TIMESERIES, tmp_path)["config"]
     (tmp_path / "config.yaml").unlink()
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"bhx": config}))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"bhx": {**config, "trackers": ["mlflow"]}}))
     (tmp_path / "Snakefile").write_text(IMPORTING.format(snakefile=str(root / "workflow/Snakefile")))
-    planned = snakemake_server.run(tmp_path, ["-n", "bhx_all"])
+    planned = snakemake_server.run(tmp_path, ["-n", "-p", "bhx_all"])
     assert planned.returncode == 0, planned.stdout + planned.stderr
     jobs = {name.removeprefix("bhx_"): n for name, n in skeleton.job_counts(planned.stdout).items()}
     assert jobs == yaml.safe_load(TIMESERIES.read_text())["jobs"]
+    assert planned.stdout.count(" --track mlflow ") == 3  # each stage
     local = re.search(r"^local: (.*)$", planned.stderr, flags=re.MULTILINE)
     assert local is not None
     named = set(local[1].split())
