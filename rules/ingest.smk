@@ -49,3 +49,26 @@ rule fetch_templates:
         step=STEPS["fetch_templates"],
     shell:
         "python -m bhx_prep.atlas.fetch --atlas {params.atlas:q} --spaces {params.spaces} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule describe_t1w:
+    """The T1s that models are trained on: grid, recipe and a coarse template, which exports pass on."""
+    input:
+        head=rules.fetch_templates.output.head,
+        mask=rules.fetch_templates.output.head_mask,
+    output:
+        f"{RESULTS}/templates/t1w.npz",
+    log:
+        f"{RESULTS}/logs/describe_t1w.log",
+    localrule: True
+    conda:
+        "../envs/prep.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        t1w=study.t1w_file(),
+        step=STEPS["describe_t1w"],
+    shell:
+        "python -m bhx_prep.features.t1w_space --t1w {params.t1w:q} --head {input.head:q} --mask {input.mask:q}"
+        " --out {output:q} > {log:q} 2>&1"

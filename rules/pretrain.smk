@@ -294,6 +294,7 @@ rule export_weights:
         function=weights_of("function"),
         rois=rois_file,
         people=split_file,
+        t1w=lambda wildcards: rules.describe_t1w.output if stages_to_export(wildcards) else [],
     output:
         directory(f"{EXPERIMENT}/export"),
     log:
@@ -312,7 +313,10 @@ rule export_weights:
             for word in (f"--{stage}", str(Path(input[stage]).parent))
         ),
         terms=lambda wildcards: study.terms_file(wildcards.experiment),
+        denoising=lambda wildcards: study.denoising_file(wildcards.experiment),
+        t1w=lambda wildcards, input: f"--t1w {shlex.quote(str(input.t1w))}" if input.t1w else "",
         step=STEPS["export_weights"],
     shell:
         "python -m bhx_model.release.export --function {params.function:q} {params.others}"
-        " --rois {input.rois:q} --terms {params.terms:q} --people {input.people:q} --out {output:q} > {log:q} 2>&1"
+        " --rois {input.rois:q} --terms {params.terms:q} --people {input.people:q} {params.t1w}"
+        " --denoising {params.denoising:q} --out {output:q} > {log:q} 2>&1"

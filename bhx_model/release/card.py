@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 from bhx_model import __version__
@@ -19,6 +23,8 @@ def model_card(
     terms: Mapping[str, str | None],
     *,
     lists_people: bool = False,
+    t1w: Mapping[str, Any] = MappingProxyType({}),
+    denoising: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> str:
     """Fill the model card from what the runs recorded.
 
@@ -31,6 +37,10 @@ def model_card(
         Of the data of every cohort trained on; None if they are not stated.
     lists_people : bool
         Whether ``config.json`` says, as hashes, who was trained on.
+    t1w : Mapping
+        The T1s that are expected, see `T1wSpace.describe`; empty where they are not described.
+    denoising : Mapping
+        By cohort, how series were denoised; empty where it is not stated.
 
     Returns
     -------
@@ -49,10 +59,7 @@ def model_card(
     if target.keeps_most_of_start(runs["function"]):
         warning += _nearly_random(runs["function"])
     return f"""\
----
-library_name: bhx
-tags: [neuroimaging, fmri, t1w, foundation-model]
----
+{front_matter(runs, rois, terms)}
 # BrainHarmonix weights
 {warning}
 {_what(runs)} (method: arXiv 2509.24693; trained by bhx {__version__}).
@@ -73,6 +80,12 @@ at most {function.time_patches} windows of that length are read.
 
 {_position(function, rois)}
 
+## Inputs
+
+{_series(denoising)}
+
+{_t1w(t1w)}
+
 ## Training
 
 {_table(runs)}
@@ -91,18 +104,90 @@ connectivity, which the function encoder predicts from a part of the run.
 | file | content |
 | --- | --- |
 {_files(runs, function)}
-| `config.json` | configuration, sizes, counts and losses of every stage |
+{_t1w_file(t1w)}| `config.json` | configuration, sizes, counts and losses of every stage |
 
 ## Terms and limits
 
-The terms of the data that the weights were trained on also hold for the weights; they state whether and to whom these
-may be passed on:
+The code of bhx is under Apache-2.0. The weights are not: the terms of the data that they were trained on also hold for
+them; they state whether and to whom these may be passed on:
 
 {_terms(terms)}
 
 The weights are for research, not for decisions about a patient or participant. Groups, scanners and repetition times
 that are not among the cohorts above were not seen.
 """
+
+
+def front_matter(
+    runs: Mapping[str, Mapping[str, Any]], rois: RoiMetadata, terms: Mapping[str, str | None]
+) -> str:
+    """YAML at the top of a card, as model hubs read it.
+
+    The licence is `other`: that of the data holds, in whatever words it was stated.
+    """
+    synthetic = any(run["synthetic"] for run in runs.values())
+    tags = ["neuroimaging", "fmri", "brain", "foundation-model"]
+    tags += ["t1w", "multimodal"] if "fusion" in runs else []
+    tags += ["synthetic"] if synthetic else []
+    value = {
+        "license": "other",
+        "license_name": "terms-of-the-training-data",
+        "license_link": "README.md",
+        "library_name": "bhx",
+        "pipeline_tag": "feature-extraction",
+        "tags": tags,
+        "datasets": sorted(terms),
+        "metrics": ["mse"],
+        "atlas": rois.atlas,
+    }
+    # quoted as JSON, which YAML reads: a name such as `no` or `a: b` stays a text
+    lines = [f"{key}: {json.dumps(entry, ensure_ascii=False)}" for key, entry in value.items()]
+    return "\n".join(["---", *lines, "---"])
+
+
+def escaped(text: str) -> str:
+    """Text from data, as a cell of a Markdown table: shown as it is, never read as HTML, link or another cell."""
+    plain = " ".join(text.replace("|", "/").split())
+    shown = html.escape(plain, quote=False)
+    return re.sub(r"([\\`*_\[\]])", r"\\\1", shown)
+
+
+def _series(denoising: Mapping[str, Mapping[str, Any]]) -> str:
+    if not denoising:
+        return "How the series were denoised is not stated."
+    rows = [
+        f"| {escaped(cohort)} | {escaped(str(how.get('strategy', 'not stated')))} | {escaped(str(how.get('what', '')))} |"
+        for cohort, how in denoising.items()
+    ]
+    return "\n".join(
+        [
+            "Series were denoised as follows:\n",
+            "| cohort | strategy | what it does |",
+            "| --- | --- | --- |",
+            *rows,
+        ]
+    )
+
+
+def _t1w(t1w: Mapping[str, Any]) -> str:
+    if not t1w:
+        return "No T1 is described here."
+    shape, zooms = (" x ".join(f"{n:g}" for n in t1w[name]) for name in ("shape", "zooms_mm"))
+    low, high = t1w["intensity"]["percentiles"]
+    return (
+        f"T1s lie in {t1w['template']}: {shape} voxels of {zooms} mm, axes {t1w['axes']}, voxel to space (mm) by\n"
+        f"`affine` in `config.json`. Outside of the brain mask they are 0; inside, (value - mean) / sd, both of the values\n"
+        f"between the {low:g}th and the {high:g}th percentile. `embed` makes that of an image in this space, given as\n"
+        "`t1w=` with its brain mask as `mask=`, and refuses one that is flipped, mirrored or elsewhere."
+    )
+
+
+def _t1w_file(t1w: Mapping[str, Any]) -> str:
+    return (
+        "| `t1w.npz` | the T1 that is expected: grid, and a coarse template to compare one with |\n"
+        if t1w
+        else ""
+    )
 
 
 def _nearly_random(run: Mapping[str, Any]) -> str:
@@ -239,7 +324,7 @@ def _terms(terms: Mapping[str, str | None]) -> str:
     if not terms:
         return "Terms of the data: not stated."
     rows = [
-        f"| {cohort} | {'not stated' if stated is None else ' '.join(stated.replace('|', '/').split())} |"
+        f"| {cohort} | {'not stated' if stated is None else escaped(stated)} |"
         for cohort, stated in terms.items()
     ]
     return "\n".join(["| cohort | terms of its data |", "| --- | --- |", *rows])

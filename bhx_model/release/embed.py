@@ -39,12 +39,14 @@ from torch import Tensor, nn
 from bhx_model.data import augment
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.segments import checked
+from bhx_model.data.t1w_space import T1wSpace
 from bhx_model.errors import ConfigError, DataError
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.normalise import centred
 from bhx_model.release import load
+from bhx_model.release.image_input import is_image, is_path, open_series, open_t1w, read_array
 from bhx_model.release.series_input import check_tr, numbers_of, rows_of_rois
 
 #: A T1 whose mean, or whose standard deviation or its inverse, is larger was not normalised; nor was one of which
@@ -67,6 +69,8 @@ class BrainHarmonix(nn.Module):
         ``config.json`` of the folder.
     structure : StructureMAE, optional
     fusion : FusionModel, optional
+    t1w_space : T1wSpace, optional
+        The T1s that the structure encoder expects, where the export describes them.
     """
 
     function: FunctionJEPA
@@ -80,6 +84,7 @@ class BrainHarmonix(nn.Module):
         about: dict[str, Any],
         structure: StructureMAE | None = None,
         fusion: FusionModel | None = None,
+        t1w_space: T1wSpace | None = None,
     ) -> None:
         super().__init__()
         self.function = function
@@ -87,6 +92,7 @@ class BrainHarmonix(nn.Module):
         self.fusion = fusion
         self.rois = rois
         self.about = about
+        self.t1w_space = t1w_space
         self._make_trainable()
 
     @classmethod
@@ -111,6 +117,7 @@ class BrainHarmonix(nn.Module):
             about,
             cast(StructureMAE | None, models.get("structure")),
             cast(FusionModel | None, models.get("fusion")),
+            load.read_t1w_space(about, folder),
         )
         return model.eval().to(place)
 
@@ -207,26 +214,35 @@ class BrainHarmonix(nn.Module):
         roi_names: Any = None,
         t1w: Any = None,
         segments: Sequence[Sequence[int]] | None = None,
+        *,
+        atlas: Any = None,
+        mask: Any = None,
     ) -> NDArray[np.float32]:
         """Embed one subject.
 
         Parameters
         ----------
-        series : array-like or tensor, (R, T), or table (T, R)
+        series : array-like or tensor (R, T), table (T, R), BOLD image, or path
             Parcel means, before any scaling of ROIs; rows in the order of `roi_names`, a row of NaN where a parcel has
             no coverage. Of a table (pandas, polars) the names of the columns decide, in whatever order. Units and offset
             make no difference (with ``scaling: population`` they do). More than 635 s (18 patches in the base model) are
-            cut off.
-        tr_s : float
-            Repetition time in seconds.
-        roi_names : sequence of str
+            cut off. A path is a table (Parquet, TSV, CSV), an ``.npy``, or a BOLD volume of a BIDS data set; a volume
+            should be denoised and needs `atlas`.
+        tr_s : float, optional
+            Repetition time in seconds; None where the file's sidecar, header or metadata state it.
+        roi_names : sequence of str, optional
             R names of an array's rows, the model's in the model's order (``model.roi_names``); spelled with or without
-            the prefix, or as in CBIG's older lists.
-        t1w : array-like or tensor, (X, Y, Z), optional
-            Intensity-normalised T1 on the model's grid; not for the function encoder alone.
+            the prefix, or as in CBIG's older lists. Of `atlas`, where it is a bare image, in rising order of its labels.
+        t1w : array-like or tensor (X, Y, Z), image, or path, optional
+            T1 for the hub tokens; not for the function encoder alone. An array is intensity-normalised and on the model's
+            grid; an image in MNI space is brought there, as the export describes it (`prepare_t1w`).
         segments : sequence of (int, int), optional
             Of a series from which frames were censored, the ranges that were kept, first and one behind the last, e.g.
             ``[(4, 60), (63, 200)]``; patches then end at the cuts. `segments` of a shard's JSON.
+        atlas : path or image, optional
+            Of a BOLD volume: a label image in its space, or a study's ``results/templates``.
+        mask : path, image or array, optional
+            Brain mask of a T1 image; without it the image must be skull-stripped, its background 0.
 
         Returns
         -------
@@ -237,8 +253,13 @@ class BrainHarmonix(nn.Module):
         ------
         DataError
             If ROIs, units, lengths or the grid do not fit, with what is wrong and how to fix it.
+        ConfigError
+            If an argument is missing or too many.
+        SiteError
+            If reading a file needs a package that is not installed.
         """
         self._check_precision()
+        series, tr_s, roi_names = open_series(series, tr_s, roi_names, atlas, self.rois)
         rows = rows_of_rois(series, roi_names, self.rois)
         tr_s = check_tr(tr_s)
         config = self.function.config
@@ -250,9 +271,11 @@ class BrainHarmonix(nn.Module):
         cut = torch.from_numpy(augment.apply_plan(known, plan, config))[None].to(self.device)
         function = self.function.encode(cut, plan.patch_frames)
         if t1w is None:
+            if mask is not None:
+                raise ConfigError("the mask is of a T1, and there is none: give t1w, or leave out mask")
             return function[0].unflatten(0, (len(self.rois), -1)).float().cpu().numpy()
         structure, _ = self._needs_t1w()
-        volume = self._volume(t1w, structure.grid)
+        volume = self._volume(t1w, mask, structure.grid)
         tokens = structure.encode(torch.from_numpy(volume)[None].to(self.device))
         return self._fuse(tokens, function, plan.n_patches)[0].float().cpu().numpy()
 
@@ -270,7 +293,39 @@ class BrainHarmonix(nn.Module):
             raise DataError(msg)
         return self.structure, self.fusion
 
-    def _volume(self, t1w: Any, grid: tuple[int, int, int]) -> NDArray[np.float32]:
+    def prepare_t1w(self, t1w: Any, mask: Any = None) -> NDArray[np.float32]:
+        """Bring a T1 image in MNI space to the model's grid, as the T1s of the training were.
+
+        Parameters
+        ----------
+        t1w : path or image
+            Preprocessed T1w in MNI space, any resolution.
+        mask : path, image or array, optional
+            Its brain mask; without it the image must be skull-stripped, its background 0.
+
+        Returns
+        -------
+        ndarray, (X, Y, Z) float32
+
+        Raises
+        ------
+        DataError
+            If it is in another space, flipped or mirrored, or the export does not describe its T1s.
+        """
+        if self.t1w_space is None:
+            msg = "this export does not describe its T1s: give an array on the model's grid, or export the weights again"
+            raise DataError(msg)
+        data, affine, inside, name = open_t1w(t1w, mask)
+        return self.t1w_space.conform(data, affine, inside, name)
+
+    def _volume(self, t1w: Any, mask: Any, grid: tuple[int, int, int]) -> NDArray[np.float32]:
+        if (is_path(t1w) and Path(t1w).suffix != ".npy") or is_image(t1w):
+            return self.prepare_t1w(t1w, mask)
+        if mask is not None:
+            msg = "an array is masked already: leave out mask, or give the T1 as an image or a path"
+            raise ConfigError(msg)
+        if is_path(t1w):
+            t1w = read_array(Path(t1w))
         volume = np.array(numbers_of(t1w, "the T1"), np.float32, order="C")  # torch takes no reversed axes
         if volume.shape != grid:
             msg = f"the T1 has {volume.shape} voxels, the model's grid is {grid}: resample and crop it"
@@ -285,6 +340,8 @@ class BrainHarmonix(nn.Module):
                 "intensity-normalised: bring the brain to mean 0 and standard deviation 1"
             )
             raise DataError(msg)
+        if self.t1w_space is not None:
+            self.t1w_space.check(volume)
         return volume
 
     def _make_trainable(self) -> None:

@@ -17,17 +17,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 from bhx_model import __version__, contract
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import json_file, run_command
 from bhx_model.data.rois import RoiMetadata
+from bhx_model.data.shards import file_sha256
+from bhx_model.data.t1w_space import T1wSpace
 from bhx_model.errors import ConfigError, DataError
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.release import load
 from bhx_model.release.card import model_card
-from bhx_model.training.trained import load_trained
+from bhx_model.training.trained import Trained, load_trained
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="pretrain.json, which lists who was trained on",
     )
+    parser.add_argument(
+        "--t1w",
+        type=Path,
+        metavar="FILE",
+        help="t1w.npz, which describes the T1s (`bhx_prep.features.t1w_space`)",
+    )
+    parser.add_argument(
+        "--denoising",
+        type=json_file,
+        default={},
+        metavar="FILE",
+        help="how the series of each cohort were denoised, JSON: {cohort: {input, strategy, ..}}",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the export")
     a = parser.parse_args(argv)
     return run_command(
@@ -70,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             fusion=a.fusion,
             terms=a.terms,
             people=a.people.get("people"),
+            t1w=a.t1w,
+            denoising=a.denoising,
         )
     )
 
@@ -83,8 +100,10 @@ def export(
     fusion: Path | None = None,
     terms: Mapping[str, str | None] = MappingProxyType({}),
     people: Mapping[str, Sequence[str]] | None = None,
+    t1w: Path | None = None,
+    denoising: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> None:
-    """Write the folder: a safetensors file per stage, ``config.json``, ``rois.npz`` and ``README.md``.
+    """Write the folder: a safetensors file per stage, ``config.json``, ``rois.npz``, ``t1w.npz`` and ``README.md``.
 
     Parameters
     ----------
@@ -100,6 +119,10 @@ def export(
         Licence or data use agreement of each cohort trained on; for others the card says that it is not stated.
     people : Mapping[str, Sequence[str]], optional
         Hashes, by kind, of who was trained on: so that nobody who has the weights is tested on them unawares.
+    t1w : Path, optional
+        Description of the T1s, see `bhx_model.data.t1w_space`; without it an export takes arrays on the grid alone.
+    denoising : Mapping[str, Mapping[str, Any]]
+        How the series of each cohort were denoised.
 
     Raises
     ------
@@ -135,8 +158,12 @@ def export(
         raise ConfigError(msg)
     known = {cohort: terms.get(cohort) for cohort in cohorts}
     listed = people and {k: list(v) for k, v in people.items() if k not in contract.PEOPLE_OF_STUDY}
+    described = _describe_t1w(t1w, trained) if t1w is not None and structure else {}
+    denoised = {cohort: dict(denoising[cohort]) for cohort in cohorts if cohort in denoising}
     for stage, folder in folders.items():
         _copy(folder / "model.safetensors", out / f"{stage}.safetensors")
+    if t1w is not None and described:
+        _copy(t1w, out / load.T1W_FILE)
     _copy(rois, out / "rois.npz")
     about = {
         "export": load.EXPORT_VERSION,
@@ -144,6 +171,8 @@ def export(
         "synthetic": any(t.run["synthetic"] for t in trained.values()),
         "terms": known,
         **({"people": listed} if listed else {}),
+        **({"t1w": described} if described else {}),
+        **({"denoising": denoised} if denoised else {}),
         "stages": {
             stage: {
                 **{
@@ -157,8 +186,29 @@ def export(
         },
     }
     with atomic_write(out / "README.md") as part:
-        part.write_text(model_card(trained, metadata, known, lists_people=bool(listed)), encoding="utf-8")
+        card = model_card(
+            trained, metadata, known, lists_people=bool(listed), t1w=described, denoising=denoised
+        )
+        part.write_text(card, encoding="utf-8")
     write_json(out / "config.json", about)
+
+
+def _describe_t1w(path: Path, trained: Mapping[str, Trained]) -> dict[str, Any]:
+    """What ``config.json`` states about the T1s; refused if they are of another grid than the weights'."""
+    try:
+        space = T1wSpace.load(path)
+    except OSError as error:
+        msg = (
+            f"{path} cannot be read ({error.strerror}): make it with `python -m bhx_prep.features.t1w_space`"
+        )
+        raise DataError(msg) from error
+    grid = tuple(trained["structure"].run["model_metadata"]["grid"])
+    if space.grid.shape != grid:
+        msg = (
+            f"{path} describes T1s of {space.grid.shape} voxels, the weights' grid is {grid}: describe those"
+        )
+        raise DataError(msg)
+    return {**space.describe(), "file": load.T1W_FILE, "sha256": file_sha256(path)}
 
 
 def _copy(source: Path, target: Path) -> None:

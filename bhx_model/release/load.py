@@ -13,16 +13,17 @@ from bhx_model.atomic_write import read_json
 from bhx_model.config import STAGES
 from bhx_model.data import shards
 from bhx_model.data.rois import RoiMetadata
+from bhx_model.data.t1w_space import T1wSpace
 from bhx_model.errors import ConfigError, DataError, SiteError
 from bhx_model.nets import factory
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.training import checkpoint
 
-#: Layout of an exported folder.
-EXPORT_VERSION: Final = 1
+#: Layout of an exported folder: 2 describes the T1s and the denoising that the weights expect.
+EXPORT_VERSION: Final = 2
 #: Layouts that can be read.
-READABLE: Final = (1,)
-#: File of an export that describes its T1, with a template; see `bhx_model.data.t1w_space`.
+READABLE: Final = (1, 2)
+#: File of an export that describes its T1, with a template; see `T1wSpace`.
 T1W_FILE: Final = "t1w.npz"
 
 
@@ -61,6 +62,30 @@ def read_rois(folder: Path) -> RoiMetadata:
     except OSError as error:
         msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): make it with bhx_model.release.export"
         raise DataError(msg) from error
+
+
+def read_t1w_space(about: Mapping[str, Any], folder: Path) -> T1wSpace | None:
+    """What an export states about its T1s; None where it states nothing, as exports of version 1.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, or another one than was exported.
+    """
+    stated = about.get("t1w")
+    if not isinstance(stated, dict):
+        return None
+    path = folder / T1W_FILE
+    try:
+        sha256 = shards.file_sha256(path)
+        space = T1wSpace.load(path)
+    except OSError as error:
+        msg = f"{path} is missing from the export ({error.strerror}): copy it again, or export again"
+        raise DataError(msg) from error
+    if sha256 != stated.get("sha256"):
+        msg = f"{path} is not the file that was exported (sha256 differs): copy it again, or export again"
+        raise DataError(msg)
+    return space
 
 
 def chosen_stages(about: Mapping[str, Any], wanted: Sequence[str] | None, folder: Path) -> tuple[str, ...]:

@@ -100,22 +100,33 @@ def rows_of_rois(series: Any, roi_names: Any, rois: RoiMetadata) -> NDArray[np.f
     return array
 
 
-def _from_table(table: Any, roi_names: Any, rois: RoiMetadata) -> NDArray[np.float64]:
-    columns = texts(list(table.columns), "the table's columns")
-    index = getattr(table, "index", None)
-    if roi_names is not None and texts(roi_names, "roi_names") != columns:
-        raise DataError("the table has names of its own, other than roi_names: leave roi_names out")
-    by_row = index is not None and _known(list(index), rois) > _known(columns, rois)
-    names = texts(list(index), "the table's index") if by_row and index is not None else columns
+def by_names(values_RT: NDArray[np.float64], names: Sequence[str], rois: RoiMetadata) -> NDArray[np.float64]:
+    """Rows in the model's order, by their names; a note says what was reordered or assumed.
+
+    Raises
+    ------
+    DataError
+        If the names are not those of the model's ROIs.
+    """
     order, note = spelling.match(names, rois.atlas, rois.names)
-    values = numbers_of(table.to_numpy(), "the table")
-    if values.ndim != 2:
-        raise DataError("the table has no rows and columns of numbers: give frames x ROIs")
     if note:
         logger.warning("%s", note)
     if not np.array_equal(order, np.arange(len(order))):
-        logger.warning("the table's ROIs are in another order than the model's: reordered by their names")
-    return (values if by_row else values.T)[order]
+        logger.warning("the series' ROIs are in another order than the model's: reordered by their names")
+    return values_RT[order]
+
+
+def _from_table(table: Any, roi_names: Any, rois: RoiMetadata) -> NDArray[np.float64]:
+    columns = texts(list(table.columns), "the table's columns")
+    index = getattr(table, "index", None)
+    by_row = index is not None and _known(list(index), rois) > _known(columns, rois)
+    names = texts(list(index), "the table's index") if by_row and index is not None else columns
+    if roi_names is not None and sorted(texts(roi_names, "roi_names")) != sorted(names):
+        raise DataError("the table has names of its own, other than roi_names: leave roi_names out")
+    values = numbers_of(table.to_numpy(), "the table")
+    if values.ndim != 2:
+        raise DataError("the table has no rows and columns of numbers: give frames x ROIs")
+    return by_names(values if by_row else values.T, names, rois)
 
 
 def _known(names: Sequence[Any], rois: RoiMetadata) -> int:

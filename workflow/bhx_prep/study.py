@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bhx_model import given_weights
 from bhx_model.atomic_write import write_json
 from bhx_model.command_line import start_logging
@@ -22,7 +24,7 @@ from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config, check
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import REFERENCE, ExperimentSection
-from bhx_prep.config.features import FeaturesSection
+from bhx_prep.config.features import FeaturesSection, strategy_file
 from bhx_prep.config.model_fits import short_of_fixed_patch
 from bhx_prep.config.paper_tables import ABLATIONS, PAPER_TABLES
 from bhx_prep.config.resolved import SettingsFolder
@@ -97,6 +99,7 @@ class Study:
             write_json(resolved, values)
         self.config_file()
         self.section_file("atlas")
+        self.t1w_file()
         for name in self.config.cohorts:
             self.preproc_file(name)
             self.features_file(name)
@@ -106,6 +109,7 @@ class Study:
         self.experiments_file()
         for name in self.config.experiments:
             self.terms_file(name)
+            self.denoising_file(name)
             self.families_file(name)
             self.people_file(self.experiment(name).cohorts)
         for name in self.config.endpoints:
@@ -210,6 +214,14 @@ class Study:
     def terms_file(self, experiment: str) -> Path:
         """Terms of the data an experiment trains on, as a JSON file."""
         return self._settings.file(f"terms-{experiment}", self.terms(experiment))
+
+    def denoising_file(self, experiment: str) -> Path:
+        """How the series that an experiment trains on were denoised, as a JSON file."""
+        return self._settings.file(f"denoising-{experiment}", self.denoising(experiment))
+
+    def t1w_file(self) -> Path:
+        """What decides the T1s of the features, as a JSON file."""
+        return self._settings.file("t1w", _t1w_keys(self.config.features))
 
     def table_file(self, cohort: str) -> Path:
         """How a cohort's table of phenotypes is read, as a JSON file."""
@@ -443,9 +455,25 @@ class Study:
         """Terms of the data an experiment trains on, by cohort; None where they are not stated."""
         return {name: stated_terms(self.config.cohorts[name]) for name in self.experiment(experiment).cohorts}
 
+    def denoising(self, experiment: str) -> dict[str, dict[str, str]]:
+        """How the series that an experiment trains on were denoised, by cohort: the strategy, and what it does."""
+        found = {}
+        for name in self.experiment(experiment).cohorts:
+            if self.config.cohorts[name].input == "timeseries":
+                found[name] = {"strategy": "none", "what": "series as they were given, denoised elsewhere"}
+                continue
+            strategy = self.features(name).strategy
+            text = yaml.safe_load(strategy_file(strategy).read_text(encoding="utf-8"))
+            found[name] = {"strategy": strategy, "what": str(text.get("prose", "not described"))}
+        return found
+
     def participants(self, cohort: str) -> Path:
         """The table of phenotypes of a cohort."""
         return self.config.cohorts[cohort].phenotypes
+
+
+def _t1w_keys(features: FeaturesSection) -> dict[str, Any]:
+    return {k: v for k, v in features.model_dump(mode="json").items() if k.startswith("t1w_")}
 
 
 def _people(name: str, config: Config) -> dict[str, Any]:

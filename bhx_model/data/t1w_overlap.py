@@ -1,0 +1,95 @@
+"""Whether a brain lies where a template's does: overlap of the masks, alike structure, the same side. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bhx_model.data.t1w import ModelGrid
+
+#: Voxels of the comparison (mm), the smallest structure that counts (standard deviation of a Gaussian), and the largest:
+#: anatomy of a single person is finer, uneven receive coils are wider.
+VOXEL_MM = 4.0
+SMALLEST_MM, LARGEST_MM = 4.0, 12.0
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How well a brain fits the template.
+
+    Attributes
+    ----------
+    dice : float
+        Overlap of the two brain masks, 0 to 1.
+    correlation : float
+        Of the two T1 volumes inside both masks, of structure between `SMALLEST_MM` and `LARGEST_MM`.
+    """
+
+    dice: float
+    correlation: float
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """Means over blocks of voxels, of the values and of the mask."""
+
+    values: np.ndarray
+    share: np.ndarray
+    voxel_mm: float
+
+
+def coarse(volume: np.ndarray, grid: ModelGrid) -> Coarse:
+    """Means of a volume on `grid`, 0 outside of the brain, over blocks of about `VOXEL_MM`."""
+    width = max(1, round(VOXEL_MM / grid.zooms_mm[0]))
+    size = [n // width for n in volume.shape]
+    blocks = volume[tuple(slice(0, n * width) for n in size)]
+    axes = [length for n in size for length in (n, width)]
+    values, share = (
+        a.reshape(axes).mean(axis=(1, 3, 5), dtype=np.float32)
+        for a in (blocks, (blocks != 0).astype(np.float32))
+    )
+    return Coarse(values, share, width * grid.zooms_mm[0])
+
+
+def compare(ours: Coarse, theirs: Coarse) -> Overlap:
+    """Compare two volumes on one grid."""
+    together = float(ours.share.sum() + theirs.share.sum())
+    dice = 2 * float(np.minimum(ours.share, theirs.share).sum()) / together if together else 0.0
+    both = (ours.share > 0.5) & (theirs.share > 0.5)
+    if both.sum() < 2:
+        return Overlap(dice, 0.0)
+    sd = VOXEL_MM / ours.voxel_mm
+    a, b = (_structure(part.values, both, sd)[both] for part in (ours, theirs))
+    return Overlap(dice, _correlation(a, b))
+
+
+def same_side(ours: Coarse, theirs: Coarse) -> float:
+    """Correlation of what differs between left and right, in both: negative where one is the mirror image of the other.
+
+    The grid is symmetric about the midline.
+    """
+    both = (ours.share > 0.5) & (theirs.share > 0.5)
+    both &= both[::-1]
+    if both.sum() < 2:
+        return 0.0
+    sd = VOXEL_MM / ours.voxel_mm
+    a, b = (_structure(part.values, both, sd) for part in (ours, theirs))
+    return _correlation((a - a[::-1])[both], (b - b[::-1])[both])
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    spread = a.std() * b.std()
+    correlation = float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
+    return min(max(correlation, -1.0), 1.0)
+
+
+def _structure(values: np.ndarray, inside: np.ndarray, sd: float) -> np.ndarray:
+    """What a wide Gaussian leaves of a narrow one; both within the mask."""
+    from scipy import ndimage
+
+    def smooth(width: float) -> np.ndarray:
+        weight = ndimage.gaussian_filter(inside.astype(np.float32), width)
+        return ndimage.gaussian_filter(np.where(inside, values, 0), width) / np.maximum(weight, 1e-3)
+
+    return smooth(sd * SMALLEST_MM / VOXEL_MM) - smooth(sd * LARGEST_MM / VOXEL_MM)

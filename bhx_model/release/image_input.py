@@ -1,0 +1,342 @@
+"""Scans as files, for `embed`: tables of series, BOLD images with an atlas, T1 images. nibabel and pandas are extras."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bhx_model.atomic_write import read_json
+from bhx_model.data.rois import RoiMetadata
+from bhx_model.errors import ConfigError, DataError, SiteError
+from bhx_model.release.series_input import by_names, texts
+
+logger = logging.getLogger(__name__)
+
+#: Endings of tables of series.
+TABLES: Final = (".parquet", ".tsv", ".tsv.gz", ".csv", ".csv.gz")
+#: Endings of volumes.
+VOLUMES: Final = (".nii", ".nii.gz")
+#: Share of a parcel's voxels with signal below which its series is NaN, as `features.min_coverage` has it.
+MIN_COVERAGE: Final = 0.5
+#: Seconds in the units of time that a NIfTI header may state.
+_SECONDS: Final = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
+
+
+def is_path(value: Any) -> bool:
+    """Whether it names a file."""
+    return isinstance(value, str | os.PathLike)
+
+
+def is_image(value: Any) -> bool:
+    """Whether it is an image of nibabel."""
+    return hasattr(value, "dataobj") and hasattr(value, "affine")
+
+
+def needed(name: str, what: str) -> ModuleType:
+    """Import a package that BHX's extra `prep` brings.
+
+    Raises
+    ------
+    SiteError
+        If it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        msg = f"{what} needs {name}: pip install {name}, or 'bhx[prep]'"
+        raise SiteError(msg) from error
+
+
+def open_image(value: Any, what: str) -> Any:
+    """Image of a path, or the image itself.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it is no image.
+    """
+    if is_image(value):
+        return value
+    nib = needed("nibabel", what)
+    path = Path(value)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file: check the name")
+    try:
+        return nib.load(path)
+    except nib.filebasedimages.ImageFileError as error:
+        raise DataError(f"{path} is no image that nibabel reads: give NIfTI") from error
+
+
+def voxels(image: Any, what: str, ndim: int) -> NDArray[np.float32]:
+    """Voxels of an image, with so many axes.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or has other axes.
+    """
+    try:
+        data = np.asarray(image.dataobj, np.float32)
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(f"{what} is truncated or damaged ({error}): copy it again") from error
+    while data.ndim > ndim and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim != ndim:
+        raise DataError(f"{what} has shape {data.shape}: {ndim} axes are expected")
+    return data
+
+
+def open_series(
+    series: Any, tr_s: Any, roi_names: Any, atlas: Any, rois: RoiMetadata
+) -> tuple[Any, Any, Any]:
+    """Series, repetition time and ROI names of a file or image; other things as they were given.
+
+    Parameters
+    ----------
+    series : path, image, or anything else
+        A table (Parquet, TSV, CSV), an array (``.npy``), or a BOLD volume, as a path in a BIDS data set or as an image.
+    tr_s : float or None
+        None takes the one that the file's sidecar, header or metadata states.
+    roi_names : sequence of str or None
+        Of a BOLD volume with a bare label image: names of its labels, rising.
+    atlas : path, image or None
+        For BOLD: a label image in the same space, or a folder of templates that ``fetch_templates`` wrote.
+    rois : RoiMetadata
+
+    Raises
+    ------
+    DataError, ConfigError, SiteError
+        If a file cannot be read, something is missing, or a package is.
+    """
+    if is_path(series):
+        path = Path(series)
+        if not path.is_file():
+            msg = f"{path}: there is no such file: check the name"
+            raise DataError(msg)
+        stated = _stated_tr(path)
+        if path.name.endswith(TABLES):
+            series, of_table = _read_table(path)
+            stated = of_table if stated is None else stated
+        elif path.name.endswith(".npy"):
+            series = read_array(path)
+        elif path.name.endswith(VOLUMES) and not path.name.endswith((".dtseries.nii", ".ptseries.nii")):
+            return _of_bold(open_image(path, "a BOLD image"), path.name, tr_s, stated, roi_names, atlas, rois)
+        else:
+            msg = f"{path.name} is none of {', '.join((*TABLES, '.npy', *VOLUMES))}: bring it there with `bhx parcellate`"
+            raise DataError(msg)
+        tr_s = stated if tr_s is None else tr_s
+    elif is_image(series):
+        return _of_bold(series, "the BOLD image", tr_s, None, roi_names, atlas, rois)
+    if atlas is not None:
+        raise ConfigError(
+            "an atlas is for BOLD images alone, these series are of parcels already: leave it out"
+        )
+    return series, tr_s, roi_names
+
+
+def _read_table(path: Path) -> tuple[Any, float | None]:
+    pandas = needed("pandas", "a table")
+    try:
+        if path.name.endswith(".parquet"):
+            table = pandas.read_parquet(path)
+            about = importlib.import_module("pyarrow.parquet").read_schema(path).metadata or {}
+            try:
+                return table, float(json.loads(about[b"bhx"])["tr_s"])
+            except (KeyError, TypeError, ValueError):
+                return table, None
+        return pandas.read_csv(path, sep="," if ".csv" in path.suffixes else "\t"), None
+    except (OSError, ValueError, ImportError) as error:
+        if isinstance(error, DataError | SiteError):
+            raise
+        raise DataError(f"{path} cannot be read as a table ({str(error)[:60]}): check the file") from error
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Array of an ``.npy``.
+
+    Raises
+    ------
+    DataError
+        If it is none, or holds objects.
+    """
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path} is no .npy of plain numbers: save it with numpy.save") from error
+
+
+def _of_bold(
+    image: Any, name: str, tr_s: Any, stated: float | None, roi_names: Any, atlas: Any, rois: RoiMetadata
+) -> tuple[NDArray[np.float64], Any, tuple[str, ...]]:
+    if atlas is None:
+        msg = (
+            f"{name} is a BOLD image: give atlas=, a label image of {rois.atlas} in its space, or a study's "
+            "results/templates"
+        )
+        raise ConfigError(msg)
+    if tr_s is None:
+        tr_s = _header_tr(image) if stated is None else stated
+        if tr_s is None:
+            raise DataError(f"neither sidecar nor header of {name} states a repetition time: give tr_s")
+    labels, names = _open_atlas(atlas, roi_names, rois)
+    logger.warning("%s: means of parcels as they are; denoise it first, as the weights' data were", name)
+    data = voxels(image, name, 4)
+    means = parcel_means(data, np.asarray(image.affine, float), labels, len(names))
+    return by_names(means, names, rois), tr_s, rois.names
+
+
+def _open_atlas(atlas: Any, roi_names: Any, rois: RoiMetadata) -> tuple[Any, list[str]]:
+    if is_path(atlas) and Path(atlas).is_dir():
+        folder = Path(atlas)
+        try:
+            about = read_json(folder / "atlas.json", "run the step fetch_templates again")
+        except OSError as error:
+            msg = f"{folder} is no folder of templates (no atlas.json): name one, or a label image"
+            raise DataError(msg) from error
+        return open_image(folder / "atlas_volume.nii.gz", "an atlas"), texts(about.get("names"), "atlas.json")
+    if roi_names is None:
+        msg = (
+            f"the labels of the atlas have no names: give roi_names= in rising order of the labels ({len(rois)} names; "
+            "model.roi_names if they are in the model's order)"
+        )
+        raise DataError(msg)
+    return open_image(atlas, "an atlas"), texts(roi_names, "roi_names")
+
+
+def parcel_means(
+    data: NDArray[np.float32], affine: NDArray[np.float64], atlas: Any, n_rois: int
+) -> NDArray[np.float64]:
+    """Mean series of every label of an atlas, on the grid of the data.
+
+    Parameters
+    ----------
+    data : (I, J, K, T) float32
+    affine : (4, 4)
+        Voxel to space, mm.
+    atlas : image of nibabel
+        Whole numbers from 0, in the same space on any grid; the nearest voxel counts.
+    n_rois : int
+        How many labels there have to be.
+
+    Returns
+    -------
+    (R, T) float64
+        By rising label; NaN where fewer than half of a parcel's voxels have a signal.
+
+    Raises
+    ------
+    DataError
+        If it has other labels, or covers little of the data.
+    """
+    numbers = voxels(atlas, "the atlas", 3)
+    found = np.unique(numbers[numbers != 0])
+    if len(found) != n_rois or (found < 0).any() or (found != np.round(found)).any():
+        msg = f"the atlas has {len(found)} labels, there are {n_rois} names: take the label image of the model's atlas"
+        raise DataError(msg)
+    place = np.linalg.inv(np.asarray(atlas.affine, float)) @ affine
+    index = np.stack(np.meshgrid(*map(np.arange, data.shape[:3]), indexing="ij"), axis=-1).reshape(-1, 3)
+    at = np.rint(index @ place[:3, :3].T + place[:3, 3]).astype(np.int64)
+    inside = ((at >= 0) & (at < numbers.shape)).all(axis=1)
+    label = np.zeros(len(at), np.int64)
+    ranked = np.where(numbers > 0, np.searchsorted(found, numbers) + 1, 0)
+    label[inside] = ranked[tuple(at[inside].T)]
+    chosen = np.flatnonzero(label)
+    series = data.reshape(-1, data.shape[3])[chosen]
+    signal = np.isfinite(series).all(axis=1)
+    signal &= np.ptp(np.where(signal[:, None], series, 0), axis=1) > 0
+    rows, series = label[chosen][signal] - 1, series[signal]
+    count = np.bincount(rows, minlength=n_rois)
+    volume = abs(np.linalg.det(place[:3, :3]))  # of a voxel of the data, in voxels of the atlas
+    expected = np.bincount(ranked.ravel(), minlength=n_rois + 1)[1:] / volume
+    covered = (count > 0) & (count >= MIN_COVERAGE * np.floor(expected))
+    if covered.mean() < MIN_COVERAGE:
+        msg = (
+            f"{int(covered.sum())} of {n_rois} parcels of the atlas have a signal in the BOLD image: give an atlas in its "
+            "space"
+        )
+        raise DataError(msg)
+    means = np.full((n_rois, data.shape[3]), np.nan)
+    order = np.argsort(rows, kind="stable")
+    starts = np.searchsorted(rows[order], np.flatnonzero(count))
+    sums = np.add.reduceat(series[order].astype(np.float64), starts, axis=0)
+    means[count > 0] = sums / count[count > 0, None]
+    means[~covered] = np.nan
+    return means
+
+
+def _header_tr(image: Any) -> float | None:
+    header = image.header
+    zooms = header.get_zooms()
+    unit = header.get_xyzt_units()[1] if hasattr(header, "get_xyzt_units") else "unknown"
+    return float(zooms[3]) * _SECONDS[unit] if len(zooms) > 3 and zooms[3] > 0 and unit in _SECONDS else None
+
+
+def _stated_tr(path: Path) -> float | None:
+    """``RepetitionTime`` of the nearest JSON that applies to a file, by BIDS's rule of inheritance."""
+    for sidecar in _sidecars(path):
+        about = read_json(sidecar, "correct the sidecar")
+        value = about.get("RepetitionTime")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    return None
+
+
+def _sidecars(path: Path) -> Iterator[Path]:
+    entities, suffix = _entities(path)
+    same = path.with_name(f"{path.name.split('.')[0]}.json")
+    if same.is_file():
+        yield same
+    folder = path.absolute().parent
+    for above in (folder, *list(folder.parents)[:4]):
+        for file in sorted(above.glob(f"*_{suffix}.json")) if suffix else []:
+            if file.name != same.name and _entities(file)[0].items() <= entities.items():
+                yield file
+        if (above / "dataset_description.json").exists():
+            return
+
+
+def _entities(path: Path) -> tuple[Mapping[str, str], str]:
+    *pairs, suffix = path.name.split(".")[0].split("_")
+    found = dict(pair.split("-", 1) for pair in pairs if re.fullmatch(r"[a-zA-Z]+-.+", pair))
+    return found, suffix if found else ""
+
+
+def open_t1w(
+    t1w: Any, mask: Any
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32] | None, str]:
+    """Voxels and affine of a T1 image, voxels of its mask, and what it is called.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, or the mask is on another grid.
+    """
+    name = Path(t1w).name if is_path(t1w) else "the T1"
+    image = open_image(t1w, "a T1 image")
+    data, affine = voxels(image, name, 3), np.asarray(image.affine, float)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise DataError(f"{name}: the affine of its header cannot be inverted, so its place is unknown")
+    if mask is None:
+        return data, affine, None, name
+    if not (is_path(mask) or is_image(mask)):
+        inside = np.asarray(mask, np.float32)
+    else:
+        mask_image = open_image(mask, "a brain mask")
+        inside = voxels(mask_image, "the brain mask", 3)
+        if inside.shape == data.shape and not np.allclose(mask_image.affine, affine, atol=1e-2):
+            raise DataError(f"the brain mask has another affine than {name}: give the mask of this image")
+    if inside.shape != data.shape:
+        raise DataError(
+            f"the brain mask has shape {inside.shape}, {name} has {data.shape}: give the mask of this image"
+        )
+    return data, affine, inside, name
