@@ -320,3 +320,24 @@ rule export_weights:
         "python -m bhx_model.release.export --function {params.function:q} {params.others}"
         " --rois {input.rois:q} --terms {params.terms:q} --people {input.people:q} {params.t1w}"
         " --denoising {params.denoising:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule embed_cohort:
+    """Features of every run of a cohort by exported weights, as `bhx embed` makes them; asked for by its file."""
+    input:
+        weights=rules.export_weights.output,
+        shards=rules.index_shards.output,
+    output:
+        f"{EXPERIMENT}/features/{{cohort}}.parquet",
+    log:
+        f"{RESULTS}/logs/embed_cohort/{{experiment}}_{{cohort}}.log",
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(240),
+    params:
+        step=STEPS["embed_cohort"],
+    shell:
+        "python -m bhx_model.release.embed_cohort --weights {input.weights:q} --cohort {input.shards:q} --device cpu"
+        " --out {output:q} > {log:q} 2>&1"

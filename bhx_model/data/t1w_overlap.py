@@ -64,18 +64,31 @@ def compare(ours: Coarse, theirs: Coarse) -> Overlap:
     return Overlap(dice, _correlation(a, b))
 
 
-def same_side(ours: Coarse, theirs: Coarse) -> float:
+def same_side(ours: Coarse, theirs: Coarse, grid: ModelGrid) -> float:
     """Correlation of what differs between left and right, in both: negative where one is the mirror image of the other.
 
-    The grid is symmetric about the midline.
+    Left and right of the space, not of the grid: a grid whose middle is a voxel off would have an asymmetry of its own.
     """
+    width = round(ours.voxel_mm / grid.zooms_mm[0])
+    first = grid.affine[0, 3] + grid.affine[0, 0] * (width - 1) / 2
+    x_mm = first + grid.affine[0, 0] * width * np.arange(ours.values.shape[0])
     both = (ours.share > 0.5) & (theirs.share > 0.5)
-    both &= both[::-1]
+    both &= _mirrored(both.astype(np.float32), x_mm) > 0.99
     if both.sum() < 2:
         return 0.0
     sd = VOXEL_MM / ours.voxel_mm
     a, b = (_structure(part.values, both, sd) for part in (ours, theirs))
-    return _correlation((a - a[::-1])[both], (b - b[::-1])[both])
+    return _correlation((a - _mirrored(a, x_mm))[both], (b - _mirrored(b, x_mm))[both])
+
+
+def _mirrored(values: np.ndarray, x_mm: np.ndarray) -> np.ndarray:
+    """Values at -x, between planes at `x_mm`; 0 beyond the first and the last."""
+    place = (-x_mm - x_mm[0]) / (x_mm[1] - x_mm[0])
+    low = np.floor(place).astype(int)
+    share = (place - low)[:, None, None]
+    padded = np.concatenate([values, np.zeros_like(values[:1])])  # a plane of 0 for what is beyond
+    below, above = (np.where((i >= 0) & (i < len(values)), i, len(values)) for i in (low, low + 1))
+    return (1 - share) * padded[below] + share * padded[above]
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from bhx_model.errors import DataError
 #: Version of the form of the file.
 VERSION: Final = 1
 #: Correlation, of what differs between left and right in a volume and in the template, below which it is a mirror image.
-MIRRORED: Final = -0.15
+MIRRORED: Final = -0.05
 #: Voxel axes along which a volume may have been flipped, and what that is called.
 _FLIPS: Final = {
     (1,): "flipped front to back",
@@ -104,7 +104,7 @@ class T1wSpace:
         ours = coarse(np.where(volume == background, 0, volume).astype(np.float32), self.grid)
         found = compare(ours, self.reference)
         if found.dice >= self.min_dice and found.correlation >= self.min_correlation:
-            side = same_side(ours, self.reference)
+            side = same_side(ours, self.reference, self.grid)
             if side < MIRRORED:
                 msg = (
                     f"{name} is mirrored, left is right: its asymmetry correlates {side:.2f} with that of {self.template}:"

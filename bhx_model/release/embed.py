@@ -204,7 +204,7 @@ class BrainHarmonix(nn.Module):
         if volume_BXYZ is None:
             return function_BRND
         structure_BSD = self.encode_volume(volume_BXYZ)
-        return self._fuse(structure_BSD, function_BRND.flatten(1, 2), function_BRND.shape[2])
+        return self.fuse(structure_BSD, function_BRND.flatten(1, 2), function_BRND.shape[2])
 
     @torch.inference_mode()
     def embed(
@@ -277,10 +277,29 @@ class BrainHarmonix(nn.Module):
         structure, _ = self._needs_t1w()
         volume = self._volume(t1w, mask, structure.grid)
         tokens = structure.encode(torch.from_numpy(volume)[None].to(self.device))
-        return self._fuse(tokens, function, plan.n_patches)[0].float().cpu().numpy()
+        return self.fuse(tokens, function, plan.n_patches)[0].float().cpu().numpy()
 
-    def _fuse(self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int) -> Tensor:
-        """Hub tokens; the fusion was trained on tokens rounded to bfloat16."""
+    def fuse(self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int) -> Tensor:
+        """Hub tokens of tokens of both encoders, rounded to bfloat16 as in the training of the fusion.
+
+        Parameters
+        ----------
+        structure_BSD : Tensor, (B, S, D)
+            From `encode_volume`.
+        function_BFD : Tensor, (B, R * N, D)
+            From `encode_series`, its ROIs and patches in one axis.
+        n_patches : int
+            N.
+
+        Returns
+        -------
+        Tensor, (B, H, D)
+
+        Raises
+        ------
+        DataError
+            If the weights have no fusion.
+        """
         if self.fusion is None:
             raise DataError("hub tokens need the stage fusion: load it too, or leave out the T1")
         return self.fusion.encode(

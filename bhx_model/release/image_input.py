@@ -252,7 +252,7 @@ def parcel_means(
     label[inside] = ranked[tuple(at[inside].T)]
     chosen = np.flatnonzero(label)
     series = data.reshape(-1, data.shape[3])[chosen]
-    signal = np.isfinite(series).all(axis=1)
+    signal = np.asarray(np.isfinite(series).all(axis=1))
     signal &= np.ptp(np.where(signal[:, None], series, 0), axis=1) > 0
     rows, series = label[chosen][signal] - 1, series[signal]
     count = np.bincount(rows, minlength=n_rois)

@@ -65,6 +65,16 @@ COMMANDS = {
         "mean time series of every parcel, from one BOLD file",
         "bhx parcellate --bold run_bold.nii.gz --atlas results/templates --out run.parquet",
     ),
+    "t1w": (
+        "bhx_prep.commands.t1w",
+        "a T1 in MNI space, masked and normalised on the grid of exported weights, for their `embed`",
+        "bhx t1w sub-01_space-MNI152NLin2009cAsym_T1w.nii.gz --mask mask.nii.gz --weights export --out T1.npy",
+    ),
+    "embed": (
+        "bhx_model.release.embed_cohort",
+        "hub tokens or function tokens of every run of a cohort's shards, as a table",
+        "bhx embed --weights export --cohort results/abide1/shards --out features.parquet",
+    ),
     "harmonics": (
         "bhx_prep.brain_maps.harmonics",
         "geometric harmonics (Laplace-Beltrami modes) of a pair of cortical surfaces",

@@ -34,6 +34,7 @@ STEPS = {
     "evaluate_baseline": 3,  # predictions as Parquet, hashes of split and people; more metrics, null if undefined
     "describe_t1w": 1,  # first version
     "export_weights": 5,  # format 2: describes the T1s and the denoising; complete front matter of the card
+    "embed_cohort": 1,  # first version
     "collect_table": 6,  # one table per endpoint: intervals, differences, what others measured, within sites, like motion
     "collect_study_table": 1,  # first version
     "report_study": 7,  # one table per endpoint, Tables 1 and 2 of the paper, ablations, floors as bands

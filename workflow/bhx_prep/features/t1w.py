@@ -12,7 +12,7 @@ from bhx_model.errors import DataError
 from bhx_prep.io.images import read_image
 from bhx_prep.io.notes import short
 
-__all__ = ["ModelGrid", "conform", "model_grid"]
+__all__ = ["ModelGrid", "conform", "model_grid", "read_pair"]
 
 
 def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray:
@@ -35,17 +35,29 @@ def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray
     DataError
         If the volume is unreadable, empty, or does not lie in MNI space.
     """
-    data, affine = _read(path)
-    values = None
-    if mask is not None:
-        values, mask_affine = _read(mask)
-        if values.shape != data.shape or not np.allclose(mask_affine, affine, atol=1e-2):
-            msg = f"{short(mask.name)} (brain mask) has another grid than {short(path.name)}"
-            raise DataError(msg)
-        if not (np.nan_to_num(values) > 0.5).any():
-            msg = f"{short(mask.name)} (brain mask) is empty"
-            raise DataError(msg)
+    data, affine, values = read_pair(path, mask)
     return t1w.conform(data, affine, grid, short(path.name), values)
+
+
+def read_pair(path: Path, mask: Path | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Voxels and affine of a T1, and voxels of its brain mask.
+
+    Raises
+    ------
+    DataError
+        If one is unreadable, or the mask is empty or on another grid.
+    """
+    data, affine = _read(path)
+    if mask is None:
+        return data, affine, None
+    values, mask_affine = _read(mask)
+    if values.shape != data.shape or not np.allclose(mask_affine, affine, atol=1e-2):
+        msg = f"{short(mask.name)} (brain mask) has another grid than {short(path.name)}"
+        raise DataError(msg)
+    if not (np.nan_to_num(values) > 0.5).any():
+        msg = f"{short(mask.name)} (brain mask) is empty"
+        raise DataError(msg)
+    return data, affine, values
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,232 @@
+"""Series as people have them: tables, tensors, other spellings of names; what cannot be used is one sentence."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny_shards import NAMES
+
+from bhx_model.data import roi_names
+from bhx_model.errors import ConfigError, DataError, SiteError
+from bhx_model.release import image_input
+
+
+@pytest.fixture(scope="module")
+def run(subject):
+    series, tr_s, _ = subject
+    return series[:, :80].astype(np.float64), tr_s
+
+
+@pytest.fixture(scope="module")
+def tokens(model, run):
+    return model.embed(*run, NAMES)
+
+
+def same(found, tokens, atol=1e-4):
+    np.testing.assert_allclose(found, tokens, atol=atol)
+
+
+def test_names_of_a_table_decide(model, run, tokens, caplog):
+    series, tr_s = run
+    table = pd.DataFrame(series.T, columns=NAMES)
+    with caplog.at_level(logging.WARNING, "bhx_model"):
+        same(model.embed(table, tr_s), tokens)
+    assert not caplog.records
+    order = np.random.default_rng(0).permutation(20)
+    with caplog.at_level(logging.WARNING, "bhx_model"):
+        same(model.embed(table.iloc[:, order], tr_s), tokens)
+    assert "reordered by their names" in caplog.text
+    same(model.embed(table.T, tr_s), tokens)  # the index has the names
+    same(model.embed(table.rename(columns=lambda name: name.removeprefix("17Networks_")), tr_s), tokens)
+    # as many frames as ROIs: the shape says nothing, the names do
+    square = model.embed(np.tile(series, 2)[:, :20], tr_s, NAMES)
+    same(model.embed(pd.DataFrame(np.tile(series, 2)[:, :20], index=NAMES), tr_s), square)
+    same(model.embed(pd.DataFrame(np.tile(series, 2)[:, :20].T, columns=NAMES), tr_s), square)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda t: t.rename(columns={NAMES[3]: "other"}), "1 ROIs of Tiny17n20p are not among the names"),
+        (lambda t: t.iloc[:, 1:], "19 ROIs, but the model knows 20"),
+        (lambda t: t.rename(columns={NAMES[3]: NAMES[4]}), "is there twice"),
+        (lambda t: t.assign(frame=1), "21 ROIs, but the model knows 20"),
+        (lambda t: t.astype(str).replace(r".*", "x", regex=True), "holds no numbers"),
+        (
+            lambda t: t.set_axis([f"7Networks_LH_Vis_{i}" for i in range(20)], axis=1),
+            "of the 7-network order",
+        ),
+    ],
+)
+def test_tables_of_other_rois(model, run, change, sentence):
+    with pytest.raises(DataError, match=sentence):
+        model.embed(change(pd.DataFrame(run[0].T, columns=NAMES)), run[1])
+
+
+def test_tensors_and_other_numbers(model, run, tokens):
+    series, tr_s = run
+    same(model.embed(torch.from_numpy(series).requires_grad_(), torch.tensor(tr_s), NAMES), tokens)
+    same(model.embed(series.tolist(), np.float32(tr_s), np.array(NAMES)), tokens)
+    same(model.embed(np.ma.masked_invalid(series), tr_s, [name.encode() for name in NAMES]), tokens)
+    same(model.embed(np.asfortranarray(series)[:, ::-1][:, ::-1], np.array(tr_s), tuple(NAMES)), tokens)
+    centred = series - series.mean(axis=1, keepdims=True)
+    same(model.embed(centred.astype(np.float16), tr_s, NAMES), tokens, atol=2e-2)
+    same(model.embed(torch.from_numpy(centred).bfloat16(), tr_s, NAMES), tokens, atol=0.2)
+
+
+def faults(series, tr_s):
+    offset = series + 20000
+    return {
+        "no names": ((series, tr_s), "roi_names is missing"),
+        "one text": ((series, tr_s, NAMES[0]), "roi_names is one text"),
+        "one bytes": ((series, tr_s, NAMES[0].encode()), "roi_names is one text"),
+        "a number": ((series, tr_s, 3), "roi_names is no list"),
+        "bytes that are no text": ((series, tr_s, [b"\xff\xfe"] * 20), "no UTF-8"),
+        "0-d series": ((np.float32(3), tr_s, NAMES), "check atlas and axes"),
+        "0-d tensor": ((torch.tensor(3.0), tr_s, NAMES), "check atlas and axes"),
+        "None": ((None, tr_s, NAMES), "check atlas and axes|holds no numbers"),
+        "a batch": ((series[None], tr_s, NAMES), "encode_series takes many"),
+        "half precision": ((offset.astype(np.float16), tr_s, NAMES), "in half precision has .* steps"),
+        "bfloat16": ((torch.from_numpy(series).bfloat16(), tr_s, NAMES), "in half precision has .* steps"),
+        "half and too large": ((1e9 * series.astype(np.float32)).astype(np.float16), "NaN or infinite"),
+        "texts": ((series.astype(str).astype(object) + "x", tr_s, NAMES), "holds no numbers"),
+        "complex": ((series + 1j, tr_s, NAMES), "holds no numbers"),
+        "complex tensor": ((torch.from_numpy(series + 1j), tr_s, NAMES), "real numbers"),
+        "ragged": (([[1, 2], [3]], tr_s, NAMES), "holds no numbers"),
+        "no TR": ((series, None, NAMES), "as a number"),
+        "TR is True": ((series, True, NAMES), "as a number"),
+        "two TRs": ((series, np.array([2.0, 2.0]), NAMES), "as a number"),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("fault", list(faults(np.zeros((20, 30)), 2.0)))
+def test_what_cannot_be_used_is_a_sentence(model, run, fault):
+    arguments, sentence = faults(*run)[fault]
+    if isinstance(arguments, np.ndarray):
+        arguments = (arguments, run[1], NAMES)
+    with pytest.raises(DataError, match=sentence) as raised:
+        model.embed(*arguments)
+    assert len(str(raised.value)) <= 200
+
+
+def test_names_of_cbigs_older_lists(shared):
+    path = shared("data/atlas/Schaefer2018_400Parcels_17Networks_order.txt")
+    names = [line.split("\t")[1] for line in path.open()]
+    old = [
+        name.replace("LimbicB_OFC", "Limbic_OFC").replace("LimbicA_", "Limbic_").replace("pCunPCC", "PCC")
+        for name in names
+    ]
+    order, note = roi_names.match(old, "Schaefer17n400p", names)
+    np.testing.assert_array_equal(order, np.arange(400))
+    assert "before September 2019" in note
+    bare = [name.removeprefix("17Networks_") for name in names]
+    assert roi_names.match(bare[::-1], "a", names)[0][0] == 399
+    assert roi_names.match(names, "a", bare)[1] is None
+    # in another order than that of the lists nothing says which is which
+    with pytest.raises(DataError, match="are not among the names"):
+        roi_names.match(old[::-1], "Schaefer17n400p", names)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory, run):
+    """A BIDS data set of one run, and a label image on a finer grid."""
+    folder = tmp_path_factory.mktemp("bids")
+    (folder / "dataset_description.json").write_text("{}")
+    (folder / "task-rest_bold.json").write_text(json.dumps({"RepetitionTime": run[1]}))
+    func = folder / "sub-1" / "func"
+    func.mkdir(parents=True)
+    labels = np.zeros((8, 8, 8), np.int16)
+    blocks = labels.reshape(4, 2, 4, 2, 4, 2)
+    for i in range(20):
+        blocks[i % 4, :, i // 4 % 4, :, i // 16 + 1] = 10 * (i + 1)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    nib.save(nib.Nifti1Image(labels, affine), folder / "labels.nii.gz")
+    data = np.zeros((4, 4, 4, run[0].shape[1]), np.float32)
+    coarse = labels[::2, ::2, ::2]
+    for i in range(20):
+        data[coarse == 10 * (i + 1)] = run[0][i]
+    data[coarse == 40] = 0  # no signal in parcel 3
+    moved = np.diag([4.0, 4.0, 4.0, 1.0])
+    moved[:3, 3] = 1.0  # centres of the blocks
+    image = nib.Nifti1Image(data, moved)
+    nib.save(image, func / "sub-1_task-rest_bold.nii.gz")
+    return folder, func / "sub-1_task-rest_bold.nii.gz"
+
+
+def test_a_bids_path_and_an_image_with_an_atlas(model, run, dataset, caplog):
+    folder, bold = dataset
+    series = run[0].copy()
+    series[3] = np.nan
+    expected = model.embed(series, run[1], NAMES)
+    with caplog.at_level(logging.WARNING, "bhx_model"):
+        same(model.embed(bold, atlas=folder / "labels.nii.gz", roi_names=NAMES), expected)
+    assert "denoise it first" in caplog.text
+    image, labels = nib.load(bold), nib.load(folder / "labels.nii.gz")
+    same(model.embed(image, run[1], NAMES, atlas=labels), expected)
+    # names of the labels decide here, too
+    turned = nib.Nifti1Image(np.where(labels.get_fdata() > 0, 210 - labels.get_fdata(), 0), labels.affine)
+    same(model.embed(str(bold), roi_names=NAMES[::-1], atlas=turned), expected)
+    (folder / "templates").mkdir()
+    (folder / "templates" / "atlas.json").write_text(json.dumps({"names": NAMES}))
+    nib.save(labels, folder / "templates" / "atlas_volume.nii.gz")
+    same(model.embed(bold, atlas=folder / "templates"), expected)
+
+
+def test_images_that_cannot_be_used(model, run, dataset, tmp_path):
+    folder, bold = dataset
+    labels = nib.load(folder / "labels.nii.gz")
+    with pytest.raises(ConfigError, match="is a BOLD image: give atlas="):
+        model.embed(bold)
+    with pytest.raises(DataError, match="labels of the atlas have no names"):
+        model.embed(bold, atlas=labels)
+    with pytest.raises(DataError, match="has 20 labels, there are 19 names"):
+        model.embed(bold, atlas=labels, roi_names=NAMES[1:])
+    away = labels.affine.copy()
+    away[0, 3] = 500
+    with pytest.raises(DataError, match="0 of 20 parcels of the atlas have a signal"):
+        model.embed(bold, atlas=nib.Nifti1Image(labels.get_fdata(), away), roi_names=NAMES)
+    image = nib.load(bold)
+    image.header["pixdim"][4] = 0
+    with pytest.raises(DataError, match="neither sidecar nor header"):
+        model.embed(image, atlas=labels, roi_names=NAMES)
+    with pytest.raises(DataError, match="4 axes are expected"):
+        model.embed(labels, run[1], NAMES, atlas=labels)
+    with pytest.raises(ConfigError, match="an atlas is for BOLD images alone"):
+        model.embed(*run, NAMES, atlas=labels)
+    for name, content, sentence in (
+        ("x.nii.gz", b"no image", "no image that nibabel reads|truncated or damaged"),
+        ("x.npy", b"no array", "no .npy of plain numbers"),
+        ("x.dtseries.nii", b"", "bring it there with `bhx parcellate`"),
+        ("x.parquet", b"no table", "cannot be read as a table"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=sentence):
+            model.embed(tmp_path / name, run[1], NAMES, atlas=labels if name == "x.nii.gz" else None)
+    with pytest.raises(DataError, match="there is no such file"):
+        model.embed(tmp_path / "absent.tsv", run[1])
+
+
+def test_tables_and_arrays_by_path(model, run, tokens, tmp_path):
+    series, tr_s = run
+    table = pd.DataFrame(series.T, columns=NAMES)
+    table.to_csv(tmp_path / "run_timeseries.tsv", sep="\t", index=False)
+    (tmp_path / "run_timeseries.json").write_text(json.dumps({"RepetitionTime": tr_s}))
+    table.to_parquet(tmp_path / "run.parquet")
+    np.save(tmp_path / "run.npy", series)
+    same(model.embed(tmp_path / "run_timeseries.tsv"), tokens)
+    same(model.embed(str(tmp_path / "run.parquet"), tr_s), tokens)
+    same(model.embed(tmp_path / "run.npy", tr_s, NAMES), tokens)
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(SiteError, match=r"a BOLD image needs nibabel: pip install nibabel, or 'bhx\[prep\]'"):
+        image_input.open_image("x.nii", "a BOLD image")

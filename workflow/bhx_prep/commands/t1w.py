@@ -1,0 +1,52 @@
+"""``bhx t1w``: bring a T1 in MNI space to the grid of exported weights, masked and normalised as their T1s were."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from bhx_model.atomic_write import atomic_write
+from bhx_model.data.t1w_space import T1wSpace
+from bhx_model.errors import ConfigError, DataError
+from bhx_prep.features.t1w import read_pair
+from bhx_prep.io.notes import short
+
+logger = logging.getLogger(__name__)
+
+#: File of an export, or of a study's templates, that describes the T1s.
+FILE = "t1w.npz"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("image", type=Path, metavar="IN", help="preprocessed T1w in MNI space, NIfTI")
+    parser.add_argument(
+        "--mask", type=Path, help="its brain mask; without it the image is skull-stripped, background 0"
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=Path("results/templates"),
+        help="an export, or a study's templates: the folder with t1w.npz (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="array for `embed`: .npy, (X, Y, Z) float32")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run ``bhx t1w``."""
+    if args.out.suffix != ".npy":
+        raise ConfigError(f"{args.out}: the array is written as .npy, name the file so")
+    try:
+        space = T1wSpace.load(args.weights / FILE)
+    except OSError as error:
+        msg = f"{args.weights} holds no {FILE}, it does not describe its T1s: export the weights again, or name another"
+        raise DataError(msg) from error
+    data, affine, mask = read_pair(args.image, args.mask)
+    volume = space.conform(data, affine, mask, short(args.image.name))
+    with atomic_write(args.out) as part:
+        np.save(part, volume)
+    logger.info("%s: %s voxels in %s", args.out, " x ".join(map(str, volume.shape)), space.template)
+    return 0
