@@ -22,6 +22,8 @@ from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import SiteError
 from bhx_model.training import checkpoint_folder
 
+_ROOT = Path(__file__).resolve().parents[2]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read files from stdin, write them as a checkpoint; what went wrong is one line on stdout."""
@@ -67,7 +69,9 @@ class Writing:
     def __init__(self, run: Path, step: int, files: Mapping[str, bytes], keep_every: int):
         self.run, self.step, self.began = run, step, time.monotonic()
         self.seconds: float | None = None
-        words = [sys.executable, "-m", "bhx_model.training.checkpoint_writer", "--run", str(run)]
+        # as `python -m` of this module, also where the package is found by `sys.path` alone
+        call = f"import sys; sys.path.append({str(_ROOT)!r}); from {__name__} import main; sys.exit(main())"
+        words = [sys.executable, "-c", call, "--run", str(run)]
         words += ["--step", str(step), "--keep-every", str(keep_every)]
         lock = checkpoint_folder.lock_writing(run)
         try:

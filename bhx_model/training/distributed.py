@@ -80,11 +80,6 @@ class Processes:
             said = self.gather([] if error is None else [format_error(error)])
             raise SiteError(said[0]) if error is None else error
 
-    def wait(self) -> None:
-        """Wait until all processes are here."""
-        if self.world > 1:
-            torch.distributed.barrier()
-
 
 #: A training of one process, on the CPU.
 ALONE = Processes(0, 1, torch.device("cpu"))
