@@ -213,6 +213,7 @@ def jobs_on_gpus(dag):
             section(job.wildcards).preset,
             job.resources.seen_gpus,
             job.resources.get("slurm_partition"),
+            job.resources.get("nodes"),
         )
         for job in dag.needrun_jobs()
         if job.rule.name in (*planned_gpus.RULES, *planned_gpus.TRAINING)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bhx_model import gpus
-from bhx_model.errors import SiteError
+from bhx_model.errors import ConfigError, SiteError
 from bhx_prep import planned_gpus
 from bhx_prep.planned_gpus import PlannedJob
 from bhx_prep.slurm import jobs
@@ -50,6 +50,18 @@ def test_a_large_preset_without_gpus_in_a_partition_that_has_them_is_said(preten
     assert "experiments.demo.gpus: 0 trains preset base on the CPU" in line
     assert line.endswith("and partition gpu has GPUs: set gpus")
     assert planned_gpus.check([training(0, "tiny", "gpu"), training(1, partition="gpu")], submits=True) == []
+
+
+def test_gpus_that_do_not_spread_evenly_over_the_nodes_end_the_run_before_it_begins(pretended_gpus):
+    for gpus_, nodes in ((7, 2), (1, 2), (0, 2)):
+        with pytest.raises(ConfigError, match=rf"gpus: {gpus_} cannot be spread evenly over the 2 nodes"):
+            planned_gpus.check(
+                [PlannedJob("train_fusion", "demo", "base", gpus_, "gpu", nodes)], submits=True
+            )
+    for nodes in (None, 1, 2, 8):
+        assert not planned_gpus.check(
+            [PlannedJob("train_fusion", "demo", "base", 8, "gpu", nodes)], submits=True
+        )
 
 
 def test_slurm_without_its_commands_as_in_a_container(pretended_gpus, tmp_path):

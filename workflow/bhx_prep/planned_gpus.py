@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bhx_model import gpus
-from bhx_model.errors import SiteError
+from bhx_model.errors import ConfigError, SiteError
 
 #: Rules that may ask for GPUs, and those of them that train an experiment.
 RULES: Final = ("embed_tokens", "read_function_tokens", "evaluate_model")
@@ -22,7 +22,7 @@ ON_CPU: Final = "tiny"
 class PlannedJob:
     """What is asked for a job that is to run.
 
-    `experiment` is the first that uses what it makes, `partition` Slurm's where the job is submitted.
+    `experiment` is the first that uses what it makes, `partition` Slurm's where the job is submitted, over how many `nodes`.
     """
 
     rule: str
@@ -30,6 +30,7 @@ class PlannedJob:
     preset: str
     gpus: int
     partition: str | None = None
+    nodes: int | None = None
 
 
 def check(jobs: Iterable[PlannedJob], *, submits: bool) -> list[str]:
@@ -51,9 +52,17 @@ def check(jobs: Iterable[PlannedJob], *, submits: bool) -> list[str]:
     ------
     SiteError
         If this machine has GPUs, but fewer than a job asks for.
+    ConfigError
+        If the GPUs of a job cannot be spread evenly over the nodes that the profile gives it.
     """
     jobs = list(jobs)
     if submits:
+        for job in jobs:
+            if job.nodes is not None and job.nodes > 1 and (job.gpus % job.nodes or not job.gpus):
+                raise ConfigError(
+                    f"experiments.{job.experiment}.gpus: {job.gpus} cannot be spread evenly over the {job.nodes} nodes that "
+                    f"the profile gives {job.rule}: change one of them"
+                )
         return _in_partitions([job for job in jobs if job.rule in TRAINING])
     here = gpus.present()
     mine = gpus.visible(here, os.environ)
