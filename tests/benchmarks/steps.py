@@ -5,8 +5,8 @@
 
 Forward, backward, clipping, AdamW and the moving target, of drawn inputs of the paper's sizes that lie on the device:
 400 ROIs, 11 time patches of 48 frames (a UK Biobank run), a T1 of 160 x 192 x 160 voxels. Reading is not measured. The
-fusion is measured with either `modality_attention`, of which `equal` keeps PyTorch from its flash kernel, and with
-either decoder. Medians of the steps after the first few. No part of the test suite.
+fusion is measured with either `modality_attention`, of which `equal` attends to groups of tokens by calls of their own,
+and with either decoder. Medians of the steps after the first few. No part of the test suite.
 """
 
 from __future__ import annotations
