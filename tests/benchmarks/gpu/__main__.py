@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import importlib.metadata
+import importlib.util
 import os
 import shlex
 import subprocess
@@ -33,8 +34,10 @@ sys.path[:0] = [path for path in PATHS if path not in sys.path]
 
 from gpu_supervise import WORK, Part, Work, read_rows, supervise  # noqa: E402
 
+#: Part that has a time of its own.
+LEARNING = "learning"
 #: Seconds kept for the report.
-REPORT_S = 5.0
+REPORT_S = 12.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,10 +101,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _found(name: str) -> bool:
-    done = subprocess.run(
-        [sys.executable, "-c", f"import {name}"], env=environment(), capture_output=True, check=False
-    )
-    return done.returncode == 0
+    return importlib.util.find_spec(name) is not None
 
 
 def environment() -> dict[str, str]:
@@ -143,7 +143,7 @@ def measure(args: argparse.Namespace, place: Path, started: float) -> int:
     from bhx_model.config import load_preset
 
     chosen = [part for part in gpu_parts.parts(args.device, 60 * args.learning) if _matches(part, args)]
-    until = started + 60 * (args.minutes + args.learning) - REPORT_S
+    until = started + 60 * args.minutes - REPORT_S
     rows = place / "rows.jsonl"
     work = Work(args.device, args.preset, str(place), str(rows), until, 60 * args.learning, [])
     surroundings = environment() | ({"CUDA_VISIBLE_DEVICES": ""} if args.device == "cpu" else {})
@@ -154,7 +154,10 @@ def measure(args: argparse.Namespace, place: Path, started: float) -> int:
         else None
     )
     try:
-        supervise(chosen, work, HERE / "__main__.py", surroundings)
+        supervise([p for p in chosen if p.name != LEARNING], work, HERE / "__main__.py", surroundings)
+        if args.learning:
+            work.until = time.time() + 60 * args.learning
+            supervise([p for p in chosen if p.name == LEARNING], work, HERE / "__main__.py", surroundings)
         if counting is not None:
             counting.wait(max(until - time.time(), 0.1))
     except subprocess.TimeoutExpired:

@@ -60,14 +60,20 @@ def rates(device: torch.device) -> dict[str, float]:
     return {"edge": edge, "flop_s": flop_s, "bytes_s": bytes_s, "ridge": flop_s / bytes_s}
 
 
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:  # no git on a bare machine
+        return "not known"
+    return done.stdout.strip() or "not known"
+
+
 def describe(device: torch.device) -> dict[str, Any]:
     """Card, versions and rates of this machine."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
     about: dict[str, Any] = {
         "kind": "machine", "date": str(datetime.date.today()), "device": "CPU", "torch": torch.__version__,
-        "python": platform.python_version(), "cores": len(os.sched_getaffinity(0)), "commit": commit or "not known",
+        "python": platform.python_version(), "cores": len(os.sched_getaffinity(0)), "commit": _commit(),
         "numpy": importlib.metadata.version("numpy"), "memory_bytes": 0,
     }  # fmt: skip
     if device.type == "cuda":

@@ -21,7 +21,7 @@ OURS: Final = ("now", "now, compiled")
 WAYS: Final = {
     "now": "this code",
     "now, compiled": "this code through torch.compile (`train.compile`)",
-    "before": "attention with a mask, a kernel a parameter for AdamW's and the target's updates",
+    "before": "equal attention with a mask, a kernel for every parameter of the target, a wait for every step",
     "published": "computing what the published code computes, in bfloat16",
     "modality_attention: tokens": "this code without equal attention",
 }

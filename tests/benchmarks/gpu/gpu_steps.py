@@ -46,8 +46,10 @@ class Step:
         model = case.model.to(device).train()
         train = case.config.train
         named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        if way in (PUBLISHED, BEFORE):
-            optimizer: torch.optim.Optimizer = torch.optim.AdamW([p for _, p in named], betas=train.betas)
+        if way == PUBLISHED:
+            optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+                [p for _, p in named], lr=0.0, betas=train.betas
+            )
         else:
             optimizer = optim.adamw(optim.parameter_groups(named), betas=train.betas)
         if way == COMPILED:
