@@ -53,13 +53,27 @@ def write_folder(final: Path) -> Iterator[Path]:
         for file in unfinished.iterdir():
             sync(file)
         sync(unfinished)
+        _put(unfinished, final)
     except OSError:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    if final.exists():
-        shutil.rmtree(final)
-    unfinished.replace(final)
+
+
+def _put(unfinished: Path, final: Path) -> None:
+    """Put a folder in the place of another, which stays where that fails."""
+    earlier = final.with_name(f"{_UNFINISHED}earlier-{final.name}")
+    shutil.rmtree(earlier, ignore_errors=True)
+    had_one = final.exists()
+    if had_one:
+        final.replace(earlier)
+    try:
+        unfinished.replace(final)
+    except OSError:
+        if had_one:
+            earlier.replace(final)
+        raise
     sync(final.parent)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def check(place: Path) -> None:

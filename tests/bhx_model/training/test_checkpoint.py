@@ -187,6 +187,22 @@ def test_a_full_disk_is_a_sentence_and_leaves_the_last_checkpoint(
     assert checkpoint.load_last(run, *model_of(run))[0] == 5
 
 
+def test_a_checkpoint_that_cannot_be_replaced_stays(stopped, tmp_path, monkeypatch):
+    run = Path(shutil.copytree(stopped, tmp_path / "run"))
+    replace = Path.replace
+
+    def full(self, target):
+        if self.name == ".unfinished-step-0000005":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(SiteError, match="that of step 5 is intact"):
+        checkpoint.save(run, 5, *model_of(run), {}, keep_every=100)
+    assert checkpoint.load_last(run, *model_of(run))[0] == 5
+    assert not list(run.glob(".unfinished-*"))
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 20 MB."""
