@@ -46,6 +46,7 @@ from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.normalise import centred
 from bhx_model.release import load
+from bhx_model.release.hub import find_export
 from bhx_model.release.image_input import is_image, is_path, open_series, open_t1w, read_array
 from bhx_model.release.series_input import check_tr, numbers_of, rows_of_rois
 
@@ -102,10 +103,12 @@ class BrainHarmonix(nn.Module):
         *,
         stages: Sequence[str] | None = None,
         device: torch.device | str = "cpu",
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
     ) -> BrainHarmonix:
         """Load an exported model; see `bhx_model.from_pretrained`."""
         place = load.check_device(device)
-        folder = Path(folder)
+        folder = find_export(folder, revision=revision, cache_dir=cache_dir)
         about = load.read_about(folder)
         rois = load.read_rois(folder)
         models = load.load_stages(about, load.chosen_stages(about, stages, folder), folder)
@@ -434,18 +437,25 @@ def from_pretrained(
     *,
     stages: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
 ) -> BrainHarmonix:
     """Load an exported model.
 
     Parameters
     ----------
-    folder : path
-        Written by ``python -m bhx_model.release.export``.
+    folder : path or str
+        Written by ``python -m bhx_model.release.export``; or ``"org/name"``, a repository of the Hugging Face Hub, which is
+        downloaded once (needs ``bhx[hub]``).
     stages : sequence of str, optional
         Some of ``"structure"``, ``"function"``, ``"fusion"``; all that the export holds if None. ``["function"]`` takes
         series alone, and a third of the memory.
     device : torch.device or str
         Where to put the weights, e.g. ``"cuda"``.
+    revision : str, optional
+        Branch, tag or commit of a repository.
+    cache_dir : path, optional
+        Where downloads are kept; the Hub's own place, ``$HF_HOME/hub``, if None.
 
     Returns
     -------
@@ -459,6 +469,8 @@ def from_pretrained(
     ConfigError
         If `stages` are none of the export's.
     SiteError
-        If there is no such device.
+        If there is no such device, or a repository cannot be downloaded.
     """
-    return BrainHarmonix.from_pretrained(folder, stages=stages, device=device)
+    return BrainHarmonix.from_pretrained(
+        folder, stages=stages, device=device, revision=revision, cache_dir=cache_dir
+    )

@@ -75,6 +75,11 @@ COMMANDS = {
         "hub tokens or function tokens of every run of a cohort's shards, as a table",
         "bhx embed --weights export --cohort results/abide1/shards --out features.parquet",
     ),
+    "push": (
+        "bhx_prep.commands.push",
+        "upload exported weights to a repository of the Hugging Face Hub",
+        "bhx push results/experiments/first/export org/name --private",
+    ),
     "harmonics": (
         "bhx_prep.brain_maps.harmonics",
         "geometric harmonics (Laplace-Beltrami modes) of a pair of cortical surfaces",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import doctest
+import re
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,21 @@ def test_examples_of_the_docstring_run(exported, subject):
     found = doctest.testmod(embed, extraglobs=given, verbose=False)
     assert found.attempted >= 6
     assert found.failed == 0
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/use-weights.md"])
+def test_the_three_lines_of_the_pages_run(exported, subject, tmp_path, monkeypatch, page):
+    text = (Path(__file__).parents[3] / page).read_text(encoding="utf-8")
+    code = next(
+        c for c in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) if "from_pretrained" in c
+    )
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "results/experiments/demo/export"
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(exported)
+    given = {"series": subject[0], "names": NAMES, "folder": folder}
+    exec(compile(code, page, "exec"), given)
+    assert given["tokens"].shape == (20, 6, 64)
 
 
 def test_types_are_seen_by_a_checker():
