@@ -30,8 +30,6 @@ _BIAS = 128
 _SLAB = 16
 #: Length of the header (bytes).
 _HEADER = 16
-#: Planes that are added up at once: a fourth of the calls, each of which takes the interpreter's lock.
-_TOGETHER = 4
 
 
 def encode(volume: np.ndarray) -> bytes:
@@ -118,14 +116,10 @@ def decode(content: bytes | np.ndarray, out: np.ndarray | None = None) -> np.nda
 
 def _add_up(steps: np.ndarray, before: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Put planes into `out`, given their differences, which are overwritten, and the plane before; returns the last."""
-    np.subtract(steps, np.uint16(_BIAS), out=steps)
-    for place in range(1, _TOGETHER):  # the sums within every few planes, all of these at once
-        here = steps[place::_TOGETHER]
-        np.add(here, steps[place - 1 :: _TOGETHER][: len(here)], out=here)
-    for first in range(0, len(steps), _TOGETHER):
-        planes = out[first : first + _TOGETHER]
-        np.add(before, steps[first : first + _TOGETHER], out=planes)
-        before = planes[-1]
+    np.subtract(steps, np.uint16(_BIAS), out=steps)  # at once: each call takes the interpreter's lock
+    for step, plane in zip(steps, out, strict=True):
+        np.add(before, step, out=plane)
+        before = plane
     return before
 
 

@@ -61,8 +61,7 @@ def steps(
 ) -> Generator[tuple[Parts, list[float]], None, None]:
     """Yield this process' parts of each of these steps, and their weights.
 
-    `reader.AHEAD` parts are read beside the one in use. The next epoch is planned
-    while its predecessor is read.
+    `reader.AHEAD` parts are read beside the one in use. The next epoch is planned while its predecessor is read.
     """
     reader = Reader(workers, processes.device)
     batches = reader.batches(_drafts(stage, numbers, processes, reader))

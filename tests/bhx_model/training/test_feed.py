@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import time
 
+import children
 import pytest
 import torch
 from training_runs import SIX, arguments
 
 from bhx_model.data import shards, volumes
+from bhx_model.errors import DataError
 from bhx_model.training import feed, stages, train
 from bhx_model.training.distributed import Processes
 
@@ -119,3 +122,20 @@ def test_a_bug_in_a_thread_ends_the_training_with_its_traceback(house, tmp_path,
     monkeypatch.setattr(volumes, "decode", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         train.main(arguments(house, tmp_path, "structure"))
+
+
+def lose_the_shards():
+    def lost(sample, out):
+        raise DataError(f"the shard {sample.shard} is gone, though its index names it: pack it again")
+
+    shards.read_t1w_into = lost
+
+
+def test_an_error_of_one_process_ends_all(house, tmp_path):
+    pair = children.start_all(
+        arguments(house, tmp_path, "structure"), 2, faults={1: lose_the_shards}, log=tmp_path / "log"
+    )
+    began = time.monotonic()
+    assert children.end(pair) == [1, 1]
+    assert time.monotonic() - began < 100  # the other waits for gradients, for which it has an hour
+    assert "is gone, though its index names it" in (tmp_path / "log.1").read_text()

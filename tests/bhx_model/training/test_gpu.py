@@ -25,7 +25,7 @@ from bhx_model.data.batch import intensities
 from bhx_model.evaluation.attentive import attentive_probe
 from bhx_model.nets import attention, vit
 from bhx_model.release import export
-from bhx_model.training import checkpoint, loop, stages, train
+from bhx_model.training import checkpoint, feed, loop, stages, train
 from bhx_model.training.encoders import Encoders
 
 CPU = torch.device("cpu")
@@ -206,3 +206,23 @@ def test_a_training_on_all_gpus_ends(device, world, house, tmp_path):
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert run["counts"]["samples_seen"] == 30
     assert (run["machine"]["device"], run["machine"]["processes"]) == (device.type, world)
+
+
+@pytest.mark.parametrize(("stage", "changes"), STAGES[:4])
+def test_what_is_read_ahead_is_what_a_cpu_reads(device, sources, stage, changes):
+    """Copied beside the device's work, out of memory that is used again, while earlier batches are still in use."""
+    opened = stages.open_stage(
+        load_preset(stage, "tiny").override({**changes, "train.accumulate": 2}), sources, 0, device
+    )
+    processes, held = train.Processes(0, 1, device), []
+    for step, (parts, _) in zip(range(9), feed.steps(opened, range(9), processes, 3), strict=True):
+        for batch, numbers in zip(parts, feed.share(opened, step, processes).parts, strict=True):
+            assert {t.device.type for t in batch.tensors.values()} == {device.type}
+            # work on the device that ends long after the next batches are asked for
+            sums = {name: t.double().nan_to_num().sum() for name, t in batch.tensors.items()}
+            plain = opened.load(numbers, step, feed.share(opened, step, processes).epoch)
+            held.append((batch, sums, plain))
+    for batch, sums, plain in held:
+        for name, tensor in plain.tensors.items():
+            torch.testing.assert_close(batch.tensors[name].cpu(), tensor, rtol=0, atol=0, equal_nan=True)
+            assert float(sums[name]) == pytest.approx(float(tensor.double().nan_to_num().sum()))
