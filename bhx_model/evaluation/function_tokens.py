@@ -13,7 +13,6 @@ Examples
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import json
@@ -29,7 +28,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bhx_model.command_line import run_command
 from bhx_model.data import loader, npz, shards
 from bhx_model.data.augment import SeriesPlan
 from bhx_model.data.batch import Batch, of_equal_bucket, plan_series, read_runs
@@ -37,7 +35,7 @@ from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample
 from bhx_model.device import default_device
 from bhx_model.errors import DataError
-from bhx_model.evaluation import readouts
+from bhx_model.evaluation import encoder_command, readouts
 from bhx_model.evaluation.methods import UNTRAINED
 from bhx_model.evaluation.token_readout_file import VERSION
 from bhx_model.nets.factory import empty_rois
@@ -103,16 +101,7 @@ class FunctionEncoders:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when the file is written, 1 on an error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bhx_model.evaluation.function_tokens",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--function", type=Path, required=True, help="folder of the trained function stage")
-    parser.add_argument("--shards", type=Path, required=True, help="index.json of the cohort's shards")
-    parser.add_argument("--out", type=Path, required=True, help=".npz to write")
-    a = parser.parse_args(argv)
-    return run_command(lambda: write(a.function, a.shards, a.out))
+    return encoder_command.run("function", __doc__, write, argv)
 
 
 def write(function: Path, shard_index: Path, out: Path) -> None:

@@ -314,7 +314,9 @@ def _people_per_score(shared: _Shared, u: Sequence[np.ndarray], metric: str) -> 
     share = (1 - alike) / (1 - in_common) if in_common < 1 else 0.0
     if share > 1:  # less alike than in proportion to who trained
         # two people share less of a decision, which is a sign, but more of a correlation, for which the length of the
-        # weights does not count: (p - 1) / (p - 2) of p features without an effect; few people are unlike by chance
+        # weights does not count: (p - 1) / (p - 2) of p features without an effect. Of that, predictions show no more than
+        # 1 + c (1 + c) / (2 p), where c of the training people are in common; and few people are unlike by chance. The
+        # limit, which is that of p = 6, and how it shrinks with few people were set by the simulation on seed 0
         longest = 1.25 - 2 / float(shared.test_JP.sum(axis=1).mean())
         share = (
             1 / share

@@ -13,7 +13,6 @@ Examples
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import logging
@@ -26,13 +25,12 @@ import numpy as np
 import torch
 
 from bhx_model.atomic_write import atomic_write
-from bhx_model.command_line import run_command
 from bhx_model.data import loader, shards
 from bhx_model.data.batch import Batch, intensities
 from bhx_model.data.shards import Index, Sample
 from bhx_model.device import default_device
 from bhx_model.errors import DataError
-from bhx_model.evaluation import readouts
+from bhx_model.evaluation import encoder_command, readouts
 from bhx_model.evaluation.token_readout_file import VERSION
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.vit import hold_in_bfloat16
@@ -46,16 +44,7 @@ BATCH, READERS = 8, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when the file is written, 1 on an error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bhx_model.evaluation.structure_tokens",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--structure", type=Path, required=True, help="folder of the trained structure stage")
-    parser.add_argument("--shards", type=Path, required=True, help="index.json of the cohort's shards")
-    parser.add_argument("--out", type=Path, required=True, help=".npz to write")
-    a = parser.parse_args(argv)
-    return run_command(lambda: write(a.structure, a.shards, a.out))
+    return encoder_command.run("structure", __doc__, write, argv)
 
 
 def write(structure: Path, shard_index: Path, out: Path) -> None:

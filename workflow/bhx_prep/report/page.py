@@ -79,7 +79,20 @@ def render(config: Config, results: Path) -> str:
     except OSError:
         cortex = None
     atlas = collect.json_if_whole(results / "templates" / "atlas.json") or {}
-    context = {
+    context = _context(config, results, cohorts, cortex, atlas)
+    return _environment().get_template("page.html.j2").render(context)
+
+
+def _context(
+    config: Config,
+    results: Path,
+    cohorts: Sequence[collect.CohortSummary],
+    cortex: Cortex | None,
+    atlas: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What the template shows."""
+    of_endpoints = scores.read(results, config)
+    return {
         "config": config,
         "inputs": INPUTS,
         "stages": collect.STAGES,
@@ -109,13 +122,17 @@ def render(config: Config, results: Path) -> str:
             }
             for name, section in config.experiments.items()
         ],
-        "study_tables": _study_tables(config, scores.read(results, config)),
+        "study_tables": _study_tables(config, of_endpoints),
         "inside": inside.find(config, results, cortex),
-        "tables": [_table(table) for table in scores.read(results, config)],
+        "tables": [_table(table) for table in of_endpoints],
         "programs": _programs(),
         "hashes": _hashes(config, results, atlas),
         "config_json": _public(config),
     }
+
+
+def _environment() -> jinja2.Environment:
+    """The template's filters; figures of one page have ids of their own."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bhx_prep.report", "."),
         autoescape=True,
@@ -128,7 +145,7 @@ def render(config: Config, results: Path) -> str:
     environment.filters["plural"] = plural
     numbers = itertools.count(1)
     environment.filters["with_own_ids"] = lambda svg: with_own_ids(svg, next(numbers))
-    return environment.get_template("page.html.j2").render(context)
+    return environment
 
 
 def plural(count: int, word: str, words: str | None = None) -> str:
