@@ -146,8 +146,9 @@ def measure(args: argparse.Namespace, place: Path, started: float) -> int:
     until = started + 60 * args.minutes - REPORT_S
     rows = place / "rows.jsonl"
     work = Work(args.device, args.preset, str(place), str(rows), until, 60 * args.learning, [])
-    surroundings = environment() | ({"CUDA_VISIBLE_DEVICES": ""} if args.device == "cpu" else {})
-    surroundings |= {"NO_ET": "1"}
+    surroundings = environment() | {"NO_ET": "1"}
+    if args.device == "cpu":
+        surroundings |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     counting = (
         _start_counting(work, gpu_parts.counts(chosen), place, surroundings)
         if gpu_parts.counts(chosen)

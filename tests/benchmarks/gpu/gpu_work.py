@@ -29,7 +29,7 @@ from bhx_model.nets.vit import hold_in_bfloat16
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent
 #: Checks that take minutes on a CPU, where `make test` does them.
-NOT_ON_A_CPU = "not compiled and not killed and not ends"
+NOT_ON_A_CPU = "not compiled and not killed and not all_gpus"
 #: Samples of a batch that is embedded.
 EMBEDDED = 32
 
