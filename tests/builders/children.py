@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bhx_model.training import stages, train
+from bhx_model.training import loop, stages, train
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["bhx_model.training.train"])
@@ -125,6 +125,16 @@ def spoil_a_batch() -> None:
         return loss * (math.nan if next(calls) == 2 else 1.0), stats
 
     stages.StructureMAE.forward = spoilt  # type: ignore[method-assign]
+
+
+def read_late() -> None:
+    """What a step came to is read when the next one is queued, as on a GPU."""
+    loop.reads_late = lambda device: True
+
+
+def spoil_a_batch_and_read_late() -> None:
+    spoil_a_batch()
+    read_late()
 
 
 def end(children: list[Any]) -> list[int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import children
 import pytest
 import torch
-from training_runs import SIX, run_folder, train_here
+from training_runs import SIX, arguments, run_folder, train_here
 
 from bhx_model.nets import jepa
 from bhx_model.training import checkpoint, loop, stages
@@ -42,6 +43,16 @@ def test_what_is_read_late_is_read_before_anything_is_saved(house, tmp_path, mon
             house, tmp_path, "structure", {**SIX, "train.steps": 8, "train.save_every": 5}, workers="0"
         )
     assert sum(calls) == 5, "one step more was queued"
+    assert checkpoint.steps(run_folder(tmp_path)) == []
+
+
+def test_a_loss_of_one_process_that_is_read_late_ends_all_with_the_same_sentence(house, tmp_path):
+    faults = {0: children.read_late, 1: children.spoil_a_batch_and_read_late}
+    words, log = arguments(house, tmp_path, "structure", {**SIX, "train.save_every": 6}), tmp_path / "log"
+    assert children.end(children.start_all(words, 2, faults=faults, log=log)) == [1, 1]
+    first, second = (log.with_suffix(f".{rank}").read_text().splitlines()[-1] for rank in range(2))
+    assert "the loss of step 2 is not finite, samples: " in first
+    assert first.split("the loss")[1] == second.split("the loss")[1]
     assert checkpoint.steps(run_folder(tmp_path)) == []
 
 

@@ -5,6 +5,7 @@ Without ``--device cuda`` the device is the CPU: the tests then prove nothing of
 
 from __future__ import annotations
 
+import copy
 import json
 import signal
 from contextlib import nullcontext
@@ -19,11 +20,12 @@ from tiny_shards import words
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import bhx_model
-from bhx_model.config import EvaluationConfig, load_preset
+from bhx_model.config import EvaluationConfig, FusionInputs, load_preset
 from bhx_model.data import shards, token_index
 from bhx_model.data.batch import intensities
 from bhx_model.evaluation.attentive import attentive_probe
 from bhx_model.nets import attention, vit
+from bhx_model.nets.fusion import FusionModel
 from bhx_model.release import export
 from bhx_model.training import checkpoint, feed, loop, stages, train
 from bhx_model.training.encoders import Encoders
@@ -95,6 +97,30 @@ def test_compiled_blocks_compute_the_same(device):
     x = torch.randn(2, 9, 16, device=device)
     compiled = torch.compile(blocks, fullgraph=True)
     torch.testing.assert_close(compiled(x), blocks(x), rtol=1e-4, atol=1e-5)
+
+
+def test_compiled_attention_with_weights_computes_the_same(device):
+    """For runs of any length, in bfloat16; on a CPU its graphs are counted elsewhere, without generating code."""
+    if device.type == "cpu":
+        pytest.skip("a CPU attends with a mask")
+    inputs = FusionInputs(
+        structure_grid=(4, 3, 2), structure_width=16, rois=10, time_patches=6, function_width=16
+    )
+    plain = FusionModel(load_preset("fusion", "tiny").override({"model.drop_path": 0.0}).model, inputs).to(
+        device
+    )
+    model = copy.deepcopy(plain)
+    vit.compile_blocks(model)
+    for batch, n in ((2, 3), (4, 6), (3, 2)):
+        tokens = [torch.randn(batch, rows, 16, device=device) for rows in (24, 10 * n)]
+        for one in (model, plain):
+            one.zero_grad()
+            with torch.autocast(device.type, torch.bfloat16):
+                loss, _ = one(*tokens, n)
+            loss.backward()
+        largest = max(float(p.grad.abs().max()) for p in plain.parameters())
+        for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+            assert float((ours.grad - theirs.grad).abs().max()) <= 0.05 * largest
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
