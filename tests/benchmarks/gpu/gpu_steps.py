@@ -204,7 +204,7 @@ def rows(
     share = share_of_preset(case, stage)
     for size in [batch, share] if share < batch and device.type == "cuda" else [batch]:
         if time.time() > until:
-            return
+            raise TimeoutError(f"{size} samples a step: its time was up")
         try:
             found = measure(step, size, until)
         except torch.cuda.OutOfMemoryError:

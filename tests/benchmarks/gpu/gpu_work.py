@@ -166,7 +166,7 @@ def embedding(preset: str, device: torch.device, until: float) -> Rows:
             hold_in_bfloat16(model)
         for patches in (gpu_parts.USUAL,) if stage == "structure" else (gpu_parts.USUAL, gpu_parts.MOST):
             if time.time() > until:
-                return
+                raise TimeoutError(f"{stage}, {patches} patches: its time was up")
             if stage == "structure":
                 inputs: tuple[Any, ...] = (torch.randn(batch, *sizes.grid, device=device),)
             else:
