@@ -463,8 +463,12 @@ class Study:
                 found[name] = {"strategy": "none", "what": "series as they were given, denoised elsewhere"}
                 continue
             strategy = self.features(name).strategy
-            text = yaml.safe_load(strategy_file(strategy).read_text(encoding="utf-8"))
-            found[name] = {"strategy": strategy, "what": str(text.get("prose", "not described"))}
+            try:
+                text = yaml.safe_load(strategy_file(strategy).read_text(encoding="utf-8"))
+            except (yaml.YAMLError, UnicodeDecodeError):  # the step that applies it says what is wrong
+                text = None
+            what = text.get("prose", "not described") if isinstance(text, dict) else "not described"
+            found[name] = {"strategy": strategy, "what": str(what)}
         return found
 
     def participants(self, cohort: str) -> Path:
