@@ -54,13 +54,15 @@ def test_the_log_is_on_stderr_and_as_long_as_asked_for(words: list[str], tmp_pat
 
 
 def test_methods_that_no_experiment_gives_are_named(tmp_path: Path, capsys):
-    (tmp_path / "a/sub-1/func").mkdir(parents=True)
-    (tmp_path / "a/participants.tsv").write_text("participant_id\tage\nsub-1\t3\nsub-2\t4\n")
+    for label in range(10, 30):
+        (tmp_path / f"a/sub-{label}/func").mkdir(parents=True)
+    ages = "".join(f"sub-{label}\t{label}\n" for label in range(10, 30))
+    (tmp_path / "a/participants.tsv").write_text(f"participant_id\tage\n{ages}")
     file = tmp_path / "config.yaml"
     file.write_text(
         f"cohorts: {{a: {{input: timeseries, root: {tmp_path}/a}}}}\n"
         "experiments: {e: {cohorts: [a], preset: tiny, stages: [function]}}\n"
-        "endpoints: {x: {cohort: a, column: age, kind: regression}}\n"
+        "endpoints: {x: {cohort: a, column: age, kind: regression, pretraining_overlap: mark}}\n"
     )
     assert main(["config", "check", str(file)]) == 0
     assert (
