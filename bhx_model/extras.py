@@ -23,6 +23,7 @@ EXTRAS: Final = {
     "tensorboard": ("tensorboard",),
     "mlflow": ("mlflow",),
     "wandb": ("wandb",),
+    "hub": ("huggingface_hub",),
 }  # fmt: skip
 
 

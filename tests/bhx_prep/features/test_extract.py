@@ -248,7 +248,7 @@ def failed_assertion(*_args, **_kwargs):
         ("volume", "bhx_prep.features.qc.tsnr"),
         ("volume", "bhx_prep.features.denoise.denoise"),
         ("volume", "bhx_model.data.timeseries.encode"),
-        ("t1w", "bhx_prep.features.t1w._check_place"),
+        ("t1w", "bhx_model.data.t1w.check_place"),
         ("t1w", "bhx_model.data.volumes.encode"),
         ("table", "bhx_prep.features.timeseries.match_names"),
         ("table", "bhx_prep.features.timeseries._checked"),
