@@ -68,10 +68,10 @@ def match(names: Sequence[str], atlas: str, wanted: Sequence[str]) -> tuple[NDAr
     DataError
         If names are missing, unknown, given twice, or of another order of networks.
     """
-    if len(names) != len(wanted):
-        msg = f"{len(names)} ROIs, but the model knows {len(wanted)} of atlas {atlas}: use that atlas"
-        raise DataError(msg)
     given, known = keys(names, wanted), keys(wanted, wanted)
+    if len(names) != len(wanted):
+        msg = f"{len(names)} ROIs, but the model knows {len(wanted)} of atlas {atlas}{_odd_one(names, given, wanted, known)}"
+        raise DataError(msg)
     place = {name: i for i, name in enumerate(given)}
     if len(place) != len(given):
         twice = next(names[i] for i, name in enumerate(given) if place[name] != i)
@@ -102,6 +102,17 @@ def match(names: Sequence[str], atlas: str, wanted: Sequence[str]) -> tuple[NDAr
         f"{wanted[at][:40]!r} ({unknown[:30]!r} is unknown): use that atlas"
     )
     raise DataError(msg)
+
+
+def _odd_one(names: Sequence[str], given: Sequence[str], wanted: Sequence[str], known: Sequence[str]) -> str:
+    """What to do about names that are too many or too few: the first that is, if all others are those of the atlas."""
+    extra = [name for name, one in zip(names, given, strict=True) if one not in set(known)]
+    missing = [name for name, one in zip(wanted, known, strict=True) if one not in set(given)]
+    if extra and not missing:
+        return f": {extra[0][:40]!r} is none of them, leave it out"
+    if missing and not extra and len(missing) < len(wanted):
+        return f": {missing[0][:40]!r} is missing, give NaN for it if it has no coverage"
+    return ": use that atlas"
 
 
 def _older(given: Sequence[str], known: Sequence[str]) -> bool:

@@ -177,7 +177,9 @@ class T1wSpace:
                 float(about["min_dice"]),
                 float(about["min_correlation"]),
             )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except DataError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             msg = f"{path} does not describe a T1 ({error!r}): take the export as it was made"
             raise DataError(msg) from error
 

@@ -46,6 +46,7 @@ from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.normalise import centred
 from bhx_model.release import load
+from bhx_model.release.batch_input import batch_of, by_length, check_deviation, run_lengths, thinned
 from bhx_model.release.hub import find_export
 from bhx_model.release.image_input import is_image, is_path, open_series, open_t1w, read_array
 from bhx_model.release.series_input import check_tr, numbers_of, rows_of_rois
@@ -142,40 +143,49 @@ class BrainHarmonix(nn.Module):
         series_BRT : Tensor, (B, R, T)
             Parcel means before any scaling of ROIs, rows in the order of `roi_names`; NaN for ROIs without coverage and
             beyond the end of shorter runs. Frames that do not fill the last patch, and runs shorter than one patch, are
-            padded; more than the model reads (``time_patches``) are cut off.
+            padded; more than the model reads (``time_patches``) are cut off. Also an array, or a list of tensors.
         tr_s : float
             Repetition time, s.
 
         Returns
         -------
         Tensor, (B, R, N, D) float
-            N time patches of about 35.28 s.
+            N time patches of about 35.28 s, of the longest run; NaN behind the last of a shorter one.
 
         Raises
         ------
         DataError
-            If the shape or the repetition time does not fit.
+            If the shape, the numbers or the repetition time do not fit.
         ConfigError
             If the weights were cast to another precision.
         """
         self._check_precision()
         tr_s, config = check_tr(tr_s), self.function.config
-        if not isinstance(series_BRT, Tensor):
-            series_BRT = torch.as_tensor(numbers_of(series_BRT, "the batch"))
+        series_BRT = batch_of(series_BRT, "the batch")
         if series_BRT.ndim != 3 or series_BRT.shape[1] != len(self.rois) or 0 in series_BRT.shape:
             msg = f"the batch has shape {tuple(series_BRT.shape)}, expected (subjects, {len(self.rois)} ROIs, frames)"
             raise DataError(msg)
         series_BRT = series_BRT.to(self.device)
-        if config.scaling == "run" and series_BRT.dtype != torch.float32:
-            series_BRT = centred(series_BRT.double() if series_BRT.is_cpu else series_BRT.float())
+        lengths = run_lengths(series_BRT)
+        if config.scaling == "run":
+            if series_BRT.dtype != torch.float32:
+                series_BRT = centred(series_BRT.double() if series_BRT.is_cpu else series_BRT.float())
+            check_deviation(float(centred(series_BRT.detach()).nan_to_num(nan=0).abs().max()), "the batch")
         series_BRT = series_BRT.float()
-        if config.tr == "fixed":
-            series_BRT = _thinned(series_BRT, tr_s, self)
-        frames = augment.patch_frames(config.base_tr_s if config.tr == "fixed" else tr_s, config.window_s)
-        series_BRT = series_BRT[..., : config.time_patches * frames]
-        missing = -series_BRT.shape[-1] % frames
-        padded_BRT = F.pad(series_BRT, (0, missing), value=torch.nan)
-        return self.function.encode(padded_BRT, frames).unflatten(1, (len(self.rois), -1))
+        fixed = config.tr == "fixed"
+        frames = augment.patch_frames(config.base_tr_s if fixed else tr_s, config.window_s)
+        # runs that fill as many patches go together; the filter to a fixed repetition time wants each as long as it is
+        ends = lengths if fixed else [-(-n // frames) * frames for n in lengths]
+
+        def encode(places: Tensor, end: int) -> Tensor:
+            run_BRT = (series_BRT if len(places) == len(ends) else series_BRT[places])[..., :end]
+            if fixed:
+                run_BRT = thinned(run_BRT, tr_s, config)
+            run_BRT = run_BRT[..., : config.time_patches * frames]
+            padded_BRT = F.pad(run_BRT, (0, -run_BRT.shape[-1] % frames), value=torch.nan)
+            return self.function.encode(padded_BRT, frames).unflatten(1, (len(self.rois), -1))
+
+        return by_length(ends, encode)
 
     def encode_volume(self, volume_BXYZ: Tensor) -> Tensor:
         """Tokens of the structure encoder for many T1 volumes on the model's grid, with gradients.
@@ -183,7 +193,7 @@ class BrainHarmonix(nn.Module):
         Parameters
         ----------
         volume_BXYZ : Tensor, (B, X, Y, Z)
-            Intensity-normalised.
+            Intensity-normalised. Also an array, or a list of tensors.
 
         Returns
         -------
@@ -192,13 +202,17 @@ class BrainHarmonix(nn.Module):
         Raises
         ------
         DataError
-            If the weights have no structure encoder, or the grid is another.
+            If the weights have no structure encoder, the grid is another, or a number is missing.
         """
         self._check_precision()
-        structure, _ = self._needs_t1w()
-        if tuple(volume_BXYZ.shape[1:]) != structure.grid:
-            msg = f"the T1s have shape {tuple(volume_BXYZ.shape)}, expected (subjects, {structure.grid}): resample"
+        structure = self._needs_t1w()
+        volume_BXYZ = batch_of(volume_BXYZ, "the batch of T1s")
+        if tuple(volume_BXYZ.shape[1:]) != structure.grid or not len(volume_BXYZ):
+            grid = ", ".join(map(str, structure.grid))
+            msg = f"the T1s have shape {tuple(volume_BXYZ.shape)}, expected (subjects, {grid}): resample"
             raise DataError(msg)
+        if not bool(volume_BXYZ.isfinite().all()):
+            raise DataError("the T1s hold NaN or infinite values: set the background to a number")
         return structure.encode(volume_BXYZ.to(self.device).float())
 
     def forward(self, series_BRT: Tensor, tr_s: float, volume_BXYZ: Tensor | None = None) -> Tensor:
@@ -207,7 +221,16 @@ class BrainHarmonix(nn.Module):
         if volume_BXYZ is None:
             return function_BRND
         structure_BSD = self.encode_volume(volume_BXYZ)
-        return self.fuse(structure_BSD, function_BRND.flatten(1, 2), function_BRND.shape[2])
+        if len(structure_BSD) != len(function_BRND):
+            msg = f"there are {len(function_BRND)} series and {len(structure_BSD)} T1s: give a T1 for every series"
+            raise DataError(msg)
+
+        def fuse(places: Tensor, n_patches: int) -> Tensor:
+            known_BRND = function_BRND[places, :, :n_patches]
+            return self.fuse(structure_BSD[places], known_BRND.flatten(1, 2), n_patches)
+
+        n_patches = (~function_BRND[:, 0, :, 0].isnan()).sum(dim=1)
+        return by_length(n_patches.tolist(), fuse)
 
     @torch.inference_mode()
     def embed(
@@ -262,6 +285,8 @@ class BrainHarmonix(nn.Module):
             If reading a file needs a package that is not installed.
         """
         self._check_precision()
+        if t1w is None and mask is not None:
+            raise ConfigError("the mask is of a T1, and there is none: give t1w, or leave out mask")
         series, tr_s, roi_names = open_series(series, tr_s, roi_names, atlas, self.rois)
         rows = rows_of_rois(series, roi_names, self.rois)
         tr_s = check_tr(tr_s)
@@ -274,10 +299,8 @@ class BrainHarmonix(nn.Module):
         cut = torch.from_numpy(augment.apply_plan(known, plan, config))[None].to(self.device)
         function = self.function.encode(cut, plan.patch_frames)
         if t1w is None:
-            if mask is not None:
-                raise ConfigError("the mask is of a T1, and there is none: give t1w, or leave out mask")
             return function[0].unflatten(0, (len(self.rois), -1)).float().cpu().numpy()
-        structure, _ = self._needs_t1w()
+        structure = self._needs_t1w()
         volume = self._volume(t1w, mask, structure.grid)
         tokens = structure.encode(torch.from_numpy(volume)[None].to(self.device))
         return self.fuse(tokens, function, plan.n_patches)[0].float().cpu().numpy()
@@ -309,11 +332,11 @@ class BrainHarmonix(nn.Module):
             structure_BSD.bfloat16().float(), function_BFD.bfloat16().float(), n_patches
         )
 
-    def _needs_t1w(self) -> tuple[StructureMAE, FusionModel | None]:
+    def _needs_t1w(self) -> StructureMAE:
         if self.structure is None:
             msg = "these weights are the function encoder alone and take no T1: leave it out for the function tokens"
             raise DataError(msg)
-        return self.structure, self.fusion
+        return self.structure
 
     def prepare_t1w(self, t1w: Any, mask: Any = None) -> NDArray[np.float32]:
         """Bring a T1 image in MNI space to the model's grid, as the T1s of the training were.
@@ -388,6 +411,7 @@ class BrainHarmonix(nn.Module):
             known = np.isfinite(series_RT)
             n = np.maximum(known.sum(axis=1, keepdims=True), 1)
             series_RT = series_RT - np.where(known, series_RT, 0).sum(axis=1, keepdims=True) / n
+            check_deviation(float(np.abs(series_RT[known]).max(initial=0)), "the series")
         return series_RT.astype(np.float32)
 
     def _check_scale(self, series_RT: NDArray[np.float32]) -> None:
@@ -415,21 +439,6 @@ class BrainHarmonix(nn.Module):
 
 def _all_equal(spread_R: NDArray[np.floating]) -> bool:
     return len(spread_R) > 1 and bool(np.ptp(spread_R) < 1e-3 * np.mean(spread_R))
-
-
-def _thinned(series_BRT: Tensor, tr_s: float, model: BrainHarmonix) -> Tensor:
-    """Series at the one repetition time that the model knows, by the same filter as in training; linear, so a matrix."""
-    config = model.function.config
-    factor = max(round(config.base_tr_s / tr_s), 1)
-    if factor == 1:
-        return series_BRT
-    n_frames = series_BRT.shape[-1]
-    if n_frames < factor:
-        msg = f"a series of {n_frames} frames at TR {tr_s:g} s has no frame at {config.base_tr_s:g} s: give a longer one"
-        raise DataError(msg)
-    keep = augment.downsample if config.downsampling == "antialiased" else augment.pick_frames
-    matrix = keep(np.eye(n_frames, dtype=np.float32), factor)
-    return series_BRT @ torch.from_numpy(matrix).to(series_BRT.device)
 
 
 def from_pretrained(

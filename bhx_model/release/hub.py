@@ -52,6 +52,8 @@ def find_export(
     SiteError
         If the Hub cannot be reached and nothing is in the cache, or the disk is full.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise ConfigError(f"{str(name)[:40]!r} is no export: give a folder, or org/name")
     folder = Path(name)
     if folder.is_dir() or not (isinstance(name, str) and NAME.fullmatch(name)):
         if revision is not None:
@@ -132,13 +134,20 @@ def _library(why: str) -> Any:
 @contextmanager
 def _as_sentences(hub: Any, name: str, cache_dir: str | Path | None) -> Iterator[None]:
     """Turn errors of the Hub's library into ours."""
-    http = tuple(getattr(sys.modules[m], base) for m, base in _HTTP if m in sys.modules)
     try:
         yield
     except BhxError:
         raise
-    except (OSError, ValueError, *http) as error:
+    except (
+        OSError,
+        ValueError,
+        *_errors_of_http(),
+    ) as error:  # looked up now: the library imports them when it asks
         raise _sentence(hub, error, name, cache_dir) from error
+
+
+def _errors_of_http() -> tuple[type[Exception], ...]:
+    return tuple(getattr(sys.modules[module], base) for module, base in _HTTP if module in sys.modules)
 
 
 def _sentence(hub: Any, error: Exception, name: str, cache_dir: str | Path | None) -> BhxError:
@@ -178,4 +187,6 @@ def _sentence(hub: Any, error: Exception, name: str, cache_dir: str | Path | Non
         )
     if isinstance(error, ValueError) and not isinstance(error, OSError):
         return ConfigError(f"{name} cannot be used by the Hub ({str(error)[:80]}): write org/name")
-    return SiteError(f"the download of {name} did not complete ({type(error).__name__}): try again")
+    return SiteError(
+        f"{place}: the transfer of {name} did not complete ({type(error).__name__}): check the network, try again"
+    )

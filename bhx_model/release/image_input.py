@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from bhx_model.atomic_write import read_json
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import ConfigError, DataError, SiteError
-from bhx_model.release.series_input import by_names, texts
+from bhx_model.release.series_input import by_names, numbers_of, texts
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ def open_image(value: Any, what: str) -> Any:
     """
     if is_image(value):
         return value
+    if not is_path(value):
+        raise DataError(f"{what} is given as {type(value).__name__}: give a path, or an image of nibabel")
     nib = needed("nibabel", what)
     path = Path(value)
     if not path.is_file():
@@ -85,15 +88,33 @@ def voxels(image: Any, what: str, ndim: int) -> NDArray[np.float32]:
     DataError
         If it is damaged, or has other axes.
     """
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "fiu":
+        raise DataError(f"{what} holds {str(dtype)[:40]}: give real numbers")
     try:
         data = np.asarray(image.dataobj, np.float32)
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{what} is truncated or damaged ({error}): copy it again") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        why = str(error).splitlines()[0][:80]
+        raise DataError(f"{what} is truncated or damaged ({why}): copy it again") from error
     while data.ndim > ndim and data.shape[-1] == 1:
         data = data[..., 0]
-    if data.ndim != ndim:
+    if data.ndim != ndim or not data.size:
         raise DataError(f"{what} has shape {data.shape}: {ndim} axes are expected")
     return data
+
+
+def affine_of(image: Any, what: str) -> NDArray[np.float64]:
+    """Voxel to space (mm) of an image, (4, 4).
+
+    Raises
+    ------
+    DataError
+        If it cannot be inverted.
+    """
+    affine = np.asarray(image.affine, float)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise DataError(f"{what}: the affine of its header cannot be inverted, so its place is unknown")
+    return affine
 
 
 def open_series(
@@ -123,7 +144,7 @@ def open_series(
         if not path.is_file():
             msg = f"{path}: there is no such file: check the name"
             raise DataError(msg)
-        stated = _stated_tr(path)
+        stated = _stated_tr(path) if tr_s is None else None
         if path.name.endswith(TABLES):
             series, of_table = _read_table(path)
             stated = of_table if stated is None else stated
@@ -155,9 +176,7 @@ def _read_table(path: Path) -> tuple[Any, float | None]:
             except (KeyError, TypeError, ValueError):
                 return table, None
         return pandas.read_csv(path, sep="," if ".csv" in path.suffixes else "\t"), None
-    except (OSError, ValueError, ImportError) as error:
-        if isinstance(error, DataError | SiteError):
-            raise
+    except (OSError, EOFError, ValueError, ImportError, zlib.error) as error:
         raise DataError(f"{path} cannot be read as a table ({str(error)[:60]}): check the file") from error
 
 
@@ -169,8 +188,11 @@ def read_array(path: Path) -> NDArray[Any]:
     DataError
         If it is none, or holds objects.
     """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file: check the name")
     try:
-        return np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise DataError(f"{path} is no .npy of plain numbers: save it with numpy.save") from error
 
@@ -191,7 +213,7 @@ def _of_bold(
     labels, names = _open_atlas(atlas, roi_names, rois)
     logger.warning("%s: means of parcels as they are; denoise it first, as the weights' data were", name)
     data = voxels(image, name, 4)
-    means = parcel_means(data, np.asarray(image.affine, float), labels, len(names))
+    means = parcel_means(data, affine_of(image, name), labels, len(names))
     return by_names(means, names, rois), tr_s, rois.names
 
 
@@ -238,12 +260,16 @@ def parcel_means(
     DataError
         If it has other labels, or covers little of the data.
     """
-    numbers = voxels(atlas, "the atlas", 3)
+    numbers = np.nan_to_num(voxels(atlas, "the atlas", 3))
     found = np.unique(numbers[numbers != 0])
-    if len(found) != n_rois or (found < 0).any() or (found != np.round(found)).any():
+    if (found < 0).any() or (found != np.round(found)).any():
+        raise DataError(
+            "the atlas holds numbers that are no labels: give whole numbers from 0, not interpolated"
+        )
+    if len(found) != n_rois:
         msg = f"the atlas has {len(found)} labels, there are {n_rois} names: take the label image of the model's atlas"
         raise DataError(msg)
-    place = np.linalg.inv(np.asarray(atlas.affine, float)) @ affine
+    place = np.linalg.inv(affine_of(atlas, "the atlas")) @ affine
     index = np.stack(np.meshgrid(*map(np.arange, data.shape[:3]), indexing="ij"), axis=-1).reshape(-1, 3)
     at = np.rint(index @ place[:3, :3].T + place[:3, 3]).astype(np.int64)
     inside = ((at >= 0) & (at < numbers.shape)).all(axis=1)
@@ -275,10 +301,17 @@ def parcel_means(
 
 
 def _header_tr(image: Any) -> float | None:
-    header = image.header
-    zooms = header.get_zooms()
-    unit = header.get_xyzt_units()[1] if hasattr(header, "get_xyzt_units") else "unknown"
-    return float(zooms[3]) * _SECONDS[unit] if len(zooms) > 3 and zooms[3] > 0 and unit in _SECONDS else None
+    """Repetition time of a header, s; None where it was never filled in, and programs leave 0 or, without a unit, 1."""
+    zooms = [float(zoom) for zoom in image.header.get_zooms()]
+    if len(zooms) < 4 or zooms[3] <= 0 or all(zoom == 1 for zoom in zooms):
+        return None
+    try:
+        unit = image.header.get_xyzt_units()[1]
+    except (AttributeError, KeyError):  # another format, or a code that the standard does not know
+        unit = "unknown"
+    if unit not in _SECONDS or (unit == "unknown" and zooms[3] == 1):
+        return None
+    return zooms[3] * _SECONDS[unit]
 
 
 def _stated_tr(path: Path) -> float | None:
@@ -323,13 +356,11 @@ def open_t1w(
     """
     name = Path(t1w).name if is_path(t1w) else "the T1"
     image = open_image(t1w, "a T1 image")
-    data, affine = voxels(image, name, 3), np.asarray(image.affine, float)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise DataError(f"{name}: the affine of its header cannot be inverted, so its place is unknown")
+    data, affine = voxels(image, name, 3), affine_of(image, name)
     if mask is None:
         return data, affine, None, name
     if not (is_path(mask) or is_image(mask)):
-        inside = np.asarray(mask, np.float32)
+        inside = np.asarray(_of_array(mask), np.float32)
     else:
         mask_image = open_image(mask, "a brain mask")
         inside = voxels(mask_image, "the brain mask", 3)
@@ -340,3 +371,10 @@ def open_t1w(
             f"the brain mask has shape {inside.shape}, {name} has {data.shape}: give the mask of this image"
         )
     return data, affine, inside, name
+
+
+def _of_array(mask: Any) -> NDArray[np.float64]:
+    """A mask as numbers: truth values, which no series or T1 may have, are 0 and 1."""
+    if str(getattr(mask, "dtype", "")) in ("bool", "torch.bool"):
+        mask = mask * 1
+    return numbers_of(mask, "the brain mask")

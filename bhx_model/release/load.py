@@ -76,16 +76,19 @@ def read_t1w_space(about: Mapping[str, Any], folder: Path) -> T1wSpace | None:
     if not isinstance(stated, dict):
         return None
     path = folder / T1W_FILE
+    _check_hash(path, stated.get("sha256"))
+    return T1wSpace.load(path)
+
+
+def _check_hash(path: Path, sha256: Any) -> None:
     try:
-        sha256 = shards.file_sha256(path)
-        space = T1wSpace.load(path)
+        found = shards.file_sha256(path)
     except OSError as error:
         msg = f"{path} is missing from the export ({error.strerror}): copy it again, or export again"
         raise DataError(msg) from error
-    if sha256 != stated.get("sha256"):
+    if found != sha256:
         msg = f"{path} is not the file that was exported (sha256 differs): copy it again, or export again"
         raise DataError(msg)
-    return space
 
 
 def chosen_stages(about: Mapping[str, Any], wanted: Sequence[str] | None, folder: Path) -> tuple[str, ...]:
@@ -101,7 +104,9 @@ def chosen_stages(about: Mapping[str, Any], wanted: Sequence[str] | None, folder
     there = ("function",) if alone else STAGES
     if wanted is None:
         return there
-    names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    names = (
+        (wanted,) if isinstance(wanted, str) else tuple(wanted) if hasattr(wanted, "__iter__") else (wanted,)
+    )
     unknown = [str(name) for name in names if name not in there]
     if unknown:
         msg = f"{folder} has no stage {unknown[0]!r}: choose among {', '.join(there)}"
@@ -131,11 +136,15 @@ def load_stages(about: Mapping[str, Any], stages: Sequence[str], folder: Path) -
         except (KeyError, TypeError) as error:
             msg = f"{folder / 'config.json'} does not describe the {stage} stage ({error!r}): export again"
             raise DataError(msg) from error
+        except ConfigError as error:
+            msg = (
+                f"{folder / 'config.json'} is of bhx {str(about.get('bhx'))[:20]} ({str(error)[:60]}): "
+                "install that version, or export again"
+            )
+            raise DataError(msg) from error
         weights = folder / f"{stage}.safetensors"
+        _check_hash(weights, sha256)
         checkpoint.load_weights(models[stage], weights)
-        if shards.file_sha256(weights) != sha256:
-            msg = f"{weights} is not the file that was exported (sha256 differs): copy it again, or export again"
-            raise DataError(msg)
     return models
 
 

@@ -42,7 +42,10 @@ def check_tr(tr_s: Any) -> float:
     if not isinstance(tr_s, numbers.Real) or isinstance(tr_s, bool):
         msg = f"tr_s is {str(tr_s)[:40]!r}: give the repetition time in seconds, as a number"
         raise DataError(msg)
-    tr_s = float(tr_s)
+    try:
+        tr_s = float(tr_s)
+    except OverflowError:
+        tr_s = math.inf
     if math.isfinite(tr_s) and low <= tr_s <= high:
         return tr_s
     if math.isfinite(tr_s) and low <= tr_s / 1000 <= high:
@@ -121,12 +124,32 @@ def _from_table(table: Any, roi_names: Any, rois: RoiMetadata) -> NDArray[np.flo
     index = getattr(table, "index", None)
     by_row = index is not None and _known(list(index), rois) > _known(columns, rois)
     names = texts(list(index), "the table's index") if by_row and index is not None else columns
+    if (
+        not by_row
+        and columns
+        and not any(isinstance(column, str | bytes | tuple) for column in table.columns)
+    ):
+        msg = (
+            f"the table's columns have no names of ROIs, the first is {columns[0][:30]!r}: set its columns, or give an "
+            "array (ROIs, frames) with roi_names"
+        )
+        raise DataError(msg)
     if roi_names is not None and sorted(texts(roi_names, "roi_names")) != sorted(names):
         raise DataError("the table has names of its own, other than roi_names: leave roi_names out")
-    values = numbers_of(table.to_numpy(), "the table")
+    values = _values(table)
     if values.ndim != 2:
         raise DataError("the table has no rows and columns of numbers: give frames x ROIs")
     return by_names(values if by_row else values.T, names, rois)
+
+
+def _values(table: Any) -> NDArray[np.float64]:
+    """Numbers of a table; what is missing in columns of pandas that have a mark for it becomes NaN."""
+    if not hasattr(table, "isna"):
+        return numbers_of(table.to_numpy(), "the table")
+    values = table.to_numpy()
+    if values.dtype.kind == "O":
+        values = np.where(table.isna().to_numpy(), np.nan, values)
+    return numbers_of(values, "the table")
 
 
 def _known(names: Sequence[Any], rois: RoiMetadata) -> int:
@@ -161,17 +184,16 @@ def numbers_of(value: Any, what: str) -> NDArray[np.float64]:
     """
     half = False
     if isinstance(value, torch.Tensor):
+        check_dense(value, what)
         half = value.dtype in (torch.float16, torch.bfloat16)
         bits = 8 if value.dtype == torch.bfloat16 else 11
-        if value.is_complex() or value.is_sparse:
-            raise DataError(f"{what} is a {value.dtype} tensor: give real numbers in a dense one")
         value = value.detach().cpu().double().numpy()
     else:
         bits = 11
     try:
         array = np.ma.filled(value, np.nan) if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
         half = half or array.dtype == np.float16
-        if array.dtype.kind not in "fiubO":
+        if array.dtype.kind not in "fiuO":
             raise TypeError(f"they are {array.dtype}")
         array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
@@ -179,6 +201,18 @@ def numbers_of(value: Any, what: str) -> NDArray[np.float64]:
     if half and array.ndim >= 2:
         _check_half(array, bits, what)
     return array
+
+
+def check_dense(value: torch.Tensor, what: str) -> None:
+    """Refuse a tensor of anything but real numbers, all of them there.
+
+    Raises
+    ------
+    DataError
+        If it is complex, boolean, sparse, or without data.
+    """
+    if value.is_complex() or value.dtype == torch.bool or value.layout != torch.strided or value.is_meta:
+        raise DataError(f"{what} is a {value.dtype} tensor: give real numbers in a dense one")
 
 
 def _check_half(array: NDArray[np.float64], bits: int, what: str) -> None:

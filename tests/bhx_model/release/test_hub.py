@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,25 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
         bhx_model.from_pretrained("org/name")
     with pytest.raises(DataError, match="is no exported model"):
         bhx_model.from_pretrained("folder")
+
+
+def test_no_network_is_a_sentence_whenever_the_library_imports_its_own(exported, monkeypatch):
+    """The errors of what speaks HTTP may be known only once something is asked for."""
+
+    class NoConnection(Exception):
+        pass
+
+    def create_repo(*args, **options):
+        monkeypatch.setitem(sys.modules, "httpx2", SimpleNamespace(HTTPError=NoConnection))
+        raise NoConnection
+
+    names = ("LocalEntryNotFoundError", "GatedRepoError", "RepositoryNotFoundError", "RevisionNotFoundError")
+    errors = SimpleNamespace(**{name: type(name, (Exception,), {}) for name in (*names, "HfHubHTTPError")})
+    library = SimpleNamespace(errors=errors, HfApi=lambda **_: SimpleNamespace(create_repo=create_repo))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", library)
+    monkeypatch.delitem(sys.modules, "httpx2", raising=False)
+    with pytest.raises(SiteError, match=r"did not complete \(NoConnection\): check the network"):
+        by_name.push(exported, REPO, terms_allow=True)
 
 
 def test_a_folder_goes_before_a_name(exported, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import doctest
+import json
 import re
 import shutil
 import subprocess
@@ -68,6 +69,85 @@ def test_short_series_are_padded_and_long_ones_cut(model):
         model.encode_series(short, 2000)
 
 
+def test_a_shorter_run_of_a_batch_has_the_tokens_that_it_has_alone(own_model, subject):
+    """Frames of NaN behind its end are no patches that others could look at."""
+    series, tr_s, t1w = subject
+    series = series.astype(np.float64)
+    short = series[:, :40].copy()
+    batch = np.full((3, *series.shape), np.nan)
+    batch[0, :, :40], batch[1], batch[2, :, :30] = short, series, series[:, :30]
+    volumes = np.stack([t1w] * 3)
+    with torch.no_grad():
+        tokens = own_model.encode_series(batch, tr_s).numpy()
+        hub = own_model(batch, tr_s, volumes).numpy()
+    for run, of_run, fused in zip((short, series, series[:, :30]), tokens, hub, strict=True):
+        alone = own_model.embed(run, tr_s, NAMES)
+        np.testing.assert_allclose(of_run[:, : alone.shape[1]], alone, atol=1e-4)
+        assert np.isnan(of_run[:, alone.shape[1] :]).all()
+        np.testing.assert_allclose(fused, own_model.embed(run, tr_s, NAMES, t1w), atol=2e-2)
+    # the filter to one repetition time reads all frames, so none may be missing
+    own_model.function.config = dataclasses.replace(own_model.function.config, tr="fixed", tr_augment=False)
+    many = np.repeat(batch, 8, axis=2)
+    with torch.no_grad():
+        tokens = own_model.encode_series(many, 0.2).numpy()
+    alone = own_model.embed(many[2, :, :240], 0.2, NAMES)
+    np.testing.assert_allclose(tokens[2, :, : alone.shape[1]], alone, atol=5e-3)
+
+
+def test_gradients_reach_every_run_of_a_list(own_model, subject):
+    series = torch.from_numpy(subject[0].astype(np.float64))
+    runs = [
+        series.clone().requires_grad_(),
+        series.clone().index_fill(1, torch.arange(40, 50), torch.nan)[:, :50],
+    ]
+    runs[1] = torch.cat([runs[1], torch.full_like(series[:, 50:], torch.nan)], dim=1).requires_grad_()
+    own_model.encode_series(runs, subject[1]).nansum().backward()
+    for run in runs:
+        assert run.grad.isfinite().all()
+        assert run.grad.abs().sum() > 0
+
+
+def batches_that_cannot_be_used(series):
+    batch = torch.from_numpy(np.stack([series, series]))
+    infinite, absent = batch.clone(), batch.clone()
+    infinite[0, 3, 5], absent[1] = torch.inf, torch.nan
+    return {
+        "complex": (batch + 1j, "give real numbers"),
+        "truth values": (batch > 0, "give real numbers"),
+        "two lengths": ([series, series[:, :50]], "fill the shorter with NaN"),
+        "two lengths of tensors": ([batch[0], batch[0, :, :50]], "fill the shorter with NaN"),
+        "infinite": (infinite, "has infinite values"),
+        "no run": (absent, "run 1 of the batch is NaN throughout"),
+        "too large": (batch.double() * 1e30, "beyond what single precision squares"),
+        "None": (None, "expected .subjects, 20 ROIs, frames."),
+    }
+
+
+@pytest.mark.parametrize("fault", list(batches_that_cannot_be_used(np.ones((20, 60), np.float32))))
+def test_batches_that_cannot_be_used_are_a_sentence(model, subject, fault):
+    batch, sentence = batches_that_cannot_be_used(subject[0])[fault]
+    with pytest.raises(DataError, match=sentence):
+        model.encode_series(batch, subject[1])
+
+
+def test_volumes_of_a_batch(model, subject):
+    series, tr_s, t1w = subject
+    np.testing.assert_array_equal(
+        model.encode_volume(t1w[None]).detach(), model.encode_volume([torch.from_numpy(t1w.copy())]).detach()
+    )
+    for volumes, sentence in (
+        (t1w, "expected .subjects, 32, 48, 32."),
+        (t1w[None][:0], "expected .subjects, 32, 48, 32."),
+        (None, "expected .subjects, 32, 48, 32."),
+        (t1w[None] * np.nan, "hold NaN or infinite values"),
+        (torch.from_numpy(t1w[None] + 1j), "give real numbers"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            model.encode_volume(volumes)
+    with pytest.raises(DataError, match="2 series and 1 T1s: give a T1 for every series"):
+        model(np.stack([series, series]), tr_s, t1w[None])
+
+
 def test_a_fixed_repetition_time_thins_as_the_embedding_does(own_model, subject):
     series = np.repeat(subject[0], 8, axis=1)
     own_model.function.config = dataclasses.replace(own_model.function.config, tr="fixed", tr_augment=False)
@@ -100,6 +180,7 @@ def test_some_stages_alone(exported, subject):
         ([], "without the function encoder"),
         (["structure"], "without the function encoder"),
         (["function", "fusion"], "add 'structure'"),
+        (3, "no stage '3'"),
     ],
 )
 def test_stages_that_are_none(exported, stages, sentence):
@@ -127,6 +208,21 @@ def test_an_export_of_a_newer_version_is_a_sentence(exported, tmp_path):
     (folder / "config.json").write_text('{"export": 99}')
     with pytest.raises(DataError, match=r"of version 99, .*install a newer bhx"):
         bhx_model.from_pretrained(folder)
+
+
+def test_settings_that_another_version_knows_are_a_sentence(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "export")
+    about = json.loads((folder / "config.json").read_text())
+    about["stages"]["function"]["config"]["model"]["new"] = 1
+    (folder / "config.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match=r"config.json is of bhx .*'new' is unknown.*: install that version"):
+        bhx_model.from_pretrained(folder)
+
+
+def test_what_is_no_name(exported):
+    for name in (None, 3, b"folder"):
+        with pytest.raises(ConfigError, match="is no export: give a folder, or org/name"):
+            bhx_model.from_pretrained(name)
 
 
 def test_examples_of_the_docstring_run(exported, subject):

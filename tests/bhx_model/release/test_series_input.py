@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import sys
@@ -55,9 +56,18 @@ def test_names_of_a_table_decide(model, run, tokens, caplog):
     ("change", "sentence"),
     [
         (lambda t: t.rename(columns={NAMES[3]: "other"}), "1 ROIs of Tiny17n20p are not among the names"),
-        (lambda t: t.iloc[:, 1:], "19 ROIs, but the model knows 20"),
+        (
+            lambda t: t.iloc[:, 1:],
+            f"19 ROIs, but the model knows 20 of atlas .*: '{NAMES[0]}' is missing, give NaN",
+        ),
         (lambda t: t.rename(columns={NAMES[3]: NAMES[4]}), "is there twice"),
-        (lambda t: t.assign(frame=1), "21 ROIs, but the model knows 20"),
+        (
+            lambda t: t.assign(frame=1),
+            "21 ROIs, but the model knows 20 of atlas .*: 'frame' is none of them, leave it",
+        ),
+        (lambda t: t.set_axis(range(20), axis=1), "columns have no names of ROIs, the first is '0'"),
+        (lambda t: t > 0, "holds no numbers .they are bool"),
+        (lambda t: t.astype("Float64").mask(t > 1010), "NaN or infinite in some frames"),
         (lambda t: t.astype(str).replace(r".*", "x", regex=True), "holds no numbers"),
         (
             lambda t: t.set_axis([f"7Networks_LH_Vis_{i}" for i in range(20)], axis=1),
@@ -98,6 +108,12 @@ def faults(series, tr_s):
         "half and too large": ((1e9 * series.astype(np.float32)).astype(np.float16), "NaN or infinite"),
         "texts": ((series.astype(str).astype(object) + "x", tr_s, NAMES), "holds no numbers"),
         "complex": ((series + 1j, tr_s, NAMES), "holds no numbers"),
+        "truth values": ((series > 1000, tr_s, NAMES), "holds no numbers"),
+        "a tensor of truth values": ((torch.from_numpy(series > 1000), tr_s, NAMES), "real numbers"),
+        "a tensor without data": ((torch.zeros(20, 50, device="meta"), tr_s, NAMES), "real numbers"),
+        "squares too large": ((series * 1e30, tr_s, NAMES), "beyond what single precision squares"),
+        "squares too small": ((series * 1e-30, tr_s, NAMES), "beyond what single precision squares"),
+        "a TR beyond all numbers": ((series, 10**400, NAMES), "between 0.2 and 12"),
         "complex tensor": ((torch.from_numpy(series + 1j), tr_s, NAMES), "real numbers"),
         "ragged": (([[1, 2], [3]], tr_s, NAMES), "holds no numbers"),
         "no TR": ((series, None, NAMES), "as a number"),
@@ -197,11 +213,33 @@ def test_images_that_cannot_be_used(model, run, dataset, tmp_path):
     image.header["pixdim"][4] = 0
     with pytest.raises(DataError, match="neither sidecar nor header"):
         model.embed(image, atlas=labels, roi_names=NAMES)
+    image.header["pixdim"][4] = 1  # what nibabel writes of a repetition time that it was not told
+    with pytest.raises(DataError, match="neither sidecar nor header"):
+        model.embed(image, atlas=labels, roi_names=NAMES)
     with pytest.raises(DataError, match="4 axes are expected"):
         model.embed(labels, run[1], NAMES, atlas=labels)
     with pytest.raises(ConfigError, match="an atlas is for BOLD images alone"):
         model.embed(*run, NAMES, atlas=labels)
+    for atlas in (labels.get_fdata(), 3):
+        with pytest.raises(DataError, match=r"an atlas is given as .*: give a path, or an image of nibabel"):
+            model.embed(image, run[1], NAMES, atlas=atlas)
+    smooth = nib.Nifti1Image(labels.get_fdata() + 0.5, labels.affine)
+    with pytest.raises(DataError, match="numbers that are no labels"):
+        model.embed(bold, run[1], NAMES, atlas=smooth)
+    for voxels, sentence in (
+        (np.zeros((4, 4, 4, 0), np.float32), "4 axes are expected"),
+        (np.zeros((4, 4, 4, 9), np.complex64), "holds complex64: give real numbers"),
+        (np.zeros((4, 4, 4, 9), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "give real numbers"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            model.embed(nib.Nifti1Image(voxels, np.eye(4)), run[1], NAMES, atlas=labels)
+    packed = bytearray(bold.read_bytes())
+    packed[2000:2300] = bytes(300)
+    (tmp_path / "damaged.nii.gz").write_bytes(packed)
+    with pytest.raises(DataError, match="is truncated or damaged"):
+        model.embed(tmp_path / "damaged.nii.gz", run[1], NAMES, atlas=labels)
     for name, content, sentence in (
+        ("x.tsv.gz", gzip.compress(bytes(range(256)) * 9)[:-20], "cannot be read as a table"),
         ("x.nii.gz", b"no image", "no image that nibabel reads|truncated or damaged"),
         ("x.npy", b"no array", "no .npy of plain numbers"),
         ("x.dtseries.nii", b"", "bring it there with `bhx parcellate`"),
@@ -224,6 +262,10 @@ def test_tables_and_arrays_by_path(model, run, tokens, tmp_path):
     same(model.embed(tmp_path / "run_timeseries.tsv"), tokens)
     same(model.embed(str(tmp_path / "run.parquet"), tr_s), tokens)
     same(model.embed(tmp_path / "run.npy", tr_s, NAMES), tokens)
+    (tmp_path / "run_timeseries.json").write_text("{")
+    same(model.embed(tmp_path / "run_timeseries.tsv", tr_s), tokens)
+    with pytest.raises(DataError, match="correct the sidecar"):
+        model.embed(tmp_path / "run_timeseries.tsv")
 
 
 def test_what_is_not_installed_is_named(monkeypatch):
