@@ -18,6 +18,8 @@ from bhx_model.data.t1w import ModelGrid
 from bhx_model.data.t1w_overlap import Coarse, coarse, compare, same_side
 from bhx_model.errors import DataError
 
+#: Name of the file, in an export and among the templates of a study.
+FILE: Final = "t1w.npz"
 #: Version of the form of the file.
 VERSION: Final = 1
 #: Correlation, of what differs between left and right in a volume and in the template, below which it is a mirror image.

@@ -22,6 +22,7 @@ from typing import Any, cast
 from bhx_model import __version__, contract
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import json_file, run_command
+from bhx_model.data import t1w_space
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import file_sha256
 from bhx_model.data.t1w_space import T1wSpace
@@ -163,7 +164,7 @@ def export(
     for stage, folder in folders.items():
         _copy(folder / "model.safetensors", out / f"{stage}.safetensors")
     if t1w is not None and described:
-        _copy(t1w, out / load.T1W_FILE)
+        _copy(t1w, out / t1w_space.FILE)
     _copy(rois, out / "rois.npz")
     about = {
         "export": load.EXPORT_VERSION,
@@ -208,7 +209,7 @@ def _describe_t1w(path: Path, trained: Mapping[str, Trained]) -> dict[str, Any]:
             f"{path} describes T1s of {space.grid.shape} voxels, the weights' grid is {grid}: describe those"
         )
         raise DataError(msg)
-    return {**space.describe(), "file": load.T1W_FILE, "sha256": file_sha256(path)}
+    return {**space.describe(), "file": t1w_space.FILE, "sha256": file_sha256(path)}
 
 
 def _copy(source: Path, target: Path) -> None:

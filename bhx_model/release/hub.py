@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.config import STAGES
+from bhx_model.data import t1w_space
 from bhx_model.errors import BhxError, ConfigError, DataError, SiteError
 
 #: Files of an export: nothing else of a repository is downloaded, or of a folder uploaded.
@@ -20,7 +21,7 @@ FILES: Final = (
     *(f"{stage}.safetensors" for stage in STAGES),
     "config.json",
     "rois.npz",
-    "t1w.npz",
+    t1w_space.FILE,
     "README.md",
 )
 #: ``org/name``, as the Hub allows it.

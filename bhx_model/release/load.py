@@ -11,7 +11,7 @@ from torch import nn
 
 from bhx_model.atomic_write import read_json
 from bhx_model.config import STAGES
-from bhx_model.data import shards
+from bhx_model.data import shards, t1w_space
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.t1w_space import T1wSpace
 from bhx_model.errors import ConfigError, DataError, SiteError
@@ -23,8 +23,6 @@ from bhx_model.training import checkpoint
 EXPORT_VERSION: Final = 2
 #: Layouts that can be read.
 READABLE: Final = (1, 2)
-#: File of an export that describes its T1, with a template; see `T1wSpace`.
-T1W_FILE: Final = "t1w.npz"
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -75,7 +73,7 @@ def read_t1w_space(about: Mapping[str, Any], folder: Path) -> T1wSpace | None:
     stated = about.get("t1w")
     if not isinstance(stated, dict):
         return None
-    path = folder / T1W_FILE
+    path = folder / t1w_space.FILE
     _check_hash(path, stated.get("sha256"))
     return T1wSpace.load(path)
 

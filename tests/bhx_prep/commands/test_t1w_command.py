@@ -38,6 +38,9 @@ def test_a_t1_is_brought_to_the_grid_of_weights(head, capsys):
     space = T1wSpace.load(head / "t1w.npz")
     volume = np.load(head / "T1.npy")
     np.testing.assert_array_equal(volume, t1w.conform(head / "T1w.nii.gz", space.grid, head / "mask.nii.gz"))
+    of_file = [*words[:3], str(head / "t1w.npz"), "--out", str(head / "again.npy")]
+    assert cli.main([*of_file, "--mask", str(head / "mask.nii.gz")]) == 0
+    np.testing.assert_array_equal(np.load(head / "again.npy"), volume)
     assert cli.main([*words, "--mask", str(head / "absent.nii.gz")]) == 1
     assert cli.main([words[0], str(head / "flipped.nii.gz"), *words[2:]]) == 1
     assert "flipped" in capsys.readouterr().err

@@ -9,15 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from bhx_model.atomic_write import atomic_write
-from bhx_model.data.t1w_space import T1wSpace
+from bhx_model.data.t1w_space import FILE, T1wSpace
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.features.t1w import read_pair
 from bhx_prep.io.notes import short
 
 logger = logging.getLogger(__name__)
-
-#: File of an export, or of a study's templates, that describes the T1s.
-FILE = "t1w.npz"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         default=Path("results/templates"),
-        help="an export, or a study's templates: the folder with t1w.npz (default: %(default)s)",
+        help="an export, or a study's templates: t1w.npz or the folder with it (default: %(default)s)",
     )
     parser.add_argument("--out", type=Path, required=True, help="array for `embed`: .npy, (X, Y, Z) float32")
 
@@ -40,9 +37,9 @@ def command(args: argparse.Namespace) -> int:
     if args.out.suffix != ".npy":
         raise ConfigError(f"{args.out}: the array is written as .npy, name the file so")
     try:
-        space = T1wSpace.load(args.weights / FILE)
+        space = T1wSpace.load(args.weights if args.weights.is_file() else args.weights / FILE)
     except OSError as error:
-        msg = f"{args.weights} holds no {FILE}, it does not describe its T1s: export the weights again, or name another"
+        msg = f"{args.weights} has no {FILE}, it does not describe its T1s: export the weights again, or name another"
         raise DataError(msg) from error
     data, affine, mask = read_pair(args.image, args.mask)
     volume = space.conform(data, affine, mask, short(args.image.name))
