@@ -345,7 +345,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
-        check_positive(self, "epochs", "batch_size", "lr", "layer_decay", "clip")
+        check_positive(self, "epochs", "batch_size", "accumulate", "lr", "layer_decay", "clip")
         check_at_least(self, 0, "min_lr", "warmup_epochs", "weight_decay")
         check_chance(self, "drop_path", "label_smoothing")
 

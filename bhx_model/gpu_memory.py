@@ -24,6 +24,8 @@ USABLE: Final = 0.92
 _PER_PARAMETER: Final = 16
 #: Bytes a number takes in float32.
 _F: Final = 4
+#: More samples than any batch has: what fits in memory without end.
+_MANY: Final = 2.0**62
 
 Precision: TypeAlias = Literal[2, 4]
 
@@ -57,7 +59,8 @@ class Need:
 
     def samples(self, memory: float) -> int:
         """Samples that fit in a GPU's memory (bytes) at a time; 0 if not even one does."""
-        return max(math.floor((USABLE * memory - self.fixed) / self.per_sample), 0)
+        fit = (USABLE * memory - self.fixed) / self.per_sample
+        return max(math.floor(min(fit, _MANY)), 0)
 
 
 def need(config: StageConfig, sizes: Sizes, *, processes: int = 1) -> Need:
@@ -102,8 +105,11 @@ def fitting_accumulate(config: StageConfig, what: Need, memory: float, processes
         A divisor of the batch size; None if not even one sample at a time fits.
     """
     most, batch = what.samples(memory), config.train.batch_size
-    divisors = (n for n in range(1, batch + 1) if batch % n == 0)
-    return next((n for n in divisors if part_size(config, processes, n) <= most), None)
+    if most < 1:
+        return None
+    low = [n for n in range(1, math.isqrt(batch) + 1) if batch % n == 0]
+    divisors = [*low, *(batch // n for n in reversed(low))]
+    return next(n for n in divisors if part_size(config, processes, n) <= most)
 
 
 def parameters(config: StageConfig, sizes: Sizes) -> tuple[int, int]:

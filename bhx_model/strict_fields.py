@@ -8,9 +8,12 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from bhx_model.errors import ConfigError
+
+#: Largest whole number of a setting: what is computed with it is a finite float, and fits in an array of NumPy.
+_LARGEST: Final = 10**15
 
 
 def from_dict(cls: type[Any], raw: Mapping[str, Any], where: str) -> Any:
@@ -71,7 +74,11 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         # a word may stand for a number
         named = (a for a in args if typing.get_origin(a) is Literal and value in typing.get_args(a))
         rest = [a for a in args if a is not type(None)]
-        return _coerce(value, next(named, rest[0]), where)
+        chosen = next(named, rest[0])
+        words = [repr(word) for a in rest if typing.get_origin(a) is Literal for word in typing.get_args(a)]
+        if words and chosen is int and type(value) is not int:
+            raise ConfigError(f"{where}: expected int or {' or '.join(words)}, got {value!r}")
+        return _coerce(value, chosen, where)
     if origin is Literal:
         if value not in args:
             raise ConfigError(unknown_name(str(value), [str(a) for a in args], where))
@@ -91,6 +98,9 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         if hint is float and isinstance(value, str):
             msg += " (YAML reads 1e-4 as text: write 1.0e-4)"
         raise ConfigError(msg)
+    if hint is int and abs(value) > _LARGEST:
+        msg = f"{where} is larger than {_LARGEST}: give a smaller number"
+        raise ConfigError(msg)
     if hint is float and not math.isfinite(value):
         msg = f"{where} is {value}: give a number that is finite"
         raise ConfigError(msg)
@@ -102,6 +112,9 @@ def check_width(config: Any, width: str, heads: str) -> None:
     w, h = getattr(config, width), getattr(config, heads)
     if h < 1 or w < 1 or w % h:
         msg = f"{type(config).__name__}: {width} {w} is not a multiple of {heads} {h}"
+        raise ConfigError(msg)
+    if config.mlp_ratio * w > _LARGEST:
+        msg = f"{type(config).__name__}: mlp_ratio {config.mlp_ratio:g} of {width} {w} is too much: lower it"
         raise ConfigError(msg)
     if 0 < config.mlp_ratio * w < 1:
         msg = (

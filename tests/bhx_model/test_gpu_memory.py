@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 
 import pytest
 import torch
@@ -165,6 +166,16 @@ def test_parts_are_as_large_as_fit():
     assert parts(8, 8) is None
     most = need.samples(80 * GIB)
     assert need.of(most) <= 0.92 * 80 * GIB < need.of(most + 1)
+
+
+@pytest.mark.parametrize(("batch", "parts"), [(36, 4), (10**9 + 7, 10**9 + 7), (10**15, 125 * 10**12)])
+def test_parts_of_any_batch_are_found_at_once(batch, parts):
+    """By the divisors, not by one number after the other; in memory without end all fits, and in none nothing."""
+    config = load_preset("fusion", "base").override({"train.batch_size": batch, "train.accumulate": "auto"})
+    need = gpu_memory.Need(fixed=0.0, per_sample=1.0)
+    assert gpu_memory.fitting_accumulate(config, need, 10.5, 1) == parts
+    assert gpu_memory.fitting_accumulate(config, need, 0.5, 1) is None
+    assert gpu_memory.fitting_accumulate(config, need, math.inf, 1) == 1
 
 
 def test_more_processes_checkpointing_and_halves_change_what_is_needed():

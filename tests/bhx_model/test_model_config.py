@@ -109,6 +109,11 @@ def test_overrides_reach_model_and_training():
         ({"model.width": 6, "model.heads": 2}, "multiple of 4"),
         ({"train.steps": 0}, "steps is 0, it must be positive"),
         ({"train.accumulate": 3}, "equal parts"),
+        ({"train.accumulate": 0}, "accumulate is 0, it must be positive"),
+        ({"train.accumulate": "many"}, "expected int or 'auto', got 'many'"),
+        ({"train.accumulate": None}, "expected int or 'auto', got None"),
+        ({"model.depth": 10**30}, "model.depth is larger than 1000000000000000: give a smaller number"),
+        ({"model.mlp_ratio": 1e308}, r"mlp_ratio 1e\+308 of width 64 is too much"),
         ({"train.warmup_steps": 10**6}, "between 0 and train.steps"),
         ({"train.ema": None}, "give it there and only there"),
         ({"train.ema": [0.9, 1.5]}, "a momentum lies between 0"),
@@ -149,7 +154,7 @@ def test_widths_without_room_for_positions_are_named(stage, changes, message):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"lr": float("nan")}, {"min_lr": -1.0}, {"warmup_epochs": -1},
+        {"epochs": 0}, {"batch_size": 0}, {"accumulate": 0}, {"accumulate": -1}, {"lr": 0.0}, {"lr": float("nan")}, {"min_lr": -1.0}, {"warmup_epochs": -1},
         {"layer_decay": 0.0}, {"weight_decay": -1.0}, {"drop_path": 1.0}, {"label_smoothing": 2.0}, {"clip": 0.0},
     ],
 )  # fmt: skip

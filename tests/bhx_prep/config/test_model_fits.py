@@ -37,6 +37,20 @@ FIXED = {"tr": "fixed", "tr_augment": False}
         (study({"t1w_shape": [8, 96, 80]}), "does not divide into patches of 16: choose e.g. 16 x 96 x 80"),
         (study({}, overrides("structure", patch=15)), "does not divide into patches of 15"),
         (study({"t1w_shape": [16, 16, 16]}), "16 x 16 x 16 voxels, is a single patch"),
+        (study({"t1w_shape": [20, 20, 20]}, overrides("structure", patch=16)), "choose e.g. 32 x 32 x 32"),
+        (study({"t1w_shape": [0, 96, 80]}), "features.t1w_shape.0: Input should be greater than 0 (is 0)"),
+        (
+            study({"t1w_shape": [80, -96, 80]}),
+            "features.t1w_shape.1: Input should be greater than 0 (is -96)",
+        ),
+        (
+            study({"min_seconds": float("inf")}),
+            "features.min_seconds: Input should be a finite number (is inf)",
+        ),
+        (
+            study({}, {"gpus": 1, "gpu_memory_gb": float("inf")}),
+            "experiments.e.gpu_memory_gb: Input should be a finite number (is inf)",
+        ),
         (
             study({"min_seconds": 35}),
             "features.min_seconds, 35, lets in runs shorter than a patch of 35.28 s: raise it",

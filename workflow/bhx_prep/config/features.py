@@ -11,6 +11,9 @@ from bhx_model.errors import ConfigError
 from bhx_prep.config.mistakes import nearest
 from bhx_prep.config.section import Section
 
+#: Voxels along an axis of a grid.
+Edge = Annotated[int, Field(gt=0)]
+
 #: Folder of the denoising strategies that come with BHX.
 STRATEGIES = Path(__file__).parents[1] / "features" / "strategies"
 
@@ -86,7 +89,7 @@ class FeaturesSection(Section):
     t1w_resolution_mm: float = Field(
         default=1.0, gt=0, description="Voxel size (mm) of the model's T1 grid. The paper: 1."
     )
-    t1w_shape: tuple[int, int, int] = Field(
+    t1w_shape: tuple[Edge, Edge, Edge] = Field(
         default=(160, 192, 160),
         description="Voxels of the model's T1 grid, a crop of the MNI grid. The paper: 160, 192, 160.",
     )

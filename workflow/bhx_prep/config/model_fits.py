@@ -74,7 +74,10 @@ def _t1w(path: str, patch: int, features: Mapping[str, Any]) -> Iterator[str]:
         return
     shown = " x ".join(map(str, grid))
     if any(n % patch for n in grid):
-        near = " x ".join(str(max(round(n / patch), 1) * patch) for n in grid)
+        nearest = [max(round(n / patch), 1) for n in grid]
+        if set(nearest) == {1}:  # a single patch teaches nothing
+            nearest = [2, 2, 2]
+        near = " x ".join(str(n * patch) for n in nearest)
         yield (
             f"{path}: features.t1w_shape, {shown} voxels, does not divide into patches of {patch}: "
             f"choose e.g. {near}, or another model.patch"

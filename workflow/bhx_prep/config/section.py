@@ -49,9 +49,9 @@ def once_each(values: tuple[_V, ...]) -> tuple[_V, ...]:
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values do not change."""
+    """A part of the configuration: unknown keys and numbers without end are refused, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 _S = TypeVar("_S", bound=Section)
