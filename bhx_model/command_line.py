@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -105,6 +106,18 @@ def whole_number(text: str) -> int:
         msg = f"expected a whole number of 0 or more, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def minutes(text: str) -> float:
+    """Read a time of 0 minutes or more, as a `type` of argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        msg = f"expected minutes, 0 or more, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return number
 
 
 def seed_number(text: str) -> int:

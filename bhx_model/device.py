@@ -64,7 +64,7 @@ def cuda_works() -> bool:
                 f"{wheel} needs a newer NVIDIA driver than this machine's{_version(text)}: update it, or install another"
                 f" PyTorch, or set {gpus.VISIBLE}= to use the CPU"
             )
-    taken = int(os.environ.get(gpus.TAKEN, "0"))
+    taken = os.environ.get(gpus.TAKEN, "0") not in ("", "0")
     if taken and torch.version.cuda is None:
         raise SiteError(
             f"PyTorch {torch.__version__} is built without CUDA, and GPUs are asked for: install one with it, or set gpus: 0"

@@ -114,8 +114,13 @@ def start() -> Iterator[Processes]:
     torch.distributed.destroy_process_group()
 
 
-def this_process() -> Processes:
+def this_process(named: torch.device | None = None) -> Processes:
     """Tell who this process is among those that torchrun started, without meeting the others.
+
+    Parameters
+    ----------
+    named : torch.device, optional
+        What it computes on, instead of a GPU of its own where there are GPUs.
 
     Raises
     ------
@@ -126,8 +131,8 @@ def this_process() -> Processes:
         int(os.environ.get(name, usual))
         for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
     )
-    device = torch.device("cpu")
-    if cuda_works():
+    device = named or torch.device("cpu")
+    if named is None and cuda_works():
         if local >= torch.cuda.device_count():
             msg = f"process {local} of this node finds {torch.cuda.device_count()} GPUs: start one process per GPU"
             raise SiteError(msg)

@@ -67,7 +67,11 @@ class TokenFile:
         except DataError as error:  # as a disk may leave it that lost its power
             logger.warning("%s", error)
             return False
-        return about.get("made_of") == self.made_of and shards.file_sha256(self.tar) == about.get("sha256")
+        if about.pop("made_of", None) != self.made_of:
+            return False
+        if about.pop("sha256", None) != shards.file_sha256(self.tar):
+            return False
+        return about == {**_list_again(self.tar, self.modality), "bytes": self.tar.stat().st_size}
 
     def entry(self) -> dict[str, Any]:
         """What the index says of it."""
@@ -230,6 +234,21 @@ def _function_row(run: Sample, plan: SeriesPlan, tokens: Tensor, weight_RN: Tens
         "last_share": float(weight_RN[:, -1].max()),
         "absent": absent,
     }
+
+
+def _list_again(tar: Path, modality: str) -> dict[str, list[Any]]:
+    """Columns of the list beside a whole tar, read from the tar itself."""
+    columns: dict[str, list[Any]] = {name: [] for name in token_index.LIST_COLUMNS[modality]}
+    with tarfile.open(tar) as archive:
+        members = archive.getmembers()
+        for array, meta in zip(members[::2], members[1::2], strict=True):
+            content = archive.extractfile(meta)
+            row = {} if content is None else json.load(content)
+            row |= {"offset": array.offset_data, "size": array.size}
+            row |= {"meta_offset": meta.offset_data, "meta_size": meta.size}
+            for name, column in columns.items():
+                column.append(row.get(name))
+    return columns
 
 
 def _write_tar(

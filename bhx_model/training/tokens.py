@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     a = parser.parse_args(argv)
 
     def command() -> None:
+        device = default_device()
         write_cache(
             a.structure,
             a.function,
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             a.rois,
             a.out,
             a.step_version,
-            processes=distributed.this_process(),
+            processes=distributed.this_process(None if device.type == "cuda" else device),
             workers=threads_per_process(a.cores),
         )
 

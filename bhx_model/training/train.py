@@ -33,7 +33,7 @@ from types import FrameType
 
 import torch
 
-from bhx_model.command_line import json_object, run_command, seed_number, whole_number
+from bhx_model.command_line import json_object, minutes, run_command, seed_number, whole_number
 from bhx_model.config import PRESETS, STAGES, StageConfig, load_preset
 from bhx_model.data.reader import threads_per_process
 from bhx_model.training import distributed, parts, run_folder, stages, time_limit
@@ -255,10 +255,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         help="weights to start from: an export, a run, an experiment's folder, or what bhx_model.compat load wrote",
     )
-    add("--max-minutes", type=float, help="save and end with exit code 75 after this time")
+    add("--max-minutes", type=minutes, help="save and end with exit code 75 after this time")
     add(
         "--job-minutes",
-        type=float,
+        type=minutes,
         metavar="N",
         help="time that the job was given: save and end with exit code 75 before it is over, where a scheduler runs this",
     )

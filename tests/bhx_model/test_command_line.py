@@ -54,6 +54,13 @@ def test_a_seed_is_one_that_every_library_takes():
             command_line.seed_number(text)
 
 
+def test_minutes_are_a_number_that_ends():
+    assert command_line.minutes("1.5") == 1.5
+    for text in ("-1", "nan", "inf", "soon", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected minutes, 0 or more"):
+            command_line.minutes(text)
+
+
 @pytest.mark.parametrize("text", ["[]", "{'a': 1}", "train.steps=3", ""])
 def test_settings_that_are_no_json_object_are_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="expected names and values in JSON"):

@@ -154,7 +154,8 @@ def test_widths_without_room_for_positions_are_named(stage, changes, message):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"epochs": 0}, {"batch_size": 0}, {"accumulate": 0}, {"accumulate": -1}, {"lr": 0.0}, {"lr": float("nan")}, {"min_lr": -1.0}, {"warmup_epochs": -1},
+        {"epochs": 0}, {"batch_size": 0}, {"accumulate": 0}, {"accumulate": -1}, {"lr": 0.0}, {"lr": float("nan")},
+        {"min_lr": -1.0}, {"warmup_epochs": -1},
         {"layer_decay": 0.0}, {"weight_decay": -1.0}, {"drop_path": 1.0}, {"label_smoothing": 2.0}, {"clip": 0.0},
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ import webdataset as wds
 from safetensors.torch import load_file, save_file
 from tiny_shards import write_cohort
 
-from bhx_model import contract
+from bhx_model import contract, device
 from bhx_model.data import augment, shards, token_index
 from bhx_model.errors import SiteError
 from bhx_model.nets.jepa import FunctionJEPA
@@ -150,6 +150,45 @@ def test_whole_batches_are_not_encoded_again(trained, tmp_path, monkeypatch):
     tokens.write_cache(trained["structure"], trained["function"], trained["town"], trained["rois"], out)
     assert set(encoded) == {"function"}
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"offset": [0] * 6},
+        {"size": [2] * 6},
+        {"key": ["town_sub-000"]},
+        {"n_tokens": None},
+        {"bytes": 1},
+        {"more": 1},
+    ],
+)
+def test_a_list_that_says_something_else_than_its_tokens_is_written_again(trained, tmp_path, damage):
+    """It is JSON all the same, and would be refused by every training that reads it."""
+    out = shutil.copytree(trained["tokens_town"].parent, tmp_path / "tokens")
+    listed = out / "structure-00001.json"
+    before = listed.read_bytes()
+    listed.write_text(json.dumps({**json.loads(before), **damage}))
+    tokens.write_cache(trained["structure"], trained["function"], trained["town"], trained["rois"], out)
+    assert listed.read_bytes() == before
+    token_index.open_tokens(out / "index.json")
+
+
+def test_tokens_are_computed_on_the_device_that_is_named(trained, tmp_path, monkeypatch, capsys):
+    """By several processes, too; and where it is not here nothing is computed on another."""
+    on = []
+    monkeypatch.setattr(tokens, "write_cache", lambda *_, processes, **__: on.append(processes))
+    monkeypatch.setenv(device.DEVICE, "mps")
+    assert tokens.main(_command(trained, tmp_path)) == 1
+    assert "finds no GPU of Apple here: set device: auto" in capsys.readouterr().err
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert tokens.main(_command(trained, tmp_path)) == 0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv(device.DEVICE, "cpu")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert tokens.main(_command(trained, tmp_path)) == 0
+    assert on == [Processes(0, 1, torch.device("mps")), Processes(1, 2, torch.device("cpu"))]
 
 
 def test_tokens_of_other_weights_are_encoded_again(trained, tmp_path):
