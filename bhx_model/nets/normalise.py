@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
 from bhx_model.config import Scaling
 from bhx_model.data.rois import RoiMetadata
+
+#: Of two, in float32.
+_LARGEST_POWER: Final = 126
 
 
 def centred(series_BRT: Tensor) -> Tensor:
@@ -28,6 +33,12 @@ def _centred(series_BRT: Tensor, known_BRT: Tensor) -> Tensor:
     for _ in range(2):
         series_BRT = torch.where(known_BRT, series_BRT - series_BRT.sum(dim=-1, keepdim=True) / n_BR1, 0)
     return series_BRT
+
+
+def _of_order_one(series_BRT: Tensor) -> Tensor:
+    """Take a power of two off each run, which costs no digit: squares of very small or large numbers are 0 or infinite."""
+    peak_B11 = series_BRT.detach().abs().amax(dim=(-2, -1), keepdim=True)
+    return series_BRT * torch.exp2(-peak_B11.log2().floor().clamp(-_LARGEST_POWER, _LARGEST_POWER))
 
 
 class Normaliser(nn.Module):
@@ -53,7 +64,8 @@ class Normaliser(nn.Module):
             scaled_BRT = (series_BRT.float() - self.median_R[:, None]) / self.iqr_R[:, None]
             return torch.nan_to_num(scaled_BRT, nan=0.0)
         known_BRT = ~series_BRT.isnan()
-        scaled_BRT = _centred(torch.where(known_BRT, series_BRT, 0).float(), known_BRT) / self.iqr_R[:, None]
+        whole_BRT = _of_order_one(torch.where(known_BRT, series_BRT, 0).float())
+        scaled_BRT = _centred(whole_BRT, known_BRT) / self.iqr_R[:, None]
         n_BR1 = known_BRT.sum(dim=-1, keepdim=True)
         square_BR1 = scaled_BRT.square().sum(dim=-1, keepdim=True) / n_BR1.clamp_min(1)
         still_BR1 = square_BR1 == 0  # where a root has no gradient

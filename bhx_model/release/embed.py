@@ -165,13 +165,12 @@ class BrainHarmonix(nn.Module):
         if series_BRT.ndim != 3 or series_BRT.shape[1] != len(self.rois) or 0 in series_BRT.shape:
             msg = f"the batch has shape {tuple(series_BRT.shape)}, expected (subjects, {len(self.rois)} ROIs, frames)"
             raise DataError(msg)
-        series_BRT = series_BRT.to(self.device)
         lengths = run_lengths(series_BRT)
-        if config.scaling == "run":
+        if config.scaling == "run":  # before it is moved: not every device has float64
             if series_BRT.dtype != torch.float32:
                 series_BRT = centred(series_BRT.double() if series_BRT.is_cpu else series_BRT.float())
             check_deviation(float(centred(series_BRT.detach()).nan_to_num(nan=0).abs().max()), "the batch")
-        series_BRT = series_BRT.float()
+        series_BRT = series_BRT.float().to(self.device)
         fixed = config.tr == "fixed"
         frames = augment.patch_frames(config.base_tr_s if fixed else tr_s, config.window_s)
         # runs that fill as many patches go together; the filter to a fixed repetition time wants each as long as it is

@@ -71,7 +71,11 @@ class TokenFile:
             return False
         if about.pop("sha256", None) != shards.file_sha256(self.tar):
             return False
-        return about == {**_list_again(self.tar, self.modality), "bytes": self.tar.stat().st_size}
+        try:
+            whole = _list_again(self.tar, self.modality)
+        except (tarfile.TarError, ValueError):
+            return False
+        return about == {**whole, "bytes": self.tar.stat().st_size}
 
     def entry(self) -> dict[str, Any]:
         """What the index says of it."""

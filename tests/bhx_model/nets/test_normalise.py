@@ -30,3 +30,14 @@ def test_every_roi_gets_median_0_and_iqr_1(make_rois, offsets, spreads, seed):
     low, median, high = np.quantile(scaled, QUARTILES, axis=1)
     np.testing.assert_allclose(median, 0, atol=5e-3)
     np.testing.assert_allclose(high - low, 1, atol=5e-3)
+
+
+def test_units_of_any_size_cost_no_digit(make_rois):
+    """By powers of two to the bit; squares of very small and large numbers are 0 and infinite in float32."""
+    normaliser = Normaliser(make_rois(3), "run")
+    series = torch.from_numpy(np.random.default_rng(0).normal(100, 1, (1, 3, 60)).astype(np.float32))
+    expected = normaliser(series)
+    for power in (-100, -40, 40, 100):
+        assert torch.equal(normaliser(series * 2.0**power), expected)
+    assert not normaliser(torch.zeros(1, 3, 60)).any()
+    assert not normaliser(torch.full((1, 3, 60), torch.nan)).any()

@@ -212,8 +212,9 @@ def test_tokens_of_an_older_version_are_encoded_again(trained, tmp_path, monkeyp
     listed = out / "function-00001.json"
     about = json.loads(listed.read_bytes())
     tar = out / "function-00001.tar"
-    tar.write_bytes(b"tokens of older code" + tar.read_bytes())
-    listed.write_bytes(contract.canonical_json({**about, "sha256": shards.file_sha256(tar)}))
+    tar.write_bytes(tar.read_bytes() + b"by older code")  # beyond the archive's end
+    about |= {"sha256": shards.file_sha256(tar), "bytes": tar.stat().st_size}
+    listed.write_bytes(contract.canonical_json(about))
     old = tar.read_bytes()
     tokens.write_cache(*words)
     assert tar.read_bytes() == old, "of the same version"
