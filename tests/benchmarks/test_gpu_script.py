@@ -23,6 +23,22 @@ from gpu_supervise import WORK, Part, Work, read_rows, supervise
 SCRIPT = Path(__file__).parent / "gpu"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--minutes", "nan"], "--minutes is nan: choose more than 0"),
+        (["--minutes", "inf"], "--minutes is inf: choose more than 0"),
+        (["--preset", "huge"], "invalid choice: 'huge'"),
+        (["--learning", "nan"], "--learning is nan: choose at most 6 minutes"),
+    ],
+)
+def test_what_it_cannot_do_is_a_sentence_before_anything_is_measured(words, said):
+    done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 def test_it_prints_the_tables(tmp_path):
     """The parts that take longest, tests and trainings, are run by hand."""

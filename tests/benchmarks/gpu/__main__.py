@@ -18,6 +18,7 @@ import argparse
 import fnmatch
 import importlib.metadata
 import importlib.util
+import math
 import os
 import shlex
 import subprocess
@@ -70,7 +71,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--device", choices=("cuda", "cpu"), default="cuda")
-    add("--preset", default="base", help="sizes of the models; tiny has tiny inputs too (base)")
+    presets = sorted(path.stem for path in (ROOT / "bhx_model" / "presets").glob("*.yaml"))
+    add(
+        "--preset",
+        choices=presets,
+        default="base",
+        help="sizes of the models; tiny has tiny inputs too (base)",
+    )
     add(
         "--minutes",
         type=float,
@@ -95,7 +102,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not 0 <= args.learning <= 6:
         parser.error(f"--learning is {args.learning:g}: choose at most 6 minutes")
-    if args.minutes <= 0:
+    if not 0 < args.minutes < math.inf:
         parser.error(f"--minutes is {args.minutes:g}: choose more than 0")
     return args
 
