@@ -8,6 +8,7 @@ by the ids that ``nvidia-smi`` lists; where there is no such command, nothing is
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -201,4 +202,7 @@ def _open(what: str, job: str) -> int:
     try:
         return os.open(path, os.O_RDONLY)  # another user's can be locked, but not be opened to write
     except FileNotFoundError:
-        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        with contextlib.suppress(PermissionError):  # another user was faster
+            os.fchmod(descriptor, 0o644)  # whatever this user's umask: others have to lock it, too
+        return descriptor

@@ -97,6 +97,18 @@ def job(count, **more):
 LOCKED_IN = "from pathlib import Path; from bhx_model import gpus; gpus.LOCKS = Path(os.environ['LOCKS'])"
 
 
+def test_other_users_can_lock_what_a_user_with_a_strict_umask_made(pretended_gpus):
+    pretended_gpus("GPU-a")
+    before = os.umask(0o077)
+    try:
+        gpus.reserve(1, {})
+    finally:
+        os.umask(before)
+    made = sorted(gpus.LOCKS.glob("bhx-gpu-*.lock"))
+    assert made
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o644}
+
+
 def test_two_jobs_never_share_a_gpu(pretended_gpus, monkeypatch):
     pretended_gpus("GPU-a", "GPU-b", "GPU-c")
     monkeypatch.setenv("LOCKS", str(gpus.LOCKS))
