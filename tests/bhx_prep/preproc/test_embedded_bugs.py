@@ -14,7 +14,7 @@ import json, pathlib, sys
 import nibabel as nib
 import numpy as np
 from bhx_model.errors import DataError
-from bhx_prep.preproc.embedded import __main__ as command, steps
+from bhx_prep.preproc.embedded import __main__ as command, bias
 
 folder = pathlib.Path(sys.argv[1])
 random = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def planted(error):
 
 ends = {}
 for error in ("broadcast", "key", "assert", "data", "itk", "memory", "itk memory"):
-    steps.clean = planted(error)
+    bias.clean = planted(error)
     out = folder / error
     words = ["--subject", "01", "--cohort", "raw", "--root", folder / "raw", "--tasks", "rest", "--out", out]
     words += ["--templates", folder / "templates", "--preproc", folder / "preproc.json"]
@@ -82,7 +82,7 @@ def test_bugs_stop_the_job_and_unusable_data_exclude(root: Path, tmp_path: Path)
         assert (code, status) == (None, None)  # no row
         assert "by a bug of BHX" in raised
         assert "Traceback" in raised
-        assert "steps.py" in raised
+        assert "bias.py" in raised
         assert last in raised
     for error, reason in (("data", "the image is odd: 7 heads"), ("itk", "ANTs: ITK ERROR: no overlap")):
         code, raised, status = ends[error]

@@ -12,7 +12,7 @@ SEGMENT_TWICE = """
 import hashlib, pathlib, sys
 import nibabel as nib
 import numpy as np
-from bhx_prep.preproc.embedded.steps import Segment
+from bhx_prep.preproc.embedded.segment import Segment
 
 folder = pathlib.Path(sys.argv[1])
 random = np.random.default_rng(0)

@@ -7,9 +7,16 @@ from pathlib import Path
 from nipype import Node, Workflow
 from nipype.algorithms.confounds import NonSteadyStateDetector
 
-from bhx_prep.preproc.embedded import steps
+from bhx_prep.preproc.embedded.bias import CorrectBias
+from bhx_prep.preproc.embedded.coregister import Coregister
 from bhx_prep.preproc.embedded.derivatives import SaveAnat, SaveRun, bold_spacing
+from bhx_prep.preproc.embedded.measure import Measure
+from bhx_prep.preproc.embedded.normalise import Normalize
+from bhx_prep.preproc.embedded.prepare import Prepare
 from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan
+from bhx_prep.preproc.embedded.realign_step import Realign
+from bhx_prep.preproc.embedded.resample import Resample
+from bhx_prep.preproc.embedded.segment import Segment
 
 
 def build(
@@ -57,12 +64,12 @@ def _anat_branch(
     template_mask: str,
     resolution_mm: float,
 ) -> dict[str, Node]:
-    bias = Node(steps.CorrectBias(in_file=str(scan.path), zooms=scan.zooms), f"bias_{scan.stem}")
+    bias = Node(CorrectBias(in_file=str(scan.path), zooms=scan.zooms), f"bias_{scan.stem}")
     normalize = Node(
-        steps.Normalize(template=template, template_mask=template_mask, resolution_mm=resolution_mm),
+        Normalize(template=template, template_mask=template_mask, resolution_mm=resolution_mm),
         f"normalize_{scan.stem}",
     )
-    segment = Node(steps.Segment(), f"segment_{scan.stem}")
+    segment = Node(Segment(), f"segment_{scan.stem}")
     saved = Node(
         SaveAnat(
             base=str(base),
@@ -100,15 +107,15 @@ def _run_branch(
     resolution_mm: float,
 ) -> None:
     spacing_mm = bold_spacing(scan.zooms, resolution_mm)
-    prepare = Node(steps.Prepare(in_file=str(scan.path), zooms=scan.zooms), f"prepare_{scan.stem}")
+    prepare = Node(Prepare(in_file=str(scan.path), zooms=scan.zooms), f"prepare_{scan.stem}")
     dummies = Node(NonSteadyStateDetector(), f"dummies_{scan.stem}")
-    realign = Node(steps.Realign(), f"realign_{scan.stem}")
-    coregister = Node(steps.Coregister(), f"coregister_{scan.stem}")
+    realign = Node(Realign(), f"realign_{scan.stem}")
+    coregister = Node(Coregister(), f"coregister_{scan.stem}")
     resample = Node(
-        steps.Resample(template=template, template_mask=template_mask, spacing_mm=spacing_mm),
+        Resample(template=template, template_mask=template_mask, spacing_mm=spacing_mm),
         f"resample_{scan.stem}",
     )
-    measure = Node(steps.Measure(tr_s=scan.tr_s), f"measure_{scan.stem}")
+    measure = Node(Measure(tr_s=scan.tr_s), f"measure_{scan.stem}")
     saved = Node(
         SaveRun(
             base=str(base),

@@ -1,0 +1,43 @@
+"""Even brightness of a T1w image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ants
+import nibabel as nib
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+
+from bhx_prep.preproc.embedded.grids import clean, save
+from bhx_prep.preproc.embedded.step import Step
+
+
+class _CorrectBiasIn(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True)
+    zooms = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True)
+
+
+class _CorrectBiasOut(TraitedSpec):
+    out_file = File(exists=True, desc="RAS, float32, of even brightness")
+
+
+class CorrectBias(Step):
+    """Bring a T1w image to RAS with a header that ITK accepts, and take its bias field out (N4)."""
+
+    input_spec = _CorrectBiasIn
+    output_spec = _CorrectBiasOut
+
+    def _compute(self, folder: Path) -> None:
+        image: Any = nib.as_closest_canonical(clean(nib.load(self.inputs.in_file), self.inputs.zooms))
+        raw, out = folder / "ras.nii.gz", folder / "n4.nii.gz"
+        image.to_filename(raw)
+        head = ants.image_read(str(raw))
+        # a bias field is smooth: 5 mm voxels show all of it
+        shrink = max(1, round(5 / min(self.inputs.zooms)))
+        corrected = ants.n4_bias_field_correction(
+            head, shrink_factor=shrink, convergence={"iters": [30, 30, 20], "tol": 1e-5}
+        )
+        save(np.maximum(corrected.numpy(), 0), image.affine, out)
+        self._results["out_file"] = str(out)

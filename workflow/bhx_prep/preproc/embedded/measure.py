@@ -1,0 +1,80 @@
+"""Confounds of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ants
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from scipy import ndimage
+
+from bhx_prep.preproc.embedded import signals
+from bhx_prep.preproc.embedded.step import Step
+
+#: Deep tissue: this far (mm) inside the tissue's or the brain's border.
+DEEP_FLUID_MM = 10.0
+
+
+class _MeasureIn(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="run on the standard grid")
+    mask = File(exists=True, mandatory=True)
+    movement = File(exists=True, mandatory=True)
+    wm = File(exists=True, mandatory=True)
+    csf = File(exists=True, mandatory=True)
+    anat_mask = File(exists=True, mandatory=True)
+    anat_to_template = File(exists=True, mandatory=True)
+    tr_s = traits.Float(mandatory=True)
+    n_dummies = traits.Int(mandatory=True)
+
+
+class _MeasureOut(TraitedSpec):
+    table = File(exists=True)
+    metadata = File(exists=True)
+
+
+class Measure(Step):
+    """Confounds of a run, measured on the standard grid."""
+
+    input_spec = _MeasureIn
+    output_spec = _MeasureOut
+
+    def _compute(self, folder: Path) -> None:
+        grid = ants.image_read(self.inputs.mask)
+        inside = grid.numpy() > 0
+        image: Any = nib.load(self.inputs.in_file)
+        frames = np.asanyarray(image.dataobj)
+        white, fluid = self._deep_tissue(grid, inside)
+        columns, metadata = signals.confounds(
+            frames[inside],
+            frames[white],
+            frames[fluid],
+            np.load(self.inputs.movement, allow_pickle=False),
+            self.inputs.tr_s,
+            self.inputs.n_dummies,
+        )
+        table = pd.DataFrame(columns)
+        table.to_csv(folder / "table.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.8g")
+        (folder / "metadata.json").write_text(json.dumps(metadata, indent=2))
+        self._results["table"] = str(folder / "table.tsv")
+        self._results["metadata"] = str(folder / "metadata.json")
+
+    def _deep_tissue(self, grid: Any, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        anat_mask = ants.image_read(self.inputs.anat_mask)
+        depth = np.asarray(ndimage.distance_transform_edt(anat_mask.numpy() > 0, sampling=anat_mask.spacing))
+        found = []
+        for path, least_depth in ((self.inputs.wm, 0.0), (self.inputs.csf, DEEP_FLUID_MM)):
+            tissue = ants.image_read(path)
+            kept = tissue.numpy() * (depth > least_depth)
+            moved = ants.apply_transforms(
+                grid, tissue.new_image_like(kept.astype(np.float32)), [self.inputs.anat_to_template]
+            ).numpy()
+            # voxels of pure tissue; fewer demands where a coarse grid leaves hardly any
+            masks = (inside & (moved > least) for least in (0.95, 0.8, 0.5))
+            mask = next((m for m in masks if m.sum() >= 50), None)
+            found.append(mask if mask is not None else inside & (moved >= np.sort(moved[inside])[-50:][0]))
+        return found[0], found[1]

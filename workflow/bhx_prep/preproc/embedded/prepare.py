@@ -1,0 +1,32 @@
+"""A BOLD run with a header to trust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+
+from bhx_prep.preproc.embedded.grids import clean
+from bhx_prep.preproc.embedded.step import Step
+
+
+class _PrepareIn(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True)
+    zooms = traits.Tuple(traits.Float, traits.Float, traits.Float, mandatory=True)
+
+
+class _PrepareOut(TraitedSpec):
+    out_file = File(exists=True, desc="float32, not packed: every later step reads it frame by frame")
+
+
+class Prepare(Step):
+    """Give a BOLD run a header to trust, and zeros for NaN in its background."""
+
+    input_spec = _PrepareIn
+    output_spec = _PrepareOut
+
+    def _compute(self, folder: Path) -> None:
+        out = folder / "bold.nii"
+        clean(nib.load(self.inputs.in_file), self.inputs.zooms).to_filename(out)
+        self._results["out_file"] = str(out)
