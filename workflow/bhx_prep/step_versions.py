@@ -9,7 +9,7 @@ STEPS = {
     "run_embedded": 3,  # T1w on the model's grid; what the index excludes is not preprocessed
     "run_fmriprep": 2,  # T1w of the model's resolution; what the index excludes is not shown
     "extract_features": 6,  # QC rows have a list of notes, runs a fingerprint
-    "check_cohort": 1,  # first version
+    "check_cohort": 2,  # pairs of runs of one scan that was denoised in two ways are listed too
     "pack_shards": 4,  # lists hold the hash of every scan
     "index_shards": 2,  # contract 4
     "compute_harmonics": 2,  # no mode of a repeated eigenvalue is missed; modes differ by 1e-9

@@ -134,10 +134,10 @@ def test_a_cohort_that_is_refused_says_why_and_one_that_passes_what_is_open(stud
         f"failed (check): check of ward: failed; last line: 2026-01-01 10:00:00 ERROR {sentence}"
         in capsys.readouterr().out
     )
-    note = "runs with the same series: 1 pair, such as ward_sub-1 and ward_sub-2"
+    note = "runs of one scan: 1 pair, such as ward_sub-1 and ward_sub-2"
     write_text(study.results / "ward/check.json", json.dumps({"notes": [note]}))
     cli.main(["status", "ward"])
-    assert "notes (check): 1 x runs with the same series" in capsys.readouterr().out
+    assert "notes (check): 1 x runs of one scan" in capsys.readouterr().out
     cli.main(["status", "ward", "--notes"])
     assert f"  ward: {note}" in capsys.readouterr().out
 

@@ -130,7 +130,7 @@ def test_runs_that_are_there_twice_are_listed_across_batches(tmp_path: Path) -> 
     assert (pair["lag"], pair["n_frames"]) == (3, 117)
     assert pair["r"] > 0.999
     assert report["notes"] == [
-        "runs with the same series: 1 pair, such as ward_sub-01_task-rest and ward_sub-77_task-rest"
+        "runs of one scan: 1 pair, such as ward_sub-01_task-rest and ward_sub-77_task-rest"
     ]
 
 

@@ -39,9 +39,10 @@ def lines(
     same = same_series(results, list(cohorts))
     for pair in same.pairs[:_MOST]:
         shifted = f", shifted by {abs(pair.lag)}" if pair.lag else ""
-        yield f"  the same series: {pair.first} = {pair.second} (r {pair.r:.4f}, {pair.n_frames} frames{shifted})"
+        what = "the same series" if pair.is_equal else "one scan, denoised in two ways"
+        yield f"  {what}: {pair.first} = {pair.second} (r {pair.r:.4f}, {pair.n_frames} frames{shifted})"
     if len(same.pairs) > _MOST:
-        yield f"  the same series: and {_count(len(same.pairs) - _MOST, 'further pair')} of runs"
+        yield f"  and {_count(len(same.pairs) - _MOST, 'further pair')} of runs"
     if not (folders or shared or same.pairs):
         yield "  none found"
     for reason in same.unreadable:

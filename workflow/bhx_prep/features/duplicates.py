@@ -1,4 +1,4 @@
-"""Runs of a study that hold the same series: candidates by their fingerprints, then compared themselves."""
+"""Runs of a study that hold one scan twice: candidates by their fingerprints, then compared themselves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_CANDIDATES: Final = 20_000
 
 @dataclass(frozen=True)
 class SamePair:
-    """Two runs that hold the same series.
+    """Two runs that hold the same series, or one scan denoised in two ways.
 
     Attributes
     ----------
@@ -41,6 +41,11 @@ class SamePair:
     lag: int
     n_frames: int
 
+    @property
+    def is_equal(self) -> bool:
+        """Whether the series are the same; else they are of one scan, denoised in two ways."""
+        return self.r > fingerprint.SAME
+
     def to_json(self) -> dict[str, Any]:
         """Fields of the report."""
         return {
@@ -52,7 +57,7 @@ class SamePair:
 
 
 def find_same(parts: Sequence[StoredRuns]) -> list[SamePair]:
-    """Pairs of runs, also of different cohorts, that hold the same series.
+    """Pairs of runs, also of different cohorts, that hold the same series, or one scan denoised in two ways.
 
     Parameters
     ----------
@@ -79,6 +84,6 @@ def find_same(parts: Sequence[StoredRuns]) -> list[SamePair]:
             logger.warning("%d pairs of runs were compared, further ones were not", n_compared)
             break
         r, lag, n = fingerprint.correlate(series(runs[i]), series(runs[j]))
-        if r > fingerprint.SAME:
+        if r > fingerprint.ONE_SCAN:
             pairs.append(SamePair(runs[i].key, runs[j].key, r, lag, n))
     return pairs

@@ -28,7 +28,7 @@ class Kind(StrEnum):
     MASK = "BOLD without a brain mask"
     T1W = "T1w volume read with an assumption"
     ORDER = "ROI order not confirmed by the series"
-    DUPLICATES = "runs with the same series"
+    DUPLICATES = "runs of one scan"
     NO_RUNS = "cohort without BOLD runs"
 
 

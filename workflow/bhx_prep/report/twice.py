@@ -111,7 +111,8 @@ def find(config: Config, results: Path) -> list[Twice]:
     pairs = defaultdict(list)
     for pair in same_series(results, list(config.cohorts)).pairs:
         of = dict.fromkeys(key.partition("_")[0] for key in (pair.first, pair.second))
-        pairs[", ".join(of)].append(pair.r)
-    for cohorts, r in pairs.items():
-        found.append(Twice(cohorts, "pairs of runs with the same series", len(r), f"r {min(r):.4f} or more"))
+        what = "with the same series" if pair.is_equal else "of one scan, denoised in two ways"
+        pairs[", ".join(of), f"pairs of runs {what}"].append(pair.r)
+    for (cohorts, what), r in pairs.items():
+        found.append(Twice(cohorts, what, len(r), f"r {min(r):.4f} or more"))
     return found
