@@ -66,7 +66,8 @@ docs: .venv/docs-ready  ## build the documentation into site/, strictly and with
 lock: .venv/bin/uv  ## renew the pins
 	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra workflow --extra prep --extra model --extra networks --extra hub --extra dev --extra docs pyproject.toml | grep -vE '^(nvidia|cuda|triton|torch)[-=]' > envs/constraints.txt
 	echo 'torch==2.13.0' >> envs/constraints.txt
-	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra ants pyproject.toml > envs/constraints-ants.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra ants pyproject.toml | grep -vE '^(nvidia|cuda|triton|torch)[-=]' > envs/constraints-ants.txt
+	echo 'torch==2.13.0' >> envs/constraints-ants.txt
 
 clean:  ## remove results, demo data and the site, not the environments
 	rm -rf results demo-data site .bhx .snakemake

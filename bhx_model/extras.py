@@ -17,7 +17,7 @@ EXTRAS: Final = {
         "fmriprep_docker", "isal", "numcodecs",
     ),
     "model": ("torch", "safetensors", "yaml", "sklearn", "numcodecs", "pyarrow"),
-    "ants": ("nipype", "ants", "nibabel", "pandas"),
+    "ants": ("nipype", "ants", "nibabel", "pandas", "deepbet", "torch"),
     "fmriprep": ("fmriprep",),
     "networks": ("ml4fmri",),
     "tensorboard": ("tensorboard",),

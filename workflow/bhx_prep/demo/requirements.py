@@ -64,7 +64,7 @@ def make_ants_environment(study: Path) -> None:
     """
     link = study.absolute() / ".venv-ants"
     place = study.absolute() / installation.STATE / "venv-ants"
-    logger.info("making the environment of the embedded preprocessing in %s (0.6 GB)", link)
+    logger.info("making the environment of the embedded preprocessing in %s (1.7 GB)", link)
     _run([sys.executable, "-m", "venv", "--clear", str(place)])
     described = yaml.safe_load(installation.file("envs/ants.yaml").read_text(encoding="utf-8"))
     pinned = next(entry["pip"] for entry in described["dependencies"] if isinstance(entry, dict))

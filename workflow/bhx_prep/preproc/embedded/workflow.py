@@ -8,6 +8,7 @@ from nipype import Node, Workflow
 from nipype.algorithms.confounds import NonSteadyStateDetector
 
 from bhx_prep.preproc.embedded.bias import CorrectBias
+from bhx_prep.preproc.embedded.brain_mask import BrainMask
 from bhx_prep.preproc.embedded.coregister import Coregister
 from bhx_prep.preproc.embedded.derivatives import SaveAnat, SaveRun, bold_spacing
 from bhx_prep.preproc.embedded.measure import Measure
@@ -65,6 +66,7 @@ def _anat_branch(
     resolution_mm: float,
 ) -> dict[str, Node]:
     bias = Node(CorrectBias(in_file=str(scan.path), zooms=scan.zooms), f"bias_{scan.stem}")
+    mask = Node(BrainMask(), f"mask_{scan.stem}")
     normalize = Node(
         Normalize(template=template, template_mask=template_mask, resolution_mm=resolution_mm),
         f"normalize_{scan.stem}",
@@ -85,15 +87,18 @@ def _anat_branch(
     )
     workflow.connect(
         [
+            (bias, mask, [("out_file", "in_file")]),
             (bias, normalize, [("out_file", "in_file")]),
+            (mask, normalize, [("mask", "mask")]),
             (bias, segment, [("out_file", "in_file")]),
-            (normalize, segment, [("mask", "mask")]),
+            (mask, segment, [("mask", "mask")]),
             (bias, saved, [("out_file", "anat")]),
-            (normalize, saved, [("mask", "mask"), ("to_template", "to_template"), ("to_anat", "to_anat")]),
+            (mask, saved, [("mask", "mask")]),
+            (normalize, saved, [("to_template", "to_template"), ("to_anat", "to_anat")]),
             (segment, saved, [("dseg", "dseg"), ("gm", "gm"), ("wm", "wm"), ("csf", "csf")]),
         ]
     )
-    return {"bias": bias, "normalize": normalize, "segment": segment}
+    return {"bias": bias, "mask": mask, "normalize": normalize, "segment": segment}
 
 
 def _run_branch(
@@ -137,7 +142,7 @@ def _run_branch(
             (dummies, realign, [n_dummies]),
             (realign, coregister, [("boldref", "boldref")]),
             (anat["bias"], coregister, [("out_file", "anat")]),
-            (anat["normalize"], coregister, [("mask", "anat_mask")]),
+            (anat["mask"], coregister, [("mask", "anat_mask")]),
             (prepare, resample, [("out_file", "in_file")]),
             (realign, resample, [("matrices", "matrices"), ("reference", "reference")]),
             (coregister, resample, [("to_anat", "bold_to_anat")]),
@@ -146,7 +151,8 @@ def _run_branch(
             (realign, measure, [("movement", "movement")]),
             (dummies, measure, [n_dummies]),
             (anat["segment"], measure, [("wm", "wm"), ("csf", "csf")]),
-            (anat["normalize"], measure, [("mask", "anat_mask"), ("to_template", "anat_to_template")]),
+            (anat["mask"], measure, [("mask", "anat_mask")]),
+            (anat["normalize"], measure, [("to_template", "anat_to_template")]),
             (dummies, saved, [n_dummies]),
             (resample, saved, [("out_file", "bold"), ("mask", "mask"), ("boldref", "boldref")]),
             (realign, saved, [("reference", "hmc_boldref"), ("boldref", "coreg_boldref")]),

@@ -1,0 +1,60 @@
+"""Brain mask of a head, where deepbet is: in the second environment."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bhx_prep.atlas.sources import packages
+
+FIND = """
+import pathlib, socket, sys
+
+def no_network(*_, **__):
+    raise OSError("no network in this test")
+
+socket.socket.connect = socket.getaddrinfo = no_network
+import nibabel as nib
+import numpy as np
+from nibabel.processing import resample_from_to
+from bhx_model.errors import DataError
+from bhx_prep.preproc.embedded.brain_mask import BrainMask, largest_piece
+
+folder = pathlib.Path(sys.argv[1])
+head, brain = nib.load(sys.argv[2]), nib.load(folder / "brain.nii.gz")
+affine = head.affine @ np.diag([3, 3, 3, 1.0])
+grid = tuple((np.array(head.shape) // 3).tolist()), affine
+resample_from_to(head, grid, order=1).to_filename(folder / "head.nii.gz")
+found = BrainMask(in_file=str(folder / "head.nii.gz")).run(cwd=str(folder)).outputs.mask
+mask = np.asarray(nib.load(found).dataobj) > 0
+true = np.asarray(resample_from_to(brain, grid, order=0).dataobj) > 0
+print("dice", 2 * (mask & true).sum() / (mask.sum() + true.sum()))
+print("one piece", np.array_equal(mask, largest_piece(mask)))
+for values in (0.0, 7.0):
+    nib.Nifti1Image(np.full((40, 40, 40), values, np.float32), affine).to_filename(folder / "flat.nii.gz")
+    try:
+        BrainMask(in_file=str(folder / "flat.nii.gz")).run(cwd=str(folder))
+    except DataError as error:
+        print("refused", error)
+"""
+
+
+def test_a_brain_is_found_without_a_network_and_a_flat_image_has_none(root: Path, tmp_path: Path):
+    python = root / ".venv-ants" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
+    packages.head_mask().to_filename(tmp_path / "brain.nii.gz")
+    done = subprocess.run(
+        [str(python), "-c", FIND, str(tmp_path), str(packages.head_file())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    said = dict(line.rsplit(" ", 1) for line in lines if line.startswith(("dice", "one piece")))
+    assert float(said["dice"]) > 0.95
+    assert said["one piece"] == "True"
+    assert sum(line.startswith("refused no brain was found in the T1w image") for line in lines) == 2
