@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 import yaml
+from bids_validation import errors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +44,12 @@ def test_the_index_finds_what_was_asked_for(
     participants = (tmp_path / "abcd/participants.tsv").read_text().splitlines()
     assert participants[0] == "participant_id\tage\tsex"
     assert len(participants) == 7
+
+
+@pytest.mark.parametrize("input", ["fmriprep", "bids"])
+def test_the_validator_of_bids_accepts_a_cohort(input: str, tmp_path: Path) -> None:
+    simulate.simulate(tmp_path / "made", input, simulate.Size(2, 3, 4, 0.8, 100))
+    assert errors(tmp_path / "made") == []
 
 
 def test_two_cohorts_share_a_study_and_none_is_written_over(tmp_path: Path, capsys) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from bids_validation import errors
 
 from bhx_model.errors import ConfigError
 from bhx_prep.config.cohorts import CohortSection
@@ -49,6 +50,28 @@ def raw(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory) -> Path:
+    """The real scan."""
+    root = tmp_path_factory.mktemp("synth") / "lemon"
+    lemon.fill(root, 0)
+    return root
+
+
+@pytest.fixture(scope="module")
+def preprocessed(tmp_path_factory) -> Path:
+    """One subject in fMRIPrep's files."""
+    root = tmp_path_factory.mktemp("synth") / "derivatives"
+    subject, mm = Subject("w004", 2.0, 60, 0.8, 420), COARSE_MM
+    derivatives.fill(root, 0, (subject,), derivatives.DerivativeGrids(t1_step_mm=mm, bold_step_mm=mm))
+    return root
+
+
+@pytest.mark.parametrize("name", ["raw", "patients", "scan", "preprocessed"])
+def test_the_validator_of_bids_accepts_a_cohort(name, request):
+    assert errors(request.getfixturevalue(name)) == []
+
+
 def test_equal_seeds_give_equal_bytes_with_any_number_of_subjects(tmp_path):
     timeseries.fill_pretraining(tmp_path / "a", 3, n=2, step_mm=COARSE_MM)
     timeseries.fill_pretraining(tmp_path / "b", 3, n=2, step_mm=COARSE_MM)
@@ -80,11 +103,10 @@ def test_synthetic_data_are_labelled_everywhere(patients, raw):
     )
 
 
-def test_a_real_scan_is_not_labelled_synthetic(tmp_path):
-    lemon.fill(tmp_path, 0)
-    scan = usable("lemon", tmp_path, "fmriprep", space="fsaverage5").iloc[0]
+def test_a_real_scan_is_not_labelled_synthetic(scan):
+    root, scan = scan, usable("lemon", scan, "fmriprep", space="fsaverage5").iloc[0]
     assert (scan.tr_s, scan.n_frames, scan.kind) == (1.4, 652, "gifti")
-    assert json.loads((tmp_path / "dataset_description.json").read_text())["Synthetic"] is False
+    assert json.loads((root / "dataset_description.json").read_text())["Synthetic"] is False
     written = nib.load(scan.path)
     left = sources.lemon_series()[0]
     for t in (0, 300, 651):
@@ -108,12 +130,8 @@ def test_raw_bids_is_indexed(raw):
     assert np.nanmean(fd) == pytest.approx(0.2, abs=1e-6)
 
 
-def test_derivatives_have_what_fmriprep_writes(tmp_path):
-    subject = Subject("w004", 2.0, 60, 0.8, 420)
-    derivatives.fill(
-        tmp_path, 0, (subject,), derivatives.DerivativeGrids(t1_step_mm=COARSE_MM, bold_step_mm=COARSE_MM)
-    )
-    bold = usable("derivatives", tmp_path, "fmriprep").set_index("modality").loc["bold"]
+def test_derivatives_have_what_fmriprep_writes(preprocessed):
+    bold = usable("derivatives", preprocessed, "fmriprep").set_index("modality").loc["bold"]
     table = pd.read_csv(bold.confounds, sep="\t")
     assert len(table) == bold.n_frames == 60
     expected = {

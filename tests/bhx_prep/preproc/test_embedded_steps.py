@@ -52,7 +52,7 @@ DESCRIBE = """
 import pathlib, sys
 from bhx_prep.preproc.embedded.derivatives import write_description
 for place in map(pathlib.Path, sys.argv[1:]):
-    write_description(place / "out", place / "raw")
+    write_description(place / "out", place / "raw", {})
 """
 
 #: Descriptions of raw data, and whether the derivatives are synthetic then.

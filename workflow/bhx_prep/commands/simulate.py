@@ -144,6 +144,10 @@ def simulate(root: Path, input: str, size: Size) -> int:
     described = {"Name": "Simulated: headers without images", "BIDSVersion": "1.10.0", "Synthetic": True}
     if input == "fmriprep":
         described |= {"DatasetType": "derivative", "GeneratedBy": [{"Name": "bhx simulate"}]}
+        with atomic_write(root / ".bidsignore") as part:
+            part.write_text("*_timeseries.*\n")
+        for suffix in ("T1w", "bold"):  # of all images
+            write_json(root / f"desc-preproc_{suffix}.json", {"SkullStripped": False})
     _write_participants(root / "participants.tsv", size.subjects)
     write_json(root / "dataset_description.json", described)
     return n_files

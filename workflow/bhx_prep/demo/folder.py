@@ -159,7 +159,7 @@ def describe(folder: Path, name: str, text: str, *, derivative: bool, version: s
 
 def ignore_non_bids(folder: Path) -> None:
     """Write .bidsignore as fMRIPrep does: files of the derivatives that BIDS has no rules for yet."""
-    names = ("planted.json", "*_boldref.*", "*_bold.func.gii", "*_timeseries.*")
+    names = ("planted.json", "*_boldref.*", "*_hemi-*", "*_timeseries.*")
     write_text(folder / ".bidsignore", "\n".join(names))
 
 

@@ -87,7 +87,10 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
         reason = str(error)
     shutil.rmtree(args.out / f"sub-{args.subject}", ignore_errors=True)
     if reason is None:
-        _publish(work / "derivatives" / f"sub-{args.subject}", args.out, args.root)
+        _publish(work / "derivatives" / f"sub-{args.subject}", args.out)
+        from bhx_prep.preproc.embedded.derivatives import write_description
+
+        write_description(args.out, args.root, preproc)
         shutil.rmtree(work)
     write_status(
         args.status,
@@ -106,15 +109,12 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
     return 1 if reason is not None and preproc["on_failure"] == "stop" else 0
 
 
-def _publish(made: Path, out: Path, raw: Path) -> None:
+def _publish(made: Path, out: Path) -> None:
     """Bring a finished folder to its place; the work folder may be on another disk."""
     part = out / f".{made.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     shutil.move(made, part)
     part.rename(out / made.name)
-    from bhx_prep.preproc.embedded.derivatives import write_description
-
-    write_description(out, raw)
 
 
 def _run(

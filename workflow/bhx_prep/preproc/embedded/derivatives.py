@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
 
 from bhx_model.atomic_write import write_json
+from bhx_prep.preproc.altering_results import altering_results
+from bhx_prep.preproc.dataset_description import passed_on, write_dataset
 from bhx_prep.preproc.embedded.grids import open_grid, save
 
 SPACE = "MNI152NLin2009cAsym"
@@ -25,8 +28,8 @@ def generated_by() -> list[dict[str, str]]:
     return [{"Name": "bhx-embedded", "Version": version("bhx"), "Description": NOTE}]
 
 
-def write_description(folder: Path, raw: Path) -> None:
-    """Write ``dataset_description.json``; every subject's job writes the same bytes.
+def write_description(folder: Path, raw: Path, preproc: Mapping[str, Any]) -> None:
+    """Write ``dataset_description.json`` and what belongs to it; every subject's job writes the same bytes.
 
     Parameters
     ----------
@@ -34,20 +37,17 @@ def write_description(folder: Path, raw: Path) -> None:
         Of the derivatives.
     raw : Path
         Data set they were made of: where it says ``Synthetic``, they say so too.
+    preproc : mapping
+        Section `preproc` of the configuration.
     """
-    try:
-        described = json.loads((raw / "dataset_description.json").read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        described = {}
-    stated = _passed_on(described if isinstance(described, dict) else {})
-    description = {
-        "Name": f"BHX embedded preprocessing{' (synthetic)' if stated.get('Synthetic') else ''}",
-        "BIDSVersion": "1.10.0",
-        "DatasetType": "derivative",
-        "GeneratedBy": generated_by(),
-        **stated,
-    }
-    write_json(folder / "dataset_description.json", description, shared=True)
+    write_dataset(
+        folder,
+        raw,
+        name="BHX embedded preprocessing",
+        text=NOTE,
+        generated_by=generated_by(),
+        settings=altering_results(preproc),
+    )
 
 
 def resolution_label(spacing_mm: float) -> str:
@@ -63,10 +63,44 @@ def bold_spacing(zooms: tuple[float, float, float], least_mm: float) -> float:
     return max(float(least_mm), float(round(min(zooms))))
 
 
-def _passed_on(sidecar: dict[str, Any], *fields: str) -> dict[str, Any]:
-    # of the type that BIDS has for them: a sidecar may hold anything
-    kinds = {"Synthetic": bool, **dict.fromkeys(fields, str)}
-    return {name: sidecar[name] for name, kind in kinds.items() if isinstance(sidecar.get(name), kind)}
+class _Saved:
+    """Files of one scan, in fMRIPrep's names, and what each is made of.
+
+    Parameters
+    ----------
+    base : str
+        Folder of the derivatives.
+    folder : str
+        Below it: ``sub-X/anat``.
+    stem : str
+        Beginning of the names.
+    common : mapping
+        Fields of every sidecar.
+    """
+
+    def __init__(self, base: str, folder: str, stem: str, common: Mapping[str, Any]) -> None:
+        self.folder = Path(base) / folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.uri = f"bids::{folder}/{stem}_"
+        self.stem, self.common = stem, dict(common)
+
+    def path(self, rest: str) -> Path:
+        """Where the file is whose name ends in `rest`."""
+        return self.folder / f"{self.stem}_{rest}"
+
+    def describe(self, rest: str, sources: Sequence[str], **fields: Any) -> Path:
+        """Write a file's sidecar; the path of the file comes back.
+
+        Sources that begin with ``bids:`` are URIs, others ends of names of the same scan.
+        """
+        uris = [source if source.startswith("bids:") else self.uri + source for source in sources]
+        sidecar = self.path(rest.partition(".")[0] + ".json")
+        write_json(sidecar, {**fields, "Sources": uris, **self.common, "GeneratedBy": generated_by()})
+        return self.path(rest)
+
+    def copy(self, given: str, rest: str, sources: Sequence[str], **fields: Any) -> None:
+        """Copy a file to its place, with its sidecar."""
+        shutil.copyfile(given, self.describe(rest, sources, **fields))
 
 
 class _SaveAnatIn(BaseInterfaceInputSpec):
@@ -99,46 +133,32 @@ class SaveAnat(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         given = self.inputs
-        folder = Path(given.base) / given.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        metadata = {
-            **_passed_on(given.sidecar),
-            "Sources": [f"bids:raw:{given.source}"],
-            "GeneratedBy": generated_by(),
-        }
-
-        def name(rest: str) -> Path:
-            return folder / f"{given.stem}_{rest}"
-
-        shutil.copyfile(given.anat, name("desc-preproc_T1w.nii.gz"))
-        write_json(name("desc-preproc_T1w.json"), {"SkullStripped": False, **metadata})
-        shutil.copyfile(given.mask, name("desc-brain_mask.nii.gz"))
-        write_json(name("desc-brain_mask.json"), {"Type": "Brain", **metadata})
-        shutil.copyfile(given.dseg, name("dseg.nii.gz"))
+        saved = _Saved(given.base, given.folder, given.stem, passed_on(given.sidecar))
+        t1w, mask = "desc-preproc_T1w.nii.gz", "desc-brain_mask.nii.gz"
+        to_template = f"from-T1w_to-{SPACE}_mode-image_xfm.h5"
+        saved.copy(given.anat, t1w, [f"bids:raw:{given.source}"], SkullStripped=False)
+        saved.copy(given.mask, mask, [t1w], Type="Brain")
+        saved.copy(given.dseg, "dseg.nii.gz", [t1w, mask])
         for label in ("GM", "WM", "CSF"):
-            shutil.copyfile(getattr(given, label.lower()), name(f"label-{label}_probseg.nii.gz"))
-        shutil.copyfile(given.to_template, name(f"from-T1w_to-{SPACE}_mode-image_xfm.h5"))
-        shutil.copyfile(given.to_anat, name(f"from-{SPACE}_to-T1w_mode-image_xfm.h5"))
+            saved.copy(getattr(given, label.lower()), f"label-{label}_probseg.nii.gz", [t1w, mask])
+        saved.copy(given.to_template, to_template, [t1w, mask])
+        saved.copy(given.to_anat, f"from-{SPACE}_to-T1w_mode-image_xfm.h5", [t1w, mask])
 
         grid = open_grid(Path(given.template), given.resolution_mm, Path(runtime.cwd) / "grid.nii.gz")
         drawn: Any = nib.load(Path(runtime.cwd) / "grid.nii.gz")
         affine = drawn.affine
         standard = f"space-{SPACE}_res-{resolution_label(given.resolution_mm)}"
-        metadata["Resolution"] = f"{given.resolution_mm:g} mm isotropic"
-        mask = ants.apply_transforms(grid, ants.image_read(given.mask), [given.to_template], "genericLabel")
-        save(mask.numpy().astype(np.uint8), affine, name(f"{standard}_desc-brain_mask.nii.gz"))
-        write_json(name(f"{standard}_desc-brain_mask.json"), {"Type": "Brain", **metadata})
-        dseg = ants.apply_transforms(grid, ants.image_read(given.dseg), [given.to_template], "genericLabel")
-        save(dseg.numpy().astype(np.uint8), affine, name(f"{standard}_dseg.nii.gz"))
+        saved.common["Resolution"] = f"{given.resolution_mm:g} mm isotropic"
+        for name, image, fields in ((mask, given.mask, {"Type": "Brain"}), ("dseg.nii.gz", given.dseg, {})):
+            labels = ants.apply_transforms(grid, ants.image_read(image), [given.to_template], "genericLabel")
+            place = saved.describe(f"{standard}_{name}", [name, to_template], **fields)
+            save(labels.numpy().astype(np.uint8), affine, place)
         head = ants.apply_transforms(
             grid, ants.image_read(given.anat), [given.to_template], "lanczosWindowedSinc"
         )
-        image = name(f"{standard}_desc-preproc_T1w.nii.gz")
-        write_json(
-            image.with_name(image.name.replace(".nii.gz", ".json")), {"SkullStripped": False, **metadata}
-        )
-        save(np.maximum(head.numpy(), 0).astype(np.float32), affine, image)
-        self._results["image"] = str(image)
+        place = saved.describe(f"{standard}_{t1w}", [t1w, to_template], SkullStripped=False)
+        save(np.maximum(head.numpy(), 0).astype(np.float32), affine, place)
+        self._results["image"] = str(place)
         return runtime
 
 
@@ -148,6 +168,7 @@ class _SaveRunIn(BaseInterfaceInputSpec):
     stem = traits.Str(mandatory=True)
     sidecar = traits.Dict(mandatory=True)
     source = traits.Str(mandatory=True)
+    anat = traits.Str(mandatory=True, desc="its T1w's derivatives: sub-X/anat/sub-X, below `base`")
     spacing_mm = traits.Float(mandatory=True)
     tr_s = traits.Float(mandatory=True)
     n_dummies = traits.Int(mandatory=True)
@@ -169,36 +190,38 @@ class SaveRun(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         given = self.inputs
-        folder = Path(given.base) / given.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        standard = f"space-{SPACE}_res-{resolution_label(given.spacing_mm)}"
-
-        def name(rest: str) -> Path:
-            return folder / f"{given.stem}_{rest}"
-
-        shutil.copyfile(given.hmc_boldref, name("desc-hmc_boldref.nii.gz"))
-        shutil.copyfile(given.coreg_boldref, name("desc-coreg_boldref.nii.gz"))
-        coregistration = ants.read_transform(given.bold_to_anat)
-        ants.write_transform(coregistration, str(name("from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt")))
-        shutil.copyfile(given.mask, name(f"{standard}_desc-brain_mask.nii.gz"))
-        shutil.copyfile(given.boldref, name(f"{standard}_boldref.nii.gz"))
-        shutil.copyfile(given.table, name("desc-confounds_timeseries.tsv"))
-        write_json(name("desc-confounds_timeseries.json"), json.loads(Path(given.metadata).read_text()))
-        metadata = {
-            "RepetitionTime": given.tr_s,
-            "SkullStripped": False,
-            "SliceTimingCorrected": False,
-            "NumberOfNonSteadyStateVolumes": given.n_dummies,
-            "Resolution": f"{given.spacing_mm:g} mm isotropic",
-            **_passed_on(given.sidecar, "TaskName"),
-            "Sources": [f"bids:raw:{given.source}"],
-            "GeneratedBy": generated_by(),
-        }
-        write_json(
-            name(f"{standard}_desc-brain_mask.json"),
-            {"Type": "Brain", "Resolution": metadata["Resolution"], **_passed_on(given.sidecar)},
+        saved = _Saved(given.base, given.folder, given.stem, passed_on(given.sidecar))
+        raw, t1w = f"bids:raw:{given.source}", f"bids::{given.anat}_desc-preproc_T1w.nii.gz"
+        to_template = f"bids::{given.anat}_from-T1w_to-{SPACE}_mode-image_xfm.h5"
+        reference, to_anat = (
+            "desc-coreg_boldref.nii.gz",
+            "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
         )
-        write_json(name(f"{standard}_desc-preproc_bold.json"), metadata)
+        saved.copy(given.hmc_boldref, "desc-hmc_boldref.nii.gz", [raw])
+        saved.copy(given.coreg_boldref, reference, [raw, "desc-hmc_boldref.nii.gz"])
+        coregistration = ants.read_transform(given.bold_to_anat)
+        ants.write_transform(coregistration, str(saved.describe(to_anat, [reference, t1w])))
+
+        standard = f"space-{SPACE}_res-{resolution_label(given.spacing_mm)}"
+        mask, preproc = f"{standard}_desc-brain_mask.nii.gz", f"{standard}_desc-preproc_bold.nii.gz"
+        resolution = {"Resolution": f"{given.spacing_mm:g} mm isotropic"}
+        made_of = [raw, "desc-hmc_boldref.nii.gz", to_anat, to_template]
+        saved.copy(given.boldref, f"{standard}_boldref.nii.gz", made_of, **resolution)
+        saved.copy(given.mask, mask, [preproc], Type="Brain", **resolution)
+        table = "desc-confounds_timeseries.tsv"
+        shutil.copyfile(given.table, saved.path(table))
+        columns = json.loads(Path(given.metadata).read_text())
+        write_json(saved.path(table.replace(".tsv", ".json")), columns)
+        image = saved.describe(
+            preproc,
+            made_of,
+            RepetitionTime=given.tr_s,
+            SkullStripped=False,
+            SliceTimingCorrected=False,
+            NumberOfNonSteadyStateVolumes=given.n_dummies,
+            **resolution,
+            **passed_on(given.sidecar, "TaskName"),
+        )
         series: Any = nib.load(given.bold)
         packed = nib.Nifti1Image(np.asanyarray(series.dataobj), series.affine)
         packed.set_data_dtype(np.int16)  # with a scale: 1/65535 of the range, far below the noise
@@ -206,7 +229,6 @@ class SaveRun(SimpleInterface):
         packed.header.set_zooms((*series.header.get_zooms()[:3], given.tr_s))
         packed.set_sform(series.affine, 4)  # code 4: MNI
         packed.set_qform(series.affine, 4)
-        image = name(f"{standard}_desc-preproc_bold.nii.gz")
         packed.to_filename(image)
         self._results["image"] = str(image)
         return runtime

@@ -51,8 +51,9 @@ def build(
     for anat in files.anats:
         branches[anat.stem] = _anat_branch(workflow, anat, root, base, template, template_mask, resolution_mm)
     for run in files.runs:
-        nodes = branches[files.anat_of(run).stem]
-        _run_branch(workflow, run, nodes, root, base, template, template_mask, resolution_mm)
+        anat = files.anat_of(run)
+        nodes, name = branches[anat.stem], f"{_folder(anat, root)}/{anat.stem}"
+        _run_branch(workflow, run, nodes, name, root, base, template, template_mask, resolution_mm)
     return workflow
 
 
@@ -105,6 +106,7 @@ def _run_branch(
     workflow: Workflow,
     scan: Scan,
     anat: dict[str, Node],
+    anat_name: str,
     root: Path,
     base: Path,
     template: str,
@@ -128,6 +130,7 @@ def _run_branch(
             stem=scan.stem,
             sidecar=scan.sidecar,
             source=str(scan.path.relative_to(root)),
+            anat=anat_name,
             spacing_mm=spacing_mm,
             tr_s=scan.tr_s,
         ),
