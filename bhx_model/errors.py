@@ -22,6 +22,10 @@ class DataError(BhxError):
     """A scan, a subject or a table cannot be used. Where there is a row for it, the sentence is its reason."""
 
 
+class LimitError(DataError):
+    """A scan that can be used fails a limit of its quality: a decision of the user's may keep it."""
+
+
 class ConfigError(BhxError):
     """The user's settings cannot be used.
 

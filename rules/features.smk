@@ -29,6 +29,7 @@ rule extract_features:
         space=lambda wildcards: study.cohort_section(wildcards.cohort).space,
         features=lambda wildcards: study.features_file(wildcards.cohort),
         tables=lambda wildcards: study.tables_file(wildcards.cohort),
+        decisions=lambda wildcards: study.cohorts[wildcards.cohort].decisions_file(wildcards.batch),
         templates=lambda wildcards, input: Path(input.atlas).parent,
         out=lambda wildcards, output: Path(output.qc).parent,
         step=STEPS["extract_features"],
@@ -36,7 +37,7 @@ rule extract_features:
         "python -m bhx_prep.features.extract --cohort {wildcards.cohort} --batch {wildcards.batch}"
         " --subjects {params.subjects:q} --index {params.index:q} --derivatives {params.derivatives:q}"
         " --templates {params.templates:q} --features {params.features:q} --tables {params.tables:q}"
-        " --space {params.space}"
+        " --space {params.space} --decisions {params.decisions:q}"
         " --out {params.out:q} > {log:q} 2>&1"
 
 

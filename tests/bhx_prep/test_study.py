@@ -164,3 +164,51 @@ def test_scans_that_a_stage_needs_and_no_cohort_has_are_named(
     raw = {"cohorts": {"a": {"input": "timeseries", "root": "a"}}, "experiments": {"e": experiment}}
     lines = Study(raw, build=True).untrainable()
     assert [line.endswith(str(said)) for line in lines] == ([] if said is None else [True])
+
+
+DECIDED = "cohort\tsubject\tsession\ttask\trun\tmodality\tdecision\twho\twhen\twhy\n"
+
+
+def decided(raw: dict, *lines: str, build: bool = True) -> dict[str, Path]:
+    """Files with the decisions of every batch."""
+    if lines:
+        Path("qc_decisions.tsv").write_text(DECIDED + "\n".join(lines) + "\n")
+    study = Study(raw, build=build)
+    return {
+        f"{name} {batch}": cohort.decisions_file(batch)
+        for name, cohort in study.cohorts.items()
+        for batch in cohort.batches()
+    }
+
+
+def test_a_decision_is_another_file_for_its_batch_alone(folder: Path):
+    raw = {**STUDY, "batch_size": 1}
+    none = decided(raw)
+    assert len(set(none.values())) == 1
+    assert json.loads(next(iter(none.values())).read_text()) == []
+    line = "a\t01\t\trest\t\tbold\texclude\tab\t2026-01-31\tghost"
+    excluded = decided(raw, line)
+    changed = [job for job, file in excluded.items() if file != none[job]]
+    assert len(changed) == 1
+    (row,) = json.loads(excluded[changed[0]].read_text())
+    assert row == {
+        "modality": "bold", "key": "a_sub-01_task-rest", "decision": "exclude", "why": "ghost"
+    }  # fmt: skip
+    # who decided, and when, changes no result
+    assert decided(raw, line.replace("ab\t2026-01-31", "cd\t2026-02-01")) == excluded
+    # a job that waits sees what was planned, whatever was written since
+    assert decided(raw, line.replace("exclude", "keep"), build=False) == excluded
+    Path("qc_decisions.tsv").unlink()
+    assert decided(raw) == none
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a\t01\t\trest\t\tbold\tdrop\tab\t\tghost", "unknown decision 'drop'"),
+        ("a\t09\t\trest\t\tbold\tkeep\tab\t\tghost", "there is no subject '09' in cohort a"),
+    ],
+)
+def test_a_table_of_decisions_with_a_mistake_stops_the_plan(folder: Path, line: str, expected: str):
+    with pytest.raises(SystemExit, match=expected):
+        decided(STUDY, line)

@@ -50,6 +50,11 @@ COMMANDS = {
         "preprocessing: clear failures, print the command of a subject, preprocess one without a study",
         "bhx preproc retry abide1",
     ),
+    "qc": (
+        "bhx_prep.commands.qc",
+        "decide that scans are excluded or kept; the pictures and numbers are on the page of each cohort",
+        'bhx qc decide abide1 0051234 --exclude --why "ghost in every frame"',
+    ),
     "doctor": (
         "bhx_prep.commands.doctor",
         "check what this machine needs for the configuration, and how to get what is missing",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
@@ -17,6 +17,8 @@ from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config
 from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.ingest import batches, index
+from bhx_prep.review import decided
+from bhx_prep.review.decisions import Decision, mistaken
 
 #: Columns of the index that jobs depend on and that no file name contains.
 FIELDS = ("tr_s", "n_frames", "anat", "synthetic", "reason")
@@ -46,10 +48,22 @@ class CohortPlan:
         Folder of the parse-time cache.
     build : bool
         Whether to (re)build a stale cache; only the main process may.
+    decisions : sequence of Decision
+        What people decided of its scans.
     """
 
-    def __init__(self, name: str, cohort: CohortSection, config: Config, cache: Path, *, build: bool):
+    def __init__(
+        self,
+        name: str,
+        cohort: CohortSection,
+        config: Config,
+        cache: Path,
+        *,
+        build: bool,
+        decisions: Sequence[Decision] = (),
+    ):
         self.name, self.cohort, self._config, self._cache, self._build = name, cohort, config, cache, build
+        self._decisions = decisions
         self._settings = SettingsFolder(config.results / "settings", write=build)
 
     @property
@@ -101,6 +115,36 @@ class CohortPlan:
     def subjects_file(self, batch: str) -> Path:
         """JSON list of the subjects of a batch."""
         return self._settings.file(self._list_name(int(batch)), self._batches[int(batch)])
+
+    @cached_property
+    def _decided(self) -> dict[str, list[dict[str, str]]]:
+        """What jobs are told of the decisions, by subject: neither who decided nor when, which change no result."""
+        if not self._decisions:
+            return {}
+        table = index.load(
+            self._cache,
+            self.name,
+            self.cohort,
+            build_if_stale=False,
+            t1w_mm=self._config.features.t1w_resolution_mm,
+        )
+        found, mistakes = decided.find(self._decisions, table.select(decided.NAMING).to_pylist())
+        if mistakes:
+            raise SystemExit(str(mistaken(self._config.qc_decisions, mistakes)))
+        of_subject: dict[str, list[dict[str, str]]] = {}
+        for (modality, key), one in sorted(found.items()):
+            known = {"modality": modality, "key": key, "decision": one.decision, "why": one.reason}
+            of_subject.setdefault(one.subject, []).append(known)
+        return of_subject
+
+    def decisions_file(self, batch: str) -> Path:
+        """JSON list of the decisions on scans of a batch."""
+        _ = self._columns  # the index has to be there
+        rows = [row for subject in self._batches[int(batch)] for row in self._decided.get(subject, ())]
+        # of all batches without any it is the same file
+        name = f"{self.name}/decisions-{int(batch):05d}" if rows else "decisions"
+        with settings_are_written():
+            return self._settings.file(name, rows)
 
     def batches_file(self) -> Path:
         """JSON list of the batches."""

@@ -8,7 +8,7 @@ STEPS = {
     "fetch_templates": 3,  # what the order of series is compared with
     "run_embedded": 4,  # brain mask by a network, registration brain to brain
     "run_fmriprep": 2,  # T1w of the model's resolution; what the index excludes is not shown
-    "extract_features": 6,  # QC rows have a list of notes, runs a fingerprint
+    "extract_features": 7,  # decisions of people exclude and keep scans
     "check_cohort": 2,  # pairs of runs of one scan that was denoised in two ways are listed too
     "pack_shards": 4,  # lists hold the hash of every scan
     "index_shards": 2,  # contract 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -31,6 +32,8 @@ from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.config.section import Section
 from bhx_prep.evaluation import split_seeds
 from bhx_prep.ingest.stated_names import stated_names
+from bhx_prep.review import decisions
+from bhx_prep.review.decisions import Decision
 from bhx_prep.trainings import Trainings, overrides, validation_left_out
 
 #: Keys of an endpoint that decide nothing about who is in which split.
@@ -64,8 +67,9 @@ class Study:
             raise SystemExit(str(error)) from None
         results = self.config.results
         self._settings = SettingsFolder(results / "settings", write=build)
+        decided = self._read_decisions(results / "settings" / "qc_decisions.json", build=build)
         self.cohorts = {
-            name: CohortPlan(name, cohort, self.config, cache, build=build)
+            name: CohortPlan(name, cohort, self.config, cache, build=build, decisions=decided[name])
             for name, cohort in self.config.cohorts.items()
         }
         self.trainings = Trainings(self.config)
@@ -75,6 +79,21 @@ class Study:
                 self.trainings.write_folders()
                 fusion_recipe.write_recipes(self.config, self.trainings)
             self._write_settings(results / "config.resolved.json", write=build)
+
+    def _read_decisions(self, planned: Path, *, build: bool) -> dict[str, list[Decision]]:
+        """Decisions on scans, by cohort: jobs see those that were planned with, whatever has been written since."""
+        rows = None if build else _json_or_none(planned)
+        if rows is None:
+            try:
+                found = decisions.read(self.config.qc_decisions, self.config.cohorts)
+            except ConfigError as error:
+                raise SystemExit(str(error)) from None
+            rows = [dataclasses.asdict(decision) for decision in found]
+        if build and rows != (_json_or_none(planned) or []):
+            with settings_are_written():
+                write_json(planned, rows)
+        known = [Decision(**row) for row in rows]
+        return {name: [one for one in known if one.cohort == name] for name in self.config.cohorts}
 
     def _check_weights(self) -> None:
         """Stop where weights that are given, or that a training is to start from, are not there."""

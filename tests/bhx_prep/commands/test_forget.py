@@ -81,6 +81,11 @@ def study(tmp_path, monkeypatch):
         "results/settings/town/batch-00000-1.json": '["t1", "t10"]',
         "results/settings/town/batch-00000-2.json": '["t10"]',
         "results/settings/ward/batch-00000-3.json": '["t1"]',
+        f"results/town/qc/batch-{batch}.js": "x",
+        "results/town/qc/index.html": "x",
+        "results/settings/qc_decisions.json": '[{"cohort": "town", "subject": "t1"}]',
+        "results/settings/town/decisions-00000-1.json": '[{"key": "town_sub-t1_task-rest"}]',
+        "results/settings/town/decisions-00000-2.json": '[{"key": "town_sub-t10_task-rest"}]',
         ".bhx/index/town.parquet": "x",
         ".bhx/index/.town-q1w2/table": "x",
         ".snakemake/log/1.log": "--subjects t10,t1 --index",
@@ -119,6 +124,7 @@ STAYS = {
     "results/encoders/town-0a0a0a0a/function-tiny-0a0a0a0a/function_tokens/.part.smalltown.npz",
     "results/endpoints/age/fc_seed-1/predictions.parquet", "results/endpoints/external/seed-1.json",
     "results/experiments/demo/inspection/external.npz",
+    "results/settings/town/decisions-00000-2.json",
     ".snakemake/log/2.log", ".snakemake/incomplete/not base64", "results/settings/config-2.json",
     "results/settings/town/batch-00000-2.json", "results/settings/ward/batch-00000-3.json",
     f".snakemake/incomplete/{base64.b64encode(b'results/town/preproc/sub-t10_status.json').decode()}",
@@ -147,6 +153,18 @@ def test_lists_removes_and_names_the_weights(study, capsys):
     assert "results/runs/function-1  (function): may have seen the subject: its split is gone" in out
     assert cli.main(["forget", "town", "t1"]) == 0
     assert "0 files and folders of sub-t1" in capsys.readouterr().out
+
+
+def test_the_subject_s_lines_are_taken_out_of_the_decisions(study, capsys):
+    columns = "cohort\tsubject\tsession\ttask\trun\tmodality\tdecision\twho\twhen\twhy"
+    lines = [f"{who}\t\trest\t\tbold\tkeep\tab\t\tx" for who in ("town\tt1", "town\tt10", "ward\tt1")]
+    table = study / "qc_decisions.tsv"
+    table.write_text("\n".join([columns, *lines]) + "\n")
+    assert cli.main(["forget", "town", "t1", "--dry-run"]) == 0
+    assert table.read_text().splitlines()[1:] == lines
+    assert cli.main(["forget", "town", "t1"]) == 0
+    assert table.read_text().splitlines()[1:] == lines[1:]
+    assert "1 lines of qc_decisions.tsv" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("code", [0, 1])

@@ -346,3 +346,52 @@ def test_given_tables_are_used_as_they_are(templates_folder, tmp_path, rng):
     assert "7-network order" in qc["b", "bold"]["reason"]
     (row,) = pq.read_table(tmp_path / "o" / "timeseries.parquet").to_pylist()
     np.testing.assert_array_equal(np.float32(row["series"]).reshape(8, 50), series.astype(np.float32))
+
+
+def decide(*scans):
+    """Options by which scans, each (stem, modality, decision), are decided."""
+    listed = [
+        {"modality": modality, "key": f"ward_{stem}", "decision": decision, "why": "seen"}
+        for stem, modality, decision in scans
+    ]
+    return ("--decisions", settings_file(listed))
+
+
+def test_decisions_exclude_what_passes_and_keep_what_fails_a_limit(ward_index, templates_folder, tmp_path):
+    extra = decide(
+        ("sub-01_task-rest", "bold", "exclude"),
+        ("sub-02_task-rest", "bold", "keep"),
+        ("sub-03_task-rest", "bold", "keep"),
+        ("sub-01", "t1w", "exclude"),
+        ("sub-02", "t1w", "keep"),
+    )
+    assert run(ward_index, templates_folder, tmp_path, subjects="01,02,03", extra=extra) == 0
+    found = rows(tmp_path)
+    assert found["01", "bold"]["reason"] == "excluded by a decision: seen"
+    assert found["01", "bold"]["mean_fd_mm"] == pytest.approx(0.1)  # its numbers stay to be seen
+    assert found["01", "t1w"]["status"] == "excluded"
+    moving = found["02", "bold"]
+    assert (moving["status"], moving["decision"]) == ("ok", "keep")
+    assert "features.max_mean_fd_mm" in moving["overruled"]
+    assert [note for note in moving["notes"] if note.startswith("kept by a decision: seen; ")]
+    # a decision that overrules nothing is no note
+    assert not [note for note in found["02", "t1w"]["notes"] if note.startswith("kept by")]
+    damaged = found["03", "bold"]
+    assert damaged["status"] == "excluded"
+    assert damaged["reason"].endswith("; it cannot be kept, as was decided")
+    kept = pq.read_table(tmp_path / "timeseries.parquet")["subject"].to_pylist()
+    assert kept == ["02"]
+
+
+def test_a_run_without_even_a_patch_cannot_be_kept(ward_index, templates_folder, tmp_path):
+    extra = decide(("sub-05_task-rest", "bold", "keep"))
+    assert run(ward_index, templates_folder, tmp_path, subjects="05", extra=extra) == 0
+    assert "it cannot be kept" in rows(tmp_path)["05", "bold"]["reason"]
+
+
+def test_a_decision_on_a_scan_that_was_not_made_is_a_warning(ward_index, templates_folder, tmp_path, caplog):
+    extra = decide(("sub-01", "t1w", "keep"), ("sub-01_ses-1", "t1w", "keep"))
+    assert run(ward_index, templates_folder, tmp_path, subjects="01", extra=extra) == 0
+    assert [r.message for r in caplog.records if "changes nothing" in r.message] == [
+        "ward: a decision on ward_sub-01_ses-1 changes nothing: preprocessing made no such scan"
+    ]

@@ -30,6 +30,7 @@ from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import batches, index, participants
 from bhx_prep.io import bids_names
 from bhx_prep.preproc import work_folder
+from bhx_prep.review import decisions
 from bhx_prep.slurm import jobs
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ def command(args: argparse.Namespace) -> int:
     paths = list(traces(study, args.cohort, subject))
     seen = weights(study, args.cohort, subject)
     indexed = (study.results / args.cohort / "shards" / "index.json").exists()
+    before = decisions.read(study.qc_decisions, study.cohorts)
     for path in paths:
         print(f"{'would remove' if args.dry_run else 'removed'} {path}{'/' if path.is_dir() else ''}")
         if not args.dry_run:
@@ -77,6 +79,7 @@ def command(args: argparse.Namespace) -> int:
         f"{len(paths)} files and folders of sub-{subject}"
         + (" (nothing was removed)" if args.dry_run else "")
     )
+    _forget_decisions(study, before, args, subject)
     if seen:
         print("\nweights that have seen sub-" + subject + ", which no deletion can undo:")
         for one in seen:
@@ -90,6 +93,17 @@ def command(args: argparse.Namespace) -> int:
     if not args.dry_run and paths and indexed:
         return _make_again(study, args, subject, remaining)
     return 0
+
+
+def _forget_decisions(
+    study: config.Config, before: list[decisions.Decision], args: argparse.Namespace, subject: str
+) -> None:
+    """Take the subject's lines out of the table of decisions."""
+    others = [one for one in before if (one.cohort, one.subject) != (args.cohort, subject)]
+    if n := len(before) - len(others):
+        print(f"{n} lines of {study.qc_decisions}{' (not removed)' if args.dry_run else ''}")
+        if not args.dry_run:
+            decisions.write(study.qc_decisions, others)
 
 
 def traces(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
@@ -157,6 +171,9 @@ def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
     if batch is not None:
         yield from results.glob(f"{cohort}/features/batch-{batch}")
         yield from results.glob(f"{cohort}/shards/*-{batch}.*")
+        yield from results.glob(f"{cohort}/qc/batch-{batch}.*")
+        yield from results.glob(f"{cohort}/qc.parquet")
+        yield from results.glob(f"{cohort}/qc/index.html")
         yield from results.glob(f"{cohort}/shards/index.json")
         yield from results.glob(f"*/*/{cohort}/batch-{batch}.*")  # logs and benchmarks
         yield from results.glob(f"encoders/*/tokens-*/{cohort}/*-{batch}.*")
@@ -232,6 +249,10 @@ def _listing(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
     for file in settings.glob(f"{cohort}/batch-*.json"):
         if subject in json.loads(file.read_text(encoding="utf-8")):
             yield file
+    decided = settings / "qc_decisions.json"
+    rows = json.loads(decided.read_text(encoding="utf-8")) if decided.exists() else []
+    if any((row["cohort"], row["subject"]) == (cohort, subject) for row in rows):
+        yield decided
     for file in [*study.results.glob("config.resolved.json"), *settings.glob("config-*.json")]:
         section = json.loads(file.read_text(encoding="utf-8"))["cohorts"].get(cohort, {})
         if subject in (section.get("subjects") or ()):

@@ -43,6 +43,11 @@ class Config(Section):
         description="Where trained weights are used (embedding, probes, fine-tuning, pictures): `auto` on the GPUs that "
         "`experiments.*.gpus` asks for, else the CPU; `mps`: the GPU of an Apple computer, on which nothing is pretrained.",
     )
+    qc_decisions: Path = Field(
+        default=Path("qc_decisions.tsv"),
+        description="Table of scans that somebody decided to exclude or to keep, whatever their numbers say; none where "
+        "there is no such file. `bhx qc decide` writes it.",
+    )
     cohorts: dict[Name, CohortSection] = Field(min_length=1, description="The cohorts, by name.")
     preproc: PreprocSection = Field(default=PreprocSection(), description="From raw BIDS to derivatives.")
     atlas: AtlasSection = Field(default=AtlasSection(), description="The parcellation.")

@@ -17,7 +17,7 @@ import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from bhx_model.atomic_write import atomic_write
 from bhx_model.command_line import json_file, run_command
 from bhx_model.contract import canonical_json
 from bhx_model.data import segments, timeseries, volumes
-from bhx_model.errors import ConfigError, DataError
+from bhx_model.errors import ConfigError, DataError, LimitError
 from bhx_prep.atlas.atlas import Atlas, load_atlas
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.section import read_section
@@ -41,6 +41,7 @@ from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
 from bhx_prep.io import archives, bids_names, notes
 from bhx_prep.io.stated_axes import StatedAxes
+from bhx_prep.review.decided import Place, place_of
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ logger = logging.getLogger(__name__)
 AS_GIVEN = "as given"
 #: Note of every one of them.
 NO_MOTION = notes.note(notes.Kind.NO_MOTION, "a table made elsewhere, no motion excludes it")
+#: Beginning of the reason of a scan that somebody decided to exclude.
+BY_DECISION = "excluded by a decision"
 #: Note of every T1 where the templates hold no head.
 NO_TEMPLATE = notes.note(notes.Kind.T1W, "not compared with the template, of which there is no head")
 
@@ -93,6 +96,8 @@ QC_SCHEMA = pa.schema(
         ("strategy", pa.string()),
         ("synthetic", pa.bool_()),
         ("seconds", pa.float64()),
+        ("decision", pa.string()),
+        ("overruled", pa.string()),
     ]
 )
 
@@ -109,10 +114,16 @@ class Extraction:
     grid: t1w.ModelGrid
     stated: StatedAxes = field(default_factory=StatedAxes)
     head: tuple[Path, Path] | None = None
+    decisions: Mapping[Place, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def prepare(
-        cls, settings: FeaturesSection, templates: Path, tables: Any = None, space: str | None = None
+        cls,
+        settings: FeaturesSection,
+        templates: Path,
+        tables: Any = None,
+        space: str | None = None,
+        decisions: Sequence[Mapping[str, str]] = (),
     ) -> Extraction:
         """Read the atlas and the strategy.
 
@@ -125,6 +136,8 @@ class Extraction:
             What the cohort states about tables without names, as `bhx_prep.ingest.stated_names` gives it.
         space : str, optional
             Standard space of the images, for an atlas with a volume in several.
+        decisions : sequence of mappings
+            What people decided of single scans: ``modality``, ``key``, ``decision`` and ``why``.
 
         Raises
         ------
@@ -142,7 +155,23 @@ class Extraction:
             t1w.model_grid(settings.t1w_resolution_mm, settings.t1w_shape),
             StatedAxes.of_json(tables),
             head,
+            {place_of(decision): decision for decision in decisions},
         )
+
+    def obey(self, report: Row, check: Callable[..., None], *numbers: Any) -> None:
+        """Compare numbers with limits, which a decision to keep the scan overrules: the report then says which.
+
+        Raises
+        ------
+        LimitError
+            If a limit is failed and nobody decided to keep the scan.
+        """
+        try:
+            check(*numbers, self.settings)
+        except LimitError as error:
+            if report["decision"] != "keep":
+                raise
+            report["overruled"] = "; ".join(filter(None, [report["overruled"], str(error)]))
 
     def bold(self, scan: Row, report: Row) -> tuple[Row, bytes]:
         """Series of one BOLD run as a row of `SERIES_SCHEMA` and as a shard carries it.
@@ -170,7 +199,7 @@ class Extraction:
         report["kept"], report["n_kept"] = done.kept, int(done.kept.sum())
         report["seconds"] = report["n_kept"] * scan["tr_s"]
         cuts = segments.of_kept(done.kept, joins)
-        qc.check_length(done.kept, cuts, scan["tr_s"], self.settings)
+        self.obey(report, qc.check_length, done.kept, cuts, scan["tr_s"])
         return {
             **{name: scan[name] for name in ("key", "subject", "session", "task", "run", "anat", "tr_s")},
             "n_frames": done.series.shape[1],
@@ -216,7 +245,7 @@ class Extraction:
         report["mean_coverage"] = float(parcellated.coverage.mean(dtype=np.float64))
         report["n_rois_covered"] = qc.covered(parcellated.series)
         report["tsnr"] = qc.tsnr(parcellated.series)
-        qc.check_run(report["n_rois_covered"], self.atlas.n_rois, report["mean_fd_mm"], self.settings)
+        self.obey(report, qc.check_run, report["n_rois_covered"], self.atlas.n_rois, report["mean_fd_mm"])
 
     def t1w(self, scan: Row, report: Row) -> tuple[Row, bytes]:
         """Metadata of one T1 volume on the model's grid, and the volume as a shard carries it.
@@ -230,7 +259,7 @@ class Extraction:
         if self.head is not None:
             found = template_overlap.overlap(volume, *self.head, self.grid)
             report["template_dice"], report["template_correlation"] = found.dice, found.correlation
-            qc.check_template(found.dice, found.correlation, self.settings)
+            self.obey(report, qc.check_template, found.dice, found.correlation)
         else:
             report["notes"].append(NO_TEMPLATE)
         return {
@@ -275,6 +304,7 @@ def extract(
     names = ("timeseries.parquet", "bold.arrow", "t1w.arrow", "qc.parquet")
     reports = []
     subjects: dict[str, None] = {}
+    met: set[Place] = set()
     metadata = {
         "atlas": work.atlas.label,
         "names": list(work.atlas.names),
@@ -302,6 +332,7 @@ def extract(
                 report |= {name: scan[name] for name in ("cohort", "subject", "key", "modality", "synthetic")}
                 report |= {"status": "ok", "tr_s": scan["tr_s"], "n_frames": scan["n_frames"]}
                 report["notes"] = list(scan["notes"] or ())
+                met.add(place_of(scan))
                 features = _one(work, scan, report)
                 reports.append(report)
                 if features is None:
@@ -313,20 +344,36 @@ def extract(
                 else:
                     t1ws.add(row, content)
         pq.write_table(pa.Table.from_pylist(reports, QC_SCHEMA), parts["qc.parquet"])
+    for _, key in sorted(work.decisions.keys() - met):
+        logger.warning("%s: a decision on %s changes nothing: preprocessing made no such scan", cohort, key)
     used = sum(report["status"] == "ok" for report in reports)
     return used, len(reports) - used
 
 
 def _one(work: Extraction, scan: Row, report: Row) -> Any:
     """Features of a scan, or None after the reason was written into its report."""
+    decision = work.decisions.get(place_of(scan))
+    report["decision"] = decision and decision["decision"]
+    reasons = []
+    features = None
+    if decision and decision["decision"] == "exclude":
+        reasons.append(f"{BY_DECISION}: {decision['why']}")
     try:
         if scan["status"] != "ok":
             raise DataError(scan["reason"] or "excluded by the index")
-        with archives.unpacked(scan, index.FILE_COLUMNS) as files:
-            return work.bold(files, report) if scan["modality"] == "bold" else work.t1w(files, report)
+        with archives.unpacked(scan, index.FILE_COLUMNS) as files:  # of an excluded one for its numbers
+            features = work.bold(files, report) if scan["modality"] == "bold" else work.t1w(files, report)
     except DataError as error:
-        report["status"], report["reason"] = "excluded", str(error)
+        reasons.append(str(error))
+        if report["decision"] == "keep":
+            reasons.append("it cannot be kept, as was decided")
+    if reasons:
+        report["status"], report["reason"] = "excluded", "; ".join(reasons)
         return None
+    if decision and report["overruled"]:
+        detail = f"{decision['why']}; else it were excluded: {report['overruled']}"
+        report["notes"].append(notes.note(notes.Kind.DECISION, detail))
+    return features
 
 
 def _path(value: str | None) -> Path | None:
@@ -373,6 +420,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="axes and names of tables without names, as a JSON file",
     )
     parser.add_argument("--space", required=True, help="space of the BOLD derivatives")
+    parser.add_argument(
+        "--decisions",
+        type=json_file,
+        default=[],
+        metavar="FILE",
+        help="decisions on scans of the batch: a JSON list of {modality, key, decision, why}",
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder for the four files")
     args = parser.parse_args(argv)
     return run_command(lambda: _run(args))
@@ -381,7 +435,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     subjects = _subjects(args)
     settings = read_section(FeaturesSection, args.features)
-    work = Extraction.prepare(settings, args.templates, args.tables, args.space)
+    work = Extraction.prepare(settings, args.templates, args.tables, args.space, args.decisions)
     scans = scans_of(
         args.index,
         args.cohort,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bhx_model.data.augment import patch_frames
-from bhx_model.errors import DataError
+from bhx_model.errors import DataError, LimitError
 from bhx_prep.config.features import FeaturesSection
 
 
@@ -60,8 +60,10 @@ def check_run(n_covered: int, n_rois: int, mean_fd_mm: float | None, settings: F
 
     Raises
     ------
-    DataError
+    LimitError
         With every threshold that the run fails.
+    DataError
+        If no parcel holds values.
     """
     reasons = []
     wanted = settings.min_rois * n_rois
@@ -76,7 +78,7 @@ def check_run(n_covered: int, n_rois: int, mean_fd_mm: float | None, settings: F
             f" {settings.max_mean_fd_mm:g}"
         )
     if reasons:
-        raise DataError("; ".join(reasons))
+        raise (LimitError if n_covered else DataError)("; ".join(reasons))
 
 
 def check_template(dice: float, correlation: float, settings: FeaturesSection) -> None:
@@ -84,7 +86,7 @@ def check_template(dice: float, correlation: float, settings: FeaturesSection) -
 
     Raises
     ------
-    DataError
+    LimitError
         With both numbers, if one is below.
     """
     if dice < settings.t1w_min_dice or correlation < settings.t1w_min_correlation:
@@ -93,7 +95,7 @@ def check_template(dice: float, correlation: float, settings: FeaturesSection) -
             f" (features.t1w_min_dice {settings.t1w_min_dice:g}, t1w_min_correlation {settings.t1w_min_correlation:g});"
             " is it in MNI space?"
         )
-        raise DataError(msg)
+        raise LimitError(msg)
 
 
 def check_length(
@@ -115,12 +117,14 @@ def check_length(
 
     Raises
     ------
-    DataError
+    LimitError
         If it is shorter.
+    DataError
+        If it has not even one patch.
     """
+    patch = patch_frames(tr_s, settings.patch_seconds)
     said, seconds = f"{kept.sum()} of {kept.size} frames are kept", kept.sum() * tr_s
     if segments is not None:
-        patch = patch_frames(tr_s, settings.patch_seconds)
         longest = max(stop - first for first, stop in segments)
         said += (
             f", {seconds:.0f} s in {len(segments)} pieces, the longest {longest * tr_s:.0f} s;"
@@ -131,4 +135,4 @@ def check_length(
         said += ","
     if seconds < settings.min_seconds:
         msg = f"{said} {seconds:.0f} s: less than features.min_seconds, {settings.min_seconds:g}"
-        raise DataError(msg)
+        raise (LimitError if seconds >= patch * tr_s else DataError)(msg)

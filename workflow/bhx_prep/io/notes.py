@@ -30,6 +30,7 @@ class Kind(StrEnum):
     ORDER = "ROI order not confirmed by the series"
     DUPLICATES = "runs of one scan"
     NO_RUNS = "cohort without BOLD runs"
+    DECISION = "kept by a decision"
 
 
 def note(kind: Kind, detail: str) -> str:

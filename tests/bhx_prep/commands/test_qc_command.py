@@ -1,0 +1,108 @@
+"""``bhx qc``: decisions are written, taken back, merged and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bhx_prep import cli
+from bhx_prep.review import decisions
+
+
+@pytest.fixture(autouse=True)
+def study(tmp_path: Path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(
+        "cohorts: {a: {input: timeseries, root: a, tr_s: 2}, b: {input: timeseries, root: a}}"
+    )
+    for stem in (
+        "sub-01_task-rest_run-1",
+        "sub-01_task-rest_run-2",
+        "sub-02_task-rest_acq-x",
+        "sub-02_task-rest_acq-y",
+    ):
+        table = tmp_path / "a" / stem[:6] / f"{stem}_timeseries.tsv"
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_text("r1\tr2\n0\t1\n1\t0\n")
+    return tmp_path
+
+
+def decide(*words: str) -> int:
+    return cli.main(["qc", "decide", "a", *words])
+
+
+def table() -> list[tuple[str, str, str, str]]:
+    found = decisions.read(Path("qc_decisions.tsv"), ["a", "b"])
+    return [(one.subject, one.run or one.key, one.decision, one.why) for one in found]
+
+
+def test_decisions_are_written_changed_and_taken_back(capsys):
+    assert decide("01", "--exclude", "--why", "ghost", "--who", "ab") == 0
+    assert table() == [("01", "1", "exclude", "ghost"), ("01", "2", "exclude", "ghost")]
+    assert capsys.readouterr().out.splitlines() == [
+        "exclude a sub-01_task-rest_run-1 bold",
+        "exclude a sub-01_task-rest_run-2 bold",
+    ]
+    assert decide("sub-01", "--run", "02", "--keep", "--why", "fine") == 0
+    assert table() == [("01", "1", "exclude", "ghost"), ("01", "2", "keep", "fine")]
+    assert decide("01", "--run", "1", "--clear") == 0
+    assert table() == [("01", "2", "keep", "fine")]
+    one = decisions.read(Path("qc_decisions.tsv"), ["a"])[0]
+    assert one.who
+    assert one.when.startswith("20")
+
+
+def test_a_key_is_written_where_labels_do_not_tell_scans_apart():
+    assert decide("02", "--key", "a_sub-02_task-rest_acq-y", "--exclude", "--why", "x") == 0
+    assert table() == [("02", "a_sub-02_task-rest_acq-y", "exclude", "x")]
+    assert cli.main(["qc", "check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["01", "--exclude"], "say why"),
+        (["1", "--exclude", "--why", "x"], "no subject '1' in cohort a; did you mean '01'?"),
+        (["01", "--run", "3", "--exclude", "--why", "x"], "no scan of run '3'; there are: 1, 2"),
+        (
+            ["01", "--modality", "t1w", "--exclude", "--why", "x"],
+            "no scan of modality 't1w'; there are: bold",
+        ),
+        (["01", "--key", "z", "--exclude", "--why", "x"], "no scan 'z'"),
+    ],
+)
+def test_what_cannot_be_decided_is_a_sentence(words: list[str], expected: str, capsys):
+    assert decide(*words) == 1
+    assert expected in capsys.readouterr().err
+    assert not Path("qc_decisions.tsv").exists()
+
+
+def test_a_keep_of_what_the_index_excludes_is_a_warning(capsys):
+    Path("a/sub-01/sub-01_task-rest_run-1_timeseries.tsv").write_text("")
+    assert decide("01", "--run", "1", "--keep", "--why", "x") == 0
+    assert "cannot be kept, the index excludes it" in capsys.readouterr().err
+
+
+def test_the_page_s_decisions_are_merged(capsys):
+    assert decide("01", "--exclude", "--why", "ghost") == 0
+    found = decisions.read(Path("qc_decisions.tsv"), ["a"])
+    text = decisions.to_text(found[:1]).replace("exclude", "keep").replace("ghost", "fine")
+    Path("page.tsv").write_text(text)
+    assert cli.main(["qc", "merge", "page.tsv"]) == 0
+    assert table() == [("01", "1", "keep", "fine"), ("01", "2", "exclude", "ghost")]
+    assert "1 decisions taken over, 1 of them in place of earlier ones" in capsys.readouterr().out
+    Path("page.tsv").write_text(text.replace("\t01\t", "\t09\t"))
+    assert cli.main(["qc", "merge", "page.tsv"]) == 1
+    assert "no subject '09'" in capsys.readouterr().err
+    assert len(table()) == 2
+
+
+def test_check_counts_them_and_names_mistakes(capsys):
+    assert decide("01", "--exclude", "--why", "ghost") == 0
+    assert cli.main(["qc", "check"]) == 0
+    assert "a: 2 excluded, 0 kept" in capsys.readouterr().out
+    with Path("qc_decisions.tsv").open("a") as file:
+        file.write("a\t01\t\trest\t9\tbold\tkeep\tx\t\ty\n")
+    assert cli.main(["qc", "check"]) == 1
+    assert "unknown scan a sub-01_task-rest_run-9 bold" in capsys.readouterr().err

@@ -1,0 +1,208 @@
+"""``bhx qc``: decide that scans are excluded or kept, take over what the page decided, check the table of decisions."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import getpass
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bhx_model.errors import ConfigError, DataError
+from bhx_prep.config import config
+from bhx_prep.config.mistakes import nearest
+from bhx_prep.ingest import index
+from bhx_prep.io import bids_names
+from bhx_prep.review import decided, decisions
+from bhx_prep.review.decisions import Decision
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``bhx qc``."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    decide = actions.add_parser(
+        "decide",
+        help="exclude or keep scans of a subject, whatever their numbers say",
+        epilog='example: bhx qc decide abide1 0051234 --modality bold --exclude --why "ghost in every frame"',
+    )
+    decide.add_argument("cohort", metavar="COHORT", help="of the configuration")
+    decide.add_argument("subject", metavar="SUBJECT", help="label without sub-")
+    for entity in ("session", "task", "run"):
+        decide.add_argument(f"--{entity}", metavar="LABEL", help=f"only scans of this {entity}")
+    decide.add_argument("--modality", choices=decisions.MODALITIES, help="only scans of this modality")
+    decide.add_argument(
+        "--key", metavar="KEY", help="only the scan of this sample key, as `bhx index` has it"
+    )
+    what = decide.add_mutually_exclusive_group(required=True)
+    what.add_argument("--exclude", action="store_const", const="exclude", dest="decision", help="do not use")
+    what.add_argument(
+        "--keep", action="store_const", const="keep", dest="decision", help="use, whatever limits it fails"
+    )
+    what.add_argument(
+        "--clear", action="store_const", const="", dest="decision", help="take the decision back"
+    )
+    decide.add_argument("--why", default="", metavar="TEXT", help="reason, shown wherever the scan is")
+    decide.add_argument("--who", metavar="NAME", help="who decided (the user's name on this machine)")
+    merge = actions.add_parser(
+        "merge",
+        help="take over decisions that the page has offered for download",
+        epilog="example: bhx qc merge ~/Downloads/abide1_decisions.tsv",
+    )
+    merge.add_argument("file", type=Path, metavar="FILE", help="table of the page")
+    check = actions.add_parser(
+        "check", help="check the table of decisions, and count them", epilog="example: bhx qc check"
+    )
+    for action in (decide, merge, check):
+        action.add_argument(
+            "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"
+        )
+
+
+def command(args: argparse.Namespace) -> int:
+    """Run an action."""
+    study = config.load(args.config)
+    return {"decide": _decide, "merge": _merge, "check": _check}[args.action](args, study)
+
+
+def _decide(args: argparse.Namespace, study: config.Config) -> int:
+    if args.cohort not in study.cohorts:
+        raise ConfigError(
+            f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(study.cohorts)}"
+        )
+    if args.decision and not args.why.strip():
+        raise ConfigError('say why, e.g. --why "ghost in every frame": it is shown wherever the scan is')
+    before = decisions.read(study.qc_decisions, study.cohorts)
+    rows = _scans(study, args.cohort)
+    chosen = _choose(rows, args)
+    new = [_decision(row, rows, args) for row in chosen]
+    places = {decided.place_of(row) for row in chosen}
+    theirs = [decision for decision in before if decision.cohort == args.cohort]
+    found, _ = decided.find(theirs, rows)
+    replaced = {decision.line for place, decision in found.items() if place in places}
+    kept = [decision for decision in before if decision.line not in replaced]
+    decisions.write(study.qc_decisions, [*kept, *(new if args.decision else ())])
+    for decision, row in zip(new, chosen, strict=True):
+        print(f"{args.decision or 'no decision on'} {decision.named}")
+        if args.decision == "keep" and row["status"] != "ok":
+            logger.warning("%s cannot be kept, the index excludes it: %s", decision.named, row["reason"])
+    _say_next(study, [args.cohort])
+    return 0
+
+
+def _scans(study: config.Config, cohort: str) -> list[Row]:
+    """Scans of a cohort's index."""
+    resolution = study.features.t1w_resolution_mm
+    table = index.load(index.CACHE, cohort, study.cohorts[cohort], t1w_mm=resolution)
+    return table.select([*decided.NAMING, "status", "reason"]).to_pylist()
+
+
+def _choose(rows: Sequence[Row], args: argparse.Namespace) -> list[Row]:
+    """Scans that the options leave, each once."""
+    subject = args.subject.removeprefix("sub-")
+    mine = [row for row in rows if row["subject"] == subject]
+    if not mine:
+        labels = sorted({row["subject"] for row in rows})
+        same = [label for label in labels if label.lstrip("0") == subject.lstrip("0")]
+        hint = f"; did you mean {same[0]!r}?" if same else nearest(subject, labels[:2000])
+        raise DataError(f"no subject {subject!r} in cohort {args.cohort}{hint if len(hint) < 60 else ''}")
+    asked = {"session": args.session, "task": args.task, "run": args.run, "modality": args.modality}
+    for name, value in asked.items():
+        if value is not None:
+            wanted = _label(name, value)
+            left = [row for row in mine if _label(name, row[name] or "") == wanted]
+            if not left:
+                there = ", ".join(sorted({row[name] or "none" for row in mine}))
+                raise DataError(f"sub-{subject} has no scan of {name} {value!r}; there are: {there}")
+            mine = left
+    if args.key is not None:
+        mine = [row for row in mine if bids_names.same_scan(row["key"]) == bids_names.same_scan(args.key)]
+        if not mine:
+            raise DataError(f"sub-{subject} has no scan {args.key!r}: `bhx index` lists the keys")
+    return list({decided.place_of(row): row for row in mine}.values())
+
+
+def _label(name: str, value: str) -> str:
+    value = value.removeprefix({"session": "ses-"}.get(name, f"{name}-"))
+    return bids_names.unpadded({name: value})[name]
+
+
+def _decision(row: Row, rows: Iterable[Row], args: argparse.Namespace) -> Decision:
+    """The line of a scan; with its key where its labels are those of another one, too."""
+    task = row["task"] if row["modality"] == "bold" else ""
+    named = Decision(
+        args.cohort,
+        row["subject"],
+        row["session"] or "",
+        task or "",
+        row["run"] or "",
+        row["modality"],
+        args.decision,
+        args.who or _user(),
+        datetime.datetime.now().astimezone().date().isoformat(),
+        args.why,
+    )
+    mine = [one for one in rows if one["subject"] == row["subject"]]
+    _, ambiguous = decided.find([named], mine)
+    return dataclasses.replace(named, key=row["key"]) if ambiguous else named
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in containers
+        return ""
+
+
+def _merge(args: argparse.Namespace, study: config.Config) -> int:
+    before = decisions.read(study.qc_decisions, study.cohorts)
+    if not args.file.is_file():
+        raise ConfigError(f"there is no file {args.file}: download the decisions from the page of a cohort")
+    new = decisions.read(args.file, study.cohorts)
+    _find_all(study, new, args.file)
+    scans = {decision.scan for decision in new}
+    kept = [decision for decision in before if decision.scan not in scans]
+    decisions.write(study.qc_decisions, [*kept, *new])
+    replaced = len(before) - len(kept)
+    print(f"{len(new)} decisions taken over, {replaced} of them in place of earlier ones")
+    _say_next(study, sorted({decision.cohort for decision in new}))
+    return 0
+
+
+def _check(args: argparse.Namespace, study: config.Config) -> int:
+    found = decisions.read(study.qc_decisions, study.cohorts)
+    _find_all(study, found, study.qc_decisions)
+    for cohort in study.cohorts:
+        mine = [decision.decision for decision in found if decision.cohort == cohort]
+        if mine:
+            print(f"{cohort}: {mine.count('exclude')} excluded, {mine.count('keep')} kept")
+    print(f"{study.qc_decisions}: {len(found)} decisions, all of scans that are there")
+    return 0
+
+
+def _find_all(study: config.Config, found: Sequence[Decision], file: Path) -> None:
+    """Refuse decisions of which one names no scan.
+
+    Raises
+    ------
+    ConfigError
+        With all mistakes.
+    """
+    mistakes: list[str] = []
+    for cohort in study.cohorts:
+        mine = [decision for decision in found if decision.cohort == cohort]
+        if mine:
+            mistakes += decided.find(mine, _scans(study, cohort))[1]
+    if mistakes:
+        raise decisions.mistaken(file, mistakes)
+
+
+def _say_next(study: config.Config, cohorts: Iterable[str]) -> None:
+    targets = " ".join(f"cohort_{cohort}" for cohort in cohorts)
+    logger.info("%s is written; `snakemake %s` obeys it", study.qc_decisions, targets)
