@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from bhx_model import __version__, contract
 from bhx_model.atomic_write import atomic_write, write_json
@@ -92,6 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
+#: What ``config.json`` says of a stage, out of its ``run.json``.
+_OF_RUN: Final = ("config", "model_metadata", "counts", "loss", "target", "seed")
+
+
 def export(
     function: Path,
     rois: Path,
@@ -141,23 +145,12 @@ def export(
     if structure and fusion:
         folders = {"structure": structure, "function": function, "fusion": fusion}
     trained = {stage: load_trained(folder, stage) for stage, folder in folders.items()}
-    if fusion:
-        encoders = {stage: trained[stage].sha256 for stage in ("structure", "function")}
-        if trained["fusion"].run["model_metadata"]["encoders"] != encoders:
-            msg = f"{fusion} belongs to other encoders than {structure} and {function}: name those"
-            raise DataError(msg)
+    _check_encoders(folders, trained)
     metadata = RoiMetadata.load(rois)
     model = cast(FunctionJEPA, trained["function"].model)
     load.check_rois(model, metadata, trained["function"].run["model_metadata"])
     cohorts = sorted({cohort for t in trained.values() for cohort in t.run["cohorts"]})
-    if not isinstance(terms, Mapping) or not all(t is None or isinstance(t, str) for t in terms.values()):
-        msg = "the terms of a cohort are a text, or null where they are not stated: write {cohort: text}"
-        raise ConfigError(msg)
-    unknown = sorted(terms.keys() - cohorts)
-    if unknown:
-        msg = f"terms of {unknown[0]}, on which no stage was trained: there are {', '.join(cohorts) or 'no cohorts'}"
-        raise ConfigError(msg)
-    known = {cohort: terms.get(cohort) for cohort in cohorts}
+    known = _terms_of(cohorts, terms)
     listed = people and {k: list(v) for k, v in people.items() if k not in contract.PEOPLE_OF_STUDY}
     described = _describe_t1w(t1w, trained) if t1w is not None and structure else {}
     denoised = {cohort: dict(denoising[cohort]) for cohort in cohorts if cohort in denoising}
@@ -175,14 +168,7 @@ def export(
         **({"t1w": described} if described else {}),
         **({"denoising": denoised} if denoised else {}),
         "stages": {
-            stage: {
-                **{
-                    k: t.run[k]
-                    for k in ("config", "model_metadata", "counts", "loss", "target", "seed")
-                    if k in t.run
-                },
-                "sha256": t.sha256,
-            }
+            stage: {**{key: t.run[key] for key in _OF_RUN if key in t.run}, "sha256": t.sha256}
             for stage, t in trained.items()
         },
     }
@@ -192,6 +178,29 @@ def export(
         )
         part.write_text(card, encoding="utf-8")
     write_json(out / "config.json", about)
+
+
+def _check_encoders(folders: Mapping[str, Path], trained: Mapping[str, Trained]) -> None:
+    """Refuse a fusion stage of other encoders."""
+    if "fusion" not in trained:
+        return
+    encoders = {stage: trained[stage].sha256 for stage in ("structure", "function")}
+    if trained["fusion"].run["model_metadata"]["encoders"] != encoders:
+        named = f"{folders['structure']} and {folders['function']}"
+        msg = f"{folders['fusion']} belongs to other encoders than {named}: name those"
+        raise DataError(msg)
+
+
+def _terms_of(cohorts: Sequence[str], terms: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Terms of every cohort that was trained on; None where they are not stated."""
+    if not isinstance(terms, Mapping) or not all(t is None or isinstance(t, str) for t in terms.values()):
+        msg = "the terms of a cohort are a text, or null where they are not stated: write {cohort: text}"
+        raise ConfigError(msg)
+    unknown = sorted(terms.keys() - set(cohorts))
+    if unknown:
+        msg = f"terms of {unknown[0]}, on which no stage was trained: there are {', '.join(cohorts) or 'no cohorts'}"
+        raise ConfigError(msg)
+    return {cohort: terms.get(cohort) for cohort in cohorts}
 
 
 def _describe_t1w(path: Path, trained: Mapping[str, Trained]) -> dict[str, Any]:

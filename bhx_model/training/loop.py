@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -60,6 +60,139 @@ class State:
         return self.last
 
 
+class _Step(NamedTuple):
+    """A step that was taken, and what of its schedule is reported."""
+
+    outcome: StepOutcome
+    lr: float
+    decay: float
+
+
+class _Training:
+    """A training under way: its model and optimizer as the last checkpoint left them, and what is told of its steps."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        run: Path,
+        processes: Processes,
+        workers: int,
+        trackers: Sequence[str],
+        init_from: WarmStart | None,
+    ) -> None:
+        t = stage.config.train
+        self.stage, self.run, self.processes, self.workers, self.settings = stage, run, processes, workers, t
+        torch.manual_seed(stage.seed)
+        self.model = stage.build().to(processes.device)
+        self.optimizer = optim.adamw(optim.parameter_groups(self.model.named_parameters()), betas=t.betas)
+        if init_from is not None and not checkpoint.steps(run):
+            init_from.put_into(self.model, run if processes.first else None)
+        self.start, self.state = _resume(run, self.model, self.optimizer, processes)
+        self.objective = _objective(self.model, t, processes)
+        self.per_epoch = math.ceil(stage.n_train / t.batch_size)
+        self.reporter = Reporter(
+            stage.config.stage, run, self.start, t.steps, t.batch_size, trackers, silent=not processes.first
+        )
+        if processes.first:
+            about = f"{stage.n_train} samples, {stage.n_subjects} subjects, {self.per_epoch} steps an epoch"
+            logger.info("%s: %s, %s", stage.config.stage, about, run)
+            target.warn_of_still_target(stage)
+        self.alarm = alarms.CollapseAlarm(run, processes)
+        self.saver = Saver(run, processes, t.keep_every)
+        self.began = time.monotonic()
+
+    def step(
+        self, number: int, parts: feed.Parts, weights: list[float], should_stop: Callable[[], bool]
+    ) -> _Step:
+        """Take a step, a function of its number alone, and ask for its outcome; nothing here waits for a GPU."""
+        t, reports = self.settings, self._reports(number + 1)
+        torch.manual_seed(
+            _mix(self.stage.seed, number, self.processes.rank)
+        )  # of what is random in the model
+        lr, decay = _set_schedule(self.optimizer, t, number)
+        losses, stats = backward(self.objective, self.stage, parts, weights, self.processes, diagnose=reports)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), math.inf if t.clip is None else t.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if t.ema is not None:
+            momentum = schedules.linear(number, steps=t.steps, start=t.ema[0], end=t.ema[1])
+            cast(FunctionJEPA, self.model).update_target(momentum)
+        outcome = StepOutcome(
+            number, losses, norm, stats if reports else {}, parts=parts.taken, weights=weights, stop=should_stop(),
+            unsaved=self.saver.failed, processes=self.processes,
+        )  # fmt: skip
+        return _Step(outcome, lr, decay)
+
+    def conclude(self, step: _Step) -> bool:
+        """Stop the run if the step was not sound, count and report it; whether any process was asked to stop."""
+        outcome, state = step.outcome, self.state
+        outcome.read()
+        if outcome.n_bad or not math.isfinite(outcome.norm):
+            named = self.processes.gather(outcome.bad) or self.processes.gather(outcome.keys)
+            what = "loss" if outcome.n_bad else "gradient"
+            raise alarms.not_finite_error(outcome.step, what, named, self.run)
+        if outcome.unsaved:
+            self.saver.finish()
+        epoch, place = divmod(outcome.step, self.per_epoch)
+        state.samples_seen += sum(map(len, self.stage.epoch(epoch, self.settings.batch_size)[place]))
+        state.sum, state.count = state.sum + outcome.loss, state.count + 1
+        done = outcome.step + 1
+        if self._reports(done):
+            schedule = {
+                "lr": step.lr,
+                "weight_decay": step.decay,
+                "grad_norm": outcome.norm,
+                "epoch": done / self.per_epoch,
+            }
+            values = {"loss": state.report(), **outcome.stats, **schedule}
+            self.processes.first_only(functools.partial(self.reporter.step, done, values))
+            self.alarm.check(outcome.step, outcome.stats)
+        return outcome.stop
+
+    def _reports(self, done: int) -> bool:
+        return done % self.settings.log_every == 0 or done == self.settings.steps
+
+    def evaluate_if_postponed(self) -> None:
+        """Evaluate the holdout where the last run had no time to: it was asked to stop."""
+        postponed = self.start and self.start % self.settings.save_every == 0 and self.reporter.lacks_holdout
+        if self.stage.n_holdout and self.processes.any(bool(postponed)):
+            self.evaluate(self.start)
+
+    def evaluate(self, done: int) -> None:
+        """Loss on the holdout after so many steps."""
+        self.state.holdout, bad = evaluate_holdout(self.stage, self.model, self.processes, self.workers)
+        if bad:
+            raise alarms.not_finite_error(done - 1, "holdout's loss", bad, self.run)
+        self.processes.first_only(functools.partial(self.reporter.holdout, done, self.state.holdout))
+
+    def save(self, done: int, *, ending: bool) -> None:
+        """Save a checkpoint; what its metrics say is on the disk before it is."""
+        seconds = self.state.seconds + time.monotonic() - self.began
+        kept = dataclasses.asdict(dataclasses.replace(self.state, seconds=seconds))
+        self.processes.first_only(self.reporter.sync)
+        self.saver.save(done, self.model, self.optimizer, kept, ending=ending)
+
+    def stop(self, done: int) -> None:
+        """End before the last step."""
+        self.saver.finish()
+        self.reporter.close()
+        if self.processes.first:
+            text = "stopped after step %d of %d: the same command resumes from there"
+            logger.info(text, done, self.settings.steps)
+
+    def finish(self, step_version: int) -> None:
+        """Write the outputs after the last step."""
+        self.saver.finish()
+        self.reporter.close()
+        self.state.seconds += time.monotonic() - self.began
+        about_run = run_folder.describe_run(
+            self.stage, dataclasses.asdict(self.state), self.model, self.processes, step_version
+        )
+        self.processes.first_only(lambda: run_folder.write_outputs(self.run, self.model, about_run))
+        if self.processes.first:
+            logger.info("%s: trained in %s", self.stage.config.stage, duration(self.state.seconds))
+
+
 def train_loop(
     stage: Stage,
     run: Path,
@@ -81,125 +214,40 @@ def train_loop(
     DataError
         On unusable inputs, on a loss that is not finite, or when a JEPA collapses.
     """
-    config, t = stage.config, stage.config.train
-
-    # --- inputs: whole, and in an order that only seed and step decide
+    t = stage.config.train
     processes.first_only(lambda: _say_what_it_is_made_of(stage, run, step_version))
     stage.verify(run / f"verified-{processes.rank}.json", (processes.rank, processes.world))
-    per_epoch = math.ceil(stage.n_train / t.batch_size)
+    training = _Training(stage, run, processes, workers, trackers, init_from)
+    training.evaluate_if_postponed()
 
-    # --- model, optimizer, and where the last checkpoint left them
-    torch.manual_seed(stage.seed)
-    model = stage.build().to(processes.device)
-    optimizer = optim.adamw(optim.parameter_groups(model.named_parameters()), betas=t.betas)
-    if init_from is not None and not checkpoint.steps(run):
-        init_from.put_into(model, run if processes.first else None)
-    start, state = _resume(run, model, optimizer, processes)
-    objective = _objective(model, t, processes)
-    reporter = Reporter(config.stage, run, start, t.steps, t.batch_size, trackers, silent=not processes.first)
-    if processes.first:
-        about = f"{stage.n_train} samples, {stage.n_subjects} subjects, {per_epoch} steps an epoch"
-        logger.info("%s: %s, %s", config.stage, about, run)
-        target.warn_of_still_target(stage)
-    alarm = alarms.CollapseAlarm(run, processes)
-    saver = Saver(run, processes, t.keep_every)
-    began = time.monotonic()
+    def stops() -> bool:
+        return should_stop() or time.monotonic() + training.saver.longest_s > until
 
-    def save(step: int, *, ending: bool) -> None:
-        seconds = state.seconds + time.monotonic() - began
-        kept = dataclasses.asdict(dataclasses.replace(state, seconds=seconds))
-        processes.first_only(reporter.sync)  # what the checkpoint's metrics say is on the disk before it is
-        saver.save(step, model, optimizer, kept, ending=ending)
+    reader = feed.steps(stage, range(training.start, t.steps), processes, workers)
+    training.objective.train()
+    queued: list[_Step] = []
+    for number, (parts, weights) in zip(range(training.start, t.steps), reader, strict=True):
+        queued.append(training.step(number, parts, weights, stops))
 
-    def evaluate(step: int) -> None:
-        state.holdout, bad = evaluate_holdout(stage, model, processes, workers)
-        if bad:
-            raise alarms.not_finite_error(step - 1, "holdout's loss", bad, run)
-        processes.first_only(functools.partial(reporter.holdout, step, state.holdout))
-
-    # a run that is asked to stop has no time to evaluate the holdout: the next one does
-    postponed = start and start % t.save_every == 0 and reporter.lacks_holdout
-    if stage.n_holdout and processes.any(bool(postponed)):
-        evaluate(start)
-
-    def conclude(outcome: StepOutcome, lr: float, decay: float) -> bool:
-        """Stop the run if the step was not sound, count and report it; whether any process was asked to stop."""
-        outcome.read()
-        if outcome.n_bad or not math.isfinite(outcome.norm):
-            named = processes.gather(outcome.bad) or processes.gather(outcome.keys)
-            raise alarms.not_finite_error(outcome.step, "loss" if outcome.n_bad else "gradient", named, run)
-        if outcome.unsaved:
-            saver.finish()
-        epoch, place = divmod(outcome.step, per_epoch)
-        state.samples_seen += sum(map(len, stage.epoch(epoch, t.batch_size)[place]))
-        state.sum, state.count = state.sum + outcome.loss, state.count + 1
-        done = outcome.step + 1
-        if reports(done):
-            schedule = {
-                "lr": lr,
-                "weight_decay": decay,
-                "grad_norm": outcome.norm,
-                "epoch": done / per_epoch,
-            }
-            values = {"loss": state.report(), **outcome.stats, **schedule}
-            processes.first_only(functools.partial(reporter.step, done, values))
-            alarm.check(outcome.step, outcome.stats)
-        return outcome.stop
-
-    def reports(done: int) -> bool:
-        return done % t.log_every == 0 or done == t.steps
-
-    # --- the loop: what happens in a step is a function of its number alone
-    reader = feed.steps(stage, range(start, t.steps), processes, workers)
-    objective.train()
-    queued: list[tuple[StepOutcome, float, float]] = []
-    for step, (parts, weights) in zip(range(start, t.steps), reader, strict=True):
-        torch.manual_seed(_mix(stage.seed, step, processes.rank))  # for what is random inside the model
-        lr, decay = _set_schedule(optimizer, t, step)
-        done = step + 1
-        losses, stats = backward(objective, stage, parts, weights, processes, diagnose=reports(done))
-        norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf if t.clip is None else t.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if t.ema is not None:
-            momentum = schedules.linear(step, steps=t.steps, start=t.ema[0], end=t.ema[1])
-            cast(FunctionJEPA, model).update_target(momentum)
-
-        # --- is it sound? A GPU is asked behind all of the step's work, and read when it has the next step's before it
-        stop = should_stop() or time.monotonic() + saver.longest_s > until
-        outcome = StepOutcome(
-            step, losses, norm, stats if reports(done) else {}, parts=parts.taken, weights=weights, stop=stop,
-            unsaved=saver.failed, processes=processes,
-        )  # fmt: skip
-        queued.append((outcome, lr, decay))
+        # was it sound? A GPU is asked behind all of the step's work, and read when it has the next step's before it
+        done = number + 1
         saves = done % t.save_every == 0 or done == t.steps
         ready = queued if saves or not reads_late(processes.device) else queued[:-1]
-        stopping = any([conclude(*one) for one in ready])
-        if stopping and queued[-1] not in ready:  # nothing is saved that was not looked at
-            conclude(*queued[-1])
+        stopping = any([training.conclude(one) for one in ready])
+        if stopping and len(ready) < len(queued):  # nothing is saved that was not looked at
+            training.conclude(queued[-1])
             ready = queued
         queued = queued[len(ready) :]
 
-        # --- evaluate the holdout, save, stop
         if saves or stopping:
             if stage.n_holdout and (not stopping or done == t.steps):
-                evaluate(done)
-            save(done, ending=stopping)
+                training.evaluate(done)
+            training.save(done, ending=stopping)
         if stopping and done < t.steps:
-            saver.finish()
+            training.stop(done)
             reader.close()
-            reporter.close()
-            if processes.first:
-                logger.info("stopped after step %d of %d: the same command resumes from there", done, t.steps)
             return False
-
-    saver.finish()
-    reporter.close()
-    state.seconds += time.monotonic() - began
-    about_run = run_folder.describe_run(stage, dataclasses.asdict(state), model, processes, step_version)
-    processes.first_only(lambda: run_folder.write_outputs(run, model, about_run))
-    if processes.first:
-        logger.info("%s: trained in %s", config.stage, duration(state.seconds))
+    training.finish(step_version)
     return True
 
 

@@ -216,6 +216,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_inputs(parser)
+    _add_job(parser)
+    return parser.parse_args(argv)
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Add what decides the weights, and where they go."""
     add = parser.add_argument
     add("--stage", choices=STAGES, required=True)
     add("--preset", choices=PRESETS, required=True)
@@ -255,6 +262,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         help="weights to start from: an export, a run, an experiment's folder, or what bhx_model.compat load wrote",
     )
+
+
+def _add_job(parser: argparse.ArgumentParser) -> None:
+    """Add what a job has, and what it tells of: nothing of it alters the weights."""
+    add = parser.add_argument
     add("--max-minutes", type=minutes, help="save and end with exit code 75 after this time")
     add(
         "--job-minutes",
@@ -283,4 +295,3 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="also send the metrics to these: %(choices)s",
     )
     add("--tensorboard", action="store_true", help="--track tensorboard")
-    return parser.parse_args(argv)

@@ -11,17 +11,23 @@ from bhx_model.nets import jepa
 from bhx_model.training import checkpoint, loop, stages
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_a_loss_that_is_not_finite_names_step_and_samples(house, tmp_path, monkeypatch, late):
-    monkeypatch.setattr(loop, "reads_late", lambda device: late)
+def not_a_number_at(monkeypatch, step: int) -> list[bool]:
+    """Spoil the loss of a training step, counted from 1; returns whether each forward pass so far was of training."""
     forward, calls = stages.StructureMAE.forward, []
 
     def spoilt(self, volume, visible):
         calls.append(self.training)
         loss, stats = forward(self, volume, visible)
-        return loss * (float("nan") if sum(calls) == 3 else 1.0), stats
+        return loss * (float("nan") if sum(calls) == step else 1.0), stats
 
     monkeypatch.setattr(stages.StructureMAE, "forward", spoilt)
+    return calls
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_loss_that_is_not_finite_names_step_and_samples(house, tmp_path, monkeypatch, late):
+    monkeypatch.setattr(loop, "reads_late", lambda device: late)
+    not_a_number_at(monkeypatch, 3)
     with pytest.raises(ValueError, match=r"the loss of step 3 is not finite, samples: (town|ward)_sub-\d+, "):
         train_here(house, tmp_path, "structure", {**SIX, "train.save_every": 1}, workers="0")
     # the weights that were saved before are still good
@@ -30,14 +36,7 @@ def test_a_loss_that_is_not_finite_names_step_and_samples(house, tmp_path, monke
 
 def test_what_is_read_late_is_read_before_anything_is_saved(house, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "reads_late", lambda device: True)
-    forward, calls = stages.StructureMAE.forward, []
-
-    def spoilt(self, volume, visible):
-        calls.append(self.training)
-        loss, stats = forward(self, volume, visible)
-        return loss * (float("nan") if sum(calls) == 4 else 1.0), stats
-
-    monkeypatch.setattr(stages.StructureMAE, "forward", spoilt)
+    calls = not_a_number_at(monkeypatch, 4)
     with pytest.raises(ValueError, match="the loss of step 4 is not finite"):
         train_here(
             house, tmp_path, "structure", {**SIX, "train.steps": 8, "train.save_every": 5}, workers="0"

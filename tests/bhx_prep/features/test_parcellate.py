@@ -316,9 +316,10 @@ def test_cifti_dense_series(dtseries, atlas):
 def test_cifti_header_is_parsed_once(dtseries, atlas, monkeypatch):
     first, *_ = dtseries(frames=9, name="a.dtseries.nii")
     second, *_ = dtseries(frames=9, name="b.dtseries.nii")
-    parcellate.parcellate_file(first, atlas)
+    one = parcellate.parcellate_file(first, atlas)
     monkeypatch.setattr(cifti.ElementTree, "fromstring", lambda _: pytest.fail("parsed again"))
-    parcellate.parcellate_file(second, atlas)
+    other = parcellate.parcellate_file(second, atlas)
+    np.testing.assert_array_equal(one.coverage, other.coverage)
 
 
 def test_damaged_cifti_is_a_sentence(dtseries, atlas):

@@ -26,6 +26,8 @@ from bhx_prep.trainings import Trainings
 
 # lines of a list that is not asked for with --failed
 _SHORT = 10
+#: Columns of an index or of a batch's qc.parquet that are read.
+_COLUMNS = ["subject", "key", "modality", "status", "reason", "notes"]
 
 
 @dataclass(frozen=True)
@@ -121,71 +123,79 @@ def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Sta
         What is at work.
     """
     folder, logs = study.results / name, study.results / "logs"
-    columns = ["subject", "key", "modality", "status", "reason", "notes"]
-    rows = _parquet(folder / "index.parquet", columns)
+    rows = _parquet(folder / "index.parquet", _COLUMNS)
     listed = Stage("index", "scans", waiting=int(rows is None))
     rows = rows or []
     listed.done = sum(row["status"] == "ok" for row in rows)
     listed.excluded = [f"{_scan(row)}: {row['reason']}" for row in rows if row["status"] != "ok"]
     listed.notes = _notes(rows)
     stages = [listed]
-
     statuses: dict[str, dict[str, Any]] = {}
     if study.cohorts[name].input == "bids":
-        subjects = Stage("preproc", "subjects")
-        rule = "run_embedded" if study.preproc.backend == "embedded" else "run_fmriprep"
         for file in sorted((folder / "preproc").glob("sub-*_status.json")):
             statuses[file.name.removeprefix("sub-").removesuffix("_status.json")] = _json(file)
-        begun = {log.stem.removeprefix("sub-") for log in (logs / rule / name).glob("sub-*.log")}
-        known = statuses.keys() | {row["subject"] for row in rows if row["status"] == "ok"}
-        for subject in sorted(known | (begun if not rows else set())):  # the index may not be written yet
-            log = logs / rule / name / f"sub-{subject}.log"
-            if subject not in statuses:
-                _unfinished(subjects, f"sub-{subject}", log, now, rule, name, subject)
-            elif statuses[subject].get("status") == "ok":
-                subjects.done += 1
-                for scan in statuses[subject].get("excluded") or []:
-                    subjects.excluded.append(
-                        f"sub-{subject} {scan.get('file')}: {scan.get('reason')}  [{log}]"
-                    )
-            else:
-                reason = statuses[subject].get("reason") or "its status file gives no reason"
-                subjects.failed.append(f"sub-{subject}: {reason}  [{statuses[subject].get('log', log)}]")
-        stages.append(subjects)
-
+        stages.append(_preprocessed(study, name, rows, statuses, now))
     numbers = _batches(study, name, {row["subject"] for row in rows})
     features, shards = Stage("features", "batches"), Stage("shards", "batches")
     for number in numbers:
-        log = logs / "extract_features" / name / f"batch-{number}.log"
-        quality = _parquet(folder / "features" / f"batch-{number}" / "qc.parquet", columns)
-        if quality is None:
-            _unfinished(features, f"batch {number}", log, now, "extract_features", name, number)
-        else:
-            features.done += 1
-            features.notes += _notes(quality, without=set(listed.notes))
-            known = {(row["key"], row["modality"]) for row in rows if row["status"] != "ok"}
-            features.excluded += [
-                f"{_scan(row)}: {row['reason']}  [{log}]"
-                for row in quality
-                if row["status"] != "ok"
-                and (row["key"], row["modality"]) not in known
-                # said once, where it happened
-                and statuses.get(row["subject"], {}).get("status", "ok") == "ok"
-            ]
+        _extracted(features, study, name, number, listed, rows, statuses, now)
         output = folder / "shards" / f"t1w-{number}.json"
         log = logs / "pack_shards" / name / f"batch-{number}.log"
         _job(shards, output, f"batch {number}", log, now, "pack_shards", name, number)
     indexed = Stage("shards", "index")
-    _job(
-        indexed,
-        folder / "shards" / "index.json",
-        f"shards of {name}",
-        logs / "index_shards" / f"{name}.log",
-        now,
-        "index_shards",
-        name,
-    )
+    output, log = folder / "shards" / "index.json", logs / "index_shards" / f"{name}.log"
+    _job(indexed, output, f"shards of {name}", log, now, "index_shards", name)
     return [*stages, features, _checked(folder, logs, name, now), shards, indexed]
+
+
+def _preprocessed(
+    study: config.Config, name: str, rows: list[dict[str, Any]], statuses: dict[str, dict[str, Any]], now: Now
+) -> Stage:
+    """Subjects whose preprocessing has ended, by their status files, or is at work."""
+    subjects, logs = Stage("preproc", "subjects"), study.results / "logs"
+    rule = "run_embedded" if study.preproc.backend == "embedded" else "run_fmriprep"
+    begun = {log.stem.removeprefix("sub-") for log in (logs / rule / name).glob("sub-*.log")}
+    known = statuses.keys() | {row["subject"] for row in rows if row["status"] == "ok"}
+    for subject in sorted(known | (begun if not rows else set())):  # the index may not be written yet
+        log = logs / rule / name / f"sub-{subject}.log"
+        if subject not in statuses:
+            _unfinished(subjects, f"sub-{subject}", log, now, rule, name, subject)
+        elif statuses[subject].get("status") == "ok":
+            subjects.done += 1
+            for scan in statuses[subject].get("excluded") or []:
+                subjects.excluded.append(f"sub-{subject} {scan.get('file')}: {scan.get('reason')}  [{log}]")
+        else:
+            reason = statuses[subject].get("reason") or "its status file gives no reason"
+            subjects.failed.append(f"sub-{subject}: {reason}  [{statuses[subject].get('log', log)}]")
+    return subjects
+
+
+def _extracted(
+    features: Stage,
+    study: config.Config,
+    name: str,
+    number: str,
+    listed: Stage,
+    rows: list[dict[str, Any]],
+    statuses: dict[str, dict[str, Any]],
+    now: Now,
+) -> None:
+    """Add a batch of features: what its job excluded is said once, where it happened."""
+    log = study.results / "logs" / "extract_features" / name / f"batch-{number}.log"
+    quality = _parquet(study.results / name / "features" / f"batch-{number}" / "qc.parquet", _COLUMNS)
+    if quality is None:
+        _unfinished(features, f"batch {number}", log, now, "extract_features", name, number)
+        return
+    features.done += 1
+    features.notes += _notes(quality, without=set(listed.notes))
+    known = {(row["key"], row["modality"]) for row in rows if row["status"] != "ok"}
+    features.excluded += [
+        f"{_scan(row)}: {row['reason']}  [{log}]"
+        for row in quality
+        if row["status"] != "ok"
+        and (row["key"], row["modality"]) not in known
+        and statuses.get(row["subject"], {}).get("status", "ok") == "ok"
+    ]
 
 
 def _checked(folder: Path, logs: Path, name: str, now: Now) -> Stage:

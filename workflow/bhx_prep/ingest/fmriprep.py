@@ -127,7 +127,6 @@ def _preprocessed_run(
     choice: Choice,
 ) -> Iterator[Row]:
     """The row of one run in the wanted space; several where files contradict each other."""
-    space = start["space"]
     keys = [sample_key(start["cohort"], start["subject"], run[0].entities)]
     there = [f for f in run if f.suffix == "bold"]
     left_out = {f.path: choice.left_out(f.path, keys) or choice.not_selected(f.entities) for f in there}
@@ -142,15 +141,7 @@ def _preprocessed_run(
     confounds = _confounds([f for f in run if _is_confounds(f) and choice.left_out(f.path) is None])
     if not bolds:
         row = new_row({**start, "kind": kind}, "bold", run[0].entities)
-        spaces = sorted({space_of(f.entities) or "native" for f in there if f.entities.get("desc") in _DESC})
-        found = f"; there is: {', '.join(spaces)}" if spaces else ""
-        found += " (the cohort's `space` chooses)" if any(map(is_space, spaces)) else ""
-        made = any(f.entities.keys() & {"space", "desc"} for f in run)
-        others = {str(f.entities["desc"]) for f in there if "desc" in f.entities} - {"preproc"}
-        if others and not spaces:
-            listed = ", ".join(f"desc-{desc}" for desc in sorted(others)[:4])
-            found = f" of desc-preproc; there is: {listed}: `select` (desc) and `strategy: none` take denoised outputs"
-        exclude(row, f"no BOLD in space {space}{found}{'' if made else ': for raw data use `input: bids`'}")
+        exclude(row, _without_bold(start["space"], run, there))
         yield row
         return
     for left, right in bolds:
@@ -185,6 +176,19 @@ def _preprocessed_run(
         elif not choice.denoised:
             exclude(row, "no confounds table (.._desc-confounds_timeseries.tsv)")
         yield row
+
+
+def _without_bold(space: str, run: list[File], bolds: list[File]) -> str:
+    """Why a run has no BOLD in the wanted space, and what there is of it."""
+    spaces = sorted({space_of(f.entities) or "native" for f in bolds if f.entities.get("desc") in _DESC})
+    found = f"; there is: {', '.join(spaces)}" if spaces else ""
+    found += " (the cohort's `space` chooses)" if any(map(is_space, spaces)) else ""
+    others = {str(f.entities["desc"]) for f in bolds if "desc" in f.entities} - {"preproc"}
+    if others and not spaces:
+        listed = ", ".join(f"desc-{desc}" for desc in sorted(others)[:4])
+        found = f" of desc-preproc; there is: {listed}: `select` (desc) and `strategy: none` take denoised outputs"
+    made = any(f.entities.keys() & {"space", "desc"} for f in run)
+    return f"no BOLD in space {space}{found}{'' if made else ': for raw data use `input: bids`'}"
 
 
 def _is_confounds(file: File) -> bool:
