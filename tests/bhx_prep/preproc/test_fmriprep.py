@@ -36,6 +36,8 @@ elif words[0] in ("ps", "stop"):
         print("0123abcd")
 elif words[0] == "images":
     print("sha256:0123")
+elif words[0] == "image":
+    print(json.dumps([{{"Id": "sha256:id", "RepoDigests": ["nipreps/fmriprep@sha256:4567"]}}]))
 elif "--entrypoint=free" in words:
     print("       total used free\\nMem: 64000 1000 63000")
 else:
@@ -444,7 +446,7 @@ def test_a_second_start_of_one_subject_is_refused_and_changes_nothing(job, tmp_p
         assert (code, status["status"], words) == (1, "ok", None)
         assert job("02")[0] == 0
     assert job()[0] == 0
-    assert not list((tmp_path / "preproc").glob(".*"))
+    assert [path.name for path in (tmp_path / "preproc").glob(".*")] == [".bidsignore"]
 
 
 @pytest.mark.parametrize(
@@ -453,6 +455,7 @@ def test_a_second_start_of_one_subject_is_refused_and_changes_nothing(job, tmp_p
         "fmriprep.publish",
         "publish.discard",
         "publish._take_place",
+        "fmriprep.write_description",
         "fmriprep.write_status",
     ],
 )
@@ -475,7 +478,7 @@ def test_killed_at_any_moment_nothing_counts_as_finished_and_the_next_attempt_go
     code, status, words = job()
     assert (code, status["status"], words) == (0, "ok", None)  # fMRIPrep itself did not run again
     assert (tmp_path / "preproc" / name).read_bytes() == b"frames"
-    assert not list((tmp_path / "preproc").glob(".*"))
+    assert [path.name for path in (tmp_path / "preproc").glob(".*")] == [".bidsignore"]
 
 
 def test_killed_while_work_files_are_removed_the_next_attempt_does_not_meet_half_of_them(

@@ -22,7 +22,7 @@ BIDS_VERSION: Final = "1.10.0"
 IGNORED: Final = (
     "*.html", "logs/", "log/", "figures/", "*_status.json",
     "*_xfm.*", "*_boldref.*", "*_timeseries.*", "*_desc-quality_*", "*_hemi-*", "*_space-fsLR_*",
-    "*_mixing.*", "*_AROMAnoiseICs.csv", "*_fieldmap.*", "*_fmapid-*", "fmap/", "desc-*_dseg.tsv",
+    "*_mixing.*", "*_AROMAnoiseICs.csv", "*_fieldmap.*", "*_T2starmap.*", "*_fmapid-*", "fmap/", "desc-*_dseg.tsv",
 )  # fmt: skip
 
 README: Final = """Derivatives of {name}
@@ -150,7 +150,10 @@ def _write_ignored(path: Path) -> None:
 def _alone(out: Path) -> Iterator[None]:
     """No other job reads and writes the description meanwhile, where the file system has locks."""
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".dataset_description.lock").open("a") as file:
+    folder = os.open(out, os.O_RDONLY)
+    try:
         with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(folder, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(folder)

@@ -27,6 +27,7 @@ from bhx_prep.preproc.bids_view import make_view
 from bhx_prep.preproc.container_process import run_container
 from bhx_prep.preproc.containers import Folders, check_site, container_command
 from bhx_prep.preproc.crash_files import crash_files
+from bhx_prep.preproc.fmriprep_dataset import complete_sidecars, keep_boilerplate, write_description
 from bhx_prep.preproc.one_at_a_time import only_one
 from bhx_prep.preproc.outcome import Outcome, settle
 from bhx_prep.preproc.publish import discard, publish
@@ -81,7 +82,10 @@ def _preprocess(args: argparse.Namespace) -> int:
         # killed from here on, the next attempt goes on here: fMRIPrep would not write again what has been moved
         write_json(settled, {"asked": asked, "outcome": dataclasses.asdict(outcome)})
     if outcome.reason is None:
+        complete_sidecars(folders.out, args.subject)
+        keep_boilerplate(folders.out, args.subject)
         publish(folders.out, args.out, args.subject)
+        write_description(folders.out, args.out, args.root, preproc)
     else:  # what an earlier success left is not of these data
         discard(args.out / f"sub-{args.subject}")
     write_status(

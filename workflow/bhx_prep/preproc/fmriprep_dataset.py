@@ -1,0 +1,235 @@
+"""What fMRIPrep's derivatives say of themselves, corrected for what its container could not know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from bhx_model.atomic_write import write_json
+from bhx_model.errors import DataError
+from bhx_prep.config.fmriprep_arguments import Given, parse
+from bhx_prep.ingest import metadata
+from bhx_prep.io import bids_names
+from bhx_prep.preproc.altering_results import altering_results
+from bhx_prep.preproc.containers import absolute
+from bhx_prep.preproc.dataset_description import stated, write_dataset
+
+logger = logging.getLogger(__name__)
+
+NOTE: Final = "Started fMRIPrep for one subject at a time, in a container that saw the usable scans of this subject alone."
+
+#: Options of fMRIPrep that alter no result: of the machine, of messages, of what is done about failures.
+NO_RESULT: Final = frozenset(
+    {
+        "--nthreads", "--omp-nthreads", "--mem-mb", "--low-mem", "--use-plugin", "--work-dir", "--clean-workdir",
+        "--fs-license-file", "--bids-database-dir", "--verbose", "--resource-monitor", "--write-graph",
+        "--stop-on-first-crash", "--notrack", "--track-carbon", "--country-code", "--skip-bids-validation",
+        "--md-only-boilerplate", "--aggregate-session-reports",
+    }
+)  # fmt: skip
+
+
+def write_description(made: Path, out: Path, raw: Path, preproc: Mapping[str, Any]) -> None:
+    """Write ``dataset_description.json`` of a cohort's derivatives.
+
+    Parameters
+    ----------
+    made : Path
+        What fMRIPrep wrote in the job of one subject, with its own description.
+    out : Path
+        Folder of the cohort's derivatives.
+    raw : Path
+        Raw dataset, as it is given.
+    preproc : mapping
+        Section `preproc` of the configuration.
+    """
+    own = stated(made)
+    links = own.get("DatasetLinks")
+    links = {name: uri for name, uri in links.items()} if isinstance(links, dict) else {}
+    for given in parse(preproc["fmriprep_args"]):  # fMRIPrep names the places that its container had
+        for name, path in _named(given):
+            links[name] = Path(path).as_uri()
+    entries = own.get("GeneratedBy")
+    entries = [dict(one) for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
+    first = {**(entries[0] if entries else {"Name": "fMRIPrep"}), "Container": container(preproc, out)}
+    bhx = {"Name": "bhx", "Version": version("bhx"), "Description": NOTE}
+    write_dataset(
+        out,
+        raw,
+        name=own.get("Name") or "fMRIPrep",
+        text=f"Made by fMRIPrep in a container. {NOTE}",
+        generated_by=[first, *entries[1:], bhx],
+        settings=settings(preproc),
+        own={**own, "DatasetLinks": links},
+    )
+
+
+def settings(preproc: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of fMRIPrep that alter its results: files by what is in them, an image without its folder."""
+    found = altering_results(preproc)
+    words = sorted(
+        [given.name, *(_content(given, value) for value in given.values)]
+        for given in parse(preproc["fmriprep_args"])
+        if given.name not in NO_RESULT
+    )
+    image = str(preproc["image"])
+    is_file = image.endswith((".sif", ".simg"))
+    spaces = preproc.get("output_spaces")
+    return {
+        **found,
+        "fmriprep_args": words,
+        "image": Path(image).name if is_file else image.removeprefix("docker://"),
+        "output_spaces": sorted(spaces) if spaces else None,
+    }
+
+
+def _content(given: Given, value: str) -> str:
+    if given.option.kind == "file":
+        path = Path(absolute(value))
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    if given.option.kind == "folder":
+        return ""  # what is in it are data
+    if given.option.kind == "named folders":
+        return value.rpartition("=")[0]
+    return value
+
+
+def _named(given: Given) -> Iterator[tuple[str, str]]:
+    if given.name == "--derivatives":
+        for value in given.values:
+            name, equals, path = value.rpartition("=")
+            yield (name if equals else Path(value).name), absolute(path)
+
+
+def container(preproc: Mapping[str, Any], out: Path) -> dict[str, str]:
+    """``Container`` of `GeneratedBy`: the image, and the digest of what ran where that can be known.
+
+    Parameters
+    ----------
+    preproc : mapping
+        Section `preproc` of the configuration.
+    out : Path
+        Folder of the derivatives, which keeps the digest of an image file.
+    """
+    image = str(preproc["image"])
+    docker = preproc["backend"] == "fmriprep-docker"
+    if image.endswith((".sif", ".simg")):
+        digest, where = _file_digest(Path(image).expanduser(), out), {"URI": Path(image).name}
+    else:
+        name = image.removeprefix("docker://")
+        tag, at, stated_digest = name.partition("@")
+        digest = stated_digest if at else _docker_digest(name) if docker else None
+        where = {"Tag": tag}
+        if digest:
+            where["URI"] = (
+                f"docker://{tag.rpartition('/')[0] + '/' if '/' in tag else ''}{_repository(tag)}@{digest}"
+            )
+    found = {"Type": "docker" if docker else "apptainer", **where}
+    return {**found, "Digest": digest} if digest else found
+
+
+def _repository(tag: str) -> str:
+    return tag.rpartition("/")[2].partition(":")[0]
+
+
+def _docker_digest(image: str) -> str | None:
+    """Digest of an image by which a registry knows it, else the image's id, which only this machine's Docker knows."""
+    words = ["docker", "image", "inspect", image]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+        about = json.loads(done.stdout)[0]
+        known = [name.partition("@")[2] for name in about.get("RepoDigests") or ()]
+        return next(filter(None, known), about.get("Id"))
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError, AttributeError, TypeError):
+        logger.warning("docker does not say which digest %s has: the derivatives do not state it", image)
+        return None
+
+
+def _file_digest(image: Path, out: Path) -> str | None:
+    """SHA-256 of an image file of gigabytes, computed once for a folder of derivatives."""
+    try:
+        status = image.stat()
+    except OSError:
+        return None
+    known = out / "logs" / "image.json"
+    now = {"image": image.name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    try:
+        before = json.loads(known.read_text(encoding="utf-8"))
+        if {name: before.get(name) for name in now} == now:
+            return str(before["digest"])
+    except (OSError, ValueError, LookupError, AttributeError):
+        pass
+    with image.open("rb") as file:
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    write_json(known, {**now, "digest": digest}, shared=True)
+    return digest
+
+
+def keep_boilerplate(made: Path, subject: str) -> None:
+    """Keep what fMRIPrep says of its steps beside that of other subjects, whose scans may have asked for others."""
+    for ending in ("md", "bib"):
+        said = made / "logs" / f"CITATION.{ending}"
+        if said.is_file():
+            shutil.copyfile(said, said.with_name(f"sub-{subject}_CITATION.{ending}"))
+
+
+def complete_sidecars(made: Path, subject: str) -> None:
+    """Add what BIDS requires of images and some releases of fMRIPrep do not state: nothing that is there is changed.
+
+    ``SpatialReference`` of images on the grid of the subject's own T1w, ``Resolution`` where the name has ``res-``.
+
+    Parameters
+    ----------
+    made : Path
+        What fMRIPrep wrote in the job of one subject.
+    subject : str
+        Without ``sub-``.
+    """
+    folder = made / f"sub-{subject}"
+    heads = {
+        kind: sorted(
+            path for path in folder.rglob(f"*_desc-preproc_{kind}.nii.gz") if "_space-" not in path.name
+        )
+        for kind in ("T1w", "T2w")
+    }
+    for image in sorted(folder.rglob("*.nii.gz")):
+        entities = bids_names.parse(image.name)
+        space, sidecar = entities.get("space"), image.with_name(image.name.replace(".nii.gz", ".json"))
+        about = _json(sidecar)
+        if about is None:
+            continue
+        missing: dict[str, str] = {}
+        if space in heads and heads[space] and "SpatialReference" not in about:
+            session = [path for path in heads[space] if path.parts[:-2] == image.parts[:-2]]
+            head = (session or heads[space])[0]
+            missing["SpatialReference"] = f"bids::{head.relative_to(made).as_posix()}"
+        if "res" in entities and "Resolution" not in about:
+            missing |= _resolution(image)
+        if missing:
+            write_json(sidecar, {**about, **missing})
+
+
+def _resolution(image: Path) -> dict[str, str]:
+    try:
+        sizes = metadata.read_header(image).get_zooms()[:3]
+    except DataError:  # whoever reads it will say so
+        return {}
+    return {"Resolution": " x ".join(f"{mm:.6g}" for mm in sizes) + " mm"}
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """A sidecar, empty where there is none; None of what is no JSON object."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
