@@ -164,6 +164,10 @@ def _preprocessed(
             subjects.done += 1
             for scan in statuses[subject].get("excluded") or []:
                 subjects.excluded.append(f"sub-{subject} {scan.get('file')}: {scan.get('reason')}  [{log}]")
+            subjects.notes += [
+                f"sub-{subject} {scan.get('file')}: {scan.get('note')}"
+                for scan in statuses[subject].get("notes") or []
+            ]
         else:
             reason = statuses[subject].get("reason") or "its status file gives no reason"
             subjects.failed.append(f"sub-{subject}: {reason}  [{statuses[subject].get('log', log)}]")

@@ -96,8 +96,9 @@ def _write(root: Path, seed: int, subject: Subject, grids: DerivativeGrids) -> N
     truth = root / "sourcedata" / "truth" / f"{run}_timeseries.parquet"
     folder.write_series(truth, sources.atlas().names, drawn.parcels)
     white = np.asarray(ndimage.binary_erosion(kind == 2), bool)
-    columns, described = signals.confounds(
-        frames[kind > 0], frames[white], frames[kind == 1], drawn.motion, tr, 0
-    )
+    brain = kind > 0
+    inner = np.asarray(ndimage.binary_erosion(brain), bool)
+    masks = signals.Masks(white[brain], kind[brain] == 1, inner[brain])
+    columns, described = signals.confounds(frames[brain], masks, drawn.motion, None, tr, 0)
     folder.write_tsv(func / f"{run}_desc-confounds_timeseries.tsv", columns)
     write_json(func / f"{run}_desc-confounds_timeseries.json", {**described, "Synthetic": True})

@@ -15,6 +15,8 @@ NAMES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 
 #: Radius (mm) of the sphere on which Power's displacement turns angles into lengths.
 HEAD_RADIUS_MM = 50.0
+#: Radius (mm) of the sphere over which Jenkinson's displacement is averaged.
+RMS_RADIUS_MM = 80.0
 
 
 def framewise_displacement(parameters: Floats, radius_mm: float = HEAD_RADIUS_MM) -> Floats:
@@ -112,6 +114,41 @@ def parameters(matrices: Floats, affine: Floats, shape: tuple[int, ...], centre_
         axis=1,
     )
     return np.hstack([shift - centre + rotation @ centre, angles])
+
+
+def rms_deviation(
+    matrices: Floats, affine: Floats, shape: tuple[int, ...], radius_mm: float = RMS_RADIUS_MM
+) -> Floats:
+    """Displacement from frame to frame, averaged over a sphere (root mean square): fMRIPrep's ``rmsd``.
+
+    Parameters
+    ----------
+    matrices : array, (T, 4, 4)
+        World coordinates (mm, RAS) of the reference -> world coordinates of the frame.
+    affine : array, (4, 4)
+        Voxel indices -> world coordinates.
+    shape : tuple of int
+        Voxels of a frame; the sphere lies in their middle.
+    radius_mm : float
+        Of the sphere.
+
+    Returns
+    -------
+    array, (T,)
+        mm. The first is NaN: it has no frame before it.
+
+    Notes
+    -----
+    Jenkinson (1999), FMRIB technical report TR99MJ1, as FSL's rmsdiff has it.
+    """
+    to_fsl = _world_to_fsl(affine, shape)
+    onto_reference = to_fsl @ np.linalg.inv(matrices) @ np.linalg.inv(to_fsl)
+    change = onto_reference[1:] @ np.linalg.inv(onto_reference[:-1]) - np.eye(4)
+    turn = change[:, :3, :3]
+    centre = np.linalg.norm(affine[:3, :3], axis=0) * (np.asarray(shape[:3]) - 1) / 2
+    shift = change[:, :3, 3] + turn @ centre
+    square = (shift**2).sum(axis=1) + radius_mm**2 / 5 * (turn**2).sum(axis=(1, 2))
+    return np.concatenate([np.full(min(1, len(matrices)), np.nan), np.sqrt(square)])
 
 
 def _world_to_fsl(affine: Floats, shape: tuple[int, ...]) -> Floats:

@@ -31,6 +31,8 @@ class Kind(StrEnum):
     DUPLICATES = "runs of one scan"
     NO_RUNS = "cohort without BOLD runs"
     DECISION = "kept by a decision"
+    SLICES = "slice timing not corrected"
+    DISTORTION = "distortion not corrected"
 
 
 def note(kind: Kind, detail: str) -> str:

@@ -20,6 +20,7 @@ def write_status(
     log: Path,
     excluded: Sequence[Mapping[str, str]] = (),
     exit_code: int | None = None,
+    notes: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write a status file in one step: it is there whole, or not at all.
 
@@ -43,6 +44,8 @@ def write_status(
         Scans excluded although the subject is ok: ``{"file": .., "reason": ..}``.
     exit_code : int or None
         Of the container, where there was one.
+    notes : sequence of mappings
+        What was not done to usable scans, and why: ``{"file": .., "note": ..}``.
     """
     status: dict[str, Any] = {
         "subject": subject,
@@ -51,6 +54,7 @@ def write_status(
         "seconds": round(seconds, 1),
         "stages": {stage: round(s, 1) for stage, s in stages.items()},
         "excluded": [dict(scan) for scan in excluded],
+        "notes": [dict(note) for note in notes],
         "exit_code": exit_code,
         "versions": dict(versions),
         "log": str(log),

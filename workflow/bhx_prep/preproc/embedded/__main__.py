@@ -1,7 +1,7 @@
 """Preprocess one subject of a raw BIDS dataset without containers.
 
 A short nipype workflow on ANTs for machines without Docker or Apptainer. It is not a replacement for fMRIPrep: no
-surfaces, no slice-timing or distortion correction. Outputs carry fMRIPrep 25's names.
+surfaces. Outputs carry fMRIPrep 25's names.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     stages: dict[str, float] = {}
     excluded: list[dict[str, str]] = []
+    notes: list[dict[str, str]] = []
     reason = None
     scans = usable_scans(args.scans, args.root, args.subject)
     logger.info("sub-%s: starts; log: %s", args.subject, log)
@@ -83,6 +84,7 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
         stages["check"] = time.monotonic() - start
         _run(args, float(preproc["embedded_resolution_mm"]), files, work, log, stages)
         excluded = files.excluded
+        notes = [{"file": run.path.name, "note": note} for run in files.runs for note in run.notes]
     except DataError as error:
         reason = str(error)
     shutil.rmtree(args.out / f"sub-{args.subject}", ignore_errors=True)
@@ -101,6 +103,7 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
         versions=_versions(),
         log=log,
         excluded=excluded,
+        notes=notes,
     )
     if reason is None:
         logger.info("sub-%s: done after %.0f s", args.subject, time.monotonic() - start)

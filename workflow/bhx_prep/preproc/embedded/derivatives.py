@@ -17,6 +17,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface
 from bhx_model.atomic_write import write_json
 from bhx_prep.preproc.altering_results import altering_results
 from bhx_prep.preproc.dataset_description import passed_on, write_dataset
+from bhx_prep.preproc.embedded.frames import Frames, FrameWriter
 from bhx_prep.preproc.embedded.grids import open_grid, save
 
 SPACE = "MNI152NLin2009cAsym"
@@ -172,6 +173,7 @@ class _SaveRunIn(BaseInterfaceInputSpec):
     spacing_mm = traits.Float(mandatory=True)
     tr_s = traits.Float(mandatory=True)
     n_dummies = traits.Int(mandatory=True)
+    timing = traits.Dict(mandatory=True, desc="fields of the sidecar about slice timing")
     bold = File(exists=True, mandatory=True)
     mask = File(exists=True, mandatory=True)
     boldref = File(exists=True, mandatory=True)
@@ -217,18 +219,19 @@ class SaveRun(SimpleInterface):
             made_of,
             RepetitionTime=given.tr_s,
             SkullStripped=False,
-            SliceTimingCorrected=False,
+            **given.timing,
             NumberOfNonSteadyStateVolumes=given.n_dummies,
             **resolution,
             **passed_on(given.sidecar, "TaskName"),
         )
-        series: Any = nib.load(given.bold)
-        packed = nib.Nifti1Image(np.asanyarray(series.dataobj), series.affine)
-        packed.set_data_dtype(np.int16)  # with a scale: 1/65535 of the range, far below the noise
-        packed.header.set_xyzt_units("mm", "sec")
-        packed.header.set_zooms((*series.header.get_zooms()[:3], given.tr_s))
-        packed.set_sform(series.affine, 4)  # code 4: MNI
-        packed.set_qform(series.affine, 4)
-        packed.to_filename(image)
+        frames = Frames(Path(given.bold))
+        ends = [(frame.min(), frame.max()) for frame in frames]
+        limits = float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+        # int16 with a scale: 1/65535 of the range, far below the noise; code 4: MNI
+        with FrameWriter(
+            image, frames.affine, frames.shape, tr_s=given.tr_s, code=4, limits=limits
+        ) as writer:
+            for frame in frames:
+                writer.append(frame)
         self._results["image"] = str(image)
         return runtime

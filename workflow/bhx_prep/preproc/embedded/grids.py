@@ -25,13 +25,30 @@ def clean(image: Any, zooms: tuple[float, float, float]) -> nib.Nifti1Image:
     zooms : tuple of three floats
         Voxel sizes to trust, mm.
     """
+    affine = clean_affine(image, zooms)
+    values = clean_values(np.asarray(image.dataobj, np.float32))
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    return _image(values, affine)
+
+
+def clean_affine(image: Any, zooms: tuple[float, float, float]) -> np.ndarray:
+    """Affine of an image with voxel sizes to trust (mm) and without shear, (4, 4).
+
+    Raises
+    ------
+    DataError
+        If the header's has no extent.
+    """
     if not np.isfinite(image.affine).all() or not np.linalg.norm(image.affine[:3, :3], axis=0).all():
         msg = "the header's affine is not finite or has no extent: fix its sform or qform"
         raise DataError(msg)
-    values = np.nan_to_num(np.asarray(image.dataobj, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    while values.ndim > 3 and values.shape[-1] == 1:
-        values = values[..., 0]
-    return _image(values, rigid_affine(image.affine, values.shape, zooms))
+    return rigid_affine(image.affine, image.shape, zooms)
+
+
+def clean_values(values: np.ndarray) -> np.ndarray:
+    """Values as float32, zeros for what is not finite."""
+    return np.nan_to_num(np.asarray(values, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def save(values: np.ndarray, affine: np.ndarray, path: Path) -> None:

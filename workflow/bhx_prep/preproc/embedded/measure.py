@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import ants
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 from scipy import ndimage
 
 from bhx_prep.preproc.embedded import signals
+from bhx_prep.preproc.embedded.frames import Frames
 from bhx_prep.preproc.embedded.step import Step
 
 #: Deep tissue: this far (mm) inside the tissue's or the brain's border.
@@ -24,6 +24,7 @@ class _MeasureIn(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="run on the standard grid")
     mask = File(exists=True, mandatory=True)
     movement = File(exists=True, mandatory=True)
+    rmsd = File(exists=True, mandatory=True)
     wm = File(exists=True, mandatory=True)
     csf = File(exists=True, mandatory=True)
     anat_mask = File(exists=True, mandatory=True)
@@ -46,14 +47,17 @@ class Measure(Step):
     def _compute(self, folder: Path) -> None:
         grid = ants.image_read(self.inputs.mask)
         inside = grid.numpy() > 0
-        image: Any = nib.load(self.inputs.in_file)
-        frames = np.asanyarray(image.dataobj)
+        frames = Frames(Path(self.inputs.in_file))
+        brain = np.empty((len(frames), int(inside.sum())), np.float32)
+        for t, frame in enumerate(frames):
+            brain[t] = frame[inside]
         white, fluid = self._deep_tissue(grid, inside)
+        inner = np.asarray(ndimage.binary_erosion(inside), bool)
         columns, metadata = signals.confounds(
-            frames[inside],
-            frames[white],
-            frames[fluid],
+            brain.T,
+            signals.Masks(white[inside], fluid[inside], inner[inside]),
             np.load(self.inputs.movement, allow_pickle=False),
+            np.load(self.inputs.rmsd, allow_pickle=False),
             self.inputs.tr_s,
             self.inputs.n_dummies,
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from bhx_prep.preproc.embedded.grids import clean
+from bhx_prep.preproc.embedded.frames import FrameWriter
+from bhx_prep.preproc.embedded.grids import clean_affine, clean_values
+from bhx_prep.preproc.embedded.series import frames_of
 from bhx_prep.preproc.embedded.step import Step
 
 
@@ -28,5 +31,9 @@ class Prepare(Step):
 
     def _compute(self, folder: Path) -> None:
         out = folder / "bold.nii"
-        clean(nib.load(self.inputs.in_file), self.inputs.zooms).to_filename(out)
+        image: Any = nib.load(self.inputs.in_file, keep_file_open=True)
+        affine = clean_affine(image, self.inputs.zooms)
+        with FrameWriter(out, affine, image.shape) as writer:
+            for frame in frames_of(image):
+                writer.append(clean_values(frame))
         self._results["out_file"] = str(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from bhx_model.errors import DataError
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
+from bhx_prep.io.notes import Kind, note
 from bhx_prep.preproc.arguments import UsableScan
+from bhx_prep.preproc.embedded.series import DAMAGED, check_series, damaged
+from bhx_prep.preproc.embedded.slice_timing import SliceTimes, slice_times
 
 #: Fewer frames than this give no confounds worth the name.
 LEAST_FRAMES = 10
@@ -32,6 +32,10 @@ class Scan:
         Voxel sizes to trust, mm.
     tr_s : float or None
         Repetition time, s; None for a T1w image.
+    slices : SliceTimes or None
+        When the slices of a run's frames were acquired; None where no sidecar states it.
+    notes : tuple of str
+        What is not done to a usable run, and why.
     """
 
     path: Path
@@ -39,6 +43,8 @@ class Scan:
     sidecar: dict[str, Any]
     zooms: tuple[float, float, float]
     tr_s: float | None = None
+    slices: SliceTimes | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def stem(self) -> str:
@@ -112,47 +118,46 @@ def read(path: Path) -> tuple[Any, np.ndarray]:
     DataError
         With a sentence if it cannot be read to its end, or holds no real numbers.
     """
+    image = _open(path)
+    try:
+        values = np.asanyarray(image.dataobj)
+    except DAMAGED as error:
+        raise damaged(error) from error
+    return image, values
+
+
+def _open(path: Path) -> Any:
     header = metadata.read_header(path)
     if 0 in header.get_data_shape():
         msg = "the image has no voxels"
         raise DataError(msg)
     try:
-        image: Any = nib.load(path)
-        values = np.asanyarray(image.dataobj)
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        OverflowError,
-        zlib.error,
-        ImageFileError,
-        HeaderDataError,
-    ) as error:
-        msg = f"the image is damaged or cut short ({type(error).__name__})"
-        raise DataError(msg) from error
-    return image, values
+        # one open file: reading a frame goes on where the one before ended, also in a compressed file
+        return nib.load(path, keep_file_open=True)
+    except DAMAGED as error:
+        raise damaged(error) from error
 
 
 def _scan_of(
     files: RawFiles,
     given: UsableScan,
     sidecars: metadata.Sidecars,
-    check: Callable[[UsableScan, dict[str, Any]], tuple[Any, Any]],
+    check: Callable[[UsableScan, dict[str, Any]], dict[str, Any]],
 ) -> Scan | None:
     try:
         fields, _ = sidecars.fields_of(given.path)
-        zooms, tr_s = check(given, fields)
+        found = check(given, fields)
     except DataError as error:
         files.exclude(given.path, str(error))
         return None
-    return Scan(given.path, bids_names.parse(given.path.name), fields, zooms, tr_s)
+    return Scan(given.path, bids_names.parse(given.path.name), fields, **found)
 
 
 def _why_none(files: RawFiles, headline: str) -> str:
     return "; ".join([headline, *(f"{scan['file']}: {scan['reason']}" for scan in files.excluded)])
 
 
-def _check_anat(given: UsableScan, sidecar: dict[str, Any]) -> tuple[tuple[float, float, float], None]:
+def _check_anat(given: UsableScan, sidecar: dict[str, Any]) -> dict[str, Any]:
     image, values = read(given.path)
     if values.ndim != 3 and values.shape[3:] != (1,):
         msg = f"the image is {values.ndim}D: expected a 3D volume"
@@ -162,28 +167,25 @@ def _check_anat(given: UsableScan, sidecar: dict[str, Any]) -> tuple[tuple[float
     if not finite.size or finite.min() == finite.max():
         msg = "the image is empty: all voxels are the same"
         raise DataError(msg)
-    return zooms, None
+    return {"zooms": zooms}
 
 
-def _check_run(given: UsableScan, sidecar: dict[str, Any]) -> tuple[tuple[float, float, float], float | None]:
+def _check_run(given: UsableScan, sidecar: dict[str, Any]) -> dict[str, Any]:
     if given.echoes is not None:
         msg = "one echo of a multi-echo run: the embedded preprocessing cannot combine echoes, fMRIPrep can"
         raise DataError(msg)
-    image, values = read(given.path)
+    image = _open(given.path)
     frames = metadata.n_frames(image.header)
     if frames < LEAST_FRAMES:
         msg = f"the run has {frames} frames: expected at least {LEAST_FRAMES}"
         raise DataError(msg)
     zooms = metadata.voxel_sizes(sidecar, image.header)
-    finite = np.isfinite(values)
-    holes = ~finite.all(axis=3)
-    # voxels that are never finite are background that some program masked with NaN; they become 0
-    if not finite.all() and (finite[holes].any() or holes.all()):
-        n = int((~finite).any(axis=(0, 1, 2)).sum())
-        msg = f"{n} of {frames} frames have NaN or infinite values"
-        raise DataError(msg)
-    inside = values[~holes]
-    if inside.min() == inside.max():
-        msg = "the image is empty: all voxels are the same"
-        raise DataError(msg)
-    return zooms, given.tr_s
+    slices, notes = None, []
+    if sidecar.get("SliceTimingCorrected") is True:
+        notes.append(note(Kind.SLICES, "its sidecar says that it is corrected"))
+    elif given.tr_s is not None:
+        slices = slice_times(sidecar, image.shape, given.tr_s)
+        if slices is None:
+            notes.append(note(Kind.SLICES, "its sidecar has no SliceTiming"))
+    check_series(image)
+    return {"zooms": zooms, "tr_s": given.tr_s, "slices": slices, "notes": tuple(notes)}

@@ -36,10 +36,11 @@ def typical_frame(frame: Callable[[int], Floats], n_frames: int, first: int = 0)
     first : int
         Frames before it (non-steady state) are not taken.
     """
-    thin = np.stack([frame(t)[::3, ::3, ::2].ravel() for t in range(first, n_frames)]).astype(np.float64)
+    # converted before they are kept: a view would keep its whole frame
+    thin = np.stack([frame(t)[::3, ::3, ::2].ravel().astype(np.float32) for t in range(first, n_frames)])
     thin -= thin.mean(axis=1, keepdims=True)
     thin /= np.maximum(np.linalg.norm(thin, axis=1, keepdims=True), 1e-12)
-    return first + int(np.argmax(thin @ thin.sum(axis=0)))
+    return first + int(np.argmax(thin @ thin.sum(axis=0, dtype=np.float64)))
 
 
 def realign(

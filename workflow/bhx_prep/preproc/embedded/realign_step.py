@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 from scipy import ndimage
 
 from bhx_prep.io import motion
+from bhx_prep.preproc.embedded.frames import Frames
 from bhx_prep.preproc.embedded.grids import save
 from bhx_prep.preproc.embedded.realign import realign, typical_frame
 from bhx_prep.preproc.embedded.step import Step
@@ -24,6 +23,7 @@ class _RealignIn(BaseInterfaceInputSpec):
 class _RealignOut(TraitedSpec):
     matrices = File(exists=True, desc="(T, 4, 4), world of the reference -> world of the frame, RAS mm")
     movement = File(exists=True, desc="(T, 6), fMRIPrep's six parameters")
+    rmsd = File(exists=True, desc="(T,), displacement from the frame before, mm")
     reference = File(exists=True, desc="the frame that the others are brought to")
     boldref = File(exists=True, desc="mean of the realigned steady frames")
 
@@ -35,27 +35,27 @@ class Realign(Step):
     output_spec = _RealignOut
 
     def _compute(self, folder: Path) -> None:
-        image: Any = nib.load(self.inputs.in_file)
-        frames = np.asanyarray(image.dataobj)
-        n, zooms = frames.shape[3], np.asarray(image.header.get_zooms()[:3])
-        first = typical_frame(lambda t: frames[..., t], n, self.inputs.n_dummies)
-        reference = np.asarray(frames[..., first])
-        matrices = realign(lambda t: frames[..., t], n, image.affine, reference, zooms)
+        frames = Frames(Path(self.inputs.in_file))
+        n, affine = len(frames), frames.affine
+        first = typical_frame(frames.frame, n, self.inputs.n_dummies)
+        reference = frames.frame(first)
+        matrices = realign(frames.frame, n, affine, reference, frames.zooms)
         centre = np.asarray(ndimage.center_of_mass(reference))
-        movement = motion.parameters(matrices, image.affine, reference.shape, centre)
+        movement = motion.parameters(matrices, affine, reference.shape, centre)
+        deviation = motion.rms_deviation(matrices, affine, reference.shape)
 
         mean = np.zeros(reference.shape)
         index = np.indices(reference.shape).reshape(3, -1)
         index = np.vstack([index, np.ones(index.shape[1])])
         steady = range(self.inputs.n_dummies, n)
         for t in steady:
-            where = (np.linalg.inv(image.affine) @ matrices[t] @ image.affine @ index)[:3]
-            mean += ndimage.map_coordinates(frames[..., t], where, order=1, mode="nearest").reshape(
+            where = (np.linalg.inv(affine) @ matrices[t] @ affine @ index)[:3]
+            mean += ndimage.map_coordinates(frames.frame(t), where, order=1, mode="nearest").reshape(
                 mean.shape
             )
-        for name, array in (("matrices", matrices), ("movement", movement)):
+        for name, array in (("matrices", matrices), ("movement", movement), ("rmsd", deviation)):
             np.save(folder / f"{name}.npy", array)
             self._results[name] = str(folder / f"{name}.npy")
         for name, volume in (("reference", reference), ("boldref", mean / len(steady))):
-            save(volume.astype(np.float32), image.affine, folder / f"{name}.nii.gz")
+            save(volume.astype(np.float32), affine, folder / f"{name}.nii.gz")
             self._results[name] = str(folder / f"{name}.nii.gz")

@@ -12,6 +12,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, tr
 from scipy import ndimage
 
 from bhx_model.errors import DataError
+from bhx_prep.preproc.embedded.frames import Frames, FrameWriter
 from bhx_prep.preproc.embedded.grids import LPS, open_grid, save
 from bhx_prep.preproc.embedded.step import Step
 
@@ -54,41 +55,44 @@ class Resample(Step):
         world = (affine[:3, :3] @ index).T + affine[:3, 3] + shift  # where in the reference each voxel lies
         world = np.column_stack([world, np.ones(len(world))]).T
 
-        image: Any = nib.load(self.inputs.in_file)
-        frames = np.asanyarray(image.dataobj)
+        frames = Frames(Path(self.inputs.in_file))
         matrices = np.load(self.inputs.matrices, allow_pickle=False)
-        to_voxel = np.linalg.inv(image.affine)
+        to_voxel = np.linalg.inv(frames.affine)
         limit = np.asarray(frames.shape[:3])[:, None] - 1
         half = 0.5  # a voxel reaches half its size beyond its centre
         at = (to_voxel @ world)[:3]
         candidates = np.flatnonzero(np.all((at > -4) & (at < limit + 4), axis=0))
         world = world[:, candidates]
-        out = np.zeros((*grid.shape, frames.shape[3]), np.float32)
-        flat = out.reshape(-1, frames.shape[3])
         always = np.ones(len(candidates), bool)
-        for t in range(frames.shape[3]):
-            spline = ndimage.spline_filter(frames[..., t], output=np.float32)  # pyright: ignore[reportArgumentType]
-            where = (to_voxel @ matrices[t] @ world)[:3]
-            seen = np.all((where >= -half) & (where <= limit + half), axis=0)
-            always &= seen
-            values = ndimage.map_coordinates(spline, where[:, seen], order=3, mode="nearest", prefilter=False)
-            flat[candidates[seen], t] = values
-        # cubic interpolation overshoots at sharp borders; BOLD has no negative signal
-        if frames.min() >= 0:
-            np.maximum(out, 0, out=out)
+        total = np.zeros(int(np.prod(grid.shape)))
+        with FrameWriter(folder / "std.nii", affine, (*grid.shape, len(frames))) as writer:
+            for t, frame in enumerate(frames):
+                spline = ndimage.spline_filter(frame, output=np.float32)  # pyright: ignore[reportArgumentType]
+                where = (to_voxel @ matrices[t] @ world)[:3]
+                seen = np.all((where >= -half) & (where <= limit + half), axis=0)
+                always &= seen
+                values = ndimage.map_coordinates(
+                    spline, where[:, seen], order=3, mode="nearest", prefilter=False
+                )
+                # cubic interpolation overshoots at sharp borders; BOLD has no negative signal
+                if frame.min() >= 0:
+                    np.maximum(values, 0, out=values)
+                out = np.zeros(total.size, np.float32)
+                out[candidates[seen]] = values
+                total += out
+                writer.append(out.reshape(grid.shape))
         inside = ants.resample_image_to_target(
             ants.image_read(self.inputs.template_mask), grid, interp_type="linear"
         ).numpy()
-        seen_always = np.zeros(flat.shape[0], bool)
+        seen_always = np.zeros(total.size, bool)
         seen_always[candidates] = always
-        mean = out.mean(axis=3)
+        mean = (total / len(frames)).astype(np.float32).reshape(grid.shape)
         mask = (inside > 0.5) & seen_always.reshape(grid.shape)
         # a tenth of the brain's signal is none: dropout, or voxels that were masked before
         mask &= mean > 0.1 * np.median(mean[mask]) if mask.any() else False
         if not mask.any():
             msg = "the run and the T1w image do not overlap: registration went wrong"
             raise DataError(msg)
-        nib.Nifti1Image(out, affine).to_filename(folder / "std.nii")
         save(mask.astype(np.uint8), affine, folder / "mask.nii.gz")
         save(mean, affine, folder / "boldref.nii.gz")
         self._results["out_file"] = str(folder / "std.nii")

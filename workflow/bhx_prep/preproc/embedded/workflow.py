@@ -18,6 +18,7 @@ from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan
 from bhx_prep.preproc.embedded.realign_step import Realign
 from bhx_prep.preproc.embedded.resample import Resample
 from bhx_prep.preproc.embedded.segment import Segment
+from bhx_prep.preproc.embedded.slice_timing_step import CorrectSliceTiming
 
 
 def build(
@@ -116,6 +117,13 @@ def _run_branch(
     spacing_mm = bold_spacing(scan.zooms, resolution_mm)
     prepare = Node(Prepare(in_file=str(scan.path), zooms=scan.zooms), f"prepare_{scan.stem}")
     dummies = Node(NonSteadyStateDetector(), f"dummies_{scan.stem}")
+    slices = scan.slices
+    slice_timing = Node(
+        CorrectSliceTiming(
+            times_s=list(slices.times_s) if slices else [], axis=slices.axis if slices else 2, tr_s=scan.tr_s
+        ),
+        f"slicetiming_{scan.stem}",
+    )
     realign = Node(Realign(), f"realign_{scan.stem}")
     coregister = Node(Coregister(), f"coregister_{scan.stem}")
     resample = Node(
@@ -146,17 +154,20 @@ def _run_branch(
             (realign, coregister, [("boldref", "boldref")]),
             (anat["bias"], coregister, [("out_file", "anat")]),
             (anat["mask"], coregister, [("mask", "anat_mask")]),
-            (prepare, resample, [("out_file", "in_file")]),
+            (prepare, slice_timing, [("out_file", "in_file")]),
+            (dummies, slice_timing, [n_dummies]),
+            (slice_timing, resample, [("out_file", "in_file")]),
             (realign, resample, [("matrices", "matrices"), ("reference", "reference")]),
             (coregister, resample, [("to_anat", "bold_to_anat")]),
             (anat["normalize"], resample, [("to_template", "anat_to_template")]),
             (resample, measure, [("out_file", "in_file"), ("mask", "mask")]),
-            (realign, measure, [("movement", "movement")]),
+            (realign, measure, [("movement", "movement"), ("rmsd", "rmsd")]),
             (dummies, measure, [n_dummies]),
             (anat["segment"], measure, [("wm", "wm"), ("csf", "csf")]),
             (anat["mask"], measure, [("mask", "anat_mask")]),
             (anat["normalize"], measure, [("to_template", "anat_to_template")]),
             (dummies, saved, [n_dummies]),
+            (slice_timing, saved, [("metadata", "timing")]),
             (resample, saved, [("out_file", "bold"), ("mask", "mask"), ("boldref", "boldref")]),
             (realign, saved, [("reference", "hmc_boldref"), ("boldref", "coreg_boldref")]),
             (coregister, saved, [("to_anat", "bold_to_anat")]),
