@@ -20,7 +20,7 @@ from bhx_prep.preproc.embedded.derivatives import SaveAnat, SaveRun, write_descr
 
 folder = pathlib.Path(sys.argv[1])
 out, raw = pathlib.Path("results/preproc"), pathlib.Path("raw")
-image, series = (str(folder / f"{name}.nii.gz") for name in ("image", "series"))
+image, series = str(folder / "image.nii.gz"), str(folder / "series.nii")
 affine = np.diag([6.0, 6.0, 6.0, 1.0])
 random = np.random.default_rng(0)
 nib.Nifti1Image(random.integers(0, 4, (9, 9, 9)).astype(np.uint8), affine).to_filename(image)
@@ -33,7 +33,7 @@ given = {
     "base": str(out), "sidecar": {"Synthetic": True, "TaskName": "rest"}, "tr_s": 2.0, "n_dummies": 1,
     "to_template": str(affine_file), "to_anat": str(affine_file), "bold_to_anat": str(affine_file),
     "bold": series, "table": str(folder / "table.tsv"), "metadata": str(folder / "metadata.json"),
-    "anat": image,
+    "anat": image, "timing": {"SliceTimingCorrected": False},
 }
 for step, more in (
     (SaveAnat, {"folder": "sub-01/ses-a/anat", "stem": "sub-01_ses-a", "resolution_mm": 6.0,

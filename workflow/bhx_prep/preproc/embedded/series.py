@@ -100,7 +100,8 @@ def _judge(seen: _Seen, n: int) -> None:
     whole = np.sqrt((spread**2).mean(axis=1))
     empty = whole < EMPTY * _usual(whole)
     if empty.any():
-        msg = f"{int(empty.sum())} of {n} frames are empty (first: {int(np.argmax(empty))}): cut them off, or exclude the run"
+        first = int(np.argmax(empty))
+        msg = f"{int(empty.sum())} of {n} frames are empty (first: {first}): cut them off, or exclude the run"
         raise DataError(msg)
     usual = np.array([_usual(column) for column in spread.T])
     # a slice above the head is always empty

@@ -123,12 +123,12 @@ def _check(times: list[float], tr_s: float, factor: object) -> None:
     steps = np.abs(np.diff(times))
     if (steps < _SAME_S).any():
         at = int(np.argmax(steps < _SAME_S))
-        msg = f"SliceTiming has one time for the adjacent slices {at} and {at + 1}: they are never acquired at once, is it sorted?"
+        msg = f"SliceTiming has one time for the adjacent slices {at} and {at + 1}, never acquired at once: is it sorted?"
         raise DataError(msg)
     if isinstance(factor, int) and not isinstance(factor, bool) and factor >= 1:
         at_once = int(np.unique(np.round(np.asarray(times) / 5e-3), return_counts=True)[1].max())
         if at_once > 2 * factor:
-            msg = f"SliceTiming has {at_once} slices at one time, MultibandAccelerationFactor is {factor}: correct the sidecar"
+            msg = f"SliceTiming has {at_once} slices at one time where MultibandAccelerationFactor is {factor}: correct it"
             raise DataError(msg)
 
 
