@@ -11,6 +11,7 @@ from public_releases import write_site
 
 from bhx_prep.cohort_plan import CohortPlan
 from bhx_prep.study import Study
+from bhx_prep.study_gaps import untrainable
 
 STUDY = {
     "cohorts": {
@@ -138,10 +139,10 @@ def test_runs_that_may_be_shorter_than_a_patch_of_fixed_tr_are_named(folder: Pat
         "overrides": {"function": fixed},
     }
     raw = {"cohorts": {"a": {"input": "timeseries", "root": "a"}}, "experiments": {"e": experiment}}
-    (line,) = Study(raw, build=True).untrainable()
+    (line,) = untrainable(Study(raw, build=True))
     assert line.startswith("experiments.e: features.min_seconds, 100, lets in runs shorter than a patch")
     assert line.endswith("is 48 frames, 120 s at TR 2.5 s: raise it")
-    assert Study(raw | {"features": {"min_seconds": 120}}, build=True).untrainable() == []
+    assert untrainable(Study(raw | {"features": {"min_seconds": 120}}, build=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_scans_that_a_stage_needs_and_no_cohort_has_are_named(
     monkeypatch.setattr(CohortPlan, "has_t1w", lambda _: False)
     experiment = {"cohorts": ["a"], "preset": "tiny", "stages": stages}
     raw = {"cohorts": {"a": {"input": "timeseries", "root": "a"}}, "experiments": {"e": experiment}}
-    lines = Study(raw, build=True).untrainable()
+    lines = untrainable(Study(raw, build=True))
     assert [line.endswith(str(said)) for line in lines] == ([] if said is None else [True])
 
 

@@ -16,7 +16,6 @@ import yaml
 from bhx_model import given_weights
 from bhx_model.atomic_write import write_json
 from bhx_model.command_line import start_logging
-from bhx_model.config import FunctionConfig, load_preset
 from bhx_model.errors import BhxError, ConfigError, format_error
 from bhx_model.evaluation.methods import METHODS
 from bhx_prep import fusion_recipe
@@ -26,7 +25,6 @@ from bhx_prep.config.config import Config, check
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import REFERENCE, ExperimentSection
 from bhx_prep.config.features import FeaturesSection, strategy_file
-from bhx_prep.config.model_fits import short_of_fixed_patch
 from bhx_prep.config.paper_tables import ABLATIONS, PAPER_TABLES
 from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.config.section import Section
@@ -298,7 +296,7 @@ class Study:
     def methods(self, experiment: str, endpoint: str) -> list[str]:
         """Methods by which an experiment predicts an endpoint, of those that its cohort has the scans for."""
         asked = self.experiment(experiment).methods(self.endpoint(endpoint))
-        return [name for name in asked if self._readable(endpoint, name)]
+        return [name for name in asked if self.can_read(endpoint, name)]
 
     def seeds(self, endpoint: str, method: str | None = None, experiment: str | None = None) -> list[int]:
         """Splits of an endpoint, those that a method is scored on, or those that a method of an experiment is scored on."""
@@ -311,7 +309,7 @@ class Study:
 
     def baselines(self, endpoint: str) -> list[str]:
         """Methods by which an endpoint is predicted without an experiment, of those that its cohort has the scans for."""
-        return [name for name in self.endpoint(endpoint).baselines if self._readable(endpoint, name)]
+        return [name for name in self.endpoint(endpoint).baselines if self.can_read(endpoint, name)]
 
     def inspected_stage(self, experiment: str, endpoint: str) -> str | None:
         """Stage that is looked at by an endpoint's subjects: the last one that any of its methods reads; None if none."""
@@ -336,7 +334,8 @@ class Study:
         ]
         return sorted({modality for name in rows for modality in METHODS[name].modalities})
 
-    def _readable(self, endpoint: str, method: str) -> bool:
+    def can_read(self, endpoint: str, method: str) -> bool:
+        """Whether a method can read the scans of an endpoint's cohorts."""
         cohorts = self.endpoint(endpoint).cohorts
         return all(self.cohorts[cohort].can_be_read_by(METHODS[method]) for cohort in cohorts)
 
@@ -413,62 +412,6 @@ class Study:
     def endpoint(self, name: str) -> EndpointSection:
         """An endpoint's section of the configuration."""
         return self.config.endpoints[name]
-
-    def untrainable(self) -> list[str]:
-        """A line for every experiment that is to learn from scans of which its cohorts have none, or from short runs."""
-        trained = {name: one for name, one in self.config.experiments.items() if one.weights is None}
-        lacking = [(name, self._without_scans(section)) for name, section in trained.items()]
-        lines = [f"experiments.{name}.stages: {line}" for name, line in lacking if line]
-        return [*lines, *self._short_patches()]
-
-    def _without_scans(self, section: ExperimentSection) -> str:
-        """What scans an experiment needs that none of its cohorts has, and what to do; empty where there are some."""
-        plans = [self.cohorts[cohort] for cohort in section.cohorts]
-        there = {modality for plan in plans for modality in plan.modalities}
-        of = ", ".join(section.cohorts)
-        if "fusion" in section.stages and not any(plan.has_t1w() for plan in plans):
-            alone = "structure" if "bold" not in there else "function"
-            return f"no BOLD run of {of} has a T1 image, which structure and fusion need: set `stages: [{alone}]`"
-        if "function" in section.stages and "bold" not in there:
-            return f"{of} has no usable BOLD run, which function needs: set `stages: [structure]`"
-        if "structure" in section.stages and "t1w" not in there:
-            return f"{of} has no usable T1 image, which structure needs: set `stages: [function]`"
-        return ""
-
-    def _short_patches(self) -> list[str]:
-        """A line for every experiment of fixed TR whose cohorts may have runs shorter than a patch."""
-        lines = []
-        for name, section in self.config.experiments.items():
-            if section.weights is not None or "function" not in section.stages:
-                continue
-            changes = self.overrides(name, "function")
-            model = load_preset("function", section.preset).override(changes).model
-            assert isinstance(model, FunctionConfig)
-            if model.tr != "fixed":
-                continue
-            times = {tr for cohort in section.cohorts for tr in self.cohorts[cohort].repetition_times()}
-            short = [
-                line for tr in sorted(times)
-                if (line := short_of_fixed_patch(model, tr, self.config.features.min_seconds))
-            ]  # fmt: skip
-            lines += [f"experiments.{name}: {short[-1]}"] if short else []
-        return lines
-
-    def without_rows(self) -> list[str]:
-        """A line for every endpoint with methods that give no row, as its cohort has not the scans that they read."""
-        lines = []
-        for name, section in self.config.endpoints.items():
-            models = [m for one in self.config.experiments.values() for m in one.methods(section)]
-            asked = dict.fromkeys([*section.baselines, *models])
-            lacking = [method for method in asked if not self._readable(name, method)]
-            if lacking:
-                has = " and ".join(sorted(self.cohorts[section.cohort].modalities)) or "nothing"
-                reads = " and ".join(dict.fromkeys(METHODS[method].reads for method in lacking))
-                lines.append(
-                    f"endpoints.{name}.methods: {', '.join(lacking)} give no row: they read {reads}, and of "
-                    f"{section.cohort} there is {has} alone"
-                )
-        return lines
 
     def terms(self, experiment: str) -> dict[str, str | None]:
         """Terms of the data an experiment trains on, by cohort; None where they are not stated."""

@@ -26,6 +26,7 @@ from bhx_prep.features import extract
 from bhx_prep.ingest import index
 from bhx_prep.shards import command as shards
 from bhx_prep.study import Study
+from bhx_prep.study_gaps import untrainable, without_rows
 
 NAMES = [f"CC_{i:02d}" for i in range(20)]
 FRAMES = 120
@@ -105,23 +106,23 @@ def training(study: Study, folder: Path, changes: dict, rois: Path | None = None
 
 def test_the_study_is_valid_and_no_experiment_needs_what_it_has_not(made) -> None:
     assert checks.mistakes(made.study.config) == []
-    assert made.study.untrainable() == []
+    assert untrainable(made.study) == []
     assert made.study.experiments("fusion") == []
     assert made.study.overrides("e", "function") == {"model.harmonics": "none"}
     plain = study_of(made.folder)
     del plain["experiments"]["e"]["stages"]
     whole = Study(plain, build=True, cache=made.folder / "cache")
-    assert whole.untrainable()[0].endswith("which structure and fusion need: set `stages: [function]`")
+    assert untrainable(whole)[0].endswith("which structure and fusion need: set `stages: [function]`")
 
 
 def test_hub_tokens_of_a_cohort_without_t1_are_no_method(made) -> None:
     plain = study_of(made.folder)
     endpoint = {"cohort": "a", "column": "age", "kind": "regression"}
     plain["endpoints"] = {"x": endpoint, "y": {**endpoint, "methods": ["function_mean"]}}
-    assert Study(plain, build=True, cache=made.folder / "cache").without_rows() == []  # no fusion, no rows
+    assert without_rows(Study(plain, build=True, cache=made.folder / "cache")) == []  # no fusion, no rows
     del plain["experiments"]["e"]["stages"]
     study = Study(plain, build=True, cache=made.folder / "cache")
-    (line,) = study.without_rows()
+    (line,) = without_rows(study)
     assert line == (
         "endpoints.x.methods: probe, hub_tokens, finetune give no row: they read hub tokens, and of a there is bold alone"
     )

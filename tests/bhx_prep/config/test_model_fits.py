@@ -103,7 +103,7 @@ def test_what_cannot_work_is_refused(raw, said):
         study({"min_seconds": 35.28}),
         study(
             {"min_seconds": 95}, overrides("function", **FIXED)
-        ),  # the TR is not stated: see Study.untrainable
+        ),  # the TR is not stated: see study_gaps.untrainable
         study({"min_seconds": 96}, overrides("function", **FIXED), tr_s=2.0),
         study({"min_seconds": 95}, overrides("function", **FIXED), tr_s=0.735),
         study({"t1w_shape": [80, 96, 81]}, {"stages": ["function"]}),
