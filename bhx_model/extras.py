@@ -19,6 +19,7 @@ EXTRAS: Final = {
     "model": ("torch", "safetensors", "yaml", "sklearn", "numcodecs", "pyarrow"),
     "ants": ("nipype", "ants", "nibabel", "pandas", "deepbet", "torch"),
     "fmriprep": ("fmriprep",),
+    "dicom": ("pydicom", "dcm2niix"),
     "networks": ("ml4fmri",),
     "tensorboard": ("tensorboard",),
     "mlflow": ("mlflow",),

@@ -25,6 +25,11 @@ COMMANDS = {
         "bhx run --cores 4 tables",
     ),
     "synth": ("bhx_prep.commands.synth", "make the data of the demo", "bhx synth --out demo-data"),
+    "ingest": (
+        "bhx_prep.commands.ingest",
+        "make a BIDS dataset of DICOM files by a map of yours, without what identifies the subjects",
+        "bhx ingest dicom dicom bids --map map.yaml",
+    ),
     "index": (
         "bhx_prep.commands.index",
         "list the scans of cohorts: how many are usable, why the others are not, what was assumed",
@@ -120,7 +125,11 @@ COMMANDS = {
 #: What most commands need; whoever has less is told of all of it at once.
 EXTRAS = ("workflow", "prep")
 #: Commands that need something else.
-OTHER_EXTRAS = {"init": ("workflow",), "run": ("workflow", "prep", "model")}
+OTHER_EXTRAS = {
+    "ingest": ("workflow", "prep", "dicom"),
+    "init": ("workflow",),
+    "run": ("workflow", "prep", "model"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

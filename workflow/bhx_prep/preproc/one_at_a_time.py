@@ -35,21 +35,40 @@ def only_one(out: Path, subject: str) -> Iterator[None]:
     SiteError
         If another process, on whichever machine, holds it.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    lock = out / f".sub-{subject}.lock"
+    with hold(out / f".sub-{subject}.lock", f"sub-{subject} is being preprocessed"):
+        yield
+
+
+@contextmanager
+def hold(lock: Path, doing: str) -> Iterator[None]:
+    """Hold a lock; however the process ends, the system lets go of it.
+
+    Parameters
+    ----------
+    lock : Path
+        Its folder is made.
+    doing : str
+        What its holder does, for whoever comes second: "sub-01 is being preprocessed".
+
+    Raises
+    ------
+    SiteError
+        If another process, on whichever machine, holds it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with lock.open("a+", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 file.seek(0)
-                msg = f"sub-{subject} is being preprocessed by {file.read() or 'another process'}: wait until it has ended"
+                msg = f"{doing} by {file.read() or 'another process'}: wait until it has ended"
                 raise SiteError(msg) from error
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
                 logger.warning(
-                    "the file system of %s has no locks: do not start sub-%s twice at once", out, subject
+                    "the file system of %s has no locks: do not start this twice at once", lock.parent
                 )
             if not _is_there(lock, file.fileno()):
                 continue  # its last owner has just removed it

@@ -1,0 +1,81 @@
+"""What identifies a patient in a DICOM header, and texts without it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+#: Elements whose every word tells who it is: names of people, ids, places where they live.
+OF_WORDS: Final = (
+    "PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName",
+    "PatientAddress", "PatientTelephoneNumbers", "MedicalRecordLocator", "AccessionNumber", "StudyID",
+    "ReferringPhysicianName", "PerformingPhysicianName", "RequestingPhysician", "NameOfPhysiciansReadingStudy",
+    "OperatorsName",
+)  # fmt: skip
+#: Elements that tell it as a whole, while their words may be ordinary ones.
+AS_A_WHOLE: Final = (
+    "PatientBirthDate", "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "InstitutionName",
+    "InstitutionAddress", "StationName", "DeviceSerialNumber",
+)  # fmt: skip
+
+#: What stands in place of what was taken out.
+HIDDEN: Final = "***"
+#: Characters from which on a word is found within other words, too: `T1_ErikaMustermann`.
+_INSIDE: Final = 4
+_NUMBERS = re.compile(r"\d{6,}|\d{1,4}([./-])\d{1,2}\1\d{1,4}")
+
+
+def words(values: Mapping[str, Any]) -> frozenset[str]:
+    """Words that identify a patient.
+
+    Parameters
+    ----------
+    values : mapping
+        Keywords of DICOM to values, of which those in `OF_WORDS` and `AS_A_WHOLE` are used.
+
+    Returns
+    -------
+    frozenset of str
+        In lower case; of two characters at least, since single letters are everywhere.
+    """
+    found = set()
+    for keyword in OF_WORDS:
+        for text in _texts(values.get(keyword)):
+            found |= {text, *re.findall(r"[^\W_]+", text)}
+    for keyword in AS_A_WHOLE:
+        for text in _texts(values.get(keyword)):
+            found.add(text)
+            if re.fullmatch(r"\d{8}", text):
+                found.add(f"{text[:4]}-{text[4:6]}-{text[6:]}")
+    return frozenset(
+        word for word in found if len(word) > 1 and not (word.isdecimal() and len(word) < _INSIDE)
+    )
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if value is None:
+        return []
+    many = value if isinstance(value, list | tuple) or type(value).__name__ == "MultiValue" else [value]
+    return [text for one in many if (text := str(one).strip().lower())]
+
+
+def identifies(text: str, of: Iterable[str]) -> bool:
+    """Whether a text holds one of the words of `words`."""
+    pattern = _pattern(of)
+    return pattern is not None and pattern.search(text) is not None
+
+
+def without(text: str, of: Iterable[str]) -> str:
+    """The text with `HIDDEN` in place of what identifies a patient, and of everything like a date or an id."""
+    pattern = _pattern(of)
+    found = text if pattern is None else pattern.sub(HIDDEN, text)
+    return _NUMBERS.sub(HIDDEN, found)
+
+
+def _pattern(of: Iterable[str]) -> re.Pattern[str] | None:
+    parts = []
+    for word in sorted(of, key=lambda word: (-len(word), word)):
+        inside = len(word) >= _INSIDE
+        parts.append(re.escape(word) if inside else rf"(?<![^\W_]){re.escape(word)}(?![^\W_])")
+    return re.compile("|".join(parts), flags=re.IGNORECASE) if parts else None
