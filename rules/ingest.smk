@@ -45,7 +45,10 @@ rule fetch_templates:
     params:
         out=lambda wildcards, output: Path(output.atlas).parent,
         atlas=study.section_file("atlas"),
-        spaces=" ".join(study.config.volume_spaces),
+        # one word more where surfaces are asked for: a parameter more would fetch anew for everybody
+        spaces=" ".join(
+            [*study.config.volume_spaces, *(["--surfaces"] if study.config.makes_surfaces else [])]
+        ),
         step=STEPS["fetch_templates"],
     shell:
         "python -m bhx_prep.atlas.fetch --atlas {params.atlas:q} --spaces {params.spaces} --out {params.out:q} > {log:q} 2>&1"

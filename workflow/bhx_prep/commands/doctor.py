@@ -19,6 +19,7 @@ from bhx_model.errors import ConfigError
 from bhx_prep import installation, memory_plan, planned_gpus
 from bhx_prep.config import config
 from bhx_prep.config.preproc import PreprocSection
+from bhx_prep.preproc.embedded import surfaces_machine
 
 GIB = 2**30
 
@@ -141,6 +142,11 @@ def _backend(preproc: PreprocSection) -> Iterator[Finding]:
                 f"embedded preprocessing: no {python}",
                 installation.how_to_get_ants(),
             )
+        if preproc.surfaces != "none" and python.exists():
+            if surfaces_machine.has_cat_surf(python):
+                yield Finding("ok", "cat-surf, for surfaces of the embedded preprocessing")
+            else:
+                yield Finding("missing", "cat-surf", surfaces_machine.how_to_get_cat_surf(python))
         return
     engines = ["docker"] if preproc.backend == "fmriprep-docker" else ["apptainer", "singularity"]
     found = next(filter(shutil.which, engines), None)

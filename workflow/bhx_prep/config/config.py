@@ -72,6 +72,12 @@ class Config(Section):
         }
         return tuple(sorted(spaces))
 
+    @property
+    def makes_surfaces(self) -> bool:
+        """Whether the embedded preprocessing makes surfaces of any cohort."""
+        raw = any(cohort.input == "bids" for cohort in self.cohorts.values())
+        return raw and self.preproc.backend == "embedded" and self.preproc.surfaces != "none"
+
 
 def load(path: Path) -> Config:
     """Read and check a configuration file.

@@ -150,7 +150,9 @@ def _preprocessing(raw: Mapping[str, Any]) -> Iterator[str]:
     features = _mapping(_mapping(raw).get("features"))
     backend = section.get("backend", PreprocSection.model_fields["backend"].default)
     t1w_mm = features.get("t1w_resolution_mm", FeaturesSection.model_fields["t1w_resolution_mm"].default)
-    spaces = section.get("output_spaces")
+    spaces, surfaces = section.get("output_spaces"), section.get("surfaces", "none")
+    if backend != "embedded" and surfaces != "none":
+        yield f"preproc.surfaces: {surfaces} is of the embedded workflow; {backend} makes surfaces of its own: set none"
     arguments = [str(a) for a in section.get("fmriprep_args") or ()]
     known = backend != "embedded" and is_of_release(
         str(section.get("image", PreprocSection.model_fields["image"].default))
@@ -164,7 +166,9 @@ def _preprocessing(raw: Mapping[str, Any]) -> Iterator[str]:
         if cohort.get("input") != "bids" or not isinstance(space, str):
             continue
         if backend == "embedded":
-            if space != MNI152[0]:
+            if space == "fsLR" and surfaces == "none":
+                yield f"cohorts.{name}.space: fsLR needs preproc.surfaces: cat-surf (or fMRIPrep as the backend)"
+            elif space not in (MNI152[0], "fsLR"):
                 yield f"cohorts.{name}.space: the embedded preprocessing makes {MNI152[0]} only (is {space!r})"
         elif isinstance(t1w_mm, int | float):
             if known and not spaces:

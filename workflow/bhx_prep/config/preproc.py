@@ -55,6 +55,12 @@ class PreprocSection(Section):
         "`features.t1w_resolution_mm`, between 1 and 4, when null.",
     )
 
+    surfaces: Literal["none", "cat-surf"] = Field(
+        default="none",
+        description="Surfaces of the cortex by the embedded workflow, and BOLD on fsLR-32k: `cat-surf` is a package that "
+        "you install (GPL-2.0-or-later), and takes some minutes a subject. fMRIPrep makes its own.",
+    )
+
     def of(self, space: str, t1w_mm: float) -> PreprocSection:
         """The section with what follows from a cohort's `space` and from the model's T1 grid (mm) filled in."""
         given = self.embedded_resolution_mm

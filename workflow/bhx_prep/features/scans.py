@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from bhx_model.errors import DataError
 from bhx_prep.ingest import index
 from bhx_prep.ingest.choice import T1W_MM
-from bhx_prep.io import bids_names
+from bhx_prep.io import bids_names, notes
+from bhx_prep.io.spaces import SURFACES
 
 Row = dict[str, Any]
 
@@ -80,7 +81,8 @@ def _preprocessed(
     statuses = {subject: _status(derivatives / f"sub-{subject}_status.json") for subject in subjects}
     used = set()
     for scan in raw:
-        failed, excluded = statuses[scan["subject"]]
+        failed, excluded, noted = statuses[scan["subject"]]
+        noted_here = noted.get(Path(scan["path"]).name, []) if scan["path"] else []
         place = scan["modality"], bids_names.same_scan(scan["key"])
         derived = by_key.get(place)
         if scan["status"] != "ok":
@@ -95,7 +97,9 @@ def _preprocessed(
             # decided for them
             same = {name: scan[name] for name in ("key", "run", "input", "synthetic")}
             same["tr_s"] = scan["tr_s"] or derived["tr_s"]
-            same["notes"] = [*(scan["notes"] or ()), *(derived["notes"] or ())]
+            same["notes"] = list(
+                dict.fromkeys([*(scan["notes"] or ()), *(derived["notes"] or ()), *noted_here])
+            )
             yield {**derived, **same}
             continue
         reason = excluded.get(Path(scan["path"]).name) or (derived or {}).get("reason")
@@ -103,6 +107,8 @@ def _preprocessed(
             reason = (
                 "preprocessing made no volume of its own of it: it may be merged with others of this subject"
             )
+        if space in SURFACES and scan["modality"] == "bold":
+            reason = next((n for n in noted_here if notes.kind_of(n) == notes.Kind.SURFACES), reason)
         yield {
             **scan,
             "status": "excluded",
@@ -122,14 +128,18 @@ def _preprocessed(
             yield {**row, "input": origin["input"], "synthetic": origin["synthetic"]}
 
 
-def _status(path: Path) -> tuple[str | None, dict[str, str]]:
-    """Why the preprocessing of a subject failed, if it did, and reasons of single scans by file name."""
+def _status(path: Path) -> tuple[str | None, dict[str, str], dict[str, list[str]]]:
+    """Why the preprocessing of a subject failed, if it did; reasons and notes of single scans by file name."""
     try:
         status = json.loads(path.read_text(encoding="utf-8"))
         if status["status"] == "ok":
-            return None, {Path(scan["file"]).name: scan["reason"] for scan in status.get("excluded", ())}
-        return f"preprocessing failed: {status['reason']} (log: {status['log']})", {}
+            reasons = {Path(scan["file"]).name: scan["reason"] for scan in status.get("excluded", ())}
+            noted: dict[str, list[str]] = {}
+            for scan in status.get("notes", ()):
+                noted.setdefault(Path(scan["file"]).name, []).append(scan["note"])
+            return None, reasons, noted
+        return f"preprocessing failed: {status['reason']} (log: {status['log']})", {}, {}
     except FileNotFoundError:
-        return f"this subject was not preprocessed: there is no {path.name}", {}
+        return f"this subject was not preprocessed: there is no {path.name}", {}, {}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{path.name} cannot be read ({error!r}): preprocess this subject again", {}
+        return f"{path.name} cannot be read ({error!r}): preprocess this subject again", {}, {}

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     T1W = "T1w volume read with an assumption"
     ORDER = "ROI order not confirmed by the series"
     DUPLICATES = "runs of one scan"
+    SURFACES = "surfaces not made"
     NO_RUNS = "cohort without BOLD runs"
     DECISION = "kept by a decision"
     SLICES = "slice timing not corrected"

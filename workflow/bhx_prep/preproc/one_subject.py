@@ -51,6 +51,9 @@ def arguments(actions: Any) -> None:
     parser.add_argument(
         "--space", default=CohortSection.model_fields["space"].default, help="of BOLD (%(default)s)"
     )
+    parser.add_argument(
+        "--surfaces", default=defaults["surfaces"], help="none (default) or cat-surf; of the embedded backend"
+    )
     parser.add_argument("--image", default=defaults["image"], help="fMRIPrep's container (%(default)s)")
     parser.add_argument("--fs-license", metavar="FILE", help="FreeSurfer licence; fMRIPrep asks for it")
     parser.add_argument("--templateflow-home", metavar="FOLDER", help="filled TemplateFlow folder")
@@ -186,6 +189,7 @@ def _study(args: argparse.Namespace, subject: str) -> config.Config:
         },
         "preproc": {
             "backend": args.backend,
+            "surfaces": args.surfaces,
             "image": args.image,
             "fs_license": args.fs_license,
             "templateflow_home": args.templateflow_home,

@@ -17,12 +17,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bhx_model.atomic_write import read_json
 from bhx_model.command_line import run_command
 from bhx_model.errors import DataError, SiteError
 from bhx_prep.io import bids_names
+from bhx_prep.io.notes import Kind, note
 from bhx_prep.preproc.arguments import subject_parser, usable_scans
 from bhx_prep.preproc.crash_files import Crash, read_crash
 from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan, find
+from bhx_prep.preproc.embedded.surfaces_machine import QUALITY, check_machine
 from bhx_prep.preproc.faults import recognise
 from bhx_prep.preproc.one_at_a_time import only_one
 from bhx_prep.preproc.status import write_status
@@ -57,6 +60,8 @@ def _command(args: argparse.Namespace) -> int:
         if not (args.templates / name).is_file():
             msg = f"no {args.templates / name}: make the templates first (python -m bhx_prep.atlas.fetch)"
             raise SiteError(msg)
+    if args.preproc.get("surfaces", "none") != "none":
+        check_machine(args.templates)
     with only_one(args.out, args.subject):
         return _preprocess(args, args.preproc)
 
@@ -82,9 +87,10 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
     try:
         files = find(args.root.absolute(), args.subject, scans)
         stages["check"] = time.monotonic() - start
-        _run(args, float(preproc["embedded_resolution_mm"]), files, work, log, stages)
+        _run(args, preproc, files, work, log, stages)
         excluded = files.excluded
         notes = [{"file": run.path.name, "note": note} for run in files.runs for note in run.notes]
+        notes += _without_surfaces(work / "derivatives", args.root, files)
     except DataError as error:
         reason = str(error)
     shutil.rmtree(args.out / f"sub-{args.subject}", ignore_errors=True)
@@ -122,7 +128,7 @@ def _publish(made: Path, out: Path) -> None:
 
 def _run(
     args: argparse.Namespace,
-    resolution_mm: float,
+    preproc: dict[str, Any],
     files: RawFiles,
     work: Path,
     log: Path,
@@ -166,7 +172,15 @@ def _run(
         shutil.rmtree(folder, ignore_errors=True)
     temporary.mkdir()
     tempfile.tempdir = str(temporary)  # ANTs leaves images in it
-    workflow = build(files, args.root.absolute(), args.templates.absolute(), base, work, resolution_mm)
+    workflow = build(
+        files,
+        args.root.absolute(),
+        args.templates.absolute(),
+        base,
+        work,
+        float(preproc["embedded_resolution_mm"]),
+        preproc.get("surfaces", "none"),
+    )
     clock: dict[str, float] = {}
 
     def report(node: Any, status: str) -> None:
@@ -214,6 +228,18 @@ def _raise_fault_of_machine(subject: str, crashed: list[Crash], log: Path) -> No
         if fault.kind == kind:
             msg = f"{fault.sentence} (sub-{subject} is not excluded; log: {log})"
             raise SiteError(msg)
+
+
+def _without_surfaces(base: Path, root: Path, files: RawFiles) -> list[dict[str, str]]:
+    """Notes of scans that should have surfaces and have none: the T1w image's reason holds for its runs, too."""
+    notes = []
+    for scan in (*files.anats, *files.runs):
+        anat = scan if scan in files.anats else files.anat_of(scan)
+        written = base / anat.path.parent.relative_to(root.absolute()) / f"{anat.stem}_{QUALITY}"
+        if written.is_file() and (reason := read_json(written, "start the subject again")["reason"]):
+            notes.append({"file": scan.path.name, "note": note(Kind.SURFACES, reason)})
+            logger.warning("%s: no surfaces: %s", scan.stem, reason)
+    return notes
 
 
 def _saved(base: Path, root: Path, scan: Scan) -> bool:

@@ -19,10 +19,19 @@ from bhx_prep.preproc.embedded.realign_step import Realign
 from bhx_prep.preproc.embedded.resample import Resample
 from bhx_prep.preproc.embedded.segment import Segment
 from bhx_prep.preproc.embedded.slice_timing_step import CorrectSliceTiming
+from bhx_prep.preproc.embedded.surfaces import MakeSurfaces
+from bhx_prep.preproc.embedded.surfaces_bold import SampleSurfaces
+from bhx_prep.preproc.embedded.surfaces_save import SaveSurfaces
 
 
 def build(
-    files: RawFiles, root: Path, templates: Path, base: Path, work: Path, resolution_mm: float
+    files: RawFiles,
+    root: Path,
+    templates: Path,
+    base: Path,
+    work: Path,
+    resolution_mm: float,
+    surfaces: str = "none",
 ) -> Workflow:
     """Make the workflow; nothing runs yet.
 
@@ -40,6 +49,8 @@ def build(
         Folder of nipype's own files.
     resolution_mm : float
         Grid of the T1w image in standard space.
+    surfaces : str
+        ``preproc.surfaces``.
 
     Returns
     -------
@@ -51,10 +62,14 @@ def build(
     branches = {}
     for anat in files.anats:
         branches[anat.stem] = _anat_branch(workflow, anat, root, base, template, template_mask, resolution_mm)
+        if surfaces != "none":
+            _surface_branch(workflow, anat, branches[anat.stem], root, base, templates)
     for run in files.runs:
         anat = files.anat_of(run)
         nodes, name = branches[anat.stem], f"{_folder(anat, root)}/{anat.stem}"
         _run_branch(workflow, run, nodes, name, root, base, template, template_mask, resolution_mm)
+        if surfaces != "none":
+            _sample_branch(workflow, run, nodes, name, root, base)
     return workflow
 
 
@@ -172,6 +187,62 @@ def _run_branch(
             (realign, saved, [("reference", "hmc_boldref"), ("boldref", "coreg_boldref")]),
             (coregister, saved, [("to_anat", "bold_to_anat")]),
             (measure, saved, [("table", "table"), ("metadata", "metadata")]),
+        ]
+    )
+
+
+def _surface_branch(
+    workflow: Workflow, scan: Scan, anat: dict[str, Node], root: Path, base: Path, templates: Path
+) -> None:
+    """Add the surfaces of a T1w image to its branch."""
+    surfaces = Node(MakeSurfaces(templates=str(templates)), f"surfaces_{scan.stem}")
+    saved = Node(
+        SaveSurfaces(
+            base=str(base),
+            folder=_folder(scan, root),
+            stem=scan.stem,
+            sidecar=scan.sidecar,
+        ),
+        f"savesurfaces_{scan.stem}",
+        overwrite=True,
+    )
+    workflow.connect(
+        [
+            (anat["bias"], surfaces, [("out_file", "in_file")]),
+            (anat["segment"], surfaces, [("gm", "gm"), ("wm", "wm"), ("csf", "csf")]),
+            (anat["normalize"], surfaces, [("to_anat", "to_anat")]),
+            (surfaces, saved, [("quality", "quality"), ("left", "left"), ("right", "right")]),
+        ]
+    )
+    anat["surfaces"] = surfaces
+
+
+def _sample_branch(
+    workflow: Workflow, scan: Scan, anat: dict[str, Node], anat_name: str, root: Path, base: Path
+) -> None:
+    """Add the sampling of a run on surfaces, to nodes that are there."""
+    slice_timing, realign, coregister = (
+        workflow.get_node(f"{step}_{scan.stem}") for step in ("slicetiming", "realign", "coregister")
+    )
+    sampled = Node(
+        SampleSurfaces(
+            base=str(base),
+            folder=_folder(scan, root),
+            stem=scan.stem,
+            sidecar=scan.sidecar,
+            source=str(scan.path.relative_to(root)),
+            anat=anat_name,
+            tr_s=scan.tr_s,
+        ),
+        f"sample_{scan.stem}",
+        overwrite=True,
+    )
+    workflow.connect(
+        [
+            (slice_timing, sampled, [("out_file", "in_file"), ("metadata", "timing")]),
+            (realign, sampled, [("matrices", "matrices")]),
+            (coregister, sampled, [("to_anat", "bold_to_anat")]),
+            (anat["surfaces"], sampled, [("left", "left"), ("right", "right")]),
         ]
     )
 
