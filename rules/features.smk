@@ -11,6 +11,7 @@ rule extract_features:
         timeseries=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/timeseries.parquet",
         bold=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/bold.arrow",
         t1w=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/t1w.arrow",
+        carpets=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/carpets.parquet",
         qc=f"{RESULTS}/{{cohort}}/features/batch-{{batch}}/qc.parquet",
     log:
         f"{RESULTS}/logs/extract_features/{{cohort}}/batch-{{batch}}.log",

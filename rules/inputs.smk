@@ -59,6 +59,13 @@ def features_of(wildcards):
     return expand([made.timeseries, made.qc], cohort=wildcards.cohort, batch=batches)
 
 
+def drawn_batches(wildcards):
+    """Pictures of all batches of a cohort; of tables of series there is nothing to draw."""
+    cohort = study.cohorts[wildcards.cohort]
+    batches = [] if cohort.cohort.input == "timeseries" else cohort.batches()
+    return expand(rules.draw_scans.output.pictures, cohort=wildcards.cohort, batch=batches)
+
+
 def shards_of(wildcards):
     """All shards of a cohort with their lists."""
     batches = study.cohorts[wildcards.cohort].batches()

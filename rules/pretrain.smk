@@ -295,6 +295,9 @@ rule export_weights:
         rois=rois_file,
         people=split_file,
         t1w=lambda wildcards: rules.describe_t1w.output if stages_to_export(wildcards) else [],
+        quality=lambda wildcards: expand(
+            rules.collect_quality.output.counts, cohort=study.experiment(wildcards.experiment).cohorts
+        ),
     output:
         directory(f"{EXPERIMENT}/export"),
     log:
@@ -319,7 +322,7 @@ rule export_weights:
     shell:
         "python -m bhx_model.release.export --function {params.function:q} {params.others}"
         " --rois {input.rois:q} --terms {params.terms:q} --people {input.people:q} {params.t1w}"
-        " --denoising {params.denoising:q} --out {output:q} > {log:q} 2>&1"
+        " --denoising {params.denoising:q} --quality {input.quality:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule embed_cohort:

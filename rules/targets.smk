@@ -29,6 +29,12 @@ rule features:
         harmonics,
 
 
+rule qc:
+    """Pages of every cohort to look at its scans."""
+    input:
+        expand(rules.collect_quality.output.page, cohort=study.cohorts),
+
+
 rule shards:
     """Shards of every cohort."""
     input:
@@ -73,4 +79,5 @@ for name in study.cohorts:
         input:
             expand(rules.publish_index.output, cohort=name),
             expand(rules.index_shards.output, cohort=name),
+            expand(rules.collect_quality.output.page, cohort=name),
         localrule: True

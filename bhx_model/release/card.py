@@ -25,6 +25,7 @@ def model_card(
     lists_people: bool = False,
     t1w: Mapping[str, Any] = MappingProxyType({}),
     denoising: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    quality: Mapping[str, Mapping[str, Mapping[str, int]]] = MappingProxyType({}),
 ) -> str:
     """Fill the model card from what the runs recorded.
 
@@ -41,6 +42,9 @@ def model_card(
         The T1s that are expected, see `T1wSpace.describe`; empty where they are not described.
     denoising : Mapping
         By cohort, how series were denoised; empty where it is not stated.
+    quality : Mapping
+        By cohort and modality, how many scans are used and excluded, by limits and by decisions; empty where it is not
+        stated.
 
     Returns
     -------
@@ -98,6 +102,8 @@ connectivity, which the function encoder predicts from a part of the run.
 {_moved(runs["function"])}
 
 {_cohorts(runs)} {_people(lists_people)}
+
+{_quality(quality)}
 
 ## Files
 
@@ -317,6 +323,31 @@ def _people(listed: bool) -> str:
         return "Who was trained on is not listed: a score may be of subjects that\nthese weights have seen."
     return (
         "Who was trained on stands in `config.json` as\nhashes (`people`), so that BHX refuses to test them."
+    )
+
+
+def _quality(quality: Mapping[str, Mapping[str, Mapping[str, int]]]) -> str:
+    """Scans of the cohorts that are used and excluded, and how many of them people decided on."""
+    if not quality:
+        return "How many scans quality control excluded is not stated."
+    states = ("used", "kept by decision", "excluded", "excluded by decision")
+    rows = [
+        f"| {escaped(cohort)} | {escaped(modality)} | {' | '.join(f'{counts.get(state, 0):,}' for state in states)} |"
+        for cohort, modalities in quality.items()
+        for modality, counts in modalities.items()
+    ]
+    decided = [
+        sum(counts.get(state, 0) for modalities in quality.values() for counts in modalities.values())
+        for state in (states[3], states[1])
+    ]
+    return "\n".join(
+        [
+            f"Scans of these cohorts by quality control. People excluded {decided[0]:,} scans, and kept {decided[1]:,} that"
+            " fail a limit:\n",
+            f"| cohort | modality | {' | '.join(states)} |",
+            "| --- | --- | ---: | ---: | ---: | ---: |",
+            *rows,
+        ]
     )
 
 

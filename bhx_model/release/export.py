@@ -75,6 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="how the series of each cohort were denoised, JSON: {cohort: {input, strategy, ..}}",
     )
+    parser.add_argument(
+        "--quality",
+        type=json_file,
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="how many scans of each cohort are used and excluded, by limits and by decisions of people: JSON files",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the export")
     a = parser.parse_args(argv)
     return run_command(
@@ -88,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             people=a.people.get("people"),
             t1w=a.t1w,
             denoising=a.denoising,
+            quality={counts["cohort"]: counts["scans"] for counts in a.quality},
         )
     )
 
@@ -107,6 +116,7 @@ def export(
     people: Mapping[str, Sequence[str]] | None = None,
     t1w: Path | None = None,
     denoising: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    quality: Mapping[str, Mapping[str, Mapping[str, int]]] = MappingProxyType({}),
 ) -> None:
     """Write the folder: a safetensors file per stage, ``config.json``, ``rois.npz``, ``t1w.npz`` and ``README.md``.
 
@@ -128,6 +138,8 @@ def export(
         Description of the T1s, see `bhx_model.data.t1w_space`; without it an export takes arrays on the grid alone.
     denoising : Mapping[str, Mapping[str, Any]]
         How the series of each cohort were denoised.
+    quality : Mapping
+        By cohort and modality, how many scans are in which state.
 
     Raises
     ------
@@ -154,6 +166,7 @@ def export(
     listed = people and {k: list(v) for k, v in people.items() if k not in contract.PEOPLE_OF_STUDY}
     described = _describe_t1w(t1w, trained) if t1w is not None and structure else {}
     denoised = {cohort: dict(denoising[cohort]) for cohort in cohorts if cohort in denoising}
+    checked = {cohort: dict(quality[cohort]) for cohort in cohorts if cohort in quality}
     for stage, folder in folders.items():
         _copy(folder / "model.safetensors", out / f"{stage}.safetensors")
     if t1w is not None and described:
@@ -167,6 +180,7 @@ def export(
         **({"people": listed} if listed else {}),
         **({"t1w": described} if described else {}),
         **({"denoising": denoised} if denoised else {}),
+        **({"quality": checked} if checked else {}),
         "stages": {
             stage: {**{key: t.run[key] for key in _OF_RUN if key in t.run}, "sha256": t.sha256}
             for stage, t in trained.items()
@@ -174,7 +188,13 @@ def export(
     }
     with atomic_write(out / "README.md") as part:
         card = model_card(
-            trained, metadata, known, lists_people=bool(listed), t1w=described, denoising=denoised
+            trained,
+            metadata,
+            known,
+            lists_people=bool(listed),
+            t1w=described,
+            denoising=denoised,
+            quality=checked,
         )
         part.write_text(card, encoding="utf-8")
     write_json(out / "config.json", about)

@@ -37,7 +37,7 @@ parser.add_argument("--out", type=pathlib.Path)
 out = parser.parse_known_args()[0].out
 time.sleep(float(os.environ.get("STUB_SECONDS", "1")))
 out.mkdir(parents=True, exist_ok=True)
-for name in ("timeseries.parquet", "bold.arrow", "t1w.arrow", "qc.parquet"):
+for name in ("timeseries.parquet", "bold.arrow", "t1w.arrow", "carpets.parquet", "qc.parquet"):
     (out / name).write_text("")
 times = {"began": began, "ended": time.time(), "job": os.environ.get("SLURM_JOB_ID")}
 (out / "times.json").write_text(json.dumps(times))

@@ -150,7 +150,7 @@ def test_a_step_is_called_as_its_rule_and_a_rule_that_works_as_verb_and_object(r
     assert {name for name, step in steps.items() if step} == set(STEPS)
     verbs = {
         *("publish", "fetch", "run", "extract", "compute", "fit", "pack", "index", "split", "collect"),
-        *("train", "embed", "evaluate", "export", "report", "check", "read", "describe", "inspect"),
+        *("train", "embed", "evaluate", "draw", "export", "report", "check", "read", "describe", "inspect"),
     }
     assert {
         name for name, body in rules.items() if "shell:" in body and name.split("_")[0] not in verbs

@@ -18,6 +18,7 @@ from bhx_prep.config.config import Config
 from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.ingest import batches, index
 from bhx_prep.review import decided
+from bhx_prep.review.decided import Place
 from bhx_prep.review.decisions import Decision, mistaken
 
 #: Columns of the index that jobs depend on and that no file name contains.
@@ -117,8 +118,8 @@ class CohortPlan:
         return self._settings.file(self._list_name(int(batch)), self._batches[int(batch)])
 
     @cached_property
-    def _decided(self) -> dict[str, list[dict[str, str]]]:
-        """What jobs are told of the decisions, by subject: neither who decided nor when, which change no result."""
+    def _decided(self) -> dict[Place, Decision]:
+        """What was decided of which scan."""
         if not self._decisions:
             return {}
         table = index.load(
@@ -131,20 +132,32 @@ class CohortPlan:
         found, mistakes = decided.find(self._decisions, table.select(decided.NAMING).to_pylist())
         if mistakes:
             raise SystemExit(str(mistaken(self._config.qc_decisions, mistakes)))
-        of_subject: dict[str, list[dict[str, str]]] = {}
-        for (modality, key), one in sorted(found.items()):
-            known = {"modality": modality, "key": key, "decision": one.decision, "why": one.reason}
-            of_subject.setdefault(one.subject, []).append(known)
-        return of_subject
+        return dict(sorted(found.items()))
 
     def decisions_file(self, batch: str) -> Path:
-        """JSON list of the decisions on scans of a batch."""
+        """JSON list of the decisions on scans of a batch: neither who decided nor when, which change no result."""
         _ = self._columns  # the index has to be there
-        rows = [row for subject in self._batches[int(batch)] for row in self._decided.get(subject, ())]
-        # of all batches without any it is the same file
-        name = f"{self.name}/decisions-{int(batch):05d}" if rows else "decisions"
-        with settings_are_written():
-            return self._settings.file(name, rows)
+        members = set(self._batches[int(batch)])
+        rows = [
+            {"modality": modality, "key": key, "decision": one.decision, "why": one.reason}
+            for (modality, key), one in self._decided.items()
+            if one.subject in members
+        ]
+        return self._decisions_file(f"decisions-{int(batch):05d}", rows)
+
+    def all_decisions_file(self) -> Path:
+        """JSON list of all decisions on scans of the cohort, with who decided, and when."""
+        _ = self._columns
+        rows = [
+            {"modality": modality, "key": key}
+            | {name: getattr(one, name) for name in ("decision", "who", "when", "why")}
+            for (modality, key), one in self._decided.items()
+        ]
+        return self._decisions_file("decisions", rows)
+
+    def _decisions_file(self, name: str, rows: list[dict[str, str]]) -> Path:
+        with settings_are_written():  # of all batches without any decision it is the same file
+            return self._settings.file(f"{self.name}/{name}" if rows else "decisions", rows)
 
     def batches_file(self) -> Path:
         """JSON list of the batches."""

@@ -10,6 +10,8 @@ STEPS = {
     "run_fmriprep": 2,  # T1w of the model's resolution; what the index excludes is not shown
     "extract_features": 7,  # decisions of people exclude and keep scans
     "check_cohort": 2,  # pairs of runs of one scan that was denoised in two ways are listed too
+    "draw_scans": 1,  # first version
+    "collect_quality": 1,  # first version
     "pack_shards": 4,  # lists hold the hash of every scan
     "index_shards": 2,  # contract 4
     "compute_harmonics": 2,  # no mode of a repeated eigenvalue is missed; modes differ by 1e-9
@@ -33,7 +35,7 @@ STEPS = {
     "evaluate_network": 1,  # first version
     "evaluate_baseline": 3,  # predictions as Parquet, hashes of split and people; more metrics, null if undefined
     "describe_t1w": 1,  # first version
-    "export_weights": 5,  # format 2: describes the T1s and the denoising; complete front matter of the card
+    "export_weights": 6,  # the card counts the scans that are excluded, by limits and by people
     "embed_cohort": 1,  # first version
     "collect_table": 6,  # one table per endpoint: intervals, differences, what others measured, within sites, like motion
     "collect_study_table": 1,  # first version

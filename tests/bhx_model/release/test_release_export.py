@@ -142,3 +142,17 @@ def test_the_card_lists_who_was_trained_on_as_hashes(trained, exported, tmp_path
     # paths, and ids of families as such, mean nothing to others
     assert json.loads((tmp_path / "export/config.json").read_text())["people"] == {"subject": ["a1"]}
     assert "stands in `config.json`" in (tmp_path / "export/README.md").read_text()
+
+
+def test_the_card_counts_what_people_decided(trained, exported, tmp_path):
+    assert "excluded is not stated" in (exported / "README.md").read_text()
+    scans = {"bold": {"used": 1200, "excluded": 3, "excluded by decision": 2, "kept by decision": 1}}
+    counts = settings_file({"cohort": "ward", "scans": scans})
+    other = settings_file({"cohort": "elsewhere", "scans": scans})
+    words = export_words(trained, tmp_path / "export")
+    assert export.main([*words, "--quality", counts, other]) == 0
+    card = (tmp_path / "export/README.md").read_text()
+    assert "People excluded 2 scans, and kept 1 that fail a limit" in card
+    assert "| ward | bold | 1,200 | 1 | 3 | 2 |" in card
+    assert "elsewhere" not in card
+    assert json.loads((tmp_path / "export/config.json").read_text())["quality"] == {"ward": scans}

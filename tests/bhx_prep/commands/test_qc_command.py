@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bhx_prep import cli
-from bhx_prep.review import decisions
+from bhx_prep.review import bundle, decisions
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +106,18 @@ def test_check_counts_them_and_names_mistakes(capsys):
         file.write("a\t01\t\trest\t9\tbold\tkeep\tx\t\ty\n")
     assert cli.main(["qc", "check"]) == 1
     assert "unknown scan a sub-01_task-rest_run-9 bold" in capsys.readouterr().err
+
+
+def test_pictures_are_written_as_files(capsys):
+    assert cli.main(["qc", "pictures", "a", "--out", "p"]) == 1
+    assert "`snakemake qc` draws" in capsys.readouterr().err
+    drawn = [("a_sub-01_task-rest", "bold", kind, f"<svg>{kind} \u00b5</svg>") for kind in ("mask", "carpet")]
+    bundle.write(Path("results/a/qc/batch-00000.js"), [*drawn, ("a_sub-02", "t1w", "mask", "<svg/>")])
+    assert cli.main(["qc", "pictures", "a", "sub-01", "--out", "p"]) == 0
+    names = [f"a_sub-01_task-rest_bold_{kind}.svg" for kind in ("carpet", "mask")]
+    assert sorted(path.name for path in Path("p").iterdir()) == names
+    assert Path("p", names[0]).read_text() == "<svg>carpet \u00b5</svg>"
+    assert cli.main(["qc", "pictures", "a", "03", "--out", "p"]) == 1
+    Path("results/a/qc/batch-00000.js").write_text("torn(")
+    assert cli.main(["qc", "pictures", "a", "--out", "p"]) == 1
+    assert "remove it, and `snakemake qc` draws it again" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from bhx_prep.config.features import FeaturesSection
 from bhx_prep.features import extract, store
 from bhx_prep.ingest import index
 
-FILES = ["bold.arrow", "qc.parquet", "t1w.arrow", "timeseries.parquet"]
+FILES = ["bold.arrow", "carpets.parquet", "qc.parquet", "t1w.arrow", "timeseries.parquet"]
 
 SETTINGS = FeaturesSection(
     strategy="none", min_seconds=20, t1w_resolution_mm=4.0, t1w_shape=(40, 48, 40), harmonics=2, gradients=1

@@ -1,4 +1,4 @@
-"""``bhx qc``: decide that scans are excluded or kept, take over what the page decided, check the table of decisions."""
+"""``bhx qc``: decide that scans are excluded or kept, take over what the page decided, check the table; write pictures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config import config
 from bhx_prep.config.mistakes import nearest
 from bhx_prep.ingest import index
 from bhx_prep.io import bids_names
-from bhx_prep.review import decided, decisions
+from bhx_prep.review import bundle, decided, decisions
 from bhx_prep.review.decisions import Decision
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser(
         "check", help="check the table of decisions, and count them", epilog="example: bhx qc check"
     )
-    for action in (decide, merge, check):
+    pictures = actions.add_parser(
+        "pictures",
+        help="write the pictures of a cohort's scans, or of one subject's, as SVG files",
+        epilog="example: bhx qc pictures abide1 0051234 --out pictures",
+    )
+    pictures.add_argument("cohort", metavar="COHORT", help="of the configuration")
+    pictures.add_argument(
+        "subject", metavar="SUBJECT", nargs="?", help="label without sub-; all when not given"
+    )
+    pictures.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder, made if absent")
+    for action in (decide, merge, check, pictures):
         action.add_argument(
             "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"
         )
@@ -68,7 +79,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def command(args: argparse.Namespace) -> int:
     """Run an action."""
     study = config.load(args.config)
-    return {"decide": _decide, "merge": _merge, "check": _check}[args.action](args, study)
+    actions = {"decide": _decide, "merge": _merge, "check": _check, "pictures": _pictures}
+    return actions[args.action](args, study)
 
 
 def _decide(args: argparse.Namespace, study: config.Config) -> int:
@@ -94,6 +106,13 @@ def _decide(args: argparse.Namespace, study: config.Config) -> int:
             logger.warning("%s cannot be kept, the index excludes it: %s", decision.named, row["reason"])
     _say_next(study, [args.cohort])
     return 0
+
+
+def _check_cohort(args: argparse.Namespace, study: config.Config) -> None:
+    if args.cohort not in study.cohorts:
+        raise ConfigError(
+            f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(study.cohorts)}"
+        )
 
 
 def _scans(study: config.Config, cohort: str) -> list[Row]:
@@ -183,6 +202,29 @@ def _check(args: argparse.Namespace, study: config.Config) -> int:
         if mine:
             print(f"{cohort}: {mine.count('exclude')} excluded, {mine.count('keep')} kept")
     print(f"{study.qc_decisions}: {len(found)} decisions, all of scans that are there")
+    return 0
+
+
+def _pictures(args: argparse.Namespace, study: config.Config) -> int:
+    _check_cohort(args, study)
+    files = sorted((study.results / args.cohort / "qc").glob("batch-*.js"))
+    if not files:
+        raise DataError(
+            f"cohort {args.cohort} has no pictures yet: `snakemake qc` draws what there is to draw"
+        )
+    label = None if args.subject is None else args.subject.removeprefix("sub-")
+    n = 0
+    for file in files:
+        for key, modality, kind, svg in bundle.read(file):
+            if label is None or bids_names.parse(key).get("sub") == label:
+                with atomic_write(args.out / f"{key}_{modality}_{kind}.svg") as part:
+                    part.write_text(svg, encoding="utf-8")
+                n += 1
+    if not n:
+        raise DataError(
+            f"there is no picture of sub-{label} in cohort {args.cohort}: `bhx index` lists its subjects"
+        )
+    print(f"{n} pictures in {args.out}")
     return 0
 
 

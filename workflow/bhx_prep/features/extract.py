@@ -41,6 +41,7 @@ from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
 from bhx_prep.io import archives, bids_names, notes
 from bhx_prep.io.stated_axes import StatedAxes
+from bhx_prep.review import carpet
 from bhx_prep.review.decided import Place, place_of
 
 logger = logging.getLogger(__name__)
@@ -228,6 +229,7 @@ class Extraction:
         )
         n_frames = parcellated.series.shape[1]
         report["n_frames"] = n_frames
+        report["carpet"] = carpet.reduce(parcellated.series)
         table = _path(scan["confounds"])
         if table is None:
             signals = confounds.without_table(self.strategy, n_frames)
@@ -283,8 +285,8 @@ def extract(
         Rows of the index, sorted as they shall be written.
     cohort : str
     out : Path
-        Folder for ``timeseries.parquet``, ``bold.arrow``, ``t1w.arrow`` (for the shards, see `bhx_prep.features.store`) and
-        ``qc.parquet``, which appear together at the end.
+        Folder for ``timeseries.parquet``, ``bold.arrow``, ``t1w.arrow`` (for the shards, see `bhx_prep.features.store`),
+        ``carpets.parquet`` (for pictures) and ``qc.parquet``, which appear together at the end.
     n_subjects : int
         For the progress lines.
 
@@ -301,7 +303,7 @@ def extract(
         Any other than a `DataError` of a scan: nothing is written then.
     """
     out.mkdir(parents=True, exist_ok=True)
-    names = ("timeseries.parquet", "bold.arrow", "t1w.arrow", "qc.parquet")
+    names = ("timeseries.parquet", "bold.arrow", "t1w.arrow", "carpets.parquet", "qc.parquet")
     reports = []
     subjects: dict[str, None] = {}
     met: set[Place] = set()
@@ -323,6 +325,7 @@ def extract(
             ) as series,
             store.Writer(parts["bold.arrow"], "bold", metadata) as bold,
             store.Writer(parts["t1w.arrow"], "t1w", {}) as t1ws,
+            pq.ParquetWriter(parts["carpets.parquet"], carpet.SCHEMA, compression="zstd") as carpets,
         ):
             for scan in scans:
                 if scan["subject"] not in subjects:
@@ -334,6 +337,8 @@ def extract(
                 report["notes"] = list(scan["notes"] or ())
                 met.add(place_of(scan))
                 features = _one(work, scan, report)
+                if (drawn := report.pop("carpet", None)) is not None:
+                    carpets.write_table(pa.Table.from_pylist([carpet.row(scan["key"], drawn)], carpet.SCHEMA))
                 reports.append(report)
                 if features is None:
                     continue
@@ -394,7 +399,7 @@ def _subjects(args: argparse.Namespace) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one batch; 0 if its four files were written, 1 with a sentence otherwise."""
+    """Run one batch; 0 if its five files were written, 1 with a sentence otherwise."""
     parser = argparse.ArgumentParser(
         prog="python -m bhx_prep.features.extract",
         description="Extract parcel series, T1 volumes and QC rows of a batch of subjects.",
@@ -427,7 +432,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="decisions on scans of the batch: a JSON list of {modality, key, decision, why}",
     )
-    parser.add_argument("--out", required=True, type=Path, help="folder for the four files")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the five files")
     args = parser.parse_args(argv)
     return run_command(lambda: _run(args))
 
