@@ -67,7 +67,7 @@ rule collect_study_table:
 
 
 rule report_study:
-    """The page: cohorts, exclusions and their reasons, quality control, pretraining and evaluation."""
+    """The page: cohorts, exclusions and their reasons, quality control, pretraining and evaluation. The methods as a text."""
     input:
         indices=expand(rules.publish_index.output, cohort=study.cohorts),
         features=quality_tables,
@@ -81,6 +81,7 @@ rule report_study:
             caption="../workflow/report/page.rst",
             category="Study",
         ),
+        multiext(f"{RESULTS}/reports/methods", ".md", ".bib"),
     log:
         f"{RESULTS}/logs/report_study.log",
     benchmark:
@@ -96,4 +97,4 @@ rule report_study:
         step=STEPS["report_study"],
     shell:
         "python -m bhx_prep.report --config {params.config:q} --results {params.results:q}"
-        " --out {output:q} > {log:q} 2>&1"
+        " --out {output[0]:q} > {log:q} 2>&1"

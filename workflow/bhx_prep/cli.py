@@ -100,6 +100,11 @@ COMMANDS = {
         "write parcel time series as BIDS derivatives, without running the model",
         "bhx export timeseries abide1 --out derivatives/bhx",
     ),
+    "boilerplate": (
+        "bhx_prep.commands.boilerplate",
+        "the methods of the study as a text, with the references of exactly the steps that ran",
+        "bhx boilerplate abide1 --out manuscript",
+    ),
     "fetch": (
         "bhx_prep.commands.fetch",
         "download a public data set (ABIDE I and II, ADHD-200), terms first",

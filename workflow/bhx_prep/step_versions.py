@@ -39,7 +39,7 @@ STEPS = {
     "embed_cohort": 1,  # first version
     "collect_table": 6,  # one table per endpoint: intervals, differences, what others measured, within sites, like motion
     "collect_study_table": 1,  # first version
-    "report_study": 7,  # one table per endpoint, Tables 1 and 2 of the paper, ablations, floors as bands
+    "report_study": 8,  # the methods as a text beside the page
     "describe_connectivity": 1,  # first version
     "inspect_endpoint": 1,  # first version
     "inspect_structure": 1,  # first version

@@ -324,7 +324,7 @@ def test_command_writes_the_page_or_a_sentence(results, tmp_path, capsys):
     out = tmp_path / "reports" / "index.html"
     words = ["--config", settings_file(CONFIG.model_dump(mode="json")), "--out", str(out)]
     assert command.main([*words, "--results", str(results)]) == 0
-    assert [p.name for p in out.parent.iterdir()] == ["index.html"]
+    assert sorted(p.name for p in out.parent.iterdir()) == ["index.html", "methods.bib", "methods.md"]
     broken = results.parent / "broken"
     shutil.copytree(results, broken)
     (broken / "patients" / "index.parquet").write_bytes(b"no parquet")

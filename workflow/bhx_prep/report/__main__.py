@@ -1,4 +1,4 @@
-"""Write the page: ``python -m bhx_prep.report``."""
+"""Write the page, and the methods as a text beside it: ``python -m bhx_prep.report``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 
 from bhx_model.atomic_write import atomic_write
 from bhx_model.command_line import run_command
+from bhx_prep.boilerplate import text
 from bhx_prep.config import config
 
 logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page."""
+    """Write the page and the methods."""
     parser = argparse.ArgumentParser(
         prog="python -m bhx_prep.report",
         description="Write one self-contained page on the whole study; steps that have not run yet are marked as such.",
@@ -27,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--config", required=True, type=Path, help="the configuration, in YAML or JSON with all defaults"
     )
     parser.add_argument("--results", required=True, type=Path, help="folder of the results")
-    parser.add_argument("--out", required=True, type=Path, help="the page to write")
+    parser.add_argument(
+        "--out", required=True, type=Path, help="the page to write; methods.md and methods.bib come beside it"
+    )
     arguments = parser.parse_args(argv)
     return run_command(lambda: _write(arguments))
 
@@ -35,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _write(arguments: argparse.Namespace) -> None:
     from bhx_prep.report import page  # after the arguments: the drawing libraries take a second
 
-    html = page.render(config.load(arguments.config), arguments.results)
+    study = config.load(arguments.config)
+    text.write(text.describe(study, arguments.results), arguments.out.parent)
+    html = page.render(study, arguments.results)
     with atomic_write(arguments.out) as part:
         part.write_text(html, encoding="utf-8")
     logger.info("%s: %.1f MB", arguments.out, len(html) / 1e6)
