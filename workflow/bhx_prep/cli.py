@@ -24,6 +24,11 @@ COMMANDS = {
         "run Snakemake with the installed pipeline and its default profile; every argument is Snakemake's",
         "bhx run --cores 4 tables",
     ),
+    "app": (
+        "bhx_prep.commands.app",
+        "run a BIDS dataset in the form of a BIDS App: a configuration is written, and Snakemake run",
+        "bhx app bids out participant --participant-label 01 02",
+    ),
     "synth": ("bhx_prep.commands.synth", "make the data of the demo", "bhx synth --out demo-data"),
     "ingest": (
         "bhx_prep.commands.ingest",
@@ -131,6 +136,7 @@ COMMANDS = {
 EXTRAS = ("workflow", "prep")
 #: Commands that need something else.
 OTHER_EXTRAS = {
+    "app": ("workflow", "prep", "model"),
     "ingest": ("workflow", "prep", "dicom"),
     "init": ("workflow",),
     "run": ("workflow", "prep", "model"),
@@ -172,9 +178,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def split_passed(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take apart what is ours and what `bhx run` passes to Snakemake, whose options have names of ours among them."""
+    """Take apart what is ours and what is passed to Snakemake, whose options have names of ours among them.
+
+    That is all that follows `bhx run`, and what follows `--` of `bhx app`.
+    """
     at = next((i for i, word in enumerate(argv) if not word.startswith("-")), len(argv))
     ours, passed = list(argv[: at + 1]), list(argv[at + 1 :])
+    if ours[-1:] == ["app"] and "--" in passed:
+        end = passed.index("--")
+        return [*ours, *passed[:end]], passed[end + 1 :]
     if ours[-1:] != ["run"] or passed in (["-h"], ["--help"]):
         return list(argv), []
     return ours, passed
