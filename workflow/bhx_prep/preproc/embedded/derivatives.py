@@ -174,6 +174,7 @@ class _SaveRunIn(BaseInterfaceInputSpec):
     tr_s = traits.Float(mandatory=True)
     n_dummies = traits.Int(mandatory=True)
     timing = traits.Dict(mandatory=True, desc="fields of the sidecar about slice timing")
+    distortion = traits.Dict(mandatory=True, desc="and about distortion")
     bold = File(exists=True, mandatory=True)
     mask = File(exists=True, mandatory=True)
     boldref = File(exists=True, mandatory=True)
@@ -220,6 +221,7 @@ class SaveRun(SimpleInterface):
             RepetitionTime=given.tr_s,
             SkullStripped=False,
             **given.timing,
+            **given.distortion,
             NumberOfNonSteadyStateVolumes=given.n_dummies,
             **resolution,
             **passed_on(given.sidecar, "TaskName"),

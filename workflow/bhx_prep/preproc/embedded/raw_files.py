@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
 from bhx_prep.io.notes import Kind, note
 from bhx_prep.preproc.arguments import UsableScan
+from bhx_prep.preproc.embedded.field_maps import FieldMap, find_field_map
 from bhx_prep.preproc.embedded.series import DAMAGED, check_series, damaged
 from bhx_prep.preproc.embedded.slice_timing import SliceTimes, slice_times
 
@@ -32,8 +33,12 @@ class Scan:
         Voxel sizes to trust, mm.
     tr_s : float or None
         Repetition time, s; None for a T1w image.
+    shape : tuple of int
+        Voxels of a frame; empty for a T1w image.
     slices : SliceTimes or None
         When the slices of a run's frames were acquired; None where no sidecar states it.
+    field_map : FieldMap or None
+        What a run's distortion is corrected by.
     notes : tuple of str
         What is not done to a usable run, and why.
     """
@@ -43,7 +48,9 @@ class Scan:
     sidecar: dict[str, Any]
     zooms: tuple[float, float, float]
     tr_s: float | None = None
+    shape: tuple[int, ...] = ()
     slices: SliceTimes | None = None
+    field_map: FieldMap | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -102,7 +109,7 @@ def find(root: Path, subject: str, scans: Sequence[UsableScan]) -> RawFiles:
         else:
             asked += 1
             if (scan := _scan_of(files, given, sidecars, _check_run)) is not None:
-                files.runs.append(scan)
+                files.runs.append(_with_field_map(scan, root, sidecars))
     if not files.anats:
         raise DataError(_why_none(files, "there is no usable T1w image"))
     if asked and not files.runs:
@@ -153,6 +160,11 @@ def _scan_of(
     return Scan(given.path, bids_names.parse(given.path.name), fields, **found)
 
 
+def _with_field_map(run: Scan, root: Path, sidecars: metadata.Sidecars) -> Scan:
+    found, missing = find_field_map(root, run.path, run.sidecar, run.shape, sidecars)
+    return replace(run, field_map=found, notes=(*run.notes, *([missing] if missing else [])))
+
+
 def _why_none(files: RawFiles, headline: str) -> str:
     return "; ".join([headline, *(f"{scan['file']}: {scan['reason']}" for scan in files.excluded)])
 
@@ -188,4 +200,5 @@ def _check_run(given: UsableScan, sidecar: dict[str, Any]) -> dict[str, Any]:
         if slices is None:
             notes.append(note(Kind.SLICES, "its sidecar has no SliceTiming"))
     check_series(image)
-    return {"zooms": zooms, "tr_s": given.tr_s, "slices": slices, "notes": tuple(notes)}
+    found = {"zooms": zooms, "tr_s": given.tr_s, "shape": image.shape[:3]}
+    return {**found, "slices": slices, "notes": tuple(notes)}

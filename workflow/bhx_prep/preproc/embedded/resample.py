@@ -8,7 +8,7 @@ from typing import Any
 import ants
 import nibabel as nib
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 from scipy import ndimage
 
 from bhx_model.errors import DataError
@@ -26,6 +26,8 @@ class _ResampleIn(BaseInterfaceInputSpec):
     template = File(exists=True, mandatory=True)
     template_mask = File(exists=True, mandatory=True)
     spacing_mm = traits.Float(mandatory=True)
+    displacement = File(exists=True, desc="by distortion, voxels along `axis`, on the grid of the reference")
+    axis = traits.Int(desc="along which phase was encoded")
 
 
 class _ResampleOut(TraitedSpec):
@@ -35,7 +37,10 @@ class _ResampleOut(TraitedSpec):
 
 
 class Resample(Step):
-    """Bring every frame to the standard grid in one interpolation: warp, coregistration and motion together."""
+    """Bring every frame to the standard grid in one interpolation: warp, coregistration, distortion and motion together.
+
+    The field moves with the head; its displacement is along the phase-encoding axis of the scanner.
+    """
 
     input_spec = _ResampleIn
     output_spec = _ResampleOut
@@ -63,12 +68,14 @@ class Resample(Step):
         at = (to_voxel @ world)[:3]
         candidates = np.flatnonzero(np.all((at > -4) & (at < limit + 4), axis=0))
         world = world[:, candidates]
+        displacement, along = self._displacement(at[:, candidates])
         always = np.ones(len(candidates), bool)
         total = np.zeros(int(np.prod(grid.shape)))
         with FrameWriter(folder / "std.nii", affine, (*grid.shape, len(frames))) as writer:
             for t, frame in enumerate(frames):
                 spline = ndimage.spline_filter(frame, output=np.float32)  # pyright: ignore[reportArgumentType]
                 where = (to_voxel @ matrices[t] @ world)[:3]
+                where[along] += displacement
                 seen = np.all((where >= -half) & (where <= limit + half), axis=0)
                 always &= seen
                 values = ndimage.map_coordinates(
@@ -98,3 +105,11 @@ class Resample(Step):
         self._results["out_file"] = str(folder / "std.nii")
         self._results["mask"] = str(folder / "mask.nii.gz")
         self._results["boldref"] = str(folder / "boldref.nii.gz")
+
+    def _displacement(self, at: np.ndarray) -> tuple[np.ndarray | float, int]:
+        """By distortion, at voxels of the reference (3, N), and the axis that it is along."""
+        if not isdefined(self.inputs.displacement):
+            return 0.0, 0
+        volume: Any = nib.load(self.inputs.displacement)
+        values = np.asarray(volume.dataobj, np.float32)
+        return ndimage.map_coordinates(values, at, order=1, mode="nearest"), self.inputs.axis

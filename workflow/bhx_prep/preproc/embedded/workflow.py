@@ -7,10 +7,12 @@ from pathlib import Path
 from nipype import Node, Workflow
 from nipype.algorithms.confounds import NonSteadyStateDetector
 
+from bhx_prep.io.notes import Kind, kind_of
 from bhx_prep.preproc.embedded.bias import CorrectBias
 from bhx_prep.preproc.embedded.brain_mask import BrainMask
 from bhx_prep.preproc.embedded.coregister import Coregister
 from bhx_prep.preproc.embedded.derivatives import SaveAnat, SaveRun, bold_spacing
+from bhx_prep.preproc.embedded.distortion_step import EstimateDistortion
 from bhx_prep.preproc.embedded.measure import Measure
 from bhx_prep.preproc.embedded.normalise import Normalize
 from bhx_prep.preproc.embedded.prepare import Prepare
@@ -166,7 +168,6 @@ def _run_branch(
             (prepare, dummies, [("out_file", "in_file")]),
             (prepare, realign, [("out_file", "in_file")]),
             (dummies, realign, [n_dummies]),
-            (realign, coregister, [("boldref", "boldref")]),
             (anat["bias"], coregister, [("out_file", "anat")]),
             (anat["mask"], coregister, [("mask", "anat_mask")]),
             (prepare, slice_timing, [("out_file", "in_file")]),
@@ -184,11 +185,41 @@ def _run_branch(
             (dummies, saved, [n_dummies]),
             (slice_timing, saved, [("metadata", "timing")]),
             (resample, saved, [("out_file", "bold"), ("mask", "mask"), ("boldref", "boldref")]),
-            (realign, saved, [("reference", "hmc_boldref"), ("boldref", "coreg_boldref")]),
+            (realign, saved, [("reference", "hmc_boldref")]),
             (coregister, saved, [("to_anat", "bold_to_anat")]),
             (measure, saved, [("table", "table"), ("metadata", "metadata")]),
         ]
     )
+    # what the run is registered by: without distortion where there is a field map
+    boldref = _distortion(workflow, scan, root, realign, resample, saved)
+    workflow.connect(
+        [(boldref, coregister, [("boldref", "boldref")]), (boldref, saved, [("boldref", "coreg_boldref")])]
+    )
+
+
+def _distortion(
+    workflow: Workflow, scan: Scan, root: Path, realign: Node, resample: Node, saved: Node
+) -> Node:
+    """Add the correction of distortion where there is a field map; the node whose reference is registered."""
+    if scan.field_map is None:
+        said = [text for text in scan.notes if kind_of(text) == Kind.DISTORTION]
+        saved.inputs.distortion = {"DistortionCorrection": "none", "DistortionNote": "; ".join(said)}
+        return realign
+    distortion = Node(
+        EstimateDistortion(
+            field_map=scan.field_map.fields(),
+            sources=[f"bids:raw:{Path(path).relative_to(root)}" for path in scan.field_map.sources],
+        ),
+        f"distortion_{scan.stem}",
+    )
+    workflow.connect(
+        [
+            (realign, distortion, [("boldref", "boldref")]),
+            (distortion, resample, [("displacement", "displacement"), ("axis", "axis")]),
+            (distortion, saved, [("metadata", "distortion")]),
+        ]
+    )
+    return distortion
 
 
 def _surface_branch(
