@@ -17,7 +17,7 @@ EXTRAS: Final = {
         "fmriprep_docker", "isal", "numcodecs",
     ),
     "model": ("torch", "safetensors", "yaml", "sklearn", "numcodecs", "pyarrow"),
-    "ants": ("nipype", "ants", "nibabel", "pandas", "deepbet", "torch"),
+    "ants": ("nipype", "ants", "skimage", "nibabel", "pandas", "deepbet", "torch"),
     "fmriprep": ("fmriprep",),
     "dicom": ("pydicom", "dcm2niix"),
     "networks": ("ml4fmri",),

@@ -15,7 +15,13 @@ from bhx_model.command_line import run_command
 from bhx_model.extras import EXTRAS, how_to_install
 
 #: Distributions whose import name is another, of extras that need not be installed here.
-OTHER_NAMES = {"antspyx": "ants", "mlflow-skinny": "mlflow", "pyyaml": "yaml", "scikit-learn": "sklearn"}
+OTHER_NAMES = {
+    "antspyx": "ants",
+    "mlflow-skinny": "mlflow",
+    "pyyaml": "yaml",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+}
 
 
 def test_extras_are_those_of_the_package(root: Path):

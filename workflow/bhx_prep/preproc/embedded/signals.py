@@ -17,7 +17,7 @@ Floats = NDArray[np.floating]
 CUTOFF_S = 128.0
 COMPONENTS = 5
 #: Share of the voxels that tCompCor takes.
-RESTLESS_SHARE = 0.02
+VARIABLE_SHARE = 0.02
 #: Frames above either are ``motion_outlierXX``: framewise displacement (mm), standardised DVARS.
 MOST_FD_MM = 0.5
 MOST_STD_DVARS = 1.5
@@ -72,7 +72,7 @@ def _parts(values: Floats) -> Iterator[Floats]:
         yield np.array(values[first : first + step], np.float64, order="C")
 
 
-def restless(values: Floats, share: float = RESTLESS_SHARE) -> NDArray[np.bool_]:
+def most_variable(values: Floats, share: float = VARIABLE_SHARE) -> NDArray[np.bool_]:
     """Voxels that vary most once slow drifts are taken out: the mask of tCompCor.
 
     Parameters
@@ -218,7 +218,7 @@ def confounds(
     steady = brain[:, n_dummies:]
     drifts = cosines(n_frames - n_dummies, tr_s)
     inner = masks.inner if masks.inner.any() else np.ones(len(brain), bool)
-    most = np.flatnonzero(inner)[restless(steady[inner])]
+    most = np.flatnonzero(inner)[most_variable(steady[inner])]
     metadata: dict[str, dict[str, object]] = {}
     for letter, method, mask, chosen in (
         ("t", "tCompCor", None, most), ("a", "aCompCor", "combined", both),
