@@ -10,8 +10,11 @@ import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from bhx_prep.preproc.embedded.grids import clean, save
+from bhx_prep.preproc.embedded.grids import clean, save, thin_out
 from bhx_prep.preproc.embedded.step import Step
+
+#: What finer grids would cost, in time and memory, nothing here could use: standard space has 1 mm at most.
+WORK_MM = 1.0
 
 
 class _CorrectBiasIn(BaseInterfaceInputSpec):
@@ -20,22 +23,23 @@ class _CorrectBiasIn(BaseInterfaceInputSpec):
 
 
 class _CorrectBiasOut(TraitedSpec):
-    out_file = File(exists=True, desc="RAS, float32, of even brightness")
+    out_file = File(exists=True, desc="RAS, float32, of even brightness, voxels of at least 1 mm")
 
 
 class CorrectBias(Step):
-    """Bring a T1w image to RAS with a header that ITK accepts, and take its bias field out (N4)."""
+    """Bring a T1w image to RAS, to 1 mm and to a header that ITK accepts, and take its bias field out (N4)."""
 
     input_spec = _CorrectBiasIn
     output_spec = _CorrectBiasOut
 
     def _compute(self, folder: Path) -> None:
         image: Any = nib.as_closest_canonical(clean(nib.load(self.inputs.in_file), self.inputs.zooms))
+        image = thin_out(image, WORK_MM)
         raw, out = folder / "ras.nii.gz", folder / "n4.nii.gz"
         image.to_filename(raw)
         head = ants.image_read(str(raw))
         # a bias field is smooth: 5 mm voxels show all of it
-        shrink = max(1, round(5 / min(self.inputs.zooms)))
+        shrink = max(1, round(5 / min(image.header.get_zooms()[:3])))
         corrected = ants.n4_bias_field_correction(
             head, shrink_factor=shrink, convergence={"iters": [30, 30, 20], "tol": 1e-5}
         )

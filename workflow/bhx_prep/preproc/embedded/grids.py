@@ -8,6 +8,8 @@ from typing import Any
 import ants
 import nibabel as nib
 import numpy as np
+from nibabel.processing import resample_from_to
+from scipy import ndimage
 
 from bhx_model.errors import DataError
 from bhx_prep.io.nifti_header import rigid_affine
@@ -49,6 +51,33 @@ def clean_affine(image: Any, zooms: tuple[float, float, float]) -> np.ndarray:
 def clean_values(values: np.ndarray) -> np.ndarray:
     """Values as float32, zeros for what is not finite."""
     return np.nan_to_num(np.asarray(values, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def thin_out(image: nib.Nifti1Image, least_mm: float) -> nib.Nifti1Image:
+    """The image on a grid no finer than `least_mm` along any axis, low-passed to it first.
+
+    Parameters
+    ----------
+    image : Nifti1Image, (X, Y, Z)
+        With an affine without shear.
+    least_mm : float
+        Axes with smaller voxels get voxels of this size; the others stay. The field of view keeps its lower corner.
+    """
+    old = np.asarray(image.header.get_zooms()[:3], float)
+    new = np.maximum(old, least_mm)
+    if np.allclose(old, new, rtol=0.01):
+        return image
+    # a voxel averages over its width: add what the coarser ones average over more
+    sd = np.sqrt(new**2 - old**2) / np.sqrt(12) / old
+    smooth = ndimage.gaussian_filter(np.asarray(image.dataobj, np.float32), sd)
+    given = np.asarray(image.affine, float)
+    affine = given.copy()
+    affine[:3, :3] *= new / old
+    affine[:3, 3] = (given @ [*((new / old - 1) / 2), 1])[:3]  # the first voxels share a corner
+    shape = np.maximum(np.round(np.asarray(image.shape) * old / new), 1).astype(int)
+    source = nib.Nifti1Image(smooth, given)
+    thinner = resample_from_to(source, (tuple(shape.tolist()), affine), order=3, mode="nearest")
+    return _image(np.asarray(thinner.dataobj, np.float32), affine)
 
 
 def save(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
