@@ -32,6 +32,13 @@ environments: .venv/ready .venv-ants/ready  ## make both environments from the p
 	$(INSTALL) --python .venv-ants/bin/python -c envs/constraints-ants.txt -e '.[ants]'
 	touch $@
 
+# fMRIPrep's own parser and messages, for tests/containers/run
+.venv-fmriprep/ready: .venv/bin/uv pyproject.toml envs/constraints-fmriprep.txt
+	@echo "installing fMRIPrep without the programs that it starts (0.7 GB)"
+	$(PYTHON) -m venv .venv-fmriprep
+	$(INSTALL) --python .venv-fmriprep/bin/python -c envs/constraints-fmriprep.txt 'fmriprep>=25.2,<25.3'
+	touch $@
+
 # what builds the documentation, beside the rest: the pages of the commands and of the API come from the sources
 .venv/docs-ready: .venv/ready
 	$(INSTALL) --python .venv/bin/python -c envs/constraints.txt -e '.[docs]'
@@ -68,6 +75,7 @@ lock: .venv/bin/uv  ## renew the pins
 	echo 'torch==2.13.0' >> envs/constraints.txt
 	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra ants pyproject.toml | grep -vE '^(nvidia|cuda|triton|torch)[-=]' > envs/constraints-ants.txt
 	echo 'torch==2.13.0' >> envs/constraints-ants.txt
+	echo 'fmriprep>=25.2,<25.3' | $(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header - > envs/constraints-fmriprep.txt
 
 clean:  ## remove results, demo data and the site, not the environments
 	rm -rf results demo-data site .bhx .snakemake

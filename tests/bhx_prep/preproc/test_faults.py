@@ -53,6 +53,19 @@ SITE = [
     (125, 'Error: short-name "nipreps/x" did not resolve to an alias', "could not be fetched"),
     (126, "exec /opt/conda/bin/fmriprep: exec format error", "another kind of processor"),
     (
+        1,
+        '{"msg":"exec container process `/opt/conda/bin/fmriprep`: Exec format error","level":"error"}',
+        "another kind of processor",
+    ),
+    (1, "Could not detect memory capacity of Docker container.", "docker does not say how much memory"),
+    (  # podman's words without a network, and what fmriprep-docker makes of them
+        1,
+        "Downloading. This may take a while...\nError: initializing source docker://nipreps/fmriprep:25.2.7: pinging "
+        'container registry registry-1.docker.io: Get "https://registry-1.docker.io/v2/": dial tcp: no such host\n'
+        "Could not detect memory capacity of Docker container.\nDo you have permission to run docker?",
+        "docker pull nipreps/fmriprep",
+    ),
+    (
         127,
         'docker: Error response from daemon: OCI runtime create failed: runc create failed: exec: "fmriprep": executable '
         "file not found in $PATH: unknown.",
@@ -107,6 +120,12 @@ SITE = [
         'ValueError: standard space "MNIInfant" is not fully defined.\nSet a valid cohort selector',
         "output_spaces",
     ),
+    (
+        1,
+        "    raise RuntimeError('Custom template %s requires a `tpl-` prefix' % tpl)\n"
+        "RuntimeError: Custom template Schaefer requires a `tpl-` prefix",
+        "(RuntimeError: Custom template Schaefer requires",
+    ),
     # licence
     (
         126,
@@ -147,6 +166,13 @@ SITE = [
         "lacks a program",
     ),
     (1, 'OSError: No command "antsRegistration" found on host n1. Please check that the', "lacks a program"),
+    (1, "FileNotFoundError: [Errno 2] No such file or directory: 'mri_convert'", "lacks a program"),
+    (
+        1,
+        "traits.trait_errors.TraitError: The 'freesurfer_home' trait of a _BIDSFreeSurferDirInputSpec instance must be a "
+        "pathlike object or string representing an existing directory, but a value of 'None' <class 'str'> was specified.",
+        "lacks a program",
+    ),
     (1, "ERROR: it appears that recon-all is already running", "IsRunning"),
     (1, "RuntimeError: subprocess exited with code 132.", "lacks instructions"),
     (143, "", "stopped from outside"),

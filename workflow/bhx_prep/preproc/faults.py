@@ -75,7 +75,7 @@ TABLE: Final = (
     Known(
         "site",
         f"the docker daemon cannot be reached: start it, {_BACKEND}",
-        r"[Cc]annot connect to the Docker daemon|Is the docker daemon running|Could not detect memory capacity"
+        r"[Cc]annot connect to the Docker daemon|Is the docker daemon running"
         r"|error during connect:|[Cc]annot connect to Podman|unable to connect to Podman socket",
     ),
     Known(
@@ -117,12 +117,17 @@ TABLE: Final = (
     Known(
         "site",
         "the image {image} is made for another kind of processor than this machine's: pull the one for it",
-        r"exec format error",
+        r"[Ee]xec format error",
     ),
     Known(
         "site",
         "the image {image} has no fmriprep to run: name one of nipreps/fmriprep in preproc.image",
         r"executable file not found in \$PATH|OCI runtime (?:create|exec)|OCI runtime attempted to invoke",
+    ),
+    Known(
+        "site",
+        f"docker does not say how much memory it has, as where its daemon cannot be reached: start it, {_BACKEND}",
+        r"Could not detect memory capacity",  # also what the wrapper says last of an image that is not there
     ),
     # ---- arguments
     Known(
@@ -201,7 +206,9 @@ TABLE: Final = (
     Known(
         "site",
         "the container lacks a program that fMRIPrep needs: use an unchanged image of nipreps/fmriprep ({line})",
-        r"Cannot run fMRIPrep\. Missing dependencies|No command \"?\S+\"? found on host",
+        r"Cannot run fMRIPrep\. Missing dependencies|No command \"?\S+\"? found on host"
+        r"|No such file or directory: '(?:mri_\w+|mris_\w+|recon-all|bbregister|ants\w+|3d\w+|wb_command|c3d_affine_tool)'"
+        r"|The 'freesurfer_home' trait .* 'None'",
     ),
     Known(
         "site",
@@ -243,7 +250,7 @@ TABLE: Final = (
 )
 
 _ERROR = re.compile(r"^\W*(?:[\w.]*(?:Error|Exception|Fault|Timeout)\b|.*\b(?:error|ERROR|FATAL):)")
-_CHATTER = re.compile(r"Please report errors|^RUNNING:|^\$ |^\s*(?:File |\^|~)")
+_CHATTER = re.compile(r"Please report errors|^RUNNING:|^\$ |^\s*(?:File |\^|~|raise )")
 
 
 def recognise(exit_code: int, log: str, crashes: Sequence[Crash], image: str) -> Fault:
