@@ -140,7 +140,9 @@ def workflow(label):
     anat.add_nodes([made])
     if label == "pool":
         first = pe.Node(Function(function=fast, output_names=["out"]), name="fast")
-        waits = pe.Node(Function(function=slow, output_names=["out"]), name="slow", run_without_submitting=True)
+        waits = pe.Node(
+            Function(function=slow, output_names=["out"]), name="slow", run_without_submitting=True
+        )
         anat.connect([(first, waits, [("out", "after")]), (waits, made, [("out", "after")])])
     if label == "registration":
         program(
