@@ -341,6 +341,31 @@ def test_a_command_of_the_users_takes_off_faces(study, ingest):
     assert "exit code 1" in rows[0]["reason"]
 
 
+def test_the_face_of_other_images_is_where_that_of_the_t1w_is(study, ingest, monkeypatch):
+    from bhx_prep.dicom import deface
+
+    asked = []
+
+    def find_plane(image: Path) -> float:
+        asked.append(image.name)
+        return 0.0
+
+    monkeypatch.setattr(deface, "find_plane", find_plane)
+    write_map(study, [{"description": "t2*", "suffix": "T2w"}, SERIES[0]], deface="face")
+    t1w(study / "dicom", VISIT, number=1, description="t2_space")
+    code, rows, _ = ingest()
+    assert (code, rows[0]["reason"].startswith("the face of a T2w is found by a T1w")) == (1, True)
+    t1w(study / "dicom", VISIT)
+    code, _, log = ingest()
+    assert code == 0, log
+    assert asked == ["image.nii", "sub-A1_T1w.nii.gz"]
+    for suffix in ("T1w", "T2w"):
+        image = nib.load(study / f"bids/sub-A1/anat/sub-A1_{suffix}.nii.gz")
+        share = np.mean(np.asarray(image.dataobj) == 0)
+        assert 0.1 < share < 0.3
+    assert "% of the image cut off with the face" in log
+
+
 def test_a_dry_run_writes_nothing(study, ingest):
     t1w(study / "dicom", VISIT)
     code, rows, _ = ingest("--dry-run")
