@@ -144,8 +144,9 @@ def test_given_derivatives_say_what_made_them(indexed: Path):
     said = text.describe(study(indexed, input="fmriprep"), indexed).text
     assert "made elsewhere, with fMRIPrep 23.1.4 [@fmriprep1]." in said
     assert "`logs/CITATION.md`, is not among the derivatives" in said
-    (root / "dataset_description.json").write_text("{")
-    assert "does not say with what" in text.describe(study(indexed, input="fmriprep"), indexed).text
+    for told in ("{", '{"GeneratedBy": null}', '{"GeneratedBy": [3, {"Version": 1}]}', "[]"):
+        (root / "dataset_description.json").write_text(told)
+        assert "does not say with what" in text.describe(study(indexed, input="fmriprep"), indexed).text
 
 
 def test_denoising_is_told_by_what_the_runs_had(indexed: Path):

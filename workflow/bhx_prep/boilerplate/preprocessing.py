@@ -12,7 +12,7 @@ from typing import Any, Final
 from bhx_prep.boilerplate.references import entries
 from bhx_prep.boilerplate.wording import count, several, share
 from bhx_prep.config.cohorts import CohortSection
-from bhx_prep.preproc.dataset_description import stated
+from bhx_prep.preproc.dataset_description import made_by, stated
 
 #: Steps of the embedded workflow, in their order, by the names of its nodes; of a step without words nothing is said.
 EMBEDDED_STEPS: Final = {
@@ -124,29 +124,32 @@ def _by_run(preproc: Path) -> Iterator[str]:
 
 
 def _fmriprep(preproc: Path, n_ok: int, n: int) -> Iterator[str]:
-    about = stated(preproc)
-    made = next((one for one in about.get("GeneratedBy", ()) if one.get("Name") == "fMRIPrep"), {})
-    image = made.get("Container", {})
+    made = next((one for one in made_by(stated(preproc)) if one["Name"] == "fMRIPrep"), {})
+    image = made.get("Container") or {}
     named = several(filter(None, (image.get("Tag") or image.get("URI"), image.get("Digest"))))
     yield (
         f"Raw data were organised in BIDS [@bids]. {share(n_ok, n, 'subject').capitalize()} were preprocessed with fMRIPrep"
-        f"{' ' + made['Version'] if made.get('Version') else ''} [@fmriprep1]{f' (container {named})' if named else ''}."
+        f"{_number(made)} [@fmriprep1]{f' (container {named})' if named else ''}."
     )
     yield from _their_words(sorted((preproc / "logs").glob("sub-*_CITATION.md")))
 
 
 def _given(root: Path) -> Iterator[str]:
     """Derivatives that were made elsewhere, in their own words."""
-    made = [one for one in stated(root).get("GeneratedBy", ()) if isinstance(one, dict) and one.get("Name")]
+    made = made_by(stated(root))
     if not made:
         yield "Derivatives were made elsewhere; their dataset_description.json does not say with what."
         return
-    names = several(f"{one['Name']}{' ' + one['Version'] if one.get('Version') else ''}" for one in made)
+    names = several(f"{one['Name']}{_number(one)}" for one in made)
     is_fmriprep = any(one["Name"] == "fMRIPrep" for one in made)
     yield f"Derivatives were made elsewhere, with {names}{' [@fmriprep1]' if is_fmriprep else ''}."
     if is_fmriprep:
         logs = root / "logs"
         yield from _their_words(sorted(logs.glob("sub-*_CITATION.md")) or sorted(logs.glob("CITATION.md")))
+
+
+def _number(made: dict[str, Any]) -> str:
+    return f" {made['Version']}" if made.get("Version") else ""
 
 
 def _their_words(files: Sequence[Path]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from bhx_prep.ingest import index
 from bhx_prep.ingest.choice import T1W_MM
 from bhx_prep.io import bids_names, notes
 from bhx_prep.io.spaces import SURFACES
+from bhx_prep.preproc.dataset_description import other_source
 
 Row = dict[str, Any]
 
@@ -47,7 +48,7 @@ def scans_of(
     Raises
     ------
     DataError
-        If the index cannot be read.
+        If the index cannot be read, or the derivatives are of another dataset.
     """
     try:
         rows = pq.read_table(index_file, filters=[("subject", "in", list(subjects))]).to_pylist()
@@ -55,6 +56,7 @@ def scans_of(
         msg = f"cannot read the index {index_file}: {error}; make it with `bhx index`"
         raise DataError(msg) from error
     if derivatives is not None and any(row["input"] == "bids" for row in rows):
+        _check_source(rows, cohort, derivatives)
         rows = list(_preprocessed(rows, cohort, subjects, derivatives, space, t1w_mm))
     known = {row["subject"] for row in rows}
     for subject in subjects:
@@ -68,6 +70,24 @@ def scans_of(
             }
             rows.append(row)
     return sorted(rows, key=lambda row: (row["subject"], row["modality"], row["key"]))
+
+
+def _check_source(rows: Sequence[Row], cohort: str, derivatives: Path) -> None:
+    """Refuse derivatives of another cohort, whose subjects may have the same labels.
+
+    Those of a subject that ended well are of a dataset that the description names.
+    """
+    raw = next(
+        (Path(row["path"]) for row in rows if row["path"] and _ended_well(derivatives, row["subject"])), None
+    )
+    if raw is not None and (other := other_source(derivatives, raw)):
+        msg = f"{derivatives} holds derivatives of {other}, not of cohort {cohort}: remove the folder, and start again"
+        raise DataError(msg)
+
+
+def _ended_well(derivatives: Path, subject: str) -> bool:
+    path = derivatives / f"sub-{subject}_status.json"
+    return path.is_file() and _status(path)[0] is None
 
 
 def _preprocessed(

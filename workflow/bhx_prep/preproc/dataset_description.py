@@ -8,12 +8,13 @@ import hashlib
 import json
 import os
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.contract import canonical_json
+from bhx_model.errors import ConfigError
 
 BIDS_VERSION: Final = "1.10.0"
 
@@ -24,6 +25,9 @@ IGNORED: Final = (
     "*_xfm.*", "*_boldref.*", "*_timeseries.*", "*_desc-quality_*", "*_hemi-*", "*_space-fsLR_*",
     "*_mixing.*", "*_AROMAnoiseICs.csv", "*_fieldmap.*", "*_T2starmap.*", "*_fmapid-*", "fmap/", "desc-*_dseg.tsv",
 )  # fmt: skip
+
+#: Programs whose derivatives BHX writes, as `GeneratedBy` names them.
+PROGRAMS: Final = ("bhx-embedded", "fMRIPrep", "bhx")
 
 README: Final = """Derivatives of {name}
 
@@ -111,6 +115,62 @@ def write_dataset(
                 )
 
 
+def made_by(about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Programs of ``GeneratedBy`` that have a name, whatever else a description may hold."""
+    entries = about.get("GeneratedBy")
+    listed = entries if isinstance(entries, list) else []
+    return [dict(one) for one in listed if isinstance(one, dict) and isinstance(one.get("Name"), str)]
+
+
+def check_place(out: Path, raw: Path, programs: Collection[str] = PROGRAMS) -> None:
+    """Refuse a folder that is not one of derivatives of ours, before anything is written to it.
+
+    Parameters
+    ----------
+    out : Path
+        Where derivatives are to go.
+    raw : Path
+        Raw dataset, which is only read.
+    programs : collection of str
+        Whose derivatives may be there, as ``GeneratedBy`` names them.
+
+    Raises
+    ------
+    ConfigError
+        If it is the raw dataset, or holds a dataset that none of the programs made.
+    """
+    if out.resolve() == raw.resolve():
+        raise ConfigError(
+            f"{out} is the raw dataset, which is only read: name another folder for the derivatives"
+        )
+    about = stated(out)
+    if about and not {one["Name"] for one in made_by(about)} & set(programs):
+        msg = f"{out} holds the dataset {_short(about.get('Name'))}, which BHX did not make: name another folder"
+        raise ConfigError(msg)
+
+
+def other_source(out: Path, raw: Path) -> str | None:
+    """Dataset that derivatives are of, where it is another one than `raw` and still there; datasets move.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the derivatives.
+    raw : Path
+        Dataset that they should be of, or a file or folder in it.
+    """
+    sources = stated(out).get("SourceDatasets")
+    found: list[str] = []
+    for source in sources if isinstance(sources, list) else ():
+        url = source.get("URL") if isinstance(source, dict) else None
+        if isinstance(url, str) and _is_there(url, out):
+            path = _path_of(url, out)
+            if raw.resolve().is_relative_to(path) or path.is_relative_to(raw.resolve()):
+                return None
+            found.append(str(path))
+    return found[0] if found else None
+
+
 def location(raw: Path, out: Path) -> str:
     """Where a dataset is, as a URI: relative to the derivatives if both lie in the study's folder, else absolute."""
     if raw.is_absolute() or ".." in raw.parts:
@@ -134,8 +194,17 @@ def _sources(out: Path, raw: Path, about: Mapping[str, Any]) -> list[dict[str, s
 
 
 def _is_there(url: str, out: Path) -> bool:
-    path = urllib.parse.unquote(url.removeprefix("file://"))
-    return "://" not in path and (out / path).is_dir()
+    return "://" not in url.removeprefix("file://") and _path_of(url, out).is_dir()
+
+
+def _path_of(url: str, out: Path) -> Path:
+    return (out / urllib.parse.unquote(url.removeprefix("file://"))).resolve()
+
+
+def _short(name: Any) -> str:
+    """A name as part of a sentence."""
+    words = " ".join(str(name or "of no name").split())
+    return words if len(words) <= 60 else f"{words[:57]}..."
 
 
 def _write_ignored(path: Path) -> None:

@@ -27,6 +27,7 @@ from bhx_prep.preproc.bids_view import make_view
 from bhx_prep.preproc.container_process import run_container
 from bhx_prep.preproc.containers import Folders, check_site, container_command
 from bhx_prep.preproc.crash_files import crash_files
+from bhx_prep.preproc.dataset_description import check_place
 from bhx_prep.preproc.fmriprep_dataset import complete_sidecars, keep_boilerplate, write_description
 from bhx_prep.preproc.one_at_a_time import only_one
 from bhx_prep.preproc.outcome import Outcome, settle
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 def _command(args: argparse.Namespace) -> int:
     bids_names.check_label(args.subject, "subject")
     bids_names.check_cohort(args.cohort)
+    check_place(args.out, args.root)
     with only_one(args.out, args.subject):
         return _preprocess(args)
 

@@ -19,7 +19,7 @@ from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
 from bhx_prep.preproc.altering_results import altering_results
 from bhx_prep.preproc.containers import absolute
-from bhx_prep.preproc.dataset_description import stated, write_dataset
+from bhx_prep.preproc.dataset_description import made_by, stated, write_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +56,7 @@ def write_description(made: Path, out: Path, raw: Path, preproc: Mapping[str, An
     for given in parse(preproc["fmriprep_args"]):  # fMRIPrep names the places that its container had
         for name, path in _named(given):
             links[name] = Path(path).as_uri()
-    entries = own.get("GeneratedBy")
-    entries = [dict(one) for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
+    entries = made_by(own)
     first = {**(entries[0] if entries else {"Name": "fMRIPrep"}), "Container": container(preproc, out)}
     bhx = {"Name": "bhx", "Version": version("bhx"), "Description": NOTE}
     write_dataset(

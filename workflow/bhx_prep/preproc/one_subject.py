@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.atomic_write import write_json
-from bhx_model.errors import DataError, SiteError
+from bhx_model.errors import ConfigError, DataError, SiteError
 from bhx_prep import installation
 from bhx_prep.config import config
 from bhx_prep.config.cohorts import CohortSection
@@ -20,6 +20,7 @@ from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.ingest import index
 from bhx_prep.io import bids_names
 from bhx_prep.preproc import fmriprep
+from bhx_prep.preproc.dataset_description import check_place, other_source
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,10 @@ def run(args: argparse.Namespace) -> int:
     """
     subject = bids_names.check_label(args.subject.removeprefix("sub-"), "subject")
     study = _study(args, subject)
+    check_place(args.out, args.bids)
+    if other := other_source(args.out, args.bids):
+        msg = f"{args.out} holds derivatives of {other}, not of {args.bids}: name another folder with --out"
+        raise ConfigError(msg)
     cohort = study.cohorts[COHORT]
     table = index.build(COHORT, cohort, t1w_mm=study.features.t1w_resolution_mm)
     for row in table.select(["path", "status", "reason"]).to_pylist():

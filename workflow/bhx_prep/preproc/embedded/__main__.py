@@ -24,6 +24,7 @@ from bhx_prep.io import bids_names
 from bhx_prep.io.notes import Kind, note
 from bhx_prep.preproc.arguments import subject_parser, usable_scans
 from bhx_prep.preproc.crash_files import Crash, read_crash
+from bhx_prep.preproc.dataset_description import check_place
 from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan, find
 from bhx_prep.preproc.embedded.surfaces_machine import QUALITY, check_machine
 from bhx_prep.preproc.faults import recognise
@@ -62,6 +63,7 @@ def _command(args: argparse.Namespace) -> int:
             raise SiteError(msg)
     if args.preproc.get("surfaces", "none") != "none":
         check_machine(args.templates)
+    check_place(args.out, args.root)
     with only_one(args.out, args.subject):
         return _preprocess(args, args.preproc)
 
