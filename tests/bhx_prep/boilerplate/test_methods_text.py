@@ -94,8 +94,14 @@ def test_what_depends_on_the_run_is_counted_by_sidecars(indexed: Path):
             / f"sub-01/func/sub-01_task-rest_run-{run}_space-MNI152NLin2009cAsym_desc-preproc_bold.json"
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"SliceTimingCorrected": corrected}))
-    assert "Slice timing was corrected in 1 of 2 runs." in text.describe(study(indexed), indexed).text
+        path.write_text(
+            json.dumps(
+                {"SliceTimingCorrected": corrected, "DistortionCorrection": ["none", "epi"][corrected]}
+            )
+        )
+    said = text.describe(study(indexed), indexed).text
+    assert "Slice timing was corrected in 1 of 2 runs." in said
+    assert "corrected in 1 of 2 runs by images of opposite phase-encoding directions." in said
 
 
 def test_a_step_without_words_is_named(indexed: Path):

@@ -28,7 +28,6 @@ EMBEDDED_STEPS: Final = {
     "prepare": "",
     "dummies": "Frames at the start of a BOLD run that had not reached a steady state were detected with nipype.",
     "slicetiming": "",  # by the sidecars: it depends on the run
-    "fieldmap": "",
     "distortion": "",
     "realign": "Head motion was estimated by rigid registration (least squares) of every frame to the frame that "
     "correlates best with the others.",
@@ -43,6 +42,14 @@ EMBEDDED_STEPS: Final = {
     "pictures": "",
     "save": "",
 }  # fmt: skip
+
+#: How distortion was corrected, by what sidecars say of it.
+DISTORTION: Final = {
+    "phasediff": "a difference of phases",
+    "phases": "two phases",
+    "fieldmap": "a measured field",
+    "epi": "images of opposite phase-encoding directions",
+}
 
 _LONGEST: Final = 200_000  # of a text of fMRIPrep's, characters
 
@@ -118,7 +125,8 @@ def _by_run(preproc: Path) -> Iterator[str]:
     )
     methods.pop("none", None)
     for method, n in sorted(methods.items()):
-        yield f"Susceptibility distortion was corrected in {share(n, len(sidecars), 'run')} ({method})."
+        by = DISTORTION.get(method, method)
+        yield f"Susceptibility distortion was corrected in {share(n, len(sidecars), 'run')} by {by}."
     if not methods:
         yield "Susceptibility distortion was not corrected."
 

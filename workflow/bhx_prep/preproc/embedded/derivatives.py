@@ -217,7 +217,7 @@ class SaveRun(SimpleInterface):
         write_json(saved.path(table.replace(".tsv", ".json")), columns)
         image = saved.describe(
             preproc,
-            made_of,
+            [*made_of, *given.distortion.get("DistortionSources", ())],
             RepetitionTime=given.tr_s,
             SkullStripped=False,
             **given.timing,
