@@ -113,6 +113,8 @@ def test_doctor_looks_at_what_nodes_without_network_need(tmp_path: Path, monkeyp
     image = tmp_path / "fmriprep.sif"
     assert found(str(image))[f"preproc.image: no file {image}"] == "missing"
     image.touch()
+    assert found(str(image))[f"preproc.image: {image} is empty"] == "missing"
+    image.write_text("SIF")
     assert found(str(image)).items() >= {f"image {image}": "ok", "singularity is in PATH": "ok"}.items()
     assert (
         found("nipreps/fmriprep")["preproc.image nipreps/fmriprep is no file: every job will fetch it"]

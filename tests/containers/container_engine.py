@@ -148,7 +148,7 @@ def _mounted(python: str | None) -> str:
 def _archive(state: Path) -> Path:
     """The root file system of the images: busybox, and folders to mount into."""
     root = state / "rootfs"
-    for name in ("bin", "etc", "tmp", "usr", "home/fmriprep", "opt/freesurfer", "opt/fsl/etc"):
+    for name in ("bin", "etc", "tmp", "usr", "home/fmriprep", "opt/freesurfer/subjects", "opt/fsl/etc"):
         (root / name).mkdir(parents=True)
     for name in ("lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")

@@ -16,7 +16,7 @@ import pytest
 from settings_files import settings_file
 
 from bhx_prep.config.preproc import PreprocSection
-from bhx_prep.preproc import containers, fmriprep
+from bhx_prep.preproc import containers, fmriprep, template_files
 from bhx_prep.preproc.arguments import UsableScan
 from bhx_prep.preproc.bids_view import make_view
 from bhx_prep.preproc.one_at_a_time import only_one
@@ -207,7 +207,9 @@ def test_fmriprep_docker_itself_starts_the_container(job, tmp_path):
 
 
 def test_templates_are_mounted_and_the_network_is_off(job, tmp_path):
-    (tmp_path / "templateflow").mkdir()
+    for name in template_files.needed(PreprocSection().model_dump(mode="json")):
+        (tmp_path / "templateflow" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "templateflow" / name).write_text("x")
     _, status, words = job(templateflow_home=str(tmp_path / "templateflow"))
     assert status["status"] == "ok"
     assert "--network=none" in words

@@ -10,27 +10,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from bhx_model import gpus
 from bhx_model.errors import ConfigError
 from bhx_prep import installation, memory_plan, planned_gpus
+from bhx_prep.commands import doctor_fmriprep
+from bhx_prep.commands.finding import Finding
 from bhx_prep.config import config
-from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.preproc.embedded import surfaces_machine
 
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One requirement: `level` is ``ok``, ``note`` (may matter to you) or ``missing`` (will stop you)."""
-
-    level: Literal["ok", "note", "missing"]
-    what: str
-    fix: str = ""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +74,7 @@ def examine(config_file: Path) -> Iterator[Finding]:
             )
             yield Finding("missing", f"cohort {name}: no folder {cohort.root}", fix)
     if any(cohort.input == "bids" for cohort in checked.cohorts.values()):
-        yield from _backend(checked.preproc)
+        yield from _backend(checked)
     if checked.atlas.source == "packages":
         absent = [p for p in installation.DATA_PACKAGES if importlib.util.find_spec(p) is None]
         if absent:
@@ -131,7 +121,8 @@ def _memory_and_disk() -> Iterator[Finding]:
     yield Finding("note" if fix else "ok", f"disk {free:.0f} GB free here", fix)
 
 
-def _backend(preproc: PreprocSection) -> Iterator[Finding]:
+def _backend(checked: config.Config) -> Iterator[Finding]:
+    preproc = checked.preproc
     if preproc.backend == "embedded":
         python = installation.ants_python(Path.cwd())
         if python.exists():
@@ -148,52 +139,8 @@ def _backend(preproc: PreprocSection) -> Iterator[Finding]:
             else:
                 yield Finding("missing", "cat-surf", surfaces_machine.how_to_get_cat_surf(python))
         return
-    engines = ["docker"] if preproc.backend == "fmriprep-docker" else ["apptainer", "singularity"]
-    found = next(filter(shutil.which, engines), None)
-    if found:
-        yield Finding("ok", f"{found} is in PATH")
-    else:
-        yield Finding(
-            "missing", f"{engines[0]} is not in PATH", f"install {engines[0]}, or set `preproc.backend`"
-        )
-    if preproc.backend == "fmriprep-apptainer":
-        yield _image(preproc.image)
-    if preproc.fs_license is None or not preproc.fs_license.is_file():
-        yield Finding(
-            "missing",
-            f"FreeSurfer licence: {preproc.fs_license or 'not named'}",
-            "register at FreeSurfer's site (free) and name the file in `preproc.fs_license`",
-        )
-    else:
-        yield Finding("ok", f"FreeSurfer licence {preproc.fs_license}")
-    home = preproc.templateflow_home
-    if home is None:
-        yield Finding(
-            "note",
-            "preproc.templateflow_home is not set",
-            "jobs will then want the network; prefetch the templates once",
-        )
-    elif not any(home.glob("tpl-*/*T1w*")):
-        yield Finding(
-            "missing",
-            f"{home} holds no templates",
-            "fetch the templates into it on a machine with network (fMRIPrep does so on its first run)",
-        )
-    else:
-        yield Finding("ok", f"TemplateFlow in {home}")
-
-
-def _image(image: str) -> Finding:
-    if not image.endswith((".sif", ".simg")):
-        fix = f"apptainer build fmriprep.sif docker://{image}, and name the file in `preproc.image`"
-        return Finding("note", f"preproc.image {image} is no file: every job will fetch it", fix)
-    if not Path(image).is_file():
-        return Finding(
-            "missing",
-            f"preproc.image: no file {image}",
-            "build it (docs/how-to/slurm.md), or correct the name",
-        )
-    return Finding("ok", f"image {image}")
+    spaces = [cohort.space for cohort in checked.cohorts.values() if cohort.input == "bids"]
+    yield from doctor_fmriprep.examine(preproc, spaces, checked.features.t1w_resolution_mm)
 
 
 def _gpus(checked: config.Config) -> Iterator[Finding]:

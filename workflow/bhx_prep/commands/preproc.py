@@ -9,12 +9,12 @@ import re
 import shlex
 from pathlib import Path
 
-from bhx_model.errors import ConfigError
+from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config import config
 from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.ingest import index
 from bhx_prep.io import bids_names
-from bhx_prep.preproc import one_subject, work_folder
+from bhx_prep.preproc import one_subject, template_files, work_folder
 from bhx_prep.preproc.arguments import usable_scans
 from bhx_prep.preproc.containers import Folders, container_command
 from bhx_prep.preproc.fmriprep import fmriprep_memory
@@ -51,12 +51,69 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     _of_study(printed)
     printed.add_argument("subject", metavar="SUBJECT", help="label without sub-")
     one_subject.job_arguments(printed)
+    text = (
+        "fetch the templates that fMRIPrep needs into preproc.templateflow_home, for jobs without a network"
+    )
+    fetched = actions.add_parser(
+        "fetch",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}: run it where there is one. What is there is kept.",
+        epilog="example: bhx preproc fetch",
+    )
+    fetched.add_argument(
+        "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"
+    )
+    fetched.add_argument(
+        "--from", dest="address", default=template_files.ADDRESS, help="address (%(default)s)"
+    )
+    fetched.add_argument("-n", "--dry-run", action="store_true", help="only list what is missing")
     one_subject.arguments(actions)
 
 
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx preproc``."""
-    return {"retry": retry, "command": print_command, "run": one_subject.run}[args.action](args)
+    actions = {"retry": retry, "command": print_command, "fetch": fetch, "run": one_subject.run}
+    return actions[args.action](args)
+
+
+def fetch(args: argparse.Namespace) -> int:
+    """Fill the folder of templates; prints the paths of those that were missing.
+
+    Raises
+    ------
+    ConfigError
+        If the study has no such folder, or does not use fMRIPrep.
+    DataError
+        If a file cannot be had.
+    SiteError
+        If the address cannot be reached.
+    """
+    study = config.load(args.config)
+    home = study.preproc.templateflow_home
+    spaces = [cohort.space for cohort in study.cohorts.values() if cohort.input == "bids"]
+    if study.preproc.backend == "embedded" or not spaces:
+        msg = f"no cohort of {args.config} is preprocessed by fMRIPrep: nothing is to be fetched for it"
+        raise ConfigError(msg)
+    if home is None:
+        msg = (
+            f"preproc.templateflow_home of {args.config} is not set: name the folder that the templates go to"
+        )
+        raise ConfigError(msg)
+    home = home.expanduser()
+    sections = [study.preproc.of(space, study.features.t1w_resolution_mm) for space in dict.fromkeys(spaces)]
+    absent = {
+        name for section in sections for name in template_files.missing(home, section.model_dump(mode="json"))
+    }
+    for name in sorted(absent):
+        print(home / name)
+    if args.dry_run:
+        return 0
+    failed = template_files.fetch(home, sorted(absent), args.address)
+    if failed:
+        more = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
+        raise DataError(f"{failed[0]}{more}")
+    logger.info("%s has what fMRIPrep needs: %d files fetched", home, len(absent))
+    return 0
 
 
 def retry(args: argparse.Namespace) -> int:

@@ -16,6 +16,8 @@ from bhx_prep.config.fmriprep_arguments import Given, parse
 from bhx_prep.config.preproc import output_spaces
 from bhx_prep.ingest.choice import T1W_MM
 from bhx_prep.io.spaces import MNI152
+from bhx_prep.preproc.licence import licence_mistake
+from bhx_prep.preproc.template_files import missing
 
 #: Where the paths among the user's arguments are seen in Apptainer, and which of them fMRIPrep writes to.
 PLACES: Final = {
@@ -170,13 +172,12 @@ def check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
     if not own:
         msg = "no FreeSurfer licence: set preproc.fs_license to your licence file (fMRIPrep asks for it)"
         raise SiteError(msg)
-    if not Path(own).is_file():
-        msg = f"preproc.fs_license: there is no file {own}"
+    if (mistake := licence_mistake(Path(own))) is not None:
+        msg = f"preproc.fs_license: there is {mistake}: name your licence file"
         raise SiteError(msg)
     home = preproc["templateflow_home"]
-    if home and not Path(home).is_dir():
-        msg = f"preproc.templateflow_home: there is no folder {home}"
-        raise SiteError(msg)
+    if home:
+        _check_templates(Path(home).expanduser(), preproc)
     if preproc["backend"] == "fmriprep-docker":
         if shutil.which("docker") is None:
             msg = "docker is not installed on this machine: install it, or use another preproc.backend"
@@ -198,6 +199,20 @@ def check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
         if re.search(r"[:,]", absolute(path)):
             msg = f"{path} contains ':' or ',', which containers read as the end of a path: rename it"
             raise SiteError(msg)
+
+
+def _check_templates(home: Path, preproc: Mapping[str, Any]) -> None:
+    """Containers have no network where there is a home: what it lacks would end every job after minutes."""
+    if not home.is_dir():
+        msg = f"preproc.templateflow_home: there is no folder {home}: make and fill it by `bhx preproc fetch`"
+        raise SiteError(msg)
+    if absent := missing(home, preproc):
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        name = absent[0].rpartition("/")[2]
+        msg = (
+            f"preproc.templateflow_home lacks {name}{more}: run `bhx preproc fetch` where there is a network"
+        )
+        raise SiteError(msg)
 
 
 def licence(preproc: Mapping[str, Any]) -> str | None:

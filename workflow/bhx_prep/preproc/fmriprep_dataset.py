@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +19,7 @@ from bhx_prep.io import bids_names
 from bhx_prep.preproc.altering_results import altering_results
 from bhx_prep.preproc.containers import absolute
 from bhx_prep.preproc.dataset_description import made_by, stated, write_dataset
+from bhx_prep.preproc.images import digest_here
 
 logger = logging.getLogger(__name__)
 
@@ -139,16 +139,10 @@ def _repository(tag: str) -> str:
 
 
 def _docker_digest(image: str) -> str | None:
-    """Digest of an image by which a registry knows it, else the image's id, which only this machine's Docker knows."""
-    words = ["docker", "image", "inspect", image]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
-        about = json.loads(done.stdout)[0]
-        known = [name.partition("@")[2] for name in about.get("RepoDigests") or ()]
-        return next(filter(None, known), about.get("Id"))
-    except (OSError, subprocess.SubprocessError, ValueError, LookupError, AttributeError, TypeError):
+    digest = digest_here(image)
+    if digest is None:
         logger.warning("docker does not say which digest %s has: the derivatives do not state it", image)
-        return None
+    return digest
 
 
 def _file_digest(image: Path, out: Path) -> str | None:

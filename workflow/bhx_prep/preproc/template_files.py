@@ -90,7 +90,12 @@ def missing(home: Path, preproc: Mapping[str, Any]) -> list[str]:
     preproc : mapping
         Section `preproc` of the configuration, with its output spaces.
     """
-    return [name for name in needed(preproc) if not _has_content(home / name)]
+    return without_content(home, needed(preproc))
+
+
+def without_content(home: Path, names: Iterable[str]) -> list[str]:
+    """Those of some files that a home lacks, or has as names alone."""
+    return [name for name in names if not _has_content(home / name)]
 
 
 def fetch(home: Path, names: Sequence[str], address: str = ADDRESS, jobs: int = 4) -> list[str]:
@@ -127,9 +132,11 @@ def fetch(home: Path, names: Sequence[str], address: str = ADDRESS, jobs: int = 
         if not _has_content(home / name):
             (home / name).unlink(missing_ok=True)  # a name without content
             files.append(RemoteFile(f"{address.rstrip('/')}/{name}", home / name))
-    summary = Downloads().run(files, jobs)
-    for file, _ in summary.failed:
-        file.path.touch()
+    try:
+        summary = Downloads().run(files, jobs)
+    finally:
+        for file in files:  # TemplateFlow has to know the names of those that failed
+            file.path.touch(exist_ok=True)
     return [f"{file.url}: {reason}" for file, reason in summary.failed]
 
 
