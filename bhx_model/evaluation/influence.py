@@ -18,6 +18,9 @@ import numpy as np
 Influence = tuple[float, np.ndarray]
 """A metric and (m,) influences of the people; NaN and zeros where the metric does not exist."""
 
+#: Share of the truth's deviation that predictions need for a calibration slope.
+LEAST_SPREAD: Final = 0.01
+
 
 def accuracy(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> Influence:
     """Share that is predicted right."""
@@ -122,8 +125,11 @@ def r2(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> Influenc
 
 
 def calibration_slope(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> Influence:
-    """Slope of truth on prediction, 1 if calibrated; NaN where either is constant."""
-    if is_constant(truth) or is_constant(predicted, truth):
+    """Slope of truth on prediction, 1 if calibrated; NaN where either is constant, or predictions nearly so.
+
+    A prediction of the mean for everybody, but for a trace of noise, would have a slope of thousands.
+    """
+    if is_constant(truth) or np.std(predicted) < LEAST_SPREAD * np.std(truth):
         return np.nan, np.zeros(len(truth))
     x, y = predicted - predicted.mean(), truth - truth.mean()
     slope = float((x * y).sum() / (x**2).sum())

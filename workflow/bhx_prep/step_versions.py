@@ -28,12 +28,12 @@ STEPS = {
     "read_structure_tokens": 1,  # first version
     "split_endpoint": 4,  # a scan under two ids counts once; says as hashes who is tested
     "check_overlap": 1,  # first version
-    "evaluate_model": 4,  # predictions as Parquet, hashes of split and people; more metrics, null if undefined
+    "evaluate_model": 5,  # no calibration slope of predictions that are nearly the same for everybody
     "compute_connectivity": 1,  # first version
     "collect_covariates": 1,  # first version
     "collect_volumes": 1,  # first version
     "evaluate_network": 1,  # first version
-    "evaluate_baseline": 3,  # predictions as Parquet, hashes of split and people; more metrics, null if undefined
+    "evaluate_baseline": 4,  # no calibration slope of predictions that are nearly the same for everybody
     "describe_t1w": 1,  # first version
     "export_weights": 6,  # the card counts the scans that are excluded, by limits and by people
     "embed_cohort": 1,  # first version

@@ -58,6 +58,14 @@ def test_a_constant_has_no_correlation(constant):
     assert found["r2"] is not None
 
 
+def test_predictions_of_nearly_the_mean_have_no_calibration_slope():
+    truth = np.array([1.0, 3, 2, 5, 4, 6])
+    traces = truth * 1e-5 + 3.5
+    assert metrics.regression(truth, traces)["calibration_slope"] is None
+    assert metrics.regression(truth, traces)["pearson_r"] == pytest.approx(1)
+    assert metrics.regression(truth, truth * 0.1)["calibration_slope"] == pytest.approx(10)
+
+
 def test_one_person_has_an_error_and_nothing_else():
     found = metrics.regression(np.array([1.0]), np.array([3.0]))
     assert found == {"mae": 2.0, "pearson_r": None, "r2": None, "calibration_slope": None}
