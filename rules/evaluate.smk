@@ -21,11 +21,11 @@ rule split_endpoint:
         mem_mb=growing(1500),
         runtime=growing(20),
     params:
-        endpoint=lambda wildcards: study.split_file(wildcards.endpoint),
-        table=lambda wildcards: study.table_file(study.endpoint(wildcards.endpoint).cohort),
+        endpoint=lambda wildcards: str(study.split_file(wildcards.endpoint)),
+        table=lambda wildcards: str(study.table_file(study.endpoint(wildcards.endpoint).cohort)),
         modalities=lambda wildcards: " ".join(study.modalities(wildcards.endpoint)),
-        cohorts=lambda wildcards: study.people_file(study.endpoint(wildcards.endpoint).cohorts),
-        sites=lambda wildcards: study.sites_file(wildcards.endpoint),
+        cohorts=lambda wildcards: str(study.people_file(study.endpoint(wildcards.endpoint).cohorts)),
+        sites=lambda wildcards: str(study.sites_file(wildcards.endpoint)),
         step=STEPS["split_endpoint"],
     shell:
         "python -m bhx_prep.evaluation.splits endpoint --endpoint {params.endpoint:q} --name {wildcards.endpoint}"
@@ -73,8 +73,8 @@ rule collect_covariates:
         mem_mb=growing(1500),
         runtime=growing(30),
     params:
-        table=lambda wildcards: study.table_file(wildcards.cohort),
-        columns=lambda wildcards: study.columns_file(wildcards.cohort),
+        table=lambda wildcards: str(study.table_file(wildcards.cohort)),
+        columns=lambda wildcards: str(study.columns_file(wildcards.cohort)),
         participants=lambda wildcards, input: (
             shlex.join(["--participants", *input.participants]) if input.participants else ""
         ),
@@ -101,7 +101,7 @@ rule collect_volumes:
         runtime=growing(60),
     params:
         source=lambda wildcards: study.cohort_section(wildcards.cohort).regions,
-        table=lambda wildcards: study.table_file(wildcards.cohort),
+        table=lambda wildcards: str(study.table_file(wildcards.cohort)),
         step=STEPS["collect_volumes"],
     shell:
         "python -m bhx_prep.evaluation.baselines.volumes --shards {input.shards:q} --source {params.source:q}"

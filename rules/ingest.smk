@@ -44,7 +44,7 @@ rule fetch_templates:
         runtime=growing(20),
     params:
         out=lambda wildcards, output: Path(output.atlas).parent,
-        atlas=study.section_file("atlas"),
+        atlas=str(study.section_file("atlas")),
         # one word more where surfaces are asked for: a parameter more would fetch anew for everybody
         spaces=" ".join(
             [*study.config.volume_spaces, *(["--surfaces"] if study.config.makes_surfaces else [])]
@@ -70,7 +70,7 @@ rule describe_t1w:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        t1w=study.t1w_file(),
+        t1w=str(study.t1w_file()),
         step=STEPS["describe_t1w"],
     shell:
         "python -m bhx_prep.features.t1w_space --t1w {params.t1w:q} --head {input.head:q} --mask {input.mask:q}"

@@ -29,6 +29,8 @@ rule run_embedded:
         templates=lambda wildcards, input: Path(input.head).parent,
         scans=lambda wildcards: study.cohorts[wildcards.cohort].index_file.with_suffix(".json"),
         preproc=lambda wildcards: study.preproc_file(wildcards.cohort),
+        # the file itself, a path, is not compared: a new place of the licence preprocesses nobody again
+        alters=lambda wildcards: study.preproc_alters(wildcards.cohort),
         step=STEPS["run_embedded"],
     shell:
         '"$BHX_ANTS_PYTHON" -m bhx_prep.preproc.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}'
@@ -61,6 +63,8 @@ rule run_fmriprep:
         out=lambda wildcards, output: Path(output.status).parent,
         scans=lambda wildcards: study.cohorts[wildcards.cohort].index_file.with_suffix(".json"),
         preproc=lambda wildcards: study.preproc_file(wildcards.cohort),
+        # the file itself, a path, is not compared: a new place of the licence preprocesses nobody again
+        alters=lambda wildcards: study.preproc_alters(wildcards.cohort),
         step=STEPS["run_fmriprep"],
     shell:
         "python -m bhx_prep.preproc.fmriprep --subject {wildcards.subject} --cohort {wildcards.cohort}"

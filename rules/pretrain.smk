@@ -27,8 +27,8 @@ rule split_pretraining:
         share=lambda wildcards: section(wildcards).share,
         init=lambda wildcards: json.dumps(started_from(wildcards), sort_keys=True),
         seed=lambda wildcards: section(wildcards).seed,
-        families=lambda wildcards: study.families_file(users(wildcards)[0]),
-        cohorts=lambda wildcards: study.people_file(section(wildcards).cohorts),
+        families=lambda wildcards: str(study.families_file(users(wildcards)[0])),
+        cohorts=lambda wildcards: str(study.people_file(section(wildcards).cohorts)),
         validated=lambda wildcards: " ".join(study.validation_left_out(users(wildcards)[0])),
         step=STEPS["split_pretraining"],
     shell:
@@ -315,8 +315,8 @@ rule export_weights:
             if stage in input.keys()
             for word in (f"--{stage}", str(Path(input[stage]).parent))
         ),
-        terms=lambda wildcards: study.terms_file(wildcards.experiment),
-        denoising=lambda wildcards: study.denoising_file(wildcards.experiment),
+        terms=lambda wildcards: str(study.terms_file(wildcards.experiment)),
+        denoising=lambda wildcards: str(study.denoising_file(wildcards.experiment)),
         t1w=lambda wildcards, input: f"--t1w {shlex.quote(str(input.t1w))}" if input.t1w else "",
         step=STEPS["export_weights"],
     shell:

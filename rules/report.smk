@@ -24,7 +24,7 @@ rule collect_table:
         mem_mb=growing(1500),
         runtime=growing(10),
     params:
-        endpoint=lambda wildcards: study.endpoint_file(study.endpoint_of_table(wildcards.table)),
+        endpoint=lambda wildcards: str(study.endpoint_file(study.endpoint_of_table(wildcards.table))),
         name=lambda wildcards: study.endpoint_of_table(wildcards.table),
         planted=planted,
         covariates=lambda wildcards, input: (
@@ -58,7 +58,7 @@ rule collect_study_table:
         mem_mb=growing(1500),
         runtime=growing(10),
     params:
-        experiments=study.experiments_file(),
+        experiments=str(study.experiments_file()),
         stem=lambda wildcards, output: Path(output.md).with_suffix(""),
         step=STEPS["collect_study_table"],
     shell:
@@ -92,7 +92,7 @@ rule report_study:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        config=study.config_file(),
+        config=str(study.config_file()),
         results=lambda wildcards, output: Path(output[0]).parents[1],
         step=STEPS["report_study"],
     shell:

@@ -21,7 +21,7 @@ rule draw_scans:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        subjects=lambda wildcards: study.cohorts[wildcards.cohort].subjects_file(wildcards.batch),
+        subjects=lambda wildcards: str(study.cohorts[wildcards.cohort].subjects_file(wildcards.batch)),
         index=lambda wildcards: study.cohorts[wildcards.cohort].index_file,
         derivatives=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/preproc",
         space=lambda wildcards: study.cohort_section(wildcards.cohort).space,
@@ -57,8 +57,8 @@ rule collect_quality:
         runtime=growing(30),
     params:
         index=lambda wildcards: study.cohorts[wildcards.cohort].index_file,
-        batches=lambda wildcards: study.cohorts[wildcards.cohort].batches_file(),
-        decisions=lambda wildcards: study.cohorts[wildcards.cohort].all_decisions_file(),
+        batches=lambda wildcards: str(study.cohorts[wildcards.cohort].batches_file()),
+        decisions=lambda wildcards: str(study.cohorts[wildcards.cohort].all_decisions_file()),
         features=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/features",
         out=lambda wildcards: f"{RESULTS}/{wildcards.cohort}",
         step=STEPS["collect_quality"],

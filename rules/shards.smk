@@ -49,7 +49,7 @@ rule index_shards:
         runtime=growing(60),
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
-        batches=lambda wildcards: study.cohorts[wildcards.cohort].batches_file(),
+        batches=lambda wildcards: str(study.cohorts[wildcards.cohort].batches_file()),
         step=STEPS["index_shards"],
     shell:
         "python -m bhx_prep.shards.command index --cohort {wildcards.cohort} --shards {params.folder:q}"

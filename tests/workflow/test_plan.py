@@ -130,6 +130,15 @@ def test_rules_only_declare(root: Path):
     assert re.findall(r"^\s+(run|script|notebook|retries):", rules_text(root), flags=re.MULTILINE) == []
 
 
+def test_settings_are_parameters_that_snakemake_compares(root: Path):
+    """It skips a `Path` without a word, and a change of the configuration would run nothing again."""
+    given = re.findall(r"^        (\w+)=(.*study\.[^\n]*_file\(.*),$", rules_text(root), flags=re.MULTILINE)
+    assert len(given) > 15
+    skipped = {name for name, value in given if not re.match(r"(lambda wildcards: )?str\(", value)}
+    assert skipped == {"preproc"}  # it is compared by what of it alters results
+    assert rules_text(root).count("study.preproc_alters(") == 2
+
+
 def test_rules_that_work_say_what_they_need(root: Path):
     for rule in re.split(r"^rule ", rules_text(root), flags=re.MULTILINE)[1:]:
         name = rule.split(":")[0]

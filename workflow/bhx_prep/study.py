@@ -26,10 +26,12 @@ from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import REFERENCE, ExperimentSection
 from bhx_prep.config.features import FeaturesSection, strategy_file
 from bhx_prep.config.paper_tables import ABLATIONS, PAPER_TABLES
+from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.config.section import Section
 from bhx_prep.evaluation import split_seeds
 from bhx_prep.ingest.stated_names import stated_names
+from bhx_prep.preproc.altering_results import altering_results
 from bhx_prep.review import decisions
 from bhx_prep.review.decisions import Decision
 from bhx_prep.trainings import Trainings, overrides, validation_left_out
@@ -146,8 +148,16 @@ class Study:
 
     def preproc_file(self, cohort: str) -> Path:
         """Section `preproc` as a JSON file, with what follows from the cohort's space and the model's T1 grid."""
+        return self._file("preproc", self._preproc(cohort))
+
+    def preproc_alters(self, cohort: str) -> str:
+        """What of section `preproc` alters results, as JSON: a change of it preprocesses the cohort again."""
+        section = self._preproc(cohort).model_dump(mode="json")
+        return json.dumps(altering_results(section), sort_keys=True)
+
+    def _preproc(self, cohort: str) -> PreprocSection:
         space, features = self.config.cohorts[cohort].space, self.config.features
-        return self._file("preproc", self.config.preproc.of(space, features.t1w_resolution_mm))
+        return self.config.preproc.of(space, features.t1w_resolution_mm)
 
     def features_file(self, cohort: str) -> Path:
         """Section `features` as a JSON file, with the cohort's own denoising strategy where it has one."""

@@ -1,7 +1,8 @@
 """Settings as files: written when the study is planned, read by jobs, so that no command grows with a cohort.
 
-The name of a file carries the hash of its content. A job is given the path, and the path stands in its rule's `params`:
-a change of a section is another path, and reruns what reads that section and nothing else. A file never changes, so that
+The name of a file carries the hash of its content. A job is given the path, and the path stands in its rule's `params`,
+as a `str`, since Snakemake compares no `Path`: a change of a section is another path, and reruns what reads that section
+and nothing else. A file never changes, so that
 a job that waits in a queue reads what it was planned with, whatever has been edited since.
 """
 
