@@ -294,3 +294,17 @@ def _item(**values: Any) -> Dataset:
     for name, value in values.items():
         setattr(found, name, value)
     return found
+
+
+def two_echoes(files: Sequence[Path]) -> None:
+    """Give a series a second echo, with files of its own."""
+    for echo, time_ms in ((1, 4.92), (2, 7.38)):
+        for file in files:
+            one = pydicom.dcmread(file)
+            one.EchoTime, one.EchoNumbers, one.ScanningSequence = time_ms, echo, "GR"
+            one.InstanceNumber = int(one.InstanceNumber) + (echo - 1) * len(files)
+            one.SOPInstanceUID = generate_uid(entropy_srcs=[one.SOPInstanceUID, str(echo)])
+            one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
+            one.save_as(file.with_name(f"{echo}{file.name}"))
+    for file in files:
+        file.unlink()

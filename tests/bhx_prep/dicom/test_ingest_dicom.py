@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("pydicom", reason="pip install 'bhx[dicom]'")
 
-from dicom_files import Visit, ge_bold, philips_bold, siemens_bold, t1w
+from dicom_files import Visit, ge_bold, philips_bold, siemens_bold, t1w, two_echoes
 from dicom_study import SERIES, write_map, write_table
 from small_bids import rows_of, the_bold
 
@@ -274,6 +274,32 @@ def test_field_maps_name_the_runs_they_are_for(study, ingest):
     assert ingest()[0] == 0
     said = json.loads((study / "bids/sub-A1/fmap/sub-A1_dir-PA_epi.json").read_text())
     assert said["IntendedFor"] == [f"bids::{BOLD}.nii.gz"]
+
+
+def test_echoes_have_files_of_their_own(study, ingest):
+    write_map(study, [*SERIES, {"number": 8, "suffix": "magnitude"}])
+    two_echoes(siemens_bold(study / "dicom", VISIT))
+    two_echoes(t1w(study / "dicom", VISIT, 8, description="gre_field_mapping"))
+    code, _, log = ingest()
+    assert code == 0, log
+    runs = [f"sub-A1/func/sub-A1_task-rest_echo-{n}_bold.nii.gz" for n in (1, 2)]
+    for number, echo_s in ((1, 0.00492), (2, 0.00738)):
+        said = json.loads((study / f"bids/sub-A1/fmap/sub-A1_magnitude{number}.json").read_text())
+        assert (said["EchoTime"], said["IntendedFor"]) == (echo_s, [f"bids::{run}" for run in runs])
+        assert (study / "bids" / runs[number - 1]).is_file()
+    assert outcomes(ingest()[1]) == ["there already", "there already"]
+    write_map(study, [{"number": 8, "suffix": "T1w"}])
+    code, rows, _ = ingest()
+    assert "dcm2niix makes 2 images of it" in rows[1]["reason"]
+
+
+def test_a_short_name_is_no_code_of_the_sequence(study, ingest):
+    visit = replace(VISIT, name="Gr^Ir", patient="PAT-004711")
+    t1w(study / "dicom", visit, description="MPRAGE GR")
+    code, rows, _ = ingest()
+    assert (code, rows[0]["description"]) == (0, "MPRAGE ***")
+    said = json.loads((study / f"bids/{T1W}.json").read_text())
+    assert said["ScanningSequence"].startswith("GR")
 
 
 def test_a_map_that_fits_nothing_is_refused_and_a_rule_that_fits_nothing_is_named(study, ingest):

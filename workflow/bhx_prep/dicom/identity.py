@@ -6,18 +6,22 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-#: Elements whose every word tells who it is: names of people, ids, places where they live.
+#: Elements whose every word tells who it is: names of people, places where they live.
 OF_WORDS: Final = (
-    "PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName",
-    "PatientAddress", "PatientTelephoneNumbers", "MedicalRecordLocator", "AccessionNumber", "StudyID",
-    "ReferringPhysicianName", "PerformingPhysicianName", "RequestingPhysician", "NameOfPhysiciansReadingStudy",
-    "OperatorsName",
+    "PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "PatientAddress",
+    "PatientTelephoneNumbers", "ReferringPhysicianName", "PerformingPhysicianName", "RequestingPhysician",
+    "NameOfPhysiciansReadingStudy", "OperatorsName",
 )  # fmt: skip
+#: Ids, of which the parts with a digit tell it, too.
+OF_IDS: Final = ("PatientID", "OtherPatientIDs", "MedicalRecordLocator", "AccessionNumber", "StudyID")
 #: Elements that tell it as a whole, while their words may be ordinary ones.
 AS_A_WHOLE: Final = (
     "PatientBirthDate", "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "InstitutionName",
     "InstitutionAddress", "StationName", "DeviceSerialNumber",
 )  # fmt: skip
+
+#: All of them.
+KEYWORDS: Final = (*OF_WORDS, *OF_IDS, *AS_A_WHOLE)
 
 #: What stands in place of what was taken out.
 HIDDEN: Final = "***"
@@ -32,7 +36,7 @@ def words(values: Mapping[str, Any]) -> frozenset[str]:
     Parameters
     ----------
     values : mapping
-        Keywords of DICOM to values, of which those in `OF_WORDS` and `AS_A_WHOLE` are used.
+        Keywords of DICOM to values, of which those in `KEYWORDS` are used.
 
     Returns
     -------
@@ -43,6 +47,9 @@ def words(values: Mapping[str, Any]) -> frozenset[str]:
     for keyword in OF_WORDS:
         for text in _texts(values.get(keyword)):
             found |= {text, *re.findall(r"[^\W_]+", text)}
+    for keyword in OF_IDS:
+        for text in _texts(values.get(keyword)):
+            found |= {text, *(part for part in re.findall(r"[^\W_]+", text) if re.search(r"\d", part))}
     for keyword in AS_A_WHOLE:
         for text in _texts(values.get(keyword)):
             found.add(text)

@@ -36,7 +36,7 @@ _TAGS: Final = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription",
     "ProtocolName", "ImageType", "InstanceNumber", "Modality", "Manufacturer", "PatientAge", "PatientSex",
     "BurnedInAnnotation", "Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames",
-    *identity.OF_WORDS, *identity.AS_A_WHOLE,
+    *identity.KEYWORDS,
 )  # fmt: skip
 
 
@@ -241,9 +241,7 @@ def _add_quietly(by_key: dict[Any, Series], path: Path, header: FileDataset, fau
             image_type=frozenset(str(value).upper() for value in header.get("ImageType") or ()),
             images=kind in MR_IMAGES,
         )
-    series.identifying |= identity.words(
-        {k: header.get(k) for k in (*identity.OF_WORDS, *identity.AS_A_WHOLE)}
-    )
+    series.identifying |= identity.words({k: header.get(k) for k in identity.KEYWORDS})
     if fault:
         series.faults.append(fault)
     if text("BurnedInAnnotation").upper() == "YES" or kind == SECONDARY_CAPTURE:

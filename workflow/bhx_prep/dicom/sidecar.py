@@ -33,6 +33,14 @@ ALLOWED: Final = frozenset(
     )
 )  # fmt: skip
 
+#: Of these, the ones that hold codes of the standard and of vendors, in which a short name would be found by chance.
+_CODES: Final = frozenset(
+    (
+        "Modality", "MRAcquisitionType", "ScanningSequence", "SequenceVariant", "ScanOptions", "ImageType",
+        "PatientPosition", "PhaseEncodingDirection", "PhaseEncodingAxis", "InPlanePhaseEncodingDirectionDICOM", "Units",
+    )
+)  # fmt: skip
+
 
 def clean(sidecar: Mapping[str, Any], identifying: Collection[str]) -> dict[str, Any]:
     """Keep of a sidecar what is allowed and names nobody.
@@ -51,7 +59,8 @@ def clean(sidecar: Mapping[str, Any], identifying: Collection[str]) -> dict[str,
     return {
         key: value
         for key, value in sidecar.items()
-        if key in ALLOWED and not any(identity.identifies(text, identifying) for text in _texts(value))
+        if key in ALLOWED
+        and (key in _CODES or not any(identity.identifies(text, identifying) for text in _texts(value)))
     }
 
 
