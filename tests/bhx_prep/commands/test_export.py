@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from bids_validation import errors
 
 from bhx_model.contract import canonical_json
 from bhx_prep.cli import main
 from bhx_prep.features import extract
+from bhx_prep.ingest import index
 
 NAMES = ["17Networks_LH_Vis_1", "17Networks_LH_Vis_2", "17Networks_RH_Vis_1"]
 
@@ -78,6 +80,40 @@ def test_every_run_becomes_tables_with_sidecars(study, capsys):
     before = {p: p.read_bytes() for p in (study / "out").rglob("*") if p.is_file()}
     assert main(["export", "timeseries", "ward", "--out", "out"]) == 0
     assert {p: p.read_bytes() for p in (study / "out").rglob("*") if p.is_file()} == before
+
+
+def test_what_series_are_made_of_is_said(study):
+    derivative = (
+        study
+        / "x/sub-01/ses-b/func/sub-01_ses-b_task-rest_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"
+    )
+    scan = dict.fromkeys(index.SCHEMA.names) | {
+        "cohort": "ward", "input": "fmriprep", "subject": "01", "modality": "bold", "status": "ok",
+        "key": "ward_sub-01_ses-b_task-rest", "path": str(derivative), "synthetic": False,
+    }  # fmt: skip
+    pq.write_table(pa.Table.from_pylist([scan], schema=index.SCHEMA), study / "results/ward/index.parquet")
+    quality = [{"key": scan["key"], "strategy": "as given"}]
+    pq.write_table(pa.Table.from_pylist(quality), study / "results/ward/features/batch-00000/qc.parquet")
+    assert main(["export", "timeseries", "ward", "--out", "out"]) == 0
+    described = json.loads((study / "out/dataset_description.json").read_text())
+    assert (described["SourceDatasets"], described["DatasetLinks"]) == ([{"URL": "../x"}], {"ward": "../x"})
+    about = {
+        path.name: json.loads(path.read_text()) for path in (study / "out").glob("sub-*/**/*_timeseries.json")
+    }
+    told = {name.partition("_task")[0]: (one["Denoising"], one.get("Sources")) for name, one in about.items()}
+    assert told == {
+        "sub-01_ses-a": ("paper", None),
+        "sub-01_ses-b": ("as given", [f"bids:ward:{derivative.relative_to(study / 'x')}"]),
+        "sub-02": ("paper", None),
+    }
+    before = described["ConfigurationHash"]
+    for changes, same in (({"harmonics": 100}, True), ({"strategy": "acompcor"}, False)):
+        settings = {"cohorts": {"ward": {"input": "fmriprep", "root": "x"}}, "features": changes}
+        (study / "config.yaml").write_text(yaml.safe_dump(settings))
+        assert main(["export", "timeseries", "ward", "--out", "out"]) == 0
+        described = json.loads((study / "out/dataset_description.json").read_text())
+        assert (described["ConfigurationHash"] == before) is same
+    assert errors(study / "out") == []
 
 
 def test_a_folder_of_somebody_elses_is_refused(study, capsys):

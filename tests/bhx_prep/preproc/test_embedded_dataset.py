@@ -34,7 +34,7 @@ given = {
     "to_template": str(affine_file), "to_anat": str(affine_file), "bold_to_anat": str(affine_file),
     "bold": series, "table": str(folder / "table.tsv"), "metadata": str(folder / "metadata.json"),
     "anat": image, "timing": {"SliceTimingCorrected": False},
-    "distortion": {"DistortionCorrection": "none"},
+    "distortion": {"DistortionCorrection": "epi", "DistortionSources": ["bids:raw:sub-01/ses-a/fmap/sub-01_epi.nii.gz"]},
 }
 for step, more in (
     (SaveAnat, {"folder": "sub-01/ses-a/anat", "stem": "sub-01_ses-a", "resolution_mm": 6.0,

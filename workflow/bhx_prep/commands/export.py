@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,10 @@ import pyarrow.parquet as pq
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config import config
+from bhx_prep.features.confounds import load_strategy
+from bhx_prep.features.scans import scans_of
 from bhx_prep.io import bids_names, overwriting
+from bhx_prep.preproc.dataset_description import configuration_hash, location
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +58,66 @@ def command(args: argparse.Namespace) -> int:
         raise ConfigError(msg)
     cohort = settings.cohorts[args.cohort]
     space = None if cohort.input == "timeseries" else cohort.space
-    runs, subjects = export_timeseries(settings.results / args.cohort / "features", args.out, space)
+    origin = _origin(settings, args.cohort)
+    runs, subjects = export_timeseries(settings.results / args.cohort / "features", args.out, space, origin)
     logger.info("%s: %d runs of %d subjects", args.out, runs, subjects)
     return 0
 
 
-def export_timeseries(features: Path, out: Path, space: str | None) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Origin:
+    """What a cohort's series were made of.
+
+    Attributes
+    ----------
+    dataset : str
+        Name by which URIs refer to it.
+    root : Path
+        Its folder, as the configuration has it.
+    files : mapping
+        Files of a run, by its key; empty where the index is gone.
+    settings : mapping
+        Settings that alter series.
+    """
+
+    dataset: str
+    root: Path
+    files: Mapping[str, list[Path]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def uris(self, key: str) -> list[str]:
+        """BIDS URIs of a run's files."""
+        root = self.root.absolute()
+        paths = [path for path in self.files.get(key, ()) if path.is_relative_to(root)]
+        return [f"bids:{self.dataset}:{path.relative_to(root).as_posix()}" for path in paths]
+
+
+def _origin(settings: config.Config, name: str) -> Origin:
+    cohort, results = settings.cohorts[name], settings.results
+    preproc = results / name / "preproc" if cohort.input == "bids" else None
+    features = settings.features
+    kept = {
+        key: getattr(features, key) for key in ("min_coverage", "min_rois", "max_mean_fd_mm", "min_seconds")
+    }
+    strategy = load_strategy(cohort.strategy or features.strategy).model_dump(
+        mode="json", exclude={"prose", "citation"}
+    )
+    asked = {**kept, "strategy": strategy, "space": None if cohort.input == "timeseries" else cohort.space}
+    index_file, files = results / name / "index.parquet", {}
+    if index_file.is_file():
+        subjects = sorted(set(pq.read_table(index_file, columns=["subject"])["subject"].to_pylist()))
+        mm = features.t1w_resolution_mm
+        rows = scans_of(index_file, name, subjects, derivatives=preproc, space=cohort.space, t1w_mm=mm)
+        for row in rows:
+            if row["modality"] == "bold":
+                paths = (row["path"], row["path_right"], row["mask"], row["confounds"])
+                files[row["key"]] = [Path(path).absolute() for path in paths if path]
+    return Origin(name, preproc or cohort.root, files, asked)
+
+
+def export_timeseries(
+    features: Path, out: Path, space: str | None, origin: Origin | None = None
+) -> tuple[int, int]:
     """Write the series of all batches of a cohort.
 
     Parameters
@@ -69,6 +128,8 @@ def export_timeseries(features: Path, out: Path, space: str | None) -> tuple[int
         Made if absent; in an earlier export, files of the same runs are replaced, others stay.
     space : str or None
         Of the images that the series are from.
+    origin : Origin, optional
+        What the series were made of, for ``SourceDatasets`` and ``Sources``.
 
     Returns
     -------
@@ -98,18 +159,44 @@ def export_timeseries(features: Path, out: Path, space: str | None) -> tuple[int
             "DatasetType": "derivative",
             "Synthetic": synthetic,
             "GeneratedBy": [{"Name": "bhx", "Version": version("bhx")}],
+            **(_links(origin, out, opened) if origin else {}),
         },
     )
     with atomic_write(out / ".bidsignore") as part:
         part.write_text(BIDSIGNORE)
+    strategies = _strategies(tables)
     runs, subjects = 0, set()
     for file, metadata in opened:
         for group in file.iter_batches(batch_size=16):
             for row in group.to_pylist():
-                _write_run(out, row, metadata, space)
+                about: dict[str, Any] = {"Denoising": strategies.get(row["key"], metadata["strategy"])}
+                if origin and (uris := origin.uris(row["key"])):
+                    about["Sources"] = uris
+                _write_run(out, row, metadata, space, about)
                 runs += 1
                 subjects.add(row["subject"])
     return runs, len(subjects)
+
+
+def _links(origin: Origin, out: Path, opened: Sequence[tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
+    url = location(origin.root, out)
+    atlases = sorted({(found["atlas"], str(found.get("roi_sha256"))) for _, found in opened})
+    return {
+        "SourceDatasets": [{"URL": url}],
+        "DatasetLinks": {origin.dataset: url},
+        "ConfigurationHash": configuration_hash({**origin.settings, "atlas": atlases}),
+    }
+
+
+def _strategies(tables: Sequence[Path]) -> dict[str, str]:
+    """How each run was denoised: tables that are used as given differ from what was asked for."""
+    found: dict[str, str] = {}
+    for path in tables:
+        quality = path.with_name("qc.parquet")
+        if quality.is_file():
+            rows = pq.read_table(quality, columns=["key", "strategy"]).to_pylist()
+            found |= {row["key"]: row["strategy"] for row in rows if row["strategy"]}
+    return found
 
 
 def _open(path: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
@@ -122,7 +209,9 @@ def _open(path: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
         raise DataError(msg) from error
 
 
-def _write_run(out: Path, row: dict[str, Any], metadata: dict[str, Any], space: str | None) -> None:
+def _write_run(
+    out: Path, row: dict[str, Any], metadata: dict[str, Any], space: str | None, more: Mapping[str, Any]
+) -> None:
     named = bids_names.parse(row["key"])
     stem = bids_names.stem(row["subject"], named)  # refuses what is no BIDS label
     stem += (f"_space-{space}" if space else "") + f"_atlas-{metadata['atlas']}"
@@ -134,8 +223,8 @@ def _write_run(out: Path, row: dict[str, Any], metadata: dict[str, Any], space: 
     about = {
         "RepetitionTime": row["tr_s"],
         "Atlas": metadata["atlas"],
-        "Denoising": metadata["strategy"],
         "Synthetic": row["synthetic"],
+        **more,
     }
     if row["segments"] is not None:  # rows of the table are not evenly spaced
         about["KeptFrames"] = row["segments"]

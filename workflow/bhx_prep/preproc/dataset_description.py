@@ -173,7 +173,7 @@ def other_source(out: Path, raw: Path) -> str | None:
 
 def location(raw: Path, out: Path) -> str:
     """Where a dataset is, as a URI: relative to the derivatives if both lie in the study's folder, else absolute."""
-    if raw.is_absolute() or ".." in raw.parts:
+    if raw.is_absolute() or ".." in raw.parts or not out.absolute().is_relative_to(Path.cwd()):
         return raw.absolute().as_uri()
     return urllib.parse.quote(os.path.relpath(raw.absolute(), out.absolute()))
 
