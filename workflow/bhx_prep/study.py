@@ -148,11 +148,11 @@ class Study:
 
     def preproc_file(self, cohort: str) -> Path:
         """Section `preproc` as a JSON file, with what follows from the cohort's space and the model's T1 grid."""
-        return self._file("preproc", self._preproc(cohort))
+        return self._settings.file("preproc", self._preproc(cohort).for_jobs())
 
     def preproc_alters(self, cohort: str) -> str:
         """What of section `preproc` alters results, as JSON: a change of it preprocesses the cohort again."""
-        section = self._preproc(cohort).model_dump(mode="json")
+        section = self._preproc(cohort).for_jobs()
         return json.dumps(altering_results(section), sort_keys=True)
 
     def _preproc(self, cohort: str) -> PreprocSection:

@@ -7,13 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from bhx_model.errors import ConfigError
+from bhx_model.errors import ConfigError, SiteError
 from bhx_prep.commands.config import fmriprep_mistakes
 from bhx_prep.config import fmriprep_parser
 from bhx_prep.config.config import check
-from bhx_prep.config.fmriprep_arguments import argument_mistakes, is_of_release, parse, space_mistakes
+from bhx_prep.config.fmriprep_arguments import (
+    argument_mistakes,
+    given_words,
+    is_of_release,
+    parse,
+    space_mistakes,
+)
 from bhx_prep.config.fmriprep_options import OPTIONS, TEMPLATES
-from bhx_prep.preproc.containers import bhx_arguments
+from bhx_prep.config.preproc import PreprocSection
+from bhx_prep.preproc.containers import bhx_arguments, check_site
 
 GOOD = [
     [],
@@ -167,6 +174,24 @@ def test_a_parser_that_does_not_answer_is_none(tmp_path, monkeypatch):
     assert fmriprep_mistakes(check(study())) == []
 
 
+def lists_of_shipped_studies():
+    """Every list of arguments that BHX makes: each shipped configuration and recipe by each kind of cohort and keys."""
+    lists = []
+    for space in (
+        "MNI152NLin2009cAsym",
+        "MNI152NLin6Asym",
+        "fsaverage5",
+        "fsLR",
+        "MNIPediatricAsym:cohort-3",
+    ):
+        for t1w_mm in (1.0, 2.0):
+            for keys in ({}, {"level": "full"}, {"cifti_output": "170k"}, {"subject_anatomical_reference": "unbiased"},
+                         {"subject_anatomical_reference": "sessionwise", "fs_subjects_dir": "."}):  # fmt: skip
+                preproc = PreprocSection(backend="fmriprep-docker", **keys).of(space, t1w_mm).for_jobs()
+                lists.append([*bhx_arguments(preproc, "01", 8, 21000), *given_words(preproc)])
+    return lists
+
+
 def test_the_real_parser_agrees():
     python = fmriprep_parser.fmriprep_python()
     if python is None:
@@ -180,10 +205,74 @@ def test_the_real_parser_agrees():
         if option.names[0] not in ("--output-spaces", "--skull-strip-template", "--bids-filter-file")
     ]
     spaces = [["--output-spaces", t] for t, found in TEMPLATES.items() if not found.cohorts]
-    taken = [*GOOD, bhx_arguments({"output_spaces": GOOD_SPACES}, "01", 16, 21000), *every, *spaces]
+    taken = [
+        *lists_of_shipped_studies(),
+        *GOOD,
+        bhx_arguments({"output_spaces": GOOD_SPACES}, "01", 16, 21000),
+        *every,
+        *spaces,
+    ]
     refused = [*(words for words, _ in BAD), *(["--output-spaces", space] for space, _ in BAD_SPACES)]
     answer = fmriprep_parser.ask_lists(python, [*taken, *refused], None)
     assert answer is not None
     said = dict(zip(map(tuple, [*taken, *refused]), answer.refusals, strict=True))
     assert {words: what for words, what in said.items() if what and list(words) in taken} == {}
     assert [words for words in refused if said[tuple(words)] is None] == []
+
+
+KEYS = {
+    "level": "full",
+    "cifti_output": "91k",
+    "subject_anatomical_reference": "sessionwise",
+    "fs_subjects_dir": "/data/freesurfer",
+}
+
+
+def test_keys_are_options_of_fmriprep_and_come_before_the_users():
+    preproc = check(study(**KEYS, fmriprep_args=["--fs-no-resume"])).preproc
+    words = given_words(preproc.model_dump(mode="json"))
+    assert words == [
+        *("--level", "full", "--cifti-output", "91k", "--subject-anatomical-reference", "sessionwise"),
+        *("--fs-subjects-dir", "/data/freesurfer", "--fs-no-resume"),
+    ]
+    assert argument_mistakes(words) == []
+    assert given_words(check(study()).preproc.for_jobs()) == []
+
+
+@pytest.mark.parametrize(("key", "value"), KEYS.items())
+def test_what_is_stated_twice_is_a_mistake(key, value):
+    words = [f"--{key.replace('_', '-')}", value]
+    with pytest.raises(ConfigError, match=f"is also stated by preproc.{key}: leave one out"):
+        check(study(**{key: value}, fmriprep_args=words))
+    with pytest.raises(ConfigError):
+        check(study(**{key: "none of them" if key != "fs_subjects_dir" else 3}))
+
+
+@pytest.mark.parametrize("stated", [{"level": "minimal"}, {"fmriprep_args": ["--level", "resampling"]}])
+def test_a_study_reads_what_only_the_full_level_writes(stated):
+    with pytest.raises(ConfigError, match="no BOLD in standard space and no confounds, which a study reads"):
+        check(study(**stated))
+
+
+def test_grayordinates_make_the_bold_of_a_cohort_on_fslr():
+    cohort = {"cohorts": {"a": {"input": "bids", "root": "x", "space": "fsLR"}}}
+    check({**study(cifti_output="91k"), **cohort})
+    with pytest.raises(ConfigError, match=r"set preproc\.cifti_output"):
+        check({**study(), **cohort})
+
+
+def test_jobs_are_given_what_was_set_and_no_more():
+    before = check(study()).preproc.for_jobs()
+    assert not {*KEYS, "surfaces"} & set(before)  # a key that is new to BHX runs nobody again
+    assert check(study(level="full")).preproc.for_jobs() == {**before, "level": "full"}
+
+
+def test_freesurfers_folder_has_to_be_there(tmp_path):
+    checked = check(study(fs_subjects_dir=str(tmp_path / "none")))
+    assert fmriprep_mistakes(checked) == [
+        f"preproc.fs_subjects_dir names {tmp_path / 'none'}, which is not there"
+    ]
+    (tmp_path / "license.txt").write_text("somebody")
+    preproc = {**checked.preproc.for_jobs(), "fs_license": str(tmp_path / "license.txt")}
+    with pytest.raises(SiteError, match=r"preproc\.fs_subjects_dir names"):
+        check_site(preproc, [])

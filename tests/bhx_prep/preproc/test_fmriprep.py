@@ -598,6 +598,19 @@ func.mkdir(parents=True)
 """
 
 
+def test_keys_reach_the_container_with_their_paths_bound(job, tmp_path, capsys):
+    (tmp_path / "freesurfer").mkdir()
+    keys = {"cifti_output": "170k", "subject_anatomical_reference": "sessionwise", "level": "full"}
+    code, status, words = job(fs_subjects_dir=str(tmp_path / "freesurfer"), **keys)
+    assert (code, status["status"]) == (0, "ok")
+    bound = dict(w.removesuffix(":ro").rsplit(":", 1) for f, w in pairwise(words) if f == "-v")
+    inner = dict(pairwise(words[words.index("nipreps/fmriprep:25.2.7") :]))
+    assert inner["--fs-subjects-dir"] == bound[str(tmp_path / "freesurfer")]
+    assert [inner[f"--{key.replace('_', '-')}"] for key in keys] == list(keys.values())
+    assert job(fs_subjects_dir=str(tmp_path / "none"))[:2] == (1, None)
+    assert "which is not there" in capsys.readouterr().err
+
+
 def test_apptainer_is_given_what_is_there(job, named, tmp_path, capsys):
     (tmp_path / "tools/apptainer").write_text(APPTAINER.format(python=sys.executable))
     (tmp_path / "tools/apptainer").chmod(0o755)

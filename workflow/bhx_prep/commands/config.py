@@ -198,6 +198,8 @@ def fmriprep_mistakes(checked: config.Config) -> list[str]:
         for name, path in containers.named_paths(preproc.fmriprep_args)
         if name not in containers.WRITTEN and not path.exists()
     ]
+    if preproc.fs_subjects_dir is not None and not preproc.fs_subjects_dir.expanduser().is_dir():
+        mistakes.append(f"preproc.fs_subjects_dir names {preproc.fs_subjects_dir}, which is not there")
     if not fmriprep_arguments.is_of_release(preproc.image):
         for what in (
             *fmriprep_arguments.argument_mistakes(preproc.fmriprep_args),

@@ -159,7 +159,7 @@ def print_command(args: argparse.Namespace) -> int:
     section = study.preproc.of(cohort.space, study.features.t1w_resolution_mm)
     if section.backend == "embedded":
         settings = SettingsFolder(study.results / "settings", write=True)
-        file = settings.file("preproc", section.model_dump(mode="json"))
+        file = settings.file("preproc", section.for_jobs())
         job = one_subject.job_words(
             subject, args.cohort, root, cohort.tasks, index.CACHE / f"{args.cohort}.json", file, out, args
         )
@@ -167,7 +167,7 @@ def print_command(args: argparse.Namespace) -> int:
     else:
         work = work_folder.work_folder(args.work, args.cohort, subject, out)
         words = container_command(
-            section.model_dump(mode="json"),
+            section.for_jobs(),
             subject,
             Folders.below(work),
             args.threads,

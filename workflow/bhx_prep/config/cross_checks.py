@@ -14,7 +14,14 @@ from bhx_prep.config import preproc
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.features import FeaturesSection
-from bhx_prep.config.fmriprep_arguments import argument_mistakes, is_of_release, space_mistakes
+from bhx_prep.config.fmriprep_arguments import (
+    argument_mistakes,
+    given_words,
+    is_of_release,
+    space_mistakes,
+    stated_twice,
+    value_of,
+)
 from bhx_prep.config.mistakes import nearest
 from bhx_prep.config.paper_tables import ABLATIONS, PAPER_TABLES
 from bhx_prep.config.preproc import PreprocSection
@@ -153,12 +160,20 @@ def _preprocessing(raw: Mapping[str, Any]) -> Iterator[str]:
     spaces, surfaces = section.get("output_spaces"), section.get("surfaces", "none")
     if backend != "embedded" and surfaces != "none":
         yield f"preproc.surfaces: {surfaces} is of the embedded workflow; {backend} makes surfaces of its own: set none"
-    arguments = [str(a) for a in section.get("fmriprep_args") or ()]
+    arguments = given_words(section)
+    if backend != "embedded":
+        yield from (f"preproc.fmriprep_args: {what}" for what in stated_twice(section))
+        level = value_of(arguments, "--level")
+        if level in ("minimal", "resampling"):
+            yield f"preproc.level: {level} makes no BOLD in standard space and no confounds, which a study reads: use full"
     known = backend != "embedded" and is_of_release(
         str(section.get("image", PreprocSection.model_fields["image"].default))
     )
     if known:
-        yield from (f"preproc.fmriprep_args: {what}" for what in argument_mistakes(arguments))
+        yield from (
+            f"preproc.fmriprep_args: {what}"
+            for what in argument_mistakes([str(a) for a in section.get("fmriprep_args") or ()])
+        )
         given = [str(s) for s in spaces] if isinstance(spaces, list | tuple) else []
         yield from (f"preproc.output_spaces: {what}" for what in space_mistakes(given))
     for name, cohort in _sections(raw, "cohorts"):

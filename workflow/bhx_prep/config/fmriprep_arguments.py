@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 from bhx_prep.config.fmriprep_options import (
     OPTIONS,
@@ -17,6 +18,14 @@ from bhx_prep.config.fmriprep_options import (
     Template,
 )
 from bhx_prep.config.mistakes import nearest
+
+#: Keys of section `preproc` that are options of fMRIPrep.
+KEYS: Final = {
+    "level": "--level",
+    "cifti_output": "--cifti-output",
+    "subject_anatomical_reference": "--subject-anatomical-reference",
+    "fs_subjects_dir": "--fs-subjects-dir",
+}
 
 _BY_NAME = {name: option for option in OPTIONS for name in option.names}
 _VALUES = {
@@ -40,6 +49,32 @@ class Given:
     def name(self) -> str:
         """The name that BHX writes; empty of words that follow no option."""
         return next(iter(self.option.names), "")
+
+
+def given_words(preproc: Mapping[str, Any]) -> list[str]:
+    """The user's arguments of fMRIPrep: those that have keys of their own, then ``fmriprep_args``.
+
+    Parameters
+    ----------
+    preproc : mapping
+        Section `preproc` of the configuration; keys that are absent or null are not given.
+    """
+    words = [str(word) for key, name in KEYS.items() if preproc.get(key) for word in (name, preproc[key])]
+    return [*words, *map(str, preproc.get("fmriprep_args") or ())]
+
+
+def value_of(words: Sequence[str], name: str) -> str | None:
+    """The last value of an option; None where it is not given, or without a value."""
+    values = [given.values[-1] for given in parse(words) if given.name == name and given.values]
+    return values[-1] if values else None
+
+
+def stated_twice(preproc: Mapping[str, Any]) -> Iterator[str]:
+    """Options that have a key and are among ``fmriprep_args`` as well, one sentence each."""
+    names = {given.name for given in parse([str(word) for word in preproc.get("fmriprep_args") or ()])}
+    for key, name in KEYS.items():
+        if preproc.get(key) and name in names:
+            yield f"{name} is also stated by preproc.{key}: leave one out"
 
 
 def parse(words: Sequence[str]) -> list[Given]:

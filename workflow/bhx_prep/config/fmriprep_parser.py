@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bhx_prep.config.config import Config
+from bhx_prep.config.fmriprep_arguments import given_words
 from bhx_prep.preproc.containers import bhx_arguments
 
 
@@ -43,7 +44,7 @@ def ask(config: Config) -> Answer | None:
     lists = []
     for space in dict.fromkeys(spaces):
         section = config.preproc.of(space, config.features.t1w_resolution_mm).model_dump(mode="json")
-        lists.append([*bhx_arguments(section, "01", 8, 21000), *section["fmriprep_args"]])
+        lists.append([*bhx_arguments(section, "01", 8, 21000), *given_words(section)])
     return ask_lists(python, lists, config.preproc.templateflow_home)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from bhx_prep.config.fmriprep_arguments import KEYS
 from bhx_prep.config.fmriprep_options import TEMPLATES
 from bhx_prep.config.section import Section
 from bhx_prep.io.spaces import SURFACES, t1w_spaces
@@ -35,6 +36,25 @@ class PreprocSection(Section):
         description="fMRIPrep's `--output-spaces`; when null, the cohort's `space` at 2 mm for BOLD, and a T1w of "
         "`features.t1w_resolution_mm`: a space without `res-` makes T1w of 1 mm, and BOLD of the voxels it was measured in.",
     )
+    fs_subjects_dir: Path | None = Field(
+        default=None,
+        description="Folder with finished FreeSurfer subjects (`sub-<label>`, by session `sub-<label>_ses-<label>`), which "
+        "fMRIPrep then uses and adds to; it makes its own when null.",
+    )
+    cifti_output: Literal["91k", "170k"] | None = Field(
+        default=None,
+        description="fMRIPrep's grayordinates, BOLD on fsLR and in the subcortex; none when null.",
+    )
+    subject_anatomical_reference: Literal["first-lex", "unbiased", "sessionwise"] | None = Field(
+        default=None,
+        description="What the T1w images of several sessions become: the space of the first (`first-lex`, also when null), "
+        "their longitudinal average (`unbiased`), or each its own, with sessions apart (`sessionwise`).",
+    )
+    level: Literal["minimal", "resampling", "full"] | None = Field(
+        default=None,
+        description="How much fMRIPrep writes. A study reads what only `full` does, also when null; the others are for "
+        "`bhx preproc run`.",
+    )
     fmriprep_args: tuple[str, ...] = Field(
         default=(),
         description="More arguments for fMRIPrep. They are checked against its options, and the paths among them are bound "
@@ -60,6 +80,12 @@ class PreprocSection(Section):
         description="Surfaces of the cortex by the embedded workflow, and BOLD on fsLR-32k: `cat-surf` is a package that "
         "you install (GPL-2.0-or-later), and takes some minutes a subject. fMRIPrep makes its own.",
     )
+
+    def for_jobs(self) -> dict[str, Any]:
+        """What jobs are given: keys that were not set, or that the backend does not read, run nothing again."""
+        unread = ("surfaces",) if self.backend != "embedded" else ()
+        values = self.model_dump(mode="json")
+        return {k: v for k, v in values.items() if k not in unread and (v is not None or k not in KEYS)}
 
     def of(self, space: str, t1w_mm: float) -> PreprocSection:
         """The section with what follows from a cohort's `space` and from the model's T1 grid (mm) filled in."""
@@ -113,7 +139,7 @@ def lacking(spaces: Iterable[str], space: str, t1w_mm: float, arguments: Iterabl
     made = [(":".join(p for p in part if not p.startswith(("res-", "den-"))), part) for part in parts]
     if space == "fsLR":
         if not any(a.startswith("--cifti-output") for a in arguments):
-            yield "makes no BOLD in fsLR: add `--cifti-output` to preproc.fmriprep_args"
+            yield "makes no BOLD in fsLR: set preproc.cifti_output (`--cifti-output`)"
     elif not any(name == space or (space == "fsaverage5" and name == "fsaverage") for name, _ in made):
         yield f"makes no BOLD in {space}, the cohort's `space`: add {space}"
     fine = t1w_mm < COARSE_MM

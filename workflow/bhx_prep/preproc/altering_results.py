@@ -11,7 +11,7 @@ OF_THE_MACHINE: Final = frozenset(
 )
 #: Keys that only fMRIPrep reads.
 OF_FMRIPREP: Final = frozenset(
-    {"image", "output_spaces", "fmriprep_args", "level", "cifti_output", "longitudinal", "sessions_apart"}
+    {"image", "output_spaces", "fmriprep_args", "level", "cifti_output", "subject_anatomical_reference"}
 )
 #: Keys that only the embedded workflow reads.
 OF_EMBEDDED: Final = frozenset({"embedded_resolution_mm", "surfaces"})

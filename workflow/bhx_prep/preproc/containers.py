@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.errors import SiteError
-from bhx_prep.config.fmriprep_arguments import Given, parse
+from bhx_prep.config.fmriprep_arguments import Given, given_words, parse
 from bhx_prep.config.preproc import output_spaces
 from bhx_prep.ingest.choice import T1W_MM
 from bhx_prep.io.spaces import MNI152
@@ -188,7 +188,11 @@ def check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
         if image.endswith((".sif", ".simg")) and not Path(image).is_file():
             msg = f"preproc.image: there is no file {image}"
             raise SiteError(msg)
-    paths = named_paths(preproc["fmriprep_args"])
+    paths = named_paths(given_words(preproc))
+    subjects = preproc.get("fs_subjects_dir")
+    if subjects and not Path(subjects).expanduser().is_dir():  # else recon-all would start anew, for hours
+        msg = f"preproc.fs_subjects_dir names {subjects}, which is not there: correct it, or make it"
+        raise SiteError(msg)
     for name, path in paths:
         if name in WRITTEN:
             path.mkdir(parents=True, exist_ok=True)
@@ -217,9 +221,7 @@ def _check_templates(home: Path, preproc: Mapping[str, Any]) -> None:
 
 def licence(preproc: Mapping[str, Any]) -> str | None:
     """The FreeSurfer licence file: that of `fmriprep_args`, else `fs_license`."""
-    given = [
-        g.values[-1] for g in parse(preproc["fmriprep_args"]) if g.name == "--fs-license-file" and g.values
-    ]
+    given = [g.values[-1] for g in parse(given_words(preproc)) if g.name == "--fs-license-file" and g.values]
     return given[-1] if given else preproc["fs_license"]
 
 
@@ -241,7 +243,7 @@ def absolute(path: str | Path) -> str:
 
 def _further(preproc: Mapping[str, Any]) -> list[Given]:
     """The user's arguments but for the licence, which has its place."""
-    return [given for given in parse(preproc["fmriprep_args"]) if given.name != "--fs-license-file"]
+    return [given for given in parse(given_words(preproc)) if given.name != "--fs-license-file"]
 
 
 def _named(given: Given) -> list[tuple[str, str]]:

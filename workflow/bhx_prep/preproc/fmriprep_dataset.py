@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from bhx_model.atomic_write import write_json
 from bhx_model.errors import DataError
-from bhx_prep.config.fmriprep_arguments import Given, parse
+from bhx_prep.config.fmriprep_arguments import Given, given_words, parse
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
 from bhx_prep.preproc.altering_results import altering_results
@@ -53,7 +53,7 @@ def write_description(made: Path, out: Path, raw: Path, preproc: Mapping[str, An
     own = stated(made)
     links = own.get("DatasetLinks")
     links = {name: uri for name, uri in links.items()} if isinstance(links, dict) else {}
-    for given in parse(preproc["fmriprep_args"]):  # fMRIPrep names the places that its container had
+    for given in parse(given_words(preproc)):  # fMRIPrep names the places that its container had
         for name, path in _named(given):
             links[name] = Path(path).as_uri()
     entries = made_by(own)
@@ -75,7 +75,7 @@ def settings(preproc: Mapping[str, Any]) -> dict[str, Any]:
     found = altering_results(preproc)
     words = sorted(
         [given.name, *(_content(given, value) for value in given.values)]
-        for given in parse(preproc["fmriprep_args"])
+        for given in parse(given_words(preproc))
         if given.name not in NO_RESULT
     )
     image = str(preproc["image"])

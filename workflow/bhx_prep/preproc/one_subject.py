@@ -58,6 +58,16 @@ def arguments(actions: Any) -> None:
     parser.add_argument("--image", default=defaults["image"], help="fMRIPrep's container (%(default)s)")
     parser.add_argument("--fs-license", metavar="FILE", help="FreeSurfer licence; fMRIPrep asks for it")
     parser.add_argument("--templateflow-home", metavar="FOLDER", help="filled TemplateFlow folder")
+    parser.add_argument("--fs-subjects-dir", metavar="FOLDER", help="finished FreeSurfer subjects, to use")
+    parser.add_argument("--cifti-output", choices=("91k", "170k"), help="grayordinates (none)")
+    parser.add_argument(
+        "--subject-anatomical-reference",
+        choices=("first-lex", "unbiased", "sessionwise"),
+        help="what T1w of several sessions become (first-lex)",
+    )
+    parser.add_argument(
+        "--level", choices=("minimal", "resampling", "full"), help="how much is written (full)"
+    )
     parser.add_argument(
         "--fmriprep-args",
         default="",
@@ -114,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         args.out / "logs" / f"sub-{subject}_settings.json",
     )
     write_json(asked[0], {"scans": scans})
-    write_json(asked[1], section.model_dump(mode="json"))
+    write_json(asked[1], section.for_jobs())
     if section.backend == "embedded":
         root = args.bids.expanduser().absolute()
         words = job_words(subject, COHORT, root, cohort.tasks, asked[0], asked[1], args.out, args)
@@ -198,8 +208,13 @@ def _study(args: argparse.Namespace, subject: str) -> config.Config:
             "image": args.image,
             "fs_license": args.fs_license,
             "templateflow_home": args.templateflow_home,
+            "fs_subjects_dir": args.fs_subjects_dir,
+            "cifti_output": args.cifti_output,
+            "subject_anatomical_reference": args.subject_anatomical_reference,
             "fmriprep_args": shlex.split(args.fmriprep_args),
             "on_failure": "stop",
         },
     }
-    return config.check(raw)
+    study = config.check(raw)
+    # not a study's, whose features `full` alone serves
+    return study.model_copy(update={"preproc": study.preproc.model_copy(update={"level": args.level})})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.errors import SiteError
-from bhx_prep.config.fmriprep_arguments import parse
+from bhx_prep.config.fmriprep_arguments import given_words, parse
 from bhx_prep.config.fmriprep_options import OWN_SPACES
 from bhx_prep.config.preproc import output_spaces
 from bhx_prep.ingest.choice import T1W_MM
@@ -53,7 +53,7 @@ def needed(preproc: Mapping[str, Any]) -> list[str]:
     SiteError
         If the package `templateflow`, which knows the names, is not installed.
     """
-    given = {option.name: option.values for option in parse(preproc["fmriprep_args"])}
+    given = {option.name: option.values for option in parse(given_words(preproc))}
     skull_strip = (given.get("--skull-strip-template") or ["OASIS30ANTs"])[-1]
     spaces = [*(preproc["output_spaces"] or output_spaces(MNI152[0], T1W_MM)), MNI152[0]]
     wanted = list(_of_skull_stripping(skull_strip))
