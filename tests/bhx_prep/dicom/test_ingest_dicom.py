@@ -331,6 +331,18 @@ def test_ids_that_are_paths_lead_nowhere(study, ingest):
     assert not (study.parent / "outside").exists()
 
 
+def test_an_image_type_of_one_value_is_one(study):
+    import pydicom
+
+    from bhx_prep.dicom import series
+
+    for file in t1w(study / "dicom", VISIT):
+        header = pydicom.dcmread(file)
+        header.ImageType = "derived"
+        header.save_as(file)
+    assert series.read_folder(study / "dicom").series[0].image_type == {"DERIVED"}
+
+
 def test_pixels_with_text_are_not_converted(study, ingest):
     import pydicom
 

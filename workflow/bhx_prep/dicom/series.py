@@ -238,7 +238,7 @@ def _add_quietly(by_key: dict[Any, Series], path: Path, header: FileDataset, fau
             vendor=text("Manufacturer"),
             age=text("PatientAge"),
             sex=text("PatientSex"),
-            image_type=frozenset(str(value).upper() for value in header.get("ImageType") or ()),
+            image_type=_image_type(header.get("ImageType")),
             images=kind in MR_IMAGES,
         )
     series.identifying |= identity.words({k: header.get(k) for k in identity.KEYWORDS})
@@ -250,6 +250,11 @@ def _add_quietly(by_key: dict[Any, Series], path: Path, header: FileDataset, fau
         series.files[instance] = path
         if (number := text("InstanceNumber")).isdecimal():
             series.instances.append(int(number))
+
+
+def _image_type(value: Any) -> frozenset[str]:
+    values = [value] if isinstance(value, str) else value or ()  # a single value is no list
+    return frozenset(str(one).upper() for one in values)
 
 
 def _check(series: list[Series], broken: set[Path]) -> None:
