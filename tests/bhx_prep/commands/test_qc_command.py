@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from bhx_prep import cli
+from bhx_prep.commands import status
+from bhx_prep.config import config
 from bhx_prep.review import bundle, decisions
 
 
@@ -121,3 +123,22 @@ def test_pictures_are_written_as_files(capsys):
     Path("results/a/qc/batch-00000.js").write_text("torn(")
     assert cli.main(["qc", "pictures", "a", "--out", "p"]) == 1
     assert "remove it, and `snakemake qc` draws it again" in capsys.readouterr().err
+
+
+def test_the_configuration_s_check_reads_the_table_of_decisions(capsys):
+    Path("qc_decisions.tsv").write_text("cohort\tsubject\nc\t01\n")
+    assert cli.main(["config", "check"]) == 1
+    error = capsys.readouterr().err
+    assert "the table of decisions does not have what the configuration asks for" in error
+    assert "column session, task, run is missing: write the columns cohort, subject" in error
+
+
+def test_status_counts_pictures_and_page():
+    study = config.load(Path("config.yaml"))
+    for name, waiting in (("a", 1), ("b", 1)):
+        (stage,) = [stage for stage in status.cohort_stages(study, name) if stage.name == "qc"]
+        assert (stage.done, stage.waiting) == (0, waiting)
+    Path("results/a/qc").mkdir(parents=True)
+    Path("results/a/qc/index.html").touch()
+    (stage,) = [stage for stage in status.cohort_stages(study, "a") if stage.name == "qc"]
+    assert stage.done == 1

@@ -194,7 +194,11 @@ def test_a_page_of_series_alone_has_no_pictures_but_its_numbers(ward: Path, tmp_
     assert run_collect(copy) == 0
     table = pq.read_table(copy / "results/ward/qc.parquet")
     assert table["mean_fd_mm"].to_pylist()[0] == 0.25
-    assert '"batch"' not in (copy / "results/ward/qc/index.html").read_text().partition("</script>")[0]
+    text = (
+        (copy / "results/ward/qc/index.html").read_text().partition('id="data">')[2].partition("</script>")[0]
+    )
+    data = json.loads(text)
+    assert {row[data["fields"].index("batch")] for row in data["rows"]} == {None}
 
 
 def test_folders_are_cut_from_sentences():

@@ -120,6 +120,7 @@ def check(file: Path) -> None:
         ("fMRIPrep does not take", refused),
         ("the environment of the embedded preprocessing does not have", _without_cat_surf(checked)),
         ("the GPUs do not have", list(memory_plan.mistakes(trainings))),
+        ("the table of decisions does not have", _wrong_decisions(checked)),
     ):
         if wrong:
             lines += [f"{what} what the configuration asks for:", *(f"  {w}" for w in wrong)]
@@ -154,6 +155,17 @@ def check(file: Path) -> None:
                 logger.warning("experiments.%s.%s: no folder %s (yet)", name, where, folder)
     for name in missing:
         logger.warning("cohorts.%s.root: no folder %s (yet)", name, checked.cohorts[name].root)
+
+
+def _wrong_decisions(checked: config.Config) -> list[str]:
+    """Mistakes of the table of decisions; scans that are not there are found by `bhx qc check`, which reads the index."""
+    from bhx_prep.review import decisions
+
+    try:
+        decisions.read(checked.qc_decisions, checked.cohorts)
+    except ConfigError as error:
+        return list(error.mistakes) or [str(error)]
+    return []
 
 
 def _without_rows(checked: config.Config) -> dict[str, str]:

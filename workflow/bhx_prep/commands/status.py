@@ -145,7 +145,14 @@ def cohort_stages(study: config.Config, name: str, now: Now = Now()) -> list[Sta
     indexed = Stage("shards", "index")
     output, log = folder / "shards" / "index.json", logs / "index_shards" / f"{name}.log"
     _job(indexed, output, f"shards of {name}", log, now, "index_shards", name)
-    return [*stages, features, _checked(folder, logs, name, now), shards, indexed]
+    return [
+        *stages,
+        features,
+        _checked(folder, logs, name, now),
+        shards,
+        indexed,
+        _drawn(study, name, numbers, now),
+    ]
 
 
 def _preprocessed(
@@ -200,6 +207,18 @@ def _extracted(
         and (row["key"], row["modality"]) not in known
         and statuses.get(row["subject"], {}).get("status", "ok") == "ok"
     ]
+
+
+def _drawn(study: config.Config, name: str, numbers: Iterable[str], now: Now) -> Stage:
+    """The pictures of a cohort's batches, of which tables of series have none, and its page."""
+    stage, folder, logs = Stage("qc", "jobs"), study.results / name / "qc", study.results / "logs"
+    for number in numbers if study.cohorts[name].input != "timeseries" else ():
+        log = logs / "draw_scans" / name / f"batch-{number}.log"
+        output = folder / f"batch-{number}.js"
+        _job(stage, output, f"pictures of batch {number}", log, now, "draw_scans", name, number)
+    log = logs / "collect_quality" / f"{name}.log"
+    _job(stage, folder / "index.html", f"page of {name}", log, now, "collect_quality", name)
+    return stage
 
 
 def _checked(folder: Path, logs: Path, name: str, now: Now) -> Stage:

@@ -1,7 +1,9 @@
 "use strict";
 // Everything from the data becomes text of the page, never markup: only textContent and attributes are set.
 const data = JSON.parse(document.getElementById("data").textContent);
-const columns = data.columns, rows = data.rows;
+const columns = data.columns;
+const rows = data.rows.map(values => Object.fromEntries(values.map((value, i) => [data.fields[i], value])));
+const order = new Intl.Collator(undefined, {numeric: true});
 const NAMED = ["cohort", "subject", "session", "task", "run", "modality", "decision", "who", "when", "why"];
 const STEP = 200;
 const pictures = new Map();   // of the batches that were loaded last
@@ -26,9 +28,8 @@ function format(value, column) {
 function compare(a, b) {
   const x = a[sorted.column] ?? null, y = b[sorted.column] ?? null;
   if (x === null || y === null) return (x === null) - (y === null);   // what is not known comes last, either way
-  const order = typeof x === "number" && typeof y === "number" ? x - y
-    : String(x).localeCompare(String(y), undefined, {numeric: true});
-  return sorted.down ? -order : order;
+  const before = typeof x === "number" && typeof y === "number" ? x - y : order.compare(x, y);
+  return sorted.down ? -before : before;
 }
 function passes(row) {
   if ($("state").value && row.state !== $("state").value) return false;

@@ -66,6 +66,7 @@ def page(cohort: str, rows: Sequence[Row], numbers: Mapping[str, str], *, synthe
         "cohort": cohort,
         "kinds": list(KINDS),
         "columns": columns,
+        "fields": [*TEXTS, *_DETAILS, *numbers],
         "rows": [_row(row, numbers) for row in rows],
     }
     environment = jinja2.Environment(
@@ -80,14 +81,14 @@ def page(cohort: str, rows: Sequence[Row], numbers: Mapping[str, str], *, synthe
     )
 
 
-def _row(row: Row, numbers: Iterable[str]) -> dict[str, Any]:
-    """What the page is given of a scan; what is not known is left out."""
+def _row(row: Row, numbers: Iterable[str]) -> list[Any]:
+    """What the page is given of a scan, in the order of its fields, whose names it need not hold again and again."""
     shown = {name: row.get(name) for name in (*TEXTS, *_DETAILS)}
-    shown |= {name: _rounded(row.get(name)) for name in numbers}
-    shown["reason"] = without_folders(shown["reason"])
-    shown["overruled"] = without_folders(shown["overruled"])
+    for name in ("reason", "overruled"):
+        shown[name] = without_folders(shown[name])
     shown["notes"] = [without_folders(note) for note in shown["notes"] or ()]
-    return {name: value for name, value in shown.items() if value not in (None, "", [], False)}
+    texts = [value if value not in ("", [], False) else None for value in shown.values()]
+    return [*texts, *(_rounded(row.get(name)) for name in numbers)]
 
 
 def without_folders(text: str | None) -> str | None:
