@@ -99,6 +99,7 @@ def test_who_failed_why_and_which_log(halfway, capsys):
         ("check", "cohort"): (0, 0, 1, 0),
         ("shards", "batches"): (1, 0, n_batches - 1, 0),
         ("shards", "index"): (0, 0, 1, 0),
+        ("qc", "jobs"): (0, 0, n_batches + 1, 0),
     }
     assert cli.main(["status", "ward", "--failed"]) == 0
     out = capsys.readouterr().out
