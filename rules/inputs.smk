@@ -22,7 +22,8 @@ def strategy_of(wildcards):
 def raw_state(wildcards):
     """State of the files that a subject's preprocessing reads, and what the index decided of them."""
     cohort = study.cohorts[wildcards.cohort]
-    return cohort.state([wildcards.subject]) + cohort.metadata([wildcards.subject])
+    subject = wildcards.subject
+    return cohort.state([subject]) + cohort.metadata([subject]) + cohort.field_map_state(subject)
 
 
 def dataset_root(wildcards):

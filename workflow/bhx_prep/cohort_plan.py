@@ -193,6 +193,25 @@ class CohortPlan:
                 digest.update(f"{file.rpartition(os.sep)[2]} {index.state_of(file)}\n".encode())
         return digest.hexdigest()[:16]
 
+    def field_map_state(self, subject: str) -> str:
+        """Hash of the names, sizes and times of change of a subject's field maps and their sidecars; empty without any.
+
+        The index does not have them: it is about T1w images and runs, and which runs they are for is read by who corrects.
+        """
+        # beside anat and func
+        folders = {os.path.dirname(os.path.dirname(file)) for file in self.files(subject)}  # noqa: PTH120
+        digest, found = hashlib.sha256(), False
+        for folder in sorted(folders):
+            fmap = f"{folder}{os.sep}fmap"
+            try:
+                names = sorted(os.listdir(fmap))  # noqa: PTH208
+            except OSError:  # none, or in an archive
+                continue
+            for name in names:
+                digest.update(f"{name} {index.state_of(f'{fmap}{os.sep}{name}')}\n".encode())
+                found = True
+        return digest.hexdigest()[:16] if found else ""
+
     def metadata(self, subjects: Iterable[str]) -> str:
         """Hash of what the index has of the subjects' scans, for the jobs that depend on it."""
         digest = hashlib.sha256()

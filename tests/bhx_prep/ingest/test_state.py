@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import small_bids
 
 from bhx_prep.cohort_plan import CohortPlan
 from bhx_prep.config import config
@@ -90,3 +91,16 @@ def test_preprocessing_goes_by_files_alone(root: Path) -> None:
         return CohortPlan("a", settings.cohorts["a"], settings, root / ".bhx/index", build=True).state(["01"])
 
     assert of_files() == of_files(synthetic=True)
+
+
+def test_field_maps_of_a_subject_count_for_its_preprocessing(tmp_path: Path) -> None:
+    for label in ("01", "02"):
+        small_bids.write_subject(tmp_path, label)
+    settings = config.check({"cohorts": {"a": {"input": "bids", "root": str(tmp_path), "tasks": ["rest"]}}})
+    plan = CohortPlan("a", settings.cohorts["a"], settings, tmp_path / ".bhx/index", build=True)
+    assert [plan.field_map_state(label) for label in ("01", "02")] == ["", ""]
+    sidecar = small_bids.write_json(tmp_path / "sub-01/fmap/sub-01_phasediff.json", EchoTime1=0.005)
+    before = plan.field_map_state("01")
+    small_bids.write_json(sidecar, EchoTime1=0.005, IntendedFor="func/sub-01_task-rest_bold.nii.gz")
+    assert len({"", before, plan.field_map_state("01")}) == 3
+    assert plan.field_map_state("02") == ""
