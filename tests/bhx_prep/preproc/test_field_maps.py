@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import nibabel as nib
+import numpy as np
 import pytest
 from small_bids import write_image, write_json
 
@@ -15,7 +17,10 @@ ECHOES = {"EchoTime1": 0.00492, "EchoTime2": 0.00738}
 
 
 def _fmap(root, name, **fields):
-    write_image(root / f"sub-01/fmap/sub-01_{name}.nii.gz")
+    values = np.random.default_rng(0).integers(0, 4000, (12, 12, 12)).astype(np.int16)
+    image = nib.Nifti1Image(values, np.diag([17.0, 17.0, 17.0, 1.0]))
+    (root / "sub-01/fmap").mkdir(parents=True, exist_ok=True)
+    image.to_filename(root / f"sub-01/fmap/sub-01_{name}.nii.gz")
     write_json(root / f"sub-01/fmap/sub-01_{name}.json", **fields)
 
 
@@ -65,9 +70,9 @@ def test_identifiers_of_fields_override_what_is_intended(tmp_path):
 
 
 def test_two_phases_a_field_and_one_opposite_image(tmp_path):
-    _fmap(tmp_path, "dir-PA_epi", **FOR_IT, PhaseEncodingDirection="j", EffectiveEchoSpacing=0.02)
+    _fmap(tmp_path, "dir-PA_epi", **FOR_IT, PhaseEncodingDirection="j", EffectiveEchoSpacing=0.005)
     found, _ = _found(tmp_path)
-    assert (found.kind, [(e.direction, round(e.readout_s, 3)) for e in found.epis]) == ("epi", [("j", 0.06)])
+    assert (found.kind, [(e.direction, round(e.readout_s, 3)) for e in found.epis]) == ("epi", [("j", 0.055)])
     _fmap(tmp_path, "fieldmap", **FOR_IT, Units="rad/s")
     _fmap(tmp_path, "magnitude")
     found, _ = _found(tmp_path)
@@ -126,9 +131,21 @@ def test_what_is_said_of_a_run_that_is_not_corrected(name, tmp_path):
     assert len(said) <= 200
 
 
-def test_a_field_map_that_is_cut_is_said_and_not_used(tmp_path):
+@pytest.mark.parametrize("which", ["phasediff", "magnitude1"])
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (lambda path: path.write_bytes(b"\x1f\x8b"), "not a readable NIfTI image"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-60]), "damaged or cut short"),
+        (lambda path: write_image(path), "all voxels are the same"),
+        (lambda path: write_image(path, zooms=(1, 1, 1)), "field of view"),
+    ],
+    ids=["no image", "cut", "empty", "too small"],
+)
+def test_a_field_map_that_cannot_be_read_is_said_and_not_used(fault, words, which, tmp_path):
     _phasediff(tmp_path)
-    (tmp_path / "sub-01/fmap/sub-01_phasediff.nii.gz").write_bytes(b"\x1f\x8b")
+    fault(tmp_path / f"sub-01/fmap/sub-01_{which}.nii.gz")
     found, said = _found(tmp_path)
     assert found is None
-    assert "not a readable NIfTI image" in said
+    assert f"sub-01_{which}.nii.gz: " in said
+    assert words in said

@@ -126,13 +126,14 @@ def _read(path: str) -> Any:
     """
     try:
         image: Any = nib.load(path)
-        zooms = [float(z) for z in image.header.get_zooms()[:3]]
-        sizes, reason = nifti_header.voxel_sizes(zooms, image.shape[:3], {})
-        if reason is not None:
-            raise DataError(f"field map {Path(path).name}: {reason}")
-        fixed = clean(image, sizes)
+        values = np.asanyarray(image.dataobj)
     except DAMAGED as error:
         raise DataError(f"field map {Path(path).name}: {damaged(error)}") from error
+    zooms = [float(z) for z in image.header.get_zooms()[:3]]
+    sizes, reason = nifti_header.voxel_sizes(zooms, image.shape[:3], {})
+    if reason is not None:
+        raise DataError(f"field map {Path(path).name}: {reason}")
+    fixed = clean(nib.Nifti1Image(values, image.affine), sizes)
     values = np.asarray(fixed.dataobj)
     return nib.Nifti1Image(values.mean(axis=3) if values.ndim == 4 else values, fixed.affine)
 

@@ -12,10 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
+
 from bhx_model.errors import DataError
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
 from bhx_prep.io.notes import Kind, note, short
+from bhx_prep.preproc.embedded.series import DAMAGED, damaged
 
 _SUFFIXES = ("phasediff", "phase1", "phase2", "fieldmap", "epi", "magnitude", "magnitude1", "magnitude2")
 #: Longest readout (s) and difference of echo times (s) that there is; what is above is in another unit.
@@ -207,6 +211,29 @@ def _encoding(fields: Mapping[str, Any], shape: Sequence[int], whose: str) -> tu
     return direction, seconds
 
 
+def _check_image(path: Path) -> Any:
+    """Header of an image that was read to its end and is not constant.
+
+    Raises
+    ------
+    DataError
+        If it cannot be a field map's.
+    """
+    name = short(path.name)
+    try:
+        header = metadata.read_header(path)
+        metadata.voxel_sizes({}, header)
+        values = np.asanyarray(nib.load(path).dataobj)  # pyright: ignore[reportAttributeAccessIssue]
+    except DataError as error:  # a ValueError as well
+        raise DataError(f"{name}: {error}") from error
+    except DAMAGED as error:
+        raise DataError(f"{name}: {damaged(error)}") from error
+    finite = values[np.isfinite(values)]
+    if not finite.size or finite.min() == finite.max():
+        raise DataError(f"{name}: all voxels are the same")
+    return header
+
+
 def _number(value: object) -> float | None:
     ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if ok else None  # pyright: ignore[reportArgumentType]
@@ -233,7 +260,7 @@ def _magnitude(by_suffix: dict[str, list[_Image]], of: _Image) -> str:
     for suffix in ("magnitude1", "magnitude", "magnitude2"):
         for image in by_suffix.get(suffix, []):
             if image.group == of.group:
-                metadata.read_header(image.path)
+                _check_image(image.path)
                 return str(image.path)
     raise _Unusable(f"{short(of.path.name)} has no magnitude image beside it")
 
@@ -255,7 +282,7 @@ def _phases(by_suffix: dict[str, list[_Image]], direction: str, readout_s: float
         msg = f"the echo times of {name} are {first:g} and {second:g}: expected seconds, the second above the first"
         raise _Unusable(msg)
     for image in images:
-        metadata.read_header(image.path)
+        _check_image(image.path)
     paths = tuple(str(image.path) for image in images)
     return FieldMap(kind, direction, readout_s, paths, _magnitude(by_suffix, images[0]), second - first)
 
@@ -268,7 +295,7 @@ def _field(by_suffix: dict[str, list[_Image]], direction: str, readout_s: float)
     if unit not in UNITS:
         msg = f"Units of {short(image.path.name)} is {short(str(unit))}: expected Hz, rad/s or T"
         raise _Unusable(msg)
-    metadata.read_header(image.path)
+    _check_image(image.path)
     magnitude = _magnitude(by_suffix, image)
     return FieldMap("fieldmap", direction, readout_s, (str(image.path),), magnitude, UNITS[unit])
 
@@ -278,7 +305,7 @@ def _opposite(by_suffix: dict[str, list[_Image]], direction: str, readout_s: flo
         return None
     epis = []
     for image in by_suffix["epi"]:
-        header = metadata.read_header(image.path)
+        header = _check_image(image.path)
         own, own_s = _encoding(image.fields, header.get_data_shape(), f"{short(image.path.name)}:")
         epis.append(Epi(str(image.path), own, own_s))
     turned = direction[0] if direction.endswith("-") else f"{direction}-"
