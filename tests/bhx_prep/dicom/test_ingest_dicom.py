@@ -338,7 +338,7 @@ def test_an_image_type_of_one_value_is_one(study):
 
     for file in t1w(study / "dicom", VISIT):
         header = pydicom.dcmread(file)
-        header.ImageType = "derived"
+        header.ImageType = "DERIVED"
         header.save_as(file)
     assert series.read_folder(study / "dicom").series[0].image_type == {"DERIVED"}
 

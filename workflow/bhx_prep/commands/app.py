@@ -60,6 +60,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("output_dir", type=Path, metavar="OUT", help="folder for everything that is made, apart from BIDS")
     add("analysis_level", choices=("participant", "group"), help="what is made, see below")
     add("--version", action="version", version=f"bhx {bhx_model.__version__}")
+    _add_data(parser)
+    _add_jobs(parser)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say what of the dataset is used, and on which atlas."""
+    add = parser.add_argument
     several: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "LABEL"}
     add(
         "--participant-label",
@@ -97,6 +104,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="packages",
         help="where Schaefer's atlas comes from (%(default)s)",
     )
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say what preprocesses, where and on how much."""
+    add = parser.add_argument
     add(
         "--backend",
         choices=("embedded", "fmriprep-docker", "fmriprep-apptainer"),
