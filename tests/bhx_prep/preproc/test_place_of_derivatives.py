@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from small_bids import write_image
 
-from bhx_model.errors import ConfigError, DataError
+from bhx_model.errors import ConfigError, DataError, SiteError
 from bhx_prep.cli import main
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.features.scans import scans_of
 from bhx_prep.ingest import index
 from bhx_prep.preproc import one_subject
+from bhx_prep.preproc.arguments import usable_scans
 from bhx_prep.preproc.dataset_description import IGNORED, check_place, other_source, write_dataset
 
 ABOUT = {
@@ -123,6 +124,15 @@ def test_derivatives_of_another_cohort_are_not_read_as_this_ones(a: Path, b: Pat
         "preprocessing made no output in space MNI152NLin2009cAsym",
         "preprocessing made no volume of its own of it: it may be merged with others of this subject",
     }
+
+
+@pytest.mark.parametrize(
+    "path", ["../b/sub-01/anat/sub-01_T1w.nii.gz", "/etc/hosts", "sub-01/../../x.nii.gz"]
+)
+def test_scans_outside_of_the_dataset_are_not_read(a: Path, tmp_path: Path, path):
+    (tmp_path / "a.json").write_text(json.dumps({"scans": {"01": [[path, None, None]]}}))
+    with pytest.raises(SiteError, match=r"which does not lie in .*: make it again with `bhx index`"):
+        usable_scans(tmp_path / "a.json", a, "01")
 
 
 @pytest.mark.parametrize("name", [None, 3, ["x"], "{x} \n" * 100, "../../x"])

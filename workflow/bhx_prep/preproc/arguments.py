@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,11 +77,17 @@ def usable_scans(file: Path, root: Path, subject: str) -> list[UsableScan]:
     Raises
     ------
     SiteError
-        If the file is absent or no index.
+        If the file is absent, no index, or names a file that does not lie in the dataset.
     """
     try:
         scans = json.loads(file.read_text(encoding="utf-8"))["scans"].get(subject, [])
-        return [UsableScan(root.absolute() / path, tr_s, echoes) for path, tr_s, echoes in scans]
+        found = [UsableScan(root.absolute() / path, tr_s, echoes) for path, tr_s, echoes in scans]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{file} cannot be read as the index of the cohort ({type(error).__name__}): make it with `bhx index`"
         raise SiteError(msg) from error
+    for scan in found:
+        if not Path(os.path.normpath(scan.path)).is_relative_to(os.path.normpath(root.absolute())):
+            raise SiteError(
+                f"{file} names {scan.path}, which does not lie in {root}: make it again with `bhx index`"
+            )
+    return found
