@@ -259,6 +259,13 @@ def test_a_program_that_may_not_write_is_no_fault_of_the_subjects():
     assert recognise(1, CHATTER, [crash("anat_fit_wf.x", text)], IMAGE).kind == "site"
 
 
+def test_an_empty_crash_file_is_nobodys_fault():
+    found = recognise(1, CHATTER, [crash("anat_fit_wf.x"), crash("anat_fit_wf.y", "")], IMAGE)
+    assert found.kind == "site"
+    assert "crash file is empty" in found.sentence
+    assert "free some space" in found.sentence
+
+
 def test_a_crashed_node_is_the_subjects_with_its_cause():
     found = recognise(1, CHATTER, [crash("bold_task_rest_wf.hmc"), crash("bold_task_rest_wf.hmc")], IMAGE)
     assert found.kind == "subject"

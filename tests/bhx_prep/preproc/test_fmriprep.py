@@ -598,6 +598,22 @@ func.mkdir(parents=True)
 """
 
 
+def test_without_a_t1w_no_container_starts_unless_its_derivatives_are_given(job, dataset, tmp_path):
+    (dataset / "sub-01/anat/sub-01_T1w.nii.gz").unlink()
+    code, status, words = job()
+    assert (code, status["status"], words) == (0, "failed", None)
+    assert status["reason"] == "there is no usable T1w image"
+    (tmp_path / "old").mkdir()
+    assert job(fmriprep_args=["--derivatives", f"old={tmp_path / 'old'}"])[2] is not None
+
+
+@pytest.mark.parametrize("value", ["../../etc={}", "a/b={}", "={}", "a b={}"])
+def test_names_of_derivatives_stay_in_their_folder(job, tmp_path, value, capsys):
+    code, status, words = job(fmriprep_args=["--derivatives", value.format(tmp_path)])
+    assert (code, status, words) == (1, None, None)
+    assert "cannot name a folder" in capsys.readouterr().err
+
+
 def test_keys_reach_the_container_with_their_paths_bound(job, tmp_path, capsys):
     (tmp_path / "freesurfer").mkdir()
     keys = {"cifti_output": "170k", "subject_anatomical_reference": "sessionwise", "level": "full"}

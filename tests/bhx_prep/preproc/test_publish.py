@@ -88,6 +88,18 @@ def test_a_kill_while_the_origin_is_removed_halves_nothing(made, tmp_path, monke
     assert files(out / "sub-01") == {"a": "new", "b": "new"}
 
 
+def test_a_link_in_a_subjects_place_is_replaced_and_what_it_leads_to_stays(made, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    for folder in (out, other):
+        folder.mkdir()
+    (other / "a").write_text("of another cohort")
+    (out / "sub-01").symlink_to(other)
+    publish(made, out, "01")
+    assert files(other) == {"a": "of another cohort"}
+    assert not (out / "sub-01").is_symlink()
+    assert files(out / "sub-01") == {"a": "new"}
+
+
 @pytest.mark.usefixtures("disks")
 def test_halves_of_a_kill_are_removed_and_those_of_others_stay(made, tmp_path):
     out = tmp_path / "out"

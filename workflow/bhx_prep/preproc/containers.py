@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bhx_model.errors import SiteError
+from bhx_model.errors import ConfigError, SiteError
 from bhx_prep.config.fmriprep_arguments import Given, given_words, parse
 from bhx_prep.config.preproc import output_spaces
 from bhx_prep.ingest.choice import T1W_MM
@@ -251,7 +251,11 @@ def _named(given: Given) -> list[tuple[str, str]]:
     pairs = []
     for value in given.values:
         name, equals, path = value.rpartition("=")
-        pairs.append((name if equals else Path(value).name, absolute(path)))
+        name = name if equals else Path(value).name
+        if not re.fullmatch(r"\w[\w.+-]*", name):  # it becomes a folder of the container
+            msg = f"--derivatives {value}: {name!r} cannot name a folder, give it as NAME=FOLDER with letters and digits"
+            raise ConfigError(msg)
+        pairs.append((name, absolute(path)))
     return pairs
 
 

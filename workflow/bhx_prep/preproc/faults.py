@@ -275,6 +275,8 @@ def recognise(exit_code: int, log: str, crashes: Sequence[Crash], image: str) ->
         for known in TABLE:
             if known.kind == kind and known.words and (line := _line(known, crashed, log)):
                 return Fault(known.kind, _sentence(known, image, line))
+    if any(not text.strip() for text in crashed):
+        return Fault("site", f"a node's crash file is empty, as where it could not be written: {_DISK}")
     if exit_code in (137, -9):
         return next(Fault(k.kind, k.meaning) for k in TABLE if exit_code in k.exit_codes)
     if crashes:

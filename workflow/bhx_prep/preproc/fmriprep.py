@@ -21,6 +21,7 @@ from typing import Any
 from bhx_model.atomic_write import write_json
 from bhx_model.command_line import run_command
 from bhx_model.errors import DataError
+from bhx_prep.config.fmriprep_arguments import given_words, parse
 from bhx_prep.io import bids_names
 from bhx_prep.preproc.arguments import UsableScan, subject_parser, usable_scans
 from bhx_prep.preproc.bids_view import make_view
@@ -140,6 +141,10 @@ def fmriprep_memory(job_mb: int) -> int:
 
 def _run(args: argparse.Namespace, scans: Sequence[UsableScan], folders: Folders, log: Path) -> Outcome:
     preproc, root = args.preproc, args.root.absolute()
+    given = [option.name for option in parse(given_words(preproc))]
+    if "--derivatives" not in given and not any(bids_names.suffix(s.path.name) == "T1w" for s in scans):
+        msg = "there is no usable T1w image"  # fMRIPrep would find out after minutes
+        raise DataError(msg)
     make_view(root, args.subject, args.tasks, folders.view, scans)
     for folder in (folders.out, folders.scratch / "tmp"):
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from bhx_model.errors import SiteError
 from bhx_prep.io import bids_names
 from bhx_prep.preproc.arguments import UsableScan
 from bhx_prep.preproc.crash_files import Crash, crash_files, read_crash, workflow_of
+from bhx_prep.preproc.disks import full_disk
 from bhx_prep.preproc.faults import recognise
 
 #: Entities by which runs of a subject differ in the names of raw data and of outputs alike.
@@ -76,6 +77,8 @@ def settle(
         raise SiteError(msg)
     crashes = [read_crash(path) for path in crash_files(out)]
     fault = recognise(exit_code, printed, crashes, image)
+    if fault.kind != "site" and (full := full_disk([out, log.parent])) is not None:
+        raise SiteError(f"{full} (sub-{subject} is not excluded)")
     if fault.kind == "site":
         msg = f"{fault.sentence} (sub-{subject} is not excluded; log: {log})"
         raise SiteError(msg)

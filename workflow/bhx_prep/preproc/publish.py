@@ -52,7 +52,7 @@ def discard(folder: Path) -> None:
         aside = folder.with_name(f".{folder.name}.old.part")
         _remove(aside)
         folder.rename(aside)
-        shutil.rmtree(aside)
+        _remove(aside)  # of a link, the link alone
 
 
 def _bring(path: Path, ready: Path) -> None:

@@ -25,6 +25,7 @@ from bhx_prep.io.notes import Kind, note
 from bhx_prep.preproc.arguments import subject_parser, usable_scans
 from bhx_prep.preproc.crash_files import Crash, read_crash
 from bhx_prep.preproc.dataset_description import check_place
+from bhx_prep.preproc.disks import FULL, full_disk
 from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan, find
 from bhx_prep.preproc.embedded.surfaces_machine import QUALITY, check_machine
 from bhx_prep.preproc.faults import recognise
@@ -203,9 +204,10 @@ def _run(
             logging.getLogger("nipype.workflow").exception("the workflow failed")
             stopped = error
     texts = {path.name: path.read_text(errors="replace") for path in sorted(crashes.glob("crash-*.txt"))}
-    if any("No space left on device" in text for text in texts.values()):
-        msg = f"the disk of {work} or {args.out} is full: free some space, or name another disk with `tmpdir` in the profile"
-        raise SiteError(msg)
+    if isinstance(stopped, OSError) and stopped.errno in FULL:  # nipype's own files
+        raise stopped
+    if (stopped is not None or texts) and (full := full_disk([work, log.parent])) is not None:
+        raise SiteError(f"{full} (sub-{args.subject} is not excluded)")
     _raise_fault_of_machine(args.subject, [read_crash(crashes / name) for name in texts], log)
     if stopped is not None and not texts:
         raise stopped

@@ -1,0 +1,44 @@
+"""Full disks and used up quotas, where a program's own words are lost with them."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from bhx_model.errors import SiteError
+from bhx_prep.preproc import disks
+from bhx_prep.preproc.outcome import settle
+
+IMAGE = "nipreps/fmriprep:25.2.7"
+
+
+@pytest.fixture(params=[(errno.ENOSPC, "the disk is full at "), (errno.EDQUOT, "the quota is used up at ")])
+def full(request, monkeypatch):
+    """The disk takes a file, but no bytes."""
+
+    def refuse(_):
+        raise OSError(request.param[0], os.strerror(request.param[0]))
+
+    monkeypatch.setattr(disks.os, "fsync", refuse)
+    return request.param[1]
+
+
+def test_room_is_found_by_writing_and_nothing_stays(tmp_path):
+    assert disks.full_disk([tmp_path / "none", tmp_path]) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_named(full, tmp_path):
+    assert disks.full_disk([tmp_path]).startswith(f"{full}{tmp_path}: free some space")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("printed", ["", "Segmentation fault", "RuntimeError: No T1w images found for x"])
+def test_what_a_full_disk_does_to_fmriprep_is_booked_to_nobody(full, tmp_path, printed):
+    log = tmp_path / "logs/x.log"
+    log.parent.mkdir()
+    log.write_text(printed)
+    with pytest.raises(SiteError, match=f"{full}.*is not excluded"):
+        settle(1, log, tmp_path, "01", [], IMAGE, "1 MB")

@@ -1,0 +1,43 @@
+"""Whether the disks of a job are full: what they do to programs that write looks like anything else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+#: Bytes that a disk has to take. nipype's crash files are a few of them, and one that got none says nothing.
+PROBE: Final = 1 << 18
+#: Errors of the system that mean a lack of room.
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+def full_disk(folders: Iterable[Path]) -> str | None:
+    """Try to write to the disks of some folders.
+
+    Parameters
+    ----------
+    folders : iterable of Path
+        Those that are not there are passed over.
+
+    Returns
+    -------
+    str or None
+        A sentence on the first that is full, or whose quota is used up; None where all have room.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        try:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=".room-") as file:
+                file.write(bytes(PROBE))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno in FULL:
+                what = "the disk is full" if error.errno == errno.ENOSPC else "the quota is used up"
+                return f"{what} at {folder}: free some space, or work on another disk (TMPDIR, `tmpdir` in the profile)"
+    return None
