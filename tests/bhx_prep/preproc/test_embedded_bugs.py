@@ -44,13 +44,25 @@ def planted(error):
             raise DataError("the image is odd: 7 heads")
         if error == "memory":
             raise MemoryError
+        if error in ("disk", "empty"):
+            raise OSError(28, "No space left on device", "x.nii.gz")
+        if error == "quota":
+            raise OSError(122, "Disk quota exceeded", "x.nii.gz")
         if error == "itk memory":
             raise RuntimeError("ITK ERROR: Image(0x1): Failed to allocate memory for image.")
         raise RuntimeError("ITK ERROR:\\n  no\\n  overlap")
     return clean
 
+def no_room_for_a_crash_file(node, traceback=None, hostname=None):
+    path = pathlib.Path(node.config["execution"]["crashdump_dir"]) / f"crash-1-u-{node.name}-0.txt"
+    path.touch()
+    return str(path)
+
 ends = {}
-for error in ("broadcast", "key", "assert", "data", "itk", "memory", "itk memory"):
+for error in ("broadcast", "key", "assert", "data", "itk", "memory", "itk memory", "disk", "quota", "empty"):
+    if error == "empty":
+        from nipype.pipeline.plugins import linear
+        linear.report_crash = no_room_for_a_crash_file
     bias.clean = planted(error)
     out = folder / error
     words = ["--subject", "01", "--cohort", "raw", "--root", folder / "raw", "--tasks", "rest", "--out", out]
@@ -90,4 +102,9 @@ def test_bugs_stop_the_job_and_unusable_data_exclude(root: Path, tmp_path: Path)
         assert f"step bias failed: {reason}" in status["reason"]
     for error in ("memory", "itk memory"):  # the job ends, nobody is excluded
         assert ends[error] == [1, None, None]
+    for error in ("disk", "quota", "empty"):
+        assert ends[error] == [1, None, None]
+    assert done.stderr.count("the disk is full: free some space") == 1
+    assert done.stderr.count("the quota is used up: free some space") == 1
+    assert done.stderr.count("crash file is empty") == 1
     assert done.stderr.count("got no memory (sub-01 is not excluded") == 2
