@@ -20,7 +20,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.processing import resample_from_to
 from bhx_model.errors import DataError
-from bhx_prep.preproc.embedded.brain_mask import BrainMask, largest_piece
+from bhx_prep.preproc.embedded.brain_mask import BrainMask, find_brain, largest_piece
 
 folder = pathlib.Path(sys.argv[1])
 head, brain = nib.load(sys.argv[2]), nib.load(folder / "brain.nii.gz")
@@ -32,6 +32,16 @@ mask = np.asarray(nib.load(found).dataobj) > 0
 true = np.asarray(resample_from_to(brain, grid, order=0).dataobj) > 0
 print("dice", 2 * (mask & true).sum() / (mask.sum() + true.sum()))
 print("one piece", np.array_equal(mask, largest_piece(mask)))
+# the same head, scanned obliquely and with much air around it
+turn = np.eye(4)
+turn[:3, :3] = [[0.94, -0.34, 0], [0.34, 0.94, 0], [0, 0, 1]]
+turn[:3, :3] /= np.linalg.norm(turn[:3, :3], axis=0)
+wide = np.diag([4, 4, 4, 1.0])
+wide[:3, 3] = (-190, -210, -180)
+small = resample_from_to(head, ((95, 100, 90), turn @ wide), order=1)
+tilted = find_brain(small)
+true = np.asarray(resample_from_to(brain, small, order=0).dataobj) > 0
+print("oblique dice", 2 * (tilted & true).sum() / (tilted.sum() + true.sum()))
 for values in (0.0, 7.0):
     nib.Nifti1Image(np.full((40, 40, 40), values, np.float32), affine).to_filename(folder / "flat.nii.gz")
     try:
@@ -41,7 +51,9 @@ for values in (0.0, 7.0):
 """
 
 
-def test_a_brain_is_found_without_a_network_and_a_flat_image_has_none(root: Path, tmp_path: Path):
+def test_a_brain_is_found_upright_or_oblique_without_a_network_and_a_flat_image_has_none(
+    root: Path, tmp_path: Path
+):
     python = root / ".venv-ants" / "bin" / "python"
     if not python.exists():
         pytest.skip("the environment of the embedded preprocessing is not here: make environments")
@@ -54,7 +66,10 @@ def test_a_brain_is_found_without_a_network_and_a_flat_image_has_none(root: Path
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    said = dict(line.rsplit(" ", 1) for line in lines if line.startswith(("dice", "one piece")))
+    said = dict(
+        line.rsplit(" ", 1) for line in lines if line.startswith(("dice", "one piece", "oblique dice"))
+    )
     assert float(said["dice"]) > 0.95
+    assert float(said["oblique dice"]) > 0.93
     assert said["one piece"] == "True"
     assert sum(line.startswith("refused no brain was found in the T1w image") for line in lines) == 2

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
+from bhx_prep.preproc.embedded.brain_mask import head_mask
 from bhx_prep.preproc.embedded.grids import clean, save, thin_out
 from bhx_prep.preproc.embedded.step import Step
 
@@ -38,10 +39,14 @@ class CorrectBias(Step):
         raw, out = folder / "ras.nii.gz", folder / "n4.nii.gz"
         image.to_filename(raw)
         head = ants.image_read(str(raw))
-        # a bias field is smooth: 5 mm voxels show all of it
-        shrink = max(1, round(5 / min(image.header.get_zooms()[:3])))
+        inside = head_mask(head.numpy())
+        # a bias field is smooth: 5 mm voxels show all of it, and knots 200 mm apart, halved twice, can follow it
         corrected = ants.n4_bias_field_correction(
-            head, shrink_factor=shrink, convergence={"iters": [30, 30, 20], "tol": 1e-5}
+            head,
+            mask=head.new_image_like(inside.astype(np.float32)),
+            shrink_factor=max(1, round(5 / min(image.header.get_zooms()[:3]))),
+            convergence={"iters": [30, 30, 20], "tol": 1e-5},
+            spline_param=200,
         )
         save(np.maximum(corrected.numpy(), 0), image.affine, out)
         self._results["out_file"] = str(out)

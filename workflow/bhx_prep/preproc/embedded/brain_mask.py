@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.processing import resample_from_to, resample_to_output
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
@@ -17,6 +18,11 @@ from threadpoolctl import threadpool_limits
 from bhx_model.errors import DataError
 from bhx_prep.preproc.embedded.grids import save
 from bhx_prep.preproc.embedded.step import Step
+
+#: Angle of an axis to the scanner's from which an image is resampled: heads lie in the scanner by more than this.
+OBLIQUE_DEG = 5.0
+
+_NO_BRAIN = "no brain was found in the T1w image: look at whether it is one, and not cut or stripped"
 
 
 class _BrainMaskIn(BaseInterfaceInputSpec):
@@ -35,9 +41,32 @@ class BrainMask(Step):
 
     def _compute(self, folder: Path) -> None:
         head: Any = nib.load(self.inputs.in_file)
-        mask = largest_piece(probability(np.asarray(head.dataobj, np.float32)) > 0.5)
+        mask = find_brain(head)
         save(mask.astype(np.uint8), head.affine, folder / "mask.nii.gz")
         self._results["mask"] = str(folder / "mask.nii.gz")
+
+
+def find_brain(head: Any) -> np.ndarray:
+    """The brain on the grid of a T1w image: one piece without holes, bool (X, Y, Z).
+
+    Parameters
+    ----------
+    head : nibabel image, (X, Y, Z)
+        Its axes run roughly to the right, to the front and upwards. deepbet knows voxels alone, not how they lie in the
+        scanner: an oblique image is shown to it upright, and the brain brought back.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    axes = head.affine[:3, :3] / np.linalg.norm(head.affine[:3, :3], axis=0)
+    if np.rad2deg(np.arccos(np.clip(np.diag(axes), -1, 1))).max() < OBLIQUE_DEG:
+        return largest_piece(probability(np.asarray(head.dataobj, np.float32)) > 0.5)
+    spacing = float(min(head.header.get_zooms()[:3]))
+    upright = resample_to_output(head, (spacing,) * 3, order=1)
+    likely = nib.Nifti1Image(probability(np.asarray(upright.dataobj, np.float32)), upright.affine)
+    return largest_piece(np.asarray(resample_from_to(likely, head, order=1).dataobj) > 0.5)
 
 
 def probability(head: np.ndarray) -> np.ndarray:
@@ -55,13 +84,31 @@ def probability(head: np.ndarray) -> np.ndarray:
     """
     from deepbet import BrainExtraction  # brings torch: seconds
 
+    # it scales brightness by quantiles of all voxels: much air around the head would make the brain white
+    box = ndimage.find_objects(head_mask(head).astype(np.uint8))
+    if not box:
+        raise DataError(_NO_BRAIN)
+    likely = np.zeros(head.shape, np.float32)
     try:
         with threadpool_limits(1):
-            return np.asarray(BrainExtraction(no_gpu=True).run_model(head.astype(np.float32)), np.float32)
+            likely[box[0]] = BrainExtraction(no_gpu=True).run_model(head[box[0]].astype(np.float32))
     except (AssertionError, ValueError) as error:
         # its coarse look found nothing, or too little to draw a box around
-        msg = "no brain was found in the T1w image: look at whether it is one, and not cut or stripped"
-        raise DataError(msg) from error
+        raise DataError(_NO_BRAIN) from error
+    return likely
+
+
+def head_mask(values: np.ndarray) -> np.ndarray:
+    """The head in a T1w image: what is brighter than air, in one piece without holes, bool (X, Y, Z)."""
+    bright = values[values > 0]
+    if not len(bright) or not np.ptp(values):
+        return np.zeros(values.shape, bool)
+    labels = np.empty(values.shape, np.int32)
+    ndimage.label(ndimage.binary_opening(values > 0.1 * np.percentile(bright, 99)), output=labels)
+    sizes = np.bincount(labels.ravel())[1:]
+    if not len(sizes):
+        return np.zeros(values.shape, bool)
+    return np.asarray(ndimage.binary_fill_holes(labels == 1 + int(np.argmax(sizes))))
 
 
 def largest_piece(mask: np.ndarray) -> np.ndarray:
@@ -76,6 +123,5 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     ndimage.label(mask, output=labels)
     sizes = np.bincount(labels.ravel())[1:]
     if not len(sizes):
-        msg = "no brain was found in the T1w image: look at whether it is one, and not cut or stripped"
-        raise DataError(msg)
+        raise DataError(_NO_BRAIN)
     return np.asarray(ndimage.binary_fill_holes(labels == 1 + int(np.argmax(sizes))))
