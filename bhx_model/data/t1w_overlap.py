@@ -59,8 +59,7 @@ def compare(ours: Coarse, theirs: Coarse) -> Overlap:
     both = (ours.share > 0.5) & (theirs.share > 0.5)
     if both.sum() < 2:
         return Overlap(dice, 0.0)
-    sd = VOXEL_MM / ours.voxel_mm
-    a, b = (_structure(part.values, both, sd)[both] for part in (ours, theirs))
+    a, b = (structure(part.values, both, ours.voxel_mm)[both] for part in (ours, theirs))
     return Overlap(dice, _correlation(a, b))
 
 
@@ -76,8 +75,7 @@ def same_side(ours: Coarse, theirs: Coarse, grid: ModelGrid) -> float:
     both &= _mirrored(both.astype(np.float32), x_mm) > 0.99
     if both.sum() < 2:
         return 0.0
-    sd = VOXEL_MM / ours.voxel_mm
-    a, b = (_structure(part.values, both, sd) for part in (ours, theirs))
+    a, b = (structure(part.values, both, ours.voxel_mm) for part in (ours, theirs))
     return _correlation((a - _mirrored(a, x_mm))[both], (b - _mirrored(b, x_mm))[both])
 
 
@@ -97,12 +95,28 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return min(max(correlation, -1.0), 1.0)
 
 
-def _structure(values: np.ndarray, inside: np.ndarray, sd: float) -> np.ndarray:
-    """What a wide Gaussian leaves of a narrow one; both within the mask."""
+def structure(
+    values: np.ndarray,
+    inside: np.ndarray,
+    voxel_mm: float,
+    smallest_mm: float = SMALLEST_MM,
+    largest_mm: float = LARGEST_MM,
+) -> np.ndarray:
+    """What a wide Gaussian leaves of a narrow one, both within a mask: structure of some size.
+
+    Parameters
+    ----------
+    values : (X, Y, Z) float
+    inside : (X, Y, Z) bool
+    voxel_mm : float
+        Edge of a voxel.
+    smallest_mm, largest_mm : float
+        Standard deviations of the Gaussians.
+    """
     from scipy import ndimage
 
     def smooth(width: float) -> np.ndarray:
         weight = ndimage.gaussian_filter(inside.astype(np.float32), width)
         return ndimage.gaussian_filter(np.where(inside, values, 0), width) / np.maximum(weight, 1e-3)
 
-    return smooth(sd * SMALLEST_MM / VOXEL_MM) - smooth(sd * LARGEST_MM / VOXEL_MM)
+    return smooth(smallest_mm / voxel_mm) - smooth(largest_mm / voxel_mm)

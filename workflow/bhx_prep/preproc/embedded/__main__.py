@@ -19,7 +19,7 @@ from typing import Any
 
 from bhx_model.atomic_write import read_json
 from bhx_model.command_line import run_command
-from bhx_model.errors import DataError, SiteError
+from bhx_model.errors import DataError, LimitError, SiteError
 from bhx_prep.io import bids_names
 from bhx_prep.io.notes import Kind, note
 from bhx_prep.preproc.arguments import subject_parser, usable_scans
@@ -40,6 +40,10 @@ EXAMPLE = """example:
     --preproc preproc.json --tasks rest --scans .bhx/index/rawbids.json \\
     --out results/rawbids/preproc --status results/rawbids/preproc/sub-01_status.json --work /tmp/work
 """
+
+
+#: What a step raises where its data cannot be used, as tracebacks have it.
+_OF_DATA = tuple(f"{error.__module__}.{error.__qualname__}" for error in (DataError, LimitError))
 
 
 class StepFailed(RuntimeError):
@@ -84,7 +88,7 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
     stages: dict[str, float] = {}
     excluded: list[dict[str, str]] = []
     notes: list[dict[str, str]] = []
-    reason = None
+    reason, lost = None, False
     scans = usable_scans(args.scans, args.root, args.subject)
     logger.info("sub-%s: starts; log: %s", args.subject, log)
     try:
@@ -92,6 +96,7 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
         stages["check"] = time.monotonic() - start
         _run(args, preproc, files, work, log, stages)
         excluded = files.excluded
+        lost = bool(files.runs) and all(run.path.name in _names(excluded) for run in files.runs)
         notes = [{"file": run.path.name, "note": note} for run in files.runs for note in run.notes]
         notes += _without_surfaces(work / "derivatives", args.root, files)
     except DataError as error:
@@ -118,7 +123,11 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
         logger.info("sub-%s: done after %.0f s", args.subject, time.monotonic() - start)
     else:
         logger.error("sub-%s: failed: %s", args.subject, reason)
-    return 1 if reason is not None and preproc["on_failure"] == "stop" else 0
+    return 1 if (reason is not None or lost) and preproc["on_failure"] == "stop" else 0
+
+
+def _names(excluded: list[dict[str, str]]) -> set[str]:
+    return {scan["file"] for scan in excluded}
 
 
 def _publish(made: Path, out: Path) -> None:
@@ -137,17 +146,51 @@ def _run(
     log: Path,
     stages: dict[str, float],
 ) -> None:
-    """Run the workflow; runs that fail are added to what the subject excludes.
+    """Run the workflow; scans that fail are added to what the subject excludes.
+
+    Where one of several T1w images fails, its runs are brought to another one of the subject.
 
     Raises
     ------
     DataError
-        If the anatomical part or every run failed by its data.
+        If every T1w image, or every scan that was asked for, failed by its data.
     SiteError
         If the disk is full.
     StepFailed
         If a step failed by anything else.
     """
+    base, temporary = work / "derivatives", work / "temporary"
+    for folder in (base, temporary):
+        shutil.rmtree(folder, ignore_errors=True)
+    temporary.mkdir()
+    tempfile.tempdir = str(temporary)  # ANTs leaves images in it
+    failures = _execute(args, preproc, files, work, log, stages)
+    failed = [scan for scan in files.anats if not _saved(base, args.root, scan)]
+    if len(failed) == len(files.anats):
+        text = "; ".join(dict.fromkeys(failures.values())) or "see the log"
+        msg = f"{text} (work files are kept in {work})"
+        raise DataError(msg)
+    for scan in failed:
+        files.anats.remove(scan)
+        files.exclude(scan.path, _why(scan, failures))
+    if failed and files.runs:
+        failures = _execute(args, preproc, files, work, log, stages)  # what is done is not done again
+    for scan in files.runs:
+        if not _saved(base, args.root, scan):
+            files.exclude(scan.path, _why(scan, failures))
+    for excluded in files.excluded:
+        logger.warning("sub-%s: %s is excluded: %s", args.subject, excluded["file"], excluded["reason"])
+
+
+def _execute(
+    args: argparse.Namespace,
+    preproc: dict[str, Any],
+    files: RawFiles,
+    work: Path,
+    log: Path,
+    stages: dict[str, float],
+) -> dict[str, str]:
+    """Run the workflow once; gives why steps failed by their data, by the names of their crash files."""
     # slow imports: not before the data are known to be good
     from nipype import config
     from nipype import logging as nipype_logging
@@ -170,16 +213,11 @@ def _run(
     nipype_logging.update_logging(config)
     from bhx_prep.preproc.embedded.workflow import build
 
-    base, temporary = work / "derivatives", work / "temporary"
-    for folder in (base, temporary):
-        shutil.rmtree(folder, ignore_errors=True)
-    temporary.mkdir()
-    tempfile.tempdir = str(temporary)  # ANTs leaves images in it
     workflow = build(
         files,
         args.root.absolute(),
         args.templates.absolute(),
-        base,
+        work / "derivatives",
         work,
         float(preproc["embedded_resolution_mm"]),
         preproc.get("surfaces", "none"),
@@ -211,22 +249,18 @@ def _run(
     _raise_fault_of_machine(args.subject, [read_crash(crashes / name) for name in texts], log)
     if stopped is not None and not texts:
         raise stopped
-    failures = {name: reason_of(name, text) for name, text in texts.items()}
-    anats = [scan for scan in files.anats if not _saved(base, args.root, scan)]
-    if anats or (files.runs and not any(_saved(base, args.root, scan) for scan in files.runs)):
-        text = "; ".join(dict.fromkeys(failures.values())) or "see the log"
-        msg = f"{text} (work files are kept in {work})"
-        raise DataError(msg)
-    for scan in files.runs:
-        if not _saved(base, args.root, scan):
-            mine = [text for name, text in failures.items() if scan.stem in name]
-            files.exclude(scan.path, "; ".join(mine) or "see the log")
+    return {name: reason_of(name, text) for name, text in texts.items()}
+
+
+def _why(scan: Scan, failures: dict[str, str]) -> str:
+    """Why a scan was not written; names of crash files have the node's name, ``step_stem``, before an id."""
+    mine = [text for name, text in failures.items() if f"_{scan.stem}-" in name]
+    return "; ".join(mine) or "see the log"
 
 
 def _raise_fault_of_machine(subject: str, crashed: list[Crash], log: Path) -> None:
     """Stop where a step failed by the machine: a lack of memory that ANTs reports is no fault of the image either."""
-    ours = f"{DataError.__module__}.{DataError.__qualname__}: "
-    others = [crash for crash in crashed if ours not in crash.text]
+    others = [crash for crash in crashed if not any(f"{name}: " in crash.text for name in _OF_DATA)]
     for kind, crashes in (("site", others), ("memory", crashed)):
         fault = recognise(1, "", crashes, "")
         if fault.kind == kind:
@@ -268,7 +302,7 @@ def reason_of(name: str, crash: str) -> str:
     node = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("Node:")), name)
     step = node.rsplit(".", 1)[-1].split("_", 1)[0]
     exception, _, sentence = lines[-1].partition(": ")
-    if exception != f"{DataError.__module__}.{DataError.__qualname__}":
+    if exception not in _OF_DATA:
         msg = f"step {step} failed by a bug of BHX, not by its data:\n{crash}"
         raise StepFailed(msg)
     return f"step {step} failed: {sentence}"

@@ -10,6 +10,8 @@ from nipype.algorithms.confounds import NonSteadyStateDetector
 from bhx_prep.io.notes import Kind, kind_of
 from bhx_prep.preproc.embedded.bias import CorrectBias
 from bhx_prep.preproc.embedded.brain_mask import BrainMask
+from bhx_prep.preproc.embedded.check_anat import CheckAnat
+from bhx_prep.preproc.embedded.check_run import CheckRun
 from bhx_prep.preproc.embedded.coregister import Coregister
 from bhx_prep.preproc.embedded.derivatives import SaveAnat, SaveRun, bold_spacing
 from bhx_prep.preproc.embedded.distortion_step import EstimateDistortion
@@ -90,6 +92,16 @@ def _anat_branch(
         Normalize(template=template, template_mask=template_mask, resolution_mm=resolution_mm),
         f"normalize_{scan.stem}",
     )
+    quality = Node(
+        CheckAnat(
+            name=f"{scan.stem}_T1w",
+            file=str(base / _folder(scan, root) / f"{scan.stem}_desc-quality_T1w.json"),
+            template=template,
+            template_mask=template_mask,
+        ),
+        f"quality_{scan.stem}",
+        overwrite=True,  # for its line and its file
+    )
     segment = Node(Segment(), f"segment_{scan.stem}")
     saved = Node(
         SaveAnat(
@@ -109,15 +121,18 @@ def _anat_branch(
             (bias, mask, [("out_file", "in_file")]),
             (bias, normalize, [("out_file", "in_file")]),
             (mask, normalize, [("mask", "mask")]),
+            (bias, quality, [("out_file", "anat")]),
+            (mask, quality, [("mask", "mask")]),
+            (normalize, quality, [("to_template", "to_template"), ("to_anat", "to_anat")]),
             (bias, segment, [("out_file", "in_file")]),
-            (mask, segment, [("mask", "mask")]),
+            (quality, segment, [("mask", "mask")]),
             (bias, saved, [("out_file", "anat")]),
-            (mask, saved, [("mask", "mask")]),
-            (normalize, saved, [("to_template", "to_template"), ("to_anat", "to_anat")]),
+            (quality, saved, [(name, name) for name in ("mask", "to_template", "to_anat")]),
             (segment, saved, [("dseg", "dseg"), ("gm", "gm"), ("wm", "wm"), ("csf", "csf")]),
         ]
     )
-    return {"bias": bias, "mask": mask, "normalize": normalize, "segment": segment}
+    # what follows takes mask and warp from the check: a head that fails it takes no further time
+    return {"bias": bias, "quality": quality, "segment": segment}
 
 
 def _run_branch(
@@ -143,6 +158,16 @@ def _run_branch(
     )
     realign = Node(Realign(), f"realign_{scan.stem}")
     coregister = Node(Coregister(), f"coregister_{scan.stem}")
+    quality = Node(
+        CheckRun(
+            name=f"{scan.stem}_bold",
+            file=str(base / _folder(scan, root) / f"{scan.stem}_desc-quality_bold.json"),
+            template=template,
+            template_mask=template_mask,
+        ),
+        f"quality_{scan.stem}",
+        overwrite=True,  # for its line and its file
+    )
     resample = Node(
         Resample(template=template, template_mask=template_mask, spacing_mm=spacing_mm),
         f"resample_{scan.stem}",
@@ -169,19 +194,24 @@ def _run_branch(
             (prepare, realign, [("out_file", "in_file")]),
             (dummies, realign, [n_dummies]),
             (anat["bias"], coregister, [("out_file", "anat")]),
-            (anat["mask"], coregister, [("mask", "anat_mask")]),
             (prepare, slice_timing, [("out_file", "in_file")]),
             (dummies, slice_timing, [n_dummies]),
             (slice_timing, resample, [("out_file", "in_file")]),
+            (anat["quality"], coregister, [("mask", "anat_mask")]),
+            (coregister, quality, [("to_anat", "to_anat")]),
+            (
+                anat["quality"],
+                quality,
+                [(name, name) for name in ("to_template", "standard", "standard_mask")],
+            ),
             (realign, resample, [("matrices", "matrices"), ("reference", "reference")]),
-            (coregister, resample, [("to_anat", "bold_to_anat")]),
-            (anat["normalize"], resample, [("to_template", "anat_to_template")]),
+            (quality, resample, [("to_anat", "bold_to_anat")]),
+            (anat["quality"], resample, [("to_template", "anat_to_template")]),
             (resample, measure, [("out_file", "in_file"), ("mask", "mask")]),
             (realign, measure, [("movement", "movement"), ("rmsd", "rmsd")]),
             (dummies, measure, [n_dummies]),
             (anat["segment"], measure, [("wm", "wm"), ("csf", "csf")]),
-            (anat["mask"], measure, [("mask", "anat_mask")]),
-            (anat["normalize"], measure, [("to_template", "anat_to_template")]),
+            (anat["quality"], measure, [("mask", "anat_mask"), ("to_template", "anat_to_template")]),
             (dummies, saved, [n_dummies]),
             (slice_timing, saved, [("metadata", "timing")]),
             (resample, saved, [("out_file", "bold"), ("mask", "mask"), ("boldref", "boldref")]),
@@ -193,7 +223,11 @@ def _run_branch(
     # what the run is registered by: without distortion where there is a field map
     boldref = _distortion(workflow, scan, root, realign, resample, saved)
     workflow.connect(
-        [(boldref, coregister, [("boldref", "boldref")]), (boldref, saved, [("boldref", "coreg_boldref")])]
+        [
+            (boldref, coregister, [("boldref", "boldref")]),
+            (boldref, quality, [("boldref", "boldref")]),
+            (boldref, saved, [("boldref", "coreg_boldref")]),
+        ]
     )
 
 
@@ -241,7 +275,7 @@ def _surface_branch(
         [
             (anat["bias"], surfaces, [("out_file", "in_file")]),
             (anat["segment"], surfaces, [("gm", "gm"), ("wm", "wm"), ("csf", "csf")]),
-            (anat["normalize"], surfaces, [("to_anat", "to_anat")]),
+            (anat["quality"], surfaces, [("to_anat", "to_anat")]),
             (surfaces, saved, [("quality", "quality"), ("left", "left"), ("right", "right")]),
         ]
     )
@@ -252,8 +286,8 @@ def _sample_branch(
     workflow: Workflow, scan: Scan, anat: dict[str, Node], anat_name: str, root: Path, base: Path
 ) -> None:
     """Add the sampling of a run on surfaces, to nodes that are there."""
-    slice_timing, realign, coregister = (
-        workflow.get_node(f"{step}_{scan.stem}") for step in ("slicetiming", "realign", "coregister")
+    slice_timing, realign, quality = (
+        workflow.get_node(f"{step}_{scan.stem}") for step in ("slicetiming", "realign", "quality")
     )
     sampled = Node(
         SampleSurfaces(
@@ -272,7 +306,7 @@ def _sample_branch(
         [
             (slice_timing, sampled, [("out_file", "in_file"), ("metadata", "timing")]),
             (realign, sampled, [("matrices", "matrices")]),
-            (coregister, sampled, [("to_anat", "bold_to_anat")]),
+            (quality, sampled, [("to_anat", "bold_to_anat")]),
             (anat["surfaces"], sampled, [("left", "left"), ("right", "right")]),
         ]
     )

@@ -1,0 +1,132 @@
+"""Numbers of quality tell what was planted: cuts, gaps, other contrasts, other heads, left for right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bhx_prep.quality import bold, limits, masks, t1w
+
+SHAPE = bold.SHAPE
+PLACE = np.moveaxis(np.indices(SHAPE), 0, -1) @ bold.AFFINE[:3, :3].T + bold.AFFINE[:3, 3]
+BRAIN = (((PLACE - (0, -18, 15)) / (68, 84, 66)) ** 2).sum(-1) <= 1
+
+
+def folds(seed: int) -> np.ndarray:
+    """Smooth chance, of sd 1, about as fine as gyri."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(SHAPE), 1.2)
+    return noise / noise.std()
+
+
+TEMPLATE = np.where(BRAIN, 100 + 15 * folds(0), 0)
+
+
+def person(seed: int) -> np.ndarray:
+    """What all heads share, and what one has alone."""
+    return np.where(BRAIN, TEMPLATE + 10 * folds(seed), 0)
+
+
+def run_of(head: np.ndarray) -> np.ndarray:
+    """An EPI picture of a head: another contrast, a bias field, noise."""
+    bias = np.exp(np.linspace(-0.4, 0.4, SHAPE[1]))[None, :, None]
+    noise = 30 * np.random.default_rng(9).standard_normal(SHAPE)
+    return np.where(BRAIN, np.maximum((400 - 2 * head + noise) * bias, 1), 5)
+
+
+def measure(picture: np.ndarray, head: np.ndarray) -> dict:
+    return bold.of_standard(
+        picture, None, bold.AFFINE, bold.Anatomy(head, BRAIN, TEMPLATE, BRAIN, bold.AFFINE)
+    )
+
+
+LEAST = limits.limit("bold", "coreg_likeness").least or 0.0
+
+
+def test_a_run_is_known_by_the_anatomy_that_is_its_heads_alone():
+    own = measure(run_of(person(1)), person(1))
+    assert own["coreg_likeness"] > 3 * LEAST
+    limits.check(own, "bold")
+    other = measure(run_of(person(2)), person(1))
+    assert abs(other["coreg_likeness"]) < LEAST
+    assert other["coreg_dice"] > 0.95  # which does not see it
+    assert measure(run_of(person(1))[::-1], person(1))["coreg_likeness"] < -LEAST
+
+
+def test_contrast_and_size_of_the_values_change_nothing():
+    own = measure(run_of(person(1)), person(1))["coreg_likeness"]
+    assert measure(1e4 * run_of(person(1)), 1e-3 * person(1))["coreg_likeness"] == pytest.approx(
+        own, rel=1e-3
+    )
+    dark = run_of(200 - person(1))  # white matter and fluid exchanged
+    assert measure(dark, person(1))["coreg_likeness"] > 3 * LEAST
+
+
+def test_a_run_beside_its_head_and_one_of_half_a_head():
+    beside = measure(np.roll(run_of(person(1)), 12, axis=1), person(1))  # 36 mm
+    assert beside["coreg_dice"] < 0.75
+    half = run_of(person(1))
+    half[:, :, 30:] = 0
+    found = measure(half, person(1))
+    assert found["coreg_dice"] > 0.9
+    assert 0.3 < found["field_of_view"] < 0.7
+    sliver = np.where(np.abs(PLACE[..., 2]) < 4, run_of(person(1)), 0)
+    assert measure(sliver, person(1))["coreg_likeness"] is None
+
+
+def test_the_brain_of_an_epi_is_its_bright_piece():
+    picture = run_of(person(1))
+    picture[0:6, 30:36, 30:36] = 900  # an eye
+    found = bold.brain_of(picture, np.full(3, bold.STEP_MM))
+    assert masks.agreement(found, BRAIN, "coreg")["coreg_dice"] > 0.95
+    assert not found[:6].any()
+    assert not bold.brain_of(np.zeros(SHAPE), np.full(3, 3.0)).any()
+
+
+def test_agreement_of_masks():
+    first, second = np.zeros((2, 10, 10, 10), bool)
+    first[:4], second[2:4] = True, True
+    found = masks.agreement(first, second, "norm")
+    assert found["norm_dice"] == pytest.approx(2 / 3)
+    assert found["norm_overlap"] == 1
+    assert found["norm_correlation"] == pytest.approx(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+    assert set(masks.agreement(first, np.zeros_like(first), "norm").values()) == {0.0}
+
+
+def test_a_cut_brain_meets_the_end_of_what_was_measured():
+    head = np.where(BRAIN, 100.0, 5.0)
+    whole = t1w.cut_cm2(head, BRAIN, bold.AFFINE)
+    assert whole < 5
+    upper = 40
+    section = np.count_nonzero(BRAIN[:, :, upper]) * bold.STEP_MM**2 / 100
+    cropped = t1w.cut_cm2(head[:, :, :upper], BRAIN[:, :, :upper], bold.AFFINE)
+    assert cropped == pytest.approx(section, rel=0.1)
+    zeroed, mask = head.copy(), BRAIN.copy()
+    zeroed[:, :, upper:], mask[:, :, upper:] = 0, False
+    assert t1w.cut_cm2(zeroed, mask, bold.AFFINE) == pytest.approx(section, rel=0.1)
+    assert t1w.cut_cm2(np.zeros(SHAPE), BRAIN, bold.AFFINE) == 0
+
+
+def test_gaps_in_a_brain():
+    head = np.where(BRAIN, 100.0, 0.0)
+    assert t1w.missing(head, BRAIN) == 0
+    head[:, :, 28:32] = 0
+    assert 0.05 < t1w.missing(head, BRAIN) < 0.2
+    hollow = BRAIN & (head > 0)
+    hollow[:, :, 28:32] = BRAIN[:, :, 28:32] & ~ndimage.binary_erosion(BRAIN, iterations=3)[:, :, 28:32]
+    assert t1w.missing(head, hollow) > 0.05  # also where the mask leaves the gap out
+    assert t1w.missing(head, np.zeros(SHAPE, bool)) == 1
+
+
+def test_other_contrasts_than_t1():
+    template = t1w.Template(TEMPLATE, BRAIN, bold.AFFINE)
+    found = t1w.of_standard(person(1), BRAIN, template)
+    assert found["tissue_contrast"] > 0.6
+    assert found["template_correlation"] > 0.5
+    inverted = t1w.of_standard(np.where(BRAIN, 300 - person(1), 0), BRAIN, template)
+    assert inverted["tissue_contrast"] < -0.6
+    assert inverted["template_correlation"] < -0.5
+    water = np.where(BRAIN, 100 + folds(5), 0)
+    assert abs(t1w.of_standard(water, BRAIN, template)["tissue_contrast"]) < 0.2
+    nothing = t1w.of_standard(water, np.zeros(SHAPE, bool), template)
+    assert nothing["template_correlation"] == nothing["norm_dice"] == 0

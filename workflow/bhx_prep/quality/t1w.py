@@ -1,0 +1,166 @@
+"""Numbers that tell a T1-weighted head that was brought to the template from one that was not, or is none.
+
+All are of arrays: the same functions judge what the embedded workflow and what fMRIPrep made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from bhx_model.data.t1w import conform, model_grid, voxel_sizes
+from bhx_model.data.t1w_overlap import coarse, compare
+from bhx_model.errors import DataError
+from bhx_prep.quality.masks import agreement
+
+
+def volume_ml(mask: np.ndarray, affine: np.ndarray) -> float:
+    """Volume (ml) of a mask (X, Y, Z) with an affine in mm."""
+    return float(np.count_nonzero(mask)) * float(np.prod(voxel_sizes(affine))) / 1000
+
+
+def cut_cm2(values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> float:
+    """Area (cm2) by which a brain meets the face of the field of view that cuts most of it.
+
+    The field of view ends where the image does, or where planes begin that hold nothing but zeros.
+
+    Parameters
+    ----------
+    values : array, (X, Y, Z)
+        The image, 0 where it was not measured.
+    mask : array of bool, (X, Y, Z)
+        Its brain.
+    affine : array, (4, 4)
+        Voxel to world, mm.
+    """
+    zooms = voxel_sizes(affine)
+    largest = 0.0
+    for axis in range(3):
+        others = tuple(i for i in range(3) if i != axis)
+        seen = np.flatnonzero(np.count_nonzero(values, axis=others))
+        if not seen.size:
+            continue
+        areas = np.count_nonzero(mask, axis=others) * float(np.prod(zooms[list(others)])) / 100
+        # masks may end a voxel before the image does
+        near = max(1, round(2 / float(zooms[axis])))
+        first, last = int(seen[0]), int(seen[-1]) + 1
+        largest = max(
+            largest, float(areas[first : first + near].max()), float(areas[last - near : last].max())
+        )
+    return largest
+
+
+def missing(values: np.ndarray, mask: np.ndarray) -> float:
+    """Share of a brain, its gaps closed, that holds no values: zeros (NaN becomes 0 when images are read).
+
+    Parameters
+    ----------
+    values, mask : arrays, (X, Y, Z)
+    """
+    whole = np.asarray(ndimage.binary_fill_holes(mask))
+    n = np.count_nonzero(whole)
+    return float(np.count_nonzero(whole & ~(values > 0))) / n if n else 1.0
+
+
+def tissue_contrast(
+    values: np.ndarray, mask: np.ndarray, template: np.ndarray, template_mask: np.ndarray
+) -> float:
+    """By how much the place of the template's white matter is brighter than that of its grey matter.
+
+    Parameters
+    ----------
+    values, mask : arrays, (X, Y, Z)
+        T1w image in the template's space, and its brain.
+    template, template_mask : arrays, (X, Y, Z)
+        On the same grid.
+
+    Returns
+    -------
+    float
+        Difference of the medians, in standard deviations of the brain's intensities: negative in images that are not
+        T1-weighted.
+    """
+    both = mask & template_mask
+    if np.count_nonzero(both) < 100:
+        return 0.0
+    # thirds of the template's intensities: fluid and rims, grey matter, white matter
+    low, high = np.percentile(template[template_mask], [25.0, 62.0])
+    white = both & (template > high)
+    grey = both & (template > low) & (template <= high)
+    inside = values[both]
+    floor, ceiling = np.percentile(inside, [1.0, 99.0])
+    spread = float(np.clip(inside, floor, ceiling).std())
+    if not (spread > 0 and white.any() and grey.any()):
+        return 0.0
+    return float(np.median(values[white]) - np.median(values[grey])) / spread
+
+
+@dataclass(frozen=True)
+class Template:
+    """The template's head on the grid of a comparison.
+
+    Attributes
+    ----------
+    values : array, (X, Y, Z)
+    mask : array of bool, (X, Y, Z)
+        Its brain.
+    affine : array, (4, 4)
+        Voxel to MNI space, mm.
+    """
+
+    values: np.ndarray
+    mask: np.ndarray
+    affine: np.ndarray
+
+
+def of_head(values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> dict[str, float | None]:
+    """Numbers of a head on its own grid.
+
+    Parameters
+    ----------
+    values : array, (X, Y, Z)
+        T1w image whose axes run to the right, to the front and upwards; 0 where nothing was measured.
+    mask : array of bool, (X, Y, Z)
+        Its brain.
+    affine : array, (4, 4)
+        Voxel to world, mm.
+    """
+    return {
+        "brain_volume_ml": volume_ml(mask, affine),
+        "cut_cm2": cut_cm2(values, mask, affine),
+        "missing_share": missing(values, mask),
+    }
+
+
+def of_standard(values: np.ndarray, mask: np.ndarray, template: Template) -> dict[str, float | None]:
+    """Numbers of a head in the template's space.
+
+    Parameters
+    ----------
+    values : array, (X, Y, Z)
+        T1w image on the template's grid.
+    mask : array of bool, (X, Y, Z)
+        Its brain.
+    template : Template
+    """
+    return {
+        **agreement(mask, template.mask, "norm"),
+        "template_correlation": template_correlation(values, mask, template),
+        "tissue_contrast": tissue_contrast(values, mask, template.values, template.mask),
+    }
+
+
+def template_correlation(values: np.ndarray, mask: np.ndarray, template: Template) -> float:
+    """Correlation with the template of structure of 4 to 12 mm, as of the features' T1 volumes.
+
+    0 of what cannot be compared: no brain, one of no person's size, or outside of the template's.
+    """
+    grid = model_grid(2.0, (80, 96, 80))
+    theirs = conform(template.values, template.affine, grid, "the template", template.mask.astype(np.float32))
+    try:
+        ours = conform(values, template.affine, grid, "the T1w image", mask.astype(np.float32))
+    except DataError:
+        return 0.0
+    return compare(coarse(ours, grid), coarse(theirs, grid)).correlation
