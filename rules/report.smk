@@ -76,12 +76,12 @@ rule report_study:
         tables=tables(rules.collect_table.output.csv, rules.collect_study_table.output.csv),
         inside=inspections,
     output:
-        report(
+        page=report(
             f"{RESULTS}/reports/index.html",
             caption="../workflow/report/page.rst",
             category="Study",
         ),
-        multiext(f"{RESULTS}/reports/methods", ".md", ".bib"),
+        methods=multiext(f"{RESULTS}/reports/methods", ".md", ".bib"),
     log:
         f"{RESULTS}/logs/report_study.log",
     benchmark:
@@ -93,8 +93,8 @@ rule report_study:
         runtime=growing(60),
     params:
         config=str(study.config_file()),
-        results=lambda wildcards, output: Path(output[0]).parents[1],
+        results=lambda wildcards, output: Path(output.page).parents[1],
         step=STEPS["report_study"],
     shell:
         "python -m bhx_prep.report --config {params.config:q} --results {params.results:q}"
-        " --out {output[0]:q} > {log:q} 2>&1"
+        " --out {output.page:q} > {log:q} 2>&1"
