@@ -34,14 +34,25 @@ from bhx_model.errors import ConfigError, DataError, LimitError
 from bhx_prep.atlas.atlas import Atlas, load_atlas
 from bhx_prep.config.features import FeaturesSection
 from bhx_prep.config.section import read_section
-from bhx_prep.features import confounds, denoise, fingerprint, parcellate, qc, store, t1w, template_overlap
+from bhx_prep.features import (
+    confounds,
+    denoise,
+    fingerprint,
+    gates,
+    parcellate,
+    qc,
+    store,
+    t1w,
+    template_overlap,
+)
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.scans import scans_of
 from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
 from bhx_prep.io import archives, bids_names, notes
 from bhx_prep.io.stated_axes import StatedAxes
-from bhx_prep.review import carpet
+from bhx_prep.quality import limits
+from bhx_prep.review import beside, carpet
 from bhx_prep.review.decided import Place, place_of
 
 logger = logging.getLogger(__name__)
@@ -94,6 +105,7 @@ QC_SCHEMA = pa.schema(
         ("tsnr", pa.float64()),
         ("template_dice", pa.float64()),
         ("template_correlation", pa.float64()),
+        *((name, pa.float64()) for names in gates.COLUMNS.values() for name in names),
         ("strategy", pa.string()),
         ("synthetic", pa.bool_()),
         ("seconds", pa.float64()),
@@ -211,6 +223,19 @@ class Extraction:
             "fingerprint": fingerprint.fingerprint(done.series),
         }, timeseries.encode(done.series)
 
+    def _judge(self, report: Row, numbers: gates.Numbers, modality: str) -> None:
+        """Write numbers of quality into the report and compare them with their limits."""
+        report.update(numbers)
+        self.obey(report, lambda *_: limits.check(numbers, modality))
+
+    def _compare_with_t1w(self, scan: Row, report: Row) -> None:
+        """Whether a run in a volume lies on its T1w image, where preprocessing did not look."""
+        path, anat = Path(scan["path"]), scan.get("t1w_files")
+        if anat is None or self.head is None or beside.quality(path):
+            return
+        if path.name.endswith((".nii", ".nii.gz")) and beside.is_standard(path) and anat[0].is_file():
+            self._judge(report, gates.of_bold((path, _path(scan["mask"])), anat, self.head), "bold")
+
     def _given(self, scan: Row, report: Row) -> Parcellated:
         report["strategy"] = AS_GIVEN
         given = read_series(Path(scan["path"]), self.atlas, self.stated, sidecar=_path(scan["sidecar"]))
@@ -239,6 +264,7 @@ class Extraction:
         report["fd_mm"] = signals.fd_mm
         report["mean_fd_mm"], report["max_fd_mm"] = qc.motion(signals.fd_counted_mm)
         self._measure(parcellated, scan, report)
+        self._compare_with_t1w(scan, report)
         return parcellated, signals
 
     def _measure(self, parcellated: Parcellated, scan: Row, report: Row) -> None:
@@ -262,6 +288,9 @@ class Extraction:
             found = template_overlap.overlap(volume, *self.head, self.grid)
             report["template_dice"], report["template_correlation"] = found.dice, found.correlation
             self.obey(report, qc.check_template, found.dice, found.correlation)
+            if not beside.quality(Path(scan["path"])):  # else preprocessing judged it by the same limits
+                numbers = gates.of_t1w((Path(scan["path"]), _path(scan["mask"])), self.head)
+                self._judge(report, numbers, "t1w")
         else:
             report["notes"].append(NO_TEMPLATE)
         return {
@@ -327,7 +356,7 @@ def extract(
             store.Writer(parts["t1w.arrow"], "t1w", {}) as t1ws,
             pq.ParquetWriter(parts["carpets.parquet"], carpet.SCHEMA, compression="zstd") as carpets,
         ):
-            for scan in scans:
+            for scan in _with_anatomy(scans):
                 if scan["subject"] not in subjects:
                     subjects[scan["subject"]] = None
                     logger.info("%s: %s (%d of %d)", cohort, scan["subject"], len(subjects), n_subjects)
@@ -353,6 +382,19 @@ def extract(
         logger.warning("%s: a decision on %s changes nothing: preprocessing made no such scan", cohort, key)
     used = sum(report["status"] == "ok" for report in reports)
     return used, len(reports) - used
+
+
+def _with_anatomy(scans: Iterable[Row]) -> list[Row]:
+    """The same rows; runs get the files of their T1w image in standard space, if it has any."""
+    rows = list(scans)
+    anats = {
+        row["key"]: (Path(row["path"]), _path(row["mask"]))
+        for row in rows
+        if row["modality"] == "t1w" and row["status"] == "ok" and row["path"]
+    }
+    return [
+        {**row, "t1w_files": anats.get(row["anat"])} if row["modality"] == "bold" else row for row in rows
+    ]
 
 
 def _one(work: Extraction, scan: Row, report: Row) -> Any:

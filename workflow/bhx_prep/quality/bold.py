@@ -55,7 +55,9 @@ def brain_of(reference: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     return np.asarray(ndimage.binary_fill_holes(ndimage.binary_dilation(core, ball) & bright))
 
 
-def likeness(bold: np.ndarray, t1w: np.ndarray, template: np.ndarray, inside: np.ndarray) -> float | None:
+def likeness(
+    bold: np.ndarray, t1w: np.ndarray, template: np.ndarray, inside: np.ndarray, least_own: float = 0.0
+) -> float | None:
     """How much a run shows of the anatomy that is its T1w image's alone.
 
     The picture's structure of 3 to 8 mm is explained by that of the template and of the T1w image, and again by that of the
@@ -69,12 +71,14 @@ def likeness(bold: np.ndarray, t1w: np.ndarray, template: np.ndarray, inside: np
         Mean of the run, T1w image, and template, on the grid of `AFFINE`.
     inside : array of bool, (X, Y, Z)
         Brain that the run shows.
+    least_own : float
+        Share of the T1w image's structure that the template must not explain: less decides nothing.
 
     Returns
     -------
     float or None
         Share of the variance that is explained with the T1w image, less the share with the mirrored one. 0 for another
-        head's run, negative for a mirrored run; None where the run shows too little.
+        head's run, negative for a mirrored run; None where the run shows too little, or the T1w image nothing of its own.
     """
     # the rim is bright against the air in any head
     inside = ndimage.binary_erosion(inside & inside[::-1])
@@ -84,6 +88,9 @@ def likeness(bold: np.ndarray, t1w: np.ndarray, template: np.ndarray, inside: np
     if not picture.std() > 0:
         return None
     common = _parts(template, inside)
+    anatomy = _parts(t1w, inside)[0]
+    if _unexplained(anatomy, common) < least_own * float((anatomy**2).sum()):
+        return None
     own, mirrored = (_unexplained(picture, [*common, *_parts(v, inside)]) for v in (t1w, t1w[::-1]))
     return (mirrored - own) / float((picture**2).sum())
 
@@ -137,7 +144,11 @@ class Anatomy:
 
 
 def of_standard(
-    picture: np.ndarray, mask: np.ndarray | None, affine: np.ndarray, anatomy: Anatomy
+    picture: np.ndarray,
+    mask: np.ndarray | None,
+    affine: np.ndarray,
+    anatomy: Anatomy,
+    least_own: float = 0.0,
 ) -> dict[str, float | None]:
     """Numbers of a run in standard space.
 
@@ -150,6 +161,8 @@ def of_standard(
     affine : array, (4, 4)
         Voxel to MNI space, mm.
     anatomy : Anatomy
+    least_own : float
+        See `likeness`.
     """
     epi = to_comparison_grid(picture, affine)
     seen = to_comparison_grid((picture > 0).astype(np.float32), affine) > 0.5
@@ -168,5 +181,5 @@ def of_standard(
         **agreement(brain & field, inside & field, "coreg"),
         **agreement(brain, normal, "norm"),
         "field_of_view": float(np.count_nonzero(field & normal)) / float(np.count_nonzero(normal)),
-        "coreg_likeness": likeness(epi, t1w, head, inside & normal & brain),
+        "coreg_likeness": likeness(epi, t1w, head, inside & normal & brain, least_own),
     }
