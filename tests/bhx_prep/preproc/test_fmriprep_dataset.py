@@ -13,6 +13,7 @@ from bids_validation import errors
 
 from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.preproc import fmriprep_dataset
+from bhx_prep.preproc.altering_results import OF_EMBEDDED, OF_FMRIPREP, OF_THE_MACHINE, altering_results
 from bhx_prep.preproc.dataset_description import configuration_hash
 from bhx_prep.preproc.publish import publish
 
@@ -136,6 +137,9 @@ def test_the_hash_is_of_what_alters_results(tmp_path: Path):
         {"output_spaces": ("MNI152NLin2009cAsym:res-2",)},
         {"fmriprep_args": ("--fs-no-reconall",)},
         {"fmriprep_args": ("--dummy-scans", "4")},
+        {"level": "minimal"},
+        {"cifti_output": "91k"},
+        {"fs_subjects_dir": "/a"},  # surfaces were made before, wherever they are
         {"fmriprep_args": ("--bids-filter-file", str(filters[0]))},
     ):
         assert hash_of(**other) != bare, other
@@ -143,6 +147,7 @@ def test_the_hash_is_of_what_alters_results(tmp_path: Path):
     assert one == copy != another
     folders = [hash_of(backend="fmriprep-apptainer", image=f"/{place}/fmriprep.sif") for place in ("a", "b")]
     assert folders[0] == folders[1]
+    assert hash_of(fs_subjects_dir="/a") == hash_of(fs_subjects_dir="/b")
     words = (("--fs-no-reconall", "--dummy-scans", "4"), ("--dummy-scans", "4", "--fs-no-reconall"))
     assert hash_of(fmriprep_args=words[0]) == hash_of(fmriprep_args=words[1])
 
@@ -175,6 +180,13 @@ def test_what_is_required_of_sidecars_is_added_and_nothing_changed(made: Path):
         "MNI152NLin2009cAsym_res-2_desc-brain_mask.json": {"Resolution": "2 x 2 x 2.5 mm"},
         "MNI152NLin2009cAsym_res-2_desc-preproc_bold.json": {"Resolution": "theirs"},
     }
+
+
+def test_of_every_key_is_decided_whether_it_alters_results():
+    known = OF_THE_MACHINE | OF_FMRIPREP | OF_EMBEDDED
+    assert known == set(PreprocSection.model_fields), "put new keys into a set of preproc/altering_results.py"
+    embedded = altering_results({**section(level="full"), "backend": "embedded"})
+    assert set(embedded) == {"program", *OF_EMBEDDED}
 
 
 @pytest.mark.parametrize("listed", ["expected_ds005.txt", "expected_ds054.txt", "expected_ds210.txt"])
