@@ -13,6 +13,9 @@ template's brain once normalised, `vertex` how far its top lies above (+) or bel
 much of the grey matter of the upper 30 mm lies outside. Planted truth is the demo's cohort `rawbids`: made from the very
 template that heads are normalised to, so its anatomical numbers are easier than any real head's. CPU seconds and the peak
 memory (GB) are of the anatomical steps, for planted truth of the whole workflow with one run.
+
+Motion, coregistration, slice delay and distortion against planted truth follow, by `preproc_bold.py` (`--bold none` leaves
+them out; its part `size`, the memory of a long run, takes minutes and is run where it is named).
 """
 
 from __future__ import annotations
@@ -73,6 +76,9 @@ COLUMNS = [
     Column("peak_gb", "GB", 1, "<= 3", lambda v: v <= 3),
 ]
 
+#: Parts of `preproc_bold.py` that are run unless others are named.
+BOLD = ["motion", "coregistration", "slices", "distortion"]
+
 Row = dict[str, Any]
 
 
@@ -83,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--heads", nargs="+", metavar="HEAD", help="folders, names of --list, or none")
     parser.add_argument("--planted", type=Path, default=Path("demo-data/rawbids"), help="(%(default)s)")
+    parser.add_argument("--bold", nargs="+", default=BOLD, metavar="PART", help="%(default)s, size, or none")
     parser.add_argument("--work", type=Path, default=Path("results/benchmarks/preproc"), help="(%(default)s)")
     parser.add_argument("--resolution", type=float, default=1.0, help="of standard space, mm (%(default)s)")
     parser.add_argument("--list", action="store_true", help="say which heads there are, and end")
@@ -191,6 +198,23 @@ def of_planted(root: Path, templates: Path, work: Path) -> list[Row]:
     return rows
 
 
+def of_bold(parts: list[str], templates: Path, work: Path) -> list[Row]:
+    """What `preproc_bold.py` prints, a part each."""
+    if not parts:
+        return []
+    command = [
+        str(installation.ants_python(ROOT)),
+        str(HERE / "preproc_bold.py"),
+        "--templates",
+        str(templates),
+    ]
+    command += ["--work", str(work / "bold"), *parts]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environment())
+    if done.returncode:
+        sys.exit("preproc_bold.py failed: see above")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"part"')]
+
+
 def anatomy(t1w: Path, mask: Path, templates: Path, *words: str) -> Row:
     """What `preproc_anatomy.py` prints, from the environment of ANTs."""
     head = json.dumps({"t1w": str(t1w), "mask": str(mask)})
@@ -222,6 +246,17 @@ def print_table(rows: list[Row]) -> None:
     )
     for row in rows:
         print(f"- {row['name']}: {row['origin']}; brain mask: {row['mask_origin']}")
+
+
+def print_parts(parts: list[Row]) -> None:
+    """Numbers of BOLD as a Markdown table."""
+    if not parts:
+        return
+    print("\n| part | number | value | goal |\n| --- | --- | --- | --- |")
+    for part in parts:
+        for name, goal in part["goals"].items():
+            value = f"{part[name]:g}" if part["reached"][name] else f"**{part[name]:g}**"
+            print(f"| {part['part']} | {name} | {value} | <= {goal:g} |")
 
 
 def cell(row: Row, column: Column) -> str:
