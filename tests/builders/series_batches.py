@@ -74,6 +74,7 @@ def write_batch(
     *,
     excluded: Sequence[tuple[str, str]] = (),
     volumes: Sequence[str] = (),
+    hashes: Mapping[str, str] | None = None,
     strategy: str = AS_GIVEN,
     tr_s: float = 2.0,
 ) -> Path:
@@ -89,6 +90,8 @@ def write_batch(
     excluded : sequence of (key, reason)
     volumes : sequence of str
         Keys of T1 volumes.
+    hashes : mapping, optional
+        Their keys to SHA-256.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parcels = next((len(series) for series in runs.values()), 100)
@@ -111,7 +114,9 @@ def write_batch(
     quality += [
         {"key": key, "modality": "bold", "status": "excluded", "reason": why} for key, why in excluded
     ]
-    quality += [{"key": key, "modality": "t1w", "status": "ok"} for key in volumes]
+    quality += [
+        {"key": key, "modality": "t1w", "status": "ok", "sha256": (hashes or {}).get(key)} for key in volumes
+    ]
     rows = [dict.fromkeys(QC_SCHEMA.names) | {"subject": _subject(row["key"])} | row for row in quality]
     pq.write_table(pa.Table.from_pylist(rows, QC_SCHEMA), folder / "qc.parquet")
     return folder

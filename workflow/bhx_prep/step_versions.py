@@ -9,7 +9,7 @@ STEPS = {
     "run_embedded": 4,  # brain mask by a network, registration brain to brain; slice timing, more confounds; limits exclude
     "run_fmriprep": 2,  # T1w of the model's resolution; what the index excludes is not shown
     "extract_features": 7,  # decisions of people exclude and keep scans; limits on contrast, cuts and coregistration
-    "check_cohort": 2,  # pairs of runs of one scan that was denoised in two ways are listed too
+    "check_cohort": 2,  # pairs of runs of one scan that was denoised in two ways, and of T1w images, are listed too
     "draw_scans": 1,  # first version
     "collect_quality": 1,  # first version
     "pack_shards": 4,  # lists hold the hash of every scan

@@ -134,6 +134,18 @@ def test_runs_that_are_there_twice_are_listed_across_batches(tmp_path: Path) -> 
     ]
 
 
+def test_a_t1w_image_of_two_subjects_is_named(tmp_path: Path) -> None:
+    hashes = {"ward_sub-01": "a", "ward_sub-02": "b", "ward_sub-02_ses-2": "b", "ward_sub-03": "a"}
+    write_batch(
+        tmp_path / "batch-00000", brains(7, range(3)), volumes=["ward_sub-01", "ward_sub-04"], hashes=hashes
+    )
+    others = ["ward_sub-02", "ward_sub-02_ses-2", "ward_sub-03"]
+    write_batch(tmp_path / "batch-00001", brains(7, range(3, 5)), volumes=others, hashes=hashes)
+    report = check(tmp_path, batches=("00000", "00001"))
+    assert report["same_t1w"] == [["ward_sub-01", "ward_sub-03"]]
+    assert report["notes"] == ["one T1w image of two subjects: 1 pair, such as ward_sub-01 and ward_sub-03"]
+
+
 def test_a_run_is_the_same_under_another_repetition_time(tmp_path: Path) -> None:
     write_batch(tmp_path / "batch-00000", brains(7, range(1)))
     write_batch(tmp_path / "batch-00001", {"ward_sub-77": brain_series(0, 7)}, tr_s=1.0)

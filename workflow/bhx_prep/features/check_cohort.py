@@ -46,7 +46,7 @@ MOST_LISTED: Final = 1000
 
 # what differs between the files of subjects, sessions and runs
 _FILE_NAME: Final = re.compile(r"sub-[A-Za-z0-9+]+_(?:ses-[A-Za-z0-9+]+_)?")
-_QC_COLUMNS: Final = ("subject", "key", "modality", "status", "reason", "strategy")
+_QC_COLUMNS: Final = ("subject", "key", "modality", "status", "reason", "strategy", "sha256")
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class Quality:
         Why T1 volumes are.
     are_tables : bool
         Whether the series were parcellated elsewhere.
+    same_volumes : tuple of (str, str)
+        Keys of T1 volumes of two subjects that are the same, byte for byte.
     """
 
     n_used: int
@@ -73,6 +75,7 @@ class Quality:
     reasons: Counter[str]
     volume_reasons: Counter[str]
     are_tables: bool
+    same_volumes: tuple[tuple[str, str], ...] = ()
 
 
 def read_quality(files: Sequence[Path]) -> Quality:
@@ -86,6 +89,8 @@ def read_quality(files: Sequence[Path]) -> Quality:
     used, excluded, volumes, tables = 0, 0, 0, 0
     reasons: Counter[str] = Counter()
     of_volumes: Counter[str] = Counter()
+    first: dict[str, tuple[str, str]] = {}
+    same = []
     for file in files:
         try:
             rows = pq.ParquetFile(file).read(columns=list(_QC_COLUMNS)).to_pylist()
@@ -95,6 +100,10 @@ def read_quality(files: Sequence[Path]) -> Quality:
         for row in rows:
             if row["modality"] != "bold":
                 volumes += row["status"] == "ok"
+                if row["status"] == "ok" and row.get("sha256"):
+                    subject, key = first.setdefault(row["sha256"], (row["subject"], row["key"]))
+                    if subject != row["subject"]:
+                        same.append((key, row["key"]))
                 if row["status"] != "ok":
                     of_volumes[_FILE_NAME.sub("sub-*_", row["reason"])] += 1
             elif row["status"] == "ok":
@@ -103,7 +112,7 @@ def read_quality(files: Sequence[Path]) -> Quality:
             else:
                 excluded += 1
                 reasons[_FILE_NAME.sub("sub-*_", row["reason"])] += 1
-    return Quality(used, excluded, volumes, reasons, of_volumes, 2 * tables > used)
+    return Quality(used, excluded, volumes, reasons, of_volumes, 2 * tables > used, tuple(same))
 
 
 def check(
@@ -146,10 +155,14 @@ def check(
     elif quality.n_used:
         noted += [notes.note(notes.Kind.ORDER, detail) for detail in _doubts(comparison, stored.atlas)]
     same = duplicates.find_same([stored])
-    if same:
-        pairs = "1 pair" if len(same) == 1 else f"{len(same):,} pairs"
-        detail = f"{pairs}, such as {same[0].first} and {same[0].second}"
-        noted.append(notes.note(notes.Kind.DUPLICATES, detail))
+    found = {
+        notes.Kind.DUPLICATES: [(pair.first, pair.second) for pair in same],
+        notes.Kind.SAME_T1W: quality.same_volumes,
+    }
+    for kind, keys in found.items():
+        if keys:
+            pairs = "1 pair" if len(keys) == 1 else f"{len(keys):,} pairs"
+            noted.append(notes.note(kind, f"{pairs}, such as {keys[0][0]} and {keys[0][1]}"))
     for text in noted:
         logger.warning("%s: %s", cohort, text)
     return {
@@ -163,6 +176,7 @@ def check(
         "order": roi_order.to_json(comparison),
         "duplicates": [pair.to_json() for pair in same[:MOST_LISTED]],
         "n_duplicates": len(same),
+        "same_t1w": [list(keys) for keys in quality.same_volumes[:MOST_LISTED]],
         "notes": noted,
     }
 

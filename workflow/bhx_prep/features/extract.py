@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -109,6 +110,7 @@ QC_SCHEMA = pa.schema(
         ("strategy", pa.string()),
         ("synthetic", pa.bool_()),
         ("seconds", pa.float64()),
+        ("sha256", pa.string()),
         ("decision", pa.string()),
         ("overruled", pa.string()),
     ]
@@ -293,13 +295,15 @@ class Extraction:
                 self._judge(report, numbers, "t1w")
         else:
             report["notes"].append(NO_TEMPLATE)
+        content = volumes.encode(volume)
+        report["sha256"] = hashlib.sha256(content).hexdigest()  # which shows what is there twice
         return {
             **{name: scan[name] for name in ("key", "subject", "session")},
             "shape": list(volume.shape),
             "zooms_mm": self.grid.zooms_mm,
             "affine": self.grid.affine.tolist(),
             "synthetic": bool(scan["synthetic"]),
-        }, volumes.encode(volume)
+        }, content
 
 
 def extract(

@@ -30,6 +30,7 @@ class Kind(StrEnum):
     ORDER = "ROI order not confirmed by the series"
     DUPLICATES = "runs of one scan"
     SURFACES = "surfaces not made"
+    SAME_T1W = "one T1w image of two subjects"
     NO_RUNS = "cohort without BOLD runs"
     DECISION = "kept by a decision"
     SLICES = "slice timing not corrected"
