@@ -64,7 +64,7 @@ def test_a_t1w_image_and_the_head_that_it_was_made_of(tmp_path, anat, template):
     write(tmp_path / "sub-01_desc-brain_mask.nii.gz", BRAIN[:, :, :40])
     found = gates.of_t1w(anat, template)
     assert set(found) == set(gates.COLUMNS["t1w"])
-    with pytest.raises(LimitError, match=r"cut_cm2 \d+ \(limit 30\): does the image show the whole brain"):
+    with pytest.raises(LimitError, match=r"cut_cm2 \d+ \(limit 20\): does the image show the whole brain"):
         limits.check(found, "t1w")
     other = write(tmp_path / f"sub-03_{SPACE}_desc-preproc_T1w.nii", np.where(BRAIN, 300 - person(1), 0))
     with pytest.raises(LimitError, match="is it T1-weighted"):

@@ -89,9 +89,9 @@ LIMITS: Final = (
         "t1w",
         "cut_cm2",
         None,
-        30.0,
+        20.0,
         "area of the brain on the face of the field of view that cuts most of it (cm2)",
-        "real heads 0 to 2, a head without its upper 35 mm 67; 30 is what 7 mm take off the vertex",
+        "real heads 0 to 3, heads without their upper 25 and 35 mm 29 and 67; 20 is what 5 mm take off the vertex",
         "does the image show the whole brain?",
     ),
     Limit(
