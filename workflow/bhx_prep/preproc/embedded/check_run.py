@@ -15,6 +15,9 @@ from bhx_prep.preproc.embedded.grids import open_grid
 from bhx_prep.preproc.embedded.step import Step
 from bhx_prep.quality import bold, report
 
+#: Largest voxels (mm) whose pictures show the folds of a head: at 5 x 5 x 6 mm a run was known as its T1w image's.
+COARSEST_MM = 6.5
+
 
 class _CheckRunIn(BaseInterfaceInputSpec):
     name = traits.Str(mandatory=True, desc="of the run, for the report")
@@ -63,5 +66,8 @@ class CheckRun(Step):
                 drawn.affine,
             ),
         )
+        reference: Any = nib.load(given.boldref)
+        if max(reference.header.get_zooms()[:3]) > COARSEST_MM:
+            numbers["coreg_likeness"] = None  # folds do not show
         self._results["to_anat"] = given.to_anat
         report.judge(given.name, numbers, "bold", Path(given.file))
