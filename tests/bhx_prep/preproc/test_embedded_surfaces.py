@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from meshes import icosphere
+from meshes import ellipsoid, icosphere
 
 from bhx_model.errors import ConfigError, DataError, SiteError
 from bhx_prep.atlas.cerebrum import _regions
@@ -22,6 +22,7 @@ from bhx_prep.preproc.embedded import surfaces_quality as quality
 from bhx_prep.preproc.embedded.surfaces_files import save_map, save_series, save_surface
 from bhx_prep.preproc.embedded.surfaces_labels import hemisphere_labels
 from bhx_prep.preproc.embedded.surfaces_sampling import DEPTHS, between, sample
+from bhx_prep.preproc.embedded.surfaces_start import turned
 from bhx_prep.preproc.status import write_status
 
 
@@ -92,6 +93,19 @@ def test_where_brightness_falls_is_measured_along_normals(off):
     assert offset == pytest.approx(off, abs=0.3)
     assert share > 0.95
     assert quality.border(vertices, triangles, 160 - head, affine, np.ones(len(vertices), bool))[1] < 0.05
+
+
+def test_a_sphere_is_turned_by_where_the_brain_lies():
+    target, triangles = ellipsoid(3)
+    target = target + 0.1 * np.abs(target)  # the left is not the right
+    sphere, _ = icosphere(3, 100.0)
+    angle = np.radians(40)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    head = np.array([[0.95, -0.2, 0.05], [0.2, 0.97, -0.1], [-0.03, 0.12, 1.0]])
+    subject = 1.1 * target @ head.T + [4.0, -20.0, 9.0]
+    found = turned(subject, triangles, sphere @ turn, target, sphere)
+    off = np.degrees(np.arccos(np.clip((found * sphere).sum(axis=1) / 1e4, -1, 1)))
+    assert off.max() < 10
 
 
 def test_what_is_out_of_its_limits_is_said_with_the_limits():

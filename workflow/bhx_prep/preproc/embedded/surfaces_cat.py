@@ -20,6 +20,7 @@ import numpy as np
 
 from bhx_model.atomic_write import atomic_write
 from bhx_model.command_line import run_command
+from bhx_prep.preproc.embedded.surfaces_start import turned
 
 #: Of the triangles of marching cubes so many are kept.
 _KEPT = 0.25
@@ -103,13 +104,23 @@ def register_sphere(
     target_sphere: tuple[np.ndarray, np.ndarray],
     seconds: dict[str, float],
 ) -> np.ndarray:
-    """The subject's sphere in the space of fsLR, (V, 3), by Spherical Demons on the folding."""
+    """The subject's sphere in the space of fsLR, (V, 3), by Spherical Demons on the folding.
+
+    They start where anatomy has turned the sphere to (`turned`): fsLR's is some 40 degrees away from cat-surf's, and from
+    there the central sulcus ends in its neighbour.
+    """
     import cat_surf
 
     clock = _Clock(seconds)
     triangles = made["triangles"]
+    start = turned(made["midthickness"], triangles, made["sphere"], target[0], target_sphere[0])
     found = cat_surf.spherical_demon(
-        (made["midthickness"], triangles), (made["sphere"], triangles), target, target_sphere, unfold=True
+        (made["midthickness"], triangles),
+        (start, triangles),
+        target,
+        target_sphere,
+        rotate=False,
+        unfold=True,
     )
     clock.stop("registration")
     return np.asarray(found[0] if isinstance(found, tuple) else found)
@@ -171,6 +182,7 @@ def _run(args: argparse.Namespace) -> None:
     made |= resample(made, sphere, seconds)
     for name in ("white", "pial"):
         made[f"intersections_{name}"] = np.array(intersections(made[name], made["triangles"]))
+    made["cpu_seconds"] = np.array(round(time.process_time(), 1))
     made["seconds"] = np.array(json.dumps(seconds))
     with atomic_write(args.out) as part, part.open("wb") as file:
         np.savez(file, **made)  # type: ignore[arg-type]

@@ -146,5 +146,6 @@ def measure(
         "border_share": round(standard[1], 3),
         "cut_share": round(cut / (2 * len(triangles)), 4),
         "centre_mm": made["midthickness"].mean(axis=0).round(1).tolist(),
+        "cpu_seconds": float(made["cpu_seconds"]),
         "seconds": json.loads(str(made["seconds"])),
     }
