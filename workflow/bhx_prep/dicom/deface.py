@@ -181,9 +181,7 @@ def _print_plane(path: Path) -> int:
     brain_mask: Any = importlib.import_module("bhx_prep.preproc.embedded.brain_mask")  # brings nipype
 
     head: Any = nib.as_closest_canonical(nib.load(path))  # type: ignore[arg-type]
-    values = np.asarray(head.dataobj, np.float32)
-    mask = brain_mask.largest_piece(brain_mask.probability(values) > 0.5)
-    print(json.dumps({"plane_mm": plane_of(mask, head.affine)}))
+    print(json.dumps({"plane_mm": plane_of(brain_mask.find_brain(head), head.affine)}))
     return 0
 
 
