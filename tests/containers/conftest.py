@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,14 +133,20 @@ def job(tmp_path: Path, templates: Path, capsys):
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """The work folder, on a disk of 4 MB."""
-    work = tmp_path / "work"
-    work.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "bhx", work], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
-    yield work
-    subprocess.run(["umount", "--lazy", work], check=True)
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Make a folder of the job a disk of 4 MB: ``work``, or ``preproc`` for the derivatives."""
+    mounted: list[Path] = []
+
+    def mount(name: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        words = ["mount", "-t", "tmpfs", "-o", "size=4m", "bhx", str(folder)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

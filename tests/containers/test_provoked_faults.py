@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -51,16 +52,23 @@ def test_images_that_cannot_be_started_end_the_job(job, image, said):
 
 
 def test_a_disk_that_fills_ends_the_job(job, small_disk):
+    small_disk("work")
     end = job("filling", STAND_IN)
     assert (end.code, end.status) == (1, None), end.log
     assert "the disk is full: free some space" in end.said, end.log
 
 
-def test_a_disk_that_is_full_before_anything_runs_ends_the_job(job, small_disk):
-    (small_disk / "large").write_bytes(b"0" * (4 << 20))
+@pytest.mark.parametrize("name", ["work", "preproc"])
+@pytest.mark.parametrize("left", [0, 1 << 14, 1 << 16])
+def test_a_disk_that_is_full_before_ends_the_job_at_whatever_stage(job, small_disk, name, left):
+    fill(small_disk(name) / "large", left)
     end = job("ok", STAND_IN)
+    if left and end.code == 0:  # it was enough
+        assert end.status["status"] == "ok"
+        return
     assert (end.code, end.status) == (1, None), end.log
-    assert "the disk is full: free some space" in end.said, end.said
+    assert "the disk is full" in end.said, end.said
+    assert "free some space" in end.said
 
 
 @pytest.mark.parametrize("label", ["pool", "greedy"])
@@ -111,6 +119,14 @@ def test_a_run_that_crashes_beside_three_leaves_the_three(job, tmp_path):
     assert "node bold_task_rest_run_4_wf.bold_fit_wf.hmc crashed: OSError: Expected" in excluded["reason"]
     kept = list((tmp_path / "preproc/sub-onerun/func").glob("*_bold.nii.gz"))
     assert sorted(path.name[:26] for path in kept) == [f"sub-onerun_task-rest_run-{i}" for i in (1, 2, 3)]
+
+
+def fill(path: Path, left: int) -> None:
+    """Fill a disk but for some bytes."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 12))
+    os.truncate(path, max(path.stat().st_size - left, 0))
 
 
 class when_it_runs:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from bhx_model.errors import SiteError
 from bhx_prep.preproc.publish import publish
 
 
@@ -86,6 +88,29 @@ def test_a_kill_while_the_origin_is_removed_halves_nothing(made, tmp_path, monke
     if publish_again:
         publish(made, out, "01")
     assert files(out / "sub-01") == {"a": "new", "b": "new"}
+
+
+@pytest.mark.parametrize(
+    ("full", "said"),
+    [("the disk is full at x", "the disk is full"), (None, "could not be copied: .*No space")],
+)
+def test_a_disk_that_fills_while_a_folder_comes_is_one_sentence(made, tmp_path, monkeypatch, full, said):
+    def no_rename(self, _):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    def refuse(_, target):
+        raise OSError(errno.ENOSPC, "No space left on device", target)
+
+    (made / "sub-01/b").write_text("new")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", no_rename)
+        patch.setattr("bhx_prep.preproc.publish.full_disk", lambda _: full)
+        patch.setattr(shutil, "copytree", partial(shutil.copytree, copy_function=refuse))
+        with pytest.raises((SiteError, OSError), match=said):
+            publish(made, tmp_path / "out", "01")
+    assert (made / "sub-01/a").read_text() == "new"  # the next attempt goes on
+    publish(made, tmp_path / "out", "01")
+    assert files(tmp_path / "out/sub-01") == {"a": "new", "b": "new"}
 
 
 def test_a_link_in_a_subjects_place_is_replaced_and_what_it_leads_to_stays(made, tmp_path):

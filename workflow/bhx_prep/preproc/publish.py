@@ -12,6 +12,9 @@ import re
 import shutil
 from pathlib import Path
 
+from bhx_model.errors import SiteError
+from bhx_prep.preproc.disks import full_disk
+
 
 def publish(made: Path, out: Path, subject: str) -> None:
     """Merge a subject's private output into the cohort's: its folders replace, files that all subjects share stay.
@@ -56,12 +59,30 @@ def discard(folder: Path) -> None:
 
 
 def _bring(path: Path, ready: Path) -> None:
+    move(path, ready, ready.with_suffix(".part"))
+
+
+def move(path: Path, target: Path, part: Path) -> None:
+    """Move a file or folder, also to another disk, so that it is at `target` whole or not at all.
+
+    Parameters
+    ----------
+    path, target : Path
+    part : Path
+        Name for what is not whole yet, in the folder of `target`.
+
+    Raises
+    ------
+    SiteError
+        If the disk is full.
+    OSError
+        If it cannot be moved for another reason.
+    """
     try:
-        path.rename(ready)
+        path.rename(target)
     except OSError:  # to another disk
-        part = ready.with_suffix(".part")
         _copy(path, part)
-        part.rename(ready)
+        part.rename(target)
         _remove(path)
 
 
@@ -72,7 +93,11 @@ def _take_place(ready: Path, target: Path) -> None:
 
 def _share(path: Path, target: Path) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    _copy(path, part)
+    try:
+        _copy(path, part)
+    except BaseException:  # no other attempt has this name, so none would remove it
+        _remove(part)
+        raise
     try:
         part.replace(target)
     except OSError:  # another job was faster with a shared folder
@@ -82,10 +107,17 @@ def _share(path: Path, target: Path) -> None:
 
 
 def _copy(path: Path, target: Path) -> None:
-    if path.is_dir():
-        shutil.copytree(path, target, symlinks=True)
-    else:
-        shutil.copy2(path, target)
+    try:
+        if path.is_dir():
+            shutil.copytree(path, target, symlinks=True)
+        else:
+            shutil.copy2(path, target)
+    except shutil.Error as error:  # of each of a folder's files, as text
+        if (full := full_disk([target.parent])) is not None:
+            raise SiteError(full) from error
+        source, _, reason = error.args[0][0]
+        msg = f"{source} could not be copied: {reason}"
+        raise OSError(msg) from error
 
 
 def _remove(path: Path) -> None:

@@ -30,6 +30,7 @@ from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan, find
 from bhx_prep.preproc.embedded.surfaces_machine import QUALITY, check_machine
 from bhx_prep.preproc.faults import recognise
 from bhx_prep.preproc.one_at_a_time import only_one
+from bhx_prep.preproc.publish import move
 from bhx_prep.preproc.status import write_status
 from bhx_prep.preproc.work_folder import open_work_folder
 
@@ -134,8 +135,7 @@ def _publish(made: Path, out: Path) -> None:
     """Bring a finished folder to its place; the work folder may be on another disk."""
     part = out / f".{made.name}.part"
     shutil.rmtree(part, ignore_errors=True)
-    shutil.move(made, part)
-    part.rename(out / made.name)
+    move(made, out / made.name, part)
 
 
 def _run(
