@@ -118,18 +118,22 @@ maps = {
 far = brain & (np.abs(d) > 0.3 * np.abs(d).max())
 for kind in kinds:
     (folder / kind).mkdir()
-    field_map = {"kind": kind, "direction": "j-", "readout_s": readout_s, **maps[kind]}
+    field_map = {"kind": kind.split()[0], "direction": "j" if "wrong" in kind else "j-", "readout_s": readout_s}
+    field_map |= maps[kind.split()[0]]
     out = EstimateDistortion(boldref=boldref, field_map=field_map, sources=["x"]).run(cwd=str(folder / kind)).outputs
     found = np.asarray(nib.load(out.displacement).dataobj)
     fixed = np.asarray(nib.load(out.boldref).dataobj)
-    print(json.dumps({"kind": kind, "axis": out.axis, **out.metadata, "before": float(4 * np.abs(d[far]).mean()),
+    print(json.dumps({"kind": kind, "moved": bool(found.any()), "axis": out.axis, **out.metadata,
+                      "before": float(4 * np.abs(d[far]).mean()),
                       "after": float(4 * np.abs(found - d)[far].mean()),
                       "like": float(np.corrcoef(fixed[far], image[far])[0, 1]),
                       "unlike": float(np.corrcoef(np.asarray(nib.load(boldref).dataobj)[far], image[far])[0, 1])}))
 """
 
 
-def test_every_kind_of_field_map_halves_a_planted_distortion(root: Path, tmp_path: Path):
+def test_every_kind_of_field_map_halves_a_planted_distortion_and_a_wrong_direction_is_seen(
+    root: Path, tmp_path: Path
+):
     python = root / ".venv-ants" / "bin" / "python"
     if not python.exists():
         pytest.skip("the environment of the embedded preprocessing is not here: make environments")
@@ -137,13 +141,16 @@ def test_every_kind_of_field_map_halves_a_planted_distortion(root: Path, tmp_pat
         subprocess.run([str(python), "-c", "import skimage"], capture_output=True, check=False).returncode
         == 0
     )
-    kinds = ["fieldmap", "epi", *(["phasediff"] if unwraps else [])]
+    kinds = ["fieldmap", "epi", *(["phasediff"] if unwraps else []), "fieldmap wrong"]
     code = f"import sys; sys.path.insert(0, {str(root / 'tests/builders')!r})\n{ESTIMATE}"
     done = subprocess.run(
         [str(python), "-c", code, str(tmp_path), *kinds], check=True, capture_output=True, text=True
     )
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [row["kind"] for row in rows] == kinds
+    wrong = rows.pop()
+    assert (wrong["DistortionCorrection"], wrong["moved"]) == ("none", False)
+    assert "check PhaseEncodingDirection" in wrong["DistortionNote"]
     for row in rows:
         assert row["axis"] == 1
         assert row["DistortionCorrection"] == row["kind"]

@@ -48,9 +48,10 @@ for run, sidecar in enumerate((
     {"SliceTiming": times, "PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05},
     {},
     {"SliceTiming": [1000 * t for t in times]},
+    {"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05},  # it is j
 ), 1):
     when = tr_s * np.arange(n) + np.array(times if run == 1 else [0] * 18)[:, None]
-    still = distort(small, d, 1) if run == 1 else small
+    still = distort(small, d, 1) if run in (1, 4) else small
     frames = still[..., None] * (1 + 0.05 * signal(when)) + random.normal(0, 1, (*small.shape, n))
     name = f"sub-01/func/sub-01_task-rest_run-{run}_bold"
     write(raw / f"{name}.nii.gz", np.maximum(frames, 0), 8.0)
@@ -59,7 +60,8 @@ for run, sidecar in enumerate((
 fmap = raw / "sub-01/fmap"
 write(fmap / "sub-01_fieldmap.nii.gz", d / 0.05, 8.0, np.float32)
 write(fmap / "sub-01_magnitude.nii.gz", small, 8.0)
-describe(fmap / "sub-01_fieldmap.json", Units="Hz", IntendedFor="func/sub-01_task-rest_run-1_bold.nii.gz")
+meant = [f"func/sub-01_task-rest_run-{run}_bold.nii.gz" for run in (1, 4)]
+describe(fmap / "sub-01_fieldmap.json", Units="Hz", IntendedFor=meant)
 (folder / "raw.json").write_text(json.dumps({"scans": {"01": scans}}))
 (folder / "preproc.json").write_text(json.dumps({"embedded_resolution_mm": 4.0, "on_failure": "exclude"}))
 
@@ -118,7 +120,10 @@ def test_what_was_not_done_is_said_and_what_cannot_be_is_excluded(preprocessed: 
     assert status["notes"] == [
         {"file": name.format(2), "note": "slice timing not corrected: its sidecar has no SliceTiming"},
         {"file": name.format(2), "note": "distortion not corrected: no field map is intended for it"},
+        {"file": name.format(4), "note": "slice timing not corrected: its sidecar has no SliceTiming"},
+        {"file": name.format(4), "note": _sidecar(preprocessed, 4)["DistortionNote"]},
     ]
+    assert "check PhaseEncodingDirection" in status["notes"][-1]["note"]
     (excluded,) = status["excluded"]
     assert excluded["file"] == name.format(3)
     assert "milliseconds" in excluded["reason"]

@@ -99,6 +99,7 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
         excluded = files.excluded
         lost = bool(files.runs) and all(run.path.name in _names(excluded) for run in files.runs)
         notes = [{"file": run.path.name, "note": note} for run in files.runs for note in run.notes]
+        notes += _distortion_left(work / "derivatives", args.root, files)
         notes += _without_surfaces(work / "derivatives", args.root, files)
     except DataError as error:
         reason = str(error)
@@ -266,6 +267,18 @@ def _raise_fault_of_machine(subject: str, crashed: list[Crash], log: Path) -> No
         if fault.kind == kind:
             msg = f"{fault.sentence} (sub-{subject} is not excluded; log: {log})"
             raise SiteError(msg)
+
+
+def _distortion_left(base: Path, root: Path, files: RawFiles) -> list[dict[str, str]]:
+    """Notes of runs whose field map was found not to be theirs when it was used."""
+    notes = []
+    for run in files.runs:
+        folder = base / run.path.parent.relative_to(root.absolute())
+        for sidecar in folder.glob(f"{run.stem}_space-*_desc-preproc_bold.json"):
+            said = read_json(sidecar, "start the subject again").get("DistortionNote")
+            if said and said not in run.notes:
+                notes.append({"file": run.path.name, "note": said})
+    return notes
 
 
 def _without_surfaces(base: Path, root: Path, files: RawFiles) -> list[dict[str, str]]:

@@ -27,6 +27,9 @@ LEVELS = ((4.0, 6), (2.0, 6), (1.0, 5), (0.5, 3))
 #: Weight of the smoothness of the displacement beside the difference of images whose head is about 1.
 STIFFNESS = 0.02
 _CG_STEPS = 30
+#: A displacement counts from this (mm) on, if it is that of so many voxels.
+FAR_MM = 1.5
+LEAST_FAR = 200
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,40 @@ def move_along(image: Floats, displacement: Floats, axis: int, order: int = 3) -
     where = np.indices(image.shape).astype(np.float64)
     where[axis] += displacement
     return ndimage.map_coordinates(image, where, order=order, mode="nearest")
+
+
+def contradicts(
+    volume: Floats, reference: Floats, displacement: Floats, axis: int, far: NDArray[np.bool_]
+) -> bool:
+    """Whether an image is less like an undistorted one after a correction than before it, and than after the opposite one.
+
+    Parameters
+    ----------
+    volume : array, (X, Y, Z)
+        As it was measured.
+    reference : array, (X, Y, Z)
+        The same head without distortion, of any contrast.
+    displacement : array, (X, Y, Z)
+        Voxels along `axis`.
+    far : array of bool, (X, Y, Z)
+        Where the displacement counts; nothing is contradicted where these are few.
+    """
+    if far.sum() < LEAST_FAR:
+        return False
+    right, none, opposite = (
+        mutual_information(move_along(volume, factor * displacement, axis, order=1)[far], reference[far])
+        for factor in (1.0, 0.0, -1.0)
+    )
+    return right < min(none, opposite)
+
+
+def mutual_information(first: Floats, second: Floats, bins: int = 24) -> float:
+    """Mutual information (nats) of two samples of values, from a histogram of ranks."""
+    ranks = [np.argsort(np.argsort(v.ravel())) * bins // v.size for v in (first, second)]
+    joint = np.histogram2d(*ranks, bins=bins, range=[[0, bins]] * 2)[0] / ranks[0].size
+    single = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    some = joint > 0
+    return float((joint[some] * np.log(joint[some] / single[some])).sum())
 
 
 def _slope(v: Floats) -> Floats:

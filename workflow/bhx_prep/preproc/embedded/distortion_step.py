@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from bhx_model.errors import DataError
 from bhx_prep.io import nifti_header
+from bhx_prep.io.notes import Kind, note
 from bhx_prep.preproc.embedded import distortion
 from bhx_prep.preproc.embedded.grids import clean, save
 from bhx_prep.preproc.embedded.series import DAMAGED, damaged
@@ -38,7 +39,8 @@ class EstimateDistortion(Step):
     """Displacement of a run's voxels by a measured field or by images of opposite phase-encoding directions.
 
     The field map is brought to the run rigidly: images of the run's own direction as they are; magnitude images, which have
-    no distortion, to the corrected reference, twice. The signal is not multiplied with the volume change.
+    no distortion, to the corrected reference, twice.
+    A correction that the images contradict is not made. The signal is not multiplied with the volume change.
     """
 
     input_spec = _EstimateDistortionIn
@@ -49,27 +51,31 @@ class EstimateDistortion(Step):
         boldref: Any = nib.load(self.inputs.boldref)
         volume = np.asarray(boldref.dataobj, np.float32)
         readout = distortion.Readout.of(given["direction"], given["readout_s"])
-        if given["kind"] == "epi":
-            displacement = self._from_opposite(given, folder, boldref, volume, readout)
-        else:
-            displacement = self._from_field(given, folder, boldref, volume, readout)
+        estimate = self._from_opposite if given["kind"] == "epi" else self._from_field
+        displacement, reference = estimate(given, folder, boldref, volume, readout)
+        size = float(np.linalg.norm(boldref.affine[:3, readout.axis]))
+        head = distortion.head_of(reference)
+        far = head & (np.abs(displacement) * size > distortion.FAR_MM)
+        fields = {
+            "DistortionCorrection": given["kind"],
+            "DistortionSources": self.inputs.sources if isdefined(self.inputs.sources) else [],
+            "DistortionDisplacement95": round(float(np.percentile(np.abs(displacement[head]), 95)) * size, 2),
+        }
+        if distortion.contradicts(volume, reference, displacement, readout.axis, far):
+            said = "its field map makes the run less like the head, the opposite would not: check PhaseEncodingDirection"
+            fields = {"DistortionCorrection": "none", "DistortionNote": note(Kind.DISTORTION, said)}
+            displacement = np.zeros_like(displacement)
         fixed = np.maximum(distortion.move_along(volume, displacement, readout.axis), 0)
         save(fixed.astype(np.float32), boldref.affine, folder / "corrected.nii.gz")
         save(displacement.astype(np.float32), boldref.affine, folder / "displacement.nii.gz")
         self._results["boldref"] = str(folder / "corrected.nii.gz")
         self._results["displacement"] = str(folder / "displacement.nii.gz")
         self._results["axis"] = readout.axis
-        size = float(np.linalg.norm(boldref.affine[:3, readout.axis]))
-        head = distortion.head_of(fixed)
-        self._results["metadata"] = {
-            "DistortionCorrection": given["kind"],
-            "DistortionSources": self.inputs.sources if isdefined(self.inputs.sources) else [],
-            "DistortionDisplacement95": round(float(np.percentile(np.abs(displacement[head]), 95)) * size, 2),
-        }
+        self._results["metadata"] = fields
 
     def _from_field(
         self, given: dict[str, Any], folder: Path, boldref: Any, volume: Floats, readout: distortion.Readout
-    ) -> Floats:
+    ) -> tuple[Floats, Floats]:
         magnitude = _read(given["magnitude"])
         images = [_read(path) for path in given["images"]]
         if any(image.shape != magnitude.shape for image in images):
@@ -93,11 +99,11 @@ class EstimateDistortion(Step):
             save(np.maximum(target, 0).astype(np.float32), boldref.affine, folder / f"{turn}.nii.gz")
             moved = _align(folder / f"{turn}.nii.gz", folder / "magnitude.nii.gz", folder / turn)
             displacement = _bring(folder / "field.nii.gz", moved, boldref) * readout.seconds
-        return displacement
+        return displacement, _bring(folder / "magnitude.nii.gz", moved, boldref)
 
     def _from_opposite(
         self, given: dict[str, Any], folder: Path, boldref: Any, volume: Floats, readout: distortion.Readout
-    ) -> Floats:
+    ) -> tuple[Floats, Floats]:
         *same, opposite = given["epis"]
         ratio = opposite["readout_s"] / (same[0]["readout_s"] if same else abs(readout.seconds))
         if same:
@@ -108,12 +114,15 @@ class EstimateDistortion(Step):
         second = _on_grid_of(first, _read(opposite["path"]))
         values = np.asarray(first.dataobj, np.float32)
         displacement = distortion.opposite_displacement(values, second, readout.axis, ratio)
+        middle = distortion.move_along(second, -ratio * displacement, readout.axis, order=1)
         if not same:
-            return displacement
+            return displacement, middle
         save((displacement / own_s).astype(np.float32), first.affine, folder / "field.nii.gz")
         save(values, first.affine, folder / "same.nii.gz")
+        save(middle.astype(np.float32), first.affine, folder / "middle.nii.gz")
         moved = _align(Path(self.inputs.boldref), folder / "same.nii.gz", folder / "same")
-        return _bring(folder / "field.nii.gz", moved, boldref) * readout.seconds
+        field = _bring(folder / "field.nii.gz", moved, boldref)
+        return field * readout.seconds, _bring(folder / "middle.nii.gz", moved, boldref)
 
 
 def _read(path: str) -> Any:
@@ -163,7 +172,7 @@ def _align(fixed: Path, moving: Path, prefix: Path) -> str:
 
 
 def _bring(field: Path, transform: str, boldref: Any) -> Floats:
-    """A field at the voxels of the reference, (X, Y, Z)."""
+    """A field map's image at the voxels of the reference, (X, Y, Z)."""
     image = ants.image_read(str(field))
     target = ants.image_read(boldref.get_filename())
     moved = ants.apply_transforms(target, image, [transform], interpolator="linear")
