@@ -33,7 +33,7 @@ ABSENT, EMPTY, FOREIGN = f"{NAME}:25.2.6", f"{NAME}:25.2.7-empty", f"{NAME}:25.2
 #: podman under docker's name, on machines whose cgroups a container may not touch. `options` holds for every
 #: container: what it sees of this machine, and that there is no network.
 DOCKER = """#!/bin/bash
-P="podman --root {state}/root --runroot {state}/run --storage-driver vfs --cgroup-manager cgroupfs"
+P="podman --root {state}/root --runroot {state}/run --tmpdir {state}/tmp --storage-driver vfs --cgroup-manager cgroupfs"
 case "$1" in
   version) echo 28.0.0 ;;
   run) shift; export P
