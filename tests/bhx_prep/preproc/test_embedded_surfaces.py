@@ -155,6 +155,29 @@ def test_a_run_is_sampled_where_the_head_was(tmp_path):
         assert np.abs(series[1:, t] - expected[1:]).max() < 0.01
 
 
+TO_REFERENCE = """
+import sys
+import ants
+import numpy as np
+from bhx_prep.preproc.embedded.surfaces_bold import world_matrix
+
+turn = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
+centre, shift, flip, place = (np.array(v, float) for v in ([5, 6, 7], [1, 2, 3], [-1, -1, 1], [10, -20, 30]))
+rigid = ants.create_ants_transform(transform_type="Euler3DTransform", center=(1, 2, 3), translation=(4, 5, 6))
+affine = ants.create_ants_transform(transform_type="AffineTransform", matrix=turn, center=centre, translation=shift)
+for kind, expected in ((rigid, place + [-4, -5, 6]), (affine, (turn @ (place * flip - centre) + centre + shift) * flip)):
+    ants.write_transform(kind, sys.argv[1])
+    assert np.abs((world_matrix(sys.argv[1]) @ [*place, 1])[:3] - expected).max() < 1e-4
+"""
+
+
+def test_transforms_of_any_kind_become_matrices(root, tmp_path):
+    python = root / ".venv-ants" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
+    subprocess.run([str(python), "-c", TO_REFERENCE, str(tmp_path / "t.mat")], check=True)
+
+
 def test_the_templates_hemispheres_leave_cerebellum_and_stem_out():
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = (-50, -70, -70)

@@ -89,9 +89,9 @@ class SampleSurfaces(Step):
 def world_matrix(transform: str) -> np.ndarray:
     """Affine (4, 4), RAS mm, that takes places in the T1w to places in the BOLD reference, of an ITK file."""
     read = ants.read_transform(transform)
-    parameters, centre = np.asarray(read.parameters), np.asarray(read.fixed_parameters)
-    linear, translation = parameters[:9].reshape(3, 3), parameters[9:12]
+    corners = np.vstack([np.zeros(3), 100 * np.eye(3)])  # whatever kind of transform it is stored as
+    moved = np.array([read.apply_to_point(tuple(corner * LPS[:3])) for corner in corners]) * LPS[:3]
     matrix = np.eye(4)
-    matrix[:3, :3] = linear
-    matrix[:3, 3] = translation + centre - linear @ centre
-    return np.diag(LPS) @ matrix @ np.diag(LPS)
+    matrix[:3, :3] = (moved[1:] - moved[0]).T / 100
+    matrix[:3, 3] = moved[0]
+    return matrix
