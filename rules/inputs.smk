@@ -26,6 +26,13 @@ def raw_state(wildcards):
     return cohort.state([subject]) + cohort.metadata([subject]) + cohort.field_map_state(subject)
 
 
+def kept_scans(wildcards):
+    """Argument that names the scans of a subject that are kept, whatever limits of the preprocessing they fail."""
+    status = Path(f"{RESULTS}/{wildcards.cohort}/preproc/sub-{wildcards.subject}_status.json")
+    names = study.cohorts[wildcards.cohort].kept(wildcards.subject, status)
+    return shlex.join(["--keep", *names]) if names else ""
+
+
 def dataset_root(wildcards):
     """Root of the BIDS dataset that a subject is in: a cohort of many sites has one for each."""
     cohort = study.cohorts[wildcards.cohort]

@@ -31,11 +31,13 @@ rule run_embedded:
         preproc=lambda wildcards: study.preproc_file(wildcards.cohort),
         # the file itself, a path, is not compared: a new place of the licence preprocesses nobody again
         alters=lambda wildcards: study.preproc_alters(wildcards.cohort),
+        keep=kept_scans,
         step=STEPS["run_embedded"],
     shell:
         '"$BHX_ANTS_PYTHON" -m bhx_prep.preproc.embedded --subject {wildcards.subject} --cohort {wildcards.cohort}'
         " --root {params.root:q} --tasks {params.tasks} --scans {params.scans:q} --templates {params.templates:q}"
-        " --preproc {params.preproc:q} --threads {threads} --out {params.out:q} --status {output.status:q}"
+        " --preproc {params.preproc:q} {params.keep} --threads {threads} --out {params.out:q}"
+        " --status {output.status:q}"
         ' --work "${{TMPDIR:-/tmp}}" > {log:q} 2>&1'
 
 

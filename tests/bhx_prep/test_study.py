@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from public_releases import write_site
+from small_bids import write_subject
 
 from bhx_prep.cohort_plan import CohortPlan
 from bhx_prep.study import Study
@@ -213,3 +214,28 @@ def test_a_decision_is_another_file_for_its_batch_alone(folder: Path):
 def test_a_table_of_decisions_with_a_mistake_stops_the_plan(folder: Path, line: str, expected: str):
     with pytest.raises(SystemExit, match=expected):
         decided(STUDY, line)
+
+
+def test_a_scan_that_preprocessing_excluded_is_preprocessed_again_when_it_is_kept(folder: Path):
+    for label in ("01", "02"):
+        write_subject(folder / "raw", label)
+    raw = {"cohorts": {"r": {"input": "bids", "root": "raw"}}}
+    t1w, bold = "sub-01_T1w.nii.gz", "sub-01_task-rest_bold.nii.gz"
+    Path("qc_decisions.tsv").write_text(
+        f"{DECIDED}r\t01\t\t\t\tt1w\tkeep\tab\t\tfine\nr\t01\t\trest\t\tbold\tkeep\tab\t\tfine\n"
+    )
+    plan = Study(raw, build=True).cohorts["r"]
+    status = folder / "sub-01_status.json"
+    assert plan.kept("01", status) == [t1w, bold]  # nothing has been preprocessed
+    assert plan.kept("02", status) == []
+    ended = {"status": "ok", "excluded": [], "kept": []}
+    for change, expected in (
+        ({}, []),  # it passed: a later limit is no reason to preprocess it again
+        ({"excluded": [{"file": bold, "reason": "x"}]}, [bold]),
+        ({"kept": [bold]}, [bold]),  # as it was preprocessed
+        ({"status": "failed"}, [t1w, bold]),
+    ):
+        status.write_text(json.dumps(ended | change))
+        assert plan.kept("01", status) == expected
+    status.write_text("{")
+    assert plan.kept("01", status) == [t1w, bold]

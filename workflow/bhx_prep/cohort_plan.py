@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config
 from bhx_prep.config.resolved import SettingsFolder
 from bhx_prep.ingest import batches, index
+from bhx_prep.io import bids_names
 from bhx_prep.review import decided
 from bhx_prep.review.decided import Place
 from bhx_prep.review.decisions import Decision, mistaken
@@ -86,7 +88,7 @@ class CohortPlan:
             )
         except (BhxError, OSError) as error:  # from within Snakemake an exception would show as a traceback
             raise SystemExit(format_error(error)) from None
-        names = ("subject", "modality", "status", *index.FILE_COLUMNS, *FIELDS)
+        names = ("subject", "modality", "key", "status", *index.FILE_COLUMNS, *FIELDS)
         return {name: table[name].to_numpy().tolist() for name in names}
 
     @cached_property
@@ -122,6 +124,7 @@ class CohortPlan:
         """What was decided of which scan."""
         if not self._decisions:
             return {}
+        _ = self._columns  # the index has to be there
         table = index.load(
             self._cache,
             self.name,
@@ -136,7 +139,6 @@ class CohortPlan:
 
     def decisions_file(self, batch: str) -> Path:
         """JSON list of the decisions on scans of a batch: neither who decided nor when, which change no result."""
-        _ = self._columns  # the index has to be there
         members = set(self._batches[int(batch)])
         rows = [
             {"modality": modality, "key": key, "decision": one.decision, "why": one.reason}
@@ -147,13 +149,42 @@ class CohortPlan:
 
     def all_decisions_file(self) -> Path:
         """JSON list of all decisions on scans of the cohort, with who decided, and when."""
-        _ = self._columns
         rows = [
             {"modality": modality, "key": key}
             | {name: getattr(one, name) for name in ("decision", "who", "when", "why")}
             for (modality, key), one in self._decided.items()
         ]
         return self._decisions_file("decisions", rows)
+
+    def kept(self, subject: str, status: Path) -> list[str]:
+        """File names of the raw scans that the embedded preprocessing is to keep, whatever limits of its they fail.
+
+        Parameters
+        ----------
+        subject : str
+        status : Path
+            How the preprocessing of the subject ended, if it did: a scan that it kept, or did not exclude, is no reason
+            to preprocess the subject again, for what a later step finds a decision overrules there.
+        """
+        mine = {
+            place for place, one in self._decided.items() if one.subject == subject and one.decision == "keep"
+        }
+        if not mine:
+            return []
+        rows = self._columns
+        names = [
+            Path(rows["path"][row]).name
+            for row in self._rows[subject]
+            if rows["path"][row] and (rows["modality"][row], bids_names.same_scan(rows["key"][row])) in mine
+        ]
+        try:
+            ended = json.loads(status.read_text(encoding="utf-8"))
+            if ended["status"] == "ok":
+                asked = {*ended.get("kept", ()), *(scan["file"] for scan in ended["excluded"])}
+                names = [name for name in names if name in asked]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # it is preprocessed anyway
+        return sorted(names)
 
     def _decisions_file(self, name: str, rows: list[dict[str, str]]) -> Path:
         with settings_are_written():  # of all batches without any decision it is the same file

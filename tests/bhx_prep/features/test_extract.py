@@ -395,3 +395,18 @@ def test_a_decision_on_a_scan_that_was_not_made_is_a_warning(ward_index, templat
     assert [r.message for r in caplog.records if "changes nothing" in r.message] == [
         "ward: a decision on ward_sub-01_ses-1 changes nothing: preprocessing made no such scan"
     ]
+
+
+def test_limits_that_preprocessing_was_told_to_overrule_are_told(
+    derivatives, ward_index, templates_folder, tmp_path
+):
+    file = derivatives / "sub-01/anat/sub-01_desc-quality_T1w.json"
+    file.write_text('{"norm_dice": 0.6, "failed": ["norm_dice"]}')
+    try:
+        extra = decide(("sub-01", "t1w", "keep"), ("sub-01_task-rest", "bold", "keep"))
+        assert run(ward_index, templates_folder, tmp_path, subjects="01", extra=extra) == 0
+    finally:
+        file.unlink()
+    found = rows(tmp_path)
+    assert found["01", "t1w"]["overruled"] == "preprocessing found that it fails norm_dice"
+    assert found["01", "bold"]["overruled"] is None

@@ -53,7 +53,7 @@ from bhx_prep.ingest import index
 from bhx_prep.io import archives, bids_names, notes
 from bhx_prep.io.stated_axes import StatedAxes
 from bhx_prep.quality import limits
-from bhx_prep.review import beside, carpet
+from bhx_prep.review import beside, carpet, quality_file
 from bhx_prep.review.decided import Place, place_of
 
 logger = logging.getLogger(__name__)
@@ -233,7 +233,7 @@ class Extraction:
     def _compare_with_t1w(self, scan: Row, report: Row) -> None:
         """Whether a run in a volume lies on its T1w image, where preprocessing did not look."""
         path, anat = Path(scan["path"]), scan.get("t1w_files")
-        if anat is None or self.head is None or beside.quality(path):
+        if anat is None or self.head is None or quality_file.numbers(path):
             return
         if path.name.endswith((".nii", ".nii.gz")) and beside.is_standard(path) and anat[0].is_file():
             self._judge(report, gates.of_bold((path, _path(scan["mask"])), anat, self.head), "bold")
@@ -290,7 +290,8 @@ class Extraction:
             found = template_overlap.overlap(volume, *self.head, self.grid)
             report["template_dice"], report["template_correlation"] = found.dice, found.correlation
             self.obey(report, qc.check_template, found.dice, found.correlation)
-            if not beside.quality(Path(scan["path"])):  # else preprocessing judged it by the same limits
+            # else preprocessing judged it by the same limits
+            if not quality_file.numbers(Path(scan["path"])):
                 numbers = gates.of_t1w((Path(scan["path"]), _path(scan["mask"])), self.head)
                 self._judge(report, numbers, "t1w")
         else:
@@ -412,6 +413,8 @@ def _one(work: Extraction, scan: Row, report: Row) -> Any:
     try:
         if scan["status"] != "ok":
             raise DataError(scan["reason"] or "excluded by the index")
+        if report["decision"] == "keep" and (failed := quality_file.failed(Path(scan["path"]))):
+            report["overruled"] = f"preprocessing found that it fails {', '.join(failed)}"
         with archives.unpacked(scan, index.FILE_COLUMNS) as files:  # of an excluded one for its numbers
             features = work.bold(files, report) if scan["modality"] == "bold" else work.t1w(files, report)
     except DataError as error:

@@ -12,7 +12,7 @@ from bhx_model.errors import DataError, SiteError
 from bhx_prep.features.t1w import read_pair
 from bhx_prep.io import bids_names
 from bhx_prep.quality import bold, t1w
-from bhx_prep.review import beside
+from bhx_prep.review import beside, quality_file
 
 #: Share of a T1w image's structure that is its own; a synthetic head has .02 (the demo's), real ones .15 to .25.
 LEAST_OWN: Final = 0.05
@@ -47,7 +47,7 @@ def of_t1w(files: Files, template: tuple[Path, Path]) -> Numbers:
     head, inside = _template(*template)
     values, mask = _on_grid(*files)
     numbers: Numbers = {"tissue_contrast": t1w.tissue_contrast(values, mask, head, inside)}
-    stem = beside.stem_of(files[0])
+    stem = quality_file.stem_of(files[0])
     own, own_mask = (
         files[0].with_name(f"{stem}_desc-{what}.nii.gz") for what in ("preproc_T1w", "brain_mask")
     )

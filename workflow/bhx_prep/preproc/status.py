@@ -21,6 +21,7 @@ def write_status(
     excluded: Sequence[Mapping[str, str]] = (),
     exit_code: int | None = None,
     notes: Sequence[Mapping[str, str]] = (),
+    kept: Sequence[str] = (),
 ) -> None:
     """Write a status file in one step: it is there whole, or not at all.
 
@@ -46,6 +47,8 @@ def write_status(
         Of the container, where there was one.
     notes : sequence of mappings
         What was not done to usable scans, and why: ``{"file": .., "note": ..}``.
+    kept : sequence of str
+        File names of scans that were kept by a decision, whatever limits they fail.
     """
     status: dict[str, Any] = {
         "subject": subject,
@@ -55,6 +58,7 @@ def write_status(
         "stages": {stage: round(s, 1) for stage, s in stages.items()},
         "excluded": [dict(scan) for scan in excluded],
         "notes": [dict(note) for note in notes],
+        "kept": list(kept),
         "exit_code": exit_code,
         "versions": dict(versions),
         "log": str(log),

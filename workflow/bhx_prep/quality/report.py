@@ -12,7 +12,14 @@ from bhx_prep.quality import limits
 logger = logging.getLogger(__name__)
 
 
-def judge(name: str, numbers: Mapping[str, float | None], modality: str, path: Path | None = None) -> None:
+def judge(
+    name: str,
+    numbers: Mapping[str, float | None],
+    modality: str,
+    path: Path | None = None,
+    *,
+    keep: bool = False,
+) -> None:
     """Write a scan's numbers, print them in one line, and compare them with their limits.
 
     Parameters
@@ -25,6 +32,8 @@ def judge(name: str, numbers: Mapping[str, float | None], modality: str, path: P
         ``t1w`` or ``bold``.
     path : Path, optional
         JSON file for the numbers, beside the derivatives.
+    keep : bool
+        Somebody decided to keep the scan: it fails no limit, but the file and the line say which it would.
 
     Raises
     ------
@@ -38,7 +47,8 @@ def judge(name: str, numbers: Mapping[str, float | None], modality: str, path: P
         # under the numbers' own names, as XCP-D has them; what it failed beside them
         write_json(path, {**known, "failed": [limit.name for limit in failed]})
     logger.info("%s", line(name, numbers, failed))
-    limits.check(numbers, modality)
+    if not keep:
+        limits.check(numbers, modality)
 
 
 def line(name: str, numbers: Mapping[str, float | None], failed: list[limits.Limit]) -> str:

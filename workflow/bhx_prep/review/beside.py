@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import math
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -14,22 +11,14 @@ from bhx_model.errors import DataError
 from bhx_prep.io import bids_names
 from bhx_prep.io.images import load_image, read_image
 from bhx_prep.io.spaces import MNI152
+from bhx_prep.review import quality_file
 from bhx_prep.review.drawings import Brain
 from bhx_prep.review.panels import Volume
-
-logger = logging.getLogger(__name__)
 
 #: Label of white matter in ``dseg`` of fMRIPrep: FAST's and BIDS's order is GM, WM, CSF.
 _WHITE_LABEL: Final = 2
 #: Frames that a reference is averaged over where there is none.
 _FRAMES: Final = slice(4, 12)
-
-
-def stem_of(path: Path) -> str:
-    """``sub-01_task-rest`` of an output's name, with every entity that distinguishes scans."""
-    known = {"sub", *bids_names.SCAN_ENTITIES}
-    parts = path.name.split(".", 1)[0].split("_")
-    return "_".join(part for part in parts if part.split("-", 1)[0] in known and "-" in part)
 
 
 def is_standard(path: Path) -> bool:
@@ -62,7 +51,9 @@ def bold_reference(path: Path, mask: Path | None) -> Brain | None:
         return Brain(image, None if mask is None else _volume(mask))
     # of a run on a surface: in the volume, if it was asked for
     for space in MNI152:
-        for reference in sorted(path.parent.glob(f"{stem_of(path)}_space-{space}*_boldref.nii.gz")):
+        for reference in sorted(
+            path.parent.glob(f"{quality_file.stem_of(path)}_space-{space}*_boldref.nii.gz")
+        ):
             own = reference.with_name(reference.name.replace("_boldref", "_desc-brain_mask"))
             return Brain(_volume(reference), _volume(own) if own.is_file() else None)
     return None
@@ -75,28 +66,6 @@ def white_matter(path: Path) -> Volume | None:
         return None
     labels = _volume(segmentation)
     return Volume((np.rint(labels.values) == _WHITE_LABEL).astype(np.float32), labels.affine)
-
-
-def quality(path: Path) -> dict[str, float]:
-    """Numbers of ``<stem>_desc-quality_{T1w,bold}.json`` beside a scan; none where there is no such file."""
-    suffix = "T1w" if bids_names.suffix(path.name) == "T1w" else "bold"
-    file = path.parent / f"{stem_of(path)}_desc-quality_{suffix}.json"
-    try:
-        found: Any = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        logger.warning("%s cannot be read (%s): its numbers are left out", file, type(error).__name__)
-        return {}
-    return dict(_numbers(found)) if isinstance(found, dict) else {}
-
-
-def _numbers(found: dict[str, Any]) -> list[tuple[str, float]]:
-    return [
-        (str(name), float(value))
-        for name, value in found.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    ]
 
 
 def _volume(path: Path) -> Volume:

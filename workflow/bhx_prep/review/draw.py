@@ -33,7 +33,7 @@ from bhx_prep.features.scans import scans_of
 from bhx_prep.ingest import index
 from bhx_prep.io import archives
 from bhx_prep.io.images import read_image
-from bhx_prep.review import beside, bundle, carpet, drawings, numbers
+from bhx_prep.review import beside, bundle, carpet, drawings, numbers, quality_file
 from bhx_prep.review.drawings import Brain, Template
 from bhx_prep.review.panels import Volume
 
@@ -98,7 +98,7 @@ class Batch:
             if not scan["path"]:
                 continue
             with archives.unpacked(scan, index.FILE_COLUMNS) as files:
-                known |= beside.quality(Path(files["path"]))
+                known |= quality_file.numbers(Path(files["path"]))
                 drawn = self._bold(files, known) if scan["modality"] == "bold" else self._t1w(files)
                 try:
                     for kind, picture in drawn:

@@ -77,6 +77,13 @@ def _command(args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = subject_parser("python -m bhx_prep.preproc.embedded", __doc__, EXAMPLE)
     parser.add_argument("--templates", required=True, type=Path, help="folder made by bhx_prep.atlas.fetch")
+    parser.add_argument(
+        "--keep",
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="names of raw images that somebody decided to keep, whatever limits of quality they fail",
+    )
     return parser
 
 
@@ -94,6 +101,7 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
     logger.info("sub-%s: starts; log: %s", args.subject, log)
     try:
         files = find(args.root.absolute(), args.subject, scans)
+        files.keep(args.keep)
         stages["check"] = time.monotonic() - start
         _run(args, preproc, files, work, log, stages)
         excluded = files.excluded
@@ -120,6 +128,7 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
         log=log,
         excluded=excluded,
         notes=notes,
+        kept=args.keep,
     )
     if reason is None:
         logger.info("sub-%s: done after %.0f s", args.subject, time.monotonic() - start)

@@ -21,6 +21,7 @@ COMPARED_MM = 2.0
 class _CheckAnatIn(BaseInterfaceInputSpec):
     name = traits.Str(mandatory=True, desc="of the image, for the report")
     file = traits.Str(mandatory=True, desc="where the numbers are written, JSON")
+    keep = traits.Bool(False, usedefault=True, desc="by a decision, whatever limits it fails")
     anat = File(exists=True, mandatory=True, desc="T1w head of even brightness")
     mask = File(exists=True, mandatory=True, desc="its brain mask")
     to_template = File(exists=True, mandatory=True)
@@ -69,4 +70,4 @@ class CheckAnat(Step):
         )
         for name in ("mask", "to_template", "to_anat"):
             self._results[name] = getattr(given, name)
-        report.judge(given.name, numbers, "t1w", Path(given.file))
+        report.judge(given.name, numbers, "t1w", Path(given.file), keep=given.keep)

@@ -22,6 +22,7 @@ COARSEST_MM = 6.5
 class _CheckRunIn(BaseInterfaceInputSpec):
     name = traits.Str(mandatory=True, desc="of the run, for the report")
     file = traits.Str(mandatory=True, desc="where the numbers are written, JSON")
+    keep = traits.Bool(False, usedefault=True, desc="by a decision, whatever limits it fails")
     boldref = File(exists=True, mandatory=True, desc="mean of the realigned frames")
     to_anat = File(exists=True, mandatory=True, desc="rigid, BOLD reference -> T1w")
     to_template = File(exists=True, mandatory=True, desc="T1w -> template")
@@ -70,4 +71,4 @@ class CheckRun(Step):
         if max(reference.header.get_zooms()[:3]) > COARSEST_MM:
             numbers["coreg_likeness"] = None  # folds do not show
         self._results["to_anat"] = given.to_anat
-        report.judge(given.name, numbers, "bold", Path(given.file))
+        report.judge(given.name, numbers, "bold", Path(given.file), keep=given.keep)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class Scan:
         What a run's distortion is corrected by.
     notes : tuple of str
         What is not done to a usable run, and why.
+    keep : bool
+        Somebody decided to keep it, whatever limits of quality it fails.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Scan:
     slices: SliceTimes | None = None
     field_map: FieldMap | None = None
     notes: tuple[str, ...] = ()
+    keep: bool = False
 
     @property
     def stem(self) -> str:
@@ -72,6 +75,11 @@ class RawFiles:
         """The T1w image of the run's session, else the subject's first."""
         session = run.entities.get("ses")
         return next((a for a in self.anats if a.entities.get("ses") == session), self.anats[0])
+
+    def keep(self, names: Collection[str]) -> None:
+        """Mark the scans of these file names as kept by a decision."""
+        for scans in (self.anats, self.runs):
+            scans[:] = [replace(scan, keep=scan.path.name in names) for scan in scans]
 
     def exclude(self, path: Path, reason: str) -> None:
         """Exclude a scan; the status file has the reason."""

@@ -96,6 +96,7 @@ def _anat_branch(
         CheckAnat(
             name=f"{scan.stem}_T1w",
             file=str(base / _folder(scan, root) / f"{scan.stem}_desc-quality_T1w.json"),
+            keep=scan.keep,
             template=template,
             template_mask=template_mask,
         ),
@@ -162,6 +163,7 @@ def _run_branch(
         CheckRun(
             name=f"{scan.stem}_bold",
             file=str(base / _folder(scan, root) / f"{scan.stem}_desc-quality_bold.json"),
+            keep=scan.keep,
             template=template,
             template_mask=template_mask,
         ),
