@@ -34,7 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     checking.add_argument("folder", type=Path)
     loading = commands.add_parser("load", help="convert released .pth files into stage folders")
     for field in dataclasses.fields(Released):
-        loading.add_argument(f"--{field.name}", type=Path)
+        if field.name != "harmonics_order":
+            loading.add_argument(f"--{field.name}", type=Path)
+    loading.add_argument(
+        "--harmonics-order",
+        type=int,
+        choices=[7],
+        help="the CSV of harmonics is in Schaefer's 7-network order, as the released one: bring it into the order of"
+        " 17 networks, that of series and gradients; without it rows are taken as they are",
+    )
     usual = Sizes()
     loading.add_argument("--grid", type=int, nargs=3, default=usual.grid, help="voxels of a T1 (160 192 160)")
     loading.add_argument("--n-rois", type=int, default=usual.rois, help="if there are no CSVs (400)")

@@ -47,6 +47,10 @@ class Released:
     fusion: Path | None = None
     harmonics: Path | None = None
     """CSV of the function encoder's modes, a row per ROI."""
+    harmonics_order: int | None = None
+    """7 where the rows of that CSV are Schaefer's 400 parcels in 7-network order, and are to be brought into the 17-network
+    order of the series and gradients. So are those that were released; whether the weights were trained with them as they
+    are is not known."""
     gradients: Path | None = None
     """CSV of its gradients."""
     rois: Path | None = None
@@ -135,6 +139,8 @@ def _released_rois(released: Released) -> RoiMetadata | None:
             raise ConfigError(msg)
         return None if released.rois is None else RoiMetadata.load(released.rois)
     harmonics, gradients = read_table(released.harmonics), read_table(released.gradients)
+    if released.harmonics_order == 7:
+        harmonics = to_17_networks(harmonics)
     if len(harmonics) != len(gradients):
         msg = (
             f"{released.harmonics} has {len(harmonics)} rows, {released.gradients} has {len(gradients)}: "
@@ -152,6 +158,21 @@ def _released_rois(released: Released) -> RoiMetadata | None:
         rois, atlas=known.atlas, names=known.names, hemisphere=known.hemisphere,
         median=known.median, iqr=known.iqr,
     )  # fmt: skip
+
+
+def to_17_networks(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring rows of Schaefer's 400 parcels from the 7-network order into the 17-network order.
+
+    Raises
+    ------
+    DataError
+        If there are not 400.
+    """
+    order = np.loadtxt(Path(__file__).with_name("schaefer400_rows.txt"), np.int64).ravel()
+    if len(rows) != len(order):
+        msg = f"the harmonics have {len(rows)} rows: only Schaefer's {len(order)} parcels are reordered"
+        raise DataError(msg)
+    return rows[order]
 
 
 def _build(

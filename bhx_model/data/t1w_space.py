@@ -123,6 +123,17 @@ class T1wSpace:
         )
         raise DataError(msg)
 
+    def template_volume(self) -> np.ndarray:
+        """The template, (X, Y, Z) float32, as coarse as it is kept: blocks of about 4 mm, 0 outside of the brain."""
+        width = max(1, round(self.reference.voxel_mm / self.grid.zooms_mm[0]))
+        inside = self.reference.share > 0.5
+        # a block's mean is over all of its voxels, of which those outside of the brain are 0
+        values = np.where(inside, self.reference.values / np.maximum(self.reference.share, 0.5), 0)
+        fine = values.repeat(width, 0).repeat(width, 1).repeat(width, 2)
+        volume = np.zeros(self.grid.shape, np.float32)
+        volume[tuple(slice(0, n) for n in fine.shape)] = fine
+        return volume
+
     def _fits(self, ours: Coarse, axes: tuple[int, ...]) -> bool:
         flipped = Coarse(np.flip(ours.values, axes), np.flip(ours.share, axes), ours.voxel_mm)
         found = compare(flipped, self.reference)
