@@ -20,6 +20,8 @@ EXTRAS: Final = {
     "ants": ("nipype", "ants", "skimage", "nibabel", "pandas", "deepbet", "torch"),
     "fmriprep": ("fmriprep",),
     "dicom": ("pydicom", "dcm2niix"),
+    "surfaces": ("cat_surf",),
+    "brainmarks": ("brainmarks",),
     "networks": ("ml4fmri",),
     "tensorboard": ("tensorboard",),
     "mlflow": ("mlflow",),

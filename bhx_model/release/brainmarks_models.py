@@ -94,6 +94,7 @@ class Backbone(nn.Module):
     """
 
     __space__ = "schaefer400"
+    template: Tensor | None
 
     def __init__(self, model: BrainHarmonix) -> None:
         super().__init__()
