@@ -3,9 +3,9 @@
     .venv-ants/bin/python tests/benchmarks/gates.py [--heads colin27] [--cases real water flair] [--resolution 4]
 
 Every head of `preproc_heads.py` that can be had, as it is and spoiled: water instead of it, a FLAIR and a T2w made of its
-intensities, without its upper 35 mm or its left half, with a slab of zeros, and tilted by 45 degrees, which may be
-registered well. A line per image; exit code 1 if a real head is refused or a spoiled one passes. An image takes two CPU
-minutes at 1 mm, and half a minute at 4 mm, which is enough here.
+intensities, without its upper 35 mm or its left half, with a slab of zeros, and tilted by 45 degrees or without its face,
+which may be registered well. A line per image; exit code 1 if a real head is refused or a spoiled one passes. An image
+takes two CPU minutes at 1 mm, and half a minute at 4 mm, which is enough here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bhx_model.errors import DataError
+from bhx_prep.dicom.deface import NORMAL, plane_of
 from bhx_prep.preproc.embedded.bias import CorrectBias
-from bhx_prep.preproc.embedded.brain_mask import BrainMask
+from bhx_prep.preproc.embedded.brain_mask import BrainMask, largest_piece, probability
 from bhx_prep.preproc.embedded.check_anat import CheckAnat
 from bhx_prep.preproc.embedded.normalise import Normalize
 
@@ -86,7 +87,15 @@ def tilt(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     return ndimage.affine_transform(head, turn, middle - turn @ middle, order=1)
 
 
-#: What is made of a head, and whether it must be excluded; a tilted one may come out right.
+def defaced(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
+    """Without what `bhx ingest dicom` cuts off with `deface: face`."""
+    affine = np.diag([*zooms, 1.0])
+    plane_mm = plane_of(largest_piece(probability(head.astype(np.float32)) > 0.5), affine)
+    place = np.moveaxis(np.indices(head.shape), 0, -1) * zooms
+    return np.where(place @ NORMAL > plane_mm, 0, head)
+
+
+#: What is made of a head, and whether it must be excluded; a tilted or a defaced one may come out right.
 SPOILED: dict[str, tuple[Spoil, bool]] = {
     "real": (lambda head, _: head, False),
     "water": (water, True),
@@ -96,6 +105,7 @@ SPOILED: dict[str, tuple[Spoil, bool]] = {
     "half": (half, True),
     "slab": (slab, True),
     "tilt": (tilt, False),
+    "defaced": (defaced, False),
 }
 
 
