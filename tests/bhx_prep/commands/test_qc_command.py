@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from bhx_prep import cli
 from bhx_prep.commands import status
 from bhx_prep.config import config
+from bhx_prep.io import folder_lock
 from bhx_prep.review import bundle, decisions
 
 
@@ -93,11 +96,33 @@ def test_the_page_s_decisions_are_merged(capsys):
     Path("page.tsv").write_text(text)
     assert cli.main(["qc", "merge", "page.tsv"]) == 0
     assert table() == [("01", "1", "keep", "fine"), ("01", "2", "exclude", "ghost")]
-    assert "1 decisions taken over, 1 of them in place of earlier ones" in capsys.readouterr().out
+    assert "decisions taken over: 1, in place of earlier ones: 1" in capsys.readouterr().out
     Path("page.tsv").write_text(text.replace("\t01\t", "\t09\t"))
     assert cli.main(["qc", "merge", "page.tsv"]) == 1
     assert "no subject '09'" in capsys.readouterr().err
     assert len(table()) == 2
+
+
+def test_a_line_that_names_the_scan_otherwise_is_replaced_too():
+    line = decisions.Decision("a", "01", "", "rest", "1", "bold", "exclude", "ab", "2026-01-31", "ghost")
+    by_key = dataclasses.replace(line, key="a_sub-01_task-rest_run-1")
+    decisions.write(Path("qc_decisions.tsv"), [by_key])
+    decisions.write(Path("page.tsv"), [dataclasses.replace(line, decision="keep", why="fine")])
+    assert cli.main(["qc", "merge", "page.tsv"]) == 0
+    assert table() == [("01", "1", "keep", "fine")]
+    assert cli.main(["qc", "check"]) == 0
+
+
+def test_two_who_decide_at_once_both_do():
+    with folder_lock.alone(Path()):
+        other = threading.Thread(target=decide, args=("01", "--run", "1", "--exclude", "--why", "ghost"))
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()
+        line = decisions.Decision("a", "01", "", "rest", "2", "bold", "keep", "ab", "2026-01-31", "fine")
+        decisions.write(Path("qc_decisions.tsv"), [line])
+    other.join()
+    assert table() == [("01", "1", "exclude", "ghost"), ("01", "2", "keep", "fine")]
 
 
 def test_check_counts_them_and_names_mistakes(capsys):

@@ -28,7 +28,7 @@ from bhx_prep.commands import run as snakemake
 from bhx_prep.config import config
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import batches, index, participants
-from bhx_prep.io import bids_names
+from bhx_prep.io import bids_names, folder_lock
 from bhx_prep.preproc import work_folder
 from bhx_prep.review import decisions
 from bhx_prep.slurm import jobs
@@ -70,7 +70,9 @@ def command(args: argparse.Namespace) -> int:
     paths = list(traces(study, args.cohort, subject))
     seen = weights(study, args.cohort, subject)
     indexed = (study.results / args.cohort / "shards" / "index.json").exists()
-    before = decisions.read(study.qc_decisions, study.cohorts)
+    decisions.read(
+        study.qc_decisions, study.cohorts
+    )  # a table with mistakes stops here, before anything is removed
     for path in paths:
         print(f"{'would remove' if args.dry_run else 'removed'} {path}{'/' if path.is_dir() else ''}")
         if not args.dry_run:
@@ -79,7 +81,7 @@ def command(args: argparse.Namespace) -> int:
         f"{len(paths)} files and folders of sub-{subject}"
         + (" (nothing was removed)" if args.dry_run else "")
     )
-    _forget_decisions(study, before, args, subject)
+    _forget_decisions(study, args, subject)
     if seen:
         print("\nweights that have seen sub-" + subject + ", which no deletion can undo:")
         for one in seen:
@@ -95,15 +97,15 @@ def command(args: argparse.Namespace) -> int:
     return 0
 
 
-def _forget_decisions(
-    study: config.Config, before: list[decisions.Decision], args: argparse.Namespace, subject: str
-) -> None:
+def _forget_decisions(study: config.Config, args: argparse.Namespace, subject: str) -> None:
     """Take the subject's lines out of the table of decisions."""
-    others = [one for one in before if (one.cohort, one.subject) != (args.cohort, subject)]
-    if n := len(before) - len(others):
-        print(f"{n} lines of {study.qc_decisions}{' (not removed)' if args.dry_run else ''}")
-        if not args.dry_run:
-            decisions.write(study.qc_decisions, others)
+    with folder_lock.alone(study.qc_decisions.parent):
+        before = decisions.read(study.qc_decisions, study.cohorts)
+        others = [one for one in before if (one.cohort, one.subject) != (args.cohort, subject)]
+        if n := len(before) - len(others):
+            print(f"{n} lines of {study.qc_decisions}{' (not removed)' if args.dry_run else ''}")
+            if not args.dry_run:
+                decisions.write(study.qc_decisions, others)
 
 
 def traces(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:

@@ -7,7 +7,7 @@ import dataclasses
 import datetime
 import getpass
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config import config
 from bhx_prep.config.mistakes import nearest
 from bhx_prep.ingest import index
-from bhx_prep.io import bids_names
+from bhx_prep.io import bids_names, folder_lock
 from bhx_prep.review import bundle, decided, decisions
 from bhx_prep.review.decisions import Decision
 
@@ -84,28 +84,52 @@ def command(args: argparse.Namespace) -> int:
 
 
 def _decide(args: argparse.Namespace, study: config.Config) -> int:
-    if args.cohort not in study.cohorts:
-        raise ConfigError(
-            f"no cohort {args.cohort!r} in {args.config}; there are: {', '.join(study.cohorts)}"
-        )
+    _check_cohort(args, study)
     if args.decision and not args.why.strip():
         raise ConfigError('say why, e.g. --why "ghost in every frame": it is shown wherever the scan is')
-    before = decisions.read(study.qc_decisions, study.cohorts)
     rows = _scans(study, args.cohort)
     chosen = _choose(rows, args)
     new = [_decision(row, rows, args) for row in chosen]
     places = {decided.place_of(row) for row in chosen}
-    theirs = [decision for decision in before if decision.cohort == args.cohort]
-    found, _ = decided.find(theirs, rows)
-    replaced = {decision.line for place, decision in found.items() if place in places}
-    kept = [decision for decision in before if decision.line not in replaced]
-    decisions.write(study.qc_decisions, [*kept, *(new if args.decision else ())])
+    _replace(study, new if args.decision else (), {args.cohort: rows}, {args.cohort: places})
     for decision, row in zip(new, chosen, strict=True):
         print(f"{args.decision or 'no decision on'} {decision.named}")
         if args.decision == "keep" and row["status"] != "ok":
             logger.warning("%s cannot be kept, the index excludes it: %s", decision.named, row["reason"])
     _say_next(study, [args.cohort])
     return 0
+
+
+def _replace(
+    study: config.Config,
+    new: Iterable[Decision],
+    rows: Mapping[str, Sequence[Row]],
+    places: Mapping[str, Collection[decided.Place]],
+) -> int:
+    """Write decisions in place of those on the same scans.
+
+    Parameters
+    ----------
+    study : Config
+    new : iterable of Decision
+    rows : mapping
+        By cohort, the scans of its index.
+    places : mapping
+        By cohort, the scans of which there will be no other decision.
+
+    Returns
+    -------
+    int
+        How many were replaced.
+    """
+    with folder_lock.alone(study.qc_decisions.parent):
+        before = decisions.read(study.qc_decisions, study.cohorts)
+        replaced = set()
+        for cohort, chosen in places.items():
+            found, _ = decided.find([one for one in before if one.cohort == cohort], rows[cohort])
+            replaced |= {decision.line for place, decision in found.items() if place in chosen}
+        decisions.write(study.qc_decisions, [*(one for one in before if one.line not in replaced), *new])
+    return len(replaced)
 
 
 def _check_cohort(args: argparse.Namespace, study: config.Config) -> None:
@@ -180,23 +204,20 @@ def _user() -> str:
 
 
 def _merge(args: argparse.Namespace, study: config.Config) -> int:
-    before = decisions.read(study.qc_decisions, study.cohorts)
     if not args.file.is_file():
         raise ConfigError(f"there is no file {args.file}: download the decisions from the page of a cohort")
     new = decisions.read(args.file, study.cohorts)
-    _find_all(study, new, args.file)
-    scans = {decision.scan for decision in new}
-    kept = [decision for decision in before if decision.scan not in scans]
-    decisions.write(study.qc_decisions, [*kept, *new])
-    replaced = len(before) - len(kept)
-    print(f"{len(new)} decisions taken over, {replaced} of them in place of earlier ones")
-    _say_next(study, sorted({decision.cohort for decision in new}))
+    rows = {cohort: _scans(study, cohort) for cohort in sorted({decision.cohort for decision in new})}
+    replaced = _replace(study, new, rows, _find_all(new, rows, args.file))
+    print(f"decisions taken over: {len(new)}, in place of earlier ones: {replaced}")
+    _say_next(study, rows)
     return 0
 
 
 def _check(args: argparse.Namespace, study: config.Config) -> int:
     found = decisions.read(study.qc_decisions, study.cohorts)
-    _find_all(study, found, study.qc_decisions)
+    rows = {cohort: _scans(study, cohort) for cohort in sorted({decision.cohort for decision in found})}
+    _find_all(found, rows, study.qc_decisions)
     for cohort in study.cohorts:
         mine = [decision.decision for decision in found if decision.cohort == cohort]
         if mine:
@@ -228,21 +249,24 @@ def _pictures(args: argparse.Namespace, study: config.Config) -> int:
     return 0
 
 
-def _find_all(study: config.Config, found: Sequence[Decision], file: Path) -> None:
-    """Refuse decisions of which one names no scan.
+def _find_all(
+    found: Sequence[Decision], rows: Mapping[str, Sequence[Row]], file: Path
+) -> dict[str, Collection[decided.Place]]:
+    """Scans that decisions name, by cohort.
 
     Raises
     ------
     ConfigError
-        With all mistakes.
+        With all mistakes, where one names no scan.
     """
+    places: dict[str, Collection[decided.Place]] = {}
     mistakes: list[str] = []
-    for cohort in study.cohorts:
-        mine = [decision for decision in found if decision.cohort == cohort]
-        if mine:
-            mistakes += decided.find(mine, _scans(study, cohort))[1]
+    for cohort, scans in rows.items():
+        places[cohort], wrong = decided.find([one for one in found if one.cohort == cohort], scans)
+        mistakes += wrong
     if mistakes:
         raise decisions.mistaken(file, mistakes)
+    return places
 
 
 def _say_next(study: config.Config, cohorts: Iterable[str]) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import urllib.parse
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.contract import canonical_json
 from bhx_model.errors import ConfigError
+from bhx_prep.io.folder_lock import alone
 
 BIDS_VERSION: Final = "1.10.0"
 
@@ -90,7 +89,7 @@ def write_dataset(
     about = stated(raw)
     kept = passed_on(about, "License")
     synthetic = " (synthetic)" if kept.get("Synthetic") else ""
-    with _alone(out):
+    with alone(out):
         sources = _sources(out, raw, about)
         links = {**(own or {}).get("DatasetLinks", {}), "raw": sources[-1]["URL"]}
         if len(sources) > 1:  # of many sites: what `raw` is depends on the subject
@@ -213,16 +212,3 @@ def _write_ignored(path: Path) -> None:
     lines = list(dict.fromkeys([*filter(None, map(str.strip, theirs)), *IGNORED]))
     with atomic_write(path, shared=True) as part:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """No other job reads and writes the description meanwhile, where the file system has locks."""
-    out.mkdir(parents=True, exist_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
