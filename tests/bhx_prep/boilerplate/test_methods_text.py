@@ -45,7 +45,8 @@ def indexed(tmp_path: Path) -> Path:
 
 def extracted(folder: Path, rows):
     batch = folder / "ward/features/batch-00000"
-    batch.mkdir(parents=True)
+    batch.mkdir(parents=True, exist_ok=True)
+    rows = [{"decision": None, "overruled": None} | row for row in rows]
     pq.write_table(pa.Table.from_pylist(rows), batch / "qc.parquet")
 
 
@@ -168,6 +169,20 @@ def test_denoising_is_told_by_what_the_runs_had(indexed: Path):
     assert "2 of 3 runs remained" in methods.text
     assert "T1-weighted images in MNI space" not in methods.text
     assert {"compcor", "muschelli2014", "schaefer2018", "power_fd_dvars"} <= set(entries(methods.bib))
+
+
+def test_what_people_decided_is_told_as_a_number(indexed: Path):
+    run = {"modality": "bold", "status": "ok", "strategy": "none", "mean_fd_mm": 0.1}
+    head = {"modality": "t1w", "status": "ok", "strategy": None, "mean_fd_mm": None}
+    extracted(indexed, [run, head])
+    assert "people" not in text.describe(study(indexed), indexed).text
+    excluded, kept = {"status": "excluded", "decision": "exclude"}, {"decision": "keep", "overruled": "moves"}
+    extracted(
+        indexed, [run | excluded, run | kept, run | {"decision": "keep"}, head | excluded, head | excluded]
+    )
+    said = text.describe(study(indexed), indexed).text
+    assert "Of these, people who looked at them excluded 1 run and kept 1 run that missed a limit." in said
+    assert "Of these, people who looked at them excluded 2 images." in said
 
 
 def test_nothing_that_ran_is_nothing_told(tmp_path: Path):

@@ -22,7 +22,7 @@ STRATEGY_REFERENCES: Final = {
     "acompcor": ("compcor", "muschelli2014"),
     "none": (),
 }
-_COLUMNS: Final = ["modality", "status", "strategy", "mean_fd_mm"]
+_COLUMNS: Final = ["modality", "status", "strategy", "mean_fd_mm", "decision", "overruled"]
 
 
 def paragraph(cohort: CohortSection, folder: Path, features: FeaturesSection, atlas: AtlasSection) -> str:
@@ -69,6 +69,7 @@ def _runs(
             0, f"a mean framewise displacement above {features.max_mean_fd_mm:g} mm [@power_fd_dvars]"
         )
     yield f"Runs with {several(limits, 'or')} were excluded; {share(len(kept), len(runs), 'run')} remained."
+    yield from _decided(runs, "run")
 
 
 def _denoising(name: str, asked: str) -> str:
@@ -98,6 +99,17 @@ def _heads(heads: Sequence[dict[str, Any]], features: FeaturesSection) -> Iterat
             f"T1-weighted images in MNI space were masked and resampled to a grid of {shape} voxels of "
             f"{features.t1w_resolution_mm:g} mm; {share(kept, len(heads), 'image')} remained."
         )
+        yield from _decided(heads, "image")
+
+
+def _decided(rows: Sequence[dict[str, Any]], one: str) -> Iterator[str]:
+    """How many scans people decided on; nothing where they decided on none."""
+    excluded = sum(row["decision"] == "exclude" for row in rows)
+    kept = sum(row["status"] == "ok" and bool(row["overruled"]) for row in rows)
+    said = [f"excluded {count(excluded, one)}"] if excluded else []
+    said += [f"kept {count(kept, one)} that missed a limit"] if kept else []
+    if said:
+        yield f"Of these, people who looked at them {several(said)}."
 
 
 def atlas_name(atlas: AtlasSection) -> str:

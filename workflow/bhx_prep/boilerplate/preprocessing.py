@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bhx_prep.boilerplate.references import entries
+from bhx_prep.boilerplate.references import read_entries
 from bhx_prep.boilerplate.wording import count, several, share
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.preproc.dataset_description import made_by, stated
@@ -80,12 +80,8 @@ def paragraphs(cohort: CohortSection, folder: Path) -> Iterator[str]:
 
 def bibliography(cohort: CohortSection, folder: Path) -> dict[str, str]:
     """Entries of BibTeX that fMRIPrep left beside its own texts."""
-    found: dict[str, str] = {}
     logs = (folder / "preproc" if cohort.input == "bids" else cohort.root) / "logs"
-    for path in sorted(logs.glob("*CITATION.bib")) if cohort.input != "timeseries" else ():
-        for key, entry in entries(path.read_text(encoding="utf-8", errors="replace")).items():
-            found.setdefault(key, entry)
-    return found
+    return read_entries(sorted(logs.glob("*CITATION.bib"))) if cohort.input != "timeseries" else {}
 
 
 def _embedded(statuses: Sequence[dict[str, Any]], n: int, preproc: Path) -> str:
