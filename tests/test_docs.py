@@ -18,6 +18,7 @@ from bhx_prep import cli
 from bhx_prep.config import config
 from bhx_prep.features import extract, store
 from bhx_prep.ingest import index
+from bhx_prep.step_versions import STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -168,6 +169,13 @@ def test_the_version_is_one():
     assert bhx_model.__version__ == version
     assert yaml.safe_load(text("CITATION.cff"))["version"] == version
     assert re.findall(r"^## (\d\S*) ", text("CHANGELOG.md"), flags=re.MULTILINE)[0] == version
+
+
+def test_the_changelog_names_steps_with_their_present_numbers():
+    newest = text("CHANGELOG.md").split("\n## ")[1]
+    named = re.findall(r"`(\w+)` (\d+)[,.]", newest.split("\n### ")[0])
+    assert {step: int(number) for step, number in named} == {step: STEPS[step] for step, _ in named}
+    assert named or not newest.startswith("Unreleased")
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob(".github/**/*.yml")), ids=lambda path: path.name)
