@@ -155,6 +155,24 @@ def test_a_run_is_sampled_where_the_head_was(tmp_path):
         assert np.abs(series[1:, t] - expected[1:]).max() < 0.01
 
 
+def test_a_run_is_sampled_where_distortion_has_put_its_signal():
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    x, y, z = np.indices((21, 21, 21)) * np.array([2, 2, 3])[:, None, None, None]
+    frames = np.stack([x + 10 * y + 100 * z] * 2).astype(np.float32)
+    displacement = (0.1 * np.indices((21, 21, 21))[2]).astype(np.float32)  # voxels along y, larger higher up
+    ball, _ = icosphere(1, 8.0)
+    white, pial = (size * ball + np.array([20, 20, 30]) for size in (1, 1.25))
+    moved = np.eye(4)
+    moved[:3, 3] = (1.0, -2.0, 0.5)
+    series = sample(
+        frames, affine, np.stack([np.eye(4), moved]), between(white, pial, np.eye(4)), displacement, 1
+    )
+    middle = (white + pial) / 2
+    for t, shift in enumerate(([0, 0, 0], moved[:3, 3])):
+        expected = (middle + shift) @ [1, 10, 100] + 10 * 2 * 0.1 * middle[:, 2] / 3
+        assert np.abs(series[:, t] - expected).max() < 0.01
+
+
 TO_REFERENCE = """
 import sys
 import ants
@@ -176,6 +194,41 @@ def test_transforms_of_any_kind_become_matrices(root, tmp_path):
     if not python.exists():
         pytest.skip("the environment of the embedded preprocessing is not here: make environments")
     subprocess.run([str(python), "-c", TO_REFERENCE, str(tmp_path / "t.mat")], check=True)
+
+
+CONNECTED = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from bhx_prep.preproc.embedded.field_maps import FieldMap
+from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan
+from bhx_prep.preproc.embedded.workflow import build
+
+root = Path(sys.argv[1])
+for name in ("head_T1w", "head_mask", "t1w", "bold"):
+    (root / f"{name}.nii.gz").touch()
+anat = Scan(root / "t1w.nii.gz", {"sub": "1"}, {}, (1.0, 1.0, 1.0))
+run = Scan(root / "bold.nii.gz", {"sub": "1", "task": "rest"}, {}, (3.0, 3.0, 3.0), tr_s=2.0, shape=(9, 9, 9))
+for field_map in (None, FieldMap("fieldmap", "j", 0.04, (str(root / "bold.nii.gz"),), str(root / "t1w.nii.gz"))):
+    files = RawFiles("1", [anat], [replace(run, field_map=field_map)])
+    graph = build(files, root, root, root / "out", root / "work", 2.0, "cat-surf")
+    given = {
+        (one.name.partition("_")[0], name)
+        for one, node, edge in graph._graph.in_edges(graph.get_node("sample_sub-1_task-rest"), data=True)
+        for _, name in edge["connect"]
+    }
+    wanted = {("distortion", name) for name in ("displacement", "axis", "distortion")}
+    assert wanted & given == (wanted if field_map else set()), given
+    if not field_map:
+        assert graph.get_node("sample_sub-1_task-rest").inputs.distortion["DistortionCorrection"] == "none"
+"""
+
+
+def test_where_there_is_a_field_map_surfaces_are_sampled_by_it(root, tmp_path):
+    python = root / ".venv-ants" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
+    subprocess.run([str(python), "-c", CONNECTED, str(tmp_path)], check=True)
 
 
 def test_the_templates_hemispheres_leave_cerebellum_and_stem_out():

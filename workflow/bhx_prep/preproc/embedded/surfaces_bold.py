@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import ants
+import nibabel as nib
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
 from bhx_model.data import npz
 from bhx_prep.preproc.dataset_description import passed_on
@@ -23,8 +24,9 @@ from bhx_prep.preproc.embedded.surfaces_sampling import between, sample
 SURFACES: Final = ("white", "pial")
 DESCRIPTION: Final = (
     "BOLD sampled from the volumes onto the subject's surfaces by cat-surf, at vertices of fsLR-32k: mean of six places "
-    "between white and pial surface, trilinear, in one interpolation with motion and coregistration. Not HCP's or "
-    "fMRIPrep's CIFTI: no surface of FreeSurfer's, no registration of MSM's, no subcortex, no smoothing."
+    "between white and pial surface, trilinear, in one interpolation with motion, coregistration and, where there is a "
+    "field map, distortion. Not HCP's or fMRIPrep's CIFTI: no surface of FreeSurfer's, no registration of MSM's, no "
+    "subcortex, no smoothing."
 )
 
 
@@ -33,6 +35,9 @@ class _SampleSurfacesIn(BaseInterfaceInputSpec):
     timing = traits.Dict(mandatory=True, desc="fields of the sidecar about slice timing")
     matrices = File(exists=True, mandatory=True)
     bold_to_anat = File(exists=True, mandatory=True)
+    displacement = File(exists=True, desc="by distortion, voxels along `axis`, on the grid of the reference")
+    axis = traits.Int(desc="along which phase was encoded")
+    distortion = traits.Dict(mandatory=True, desc="fields of the sidecar about distortion")
     left = File(exists=True)
     right = File(exists=True)
     base = traits.Str(mandatory=True)
@@ -62,23 +67,29 @@ class SampleSurfaces(Step):
         frames = Frames(Path(given.in_file))
         matrices = np.load(given.matrices, allow_pickle=False)
         to_reference = world_matrix(given.bold_to_anat)
+        displacement, axis = None, 0
+        if isdefined(given.displacement):
+            volume: Any = nib.load(given.displacement)
+            displacement, axis = np.asarray(volume.dataobj, np.float32), given.axis
         out = Path(given.base) / given.folder
         out.mkdir(parents=True, exist_ok=True)
         for side in REGIONS:
             made = npz.read(getattr(given, side), "start the subject again")
             points = between(made["fslr_white"], made["fslr_pial"], to_reference)
-            series = sample(frames, frames.affine, matrices, points)
+            series = sample(frames, frames.affine, matrices, points, displacement, axis)
             letter = HEMISPHERES[side][0]
             path = out / f"{given.stem}_hemi-{letter}_space-fsLR_den-32k_bold.func.gii"
             save_series(path, series, side, given.tr_s)
             metadata = {
                 "RepetitionTime": given.tr_s,
                 **given.timing,
+                **given.distortion,
                 "Description": DESCRIPTION,
                 **passed_on(given.sidecar, "TaskName"),
                 "Sources": [
                     f"bids:raw:{given.source}",
                     *(f"bids::{given.anat}_hemi-{letter}_space-fsLR_den-32k_{s}.surf.gii" for s in SURFACES),
+                    *given.distortion.get("DistortionSources", ()),
                 ],
                 "GeneratedBy": generated_by(),
             }

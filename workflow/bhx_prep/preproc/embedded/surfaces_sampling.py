@@ -19,7 +19,12 @@ def between(white: np.ndarray, pial: np.ndarray, matrix: np.ndarray) -> np.ndarr
 
 
 def sample(
-    frames: Iterable[np.ndarray], affine: np.ndarray, matrices: np.ndarray, points: np.ndarray
+    frames: Iterable[np.ndarray],
+    affine: np.ndarray,
+    matrices: np.ndarray,
+    points: np.ndarray,
+    displacement: np.ndarray | None = None,
+    axis: int = 0,
 ) -> np.ndarray:
     """Mean over the depths in every frame, (V, T) float32; NaN where none lies in the measured volume.
 
@@ -32,12 +37,22 @@ def sample(
     matrices : array, (T, 4, 4)
         Places in the reference to places in each frame, mm.
     points : array, (4, depths x V)
-        From `between`, in the reference.
+        From `between`, in the reference, which has no distortion.
+    displacement : array, (X, Y, Z), optional
+        By distortion, voxels along `axis`, on the grid of the reference; none where the reference is distorted, too.
+    axis : int
+        Along which phase was encoded.
     """
     to_voxel, n_depths = np.linalg.inv(affine), len(DEPTHS)
+    shift: np.ndarray | float = 0.0
+    if displacement is not None:
+        shift = np.asarray(
+            ndimage.map_coordinates(displacement, (to_voxel @ points)[:3], order=1, mode="nearest")
+        )
     series = np.full((points.shape[1] // n_depths, len(matrices)), np.nan, np.float32)
     for t, frame in enumerate(frames):
         where = (to_voxel @ matrices[t] @ points)[:3]
+        where[axis] += shift
         limit = np.asarray(frame.shape)[:, None] - 1
         seen = np.all((where >= -0.5) & (where <= limit + 0.5), axis=0).reshape(n_depths, -1)
         values = np.asarray(ndimage.map_coordinates(frame, where, order=1, mode="nearest"))

@@ -312,6 +312,12 @@ def _sample_branch(
             (anat["surfaces"], sampled, [("left", "left"), ("right", "right")]),
         ]
     )
+    if scan.field_map is None:
+        sampled.inputs.distortion = workflow.get_node(f"save_{scan.stem}").inputs.distortion
+        return
+    distortion = workflow.get_node(f"distortion_{scan.stem}")
+    names = (("displacement", "displacement"), ("axis", "axis"), ("metadata", "distortion"))
+    workflow.connect([(distortion, sampled, list(names))])
 
 
 def _folder(scan: Scan, root: Path) -> str:
