@@ -64,6 +64,26 @@ def test_the_other_environment_is_named_where_it_is_missing(tmp_path: Path, monk
         deface.find_plane(tmp_path / "a.nii")
 
 
+@pytest.mark.parametrize(
+    ("says", "code", "error"),
+    [
+        ("ERROR no brain was found in the T1w image: look at whether it is one", 1, DataError),
+        ("", 137, SiteError),
+        ("OSError: [Errno 28] No space left on device", 1, SiteError),
+        ("RuntimeError: [enforce fail at alloc_cpu.cpp:117] not enough memory", 1, SiteError),
+    ],
+)
+def test_only_an_image_without_a_brain_is_the_images_fault(says, code, error, tmp_path: Path, monkeypatch):
+    ends = tmp_path / "python"
+    ends.write_text(f"#!/bin/sh\necho '{says}' >&2\nexit {code}\n")
+    ends.chmod(0o755)
+    monkeypatch.setenv("BHX_ANTS_PYTHON", str(ends))
+    with pytest.raises(error) as raised:
+        deface.find_plane(tmp_path / "a.nii")
+    assert type(raised.value) is error
+    assert len(str(raised.value)) <= 200
+
+
 def test_commands_that_cannot_be_used(tmp_path: Path):
     nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.int16), np.eye(4)), tmp_path / "a.nii")
     with pytest.raises(SiteError, match="cannot be started"):

@@ -18,6 +18,7 @@ import nibabel as nib
 from nibabel.spatialimages import HeaderDataError
 
 from bhx_model.errors import DataError, SiteError
+from bhx_prep.preproc.disks import full_disk
 
 #: Fields of a NIfTI-1 header in which programs write texts: dcm2niix the time of the scan and comments typed there.
 _TEXTS: Final = ("descrip", "aux_file", "intent_name", "db_name")
@@ -81,9 +82,9 @@ def convert(files: Iterable[Path], work: Path) -> list[Image]:
     Raises
     ------
     DataError
-        If dcm2niix makes nothing of them.
+        If dcm2niix makes nothing of them, or no JSON beside them.
     SiteError
-        If it cannot be started.
+        If it cannot be started, or the disk is full.
     """
     links, out = work / "dicom", work / "nifti"
     links.mkdir()
@@ -95,16 +96,28 @@ def convert(files: Iterable[Path], work: Path) -> list[Image]:
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         raise SiteError(f"dcm2niix cannot be started ({error.strerror}): pip install 'bhx[dicom]'") from error
-    found = []
-    for path in sorted(out.glob("*.nii")):
-        described = path.with_suffix(".json")
-        values = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else {}
-        found.append(Image(path, values, path.stem.removeprefix("image")))
-    if not found or done.returncode not in (0, 8):
+    made = sorted(out.glob("*.nii"))
+    if not made or done.returncode not in (0, 8):
+        if (full := full_disk([out])) is not None:
+            raise SiteError(full)
         raise DataError(
             f"dcm2niix makes no image of it (its exit code is {done.returncode}): {_cause(done.stdout)}"
         )
-    return found
+    return [
+        Image(path, _sidecar(path.with_suffix(".json")), path.stem.removeprefix("image")) for path in made
+    ]
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
+    """What dcm2niix writes of an image; it copies texts of headers as they stand, in whatever encoding."""
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8", errors="replace"), strict=False)
+    except ValueError as error:
+        if (full := full_disk([path.parent])) is not None:
+            raise SiteError(full) from error
+        raise DataError("dcm2niix wrote a sidecar that is no JSON: export the series again") from error
 
 
 def _cause(printed: str) -> str:

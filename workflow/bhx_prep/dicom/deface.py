@@ -30,6 +30,8 @@ from bhx_prep import installation
 NORMAL: Final = np.array([0.0, 1.0, -1.0]) / np.sqrt(2)
 #: Between the brain's mask and what is cut off.
 MARGIN_MM: Final = 5.0
+#: Begins what is said of an image without a brain, here and where brain masks are made.
+_NO_BRAIN: Final = "no brain was found"
 
 
 def plane_of(mask: np.ndarray, affine: np.ndarray) -> float:
@@ -47,7 +49,7 @@ def plane_of(mask: np.ndarray, affine: np.ndarray) -> float:
         If the mask is empty.
     """
     if not mask.any():
-        raise DataError("no brain was found, so that the face cannot be cut off: use a command of your own")
+        raise DataError(f"{_NO_BRAIN}, so that the face cannot be cut off: use a command of your own")
     return float((np.argwhere(mask) @ (NORMAL @ affine[:3, :3])).max() + NORMAL @ affine[:3, 3] + MARGIN_MM)
 
 
@@ -104,7 +106,7 @@ def find_plane(image: Path) -> float:
     DataError
         If no brain is found.
     SiteError
-        If that environment is not there, or lacks deepbet.
+        If that environment is not there, lacks deepbet, or ends by anything else.
     """
     study = Path.cwd()
     python = installation.ants_python(study)
@@ -122,7 +124,13 @@ def find_plane(image: Path) -> float:
         return float(json.loads(done.stdout)["plane_mm"])
     if "ModuleNotFoundError" in done.stderr:
         raise SiteError(f"{python} lacks deepbet: {how}")
-    raise DataError("no brain was found, so that the face cannot be cut off: use a command of your own")
+    if _NO_BRAIN in done.stderr:
+        raise DataError(f"{_NO_BRAIN}, so that the face cannot be cut off: use a command of your own")
+    last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+    raise SiteError(
+        f"looking for the brain ended with exit code {done.returncode} ({last[-80:]}): give it more memory, or name a "
+        "command of your own as `deface`"
+    )
 
 
 def call(words: Sequence[str], image: Path, work: Path) -> None:
