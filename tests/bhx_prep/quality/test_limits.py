@@ -54,6 +54,11 @@ def test_numbers_are_written_and_printed_whether_or_not_they_pass(tmp_path, capl
         report.judge("sub-01_T1w", GOOD["t1w"] | {"template_correlation": 0.21}, "t1w", path)
     assert json.loads(path.read_text())["failed"] == ["template_correlation"]
     assert caplog.messages[-1].endswith(": fails template_correlation")
+    with pytest.raises(LimitError, match="norm_dice nan"):
+        report.judge("sub-01_T1w", GOOD["t1w"] | {"norm_dice": float("nan")}, "t1w", path)
+    written = json.loads(path.read_text())
+    assert written["failed"] == ["norm_dice"]
+    assert "norm_dice" not in written
     report.judge("sub-01_bold", {"coreg_likeness": None}, "bold")
     assert caplog.messages[-1] == "sub-01_bold: coreg_likeness unknown: passes"
 

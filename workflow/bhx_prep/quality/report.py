@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,7 +44,11 @@ def judge(
     failed = limits.failures(numbers, modality)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        known = {key: round(value, 4) for key, value in numbers.items() if value is not None}
+        known = {
+            key: round(value, 4)
+            for key, value in numbers.items()
+            if value is not None and math.isfinite(value)  # JSON has no other
+        }
         # under the numbers' own names, as XCP-D has them; what it failed beside them
         write_json(path, {**known, "failed": [limit.name for limit in failed]})
     logger.info("%s", line(name, numbers, failed))
