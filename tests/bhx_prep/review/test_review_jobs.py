@@ -56,7 +56,7 @@ def ward(tmp_path_factory) -> Path:
         save(head, anat / f"{stem}_desc-preproc_T1w.nii.gz")
         save(mask, anat / f"{stem}_desc-brain_mask.nii.gz")
         (anat / f"sub-{label}_desc-quality_T1w.json").write_text(
-            '{"norm_dice": 0.97, "brain_volume_ml": 1234}'
+            '{"norm_dice": 0.97, "brain_volume_ml": 1234, "key": 3, "status": 4, "who": 5, "</script>": 6}'
         )
         run = f"sub-{label}_task-rest"
         frames = np.repeat(head[..., None], 5, axis=3).astype(np.int16)
@@ -167,6 +167,11 @@ def test_the_table_has_xcpd_s_names_and_what_people_decided(drawn: Path):
     )
     assert rows["01", "t1w"]["norm_dice"] == 0.97
     assert rows["01", "t1w"]["brain_volume_ml"] == 1234
+    # a file beside the derivatives adds numbers, and changes nothing that is known of a scan
+    assert (rows["01", "t1w"]["key"], rows["01", "t1w"]["status"], rows["01", "t1w"]["who"]) == (
+        "ward_sub-01", "ok", None
+    )  # fmt: skip
+    assert rows["01", "t1w"]["</script>"] == 6
     assert [rows["02", modality]["state"] for modality in ("bold", "t1w")] == [
         "excluded",
         "excluded by decision",
@@ -187,6 +192,7 @@ def test_the_page_holds_no_folder_and_no_address(drawn: Path):
     assert "http://" not in text.replace("http-equiv", "")
     assert "https://" not in text
     assert EVIL not in text
+    assert text.count("</script>") == text.count("<script") == 2
 
 
 def test_a_page_of_series_alone_has_no_pictures_but_its_numbers(ward: Path, tmp_path: Path):

@@ -52,6 +52,8 @@ OWN: Final = {
     "template_dice": "Dice of a T1's brain mask and the template's, on the model's grid",
     "template_correlation": "correlation of a T1 with the template, of structure of 4 to 12 mm",
 }
+#: Names of a row that no number of a ``desc-quality`` file takes the place of.
+_NO_NUMBERS: Final = frozenset({*TEXTS, "synthetic", "notes", "batch", "ambiguous"})
 #: What says that a decision excluded or kept a scan.
 EXCLUDED_BY_DECISION: Final = "excluded by decision"
 KEPT_BY_DECISION: Final = "kept by decision"
@@ -97,7 +99,7 @@ def collect(
             row |= {
                 name: value
                 for name, value in pictured.get(place, {}).items()
-                if name not in ("key", "modality")
+                if name not in _NO_NUMBERS and row.get(name) is None
             }
             row |= {name: decided.get(place, {}).get(name) for name in ("who", "when", "why")}
             row["cohort"] = cohort
@@ -141,7 +143,7 @@ def _state(row: Row) -> str:
 
 def number_columns(rows: Iterable[Row]) -> dict[str, str]:
     """Names of the numbers of some rows to what they are: XCP-D's, ours, then what else `desc-quality` files have."""
-    known = {*TEXTS, *XCPD, *OWN, "notes", "batch", "ambiguous", "synthetic"}
+    known = {*_NO_NUMBERS, *XCPD, *OWN}
     others = {
         name
         for row in rows

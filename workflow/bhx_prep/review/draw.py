@@ -98,7 +98,7 @@ class Batch:
             if not scan["path"]:
                 continue
             with archives.unpacked(scan, index.FILE_COLUMNS) as files:
-                known |= quality_file.numbers(Path(files["path"]))
+                known |= quality_file.numbers(Path(files["path"])) | known
                 drawn = self._bold(files, known) if scan["modality"] == "bold" else self._t1w(files)
                 try:
                     for kind, picture in drawn:
