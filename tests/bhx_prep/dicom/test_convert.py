@@ -13,7 +13,7 @@ from bhx_prep.dicom import convert
 def stand_in(tmp_path: Path, monkeypatch, writes: str) -> Path:
     """A dcm2niix that writes an image and a sidecar; the empty work folder comes back."""
     program, work = tmp_path / "dcm2niix", tmp_path / "work"
-    program.write_text(f'#!/bin/sh\ncd "${{10}}" && {writes}\n')
+    program.write_text(f'#!/bin/sh\ncd "${{10}}" || exit 2\n{writes}\n')
     program.chmod(0o755)
     monkeypatch.setattr(convert, "program", lambda: str(program))
     work.mkdir()

@@ -348,6 +348,8 @@ def test_a_crash_that_leaves_nothing_is_the_subjects(job, monkeypatch, tmp_path,
         made |= finished(f"run-0{run + 1}")
     monkeypatch.setenv("STAND_IN_WRITES", json.dumps(made))
     (tmp_path / "preproc/sub-01").mkdir(parents=True)  # of an earlier success
+    (tmp_path / "preproc/logs").mkdir()
+    (tmp_path / "preproc/logs/sub-01_fmriprep.log").touch()
     code, status, _ = job()
     assert (code, status["status"]) == (0, "failed")
     assert f"node {node} crashed: nibabel.filebasedimages.ImageFileError" in status["reason"]

@@ -90,6 +90,19 @@ def test_somebody_elses_dataset_is_not_written_to(a: Path, tmp_path: Path, told)
     check_place(tmp_path / "new", a)
 
 
+@pytest.mark.parametrize("told", [None, {"Name": "x", "GeneratedBy": [{"Name": "fMRIPrep"}]}])
+def test_somebody_elses_subjects_are_not_replaced(a: Path, tmp_path: Path, told):
+    out = tmp_path / "out"
+    (out / "sub-01/anat").mkdir(parents=True)
+    if told:
+        (out / "dataset_description.json").write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match="holds sub-01, which BHX did not make"):
+        check_place(out, a)
+    (out / "logs").mkdir()
+    (out / "logs/sub-02_fmriprep.log").touch()  # a job of ours that was killed before it described the folder
+    check_place(out, a)
+
+
 @pytest.mark.parametrize("out", ["a", "theirs", "of b"])
 def test_one_subject_goes_to_no_folder_of_something_else(a, b, tmp_path, monkeypatch, capsys, out):
     monkeypatch.chdir(tmp_path)

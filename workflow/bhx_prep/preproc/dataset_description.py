@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import urllib.parse
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +25,11 @@ IGNORED: Final = (
     "*_mixing.*", "*_AROMAnoiseICs.csv", "*_fieldmap.*", "*_T2starmap.*", "*_fmapid-*", "fmap/", "desc-*_dseg.tsv",
 )  # fmt: skip
 
-#: Programs whose derivatives BHX writes, as `GeneratedBy` names them.
-PROGRAMS: Final = ("bhx-embedded", "fMRIPrep", "bhx")
+#: Names by which `GeneratedBy` of derivatives says that BHX wrote them, and of the program that it may have started.
+OURS: Final = frozenset({"bhx-embedded", "bhx"})
+STARTED: Final = "fMRIPrep"
+#: Logs of our jobs, which are begun before anything else is written.
+_LOGS: Final = ("logs/sub-*_embedded.log", "logs/sub-*_fmriprep.log")
 
 README: Final = """Derivatives of {name}
 
@@ -121,8 +124,8 @@ def made_by(about: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(one) for one in listed if isinstance(one, dict) and isinstance(one.get("Name"), str)]
 
 
-def check_place(out: Path, raw: Path, programs: Collection[str] = PROGRAMS) -> None:
-    """Refuse a folder that is not one of derivatives of ours, before anything is written to it.
+def check_place(out: Path, raw: Path) -> None:
+    """Refuse a folder that is not one of derivatives of ours, before anything in it is written or replaced.
 
     Parameters
     ----------
@@ -130,20 +133,26 @@ def check_place(out: Path, raw: Path, programs: Collection[str] = PROGRAMS) -> N
         Where derivatives are to go.
     raw : Path
         Raw dataset, which is only read.
-    programs : collection of str
-        Whose derivatives may be there, as ``GeneratedBy`` names them.
 
     Raises
     ------
     ConfigError
-        If it is the raw dataset, or holds a dataset that none of the programs made.
+        If it is the raw dataset, holds a dataset of another program, or folders of subjects that no job of ours made.
     """
     if out.resolve() == raw.resolve():
         raise ConfigError(
             f"{out} is the raw dataset, which is only read: name another folder for the derivatives"
         )
     about = stated(out)
-    if about and not {one["Name"] for one in made_by(about)} & set(programs):
+    programs = {one["Name"] for one in made_by(about)}
+    if programs & OURS:
+        return
+    # a job that was killed may have left a subject without our description, but not without its log
+    subjects = sorted(path.name for path in out.glob("sub-*") if path.is_dir())
+    if subjects and not any(file for pattern in _LOGS for file in out.glob(pattern)):
+        msg = f"{out} holds {_short(subjects[0])}, which BHX did not make: name another folder for the derivatives"
+        raise ConfigError(msg)
+    if about and STARTED not in programs:
         msg = f"{out} holds the dataset {_short(about.get('Name'))}, which BHX did not make: name another folder"
         raise ConfigError(msg)
 
