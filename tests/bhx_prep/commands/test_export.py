@@ -15,6 +15,7 @@ from bids_validation import errors
 
 from bhx_model.contract import canonical_json
 from bhx_prep.cli import main
+from bhx_prep.commands import export
 from bhx_prep.features import extract
 from bhx_prep.ingest import index
 
@@ -80,6 +81,14 @@ def test_every_run_becomes_tables_with_sidecars(study, capsys):
     before = {p: p.read_bytes() for p in (study / "out").rglob("*") if p.is_file()}
     assert main(["export", "timeseries", "ward", "--out", "out"]) == 0
     assert {p: p.read_bytes() for p in (study / "out").rglob("*") if p.is_file()} == before
+
+
+def test_an_age_group_of_a_space_is_an_entity_before_the_atlas(study):
+    export.export_timeseries(study / "results/ward/features", study / "out", "MNIInfant:cohort-3")
+    (table,) = (study / "out/sub-02/func").glob("*_timeseries.tsv")
+    assert (
+        table.name == "sub-02_task-rest_space-MNIInfant_cohort-3_atlas-Schaefer17n3p_stat-mean_timeseries.tsv"
+    )
 
 
 def test_what_series_are_made_of_is_said(study):

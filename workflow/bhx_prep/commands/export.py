@@ -214,9 +214,9 @@ def _write_run(
 ) -> None:
     named = bids_names.parse(row["key"])
     stem = bids_names.stem(row["subject"], named)  # refuses what is no BIDS label
-    stem += (
-        f"_space-{space.replace(':', '_')}" if space else ""
-    )  # an age group is an entity: cohort-3 + f"_atlas-{metadata['atlas']}"
+    if space:
+        stem += f"_space-{space.replace(':', '_')}"  # an age group is an entity of its own: cohort-3
+    stem += f"_atlas-{metadata['atlas']}"
     folder = out / f"sub-{row['subject']}"
     if "ses" in named:
         folder /= f"ses-{named['ses']}"
