@@ -276,6 +276,19 @@ def test_field_maps_name_the_runs_they_are_for(study, ingest):
     assert said["IntendedFor"] == [f"bids::{BOLD}.nii.gz"]
 
 
+def test_a_run_that_comes_later_is_added_to_its_field_map(study, ingest):
+    write_map(study, [*SERIES, {"number": 8, "suffix": "epi", "dir": "PA"}])
+    siemens_bold(study / "dicom", VISIT, 8, description="se_epi_pa")
+    assert ingest()[0] == 0
+    sidecar = study / "bids/sub-A1/fmap/sub-A1_dir-PA_epi.json"
+    before = json.loads(sidecar.read_text())
+    assert "IntendedFor" not in before
+    siemens_bold(study / "dicom", VISIT)
+    for _ in range(2):
+        assert ingest()[0] == 0
+        assert json.loads(sidecar.read_text()) == before | {"IntendedFor": [f"bids::{BOLD}.nii.gz"]}
+
+
 def test_echoes_have_files_of_their_own(study, ingest):
     write_map(study, [*SERIES, {"number": 8, "suffix": "magnitude"}])
     two_echoes(siemens_bold(study / "dicom", VISIT))

@@ -12,7 +12,7 @@ from typing import Any
 
 import nibabel as nib
 
-from bhx_model.atomic_write import atomic_write, write_json
+from bhx_model.atomic_write import atomic_write, read_json, write_json
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.dicom import convert, dataset, deface, plan, sidecar
 from bhx_prep.dicom.convert import Image
@@ -76,6 +76,7 @@ def _write(one: Planned, planned: Sequence[Planned], mapping: SeriesMap, out: Pa
     method = mapping.deface if _has_face(one) else "none"
     source = dataset.source_hash(one.series, method)
     if record.is_done(one.file, source):
+        _add_intended_for(_intended_for(one, planned, record), record.entries[one.file]["files"], out)
         return THERE
     with tempfile.TemporaryDirectory(prefix="bhx-ingest-") as name:
         work = Path(name)
@@ -179,6 +180,16 @@ def _intended_for(one: Planned, planned: Sequence[Planned], record: dataset.Reco
     ]
     written = [name for run in runs for name in record.entries.get(run, {}).get("files", ())]
     return [f"bids::{name}" for name in written if name.endswith(".nii.gz")]
+
+
+def _add_intended_for(runs: Sequence[str], files: Sequence[str], out: Path) -> None:
+    """Add runs that were converted later than the field map to its sidecars; nothing else in them is changed."""
+    for path in (out / name for name in files if runs and name.endswith(".json")):
+        about = read_json(path, "remove it, and start again")
+        stated = about.get("IntendedFor", [])
+        known = [stated] if isinstance(stated, str) else stated
+        if missing := [run for run in runs if run not in known]:
+            write_json(path, {**about, "IntendedFor": [*known, *missing]})
 
 
 def describe(one: Planned, image: Image, intended_for: Sequence[str] = ()) -> dict[str, Any]:
