@@ -16,10 +16,11 @@ def no_network(*_, **__):
     raise OSError("no network in this test")
 
 socket.socket.connect = socket.getaddrinfo = no_network
+import deepbet
 import nibabel as nib
 import numpy as np
 from nibabel.processing import resample_from_to
-from bhx_model.errors import DataError
+from bhx_model.errors import DataError, SiteError
 from bhx_prep.preproc.embedded.brain_mask import BrainMask, find_brain, largest_piece
 
 folder = pathlib.Path(sys.argv[1])
@@ -48,6 +49,15 @@ for values in (0.0, 7.0):
         BrainMask(in_file=str(folder / "flat.nii.gz")).run(cwd=str(folder))
     except DataError as error:
         print("refused", error)
+
+def broken(**_):
+    raise RuntimeError("PytorchStreamReader failed reading zip archive")
+
+deepbet.BrainExtraction = broken
+try:
+    BrainMask(in_file=str(folder / "head.nii.gz")).run(cwd=str(folder))
+except SiteError as error:
+    print("machine", error)
 """
 
 
@@ -73,3 +83,6 @@ def test_a_brain_is_found_upright_or_oblique_without_a_network_and_a_flat_image_
     assert float(said["oblique dice"]) > 0.93
     assert said["one piece"] == "True"
     assert sum(line.startswith("refused no brain was found in the T1w image") for line in lines) == 2
+    assert (
+        sum(line.startswith("machine the weights of deepbet cannot be read (Pytorch") for line in lines) == 1
+    )

@@ -13,7 +13,7 @@ PLANTED = """
 import json, pathlib, sys
 import nibabel as nib
 import numpy as np
-from bhx_model.errors import DataError
+from bhx_model.errors import DataError, SiteError
 from bhx_prep.preproc.embedded import __main__ as command, bias
 
 folder = pathlib.Path(sys.argv[1])
@@ -42,6 +42,8 @@ def planted(error):
             assert not error
         if error == "data":
             raise DataError("the image is odd: 7 heads")
+        if error == "machine":
+            raise SiteError("the weights cannot be read: install them again")
         if error == "memory":
             raise MemoryError
         if error in ("disk", "empty"):
@@ -59,7 +61,8 @@ def no_room_for_a_crash_file(node, traceback=None, hostname=None):
     return str(path)
 
 ends = {}
-for error in ("broadcast", "key", "assert", "data", "itk", "memory", "itk memory", "disk", "quota", "empty"):
+for error in ("broadcast", "key", "assert", "data", "itk", "memory", "itk memory", "disk", "quota",
+              "machine", "empty"):
     if error == "empty":
         from nipype.pipeline.plugins import linear
         linear.report_crash = no_room_for_a_crash_file
@@ -102,9 +105,10 @@ def test_bugs_stop_the_job_and_unusable_data_exclude(root: Path, tmp_path: Path)
         assert f"step bias failed: {reason}" in status["reason"]
     for error in ("memory", "itk memory"):  # the job ends, nobody is excluded
         assert ends[error] == [1, None, None]
-    for error in ("disk", "quota", "empty"):
+    for error in ("disk", "quota", "machine", "empty"):
         assert ends[error] == [1, None, None]
     assert done.stderr.count("the disk is full: free some space") == 1
     assert done.stderr.count("the quota is used up: free some space") == 1
     assert done.stderr.count("crash file is empty") == 1
     assert done.stderr.count("got no memory (sub-01 is not excluded") == 2
+    assert done.stderr.count("the weights cannot be read: install them again") == 1

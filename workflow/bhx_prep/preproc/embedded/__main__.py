@@ -45,6 +45,8 @@ EXAMPLE = """example:
 
 #: What a step raises where its data cannot be used, as tracebacks have it.
 _OF_DATA = tuple(f"{error.__module__}.{error.__qualname__}" for error in (DataError, LimitError))
+#: And where the machine lacks something.
+_OF_MACHINE = f"{SiteError.__module__}.{SiteError.__qualname__}"
 
 
 class StepFailed(RuntimeError):
@@ -317,6 +319,8 @@ def reason_of(name: str, crash: str) -> str:
 
     Raises
     ------
+    SiteError
+        If the step says that the machine lacks something.
     StepFailed
         If the step ended with another exception than a `DataError`.
     """
@@ -324,6 +328,8 @@ def reason_of(name: str, crash: str) -> str:
     node = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("Node:")), name)
     step = node.rsplit(".", 1)[-1].split("_", 1)[0]
     exception, _, sentence = lines[-1].partition(": ")
+    if exception == _OF_MACHINE:
+        raise SiteError(sentence)
     if exception not in _OF_DATA:
         msg = f"step {step} failed by a bug of BHX, not by its data:\n{crash}"
         raise StepFailed(msg)

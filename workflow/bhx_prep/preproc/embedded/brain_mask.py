@@ -15,7 +15,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from bhx_model.errors import DataError
+from bhx_model.errors import DataError, SiteError
 from bhx_prep.preproc.embedded.grids import save
 from bhx_prep.preproc.embedded.step import Step
 
@@ -81,6 +81,8 @@ def probability(head: np.ndarray) -> np.ndarray:
     ------
     DataError
         If deepbet sees no brain.
+    SiteError
+        If deepbet's weights cannot be read.
     """
     from deepbet import BrainExtraction  # brings torch: seconds
 
@@ -88,10 +90,16 @@ def probability(head: np.ndarray) -> np.ndarray:
     box = ndimage.find_objects(head_mask(head).astype(np.uint8))
     if not box:
         raise DataError(_NO_BRAIN)
+    try:
+        network = BrainExtraction(no_gpu=True)
+    except (OSError, RuntimeError) as error:
+        text = " ".join(str(error).split())[:80]
+        msg = f"the weights of deepbet cannot be read ({text}): install its environment again"
+        raise SiteError(msg) from error
     likely = np.zeros(head.shape, np.float32)
     try:
         with threadpool_limits(1):
-            likely[box[0]] = BrainExtraction(no_gpu=True).run_model(head[box[0]].astype(np.float32))
+            likely[box[0]] = network.run_model(head[box[0]].astype(np.float32))
     except (AssertionError, ValueError) as error:
         # its coarse look found nothing, or too little to draw a box around
         raise DataError(_NO_BRAIN) from error
