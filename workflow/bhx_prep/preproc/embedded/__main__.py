@@ -365,7 +365,7 @@ class _quietly:
 
 def _versions() -> dict[str, str]:
     found = {}
-    for name in ("bhx", "nipype", "antspyx", "deepbet", "torch", "nibabel", "numpy", "scipy"):
+    for name in ("bhx", "nipype", "antspyx", "deepbet", "torch", "nibabel", "numpy", "scipy", "cat-surf"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
