@@ -231,6 +231,35 @@ def test_where_there_is_a_field_map_surfaces_are_sampled_by_it(root, tmp_path):
     subprocess.run([str(python), "-c", CONNECTED, str(tmp_path)], check=True)
 
 
+FAILED = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from bhx_model.errors import DataError, SiteError
+from bhx_prep.preproc.embedded import surfaces
+
+surfaces.subprocess = SimpleNamespace(
+    run=lambda *_, **__: SimpleNamespace(returncode=1), STDOUT=None, TimeoutExpired=OSError
+)
+step = surfaces.MakeSurfaces(templates=sys.argv[1])
+for full, expected in ((None, DataError), ("the disk is full", SiteError)):
+    surfaces.full_disk = lambda folders, full=full: full
+    try:
+        step._reconstruct(Path(sys.argv[1]), "left")
+    except (DataError, SiteError) as error:
+        assert type(error) is expected, error
+    else:
+        raise AssertionError(expected)
+"""
+
+
+def test_a_full_disk_is_no_reason_for_a_subject_without_surfaces(root, tmp_path):
+    python = root / ".venv-ants" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
+    subprocess.run([str(python), "-c", FAILED, str(tmp_path)], check=True)
+
+
 def test_the_templates_hemispheres_leave_cerebellum_and_stem_out():
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = (-50, -70, -70)

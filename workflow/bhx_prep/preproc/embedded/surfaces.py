@@ -15,7 +15,8 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, tr
 
 from bhx_model.atomic_write import write_json
 from bhx_model.data import npz
-from bhx_model.errors import DataError
+from bhx_model.errors import DataError, SiteError
+from bhx_prep.preproc.disks import full_disk
 from bhx_prep.preproc.embedded import surfaces_quality as quality
 from bhx_prep.preproc.embedded.grids import save
 from bhx_prep.preproc.embedded.step import Step
@@ -106,6 +107,8 @@ class MakeSurfaces(Step):
             msg = f"cat-surf was killed while it made the {side} hemisphere"
             raise MemoryError(msg)
         if ended.returncode:
+            if (full := full_disk([folder])) is not None:
+                raise SiteError(full)
             last = (folder / f"{side}.log").read_text(errors="replace").strip().splitlines()[-1:]
             msg = f"cat-surf did not make the {side} hemisphere (exit code {ended.returncode}): {' '.join(last)[:80]}"
             raise DataError(msg)
