@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config import config, pages, presets_page
+
+if TYPE_CHECKING:
+    from bhx_prep.memory_plan import StagePlan
 
 logger = logging.getLogger(__name__)
 
@@ -134,12 +139,19 @@ def check(file: Path) -> None:
         lines += ["test subjects are not new to the weights that are scored:", *(f"  {w}" for w in overlaps)]
     if lines:
         raise ConfigError("\n".join(lines))
-    missing = [name for name, cohort in checked.cohorts.items() if not cohort.root.is_dir()]
     logger.info("%s is valid", file)
     for kind in ("cohorts", "experiments", "endpoints"):
         logger.info("%s: %s", kind, ", ".join(getattr(checked, kind)) or "none")
     for note in [*tables.notes, *(plan.text for plan in trainings)]:
         logger.info("%s", note)
+    _warn(checked, trainings)
+
+
+def _warn(checked: config.Config, trainings: Sequence[StagePlan]) -> None:
+    """Log what may fail later, or is not there yet."""
+    from bhx_prep import memory_plan
+    from bhx_prep.evaluation import split_checks
+
     for warning in [*memory_plan.warnings(trainings), *memory_plan.finetuning_warnings(checked, trainings)]:
         logger.warning("%s", warning)
     for few in split_checks.doubtful(checked):
@@ -153,8 +165,9 @@ def check(file: Path) -> None:
         for where, folder in {**given, "weights": experiment.weights}.items():
             if folder is not None and not folder.is_dir():
                 logger.warning("experiments.%s.%s: no folder %s (yet)", name, where, folder)
-    for name in missing:
-        logger.warning("cohorts.%s.root: no folder %s (yet)", name, checked.cohorts[name].root)
+    for name, cohort in checked.cohorts.items():
+        if not cohort.root.is_dir():
+            logger.warning("cohorts.%s.root: no folder %s (yet)", name, cohort.root)
 
 
 def _wrong_decisions(checked: config.Config) -> list[str]:

@@ -149,21 +149,7 @@ def export_timeseries(
         raise DataError(msg)
     overwriting.check_dataset(out, "bhx")
     opened = [_open(path) for path in tables]
-    synthetic = any(any(file.read(columns=["synthetic"])[0].to_pylist()) for file, _ in opened)
-    # first: by this an export that was cut off is recognised as one
-    write_json(
-        out / "dataset_description.json",
-        {
-            "Name": f"Parcel series of {features.parent.name}" + (" (synthetic)" if synthetic else ""),
-            "BIDSVersion": "1.10.0",
-            "DatasetType": "derivative",
-            "Synthetic": synthetic,
-            "GeneratedBy": [{"Name": "bhx", "Version": version("bhx")}],
-            **(_links(origin, out, opened) if origin else {}),
-        },
-    )
-    with atomic_write(out / ".bidsignore") as part:
-        part.write_text(BIDSIGNORE)
+    _describe(features.parent.name, out, opened, origin)
     strategies = _strategies(tables)
     runs, subjects = 0, set()
     for file, metadata in opened:
@@ -176,6 +162,26 @@ def export_timeseries(
                 runs += 1
                 subjects.add(row["subject"])
     return runs, len(subjects)
+
+
+def _describe(
+    cohort: str, out: Path, opened: Sequence[tuple[Any, dict[str, Any]]], origin: Origin | None
+) -> None:
+    """Write what makes the folder a dataset, before anything else: by this an export that was cut off is one."""
+    synthetic = any(any(file.read(columns=["synthetic"])[0].to_pylist()) for file, _ in opened)
+    write_json(
+        out / "dataset_description.json",
+        {
+            "Name": f"Parcel series of {cohort}" + (" (synthetic)" if synthetic else ""),
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "derivative",
+            "Synthetic": synthetic,
+            "GeneratedBy": [{"Name": "bhx", "Version": version("bhx")}],
+            **(_links(origin, out, opened) if origin else {}),
+        },
+    )
+    with atomic_write(out / ".bidsignore") as part:
+        part.write_text(BIDSIGNORE)
 
 
 def _links(origin: Origin, out: Path, opened: Sequence[tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
