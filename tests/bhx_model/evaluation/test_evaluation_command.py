@@ -70,7 +70,8 @@ def test_an_endpoint_is_predicted_from_token_readouts(
     card = json.loads((tmp_path / "out/metrics.json").read_text())
     assert (card["method"], card["synthetic"], card["excluded"]) == (method, True, [])
     assert (card["n_train"], card["n_val"], card["n_test"]) == (6, 4, 2)
-    assert all(np.isfinite(list(card["metrics"].values())))
+    # so few steps may predict nearly the mean for everybody, which has no calibration slope
+    assert all(np.isfinite([v for name, v in card["metrics"].items() if name != "calibration_slope"]))
     assert ("strength" in card) == (readout != "attentive")
 
 

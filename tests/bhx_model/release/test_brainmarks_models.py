@@ -32,7 +32,8 @@ class StandInEmbeddings(NamedTuple):
 
 @pytest.fixture
 def plugin(monkeypatch):
-    if find_spec("brainmarks") is None:
+    # an editable install of BHX has the plug-in's namespace, and no Brainmarks
+    if find_spec("brainmarks") is None or find_spec("brainmarks.models.base") is None:
         modules = {name: ModuleType(name) for name in
                    ("brainmarks", "brainmarks.models", "brainmarks.models.base", "brainmarks.models.registry")}  # fmt: skip
         modules["brainmarks.models.base"].Embeddings = StandInEmbeddings

@@ -15,7 +15,9 @@ import ants
 import nibabel as nib
 import numpy as np
 from planted_distortion import distort, head
-from bhx_prep.preproc.embedded import __main__ as command, brain_mask, normalise
+from bhx_model.errors import DataError
+from bhx_prep.preproc.embedded import __main__ as command, brain_mask, normalise, realign_step
+from bhx_prep.quality import t1w as quality
 
 folder = pathlib.Path(sys.argv[1])
 random = np.random.default_rng(0)
@@ -49,6 +51,7 @@ for run, sidecar in enumerate((
     {},
     {"SliceTiming": [1000 * t for t in times]},
     {"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05},  # it is j
+    {},  # its motion cannot be estimated
 ), 1):
     when = tr_s * np.arange(n) + np.array(times if run == 1 else [0] * 18)[:, None]
     still = distort(small, d, 1) if run in (1, 4) else small
@@ -70,7 +73,16 @@ def same_space(self, work):
     ants.write_transform(ants.create_ants_transform(dimension=3), path)
     self._results |= {"to_template": path, "to_anat": path}
 
+realign_of_others = realign_step.Realign._compute
+
+def realign(self, work):
+    if "run-5" in work.name:
+        raise DataError("planted")
+    realign_of_others(self, work)
+
+realign_step.Realign._compute = realign
 normalise.Normalize._compute = same_space
+quality.template_correlation = lambda *_: 0.9  # the stand-in is no head of MNI space
 ants.n4_bias_field_correction = lambda image, **settings: image  # the head is even
 brain_mask.probability = lambda values: brain.astype(np.float32)
 out = folder / "out"
@@ -117,16 +129,18 @@ def test_what_was_done_to_a_run_stands_in_its_sidecar(preprocessed: Path):
 def test_what_was_not_done_is_said_and_what_cannot_be_is_excluded(preprocessed: Path):
     status = json.loads((preprocessed / "status.json").read_text())
     name = "sub-01_task-rest_run-{}_bold.nii.gz"
-    assert status["notes"] == [
+    assert [note for note in status["notes"] if note["file"] != name.format(5)] == [
         {"file": name.format(2), "note": "slice timing not corrected: its sidecar has no SliceTiming"},
         {"file": name.format(2), "note": "distortion not corrected: no field map is intended for it"},
         {"file": name.format(4), "note": "slice timing not corrected: its sidecar has no SliceTiming"},
         {"file": name.format(4), "note": _sidecar(preprocessed, 4)["DistortionNote"]},
     ]
-    assert "check PhaseEncodingDirection" in status["notes"][-1]["note"]
-    (excluded,) = status["excluded"]
-    assert excluded["file"] == name.format(3)
-    assert "milliseconds" in excluded["reason"]
+    assert "check PhaseEncodingDirection" in _sidecar(preprocessed, 4)["DistortionNote"]
+    milliseconds, planted = status["excluded"]
+    assert milliseconds["file"] == name.format(3)
+    assert "milliseconds" in milliseconds["reason"]
+    # steps of the others come after it, and were made
+    assert planted == {"file": name.format(5), "reason": "step realign failed: planted"}
 
 
 def test_time_and_place_are_right_in_standard_space(preprocessed: Path):

@@ -27,6 +27,7 @@ from bhx_prep.preproc.crash_files import Crash, read_crash
 from bhx_prep.preproc.dataset_description import check_place
 from bhx_prep.preproc.disks import FULL, full_disk
 from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan, find
+from bhx_prep.preproc.embedded.step_times import StepTimes
 from bhx_prep.preproc.embedded.surfaces_machine import QUALITY, check_machine
 from bhx_prep.preproc.faults import recognise
 from bhx_prep.preproc.one_at_a_time import only_one
@@ -234,22 +235,10 @@ def _execute(
         float(preproc["embedded_resolution_mm"]),
         preproc.get("surfaces", "none"),
     )
-    clock: dict[str, float] = {}
-
-    def report(node: Any, status: str) -> None:
-        step, stem = node.name.split("_", 1)
-        if status == "start":
-            clock[node.name] = time.monotonic()
-            return
-        seconds = time.monotonic() - clock[node.name]
-        stages[step] = stages.get(step, 0.0) + seconds
-        ended = "failed" if status == "exception" else "done"
-        logger.info("sub-%s: %s %s: %s in %.0f s", args.subject, step, stem, ended, seconds)
-
     stopped = None
     with _quietly(log):
         try:
-            workflow.run(plugin="Linear", plugin_args={"status_callback": report})
+            workflow.run(plugin="Linear", plugin_args={"status_callback": StepTimes(args.subject, stages)})
         except Exception as error:  # the first of perhaps several; the crash files have them all, and decide
             logging.getLogger("nipype.workflow").exception("the workflow failed")
             stopped = error
