@@ -16,7 +16,7 @@ import bhx_model
 from bhx_model import contract
 from bhx_prep import cli
 from bhx_prep.config import config
-from bhx_prep.features import extract, store
+from bhx_prep.features import store, table_columns
 from bhx_prep.ingest import index
 from bhx_prep.step_versions import STEPS
 
@@ -130,7 +130,7 @@ def test_pages_of_the_api_name_every_module():
 
 def test_columns_of_tables_are_explained():
     page, shards = text("docs/reference/files.md"), text("docs/reference/shards.md")
-    columns = {*index.SCHEMA.names, *extract.QC_SCHEMA.names, *extract.SERIES_SCHEMA.names}
+    columns = {*index.SCHEMA.names, *table_columns.QC_SCHEMA.names, *table_columns.SERIES_SCHEMA.names}
     columns |= {name for of_modality in store.COLUMNS.values() for name in of_modality}
     assert [name for name in sorted(columns) if f"`{name}`" not in page] == []
     fields = {*contract.BOLD_META, *contract.T1W_META, *contract.ROI_ARRAYS}

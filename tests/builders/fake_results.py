@@ -17,8 +17,8 @@ from bhx_model.evaluation import metrics, prediction_file
 from bhx_model.evaluation.methods import BASELINES
 from bhx_model.evaluation.prediction_file import PredictionTable, people_sha256
 from bhx_prep.config import config
-from bhx_prep.features.extract import SERIES_SCHEMA
 from bhx_prep.features.fingerprint import fingerprint
+from bhx_prep.features.table_columns import SERIES_SCHEMA
 from bhx_prep.report.tables.build import build
 from bhx_prep.report.tables.scores import Score
 from bhx_prep.report.tables.write import write as write_table

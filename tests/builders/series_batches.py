@@ -16,8 +16,8 @@ from bhx_prep.atlas import reference
 from bhx_prep.atlas.atlas import hemispheres
 from bhx_prep.atlas.sources import packages
 from bhx_prep.config.atlas import AtlasSection
-from bhx_prep.features.extract import AS_GIVEN, QC_SCHEMA, SERIES_SCHEMA
 from bhx_prep.features.fingerprint import fingerprint
+from bhx_prep.features.table_columns import AS_GIVEN, QC_SCHEMA, SERIES_SCHEMA
 
 
 @cache

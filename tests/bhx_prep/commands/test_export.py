@@ -16,7 +16,7 @@ from bids_validation import errors
 from bhx_model.contract import canonical_json
 from bhx_prep.cli import main
 from bhx_prep.commands import export
-from bhx_prep.features import extract
+from bhx_prep.features import table_columns
 from bhx_prep.ingest import index
 
 NAMES = ["17Networks_LH_Vis_1", "17Networks_LH_Vis_2", "17Networks_RH_Vis_1"]
@@ -39,7 +39,7 @@ def study(tmp_path, monkeypatch):
         yaml.safe_dump({"cohorts": {"ward": {"input": "fmriprep", "root": "x"}}})
     )
     metadata = {"atlas": "Schaefer17n3p", "names": NAMES, "strategy": "paper"}
-    schema = extract.SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(metadata)})
+    schema = table_columns.SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(metadata)})
     rows = [
         [
             row("01", "ward_sub-01_ses-a_task-rest_acq-AP_run-01", "a"),

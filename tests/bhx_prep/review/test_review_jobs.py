@@ -18,7 +18,7 @@ import review_files
 from settings_files import settings_file
 
 from bhx_prep.config.cohorts import CohortSection
-from bhx_prep.features.extract import QC_SCHEMA
+from bhx_prep.features.table_columns import QC_SCHEMA
 from bhx_prep.ingest import index
 from bhx_prep.io.spaces import MNI152
 from bhx_prep.review import bundle, carpet, collect, draw, page

@@ -33,7 +33,7 @@ from bhx_model.errors import DataError
 from bhx_prep.atlas.atlas import load_atlas
 from bhx_prep.atlas.reference import load_reference
 from bhx_prep.features import duplicates, roi_order, series_files
-from bhx_prep.features.extract import AS_GIVEN
+from bhx_prep.features.table_columns import AS_GIVEN
 from bhx_prep.ingest.rows import NO_BOLD
 from bhx_prep.io import notes
 

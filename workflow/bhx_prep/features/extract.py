@@ -48,6 +48,7 @@ from bhx_prep.features import (
 )
 from bhx_prep.features.parcel_means import Parcellated
 from bhx_prep.features.scans import scans_of
+from bhx_prep.features.table_columns import AS_GIVEN, QC_SCHEMA, SERIES_SCHEMA
 from bhx_prep.features.timeseries import read_series
 from bhx_prep.ingest import index
 from bhx_prep.io import archives, bids_names, notes
@@ -58,63 +59,12 @@ from bhx_prep.review.decided import Place, place_of
 
 logger = logging.getLogger(__name__)
 
-#: Strategy that QC rows of tables made elsewhere name: nothing was done to them here.
-AS_GIVEN = "as given"
 #: Note of every one of them.
 NO_MOTION = notes.note(notes.Kind.NO_MOTION, "a table made elsewhere, no motion excludes it")
 #: Beginning of the reason of a scan that somebody decided to exclude.
 BY_DECISION = "excluded by a decision"
 #: Note of every T1 where the templates hold no head.
 NO_TEMPLATE = notes.note(notes.Kind.T1W, "not compared with the template, of which there is no head")
-
-SERIES_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("subject", pa.string()),
-        ("session", pa.string()),
-        ("task", pa.string()),
-        ("run", pa.string()),
-        ("anat", pa.string()),
-        ("tr_s", pa.float64()),
-        ("n_frames", pa.int64()),
-        ("segments", pa.list_(pa.list_(pa.int64()))),
-        ("synthetic", pa.bool_()),
-        ("series", pa.list_(pa.float32())),
-        ("coverage", pa.list_(pa.float32())),
-        ("fingerprint", pa.list_(pa.float32())),
-    ]
-)
-
-QC_SCHEMA = pa.schema(
-    [
-        ("cohort", pa.string()),
-        ("subject", pa.string()),
-        ("key", pa.string()),
-        ("modality", pa.string()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("notes", pa.list_(pa.string())),
-        ("tr_s", pa.float64()),
-        ("n_frames", pa.int64()),
-        ("n_kept", pa.int64()),
-        ("mean_fd_mm", pa.float64()),
-        ("max_fd_mm", pa.float64()),
-        ("fd_mm", pa.list_(pa.float32())),
-        ("kept", pa.list_(pa.bool_())),
-        ("mean_coverage", pa.float64()),
-        ("n_rois_covered", pa.int64()),
-        ("tsnr", pa.float64()),
-        ("template_dice", pa.float64()),
-        ("template_correlation", pa.float64()),
-        *((name, pa.float64()) for names in gates.COLUMNS.values() for name in names),
-        ("strategy", pa.string()),
-        ("synthetic", pa.bool_()),
-        ("seconds", pa.float64()),
-        ("sha256", pa.string()),
-        ("decision", pa.string()),
-        ("overruled", pa.string()),
-    ]
-)
 
 Row = dict[str, Any]
 
@@ -341,14 +291,7 @@ def extract(
     reports = []
     subjects: dict[str, None] = {}
     met: set[Place] = set()
-    metadata = {
-        "atlas": work.atlas.label,
-        "names": list(work.atlas.names),
-        "hemisphere": list(work.atlas.hemisphere),
-        "roi_sha256": work.atlas.roi_sha256,
-        "strategy": work.strategy.name,
-        "shape_order": "roi,frame",
-    }
+    metadata = _metadata(work)
     schema = SERIES_SCHEMA.with_metadata({b"bhx": canonical_json(metadata)})
     with contextlib.ExitStack() as whole:
         # the last that is opened appears first
@@ -365,10 +308,7 @@ def extract(
                 if scan["subject"] not in subjects:
                     subjects[scan["subject"]] = None
                     logger.info("%s: %s (%d of %d)", cohort, scan["subject"], len(subjects), n_subjects)
-                report = dict.fromkeys(QC_SCHEMA.names)
-                report |= {name: scan[name] for name in ("cohort", "subject", "key", "modality", "synthetic")}
-                report |= {"status": "ok", "tr_s": scan["tr_s"], "n_frames": scan["n_frames"]}
-                report["notes"] = list(scan["notes"] or ())
+                report = _report_of(scan)
                 met.add(place_of(scan))
                 features = _one(work, scan, report)
                 if (drawn := report.pop("carpet", None)) is not None:
@@ -387,6 +327,27 @@ def extract(
         logger.warning("%s: a decision on %s changes nothing: preprocessing made no such scan", cohort, key)
     used = sum(report["status"] == "ok" for report in reports)
     return used, len(reports) - used
+
+
+def _metadata(work: Extraction) -> dict[str, Any]:
+    """What the files of series say of their rows."""
+    return {
+        "atlas": work.atlas.label,
+        "names": list(work.atlas.names),
+        "hemisphere": list(work.atlas.hemisphere),
+        "roi_sha256": work.atlas.roi_sha256,
+        "strategy": work.strategy.name,
+        "shape_order": "roi,frame",
+    }
+
+
+def _report_of(scan: Row) -> Row:
+    """Row of ``qc.parquet`` of a scan that nothing was found of yet."""
+    report: Row = dict.fromkeys(QC_SCHEMA.names)
+    report |= {name: scan[name] for name in ("cohort", "subject", "key", "modality", "synthetic")}
+    report |= {"status": "ok", "tr_s": scan["tr_s"], "n_frames": scan["n_frames"]}
+    report["notes"] = list(scan["notes"] or ())
+    return report
 
 
 def _with_anatomy(scans: Iterable[Row]) -> list[Row]:

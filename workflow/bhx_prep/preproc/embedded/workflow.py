@@ -147,19 +147,76 @@ def _run_branch(
     template_mask: str,
     resolution_mm: float,
 ) -> None:
+    """Add a run to the branch of its T1w image."""
+    run = _run_nodes(scan, anat_name, root, base, template, template_mask, resolution_mm)
+    n_dummies = ("n_volumes_to_discard", "n_dummies")
+    workflow.connect(
+        [
+            (run["prepare"], run["dummies"], [("out_file", "in_file")]),
+            (run["prepare"], run["realign"], [("out_file", "in_file")]),
+            (run["dummies"], run["realign"], [n_dummies]),
+            (anat["bias"], run["coregister"], [("out_file", "anat")]),
+            (run["prepare"], run["slice_timing"], [("out_file", "in_file")]),
+            (run["dummies"], run["slice_timing"], [n_dummies]),
+            (run["slice_timing"], run["resample"], [("out_file", "in_file")]),
+            (anat["quality"], run["coregister"], [("mask", "anat_mask")]),
+            (run["coregister"], run["quality"], [("to_anat", "to_anat")]),
+            (
+                anat["quality"],
+                run["quality"],
+                [(name, name) for name in ("to_template", "standard", "standard_mask")],
+            ),
+            (run["realign"], run["resample"], [("matrices", "matrices"), ("reference", "reference")]),
+            (run["quality"], run["resample"], [("to_anat", "bold_to_anat")]),
+            (anat["quality"], run["resample"], [("to_template", "anat_to_template")]),
+            (run["resample"], run["measure"], [("out_file", "in_file"), ("mask", "mask")]),
+            (run["realign"], run["measure"], [("movement", "movement"), ("rmsd", "rmsd")]),
+            (run["dummies"], run["measure"], [n_dummies]),
+            (anat["segment"], run["measure"], [("wm", "wm"), ("csf", "csf")]),
+            (anat["quality"], run["measure"], [("mask", "anat_mask"), ("to_template", "anat_to_template")]),
+            (run["dummies"], run["saved"], [n_dummies]),
+            (run["slice_timing"], run["saved"], [("metadata", "timing")]),
+            (run["resample"], run["saved"], [("out_file", "bold"), ("mask", "mask"), ("boldref", "boldref")]),
+            (run["realign"], run["saved"], [("reference", "hmc_boldref")]),
+            (run["coregister"], run["saved"], [("to_anat", "bold_to_anat")]),
+            (run["measure"], run["saved"], [("table", "table"), ("metadata", "metadata")]),
+        ]
+    )
+    # what the run is registered by: without distortion where there is a field map
+    boldref = _distortion(workflow, scan, root, run)
+    workflow.connect(
+        [
+            (boldref, run["coregister"], [("boldref", "boldref")]),
+            (boldref, run["quality"], [("boldref", "boldref")]),
+            (boldref, run["saved"], [("boldref", "coreg_boldref")]),
+        ]
+    )
+
+
+def _run_nodes(
+    scan: Scan,
+    anat_name: str,
+    root: Path,
+    base: Path,
+    template: str,
+    template_mask: str,
+    resolution_mm: float,
+) -> dict[str, Node]:
+    """Make the steps of a run, by what they do."""
+    nodes: dict[str, Node] = {}
     spacing_mm = bold_spacing(scan.zooms, resolution_mm)
-    prepare = Node(Prepare(in_file=str(scan.path), zooms=scan.zooms), f"prepare_{scan.stem}")
-    dummies = Node(NonSteadyStateDetector(), f"dummies_{scan.stem}")
+    nodes["prepare"] = Node(Prepare(in_file=str(scan.path), zooms=scan.zooms), f"prepare_{scan.stem}")
+    nodes["dummies"] = Node(NonSteadyStateDetector(), f"dummies_{scan.stem}")
     slices = scan.slices
-    slice_timing = Node(
+    nodes["slice_timing"] = Node(
         CorrectSliceTiming(
             times_s=list(slices.times_s) if slices else [], axis=slices.axis if slices else 2, tr_s=scan.tr_s
         ),
         f"slicetiming_{scan.stem}",
     )
-    realign = Node(Realign(), f"realign_{scan.stem}")
-    coregister = Node(Coregister(), f"coregister_{scan.stem}")
-    quality = Node(
+    nodes["realign"] = Node(Realign(), f"realign_{scan.stem}")
+    nodes["coregister"] = Node(Coregister(), f"coregister_{scan.stem}")
+    nodes["quality"] = Node(
         CheckRun(
             name=f"{scan.stem}_bold",
             file=str(base / _folder(scan, root) / f"{scan.stem}_desc-quality_bold.json"),
@@ -170,12 +227,12 @@ def _run_branch(
         f"quality_{scan.stem}",
         overwrite=True,  # for its line and its file
     )
-    resample = Node(
+    nodes["resample"] = Node(
         Resample(template=template, template_mask=template_mask, spacing_mm=spacing_mm),
         f"resample_{scan.stem}",
     )
-    measure = Node(Measure(tr_s=scan.tr_s), f"measure_{scan.stem}")
-    saved = Node(
+    nodes["measure"] = Node(Measure(tr_s=scan.tr_s), f"measure_{scan.stem}")
+    nodes["saved"] = Node(
         SaveRun(
             base=str(base),
             folder=_folder(scan, root),
@@ -189,58 +246,15 @@ def _run_branch(
         f"save_{scan.stem}",
         overwrite=True,  # its files lie outside its folder: nipype cannot know whether they are still there
     )
-    n_dummies = ("n_volumes_to_discard", "n_dummies")
-    workflow.connect(
-        [
-            (prepare, dummies, [("out_file", "in_file")]),
-            (prepare, realign, [("out_file", "in_file")]),
-            (dummies, realign, [n_dummies]),
-            (anat["bias"], coregister, [("out_file", "anat")]),
-            (prepare, slice_timing, [("out_file", "in_file")]),
-            (dummies, slice_timing, [n_dummies]),
-            (slice_timing, resample, [("out_file", "in_file")]),
-            (anat["quality"], coregister, [("mask", "anat_mask")]),
-            (coregister, quality, [("to_anat", "to_anat")]),
-            (
-                anat["quality"],
-                quality,
-                [(name, name) for name in ("to_template", "standard", "standard_mask")],
-            ),
-            (realign, resample, [("matrices", "matrices"), ("reference", "reference")]),
-            (quality, resample, [("to_anat", "bold_to_anat")]),
-            (anat["quality"], resample, [("to_template", "anat_to_template")]),
-            (resample, measure, [("out_file", "in_file"), ("mask", "mask")]),
-            (realign, measure, [("movement", "movement"), ("rmsd", "rmsd")]),
-            (dummies, measure, [n_dummies]),
-            (anat["segment"], measure, [("wm", "wm"), ("csf", "csf")]),
-            (anat["quality"], measure, [("mask", "anat_mask"), ("to_template", "anat_to_template")]),
-            (dummies, saved, [n_dummies]),
-            (slice_timing, saved, [("metadata", "timing")]),
-            (resample, saved, [("out_file", "bold"), ("mask", "mask"), ("boldref", "boldref")]),
-            (realign, saved, [("reference", "hmc_boldref")]),
-            (coregister, saved, [("to_anat", "bold_to_anat")]),
-            (measure, saved, [("table", "table"), ("metadata", "metadata")]),
-        ]
-    )
-    # what the run is registered by: without distortion where there is a field map
-    boldref = _distortion(workflow, scan, root, realign, resample, saved)
-    workflow.connect(
-        [
-            (boldref, coregister, [("boldref", "boldref")]),
-            (boldref, quality, [("boldref", "boldref")]),
-            (boldref, saved, [("boldref", "coreg_boldref")]),
-        ]
-    )
+    return nodes
 
 
-def _distortion(
-    workflow: Workflow, scan: Scan, root: Path, realign: Node, resample: Node, saved: Node
-) -> Node:
+def _distortion(workflow: Workflow, scan: Scan, root: Path, run: dict[str, Node]) -> Node:
     """Add the correction of distortion where there is a field map; the node whose reference is registered."""
     if scan.field_map is None:
         said = [text for text in scan.notes if kind_of(text) == Kind.DISTORTION]
-        saved.inputs.distortion = {"DistortionCorrection": "none", "DistortionNote": "; ".join(said)}
-        return realign
+        run["saved"].inputs.distortion = {"DistortionCorrection": "none", "DistortionNote": "; ".join(said)}
+        return run["realign"]
     distortion = Node(
         EstimateDistortion(
             field_map=scan.field_map.fields(),
@@ -250,9 +264,9 @@ def _distortion(
     )
     workflow.connect(
         [
-            (realign, distortion, [("boldref", "boldref")]),
-            (distortion, resample, [("displacement", "displacement"), ("axis", "axis")]),
-            (distortion, saved, [("metadata", "distortion")]),
+            (run["realign"], distortion, [("boldref", "boldref")]),
+            (distortion, run["resample"], [("displacement", "displacement"), ("axis", "axis")]),
+            (distortion, run["saved"], [("metadata", "distortion")]),
         ]
     )
     return distortion
