@@ -18,7 +18,7 @@ from bhx_model.evaluation.methods import BASELINES
 from bhx_model.evaluation.prediction_file import PredictionTable, people_sha256
 from bhx_prep.config import config
 from bhx_prep.features.fingerprint import fingerprint
-from bhx_prep.features.table_columns import SERIES_SCHEMA
+from bhx_prep.features.table_columns import QC_SCHEMA, SERIES_SCHEMA
 from bhx_prep.report.tables.build import build
 from bhx_prep.report.tables.scores import Score
 from bhx_prep.report.tables.write import write as write_table
@@ -239,7 +239,8 @@ def _cohorts(results: Path) -> None:
     for batch, rows in enumerate((slice(0, 6), slice(6, None))):
         folder = results / "patients" / "features" / f"batch-{batch:05d}"
         keys = {q["key"] for q in quality[rows]}
-        _table(folder / "qc.parquet", pa.Table.from_pylist(quality[rows]).to_pydict())
+        whole = [dict.fromkeys(QC_SCHEMA.names) | row for row in quality[rows]]
+        _table(folder / "qc.parquet", pa.Table.from_pylist(whole, QC_SCHEMA))
         kept = [s for s in series if s["key"] in keys]
         _table(folder / "timeseries.parquet", pa.Table.from_pylist(kept, SERIES_SCHEMA), metadata)
     (results / "patients" / "shards").mkdir()

@@ -14,9 +14,6 @@ from bhx_prep.io import bids_names
 from bhx_prep.quality import bold, t1w
 from bhx_prep.review import beside, quality_file
 
-#: Share of a T1w image's structure that is its own; a synthetic head has .02 (the demo's), real ones .15 to .25.
-LEAST_OWN: Final = 0.05
-
 #: Numbers of each modality that have a limit and are columns of the quality control.
 COLUMNS: Final = {
     "t1w": ("brain_volume_ml", "cut_cm2", "missing_share", "tissue_contrast"),
@@ -88,7 +85,6 @@ def of_bold(files: Files, anat: Files, template: tuple[Path, Path]) -> Numbers:
         None if picture.mask is None else picture.mask.values > 0.5,
         picture.image.affine,
         bold.Anatomy(values, mask, head, inside, bold.AFFINE),
-        LEAST_OWN,
     )
     return {name: found[name] for name in COLUMNS["bold"]}
 

@@ -127,8 +127,8 @@ LIMITS: Final = (
         0.003,
         None,
         "share of the run's structure (3 to 8 mm) that is explained with its T1w image, less that with the mirrored T1w",
-        "a real run on its own T1w .034, with voxels of 5 mm .010, 6 mm beside it .003 to .008; on another person's -.001 to"
-        " .002; mirrored -.006 to -.019",
+        "a real run on its own T1w .030 to .034, with voxels of 5 mm .010, 6 mm beside it .003 to .008; on another person's"
+        " -.001 to .002; mirrored -.006 to -.019",
         "is it this person's, and left not right?",
     ),
 )
