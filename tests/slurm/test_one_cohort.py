@@ -49,13 +49,14 @@ def test_one_cohort_again_runs_no_job_of_another_and_no_training(slurm, finished
     assert status == 0, finished.log()[-3000:]
     assert done(finished) == {
         "extract_features town 00000", "extract_features town 00001", "pack_shards town 00000",
-        "pack_shards town 00001", "check_cohort town", "index_shards town",
+        "pack_shards town 00001", "check_cohort town", "index_shards town", "collect_quality town",
     }  # fmt: skip
     comments = [what for number, what in slurm.queue("%i %k") if number in finished.submitted()]
     assert sorted(what.partition("#")[0] for what in comments) == [
         "rule_batch_extract_features_pack_shards",
         "rule_batch_extract_features_pack_shards",
         "rule_check_cohort_wildcards_town",
+        "rule_collect_quality_wildcards_town",
         "rule_index_shards_wildcards_town",
     ]
     assert finished.hashes() == before
@@ -81,7 +82,7 @@ def test_changed_bytes_run_exactly_what_depends_on_them(changing):
         "check_cohort clinic", "index_shards clinic", embedded(changing), "split_endpoint diagnosis 0",
         "compute_connectivity clinic correlation", "evaluate_baseline diagnosis fc 0",
         "check_overlap mini diagnosis", "evaluate_model mini diagnosis probe 0", "collect_table diagnosis",
-        "inspect_endpoint mini diagnosis", "describe_connectivity diagnosis", "report_study",
+        "inspect_endpoint mini diagnosis", "describe_connectivity diagnosis", "report_study", "collect_quality clinic",
     }  # fmt: skip
 
 
@@ -98,7 +99,10 @@ def test_ten_new_subjects_touch_only_the_batches_they_fall_in(changing):
     expected = {
         f"{rule} clinic {number}" for rule in ("extract_features", "pack_shards") for number in touched
     }
-    assert done(changing) == {*expected, "publish_index clinic", "check_cohort clinic", "index_shards clinic"}
+    whole = {
+        f"{rule} clinic" for rule in ("publish_index", "check_cohort", "index_shards", "collect_quality")
+    }
+    assert done(changing) == expected | whole
     listed = json.loads((changing.folder / "results/clinic/shards/index.json").read_text())
     assert sum(shard["n"] for shard in listed["shards"]["t1w"]) == 16 + len(new)
 
