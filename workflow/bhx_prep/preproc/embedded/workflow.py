@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from nipype import Node, Workflow
@@ -26,6 +27,27 @@ from bhx_prep.preproc.embedded.slice_timing_step import CorrectSliceTiming
 from bhx_prep.preproc.embedded.surfaces import MakeSurfaces
 from bhx_prep.preproc.embedded.surfaces_bold import SampleSurfaces
 from bhx_prep.preproc.embedded.surfaces_save import SaveSurfaces
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the branches of a subject read and write: raw data, derivatives, templates, and the T1w image's grid (mm)."""
+
+    root: Path
+    base: Path
+    templates: Path
+    resolution_mm: float
+
+    def folder(self, scan: Scan) -> str:
+        """Folder of a scan's derivatives below `base`, that of the scan below `root`."""
+        return str(scan.path.parent.relative_to(self.root))
+
+    def template(self) -> dict[str, str]:
+        """The template's head and brain mask, as steps take them."""
+        return {
+            "template": str(self.templates / "head_T1w.nii.gz"),
+            "template_mask": str(self.templates / "head_mask.nii.gz"),
+        }
 
 
 def build(
@@ -62,57 +84,46 @@ def build(
         Nodes are named ``step_stem``, e.g. ``realign_sub-01_task-rest``.
     """
     workflow = Workflow(f"sub-{files.subject}", base_dir=str(work))
-    template, template_mask = str(templates / "head_T1w.nii.gz"), str(templates / "head_mask.nii.gz")
+    places = Places(root, base, templates, resolution_mm)
     branches = {}
     for anat in files.anats:
-        branches[anat.stem] = _anat_branch(workflow, anat, root, base, template, template_mask, resolution_mm)
+        branches[anat.stem] = _anat_branch(workflow, anat, places)
         if surfaces != "none":
-            _surface_branch(workflow, anat, branches[anat.stem], root, base, templates)
+            _surface_branch(workflow, anat, branches[anat.stem], places)
     for run in files.runs:
         anat = files.anat_of(run)
-        nodes, name = branches[anat.stem], f"{_folder(anat, root)}/{anat.stem}"
-        _run_branch(workflow, run, nodes, name, root, base, template, template_mask, resolution_mm)
+        nodes, name = branches[anat.stem], f"{places.folder(anat)}/{anat.stem}"
+        _run_branch(workflow, run, nodes, name, places)
         if surfaces != "none":
-            _sample_branch(workflow, run, nodes, name, root, base)
+            _sample_branch(workflow, run, nodes, name, places)
     return workflow
 
 
-def _anat_branch(
-    workflow: Workflow,
-    scan: Scan,
-    root: Path,
-    base: Path,
-    template: str,
-    template_mask: str,
-    resolution_mm: float,
-) -> dict[str, Node]:
+def _check(step: type[CheckAnat | CheckRun], scan: Scan, suffix: str, places: Places) -> Node:
+    """Node that measures a scan and ends its branch where it fails a limit."""
+    numbers = places.base / places.folder(scan) / f"{scan.stem}_desc-quality_{suffix}.json"
+    check = step(name=f"{scan.stem}_{suffix}", file=str(numbers), keep=scan.keep, **places.template())
+    return Node(check, f"quality_{scan.stem}", overwrite=True)  # for its line and its file
+
+
+def _anat_branch(workflow: Workflow, scan: Scan, places: Places) -> dict[str, Node]:
     bias = Node(CorrectBias(in_file=str(scan.path), zooms=scan.zooms), f"bias_{scan.stem}")
     mask = Node(BrainMask(), f"mask_{scan.stem}")
     normalize = Node(
-        Normalize(template=template, template_mask=template_mask, resolution_mm=resolution_mm),
+        Normalize(**places.template(), resolution_mm=places.resolution_mm),
         f"normalize_{scan.stem}",
     )
-    quality = Node(
-        CheckAnat(
-            name=f"{scan.stem}_T1w",
-            file=str(base / _folder(scan, root) / f"{scan.stem}_desc-quality_T1w.json"),
-            keep=scan.keep,
-            template=template,
-            template_mask=template_mask,
-        ),
-        f"quality_{scan.stem}",
-        overwrite=True,  # for its line and its file
-    )
+    quality = _check(CheckAnat, scan, "T1w", places)
     segment = Node(Segment(), f"segment_{scan.stem}")
     saved = Node(
         SaveAnat(
-            base=str(base),
-            folder=_folder(scan, root),
+            base=str(places.base),
+            folder=places.folder(scan),
             stem=scan.stem,
             sidecar=scan.sidecar,
-            source=str(scan.path.relative_to(root)),
-            resolution_mm=resolution_mm,
-            template=template,
+            source=str(scan.path.relative_to(places.root)),
+            resolution_mm=places.resolution_mm,
+            template=places.template()["template"],
         ),
         f"save_{scan.stem}",
         overwrite=True,  # its files lie outside its folder: nipype cannot know whether they are still there
@@ -141,14 +152,10 @@ def _run_branch(
     scan: Scan,
     anat: dict[str, Node],
     anat_name: str,
-    root: Path,
-    base: Path,
-    template: str,
-    template_mask: str,
-    resolution_mm: float,
+    places: Places,
 ) -> None:
     """Add a run to the branch of its T1w image."""
-    run = _run_nodes(scan, anat_name, root, base, template, template_mask, resolution_mm)
+    run = _run_nodes(scan, anat_name, places)
     n_dummies = ("n_volumes_to_discard", "n_dummies")
     workflow.connect(
         [
@@ -183,7 +190,7 @@ def _run_branch(
         ]
     )
     # what the run is registered by: without distortion where there is a field map
-    boldref = _distortion(workflow, scan, root, run)
+    boldref = _distortion(workflow, scan, places.root, run)
     workflow.connect(
         [
             (boldref, run["coregister"], [("boldref", "boldref")]),
@@ -193,18 +200,10 @@ def _run_branch(
     )
 
 
-def _run_nodes(
-    scan: Scan,
-    anat_name: str,
-    root: Path,
-    base: Path,
-    template: str,
-    template_mask: str,
-    resolution_mm: float,
-) -> dict[str, Node]:
+def _run_nodes(scan: Scan, anat_name: str, places: Places) -> dict[str, Node]:
     """Make the steps of a run, by what they do."""
     nodes: dict[str, Node] = {}
-    spacing_mm = bold_spacing(scan.zooms, resolution_mm)
+    spacing_mm = bold_spacing(scan.zooms, places.resolution_mm)
     nodes["prepare"] = Node(Prepare(in_file=str(scan.path), zooms=scan.zooms), f"prepare_{scan.stem}")
     nodes["dummies"] = Node(NonSteadyStateDetector(), f"dummies_{scan.stem}")
     slices = scan.slices
@@ -216,29 +215,19 @@ def _run_nodes(
     )
     nodes["realign"] = Node(Realign(), f"realign_{scan.stem}")
     nodes["coregister"] = Node(Coregister(), f"coregister_{scan.stem}")
-    nodes["quality"] = Node(
-        CheckRun(
-            name=f"{scan.stem}_bold",
-            file=str(base / _folder(scan, root) / f"{scan.stem}_desc-quality_bold.json"),
-            keep=scan.keep,
-            template=template,
-            template_mask=template_mask,
-        ),
-        f"quality_{scan.stem}",
-        overwrite=True,  # for its line and its file
-    )
+    nodes["quality"] = _check(CheckRun, scan, "bold", places)
     nodes["resample"] = Node(
-        Resample(template=template, template_mask=template_mask, spacing_mm=spacing_mm),
+        Resample(**places.template(), spacing_mm=spacing_mm),
         f"resample_{scan.stem}",
     )
     nodes["measure"] = Node(Measure(tr_s=scan.tr_s), f"measure_{scan.stem}")
     nodes["saved"] = Node(
         SaveRun(
-            base=str(base),
-            folder=_folder(scan, root),
+            base=str(places.base),
+            folder=places.folder(scan),
             stem=scan.stem,
             sidecar=scan.sidecar,
-            source=str(scan.path.relative_to(root)),
+            source=str(scan.path.relative_to(places.root)),
             anat=anat_name,
             spacing_mm=spacing_mm,
             tr_s=scan.tr_s,
@@ -272,15 +261,13 @@ def _distortion(workflow: Workflow, scan: Scan, root: Path, run: dict[str, Node]
     return distortion
 
 
-def _surface_branch(
-    workflow: Workflow, scan: Scan, anat: dict[str, Node], root: Path, base: Path, templates: Path
-) -> None:
+def _surface_branch(workflow: Workflow, scan: Scan, anat: dict[str, Node], places: Places) -> None:
     """Add the surfaces of a T1w image to its branch."""
-    surfaces = Node(MakeSurfaces(templates=str(templates)), f"surfaces_{scan.stem}")
+    surfaces = Node(MakeSurfaces(templates=str(places.templates)), f"surfaces_{scan.stem}")
     saved = Node(
         SaveSurfaces(
-            base=str(base),
-            folder=_folder(scan, root),
+            base=str(places.base),
+            folder=places.folder(scan),
             stem=scan.stem,
             sidecar=scan.sidecar,
         ),
@@ -299,7 +286,7 @@ def _surface_branch(
 
 
 def _sample_branch(
-    workflow: Workflow, scan: Scan, anat: dict[str, Node], anat_name: str, root: Path, base: Path
+    workflow: Workflow, scan: Scan, anat: dict[str, Node], anat_name: str, places: Places
 ) -> None:
     """Add the sampling of a run on surfaces, to nodes that are there."""
     slice_timing, realign, quality = (
@@ -307,11 +294,11 @@ def _sample_branch(
     )
     sampled = Node(
         SampleSurfaces(
-            base=str(base),
-            folder=_folder(scan, root),
+            base=str(places.base),
+            folder=places.folder(scan),
             stem=scan.stem,
             sidecar=scan.sidecar,
-            source=str(scan.path.relative_to(root)),
+            source=str(scan.path.relative_to(places.root)),
             anat=anat_name,
             tr_s=scan.tr_s,
         ),
@@ -332,7 +319,3 @@ def _sample_branch(
     distortion = workflow.get_node(f"distortion_{scan.stem}")
     names = (("displacement", "displacement"), ("axis", "axis"), ("metadata", "distortion"))
     workflow.connect([(distortion, sampled, list(names))])
-
-
-def _folder(scan: Scan, root: Path) -> str:
-    return str(scan.path.parent.relative_to(root))
