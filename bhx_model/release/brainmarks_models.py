@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 N_ROIS: Final = 400
 #: How a name of the 17-network order begins, left and right, and where: what tells it from the 7-network order.
 _SEVENTEEN: Final = {0: "17Networks_LH_", N_ROIS // 2: "17Networks_RH_"}
-#: Batches that the scale of a training set is taken from.
+#: Runs, the first ones, that the scale of a training set is taken from.
 _FITTED: Final = 2000
 
 

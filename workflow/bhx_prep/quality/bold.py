@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from bhx_model.data.t1w_overlap import structure
 from bhx_prep.quality.grids import on_grid
-from bhx_prep.quality.masks import agreement
+from bhx_prep.quality.masks import agreement, largest_component
 
 #: The grid of the comparison: it holds MNI space's brain, and its middle plane lies at x = 0.
 SHAPE = (61, 73, 61)
@@ -50,12 +50,9 @@ def brain_of(reference: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     bright = reference > 0.35 * np.percentile(reference[measured], 90)
     steps = np.maximum(1, np.round(4.0 / np.asarray(zooms, float))).astype(int)
     ball = np.ones(2 * steps - 1 + (steps == 1) * 2, bool)
-    labels = np.empty(bright.shape, np.int32)
-    ndimage.label(ndimage.binary_erosion(bright, ball), output=labels)
-    sizes = np.bincount(labels.ravel())[1:]
-    if not sizes.size:
+    core = largest_component(ndimage.binary_erosion(bright, ball))
+    if not core.any():
         return bright
-    core = labels == 1 + int(np.argmax(sizes))
     return np.asarray(ndimage.binary_fill_holes(ndimage.binary_dilation(core, ball) & bright))
 
 

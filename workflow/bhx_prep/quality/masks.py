@@ -1,8 +1,17 @@
-"""Agreement of two brain masks, as XCP-D measures coregistration and normalisation."""
+"""Masks: the largest component of one, and the agreement of two, as XCP-D measures coregistration and normalisation."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """The largest connected component of a mask (X, Y, Z), bool; empty where the mask is."""
+    labels = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, output=labels)
+    sizes = np.bincount(labels.ravel())[1:]
+    return labels == 1 + int(np.argmax(sizes)) if sizes.size else np.zeros(mask.shape, bool)
 
 
 def agreement(first: np.ndarray, second: np.ndarray, prefix: str) -> dict[str, float]:

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from bhx_model.errors import DataError, SiteError
 from bhx_prep.preproc.embedded.grids import save
 from bhx_prep.preproc.embedded.step import Step
+from bhx_prep.quality.masks import largest_component
 
 #: Angle of an axis to the scanner's from which an image is resampled: heads lie in the scanner by more than this.
 OBLIQUE_DEG = 5.0
@@ -111,12 +112,8 @@ def head_mask(values: np.ndarray) -> np.ndarray:
     bright = values[values > 0]
     if not len(bright) or not np.ptp(values):
         return np.zeros(values.shape, bool)
-    labels = np.empty(values.shape, np.int32)
-    ndimage.label(ndimage.binary_opening(values > 0.1 * np.percentile(bright, 99)), output=labels)
-    sizes = np.bincount(labels.ravel())[1:]
-    if not len(sizes):
-        return np.zeros(values.shape, bool)
-    return np.asarray(ndimage.binary_fill_holes(labels == 1 + int(np.argmax(sizes))))
+    head = largest_component(ndimage.binary_opening(values > 0.1 * np.percentile(bright, 99)))
+    return np.asarray(ndimage.binary_fill_holes(head))
 
 
 def largest_piece(mask: np.ndarray) -> np.ndarray:
@@ -127,9 +124,6 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     DataError
         If the mask is empty.
     """
-    labels = np.empty(mask.shape, np.int32)
-    ndimage.label(mask, output=labels)
-    sizes = np.bincount(labels.ravel())[1:]
-    if not len(sizes):
+    if not mask.any():
         raise DataError(_NO_BRAIN)
-    return np.asarray(ndimage.binary_fill_holes(labels == 1 + int(np.argmax(sizes))))
+    return np.asarray(ndimage.binary_fill_holes(largest_component(mask)))

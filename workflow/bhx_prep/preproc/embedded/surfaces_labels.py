@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from bhx_model.errors import DataError
+from bhx_prep.quality.masks import largest_component
 
 #: Labels of the template's ``cerebrum.nii.gz`` (`bhx_prep.atlas.cerebrum`): cortex and white matter, and what is filled.
 REGIONS: Final = {"left": (1, 3), "right": (2, 4)}
@@ -50,9 +51,9 @@ def hemisphere_labels(
     weighted = tissues["csf"] + 2 * tissues["gm"] + 3 * tissues["wm"]
     values = np.where(inside & (total > 0.1), weighted / np.maximum(total, 0.1), 0).astype(np.float32)
     values[regions == REGIONS[side][1]] = 3
-    tissue = _largest(values > 1.5)
+    tissue = largest_component(values > 1.5)
     values[(values > 1.5) & ~tissue] = 1
-    white = _largest(values > 2.5)
+    white = largest_component(values > 2.5)
     if not white.any():
         msg = f"no white matter in the {side} hemisphere: the segmentation or the normalisation went wrong"
         raise DataError(msg)
@@ -64,12 +65,3 @@ def hemisphere_labels(
     moved = affine.copy()
     moved[:3, 3] = (affine @ [*(part.start for part in box), 1])[:3]
     return HemisphereLabels(np.ascontiguousarray(values[box]), moved)
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    """The largest connected piece."""
-    labels = np.empty(mask.shape, np.int32)
-    ndimage.label(mask, output=labels)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return labels == int(np.argmax(sizes)) if sizes.any() else np.zeros_like(mask)
