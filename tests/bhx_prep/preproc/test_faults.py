@@ -71,6 +71,10 @@ SITE = [
         "file not found in $PATH: unknown.",
         "has no fmriprep to run",
     ),
+    (1, "ERROR: permission denied while trying to connect to the docker API at unix:///x", "by this account"),
+    (1, "docker: Error response from daemon: net/http: TLS handshake timeout.", "could not be fetched"),
+    (1, "docker: no matching manifest for linux/arm64/v8 in the manifest list entries.", "kind of processor"),
+    (126, "Error: crun: setrlimit `RLIMIT_NPROC`: Operation not permitted", "docker could not start"),
     # apptainer
     (
         255,
@@ -103,6 +107,14 @@ SITE = [
         "mounting image /proc/self/fd/3: kernel reported a bad superblock for squashfs image partition",
         "cannot be opened",
     ),
+    (255, "ERROR  : Failed to create user namespace: maximum number exceeded", "user namespaces"),
+    (255, "ERROR:   No runscript and no /bin/sh executable found in container, aborting", "has no fmriprep"),
+    (127, "/.singularity.d/runscript: 3: exec: /opt/conda/bin/fmriprep: not found", "has no fmriprep"),
+    (
+        255,
+        "FATAL:   while extracting /i.sif: root filesystem extraction failed: Write failed because No space left on device",
+        "the disk is full while the image",
+    ),
     # fMRIPrep's arguments
     (2, "usage: fmriprep [-h]\nfmriprep: error: unrecognized arguments: --use-aroma", "--use-aroma"),
     (
@@ -133,7 +145,24 @@ SITE = [
         "licence file",
     ),
     (1, "ERROR: FreeSurfer license file /opt/freesurfer/license.txt not found.", "licence file"),
+    (1, "ERROR: license file /opt/freesurfer/license.txt has expired", "licence file"),
+    (1, "ERROR: crypt() returned null with 4-line file", "licence file"),
     # disks, limits
+    (1, "sqlite3.OperationalError: database or disk is full", "the disk is full"),
+    (1, "OSError: 1048576 requested and 0 written", "the disk is full"),
+    (1, "** ERROR: nifti_image_write_bricks failed: disk full?", "the disk is full"),
+    (1, "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) database is locked", "database"),
+    (1, "filelock._error.Timeout: The file lock '/x.lock' could not be acquired.", "without locks"),
+    (1, "cp: error writing '/out/x': Input/output error", "the file system failed"),
+    (1, "OSError: [Errno 108] Cannot send after transport endpoint shutdown", "the file system failed"),
+    (1, "OSError: [Errno 27] File too large", "ulimit -f"),
+    (1, "RuntimeError: subprocess exited with code 135.", "in memory, as where a disk is full"),
+    (1, "EOFError: Ran out of input", "remove the subject's work folder"),
+    (1, "FileNotFoundError: /scratch/x/result__sampler1.pklz", "remove the subject's work folder"),
+    (1, "libgomp: Thread creation failed: Resource temporarily unavailable", "more processes"),
+    (1, "slurmstepd: error: *** JOB 1 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***", "from outside"),
+    (1, "RuntimeError: subprocess exited with code -15.", "stopped from outside"),
+    (1, "=>> PBS: job killed: walltime 3601 exceeded limit 3600", "stopped from outside"),
     (1, "OSError: [Errno 28] No space left on device: '/scratch/x'", "the disk is full"),
     (1, "gzip: stdout: No space left on device", "the disk is full"),
     (1, "OSError: [Errno 122] Disk quota exceeded: '/out/x'", "the quota is used up"),
@@ -159,7 +188,12 @@ SITE = [
         "nibabel.filebasedimages.ImageFileError: Empty file: '/templateflow/tpl-PNC/tpl-PNC_res-01_T1w.nii.gz'",
         "missing or broken",
     ),
+    (1, "urllib.error.URLError: <urlopen error [Errno -2] Name or service not known>", "templateflow_home"),
+    (1, "ConnectionRefusedError: [Errno 111] Connection refused", "templateflow_home"),
+    (1, "http.client.RemoteDisconnected: Remote end closed connection without response", "templateflow_home"),
     # programs
+    (1, "ERROR: FreeSurfer environment FREESURFER_HOME is not defined.", "lacks a program"),
+    (1, "/bin/sh: 1: bids-validator: not found", "lacks a program"),
     (
         127,
         "Cannot run fMRIPrep. Missing dependencies:\n\t* c3d_affine_tool (Interface: C3dAffineTool)",
@@ -199,6 +233,32 @@ MEMORY = [
     (1, "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 3.2 GiB for an array with shape (1,)"),
     (1, "terminate called after throwing an instance of 'std::bad_alloc'"),
     (1, "Killed"),
+    (1, "=>> PBS: job killed: mem 26395460kb exceeded limit 25165824kb"),
+    (1, "TERM_MEMLIMIT: job killed after reaching LSF memory usage limit."),
+    (1, "subprocess.CalledProcessError: Command 'recon-all' died with <Signals.SIGKILL: 9>."),
+    (1, "container died with exit status 137"),
+    (1, "java.lang.OutOfMemoryError: Java heap space"),
+]
+
+#: What images explain of a node that crashed, and what nothing explains.
+OF_DATA = [
+    "EOFError: Compressed file ended before the end-of-stream marker was reached",
+    "zlib.error: Error -3 while decompressing data: invalid block type",
+    "OSError: Expected 2097152 bytes, got 1024 bytes from object",
+    "nibabel.spatialimages.HeaderDataError: data dtype not recognized",
+    "numpy.linalg.LinAlgError: SVD did not converge",
+    "RuntimeError: no voxels are in the mask",
+    "Stderr:\n\tXL defect detected, too many holes\nTraceback:\n\tRuntimeError: subprocess exited with code 1.",
+    "RuntimeError: Command:\nbbregister --s sub-01\nStandard error:\nERROR: cost is too high\nReturn code: 1",
+]
+OF_NOTHING = [
+    "frobnicate.FrobnicationError: 0x33",
+    "Exception: nobody has seen this",
+    "OSError: [Errno 39] Directory not empty: '/scratch/x'",
+    "AttributeError: 'NoneType' object has no attribute 'x'",
+    "KeyboardInterrupt",
+    "subprocess.TimeoutExpired: Command 'x' timed out after 60 seconds",
+    "Stderr:\n\tSegmentation fault\nTraceback:\n\tRuntimeError: subprocess exited with code 139.",
 ]
 
 #: What healthy and failed runs print alike: none of it may decide.
@@ -214,7 +274,7 @@ fMRIPrep: Please report errors to https://github.com/nipreps/fmriprep/issues
 
 
 def crash(node: str, text: str = "ValueError: x") -> Crash:
-    return Crash(f"fmriprep_25_2_wf.sub_01_wf.{node}", text, text)
+    return Crash(f"fmriprep_25_2_wf.sub_01_wf.{node}", text.splitlines()[0] if text else "", text)
 
 
 @pytest.mark.parametrize(("code", "said", "meaning"), SITE)
@@ -281,6 +341,29 @@ def test_the_rest_is_unknown(code, said, last):
     found = recognise(code, said, [], IMAGE)
     assert found.kind == "unknown"
     assert last in found.sentence or found.sentence.endswith("it printed nothing")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"), [*((said, "subject") for said in OF_DATA), *((said, "unknown") for said in OF_NOTHING)]
+)
+def test_a_crash_that_no_image_explains_excludes_nobody(said, kind, tmp_path):
+    found = recognise(1, CHATTER, [crash("anat_fit_wf.x"), written(tmp_path / "crash-1.txt", said)], IMAGE)
+    assert found.kind == kind
+    assert "node anat_fit_wf." in found.sentence
+
+
+def test_crashes_of_a_job_that_was_stopped_are_of_nobody():
+    assert recognise(143, CHATTER, [crash("anat_fit_wf.x")], IMAGE).kind == "site"
+
+
+def test_what_a_node_was_given_may_be_named_as_anything(tmp_path):
+    path = tmp_path / "crash-1.txt"
+    path.write_text(
+        "Node: f.sub_01_wf.bold_wf.x\n\nNode inputs:\n\nin_file = /data/oom-kill: Input/output error.nii.gz\n\n"
+        "Traceback (most recent call last):\nCmdline:\n\tflirt -in /data/oom-kill: Input/output error.nii.gz\n"
+        "Stdout:\n\t\nStderr:\n\tno overlap\nTraceback:\n\tRuntimeError: subprocess exited with code 1.\n"
+    )
+    assert recognise(1, CHATTER, [read_crash(path)], IMAGE).kind == "subject"
 
 
 def test_every_row_of_the_table_can_be_found_and_says_something():

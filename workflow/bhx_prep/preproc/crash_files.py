@@ -15,6 +15,9 @@ _OUTPUT = re.compile(
     r"(?=^(?:Std\w+|Standard \w+|Traceback|Return code):|\Z)",
     flags=re.MULTILINE | re.DOTALL,
 )
+#: What a node was given, which may be named as anything: its inputs stand before the first traceback.
+_COMMAND = re.compile(r"^(?:Cmdline|Command):[^\S\n]*\n.*$", flags=re.MULTILINE)
+_ENDED = re.compile(r"(?:exited with code|Return code:) -?\d+")
 _EXCEPTION = re.compile(r"^\s*[A-Za-z_][\w.]*(?:Error|Exception|Fault|Interrupt|Exit)\b")
 #: Last lines that only say that a program failed, not why.
 _EMPTY = re.compile(
@@ -58,6 +61,17 @@ class Crash:
     def shared(self) -> bool:
         """Whether it leaves nothing to keep: neither of one run, nor of the field maps that some of the runs use."""
         return self.run is None and not self.steps[0].startswith("fmap_")
+
+    @property
+    def said(self) -> str:
+        """What its programs and exceptions said, without what the node was given."""
+        _, found, traceback = self.text.partition("\nTraceback (most recent call last):")
+        return _COMMAND.sub("", traceback if found else self.text)
+
+    @property
+    def ended(self) -> str:
+        """How its program ended, as ``exited with code 1``; empty where no program failed."""
+        return (_ENDED.findall(self.said) or [""])[-1]
 
     @property
     def sentence(self) -> str:

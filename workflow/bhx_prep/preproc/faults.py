@@ -1,11 +1,12 @@
 """What the end of a preprocessing means: one table of the words that programs use, and whose fault they name.
 
 A fault of the *site* (image, daemon, licence, disk, network, arguments) meets every subject, so the job ends and nobody
-is excluded for it. A fault of *memory* ends the job too: the next attempt asks for more. A fault of the *subject* is a
-row with its reason. What the table does not know and no crash file explains is *unknown*: the job ends, nobody is
-excluded.
+is excluded for it. A fault of *memory* ends the job too: the next attempt asks for more. A fault of the *subject*, which
+its images explain, is a row with its reason. Everything else is *unknown*, also a node's crash that says nothing of
+images: the job ends, nobody is excluded.
 
-The words are those of Docker, Podman, Apptainer, fMRIPrep 20 to 25 and its libraries, FreeSurfer, the kernel and Slurm.
+The words are those of Docker, Podman, Apptainer, fMRIPrep 20 to 25 and its libraries, FreeSurfer, the kernel, and of
+Slurm, PBS and LSF.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ TABLE: Final = (
     Known(
         "site",
         f"docker may not be used by this account: join the group docker, {_BACKEND}",
-        r"permission to run 'docker'|permission denied while trying to connect to the Docker (?:daemon|API)"
+        r"permission to run 'docker'|permission denied while trying to connect to the [Dd]ocker (?:daemon|API)"
         r"|docker\.sock: connect: permission denied",
     ),
     Known(
@@ -89,7 +90,7 @@ TABLE: Final = (
         r"pull access denied|manifest unknown|manifest for \S+ not found|No such image|error pulling image"
         r"|repository does not exist|toomanyrequests|[Ii]mage not known|initializing source docker://"
         r"|short-name .* did not resolve|registry-1\.docker\.io|failed to resolve reference"
-        r"|Error response from daemon: Get \"?https?://",
+        r"|Error response from daemon: (?:Get \"?https?://|net/http)|unauthorized: authentication|TLS handshake timeout",
     ),
     Known(
         "site",
@@ -99,7 +100,8 @@ TABLE: Final = (
     Known(
         "site",
         f"apptainer may not make user namespaces on this machine: ask its administrators, {_BACKEND}",
-        r"[Cc]ould not create user namespace|user namespaces? (?:are|is) (?:disabled|not)|max_user_namespaces"
+        r"(?:[Cc]ould not|[Ff]ailed to) create user namespace|user namespaces? (?:are|is) (?:disabled|not)"
+        r"|max_user_namespaces|[Ff]ailed to unshare"
         r"|newuidmap.*(?:not found|[Oo]peration not permitted)",
     ),
     Known(
@@ -113,16 +115,22 @@ TABLE: Final = (
         "the image {image} cannot be opened or fetched: apptainer pull it on a machine with network",
         r"FATAL:.*(?:image|docker://|oci|squashfs|SIF)|[Uu]nable to pull|failed to get checksum|unknown image format",
     ),
-    Known("site", "apptainer could not start the container: {line}", r"^FATAL: "),
-    Known(
-        "site",
-        "the image {image} is made for another kind of processor than this machine's: pull the one for it",
-        r"[Ee]xec format error",
-    ),
     Known(
         "site",
         "the image {image} has no fmriprep to run: name one of nipreps/fmriprep in preproc.image",
-        r"executable file not found in \$PATH|OCI runtime (?:create|exec)|OCI runtime attempted to invoke",
+        r"executable file not found in \$PATH|OCI runtime (?:create|exec)|OCI runtime attempted to invoke"
+        r"|No runscript and no /bin/sh|runscript: \d+: exec: \S+ not found",
+    ),
+    Known("site", "apptainer could not start the container: {line}", r"^FATAL: |^ERROR +: "),
+    Known(
+        "site",
+        "the image {image} is made for another kind of processor than this machine's: pull the one for it",
+        r"[Ee]xec format error|no matching manifest for",
+    ),
+    Known(
+        "site",
+        "docker could not start the container: {line}",
+        r"Error response from daemon: |^Error: (?:OCI|crun|runc|writing blob)",
     ),
     Known(
         "site",
@@ -140,18 +148,24 @@ TABLE: Final = (
         "fMRIPrep does not take its output spaces or options: correct preproc.output_spaces and fmriprep_args ({line})",
         r"space identifier \"?.*\"? is invalid|standard space \".*\" (?:is not|does not)|Custom template .* requires"
         r"|Modifiers are not allowed for nonstandard spaces|Cannot force and (?:disable|ignore)"
-        r"|AttributeError: longitudinal",
+        r"|AttributeError: longitudinal|The selected (?:output folder|working directory) is",
     ),
     # ---- licence
     Known(
         "site",
         "FreeSurfer does not accept the licence file: name a valid one in preproc.fs_license",
         r"valid license file is required|FreeSurfer license file \S* ?(?:not found|is)|[Ii]nvalid FreeSurfer license"
-        r"|ERROR: FreeSurfer.*licen[cs]e|ERROR: [Ss]ystems running|FreeSurfer .*cannot be used in FIPS mode",
+        r"|ERROR: FreeSurfer.*licen[cs]e|ERROR: [Ss]ystems running|FreeSurfer .*cannot be used in FIPS mode"
+        r"|[Ll]icen[cs]e.{0,80}expired|ERROR: crypt\(\) returned null",
     ),
     # ---- disks and their limits
     Known("site", f"the quota is used up: {_DISK}", r"[Dd]isk quota exceeded|\[Errno 122\]|EDQUOT"),
-    Known("site", f"the disk is full: {_DISK}", r"[Nn]o space left on device|\[Errno 28\]|ENOSPC|Disk full"),
+    Known(
+        "site",
+        f"the disk is full: {_DISK}",
+        r"[Nn]o space left on device|\[Errno 28\]|ENOSPC|[Dd]isk (?:is )?full"
+        r"|\d+ requested and \d+ written|[Ff]ailed to write \d+ bytes",
+    ),
     Known(
         "site",
         "a folder that fMRIPrep writes to is read-only: {line}",
@@ -167,13 +181,41 @@ TABLE: Final = (
     Known(
         "site",
         "the file system failed: start again, elsewhere if it does so again ({line})",
-        r"Stale (?:NFS )?file handle|\[Errno 116\]|\[Errno 5\]|Transport endpoint is not connected"
-        r"|Remote I/O error",
+        r"Stale (?:NFS )?file handle|Transport endpoint is not connected|Remote I/O error|: Input/output error"
+        r"|\[Errno (?:5|107|108|112|116|121)\]",
+    ),
+    Known(
+        "site",
+        "a database cannot be used on this disk, as without locks: use another for work files, TMPDIR ({line})",
+        r"sqlite3\.(?:Operational|Database)Error|unable to lock file|filelock\S*Timeout|[Nn]o locks available",
+        where="errors",
+    ),
+    Known(
+        "site",
+        "a work file is damaged or gone, as after a kill: remove the subject's work folder, start again ({line})",
+        r"UnpicklingError|EOFError: Ran out of input|\.pklz\b",
+        where="errors",
+    ),
+    Known(
+        "site",
+        "this account may not write files as long, or with names as long, as needed: see ulimit -f, shorten TMPDIR ({line})",
+        r"\[Errno (?:27|36)\]|File size limit exceeded|(?:code|status|Return code:) (?:153|-25)\b",
+    ),
+    Known(
+        "site",
+        f"a program lost a file that it had in memory, as where a disk is full: {_DISK}",
+        r"\bBus error|(?:code|status|Return code:) (?:135|-7)\b",
+    ),
+    Known(
+        "site",
+        "the job was stopped from outside: start again, with more time if it had too little ({line})",
+        r"DUE TO (?:TIME LIMIT|NODE FAILURE|PREEMPTION)|job killed: walltime|TERM_RUNLIMIT|[Nn]ode failure on "
+        r"|(?:code|status|Return code:) (?:130|143|-2|-15)\b",
     ),
     Known(
         "site",
         "this account may not start more processes or open more files here: raise the limit (ulimit -u, -n)",
-        r"Too many open files|\[Errno 24\]|can't start new thread|pthread_create failed"
+        r"Too many open files|\[Errno 2[34]\]|libgomp: Thread creation failed|can't start new thread|pthread_create failed"
         r"|BlockingIOError: \[Errno 11\]|fork: (?:retry: )?Resource temporarily unavailable",
     ),
     Known(
@@ -185,14 +227,16 @@ TABLE: Final = (
     Known(
         "site",
         "the processor of this machine lacks instructions that the image's programs use: use another node",
-        r"Illegal instruction|(?:code|Return code:) (?:132|-4)\b",
+        r"Illegal instruction|(?:code|status|Return code:) (?:132|-4)\b",
     ),
     # ---- templates
     Known(
         "site",
         "a template of TemplateFlow is missing and cannot be fetched: fill preproc.templateflow_home where there is network",
-        r"Failed to download https?://|(?:requests|urllib3)\.exceptions\.\w+|socket\.gaierror"
-        r"|Tunnel connection failed|Temporary failure in name resolution|Network is unreachable",
+        r"Failed to download https?://|(?:requests|urllib3|botocore)\.exceptions\.\w+|aiohttp\.client_exceptions"
+        r"|\b(?:httpx|http\.client)\.\w+|urllib\.error\.\w+|socket\.(?:gaierror|timeout)|\bConnection(?:\w+)?Error"
+        r"|\bTimeoutError|Tunnel connection failed|Temporary failure in name resolution|Name or service not known"
+        r"|Network is unreachable",
         where="errors",
     ),
     Known(
@@ -208,12 +252,13 @@ TABLE: Final = (
         "the container lacks a program that fMRIPrep needs: use an unchanged image of nipreps/fmriprep ({line})",
         r"Cannot run fMRIPrep\. Missing dependencies|No command \"?\S+\"? found on host"
         r"|No such file or directory: '(?:mri_\w+|mris_\w+|recon-all|bbregister|ants\w+|3d\w+|wb_command|c3d_affine_tool)'"
-        r"|The 'freesurfer_home' trait .* 'None'",
+        r"|The 'freesurfer_home' trait .* 'None'|FREESURFER_HOME is not (?:defined|set)"
+        r"|bids-validator.{0,40}(?:not found|not appear)",
     ),
     Known(
         "site",
         "the container lacks a program or library that fMRIPrep needs: use an unchanged image of nipreps/fmriprep ({line})",
-        r": [Cc]ommand not found|error while loading shared libraries",
+        r": [Cc]ommand not found|error while loading shared libraries|^\s*(?:ModuleNotFound|Import)Error: ",
         where="crashes",
     ),
     Known(
@@ -228,18 +273,20 @@ TABLE: Final = (
         r"BrokenProcessPool|process pool was terminated abruptly|process pool is not usable anymore"
         r"|result of insuff?ici?ent memory|Insufficient resources available for job"
         r"|[Oo]ut of memory: Kill|[Mm]emory cgroup out of memory|oom[-_]kill|OOMKilled|Out Of Memory"
-        r"|cgroup out-of-memory handler|[Ee]xceeded (?:step |job )?memory limit"
-        r"|(?:code|Return code:) (?:137|-9)\b|^\s*Killed\s*$|:\s+line \d+:\s+\d+ Killed",
+        r"|cgroup out-of-memory handler|[Ee]xceeded (?:step |job )?memory limit|job killed: \w*mem|TERM_MEMLIMIT"
+        r"|(?:code|status|Return code:) (?:137|-9)\b|^\s*Killed\s*$|:\s+line \d+:\s+\d+ Killed"
+        r"|\bsignal 9\b|\bSIGKILL\b|signal: killed",
         exit_codes=(137, -9),
     ),
     Known(
         "memory",
         "a program of the preprocessing got no memory",
         r"\bMemoryError\b|ArrayMemoryError|Cannot allocate memory|\[Errno 12\]|std::bad_alloc"
-        r"|MemoryAllocationError|Unable to allocate [\d.]+ [KMGT]iB|could not allocate \d+|Failed to allocate memory",
+        r"|MemoryAllocationError|OutOfMemoryError|heap out of memory|Unable to allocate [\d.]+ [KMGT]iB"
+        r"|could not allocate \d+|Failed to allocate memory",
     ),
     # ---- the subject's data, where fMRIPrep ends before any node runs
-    Known("subject", "{line}", r"No (?:T1w|T1-weighted|BOLD) images found"),
+    Known("subject", "{line}", r"(?:[Nn]o|[Cc]annot find(?: a| any)?) (?:T1w|T1-weighted|BOLD)\b"),
     Known("subject", "{line}", r"two echoes, which fMRIPrep does not support|T2w image is expected"),
     Known("subject", "{line}", r"Sophisticated PEPOLAR schemes are unsupported|Conflicting entities for"),
     Known("subject", "a field map cannot be used: {line}", exit_codes=(65,)),
@@ -249,7 +296,19 @@ TABLE: Final = (
     Known("site", "the container was stopped from outside: start again", exit_codes=(130, 143, -2, -15)),
 )
 
-_ERROR = re.compile(r"^\W*(?:[\w.]*(?:Error|Exception|Fault|Timeout)\b|.*\b(?:error|ERROR|FATAL):)")
+#: What images explain of a node that crashed: an exception that values raise, words of images, or a program that ended
+#: with an error of its own. Other exceptions (of the system, of a pickle, of code) say nothing of images.
+_OF_DATA = re.compile(
+    r"^\W*(?:[\w.]+\.)?(?:ValueError|IndexError|KeyError|ArithmeticError|ZeroDivisionError|FloatingPointError"
+    r"|OverflowError|LinAlgError|ImageFileError|HeaderDataError|BadGzipFile|DataError|EOFError|zlib\.error)\b"
+    r"|\b(?:T1w|T2w|BOLD|NaNs?|NIfTI|affine|registration|convergen?\w*|singular|slice timing|voxels?|masks?|field ?maps?"
+    r"|corrupt\w*|damaged|truncated|volumes?|time ?points?|frames?)\b|itk::|not a gzipped file|Expected \d+ bytes"
+    r"|(?:exited with code|Return code:) (?:[1-9]\d?|1[01]\d|12[0-4])\b",
+    flags=re.IGNORECASE | re.MULTILINE,
+)
+_ERROR = re.compile(
+    r"^\W*(?:[\w.]*(?:Error|Exception|Fault|[Tt]imeout|Disconnected)\b|.*\b(?:error|ERROR|FATAL):)"
+)
 _CHATTER = re.compile(r"Please report errors|^RUNNING:|^\$ |^\s*(?:File |\^|~|raise )")
 
 
@@ -270,15 +329,20 @@ def recognise(exit_code: int, log: str, crashes: Sequence[Crash], image: str) ->
     image : str
         Of the container.
     """
-    crashed = [crash.text for crash in crashes]
+    crashed = [crash.said for crash in crashes]
     for kind in ("site", "memory"):
         for known in TABLE:
             if known.kind == kind and known.words and (line := _line(known, crashed, log)):
                 return Fault(known.kind, _sentence(known, image, line))
     if any(not text.strip() for text in crashed):
         return Fault("site", f"a node's crash file is empty, as where it could not be written: {_DISK}")
-    if exit_code in (137, -9):
-        return next(Fault(k.kind, k.meaning) for k in TABLE if exit_code in k.exit_codes)
+    last = last_words(log)
+    by_code = next((known for known in TABLE if exit_code in known.exit_codes), None)
+    if by_code is not None and by_code.kind != "subject":  # what it does to nodes looks like anything, too
+        return Fault(by_code.kind, _sentence(by_code, image, last))
+    for crash in crashes:
+        if not _OF_DATA.search(f"{crash.cause}\n{crash.ended}"):
+            return Fault("unknown", _short(crash.sentence, 2 * QUOTED))
     if crashes:
         sentences = list(dict.fromkeys(crash.sentence for crash in crashes))
         more = f"; and {len(sentences) - 2} more nodes" if len(sentences) > 2 else ""
@@ -286,10 +350,8 @@ def recognise(exit_code: int, log: str, crashes: Sequence[Crash], image: str) ->
     for known in TABLE:
         if known.kind == "subject" and known.words and (line := _line(known, crashed, log)):
             return Fault("subject", _sentence(known, image, line))
-    last = last_words(log)
-    for known in TABLE:
-        if exit_code in known.exit_codes:
-            return Fault(known.kind, _sentence(known, image, last))
+    if by_code is not None:
+        return Fault(by_code.kind, _sentence(by_code, image, last))
     return Fault("unknown", f"fMRIPrep ended with exit code {exit_code}: {_short(last)}")
 
 
@@ -318,6 +380,6 @@ def _sentence(known: Known, image: str, line: str) -> str:
     return known.meaning.format(image=image, line=_short(line))
 
 
-def _short(line: str) -> str:
+def _short(line: str, length: int = QUOTED) -> str:
     line = " ".join(line.split())
-    return line if len(line) <= QUOTED else f"{line[: QUOTED - 3]}..."
+    return line if len(line) <= length else f"{line[: length - 3]}..."
