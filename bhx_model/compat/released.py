@@ -24,8 +24,8 @@ from bhx_model.config import (
     to_dict,
 )
 from bhx_model.data.rois import RoiMetadata
-from bhx_model.data.shards import file_sha256
 from bhx_model.errors import ConfigError, DataError
+from bhx_model.file_hash import file_sha256
 from bhx_model.nets import factory
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA

@@ -25,6 +25,7 @@ from bhx_model.data import frames, timeseries, volumes
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.segments import Segments, checked
 from bhx_model.errors import DataError
+from bhx_model.file_hash import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +84,6 @@ class Index:
     def synthetic(self) -> bool:
         """Whether any of the data were made, not measured."""
         return bool(self.metadata["synthetic"])
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_index(path: Path) -> Index:

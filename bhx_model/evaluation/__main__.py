@@ -39,6 +39,7 @@ from bhx_model.evaluation import from_token_readouts, results
 from bhx_model.evaluation.labels import Labels, read_labels
 from bhx_model.evaluation.methods import METHODS
 from bhx_model.evaluation.predictions import Predictions
+from bhx_model.file_hash import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +121,6 @@ def _predict(arguments: argparse.Namespace, labels: Labels, settings: config.Eva
 
 def _weights(arguments: argparse.Namespace) -> dict[str, str]:
     """SHA-256 of the weights of the stages that were read."""
-    from bhx_model.data.shards import file_sha256
-
     folders = {stage: getattr(arguments, stage) for stage in ("fusion", "structure", "function")}
     return {
         stage: file_sha256(folder / "model.safetensors")

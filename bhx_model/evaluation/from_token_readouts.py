@@ -12,6 +12,7 @@ from bhx_model.evaluation.labels import Labels
 from bhx_model.evaluation.methods import Method
 from bhx_model.evaluation.predictions import Predictions
 from bhx_model.evaluation.probe import probe
+from bhx_model.file_hash import file_sha256
 
 
 def predict(
@@ -60,8 +61,6 @@ def predict(
 
 
 def _check_weights(tokens: token_readout_file.TokenReadouts, folder: Path) -> None:
-    from bhx_model.data.shards import file_sha256
-
     weights = folder / "model.safetensors"
     if not weights.exists():
         msg = f"there are no weights at {weights}: train the stage first"

@@ -24,9 +24,9 @@ from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import json_file, run_command
 from bhx_model.data import t1w_space
 from bhx_model.data.rois import RoiMetadata
-from bhx_model.data.shards import file_sha256
 from bhx_model.data.t1w_space import T1wSpace
 from bhx_model.errors import ConfigError, DataError
+from bhx_model.file_hash import file_sha256
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.release import load
 from bhx_model.release.card import model_card

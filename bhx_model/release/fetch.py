@@ -24,8 +24,8 @@ from bhx_model.command_line import run_command
 from bhx_model.config import STAGES
 from bhx_model.contract import roi_sha256
 from bhx_model.data.rois import RoiMetadata
-from bhx_model.data.shards import file_sha256
 from bhx_model.errors import DataError
+from bhx_model.file_hash import file_sha256
 from bhx_model.nets.factory import empty_rois
 from bhx_model.training.trained import load_trained
 

@@ -11,10 +11,11 @@ from torch import nn
 
 from bhx_model.atomic_write import read_json
 from bhx_model.config import STAGES
-from bhx_model.data import shards, t1w_space
+from bhx_model.data import t1w_space
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.t1w_space import T1wSpace
 from bhx_model.errors import ConfigError, DataError, SiteError
+from bhx_model.file_hash import file_sha256
 from bhx_model.nets import factory
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.training import checkpoint
@@ -80,7 +81,7 @@ def read_t1w_space(about: Mapping[str, Any], folder: Path) -> T1wSpace | None:
 
 def _check_hash(path: Path, sha256: Any) -> None:
     try:
-        found = shards.file_sha256(path)
+        found = file_sha256(path)
     except OSError as error:
         msg = f"{path} is missing from the export ({error.strerror}): copy it again, or export again"
         raise DataError(msg) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from typing import Final
 
 from bhx_model.atomic_write import read_json, sync, write_json
 from bhx_model.errors import DataError, SiteError
+from bhx_model.file_hash import file_sha256
 
 _STEP: Final = re.compile(r"step-(\d{7,})")
 _UNFINISHED: Final = ".unfinished-"
@@ -49,7 +49,7 @@ def write_folder(final: Path) -> Iterator[Path]:
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
-        write_json(unfinished / SUMS, {file.name: _sha256(file) for file in sorted(unfinished.iterdir())})
+        write_json(unfinished / SUMS, {file.name: file_sha256(file) for file in sorted(unfinished.iterdir())})
         for file in unfinished.iterdir():
             sync(file)
         sync(unfinished)
@@ -93,7 +93,7 @@ def check(place: Path) -> None:
         raise DataError(msg) from error
     for name, sha256 in sums.items():
         try:
-            same = _sha256(place / name) == sha256
+            same = file_sha256(place / name) == sha256
         except OSError as error:
             msg = f"{place / name} is broken: it cannot be read ({error.strerror})"
             raise DataError(msg) from error
@@ -155,8 +155,3 @@ def not_saved(run: Path, step: int, error: OSError) -> SiteError:
     return SiteError(
         f"the checkpoint of step {step} could not be saved in {run}, {why}; {then}: free some space, and start again"
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -37,6 +37,7 @@ from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample, Shard, check_rois
 from bhx_model.data.split import read_split
 from bhx_model.errors import ConfigError, DataError
+from bhx_model.file_hash import file_sha256
 from bhx_model.nets.factory import describe_rois
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
@@ -101,7 +102,7 @@ class Stage(abc.ABC):
         self.split = read_split(sources.split)
         self.hashes: dict[str, Any] = {
             "shards": [[index.cohort, index.sha256] for index in self.indices],
-            "split": shards.file_sha256(sources.split),
+            "split": file_sha256(sources.split),
         }
         self.known_rois = self._read_rois(sources.rois) if self.reads_series else None
         self._epochs = _Recent(self._epoch)
@@ -112,7 +113,7 @@ class Stage(abc.ABC):
             msg = f"the stage {self.config.stage} reads series: name the metadata of their ROIs, rois.npz, with --rois"
             raise ConfigError(msg)
         rois = RoiMetadata.load(path)
-        self.hashes["rois"] = shards.file_sha256(path)
+        self.hashes["rois"] = file_sha256(path)
         for index in self.indices:
             check_rois(index, rois)
         return rois

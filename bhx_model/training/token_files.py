@@ -19,13 +19,14 @@ from torch import Tensor
 
 from bhx_model import contract
 from bhx_model.atomic_write import atomic_write, read_json
-from bhx_model.data import shards, token_index
+from bhx_model.data import token_index
 from bhx_model.data.augment import SeriesPlan
 from bhx_model.data.batch import Batch, Draft, draft_volumes, intensities, of_equal_bucket, plan_series
 from bhx_model.data.memory import Memory
 from bhx_model.data.reader import Reader
 from bhx_model.data.shards import Sample
 from bhx_model.errors import DataError
+from bhx_model.file_hash import file_sha256
 from bhx_model.training.encoders import Encoders
 from bhx_model.training.writer import Writer
 
@@ -69,7 +70,7 @@ class TokenFile:
             return False
         if about.pop("made_of", None) != self.made_of:
             return False
-        if about.pop("sha256", None) != shards.file_sha256(self.tar):
+        if about.pop("sha256", None) != file_sha256(self.tar):
             return False
         try:
             whole = _list_again(self.tar, self.modality)
@@ -286,7 +287,7 @@ def _write_tar(
                     column.append({**row, **places}[name])
         columns |= {
             "made_of": made_of,
-            "sha256": shards.file_sha256(part),
+            "sha256": file_sha256(part),
             "bytes": part.stat().st_size,
         }
         # the list goes last: where it is, its tar is complete

@@ -11,8 +11,8 @@ from torch import nn
 
 from bhx_model.atomic_write import read_json
 from bhx_model.config import StageConfig
-from bhx_model.data.shards import file_sha256
 from bhx_model.errors import DataError
+from bhx_model.file_hash import file_sha256
 from bhx_model.nets import factory
 from bhx_model.training import checkpoint
 

@@ -17,8 +17,8 @@ from torch import nn
 from bhx_model import given_weights
 from bhx_model.atomic_write import write_json
 from bhx_model.data.rois import RoiMetadata
-from bhx_model.data.shards import file_sha256
 from bhx_model.errors import ConfigError, DataError
+from bhx_model.file_hash import file_sha256
 from bhx_model.nets.factory import empty_rois
 from bhx_model.training import checkpoint
 

@@ -23,6 +23,7 @@ from bhx_model.data import shards
 from bhx_model.data.shards import Sample
 from bhx_model.errors import DataError
 from bhx_model.evaluation.labels import Labels
+from bhx_model.file_hash import file_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared/data"
@@ -158,7 +159,7 @@ def write_shards_of(index: Path, subjects: Collection[str], out: Path) -> Path:
         link = out / entry["file"]
         link.unlink(missing_ok=True)
         link.symlink_to((index.parent / entry["file"]).resolve())
-        list_sha256 = shards.file_sha256(out / entry["list"])
+        list_sha256 = file_sha256(out / entry["list"])
         entries.append(entry | {"n": len(kept), "list_sha256": list_sha256})
     write_json(out / "index.json", metadata | {"shards": {"bold": entries, "t1w": []}})
     return out / "index.json"

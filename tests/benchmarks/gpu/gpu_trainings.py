@@ -27,7 +27,8 @@ from gpu_steps import GPUS
 
 from bhx_model import contract
 from bhx_model.config import load_preset
-from bhx_model.data import shards, timeseries, volumes
+from bhx_model.data import timeseries, volumes
+from bhx_model.file_hash import file_sha256
 from bhx_model.training import tokens, train
 
 #: Cohorts: name, frames, repetition time (s), arrays that are stored, samples that point at them.
@@ -128,8 +129,8 @@ def _write_shard(
         contract.canonical_json({name: listed[name] for name in contract.LIST_COLUMNS[modality]})
     )
     return {
-        "file": tar.name, "sha256": shards.file_sha256(tar), "bytes": tar.stat().st_size, "n": n,
-        "list": path.name, "list_sha256": shards.file_sha256(path),
+        "file": tar.name, "sha256": file_sha256(tar), "bytes": tar.stat().st_size, "n": n,
+        "list": path.name, "list_sha256": file_sha256(path),
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import webdataset as wds
 
 from bhx_model import contract
 from bhx_model.data import shards
+from bhx_model.file_hash import file_sha256
 
 
 def plain_series(content):
@@ -186,7 +187,7 @@ def test_a_list_that_is_none_is_a_sentence(town, change, sentence):
     change(rows)
     listed.write_text(json.dumps(rows))
     metadata = json.loads(town.read_bytes())
-    metadata["shards"]["bold"][0]["list_sha256"] = shards.file_sha256(listed)
+    metadata["shards"]["bold"][0]["list_sha256"] = file_sha256(listed)
     town.write_text(json.dumps(metadata))
     with pytest.raises(ValueError, match=sentence):
         shards.open_index(town)

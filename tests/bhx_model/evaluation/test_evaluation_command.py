@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from tiny_shards import evaluation_words, write_labels
 
-from bhx_model.data.shards import file_sha256
 from bhx_model.evaluation import __main__ as command
 from bhx_model.evaluation import prediction_file
 from bhx_model.evaluation.metrics import metrics_of
+from bhx_model.file_hash import file_sha256
 
 QUICK = ("--set", '{"epochs": 4, "warmup_epochs": 1}')
 

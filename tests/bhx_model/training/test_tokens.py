@@ -18,6 +18,7 @@ from tiny_shards import write_cohort
 from bhx_model import contract, device
 from bhx_model.data import augment, shards, token_index
 from bhx_model.errors import SiteError
+from bhx_model.file_hash import file_sha256
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.training import board, token_files, tokens, train
@@ -213,7 +214,7 @@ def test_tokens_of_an_older_version_are_encoded_again(trained, tmp_path, monkeyp
     about = json.loads(listed.read_bytes())
     tar = out / "function-00001.tar"
     tar.write_bytes(tar.read_bytes() + b"by older code")  # beyond the archive's end
-    about |= {"sha256": shards.file_sha256(tar), "bytes": tar.stat().st_size}
+    about |= {"sha256": file_sha256(tar), "bytes": tar.stat().st_size}
     listed.write_bytes(contract.canonical_json(about))
     old = tar.read_bytes()
     tokens.write_cache(*words)

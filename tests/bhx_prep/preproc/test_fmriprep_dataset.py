@@ -113,7 +113,7 @@ def test_an_image_file_is_hashed_once(tmp_path: Path, monkeypatch):
     first = fmriprep_dataset.container(settings, tmp_path)
     assert (first["Type"], first["URI"]) == ("apptainer", "fmriprep.sif")
     assert len(first["Digest"]) == len(DIGEST)
-    monkeypatch.setattr(fmriprep_dataset.hashlib, "file_digest", None)  # not again
+    monkeypatch.setattr(fmriprep_dataset, "file_sha256", None)  # not again
     assert fmriprep_dataset.container(settings, tmp_path) == first
     monkeypatch.undo()
     image.write_bytes(b"another")

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from bhx_model.atomic_write import write_json
 from bhx_model.errors import DataError
+from bhx_model.file_hash import file_sha256
 from bhx_prep.config.fmriprep_arguments import Given, given_words, parse
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
@@ -159,8 +160,7 @@ def _file_digest(image: Path, out: Path) -> str | None:
             return str(before["digest"])
     except (OSError, ValueError, LookupError, AttributeError):
         pass
-    with image.open("rb") as file:
-        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    digest = f"sha256:{file_sha256(image)}"
     write_json(known, {**now, "digest": digest}, shared=True)
     return digest
 

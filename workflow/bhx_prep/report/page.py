@@ -6,7 +6,6 @@ page is one file that needs no network and identifies no subject.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import logging
@@ -21,6 +20,7 @@ import jinja2
 import numpy as np
 
 from bhx_model.evaluation.metrics import METRICS
+from bhx_model.file_hash import file_sha256
 from bhx_model.training.schedules import MOST_OF_START
 from bhx_prep.config.config import Config
 from bhx_prep.config.experiments import REFERENCE
@@ -475,8 +475,7 @@ def _hashes(config: Config, results: Path, atlas: Mapping[str, Any]) -> list[tup
     out = [(f"templates/{name}", sha) for name, sha in sorted(atlas.get("files", {}).items())]
     for name, path in found:
         if path.exists():
-            with path.open("rb") as file:
-                out.append((name, hashlib.file_digest(file, "sha256").hexdigest()))
+            out.append((name, file_sha256(path)))
     return out
 
 

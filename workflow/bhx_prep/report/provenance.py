@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bhx_model.evaluation.metrics import METRICS
+from bhx_model.file_hash import file_sha256
 from bhx_prep.config.config import Config
 from bhx_prep.report import published
 from bhx_prep.report.collect import json_if_whole
 from bhx_prep.report.table_addresses import Found
 from bhx_prep.report.tables.endpoint_sheet import cell
-from bhx_prep.report.tables.made_of import file_sha256
 from bhx_prep.report.tables.table import THIS_RUN, RowKey, Table
 
 _WIDTH = 14

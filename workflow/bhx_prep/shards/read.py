@@ -5,7 +5,6 @@ Every file is checked against the hash in ``index.json`` before its bytes are us
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -19,6 +18,7 @@ import numpy as np
 from bhx_model import contract
 from bhx_model.data import timeseries
 from bhx_model.errors import DataError
+from bhx_model.file_hash import file_sha256
 
 
 class Run(NamedTuple):
@@ -168,8 +168,6 @@ def _check_bytes(path: Path, sha256: str) -> None:
 @cache
 def _check_once(path: str, size: int, mtime_ns: int, sha256: str) -> None:
     # size and time are part of the key: a file that was replaced is hashed again
-    with Path(path).open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+    if file_sha256(Path(path)) != sha256:
         msg = f"{path} ({size} bytes) is not the file that its index.json hashes: pack this batch again"
         raise DataError(msg)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bhx_model.file_hash import file_sha256
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.report.tables.build import rows_of
 from bhx_prep.report.tables.scores import Score
@@ -69,12 +69,6 @@ def _run(score: Score, results: Path) -> dict[str, Any]:
         "split_sha256": score.values.get("split_sha256"),
         "n": {part: score[f"n_{part}"] for part in ("train", "val", "test")},
     }
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unlike(values: Iterable[Mapping[str, Any] | None]) -> list[Mapping[str, Any]]:
