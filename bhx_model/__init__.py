@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from bhx_model.extras import explain_failed_imports
+
 if TYPE_CHECKING:
     from bhx_model.data.rois import RoiMetadata
     from bhx_model.release.embed import BrainHarmonix, from_pretrained
@@ -32,3 +34,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
+
+
+explain_failed_imports()

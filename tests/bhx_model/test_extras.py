@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -61,36 +62,54 @@ def test_a_module_of_ours_that_is_not_there_is_a_bug():
         run_command(command)
 
 
-def without(*modules: str) -> list[str]:
-    """Start Python as if packages were not installed."""
-    code = f"import sys; sys.modules.update(dict.fromkeys({modules!r})); sys.argv = sys.argv[1:]; "
-    return [
-        sys.executable,
-        "-c",
-        code + "import runpy; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)",
-    ]
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch) -> None:
+    """Start every Python as if NumPy alone had been installed with BHX."""
+    absent = sorted({name for brought in EXTRAS.values() for name in brought})
+    lines = ["import sys", f"sys.modules.update(dict.fromkeys({absent!r}))"]
+    (tmp_path / "sitecustomize.py").write_text("\n".join(lines))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+
+
+def start(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
     ("words", "extras"),
     [
-        (["bhx_prep.cli", "synth"], "workflow"),
-        (["bhx_prep.cli", "doctor", "--help"], "workflow"),
+        (["bhx_prep.cli", "synth"], "workflow,prep"),
+        (["bhx_prep.cli", "init", "s"], "workflow"),
+        (["bhx_prep.cli", "embed", "--weights", "w", "--cohort", "c", "--out", "f.parquet"], "model"),
         (["bhx_model.train", "--help"], "model"),
+        (["bhx_model.release.export", "--help"], "model"),
+        (["bhx_prep.evaluation.baselines"], "workflow,prep"),
+        (["bhx_prep.preproc.embedded"], "ants"),
     ],
     ids=" ".join,
 )
+@pytest.mark.usefixtures("bare")
 def test_a_missing_package_is_one_sentence(words: list[str], extras: str):
-    done = subprocess.run([*without("yaml", "torch"), *words], capture_output=True, text=True, check=False)
+    """Wherever the import fails: at the start of a module, or when its command runs."""
+    done = start(*words)
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert re.search(rf"is not installed: pip install 'bhx\[{extras}", line)
+    assert line.endswith(f": pip install 'bhx[{extras}]'")
+
+
+@pytest.mark.usefixtures("bare")
+def test_an_import_that_fails_for_another_reason_keeps_its_traceback(tmp_path: Path):
+    with (tmp_path / "sitecustomize.py").open("a") as file:
+        file.write("\nsys.modules['bhx_model.errors'] = None")
+    done = start("bhx_model.training.launch")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"]])
+@pytest.mark.usefixtures("bare")
 def test_help_and_version_need_no_extra(words: list[str]):
-    command = [*without("yaml", "torch", "pydantic", "pandas", "nibabel"), "bhx_prep.cli", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = start("bhx_prep.cli", *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(("usage: bhx", "bhx 0."))

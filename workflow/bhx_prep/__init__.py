@@ -1,1 +1,5 @@
 """From BIDS to shards: everything of BHX that knows neuroimaging. Never imports torch."""
+
+from bhx_model.extras import explain_failed_imports
+
+explain_failed_imports()

@@ -14,7 +14,10 @@ import sys
 
 def main() -> None:
     """Answer on standard output."""
-    asked = json.load(sys.stdin)
+    try:
+        asked = json.load(sys.stdin)
+    except ValueError:
+        sys.exit("expected lists of words, as JSON on standard input")
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         from fmriprep import __version__
