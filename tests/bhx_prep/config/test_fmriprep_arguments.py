@@ -53,6 +53,13 @@ BAD = [
     (["--slice-time-ref", "2"], "from 0 to 1"),
     (["--qqq"], "no option --qqq of fMRIPrep 25.2"),
     (["yes"], "yes follows no option"),
+    ([" "], "' ' follows no option"),
+    (["--dummy-scans=4", "--dummy-scans", "5"], "--dummy-scans stands there 2 times"),
+    (["--ignore", "sbref", "--ignore", "t2w"], "--ignore stands there 2 times"),  # the parser takes the last
+    (["--msm", "--no-msm"], "--msm and --no-msm contradict each other"),
+    (["--force", "bbr", "no-bbr"], "--force bbr and --force no-bbr contradict"),
+    (["-d", "x=/a", "x=/b"], "--derivatives names x twice"),
+    (["--bids-filter-file", "$HOME/f.json"], "variables of the shell are not filled in"),
     (["--f"], "may mean"),
 ]
 
@@ -76,6 +83,7 @@ BAD_SPACES = [
     ("res-9", "stands behind a space"),
     ("MNI152NLin2009Asym", "did you mean 'MNI152NLin2009"),
     ("T1w:res-2", "takes no modifiers"),
+    ("/templates/tpl-Mine", "wants a template's name alone, as Mine"),
     ("MNIInfant", "has age groups"),
     ("MNIInfant:cohort-12", "there is no cohort-12"),
 ]
@@ -144,6 +152,45 @@ def test_mistakes_are_named_while_the_configuration_is_read():
     assert "preproc.fmriprep_args: no option --use-aroma" in said
     assert "preproc.fmriprep_args: --cifti-output 32k" in said
     assert "preproc.output_spaces: no space 'Schaefer'" in said
+
+
+@pytest.mark.parametrize(
+    ("preproc", "said"),
+    [
+        (
+            {"fs_license": "a", "fmriprep_args": ["--fs-license-file", "b"]},
+            "also stated by preproc.fs_license",
+        ),
+        (
+            {"fs_subjects_dir": "a", "fmriprep_args": ["--fs-no-reconall"]},
+            "--fs-no-reconall contradicts preproc.fs_subjects_dir",
+        ),
+        ({"fmriprep_args": ["--anat-only"]}, "--anat-only makes no BOLD"),
+        ({"image": ""}, "is the name of no image"),
+        ({"image": "--privileged"}, "is the name of no image"),
+        ({"fmriprep_args": "--fs-no-reconall"}, "fmriprep_args: Input should be a valid tuple"),
+    ],
+)
+def test_keys_and_arguments_agree(preproc, said):
+    with pytest.raises(ConfigError) as refusal:
+        check(study(**preproc))
+    [mistake] = refusal.value.mistakes
+    assert said in mistake
+
+
+@pytest.mark.parametrize("space", ["fsLR", "fsaverage5"])
+def test_a_cohort_on_surfaces_needs_them(space):
+    raw = study(fmriprep_args=["--fs-no-reconall"], cifti_output="91k")
+    raw["cohorts"]["a"]["space"] = space
+    with pytest.raises(ConfigError, match="leave out --fs-no-reconall"):
+        check(raw)
+
+
+def test_paths_that_containers_cannot_take_are_mistakes(tmp_path: Path):
+    file = tmp_path / "a:b.json"
+    file.write_text("{}")
+    [found] = fmriprep_mistakes(check(study(fmriprep_args=["--bids-filter-file", str(file)])))
+    assert "contains ':' or ','" in found
 
 
 def test_what_the_embedded_preprocessing_does_not_read_is_not_checked():

@@ -218,13 +218,15 @@ def fmriprep_mistakes(checked: config.Config) -> list[str]:
     preproc = checked.preproc
     if preproc.backend == "embedded" or all(c.input != "bids" for c in checked.cohorts.values()):
         return []
+    named = containers.named_paths(fmriprep_arguments.given_words(preproc.model_dump(mode="json")))
+    keys = {"--fs-subjects-dir": "preproc.fs_subjects_dir"} if preproc.fs_subjects_dir else {}
     mistakes = [
-        f"preproc.fmriprep_args: {name} names {path}, which is not there"
-        for name, path in containers.named_paths(preproc.fmriprep_args)
-        if name not in containers.WRITTEN and not path.exists()
+        f"{keys.get(name, f'preproc.fmriprep_args: {name}')} names {path}, which is not there"
+        for name, path in named
+        if name != "--bids-database-dir" and not path.exists()
     ]
-    if preproc.fs_subjects_dir is not None and not preproc.fs_subjects_dir.expanduser().is_dir():
-        mistakes.append(f"preproc.fs_subjects_dir names {preproc.fs_subjects_dir}, which is not there")
+    mounted = [*(path for _, path in named), *filter(None, (preproc.fs_license, preproc.templateflow_home))]
+    mistakes += [f"preproc: {what}" for path in mounted if (what := containers.unmountable(path))]
     if not fmriprep_arguments.is_of_release(preproc.image):
         for what in (
             *fmriprep_arguments.argument_mistakes(preproc.fmriprep_args),

@@ -18,6 +18,7 @@ from bhx_prep.config.fmriprep_arguments import (
     argument_mistakes,
     given_words,
     is_of_release,
+    parse,
     space_mistakes,
     stated_twice,
     value_of,
@@ -155,6 +156,8 @@ def _preprocessing(raw: Mapping[str, Any]) -> Iterator[str]:
     """What preprocessing would not make of what the cohorts and the model's T1 grid need."""
     section = _mapping(_mapping(raw).get("preproc"))
     features = _mapping(_mapping(raw).get("features"))
+    if not isinstance(section.get("fmriprep_args"), list | tuple):  # its type is another's to name
+        section = {**section, "fmriprep_args": ()}
     backend = section.get("backend", PreprocSection.model_fields["backend"].default)
     t1w_mm = features.get("t1w_resolution_mm", FeaturesSection.model_fields["t1w_resolution_mm"].default)
     spaces, surfaces = section.get("output_spaces"), section.get("surfaces", "none")
@@ -166,6 +169,10 @@ def _preprocessing(raw: Mapping[str, Any]) -> Iterator[str]:
         level = value_of(arguments, "--level")
         if level in ("minimal", "resampling"):
             yield f"preproc.level: {level} makes no BOLD in standard space and no confounds, which a study reads: use full"
+        if "--anat-only" in {one.name for one in parse(arguments)}:
+            yield "preproc.fmriprep_args: --anat-only makes no BOLD, which a study reads: leave it out"
+        if not re.fullmatch(r"\w[\w./:@+-]*|[^-\s].*\.s(?:if|img)", str(section.get("image", "x"))):
+            yield f"preproc.image: {section['image']!r} is the name of no image: give one as nipreps/fmriprep:25.2.7"
     known = backend != "embedded" and is_of_release(
         str(section.get("image", PreprocSection.model_fields["image"].default))
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from bhx_prep.config.fmriprep_options import (
@@ -26,6 +28,17 @@ KEYS: Final = {
     "subject_anatomical_reference": "--subject-anatomical-reference",
     "fs_subjects_dir": "--fs-subjects-dir",
 }
+
+#: Options and values of which one takes back the other, or makes what the other needs not be made.
+CONTRADICTIONS: Final = (
+    ("--msm", "--no-msm"),
+    ("--track-sessions", "--no-track-sessions"),
+    ("--submm-recon", "--no-submm-recon"),
+    ("--force bbr", "--force no-bbr"),
+    ("--force fmap-jacobian", "--ignore fmap-jacobian"),
+    ("--fs-no-reconall", "--fs-subjects-dir"),
+    ("--fs-no-reconall", "--fs-no-resume"),
+)
 
 _BY_NAME = {name: option for option in OPTIONS for name in option.names}
 _VALUES = {
@@ -70,11 +83,17 @@ def value_of(words: Sequence[str], name: str) -> str | None:
 
 
 def stated_twice(preproc: Mapping[str, Any]) -> Iterator[str]:
-    """Options that have a key and are among ``fmriprep_args`` as well, one sentence each."""
+    """Options that have a key and are among ``fmriprep_args`` as well, or take a key back, one sentence each."""
     names = {given.name for given in parse([str(word) for word in preproc.get("fmriprep_args") or ()])}
-    for key, name in KEYS.items():
+    for key, name in (*KEYS.items(), ("fs_license", "--fs-license-file")):
         if preproc.get(key) and name in names:
             yield f"{name} is also stated by preproc.{key}: leave one out"
+        yield from (
+            f"{other} contradicts preproc.{key}: leave one out"
+            for pair in CONTRADICTIONS
+            for other in pair
+            if preproc.get(key) and name in pair and other != name and other in names
+        )
 
 
 def parse(words: Sequence[str]) -> list[Given]:
@@ -104,7 +123,9 @@ def space_mistakes(spaces: Iterable[str]) -> Iterator[str]:
                 yield f"{space}: {name} is a space of the subject's own, which takes no modifiers"
         elif name in TEMPLATES:
             yield from (f"{space}: {what}" for what in _modifiers(name, TEMPLATES[name], modifiers))
-        elif not re.search(r"(?:^|/)tpl-\w+$", name):
+        elif found := re.search(r"(?:^|/)tpl-(\w+)$", name):
+            yield f"{space}: fMRIPrep {RELEASE} wants a template's name alone, as {found[1]}"
+        else:
             near = _nearest(name, [*TEMPLATES, *OWN_SPACES])
             yield f"no space {name!r}{near or ': an atlas is none, and TemplateFlow has no such template'}"
 
@@ -128,7 +149,7 @@ def _parse(words: Sequence[str]) -> tuple[list[Given], list[str]]:
     for word in words:
         if not word.startswith("-") or re.match(r"-\.?\d", word):
             if open_option is None:
-                mistakes.append(f"{word} follows no option that takes it")
+                mistakes.append(f"{word.strip() or repr(word)} follows no option that takes it")
                 given.append(Given(Option(()), [word]))
             else:
                 open_option.values.append(word)
@@ -141,9 +162,31 @@ def _parse(words: Sequence[str]) -> tuple[list[Given], list[str]]:
         if isinstance(option, str):
             mistakes.append(option)
         given.append(open_option)
-    for one in given:
-        mistakes += _value_mistakes(one) if one.option in OPTIONS else ()
-    return given, mistakes
+    known = [one for one in given if one.option in OPTIONS]
+    for one in known:
+        mistakes += _value_mistakes(one)
+    return given, [*mistakes, *_twice(known), *_contradictions(known)]
+
+
+def _twice(given: Sequence[Given]) -> Iterator[str]:
+    """Options of which the parser would take the last alone."""
+    names = Counter(one.name for one in given if one.name != "--verbose")
+    yield from (f"{name} stands there {n} times: name it once" for name, n in names.items() if n > 1)
+    named = [name for one in given if one.name == "--derivatives" for name, _ in named_folders(one)]
+    yield from (f"--derivatives names {name} twice" for name, n in Counter(named).items() if n > 1)
+
+
+def _contradictions(given: Sequence[Given]) -> Iterator[str]:
+    words = {one.name for one in given} | {f"{one.name} {value}" for one in given for value in one.values}
+    for pair in CONTRADICTIONS:
+        if words.issuperset(pair):
+            yield f"{pair[0]} and {pair[1]} contradict each other: leave one out"
+
+
+def named_folders(given: Given) -> list[tuple[str, str]]:
+    """Name and folder of each value of ``--derivatives``, which may be ``name=folder`` or a folder alone."""
+    pairs = [value.rpartition("=") for value in given.values]
+    return [(name if equals else Path(folder).name, folder) for name, equals, folder in pairs]
 
 
 def _option(name: str) -> Option | str:
@@ -179,6 +222,8 @@ def _value_mistakes(given: Given) -> Iterator[str]:
     if not wanted:
         yield f"{name} takes {takes} (is {' '.join(values) or 'none'})"
     for value in values:
+        if "$" in value and option.kind in ("file", "folder", "named folders"):
+            yield f"{name} {value}: variables of the shell are not filled in, write the path in full"
         pattern, what = _VALUES.get(option.kind, (None, ""))
         if option.choices and value not in option.choices:
             yield f"{name} {value}: it takes {', '.join(option.choices)}"

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from bhx_prep.config.fmriprep_arguments import KEYS
+from bhx_prep.config.fmriprep_arguments import KEYS, parse
 from bhx_prep.config.fmriprep_options import TEMPLATES
 from bhx_prep.config.section import Section
 from bhx_prep.io.spaces import SURFACES, t1w_spaces
@@ -135,8 +135,11 @@ def lacking(spaces: Iterable[str], space: str, t1w_mm: float, arguments: Iterabl
     arguments : iterable of str
         More arguments of fMRIPrep.
     """
-    parts = [text.split(":") for text in spaces]
+    parts = [text.rstrip(":").split(":") for text in spaces]
     made = [(":".join(p for p in part if not p.startswith(("res-", "den-"))), part) for part in parts]
+    given = {one.name for one in parse(list(arguments))}
+    if space in SURFACES and "--fs-no-reconall" in given and "--derivatives" not in given:
+        yield f"makes no BOLD in {space}: leave out --fs-no-reconall, which makes no surfaces"
     if space == "fsLR":
         if not any(a.startswith("--cifti-output") for a in arguments):
             yield "makes no BOLD in fsLR: set preproc.cifti_output (`--cifti-output`)"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.errors import ConfigError, SiteError
-from bhx_prep.config.fmriprep_arguments import Given, given_words, parse
+from bhx_prep.config.fmriprep_arguments import Given, given_words, named_folders, parse, value_of
 from bhx_prep.config.preproc import output_spaces
 from bhx_prep.ingest.choice import T1W_MM
 from bhx_prep.io.spaces import MNI152
@@ -189,7 +189,7 @@ def check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
             msg = f"preproc.image: there is no file {image}"
             raise SiteError(msg)
     paths = named_paths(given_words(preproc))
-    subjects = preproc.get("fs_subjects_dir")
+    subjects = value_of(given_words(preproc), "--fs-subjects-dir")
     if subjects and not Path(subjects).expanduser().is_dir():  # else recon-all would start anew, for hours
         msg = f"preproc.fs_subjects_dir names {subjects}, which is not there: correct it, or make it"
         raise SiteError(msg)
@@ -200,9 +200,8 @@ def check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
             msg = f"preproc.fmriprep_args: {name} names {path}, which is not there"
             raise SiteError(msg)
     for path in [*mounted, Path(own), *([Path(home)] if home else []), *(path for _, path in paths)]:
-        if re.search(r"[:,]", absolute(path)):
-            msg = f"{path} contains ':' or ',', which containers read as the end of a path: rename it"
-            raise SiteError(msg)
+        if (mistake := unmountable(path)) is not None:
+            raise SiteError(mistake)
 
 
 def _check_templates(home: Path, preproc: Mapping[str, Any]) -> None:
@@ -236,6 +235,13 @@ def named_paths(words: Sequence[str]) -> list[tuple[str, Path]]:
     return found
 
 
+def unmountable(path: Path) -> str | None:
+    """Why containers cannot be given a path; None where they can."""
+    if re.search(r"[:,]", absolute(path)):
+        return f"{path} contains ':' or ',', which containers read as the end of a path: rename it"
+    return None
+
+
 def absolute(path: str | Path) -> str:
     """A path as containers want it."""
     return str(Path(path).expanduser().absolute())
@@ -249,11 +255,9 @@ def _further(preproc: Mapping[str, Any]) -> list[Given]:
 def _named(given: Given) -> list[tuple[str, str]]:
     """Name and path of each value of ``--derivatives``, which may be ``name=path`` or a path alone."""
     pairs = []
-    for value in given.values:
-        name, equals, path = value.rpartition("=")
-        name = name if equals else Path(value).name
+    for name, path in named_folders(given):
         if not re.fullmatch(r"\w[\w.+-]*", name):  # it becomes a folder of the container
-            msg = f"--derivatives {value}: {name!r} cannot name a folder, give it as NAME=FOLDER with letters and digits"
+            msg = f"--derivatives {path}: {name!r} cannot name a folder, give it as NAME=FOLDER with letters and digits"
             raise ConfigError(msg)
         pairs.append((name, absolute(path)))
     return pairs

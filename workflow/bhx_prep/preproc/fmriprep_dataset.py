@@ -14,7 +14,7 @@ from typing import Any, Final
 from bhx_model.atomic_write import write_json
 from bhx_model.errors import DataError
 from bhx_model.file_hash import file_sha256
-from bhx_prep.config.fmriprep_arguments import Given, given_words, parse
+from bhx_prep.config.fmriprep_arguments import Given, given_words, named_folders, parse
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
 from bhx_prep.preproc.altering_results import altering_results
@@ -103,9 +103,7 @@ def _content(given: Given, value: str) -> str:
 
 def _named(given: Given) -> Iterator[tuple[str, str]]:
     if given.name == "--derivatives":
-        for value in given.values:
-            name, equals, path = value.rpartition("=")
-            yield (name if equals else Path(value).name), absolute(path)
+        yield from ((name, absolute(path)) for name, path in named_folders(given))
 
 
 def container(preproc: Mapping[str, Any], out: Path) -> dict[str, str]:

@@ -192,6 +192,7 @@ def _run_embedded(words: list[str]) -> int:
 
 def _study(args: argparse.Namespace, subject: str) -> config.Config:
     """A configuration of this one subject, checked as any."""
+    words = shlex.split(args.fmriprep_args)
     raw: dict[str, Any] = {
         "cohorts": {
             COHORT: {
@@ -211,10 +212,11 @@ def _study(args: argparse.Namespace, subject: str) -> config.Config:
             "fs_subjects_dir": args.fs_subjects_dir,
             "cifti_output": args.cifti_output,
             "subject_anatomical_reference": args.subject_anatomical_reference,
-            "fmriprep_args": shlex.split(args.fmriprep_args),
+            "fmriprep_args": [word for word in words if word != "--anat-only"],
             "on_failure": "stop",
         },
     }
     study = config.check(raw)
-    # not a study's, whose features `full` alone serves
-    return study.model_copy(update={"preproc": study.preproc.model_copy(update={"level": args.level})})
+    # what no study takes, whose features need the whole of BOLD
+    given = {"level": args.level, "fmriprep_args": tuple(words)}
+    return study.model_copy(update={"preproc": study.preproc.model_copy(update=given)})
