@@ -202,7 +202,25 @@ def test_a_method_that_is_not_known_is_a_short_sentence():
 
 def test_a_missing_file_is_a_sentence(tmp_path: Path, capsys):
     assert main(["config", "check", str(tmp_path / "none.yaml")]) == 1
-    assert "cannot read" in capsys.readouterr().err
+    assert "none.yaml here: name the configuration" in capsys.readouterr().err
+
+
+def test_paths_of_users_name_the_home_folder_and_no_variable(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cohort = {"input": "timeseries", "root": "~/data", "participants": "~/table.tsv"}
+    checked = config.check(
+        {
+            "results": "~/out",
+            "cohorts": {"a": cohort},
+            "atlas": {"source": "files", "name": "X", "names": "~/n"},
+        }
+    )
+    found = (checked.results, checked.cohorts["a"].root, checked.cohorts["a"].phenotypes, checked.atlas.names)
+    assert found == tuple(tmp_path / name for name in ("out", "data", "table.tsv", "n"))
+    with pytest.raises(ConfigError, match=r"cohorts\.a\.root: variables such as \$\{DATA\} are not replaced"):
+        config.check({"cohorts": {"a": {"input": "bids", "root": "/x/${DATA}/raw"}}})
+    with pytest.raises(ConfigError, match=r"results: there is no home folder for ~nobodyatall"):
+        config.check({**GOOD, "results": "~nobodyatall/out"})
 
 
 @pytest.mark.parametrize("path", pages.GENERATED, ids=str)

@@ -154,7 +154,7 @@ def print_command(args: argparse.Namespace) -> int:
     study = _study(args)
     subject = bids_names.check_label(args.subject.removeprefix("sub-"), "subject")
     cohort = study.cohorts[args.cohort]
-    root = _dataset(cohort.root.expanduser().absolute(), args.cohort, subject)
+    root = _dataset(cohort.root.absolute(), args.cohort, subject)
     out = study.results / args.cohort / "preproc"
     section = study.preproc.of(cohort.space, study.features.t1w_resolution_mm)
     if section.backend == "embedded":

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from bhx_model.errors import ConfigError
-from bhx_prep.config.section import Label, Section
+from bhx_prep.config.section import Label, Section, UserPath
 
 #: Regions of Tian's subcortex (2020, 3 T) by its scale.
 TIAN_REGIONS = {"S1": 16, "S2": 32, "S3": 50, "S4": 54}
@@ -39,22 +39,22 @@ class AtlasSection(Section):
         "`parcels`, `networks` and `subcortex` are Schaefer's and play no part, and no label file is needed for tables.",
     )
     volume: Annotated[
-        tuple[Path, ...], BeforeValidator(_listed, json_schema_input_type=Path | tuple[Path, ...] | None)
+        tuple[UserPath, ...], BeforeValidator(_listed, json_schema_input_type=Path | tuple[Path, ...] | None)
     ] = Field(
         default=(),
         description="Label image in MNI space, or one for each space that cohorts are in; the names of the files state "
         "the spaces. Overrides the source.",
     )
-    cifti: Path | None = Field(
+    cifti: UserPath | None = Field(
         default=None, description="Label file on the 91k grayordinates; overrides the source."
     )
-    left: Path | None = Field(
+    left: UserPath | None = Field(
         default=None, description="Left label file on the surface; overrides the source."
     )
-    right: Path | None = Field(
+    right: UserPath | None = Field(
         default=None, description="Right label file on the surface; overrides the source."
     )
-    names: Path | None = Field(
+    names: UserPath | None = Field(
         default=None,
         description="ROI names, one a line, or a table of numbers and names: FreeSurfer's or CBIG's lookup table, BIDS' "
         "`dseg.tsv`, Workbench's label list (source `files`).",

@@ -11,7 +11,7 @@ from bhx_model.errors import ConfigError
 from bhx_prep.config.features import StrategyName
 from bhx_prep.config.layouts import KNOWN
 from bhx_prep.config.mistakes import nearest
-from bhx_prep.config.section import Label, Section, Value
+from bhx_prep.config.section import Label, Section, UserPath, Value
 from bhx_prep.io.spaces import BY_AGE, MNI152, OTHERS, SURFACES, is_space
 
 #: Known data sets whose files are not laid out as BIDS, see `bhx_prep.ingest`.
@@ -49,14 +49,14 @@ class CohortSection(Section):
     input: Literal["bids", "fmriprep", "timeseries"] = Field(
         description="What the data are: `bids` (raw), `fmriprep` (its derivatives) or `timeseries` (ROI x time tables)."
     )
-    root: Path = Field(
+    root: UserPath = Field(
         description="Folder of the cohort: raw BIDS, derivatives or tables. Only read, never written."
     )
     tasks: tuple[Label, ...] = Field(default=("rest",), description="fMRI tasks to use.")
     subjects: tuple[Label, ...] | None = Field(
         default=None, description="Only these subjects (labels without `sub-`); all when null."
     )
-    participants: Path | None = Field(
+    participants: UserPath | None = Field(
         default=None,
         description="Table of phenotypes; `participants.tsv` in the root when null. Never enters a shard.",
     )
@@ -75,7 +75,7 @@ class CohortSection(Section):
         description="Axes of tables and arrays without ROI names (`input: timeseries`); where one has none and is "
         "square, or its shape fits both ways, it is refused without this.",
     )
-    names: Path | None = Field(
+    names: UserPath | None = Field(
         default=None,
         description="ROI names, one a line, in the order of tables that hold none (`input: timeseries`); `names.txt` in "
         "the root when null, where there is one.",
@@ -138,7 +138,7 @@ class CohortSection(Section):
         "`acquisition` read: `{age: .., sex: .., site: ..}`, `scan_year` (a year, or a date), and `motion`, mean "
         "framewise displacement (mm), where quality control has none.",
     )
-    morphometry: Path | None = Field(
+    morphometry: UserPath | None = Field(
         default=None,
         description="What the method `volumes` reads: FreeSurfer's folder of subjects, with their `stats`, or a table with "
         "a column per regional volume or thickness. When null, `sourcedata/freesurfer` in the root of derivatives.",

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from bhx_model.errors import ConfigError
+from bhx_prep.config import yaml_file
 from bhx_prep.config.atlas import AtlasSection
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.cross_checks import disagreements, scored_elsewhere
@@ -24,14 +24,14 @@ from bhx_prep.config.mistakes import sentence
 from bhx_prep.config.model_fits import misfits
 from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.config.renamed import with_new_names
-from bhx_prep.config.section import Name, Section
+from bhx_prep.config.section import Name, Section, UserPath
 from bhx_prep.io.spaces import SURFACES
 
 
 class Config(Section):
     """All of ``config.yaml``."""
 
-    results: Path = Field(default=Path("results"), description="Folder for everything BHX writes.")
+    results: UserPath = Field(default=Path("results"), description="Folder for everything BHX writes.")
     batch_size: int = Field(
         default=50,
         ge=1,
@@ -43,7 +43,7 @@ class Config(Section):
         description="Where trained weights are used (embedding, probes, fine-tuning, pictures): `auto` on the GPUs that "
         "`experiments.*.gpus` asks for, else the CPU; `mps`: the GPU of an Apple computer, on which nothing is pretrained.",
     )
-    qc_decisions: Path = Field(
+    qc_decisions: UserPath = Field(
         default=Path("qc_decisions.tsv"),
         description="Table of scans that somebody decided to exclude or to keep, whatever their numbers say; none where "
         "there is no such file. `bhx qc decide` writes it.",
@@ -85,15 +85,9 @@ def load(path: Path) -> Config:
     Raises
     ------
     ConfigError
-        If the file is missing, is no YAML or has mistakes: all of them, one line each.
+        If the file cannot be read (`yaml_file.read`) or has mistakes: all of them, one line each.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    return check(raw or {})
+    return check(yaml_file.read(path))
 
 
 def check(raw: Mapping[str, Any]) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -13,7 +12,7 @@ from bhx_model.command_line import SEEDS
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation.methods import METHODS
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.config.section import Name, Section, once_each
+from bhx_prep.config.section import Name, Section, UserPath, once_each
 
 #: Suffix of tables whose rows were chosen on test subjects, as preset `reference` does.
 REFERENCE = "_reference"
@@ -36,7 +35,7 @@ class ExperimentSection(Section):
     cohorts: Annotated[tuple[Name, ...], AfterValidator(once_each)] = Field(
         default=(), description="Cohorts of the pretraining; none where `weights` are given."
     )
-    weights: Path | None = Field(
+    weights: UserPath | None = Field(
         default=None,
         description="Weights instead of a training: an exported folder, an experiment's, or what `bhx_model.compat load` "
         "wrote. The experiment has the stages that are in it.",
@@ -53,7 +52,7 @@ class ExperimentSection(Section):
     overrides: dict[Stage, dict[str, Any]] = Field(
         default={}, description="Changes to the preset, per stage, e.g. `{structure: {train.steps: 1000}}`."
     )
-    init_from: dict[Stage, Path] = Field(
+    init_from: dict[Stage, UserPath] = Field(
         default={},
         description="Weights that the training of a stage starts from instead of random ones, e.g. `{function: old}`: a "
         "folder as for `weights`, or of a run. Who was trained on there counts as trained on here.",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from bhx_prep.config.fmriprep_arguments import KEYS, parse
 from bhx_prep.config.fmriprep_options import TEMPLATES
-from bhx_prep.config.section import Section
+from bhx_prep.config.section import Section, UserPath
 from bhx_prep.io.spaces import SURFACES, t1w_spaces
 
 #: From this voxel size (mm) of the model's T1 grid on a T1w of 2 mm is fine enough.
@@ -28,7 +27,7 @@ class PreprocSection(Section):
     image: str = Field(
         default="nipreps/fmriprep:25.2.7", description="fMRIPrep's container; pin it by digest for a study."
     )
-    fs_license: Path | None = Field(
+    fs_license: UserPath | None = Field(
         default=None, description="Your FreeSurfer licence file; fMRIPrep asks for it."
     )
     output_spaces: tuple[str, ...] | None = Field(
@@ -36,7 +35,7 @@ class PreprocSection(Section):
         description="fMRIPrep's `--output-spaces`; when null, the cohort's `space` at 2 mm for BOLD, and a T1w of "
         "`features.t1w_resolution_mm`: a space without `res-` makes T1w of 1 mm, and BOLD of the voxels it was measured in.",
     )
-    fs_subjects_dir: Path | None = Field(
+    fs_subjects_dir: UserPath | None = Field(
         default=None,
         description="Folder with finished FreeSurfer subjects (`sub-<label>`, by session `sub-<label>_ses-<label>`), which "
         "fMRIPrep then uses and adds to; it makes its own when null.",
@@ -60,7 +59,7 @@ class PreprocSection(Section):
         description="More arguments for fMRIPrep. They are checked against its options, and the paths among them are bound "
         "into the container.",
     )
-    templateflow_home: Path | None = Field(
+    templateflow_home: UserPath | None = Field(
         default=None, description="A filled TemplateFlow folder, so that jobs need no network."
     )
     on_failure: Literal["exclude", "stop"] = Field(

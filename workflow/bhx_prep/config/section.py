@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+)
 
 from bhx_model.errors import ConfigError
 from bhx_prep.config.mistakes import sentence
@@ -33,6 +42,26 @@ _V = TypeVar("_V")
 
 #: A value of a table or a file name; YAML reads some of them as numbers.
 Value = Annotated[str, BeforeValidator(as_text, json_schema_input_type=str | float)]
+
+
+def as_path(path: Path) -> Path:
+    """A path of the user's, with the home folder in place of `~`.
+
+    Raises
+    ------
+    ConfigError
+        If a variable of the environment stands in it, which nothing here replaces.
+    """
+    if named := re.search(r"\$\{?[A-Za-z_]\w*\}?", str(path)):
+        raise ConfigError(f"variables such as {named[0]} are not replaced here: write the path itself")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"there is no home folder for {path.parts[0]}: write the path itself") from error
+
+
+#: A file or folder that the configuration names, relative to the folder that Snakemake or `bhx` works in.
+UserPath = Annotated[Path, AfterValidator(as_path)]
 
 
 def once_each(values: tuple[_V, ...]) -> tuple[_V, ...]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
 from bhx_model.errors import ConfigError
-from bhx_prep.config.section import Section
+from bhx_prep.config.section import Section, UserPath
 
 Scheme = Literal["random", "leave-one-site-out", "file"]
 
@@ -77,7 +76,7 @@ class SplitsSection(Section):
         description="How many splits, the first ones, methods are scored on that are trained in epochs (`finetune` and the "
         "attentive probes). When null, 3, the paper's number, or every site.",
     )
-    file: Path | None = Field(
+    file: UserPath | None = Field(
         default=None,
         description="Your own splits (scheme `file`): a CSV or TSV with a column of ids and one per split, or Brainmarks' "
         "lists (columns `sub` and `split`). Cells are train, val or validation, test, or empty for who takes no part.",

@@ -196,7 +196,7 @@ def _about(study: Config, name: str, labels: set[str]) -> people.CohortPeople:
             families = participants.families(table, cohort.family)
         except DataError:  # a mistake of the table, which is said where tables are checked
             families = {}
-    return people.CohortPeople(name, cohort.layout, str(cohort.root.expanduser().resolve()), families)
+    return people.CohortPeople(name, cohort.layout, str(cohort.root.resolve()), families)
 
 
 def _labels(study: Config, name: str) -> set[str]:

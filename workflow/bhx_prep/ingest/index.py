@@ -366,7 +366,7 @@ def usable_scans(table: pa.Table) -> dict[str, list[list[Any]]]:
 
 
 def _root(cohort: CohortSection) -> Path:
-    return cohort.root.expanduser().absolute()
+    return cohort.root.absolute()
 
 
 def _cache_key(name: str, cohort: CohortSection, t1w_mm: float) -> str:

@@ -118,7 +118,7 @@ def listing_of(cohort: CohortSection) -> Listing | None:
     """
     if cohort.layout is None:
         return None
-    layout, root = load(cohort.layout), cohort.root.expanduser().absolute()
+    layout, root = load(cohort.layout), cohort.root.absolute()
     listing = layout.listings.get(cohort.input)
     if listing is not None and layout.is_listed(root):
         return listing

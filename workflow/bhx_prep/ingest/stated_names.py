@@ -43,7 +43,7 @@ def stated_names(cohort: CohortSection, name: str = "cohort") -> dict[str, Any]:
     }
     if cohort.input != "timeseries":
         return stated
-    path = (cohort.names or cohort.root / DEFAULT).expanduser()
+    path = cohort.names or cohort.root / DEFAULT
     if cohort.names is None and not path.is_file():
         return stated
     try:

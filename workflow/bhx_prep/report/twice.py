@@ -61,7 +61,7 @@ def same_series(results: Path, cohorts: list[str]) -> SameSeries:
 
 def same_folders(cohorts: Mapping[str, CohortSection]) -> list[tuple[str, str, Path]]:
     """Pairs of cohorts of which one's folder is the other's or inside it, links followed; and the inner folder."""
-    roots = {name: cohort.root.expanduser().resolve() for name, cohort in cohorts.items()}
+    roots = {name: cohort.root.resolve() for name, cohort in cohorts.items()}
     pairs = []
     for one, other in combinations(cohorts, 2):
         if roots[one].is_relative_to(roots[other]) or roots[other].is_relative_to(roots[one]):

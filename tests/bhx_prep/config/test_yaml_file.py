@@ -1,0 +1,46 @@
+"""A configuration that YAML cannot read, or reads otherwise than it looks, is one sentence with the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bhx_model.errors import ConfigError
+from bhx_prep.config import yaml_file
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: 1\ncohorts:\n\tmine: {}\n", "config.yaml, line 3: a tab"),
+        (b"cohorts: {mine: {input: bids}\n", "not YAML.*starts at line 1.*bracket missing"),
+        (b"a: 1\n# \xe9t\xe9\n", "config.yaml, line 2: not UTF-8"),
+        (b"- a\n- b\n", "has no keys"),
+        (b"only words\n", "has no keys"),
+        (b"cohorts:\n  a: {root: x}\n  a: {root: y}\n", "line 3: cohorts.a stands there twice"),
+        (b"x: [{root: x, root: y}]\n", "line 1: x.0.root stands there twice"),
+    ],
+)
+def test_what_yaml_does_not_say_is_a_sentence(tmp_path: Path, content: bytes, message: str):
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as error:
+        yaml_file.read(file)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_right_is_read(tmp_path: Path):
+    file = tmp_path / "config.yaml"
+    file.write_bytes(b"\xef\xbb\xbfbase: &b {x: 1}\r\nother: {<<: *b, y: [1, 1]}\r\n")  # as Windows saves it
+    assert yaml_file.read(file) == {"base": {"x": 1}, "other": {"x": 1, "y": [1, 1]}}
+    file.write_bytes(b"# nothing yet\n")
+    assert yaml_file.read(file) == {}
+
+
+def test_a_file_that_is_not_there_says_where_to_find_one(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"there is no config\.yaml here.*bhx init"):
+        yaml_file.check_files([Path("config.yaml")])
+    with pytest.raises(ConfigError, match="it is a folder: name the file"):
+        yaml_file.read(tmp_path)

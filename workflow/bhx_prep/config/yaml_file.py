@@ -1,0 +1,92 @@
+"""A configuration file as plain values: what YAML itself accepts in silence, or refuses in many lines, is one sentence."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bhx_model.errors import ConfigError, format_error
+
+#: The parser of libyaml where PyYAML has it: a cohort may list thousands of subjects.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a configuration file.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing, not UTF-8, not YAML, has no keys, or has one of them twice: of two cohorts of one name YAML keeps
+        the second and does not say so.
+    """
+    if not path.exists():
+        msg = f"there is no {path} here: name the configuration, go to the study's folder, or make one by `bhx init`"
+        raise ConfigError(msg)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(format_error(error)) from error
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}, line {line}: not UTF-8; save the file in that encoding") from error
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        values = yaml.load(text, Loader=_Loader)  # a safe loader
+    except yaml.YAMLError as error:
+        raise ConfigError(_not_yaml(path, text, error)) from error
+    if twice := list(_repeated(node, ())):
+        lines = [f"{path}, line {line}: {key} stands there twice: keep one of them" for key, line in twice]
+        raise ConfigError("\n".join(lines), lines)
+    if values is not None and not isinstance(values, dict):
+        raise ConfigError(
+            f"{path} has no keys: it starts with lines such as `cohorts:`, see `bhx config defaults`"
+        )
+    return values or {}
+
+
+def check_files(files: Iterable[Path]) -> None:
+    """Read the files that Snakemake is about to read, which says less of what is wrong with them.
+
+    Raises
+    ------
+    SystemExit
+        With what is wrong with the first that cannot be used.
+    """
+    try:
+        for file in files:
+            read(file)
+    except ConfigError as error:  # from within Snakemake an exception would show as a traceback
+        raise SystemExit(str(error)) from None
+
+
+def _not_yaml(path: Path, text: str, error: yaml.YAMLError) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return f"{path} is not YAML: {error}".partition("\n")[0]
+    line = error.problem_mark.line + 1
+    if "\t" in "".join(itertools.takewhile(str.isspace, [*text.splitlines(), "", ""][line - 1])):
+        return f"{path}, line {line}: a tab; YAML is indented by spaces"
+    opened = error.context_mark
+    where = f" (in what starts at line {opened.line + 1})" if opened and opened.line + 1 != line else ""
+    return (
+        f"{path}, line {line}: not YAML, {error.problem}{where}: is a colon, quote or bracket missing there?"
+    )
+
+
+def _repeated(node: yaml.Node | None, above: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    """Dotted paths and lines of keys that a mapping already has."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            path = (*above, str(key.value))
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                yield ".".join(path), key.start_mark.line + 1
+            seen.add(key.value)
+            yield from _repeated(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield from _repeated(value, (*above, str(number)))
