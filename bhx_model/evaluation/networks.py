@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 #: As the package trains: most epochs, epochs without gain after which it stops, and subjects of a step.
 EPOCHS, PATIENCE, BATCH_SIZE = 200, 30, 64
 #: Passes whose mean predicts: dropout of the package's BrainNetCNN stays on when it predicts.
-PASSES: Final = 8
+PASSES: Final = {"brainnetcnn": 8, "brainnettf": 1}
 #: What of the changes to the training a network takes.
 CHANGES: Final = ("epochs", "batch_size")
 
@@ -136,7 +136,7 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        scores = _predict(model, x[val], labels, device, batch_size) * scale + centre
+        scores = _predict(model, x[val], labels, device, batch_size, PASSES[method]) * scale + centre
         found = metrics.selection_loss(labels.target[val], scores, labels.n_classes)
         if best is None or found < best[0]:
             best = (found, epoch + 1, {name: value.clone() for name, value in model.state_dict().items()})
@@ -147,20 +147,20 @@ def fit(
             break
     assert best is not None
     model.load_state_dict(best[2])
-    scores = _predict(model, x, labels, device, batch_size) * scale + centre
+    scores = _predict(model, x, labels, device, batch_size, PASSES[method]) * scale + centre
     return scores, {"epoch": best[1], "settings": {"epochs": epochs, "batch_size": batch_size}}
 
 
 @torch.no_grad()
 def _predict(
-    model: nn.Module, x: Tensor, labels: Labels, device: torch.device, batch_size: int
+    model: nn.Module, x: Tensor, labels: Labels, device: torch.device, batch_size: int, n_passes: int
 ) -> np.ndarray:
     """Mean over passes of what is predicted; the same whenever it is called for equal weights."""
     model.eval()
     state = torch.random.get_rng_state()
     torch.manual_seed(labels.seed)
     passes = []
-    for _ in range(PASSES):
+    for _ in range(n_passes):
         output = torch.cat([model(part.to(device))[0].cpu() for part in x.split(batch_size)])
         passes.append((output.softmax(dim=-1) if labels.n_classes else output).double().numpy())
     torch.random.set_rng_state(state)

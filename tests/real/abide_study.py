@@ -33,7 +33,7 @@ DUPLICATE = {"0050279", "0050286"}
 CONNECTIVITY = (0.64, 0.74)
 
 
-def run(folder: Path, seeds: int, methods: tuple[str, ...] = (), pretrained: int = 0) -> int:
+def run(folder: Path, seeds: int, methods: Sequence[str] = (), pretrained: int = 0) -> int:
     """Run the study in `folder`, print its tables and what is expected of them.
 
     Parameters
@@ -41,8 +41,8 @@ def run(folder: Path, seeds: int, methods: tuple[str, ...] = (), pretrained: int
     folder : Path
     seeds : int
         Random splits.
-    methods : tuple of str
-        Methods beside those of abide.yaml.
+    methods : sequence of str
+        Methods on the random splits beside those of abide.yaml.
     pretrained : int
         Splits, the first ones, without whose test people a function encoder is pretrained, one for each.
 
@@ -99,13 +99,10 @@ def print_pretrained(folder: Path, splits: int) -> None:
     print()
 
 
-def of_endpoints(shipped: dict[str, Any], seeds: int, methods: tuple[str, ...]) -> dict[str, Any]:
-    """The shipped endpoints with so many random splits and with more methods."""
-    found = {
-        name: section | {"methods": [*section["methods"], *methods]} for name, section in shipped.items()
-    }
-    found[RANDOM]["seeds"] = seeds
-    return found
+def of_endpoints(shipped: dict[str, Any], seeds: int, methods: Sequence[str]) -> dict[str, Any]:
+    """The shipped endpoints, with so many random splits and with more methods on these."""
+    random = shipped[RANDOM]
+    return shipped | {RANDOM: random | {"methods": [*random["methods"], *methods], "seeds": seeds}}
 
 
 def checks(folder: Path, twice: Sequence[Sequence[str]]) -> list[Check]:

@@ -1,7 +1,7 @@
 """Rows about real people: ABIDE-I, 835 people of 15 sites, series of the 200 ROIs of CC200; autism against control.
 
     tests/real/abide [FOLDER]                        the workflow's tables: connectivity, and what needs no brain
-    tests/real/abide --trained [FOLDER]              also networks trained on the series: an hour or more
+    tests/real/abide --trained brainnettf --seeds 3  also networks trained on the series, on the random splits: hours
     tests/real/abide --pretrain 3 [FOLDER]           and function encoders that BHX pretrains itself for 3 of the splits
     tests/real/abide --function --seeds 5 FOLDER     BHX's function encoder, trained, untrained, and connectivity
 
@@ -51,12 +51,11 @@ from bhx_model.data import shards
 from bhx_model.evaluation import readouts
 from bhx_model.evaluation.attentive import attentive_probe
 from bhx_model.evaluation.labels import Labels
+from bhx_model.evaluation.methods import NETWORKS
 from bhx_prep.brain_maps import gradients
 
 logger = logging.getLogger(__name__)
 
-#: Methods of `--trained`.
-TRAINED = ("brainnetcnn", "brainnettf")
 FC = "connectivity, all pairs"
 FEW = "connectivity of the components"
 #: Rows of `--function`; which weights, and how they are read.
@@ -174,9 +173,8 @@ def run_table(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="abide-") as name:
         args.folder = real_study.fresh(args.folder or Path(name))
         if not args.function:
-            methods = TRAINED if args.trained else ()
             place = real_study.fresh(args.folder / "tables")
-            return abide_study.run(place, args.seeds, methods, args.pretrain)
+            return abide_study.run(place, args.seeds, args.trained, args.pretrain)
         people = read_people(args.folder)
         pairs = connectivity(people)
         seeds = range(args.first, args.first + args.seeds)
@@ -207,7 +205,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help="also rows of encoders pretrained for the first N splits",
     )
-    add("--trained", action="store_true", help="also rows of networks that are trained on the series")
+    add(
+        "--trained",
+        nargs="+",
+        choices=NETWORKS,
+        default=(),
+        help="also rows of networks that are trained on the series, on the random splits",
+    )
     add("--attentive", action="store_true", help="also read its tokens, over time, by a learned query")
     add("--online", action="store_true", help="also rows of the trained encoder that is not the slow copy")
     add("--seeds", type=whole_number, default=5, help="how many (5)")

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from bhx_model.evaluation import feature_table, networks
 from bhx_model.evaluation.labels import Labels
@@ -73,6 +74,15 @@ def test_a_planted_difference_is_found_and_found_again(tmp_path, method):
         {"epochs": 12, "batch_size": 4},
     )
     assert card["metrics"]["auroc"] > 0.8
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_more_than_one_pass_is_made_where_passes_differ(method):
+    pytest.importorskip("ml4fmri", reason="the extra `networks` is not installed")
+    model = networks.build(method, R, 2).eval()
+    x = torch.from_numpy(networks.correlations(table(0), labels())[:8])
+    first, second = model(x)[0], model(x)[0]
+    assert torch.equal(first, second) == (networks.PASSES[method] == 1)
 
 
 def test_without_the_package_it_is_a_sentence(tmp_path, monkeypatch):
