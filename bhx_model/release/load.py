@@ -22,6 +22,7 @@ from bhx_model.training import checkpoint
 
 #: Layout of an exported folder: 2 describes the T1s and the denoising that the weights expect.
 EXPORT_VERSION: Final = 2
+_REMEDY: Final = "name an export, as results/experiments/<name>/export is"
 #: Layouts that can be read.
 READABLE: Final = (1, 2)
 
@@ -35,9 +36,9 @@ def read_about(folder: Path) -> dict[str, Any]:
         If the folder is none, or of a version that this code does not read.
     """
     try:
-        about = read_json(folder / "config.json", "make it with bhx_model.release.export")
+        about = read_json(folder / "config.json", _REMEDY)
     except OSError as error:
-        msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): make it with bhx_model.release.export"
+        msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): {_REMEDY}"
         raise DataError(msg) from error
     version = about.get("export")
     if version in READABLE:
@@ -59,7 +60,7 @@ def read_rois(folder: Path) -> RoiMetadata:
     try:
         return RoiMetadata.load(folder / "rois.npz")
     except OSError as error:
-        msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): make it with bhx_model.release.export"
+        msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): {_REMEDY}"
         raise DataError(msg) from error
 
 

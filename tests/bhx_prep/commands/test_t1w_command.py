@@ -45,6 +45,9 @@ def test_a_t1_is_brought_to_the_grid_of_weights(head, capsys):
     assert cli.main([words[0], str(head / "flipped.nii.gz"), *words[2:]]) == 1
     assert "flipped" in capsys.readouterr().err
     assert cli.main([*words[:2], "--weights", str(head / "absent"), "--out", str(head / "T1.npy")]) == 1
+    assert f"there is no {head / 'absent'}: name an export" in capsys.readouterr().err
+    (head / "bare").mkdir()
+    assert cli.main([*words[:2], "--weights", str(head / "bare"), "--out", str(head / "T1.npy")]) == 1
     assert "does not describe its T1s" in capsys.readouterr().err
     assert cli.main([*words[:4], "--out", str(head / "T1.nii")]) == 1
     assert "written as .npy" in capsys.readouterr().err

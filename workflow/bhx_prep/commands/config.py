@@ -73,6 +73,7 @@ def write_generated(folder: Path, *, force: bool = False) -> None:
     for path, text in texts.items():
         with atomic_write(path) as part:
             part.write_text(text, encoding="utf-8")
+    logger.info("%s: wrote %s", folder, ", ".join(map(str, pages.GENERATED)))
 
 
 def command(args: argparse.Namespace) -> int:

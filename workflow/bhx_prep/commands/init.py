@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,7 +75,8 @@ def command(args: argparse.Namespace) -> int:
     for path in kept:
         logger.info("%s is there and stays as it is", path)
     logger.info("%s: made %s", args.study, ", ".join(str(p) for p in made) or "nothing")
-    logger.info("next: cd %s, then `bhx synth` for the demo, or edit config.yaml", args.study)
+    enter = "" if args.study.resolve() == Path.cwd() else f"cd {shlex.quote(str(args.study))}, then "
+    logger.info("next: %s`bhx synth` for the demo, or edit config.yaml", enter)
     return 0
 
 

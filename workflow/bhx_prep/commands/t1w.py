@@ -36,6 +36,10 @@ def command(args: argparse.Namespace) -> int:
     """Run ``bhx t1w``."""
     if args.out.suffix != ".npy":
         raise ConfigError(f"{args.out}: the array is written as .npy, name the file so")
+    if not args.weights.exists():
+        raise ConfigError(
+            f"there is no {args.weights}: name an export, or the templates of a study, by --weights"
+        )
     try:
         space = T1wSpace.load(args.weights if args.weights.is_file() else args.weights / FILE)
     except OSError as error:

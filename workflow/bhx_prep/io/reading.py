@@ -80,6 +80,10 @@ def reading(path: Path, what: str = "cannot be read, it is truncated or damaged"
             raise
         if missing := not_fetched(path):
             raise DataError(f"{short(path.name)} {missing}") from error
+        if isinstance(error, FileNotFoundError):
+            raise DataError(
+                f"there is no file {short(path.name)}: check the name, or make it first"
+            ) from error
         said = " ".join(str(error).split()) or type(error).__name__  # may quote the file at length
         raise DataError(
             f"{short(path.name)} {what}: {said if len(said) <= _SAID else said[: _SAID - 2] + '..'}"

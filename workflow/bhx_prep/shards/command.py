@@ -86,7 +86,8 @@ def command(args: argparse.Namespace) -> int:
         errors = verify.verify(args.folder)
         for error in errors:
             logger.error("%s", error)
-        print(f"{args.folder}: {f'{len(errors)} errors' if errors else 'ok'}")
+        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        print(f"{args.folder}: {count if errors else 'ok'}")
         return int(bool(errors))
     else:
         for line in (
