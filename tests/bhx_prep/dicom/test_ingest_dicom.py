@@ -215,7 +215,76 @@ def test_a_truncated_file_stops_its_series_alone(at, study, ingest):
 def test_a_file_that_is_missing_in_the_middle_is_noticed(study, ingest):
     t1w(study / "dicom", VISIT)[5].unlink()
     code, rows, _ = ingest()
-    assert (code, rows[0]["reason"]) == (1, "1 of its images are missing: export it again")
+    assert (code, outcomes(rows)) == (1, ["failed"])
+    assert rows[0]["reason"].startswith("1 of its images are missing: export it again")
+    write_map(study, [{**SERIES[0], "incomplete": True}])
+    assert ingest("--dry-run")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("present", "lost"),
+    [
+        (range(4, 13), 3),  # the first ones
+        ([*range(1, 5), *range(9, 17)], 4),  # a whole frame
+        (range(0, 8), 0),
+        (range(1, 20, 2), 0),  # numbered in steps
+        ([1, 1, 2, 2, 4, 4], 0),  # of echoes that share their numbers
+    ],
+)
+def test_missing_images_are_counted(present, lost):
+    from bhx_prep.dicom import series
+
+    assert series.missing(list(present)) == lost
+
+
+def test_copies_under_other_uids_are_no_more_frames(study, ingest):
+    import pydicom
+
+    for file in siemens_bold(study / "dicom", VISIT):
+        header = pydicom.dcmread(file)
+        header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        header.save_as(file.with_name(f"copy{file.name}"))
+    code, rows, _ = ingest()
+    assert (code, outcomes(rows)) == (1, ["failed"])
+    assert rows[0]["reason"] == "4 of its images are there twice, under other UIDs: remove the copies"
+
+
+def test_an_aborted_run_may_be_left_out_by_its_size(study, ingest):
+    write_map(study, [{**SERIES[1], "min_images": 4}, {"description": "ep2d*", "ignore": True}])
+    siemens_bold(study / "dicom", VISIT, 3, frames=2)
+    siemens_bold(study / "dicom", VISIT, 5)
+    assert outcomes(ingest("--dry-run")[1]) == ["ignored", "convert"]
+
+
+def test_a_name_in_another_spelling_or_encoding_is_the_name(study, ingest):
+    import pydicom
+
+    for file in t1w(study / "dicom", VISIT):
+        header = pydicom.dcmread(file)
+        header.SpecificCharacterSet, header.PatientName = "ISO_IR 192", "Müller^Jörg"
+        header.SeriesDescription = "t1_mprage Mueller Jorg 27Aug2019"
+        header.SoftwareVersions, header.SequenceName = "Müller", "mullerseq"
+        header.save_as(file)
+    code, rows, _ = ingest()
+    assert (code, rows[0]["description"]) == (0, "t1_mprage *** *** ***")
+    said = json.loads((study / f"bids/{T1W}.json").read_text())
+    assert not {"CoilString", "SoftwareVersions", "SequenceName"} & set(said)
+
+
+def test_the_readme_says_what_was_done_to_all_faces(study, ingest):
+    readme = study / "bids/README.md"
+    t1w(study / "dicom/1", VISIT)
+    assert ingest()[0] == 0
+    assert "Faces were left in the anatomical images." in readme.read_text()
+    t1w(study / "dicom/2", replace(VISIT, patient="PAT-2", name="Doe^Jo"))
+    write_table(study, "patient_id participant_id", "PAT-004711 n/a", "PAT-2 A2")
+    write_map(study, deface=["cp", "{in}", "{out}"])
+    assert ingest()[0] == 0
+    said = "Faces were left in 1 of 2 anatomical images. Faces were taken off 1 of 2 anatomical images by another program."
+    assert said in readme.read_text()
+    readme.write_text("# Mine\n")
+    assert ingest()[0] == 0
+    assert readme.read_text() == "# Mine\n"
 
 
 def test_other_files_among_them_are_left_alone(study, ingest):

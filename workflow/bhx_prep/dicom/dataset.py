@@ -10,6 +10,8 @@ import csv
 import hashlib
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -28,9 +30,9 @@ Converted from DICOM by `bhx ingest dicom` (BHX {version}) with dcm2niix. Subjec
 hospital and free text were left out of file names, sidecars and images' headers. {faces}
 """
 _FACES: Final = {
-    "none": "Faces were left in the anatomical images.",
-    "face": "Faces were cut off the anatomical images; the forehead and the ears remain.",
-    "command": "Faces were taken off the anatomical images by another program.",
+    "none": "Faces were left in {which} anatomical images.",
+    "face": "Faces were cut off {which} anatomical images; the forehead and the ears remain.",
+    "command": "Faces were taken off {which} anatomical images by another program.",
 }
 #: Ages above this one are this one: the oldest are few.
 OLDEST: Final = 89
@@ -86,10 +88,34 @@ def begin(out: Path, name: str, deface: str, participants: Sequence[str]) -> Non
     if not (out / "README.md").exists():
         with atomic_write(out / "README.md") as part:
             part.write_text(
-                _README.format(name=name, version=bhx_model.__version__, faces=_FACES[deface]), "utf-8"
+                _README.format(
+                    name=name, version=bhx_model.__version__, faces=_FACES[deface].format(which="the")
+                ),
+                "utf-8",
             )
     if participants and not (out / "participants.json").exists():
         write_json(out / "participants.json", {key: _PARTICIPANTS[key] for key in participants})
+
+
+def state_faces(out: Path) -> None:
+    """Let the README say what was done to the faces of all anatomical images that are there, by their records.
+
+    A sentence on faces that is the user's own stays as it is.
+    """
+    records = sorted((out / "code/bhx_ingest").glob("*.json"))
+    entries = [entry for path in records for entry in read_json(path, "remove it").values()]
+    counts = Counter(entry["faces"] for entry in entries if entry.get("faces") in _FACES)
+    if not counts:
+        return
+    which = {kind: f"{n} of {counts.total()}" if len(counts) > 1 else "the" for kind, n in counts.items()}
+    faces = " ".join(text.format(which=which[kind]) for kind, text in _FACES.items() if kind in which)
+    ours = "|".join(re.escape(text).replace(r"\{which\}", r"(?:the|\d+ of \d+)") for text in _FACES.values())
+    readme = out / "README.md"
+    before = readme.read_text("utf-8")
+    after = re.sub(rf"(?:{ours})(?: (?:{ours}))*", faces, before, count=1)
+    if after != before:
+        with atomic_write(readme) as part:
+            part.write_text(after, "utf-8")
 
 
 def add_participants(out: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
@@ -175,8 +201,8 @@ class Record:
             raise DataError(f"{there[0]} is there and was made of {of}: remove it, or name another folder")
         return bool(there) and len(there) == len(names)
 
-    def add(self, file: str, source: str, names: Sequence[str]) -> None:
-        """Note what is going to be written, before it is.
+    def add(self, file: str, source: str, names: Sequence[str], faces: str | None = None) -> None:
+        """Note what is going to be written, before it is; `faces` is what becomes of a face, where there is one.
 
         Raises
         ------
@@ -188,5 +214,5 @@ class Record:
             raise DataError(
                 f"{taken[0]} is there and was made of something else: remove it, or name another folder"
             )
-        self.entries[file] = {"source": source, "files": list(names)}
+        self.entries[file] = {"source": source, "files": list(names)} | ({"faces": faces} if faces else {})
         write_json(self.path, self.entries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -27,7 +28,14 @@ KEYWORDS: Final = (*OF_WORDS, *OF_IDS, *AS_A_WHOLE)
 HIDDEN: Final = "***"
 #: Characters from which on a word is found within other words, too: `T1_ErikaMustermann`.
 _INSIDE: Final = 4
-_NUMBERS = re.compile(r"\d{6,}|\d{1,4}([./-])\d{1,2}\1\d{1,4}")
+_MONTH = r"(?:jan|feb|mar|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-z]*"
+#: What is like an id or a date.
+_NUMBERS = re.compile(
+    r"\d{6,}|\d{1,4}([./-])\d{1,2}\1\d{1,4}|(?:19|20)\d\d_\d{1,2}_\d{1,2}|\d{1,2}_\d{1,2}_(?:19|20)\d\d"
+    rf"|\d{{1,2}}[-_. ]*{_MONTH}[-_., ]*\d{{2,4}}|{_MONTH}[-_. ]*\d{{1,2}}[-_., ]+\d{{2,4}}",
+    flags=re.IGNORECASE,
+)
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "å": "aa", "ø": "oe", "æ": "ae"})
 
 
 def words(values: Mapping[str, Any]) -> frozenset[str]:
@@ -55,9 +63,16 @@ def words(values: Mapping[str, Any]) -> frozenset[str]:
             found.add(text)
             if re.fullmatch(r"\d{8}", text):
                 found.add(f"{text[:4]}-{text[4:6]}-{text[6:]}")
+    found |= {spelt for word in found if not word.isascii() for spelt in _without_accents(word)}
     return frozenset(
         word for word in found if len(word) > 1 and not (word.isdecimal() and len(word) < _INSIDE)
     )
+
+
+def _without_accents(word: str) -> tuple[str, str]:
+    """How a name is typed where there are no such letters: Müller as Mueller, and as Muller."""
+    bare = unicodedata.normalize("NFKD", word.replace("ß", "ss").replace("ø", "o").replace("æ", "ae"))
+    return word.translate(_UMLAUTS), "".join(letter for letter in bare if not unicodedata.combining(letter))
 
 
 def _texts(value: Any) -> Iterable[str]:

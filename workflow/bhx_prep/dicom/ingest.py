@@ -45,8 +45,7 @@ def write(planned: Sequence[Planned], mapping: SeriesMap, out: Path) -> None:
         If dcm2niix, or what takes off faces, is not there, or another process writes there.
     """
     convert.program()
-    kind = mapping.deface if isinstance(mapping.deface, str) else "command"
-    dataset.begin(out, mapping.name, kind, mapping.participants)
+    dataset.begin(out, mapping.name, _kind_of(mapping.deface), mapping.participants)
     with one_at_a_time.hold(out / ".ingest.lock", f"{out} is being written"):
         _write_all(planned, mapping, out)
 
@@ -64,6 +63,12 @@ def _write_all(planned: Sequence[Planned], mapping: SeriesMap, out: Path) -> Non
         rows.setdefault(f"sub-{one.subject}", dataset.person(one.series, mapping.participants))
     if rows:
         dataset.add_participants(out, rows)
+    dataset.state_faces(out)
+
+
+def _kind_of(method: Any) -> str:
+    """In what way faces are taken off: a command's words may name places."""
+    return method if isinstance(method, str) else "command"
 
 
 def _order(one: Planned) -> tuple[str, str, bool, bool, str]:
@@ -87,7 +92,7 @@ def _write(one: Planned, planned: Sequence[Planned], mapping: SeriesMap, out: Pa
             if _has_face(one):
                 _take_off_face(image, method, one, out, work)
         files = [f"{path}{ending}" for path in named for ending in (".nii.gz", ".json")]
-        record.add(one.file, source, files)
+        record.add(one.file, source, files, _kind_of(method) if _has_face(one) else None)
         for path, image in named.items():
             described = describe(one, image, _intended_for(one, planned, record))
             part = work / "packed.nii.gz"

@@ -132,6 +132,10 @@ def _decide(series: Series, mapping: SeriesMap, visits: Sequence[Visit]) -> Plan
         found.outcome = IGNORED
     elif series.faults:
         found.fail(series.faults[0])
+    elif series.lost and not rule.incomplete:
+        found.fail(
+            f"{series.lost} of its images are missing: export it again, or map it as `incomplete: true`"
+        )
     return found
 
 

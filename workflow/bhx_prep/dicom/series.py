@@ -35,8 +35,14 @@ _ARCHIVES: Final = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 _TAGS: Final = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription",
     "ProtocolName", "ImageType", "InstanceNumber", "Modality", "Manufacturer", "PatientAge", "PatientSex",
+    "AcquisitionNumber", "AcquisitionTime", "ContentTime", "EchoTime", "ImagePositionPatient", "TemporalPositionIdentifier",
     "BurnedInAnnotation", "Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames",
     *identity.KEYWORDS,
+)  # fmt: skip
+#: Which image of a series a file is: two files that agree in all of them are one image.
+_IMAGE: Final = (
+    "InstanceNumber", "AcquisitionNumber", "AcquisitionTime", "ContentTime", "EchoTime", "ImagePositionPatient",
+    "ImageType", "TemporalPositionIdentifier",
 )  # fmt: skip
 
 
@@ -60,6 +66,12 @@ class Series:
         UID of an instance -> its file, the first of several.
     instances : list of int
         `InstanceNumber` of each file.
+    places : list of tuple of str
+        Which image each file is, of files that state an `InstanceNumber`.
+    n_images : int
+        Images in its files: of an enhanced one, its frames.
+    lost : int
+        Images that seem to be missing, by their numbers.
     identifying : frozenset of str
         Words that must come out nowhere.
     faults : list of str
@@ -83,6 +95,9 @@ class Series:
     images: bool
     files: dict[str, Path] = field(default_factory=dict)
     instances: list[int] = field(default_factory=list)
+    places: list[tuple[str, ...]] = field(default_factory=list)
+    n_images: int = 0
+    lost: int = 0
     identifying: frozenset[str] = frozenset()
     faults: list[str] = field(default_factory=list)
 
@@ -248,8 +263,10 @@ def _add_quietly(by_key: dict[Any, Series], path: Path, header: FileDataset, fau
         series.faults.append("burned in")
     if (instance := text("SOPInstanceUID")) not in series.files:
         series.files[instance] = path
+        series.n_images += int(header.get("NumberOfFrames") or 1)
         if (number := text("InstanceNumber")).isdecimal():
             series.instances.append(int(number))
+            series.places.append(tuple(text(keyword) for keyword in _IMAGE))
 
 
 def _image_type(value: Any) -> frozenset[str]:
@@ -282,17 +299,18 @@ def _check(series: list[Series], broken: set[Path]) -> None:
             one.faults.append("its files have no PatientID")
         if len(patients[one.uid]) > 1:
             one.faults.append(f"its files name {len(patients[one.uid])} patients: ask whoever exported them")
-        if lost := missing(one.instances):
-            one.faults.append(f"{lost} of its images are missing: export it again")
+        if twice := len(one.places) - len(set(one.places)):
+            one.faults.append(f"{twice} of its images are there twice, under other UIDs: remove the copies")
+        one.lost = missing(one.instances)
 
 
 def missing(instances: list[int]) -> int:
-    """Number of gaps in the numbers of a series' images, where these are otherwise one after the other.
+    """Number of gaps in the numbers of a series' images, from 1 on, where these are otherwise one after the other.
 
-    Some exports number images in steps; only a series that has nearly all numbers lacks the others.
+    Some exports number images in steps, or from elsewhere; only a series that has most numbers lacks the others.
     """
     distinct = set(instances)
     if len(distinct) < 3 or len(distinct) < len(instances):
         return 0
-    lost = max(distinct) - min(distinct) + 1 - len(distinct)
-    return lost if lost <= len(distinct) // 4 else 0
+    lost = max(distinct) - min(*distinct, 1) + 1 - len(distinct)
+    return lost if lost <= len(distinct) // 2 else 0

@@ -63,6 +63,12 @@ class SeriesRule(Section):
     image_type: _Patterns | None = Field(
         default=None, description="Values that ImageType has, all of them, such as NORM or P."
     )
+    min_images: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Number of images that it has at least; a mosaic is one."
+    )
+    incomplete: bool = Field(
+        default=False, description="To be converted although images of it seem to be missing."
+    )
     ignore: bool = Field(default=False, description="Not to be converted.")
     suffix: Suffix | None = None
     task: _Label | None = None
@@ -106,6 +112,7 @@ class SeriesRule(Section):
             _fits(self.description, series.description)
             and _fits(self.protocol, series.protocol)
             and (self.number is None or series.number in self.number)
+            and (self.min_images is None or series.n_images >= self.min_images)
             and all(value.upper() in series.image_type for value in self.image_type or ())
         )
 

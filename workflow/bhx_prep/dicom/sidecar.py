@@ -45,6 +45,8 @@ _CODES: Final = frozenset(
 def clean(sidecar: Mapping[str, Any], identifying: Collection[str]) -> dict[str, Any]:
     """Keep of a sidecar what is allowed and names nobody.
 
+    Texts that are no ASCII are dropped: programs garble them, so that a name in them could not be recognised.
+
     Parameters
     ----------
     sidecar : mapping
@@ -60,6 +62,7 @@ def clean(sidecar: Mapping[str, Any], identifying: Collection[str]) -> dict[str,
         key: value
         for key, value in sidecar.items()
         if key in ALLOWED
+        and all(text.isascii() for text in _texts(value))
         and (key in _CODES or not any(identity.identifies(text, identifying) for text in _texts(value)))
     }
 
