@@ -263,12 +263,12 @@ def test_a_name_in_another_spelling_or_encoding_is_the_name(study, ingest):
         header = pydicom.dcmread(file)
         header.SpecificCharacterSet, header.PatientName = "ISO_IR 192", "Müller^Jörg"
         header.SeriesDescription = "t1_mprage Mueller Jorg 27Aug2019"
-        header.SoftwareVersions, header.SequenceName = "Müller", "mullerseq"
+        header.SoftwareVersions, header.SequenceName, header.ScanOptions = "Müller", "mullerseq", "JOERG"
         header.save_as(file)
     code, rows, _ = ingest()
     assert (code, rows[0]["description"]) == (0, "t1_mprage *** *** ***")
     said = json.loads((study / f"bids/{T1W}.json").read_text())
-    assert not {"CoilString", "SoftwareVersions", "SequenceName"} & set(said)
+    assert not {"SoftwareVersions", "SequenceName", "ScanOptions"} & set(said)
 
 
 def test_the_readme_says_what_was_done_to_all_faces(study, ingest):
@@ -394,13 +394,14 @@ def test_a_map_that_fits_nothing_is_refused_and_a_rule_that_fits_nothing_is_name
     assert "fits none of 1 series" in log
 
 
-def test_a_label_that_tells_who_it_is(study, ingest):
+@pytest.mark.parametrize("label", ["PAT004711", "Muster"])
+def test_a_label_that_tells_who_it_is(label, study, ingest):
     t1w(study / "dicom", VISIT)
-    write_table(study, "patient_id participant_id", "PAT-004711 PAT004711")
+    write_table(study, "patient_id participant_id", f"PAT-004711 {label}")
     code, rows, log = ingest()
     assert (code, outcomes(rows)) == (1, ["failed"])
     assert "row 2 of the table: the label tells who it is" in log
-    assert not list((study / "bids").rglob("*PAT*"))
+    assert not list((study / "bids").rglob(f"*{label}*"))
     write_map(study, coded_ids=True)
     assert ingest()[0] == 0
 

@@ -59,6 +59,7 @@ def test_maps_that_are_refused(text: str, sentence: str, tmp_path: Path):
         (["patient_id participant_id", "SECRET ../../01"], "row 2: participant_id is no BIDS label"),
         (["patient_id participant_id session", "SECRET 01 a/b"], "row 2: session is no BIDS label"),
         (["patient_id participant_id study_date", "SECRET 01 yesterday"], "study_date is no date"),
+        (["patient_id participant_id study_date", "SECRET 01 27.08.2019"], "study_date is no date"),
     ],
 )
 def test_tables_that_are_refused(rows: list[str], sentence: str, tmp_path: Path):

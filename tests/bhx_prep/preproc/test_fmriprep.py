@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from settings_files import settings_file
 
+from bhx_model.errors import SiteError
 from bhx_prep.config.preproc import PreprocSection
 from bhx_prep.preproc import containers, fmriprep, template_files
 from bhx_prep.preproc.arguments import UsableScan
@@ -165,12 +166,28 @@ def test_views_that_cannot_be_made_are_sentences(dataset, tmp_path):
         make_view(dataset, "../01", ["rest"], tmp_path / "view")
     with pytest.raises(ValueError, match="lies inside the dataset"):
         make_view(dataset, "01", ["rest"], dataset / "work")
+    # the next ones are of no subject
     (dataset / "annex" / "content").unlink()
-    with pytest.raises(ValueError, match="datalad get"):
+    with pytest.raises(SiteError, match="datalad get"):
         make_view(dataset, "01", ["rest"], tmp_path / "view")
-    (dataset / "dataset_description.json").unlink()
-    with pytest.raises(ValueError, match=r"no dataset_description\.json"):
+    (dataset / "dataset_description.json").write_text('{"Name": "x"}')
+    with pytest.raises(SiteError, match="states no BIDSVersion"):
         make_view(dataset, "02", ["rest"], tmp_path / "view")
+    (dataset / "dataset_description.json").unlink()
+    with pytest.raises(SiteError, match=r"no dataset_description\.json"):
+        make_view(dataset, "02", ["rest"], tmp_path / "view")
+
+
+def test_what_fmriprep_does_not_read_need_not_be_here(dataset, tmp_path):
+    session = dataset / "sub-02/ses-1"
+    for folder in ("dwi", "func"):
+        (session / folder).mkdir(parents=True)
+    (session / "dwi/sub-02_ses-1_dwi.nii.gz").symlink_to("/none")
+    (session / "func/sub-02_ses-1_task-rest_bold.nii.gz").write_text("x")
+    (session / "sub-02_ses-1_scans.tsv").write_text("filename\n")
+    view = make_view(dataset, "02", ["rest"], tmp_path / "view")
+    shown = {path.name for path in (view / "sub-02/ses-1").rglob("*") if path.is_file()}
+    assert shown == {"sub-02_ses-1_scans.tsv", "sub-02_ses-1_task-rest_bold.nii.gz"}
 
 
 def test_fmriprep_docker_itself_starts_the_container(job, tmp_path):

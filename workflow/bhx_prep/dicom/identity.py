@@ -27,7 +27,7 @@ KEYWORDS: Final = (*OF_WORDS, *OF_IDS, *AS_A_WHOLE)
 #: What stands in place of what was taken out.
 HIDDEN: Final = "***"
 #: Characters from which on a word is found within other words, too: `T1_ErikaMustermann`.
-_INSIDE: Final = 4
+INSIDE: Final = 4
 _MONTH = r"(?:jan|feb|mar|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-z]*"
 #: What is like an id or a date.
 _NUMBERS = re.compile(
@@ -35,7 +35,9 @@ _NUMBERS = re.compile(
     rf"|\d{{1,2}}[-_. ]*{_MONTH}[-_., ]*\d{{2,4}}|{_MONTH}[-_. ]*\d{{1,2}}[-_., ]+\d{{2,4}}",
     flags=re.IGNORECASE,
 )
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "å": "aa", "ø": "oe", "æ": "ae"})
+_UMLAUTS = {ord(letter): f"{unicodedata.normalize('NFKD', letter)[0]}e" for letter in "äöü"} | {
+    ord("ß"): "ss", ord("å"): "aa", ord("ø"): "oe", ord("æ"): "ae",
+}  # fmt: skip
 
 
 def words(values: Mapping[str, Any]) -> frozenset[str]:
@@ -65,7 +67,7 @@ def words(values: Mapping[str, Any]) -> frozenset[str]:
                 found.add(f"{text[:4]}-{text[4:6]}-{text[6:]}")
     found |= {spelt for word in found if not word.isascii() for spelt in _without_accents(word)}
     return frozenset(
-        word for word in found if len(word) > 1 and not (word.isdecimal() and len(word) < _INSIDE)
+        word for word in found if len(word) > 1 and not (word.isdecimal() and len(word) < INSIDE)
     )
 
 
@@ -98,6 +100,6 @@ def without(text: str, of: Iterable[str]) -> str:
 def _pattern(of: Iterable[str]) -> re.Pattern[str] | None:
     parts = []
     for word in sorted(of, key=lambda word: (-len(word), word)):
-        inside = len(word) >= _INSIDE
+        inside = len(word) >= INSIDE
         parts.append(re.escape(word) if inside else rf"(?<![^\W_]){re.escape(word)}(?![^\W_])")
     return re.compile("|".join(parts), flags=re.IGNORECASE) if parts else None

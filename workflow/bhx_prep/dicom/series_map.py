@@ -135,7 +135,7 @@ class SeriesMap(Section):
     coded_ids: bool = Field(
         default=False, description="The scanner's ids are codes already: labels may be equal to them."
     )
-    series: Annotated[tuple[SeriesRule, ...], Field(min_length=1)]
+    series: tuple[SeriesRule, ...]
     same_name: Literal["refuse", "number"] = Field(
         default="refuse",
         description="What becomes of series with one name: none is converted, or they get run numbers.",

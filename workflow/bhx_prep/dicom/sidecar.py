@@ -58,12 +58,15 @@ def clean(sidecar: Mapping[str, Any], identifying: Collection[str]) -> dict[str,
     -------
     dict
     """
+    long = [word for word in identifying if len(word) >= identity.INSIDE]
     return {
         key: value
         for key, value in sidecar.items()
         if key in ALLOWED
         and all(text.isascii() for text in _texts(value))
-        and (key in _CODES or not any(identity.identifies(text, identifying) for text in _texts(value)))
+        and not any(
+            identity.identifies(text, long if key in _CODES else identifying) for text in _texts(value)
+        )
     }
 
 

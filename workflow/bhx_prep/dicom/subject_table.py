@@ -79,7 +79,7 @@ def _visit(path: Path, line: int, row: dict[str, str]) -> Visit:
         raise ConfigError(
             f"{path}, row {line}: patient_id or participant_id is empty; write n/a to leave a patient out"
         )
-    if date and not re.fullmatch(r"\d{8}", date):
+    if date and not re.fullmatch(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", date):
         raise ConfigError(f"{path}, row {line}: study_date is no date as 2024-01-31")
     if subject == LEFT_OUT:
         return Visit(patient, "", "", date, line)
@@ -137,5 +137,10 @@ def tells(visit: Visit, series: Series) -> bool:
 
     words = {plain(word) for word in series.identifying}
     labels = [plain(label) for label in (visit.subject, visit.session) if label]
-    long = {word for word in words if len(word) >= 4}
-    return any(label in words or identity.identifies(label, long) for label in labels)
+    long = {word for word in words if len(word) >= identity.INSIDE}
+    return any(
+        label in words
+        or identity.identifies(label, long)
+        or (len(label) >= identity.INSIDE and any(word.startswith(label) for word in long))
+        for label in labels
+    )

@@ -7,18 +7,23 @@ mounted into the container. For the same reason links of the dataset itself (Dat
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from bhx_model.atomic_write import write_json
-from bhx_model.errors import ConfigError, DataError
+from bhx_model.errors import ConfigError, DataError, SiteError
 from bhx_prep.ingest import metadata
 from bhx_prep.ingest.bids_files import files_below
 from bhx_prep.io import bids_names
 from bhx_prep.preproc.arguments import UsableScan
+
+#: Folders of a subject, or of a session, that fMRIPrep reads; what is in others need not be here.
+READ: Final = ("anat", "func", "fmap")
 
 
 def make_view(
@@ -29,6 +34,8 @@ def make_view(
     scans: Sequence[UsableScan] | None = None,
 ) -> Path:
     """Make the view anew.
+
+    It shows the dataset's own files, and of the subject what fMRIPrep reads: images of T1w and T2w, runs and field maps.
 
     Parameters
     ----------
@@ -52,22 +59,23 @@ def make_view(
     Raises
     ------
     DataError
-        If the subject or ``dataset_description.json`` is missing, or a file is a link to content that is not here.
+        If the subject is missing.
+    SiteError
+        If ``dataset_description.json`` is missing or says too little, or a file is a link to content that is not here:
+        of the dataset as it lies here, which is no subject's fault.
     """
     own = root / f"sub-{bids_names.check_label(subject, 'subject')}"
     if not own.is_dir():
         msg = f"there is no folder {own}"
         raise DataError(msg)
-    if not (root / "dataset_description.json").is_file():
-        msg = f"{root} has no dataset_description.json, which BIDS and fMRIPrep ask for: add one"
-        raise DataError(msg)
+    _check_description(root / "dataset_description.json")
     if view.resolve().is_relative_to(root.resolve()):
         msg = f"the work folder {view} lies inside the dataset {root}, which is only read: put it elsewhere"
         raise ConfigError(msg)
     shutil.rmtree(view, ignore_errors=True)
     view.mkdir(parents=True)
     shown = [path for path in root.iterdir() if path.is_file()]
-    shown += map(Path, files_below(str(own)))
+    shown += [path for path in map(Path, files_below(str(own))) if _is_read(path.relative_to(own))]
     usable = None if scans is None else _with_echoes(scans)
     for path in sorted(shown):
         wanted = bids_names.parse(path.name).get("task", tasks[0]) in tasks
@@ -84,6 +92,24 @@ def make_view(
                 kept = {name: value for name, value in fields.items() if name != "VolumeTiming"}
                 write_json(own, {**kept, "RepetitionTime": scan.tr_s})
     return view
+
+
+def _check_description(file: Path) -> None:
+    try:
+        about = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        what = "no" if isinstance(error, FileNotFoundError) else "an unreadable"
+        msg = f"{file.parent} has {what} dataset_description.json, which BIDS and fMRIPrep ask for: add one"
+        raise SiteError(msg) from error
+    for field in ("Name", "BIDSVersion"):
+        if not isinstance(about, dict) or not about.get(field):
+            raise SiteError(f"{file} states no {field}, which BIDS and fMRIPrep ask for: add it")
+
+
+def _is_read(path: Path) -> bool:
+    """Whether fMRIPrep reads a file of the subject's folder, also below a session's."""
+    parts = [part for part in path.parts[:-1] if not part.startswith("ses-")]
+    return not parts or parts[0] in READ
 
 
 def _echoes(scan: UsableScan) -> list[Path]:
@@ -119,7 +145,7 @@ def _show(path: Path, target: Path) -> None:
         content = path.resolve(strict=True)
     except OSError as error:
         msg = f"{path} is a link to content that is not here: fetch it first (datalad get)"
-        raise DataError(msg) from error
+        raise SiteError(msg) from error
     try:
         os.link(content, target)
     except OSError:  # another file system, or one that forbids links to files of others

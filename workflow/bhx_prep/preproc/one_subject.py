@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     table = index.build(COHORT, cohort, t1w_mm=study.features.t1w_resolution_mm)
     for row in table.select(["path", "status", "reason"]).to_pylist():
         if row["status"] != "ok":
-            logger.warning("%s is left out: %s", row["path"], row["reason"])
+            logger.warning("%s is left out: %s", row["path"] or f"sub-{subject}", row["reason"])
     scans = {name: rows for name, rows in index.usable_scans(table).items() if name == subject}
     if not scans:
         msg = f"sub-{subject} has no usable scan in {args.bids}: see the reasons above, and --tasks"
