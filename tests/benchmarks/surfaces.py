@@ -73,8 +73,9 @@ def columns(
         yield f"{side} Euler characteristic", f"{numbers['euler']}", "2", numbers["euler"] == 2
         thick = numbers["thickness_mm"]
         yield f"{side} thickness, mm", f"{thick:.2f}", "2.2 to 3.2", THICKNESS[0] <= thick <= THICKNESS[1]
-        for name in ("border_offset_mm", "border_share", "cut_share", "area_mm2"):
-            limit = surfaces_quality.LIMITS[name]
+        for name, limit in surfaces_quality.LIMITS.items():
+            if name in ("euler", "thickness_mm"):
+                continue  # above, beside goals of their own
             within = limit.low <= numbers[name] <= limit.high
             yield f"{side} {name}", f"{numbers[name]:g}", f"{limit.low:g} to {limit.high:g}", within
         own = read_surface(quality.with_name(f"{standard}_midthickness.surf.gii"), side)

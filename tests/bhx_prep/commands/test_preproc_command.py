@@ -141,6 +141,17 @@ def test_one_subject_is_preprocessed_without_a_study(tmp_path, monkeypatch):
     assert all(scan.path.is_relative_to(tmp_path / "raw") for scan in scans)
 
 
+def test_a_subject_whose_runs_are_all_left_out_did_not_go_well(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    bold = write_dataset(tmp_path / "raw") / "sub-01/func/sub-01_task-rest_bold.nii.gz"
+    write_image(bold, frames=200, zooms=(1, 1, 1))  # as of a converter that lost them
+    monkeypatch.setattr(one_subject, "_run_embedded", lambda words: 0)
+    assert cli.main(["preproc", "run", "--bids", "raw", "--subject", "01", "--out", "out"]) == 1
+    said = capsys.readouterr().err
+    assert "give the true ones as VoxelSizes in the sidecar" in said
+    assert "no run was preprocessed, the T1w image alone" in said
+
+
 @pytest.mark.parametrize(
     ("words", "meaning"),
     [

@@ -16,9 +16,9 @@ from bhx_prep.quality import bold, limits
 SPACE = "space-MNI152NLin2009cAsym"
 
 
-def write(path: Path, values: np.ndarray) -> Path:
+def write(path: Path, values: np.ndarray, affine: np.ndarray = bold.AFFINE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(np.asarray(values, np.float32), bold.AFFINE), path)
+    nib.save(nib.Nifti1Image(np.asarray(values, np.float32), affine), path)
     return path
 
 
@@ -54,6 +54,11 @@ def test_whose_run_it_is(tmp_path, anat, template):
 def test_what_decides_nothing(tmp_path, anat, template):
     files = run(tmp_path, run_of(person(1)), "space-MNI152NLin6Asym")
     assert gates.of_bold(files, anat, template) == {}  # the T1w image lies in another space
+    write(tmp_path / "sub-01_task-rest_desc-hmc_boldref.nii.gz", np.ones((4, 4, 4)), np.diag([8, 8, 4, 1]))
+    coarse = run(tmp_path, run_of(person(1)))
+    assert gates.of_bold(coarse, anat, template)["coreg_likeness"] is None  # measured with voxels of 8 mm
+    (tmp_path / "sub-01_task-rest_desc-hmc_boldref.nii.gz").unlink()
+    assert gates.of_bold(coarse, anat, template)["coreg_likeness"] is not None
     synthetic = write(tmp_path / f"sub-02_{SPACE}_desc-preproc_T1w.nii", TEMPLATE), anat[1]
     assert gates.of_bold(run(tmp_path, run_of(person(1))), synthetic, template)["coreg_likeness"] is None
 

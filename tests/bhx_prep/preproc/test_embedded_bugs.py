@@ -52,7 +52,11 @@ def planted(error):
             raise OSError(122, "Disk quota exceeded", "x.nii.gz")
         if error == "itk memory":
             raise RuntimeError("ITK ERROR: Image(0x1): Failed to allocate memory for image.")
-        raise RuntimeError("ITK ERROR:\\n  no\\n  overlap")
+        if error == "torch memory":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+        if error == "torch":
+            raise RuntimeError("Given groups=1, expected 4 channels, but got 3 channels instead")
+        raise RuntimeError("Registration failed: ITK ERROR: All samples map\\n outside moving image buffer")
     return clean
 
 def no_room_for_a_crash_file(node, traceback=None, hostname=None):
@@ -61,8 +65,8 @@ def no_room_for_a_crash_file(node, traceback=None, hostname=None):
     return str(path)
 
 ends = {}
-for error in ("broadcast", "key", "assert", "data", "itk", "memory", "itk memory", "disk", "quota",
-              "machine", "empty"):
+for error in ("broadcast", "key", "assert", "torch", "data", "itk", "memory", "itk memory", "torch memory", "disk",
+              "quota", "machine", "empty"):
     if error == "empty":
         from nipype.pipeline.plugins import linear
         linear.report_crash = no_room_for_a_crash_file
@@ -92,23 +96,23 @@ def test_bugs_stop_the_job_and_unusable_data_exclude(root: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     ends = json.loads((tmp_path / "ends.json").read_text())
     for error, last in (("broadcast", "ValueError: operands could not be broadcast"), ("key", "KeyError: 'zooms'"),
-                        ("assert", "AssertionError")):  # fmt: skip
+                        ("assert", "AssertionError"), ("torch", "RuntimeError: Given groups=1")):  # fmt: skip
         code, raised, status = ends[error]
         assert (code, status) == (None, None)  # no row
         assert "by a bug of BHX" in raised
         assert "Traceback" in raised
         assert "bias.py" in raised
         assert last in raised
-    for error, reason in (("data", "the image is odd: 7 heads"), ("itk", "ANTs: ITK ERROR: no overlap")):
+    for error, reason in (("data", "the image is odd: 7 heads"), ("itk", "ANTs: All samples map outside")):
         code, raised, status = ends[error]
         assert (code, raised, status["status"]) == (0, None, "failed")
         assert f"step bias failed: {reason}" in status["reason"]
-    for error in ("memory", "itk memory"):  # the job ends, nobody is excluded
+    for error in ("memory", "itk memory", "torch memory"):  # the job ends, nobody is excluded
         assert ends[error] == [1, None, None]
     for error in ("disk", "quota", "machine", "empty"):
         assert ends[error] == [1, None, None]
     assert done.stderr.count("the disk is full: free some space") == 1
     assert done.stderr.count("the quota is used up: free some space") == 1
     assert done.stderr.count("crash file is empty") == 1
-    assert done.stderr.count("got no memory (sub-01 is not excluded") == 2
+    assert done.stderr.count("got no memory (sub-01 is not excluded") == 3
     assert done.stderr.count("the weights cannot be read: install them again") == 1

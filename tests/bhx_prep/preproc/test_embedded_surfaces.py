@@ -108,6 +108,24 @@ def test_a_sphere_is_turned_by_where_the_brain_lies():
     assert off.max() < 10
 
 
+def test_folds_that_do_not_meet_the_templates_are_seen():
+    sphere, triangles = icosphere(5, 1.0)
+    place = 70.0 * sphere + [35.0, 0.0, 0.0]
+    folds = 8.0 * np.cos(9 * sphere[:, 1:2]) * np.cos(7 * sphere[:, 2:])  # of what all heads share
+    own = 3.0 * np.cos(23 * sphere[:, :1] + 19 * sphere[:, 1:2])  # and of this one
+    template, subject = (place + what * sphere for what in (folds, folds + own))
+    cortex = sphere[:, 0] > -0.5
+    meets = quality.registration(1.1 * subject + [9.0, 0.0, 4.0], template, triangles, cortex)
+    assert min(meets.values()) > 0.8
+    near = (np.linalg.norm(template - [40.0, -22.0, 52.0], axis=1) < 35)[:, None]
+    local = quality.registration(np.where(near, place - folds * sphere, subject), template, triangles, cortex)
+    assert local["central_correlation"] < 0
+    assert local["fold_correlation"] > 0.5
+    mirrored = np.column_stack([-template[:, 0], template[:, 1:]]), triangles[:, ::-1]
+    left = quality.registration(subject, *mirrored, cortex)
+    assert set(left) == {"fold_correlation", "central_correlation"} <= set(quality.LIMITS)
+
+
 def test_what_is_out_of_its_limits_is_said_with_the_limits():
     good = {name: (limit.low + limit.high) / 2 for name, limit in quality.LIMITS.items()}
     assert quality.failures(good) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bhx_model.errors import DataError
 from bhx_prep.preproc.embedded import signals
 
 V, T, TR = 600, 80, 2.0
@@ -80,3 +81,18 @@ def test_parts_give_what_the_whole_gives(run, monkeypatch):
     assert list(whole) == list(parts)
     for name, values in whole.items():
         np.testing.assert_allclose(parts[name], values, rtol=1e-6, atol=1e-6)
+
+
+def test_a_tissue_is_its_purest_voxels_or_is_not_there():
+    inside = np.zeros((10, 10, 10), bool)
+    inside[:5] = True
+    likely = np.zeros(inside.shape)
+    likely[4:6] = 0.97
+    np.testing.assert_array_equal(signals.pure_tissue(likely, inside, "fluid"), inside & (likely > 0.9))
+    few = np.zeros(inside.shape)
+    few[0, 0], few[1] = 0.4, 0.1
+    found = signals.pure_tissue(few, inside, "fluid")
+    assert found[0, 0].all()
+    assert not found[2:].any()
+    with pytest.raises(DataError, match="0 of the run's voxels are fluid"):  # not the whole brain
+        signals.pure_tissue(np.zeros(inside.shape), inside, "fluid")

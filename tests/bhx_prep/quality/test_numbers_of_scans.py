@@ -10,10 +10,9 @@ from scipy import ndimage
 from bhx_prep.quality import bold, limits, masks, t1w
 
 
-def measure(picture: np.ndarray, head: np.ndarray) -> dict:
-    return bold.of_standard(
-        picture, None, bold.AFFINE, bold.Anatomy(head, BRAIN, TEMPLATE, BRAIN, bold.AFFINE)
-    )
+def measure(picture: np.ndarray, head: np.ndarray, voxel_mm: float = bold.STEP_MM) -> dict:
+    anatomy = bold.Anatomy(head, BRAIN, TEMPLATE, BRAIN, bold.AFFINE)
+    return bold.of_standard(picture, None, bold.AFFINE, anatomy, voxel_mm)
 
 
 LEAST = limits.limit("bold", "coreg_likeness").least or 0.0
@@ -48,6 +47,7 @@ def test_a_run_beside_its_head_and_one_of_half_a_head():
     assert 0.3 < found["field_of_view"] < 0.7
     sliver = np.where(np.abs(PLACE[..., 2]) < 4, run_of(person(1)), 0)
     assert measure(sliver, person(1))["coreg_likeness"] is None
+    assert measure(run_of(person(1)), person(1), voxel_mm=7.0)["coreg_likeness"] is None  # folds do not show
 
 
 def test_the_brain_of_an_epi_is_its_bright_piece():

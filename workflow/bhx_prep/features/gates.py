@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from bhx_model.data.t1w import voxel_sizes
 from bhx_model.errors import DataError, SiteError
 from bhx_prep.features.t1w import read_pair
 from bhx_prep.io import bids_names
@@ -85,6 +86,7 @@ def of_bold(files: Files, anat: Files, template: tuple[Path, Path]) -> Numbers:
         None if picture.mask is None else picture.mask.values > 0.5,
         picture.image.affine,
         bold.Anatomy(values, mask, head, inside, bold.AFFINE),
+        float(voxel_sizes(beside.measured_affine(files[0], picture.image.affine)).max()),
     )
     return {name: found[name] for name in COLUMNS["bold"]}
 

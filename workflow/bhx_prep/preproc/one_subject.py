@@ -111,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(msg)
     cohort = study.cohorts[COHORT]
     table = index.build(COHORT, cohort, t1w_mm=study.features.t1w_resolution_mm)
-    for row in table.select(["path", "status", "reason"]).to_pylist():
+    rows = table.select(["path", "status", "reason"]).to_pylist()
+    for row in rows:
         if row["status"] != "ok":
             logger.warning("%s is left out: %s", row["path"] or f"sub-{subject}", row["reason"])
     scans = {name: rows for name, rows in index.usable_scans(table).items() if name == subject}
@@ -128,9 +129,17 @@ def run(args: argparse.Namespace) -> int:
     if section.backend == "embedded":
         root = args.bids.expanduser().absolute()
         words = job_words(subject, COHORT, root, cohort.tasks, asked[0], asked[1], args.out, args)
-        return _run_embedded(embedded_command(words, args.templates))
-    words = job_words(subject, COHORT, args.bids, cohort.tasks, asked[0], asked[1], args.out, args)
-    return fmriprep.main([*words, "--mem-mb", str(args.mem_mb)])
+        code = _run_embedded(embedded_command(words, args.templates))
+    else:
+        words = job_words(subject, COHORT, args.bids, cohort.tasks, asked[0], asked[1], args.out, args)
+        code = fmriprep.main([*words, "--mem-mb", str(args.mem_mb)])
+    runs = [row["status"] for row in rows if bids_names.suffix(Path(row["path"]).name) == "bold"]
+    if code == 0 and runs and "ok" not in runs:
+        logger.error(
+            "sub-%s: no run was preprocessed, the T1w image alone: see above why they were left out", subject
+        )
+        return 1
+    return code
 
 
 def embedded_command(words: Sequence[str], templates: Path) -> list[str]:

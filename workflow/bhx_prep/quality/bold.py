@@ -26,6 +26,9 @@ SMALLEST_MM, LARGEST_MM = 3.0, 8.0
 #: .02 of its own (the demo's), real ones .15 to .25.
 LEAST_OWN = 0.05
 
+#: Largest voxels (mm) whose pictures show the folds of a head: at 5 x 5 x 6 mm a run was known as its T1w image's.
+COARSEST_MM = 6.5
+
 #: Fewer voxels of brain in the run's field of view decide nothing.
 LEAST_VOXELS = 2000
 
@@ -145,6 +148,7 @@ def of_standard(
     mask: np.ndarray | None,
     affine: np.ndarray,
     anatomy: Anatomy,
+    voxel_mm: float,
 ) -> dict[str, float | None]:
     """Numbers of a run in standard space.
 
@@ -157,6 +161,8 @@ def of_standard(
     affine : array, (4, 4)
         Voxel to MNI space, mm.
     anatomy : Anatomy
+    voxel_mm : float
+        Longest edge of the voxels that the run was measured with: folds do not show where it is above `COARSEST_MM`.
     """
     epi = to_comparison_grid(picture, affine)
     seen = to_comparison_grid((picture > 0).astype(np.float32), affine) > 0.5
@@ -175,5 +181,7 @@ def of_standard(
         **agreement(brain & field, inside & field, "coreg"),
         **agreement(brain, normal, "norm"),
         "field_of_view": float(np.count_nonzero(field & normal)) / float(np.count_nonzero(normal)),
-        "coreg_likeness": likeness(epi, t1w, head, inside & normal & brain),
+        "coreg_likeness": likeness(epi, t1w, head, inside & normal & brain)
+        if voxel_mm <= COARSEST_MM
+        else None,
     }

@@ -59,6 +59,18 @@ def bold_reference(path: Path, mask: Path | None) -> Brain | None:
     return None
 
 
+def measured_affine(path: Path, standard: np.ndarray) -> np.ndarray:
+    """Affine, (4, 4), of the grid that a run was measured on, where its reference there lies beside it; else `standard`.
+
+    Raises
+    ------
+    DataError
+        If the reference cannot be read.
+    """
+    reference = path.with_name(f"{quality_file.stem_of(path)}_desc-hmc_boldref.nii.gz")
+    return _volume(reference).affine if reference.is_file() else standard
+
+
 def white_matter(path: Path) -> Volume | None:
     """Mask of the white matter of a T1w in standard space, by its segmentation; None where there is none."""
     segmentation = path.with_name(path.name.replace("_desc-preproc_T1w", "_dseg"))

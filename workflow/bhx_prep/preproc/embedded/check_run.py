@@ -15,9 +15,6 @@ from bhx_prep.preproc.embedded.grids import open_grid
 from bhx_prep.preproc.embedded.step import Step
 from bhx_prep.quality import bold, report
 
-#: Largest voxels (mm) whose pictures show the folds of a head: at 5 x 5 x 6 mm a run was known as its T1w image's.
-COARSEST_MM = 6.5
-
 
 class _CheckRunIn(BaseInterfaceInputSpec):
     name = traits.Str(mandatory=True, desc="of the run, for the report")
@@ -55,6 +52,7 @@ class CheckRun(Step):
             ants.resample_image_to_target(ants.image_read(path), grid).numpy()
             for path in (given.template, given.template_mask)
         )
+        reference: Any = nib.load(given.boldref)
         numbers = bold.of_standard(
             picture,
             None,
@@ -66,9 +64,7 @@ class CheckRun(Step):
                 template_mask > 0.5,
                 drawn.affine,
             ),
+            float(max(reference.header.get_zooms()[:3])),
         )
-        reference: Any = nib.load(given.boldref)
-        if max(reference.header.get_zooms()[:3]) > COARSEST_MM:
-            numbers["coreg_likeness"] = None  # folds do not show
         self._results["to_anat"] = given.to_anat
         report.judge(given.name, numbers, "bold", Path(given.file), keep=given.keep)

@@ -71,14 +71,14 @@ class Measure(Step):
         anat_mask = ants.image_read(self.inputs.anat_mask)
         depth = np.asarray(ndimage.distance_transform_edt(anat_mask.numpy() > 0, sampling=anat_mask.spacing))
         found = []
-        for path, least_depth in ((self.inputs.wm, 0.0), (self.inputs.csf, DEEP_FLUID_MM)):
+        for name, path, least_depth in (
+            ("white matter", self.inputs.wm, 0.0),
+            ("fluid in the ventricles", self.inputs.csf, DEEP_FLUID_MM),
+        ):
             tissue = ants.image_read(path)
             kept = tissue.numpy() * (depth > least_depth)
             moved = ants.apply_transforms(
                 grid, tissue.new_image_like(kept.astype(np.float32)), [self.inputs.anat_to_template]
             ).numpy()
-            # voxels of pure tissue; fewer demands where a coarse grid leaves hardly any
-            masks = (inside & (moved > least) for least in (0.95, 0.8, 0.5))
-            mask = next((m for m in masks if m.sum() >= 50), None)
-            found.append(mask if mask is not None else inside & (moved >= np.sort(moved[inside])[-50:][0]))
+            found.append(signals.pure_tissue(moved, inside, name))
         return found[0], found[1]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bhx_model.errors import DataError
 from bhx_prep.io import motion
 from bhx_prep.preproc.embedded.frames import PART_BYTES
 
@@ -21,6 +22,38 @@ VARIABLE_SHARE = 0.02
 #: Frames above either are ``motion_outlierXX``: framewise displacement (mm), standardised DVARS.
 MOST_FD_MM = 0.5
 MOST_STD_DVARS = 1.5
+#: Voxels of a tissue: above the first of these probabilities that so many have. Else so many that are likeliest, if there
+#: are the least number that are above the least probability.
+PURE, ENOUGH = (0.95, 0.8, 0.5), 50
+LEAST_PROBABILITY, LEAST_VOXELS = 0.05, 10
+
+
+def pure_tissue(probability: Floats, inside: NDArray[np.bool_], name: str) -> NDArray[np.bool_]:
+    """Voxels that hold one tissue alone, as far as a grid has any, bool (X, Y, Z).
+
+    Parameters
+    ----------
+    probability : array, (X, Y, Z)
+        Of the tissue.
+    inside : array of bool, (X, Y, Z)
+        Brain that the run shows.
+    name : str
+        Of the tissue, for the message.
+
+    Raises
+    ------
+    DataError
+        If the run shows too little of it.
+    """
+    for least in PURE:
+        mask = inside & (probability > least)
+        if np.count_nonzero(mask) >= ENOUGH:
+            return mask
+    likely = np.sort(probability[inside & (probability > LEAST_PROBABILITY)])[-ENOUGH:]
+    if likely.size < LEAST_VOXELS:
+        msg = f"{likely.size} of the run's voxels are {name}, too few for its confounds: is a part of the brain cut off?"
+        raise DataError(msg)
+    return np.asarray(inside & (probability >= likely[0]))
 
 
 def cosines(n_frames: int, tr_s: float, cutoff_s: float = CUTOFF_S) -> Floats:

@@ -16,6 +16,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, tr
 from bhx_model.atomic_write import write_json
 from bhx_model.data import npz
 from bhx_model.errors import DataError, SiteError
+from bhx_prep.brain_maps.surfaces import read_surface
 from bhx_prep.preproc.disks import full_disk
 from bhx_prep.preproc.embedded import surfaces_quality as quality
 from bhx_prep.preproc.embedded.grids import save
@@ -78,13 +79,15 @@ class MakeSurfaces(Step):
         tissues = {name: getattr(self.inputs, name) for name in ("csf", "gm", "wm")}
         grid, volumes, labels = on_even_grid(head, tissues, regions.numpy())
         brightness = np.asarray(head.dataobj, np.float32)
+        templates = Path(self.inputs.templates)
         for side in REGIONS:
             cut = hemisphere_labels(volumes, labels, grid, side)
             save(cut.values, cut.affine, folder / f"{side}_labels.nii.gz")
             made = self._reconstruct(folder, side)
-            with np.load(Path(self.inputs.templates) / "cortex.npz", allow_pickle=False) as file:
+            with np.load(templates / "cortex.npz", allow_pickle=False) as file:
                 cortex = file[side]
-            found[side] = quality.measure(made, brightness, head.affine, cortex)
+            standard, _ = read_surface(templates / f"surface_{side}.surf.gii", side)
+            found[side] = quality.measure(made, brightness, head.affine, cortex, standard)
 
     def _reconstruct(self, folder: Path, side: str) -> dict[str, np.ndarray]:
         templates = Path(self.inputs.templates)

@@ -6,7 +6,7 @@ import json
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 
 class Limit(NamedTuple):
@@ -25,7 +25,17 @@ LIMITS: Final = {
     "border_offset_mm": Limit(-0.75, 0.75, "steepest fall of the T1w along the white surface's normals"),
     "border_share": Limit(0.8, 1.0, "vertices of the white surface brighter 1 mm inside than 1 mm outside"),
     "cut_share": Limit(0.0, 0.02, "triangles of white and pial surface that cut others"),
+    "fold_correlation": Limit(0.6, 1.0, "folds on fsLR with the template's; turned by 8 degrees .42 to .52"),
+    "central_correlation": Limit(
+        0.75, 1.0, "the same around the central sulcus; 20 mm behind its place .55 and .70"
+    ),
 }
+
+#: Depth of folds is measured from the surface after so many steps of smoothing: of fsLR-32k, the group's sulci stay.
+_STEPS: Final = 200
+#: Central sulcus on the right, MNI mm, and how far around it (mm) folds are compared.
+_CENTRAL: Final = (40.0, -22.0, 52.0)
+_AROUND_MM: Final = 30.0
 
 #: Where along a normal the T1w is sampled, mm outwards.
 _ALONG: Final = np.arange(-2.0, 2.01, 0.25)
@@ -100,6 +110,47 @@ def border(
     return float(np.median(middle[np.argmax(fall, axis=1)])), share
 
 
+def fold_depth(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Height (mm) of vertices above the smoothed surface, (V,): positive on gyri, negative in sulci."""
+    ends = np.concatenate([triangles[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
+    n = len(vertices)
+    edges = sparse.coo_matrix((np.ones(2 * len(ends)), (ends.ravel(), ends[:, ::-1].ravel())), (n, n)).tocsr()
+    edges.data[:] = 1
+    mean = sparse.diags(1 / np.maximum(np.asarray(edges.sum(axis=1)).ravel(), 1)) @ edges
+    smooth = vertices
+    for _ in range(_STEPS):
+        smooth = (smooth + mean @ smooth) / 2
+    return ((vertices - smooth) * normals(smooth, triangles)).sum(axis=1)
+
+
+def registration(
+    own: np.ndarray, template: np.ndarray, triangles: np.ndarray, cortex: np.ndarray
+) -> dict[str, float]:
+    """How well the folds of a registered surface meet the template's.
+
+    Parameters
+    ----------
+    own, template : array, (V, 3)
+        Midthickness of the subject and of the template, mm, vertex by vertex of fsLR; the template's in MNI space.
+    triangles : array, (F, 3)
+    cortex : array of bool, (V,)
+        Vertices that count.
+
+    Returns
+    -------
+    dict
+        ``fold_correlation``, Pearson's of `fold_depth` over the cortex, and ``central_correlation``, around the central
+        sulcus: where that ends in its neighbour, the whole hardly shows it.
+    """
+    depths = [fold_depth(vertices, triangles) for vertices in (own, template)]
+    side = np.sign(template[:, 0].mean())
+    near = np.linalg.norm(template - [side * _CENTRAL[0], *_CENTRAL[1:]], axis=1) < _AROUND_MM
+    return {
+        name: round(float(np.corrcoef(*(depth[where] for depth in depths))[0, 1]), 3)
+        for name, where in (("fold_correlation", cortex), ("central_correlation", cortex & near))
+    }
+
+
 def failures(numbers: dict[str, float]) -> list[str]:
     """What is outside of its limits, as ``euler is 4 (2 to 2)``."""
     return [
@@ -117,7 +168,11 @@ def swapped(left_x: float, right_x: float) -> list[str]:
 
 
 def measure(
-    made: dict[str, np.ndarray], head: np.ndarray, affine: np.ndarray, cortex: np.ndarray
+    made: dict[str, np.ndarray],
+    head: np.ndarray,
+    affine: np.ndarray,
+    cortex: np.ndarray,
+    template: np.ndarray,
 ) -> dict[str, Any]:
     """Numbers of one hemisphere, the keys of `LIMITS` among them.
 
@@ -131,6 +186,8 @@ def measure(
         Voxel to RAS mm.
     cortex : array of bool, (32492,)
         Cortex on fsLR-32k.
+    template : array, (32492, 3)
+        Its midthickness, MNI mm.
     """
     triangles = made["triangles"]
     area = vertex_areas(made["fslr_midthickness"], made["fslr_triangles"])[cortex]
@@ -145,6 +202,7 @@ def measure(
         "border_offset_mm": round(standard[0], 3),
         "border_share": round(standard[1], 3),
         "cut_share": round(cut / (2 * len(triangles)), 4),
+        **registration(made["fslr_midthickness"], template, made["fslr_triangles"], cortex),
         "centre_mm": made["midthickness"].mean(axis=0).round(1).tolist(),
         "cpu_seconds": float(made["cpu_seconds"]),
         "seconds": json.loads(str(made["seconds"])),
