@@ -52,6 +52,7 @@ _REMEDIES: Final = {
     errno.ENOTDIR: "a part of it is a file, no folder: name another place",
     errno.EEXIST: "there is a file of that name: name another place",
     errno.EACCES: "it may not be read or written: change its permissions, or name another place",
+    errno.EROFS: "its file system is read-only: name another place",
     errno.ENOSPC: "the disk is full: free some space, and start again",
     errno.EDQUOT: "the quota is used up: free some space, and start again",
 }

@@ -35,6 +35,21 @@ def test_a_full_disk_is_named(full, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_error_of_the_system_names_the_folder_that_is_full(full, tmp_path):
+    copied = OSError(errno.ENOSPC, "No space left on device", "/usr/share/what_was_copied.js")
+    with pytest.raises(SiteError, match=f"{full}{tmp_path}"), disks.naming_full_disks([tmp_path]):
+        raise copied
+    with pytest.raises(FileNotFoundError), disks.naming_full_disks([tmp_path]):
+        (tmp_path / "none").read_bytes()
+
+
+def test_a_full_disk_that_has_room_again_is_said_as_the_system_says_it(tmp_path):
+    copied = OSError(errno.EDQUOT, "Disk quota exceeded", "x.nii")
+    with pytest.raises(OSError, match="quota exceeded") as raised, disks.naming_full_disks([tmp_path]):
+        raise copied
+    assert raised.value is copied
+
+
 @pytest.mark.parametrize("printed", ["", "Segmentation fault", "RuntimeError: No T1w images found for x"])
 def test_what_a_full_disk_does_to_fmriprep_is_booked_to_nobody(full, tmp_path, printed):
     log = tmp_path / "logs/x.log"

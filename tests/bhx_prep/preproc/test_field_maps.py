@@ -116,6 +116,9 @@ NOTES = {
     "only its own direction": (_one("dir-AP_epi", **FOR_IT, **ENCODED), ENCODED, "opposite phase-encoding direction j"),
     "an epi that says nothing": (_one("dir-PA_epi", **FOR_IT), ENCODED, "epi.nii.gz: PhaseEncodingDirection is missing"),
     "a field without unit": (_one("fieldmap", **FOR_IT), ENCODED, "expected Hz, rad/s or T"),
+    "units in a list": (_one("fieldmap", Units=["Hz"], **FOR_IT), ENCODED, "expected Hz, rad/s or T"),
+    "a readout of any length": (_pd(), {**ENCODED, "TotalReadoutTime": 10**400}, "expected seconds"),
+    "for a name that no file has": (_pd(IntendedFor="x" * 5000), ENCODED, "which does not exist"),
     "a magnitude alone": (_one("magnitude1", **FOR_IT), ENCODED, "alone makes no field map"),
 }  # fmt: skip
 

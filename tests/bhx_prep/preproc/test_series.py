@@ -46,6 +46,9 @@ CASES = {
     "half noise": (lambda v: v.__setitem__((..., slice(12, None)), v[..., 12:] % 3), "12 of 24 frames are empty"),
     "slices end": (lambda v: v[:, :, 3:, 12:].fill(0), "12 of 24 frames have empty slices"),
     "frozen": (lambda v: v.__setitem__((..., slice(12, None)), v[..., 11:12]), "12 of 24 frames repeat"),
+    "demeaned": (lambda v: v.__isub__(v.mean(axis=3, keepdims=True)), "negative or centred on zero"),
+    "negative": (lambda v: v.__imul__(-1), "negative or centred on zero"),
+    "overflown": (lambda v: v.__isub__(65536 * (v > 400)), "did whole numbers overflow"),
     "all the same": (lambda v: v.__setitem__(..., 3), "all voxels are the same"),
 }  # fmt: skip
 

@@ -76,6 +76,7 @@ def test_parts_and_frames_that_are_not_steady():
         ({"SliceTiming": [float("nan"), *ASCENDING[1:]]}, "1 values that are not finite"),
         ({"SliceTiming": [None, *ASCENDING[1:]]}, "no list of numbers"),
         ({"SliceTiming": 0.5}, "no list of numbers"),
+        ({"SliceTiming": [10**400, *ASCENDING[1:]]}, "no list of numbers"),
         ({"SliceTiming": [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]}, "order of the slices"),
         ({"SliceTiming": sorted(MULTIBAND)}, "adjacent slices 0 and 1"),
         ({"SliceTiming": MULTIBAND, "MultibandAccelerationFactor": 1}, "4 slices at one time"),

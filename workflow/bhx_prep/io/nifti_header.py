@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 #: A brain measures about 140 x 170 x 120 mm; slabs that cut off the top or the cerebellum are accepted.
 SMALLEST_MM = (70.0, 110.0, 110.0)
 LARGEST_MM = 700.0
+#: Least volume that unit vectors along the axes span: 1 where they are at right angles, 0 where they lie in one plane.
+LEAST_VOLUME = 0.5
 
 
 def voxel_sizes(
@@ -65,6 +67,38 @@ def voxel_sizes(
         )
         return _three(zooms), reason
     return _three(zooms), None
+
+
+def orientation_fault(header: Any) -> str | None:
+    """Why a header does not tell how an image lies, as a sentence; None where it does, or states nothing.
+
+    Parameters
+    ----------
+    header : nibabel.Nifti1Header
+    """
+    directions = _directions(header.get_best_affine())
+    if directions is None or abs(np.linalg.det(directions)) < LEAST_VOLUME:
+        return "the header's sform or qform has axes without length or in one plane: give the true ones"
+    forms = [
+        form
+        for form in (header.get_sform(coded=True)[0], header.get_qform(coded=True)[0])
+        if form is not None
+    ]
+    sides = {bool(np.linalg.det(form[:3, :3]) > 0) for form in forms}
+    if len(sides) > 1:
+        return "the header's sform and qform exchange left and right: set the code of the wrong one to 0"
+    return None
+
+
+def has_orientation(header: Any) -> bool:
+    """Whether a header states by sform or qform how an image lies."""
+    return int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+
+
+def _directions(affine: NDArray[np.floating]) -> NDArray[np.floating] | None:
+    """Unit vectors of the axes, (3, 3); None where one has no length."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    return affine[:3, :3] / lengths if np.isfinite(affine).all() and lengths.all() else None
 
 
 def rigid_affine(

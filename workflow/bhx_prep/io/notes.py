@@ -35,6 +35,7 @@ class Kind(StrEnum):
     DECISION = "kept by a decision"
     SLICES = "slice timing not corrected"
     DISTORTION = "distortion not corrected"
+    ORIENTATION = "orientation assumed"
 
 
 def note(kind: Kind, detail: str) -> str:

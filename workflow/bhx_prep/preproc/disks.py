@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from bhx_model.errors import SiteError
 
 #: Bytes that a disk has to take. nipype's crash files are a few of them, and one that got none says nothing.
 PROBE: Final = 1 << 18
@@ -41,3 +44,25 @@ def full_disk(folders: Iterable[Path]) -> str | None:
                 what = "the disk is full" if error.errno == errno.ENOSPC else "the quota is used up"
                 return f"{what} at {folder}: free some space, or work on another disk (TMPDIR, `tmpdir` in the profile)"
     return None
+
+
+@contextmanager
+def naming_full_disks(folders: Iterable[Path]) -> Iterator[None]:
+    """Let errors of full disks name the folder: the system names a file that was copied, or none.
+
+    Parameters
+    ----------
+    folders : iterable of Path
+        What is written to.
+
+    Raises
+    ------
+    SiteError
+        If the system says that a disk is full, or a quota used up, and one of the folders has no room.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and (full := full_disk(folders)) is not None:
+            raise SiteError(full) from error
+        raise

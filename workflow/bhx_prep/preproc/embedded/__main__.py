@@ -25,7 +25,7 @@ from bhx_prep.io.notes import Kind, note
 from bhx_prep.preproc.arguments import subject_parser, usable_scans
 from bhx_prep.preproc.crash_files import Crash, read_crash
 from bhx_prep.preproc.dataset_description import check_place
-from bhx_prep.preproc.disks import FULL, full_disk
+from bhx_prep.preproc.disks import FULL, full_disk, naming_full_disks
 from bhx_prep.preproc.embedded.raw_files import RawFiles, Scan, find
 from bhx_prep.preproc.embedded.step_times import StepTimes
 from bhx_prep.preproc.embedded.surfaces_machine import QUALITY, check_machine
@@ -33,7 +33,7 @@ from bhx_prep.preproc.faults import recognise
 from bhx_prep.preproc.one_at_a_time import only_one
 from bhx_prep.preproc.publish import move
 from bhx_prep.preproc.status import write_status
-from bhx_prep.preproc.work_folder import open_work_folder
+from bhx_prep.preproc.work_folder import open_work_folder, work_folder
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,9 @@ def _command(args: argparse.Namespace) -> int:
     if args.preproc.get("surfaces", "none") != "none":
         check_machine(args.templates)
     check_place(args.out, args.root)
-    with only_one(args.out, args.subject):
+    work = work_folder(args.work, args.cohort, args.subject, args.out)
+    places = (work, work.parent, args.out, args.out / "logs", args.status.parent)
+    with naming_full_disks(places), only_one(args.out, args.subject):
         return _preprocess(args, args.preproc)
 
 
@@ -108,8 +110,9 @@ def _preprocess(args: argparse.Namespace, preproc: dict[str, Any]) -> int:
         stages["check"] = time.monotonic() - start
         _run(args, preproc, files, work, log, stages)
         excluded = files.excluded
-        lost = bool(files.runs) and all(run.path.name in _names(excluded) for run in files.runs)
-        notes = [{"file": run.path.name, "note": note} for run in files.runs for note in run.notes]
+        lost = files.asked > 0 and all(run.path.name in _names(excluded) for run in files.runs)
+        scans_used = (*files.anats, *files.runs)
+        notes = [{"file": scan.path.name, "note": text} for scan in scans_used for text in scan.notes]
         notes += _distortion_left(work / "derivatives", args.root, files)
         notes += _without_surfaces(work / "derivatives", args.root, files)
     except DataError as error:
@@ -243,10 +246,10 @@ def _execute(
             logging.getLogger("nipype.workflow").exception("the workflow failed")
             stopped = error
     texts = {path.name: path.read_text(errors="replace") for path in sorted(crashes.glob("crash-*.txt"))}
-    if isinstance(stopped, OSError) and stopped.errno in FULL:  # nipype's own files
-        raise stopped
     if (stopped is not None or texts) and (full := full_disk([work, log.parent])) is not None:
         raise SiteError(f"{full} (sub-{args.subject} is not excluded)")
+    if isinstance(stopped, OSError) and stopped.errno in FULL:  # nipype's own files
+        raise stopped
     _raise_fault_of_machine(args.subject, [read_crash(crashes / name) for name in texts], log)
     if stopped is not None and not texts:
         raise stopped

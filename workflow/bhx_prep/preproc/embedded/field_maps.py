@@ -7,6 +7,7 @@ corrected has a note that says why.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -185,10 +186,17 @@ def _why_none(root: Path, run: Path, images: list[_Image], intended: list[_Image
     if measured and len(silent) == len(measured):
         return f"{short(silent[0].path.name)} has no IntendedFor and no B0FieldIdentifier: what it is for is not known"
     texts = [text for image in intended for text in _texts(image.fields["IntendedFor"])]
-    absent = [text for text in texts if not any(place.exists() for place in _places(root, run, text))]
+    absent = [text for text in texts if not any(_exists(place) for place in _places(root, run, text))]
     if absent:
         return f"IntendedFor of a field map names {short(absent[0])}, which does not exist"
     return "no field map is intended for it"
+
+
+def _exists(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:  # no file can have that name
+        return False
 
 
 def _encoding(fields: Mapping[str, Any], shape: Sequence[int], whose: str) -> tuple[str, float]:
@@ -235,8 +243,10 @@ def _check_image(path: Path) -> Any:
 
 
 def _number(value: object) -> float | None:
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if ok else None  # pyright: ignore[reportArgumentType]
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    # JSON has whole numbers of any length
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def _one_of(chosen: list[_Image], direction: str, readout_s: float) -> FieldMap:
@@ -292,7 +302,7 @@ def _field(by_suffix: dict[str, list[_Image]], direction: str, readout_s: float)
         return None
     image = by_suffix["fieldmap"][0]
     unit = image.fields.get("Units")
-    if unit not in UNITS:
+    if not isinstance(unit, str) or unit not in UNITS:
         msg = f"Units of {short(image.path.name)} is {short(str(unit))}: expected Hz, rad/s or T"
         raise _Unusable(msg)
     _check_image(image.path)

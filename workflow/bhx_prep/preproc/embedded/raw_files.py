@@ -13,10 +13,11 @@ import numpy as np
 from bhx_model.errors import DataError
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
+from bhx_prep.io.nifti_header import has_orientation, orientation_fault
 from bhx_prep.io.notes import Kind, note
 from bhx_prep.preproc.arguments import UsableScan
 from bhx_prep.preproc.embedded.field_maps import FieldMap, find_field_map
-from bhx_prep.preproc.embedded.series import DAMAGED, check_series, damaged
+from bhx_prep.preproc.embedded.series import DAMAGED, check_brightness, check_series, damaged
 from bhx_prep.preproc.embedded.slice_timing import SliceTimes, slice_times
 
 #: Fewer frames than this give no confounds worth the name.
@@ -69,6 +70,7 @@ class RawFiles:
     subject: str
     anats: list[Scan] = field(default_factory=list)
     runs: list[Scan] = field(default_factory=list)
+    asked: int = 0  # runs, whether or not they can be used
     excluded: list[dict[str, str]] = field(default_factory=list)
 
     def anat_of(self, run: Scan) -> Scan:
@@ -101,7 +103,7 @@ def find(root: Path, subject: str, scans: Sequence[UsableScan]) -> RawFiles:
     Raises
     ------
     DataError
-        If there is no usable T1w image, or if there are runs but none can be used.
+        If there is no usable T1w image. A subject whose runs cannot be used keeps its T1w image.
     """
     files = RawFiles(bids_names.check_label(subject, "subject"))
     folder = root / f"sub-{subject}"
@@ -109,19 +111,17 @@ def find(root: Path, subject: str, scans: Sequence[UsableScan]) -> RawFiles:
         msg = f"there is no folder {folder}"
         raise DataError(msg)
     sidecars = metadata.Sidecars(root)
-    asked = 0
     for given in sorted(scans, key=lambda scan: scan.path):
         if bids_names.suffix(given.path.name) == "T1w":
             if (scan := _scan_of(files, given, sidecars, _check_anat)) is not None:
                 files.anats.append(scan)
         else:
-            asked += 1
+            files.asked += 1
             if (scan := _scan_of(files, given, sidecars, _check_run)) is not None:
                 files.runs.append(_with_field_map(scan, root, sidecars))
     if not files.anats:
-        raise DataError(_why_none(files, "there is no usable T1w image"))
-    if asked and not files.runs:
-        raise DataError(_why_none(files, "there is no usable BOLD run"))
+        excluded = (f"{scan['file']}: {scan['reason']}" for scan in files.excluded)
+        raise DataError("; ".join(["there is no usable T1w image", *excluded]))
     return files
 
 
@@ -173,10 +173,6 @@ def _with_field_map(run: Scan, root: Path, sidecars: metadata.Sidecars) -> Scan:
     return replace(run, field_map=found, notes=(*run.notes, *([missing] if missing else [])))
 
 
-def _why_none(files: RawFiles, headline: str) -> str:
-    return "; ".join([headline, *(f"{scan['file']}: {scan['reason']}" for scan in files.excluded)])
-
-
 def _check_anat(given: UsableScan, sidecar: dict[str, Any]) -> dict[str, Any]:
     image, values = read(given.path)
     if values.ndim != 3 and values.shape[3:] != (1,):
@@ -187,7 +183,27 @@ def _check_anat(given: UsableScan, sidecar: dict[str, Any]) -> dict[str, Any]:
     if not finite.size or finite.min() == finite.max():
         msg = "the image is empty: all voxels are the same"
         raise DataError(msg)
-    return {"zooms": zooms}
+    check_brightness(float(finite.mean(dtype=np.float64)), float(finite.std(dtype=np.float64)))
+    return {"zooms": zooms, "notes": _orientation(image.header)}
+
+
+def _orientation(header: Any) -> tuple[str, ...]:
+    """What is assumed of how an image lies.
+
+    Raises
+    ------
+    DataError
+        If its header contradicts itself.
+    """
+    if (fault := orientation_fault(header)) is not None:
+        raise DataError(fault)
+    if has_orientation(header):
+        return ()
+    return (
+        note(
+            Kind.ORIENTATION, "the header has no sform and no qform, rows are taken to run from right to left"
+        ),
+    )
 
 
 def _check_run(given: UsableScan, sidecar: dict[str, Any]) -> dict[str, Any]:
@@ -200,7 +216,7 @@ def _check_run(given: UsableScan, sidecar: dict[str, Any]) -> dict[str, Any]:
         msg = f"the run has {frames} frames: expected at least {LEAST_FRAMES}"
         raise DataError(msg)
     zooms = metadata.voxel_sizes(sidecar, image.header)
-    slices, notes = None, []
+    slices, notes = None, [*_orientation(image.header)]
     if sidecar.get("SliceTimingCorrected") is True:
         notes.append(note(Kind.SLICES, "its sidecar says that it is corrected"))
     elif given.tr_s is not None:

@@ -22,6 +22,8 @@ EMPTY = 0.1
 MOST_WITHOUT_SLICES = 0.1
 #: More frames than this share repeat the one before: nothing was measured.
 MOST_REPEATED = 0.25
+#: Least mean of all values, in their standard deviations: a head that fills a tenth of the image has 0.3.
+LEAST_MEAN = 0.1
 
 
 def damaged(error: Exception) -> DataError:
@@ -45,6 +47,27 @@ def frames_of(image: Any) -> Iterator[NDArray[Any]]:
         yield frame
 
 
+def check_brightness(mean: float, deviation: float) -> None:
+    """Refuse values that are no brightness: images of a head are dark outside of it, and never far below zero.
+
+    Parameters
+    ----------
+    mean, deviation : float
+        Of all values of the image.
+
+    Raises
+    ------
+    DataError
+        If they are negative on average, or centred on zero.
+    """
+    if mean < LEAST_MEAN * deviation:
+        msg = (
+            f"the values are negative or centred on zero (mean {mean:.3g}, deviation {deviation:.3g}): was a mean taken"
+            " out, or did whole numbers overflow? Give the image as the scanner made it"
+        )
+        raise DataError(msg)
+
+
 @dataclass
 class _Seen:
     """What was seen of the frames so far."""
@@ -52,6 +75,8 @@ class _Seen:
     ever: NDArray[np.bool_]  # voxels that are finite in some frame
     holes: list[int] = field(default_factory=list)  # voxels that are not, per frame
     spread: list[NDArray[np.floating]] = field(default_factory=list)  # of each slice, per frame
+    means: list[float] = field(default_factory=list)  # of each frame
+    squares: list[float] = field(default_factory=list)
     repeated: int = 0
     low: float = np.inf
     high: float = -np.inf
@@ -67,7 +92,7 @@ def check_series(image: Any) -> None:
     Raises
     ------
     DataError
-        If frames have NaN, are empty, lack slices or repeat each other, with their number.
+        If frames have NaN, are empty, lack slices or repeat each other, with their number; or if values are no brightness.
     """
     seen = _Seen(np.zeros(image.shape[:3], bool))
     before = None
@@ -80,7 +105,10 @@ def check_series(image: Any) -> None:
         if finite.any():
             inside = values if whole else frame[finite]
             seen.low, seen.high = min(seen.low, inside.min()), max(seen.high, inside.max())
-        seen.spread.append(values.std(axis=(0, 1), dtype=np.float64))
+        spread, mean = (np.asarray(f(values, axis=(0, 1), dtype=np.float64)) for f in (np.std, np.mean))
+        seen.spread.append(spread)
+        seen.means.append(float(mean.mean()))
+        seen.squares.append(float((spread**2 + mean**2).mean()))
         seen.repeated += before is not None and np.array_equal(before, values)
         before = values
     _judge(seen, image.shape[3])
@@ -112,6 +140,8 @@ def _judge(seen: _Seen, n: int) -> None:
     if seen.repeated > MOST_REPEATED * n:
         msg = f"{seen.repeated} of {n} frames repeat the frame before them exactly: nothing was measured in them"
         raise DataError(msg)
+    mean = float(np.mean(seen.means))
+    check_brightness(mean, float(np.sqrt(max(np.mean(seen.squares) - mean**2, 0))))
 
 
 def _usual(values: NDArray[np.floating]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,8 @@ def slice_times(sidecar: Mapping[str, Any], shape: Sequence[int], tr_s: float) -
         msg = f"SliceEncodingDirection is {direction!r}: expected i, j or k, or one of them with a minus"
         raise DataError(msg)
     if not isinstance(given, list) or not all(
-        isinstance(time, (int, float)) and not isinstance(time, bool) for time in given
+        isinstance(time, (int, float)) and not isinstance(time, bool) and not abs(time) > sys.float_info.max
+        for time in given
     ):
         msg = "SliceTiming is no list of numbers: expected the seconds from the start of a frame, per slice"
         raise DataError(msg)

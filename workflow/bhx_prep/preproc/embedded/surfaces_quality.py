@@ -142,11 +142,11 @@ def registration(
         ``fold_correlation``, Pearson's of `fold_depth` over the cortex, and ``central_correlation``, around the central
         sulcus: where that ends in its neighbour, the whole hardly shows it.
     """
-    depths = [fold_depth(vertices, triangles) for vertices in (own, template)]
+    depth, standard = (fold_depth(vertices, triangles) for vertices in (own, template))
     side = np.sign(template[:, 0].mean())
     near = np.linalg.norm(template - [side * _CENTRAL[0], *_CENTRAL[1:]], axis=1) < _AROUND_MM
     return {
-        name: round(float(np.corrcoef(*(depth[where] for depth in depths))[0, 1]), 3)
+        name: round(float(np.corrcoef(depth[where], standard[where])[0, 1]), 3)
         for name, where in (("fold_correlation", cortex), ("central_correlation", cortex & near))
     }
 
