@@ -25,6 +25,12 @@ from bhx_prep.config.section import to_json
 GOOD = {"cohorts": {"abide1": {"input": "bids", "root": "/data/abide1"}}}
 
 
+def of_classes(name: str, value: str = "1") -> dict:
+    """An endpoint whose first class has this name and value."""
+    classes = [{"name": name, "values": [value]}, "2"]
+    return {"endpoints": {"e": {"cohort": "abide1", "column": "x", "kind": "binary", "classes": classes}}}
+
+
 def test_five_mistakes_give_five_messages():
     bad = {
         "cohorts": {"a": {"input": "bid", "root": "x", "taks": ["rest"]}},
@@ -87,6 +93,10 @@ def test_five_mistakes_give_five_messages():
             },
             "e.methods: 'probe' stands there twice",
         ),
+        (of_classes("a\nb"), "e.classes.0.name: a class needs a name of 1 to 80 characters on one line"),
+        (of_classes(" "), "a class needs a name"),
+        (of_classes("c" * 900), "a class needs a name"),
+        (of_classes("a", "2.0"), "'2.0' and '2' of two `classes` are the same number"),
         (
             {
                 "endpoints": {

@@ -303,3 +303,42 @@ def test_the_cohort_that_codes_its_classes_otherwise_is_named(tmp_path):
         cohorts[name] = {"input": "fmriprep", "root": str(tmp_path / name)}
     found = check_tables(config.check({"cohorts": cohorts, "endpoints": {"e": DX | {"test_on": ["b"]}}}))
     assert [said.split(": ")[0] for said in found.mistakes] == ["endpoints.e.test_on.b.classes"] * 2
+
+
+def test_labels_that_are_codes_or_follow_from_what_is_no_image(study):
+    codes = {"cohort": "a", "column": "dx", "kind": "regression"}
+    found = study(table(dx=[1, 2] * 10), codes)
+    assert found.warnings == [
+        "endpoints.e0.kind: regression of 20 values that are all 1, 2: if these are codes, use `kind: binary`"
+    ]
+    where = table(SITE_ID=["NYU", "PITT"] * 10, old=["no"] * 10 + ["yes"] * 10)
+    told = "endpoints.e0.column: dx follows from 'SITE_ID' (site): no score could be told from one of sites, name another column"
+    assert study(where, DX | {"stratify": ["SITE_ID"]}).mistakes == [told]
+    assert study(where, DX, columns={"site": "SITE_ID"}).mistakes == [told]
+    assert study(where, DX, columns={"age": "age"}).mistakes == []
+    old = DX | {"column": "old", "classes": ["no", "yes"]}
+    found = study(where, old, columns={"age": "age"})
+    assert (
+        "endpoints.e0.column: old follows from 'age' (age): whatever tells that tells the label"
+        in found.warnings
+    )
+
+
+def test_the_column_of_ids_is_no_phenotype(study):
+    found = study({"SUB_ID": IDS, "dx": ["control", "autism"] * 10}, AGE | {"column": "SUB_ID"}, DX)
+    assert found.mistakes == [
+        "endpoints.e0.column: 'SUB_ID' of participants.tsv is the column of ids, no phenotype"
+    ]
+
+
+def test_one_split_that_a_file_has_twice_is_a_warning(study, tmp_path):
+    part = ["train", "train", "train", "val", "test"] * 4
+    lines = [
+        "id,one,two,three",
+        *(f"{i},{p},{p},{'train' if p == 'val' else p}" for i, p in zip(IDS, part, strict=True)),
+    ]
+    (tmp_path / "lists.csv").write_text("\n".join(lines) + "\n")
+    file = DX | {"splits": {"scheme": "file", "file": str(tmp_path / "lists.csv")}}
+    assert study(table(), file).warnings == [
+        "endpoints.e0.splits.file: 'one' and 'two' of lists.csv are the same split"
+    ]

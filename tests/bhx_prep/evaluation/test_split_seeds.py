@@ -76,6 +76,16 @@ def test_a_site_and_one_subject_of_another_are_refused(tmp_path: Path):
         split_seeds.seeds(study(tmp_path, splits={"scheme": "leave-one-site-out"}), "dx")
 
 
+def test_sites_are_those_of_the_table_as_it_is_now(tmp_path, monkeypatch):
+    asked = {"splits": {"scheme": "leave-one-site-out"}}
+    found = []
+    for name, sites in (("one", {"a": 10, "b": 12}), ("two", {"c": 10, "d": 12})):
+        with_people(tmp_path / name / "clinic", sites)
+        monkeypatch.chdir(tmp_path / name)
+        found.append(split_seeds.site_folds(study(Path("clinic"), **asked), "dx"))
+    assert found == [[["a"], ["b"]], [["c"], ["d"]]]
+
+
 def test_one_site_is_refused(tmp_path: Path):
     with_people(tmp_path, {"north": 12})
     with pytest.raises(DataError, match="needs two"):

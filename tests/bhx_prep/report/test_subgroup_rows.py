@@ -62,3 +62,27 @@ def test_without_sites_and_motion_there_are_no_such_rows():
         made, _ = table(covariates=known)
         assert not made.rows("within sites")
         assert not made.rows("alike motion")
+
+
+def test_where_nobody_moved_alike_the_rows_say_so():
+    apart = {
+        f"patients/{one}": {"site": None, "mean_fd_mm": (0.1, 9.0)[i % 2] + i / 1e4}
+        for i, one in enumerate(PEOPLE)
+    }
+    made, _ = table(covariates=apart)
+    found = made.entry(RowKey("alike motion", "demo", "probe"), "auroc")
+    assert (found.mean, found.note, found.n_test) == (None, "undefined", "among 0 matched")
+
+
+def test_an_overlap_of_a_later_split_marks_the_rows_of_subgroups():
+    overlap = {"known": True, "n_overlap": 2, "n_tested": 10}
+    scores = [
+        score("fc", 0),
+        score("fc", 1),
+        score("probe", 0),
+        score("probe", 1, pretraining_overlap=overlap),
+    ]
+    made = build("diagnosis", CONFIG.endpoints["diagnosis"], scores, covariates=COVARIATES)
+    for origin in ("this run", "difference", "within sites", "alike motion"):
+        assert made.overlap(RowKey(origin, "demo", "probe")) == "2 of 10"
+        assert made.overlap(RowKey(origin, "", "fc")) == ""

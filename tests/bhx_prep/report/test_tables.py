@@ -20,9 +20,11 @@ from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.config.splits import SplitsSection
 from bhx_prep.report.tables import __main__ as command
 from bhx_prep.report.tables import build as table_building
+from bhx_prep.report.tables import markdown as markdown_text
 from bhx_prep.report.tables.endpoint_sheet import endpoint_sheet
 from bhx_prep.report.tables.latex import to_latex
 from bhx_prep.report.tables.markdown import to_markdown
+from bhx_prep.report.tables.sheet import Group, Sheet
 from bhx_prep.report.tables.table import RowKey
 from bhx_prep.report.tables.tidy_csv import from_csv, to_csv
 
@@ -297,12 +299,48 @@ def test_latex_has_booktabs_and_escapes():
     assert len({line.count(" & ") for line in body}) == 1
 
 
-def test_text_of_the_configuration_cannot_break_out_of_a_table():
-    classes = [{"name": "a|<script>", "values": ["1"]}, {"name": "b_%", "values": ["2"]}]
+def named(first, second="b_%"):
+    """The table of an endpoint whose classes have these names."""
+    classes = [{"name": first, "values": ["1"]}, {"name": second, "values": ["2"]}]
     endpoint = type(DIAGNOSIS).model_validate({**DIAGNOSIS.model_dump(), "classes": classes})
-    table = build(accuracies(0.5, classes=["a|<script>", "b_%"]), endpoint=endpoint)
+    return build(accuracies(0.5, classes=[first, second]), endpoint=endpoint)
+
+
+def test_text_of_the_configuration_cannot_break_out_of_a_table():
+    table = named("a|<script>")
     assert "<script" not in markdown(table)
     assert r"b\_\%" in latex(table)
+    assert (
+        markdown_text.escape("a\\|$b$") == r"a\\\|\$b\$"
+    )  # a backslash would take the escape of the pipe away
+    cells = ("x: [1cm]", "Zürich, 東京 \\ $")
+    text = to_latex(Sheet("t", "t", (), ("a", "b"), 1, (Group("g", (cells,)),), ()))
+    assert r"\shortstack[l]{x:\\{}[1cm]}" in text  # no distance
+    assert r"Zürich, 東京 \textbackslash{} \$" in text
+
+
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://a.b";"c")', "+1 group", "-x", "@SUM(A1)", "'=quoted"])
+def test_a_spreadsheet_computes_nothing_of_a_csv(name):
+    table = named(name)
+    text = to_csv(table)
+    cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
+    assert [cell for cell in cells if cell.startswith(("=", "+", "@", "-"))] == []
+    assert from_csv(text).task == table.task
+
+
+def permuted(shift, endpoint="diagnosis"):
+    """The score of permuted labels, whose predictions go so far with the truth."""
+    of = score("permuted", endpoint=endpoint)
+    table = of.predictions
+    moved = table.scores + shift * np.stack([-(table.truth - 0.5), table.truth - 0.5], axis=1)
+    return dataclasses.replace(of, predictions=dataclasses.replace(table, scores=moved))
+
+
+def test_permuted_labels_above_chance_are_a_warning_of_the_table():
+    leaking = build([score("fc"), permuted(9.0)])
+    assert "**PERMUTED LABELS ARE ABOVE CHANCE: AUROC 100.0 (" in markdown(leaking)
+    assert "PERMUTED LABELS" not in markdown(build([score("fc"), permuted(-9.0)]))
+    assert "PERMUTED LABELS" not in markdown(build([score("fc")]))
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ from bhx_prep.io.spaces import MNI152
 
 #: Columns of the participants table of which a method needs one.
 _COLUMNS = {"site": ("site",), "age_sex": ("age", "sex")}
+#: Columns of the participants table that methods read.
+_READS = {**_COLUMNS, "motion": ("motion",), "acquisition": ("scan_year",)}
 #: Names of a column that says where subjects were scanned, in small letters without what is no letter.
 _SITE = frozenset(
     {
@@ -133,12 +135,17 @@ def _columns(
         )
 
 
+def is_called_site(column: str) -> bool:
+    """Whether a column's name says that it holds where subjects were scanned."""
+    return re.sub("[^a-z]", "", column.lower()) in _SITE
+
+
 def _own_label(path: str, endpoint: Mapping[str, Any], cohort: Mapping[str, Any]) -> Iterator[str]:
     """A label that is no phenotype, or that something besides the images tells."""
     column, columns = endpoint.get("column"), _mapping(cohort.get("columns"))
     if not isinstance(column, str):
         return
-    if column == columns.get("site") or re.sub("[^a-z]", "", column.lower()) in _SITE:
+    if column == columns.get("site") or is_called_site(column):
         yield f"{path}.column: {column!r} is where subjects were scanned, no phenotype of theirs: name another column"
         return
     stratify = endpoint.get("stratify")
@@ -148,7 +155,7 @@ def _own_label(path: str, endpoint: Mapping[str, Any], cohort: Mapping[str, Any]
         yield f"{path}.splits.site: {column!r} is the endpoint's own column, not where subjects were scanned: name that one"
     methods = endpoint.get("methods")
     for method in methods if isinstance(methods, list | tuple) else ():
-        if column in [columns.get(name) for name in _COLUMNS.get(str(method), ())]:
+        if column in [columns.get(name) for name in _READS.get(str(method), ())]:
             yield f"{path}.methods: {method!r} reads {column!r}, which is what is predicted: leave the method out"
 
 

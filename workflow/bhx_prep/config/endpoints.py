@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -11,17 +11,31 @@ from bhx_model.evaluation.methods import BASELINES, METHODS
 from bhx_prep.config.scoring import ScoringSection
 from bhx_prep.config.section import Name, Section, Value, as_text, once_each
 from bhx_prep.config.splits import SplitsSection
+from bhx_prep.ingest.cell_values import number_of
 
 if TYPE_CHECKING:
     Method = str
 else:  # of the model's evaluation
     Method = Literal[tuple(METHODS)]
 
+#: Characters of the name of a class.
+LONGEST_NAME: Final = 80
+
+
+def _one_line(name: str) -> str:
+    """The name of a class, which stands in the cells of tables."""
+    name = name.strip()
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise ConfigError(f"a class needs a name of 1 to {LONGEST_NAME} characters on one line")
+    return name
+
 
 class EndpointClass(Section):
     """A class of an endpoint, where its name is not the value that stands in the table."""
 
-    name: str = Field(description="What it is called in tables and figures.")
+    name: Annotated[str, AfterValidator(_one_line)] = Field(
+        description="What it is called in tables and figures."
+    )
     values: tuple[Value, ...] = Field(
         min_length=1, description="Values of the column that mean it, e.g. `[1, 2, 3]`."
     )
@@ -180,6 +194,16 @@ class EndpointSection(Section):
         ):
             if twice := sorted({g for g in given if given.count(g) > 1}):
                 raise ConfigError(f"{what} {twice[0]!r} stands for two `classes`")
+        of_number: dict[float, tuple[EndpointClass, str]] = {}
+        for one in self.classes:
+            for value in one.values:
+                if (number := number_of(value)) is None:
+                    continue
+                first, known = of_number.setdefault(number, (one, value))
+                if first is not one:
+                    raise ConfigError(
+                        f"{known!r} and {value!r} of two `classes` are the same number: name it once"
+                    )
         if self.kind == "regression" and n:
             raise ConfigError("a regression has no `classes`")
         if self.kind == "binary" and n != 2:

@@ -27,7 +27,8 @@ def sentence(error: Mapping[str, Any], root: type[BaseModel]) -> str:
             f"{error['input']!r} may hold only letters and digits; names are lower-case with a letter first"
         )
     elif "input" in error and isinstance(error["input"], str | int | float | bool):
-        given = f"(is {error['input']!r})"
+        said = repr(error["input"])
+        given = f"(is {said if len(said) <= LONGEST else said[: LONGEST // 2] + '..'})"
         message = f"{message} {given}"
         if error["type"] == "literal_error":
             known = re.findall(r"'([^']*)'", error["ctx"]["expected"])

@@ -16,8 +16,9 @@ from pathlib import Path
 from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config
+from bhx_prep.config.cross_checks import is_called_site
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.evaluation import split_lists
+from bhx_prep.evaluation import split_lists, what_tells
 from bhx_prep.evaluation.endpoint_labels import counted, read_labels
 from bhx_prep.ingest import participants
 from bhx_prep.ingest.bids_files import subject_labels
@@ -85,7 +86,41 @@ def check_tables(study: Config) -> Findings:
                     _check_lists(found, key, endpoint, cohort, whole)
                 where = f"endpoints.{key}" if key in own else f"endpoints.{key}.test_on.{name}"
                 _check_endpoint(found, where, endpoint, table)
+                if key in own:
+                    _check_what_tells(found, where, endpoint, cohort, table)
     return found
+
+
+def _check_what_tells(
+    found: Findings,
+    where: str,
+    endpoint: EndpointSection,
+    cohort: CohortSection,
+    table: participants.Participants,
+) -> None:
+    """Labels that are codes, or that follow from what is no image."""
+    try:
+        labels, _, _ = read_labels(table.column(endpoint.column, endpoint.values), endpoint)
+    except DataError:  # said where the column is looked at
+        return
+    if codes := what_tells.codes(endpoint, labels):
+        found.warnings.append(f"{where}.kind: {codes}")
+    sites = filter(is_called_site, endpoint.stratify)
+    columns = {
+        **{title: covariate for covariate, title in cohort.columns.items()},
+        **dict.fromkeys(sites, "site"),
+    }
+    for title, covariate in columns.items():
+        if title == endpoint.column or title not in table.names:
+            continue
+        if what_tells.follows(endpoint, labels, covariate, table.column(title).known):
+            text = f"{where}.column: {brief(endpoint.column)} follows from {quote(title)} ({covariate})"
+            if covariate == "site":
+                found.mistakes.append(
+                    f"{text}: no score could be told from one of sites, name another column"
+                )
+            else:
+                found.warnings.append(f"{text}: whatever tells that tells the label")
 
 
 def _check_covariates(
@@ -212,6 +247,13 @@ def _check_lists(
             f"{quote(unknown[0], 24)}"
         )
     found.notes.append(f"endpoints.{name}.splits: {len(columns)} splits in {lists.file}")
+    seen: dict[frozenset[tuple[str, str]], str] = {}
+    for column in columns:
+        parts = frozenset(lists.column(column).known.items())
+        if (first := seen.setdefault(parts, column)) != column:
+            found.warnings.append(
+                f"endpoints.{name}.splits.file: {quote(first)} and {quote(column)} of {lists.file} are the same split"
+            )
     _check_seeds(found, name, endpoint, len(columns))
 
 
@@ -245,6 +287,11 @@ def _check_endpoint(
         column = table.column(endpoint.column, endpoint.values)
     except DataError as error:
         found.mistakes.append(f"{key}: {error}")
+        return
+    if endpoint.column == table.names[0]:
+        found.mistakes.append(
+            f"{key}: {quote(endpoint.column)} of {table.file} is the column of ids, no phenotype"
+        )
         return
     labels, refused, _ = read_labels(column, endpoint)
     if not labels and (endpoint.kind == "regression" or not refused):

@@ -93,14 +93,16 @@ def site_folds(config: Config, name: str) -> list[list[str]]:
         If the table cannot be read, or names fewer than two sites.
     """
     section = config.endpoints[name]
-    return [
-        list(fold)
-        for fold in _folds(config.cohorts[section.cohort].model_dump_json(), section.model_dump_json())
-    ]
+    cohort = config.cohorts[section.cohort]
+    table = cohort.phenotypes.absolute()
+    written_ns = table.stat().st_mtime_ns if table.exists() else 0
+    sections = cohort.model_dump_json(), section.model_dump_json()
+    return [list(fold) for fold in _folds(*sections, str(table), written_ns)]
 
 
 @lru_cache(maxsize=32)
-def _folds(cohort_json: str, endpoint_json: str) -> tuple[tuple[str, ...], ...]:
+def _folds(cohort_json: str, endpoint_json: str, file: str, written_ns: int) -> tuple[tuple[str, ...], ...]:
+    """Folds of sections as JSON, and of the table that they name as it is now."""
     from bhx_prep.config.cohorts import CohortSection
 
     cohort = CohortSection.model_validate_json(cohort_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +18,7 @@ from bhx_prep.report.tables.estimates import (
     estimates,
     with_holm,
 )
-from bhx_prep.report.tables.scores import Score, check
+from bhx_prep.report.tables.scores import Score, check, largest_overlap
 from bhx_prep.report.tables.subgroups import subgroup_entries
 from bhx_prep.report.tables.table import ABLATION, COMPUTED, LABELS, THIS_RUN, Entry, RowKey, Table
 
@@ -138,13 +137,8 @@ def _entry(row: RowKey, metric: str, of: Estimate, scores: Sequence[Score]) -> E
         trust="",
         note=of.note,
         printed="",
-        overlap="" if row.method in COMPUTED else _most([score.overlap for score in scores]),
+        overlap="" if row.method in COMPUTED else largest_overlap(scores),
     )
-
-
-def _most(overlaps: Sequence[str]) -> str:
-    """Largest of some overlaps; that nothing is known counts as the largest."""
-    return max(overlaps, key=lambda text: math.inf if text == "unknown" else int(text.partition(" ")[0] or 0))
 
 
 def _differences(rows: Mapping[RowKey, Sequence[Score]], metrics: Sequence[str]) -> list[Entry]:

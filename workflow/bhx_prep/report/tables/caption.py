@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from bhx_model.evaluation import methods
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.report import published
-from bhx_prep.report.tables.table import OVERLAP, THIS_RUN, Table, row_name
+from bhx_prep.report.tables.table import OVERLAP, THIS_RUN, RowKey, Table, row_name
 
 SYNTHETIC = "SYNTHETIC DATA: this run's data are simulated; its numbers cannot be compared with the paper's."
 CHOSEN_ON_TEST = (
@@ -15,6 +15,10 @@ CHOSEN_ON_TEST = (
     "split's test subjects, and its validation subjects are reported; nothing here stands beside rows that were "
     "chosen on validation."
 )
+
+PERMUTED = "PERMUTED LABELS ARE ABOVE CHANCE"
+#: What nothing at all reaches, in the metric's unit, by metrics that need no class sizes.
+CHANCE = {"auroc": 50.0, "pearson_r": 0.0}
 
 
 def lead(table: Table) -> list[str]:
@@ -29,8 +33,23 @@ def lead(table: Table) -> list[str]:
     known = {row_name(row): table.overlap(row) for row in table.rows(THIS_RUN) if table.overlap(row)}
     if known:
         sentences.append(overlap_warning(known, "test" if table.chosen_on == "val" else "validation"))
+    sentences += _permuted_warning(table)
     sentences.append(f"{table.who}; {table.splits}.")
     return sentences
+
+
+def _permuted_warning(table: Table) -> list[str]:
+    """Warn where labels that were permuted are predicted: the splits, or what is read, give them away."""
+    for metric, chance in CHANCE.items():
+        entry = table.entry(RowKey(THIS_RUN, "", "permuted"), metric)
+        if entry is not None and entry.ci_low is not None and entry.ci_low > chance:
+            digits = table.decimals(metric)
+            mean, low, high = (f"{value:.{digits}f}" for value in (entry.mean, entry.ci_low, entry.ci_high))
+            return [
+                f"{PERMUTED}: {METRICS[metric].label} {mean} ({low} to {high}). Either labels leak, or this is the one "
+                "interval in some 40 that lies above chance by chance; other seeds tell."
+            ]
+    return []
 
 
 def overlap_warning(known: Mapping[str, str], scored: str = "test") -> str:
@@ -121,4 +140,4 @@ def sources(used: set[str]) -> list[str]:
 
 def is_warning(sentence: str) -> bool:
     """Whether a sentence of `lead` is a warning, which is set in bold."""
-    return sentence.startswith(("SYNTHETIC", "CHOSEN ON TEST", OVERLAP))
+    return sentence.startswith(("SYNTHETIC", "CHOSEN ON TEST", PERMUTED, OVERLAP))

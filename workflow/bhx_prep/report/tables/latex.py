@@ -28,7 +28,10 @@ def _cell(text: str, side: str) -> str:
         first, found, second = text.partition(mark)
         if found:
             first, second = first + mark.rstrip(" ("), f"({second}" if mark == " (" else second
-            return rf"\shortstack[{side}]{{{escape(first)}\\{escape(second)}}}"
+            end = (
+                "{}" if second.startswith(("[", "*")) else ""
+            )  # \\ would take it for a distance, or for its star
+            return rf"\shortstack[{side}]{{{escape(first)}\\{end}{escape(second)}}}"
     return escape(text)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from bhx_prep.report.tables.caption import is_warning
 from bhx_prep.report.tables.sheet import Sheet
 
+_MARKDOWN = {"\\": "\\\\", "|": "\\|", "$": "\\$", "<": "&lt;", "\n": " "}
+
 
 def escape(text: str) -> str:
-    """Return text that stays within a cell, and that no browser reads as HTML."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Return text that stays within a cell, and that no browser reads as HTML or as a formula."""
+    return "".join(_MARKDOWN.get(character, character) for character in text)
 
 
 def to_markdown(sheet: Sheet) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,14 @@ class Score:
         """Row and split, for messages."""
         of = f" of experiment {self.experiment}" if self.experiment else ""
         return f"{self['method']}{of}, seed {self['seed']}"
+
+
+def largest_overlap(scores: Sequence[Score]) -> str:
+    """The overlap of the split with most of it; that nothing is known counts as the largest."""
+    return max(
+        (score.overlap for score in scores),
+        key=lambda text: math.inf if text == "unknown" else int(text.partition(" ")[0] or 0),
+    )
 
 
 def read(path: Path) -> Score:

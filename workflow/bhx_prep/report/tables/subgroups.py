@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from bhx_model.evaluation import intervals, subgroups
 from bhx_model.evaluation.intervals import Interval, Run
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.report.tables.estimates import of_interval
-from bhx_prep.report.tables.scores import Score
+from bhx_prep.report.tables.scores import Score, largest_overlap
 from bhx_prep.report.tables.table import COMPUTED, Entry, Origin, RowKey
 
 #: What is scored, by kind of endpoint: other metrics follow the sizes of classes, which differ between subsets.
@@ -55,17 +54,12 @@ def subgroup_entries(
             "within sites", rows, metrics, n, lambda runs, metric: subgroups.within(runs, site, metric)
         )
     motion = {person: row["mean_fd_mm"] for person, row in known.items() if row.get("mean_fd_mm") is not None}
-    if kind == "binary":
+    if kind == "binary" and motion:
         matched = subgroups.motion_matched({p: int(label[p]) for p in motion}, motion)
         n = f"among {len(matched)} matched"
-        if matched:
-            entries += _entries(
-                "alike motion",
-                rows,
-                metrics,
-                n,
-                lambda runs, metric: subgroups.of_subset(runs, matched, metric),
-            )
+        entries += _entries(
+            "alike motion", rows, metrics, n, lambda runs, metric: subgroups.of_subset(runs, matched, metric)
+        )
     elif len(set(motion.values())) > 2:
         third = subgroups.motion_thirds(motion)
         entries += _entries(
@@ -103,8 +97,7 @@ def _entries(
                 trust="",
                 note=of.note,
                 printed="",
+                overlap="" if row.method in COMPUTED else largest_overlap(scores),
             )
-            entries.append(
-                dataclasses.replace(entry, overlap="" if row.method in COMPUTED else scores[0].overlap)
-            )
+            entries.append(entry)
     return entries

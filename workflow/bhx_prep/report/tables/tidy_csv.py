@@ -6,13 +6,16 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeGuard
 
 from bhx_model.errors import DataError
+from bhx_prep.ingest.cell_values import number_of
 from bhx_prep.report.tables.table import Entry, Table
 
 _OF_TABLE = tuple(f.name for f in fields(Table) if f.name != "entries")
 _OF_ENTRY = tuple(f.name for f in fields(Entry))
+#: How formulas begin, and what a spreadsheet takes for text if it stands before them.
+_FORMULAS, _MARK = ("=", "+", "-", "@", "\t", "\r"), "'"
 _NUMBERS = ("mean", "sd", "ci_low", "ci_high", "p")
 
 
@@ -24,7 +27,7 @@ def to_csv(table: Table) -> str:
 
 
 def render(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """CSV of any values: numbers to six digits, ``true`` and ``false``, nothing for None."""
+    """CSV of any values: numbers to six digits, ``true`` and ``false``, nothing for None, ``'`` before a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -37,7 +40,16 @@ def _write(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "" if value is None else str(value)
+    return "" if value is None else _MARK + value if _is_formula(value) else str(value)
+
+
+def _is_formula(value: object) -> TypeGuard[str]:
+    """Whether a spreadsheet would compute a text, which may be named in the configuration, when it opens the file."""
+    return isinstance(value, str) and value.startswith(_FORMULAS) and number_of(value) is None
+
+
+def _read(cell: str) -> str:
+    return cell[1:] if cell.startswith(_MARK) and cell[1:].startswith(_FORMULAS) else cell
 
 
 def from_csv(text: str) -> Table:
@@ -48,7 +60,7 @@ def from_csv(text: str) -> Table:
     DataError
         If it is not such a table.
     """
-    rows = list(csv.DictReader(io.StringIO(text)))
+    rows = [{k: _read(v) for k, v in row.items()} for row in csv.DictReader(io.StringIO(text))]
     if not rows or list(rows[0]) != [*_OF_TABLE, *_OF_ENTRY]:
         raise DataError("not a table of this version: make it again with `snakemake tables`")
     entries = []
