@@ -312,7 +312,10 @@ def test_labels_that_are_codes_or_follow_from_what_is_no_image(study):
         "endpoints.e0.kind: regression of 20 values that are all 1, 2: if these are codes, use `kind: binary`"
     ]
     where = table(SITE_ID=["NYU", "PITT"] * 10, old=["no"] * 10 + ["yes"] * 10)
-    told = "endpoints.e0.column: dx follows from 'SITE_ID' (site): no score could be told from one of sites, name another column"
+    told = (
+        "endpoints.e0.column: dx follows from 'SITE_ID' (site): no score could be told from one of sites, name another "
+        "column"
+    )
     assert study(where, DX | {"stratify": ["SITE_ID"]}).mistakes == [told]
     assert study(where, DX, columns={"site": "SITE_ID"}).mistakes == [told]
     assert study(where, DX, columns={"age": "age"}).mistakes == []

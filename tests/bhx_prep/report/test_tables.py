@@ -328,19 +328,20 @@ def test_a_spreadsheet_computes_nothing_of_a_csv(name):
     assert from_csv(text).task == table.task
 
 
-def permuted(shift, endpoint="diagnosis"):
+def permuted(shift, seed):
     """The score of permuted labels, whose predictions go so far with the truth."""
-    of = score("permuted", endpoint=endpoint)
+    of = score("permuted", seed)
     table = of.predictions
     moved = table.scores + shift * np.stack([-(table.truth - 0.5), table.truth - 0.5], axis=1)
     return dataclasses.replace(of, predictions=dataclasses.replace(table, scores=moved))
 
 
 def test_permuted_labels_above_chance_are_a_warning_of_the_table():
-    leaking = build([score("fc"), permuted(9.0)])
-    assert "**PERMUTED LABELS ARE ABOVE CHANCE: AUROC 100.0 (" in markdown(leaking)
-    assert "PERMUTED LABELS" not in markdown(build([score("fc"), permuted(-9.0)]))
-    assert "PERMUTED LABELS" not in markdown(build([score("fc")]))
+    fc = [score("fc", seed) for seed in range(3)]
+    leaking = markdown(build([*fc, *(permuted(9.0, seed) for seed in range(3))]))
+    assert "**PERMUTED LABELS ARE ABOVE CHANCE: AUROC 100.0 (" in leaking
+    assert "PERMUTED LABELS" not in markdown(build([*fc, *(permuted(-9.0, seed) for seed in range(3))]))
+    assert "PERMUTED LABELS" not in markdown(build(fc))
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,11 @@ def _write(value: object) -> str:
 
 def _is_formula(value: object) -> TypeGuard[str]:
     """Whether a spreadsheet would compute a text, which may be named in the configuration, when it opens the file."""
-    return isinstance(value, str) and value.startswith(_FORMULAS) and number_of(value) is None
+    return isinstance(value, str) and value.lstrip(_MARK).startswith(_FORMULAS) and number_of(value) is None
 
 
 def _read(cell: str) -> str:
-    return cell[1:] if cell.startswith(_MARK) and cell[1:].startswith(_FORMULAS) else cell
+    return cell[1:] if cell.startswith(_MARK) and _is_formula(cell) else cell
 
 
 def from_csv(text: str) -> Table:
