@@ -423,10 +423,12 @@ def test_apptainer_sees_only_what_is_bound(tmp_path, monkeypatch):
     assert len(bound) == 6
     image = words.index("fmriprep.sif")
     assert words[image + 1 : image + 4] == ["/data", "/out", "participant"]
-    settings = PreprocSection(fs_license=tmp_path / "license.txt").model_dump(mode="json")
-    assert "docker://nipreps/fmriprep:25.2.7" in containers.apptainer_command(
-        settings, "01", folders, 8, 24000
-    )
+    for image, named in (
+        ("nipreps/fmriprep:25.2.7", "docker://nipreps/fmriprep:25.2.7"),
+        ("~/fmriprep.sif", str(Path.home() / "fmriprep.sif")),
+    ):
+        settings = PreprocSection(fs_license=tmp_path / "license.txt", image=image).model_dump(mode="json")
+        assert named in containers.apptainer_command(settings, "01", folders, 8, 24000)
 
 
 def test_a_job_that_is_asked_to_end_stops_its_container_and_leaves_nothing(job, monkeypatch, tmp_path):

@@ -110,7 +110,9 @@ def apptainer_command(
     The image is a file (``.sif``) or the name of one at a registry.
     """
     image = preproc["image"]
-    if not image.endswith((".sif", ".simg")) and "://" not in image:
+    if image.endswith((".sif", ".simg")) and "://" not in image:
+        image = str(Path(image).expanduser())
+    elif "://" not in image:
         image = f"docker://{image}"
     # --containall hides the user's home and gives a /tmp in memory, hence the bound one
     command = [_apptainer(), "run", "--cleanenv", "--containall", "--pwd", "/scratch"]
@@ -185,7 +187,11 @@ def check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
     else:
         _apptainer()
         image = preproc["image"]
-        if image.endswith((".sif", ".simg")) and not Path(image).is_file():
+        if (
+            image.endswith((".sif", ".simg"))
+            and "://" not in image
+            and not Path(image).expanduser().is_file()
+        ):
             msg = f"preproc.image: there is no file {image}"
             raise SiteError(msg)
     paths = named_paths(given_words(preproc))
