@@ -237,6 +237,7 @@ MEMORY = [
     (1, "TERM_MEMLIMIT: job killed after reaching LSF memory usage limit."),
     (1, "subprocess.CalledProcessError: Command 'recon-all' died with <Signals.SIGKILL: 9>."),
     (1, "container died with exit status 137"),
+    (1, "Command exited with exit code: 137"),
     (1, "java.lang.OutOfMemoryError: Java heap space"),
 ]
 
@@ -269,6 +270,8 @@ mkdir -p failed for path /home/fmriprep/.config/matplotlib: [Errno 13] Permissio
  Could not check for version updates: Connection to server could not be made
  Retrying (Retry(total=2)) after connection broken by 'NewConnectionError(...: Failed to establish a new connection)'
  Memory resampled/largemem=0.28/0.5/1 GB
+ zlib: status -2, code 137; ERROR : a warning of a program
+ No BOLD field maps; no T1w to T2w registration
 fMRIPrep: Please report errors to https://github.com/nipreps/fmriprep/issues
 """
 

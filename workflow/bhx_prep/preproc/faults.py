@@ -60,6 +60,12 @@ class Fault:
 _DISK = "free some space, or work on another disk (TMPDIR, `tmpdir` in the profile)"
 _BACKEND = "or use another preproc.backend"
 
+
+def _ended(codes: str) -> str:
+    """Words of a program that ended with one of some exit codes."""
+    return rf"(?:[Ee]xit(?:ed)?\b.{{0,16}}\b(?:code|status):?|Return code:) (?:{codes})\b"
+
+
 TABLE: Final = (
     # ---- the program that runs containers
     Known(
@@ -121,7 +127,7 @@ TABLE: Final = (
         r"executable file not found in \$PATH|OCI runtime (?:create|exec)|OCI runtime attempted to invoke"
         r"|No runscript and no /bin/sh|runscript: \d+: exec: \S+ not found",
     ),
-    Known("site", "apptainer could not start the container: {line}", r"^FATAL: |^ERROR +: "),
+    Known("site", "apptainer could not start the container: {line}", r"^FATAL: |^ERROR  : "),
     Known(
         "site",
         "the image {image} is made for another kind of processor than this machine's: pull the one for it",
@@ -199,18 +205,18 @@ TABLE: Final = (
     Known(
         "site",
         "this account may not write files as long, or with names as long, as needed: see ulimit -f, shorten TMPDIR ({line})",
-        r"\[Errno (?:27|36)\]|File size limit exceeded|(?:code|status|Return code:) (?:153|-25)\b",
+        r"\[Errno (?:27|36)\]|File size limit exceeded|" + _ended("153|-25"),
     ),
     Known(
         "site",
         f"a program lost a file that it had in memory, as where a disk is full: {_DISK}",
-        r"\bBus error|(?:code|status|Return code:) (?:135|-7)\b",
+        r"\bBus error|" + _ended("135|-7"),
     ),
     Known(
         "site",
         "the job was stopped from outside: start again, with more time if it had too little ({line})",
         r"DUE TO (?:TIME LIMIT|NODE FAILURE|PREEMPTION)|job killed: walltime|TERM_RUNLIMIT|[Nn]ode failure on "
-        r"|(?:code|status|Return code:) (?:130|143|-2|-15)\b",
+        r"|" + _ended("130|143|-2|-15"),
     ),
     Known(
         "site",
@@ -227,7 +233,7 @@ TABLE: Final = (
     Known(
         "site",
         "the processor of this machine lacks instructions that the image's programs use: use another node",
-        r"Illegal instruction|(?:code|status|Return code:) (?:132|-4)\b",
+        r"Illegal instruction|" + _ended("132|-4"),
     ),
     # ---- templates
     Known(
@@ -274,8 +280,8 @@ TABLE: Final = (
         r"|result of insuff?ici?ent memory|Insufficient resources available for job"
         r"|[Oo]ut of memory: Kill|[Mm]emory cgroup out of memory|oom[-_]kill|OOMKilled|Out Of Memory"
         r"|cgroup out-of-memory handler|[Ee]xceeded (?:step |job )?memory limit|job killed: \w*mem|TERM_MEMLIMIT"
-        r"|(?:code|status|Return code:) (?:137|-9)\b|^\s*Killed\s*$|:\s+line \d+:\s+\d+ Killed"
-        r"|\bsignal 9\b|\bSIGKILL\b|signal: killed",
+        r"|^\s*Killed\s*$|:\s+line \d+:\s+\d+ Killed"
+        r"|\bsignal 9\b|\bSIGKILL\b|signal: killed|" + _ended("137|-9"),
         exit_codes=(137, -9),
     ),
     Known(
@@ -286,7 +292,7 @@ TABLE: Final = (
         r"|could not allocate \d+|Failed to allocate memory",
     ),
     # ---- the subject's data, where fMRIPrep ends before any node runs
-    Known("subject", "{line}", r"(?:[Nn]o|[Cc]annot find(?: a| any)?) (?:T1w|T1-weighted|BOLD)\b"),
+    Known("subject", "{line}", r"No (?:T1w|T1-weighted|BOLD) images|[Cc]annot find(?: a| any)? T1w"),
     Known("subject", "{line}", r"two echoes, which fMRIPrep does not support|T2w image is expected"),
     Known("subject", "{line}", r"Sophisticated PEPOLAR schemes are unsupported|Conflicting entities for"),
     Known("subject", "a field map cannot be used: {line}", exit_codes=(65,)),
