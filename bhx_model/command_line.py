@@ -108,6 +108,14 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def positive_number(text: str) -> int:
+    """Read a whole number of 1 or more, as a `type` of argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"expected a whole number of 1 or more, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
 def minutes(text: str) -> float:
     """Read a time of 0 minutes or more, as a `type` of argparse."""
     try:

@@ -156,6 +156,7 @@ def test_a_subject_whose_runs_are_all_left_out_did_not_go_well(tmp_path, monkeyp
     ("words", "meaning"),
     [
         (["--fmriprep-args=--use-aroma", "--backend", "fmriprep-docker"], "no option --use-aroma"),
+        (["--fmriprep-args=--x 'a", "--backend", "fmriprep-docker"], "a quotation mark is not closed"),
         (["--backend", "fmriprep"], "preproc.backend"),
         (["--tasks", "nback"], "sub-02 has no usable scan"),
     ],
@@ -167,3 +168,12 @@ def test_one_subject_that_cannot_be_preprocessed_is_a_sentence(tmp_path, monkeyp
     assert cli.main(["preproc", "run", "--bids", "raw", "--subject", "02", "--out", "out", *words]) == 1
     assert meaning in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["--threads", "0"], ["--threads", "-1"], ["--mem-mb", "0"], ["--mem-mb", "8GB"]]
+)
+def test_a_job_without_threads_or_memory_is_refused(words, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["preproc", "run", "--bids", "raw", "--subject", "02", "--out", "out", *words])
+    assert "expected a whole number of 1 or more" in capsys.readouterr().err

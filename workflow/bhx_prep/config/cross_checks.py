@@ -202,7 +202,8 @@ def _preprocessing(raw: Mapping[str, Any]) -> Iterator[str]:
         elif isinstance(t1w_mm, int | float):
             if known and not spaces:
                 default = preproc.output_spaces(space, t1w_mm)
-                yield from (f"cohorts.{name}.space: fMRIPrep has {what}" for what in space_mistakes(default))
+                found = dict.fromkeys(space_mistakes(default))
+                yield from (f"cohorts.{name}.space: fMRIPrep has {what}" for what in found)
             given = spaces if isinstance(spaces, list | tuple) else preproc.output_spaces(space, t1w_mm)
             for what in preproc.lacking(map(str, given), space, t1w_mm, arguments):
                 yield f"preproc.output_spaces (cohort {name}): {what}"

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bhx_model.command_line import json_file
+from bhx_model.command_line import json_file, positive_number
 from bhx_model.errors import SiteError
 
 
@@ -39,7 +39,7 @@ def subject_parser(prog: str, description: str | None, epilog: str) -> argparse.
     parser.add_argument(
         "--work", required=True, type=Path, help="folder for work files; kept on failure to resume"
     )
-    parser.add_argument("--threads", type=int, default=1, help="threads of the job (default: 1)")
+    parser.add_argument("--threads", type=positive_number, default=1, help="threads of the job (default: 1)")
     return parser
 
 

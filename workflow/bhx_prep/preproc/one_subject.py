@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.atomic_write import write_json
+from bhx_model.command_line import positive_number
 from bhx_model.errors import ConfigError, DataError, SiteError
 from bhx_prep import installation
 from bhx_prep.config import config
@@ -79,8 +80,10 @@ def arguments(actions: Any) -> None:
 
 def job_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what a job gives a subject: threads, memory, folders."""
-    parser.add_argument("--threads", type=int, default=8, help="of the job (%(default)s)")
-    parser.add_argument("--mem-mb", type=int, default=24000, help="memory of the job, MB (%(default)s)")
+    parser.add_argument("--threads", type=positive_number, default=8, help="of the job (%(default)s)")
+    parser.add_argument(
+        "--mem-mb", type=positive_number, default=24000, help="memory of the job, MB (%(default)s)"
+    )
     scratch = Path(os.environ.get("TMPDIR", "/tmp"))
     parser.add_argument("--work", type=Path, default=scratch, help="for work files (%(default)s)")
     parser.add_argument(
@@ -201,7 +204,11 @@ def _run_embedded(words: list[str]) -> int:
 
 def _study(args: argparse.Namespace, subject: str) -> config.Config:
     """A configuration of this one subject, checked as any."""
-    words = shlex.split(args.fmriprep_args)
+    try:
+        words = shlex.split(args.fmriprep_args)
+    except ValueError as error:
+        msg = f"--fmriprep-args={args.fmriprep_args}: a quotation mark is not closed"
+        raise ConfigError(msg) from error
     raw: dict[str, Any] = {
         "cohorts": {
             COHORT: {
