@@ -375,6 +375,19 @@ def test_echoes_have_files_of_their_own(study, ingest):
     assert "dcm2niix makes 2 images of it" in rows[1]["reason"]
 
 
+def test_a_phase_difference_has_the_echo_times_of_its_magnitudes(study, ingest):
+    fmap = [{"number": 8, "suffix": "magnitude"}, {"number": 9, "suffix": "phasediff"}]
+    write_map(study, [*SERIES, *fmap])
+    t1w(study / "dicom", VISIT, 9, description="gre_field_mapping")
+    code, rows, _ = ingest()
+    assert (code, outcomes(rows)) == (1, ["failed"])
+    assert "one echo time of two" in rows[0]["reason"]
+    two_echoes(t1w(study / "dicom", VISIT, 8, description="gre_field_mapping"))
+    assert ingest()[0] == 0
+    said = json.loads((study / "bids/sub-A1/fmap/sub-A1_phasediff.json").read_text())
+    assert (said["EchoTime1"], said["EchoTime2"]) == (0.00492, 0.00738)
+
+
 def test_a_short_name_is_no_code_of_the_sequence(study, ingest):
     visit = replace(VISIT, name="Gr^Ir", patient="PAT-004711")
     t1w(study / "dicom", visit, description="MPRAGE GR")

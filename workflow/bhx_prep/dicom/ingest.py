@@ -91,15 +91,15 @@ def _write(one: Planned, planned: Sequence[Planned], mapping: SeriesMap, out: Pa
             _check(one, image, path)
             if _has_face(one):
                 _take_off_face(image, method, one, out, work)
+        described = {path: describe(one, image, out) for path, image in named.items()}
         files = [f"{path}{ending}" for path in named for ending in (".nii.gz", ".json")]
         record.add(one.file, source, files, _kind_of(method) if _has_face(one) else None)
         for path, image in named.items():
-            described = describe(one, image, _intended_for(one, planned, record))
             part = work / "packed.nii.gz"
             convert.compress(image.path, part)
             with atomic_write(out / f"{path}.nii.gz") as place:
                 shutil.copyfile(part, place)
-            write_json(out / f"{path}.json", described)
+            write_json(out / f"{path}.json", {**described[path], **_intended(one, planned, record)})
     logger.info(
         "sub-%s, series %s: %d files, %s", one.subject, one.series.number, len(one.series.files), one.file
     )
@@ -170,6 +170,11 @@ def _take_off_face(image: Image, method: Any, one: Planned, out: Path, work: Pat
     )
 
 
+def _intended(one: Planned, planned: Sequence[Planned], record: dataset.Record) -> dict[str, list[str]]:
+    runs = _intended_for(one, planned, record)
+    return {"IntendedFor": runs} if runs else {}
+
+
 def _intended_for(one: Planned, planned: Sequence[Planned], record: dataset.Record) -> list[str]:
     """Runs of its session that a field map is for, as URIs of BIDS."""
     if DATATYPES[str(one.target.suffix)] != "fmap":
@@ -197,15 +202,35 @@ def _add_intended_for(runs: Sequence[str], files: Sequence[str], out: Path) -> N
             write_json(path, {**about, "IntendedFor": [*known, *missing]})
 
 
-def describe(one: Planned, image: Image, intended_for: Sequence[str] = ()) -> dict[str, Any]:
-    """Sidecar of an image: what is allowed of dcm2niix's, and what the map says."""
+def describe(one: Planned, image: Image, out: Path) -> dict[str, Any]:
+    """Sidecar of an image, but for the runs it is for: what is allowed of dcm2niix's, and what the map says.
+
+    Raises
+    ------
+    DataError
+        If it is a phase difference and nothing states its two echo times.
+    """
     found = sidecar.clean(image.sidecar, one.series.identifying)
     if one.target.task is not None:
         found["TaskName"] = one.target.task
     if one.target.suffix == "fieldmap":
         found.setdefault("Units", "Hz")
-    if intended_for:
-        found["IntendedFor"] = list(intended_for)
+    if one.target.suffix == "phasediff" and not {"EchoTime1", "EchoTime2"} <= found.keys():
+        found |= _echo_times(one, out)
+    return found
+
+
+def _echo_times(one: Planned, out: Path) -> dict[str, float]:
+    """Echo times of a phase difference: those of its magnitude images, which are converted before it."""
+    found = {}
+    for n in (1, 2):
+        sidecar = (out / plan.path(one, suffix=f"magnitude{n}")).with_suffix(".json")
+        said = read_json(sidecar, "remove it, and start again") if sidecar.is_file() else {}
+        if "EchoTime" not in said:
+            raise DataError(
+                "its headers state one echo time of two: map the series of both magnitudes, with the same entities"
+            )
+        found[f"EchoTime{n}"] = said["EchoTime"]
     return found
 
 
