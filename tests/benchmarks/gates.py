@@ -2,10 +2,11 @@
 
     .venv-ants/bin/python tests/benchmarks/gates.py [--heads colin27] [--cases real water flair] [--resolution 4]
 
-Every head of `preproc_heads.py` that can be had, as it is and spoiled: water instead of it, a FLAIR and a T2w made of its
-intensities, without its upper 35 mm or its left half, with a slab of zeros, and tilted by 45 degrees or without its face,
-which may be registered well. A line per image; exit code 1 if a real head is refused or a spoiled one passes. An image
-takes two CPU minutes at 1 mm, and half a minute at 4 mm, which is enough here.
+Every head of `preproc_heads.py` that can be had, as it is and spoiled: water instead of it, alone or in a shell, a FLAIR, a
+T2w, an EPI and a CT made of its intensities, all of them below zero, without its upper 35 mm, its left half or all above the
+neck, with a slab of zeros; and tilted by 45 degrees, without its face or its skull, or mirrored, which may be registered
+well. A line per image; exit code 1 if a real head is refused or a spoiled one passes. An image takes two CPU minutes at
+1 mm, and half a minute at 4 mm, which is enough here.
 """
 
 from __future__ import annotations
@@ -28,10 +29,7 @@ from scipy.spatial.transform import Rotation
 
 from bhx_model.errors import DataError
 from bhx_prep.dicom.deface import NORMAL, plane_of
-from bhx_prep.preproc.embedded.bias import CorrectBias
-from bhx_prep.preproc.embedded.brain_mask import BrainMask, largest_piece, probability
-from bhx_prep.preproc.embedded.check_anat import CheckAnat
-from bhx_prep.preproc.embedded.normalise import Normalize
+from bhx_prep.preproc.embedded.series import check_brightness
 
 #: Axes of the arrays run to the right, to the front and upwards; lengths are voxels.
 Spoil = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -43,6 +41,33 @@ def water(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     place = np.moveaxis(np.indices(head.shape), 0, -1) - middle
     ball = np.linalg.norm(place * zooms, axis=-1) < 80
     return np.abs(100 * ball + 4 * np.random.default_rng(0).standard_normal(head.shape))
+
+
+def shell(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
+    """Water of a brain's size and form, and around it a bright shell as of scalp, with a dark gap."""
+    middle = np.asarray(head.shape) / 2
+    place = (np.moveaxis(np.indices(head.shape), 0, -1) - middle) * zooms / [68, 84, 66]
+    radius = np.linalg.norm(place, axis=-1)
+    noise = 4 * np.random.default_rng(0).standard_normal(head.shape)
+    return np.abs(100.0 * (radius < 1) + 160.0 * ((radius > 1.1) & (radius < 1.18)) + noise)
+
+
+def ct(head: np.ndarray, _: np.ndarray) -> np.ndarray:
+    """Bone is bright, all soft tissue alike, and air 0, as where 1,000 were added."""
+    top = np.percentile(head, 99.5)
+    inside = ndimage.binary_fill_holes(ndimage.binary_opening(head > 0.1 * top, iterations=2))
+    bone = inside & (head < 0.15 * top) & ~ndimage.binary_erosion(inside, iterations=25)
+    return np.where(bone, 2000, np.where(inside, 1030 + 10 * head / top, 0)) + 5.0
+
+
+def epi(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
+    """The contrast of T2, blurred to 4 mm, without bone and scalp."""
+    return ndimage.gaussian_filter(t2(head, zooms) * brain(head), 4 / 2.355 / zooms)
+
+
+def negative(head: np.ndarray, _: np.ndarray) -> np.ndarray:
+    """The sign lost."""
+    return -head
 
 
 def flair(head: np.ndarray, _: np.ndarray) -> np.ndarray:
@@ -68,6 +93,11 @@ def cut(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     return head[:, :, : top_of(head) - round(35 / zooms[2])]
 
 
+def neck(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
+    """What lies more than 110 mm below the vertex."""
+    return head[:, :, : top_of(head) - round(110 / zooms[2])]
+
+
 def half(head: np.ndarray, _: np.ndarray) -> np.ndarray:
     """The right half."""
     return head[head.shape[0] // 2 :]
@@ -87,37 +117,68 @@ def tilt(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     return ndimage.affine_transform(head, turn, middle - turn @ middle, order=1)
 
 
+def brain(head: np.ndarray) -> np.ndarray:
+    """Its mask, by the workflow's own network."""
+    from bhx_prep.preproc.embedded.brain_mask import largest_piece, probability  # of the second environment
+
+    return largest_piece(probability(head.astype(np.float32)) > 0.5)
+
+
+def stripped(head: np.ndarray, _: np.ndarray) -> np.ndarray:
+    """The brain alone."""
+    return head * brain(head)
+
+
+def mirrored(head: np.ndarray, _: np.ndarray) -> np.ndarray:
+    """Left and right exchanged: no brightness tells."""
+    return head[::-1]
+
+
 def defaced(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     """Without what `bhx ingest dicom` cuts off with `deface: face`."""
-    affine = np.diag([*zooms, 1.0])
-    plane_mm = plane_of(largest_piece(probability(head.astype(np.float32)) > 0.5), affine)
+    plane_mm = plane_of(brain(head), np.diag([*zooms, 1.0]))
     place = np.moveaxis(np.indices(head.shape), 0, -1) * zooms
     return np.where(place @ NORMAL > plane_mm, 0, head)
 
 
-#: What is made of a head, and whether it must be excluded; a tilted or a defaced one may come out right.
+#: What is made of a head, and whether it must be excluded; the last ones may come out right.
 SPOILED: dict[str, tuple[Spoil, bool]] = {
     "real": (lambda head, _: head, False),
     "water": (water, True),
+    "shell": (shell, True),
     "flair": (flair, True),
     "t2": (t2, True),
+    "epi": (epi, True),
+    "ct": (ct, True),
+    "negative": (negative, True),
     "cut": (cut, True),
+    "neck": (neck, True),
     "half": (half, True),
     "slab": (slab, True),
     "tilt": (tilt, False),
     "defaced": (defaced, False),
+    "stripped": (stripped, False),
+    "mirrored": (mirrored, False),
 }
 
 
 def judge(path: Path, templates: Path, resolution_mm: float, folder: Path) -> str | None:
     """Why an image is excluded; None if it passes. The check prints its numbers."""
+    # of the second environment
+    from bhx_prep.preproc.embedded.bias import CorrectBias
+    from bhx_prep.preproc.embedded.brain_mask import BrainMask
+    from bhx_prep.preproc.embedded.check_anat import CheckAnat
+    from bhx_prep.preproc.embedded.normalise import Normalize
+
     image = nib.load(path)
+    values = np.asarray(image.dataobj)  # type: ignore[attr-defined]
     zooms = tuple(float(z) for z in image.header.get_zooms()[:3])  # type: ignore[attr-defined]
     files = {
         name: str(templates / f"head_{what}.nii.gz")
         for name, what in (("template", "T1w"), ("template_mask", "mask"))
     }
     try:
+        check_brightness(float(values.mean()), float(values.std()))
         anat = CorrectBias(in_file=str(path), zooms=zooms).run(cwd=str(folder)).outputs.out_file
         mask = BrainMask(in_file=anat).run(cwd=str(folder)).outputs.mask
         warp = (
