@@ -7,15 +7,12 @@ Each is learned from train or validation subjects, never from test subjects.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from bhx_model.evaluation.influence import is_constant
 from bhx_model.evaluation.labels import Labels
-
-#: By name, what each does.
-ADJUSTMENTS: Final = ("class_weights", "threshold", "calibrate")
 
 
 def adjust(labels: Labels, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:

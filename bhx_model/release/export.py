@@ -149,13 +149,7 @@ def export(
         If there are terms of a cohort that no stage was trained on, terms that are no text, or only one of `structure`
         and `fusion`.
     """
-    if (structure is None) != (fusion is None):
-        raise ConfigError(
-            "the stages structure and fusion are exported together: name both folders or neither"
-        )
-    folders = {"function": function}
-    if structure and fusion:
-        folders = {"structure": structure, "function": function, "fusion": fusion}
+    folders = _folders(function, structure, fusion)
     trained = {stage: load_trained(folder, stage) for stage, folder in folders.items()}
     _check_encoders(folders, trained)
     metadata = RoiMetadata.load(rois)
@@ -172,20 +166,7 @@ def export(
     if t1w is not None and described:
         _copy(t1w, out / t1w_space.FILE)
     _copy(rois, out / "rois.npz")
-    about = {
-        "export": load.EXPORT_VERSION,
-        "bhx": __version__,
-        "synthetic": any(t.run["synthetic"] for t in trained.values()),
-        "terms": known,
-        **({"people": listed} if listed else {}),
-        **({"t1w": described} if described else {}),
-        **({"denoising": denoised} if denoised else {}),
-        **({"quality": checked} if checked else {}),
-        "stages": {
-            stage: {**{key: t.run[key] for key in _OF_RUN if key in t.run}, "sha256": t.sha256}
-            for stage, t in trained.items()
-        },
-    }
+    about = _about(trained, terms=known, people=listed, t1w=described, denoising=denoised, quality=checked)
     with atomic_write(out / "README.md") as part:
         card = model_card(
             trained,
@@ -198,6 +179,31 @@ def export(
         )
         part.write_text(card, encoding="utf-8")
     write_json(out / "config.json", about)
+
+
+def _folders(function: Path, structure: Path | None, fusion: Path | None) -> dict[str, Path]:
+    """Folders of the stages that are exported, by stage."""
+    if (structure is None) != (fusion is None):
+        raise ConfigError(
+            "the stages structure and fusion are exported together: name both folders or neither"
+        )
+    if structure and fusion:
+        return {"structure": structure, "function": function, "fusion": fusion}
+    return {"function": function}
+
+
+def _about(trained: Mapping[str, Trained], **known: Any) -> dict[str, Any]:
+    """Content of ``config.json``; of what is `known`, only the terms are there when they are empty."""
+    return {
+        "export": load.EXPORT_VERSION,
+        "bhx": __version__,
+        "synthetic": any(t.run["synthetic"] for t in trained.values()),
+        **{name: value for name, value in known.items() if value or name == "terms"},
+        "stages": {
+            stage: {**{key: t.run[key] for key in _OF_RUN if key in t.run}, "sha256": t.sha256}
+            for stage, t in trained.items()
+        },
+    }
 
 
 def _check_encoders(folders: Mapping[str, Path], trained: Mapping[str, Trained]) -> None:

@@ -51,7 +51,6 @@ def check_start(
     BhxError
         If the atlas's files are not there and cannot be fetched.
     """
-    from bhx_prep import memory_plan
     from bhx_prep.atlas import checks  # not for planning: they take a second
     from bhx_prep.atlas.atlas import DEFAULT_SPACE
     from bhx_prep.atlas.sources import templateflow
@@ -61,11 +60,29 @@ def check_start(
     warnings = [*checks.mistakes(config), *tables.mistakes]
     if not tables.mistakes and (few := list(split_checks.impossible(config, endpoints))):
         raise ConfigError(few[0])
-    trainings = memory_plan.plans(config, elsewhere=submits)
+    _check_memory(config, elsewhere=submits)
+    _check_queue(folder, submits=submits, status_command=status_command)
+    spaces = config.volume_spaces or (DEFAULT_SPACE,)
+    if config.atlas.source == "templateflow" and not checks.is_fetched(
+        config.atlas, config.results / "templates", spaces
+    ):
+        templateflow.templateflow_files(config.atlas, spaces)
+    return warnings
+
+
+def _check_memory(config: Config, *, elsewhere: bool) -> None:
+    """Refuse a training that does not fit in the memory of its GPUs; log what may not."""
+    from bhx_prep import memory_plan
+
+    trainings = memory_plan.plans(config, elsewhere=elsewhere)
     if large := list(memory_plan.mistakes(trainings)):
         raise ConfigError(large[0])
     for warning in [*memory_plan.warnings(trainings), *memory_plan.finetuning_warnings(config, trainings)]:
         logger.warning("%s", warning)
+
+
+def _check_queue(folder: Path, *, submits: bool, status_command: str | None) -> None:
+    """Refuse to submit where Slurm's commands are not, or beside jobs of an earlier Snakemake."""
     if submits:
         lacking, notes = jobs.lacking(status_command)
         if lacking:
@@ -74,9 +91,3 @@ def check_start(
             logger.warning("%s", note)
     if left := jobs.strays(folder, submits=submits):
         raise SiteError(left)
-    spaces = config.volume_spaces or (DEFAULT_SPACE,)
-    if config.atlas.source == "templateflow" and not checks.is_fetched(
-        config.atlas, config.results / "templates", spaces
-    ):
-        templateflow.templateflow_files(config.atlas, spaces)
-    return warnings

@@ -28,7 +28,6 @@ LARGEST: Final = 1 << 31
 #: Columns of a table that is read as a whole.
 MOST_COLUMNS: Final = 20_000
 SEPARATORS: Final = ("\t", ",", ";")
-SEPARATOR_NAMES: Final = {"\t": "tabs", ",": "commas", ";": "semicolons"}
 
 _BYTE_ORDER_MARKS = {
     b"\xef\xbb\xbf": "utf-8-sig",

@@ -238,18 +238,8 @@ def read(
     DataError
         If the file is missing, no table, empty, or has no column of ids.
     """
-    file, stated = notes.short(path.name), settings.id_column
-    find_ids = partial(subject_ids.find_id_column, known=settings.id_columns)
-    if stated is not None:
-        cells = delimited.read_cells(path, lambda names: stated if stated in names else None, columns, stated)
-    else:
-        cells = delimited.read_cells(path, find_ids, columns)
-        if other := subject_ids.other_id_column(cells.header, cells.names[0]):
-            msg = (
-                f"{file} may have the ids in {notes.quote(cells.names[0])} or in {notes.quote(other)}: name the "
-                "column as `id_column` of the cohort"
-            )
-            raise DataError(msg)
+    file = notes.short(path.name)
+    cells = _cells(path, settings, columns)
     spelt = layouts.load(settings.layout).label if settings.layout else str
     content = cells.rows
     if settings.second_header and content and not subject_ids.may_be_id(content[0][1][0]):
@@ -273,6 +263,28 @@ def read(
     if not rows and not excluded:
         msg = f"{file} has no participants: there is a header only"
         raise DataError(msg)
+    _drop_unusable(rows, excluded, file)
+    missing = MissingValues(settings.missing)
+    return Participants(path, tuple(cells.header), tuple(cells.names), rows, excluded, missing, spelt=spelt)
+
+
+def _cells(path: Path, settings: TableSettings, columns: Sequence[str] | None) -> delimited.Cells:
+    """Cells of the needed columns, that of the ids first."""
+    if (stated := settings.id_column) is not None:
+        return delimited.read_cells(path, lambda names: stated if stated in names else None, columns, stated)
+    find_ids = partial(subject_ids.find_id_column, known=settings.id_columns)
+    cells = delimited.read_cells(path, find_ids, columns)
+    if other := subject_ids.other_id_column(cells.header, cells.names[0]):
+        msg = (
+            f"{notes.short(path.name)} may have the ids in {notes.quote(cells.names[0])} or in {notes.quote(other)}: "
+            "name the column as `id_column` of the cohort"
+        )
+        raise DataError(msg)
+    return cells
+
+
+def _drop_unusable(rows: dict[str, list[list[str]]], excluded: dict[str, str], file: str) -> None:
+    """Remove subjects of whom a row has too few cells, or whose ids could be those of two; the latter's reason is added."""
     for label, mine in list(rows.items()):
         ids = list(dict.fromkeys(row[0] for row in mine))
         if not subject_ids.written_alike(ids):
@@ -282,8 +294,6 @@ def read(
             del rows[label]
         elif label in excluded:  # another row of it has too few cells
             del rows[label]
-    missing = MissingValues(settings.missing)
-    return Participants(path, tuple(cells.header), tuple(cells.names), rows, excluded, missing, spelt=spelt)
 
 
 def values(
