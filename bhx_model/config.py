@@ -221,7 +221,8 @@ class FusionConfig:
     inputs: Literal["cache", "online"] = "cache"
     """Tokens from the cache, or computed from the shards by the frozen encoders in every step."""
     drop_path: float = 0.0
-    """Chance that a sample skips a residual branch, at the last block; it rises linearly from 0. Fine-tuning: 0.1."""
+    """Chance that a sample skips a residual branch, at the last block; it rises linearly from 0. Fine-tuning: 0.1. In
+    pretraining which ones do depends on how a batch is cut: above 0, `train.accumulate` changes more than rounding."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
 

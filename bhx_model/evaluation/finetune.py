@@ -21,6 +21,7 @@ from bhx_model.evaluation.epochs import learning_rate, scaled_target
 from bhx_model.evaluation.labelled_tokens import LabelledTokens, autocast, fusion_arguments
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import EndpointModel, HubHead, endpoint_loss, n_outputs
+from bhx_model.nets.vit import Kept
 from bhx_model.training import optim
 from bhx_model.training.step_outcome import OnItsWay, reads_late
 from bhx_model.training.trained import Trained
@@ -77,7 +78,8 @@ def finetune(
             step = epoch * per_epoch + place
             lr = learning_rate(settings, step, per_epoch)
             optim.set_schedule(optimizer, lr=lr, weight_decay=settings.weight_decay)
-            _backward(model, groups, target, data, trained, settings, device)
+            kept = _kept(model, order[place], settings, device)
+            _backward(model, groups, kept, target, data, trained, settings, device)
             norm = torch.nn.utils.clip_grad_norm_([p for _, p in used], settings.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -104,6 +106,7 @@ def finetune(
 def _backward(
     model: EndpointModel,
     groups: Sequence[tuple[list[int], Batch]],
+    kept: Sequence[Kept],
     target: Tensor,
     data: LabelledTokens,
     trained: Trained,
@@ -112,18 +115,35 @@ def _backward(
 ) -> None:
     """Leave the gradient of a batch's loss, the mean over its runs, in the parameters; nothing here waits for a GPU."""
     size = sum(len(runs) for runs, _ in groups)
-    for runs, batch in groups:
+    for (runs, batch), of_part in zip(groups, kept, strict=True):
         labels = Batch(batch.keys, {"wanted": target[data.subject[runs]]}).pin().to(device)
         with autocast(trained, device):
-            output = model(*fusion_arguments(batch, device))
+            output = model(*fusion_arguments(batch, device), of_part)
             loss = endpoint_loss(output, labels.tensors["wanted"], data.labels.kind, settings.label_smoothing)
         (loss * (len(runs) / size)).backward()
 
 
 def _parts(batch: Sequence[Sequence[int]], settings: EvaluationConfig) -> list[list[int]]:
     """Cut the groups of a batch into parts that go through the network at once, see `EvaluationConfig.accumulate`."""
+    return [list(group[part]) for group in batch for part in _cuts(len(group), settings)]
+
+
+def _cuts(n: int, settings: EvaluationConfig) -> list[slice]:
+    """Where a group of `n` runs is cut into parts."""
     size = -(-settings.batch_size // settings.accumulate)
-    return [list(group[first : first + size]) for group in batch for first in range(0, len(group), size)]
+    return [slice(first, first + size) for first in range(0, n, size)]
+
+
+def _kept(
+    model: EndpointModel, batch: Sequence[Sequence[int]], settings: EvaluationConfig, device: torch.device
+) -> list[Kept]:
+    """Draw which branches the runs of every part skip: for whole groups, so that it is the same however they are cut."""
+    found: list[Kept] = []
+    for group in batch:
+        drawn = model.fusion.blocks.draw(len(group), device)
+        for part in _cuts(len(group), settings):
+            found.append([None if of_block is None else of_block[part] for of_block in drawn])
+    return found
 
 
 def _check(step: int, norm: OnItsWay, runs: list[int], data: LabelledTokens) -> None:

@@ -15,7 +15,7 @@ from bhx_model.errors import ConfigError
 from bhx_model.nets.attention import KeyWeights, key_weights
 from bhx_model.nets.hub_start import HubStart
 from bhx_model.nets.pos_embed import grid_code, sincos, sincos_grid
-from bhx_model.nets.vit import ALL, NORM_EPS, Blocks, init_weights, standardise
+from bhx_model.nets.vit import ALL, NORM_EPS, Blocks, Kept, init_weights, standardise
 
 MODALITIES: Final = ("function", "structure")
 
@@ -140,7 +140,13 @@ class FusionModel(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
 
     def encode(
-        self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int, *, normed: bool = True
+        self,
+        structure_BSD: Tensor,
+        function_BFD: Tensor,
+        n_patches: int,
+        *,
+        normed: bool = True,
+        kept: Kept | None = None,
     ) -> Tensor:
         """Return the hub tokens: (B, H, D).
 
@@ -156,20 +162,24 @@ class FusionModel(nn.Module):
         normed
             After the final norm, as the decoder reads them. An endpoint's head averages the hub tokens before any
             norm and has one of its own.
+        kept
+            Which branches of the blocks each sample skips, from ``blocks.draw``; drawn here if None.
 
         Raises
         ------
         ValueError
             If numbers or widths of tokens do not fit the model.
         """
-        latents_BHD = self._encode(structure_BSD, function_BFD, n_patches)[:, : self.config.hub_tokens]
+        latents_BHD = self._encode(structure_BSD, function_BFD, n_patches, kept)[:, : self.config.hub_tokens]
         return self.norm(latents_BHD) if normed else latents_BHD
 
     def latents(self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int) -> Tensor:
         """Return what the decoder reads: hub tokens and, with `cls_bypass`, CLS after them."""
         return self.norm(self._encode(structure_BSD, function_BFD, n_patches))
 
-    def _encode(self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int) -> Tensor:
+    def _encode(
+        self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int, kept: Kept | None = None
+    ) -> Tensor:
         valid_BFD = self._valid(structure_BSD, function_BFD, n_patches)
         x_BFD = self.embed(valid_BFD, "function")
         x_BSD = self.embed(structure_BSD, "structure")
@@ -180,11 +190,11 @@ class FusionModel(nn.Module):
             first.append(self.cls_token.expand(len(x_BSD), -1, -1))
         x_BFD = x_BFD + self.position("function", n_patches)
         x_BSD = x_BSD + self.position("structure", n_patches)
-        kept = sum(t.shape[1] for t in first)
-        weights = self.attention_weights(kept, x_BFD.shape[1], x_BSD.shape[1])
+        n_first = sum(t.shape[1] for t in first)
+        weights = self.attention_weights(n_first, x_BFD.shape[1], x_BSD.shape[1])
         x_BND = torch.cat([*first, x_BFD, x_BSD], dim=1)
         del x_BFD, x_BSD  # as large as x_BND, and the blocks need the memory
-        return self.blocks(x_BND, queries=slice(0, kept), weights=weights)
+        return self.blocks(x_BND, queries=slice(0, n_first), weights=weights, kept=kept)
 
     def attention_weights(self, n_first: int, n_function: int, n_structure: int) -> KeyWeights | None:
         """Return how much tokens (hub and CLS, function, structure) count where they are attended to.

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bhx_model.nets.fusion import FusionModel
-from bhx_model.nets.vit import NORM_EPS
+from bhx_model.nets.vit import NORM_EPS, Kept
 
 Kind = Literal["binary", "multiclass", "regression"]
 
@@ -80,9 +80,11 @@ class EndpointModel(nn.Module):
         self.fusion = fusion
         self.head = head
 
-    def forward(self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int) -> Tensor:
+    def forward(
+        self, structure_BSD: Tensor, function_BFD: Tensor, n_patches: int, kept: Kept | None = None
+    ) -> Tensor:
         """Return logits, or the predicted value: (B, O); arguments as ``FusionModel.encode``."""
-        hub_BHD = self.fusion.encode(structure_BSD, function_BFD, n_patches, normed=False)
+        hub_BHD = self.fusion.encode(structure_BSD, function_BFD, n_patches, normed=False, kept=kept)
         return self.head(hub_BHD)
 
 

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, cast
 
 import torch
 import torch.nn.functional as F
@@ -73,18 +74,29 @@ class Block(nn.Module):
         self.run = run_block
 
     def forward(
-        self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, weights: KeyWeights | None = None
+        self,
+        x_BND: Tensor,
+        queries: slice = ALL,
+        keys: slice = ALL,
+        weights: KeyWeights | None = None,
+        kept_B2: Tensor | None = None,
     ) -> Tensor:
-        """Return the tokens of range `queries` after they attended to those of range `keys`."""
-        # what is random, and differs from block to block, stays out of what may be compiled
-        return self.run(self, x_BND, queries, keys, weights, self._kept(x_BND), self._kept(x_BND))
+        """Return the tokens of range `queries` after they attended to those of range `keys`.
 
-    def _kept(self, x_BND: Tensor) -> Tensor | None:
-        """Draw factors of a branch, 0 for samples that skip it: (B, 1, 1); None if none can."""
+        `kept_B2` is from `draw`, which is asked for it if None.
+        """
+        # what is random, and differs from block to block, stays out of what may be compiled
+        kept_B2 = self.draw(len(x_BND), x_BND.device) if kept_B2 is None else kept_B2
+        kept = (None, None) if kept_B2 is None else kept_B2[:, :, None, None].unbind(1)
+        return self.run(self, x_BND, queries, keys, weights, *kept)
+
+    def draw(self, n: int, device: torch.device) -> Tensor | None:
+        """Draw factors of both branches of `n` samples, 0 for those that skip one: (n, 2); None if none can."""
         if not self.training or self.drop_path == 0.0:
             return None
         keep = 1 - self.drop_path
-        return (torch.rand(len(x_BND), 1, 1, device=x_BND.device) < keep).float() / keep
+        drawn = [torch.rand(n, device=device) for _ in ("attention", "mlp")]
+        return (torch.stack(drawn, dim=1) < keep).float() / keep
 
 
 def run_block(
@@ -122,6 +134,10 @@ def compile_blocks(model: nn.Module) -> None:
             block.run = run
 
 
+#: For each block the factors of `Block.draw`, or None.
+Kept = Sequence[Tensor | None]
+
+
 class Blocks(nn.ModuleList):
     """A stack of blocks."""
 
@@ -140,7 +156,12 @@ class Blocks(nn.ModuleList):
         self.checkpointing = checkpointing
 
     def forward(
-        self, x_BND: Tensor, queries: slice = ALL, keys: slice = ALL, weights: KeyWeights | None = None
+        self,
+        x_BND: Tensor,
+        queries: slice = ALL,
+        keys: slice = ALL,
+        weights: KeyWeights | None = None,
+        kept: Kept | None = None,
     ) -> Tensor:
         """Run all blocks; the last one computes only the tokens of range `queries`, as the others would not be read.
 
@@ -154,14 +175,21 @@ class Blocks(nn.ModuleList):
             Tokens that are attended to, in every block.
         weights
             How much the tokens of range `keys` count, in every block.
+        kept
+            From `draw`; drawn here if None.
         """
         for i, block in enumerate(self):
             wanted = queries if i == len(self) - 1 else ALL
+            of_block = None if kept is None else kept[i]
             if self.checkpointing and torch.is_grad_enabled():
-                x_BND = checkpoint(block, x_BND, wanted, keys, weights, use_reentrant=False)
+                x_BND = checkpoint(block, x_BND, wanted, keys, weights, of_block, use_reentrant=False)
             else:
-                x_BND = block(x_BND, wanted, keys, weights)
+                x_BND = block(x_BND, wanted, keys, weights, of_block)
         return x_BND
+
+    def draw(self, n: int, device: torch.device) -> Kept:
+        """Draw which branches `n` samples skip, for each block."""
+        return [cast(Block, block).draw(n, device) for block in self]
 
 
 def hold_in_bfloat16(model: nn.Module) -> None:

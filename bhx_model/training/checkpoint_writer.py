@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import IO
 
 from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import SiteError
-from bhx_model.training import checkpoint_folder
+from bhx_model.training import checkpoint_folder, heartbeat
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = _receive(sys.stdin.buffer)
     if files is None:  # the training was killed before it had handed over all
         return 1
+    # where the disk has no locks, the folder stays its training's for as long as this lasts
+    threading.Thread(target=heartbeat.renew, args=(a.run, threading.Event()), daemon=True).start()
     try:
         with checkpoint_folder.write_folder(checkpoint_folder.folder(a.run, a.step)) as place:
             for name, content in files.items():

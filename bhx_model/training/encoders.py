@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from bhx_model.config import FusionInputs
+from bhx_model.config import FusionInputs, StageConfig, decisive
 from bhx_model.data import augment, token_index
 from bhx_model.data.batch import Batch, Draft, draft_both, draft_runs, draft_volumes, intensities, plan_series
 from bhx_model.data.memory import Memory
@@ -37,6 +37,8 @@ class Encoders:
     """Of the weights."""
     amp: Mapping[str, str]
     """Precision they were trained in."""
+    settings: Mapping[str, Any]
+    """What of their configuration decides tokens beside the weights."""
 
     @classmethod
     def open(cls, structure: Path, function: Path) -> Encoders:
@@ -51,6 +53,7 @@ class Encoders:
             f.run["model_metadata"],
             {"structure": s.sha256, "function": f.sha256},
             {"structure": s.config.train.amp, "function": f.config.train.amp},
+            {stage.config.stage: _settings(stage.config) for stage in (s, f)},
         )
 
     def to(self, device: torch.device) -> Encoders:
@@ -126,3 +129,8 @@ class Encoders:
             function = self.function.encode(series, batch.patch_frames, pad_to=pad_to)
         weight = self.function.token_weights(series, batch.patch_frames)
         return structure.bfloat16(), function.bfloat16(), token_index.even_samples(weight)
+
+
+def _settings(config: StageConfig) -> dict[str, Any]:
+    """What of an encoder's configuration decides its tokens: the same weights with others are another encoder."""
+    return {"model": decisive(config.to_dict())["model"], "amp": config.train.amp}

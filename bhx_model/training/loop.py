@@ -86,7 +86,7 @@ class _Training:
         self.model = stage.build().to(processes.device)
         self.optimizer = optim.adamw(optim.parameter_groups(self.model.named_parameters()), betas=t.betas)
         if init_from is not None and not checkpoint.steps(run):
-            init_from.put_into(self.model, run if processes.first else None)
+            init_from.put_into(self.model, stage.config.model, run if processes.first else None)
         self.start, self.state = _resume(run, self.model, self.optimizer, processes)
         self.objective = _objective(self.model, t, processes)
         self.per_epoch = math.ceil(stage.n_train / t.batch_size)

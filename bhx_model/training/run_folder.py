@@ -1,17 +1,14 @@
-"""The folder of a run: its name, its lock, and the outputs of a finished run."""
+"""The folder of a run: its name, and the outputs of a finished run."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -21,7 +18,7 @@ from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.config import StageConfig, decisive
 from bhx_model.errors import DataError
 from bhx_model.training import checkpoint, checkpoint_folder, target
-from bhx_model.training.distributed import ALONE, Processes
+from bhx_model.training.distributed import Processes
 from bhx_model.training.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -31,9 +28,6 @@ OUTPUTS: Final = ("metrics.jsonl", "run.json", "model.safetensors")
 
 #: Part of a run's name: raised when what a run leaves is written differently, so that no earlier run is taken for it.
 RUN_FORMAT: Final = 3  # named with the step's version, without settings that change no result
-
-#: Time between two attempts to lock a run folder, s.
-PAUSE_S: Final = 0.2
 
 #: File of a run folder that says what the run is made of.
 MADE_OF: Final = "made_of.json"
@@ -91,84 +85,6 @@ def of_other_length(run: Path, about: Mapping[str, Any]) -> dict[str, int]:
         ):  # of another format, or half written
             continue
     return found
-
-
-@contextmanager
-def lock_run_dir(
-    run: Path, should_stop: Callable[[], bool], processes: Processes = ALONE, *, waits: bool = True
-) -> Iterator[bool]:
-    """Lock a run folder, in which two trainings at once would spoil each other; wait for one that has it locked.
-
-    The first process locks it. While it waits, all meet after every attempt, for a moment: a collective that was held for as
-    long as another training takes would run into its time limit. The system unlocks the folder when the process ends,
-    however it ends.
-
-    Parameters
-    ----------
-    run : Path
-    should_stop : Callable
-        Asked after every attempt.
-    processes : Processes
-        This process and the others of the run; all of them call this.
-    waits : bool
-        False to give up at once where the folder is locked, as on GPUs that others could use meanwhile.
-
-    Yields
-    ------
-    bool
-        Whether it is locked for these processes; False if `should_stop` was true in one of them before, or if they do not
-        wait.
-    """
-    with ExitStack() as opened:
-        file: IO[str] | None = None
-
-        def open_file() -> None:
-            nonlocal file
-            file = opened.enter_context((run / ".lock").open("w"))
-
-        processes.first_only(open_file)
-        logged = False
-        while not (ours := processes.any(file is not None and _locked(file))):
-            if processes.first and not logged:
-                then = (
-                    "waiting for it to end"
-                    if waits
-                    else "ending, so that the GPUs are free: start this again later"
-                )
-                logger.info("another process trains in %s: %s", run, then)
-                logged = True
-            if processes.any(should_stop() or not waits):
-                break
-            time.sleep(PAUSE_S)
-        yield ours and _is_written(run, should_stop, processes)
-
-
-def _is_written(run: Path, should_stop: Callable[[], bool], processes: Processes) -> bool:
-    """Wait for the checkpoint that an earlier training was killed over: a process of its own goes on writing it."""
-    logged = False
-    while processes.any(processes.first and checkpoint_folder.is_written(run)):
-        if processes.first and not logged:
-            logger.info(
-                "the last checkpoint of an earlier training is still being written in %s: waiting", run
-            )
-            logged = True
-        if processes.any(should_stop()):
-            return False
-        time.sleep(PAUSE_S)
-    return True
-
-
-def _locked(file: IO[str]) -> bool:
-    """Whether the file could be locked for this process; on a file system without locks, with a warning, yes."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        logger.warning(
-            "%s cannot be locked (%s): do not start this training twice at a time", file.name, error.strerror
-        )
-    return True
 
 
 def describe_run(

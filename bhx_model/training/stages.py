@@ -382,7 +382,7 @@ class OnlineFusionStage(Stage):
             raise ConfigError(msg)
         self.encoders = Encoders.open(sources.structure, sources.function).to(device)
         self.encoders.check(self.indices)
-        self.hashes["encoders"] = self.encoders.hashes
+        self.hashes |= {"encoders": self.encoders.hashes, "encoder_settings": self.encoders.settings}
         pairs = [shards.pair(index.samples["bold"], index.samples["t1w"])[0] for index in self.indices]
         self._divide(pair for listed in pairs for pair in listed)
 

@@ -187,7 +187,9 @@ def _files(
             continue
         batch = shard.path.stem.removeprefix("bold-")
         sources = sorted(hashes[path] for path in {sample.shard for pair in here for sample in pair})
-        described = contract.canonical_json([versions, dict(encoders.hashes), sources])
+        described = contract.canonical_json(
+            [versions, dict(encoders.hashes), dict(encoders.settings), sources]
+        )
         made_of = hashlib.sha256(described).hexdigest()
         volumes = list({volume.key: volume for _, volume in here}.values())
         function.append(TokenFile("function", batch, out, [run for run, _ in here], made_of))

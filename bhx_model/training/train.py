@@ -36,7 +36,7 @@ import torch
 from bhx_model.command_line import json_object, minutes, run_command, seed_number, whole_number
 from bhx_model.config import PRESETS, STAGES, StageConfig, load_preset
 from bhx_model.data.reader import threads_per_process
-from bhx_model.training import distributed, parts, run_folder, stages, time_limit
+from bhx_model.training import distributed, parts, run_folder, run_lock, stages, time_limit
 from bhx_model.training.distributed import Processes
 from bhx_model.training.loop import train_loop
 from bhx_model.training.trackers import TRACKERS
@@ -154,7 +154,7 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     parts.settle(stage, processes, parts.memory(processes))
     in_slurm = "SLURM_JOB_ID" in os.environ  # where others wait for the GPUs on which this one would
-    with run_folder.lock_run_dir(run, should_stop, processes, waits=not in_slurm) as ours:
+    with run_lock.lock_run_dir(run, should_stop, processes, waits=not in_slurm) as ours:
         if not ours:
             return STOPPED
         # the first looks for all: disks of several nodes need not agree yet

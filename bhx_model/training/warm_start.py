@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,20 @@ from torch import nn
 
 from bhx_model import given_weights
 from bhx_model.atomic_write import write_json
+from bhx_model.config import ModelConfig, decisive
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import ConfigError, DataError
 from bhx_model.file_hash import file_sha256
 from bhx_model.nets.factory import empty_rois
+from bhx_model.strict_fields import to_dict
 from bhx_model.training import checkpoint
 
 logger = logging.getLogger(__name__)
 
 #: File of a run folder with what became of every key.
 REPORT = "init_from.json"
+#: Its entry for settings of the model: weights of equal shape may not compute the same with others.
+OTHERWISE = "trained with other settings"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +40,8 @@ class WarmStart:
     folder: Path
     weights: Path
     sha256: str
+    settings: Mapping[str, Any]
+    """Settings of the model that the weights were trained in, by name; nothing where that is not known."""
 
     @classmethod
     def open(cls, folder: Path, stage: str, rois: RoiMetadata | None) -> WarmStart:
@@ -73,10 +80,10 @@ class WarmStart:
             except DataError as error:
                 msg = f"{folder} is of other ROIs than this training: {error}"
                 raise DataError(msg) from error
-        return cls(folder, given.weights, sha256)
+        return cls(folder, given.weights, sha256, dict((about.get("config") or {}).get("model") or {}))
 
     @torch.no_grad()
-    def put_into(self, model: nn.Module, run: Path | None) -> None:
+    def put_into(self, model: nn.Module, settings: ModelConfig, run: Path | None) -> None:
         """Replace a model's weights, key by key, where they fit, and log what became of every other key.
 
         Buffers stay: normaliser, gradients, harmonics and mean connectivity are those of the subjects trained on now.
@@ -85,6 +92,8 @@ class WarmStart:
         ----------
         model : Module
             As it was built.
+        settings : ModelConfig
+            Of this model. With others the same weights may compute something else, as with another number of heads.
         run : Path or None
             Folder for the report; None in the processes that write and log nothing.
 
@@ -102,7 +111,7 @@ class WarmStart:
             own[name].copy_(tensors[name])
         if run is None:
             return
-        report = self._report(tensors, model, set(fits))
+        report = self._report(tensors, model, set(fits)) | {OTHERWISE: self._other_settings(settings)}
         write_json(run / REPORT, report)
         logger.info(
             "warm start from %s: %d of %d weights taken, at step 0 with a fresh optimizer",
@@ -110,9 +119,20 @@ class WarmStart:
             len(fits),
             len(own),
         )
+        for setting in report[OTHERWISE]:
+            logger.warning("warm start: %s: %s", OTHERWISE, setting)
         for what, keys in report.items():
-            for key in keys if what not in ("taken", "kept") and isinstance(keys, list) else ():
+            for key in keys if what not in ("taken", "kept", OTHERWISE) and isinstance(keys, list) else ():
                 logger.info("warm start: %s: %s", what, key)
+
+    def _other_settings(self, settings: ModelConfig) -> list[str]:
+        """Settings in which the weights were trained and are not now, with both values."""
+        here = decisive({"model": to_dict(settings)})["model"]
+        return [
+            f"{name} {self.settings[name]}, here {value}"
+            for name, value in here.items()
+            if name in self.settings and self.settings[name] != value
+        ]
 
     def _report(self, tensors: dict[str, torch.Tensor], model: nn.Module, fits: set[str]) -> dict[str, Any]:
         own, state = dict(model.named_parameters()), model.state_dict()

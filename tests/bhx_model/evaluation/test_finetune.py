@@ -16,6 +16,7 @@ from bhx_model.evaluation import metrics
 from bhx_model.evaluation.finetune import finetune
 from bhx_model.evaluation.labelled_tokens import join
 from bhx_model.evaluation.labels import read_labels
+from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import EndpointModel
 from bhx_model.training.trained import load_trained
 
@@ -37,15 +38,18 @@ def test_a_batch_of_several_lengths_trains_as_one(trained, monkeypatch):
 
 
 def test_accumulation_changes_nothing_but_rounding(trained):
+    """Nor what is skipped at random."""
     fusion = load_trained(trained["fusion"], "fusion")
+    deep = dataclasses.replace(fusion.model.config, depth=3)
+    fusion = dataclasses.replace(fusion, model=FusionModel(deep, fusion.model.inputs))
     data = join(read_labels(trained["labels"]), token_index.open_tokens(trained["tokens_town"]))
-    settings = EvaluationConfig(epochs=3, warmup_epochs=1, batch_size=4, drop_path=0.0, lr=5e-2)
+    settings = EvaluationConfig(epochs=3, warmup_epochs=1, batch_size=4, drop_path=0.5, lr=5e-3)
     trained_on = []
     model = EndpointModel.forward
 
-    def noted(self, structure, function, n_patches):
+    def noted(self, structure, *more):
         trained_on.extend([len(structure)] if self.training else [])
-        return model(self, structure, function, n_patches)
+        return model(self, structure, *more)
 
     whole, _ = finetune(data, fusion, settings, 0, torch.device("cpu"))
     with pytest.MonkeyPatch.context() as patch:
@@ -53,6 +57,8 @@ def test_accumulation_changes_nothing_but_rounding(trained):
         parts, _ = finetune(data, fusion, dataclasses.replace(settings, accumulate=2), 0, torch.device("cpu"))
     assert max(trained_on) == 2
     np.testing.assert_allclose(parts, whole, atol=1e-4)
+    other, _ = finetune(data, fusion, settings, 1, torch.device("cpu"))
+    assert np.abs(other - whole).max() > 1e-3
 
 
 def test_a_gradient_that_is_not_finite_names_step_and_subjects_though_it_is_read_late(trained, monkeypatch):

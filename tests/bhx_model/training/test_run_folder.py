@@ -1,94 +1,13 @@
-"""The folder of a run: one process at a time, and outputs of a finished run."""
+"""The folder of a run: its name, and outputs of a finished run."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
 import shutil
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar
 
-import children
 import pytest
-import torch
-from training_runs import SIX, arguments, run_folder, same_weights, stopped_after, train_here
+from training_runs import SIX, run_folder, same_weights, stopped_after, train_here
 
-from bhx_model.training import run_folder as run_folder_module
 from bhx_model.training.checkpoint import load_file
-from bhx_model.training.distributed import Processes
-from bhx_model.training.run_folder import lock_run_dir
-
-
-def test_a_run_waits_for_the_process_that_is_at_it(house, straight, tmp_path, capfd):
-    shutil.copytree(straight / "structure", tmp_path, dirs_exist_ok=True)
-    with ThreadPoolExecutor(1) as pool:
-        with lock_run_dir(run_folder(tmp_path), lambda: False) as ours:
-            assert ours
-            stopped = train_here(house, tmp_path, "structure", should_stop=lambda: True)
-            assert stopped == 75, "it may be asked to stop while it waits"
-            second = pool.submit(train_here, house, tmp_path, "structure")
-            said = []
-            children.wait_for(
-                lambda: said.append(capfd.readouterr().err) or "waiting for it" in "".join(said)
-            )
-            assert not second.done()
-        assert second.result(60) == 0
-
-
-@pytest.mark.parametrize(("attempts", "waits"), [(3, True), (3, False)])
-def test_processes_meet_after_every_attempt_and_hold_no_collective(tmp_path, monkeypatch, attempts, waits):
-    """As many collectives in one that cannot lock as in the first, each entered by both before the next."""
-    answers = iter([False] * (attempts - 1) + [True])
-    monkeypatch.setattr(run_folder_module, "_locked", lambda file: next(answers))
-    monkeypatch.setattr(run_folder_module, "PAUSE_S", 0.0)
-    meeting, found = threading.Barrier(2), {}
-
-    class Meeting(Processes):
-        flags: ClassVar[dict[int, bool]] = {}
-
-        def any(self, flag):
-            self.flags[self.rank] = flag
-            meeting.wait(30)
-            answer = any(self.flags.values())
-            meeting.wait(30)
-            return answer
-
-    def lock(rank):
-        processes = Meeting(rank, 2, torch.device("cpu"))
-        with lock_run_dir(tmp_path, lambda: False, processes, waits=waits) as ours:
-            found[rank] = ours
-
-    with ThreadPoolExecutor(2) as pool:
-        for future in [pool.submit(lock, rank) for rank in (0, 1)]:
-            future.result(60)
-    assert found == {0: waits, 1: waits}
-    assert len(list(answers)) == (0 if waits else attempts - 1)
-
-
-def test_a_job_of_slurm_gives_its_gpus_back_instead_of_waiting(
-    house, straight, tmp_path, monkeypatch, caplog
-):
-    shutil.copytree(straight / "structure", tmp_path, dirs_exist_ok=True)
-    monkeypatch.setenv("SLURM_JOB_ID", "1")
-    with lock_run_dir(run_folder(tmp_path), lambda: False) as ours:
-        assert ours
-        assert train_here(house, tmp_path, "structure") == 75
-    assert "ending, so that the GPUs are free" in caplog.text
-    assert train_here(house, tmp_path, "structure") == 0
-
-
-def test_two_trainings_of_two_processes_that_start_together_both_end_well(house, straight, tmp_path):
-    """As those of two experiments that share an encoder, in two studies with one folder of runs."""
-    started = []
-    for name in ("one", "other"):
-        words = arguments(house, tmp_path, "structure")
-        words[words.index("--out") + 1] = str(tmp_path / name)
-        started += children.start_all(words, 2)
-    assert children.end(started) == [0, 0, 0, 0]
-    same_weights(tmp_path / "one", tmp_path / "other")
-    assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_a_finished_run_only_writes_its_outputs_again(house, tmp_path, capsys):
@@ -131,19 +50,6 @@ def test_what_an_older_version_of_the_step_trained_is_not_served(trained, straig
     assert train_here(trained, tmp_path, stage, step_version=7, **tokens) == 0
     same_weights(tmp_path / "out", tmp_path / "straight")
     assert old.read_bytes() == b"weights of older code"
-
-
-@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.ENOLCK, errno.EINVAL])
-def test_a_disk_without_locks_is_said_and_trained_on(house, tmp_path, monkeypatch, caplog, number):
-    def without(file, operation):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", without)
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    assert train_here(house, tmp_path, "structure", {**SIX, "train.steps": 2}) == 0
-    said = [record.message for record in caplog.records if "cannot be locked" in record.message]
-    assert len(said) == 1
-    assert said[0].endswith("do not start this training twice at a time")
 
 
 def test_settings_that_change_no_result_go_on_from_the_last_checkpoint(house, straight, tmp_path, caplog):

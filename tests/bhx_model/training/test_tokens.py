@@ -231,6 +231,27 @@ def test_tokens_of_an_older_version_are_encoded_again(trained, tmp_path, monkeyp
         assert set(encoded) == {"function", "structure"}
 
 
+def test_tokens_of_the_same_weights_with_other_settings_are_encoded_again(trained, tmp_path):
+    """As of given weights whose settings were read wrongly before: neither cache nor run is taken for theirs."""
+    out = shutil.copytree(trained["tokens_town"].parent, tmp_path / "tokens")
+    function = shutil.copytree(trained["function"], tmp_path / "function")
+    before = {p.name: p.read_bytes() for p in out.glob("*.tar")}
+    run = json.loads((function / "run.json").read_text())
+    run["config"]["model"]["checkpointing"] = True
+    (function / "run.json").write_text(json.dumps(run))
+    times = {p.name: p.stat().st_mtime_ns for p in out.glob("*.tar")}
+    tokens.write_cache(trained["structure"], function, trained["town"], trained["rois"], out)
+    assert {p.name: p.stat().st_mtime_ns for p in out.glob("*.tar")} == times, "it decides nothing"
+    run["config"]["model"]["resize"] = "reference"
+    (function / "run.json").write_text(json.dumps(run))
+    tokens.write_cache(trained["structure"], function, trained["town"], trained["rois"], out)
+    after = {p.name: p.read_bytes() for p in out.glob("*.tar")}
+    assert all((after[name] == before[name]) == name.startswith("structure") for name in before)
+    one, other = (Encoders.open(trained["structure"], folder) for folder in (trained["function"], function))
+    assert one.hashes == other.hashes
+    assert one.settings != other.settings
+
+
 def _command(trained, out):
     words = ["--structure", str(trained["structure"]), "--function", str(trained["function"])]
     words += ["--shards", str(trained["town"]), "--rois", str(trained["rois"])]

@@ -69,9 +69,20 @@ def test_what_does_not_fit_is_named_key_by_key(house, trained, tmp_path, caplog)
     assert model == {
         key.partition(" ")[0]
         for what, keys in report.items()
-        if what not in ("folder", "sha256")
+        if what not in ("folder", "sha256", warm_start.OTHERWISE)
         for key in keys
     } - set(report["unknown here, dropped"])
+
+
+def test_weights_that_were_trained_with_other_settings_are_warned_of(house, trained, tmp_path, caplog):
+    """Of equal shape, they compute something else: with other heads, or another window of a patch."""
+    changes = SIX | {"model.heads": 4, "model.base_tr_s": 1.0, "model.checkpointing": True, "train.steps": 2}
+    assert started(house, tmp_path, "function", trained["function"], changes) == 0
+    report = json.loads((run_folder(tmp_path) / warm_start.REPORT).read_text())
+    assert report[warm_start.OTHERWISE] == ["heads 2, here 4", "base_tr_s 0.735, here 1.0"]
+    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    for setting in report[warm_start.OTHERWISE]:
+        assert f"warm start: trained with other settings: {setting}" in said
 
 
 def test_buffers_are_those_of_the_subjects_trained_on_now(house, trained, tmp_path):
