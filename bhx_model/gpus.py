@@ -122,7 +122,12 @@ def reserve(
         environment[TAKEN] = "0"
         return
     here = present()
-    if not here:  # a machine without GPUs, or without nvidia-smi: what PyTorch finds is used
+    if not here:  # a machine without GPUs, or without nvidia-smi
+        logger.warning(
+            "%d GPU%s asked for, and nvidia-smi lists none here: what PyTorch finds is used, else the CPU",
+            count,
+            "s" * (count > 1),
+        )
         return
     mine = visible(here, environment)
     if len(mine) < count:

@@ -50,10 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def become() -> NoReturn:
         nodes = 1 if args.on_node is not None else allocated_nodes(os.environ)
         if nodes > 1:
-            port = free_port(os.environ["SLURM_JOB_ID"])
+            held = hold_port(os.environ["SLURM_JOB_ID"])  # by what this process becomes, too
             if asked is not None:
                 os.environ[gpus.ASKED] = asked
-            _become(command(args.processes, rest, nodes, port))
+            _become(command(args.processes, rest, nodes, port=held.getsockname()[1]))
         _take_gpus(args.processes, planned=asked)
         if args.on_node is not None:
             _become(on_node(args.processes, rest, os.environ, args.on_node))
@@ -119,8 +119,17 @@ def ports() -> list[int]:
     return found or list(range(1024, min(low, _PORTS[0])))  # a site that gives away all of them
 
 
-def free_port(job: str) -> int:
-    """A port that nobody listens at on this node; jobs look from different ones on, so that two rarely find the same.
+def hold_port(job: str) -> socket.socket:
+    """A free port of this node, which nobody else takes before the processes meet there.
+
+    The socket does not listen, and lets others that share addresses do: PyTorch's rendezvous does, and servers that a user
+    starts for this very port. Programs that look for a free one pass it over, as other jobs of this launcher do; these look
+    from different ports on, so that two rarely ask for the same.
+
+    Returns
+    -------
+    socket
+        Held until it is closed by this process and the program that it becomes.
 
     Raises
     ------
@@ -132,12 +141,17 @@ def free_port(job: str) -> int:
         int("".join(filter(str.isdecimal, job)) or 0) * 101 % max(len(usable), 1)
     )  # of jobs in a row not neighbours
     for port in usable[first:] + usable[:first]:
-        with socket.socket() as probe:
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-            return port
+        held = socket.socket()
+        try:
+            held.bind(("", port))
+        except OSError:
+            held.close()
+            continue
+        held.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # not before: it would find others' ports free
+        held.set_inheritable(True)
+        return held
     raise SiteError(
         f"no port outside of those in {EPHEMERAL} is free: narrow that range, or use another node"
     )

@@ -69,10 +69,11 @@ def test_more_gpus_than_there_are_is_a_sentence(pretended_gpus, stated, said):
         gpus.reserve(2, dict(stated))
 
 
-def test_where_nothing_lists_gpus_nothing_is_hidden():
+def test_where_nothing_lists_gpus_nothing_is_hidden_and_that_is_said(caplog):
     environment = {gpus.VISIBLE: "0"}  # of a Slurm job in a container without nvidia-smi
     gpus.reserve(1, environment)
     assert environment == {gpus.VISIBLE: "0"}
+    assert "1 GPU asked for, and nvidia-smi lists none here" in caplog.text
 
 
 TAKES = """

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from datetime import timedelta
 
 import pytest
+from torch.distributed import TCPStore
 
 from bhx_model import gpus
 from bhx_model.errors import ConfigError, SiteError
@@ -68,18 +70,36 @@ def test_nodes_meet_where_the_system_opens_no_connections_of_its_own(monkeypatch
     (tmp_path / "range").write_text("1024 65535\n")
     assert launch.ports() == []
     with pytest.raises(SiteError, match="no port outside of those in"):
-        launch.free_port("7")
+        launch.hold_port("7")
     (tmp_path / "range").unlink()
     assert not set(range(32768, 61000)) & set(launch.ports()), "Linux' own range where none is stated"
 
 
 def test_jobs_of_one_node_meet_at_different_ports_and_taken_ones_are_passed_over():
-    found = launch.free_port("4711")
-    assert found in launch.ports()
+    with launch.hold_port("4711") as first:
+        found = first.getsockname()[1]
+        assert found in launch.ports()
+        with launch.hold_port("4711") as second, launch.hold_port("4712") as third:
+            assert len({found, second.getsockname()[1], third.getsockname()[1]}) == 3
     with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("", found))
         listener.listen()
-        assert launch.free_port("4711") not in (found, launch.free_port("4712"))
+        with launch.hold_port("4711") as held:
+            assert held.getsockname()[1] != found
+
+
+def test_processes_meet_at_a_port_that_is_held():
+    """It is taken for everybody else from the moment it was chosen."""
+    with launch.hold_port("4711") as held:
+        port = held.getsockname()[1]
+        assert held.get_inheritable(), "the program that the launcher becomes holds it on"
+        with pytest.raises(OSError, match="in use"), socket.socket() as other:
+            other.bind(("", port))
+        store = TCPStore("127.0.0.1", port, 1, is_master=True, timeout=timedelta(seconds=20))
+        store.set("name", "value")
+        assert store.get("name") == b"value"
+        del store
 
 
 @pytest.fixture
