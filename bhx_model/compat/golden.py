@@ -180,33 +180,38 @@ def _check_function(folder: Path, metadata: dict[str, Any]) -> Iterator[Case]:
         )
 
     for frames in lengths:
-        name = f"k{frames}"
-        n = _valid_patches(cases, f"{name}_valid_patches", time_patches)
-        series_BRT = torch.from_numpy(cases[f"{name}_input"][:, 0])
-        n_rois = series_BRT.shape[1]
-        embedded_BFD = model.encoder.patch_embed(series_BRT, frames).flatten(1, 2)
-        yield _case(f"patch embedding, k={frames}", embedded_BFD, cases[f"{name}_patch_embed"])
-
-        def valid(tokens: NDArray[Any], n: int = n, n_rois: int = n_rois) -> NDArray[Any]:
-            by_roi = tokens.reshape(len(tokens), n_rois, time_patches, -1)
-            return by_roi[:, :, :n].reshape(len(tokens), n_rois * n, -1)
-
-        valid_BRT = series_BRT[:, :, : n * frames]
-        expected = valid(cases[f"{name}_tokens"])
-        yield _case(
-            f"function tokens, k={frames}, {n} patches",
-            model.encode(valid_BRT, frames, target=False),
-            expected,
-        )
-        padded_BFD = model.encode(valid_BRT, frames, pad_to=time_patches, target=False).numpy()
-        yield _case(f"function tokens beside padding, k={frames}", valid(padded_BFD), expected)
-
-        # the cases number tokens on the padded grid, we on the valid one
-        index = {part: _valid_index(cases, f"{name}_{part}_index", n_rois, time_patches, n)
-                 for part in ("context", "target")}  # fmt: skip
-        losses_B = model.sample_losses(*model.predict(valid_BRT, frames, index["context"], index["target"]))
-        yield _case(f"JEPA loss, k={frames}", losses_B, cases[f"{name}_jepa_loss"])
+        yield from _check_series(model, cases, frames)
     cases.finish()
+
+
+def _check_series(model: FunctionJEPA, cases: _Cases, frames: int) -> Iterator[Case]:
+    """Cases of series whose patches have so many frames."""
+    name, time_patches = f"k{frames}", model.config.time_patches
+    n = _valid_patches(cases, f"{name}_valid_patches", time_patches)
+    series_BRT = torch.from_numpy(cases[f"{name}_input"][:, 0])
+    n_rois = series_BRT.shape[1]
+    embedded_BFD = model.encoder.patch_embed(series_BRT, frames).flatten(1, 2)
+    yield _case(f"patch embedding, k={frames}", embedded_BFD, cases[f"{name}_patch_embed"])
+
+    def valid(tokens: NDArray[Any]) -> NDArray[Any]:
+        by_roi = tokens.reshape(len(tokens), n_rois, time_patches, -1)
+        return by_roi[:, :, :n].reshape(len(tokens), n_rois * n, -1)
+
+    valid_BRT = series_BRT[:, :, : n * frames]
+    expected = valid(cases[f"{name}_tokens"])
+    yield _case(
+        f"function tokens, k={frames}, {n} patches",
+        model.encode(valid_BRT, frames, target=False),
+        expected,
+    )
+    padded_BFD = model.encode(valid_BRT, frames, pad_to=time_patches, target=False).numpy()
+    yield _case(f"function tokens beside padding, k={frames}", valid(padded_BFD), expected)
+
+    # the cases number tokens on the padded grid, we on the valid one
+    index = {part: _valid_index(cases, f"{name}_{part}_index", n_rois, time_patches, n)
+             for part in ("context", "target")}  # fmt: skip
+    losses_B = model.sample_losses(*model.predict(valid_BRT, frames, index["context"], index["target"]))
+    yield _case(f"JEPA loss, k={frames}", losses_B, cases[f"{name}_jepa_loss"])
 
 
 def _valid_patches(cases: _Cases, name: str, time_patches: int) -> int:

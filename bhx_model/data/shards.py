@@ -11,11 +11,12 @@ import json
 import logging
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from bhx_model.file_hash import file_sha256
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+#: Time between two records of what `verify` has read, s.
+RECORD_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +251,7 @@ def verify(
             known = read_json(record, "checking all shards again")
         except DataError as error:  # it only saves time
             logger.warning("%s", error)
-    read = 0
+    read, noted = 0, time.monotonic()
     for shard in sorted(shards, key=lambda s: s.path)[rank::world]:
         stat = shard.path.stat()
         state = [shard.sha256, stat.st_size, stat.st_mtime_ns]
@@ -260,6 +264,11 @@ def verify(
             raise DataError(msg)
         known[str(shard.path)] = state
         read += 1
+        if (
+            record is not None and time.monotonic() - noted > RECORD_S
+        ):  # a job that is killed here goes on from there
+            write_json(record, known)
+            noted = time.monotonic()
     if record is not None and read:
         write_json(record, known)
     return read

@@ -1,9 +1,9 @@
 """Train one stage: masked autoencoding of T1 volumes, JEPA on parcel series, or the fusion of both.
 
 The run lives in a folder named after a hash of everything that decides its result, so the same command resumes where
-an earlier one stopped, and a changed input starts afresh. SIGTERM, SIGUSR1 and ``--max-minutes`` save and end with exit
-code 75: start the same command again. A finished run only writes its outputs again. A second training of the same run waits
-for the first and then writes its outputs; in a job of Slurm it ends with 75 at once instead.
+an earlier one stopped, and a changed input starts afresh. SIGTERM, SIGUSR1, Ctrl-C and ``--max-minutes`` save and end with
+exit code 75: start the same command again. A finished run only writes its outputs again. A second training of the same run
+waits for the first and then writes its outputs; in a job of Slurm it ends with 75 at once instead.
 
 Keys of presets, for ``--set``: docs/reference/presets.md, or `bhx config presets`.
 
@@ -177,13 +177,20 @@ def train(
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Note SIGTERM and SIGUSR1, which schedulers send before a limit, instead of dying from them."""
+    """Note SIGTERM and SIGUSR1, which schedulers send before a limit, and Ctrl-C, instead of dying from them.
+
+    A second Ctrl-C is none that waits.
+    """
     noted: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         noted.append(number)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    numbers = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
+    # what was told to ignore a signal goes on doing so, as what a shell starts in the background
+    before = {n: signal.signal(n, note) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
     try:
         yield lambda: bool(noted)
     finally:

@@ -118,6 +118,23 @@ def test_whole_shards_are_remembered_until_they_change(town, tmp_path):
         shards.verify(packed, record=record)
 
 
+def test_what_was_checked_before_a_kill_is_not_checked_again(town, tmp_path, monkeypatch):
+    record = tmp_path / "verified.json"
+    packed = shards.open_index(town).shards["bold"]
+    monkeypatch.setattr(shards, "RECORD_S", 0.0)
+
+    def killed_at_the_second(path):
+        if path != packed[0].path:
+            raise KeyboardInterrupt
+        return packed[0].sha256
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "file_sha256", killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            shards.verify(packed, record=record)
+    assert shards.verify(packed, record=record) == 1
+
+
 def test_processes_divide_the_checking(town):
     packed = shards.open_index(town).shards["bold"]
     assert [shards.verify(packed, rank_share=(rank, 2)) for rank in range(2)] == [1, 1]

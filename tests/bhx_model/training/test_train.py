@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import children
 import pytest
 import torch
@@ -10,13 +13,14 @@ from training_runs import SIX, arguments, run_folder, same_weights
 from bhx_model.training import checkpoint, loop, train
 
 
-def test_sigterm_saves_and_exits_75(house, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits_75(house, tmp_path, number):
     changes = {**SIX, "train.steps": 5000, "train.save_every": 5000, "train.log_every": 1}
     child = children.start(arguments(house, tmp_path, "structure", changes))
     places = []
     children.wait_for(lambda: places or places.extend(tmp_path.glob("runs/*/metrics.jsonl")))
     children.wait_for(lambda: places[0].read_text().count("\n") >= 2)
-    child.terminate()
+    os.kill(child.pid, number)
     assert children.end([child]) == [75]
     (step,) = checkpoint.steps(run_folder(tmp_path))
     assert 2 <= step < 5000
