@@ -122,7 +122,11 @@ def as_published(blocks: Blocks, valid: int | None = None) -> None:
         return forward
 
     def forward(
-        x_BND: torch.Tensor, queries: slice = ALL, keys: slice = ALL, weights: None = None
+        x_BND: torch.Tensor,
+        queries: slice = ALL,
+        keys: slice = ALL,
+        weights: None = None,
+        kept: object = None,
     ) -> torch.Tensor:
         for block in blocks:
             x_BND = block(x_BND)
