@@ -28,6 +28,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,10 @@ BOLD = ["motion", "coregistration", "slices", "distortion"]
 Row = dict[str, Any]
 
 
+class Crashed(RuntimeError):
+    """A row could not be computed; the message says why."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Print the table; 1 if a number misses its goal."""
     parser = argparse.ArgumentParser(
@@ -100,19 +105,26 @@ def main(argv: list[str] | None = None) -> int:
     work = a.work.absolute()
     templates = work / "templates"
     make_templates(templates)
-    rows = [
-        *(
-            row
-            for name in a.heads or preproc_heads.HEADS
-            if (row := of_head(name, templates, a.resolution, work))
-        ),
-        *of_planted(a.planted.absolute(), templates, work),
-    ]
-    (work / "rows.json").write_text(json.dumps(rows, indent=1))
+    jobs = [partial(of_head, name, templates, a.resolution, work) for name in a.heads or preproc_heads.HEADS]
+    root = a.planted.absolute()
+    jobs += [partial(of_planted, subject, root, templates, work) for subject in planted_subjects(root)]
+    rows: list[Row] = []
+    crashed = 0
+    for job in jobs:
+        try:
+            row = job()
+        except Crashed as why:  # the others are worth their hour
+            print(why, file=sys.stderr)
+            crashed += 1
+            continue
+        if row is not None:
+            rows.append(row)
+            (work / "rows.json").write_text(json.dumps(rows, indent=1))
     print_table(rows)
-    return int(
-        any(not column.met(row[column.key]) for row in rows for column in COLUMNS if column.key in row)
-    )
+    parts, ended = of_bold([part for part in a.bold if part != "none"], templates, work)
+    print_parts(parts)
+    missed = any(not column.met(row[column.key]) for row in rows for column in COLUMNS if column.key in row)
+    return int(crashed > 0 or missed or not ended or not all(all(part["reached"].values()) for part in parts))
 
 
 def make_templates(folder: Path) -> None:
@@ -154,54 +166,58 @@ def of_head(name: str, templates: Path, resolution_mm: float, work: Path) -> Row
     }
 
 
-def of_planted(root: Path, templates: Path, work: Path) -> list[Row]:
-    """Rows of the demo's subjects, by the whole workflow; none, with the reason, where the demo was not made."""
-    truth = root / "sourcedata" / "truth"
+def planted_subjects(root: Path) -> list[str]:
+    """The demo's subjects with a known brain; none, with the reason, where the demo was not made."""
+    truth = _truth(root)
     if not truth.is_dir():
         print(f"planted truth is skipped: no {truth} (bhx synth, or --planted)", file=sys.stderr)
         return []
-    rows = []
-    for subject in sorted(path.name.removeprefix("sub-") for path in root.glob("sub-*") if path.is_dir()):
-        out = work / "planted"
-        out.mkdir(parents=True, exist_ok=True)
-        command = [
-            *(
-                sys.executable,
-                "-m",
-                "bhx_prep.cli",
-                "preproc",
-                "run",
-                "--bids",
-                str(root),
-                "--subject",
-                subject,
-            ),
-            *("--out", str(out), "--backend", "embedded", "--threads", "1", "--templates", str(templates)),
-        ]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, check=True, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        (anat,) = (out / f"sub-{subject}").glob("**/anat")
-        (t1w,) = (root / f"sub-{subject}").glob("**/*_T1w.nii.gz")
-        (mask,) = truth.glob(f"sub-{subject}*_desc-brain_mask.nii.gz")
-        made = anatomy(t1w, mask, templates, "--derivatives", str(anat), "--work", str(work))
-        rows.append(
-            {
-                "name": f"planted sub-{subject}",
-                "origin": "the template, deformed, with bias field and noise, 1.5 mm; BOLD made from it",
-                "mask_origin": "planted",
-                **{key: value for key, value in made.items() if value is not None},
-                "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-                "peak_gb": after.ru_maxrss / 1e6,
-            }
-        )
-    return rows
+    return sorted(path.name.removeprefix("sub-") for path in root.glob("sub-*") if path.is_dir())
 
 
-def of_bold(parts: list[str], templates: Path, work: Path) -> list[Row]:
-    """What `preproc_bold.py` prints, a part each."""
+def _truth(root: Path) -> Path:
+    return root / "sourcedata" / "truth"
+
+
+def of_planted(subject: str, root: Path, templates: Path, work: Path) -> Row:
+    """Row of one of the demo's subjects, by the whole workflow."""
+    out = work / "planted"
+    out.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        "bhx_prep.cli",
+        "preproc",
+        "run",
+        "--bids",
+        str(root),
+        "--subject",
+        subject,
+    ]
+    command += ["--out", str(out), "--backend", "embedded", "--threads", "1", "--templates", str(templates)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, check=False, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
+    if done.returncode:
+        raise Crashed(f"planted sub-{subject}: bhx preproc run ended with {done.returncode}, see above")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    (anat,) = (out / f"sub-{subject}").glob("**/anat")
+    (t1w,) = (root / f"sub-{subject}").glob("**/*_T1w.nii.gz")
+    (mask,) = _truth(root).glob(f"sub-{subject}*_desc-brain_mask.nii.gz")
+    made = anatomy(t1w, mask, templates, "--derivatives", str(anat), "--work", str(work))
+    return {
+        "name": f"planted sub-{subject}",
+        "origin": "the template, deformed, with bias field and noise, 1.5 mm; BOLD made from it",
+        "mask_origin": "planted",
+        **{key: value for key, value in made.items() if value is not None},
+        "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "peak_gb": after.ru_maxrss / 1e6,
+    }
+
+
+def of_bold(parts: list[str], templates: Path, work: Path) -> tuple[list[Row], bool]:
+    """What `preproc_bold.py` prints, a part each, and whether it came to its end."""
     if not parts:
-        return []
+        return [], True
     command = [
         str(installation.ants_python(ROOT)),
         str(HERE / "preproc_bold.py"),
@@ -210,9 +226,8 @@ def of_bold(parts: list[str], templates: Path, work: Path) -> list[Row]:
     ]
     command += ["--work", str(work / "bold"), *parts]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environment())
-    if done.returncode:
-        sys.exit("preproc_bold.py failed: see above")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"part"')]
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"part"')]
+    return found, len(found) == len(parts)
 
 
 def anatomy(t1w: Path, mask: Path, templates: Path, *words: str) -> Row:
@@ -222,7 +237,7 @@ def anatomy(t1w: Path, mask: Path, templates: Path, *words: str) -> Row:
     command += ["--templates", str(templates), *words]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment())
     if done.returncode:
-        sys.exit(f"{t1w}: {done.stderr[-2000:]}")
+        raise Crashed(f"{t1w}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -144,6 +144,16 @@ def grey_matter(head: np.ndarray, brain: np.ndarray) -> np.ndarray:
     return grey
 
 
+def own(folder: Path, ending: str) -> Path:
+    """The file in the T1w image's own space, or from there to the template's."""
+    (path,) = (
+        path
+        for path in folder.glob(f"*{ending}")
+        if "_space-" not in path.name and ("_from-" not in path.name or "_from-T1w_to-MNI" in path.name)
+    )
+    return path
+
+
 def main() -> None:
     """One head."""
     parser = argparse.ArgumentParser(
@@ -161,14 +171,12 @@ def main() -> None:
     if a.derivatives is None:
         made = run(Path(a.head["t1w"]), templates, a.resolution, a.work.absolute())
     else:
-        made = {
-            key: str(next(a.derivatives.glob(pattern)))
-            for key, pattern in {
-                "anat": "*_desc-preproc_T1w.nii.gz",
-                "mask": "*_desc-brain_mask.nii.gz",
-                "to_template": "*_from-T1w_to-*_xfm.h5",
-            }.items()
+        endings = {
+            "anat": "desc-preproc_T1w.nii.gz",
+            "mask": "desc-brain_mask.nii.gz",
+            "to_template": "_xfm.h5",
         }
+        made = {key: str(own(a.derivatives, ending)) for key, ending in endings.items()}
     numbers = measure(made["anat"], made["mask"], made["to_template"], Path(a.head["mask"]), templates)
     print("\n" + json.dumps({**numbers, "cpu_s": made.get("cpu_s"), "peak_gb": made.get("peak_gb")}))
 
