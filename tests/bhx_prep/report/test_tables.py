@@ -21,6 +21,7 @@ from bhx_prep.config.splits import SplitsSection
 from bhx_prep.report.tables import __main__ as command
 from bhx_prep.report.tables import build as table_building
 from bhx_prep.report.tables import markdown as markdown_text
+from bhx_prep.report.tables import people
 from bhx_prep.report.tables.endpoint_sheet import endpoint_sheet
 from bhx_prep.report.tables.latex import to_latex
 from bhx_prep.report.tables.markdown import to_markdown
@@ -200,6 +201,22 @@ def test_the_table_says_who_its_subjects_are_and_how_they_are_split():
             in text
         )
     assert f"Hash of the subjects: {score()['people_sha256'][:12]}" in markdown(table)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "at random, by subject, 60:20:20 for training, validation and test, balanced over label"),
+        ({"splits": {"protocol": "brainmarks"}}, "70:15:15 for training, validation and test"),
+        (
+            {"test_on": ["abide2"]},
+            "75:25 for training and validation, balanced over label; all subjects of abide2 are tested",
+        ),
+    ],
+)
+def test_the_table_says_which_shares_were_drawn(changes, said):
+    endpoint = type(DIAGNOSIS).model_validate({**DIAGNOSIS.model_dump(), **changes})
+    assert said in people.splits(endpoint, [score("fc")])
 
 
 def test_untrained_weights_stand_beside_trained_ones_and_are_explained():

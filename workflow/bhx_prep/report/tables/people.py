@@ -58,8 +58,10 @@ def splits(endpoint: EndpointSection, scores: Sequence[Score]) -> str:
     elif section.scheme == "file":
         text = f"{number} of {section.file.name if section.file else 'a file'}"
     else:
-        shares = ":".join(f"{100 * share:g}" for share in section.rules.shares)
+        drawn = section.rules.shares[:2] if endpoint.test_on else section.rules.shares
+        shares = ":".join(f"{100 * share / sum(drawn):.3g}" for share in drawn)
+        parts = "training and validation" if endpoint.test_on else "training, validation and test"
         balanced = ", ".join(["label", *endpoint.stratify])
-        text = f"{number} at random, by subject, {shares} for training, validation and test, balanced over {balanced}"
+        text = f"{number} at random, by subject, {shares} for {parts}, balanced over {balanced}"
     others = [one.cohort for one in endpoint.test_on]
     return f"{text}; all subjects of {', '.join(others)} are tested on" if others else text
