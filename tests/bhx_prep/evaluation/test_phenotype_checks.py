@@ -305,6 +305,19 @@ def test_the_cohort_that_codes_its_classes_otherwise_is_named(tmp_path):
     assert [said.split(": ")[0] for said in found.mistakes] == ["endpoints.e.test_on.b.classes"] * 2
 
 
+def test_a_cohort_that_is_tested_on_another_scale_is_a_warning(tmp_path):
+    cohorts = {}
+    for name, factor in (("a", 1), ("b", 0.1)):
+        (tmp_path / name).mkdir()
+        rows = "".join(f"{i:02d}\t{factor * (80 + i):g}\n" for i in range(20))
+        (tmp_path / name / "participants.tsv").write_text(f"participant_id\tage\n{rows}")
+        cohorts[name] = {"input": "fmriprep", "root": str(tmp_path / name)}
+    found = check_tables(config.check({"cohorts": cohorts, "endpoints": {"e": AGE | {"test_on": ["b"]}}}))
+    assert found.warnings == [
+        "endpoints.e.test_on.b: its median is 8.95, trained on are 80 to 99: is it the same scale?"
+    ]
+
+
 def test_labels_that_are_codes_or_follow_from_what_is_no_image(study):
     codes = {"cohort": "a", "column": "dx", "kind": "regression"}
     found = study(table(dx=[1, 2] * 10), codes)

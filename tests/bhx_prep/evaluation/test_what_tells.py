@@ -52,3 +52,11 @@ def test_values_that_are_likely_codes_are_named(values, said):
 )
 def test_a_label_that_follows_from_a_column_is_found(endpoint, labels, covariate, cells, told):
     assert what_tells.follows(endpoint, of(labels), covariate, of(map(str, cells))) is told
+
+
+def test_values_of_another_scale_are_named():
+    own = of(range(80, 120))
+    assert what_tells.other_scale(own, of(range(90, 130))) == ""
+    assert what_tells.other_scale(own, of(range(9))) == ""  # too few to say
+    said = what_tells.other_scale(own, of([value / 10 for value in range(80, 120)]))
+    assert said == "its median is 9.95, trained on are 80 to 119: is it the same scale?"

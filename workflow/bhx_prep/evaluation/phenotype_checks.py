@@ -55,6 +55,7 @@ def check_tables(study: Config) -> Findings:
     study : Config
     """
     found = Findings()
+    values: dict[str, dict[str, Mapping[str, float]]] = {}
     for name, cohort in study.cohorts.items():
         endpoints = {key: one.coded_in(name) for key, one in study.endpoints.items() if name in one.cohorts}
         path = cohort.phenotypes
@@ -86,9 +87,25 @@ def check_tables(study: Config) -> Findings:
                     _check_lists(found, key, endpoint, cohort, whole)
                 where = f"endpoints.{key}" if key in own else f"endpoints.{key}.test_on.{name}"
                 _check_endpoint(found, where, endpoint, table)
+                labels = _labels(endpoint, table)
                 if key in own:
-                    _check_what_tells(found, where, endpoint, cohort, table)
+                    _check_what_tells(found, where, endpoint, cohort, table, labels)
+                if endpoint.kind == "regression":
+                    values.setdefault(key, {})[name] = labels
+    for key, of in values.items():
+        own_values = of.pop(study.endpoints[key].cohort, {})
+        for name, others in of.items():
+            if said := what_tells.other_scale(own_values, others):
+                found.warnings.append(f"endpoints.{key}.test_on.{name}: {said}")
     return found
+
+
+def _labels(endpoint: EndpointSection, table: participants.Participants) -> Mapping[str, float]:
+    """Labels of an endpoint; none where its column cannot be read, which is said where it is looked at."""
+    try:
+        return read_labels(table.column(endpoint.column, endpoint.values), endpoint)[0]
+    except DataError:
+        return {}
 
 
 def _check_what_tells(
@@ -97,12 +114,9 @@ def _check_what_tells(
     endpoint: EndpointSection,
     cohort: CohortSection,
     table: participants.Participants,
+    labels: Mapping[str, float],
 ) -> None:
     """Labels that are codes, or that follow from what is no image."""
-    try:
-        labels, _, _ = read_labels(table.column(endpoint.column, endpoint.values), endpoint)
-    except DataError:  # said where the column is looked at
-        return
     if codes := what_tells.codes(endpoint, labels):
         found.warnings.append(f"{where}.kind: {codes}")
     sites = filter(is_called_site, endpoint.stratify)

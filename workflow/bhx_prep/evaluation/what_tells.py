@@ -69,3 +69,13 @@ def follows(
         return abs(float(np.corrcoef(label, number)[0, 1])) > SAME
     ranges = sorted((number[label == c].min(), number[label == c].max()) for c in np.unique(label))
     return all(high < low for (_, high), (low, _) in itertools.pairwise(ranges))
+
+
+def other_scale(own: Mapping[str, float], other: Mapping[str, float]) -> str:
+    """Say that values of a cohort that is tested are not of the scale that is trained on; empty if they may be."""
+    if min(len(own), len(other)) < FEWEST:
+        return ""
+    low, high, middle = min(own.values()), max(own.values()), float(np.median(list(other.values())))
+    if low <= middle <= high:
+        return ""
+    return f"its median is {middle:g}, trained on are {low:g} to {high:g}: is it the same scale?"
