@@ -177,14 +177,7 @@ def solve(
         found = solved[side]
         metadata[side] = found.metadata
         if template is not None:
-            weights = np.sqrt(found.areas * standard[side].areas)
-            found.values, found.vectors, alignment = align(
-                found.values, found.vectors, standard[side].values, standard[side].vectors, weights
-            )
-            metadata[side] |= {
-                "template_correlation": alignment["template_correlation"][:k],
-                "groups": alignment["groups"],
-            }
+            metadata[side] |= _align(found, standard[side], k)
         values, vectors = found.values[:k], found.vectors[:, :k]
         means = parcel_means(vectors, labels[side][found.kept].astype(np.int64), found.areas, len(names))
         table[hemisphere == number] = means[hemisphere == number]
@@ -203,6 +196,18 @@ def solve(
     columns = {"name": names, "hemisphere": hemisphere.astype(np.int8)}
     columns |= {f"mode_{m + 1:03d}": table[:, m] for m in range(k)}
     return columns, metadata
+
+
+def _align(found: _Solved, standard: _Solved, k: int) -> dict[str, Any]:
+    """Turn modes to those of the template, in place; what is written of it about the first `k`."""
+    weights = np.sqrt(found.areas * standard.areas)
+    found.values, found.vectors, alignment = align(
+        found.values, found.vectors, standard.values, standard.vectors, weights
+    )
+    return {
+        "template_correlation": alignment["template_correlation"][:k],
+        "groups": alignment["groups"],
+    }
 
 
 @dataclass

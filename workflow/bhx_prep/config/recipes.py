@@ -232,9 +232,9 @@ def load(name: str) -> Recipe:
         If there is none of that name, or it is not as the schema has it.
     """
     if name not in names():
-        raise ConfigError(
-            f"no cohort {name!r} is known{nearest(name, list(names()))}; known: {', '.join(names())}"
-        )
+        near = nearest(name, list(names()))
+        others = f"; known: {', '.join(names())}" if "did you mean" in near else ""
+        raise ConfigError(f"no cohort {name!r} is known{near}{others}")
     return read(folder() / f"{name}.yaml")
 
 

@@ -132,18 +132,20 @@ def build(name: str, cohort: CohortSection, *, t1w_mm: float = T1W_MM) -> pa.Tab
         list_rows = raw_bids.list_rows if cohort.input == "bids" else fmriprep.list_rows
         rows += _by_chunks(partial(_rows_of, list_rows, start, root, options), labels, name)
     if not rows:
-        expected = cohort.series if cohort.input == "timeseries" else "sub-<label>"
-        expected = expected if listing is None else listing.expects
-        msg = (
-            f"cohort {name}: no subjects in {root}: `input: {cohort.input}` expects {expected} there;"
-            " is it the right folder?"
-        )
-        raise ConfigError(msg)
+        usual = cohort.series if cohort.input == "timeseries" else "sub-<label>"
+        raise _no_subjects(name, cohort, root, usual if listing is None else listing.expects)
     for pattern in unused(cohort.exclude, rows) if cohort.subjects is None else ():
         logger.warning(
             "cohort %s: `exclude` has %s, which leaves no scan out: is it spelt right?", name, pattern
         )
     return _table(rows)
+
+
+def _no_subjects(name: str, cohort: CohortSection, root: Path, expected: str) -> ConfigError:
+    return ConfigError(
+        f"cohort {name}: no subjects in {root}: `input: {cohort.input}` expects {expected} there;"
+        " is it the right folder?"
+    )
 
 
 def derivatives(
