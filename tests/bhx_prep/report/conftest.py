@@ -11,7 +11,7 @@ from types import ModuleType
 import fake_results
 import pytest
 
-from bhx_prep.report import figures, inside_figures
+from bhx_prep.report import figures, inside_figures, page
 
 INSIDE = ("hub_attention", "plane", "values_plane", "slices", "pattern")
 FIGURES = ("motion", "trace", "carpet", "connectivity", "spectrum", "normaliser", "curves", "estimates")
@@ -50,3 +50,10 @@ def drawing_once() -> Callable[[], AbstractContextManager[None]]:
             yield
 
     return context
+
+
+@pytest.fixture(scope="session")
+def text(results, drawing_once) -> str:
+    """The page of these results."""
+    with drawing_once():
+        return page.render(fake_results.CONFIG, results)

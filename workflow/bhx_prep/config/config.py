@@ -48,6 +48,11 @@ class Config(Section):
         description="Table of scans that somebody decided to exclude or to keep, whatever their numbers say; none where "
         "there is no such file. `bhx qc decide` writes it.",
     )
+    report_scans: Literal["synthetic", "all", "none"] = Field(
+        default="synthetic",
+        description="Scans to look at in the report, one per cohort, without faces and labels: of simulated cohorts, of "
+        "all, or none. A person can be recognised by the shape of a brain: show those of measured cohorts to whom you may.",
+    )
     cohorts: dict[Name, CohortSection] = Field(min_length=1, description="The cohorts, by name.")
     preproc: PreprocSection = Field(default=PreprocSection(), description="From raw BIDS to derivatives.")
     atlas: AtlasSection = Field(default=AtlasSection(), description="The parcellation.")

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from bhx_model.errors import DataError
 from bhx_prep.config.config import Config
 from bhx_prep.io import notes
+from bhx_prep.report import demographics
 
 #: Runs of a cohort that its mean connectivity and coverage are taken over, at most.
 MAX_RUNS = 100
@@ -116,6 +117,7 @@ class CohortSummary:
     exclusions: list[Exclusion] = field(default_factory=list)
     assumptions: list[Assumption] = field(default_factory=list)
     included: Count | None = None
+    subjects: list[demographics.Group] = field(default_factory=list)
     pending: Count | None = None
     tr_s: list[float] = field(default_factory=list)
     preprocessing: Preprocessing | None = None
@@ -126,6 +128,8 @@ class CohortSummary:
     coverage: np.ndarray | None = None
     connectivity: np.ndarray | None = None
     n_runs_averaged: int = 0
+    scans_page: str | None = None
+    """Address of the page of its scans, from that of the study."""
 
 
 @dataclass(frozen=True)
@@ -176,15 +180,18 @@ def summarise(config: Config, results: Path, name: str) -> CohortSummary:
     out.preprocessing = _preprocessing(statuses)
     batches = sorted((folder / "features").glob("batch-*"))
     checked = [row for batch in batches for row in _quality(batch)]
-    _flow(out, index, statuses, checked)
+    included = _flow(out, index, statuses, checked)
     of_cohort = (json_if_whole(folder / "check.json") or {}).get("notes") or ()
     subjects = {str(row["subject"]) for row in index}
+    out.subjects = demographics.of_cohort(section, subjects, included, synthetic=out.synthetic)
     for note in of_cohort:
         detail = anonymous(note.partition(": ")[2], sorted(subjects, key=len, reverse=True))
         out.assumptions.append(Assumption(notes.kind_of(note), detail, None))
     out.quality = [row for row in checked if row["modality"] == "bold"]
     out.traces = _traces(out.quality)
     _series(out, batches)
+    if (folder / "qc" / "index.html").exists():
+        out.scans_page = f"../{name}/qc/index.html"
     return out
 
 
@@ -217,8 +224,10 @@ def _quality(batch: Path) -> list[Row]:
     return [{**row, "batch": batch} for row in read_table(file, columns=columns).to_pylist()]
 
 
-def _flow(out: CohortSummary, index: Sequence[Row], statuses: Sequence[Row], checked: Sequence[Row]) -> None:
-    """Count the scans of the index that are included, pending, or excluded by a step and for a reason."""
+def _flow(
+    out: CohortSummary, index: Sequence[Row], statuses: Sequence[Row], checked: Sequence[Row]
+) -> set[str]:
+    """Count the scans of the index that are included, pending, or excluded, by step and reason; returns who is included."""
     failed = {str(s.get("subject")): s.get("reason") for s in statuses if s.get("status") != "ok"}
     quality = {row["key"]: row for row in checked}
     scans: dict[str, list[tuple[Row, str | None]]] = {to: [] for to in ("included", "pending", *STAGES)}
@@ -246,6 +255,7 @@ def _flow(out: CohortSummary, index: Sequence[Row], statuses: Sequence[Row], che
     _assumptions(
         out, [quality.get(row["key"], row) for row, _ in scans["included"] + scans["pending"]], subjects
     )
+    return {str(row["subject"]) for row, _ in scans["included"]}
 
 
 def _assumptions(out: CohortSummary, rows: Sequence[Row], subjects: Sequence[str]) -> None:
@@ -308,6 +318,15 @@ def _by_motion(runs: Iterable[Row]) -> list[Row]:
     return sorted(measured, key=lambda row: (row["mean_fd_mm"], row["key"]))
 
 
+def typical_runs(runs: Iterable[Row], most: int) -> list[Row]:
+    """Included runs of about median motion, the nearest to it first; by key where no motion is known."""
+    included = [row for row in runs if row["status"] == "ok"]
+    measured = _by_motion(included) or sorted(included, key=lambda row: row["key"])
+    middle = (len(measured) - 1) // 2 if known(measured, "mean_fd_mm") else 0
+    order = sorted(range(len(measured)), key=lambda i: (abs(i - middle), i))
+    return [measured[i] for i in order[:most]]
+
+
 def _traces(runs: Sequence[Row]) -> dict[str, Trace]:
     """Displacement of the run with the median and of the run with the highest mean."""
     measured = _by_motion(runs)
@@ -334,11 +353,10 @@ def _trace(row: Row) -> np.ndarray | None:
 
 def _series(out: CohortSummary, batches: Sequence[Path]) -> None:
     """Example run, mean coverage and mean connectivity of a cohort."""
-    included = [row for row in out.quality if row["status"] == "ok"]
-    if not included:
+    found = typical_runs(out.quality, 1)
+    if not found:
         return
-    measured = _by_motion(included)
-    typical = measured[(len(measured) - 1) // 2] if measured else min(included, key=lambda row: row["key"])
+    typical = found[0]
     coverage: list[np.ndarray] = []
     z_sum, z_n = np.zeros(()), np.zeros(())
     for batch in batches:

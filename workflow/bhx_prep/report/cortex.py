@@ -110,6 +110,25 @@ def legend(colours: str, stops: int = 9) -> str:
     return ", ".join(matplotlib.colors.to_hex(mpl.colormaps[colours](i / (stops - 1))) for i in range(stops))
 
 
+def palette(values: np.ndarray, colours: str, low: float, high: float) -> np.ndarray:
+    """Colours of parcels, after that of cortex without one: (R + 1, 3), 0..1.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (R,)
+        NaN is grey.
+    colours : str
+        Name of a colour map.
+    low, high : float
+        Values at its ends.
+    """
+    with np.errstate(invalid="ignore"):
+        part = np.clip((values - low) / (high - low), 0, 1)
+    paint = np.vstack([_NO_VALUE, mpl.colormaps[colours](np.nan_to_num(part))[:, :3]])
+    paint[1:][~np.isfinite(values)] = _NO_VALUE
+    return paint
+
+
 class Cortex:
     """Both hemispheres, inflated, seen from outside and from inside.
 
@@ -129,7 +148,8 @@ class Cortex:
         labels: Sequence[np.ndarray],
         n_parcels: int | None = None,
     ):
-        self._labels = labels
+        #: Vertices and faces of each side, as they were given, and the parcel of each vertex.
+        self.surfaces, self.labels = surfaces, labels
         #: Number of parcels, R.
         self.n_parcels = n_parcels or int(max(label.max() for label in labels))
         centred = [(v - (v.max(0) + v.min(0)) / 2, f) for v, f in surfaces]
@@ -172,14 +192,11 @@ class Cortex:
         low, high : float
             Values at its ends.
         """
-        with np.errstate(invalid="ignore"):
-            part = np.clip((values - low) / (high - low), 0, 1)
-        paint = np.vstack([_NO_VALUE, mpl.colormaps[colours](np.nan_to_num(part))[:, :3]])
-        paint[1:][~np.isfinite(values)] = _NO_VALUE
+        paint = palette(values, colours, low, high)
         rows = []
         for views in self._views:
             rows.append(
-                np.hstack([self._pixels(v, k, paint) for v, k in zip(views, self._labels, strict=True)])
+                np.hstack([self._pixels(v, k, paint) for v, k in zip(views, self.labels, strict=True)])
             )
         image = Image.fromarray(np.round(np.vstack(rows) * 255).astype(np.uint8))
         buffer = io.BytesIO()

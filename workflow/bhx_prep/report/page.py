@@ -7,37 +7,41 @@ page is one file that needs no network and identifies no subject.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
-import platform
 import re
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import markupsafe
 import numpy as np
 
 from bhx_model.evaluation.metrics import METRICS
-from bhx_model.file_hash import file_sha256
 from bhx_model.training.schedules import MOST_OF_START
 from bhx_prep.config.config import Config
 from bhx_prep.config.experiments import REFERENCE
 from bhx_prep.config.paper_tables import ABLATIONS, PAPER_TABLES
-from bhx_prep.report import collect, figures, inside, label_notes, scores, twice
+from bhx_prep.io.script_json import script_json
+from bhx_prep.report import (
+    collect,
+    demographics,
+    example_scans,
+    figures,
+    inside,
+    label_notes,
+    made_with,
+    scores,
+    twice,
+    viewer,
+)
 from bhx_prep.report.cortex import Cortex
 from bhx_prep.report.pictures import Picture, map_of, signed_map
 from bhx_prep.report.tables import ablations, caption, endpoint_sheet, study_sheet, study_table
 from bhx_prep.report.tables.table import FLOORS, THIS_RUN, RowKey, Table
 
 logger = logging.getLogger(__name__)
-
-#: Programs whose versions decide the results.
-PROGRAMS = (
-    "bhx", "snakemake", "numpy", "scipy", "pandas", "pyarrow", "nibabel", "nilearn", "scikit-learn", "lapy",
-    "webdataset", "torch", "safetensors", "matplotlib",
-)  # fmt: skip
 
 #: Harmonics that are drawn, as far as there are so many: from long to short wavelengths.
 MODES = (2, 3, 5, 20, 100)
@@ -79,7 +83,7 @@ def render(config: Config, results: Path) -> str:
     except OSError:
         cortex = None
     atlas = collect.json_if_whole(results / "templates" / "atlas.json") or {}
-    context = _context(config, results, cohorts, cortex, atlas)
+    context = _context(config, results, cohorts, cortex, atlas) | _viewers(config, results, cohorts, cortex)
     return _environment().get_template("page.html.j2").render(context)
 
 
@@ -96,6 +100,7 @@ def _context(
         "config": config,
         "inputs": INPUTS,
         "stages": collect.STAGES,
+        "fewest": demographics.FEWEST,
         "cohorts": cohorts,
         "twice": twice.find(config, results),
         "label_notes": label_notes.find(results, config.endpoints),
@@ -125,9 +130,22 @@ def _context(
         "study_tables": _study_tables(config, of_endpoints),
         "inside": inside.find(config, results, cortex),
         "tables": [_table(table) for table in of_endpoints],
-        "programs": _programs(),
-        "hashes": _hashes(config, results, atlas),
-        "config_json": _public(config),
+        "programs": made_with.programs(),
+        "hashes": made_with.hashes(config, results, atlas),
+        "config_json": made_with.public(config),
+    }
+
+
+def _viewers(
+    config: Config, results: Path, cohorts: Sequence[collect.CohortSummary], cortex: Cortex | None
+) -> dict[str, Any]:
+    """What can be turned and sliced: example scans, maps as the template comes across them, and what shows them."""
+    script = resources.files("bhx_prep.report") / "viewer.js"
+    return {
+        "examples": example_scans.find(config, results, cohorts),
+        "maps": viewer.Maps(cortex),
+        "niivue": viewer.NiiVue.load(),
+        "viewer_script": markupsafe.Markup(script.read_text(encoding="utf-8")),
     }
 
 
@@ -143,6 +161,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["number"] = scores.number
     environment.filters["seconds"] = seconds
     environment.filters["plural"] = plural
+    environment.filters["script_json"] = script_json
     numbers = itertools.count(1)
     environment.filters["with_own_ids"] = lambda svg: with_own_ids(svg, next(numbers))
     return environment
@@ -445,46 +464,3 @@ def _row(table: Table, row: RowKey) -> dict[str, Any]:
         "seeds": max((e.n_seeds or 0 for e in entries if e), default=0),
         "n_test": some.n_test,
     }
-
-
-def _programs() -> list[tuple[str, str]]:
-    found = [("Python", platform.python_version())]
-    for program in PROGRAMS:
-        try:
-            found.append((program, version(program)))
-        except PackageNotFoundError:  # the page may be made where the model is not installed
-            continue
-    return found
-
-
-def _hashes(config: Config, results: Path, atlas: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and SHA-256 of what the training stages read and wrote."""
-    found = [
-        (f"{name}/shards/index.json", results / name / "shards" / "index.json") for name in config.cohorts
-    ]
-    for name in config.experiments:
-        folder = results / "experiments" / name
-        found += [
-            (f"experiments/{name}/subjects/{file}", folder / "subjects" / file)
-            for file in ("pretrain.json", "rois.npz")
-        ]
-        found += [
-            (f"experiments/{name}/{stage}/model.safetensors", folder / stage / "model.safetensors")
-            for stage in ("structure", "function", "fusion")
-        ]
-    out = [(f"templates/{name}", sha) for name, sha in sorted(atlas.get("files", {}).items())]
-    for name, path in found:
-        if path.exists():
-            out.append((name, file_sha256(path)))
-    return out
-
-
-def _public(config: Config) -> str:
-    """The configuration as JSON, without subject labels."""
-    values = config.model_dump(mode="json")
-    for cohort in values["cohorts"].values():
-        if cohort["subjects"] is not None:
-            cohort["subjects"] = f"{len(cohort['subjects'])} chosen (labels are not shown)"
-        if cohort["exclude"]:
-            cohort["exclude"] = f"{len(cohort['exclude'])} given (names are not shown)"
-    return json.dumps(values, indent=1, sort_keys=False)

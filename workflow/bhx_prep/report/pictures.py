@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bhx_prep.report.cortex import Cortex, legend
+from bhx_prep.report.cortex import Cortex, legend, palette
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page: `svg`, or a PNG as a ``data:`` address with its description and scale."""
+    """A figure of the page: `svg`, or an image as a ``data:`` address with its description, and a map's scale.
+
+    `palette` is the colour of cortex without a value and of each parcel, three bytes each: what makes it a map that turns.
+    """
 
     caption: str
     svg: str = ""
@@ -20,6 +23,7 @@ class Picture:
     low: str = ""
     high: str = ""
     gradient: str = ""
+    palette: bytes = b""
 
 
 def map_of(
@@ -40,6 +44,7 @@ def map_of(
         low=first,
         high=last,
         gradient=legend(colours),
+        palette=np.round(palette(values, colours, low, high) * 255).astype(np.uint8).tobytes(),
     )
 
 

@@ -7,12 +7,12 @@ from typing import Final
 
 import numpy as np
 
-from bhx_model.errors import DataError
+from bhx_model.errors import DataError, SiteError
 from bhx_prep.io import bids_names
 from bhx_prep.io.images import load_image, read_image
 from bhx_prep.io.spaces import MNI152
 from bhx_prep.review import quality_file
-from bhx_prep.review.drawings import Brain
+from bhx_prep.review.drawings import Brain, Template
 from bhx_prep.review.panels import Volume
 
 #: Label of white matter in ``dseg`` of fMRIPrep: FAST's and BIDS's order is GM, WM, CSF.
@@ -24,6 +24,23 @@ _FRAMES: Final = slice(4, 12)
 def is_standard(path: Path) -> bool:
     """Whether an output's name states a space that the template's brain is in."""
     return bids_names.parse(path.name).get("space") in MNI152
+
+
+def template(folder: Path) -> Template:
+    """The head that everything is compared with, of the folder of templates.
+
+    Raises
+    ------
+    SiteError
+        If it cannot be read.
+    """
+    try:
+        head, mask = (
+            Volume(*read_image(folder / f"head_{name}.nii.gz", np.float32)) for name in ("T1w", "mask")
+        )
+    except DataError as error:  # no scan's fault
+        raise SiteError(f"the template head cannot be used ({error}): fetch the templates again") from error
+    return Template(head, mask)
 
 
 def t1w(path: Path, mask: Path | None) -> Brain:

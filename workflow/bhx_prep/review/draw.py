@@ -27,15 +27,13 @@ import pyarrow.parquet as pq
 
 from bhx_model.atomic_write import atomic_write
 from bhx_model.command_line import json_file, run_command
-from bhx_model.errors import DataError, SiteError
+from bhx_model.errors import DataError
 from bhx_prep.features import confounds_table
 from bhx_prep.features.scans import scans_of
 from bhx_prep.ingest import index
 from bhx_prep.io import archives
-from bhx_prep.io.images import read_image
 from bhx_prep.review import beside, bundle, carpet, drawings, numbers, quality_file
 from bhx_prep.review.drawings import Brain, Template
-from bhx_prep.review.panels import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -75,16 +73,7 @@ class Batch:
         SiteError
             If it cannot be read.
         """
-        try:
-            head, mask = (
-                Volume(*read_image(self.templates / f"head_{name}.nii.gz", np.float32))
-                for name in ("T1w", "mask")
-            )
-        except DataError as error:  # no scan's fault
-            raise SiteError(
-                f"the template head cannot be used ({error}): fetch the templates again"
-            ) from error
-        return Template(head, mask)
+        return beside.template(self.templates)
 
     @cached_property
     def _anats(self) -> dict[str, Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, Final
 import jinja2
 import markupsafe
 
+from bhx_prep.io.script_json import script_json
 from bhx_prep.review.drawings import KINDS
 
 Row = Mapping[str, Any]
@@ -76,7 +76,7 @@ def page(cohort: str, rows: Sequence[Row], numbers: Mapping[str, str], *, synthe
         cohort=cohort,
         sentence=_sentence(rows),
         synthetic=synthetic,
-        data=_script_json(data),
+        data=script_json(data),
         script=markupsafe.Markup(Path(__file__).with_name("page.js").read_text(encoding="utf-8")),
     )
 
@@ -110,9 +110,3 @@ def _sentence(rows: Sequence[Row]) -> str:
         states[row["state"]] = states.get(row["state"], 0) + 1
     parts = [f"{n:,} {state}" for state, n in sorted(states.items(), key=lambda item: (-item[1], item[0]))]
     return f"{len(rows):,} scans of {len({row['subject'] for row in rows}):,} subjects: {', '.join(parts)}."
-
-
-def _script_json(value: Any) -> markupsafe.Markup:
-    """JSON that cannot end the element that it stands in, whatever its texts hold."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return markupsafe.Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))

@@ -1,0 +1,14 @@
+"""Data inside a page, for its scripts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import markupsafe
+
+
+def script_json(value: Any) -> markupsafe.Markup:
+    """JSON that cannot end the element that it stands in, whatever its texts hold."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return markupsafe.Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
