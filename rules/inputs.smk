@@ -74,6 +74,12 @@ def drawn_batches(wildcards):
     return expand(rules.draw_scans.output.pictures, cohort=wildcards.cohort, batch=batches)
 
 
+def derivatives_of(wildcards):
+    """Folder of a cohort's derivatives, in which fMRIPrep's pages are."""
+    section = study.cohort_section(wildcards.cohort)
+    return f"{RESULTS}/{wildcards.cohort}/preproc" if section.input == "bids" else str(section.root)
+
+
 def shards_of(wildcards):
     """All shards of a cohort with their lists."""
     batches = study.cohorts[wildcards.cohort].batches()

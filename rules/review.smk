@@ -11,6 +11,7 @@ rule draw_scans:
     output:
         numbers=f"{REVIEW}/batch-{{batch}}.parquet",
         pictures=f"{REVIEW}/batch-{{batch}}.js",
+        thumbnails=f"{REVIEW}/batch-{{batch}}.small.js",
     log:
         f"{RESULTS}/logs/draw_scans/{{cohort}}/batch-{{batch}}.log",
     benchmark:
@@ -60,9 +61,10 @@ rule collect_quality:
         batches=lambda wildcards: str(study.cohorts[wildcards.cohort].batches_file()),
         decisions=lambda wildcards: str(study.cohorts[wildcards.cohort].all_decisions_file()),
         features=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/features",
+        reports=derivatives_of,
         out=lambda wildcards: f"{RESULTS}/{wildcards.cohort}",
         step=STEPS["collect_quality"],
     shell:
         "python -m bhx_prep.review.collect --cohort {wildcards.cohort} --index {params.index:q}"
         " --features {params.features:q} --batches {params.batches:q} --decisions {params.decisions:q}"
-        " --out {params.out:q} > {log:q} 2>&1"
+        " --reports {params.reports:q} --out {params.out:q} > {log:q} 2>&1"

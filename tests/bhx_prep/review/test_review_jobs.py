@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import json
 import shutil
-import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
+import browser
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -49,6 +50,8 @@ def ward(tmp_path_factory) -> Path:
     }
     derivatives.mkdir()
     (derivatives / "dataset_description.json").write_text(json.dumps(described))
+    for name in ("sub-01.html", "sub-01_ses-a & b.html", "sub-03.html", "index.html"):
+        (derivatives / name).write_text("<html></html>")
     head, mask = review_files.head(), review_files.brain_mask().astype(np.uint8)
     checked, carpets = [], []
     for label in ("01", "02"):
@@ -103,6 +106,7 @@ def run_collect(ward: Path, decisions=()) -> int:
     return collect.main([
         *("--cohort", "ward", "--index", str(ward / "index.parquet"), "--features", str(ward / "results/ward/features")),
         *("--batches", settings_file(["00000"]), "--decisions", settings_file(list(decisions))),
+        *("--reports", str(ward / "derivatives")),
         *("--out", str(ward / "results/ward")),
     ])  # fmt: skip
 
@@ -216,7 +220,9 @@ def test_folders_are_cut_from_sentences():
 
 
 DRIVE = """
+(async () => {
 const report = {};
+const until = async condition => { while (!condition()) await new Promise(done => setTimeout(done, 20)); };
 const labels = () => [...document.querySelectorAll("tbody tr")].map(r => r.dataset.key + " " + r.dataset.modality);
 const column = name => [...document.querySelectorAll("#list th")].find(th => th.textContent.startsWith(name));
 const input = (made, value) => { made.value = value; made.dispatchEvent(new Event("input")); };
@@ -247,44 +253,36 @@ report.unsaid = $("changed").textContent;
 $("why").value = 'a "ghost"\\t</td>'; $("exclude").click();
 $("who").value = "cd";
 $("download").click();
-setTimeout(async () => {
-  report.pictures = [...document.querySelectorAll("#scan img")].map(i => [i.dataset.kind, i.complete && i.naturalWidth > 0]);
-  report.title = document.title;
-  report.table = await saved.text();
-  document.body.textContent = "REPORT" + JSON.stringify(report) + "END";
-}, 1500);
+const shown = image => image.complete && image.naturalWidth > 0;
+await until(() => document.querySelectorAll("#scan img").length === 4);
+await until(() => [...document.querySelectorAll("#scan img")].every(shown));
+report.pictures = [...document.querySelectorAll("#scan img")].map(i => [i.dataset.kind, shown(i)]);
+await until(() => document.querySelectorAll("td.small img:not([hidden])").length === 4);
+await until(() => [...document.querySelectorAll("td.small img")].every(shown));
+report.links = [...document.querySelectorAll("#scan a")].map(a => [a.textContent, a.getAttribute("href")]);
+report.title = document.title;
+report.table = await saved.text();
+return JSON.stringify(report);
+})()
 """
 
 
 @pytest.fixture(scope="module")
-def driven(drawn: Path) -> dict:
+def driven(drawn: Path) -> Iterator[dict]:
     """What the page does in a browser."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no chromium is installed")
-    copy = drawn / "driven.html"
-    copy.write_text((drawn / "index.html").read_text().replace("</body>", f"<script>{DRIVE}</script></body>"))
-    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    begun = ""
-    for budget_ms in (
-        8_000,
-        30_000,
-        120_000,
-    ):  # on a busy machine a browser may hang, or end before the page has
-        try:
-            done = subprocess.run(
-                [browser, *words, f"--virtual-time-budget={budget_ms}", "--dump-dom", copy.as_uri()],
-                capture_output=True, text=True, timeout=60, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            continue
-        _, begun, report = done.stdout.partition("<body>REPORT")
-        if begun:
-            break
-    copy.unlink()
-    if not begun:
-        pytest.skip("chromium does not start here, or not in a minute")
-    return json.loads(html.unescape(report.partition("END")[0]))
+    with browser.browser() as tab:
+        tab.show(1200)
+        tab.open(drawn / "index.html")
+        axe = tab.run(browser.axe() + "; 0") if find_spec("axe_playwright_python") else None
+        report = json.loads(tab.run(DRIVE))
+        if axe is not None:
+            report["violations"] = [browser.violations(tab)]
+            tab.show(500, dark=True)
+            report["violations"].append(
+                browser.violations(tab, ["color-contrast", "scrollable-region-focusable"])
+            )
+        report["errors"] = tab.errors
+        yield report
 
 
 BOLD = ["ward_sub-01_task-rest bold", "ward_sub-02_task-rest bold"]
@@ -308,6 +306,35 @@ def test_the_page_shows_the_pictures_of_a_scan(driven: dict):
         [kind, True] for kind in ("mask", "normalisation", "coregistration", "carpet")
     ]
     assert driven["title"] == "Scans of ward"  # nothing in the data ran
+
+
+def test_the_page_leads_to_what_fmriprep_wrote_of_a_subject(driven: dict):
+    up = "../../../derivatives"
+    assert driven["links"] == [
+        ["sub-01.html", f"{up}/sub-01.html"],
+        ["sub-01_ses-a & b.html", f"{up}/sub-01_ses-a%20%26%20b.html"],
+    ]
+
+
+def test_axe_finds_nothing_on_the_page(driven: dict):
+    if "violations" not in driven:
+        browser.axe()  # says why it is not there
+    assert driven["violations"] == [[], []]
+    assert driven["errors"] == []
+
+
+def test_every_scan_with_an_image_has_a_thumbnail(drawn: Path):
+    found = [(key, modality, kind) for key, modality, kind, _ in bundle.read(drawn / "batch-00000.small.js")]
+    assert found == [
+        (key, modality, "thumbnail")
+        for key, modality in (
+            ("ward_sub-01_task-rest", "bold"),
+            ("ward_sub-01", "t1w"),
+            ("ward_sub-02_task-rest", "bold"),
+            ("ward_sub-02", "t1w"),
+        )
+    ]
+    assert (drawn / "batch-00000.small.js").stat().st_size < 4 * 15_000
 
 
 def test_the_page_offers_its_decisions_as_lines_of_the_table(driven: dict, tmp_path: Path):

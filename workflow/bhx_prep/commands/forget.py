@@ -169,6 +169,8 @@ def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
     yield from index.CACHE.glob(f"{cohort}.*")
     yield from index.CACHE.glob(f".{cohort}-*")  # where indexing was killed
     yield from results.glob(f"{cohort}/index.parquet")
+    if study.report_scans == "all":  # the page may show one of the subject's scans, without the label
+        yield from results.glob("reports/index.html")
     batch = _batch(study, cohort, subject)
     if batch is not None:
         yield from results.glob(f"{cohort}/features/batch-{batch}")

@@ -228,7 +228,7 @@ def _check(args: argparse.Namespace, study: config.Config) -> int:
 
 def _pictures(args: argparse.Namespace, study: config.Config) -> int:
     _check_cohort(args, study)
-    files = sorted((study.results / args.cohort / "qc").glob("batch-*.js"))
+    files = sorted((study.results / args.cohort / "qc").glob("batch-?????.js"))
     if not files:
         raise DataError(
             f"cohort {args.cohort} has no pictures yet: `snakemake qc` draws what there is to draw"

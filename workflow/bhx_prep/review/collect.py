@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from bhx_model.errors import DataError
 from bhx_prep.io import bids_names
 from bhx_prep.review.decided import place_of
 from bhx_prep.review.numbers import XCPD
-from bhx_prep.review.page import page
+from bhx_prep.review.page import Reports, page
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +142,22 @@ def _state(row: Row) -> str:
     return KEPT_BY_DECISION if row["overruled"] else "used"
 
 
+def preprocessing_reports(folder: Path | None, subjects: Iterable[str]) -> dict[str, list[str]]:
+    """Subject to the names of the pages that fMRIPrep wrote of it, one or one per session; those who have any.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Of the derivatives.
+    subjects : iterable of str
+        Labels without ``sub-``.
+    """
+    found: dict[str, list[str]] = {}
+    for file in sorted(folder.glob("sub-*.html")) if folder is not None else ():
+        found.setdefault(bids_names.parse(file.name).get("sub", ""), []).append(file.name)
+    return {subject: found[subject] for subject in subjects if subject in found}
+
+
 def number_columns(rows: Iterable[Row]) -> dict[str, str]:
     """Names of the numbers of some rows to what they are: XCP-D's, ours, then what else `desc-quality` files have."""
     known = {*_NO_NUMBERS, *XCPD, *OWN}
@@ -193,6 +210,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="JSON list of {modality, key, decision, who, when, why}",
     )
+    parser.add_argument(
+        "--reports", type=Path, metavar="DIR", help="folder of the derivatives, with fMRIPrep's sub-*.html"
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder of the cohort's results")
     args = parser.parse_args(argv)
     return run_command(lambda: _run(args))
@@ -204,7 +224,12 @@ def _run(args: argparse.Namespace) -> None:
     with atomic_write(args.out / "qc.parquet") as part:
         pq.write_table(to_table(rows, numbers), part, compression="zstd")
     shown = {name: text for name, text in numbers.items() if any(row.get(name) is not None for row in rows)}
-    html = page(args.cohort, rows, shown, synthetic=any(row["synthetic"] for row in rows))
+    subjects = dict.fromkeys(row["subject"] for row in rows)
+    reports = preprocessing_reports(args.reports, subjects)
+    base = os.path.relpath(args.reports, args.out / "qc") if reports else ""
+    html = page(
+        args.cohort, rows, shown, Reports(base, reports), synthetic=any(row["synthetic"] for row in rows)
+    )
     with atomic_write(args.out / "qc" / "index.html") as part:
         part.write_text(html, encoding="utf-8")
     found = counts(rows)

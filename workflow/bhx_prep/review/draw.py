@@ -56,6 +56,8 @@ class Batch:
         Folder with ``head_T1w.nii.gz`` and ``head_mask.nii.gz``.
     numbers : list of dict
         Filled while pictures are drawn: `key`, `modality`, and what is known of a scan.
+    thumbnails : list of Picture
+        Filled while pictures are drawn: one of each scan that has an image.
     """
 
     scans: list[Row]
@@ -63,6 +65,7 @@ class Batch:
     carpets: Mapping[str, Row]
     templates: Path
     numbers: list[Row] = field(default_factory=list)
+    thumbnails: list[bundle.Picture] = field(default_factory=list)
 
     @cached_property
     def template(self) -> Template:
@@ -100,6 +103,7 @@ class Batch:
         if scan["kind"] == "raw" or not beside.is_standard(path):
             return
         brain, title = beside.t1w(path, _path(scan["mask"])), f"{scan['key']} T1w"
+        self._add_thumbnail(scan, brain, title)
         yield "mask", drawings.mask(brain, self.template, title)
         yield "normalisation", drawings.normalisation(brain, self.template, title)
 
@@ -115,11 +119,16 @@ class Batch:
         brain = beside.bold_reference(Path(scan["path"]), _path(scan["mask"]))
         if brain is None:
             return
+        self._add_thumbnail(scan, brain, title)
         yield "mask", drawings.mask(brain, self.template, title)
         yield "normalisation", drawings.normalisation(brain, self.template, title)
         anat = self._anats.get(scan["anat"])
         if anat is not None and anat["kind"] != "raw" and beside.is_standard(Path(anat["path"])):
             yield "coregistration", self._coregistration(brain, anat, title)
+
+    def _add_thumbnail(self, scan: Row, brain: Brain, title: str) -> None:
+        small = drawings.thumbnail(brain, self.template, title)
+        self.thumbnails.append((scan["key"], scan["modality"], "thumbnail", small))
 
     def _coregistration(self, brain: Brain, anat: Row, title: str) -> str:
         path = Path(anat["path"])
@@ -158,8 +167,12 @@ def _path(value: str | None) -> Path | None:
 
 
 def draw(batch: Batch, out: Path) -> int:
-    """Write ``<out>.js`` with the pictures and ``<out>.parquet`` with the numbers; returns the number of pictures."""
+    """Write a batch; returns the number of pictures.
+
+    ``<out>.js`` has the pictures, ``<out>.small.js`` a thumbnail of each scan, ``<out>.parquet`` the numbers.
+    """
     n = bundle.write(out.with_suffix(".js"), batch.pictures())
+    bundle.write(out.with_suffix(".small.js"), batch.thumbnails)
     names = {name for row in batch.numbers for name in row} - {"key", "modality"}
     kinds = [
         ("key", pa.string()),
@@ -191,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--t1w-mm", type=float, default=1.0, help="voxel size (mm) of the model's T1 grid")
     parser.add_argument("--features", required=True, type=Path, help="folder of the batch's features")
     parser.add_argument("--templates", required=True, type=Path, help="folder of bhx_prep.atlas.fetch")
-    parser.add_argument("--out", required=True, type=Path, help="the two files, without their suffixes")
+    parser.add_argument("--out", required=True, type=Path, help="the three files, without their suffixes")
     args = parser.parse_args(argv)
     return run_command(lambda: _run(args))
 

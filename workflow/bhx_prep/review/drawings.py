@@ -7,7 +7,7 @@ black. Of a subject a picture holds the sample key, and nothing else that names 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -28,6 +28,8 @@ WHITE_PERCENTILE: Final = 62.0
 _WIDTH: Final = 640
 _HEADER: Final = 18
 _SIDE: Final = 84
+#: Of the pixels of a plane a thumbnail has every so many.
+_THINNED: Final = 2
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,21 @@ def coregistration(brain: Brain, anat: Brain, white: Volume | None, template: Te
 
     shown = f"{title}: brain (blue) and white matter (yellow) of the T1w"
     return _mosaic(brain, template, template.middle, shown, lines)
+
+
+def thumbnail(brain: Brain, template: Template, title: str) -> str:
+    """A scan at a glance: its brain mask (red) and the template's brain (blue) in a sagittal and an axial plane."""
+    parts, x, height = [], 0, 0
+    for row in (template.middle[0], template.middle[2]):
+        middle = row.panels[1]
+        panel = replace(middle, world=middle.world[:, ::_THINNED, ::_THINNED])
+        h, w = panel.shape
+        parts.append(svg.image(_grey(brain, template, panel), x, 0, w, h))
+        parts.append(_outline(template.mask, panel, x, 0, "r s"))
+        if brain.mask is not None:
+            parts.append(_outline(brain.mask, panel, x, 0, "r m"))
+        x, height = x + w, max(height, h)
+    return svg.document(x, height, f"{title}: brain mask (red), brain of the template (blue)", parts)
 
 
 def _mosaic(

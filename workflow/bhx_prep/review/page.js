@@ -52,7 +52,8 @@ function refresh() {
 }
 function draw() {
   const head = document.querySelector("thead tr");
-  head.replaceChildren(...columns.map(column => {
+  const scan = element("th", "scan", {scope: "col", class: "still"});
+  head.replaceChildren(scan, ...columns.map(column => {
     const cell = element("th", column.name, {title: column.help, tabindex: 0, scope: "col"});
     if (column.number) cell.className = "n";
     if (column.name === sorted.column) {
@@ -68,12 +69,16 @@ function draw() {
     return cell;
   }));
   document.querySelector("tbody").replaceChildren(...shown.slice(0, limit).map(line));
+  thumbnails();
   $("count").textContent = `${shown.length} of ${rows.length} scans`;
   $("more").hidden = shown.length <= limit;
 }
 function line(row) {
   const made = element("tr", undefined, {tabindex: 0, "data-key": row.key, "data-modality": row.modality});
   if (row === chosen) made.setAttribute("aria-selected", "true");
+  const small = element("td", undefined, {class: "small"});
+  if (row.batch) small.append(element("img", undefined, {alt: "", width: 92, height: 48, hidden: ""}));
+  made.append(small);
   for (const column of columns) {
     const cell = element("td", format(row[column.name], column));
     if (column.number) cell.className = "n";
@@ -92,26 +97,43 @@ function line(row) {
   return made;
 }
 
+const small = new Map();       // of all batches that were in sight
+const asked = new Map();
+function thumbnails() {
+  for (const made of document.querySelectorAll("#list tbody tr")) {
+    const row = shown.find(one => one.key === made.dataset.key && one.modality === made.dataset.modality);
+    if (!row.batch) continue;
+    if (!asked.has(row.batch)) asked.set(row.batch, fetched(`batch-${row.batch}.small.js`).catch(() => {}));
+    asked.get(row.batch).then(() => {
+      const svg = small.get(`${row.modality} ${row.key}`), image = made.querySelector("img");
+      if (svg === undefined) return;
+      image.src = `data:image/svg+xml,${encodeURIComponent(svg)}`;
+      image.hidden = false;
+    });
+  }
+}
+function fetched(file) {
+  return new Promise((resolve, reject) => {
+    const script = element("script", undefined, {src: file});
+    script.onload = () => { script.remove(); resolve(); };
+    script.onerror = () => { script.remove(); reject(new Error(file)); };
+    document.head.append(script);
+  });
+}
+
 // called by the files of pictures, which are scripts: a page from a disk may read no other files
 window.bhxPicture = (key, modality, kind, svg) => {
   const place = `${modality} ${key}`;
+  if (kind === "thumbnail") { small.set(place, svg); return; }
   if (!pictures.has(place)) pictures.set(place, new Map());
   pictures.get(place).set(kind, svg);
 };
-function load(batch) {
-  return new Promise((resolve, reject) => {
-    if (loaded.some(one => one.batch === batch)) { resolve(); return; }
-    const before = new Set(pictures.keys());
-    const script = element("script", undefined, {src: `batch-${batch}.js`});
-    script.onload = () => {
-      loaded.push({batch, places: [...pictures.keys()].filter(place => !before.has(place))});
-      while (loaded.length > 2) for (const place of loaded.shift().places) pictures.delete(place);
-      script.remove();
-      resolve();
-    };
-    script.onerror = () => { script.remove(); reject(new Error(batch)); };
-    document.head.append(script);
-  });
+async function load(batch) {
+  if (loaded.some(one => one.batch === batch)) return;
+  const before = new Set(pictures.keys());
+  await fetched(`batch-${batch}.js`);
+  loaded.push({batch, places: [...pictures.keys()].filter(place => !before.has(place))});
+  while (loaded.length > 2) for (const place of loaded.shift().places) pictures.delete(place);
 }
 function look(row) {
   chosen = row;
@@ -129,6 +151,12 @@ function state(row) {
   if (row.decision) made.append(element("p", `${row.decision}, ${row.who || "somebody"} ${row.when || ""}: ${row.why}`));
   if (row.overruled) made.append(element("p", `limits that are overruled: ${row.overruled}`));
   for (const note of row.notes || []) made.append(element("p", note, {class: "muted"}));
+  const written = data.reports[row.subject] || [];
+  if (written.length) {
+    const line = element("p", "fMRIPrep: ");
+    written.forEach(([name, href], i) => line.append(i ? ", " : "", element("a", name, {href, target: "_blank", rel: "noopener"})));
+    made.append(line);
+  }
   return made;
 }
 function decide(row) {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import jinja2
 import markupsafe
@@ -42,7 +44,22 @@ _DETAILS: Final = (
 _FOLDERS: Final = re.compile(r"(?<![\w<])(?:~?/(?:[^\s/:;,()'\"]+/)+|(?:[\w.+@-]+/){2,})")
 
 
-def page(cohort: str, rows: Sequence[Row], numbers: Mapping[str, str], *, synthetic: bool) -> str:
+@dataclass(frozen=True)
+class Reports:
+    """Pages that fMRIPrep wrote: their folder as an address from this page, and subject to their names."""
+
+    folder: str = ""
+    of: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def page(
+    cohort: str,
+    rows: Sequence[Row],
+    numbers: Mapping[str, str],
+    reports: Reports,
+    *,
+    synthetic: bool,
+) -> str:
     """The page as HTML.
 
     Parameters
@@ -52,6 +69,7 @@ def page(cohort: str, rows: Sequence[Row], numbers: Mapping[str, str], *, synthe
         A scan each: `TEXTS`, numbers, and what is shown of a scan that is chosen.
     numbers : mapping
         Names of the numbers, in their order, to what they are.
+    reports : Reports
     synthetic : bool
         Whether any of the data are simulated.
 
@@ -68,6 +86,10 @@ def page(cohort: str, rows: Sequence[Row], numbers: Mapping[str, str], *, synthe
         "columns": columns,
         "fields": [*TEXTS, *_DETAILS, *numbers],
         "rows": [_row(row, numbers) for row in rows],
+        "reports": {
+            subject: [[name, quote(f"{reports.folder}/{name}")] for name in names]
+            for subject, names in reports.of.items()
+        },
     }
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bhx_prep.review", "."), autoescape=True, undefined=jinja2.StrictUndefined
