@@ -52,12 +52,7 @@ def finetune(
     torch.manual_seed(seed)
     labels = data.labels
     model = _build(data, trained, settings).to(device)
-    # the decoder takes no part
-    used = [
-        (name, p)
-        for name, p in model.named_parameters()
-        if not name.startswith(("fusion.decoder", "fusion.mask"))
-    ]
+    used = _used(model)
     depth = model.fusion.config.depth
     groups = optim.parameter_groups(used, layer_decay=settings.layer_decay, n_blocks=depth)
     optimizer = optim.adamw(groups, betas=(0.9, 0.999))
@@ -161,6 +156,15 @@ def _build(data: LabelledTokens, trained: Trained, settings: EvaluationConfig) -
     fusion.load_state_dict(base.state_dict())
     head = HubHead(base.config.width, n_outputs(data.labels.kind, data.labels.n_classes))
     return EndpointModel(fusion, head)
+
+
+def _used(model: EndpointModel) -> list[tuple[str, torch.nn.Parameter]]:
+    """Weights that are trained: the decoder takes no part."""
+    return [
+        (name, parameter)
+        for name, parameter in model.named_parameters()
+        if not name.startswith(("fusion.decoder", "fusion.mask"))
+    ]
 
 
 @torch.no_grad()

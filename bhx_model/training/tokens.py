@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bhx_model import contract
 from bhx_model.atomic_write import write_json
@@ -151,23 +152,7 @@ def write_cache(
     board.say()
     if processes.first:
         board.wait()
-        entries = {
-            modality: [file.entry() for file in files if file.modality == modality]
-            for modality in ("function", "structure")
-        }
-        about = {
-            "tokens": token_index.TOKENS_VERSION,
-            "cohort": index.cohort,
-            "atlas": index.metadata["atlas"],
-            "roi_sha256": index.metadata["roi_sha256"],
-            "synthetic": index.synthetic,
-            "encoders": dict(encoders.hashes),
-            "inputs": to_dict(encoders.fusion_inputs()),
-            "source": index.sha256,
-            "excluded": _excluded(index, alone),
-            "shards": entries,
-        }
-        write_json(out / "index.json", about)
+        write_json(out / "index.json", _describe(encoders, index, files, alone))
     return out / "index.json"
 
 
@@ -225,6 +210,27 @@ def _write_share(
             logger.info("tokens of %s: %s done, %s to go", index.cohort, file.tar.stem, duration(to_go))
 
     write_files(encoders, left, processes.device, workers, written)
+
+
+def _describe(
+    encoders: Encoders, index: Index, files: Sequence[TokenFile], alone: Sequence[Sample]
+) -> dict[str, Any]:
+    """What ``index.json`` states about a whole cache; `alone` are the runs without a T1."""
+    return {
+        "tokens": token_index.TOKENS_VERSION,
+        "cohort": index.cohort,
+        "atlas": index.metadata["atlas"],
+        "roi_sha256": index.metadata["roi_sha256"],
+        "synthetic": index.synthetic,
+        "encoders": dict(encoders.hashes),
+        "inputs": to_dict(encoders.fusion_inputs()),
+        "source": index.sha256,
+        "excluded": _excluded(index, alone),
+        "shards": {
+            modality: [file.entry() for file in files if file.modality == modality]
+            for modality in ("function", "structure")
+        },
+    }
 
 
 def _excluded(index: Index, alone: Sequence[Sample]) -> list[dict[str, str]]:
