@@ -475,11 +475,12 @@ def _from_spread(
     floor = float(np.mean([np.var(run.truth) for run in runs])) if metric == "mae" else 1.0
     se = math.sqrt(_variance(u) / n + floor / n**2 / 4)
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * se
-    if se == 0:
+    if se <= 1e-9 * abs(point):  # everybody's error is the same but for rounding: no spread can be told
         return None, None
     errors = {"mae": point, "r2": 1 - point}.get(metric)
     if not errors:
-        return (point - half, point + half) if metric != "r2" else (point - half, 1.0)
+        known = METRICS[metric]
+        return max(known.lowest, point - half), min(known.highest, point + half)
     low, high = errors * math.exp(-half / errors), errors * math.exp(half / errors)
     return (low, high) if metric == "mae" else (1 - high, 1 - low)
 

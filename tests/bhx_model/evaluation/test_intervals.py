@@ -104,6 +104,14 @@ def test_perfect_values_are_not_certain():
         found = interval([run_of(truth, truth)], name)
         assert found.high > found.low, name
         assert found.low <= found.point <= found.high, name
+        assert metrics.METRICS[name].lowest <= found.low, name
+        assert found.high <= metrics.METRICS[name].highest, name
+
+
+def test_errors_that_are_all_the_same_have_no_interval_of_width_zero():
+    runs = [run_of(np.full(6, 3.0), np.full(6, wrong)) for wrong in (2.3, 2.1)]
+    found = interval(runs, "mae")
+    assert (found.point, found.low, found.high) == (pytest.approx(0.8), None, None)
 
 
 def test_batched_values_move_the_interval():

@@ -26,7 +26,7 @@ from bhx_prep.report.tables.endpoint_sheet import endpoint_sheet
 from bhx_prep.report.tables.latex import to_latex
 from bhx_prep.report.tables.markdown import to_markdown
 from bhx_prep.report.tables.sheet import Group, Sheet
-from bhx_prep.report.tables.table import RowKey
+from bhx_prep.report.tables.table import RowKey, number
 from bhx_prep.report.tables.tidy_csv import from_csv, to_csv
 
 DIAGNOSIS = CONFIG.endpoints["diagnosis"]
@@ -138,6 +138,17 @@ def test_everybody_positive_is_the_f1_that_needs_no_data():
     found = entry(build(scores), "all_positive", "f1")
     assert found.mean == pytest.approx(100 * np.mean([2 * p / (1 + p) for p in shares]))
     assert entry(build([score("fc", 0, "cognition")], "cognition"), "all_positive", "f1") is None
+
+
+def test_numbers_of_any_size_can_be_read():
+    assert [number(value, 2) for value in (-0.0, 12.345, 9_999_999, 1.5e7)] == [
+        "-0.00",
+        "12.35",
+        "9999999.00",
+        "1.5e+07",
+    ]
+    assert [number(value, 6) for value in (0.0, 1e-4, 3.21e-20)] == ["0.000000", "0.000100", "3.21e-20"]
+    assert (number(2e9, 1, "+"), number(-4.0, 1, "+")) == ("+2e+09", "-4.0")
 
 
 def test_one_seed_has_no_spread_but_an_interval():

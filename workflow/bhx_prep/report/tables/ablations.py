@@ -9,7 +9,17 @@ from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.config.experiments import REFERENCE
 from bhx_prep.report.tables.caption import CHOSEN_ON_TEST, overlap_warning
 from bhx_prep.report.tables.sheet import Group, Sheet
-from bhx_prep.report.tables.table import ABLATION, LABELS, OVERLAP, THIS_RUN, Entry, RowKey, Table, row_name
+from bhx_prep.report.tables.table import (
+    ABLATION,
+    LABELS,
+    OVERLAP,
+    THIS_RUN,
+    Entry,
+    RowKey,
+    Table,
+    number,
+    row_name,
+)
 from bhx_prep.report.tables.tidy_csv import render
 
 #: Metrics of the columns, by kind of endpoint.
@@ -129,10 +139,10 @@ def _cell(table: Table, entry: Entry | None) -> str:
     if entry is None or entry.mean is None:
         return entry.note if entry is not None and entry.note else "-"
     digits = table.decimals(entry.metric)
-    text = f"{entry.mean:.{digits}f}" + (f" {OVERLAP}" if entry.overlap else "")
+    text = number(entry.mean, digits) + (f" {OVERLAP}" if entry.overlap else "")
     if entry.ci_low is None or entry.ci_high is None:
         return text
-    return f"{text} ({entry.ci_low:.{digits}f} to {entry.ci_high:.{digits}f})"
+    return f"{text} ({number(entry.ci_low, digits)} to {number(entry.ci_high, digits)})"
 
 
 def _difference(table: Table, entry: Entry | None) -> str:
@@ -140,10 +150,10 @@ def _difference(table: Table, entry: Entry | None) -> str:
     if entry is None or entry.mean is None:
         return entry.note if entry is not None and entry.note else "-"
     digits = table.decimals(entry.metric)
-    text = f"{entry.mean:+.{digits}f}"
+    text = number(entry.mean, digits, "+")
     if entry.ci_low is None or entry.ci_high is None:
         return f"{text} (n/a)"
-    return f"{text} ({entry.ci_low:.{digits}f} to {entry.ci_high:.{digits}f})" + (
+    return f"{text} ({number(entry.ci_low, digits)} to {number(entry.ci_high, digits)})" + (
         "" if entry.p is None else f", p {entry.p:.2g}"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bhx_model.evaluation.metrics import METRICS
 from bhx_prep.report.tables.caption import caption, lead
 from bhx_prep.report.tables.sheet import Group, Sheet
-from bhx_prep.report.tables.table import FLOORS, ORIGINS, THIS_RUN, Entry, RowKey, Table
+from bhx_prep.report.tables.table import FLOORS, ORIGINS, THIS_RUN, Entry, RowKey, Table, number
 
 PLUS_MINUS = "\u00b1"
 FLOOR = "Floors: what needs no brain, or no labels"
@@ -66,13 +66,13 @@ def cell(table: Table, entry: Entry | None) -> str:
     if entry.printed or entry.mean is None:
         return entry.printed or entry.note
     digits = table.decimals(entry.metric)
-    text = f"{entry.mean:+.{digits}f}" if entry.origin == "difference" else f"{entry.mean:.{digits}f}"
+    text = number(entry.mean, digits, "+" if entry.origin == "difference" else "")
     if entry.origin == THIS_RUN:
-        text += f" {PLUS_MINUS} " + ("n/a" if entry.sd is None else f"{entry.sd:.{digits}f}")
+        text += f" {PLUS_MINUS} " + ("n/a" if entry.sd is None else number(entry.sd, digits))
     if entry.ci_low is None or entry.ci_high is None:
         text += " (n/a)"
     else:
-        text += f" ({entry.ci_low:.{digits}f} to {entry.ci_high:.{digits}f})"
+        text += f" ({number(entry.ci_low, digits)} to {number(entry.ci_high, digits)})"
     if entry.p is not None:
         text += f", p {entry.p:.2g}"
     return f"{text}, {entry.note}" if entry.note else text

@@ -52,6 +52,18 @@ Origin = Literal[
 Kind = Literal["binary", "multiclass", "regression"]
 
 
+#: Decimals that are printed of labels of small unit.
+MOST_DECIMALS = 6
+#: Numbers as large as this have three significant digits.
+LARGE = 1e7
+
+
+def number(value: float, decimals: int, sign: Literal["", "+"] = "") -> str:
+    """A number with so many decimals, or with three significant digits if it is too large or too small for them."""
+    small = decimals == MOST_DECIMALS and 0 < abs(value) < 10 ** (2 - MOST_DECIMALS)
+    return f"{value:{sign}.3g}" if small or abs(value) >= LARGE else f"{value:{sign}.{decimals}f}"
+
+
 class RowKey(NamedTuple):
     """What a row is of; `experiment` is empty where the method needs none, and of rows that are not this run's."""
 
@@ -143,7 +155,7 @@ class Table:
         if fixed is not None:
             return fixed
         means = [abs(e.mean) for e in self.entries if e.metric == metric and e.mean]
-        return min(6, max(0, 2 - math.floor(math.log10(max(means))))) if means else 2
+        return min(MOST_DECIMALS, max(0, 2 - math.floor(math.log10(max(means))))) if means else 2
 
     def label(self, row: RowKey) -> str:
         """Name of a row's method as it is printed, marked where the pretraining knows test subjects."""
