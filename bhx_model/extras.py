@@ -23,7 +23,7 @@ EXTRAS: Final = {
     "fmriprep": ("fmriprep",),
     "dicom": ("pydicom", "dcm2niix"),
     "surfaces": ("cat_surf",),
-    "brainmarks": ("brainmarks",),
+    "brainmarks": ("brainmarks", "pytest"),
     "networks": ("ml4fmri",),
     "tensorboard": ("tensorboard",),
     "mlflow": ("mlflow",),

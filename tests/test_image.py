@@ -117,8 +117,15 @@ def test_files_of_nipoppy_name_each_other(folder: Path):
 
 
 @pytest.mark.parametrize("folder", PIPELINES, ids=lambda folder: folder.name)
-def test_validators_accept_them(folder: Path):
-    boutiques = pytest.importorskip("boutiques", reason="pip install boutiques nipoppy")
+def test_boutiques_accepts_them(folder: Path):
+    boutiques = pytest.importorskip("boutiques", reason="`make environments` installs it")
     boutiques.validate(str(folder / "descriptor.json"))
-    validation = pytest.importorskip("nipoppy.pipeline_validation")
+
+
+@pytest.mark.parametrize("folder", PIPELINES, ids=lambda folder: folder.name)
+def test_nipoppy_accepts_them(folder: Path):
+    """In an environment of its own: nipoppy wants an older pandas than the pins have (docs/how-to/image.md)."""
+    validation = pytest.importorskip(
+        "nipoppy.pipeline_validation", reason="needs an environment with nipoppy"
+    )
     validation.check_pipeline_bundle(folder)

@@ -22,6 +22,17 @@ logger = logging.getLogger(__name__)
 TRACKERS: Final = ("tensorboard", "mlflow", "wandb")
 #: Project of Weights & Biases, and experiment of MLflow, where the environment names no other.
 PROJECT: Final = "bhx"
+#: Settings of Weights & Biases with which nothing but numbers goes out.
+_NUMBERS_ONLY: Final[Mapping[str, Any]] = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "host": "",
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}
 
 
 class Tracker(Protocol):
@@ -98,7 +109,7 @@ class MLflow:
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         found = self._client.get_experiment_by_name(experiment)
         number = self._client.create_experiment(experiment) if found is None else found.experiment_id
-        tags = {"bhx.run": str(run), "bhx.stage": run.name.partition("-")[0]}
+        tags = {"bhx.stage": run.name.partition("-")[0]}
         started = self._client.create_run(number, tags=tags, run_name=run.name).info.run_id
         with atomic_write(self._kept) as part:
             part.write_text(f"{started}\n", encoding="utf-8")
@@ -120,13 +131,23 @@ class MLflow:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases with the run folder's name as its id; it takes no step twice by itself."""
+    """A run of Weights & Biases with the run folder's name as its id; it takes no step twice by itself.
+
+    Its client would add the machine's name and state, the command with its paths, packages, code, and what is printed.
+    """
 
     def __init__(self, run: Path, step: int):
         import wandb
 
         project = os.environ.get("WANDB_PROJECT", PROJECT)
-        self._run = wandb.init(project=project, id=run.name, name=run.name, resume="allow", dir=str(run))
+        self._run = wandb.init(
+            project=project,
+            id=run.name,
+            name=run.name,
+            resume="allow",
+            dir=str(run),
+            settings=wandb.Settings(**_NUMBERS_ONLY),
+        )
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add a row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import types
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_tensorboard_has_the_numbers_of_the_metrics(tmp_path: Path, monkeypatch)
 def test_weights_and_biases_resumes_the_run_of_the_folder(tmp_path: Path, monkeypatch):
     begun, logged = [], []
     run = types.SimpleNamespace(log=lambda values, step: logged.append((step, values)), finish=lambda: None)
-    fake(monkeypatch, "wandb", init=lambda **options: begun.append(options) or run)
+    fake(monkeypatch, "wandb", init=lambda **options: begun.append(options) or run, Settings=dict)
     track(tmp_path / "function-1a", "wandb", 0, {1: {"loss": 2.0, "lr": 1}})
     assert begun[0]["id"] == "function-1a"
     assert begun[0]["resume"] == "allow"
@@ -77,7 +78,7 @@ def test_one_that_fails_is_left_with_a_warning(tmp_path: Path, monkeypatch, capl
         def log(self, values, step):
             raise ConnectionError("no route")
 
-    fake(monkeypatch, "wandb", init=lambda **options: Down())
+    fake(monkeypatch, "wandb", init=lambda **options: Down(), Settings=dict)
     track(tmp_path, "wandb", 0, {1: {"loss": 2.0}, 2: {"loss": 1.0}})
     assert caplog.text.count("the tracker wandb fails (no route)") == 1
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
@@ -85,7 +86,7 @@ def test_one_that_fails_is_left_with_a_warning(tmp_path: Path, monkeypatch, capl
     def refuse(**options):
         raise RuntimeError("no key")
 
-    fake(monkeypatch, "wandb", init=refuse)
+    fake(monkeypatch, "wandb", init=refuse, Settings=dict)
     with pytest.raises(SiteError, match=r"wandb cannot be opened \(no key\)"):
         trackers.open_tracker("wandb", tmp_path, 0)
 
@@ -106,3 +107,34 @@ def test_mlflow_has_the_metrics_once_in_a_local_store(tmp_path: Path, monkeypatc
     sent = client.get_metric_history(found.info.run_id, "loss")
     assert [(metric.step, metric.value) for metric in sent] == [(1, 3.0), (2, 2.0), (3, 1.5), (4, 1.0)]
     assert [m.value for m in client.get_metric_history(found.info.run_id, "lr")] == [0.1]
+    assert set(found.data.tags) == {"bhx.stage", "mlflow.runName"}
+
+
+def test_tensorboard_itself_has_the_scalars_once(tmp_path: Path):
+    reading = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs the extra tensorboard"
+    )
+    track(tmp_path, "tensorboard", 0, {1: {"loss": 3.0}, 2: {"loss": 2.0}, 3: {"loss": 1.5}})
+    track(tmp_path, "tensorboard", 2, {3: {"loss": 1.5}, 4: {"loss": 1.0}})
+    events = reading.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    sent = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert sent == [(1, 3.0), (2, 2.0), (3, 1.5), (4, 1.0)]
+
+
+def test_weights_and_biases_gets_numbers_and_nothing_else(tmp_path: Path, monkeypatch):
+    """Offline: what would be sent is in a file; neither the machine, nor paths, nor what is printed."""
+    wandb = pytest.importorskip("wandb", reason="needs the extra wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = tmp_path / "function-1a"
+    run.mkdir()
+    tracker = trackers.open_tracker("wandb", run, 0)
+    print("sub-0042")
+    tracker.write(1, {"loss": 3.0})
+    tracker.close()
+    wandb.teardown()  # its own process then has written all
+    (kept,) = (run / "wandb").glob("offline-run-*/*.wandb")
+    sent = kept.read_bytes()
+    assert b"loss" in sent
+    beyond = {"a line": "sub-0042", "the machine": socket.gethostname(), "Python": sys.executable}
+    assert [what for what, text in beyond.items() if text.encode() in sent] == []
+    assert [path.name for path in kept.parent.glob("files/*")] == []
