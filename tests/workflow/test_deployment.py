@@ -76,6 +76,25 @@ def test_as_a_module_the_rules_are_their_own(root: Path, tmp_path: Path):
     assert "exit 3" not in ran.stderr.partition("rule mine:")[0]
 
 
+@pytest.mark.parametrize(
+    ("imported", "sentence"),
+    [
+        ("from bhx_prep import of_a_later_release", "is not of the release of these rules: install that one"),
+        ("import ml4fmri.absent", "the package ml4fmri is not installed: pip install 'bhx[networks]'"),
+    ],
+)
+def test_rules_that_the_installed_package_does_not_fit_say_so(
+    root: Path, tmp_path: Path, imported: str, sentence: str
+):
+    """As where they are deployed from a hosting service beside a package of another release."""
+    text = (root / "workflow/Snakefile").read_text()
+    first = "from bhx_prep import installation"
+    skeleton.write_file(tmp_path / "workflow/Snakefile", text.replace(first, f"{imported}; {first}"))
+    planned = snakemake_server.run(tmp_path, ["-n"])
+    assert planned.returncode == 1
+    assert sentence in planned.stdout + planned.stderr
+
+
 @pytest.mark.parametrize("methods", [["conda"], ["apptainer"]], ids=" ".join)
 def test_environments_and_images_plan_the_same(root: Path, tmp_path: Path, methods: list[str]):
     described = skeleton.build(TIMESERIES, tmp_path)
