@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,10 @@ def test_jobs_find_this_python_unless_another_is_brought(tmp_path: Path, monkeyp
 def test_jobs_are_told_the_device_of_the_configuration(tmp_path: Path):
     assert " BHX_DEVICE=mps " in installation.job_prefix(tmp_path, device="mps")
     assert "BHX_DEVICE" not in installation.job_prefix(tmp_path)  # one that is set by hand stays
+
+
+def test_the_version_is_that_of_the_code_that_runs(root: Path):
+    """Not of what is installed: an environment of the embedded preprocessing, of conda, or an image may have no BHX."""
+    sources = [*root.glob("bhx_model/**/*.py"), *root.glob("workflow/bhx_prep/**/*.py")]
+    asking = [path.name for path in sources if re.search(r"""version\(["']bhx["']\)""", path.read_text())]
+    assert asking == []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
+from bhx_model import __version__
 from bhx_model.atomic_write import atomic_write
 from bhx_prep.boilerplate import features, model, preprocessing
 from bhx_prep.boilerplate.references import OWN, bibliography, entries
@@ -38,7 +38,7 @@ def describe(config: Config, results: Path, cohorts: tuple[str, ...] = ()) -> Me
         "# Methods",
         "What ran, as its files say; what has not run is not here. References: methods.bib. For a manuscript: "
         "`pandoc --citeproc --bibliography methods.bib methods.md -o methods.docx`.",
-        f"All steps were run by BHX {version('bhx')} on Snakemake [@snakemake].",
+        f"All steps were run by BHX {__version__} on Snakemake [@snakemake].",
     ]
     theirs: dict[str, str] = {}
     for name in cohorts or tuple(config.cohorts):

@@ -12,7 +12,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bhx_model import __version__
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config import config
@@ -176,7 +176,7 @@ def _describe(
             "BIDSVersion": "1.10.0",
             "DatasetType": "derivative",
             "Synthetic": synthetic,
-            "GeneratedBy": [{"Name": "bhx", "Version": version("bhx")}],
+            "GeneratedBy": [{"Name": "bhx", "Version": __version__}],
             **(_links(origin, out, opened) if origin else {}),
         },
     )

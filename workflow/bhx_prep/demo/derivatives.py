@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from bhx_model import __version__
 from bhx_model.atomic_write import write_json
 from bhx_prep.demo import bold, folder, head, sources
 from bhx_prep.demo.chance import generator
 from bhx_prep.demo.standard import draw_t1, write_t1
 from bhx_prep.demo.subjects import Subject, draw_signals
-from bhx_prep.demo.version import version
 from bhx_prep.io import motion
 from bhx_prep.preproc.embedded import signals
 
@@ -53,7 +53,7 @@ def fill(
         "one average head, HCP connectivity and the real head motion of a LEMON scan. One of the four moves more than the "
         "default threshold allows.\n\nThe planted parcel series stand in sourcedata/truth.",
         derivative=True,
-        version=version(),
+        version=__version__,
     )
     for subject in subjects:
         _write(root, seed, subject, grids)

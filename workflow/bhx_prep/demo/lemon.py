@@ -13,9 +13,9 @@ import nibabel as nib
 import numpy as np
 from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
+from bhx_model import __version__
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_prep.demo import folder, sources
-from bhx_prep.demo.version import version
 from bhx_prep.io import motion
 
 _README = """LEMON sub-010188, session 02, resting state: real data, nothing is synthetic
@@ -60,7 +60,7 @@ def fill(root: Path, seed: int) -> None:
                 {"Name": "LEMON preprocessing", "Description": "The study's own pipeline; not fMRIPrep"},
                 {
                     "Name": "bhx synth",
-                    "Version": version(),
+                    "Version": __version__,
                     "Description": "Put into fMRIPrep's files; values unchanged",
                 },
             ],

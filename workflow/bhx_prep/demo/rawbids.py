@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bhx_model import __version__
 from bhx_model.atomic_write import write_json
 from bhx_prep.demo import bold, folder, head, sources
 from bhx_prep.demo.chance import generator
 from bhx_prep.demo.subjects import Subject, draw_signals
-from bhx_prep.demo.version import version
 from bhx_prep.io.motion import NAMES, framewise_displacement
 
 #: Entries of every sidecar.
@@ -49,7 +49,7 @@ def fill(
         "a LEMON scan.\n\nWhat was planted (positions, motion, parcel series, parcels and brain on the images' own "
         "grids) stands in sourcedata/truth.",
         derivative=False,
-        version=version(),
+        version=__version__,
     )
     for subject in subjects:
         _write(root, seed, subject, grids)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from bhx_model import __version__
 from bhx_model.atomic_write import write_json
 from bhx_prep.demo import folder, head, series, sources
 from bhx_prep.demo.chance import generator
 from bhx_prep.demo.standard import Structure, draw_t1, write_t1
-from bhx_prep.demo.version import version
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def fill_pretraining(root: Path, seed: int, n: int = 28, step_mm: float = 2.0) -
         "Parcel series at TR 0.735 and 0.8 s with the mean connectivity of HCP people and the spectrum of a LEMON "
         "scan, and T1 volumes that are deformations of one average head. For pretraining; nothing is planted.",
         derivative=True,
-        version=version(),
+        version=__version__,
     )
 
 
@@ -200,7 +200,7 @@ def fill_patients(root: Path, seed: int, n: int = 120, step_mm: float = 2.0) -> 
         "difference between controls and patients and a planted effect of a score, in both modalities.\n\n"
         "Their sizes stand in planted.json. They are no real diagnoses and no real test scores.",
         derivative=True,
-        version=version(),
+        version=__version__,
     )
 
 

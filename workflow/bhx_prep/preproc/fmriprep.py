@@ -14,10 +14,10 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bhx_model import __version__
 from bhx_model.atomic_write import write_json
 from bhx_model.command_line import run_command
 from bhx_model.errors import DataError
@@ -97,7 +97,7 @@ def _preprocess(args: argparse.Namespace) -> int:
         reason=outcome.reason,
         seconds=time.monotonic() - start,
         stages={},
-        versions={"bhx": version("bhx"), "fmriprep": preproc["image"]},
+        versions={"bhx": __version__, "fmriprep": preproc["image"]},
         log=log,
         excluded=outcome.excluded,
         exit_code=outcome.exit_code,

@@ -7,10 +7,10 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from bhx_model import __version__
 from bhx_model.atomic_write import write_json
 from bhx_model.errors import DataError
 from bhx_model.file_hash import file_sha256
@@ -59,7 +59,7 @@ def write_description(made: Path, out: Path, raw: Path, preproc: Mapping[str, An
             links[name] = Path(path).as_uri()
     entries = made_by(own)
     first = {**(entries[0] if entries else {"Name": "fMRIPrep"}), "Container": container(preproc, out)}
-    bhx = {"Name": "bhx", "Version": version("bhx"), "Description": NOTE}
+    bhx = {"Name": "bhx", "Version": __version__, "Description": NOTE}
     write_dataset(
         out,
         raw,

@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bhx_model import __version__
 from bhx_model.atomic_write import read_json
 from bhx_model.command_line import run_command
 from bhx_model.errors import DataError, LimitError, SiteError
@@ -356,8 +357,8 @@ class _quietly:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("bhx", "nipype", "antspyx", "deepbet", "torch", "nibabel", "numpy", "scipy", "cat-surf"):
+    found = {"bhx": __version__}
+    for name in ("nipype", "antspyx", "deepbet", "torch", "nibabel", "numpy", "scipy", "cat-surf"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

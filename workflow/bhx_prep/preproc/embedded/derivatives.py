@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
 
+from bhx_model import __version__
 from bhx_model.atomic_write import write_json
 from bhx_prep.preproc.altering_results import altering_results
 from bhx_prep.preproc.dataset_description import passed_on, write_dataset
@@ -26,7 +26,7 @@ NOTE = "Embedded preprocessing of BHX: a short nipype workflow on ANTs, not a re
 
 def generated_by() -> list[dict[str, str]]:
     """``GeneratedBy`` of the data set and of every image."""
-    return [{"Name": "bhx-embedded", "Version": version("bhx"), "Description": NOTE}]
+    return [{"Name": "bhx-embedded", "Version": __version__, "Description": NOTE}]
 
 
 def write_description(folder: Path, raw: Path, preproc: Mapping[str, Any]) -> None:
