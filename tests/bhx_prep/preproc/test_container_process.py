@@ -13,6 +13,7 @@ import pytest
 
 from bhx_prep.preproc import container_process
 from bhx_prep.preproc.container_process import run_container
+from bhx_prep.preproc.faults import recognise
 
 #: Starts a container that would stay for long, and says its number.
 JOB = """
@@ -68,7 +69,7 @@ def test_what_does_not_hear_is_killed(tmp_path, monkeypatch):
     waits = subprocess.Popen.wait
 
     def asked(self, timeout=None):
-        if timeout is None:
+        if timeout == container_process.LOOK_S:
             assert wait_until((tmp_path / "deaf").exists)
             os.kill(os.getpid(), signal.SIGTERM)
         return waits(self, timeout)
@@ -88,3 +89,13 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def test_a_container_that_waits_for_a_killed_process_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(container_process, "LOOK_S", 0.02)
+    monkeypatch.setattr(container_process, "BROKEN_S", 0.05)
+    with (tmp_path / "log").open("w") as log:
+        words = ["sh", "-c", "echo concurrent.futures.process.BrokenProcessPool: x; exec sleep 60"]
+        assert run_container(words, log, tmp_path, docker=False) == -signal.SIGTERM
+    said = recognise(-signal.SIGTERM, (tmp_path / "log").read_text(), [], "image")
+    assert said.kind == "memory"

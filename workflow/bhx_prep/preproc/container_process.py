@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,11 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that a container and the program that started it are given to end. Slurm gives a job 30 by default.
 GRACE_S: Final = 8
+#: Seconds between two looks at what is printed, and those that a container is given to end by itself once a process of
+#: fMRIPrep's pool was killed: nipype may wait for what that one had at work for ever.
+LOOK_S: Final = 10
+BROKEN_S: Final = 300
+_BROKEN: Final = (b"BrokenProcessPool", b"process pool was terminated abruptly")
 _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -26,6 +32,7 @@ _PR_SET_PDEATHSIG: Final = 1
 def run_container(command: Sequence[str], log: IO[str], scratch: Path, *, docker: bool) -> int:
     """Run a container to its end.
 
+    A container in which a process was killed, and which waits for it for ever, is stopped after `BROKEN_S`.
     Where this process is asked to end (SIGTERM, as by ``scancel``; SIGHUP; Ctrl-C), the container is stopped first. Where
     it is killed, Apptainer's ends with it, and Docker's is stopped when the subject is started again.
 
@@ -34,7 +41,7 @@ def run_container(command: Sequence[str], log: IO[str], scratch: Path, *, docker
     command : sequence of str
         What starts it.
     log : text file
-        Gets what is printed.
+        Gets what is printed, and is looked at.
     scratch : Path
         The job's scratch folder, which is mounted into this container and no other.
     docker : bool
@@ -64,14 +71,41 @@ def run_container(command: Sequence[str], log: IO[str], scratch: Path, *, docker
         )
         try:
             signals.arm()
-            return process.wait()
+            return _wait(process, Path(log.name), scratch, docker=docker)
         except BaseException:
             signals.disarm()
             logger.warning("stopping the container")
-            if docker:
-                _stop_docker(scratch, "stopping")
-            _end(process)
+            _stop(process, scratch, docker=docker)
             raise
+
+
+def _wait(process: subprocess.Popen, log: Path, scratch: Path, *, docker: bool) -> int:
+    """Wait for the end, or until what is printed says that it will not come."""
+    read, broken = 0, None
+    while True:
+        try:
+            return process.wait(LOOK_S)
+        except subprocess.TimeoutExpired:
+            if broken is not None:
+                if time.monotonic() - broken < BROKEN_S:
+                    continue
+                logger.warning(
+                    "a process of fMRIPrep was killed, and it does not end: stopping the container"
+                )
+                _stop(process, scratch, docker=docker)
+                return process.wait()
+            if log.is_file():
+                with log.open("rb") as printed:
+                    printed.seek(read)
+                    new = printed.read()
+                read += max(len(new) - 100, 0)  # words may be halved
+                broken = time.monotonic() if any(words in new for words in _BROKEN) else None
+
+
+def _stop(process: subprocess.Popen, scratch: Path, *, docker: bool) -> None:
+    if docker:
+        _stop_docker(scratch, "stopping")
+    _end(process)
 
 
 class _Signals:
