@@ -224,7 +224,7 @@ def fmriprep_mistakes(checked: config.Config) -> list[str]:
     mistakes = [
         f"{keys.get(name, f'preproc.fmriprep_args: {name}')} names {path}, which is not there"
         for name, path in named
-        if name != "--bids-database-dir" and not path.exists()
+        if (name not in containers.WRITTEN or name in keys) and not path.exists()
     ]
     mounted = [*(path for _, path in named), *filter(None, (preproc.fs_license, preproc.templateflow_home))]
     mistakes += [f"preproc: {what}" for path in mounted if (what := containers.unmountable(path))]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_model.errors import ConfigError, SiteError
-from bhx_prep.config.fmriprep_arguments import Given, given_words, named_folders, parse, value_of
+from bhx_prep.config.fmriprep_arguments import Given, given_words, named_folders, parse
 from bhx_prep.config.preproc import output_spaces
 from bhx_prep.ingest.choice import T1W_MM
 from bhx_prep.io.spaces import MNI152
@@ -195,7 +195,7 @@ def check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
             msg = f"preproc.image: there is no file {image}"
             raise SiteError(msg)
     paths = named_paths(given_words(preproc))
-    subjects = value_of(given_words(preproc), "--fs-subjects-dir")
+    subjects = preproc.get("fs_subjects_dir")
     if subjects and not Path(subjects).expanduser().is_dir():  # else recon-all would start anew, for hours
         msg = f"preproc.fs_subjects_dir names {subjects}, which is not there: correct it, or make it"
         raise SiteError(msg)
