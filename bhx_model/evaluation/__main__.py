@@ -40,6 +40,7 @@ from bhx_model.evaluation.labels import Labels, read_labels
 from bhx_model.evaluation.methods import METHODS
 from bhx_model.evaluation.predictions import Predictions
 from bhx_model.file_hash import file_sha256
+from bhx_model.remote.urls import place
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--method", choices=known, required=True)
     add("--fusion", type=Path, help="folder of the trained fusion, for methods of hub tokens")
     of = "index.json of the cached tokens, a file per cohort, for methods of hub tokens"
-    add("--tokens", type=Path, nargs="+", metavar="FILE", help=of)
+    add("--tokens", type=place, nargs="+", metavar="FILE", help=of)
     for stage in ("function", "structure"):
         of = f"{stage} tokens, a file per cohort, for `{stage}*`"
         add(f"--{stage}-tokens", type=Path, nargs="+", metavar="FILE", help=of)

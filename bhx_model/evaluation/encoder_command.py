@@ -7,10 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bhx_model.command_line import run_command
+from bhx_model.remote.urls import Place, place
 
 
 def run(
-    stage: str, description: str | None, write: Callable[[Path, Path, Path], None], argv: Sequence[str] | None
+    stage: str,
+    description: str | None,
+    write: Callable[[Path, Place, Path], None],
+    argv: Sequence[str] | None,
 ) -> int:
     """Run the command line of an encoder; 0 when the file is written, 1 on an error.
 
@@ -32,7 +36,7 @@ def run(
     )
     add = parser.add_argument
     add(f"--{stage}", dest="trained", type=Path, required=True, help=f"folder of the trained {stage} stage")
-    add("--shards", type=Path, required=True, help="index.json of the cohort's shards")
+    add("--shards", type=place, required=True, help="index.json of the cohort's shards, or its URL")
     add("--out", type=Path, required=True, help=".npz to write")
     a = parser.parse_args(argv)
     return run_command(lambda: write(a.trained, a.shards, a.out))

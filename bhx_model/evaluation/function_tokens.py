@@ -41,6 +41,7 @@ from bhx_model.evaluation.token_readout_file import VERSION
 from bhx_model.nets.factory import empty_rois
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.vit import hold_in_bfloat16
+from bhx_model.remote.urls import Place
 from bhx_model.training.runlog import duration
 from bhx_model.training.trained import load_trained
 from bhx_model.training.untrained import untrained_function
@@ -104,15 +105,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return encoder_command.run("function", __doc__, write, argv)
 
 
-def write(function: Path, shard_index: Path, out: Path) -> None:
+def write(function: Path, shard_index: Place, out: Path) -> None:
     """Encode all BOLD runs of a cohort and write the file.
 
     Parameters
     ----------
     function : Path
         Folder of the trained stage.
-    shard_index : Path
-        Index of the cohort.
+    shard_index : Path or str
+        Index of the cohort, or its URL.
     out : Path
         File, see `token_readout_file`.
 
@@ -127,7 +128,7 @@ def write(function: Path, shard_index: Path, out: Path) -> None:
     shards.check_rois(index, encoders.rois)
     runs = index.samples["bold"]
     if not runs:
-        msg = f"{shard_index} holds no BOLD run to encode: see why the cohort's runs are excluded"
+        msg = f"{index.path} holds no BOLD run to encode: see why the cohort's runs are excluded"
         raise DataError(msg)
     shards.verify(index.shards["bold"])
     about = {

@@ -34,6 +34,7 @@ from bhx_model.evaluation import encoder_command, readouts
 from bhx_model.evaluation.token_readout_file import VERSION
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.vit import hold_in_bfloat16
+from bhx_model.remote.urls import Place
 from bhx_model.training.trained import load_trained
 
 logger = logging.getLogger(__name__)
@@ -47,15 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return encoder_command.run("structure", __doc__, write, argv)
 
 
-def write(structure: Path, shard_index: Path, out: Path) -> None:
+def write(structure: Path, shard_index: Place, out: Path) -> None:
     """Encode all T1s of a cohort and write the file.
 
     Parameters
     ----------
     structure : Path
         Folder of the trained stage.
-    shard_index : Path
-        Index of the cohort.
+    shard_index : Path or str
+        Index of the cohort, or its URL.
     out : Path
         File, see `token_readout_file`.
 

@@ -34,6 +34,7 @@ import numpy as np
 from bhx_model.atomic_write import atomic_write
 from bhx_model.command_line import run_command
 from bhx_model.evaluation.labels import read_labels
+from bhx_model.remote.urls import place
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = endpoint.add_argument
     add("--labels", type=Path, required=True, help="split of the endpoint")
     add("--function", type=Path, required=True, help="folder of the trained function stage")
-    add("--shards", type=Path, required=True, help="index.json of the endpoint's cohort")
+    add("--shards", type=place, required=True, help="index.json of the endpoint's cohort, or its URL")
     add("--fusion", type=Path, help="folder of the trained fusion")
-    add("--tokens", type=Path, help="index.json of the cohort's cached tokens, with --fusion")
+    add("--tokens", type=place, help="index.json of the cohort's cached tokens, with --fusion")
     add(
         "--function-tokens", type=Path, metavar="FILE", help="function tokens of the cohort, without a fusion"
     )
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = structure.add_argument
     add("--structure", type=Path, required=True, help="folder of the trained structure stage")
     add("--split", type=Path, required=True, help="pretrain.json of the experiment")
-    add("--shards", type=Path, required=True, nargs="+", help="index.json of its cohorts")
+    add("--shards", type=place, required=True, nargs="+", help="index.json of its cohorts, or URLs")
     add("--out", type=Path, required=True, help=".npz to write")
     arguments = parser.parse_args(argv)
     return run_command(lambda: _run(arguments))

@@ -29,6 +29,7 @@ from bhx_model.inspection.saliency import roi_saliency
 from bhx_model.nets.factory import build_model, empty_rois
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
+from bhx_model.remote.urls import Place
 from bhx_model.training.trained import Trained, load_trained
 
 logger = logging.getLogger(__name__)
@@ -58,10 +59,10 @@ class Readout:
 def inspect(
     labels: Labels,
     function: Path,
-    shard_index: Path,
+    shard_index: Place,
     *,
     fusion: Path | None = None,
-    tokens: Path | None = None,
+    tokens: Place | None = None,
     function_tokens: Path | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Look inside a model, by the subjects of an endpoint.
@@ -199,7 +200,7 @@ def _of_function_tokens(labels: Labels, file: Path, index: shards.Index, stage: 
     return Readout("regions of function tokens", kept, features, of_run, {}, runs)
 
 
-def _of_hub_tokens(labels: Labels, folder: Path, token_file: Path, device: torch.device) -> Readout:
+def _of_hub_tokens(labels: Labels, folder: Path, token_file: Place, device: torch.device) -> Readout:
     """Mean hub token, and the attention of all hub tokens."""
     trained = load_trained(folder, "fusion")
     tokens = token_index.open_tokens(token_file)

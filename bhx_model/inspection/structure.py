@@ -17,6 +17,7 @@ from bhx_model.data.shards import Sample
 from bhx_model.device import default_device
 from bhx_model.inspection.reconstruction import reconstruct
 from bhx_model.nets.mae import StructureMAE
+from bhx_model.remote.urls import Place
 from bhx_model.training.trained import load_trained
 
 #: Subjects whose mean is shown: no fewer of people who were measured, so that a picture is nobody's; no more.
@@ -25,7 +26,7 @@ _BATCH = 4
 
 
 def inspect(
-    structure: Path, split: Path, shard_indices: Sequence[Path]
+    structure: Path, split: Path, shard_indices: Sequence[Place]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Reconstruct the volumes of subjects who were held out of the training.
 

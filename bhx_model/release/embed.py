@@ -115,6 +115,7 @@ class BrainHarmonix(nn.Module):
         models = load.load_stages(about, load.chosen_stages(about, stages, folder), folder)
         function = cast(FunctionJEPA, models["function"])
         load.check_rois(function, rois, about["stages"]["function"]["model_metadata"])
+        load.check_rois_file(about, folder)
         model = cls(
             function,
             rois,
@@ -453,8 +454,8 @@ def from_pretrained(
     Parameters
     ----------
     folder : path or str
-        Written by ``python -m bhx_model.release.export``; or ``"org/name"``, a repository of the Hugging Face Hub, which is
-        downloaded once (needs ``bhx[hub]``).
+        Written by ``python -m bhx_model.release.export``; or downloaded once: ``"org/name"``, a repository of the Hugging
+        Face Hub (needs ``bhx[hub]``), or a URL such as ``"https://.."`` or ``"s3://.."`` (needs ``bhx[remote]``).
     stages : sequence of str, optional
         Some of ``"structure"``, ``"function"``, ``"fusion"``; all that the export holds if None. ``["function"]`` takes
         series alone, and a third of the memory.
@@ -463,7 +464,7 @@ def from_pretrained(
     revision : str, optional
         Branch, tag or commit of a repository.
     cache_dir : path, optional
-        Where downloads are kept; the Hub's own place, ``$HF_HOME/hub``, if None.
+        Where downloads are kept; if None the Hub's own place, ``$HF_HOME/hub``, and ``$BHX_CACHE`` for a URL.
 
     Returns
     -------
@@ -477,7 +478,7 @@ def from_pretrained(
     ConfigError
         If `stages` are none of the export's.
     SiteError
-        If there is no such device, or a repository cannot be downloaded.
+        If there is no such device, or the weights cannot be downloaded.
     """
     return BrainHarmonix.from_pretrained(
         folder, stages=stages, device=device, revision=revision, cache_dir=cache_dir

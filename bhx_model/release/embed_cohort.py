@@ -19,6 +19,7 @@ from bhx_model.atomic_write import atomic_write
 from bhx_model.command_line import run_command
 from bhx_model.contract import canonical_json
 from bhx_model.errors import ConfigError, DataError, SiteError
+from bhx_model.remote.urls import Place, is_url, place
 
 if TYPE_CHECKING:
     from bhx_model.data.shards import Index, Sample
@@ -34,12 +35,12 @@ REPRESENTATIONS: Final = ("hub", "function")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--weights", required=True, help="folder of an export")
+    parser.add_argument("--weights", required=True, help="folder of an export, its URL, or org/name")
     parser.add_argument(
         "--cohort",
-        type=Path,
+        type=place,
         required=True,
-        help="shards: their index.json, the folder with it, or a cohort of results/",
+        help="shards: their index.json, the folder with it, a URL of either, or a cohort of results/",
     )
     parser.add_argument(
         "--tokens",
@@ -79,14 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: command(args))
 
 
-def find_index(cohort: Path) -> Path:
-    """``index.json`` of a cohort's shards.
+def find_index(cohort: Place) -> Place:
+    """``index.json`` of a cohort's shards; a URL is one.
 
     Raises
     ------
     DataError
         If there is none.
     """
+    if is_url(cohort):
+        return cohort
+    cohort = Path(cohort)
     places = (
         cohort,
         cohort / "index.json",
@@ -100,14 +104,14 @@ def find_index(cohort: Path) -> Path:
     return found
 
 
-def embed_cohort(model: BrainHarmonix, index_path: Path, out: Path, *, tokens: str | None = None) -> None:
+def embed_cohort(model: BrainHarmonix, index_path: Place, out: Path, *, tokens: str | None = None) -> None:
     """Write the table.
 
     Parameters
     ----------
     model : BrainHarmonix
-    index_path : Path
-        ``index.json`` of the cohort's shards.
+    index_path : Path or str
+        ``index.json`` of the cohort's shards, or its URL.
     out : Path
     tokens : str, optional
         One of `REPRESENTATIONS`; hub tokens where the weights have them if None.
@@ -136,7 +140,7 @@ def embed_cohort(model: BrainHarmonix, index_path: Path, out: Path, *, tokens: s
     elif alone:
         logger.warning("%s: %d runs have no T1 and no hub tokens", index.cohort, len(alone))
     if not chosen:
-        msg = f"{index_path} holds no run{' with a T1' if kind == 'hub' else ''}: see why they are excluded"
+        msg = f"{index.path} holds no run{' with a T1' if kind == 'hub' else ''}: see why they are excluded"
         raise DataError(msg)
     rows = dict(_rows(model, index, chosen, kind))
     ordered = sorted(chosen, key=lambda pair: pair[0].key)

@@ -166,7 +166,15 @@ def export(
     if t1w is not None and described:
         _copy(t1w, out / t1w_space.FILE)
     _copy(rois, out / "rois.npz")
-    about = _about(trained, terms=known, people=listed, t1w=described, denoising=denoised, quality=checked)
+    about = _about(
+        trained,
+        rois={"sha256": file_sha256(rois)},
+        terms=known,
+        people=listed,
+        t1w=described,
+        denoising=denoised,
+        quality=checked,
+    )
     with atomic_write(out / "README.md") as part:
         card = model_card(
             trained,

@@ -6,6 +6,7 @@ Examples
 
     python -m bhx_model.release.fetch stage --weights export --stage function --atlas results/templates/atlas.json --out F
     python -m bhx_model.release.fetch rois --weights export --atlas results/templates/atlas.json --out F/rois.npz
+    python -m bhx_model.release.fetch export --weights https://example.org/weights/ --out F
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import DataError
 from bhx_model.file_hash import file_sha256
 from bhx_model.nets.factory import empty_rois
+from bhx_model.release import load
+from bhx_model.release.hub import FILES, find_export
 from bhx_model.training.trained import load_trained
 
 logger = logging.getLogger(__name__)
@@ -47,7 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         one.add_argument("--out", type=Path, required=True)
         if name == "stage":
             one.add_argument("--stage", choices=STAGES, required=True)
+    whole = commands.add_parser("export", help="a whole export: a URL, org/name on the Hub, or a folder")
+    whole.add_argument("--weights", required=True, help="URL, org/name, or folder")
+    whole.add_argument("--out", type=Path, required=True)
     a = parser.parse_args(argv)
+    if a.what == "export":
+        return run_command(lambda: fetch_export(a.weights, a.out))
     if a.what == "rois":
         return run_command(lambda: fetch_rois(a.weights, a.out, a.atlas))
     return run_command(lambda: fetch_stage(a.weights, a.stage, a.out, a.atlas))
@@ -97,6 +105,23 @@ def fetch_stage(folder: Path, stage: str, out: Path, atlas: Path | None = None) 
     write_json(out / "run.json", {**run, "given": {"folder": folder.name, "sha256": sha256}})
     load_trained(out, stage)
     logger.info("%s: weights of %s, %s", stage, folder, _history(run))
+
+
+def fetch_export(weights: str, out: Path) -> None:
+    """Copy an export into a folder, from wherever it is; ``config.json`` last.
+
+    Raises
+    ------
+    DataError, SiteError
+        If there is none, or it cannot be downloaded.
+    """
+    folder = find_export(weights)
+    about = load.read_about(folder)
+    for name in sorted(FILES, key=lambda name: name == "config.json"):
+        if (folder / name).exists():
+            with atomic_write(out / name) as part:
+                shutil.copyfile(folder / name, part)
+    logger.info("%s: an export with %s", out, ", ".join(about["stages"]))
 
 
 def fetch_rois(folder: Path, out: Path, atlas: Path | None = None) -> None:

@@ -15,6 +15,8 @@ from typing import Any, Final
 from bhx_model.config import STAGES
 from bhx_model.data import t1w_space
 from bhx_model.errors import BhxError, ConfigError, DataError, SiteError
+from bhx_model.remote.cache import Cache
+from bhx_model.remote.urls import is_url, shown
 
 #: Files of an export: nothing else of a repository is downloaded, or of a folder uploaded.
 FILES: Final = (
@@ -35,16 +37,17 @@ _HTTP: Final = (("httpx2", "HTTPError"), ("httpx", "HTTPError"), ("requests", "R
 def find_export(
     name: str | Path, *, revision: str | None = None, cache_dir: str | Path | None = None
 ) -> Path:
-    """Folder of an export: `name` itself, or where the Hub's repository of that name was downloaded to.
+    """Folder of an export: `name` itself, or where it was downloaded to.
 
     Parameters
     ----------
     name : str or Path
-        A folder, or ``org/name``. A folder that is there is taken for one.
+        A folder, a URL of one, or ``org/name`` for the Hub's repository. A folder that is there is taken for one.
     revision : str, optional
-        Branch, tag or commit.
+        Branch, tag or commit of a repository.
     cache_dir : path, optional
-        Where downloads are kept; ``$HF_HOME/hub`` if None.
+        Where downloads are kept; if None ``$HF_HOME/hub`` for those of the Hub, ``$BHX_CACHE`` for a URL
+        (`bhx_model.remote.cache.here`).
 
     Raises
     ------
@@ -55,6 +58,12 @@ def find_export(
     """
     if not isinstance(name, str | os.PathLike):
         raise ConfigError(f"{str(name)[:40]!r} is no export: give a folder, or org/name")
+    if is_url(name):
+        from bhx_model.release.remote_export import download  # needs torch
+
+        if revision is not None:
+            raise ConfigError(f"{shown(name)} is a URL, which has no revisions: leave revision out")
+        return download(name, None if cache_dir is None else Cache(Path(cache_dir)))
     folder = Path(name)
     if folder.is_dir() or not (isinstance(name, str) and NAME.fullmatch(name)):
         if revision is not None:

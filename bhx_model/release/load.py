@@ -40,12 +40,24 @@ def read_about(folder: Path) -> dict[str, Any]:
     except OSError as error:
         msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): {_REMEDY}"
         raise DataError(msg) from error
+    check_version(about, str(folder))
+    return about
+
+
+def check_version(about: Mapping[str, Any], name: str) -> None:
+    """Refuse an export, by its ``config.json``, of a version that this code does not read.
+
+    Raises
+    ------
+    DataError
+        Named after the export.
+    """
     version = about.get("export")
     if version in READABLE:
-        return about
+        return
     newer = isinstance(version, int) and version > EXPORT_VERSION
     remedy = "install a newer bhx" if newer else "export again"
-    msg = f"{folder} is an export of version {version}, this code reads {' and '.join(map(str, READABLE))}: {remedy}"
+    msg = f"{name} is an export of version {version}, this code reads {' and '.join(map(str, READABLE))}: {remedy}"
     raise DataError(msg)
 
 
@@ -62,6 +74,18 @@ def read_rois(folder: Path) -> RoiMetadata:
     except OSError as error:
         msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): {_REMEDY}"
         raise DataError(msg) from error
+
+
+def check_rois_file(about: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a ``rois.npz`` that is another one than was exported; earlier exports do not state its hash.
+
+    Raises
+    ------
+    DataError
+        If it is, whatever differs: `check_rois` says more of what the weights hold themselves.
+    """
+    if isinstance(stated := about.get("rois"), dict):
+        _check_hash(folder / "rois.npz", stated.get("sha256"))
 
 
 def read_t1w_space(about: Mapping[str, Any], folder: Path) -> T1wSpace | None:

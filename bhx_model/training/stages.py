@@ -42,6 +42,7 @@ from bhx_model.nets.factory import describe_rois
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
+from bhx_model.remote.urls import Place
 from bhx_model.training.encoders import Encoders
 
 CPU = torch.device("cpu")
@@ -53,11 +54,12 @@ CODE_RUNS = 64
 class Sources:
     """Files that a training reads."""
 
-    shards: Sequence[Path]
+    shards: Sequence[Place]
+    """Indices of the cohorts, or their URLs."""
     split: Path
     rois: Path | None = None
     """Metadata of the ROIs; the structure stage reads no series, and none of it."""
-    tokens: Sequence[Path] = ()
+    tokens: Sequence[Place] = ()
     """Indices of cached tokens (fusion)."""
     structure: Path | None = None
     """Folder of the trained structure stage (fusion with ``inputs: online``)."""

@@ -33,6 +33,7 @@ from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample
 from bhx_model.device import default_device
 from bhx_model.errors import BhxError, format_error
+from bhx_model.remote.urls import Place, place
 from bhx_model.strict_fields import to_dict
 from bhx_model.training import distributed
 from bhx_model.training.board import Board
@@ -53,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--structure", type=Path, required=True, help="folder of the trained structure stage")
     parser.add_argument("--function", type=Path, required=True, help="folder of the trained function stage")
-    parser.add_argument("--shards", type=Path, required=True, help="index.json of the cohort's shards")
+    parser.add_argument(
+        "--shards", type=place, required=True, help="index.json of the cohort's shards, or its URL"
+    )
     parser.add_argument("--rois", type=Path, required=True, help="rois.npz of the experiment")
     parser.add_argument("--out", type=Path, required=True, help="folder of the cache")
     parser.add_argument(
@@ -90,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def write_cache(
     structure: Path,
     function: Path,
-    shard_index: Path,
+    shard_index: Place,
     rois: Path,
     out: Path,
     step_version: int = 0,
@@ -104,8 +107,8 @@ def write_cache(
     ----------
     structure, function : Path
         Folders of the trained encoders.
-    shard_index : Path
-        Index of the cohort.
+    shard_index : Path or str
+        Index of the cohort, or its URL.
     rois : Path
         The experiment's ``rois.npz``.
     out : Path

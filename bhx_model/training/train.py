@@ -36,6 +36,7 @@ import torch
 from bhx_model.command_line import json_object, minutes, run_command, seed_number, whole_number
 from bhx_model.config import PRESETS, STAGES, StageConfig, load_preset
 from bhx_model.data.reader import threads_per_process
+from bhx_model.remote.urls import place
 from bhx_model.training import distributed, parts, run_folder, run_lock, stages, time_limit
 from bhx_model.training.distributed import Processes
 from bhx_model.training.loop import train_loop
@@ -241,12 +242,19 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         help="changes to the preset, e.g. '{\"train.steps\": 10}'",
     )
     add("--seed", type=seed_number, default=0, help="of weights, order, masks and augmentation")
-    add("--shards", type=Path, nargs="+", required=True, metavar="INDEX", help="index.json of every cohort")
+    add(
+        "--shards",
+        type=place,
+        nargs="+",
+        required=True,
+        metavar="INDEX",
+        help="index.json of every cohort, or URLs",
+    )
     add("--split", type=Path, required=True, help="subjects to train on and to hold out")
     add("--rois", type=Path, help="rois.npz of the experiment (function and fusion)")
     add(
         "--tokens",
-        type=Path,
+        type=place,
         nargs="+",
         default=[],
         metavar="INDEX",

@@ -25,8 +25,8 @@ class PublicBucket(ThreadingHTTPServer):
         Method, key and range of every request.
     faults : dict of str to list
         What happens at the next requests for a key, the first first: a status code, ``cut`` (half of what is sent),
-        ``reset``, ``page`` (a web page in its place), ``wrong`` (other bytes), ``no range`` (all, whatever is asked
-        for), ``no head``.
+        ``half`` (as if the file were half as long), ``reset``, ``page`` (a web page in its place), ``wrong`` (other
+        bytes), ``no range`` (all, whatever is asked for), ``no head``.
     """
 
     daemon_threads = True
@@ -50,6 +50,7 @@ class PublicBucket(ThreadingHTTPServer):
 @contextmanager
 def serve(root: Path, files: Mapping[str, bytes] = {}, **options: object) -> Iterator[PublicBucket]:
     """Serve files by their keys."""
+    root.mkdir(parents=True, exist_ok=True)
     for key, content in files.items():
         (root / key).parent.mkdir(parents=True, exist_ok=True)
         (root / key).write_bytes(content)
@@ -108,7 +109,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault == "wrong":
             content = content[::-1]
-        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if fault == "half":
+            content = content[: len(content) // 2]
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         same = self.headers.get("If-Range", etag) == etag
         headers = {"ETag": etag, "Content-Type": "binary/octet-stream", "Accept-Ranges": "bytes"}
         if found and same and fault != "no range":
@@ -116,8 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
             if begin >= len(content):
                 self._send(416, b"", {})
                 return
-            headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
-            self._send(206, content[begin:], headers, fault)
+            end = min(int(found[2] or len(content)), len(content) - 1) + 1
+            headers["Content-Range"] = f"bytes {begin}-{end - 1}/{len(content)}"
+            self._send(206, content[begin:end], headers, fault)
         else:
             self._send(200, content, headers, fault)
 

@@ -106,7 +106,7 @@ def read_people(folder: Path) -> People:
         runs.append((sample, digest, rows[label]))
     found = [row for *_, row in runs]
     return People(
-        index.path,
+        Path(index.path),
         tuple(sample for sample, *_ in runs),
         tuple(digest for _, digest, _ in runs),
         np.array([{"autism": 1, "control": 0}[row["dx"]] for row in found]),

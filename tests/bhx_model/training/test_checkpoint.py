@@ -6,12 +6,12 @@ import errno
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
+from small_disk import mounted, remount
 from training_runs import (
     SIX,
     arguments,
@@ -206,13 +206,8 @@ def test_a_checkpoint_that_cannot_be_replaced_stays(stopped, tmp_path, monkeypat
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 20 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a small disk, and not everywhere")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "disk", "20m") as place:
+        yield place
 
 
 def test_a_disk_that_really_fills_up(house, small_disk, caplog):
@@ -225,7 +220,7 @@ def test_a_disk_that_really_fills_up(house, small_disk, caplog):
     saved = checkpoint.steps(run)
     assert 0 < len(saved) < 6
     assert not list(run.glob(".unfinished-*"))
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    remount(small_disk, "size=64m")
     caplog.clear()
     with caplog.at_level("INFO"):
         assert train.main(arguments(house, small_disk, "structure", changes)) == 0
