@@ -109,8 +109,8 @@ class BrainHarmonix(nn.Module):
     ) -> BrainHarmonix:
         """Load an exported model; see `bhx_model.from_pretrained`."""
         place = load.check_device(device)
-        folder = find_export(folder, revision=revision, cache_dir=cache_dir)
-        about = load.read_about(folder)
+        name, folder = folder, find_export(folder, revision=revision, cache_dir=cache_dir)
+        about = load.read_about(folder, name)
         rois = load.read_rois(folder)
         models = load.load_stages(about, load.chosen_stages(about, stages, folder), folder)
         function = cast(FunctionJEPA, models["function"])

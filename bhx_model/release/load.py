@@ -27,8 +27,8 @@ _REMEDY: Final = "name an export, as results/experiments/<name>/export is"
 READABLE: Final = (1, 2)
 
 
-def read_about(folder: Path) -> dict[str, Any]:
-    """``config.json`` of an export.
+def read_about(folder: Path, name: str | Path | None = None) -> dict[str, Any]:
+    """``config.json`` of an export, which the user called `name`.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     except OSError as error:
         msg = f"{folder} is no exported model ({error.strerror}: {error.filename}): {_REMEDY}"
         raise DataError(msg) from error
-    check_version(about, str(folder))
+    check_version(about, str(name or folder))
     return about
 
 

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 #: Files that a process downloads at once, and how much of each at a time.
 THREADS: Final = 4
-PIECE = 1 << 25
+PIECE = 1 << 24
 #: Variable that names the cache.
 VARIABLE: Final = "BHX_CACHE"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from hub_server import REPO, serve
+from small_disk import mounted, remount
 from tiny_shards import NAMES
 
 import bhx_model
@@ -94,6 +96,7 @@ def test_without_a_network_what_was_downloaded_is_used(hub, tmp_path, monkeypatc
         ("org/absent", {}, DataError, "neither a folder here nor a repository at .* that you may read"),
         (REPO, {"gated": True}, DataError, "is gated: accept its terms at"),
         (REPO, {"status": 403}, SiteError, "answers 403"),
+        (REPO, {"status": 429}, SiteError, "answers 429 for org/name: too many requests: try again later"),
         (REPO, {"status": 503}, SiteError, "answers 503 .*try again later"),
         (REPO, {"half": True}, SiteError, "did not complete"),
     ],
@@ -110,6 +113,29 @@ def test_what_the_hub_refuses_is_a_sentence(hub, tmp_path, name, fault, error, s
     hub.status, hub.half, hub.gated = None, False, False
     if name == REPO:
         assert bhx_model.from_pretrained(REPO, cache_dir=tmp_path, stages=["function"]).fusion is None
+
+
+def test_a_disk_that_is_full_or_read_only(hub, tmp_path):
+    with mounted(tmp_path / "disk", "300k") as disk:
+        with pytest.raises(SiteError, match="is full: free some space, or set HF_HOME") as full:
+            bhx_model.from_pretrained(REPO, cache_dir=disk / "cache")
+        remount(disk, "size=64m")  # and what is there is gone on with
+        assert bhx_model.from_pretrained(REPO, cache_dir=disk / "cache", stages=["function"]).fusion is None
+    with mounted(tmp_path / "other", "1m") as disk:
+        remount(disk, "ro")
+        with pytest.raises(SiteError, match="may not be written: set HF_HOME") as read_only:
+            bhx_model.from_pretrained(REPO, cache_dir=disk / "cache")
+    assert max(len(str(raised.value)) for raised in (full, read_only)) <= 200
+
+
+def test_an_export_of_a_newer_format_is_a_sentence(hub, tmp_path):
+    about = json.loads(hub.files["config.json"])
+    hub.files["config.json"] = json.dumps({**about, "export": 9}).encode()
+    with pytest.raises(
+        DataError, match=r"^org/name is an export of version 9, .*install a newer bhx"
+    ) as raised:
+        bhx_model.from_pretrained(REPO, cache_dir=tmp_path)
+    assert len(str(raised.value)) <= 200
 
 
 def test_other_faults_of_the_hub(hub, tmp_path, monkeypatch):

@@ -95,7 +95,7 @@ def test_an_export_needs_the_roi_names_of_the_training(trained, exported, tmp_pa
     with pytest.raises(DataError, match=sentence):
         bhx_model.from_pretrained(folder)
     with np.load(exported / "rois.npz") as arrays:  # what the weights themselves do not hold
-        np.savez(folder / "rois.npz", **{**arrays, "hemisphere": -arrays["hemisphere"]})
+        np.savez(folder / "rois.npz", **{**arrays, "eigenvalues": arrays["eigenvalues"] + 1})
     with pytest.raises(DataError, match=r"rois.npz is not the file that was exported \(sha256 differs\)"):
         bhx_model.from_pretrained(folder)
 
