@@ -25,6 +25,8 @@ LONGEST_PAUSE_S: Final = 60.0
 #: No byte for so many seconds is a lost connection.
 TIMEOUT_S = 60.0
 
+#: So that many jobs do not ask again at once; apart from the numbers that a training draws.
+_chance: Final = random.Random()
 #: Protocols whose packages the extra `remote` brings.
 _BROUGHT: Final = ("http", "https", "s3", "s3a", "gs", "gcs")
 #: Bases of the errors of libraries that fsspec speaks through; those that are no `OSError`.
@@ -94,7 +96,7 @@ def _patiently(url: str, attempt: Callable[[Any, str], Result]) -> Result:
             if failures == ATTEMPTS:
                 raise _unreachable(error, url) from error
             logger.debug("%s: %r, another attempt follows", shown(url), error)
-            time.sleep(min(max(pause * random.uniform(0.8, 1.2), _asked_pause(error)), LONGEST_PAUSE_S))
+            time.sleep(min(max(pause * _chance.uniform(0.8, 1.2), _asked_pause(error)), LONGEST_PAUSE_S))
             pause *= 2
 
 

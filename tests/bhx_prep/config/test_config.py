@@ -231,6 +231,14 @@ def test_paths_of_users_name_the_home_folder_and_no_variable(tmp_path: Path, mon
         config.check({"cohorts": {"a": {"input": "bids", "root": "/x/${DATA}/raw"}}})
     with pytest.raises(ConfigError, match=r"results: there is no home folder for ~nobodyatall"):
         config.check({**GOOD, "results": "~nobodyatall/out"})
+    with pytest.raises(ConfigError) as raised:
+        config.check(
+            {"cohorts": {"a": {"input": "bids", "root": "s3://b/c"}}, "results": "https://example.org/"}
+        )
+    assert len(raised.value.mistakes) == 2
+    for line in raised.value.mistakes:
+        assert "it is a URL, and a path of this machine is expected: download it" in line
+        assert len(line) <= 200
 
 
 @pytest.mark.parametrize("path", pages.GENERATED, ids=str)
