@@ -102,11 +102,6 @@ class Tab:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", media=media, features=[scheme])
 
-    def pdf(self) -> bytes:
-        """The page as it is printed on A4, by its own style."""
-        printed = self.send("Page.printToPDF", preferCSSPageSize=True, printBackground=False)
-        return base64.b64decode(printed["data"])
-
     def picture(self, *, whole: bool = True) -> bytes:
         """PNG of the window, or of the whole page."""
         return base64.b64decode(self.send("Page.captureScreenshot", captureBeyondViewport=whole)["data"])
