@@ -9,6 +9,7 @@ import shutil
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from fake_results import CONFIG, NAMES, score, write_score
@@ -16,7 +17,9 @@ from settings_files import settings_file
 
 from bhx_model.evaluation import intervals
 from bhx_prep.report import __main__ as command
-from bhx_prep.report import collect, figures, made_with, page, scores
+from bhx_prep.report import collect, figures, inside_figures, made_with, page, scores
+from bhx_prep.report.tables import latex, markdown
+from bhx_prep.report.tables.sheet import Group, Sheet
 from bhx_prep.report.tables.table import THIS_RUN, RowKey
 from bhx_prep.report.tables.tidy_csv import from_csv
 
@@ -248,14 +251,64 @@ def test_page_has_the_papers_table_and_kinds_of_rows(text):
     assert "bands: all positive" in part
 
 
-def test_text_of_data_cannot_break_out_of_a_table_of_the_page(results, tmp_path, drawing_once):
-    shutil.copytree(results / "tables", tmp_path / "tables")
-    file = tmp_path / "tables/diagnosis.csv"
+EVIL = """<script>alert(1)</script>"'--></title><img src=x onerror=alert(2)>"""
+
+
+def test_text_of_data_cannot_break_out_of_the_page(results, tmp_path, drawing_once):
+    """Planted in a table, a reason, a note, a version, a site, and the names of columns and classes."""
+    root = tmp_path / "results"
+    shutil.copytree(results / "tables", root / "tables")
+    file = root / "tables/diagnosis.csv"
     file.write_text(file.read_text().replace("25 control", "25 <script>alert(1)</script>"))
+    (root / "patients").mkdir()
+    index = pq.read_table(results / "patients/index.parquet").to_pylist()
+    index[0] |= {"status": "excluded", "reason": EVIL}
+    index[2] |= {"notes": [f"repetition time chosen: {EVIL}"]}
+    pd.DataFrame(index).to_parquet(root / "patients/index.parquet")
+    shutil.copytree(results / "raw", root / "raw")
+    status = {"subject": "01", "status": "ok", "seconds": 1, "versions": {EVIL: EVIL}}
+    (root / "raw/preproc/sub-01_status.json").write_text(json.dumps(status))
+    rows = [f"secret{i}\t{EVIL}" for i in range(1, 6)]
+    (tmp_path / "participants.tsv").write_text("\n".join(["participant_id\tsite", *rows]) + "\n")
+    values = CONFIG.model_dump(mode="json")
+    values["cohorts"]["patients"]["participants"] = str(tmp_path / "participants.tsv")
+    values["endpoints"]["diagnosis"] |= {"column": EVIL, "classes": ["control", EVIL]}
     with drawing_once():
-        shown = page.render(CONFIG, tmp_path)
+        shown = page.render(type(CONFIG).model_validate(values), root)
     assert "25 &lt;script&gt;alert(1)" in shown
+    # of the table, the exclusion, the note, the version's name and value, the site of two groups, column and class
+    assert shown.count("&lt;script&gt;alert(1)") >= 9
     assert shown.count("<script") == OWN_SCRIPTS
+    assert "<img src=x" not in shown
+    outline = Outline(shown)
+    assert outline.open == []
+    assert not [name for _, name, _ in outline.attributes if name.startswith("on")]
+
+
+def test_text_of_data_cannot_break_out_of_a_plot():
+    points = np.random.default_rng(0).normal(size=(6, 2))
+    svg = inside_figures.plane(points, [EVIL, "b"] * 3, [0.5, 0.2])
+    svg += figures.estimates(EVIL, [(EVIL, 1.0, 0.5, 1.5)], [(EVIL, 1.0, None, None)])
+    assert "&lt;script&gt;" in svg
+    assert "<script" not in svg
+    assert "<img" not in svg
+    assert Outline(svg).open == []
+
+
+def test_text_of_data_cannot_break_out_of_a_table():
+    link = "[x](javascript:alert(1)) ![y](https://example.org/z)"
+    evil = f"{EVIL} | {link} \\input{{/etc/passwd}} $x$ %\n"
+    sheet = Sheet("t", evil, (evil,), (evil, "n"), 1, (Group(evil, ((evil, "1"),)),), (evil,))
+    shown = markdown.to_markdown(sheet)
+    assert "<script" not in shown
+    assert "<img" not in shown
+    assert not re.search(r"(?<!\\)\[", shown)
+    rows = [line for line in shown.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3}
+    tex = latex.to_latex(sheet)
+    assert r"\input{" not in tex
+    assert r"\textbackslash{}input\{" in tex
+    assert "$x$" not in tex
 
 
 def test_plots_have_floors_as_bands():
