@@ -73,7 +73,7 @@ def serve(folder: Path) -> None:
 
 def forget(folder: Path) -> None:
     """Drop the pages of a folder's files."""
-    for path in folder.iterdir():
+    for path in (path for path in folder.iterdir() if path.is_file()):
         with path.open("rb") as file:
             os.fsync(file)
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
