@@ -12,7 +12,7 @@ from typing import Final
 EXTRAS: Final = {
     "workflow": (
         "snakemake", "snakemake_executor_plugin_slurm", "snakemake_executor_plugin_cluster_generic", "pydantic",
-        "yaml", "pandas", "pyarrow", "pathspec",
+        "yaml", "pandas", "pyarrow", "pathspec", "pygments",
     ),
     "prep": (
         "nibabel", "nilearn", "scipy", "sklearn", "lapy", "matplotlib", "jinja2", "webdataset", "templateflow",
