@@ -112,24 +112,31 @@ def open_index(path: Place) -> Index:
     SiteError
         If it is elsewhere and cannot be downloaded.
     """
-    return _open_index(path, contract.check_index, contract.MODALITIES, once=contract.MODALITIES)
+    return _open_index(
+        path, contract.check_index, contract.MODALITIES, once=contract.MODALITIES, rule="index_shards"
+    )
 
 
 def open_token_index(path: Place, check: Callable[[Mapping[str, Any]], None]) -> Index:
     """Read an index of cached tokens: it has the form of one of shards; `check` refuses foreign ones."""
     # a T1 whose runs lie in several shards is encoded with each
-    return _open_index(path, check, ("function", "structure"), once=("function",))
+    return _open_index(path, check, ("function", "structure"), once=("function",), rule="embed_tokens")
 
 
 def _open_index(
-    place: Place, check: Callable[[Mapping[str, Any]], None], modalities: Sequence[str], once: Sequence[str]
+    place: Place,
+    check: Callable[[Mapping[str, Any]], None],
+    modalities: Sequence[str],
+    *,
+    once: Sequence[str],
+    rule: str,
 ) -> Index:
     place = inside(place, "index.json") if is_url(place) else Path(place)
     path = shown(place)
     try:
         content = place.read_bytes() if isinstance(place, Path) else here().read_names(place)
     except OSError as error:
-        msg = f"cannot read the index {path} ({error.strerror}): make it with the rule that packs the shards"
+        msg = f"cannot read the index {path} ({error.strerror}): make it with the rule {rule}"
         raise DataError(msg) from error
     try:
         metadata = json.loads(content)

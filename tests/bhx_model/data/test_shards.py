@@ -148,8 +148,10 @@ def test_an_index_of_another_version_is_refused(town):
 
 
 def test_no_index_is_a_sentence(tmp_path):
-    with pytest.raises(ValueError, match="cannot read the index"):
+    with pytest.raises(ValueError, match=r"cannot read the index .*: make it with the rule index_shards"):
         shards.open_index(tmp_path / "index.json")
+    with pytest.raises(ValueError, match=r"cannot read the index .*: make it with the rule embed_tokens"):
+        shards.open_token_index(tmp_path / "index.json", lambda metadata: None)
 
 
 @pytest.mark.parametrize(
