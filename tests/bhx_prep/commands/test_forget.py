@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import inside_files
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from endpoint_labels import prediction_row
 from small_bids import write_subject
@@ -17,6 +19,7 @@ from bhx_model.evaluation import prediction_file
 from bhx_prep import cli
 from bhx_prep.commands import forget
 from bhx_prep.config import config
+from bhx_prep.evaluation import people
 from bhx_prep.ingest import batches
 from bhx_prep.preproc.work_folder import open_work_folder
 
@@ -158,8 +161,52 @@ def test_lists_removes_and_names_the_weights(study, capsys):
     assert len(kept - STAYS) == 2  # the other batch's
     assert "results/runs/structure-1  (structure): trained on the subject" in out
     assert "results/runs/function-1  (function): may have seen the subject: its split is gone" in out
+    assert cli.main(["forget", "town", "t1"]) == 1
+    assert "town has no sub-t1" in capsys.readouterr().err
+
+
+def _write_subjects(table, *labels):
+    pq.write_table(pa.table({"subject": pa.array(labels, pa.string())}), table)
+
+
+@pytest.fixture
+def forgotten(study):
+    """The study after `bhx forget town t1`, with tables of the subjects who stay."""
     assert cli.main(["forget", "town", "t1"]) == 0
-    assert "0 files and folders of sub-t1" in capsys.readouterr().out
+    for table in (study / "results").glob("town/features/*/qc.parquet"):
+        _write_subjects(table, "t10")
+    return study
+
+
+def test_a_label_that_nothing_names_is_doubted(forgotten, capsys):
+    """The cache of the index, which holds all subjects of the cohort, is none of theirs."""
+    _write_subjects(forgotten / ".bhx/index/town.parquet", "t10")
+    before = files(forgotten)
+    capsys.readouterr()
+    assert cli.main(["forget", "town", "t11"]) == 1
+    said = capsys.readouterr()
+    assert "town has no sub-t11" in said.err
+    assert "check the label" in said.err
+    assert not said.out
+    assert files(forgotten) == before
+
+
+@pytest.mark.parametrize("left", ["index", "damaged index", "hash", "decision"])
+def test_whatever_still_names_a_subject_is_enough(forgotten, capsys, left):
+    """They are no longer in the data, and no file is theirs."""
+    cached = forgotten / ".bhx/index/town.parquet"
+    if left == "index":
+        _write_subjects(cached, "t10", "t1")
+    elif left == "damaged index":
+        cached.write_text("x")
+    elif left == "hash":
+        card = forgotten / "results/exports/demo/config.json"
+        card.parent.mkdir(parents=True)
+        card.write_text(json.dumps({"people": {"subject": [people.hashed("subject", "town/t1")]}}))
+    else:
+        columns = "cohort\tsubject\tsession\ttask\trun\tmodality\tdecision\twho\twhen\twhy"
+        (forgotten / "qc_decisions.tsv").write_text(f"{columns}\ntown\tt1\t\trest\t\tbold\tkeep\tab\t\tx\n")
+    assert cli.main(["forget", "town", "t1", "--dry-run"]) == 0
 
 
 def test_the_subject_s_lines_are_taken_out_of_the_decisions(study, capsys):

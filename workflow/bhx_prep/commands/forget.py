@@ -27,6 +27,7 @@ from bhx_model.evaluation import prediction_file
 from bhx_prep.commands import run as snakemake
 from bhx_prep.config import config
 from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.evaluation import people
 from bhx_prep.ingest import batches, index, participants
 from bhx_prep.io import bids_names, folder_lock
 from bhx_prep.preproc import work_folder
@@ -67,6 +68,11 @@ def command(args: argparse.Namespace) -> int:
     subject = bids_names.check_label(args.subject.removeprefix("sub-"), "subject")
     jobs.refuse_while_at_work()
     remaining = _refuse_while_in_data(study.cohorts[args.cohort], args.cohort, subject)
+    if not _is_known(study, args.cohort, subject):
+        msg = (
+            f"{args.cohort} has no sub-{subject}, and nothing that was made of it names them: check the label"
+        )
+        raise ConfigError(msg)
     paths = list(traces(study, args.cohort, subject))
     seen = weights(study, args.cohort, subject)
     indexed = (study.results / args.cohort / "shards" / "index.json").exists()
@@ -118,7 +124,7 @@ def traces(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
     subject : str
         Label without ``sub-``.
     """
-    kinds = (_named, _mentioning, _evaluated, _listing)
+    kinds = (_named, _shared, _mentioning, _evaluated, _listing)
     found = sorted({path for kind in kinds for path in kind(study, cohort, subject)})
     folders = {path for path in found if path.is_dir()}
     for path in found:
@@ -159,13 +165,18 @@ def weights(study: config.Config, cohort: str, subject: str) -> list[Weights]:
 
 
 def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
-    """What file names contain: the subject's own files, those of their batch, and what is made of the cohort."""
+    """The subject's own files and folders, which carry the label."""
     results, named = study.results, re.compile(rf"sub-{re.escape(subject)}(?![A-Za-z0-9+])")
     for place in (results / cohort / "preproc", *results.glob(f"*/*/{cohort}")):
         if place.is_dir():
             yield from (path for path in place.rglob("*sub-*") if named.search(path.name))
     work = _work_folder(study, cohort, subject)
     yield from (folder for folder in (work, work_folder.done_with(work)) if folder.exists())
+
+
+def _shared(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
+    """What holds the subject among others, if they were there: files of their batch and of the cohort."""
+    results = study.results
     yield from index.CACHE.glob(f"{cohort}.*")
     yield from index.CACHE.glob(f".{cohort}-*")  # where indexing was killed
     yield from results.glob(f"{cohort}/index.parquet")
@@ -187,6 +198,34 @@ def _named(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
         yield from results.glob(f"{cohort}/covariates.parquet")
         yield from results.glob(f"{cohort}/volumes.npz")
         yield from results.glob(f"encoders/*/*/*_tokens/.*.{cohort}.npz")  # where reading was killed
+
+
+def _is_known(study: config.Config, cohort: str, subject: str) -> bool:
+    """Whether any file, table, decision or list of hashes names the subject; a table that cannot be read may do so."""
+    naming = (_named, _listing, _mentioning, _evaluated)
+    if any(True for kind in naming for _ in kind(study, cohort, subject)):
+        return True
+    decided = decisions.read(study.qc_decisions, study.cohorts)
+    if any((one.cohort, one.subject) == (cohort, subject) for one in decided):
+        return True
+    tables = [*index.CACHE.glob(f"{cohort}.parquet"), *study.results.glob(f"{cohort}/index.parquet")]
+    if (batch := _batch(study, cohort, subject)) is not None:
+        tables += study.results.glob(f"{cohort}/features/batch-{batch}/qc.parquet")
+    if any(_may_hold(table, subject) for table in tables):
+        return True
+    hashed = people.hashed("subject", f"{cohort}/{subject}")
+    lists = (path for path in study.results.rglob("*.json") if path.is_file())
+    return any(hashed in path.read_text(encoding="utf-8", errors="replace") for path in lists)
+
+
+def _may_hold(table: Path, subject: str) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return subject in pq.read_table(table, columns=["subject"]).column("subject").to_pylist()
+    except (OSError, KeyError, pa.ArrowException):
+        return True
 
 
 def _mentioning(study: config.Config, cohort: str, subject: str) -> Iterator[Path]:
