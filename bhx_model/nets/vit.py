@@ -87,7 +87,8 @@ class Block(nn.Module):
         """
         # what is random, and differs from block to block, stays out of what may be compiled
         kept_B2 = self.draw(len(x_BND), x_BND.device) if kept_B2 is None else kept_B2
-        kept = (None, None) if kept_B2 is None else kept_B2[:, :, None, None].unbind(1)
+        # copies: two views of one tensor would be compiled anew for other numbers of samples
+        kept = (None, None) if kept_B2 is None else [of[:, None, None].clone() for of in kept_B2.unbind(1)]
         return self.run(self, x_BND, queries, keys, weights, *kept)
 
     def draw(self, n: int, device: torch.device) -> Tensor | None:

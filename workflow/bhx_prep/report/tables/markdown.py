@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from bhx_prep.report.tables.caption import is_warning
 from bhx_prep.report.tables.sheet import Sheet
 
-_MARKDOWN = {"\\": "\\\\", "|": "\\|", "[": "\\[", "$": "\\$", "<": "&lt;", "\n": " "}
+#: What begins a link is its `](`; brackets alone are text, and stand for sources in these tables.
+_MARKDOWN = {"\\": "\\\\", "|": "\\|", "](": "\\](", "$": "\\$", "<": "&lt;", "\n": " "}
+_MARKED = re.compile("|".join(re.escape(text) for text in _MARKDOWN))
 
 
 def escape(text: str) -> str:
     """Return text that stays within a cell, and that is read neither as HTML nor as a link or a formula."""
-    return "".join(_MARKDOWN.get(character, character) for character in text)
+    return _MARKED.sub(lambda found: _MARKDOWN[found[0]], text)
 
 
 def to_markdown(sheet: Sheet) -> str:
