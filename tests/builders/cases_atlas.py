@@ -75,12 +75,12 @@ def dseg(folder: Path) -> Seen:
     )
 
 
-@case("Atlas", "a name that stands in the list twice", "refused", "holds a name twice: 'x'")
+@case("Atlas", "a name that is in the list twice", "refused", "holds a name twice: 'x'")
 def twice(folder: Path) -> Seen:
     return listed(folder, b"x\ny\nx\n")
 
 
-@case("Atlas", "a table of components, networks and tissue (DiFuMo), in no usual columns", "read")
+@case("Atlas", "a table of components, networks and tissue (DiFuMo), in unusual columns", "read")
 def components(folder: Path) -> Seen:
     return listed(folder, b"Component,Difumo_names,GM\n1,Left-Thalamus,.1\n2,Area 44,.2\n3,x,.3\n")
 
@@ -90,19 +90,19 @@ def no_names(folder: Path) -> Seen:
     return listed(folder, b"ID,Hem,Area\nA1,L,3\nA2,L,4\n")
 
 
-@case("Atlas", "a list of which one line has lost its number", "refused", "most lines begin with a number")
+@case("Atlas", "a list in which one line has lost its number", "refused", "most lines begin with a number")
 def one_number_lost(folder: Path) -> Seen:
     return listed(folder, b"1 a\n2 b\nc\n4 d\n")
 
 
-@case("Atlas", "a label image that is numbered as the list states, not 1 to R", "read")
+@case("Atlas", "a label image whose numbers are those of the list, not 1 to R", "read")
 def numbered(folder: Path) -> Seen:
     return matched(folder, "index\tname\n2001\ta\n2101\tb\n", [0, 2101, 2001], 0, 2, 1)
 
 
 @case(
     "Atlas",
-    "a label image whose own table has none of the names",
+    "a label image whose own table contains none of the names",
     "refused",
     "its own names are not in atlas.names",
 )
@@ -111,7 +111,7 @@ def other_names(folder: Path) -> Seen:
     return matched(folder, "a\nb\n", [0, 1, 2], 0, 1, 2)
 
 
-@case("Atlas", "a label image whose own table spells the names otherwise, in another order", "read")
+@case("Atlas", "a label image whose own table spells the names differently, in another order", "read")
 def spelt_otherwise(folder: Path) -> Seen:
     (folder / VOLUME.replace(".nii.gz", ".tsv")).write_text("index\tlabel\n1\tLH-Vis-2\n2\tLH-Vis-1\n")
     return matched(folder, "7Networks_LH_Vis_1\n7Networks_LH_Vis_2\n", [0, 1, 2], 0, 2, 1)
@@ -148,7 +148,7 @@ def no_space(folder: Path) -> Seen:
     return matched(folder, "a\nb\n", [0, 1, 2], name="cc200.nii.gz")
 
 
-@case("Atlas", "tables on an atlas of names alone, without harmonics", "read")
+@case("Atlas", "tables on an atlas that has only names, without harmonics", "read")
 def names_alone(folder: Path) -> Seen:
     return asked(folder)
 
@@ -158,7 +158,7 @@ def no_surface(folder: Path) -> Seen:
     return asked(folder, features={})
 
 
-@case("Atlas", "images for an atlas without labels", "refused", "set atlas.volume")
+@case("Atlas", "images for an atlas without label files", "refused", "set atlas.volume")
 def no_labels(folder: Path) -> Seen:
     return asked(folder, cohorts={"a": {"input": "fmriprep", "root": "a"}})
 
@@ -170,7 +170,7 @@ def many_gradients(folder: Path) -> Seen:
 
 @case(
     "Atlas",
-    "images in a standard space in which the packages have no atlas",
+    "images in a standard space for which the packages have no atlas",
     "refused",
     "atlas.source to `templateflow`",
 )

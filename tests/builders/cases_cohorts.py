@@ -31,7 +31,7 @@ def ukb_loose_table(folder: Path) -> Seen:
     return _seen(folder, truth, input="timeseries", layout="ukb")
 
 
-@case(AREA, "UK Biobank: functional images in the space of the scan", "refused", "published tables")
+@case(AREA, "UK Biobank: functional images in native space", "refused", "published tables")
 def ukb_native(folder: Path) -> Seen:
     files = {"fMRI/rfMRI.ica/filtered_func_data_clean.nii.gz": known.native_bold()}
     known.archive(folder / "data" / "1000011_20227_2_0.zip", files)
@@ -44,9 +44,7 @@ def ukb_t1w(folder: Path) -> Seen:
     return _seen(folder, modality="t1w", layout="ukb")
 
 
-@case(
-    AREA, "UK Biobank: archive of a scan that is marked as unusable", "refused", "marks the scan as unusable"
-)
+@case(AREA, "UK Biobank: archive of a scan marked as unusable", "refused", "marks the scan as unusable")
 def ukb_unusable(folder: Path) -> Seen:
     known.archive(folder / "data" / "1000011_20252_2_0.zip", {"T1/unusable/T1.nii.gz": known.t1w()})
     return _seen(folder, modality="t1w", layout="ukb")
@@ -54,7 +52,7 @@ def ukb_unusable(folder: Path) -> Seen:
 
 @case(
     AREA,
-    "UK Biobank: archive that was not fetched to its end",
+    "UK Biobank: archive that was not downloaded completely",
     "refused",
     "damaged or incomplete: fetch it again",
 )
@@ -117,7 +115,7 @@ def hcp_no_t1w(folder: Path) -> Seen:
     return _seen(folder, modality="t1w", layout="hcpya")
 
 
-@case(AREA, "HCP-Aging: only the file in which the runs are joined", "note", "joins several runs")
+@case(AREA, "HCP-Aging: only the file in which the runs are concatenated", "note", "joins several runs")
 def hcpa_joined(folder: Path) -> Seen:
     truth = known.series()
     visit = folder / "data" / "HCA6002236_V1_MR"
@@ -147,13 +145,13 @@ def abcd_minimal(folder: Path) -> Seen:
     return _seen(folder, layout="abcd", strategy="none")
 
 
-@case(AREA, "ADNI: folders of the archive in place of BIDS", "refused", "clinica convert adni-to-bids")
+@case(AREA, "ADNI: folders of the archive instead of BIDS", "refused", "clinica convert adni-to-bids")
 def adni_archive(folder: Path) -> Seen:
     known.write(folder / "data" / "011_S_0002/MPRAGE/2005-09-01_10_00_00.0/I1/a.dcm", b"x")
     return _seen(folder, input="bids", layout="adni")
 
 
-@case(AREA, "PPMI: zips of the archive in place of BIDS", "refused", "convert it with dcm2bids")
+@case(AREA, "PPMI: zips of the archive instead of BIDS", "refused", "convert it with dcm2bids")
 def ppmi_archive(folder: Path) -> Seen:
     known.archive(folder / "data" / "PPMI_01.zip", {"PPMI/3000/MPRAGE/2014-03-10/I1/a.dcm": b"x"})
     return _seen(folder, input="bids", layout="ppmi")

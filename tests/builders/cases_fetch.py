@@ -50,7 +50,10 @@ def _nilearn(folder: Path) -> Seen:
 
 
 @case(
-    AREA, "ABIDE I: ROI table whose regions nobody names", "refused", "no ROI names.*give the cohort `names`"
+    AREA,
+    "ABIDE I: ROI table without names of its regions",
+    "refused",
+    "no ROI names.*give the cohort `names`",
 )
 def _nameless(folder: Path) -> Seen:
     pcp(folder, names=False)
@@ -79,13 +82,13 @@ def _chosen_strategy(folder: Path) -> Seen:
     return seen_pcp(folder, series="**/filt_global/*")
 
 
-@case(AREA, "ABIDE I: a web page in place of a ROI table", "refused", "web page")
+@case(AREA, "ABIDE I: a web page instead of a ROI table", "refused", "web page")
 def _web_page(folder: Path) -> Seen:
     pcp(folder).write_text("<!DOCTYPE html><html>503</html>")
     return seen_pcp(folder)
 
 
-@case(AREA, "ABIDE I: a ROI table that was cut within a line", "refused", "Pitt_0050003_rois_cc200")
+@case(AREA, "ABIDE I: a ROI table that is cut off within a line", "refused", "Pitt_0050003_rois_cc200")
 def _cut(folder: Path) -> Seen:
     path = pcp(folder)
     text = path.read_text()
@@ -95,7 +98,7 @@ def _cut(folder: Path) -> Seen:
 
 @case(
     AREA,
-    "ADHD-200: ROI table of the Athena pipeline, filtered and not",
+    "ADHD-200: ROI table of the Athena pipeline, filtered and unfiltered",
     "note",
     "chosen among several: sfnwmrda",
 )

@@ -73,7 +73,9 @@ def header_of_zero(folder: Path) -> Seen:
     return _seen(_rows(folder, "bold", input="fmriprep"), tr_s=2.0)
 
 
-@case("Repetition time", "fMRIPrep's derivative whose header has milliseconds as seconds", "note", "2000 s")
+@case(
+    "Repetition time", "fMRIPrep's derivative whose header states milliseconds as seconds", "note", "2000 s"
+)
 def header_in_ms(folder: Path) -> Seen:
     _derivatives(folder, header_s=2000.0)
     return _seen(_rows(folder, "bold", input="fmriprep"), tr_s=2.0)
@@ -87,33 +89,36 @@ def header_of_one_alone(folder: Path) -> Seen:
     return _seen(_rows(folder, "bold", input="fmriprep"), tr_s=1.0)
 
 
-@case("Repetition time", "raw data, sidecar and header differ", "refused", "`tr`")
+@case("Repetition time", "raw data whose sidecar and header differ", "refused", "`tr`")
 def raw_contradiction(folder: Path) -> Seen:
     write_subject(folder / "data", tr_s=3.0)
     return _seen(_rows(folder, "bold"))
 
 
-@case("Repetition time", "raw data, sidecar and header differ, `tr: header`", "note", "as `tr` asks")
+@case("Repetition time", "raw data whose sidecar and header differ, `tr: header`", "note", "as `tr` asks")
 def raw_by_header(folder: Path) -> Seen:
     write_subject(folder / "data", tr_s=3.0)
     return _seen(_rows(folder, "bold", tr="header"), tr_s=3.0)
 
 
 @case(
-    "Repetition time", "raw data, sidecar and header differ, `tr_s` stated", "note", "tr_s of 2.5 s is used"
+    "Repetition time",
+    "raw data whose sidecar and header differ, `tr_s` stated",
+    "note",
+    "tr_s of 2.5 s is used",
 )
 def raw_by_tr_s(folder: Path) -> Seen:
     write_subject(folder / "data", tr_s=3.0)
     return _seen(_rows(folder, "bold", tr_s=2.5), tr_s=2.5)
 
 
-@case("Repetition time", "sidecar and header agree, `tr_s` is another", "note", "and not the cohort's tr_s")
+@case("Repetition time", "sidecar and header agree, `tr_s` differs", "note", "and not the cohort's tr_s")
 def agreed_otherwise(folder: Path) -> Seen:
     write_subject(folder / "data", tr_s=2.0)
     return _seen(_rows(folder, "bold", tr_s=0.8), tr_s=2.0)
 
 
-@case("Repetition time", "derivatives whose sidecar has milliseconds", "refused", "milliseconds")
+@case("Repetition time", "derivatives whose sidecar states milliseconds", "refused", "milliseconds")
 def sidecar_in_ms(folder: Path) -> Seen:
     _derivatives(folder, tr_s=2000)
     return _seen(_rows(folder, "bold", input="fmriprep"))
@@ -158,7 +163,7 @@ def pointer_of_mask(folder: Path) -> Seen:
 
 @case(
     "Files",
-    "a `.bidsignore` that is a link to content that is not here",
+    "a `.bidsignore` that links to content that was not fetched",
     "refused",
     "bidsignore cannot be read",
 )
@@ -272,20 +277,20 @@ def selected_run(folder: Path) -> Seen:
     return _seen(_rows(folder, "bold", select={"acq": ["mb"]}), name="_acq-mb_bold.nii.gz")
 
 
-@case("Choice among files", "a scan left out by `exclude`", "refused", "left out by `exclude`")
+@case("Choice among files", "a scan excluded by `exclude`", "refused", "left out by `exclude`")
 def excluded(folder: Path) -> Seen:
     write_subject(folder / "data")
     return _seen(_rows(folder, "bold", exclude=["sub-01/func/*"]))
 
 
-@case("Choice among files", "a scan left out by `.bidsignore`", "refused", "left out by .bidsignore")
+@case("Choice among files", "a scan excluded by `.bidsignore`", "refused", "left out by .bidsignore")
 def ignored(folder: Path) -> Seen:
     write_subject(folder / "data")
     (folder / "data/.bidsignore").write_text("# bad\n*_bold.nii.gz\n")
     return _seen(_rows(folder, "bold"))
 
 
-@case("Choice among files", "a scan left out by a column of `scans.tsv`", "refused", "exclude: 'fell asleep'")
+@case("Choice among files", "a scan excluded by a column of `scans.tsv`", "refused", "exclude: 'fell asleep'")
 def scans_table(folder: Path) -> Seen:
     write_subject(folder / "data")
     rows = "anat/sub-01_T1w.nii.gz\t0\nfunc/sub-01_task-rest_bold.nii.gz\tfell asleep\n"
@@ -307,15 +312,16 @@ def scans_from_root(folder: Path) -> Seen:
 
 
 @case(
-    "Choice among files", "`scans.tsv` with another ending of the image", "refused", "left out by scans.tsv"
+    "Choice among files",
+    "`scans.tsv` with another extension of the image",
+    "refused",
+    "left out by scans.tsv",
 )
 def scans_other_ending(folder: Path) -> Seen:
     return _left_out(folder, "filename\texclude\nfunc/sub-01_task-rest_bold.nii\t1\n")
 
 
-@case(
-    "Choice among files", "`scans.tsv` with commas in the place of tabs", "note", "nothing is left out by it"
-)
+@case("Choice among files", "`scans.tsv` with commas instead of tabs", "note", "nothing is left out by it")
 def scans_with_commas(folder: Path) -> Seen:
     return _left_out(folder, "filename,exclude\nfunc/sub-01_task-rest_bold.nii.gz,1\n")
 
@@ -330,12 +336,12 @@ def empty_scans(folder: Path) -> Seen:
     return _left_out(folder, "")
 
 
-@case("Choice among files", "`scans.tsv` that leaves out a run that is not there", "note", "is not there")
+@case("Choice among files", "`scans.tsv` that excludes a run that does not exist", "note", "is not there")
 def scans_of_another_run(folder: Path) -> Seen:
     return _left_out(folder, "filename\texclude\nfunc/sub-01_task-rest_run-2_bold.nii.gz\t1\n")
 
 
-@case("Choice among files", "one of several echoes left out", "refused", "1 of 3 echoes are left out")
+@case("Choice among files", "one of several echoes excluded", "refused", "1 of 3 echoes are left out")
 def one_echo_left_out(folder: Path) -> Seen:
     path = write_subject(folder / "data")
     for echo in "123":
@@ -381,7 +387,7 @@ def old_fmriprep(folder: Path) -> Seen:
 
 @case(
     "Choice among files",
-    "a T1w image of the phase only",
+    "a T1w image that is a phase image only",
     "refused",
     "there is a phase image only, no magnitude",
 )
@@ -391,7 +397,7 @@ def phase_t1w(folder: Path) -> Seen:
     return _seen(_rows(folder, "t1w"))
 
 
-@case("Choice among files", "BOLD of which there is an imaginary part only", "refused", "no magnitude")
+@case("Choice among files", "BOLD with an imaginary part only", "refused", "no magnitude")
 def imaginary(folder: Path) -> Seen:
     path = write_subject(folder / "data")
     path.rename(path.with_name("sub-01_task-rest_part-imag_bold.nii.gz"))
@@ -450,9 +456,7 @@ def paediatric_asked(folder: Path) -> Seen:
     return _seen(rows, name="_T1w.nii.gz")
 
 
-@case(
-    "Files", "an array that is a link to content of git-annex that was not fetched", "refused", "datalad get"
-)
+@case("Files", "an array that links to content of git-annex that was not fetched", "refused", "datalad get")
 def annex_link(folder: Path) -> Seen:
     func = folder / "data" / "sub-01" / "func"
     func.mkdir(parents=True)

@@ -90,12 +90,12 @@ def contradicting_parameters(folder: Path) -> Seen:
     return _seen(folder, {}, {"trans_x": 2.0 * np.arange(N)})
 
 
-@case("Motion", "displacement 0 in every frame, and no motion parameters", "note", "motion is not measured")
+@case("Motion", "displacement 0 in every frame, without motion parameters", "note", "motion is not measured")
 def zeros(folder: Path) -> Seen:
     return _seen(folder, {}, {FD: 0.0, **dict.fromkeys(motion.NAMES)})
 
 
-@case("Motion", "no displacement, and rotations in degrees", "note", "in degrees.*not measured")
+@case("Motion", "no displacement, with rotations in degrees", "note", "in degrees.*not measured")
 def degrees(folder: Path) -> Seen:
     return _seen(folder, {}, {FD: None, "rot_x": np.linspace(0, 3, N)})
 
@@ -131,7 +131,12 @@ def no_components(folder: Path) -> Seen:
     return _seen(folder, {"acompcor": 5}, {"w_comp_cor_00": np.arange(N)})
 
 
-@case("Confounds", "a table of another run's length", "refused", "39 rows, the series 40 frames")
+@case(
+    "Confounds",
+    "a table with another number of frames than the run",
+    "refused",
+    "39 rows, the series 40 frames",
+)
 def wrong_length(folder: Path) -> Seen:
     return _seen(folder, {}, {}, n_rows=N - 1)
 
@@ -168,7 +173,7 @@ def _surface(
 
 @case(
     "Left and right",
-    "GIfTI series whose metadata say the other hemisphere",
+    "GIfTI series whose metadata state the other hemisphere",
     "refused",
     "says CortexRight.*swapped",
 )
@@ -176,7 +181,7 @@ def swapped(folder: Path) -> Seen:
     return _surface(folder, "CortexRight", "CortexLeft")
 
 
-@case("Left and right", "GIfTI series whose metadata say their own hemisphere", "read")
+@case("Left and right", "GIfTI series whose metadata state their own hemisphere", "read")
 def not_swapped(folder: Path) -> Seen:
     return _surface(folder, "CortexLeft", "CortexRight")
 
@@ -188,7 +193,7 @@ def copied(folder: Path) -> Seen:
 
 @case(
     "Left and right",
-    "GIfTI series of another mesh than their name says",
+    "GIfTI series on another mesh than their name states",
     "refused",
     "vertices are those of fsLR",
 )

@@ -54,7 +54,7 @@ def seventeen_called_seven(folder: Path) -> Seen:
     return seen_cohort(folder, brains(17), 7)
 
 
-@case("Order of ROIs", "hemispheres exchanged in a whole cohort", "refused", "right hemisphere first")
+@case("Order of ROIs", "hemispheres swapped in a whole cohort", "refused", "right hemisphere first")
 def right_first(folder: Path) -> Seen:
     return seen_cohort(folder, {key: np.roll(x, 50, 0) for key, x in brains(7).items()})
 
@@ -72,7 +72,10 @@ def alternating(folder: Path) -> Seen:
 
 
 @case(
-    "Order of ROIs", "the background in the first row, the last ROI lost", "refused", "shifted down by 1 row"
+    "Order of ROIs",
+    "the background in the first row, the last ROI missing",
+    "refused",
+    "shifted down by 1 row",
 )
 def background_first(folder: Path) -> Seen:
     rng = np.random.default_rng(0)
@@ -103,7 +106,7 @@ def another_atlas(folder: Path) -> Seen:
     return seen_cohort(folder, {key: x[rows] for key, x in brains(7).items()})
 
 
-@case("Order of ROIs", "an atlas of which only names are known", "note", "nothing but names is known")
+@case("Order of ROIs", "an atlas that has only names", "note", "nothing but names is known")
 def names_alone(folder: Path) -> Seen:
     return seen_cohort(folder, brains(7), known=False)
 

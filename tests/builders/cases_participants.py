@@ -92,7 +92,7 @@ for _what, _content in (
     ("a byte order mark", ages().encode("utf-8-sig")),
     ("UTF-16, as Excel's Unicode text", ages().encode("utf-16")),
     ("lines that end in CR", ages().replace("\n", "\r").encode()),
-    ("a table packed with gzip that is called `.tsv`", gzip.compress(ages().encode())),
+    ("a table compressed with gzip that is called `.tsv`", gzip.compress(ages().encode())),
 ):
     case(AREA, _what, "read")(lambda f, content=_content: seen_labels(f, content))
 
@@ -126,9 +126,7 @@ def spaces(folder: Path) -> Seen:
     return seen_labels(folder, ages(" "))
 
 
-@case(
-    AREA, "a header without the name of R's row names", "refused", "does it lack the name of a first column"
-)
+@case(AREA, "a header without a name for R's row names", "refused", "does it lack the name of a first column")
 def row_names(folder: Path) -> Seen:
     rows = [(i, s, f"{age:g}") for i, (s, age) in enumerate(AGES.items())]
     return seen_labels(folder, text_of(rows))
@@ -169,7 +167,7 @@ def spreadsheet(folder: Path) -> Seen:
     return seen_labels(folder, b"PK\x03\x04\0\0[Content_Types].xml")
 
 
-@case(AREA, "a table that git-annex keeps elsewhere", "refused", "datalad get")
+@case(AREA, "a table whose content git-annex has not fetched", "refused", "datalad get")
 def annexed(folder: Path) -> Seen:
     (folder / "participants.tsv").symlink_to(".git/annex/objects/a/b/MD5E-s1--c.tsv")
     return Seen("wrong values", str(participants.read(folder / "participants.tsv")))
@@ -190,13 +188,15 @@ def for_spreadsheets(folder: Path) -> Seen:
     return seen_labels(folder, "sep=;\n" + text_of(rows, sep=";"), name="p.csv")
 
 
-@case(AREA, "a column `id` that may count rows, beside another one of ids", "refused", "'id' or in 'MRI_ID'")
+@case(
+    AREA, "a column `id` that may count rows, beside another column of ids", "refused", "'id' or in 'MRI_ID'"
+)
 def two_id_columns(folder: Path) -> Seen:
     rows = [(20 - i, f"S{s}", f"{age:g}") for i, (s, age) in enumerate(AGES.items())]
     return seen_labels(folder, text_of(rows, ("id", "MRI_ID", "age")))
 
 
-@case(AREA, "two columns of one name, of which one is needed", "refused", "two columns 'age'")
+@case(AREA, "two columns of the same name, one of which is needed", "refused", "two columns 'age'")
 def two_columns(folder: Path) -> Seen:
     return seen_labels(folder, text_of([(s, 1, 2) for s in SUBJECTS], ("participant_id", "age", "age")))
 
@@ -228,12 +228,12 @@ def one_and_01(folder: Path) -> Seen:
     return seen_labels(folder, text_of([("01", 20), ("1", 30)]), {"01": 20, "1": 30}, subjects=["01", "1"])
 
 
-@case(AREA, "two ids that would be one subject", "refused", "'A_1', 'A1', which would be one subject")
+@case(AREA, "two ids that would become one subject", "refused", "'A_1', 'A1', which would be one subject")
 def colliding_ids(folder: Path) -> Seen:
     return seen_labels(folder, text_of([("A_1", 20), ("A1", 30)]), subjects=["A1"])
 
 
-@case(AREA, "ids that a spreadsheet made dates of", "refused", "'1-Mar' is a date")
+@case(AREA, "ids that a spreadsheet turned into dates", "refused", "'1-Mar' is a date")
 def dates(folder: Path) -> Seen:
     return seen_check(folder, text_of([(f"{i}-Mar", i) for i in range(1, 21)]), {"column": "age"})
 
@@ -312,7 +312,7 @@ def far_values(folder: Path) -> Seen:
     return seen_check(folder, text_of(rows), {"column": "age"})
 
 
-@case(AREA, "a column that is the same for everybody", "refused", "nothing can be predicted")
+@case(AREA, "a column that is constant", "refused", "nothing can be predicted")
 def constant(folder: Path) -> Seen:
     return seen_check(folder, text_of([(s, 7) for s in SUBJECTS]), {"column": "age"})
 
@@ -353,7 +353,9 @@ def booleans(folder: Path) -> Seen:
 # --- families ---
 
 
-@case(AREA, "families 555, 777, 888 and 999 of a data set whose codes for unknown these are", "read")
+@case(
+    AREA, "families 555, 777, 888 and 999 in a data set that uses these numbers as codes for unknown", "read"
+)
 def families_like_codes(folder: Path) -> Seen:
     numbers = {s: (555, 777, 888, 999)[i // 5] for i, s in enumerate(SUBJECTS)}
     path = folder / "participants.tsv"

@@ -74,7 +74,7 @@ of_text("names in the first column, frames counted in the header (UK Biobank), g
         lambda: text(by_row("label_name", *FRAMES), ","))  # fmt: skip
 of_text("names as byte strings, `b'17Networks_..'`", "note", REORDERED, "csv",
         lambda: text(by_column([str(n.encode()) for n in MIXED]), ","))  # fmt: skip
-of_text("names in other case, with dots, R's X before digits, row numbers", "note", REORDERED, "csv",
+of_text("names in another case, with dots, R's X before digits, row numbers", "note", REORDERED, "csv",
         lambda: text([["", *("X" + n.replace("_", ".").upper() for n in MIXED)],
                       *([i + 1, *s] for i, s in enumerate(SERIES[ORDER].T.tolist()))], ","))  # fmt: skip
 of_text("R's write.table: row names without a header", "note", REORDERED, "txt",
@@ -91,25 +91,25 @@ of_text("a header with tabs over lines with commas", "refused", "by tabs, the se
         lambda: "\t".join(MIXED) + "\n" + text(SERIES[ORDER].T.tolist(), ","))  # fmt: skip
 of_text("a line that is one cell short", "refused", "line 6 has 7 cells", "tsv",
         lambda: text([*by_column()[:5], SERIES[1:, 4].tolist(), *by_column()[6:]]))  # fmt: skip
-of_text("a cell that Excel made a date", "refused", "'Mar 01'.* is no number", "tsv",
+of_text("a cell that Excel turned into a date", "refused", "'Mar 01'.* is no number", "tsv",
         lambda: text(by_column()).replace(str(SERIES[3, 4]), "Mar 01"))  # fmt: skip
 of_text("a single line of 5 MB", "refused", "longer than 4 MB", "csv", lambda: b"1.5," * 1_300_000)
 of_text("names of the 7-network order", "refused", "7-network order", "tsv",
         lambda: text(by_column([n.replace("17N", "7N") for n in MIXED])))  # fmt: skip
 of_text("names of another atlas", "refused", "8 unknown \\('Left Hippocampus a', 'Left Hippocampus b'", "tsv",
         lambda: text(by_column([f"Left Hippocampus {letter}" for letter in "abcdefgh"])))  # fmt: skip
-of_text("Schaefer's names of before September 2019", "refused", "before September 2019.*by position", "tsv",
+of_text("Schaefer's names from before September 2019", "refused", "before September 2019.*by position", "tsv",
         lambda: text(by_column([n.replace("Vis_4", "ExStr_5") for n in MIXED])))  # fmt: skip
 of_text("one ROI too many", "refused", "9 ROIs, .* has 8: 1 unknown \\('17Networks_LH_Amy'\\)", "tsv",
         lambda: text(by_column([*MIXED, "17Networks_LH_Amy"], np.vstack([SERIES[ORDER], SERIES[:1] + 1]))))  # fmt: skip
 of_text("frames sorted as text: t1, t10, t2", "refused", "out of order", "csv",
         lambda: text(by_row("name", *sorted(f"t{i}" for i in range(30))), ","))  # fmt: skip
-of_text("a column beside the frames that is none", "refused", "'n_voxels' is neither ROI nor frame", "csv",
+of_text("a column beside the frames that is not a frame", "refused", "'n_voxels' is neither ROI nor frame", "csv",
         lambda: text(by_row("name", "n_voxels", *FRAMES[1:]), ","))  # fmt: skip
-of_text("numbers of labels between names and series, no header", "note", "holds numbers of labels", "tsv",
+of_text("label numbers between names and series, no header", "note", "holds numbers of labels", "tsv",
         lambda: text([[n, 2001 + 10 * (i % 5) + i, *s] for i, (n, s) in
                       enumerate(zip(MIXED, SERIES[ORDER].tolist(), strict=True))]))  # fmt: skip
-of_text("a name that pandas numbered, since it stands there twice", "refused", "twice, the second time as '.*\\.1'", "csv",
+of_text("a name that pandas numbered, because it occurs twice", "refused", "twice, the second time as '.*\\.1'", "csv",
         lambda: text(by_column([*MIXED[:7], MIXED[0] + ".1"]), ","))  # fmt: skip
 of_text("no names anywhere (nilearn, HALFpipe)", "refused", "is 30 x 8: give the cohort `names`", "tsv",
         lambda: text(SERIES.T.tolist()))  # fmt: skip
@@ -174,11 +174,12 @@ def of_array(
 
 of_array("an array of frames x ROI (nilearn), with names.txt in the root", "note", "columns are the ROIs of names.txt",
          lambda: SERIES.T)  # fmt: skip
-of_array("an array whose first row numbers labels, with names.txt in the root", "note", "first row holds numbers of labels",
+of_array("an array whose first row holds label numbers, with names.txt in the root", "note",
+         "first row holds numbers of labels",
          lambda: np.vstack([2001 + 10 * np.arange(N_ROIS), SERIES.T]))  # fmt: skip
-of_array("an array whose first row numbers labels in another order than they rise", "refused", "ROIs are out of order",
+of_array("an array whose first row holds label numbers that are not ascending", "refused", "ROIs are out of order",
          lambda: np.vstack([2001 + 10 * ORDER, SERIES.T]))  # fmt: skip
-of_array("an array whose first column is times, with names.txt in the root", "note", "first column holds times",
+of_array("an array whose first column holds times, with names.txt in the root", "note", "first column holds times",
          lambda: np.column_stack([2.2 * np.arange(30), SERIES.T]))  # fmt: skip
 of_array("an array without names", "refused", "give the cohort `names`", lambda: SERIES, names=False)
 of_array("an array without names, `orientation` stated", "refused", "give the cohort `names`", lambda: SERIES, names=False,
@@ -204,7 +205,7 @@ def square(folder: Path) -> Seen:
     return seen(folder, None, tr_s=4, orientation="frame,roi")
 
 
-@case(AREA, "a connectivity matrix in the place of series", "refused", "a matrix of ROI x ROI")
+@case(AREA, "a connectivity matrix instead of series", "refused", "a matrix of ROI x ROI")
 def connectivity(folder: Path) -> Seen:
     values = np.round(np.corrcoef(SERIES), 3)
     pd.DataFrame(values, index=NAMES, columns=NAMES).to_csv(place(folder, "tsv"), sep="\t")
@@ -217,7 +218,7 @@ def parquet_index(folder: Path) -> Seen:
     return seen(folder)
 
 
-@case(AREA, "a Parquet table of text", "refused", "holds text where numbers are expected")
+@case(AREA, "a Parquet table that holds text", "refused", "holds text where numbers are expected")
 def parquet_text(folder: Path) -> Seen:
     pd.DataFrame(SERIES.T, columns=NAMES).astype(str).to_parquet(place(folder, "parquet"))
     return seen(folder)
@@ -243,7 +244,9 @@ def json_names(folder: Path) -> Seen:
     return seen(folder, tr_s=None)
 
 
-@case(AREA, "names in `atlas-.._dseg.tsv` beside a table without", "note", "the ROIs of atlas-S8_dseg.tsv")
+@case(
+    AREA, "names in `atlas-.._dseg.tsv` beside a table without names", "note", "the ROIs of atlas-S8_dseg.tsv"
+)
 def dseg_names(folder: Path) -> Seen:
     path = place(folder, "tsv", "sub-01_task-rest_atlas-S8_timeseries")
     path.write_text(text(SERIES[ORDER].T.tolist()))
@@ -273,7 +276,7 @@ def two_tables_selected(folder: Path) -> Seen:
 
 @case(
     AREA,
-    "XCP-D: the repetition time stands beside the table, with the denoised image",
+    "XCP-D: the repetition time is beside the table, with the denoised image",
     "note",
     "0.8 s of .*_bold.json",
 )

@@ -1,4 +1,4 @@
-"""The catalogue of inputs that are not as they should be: what each is, what is expected, what BHX makes of it.
+"""The catalogue of irregular inputs: what each is, what is expected, and what BHX does with it.
 
 A case writes a small cohort, reads it the way the pipeline does, and returns what was seen. The modules
 ``cases_*.py`` beside this one hold the cases by area. They are run by the tests, by ``tests/benchmarks/inputs.py``,
@@ -101,12 +101,12 @@ def catalogue() -> list[Case]:
 def markdown() -> str:
     """The page of the documentation: a table for every area."""
     lines = [
-        "# Inputs that are not as they should be",
+        "# Irregular inputs, and what BHX does with them",
         "",
-        "Every line is a test (`tests/builders/cases_*.py`), and `python tests/benchmarks/inputs.py` prints what each one",
-        "gives today. *read*: the right values come out. *note*: so they do, and a note says what was assumed; notes are",
-        "counted by `bhx index`, by `bhx status` and on the report's page. *refused*: the scan, table or configuration is",
-        "excluded with one sentence that says why.",
+        "Every line is a test (`tests/builders/cases_*.py`); `python tests/benchmarks/inputs.py` prints what each one gives",
+        "today. *read*: the right values are read. *note*: the right values are read, and a note states what was assumed;",
+        "`bhx index`, `bhx status` and the report's page count notes. *refused*: the scan, table or configuration is",
+        "excluded with one sentence that states why.",
     ]
     area = ""
     for entry in catalogue():
