@@ -426,6 +426,7 @@ def test_apptainer_sees_only_what_is_bound(tmp_path, monkeypatch):
     for image, named in (
         ("nipreps/fmriprep:25.2.7", "docker://nipreps/fmriprep:25.2.7"),
         ("~/fmriprep.sif", str(Path.home() / "fmriprep.sif")),
+        ("oras://registry.org/fmriprep.sif", "oras://registry.org/fmriprep.sif"),
     ):
         settings = PreprocSection(fs_license=tmp_path / "license.txt", image=image).model_dump(mode="json")
         assert named in containers.apptainer_command(settings, "01", folders, 8, 24000)

@@ -147,6 +147,10 @@ def test_the_hash_is_of_what_alters_results(tmp_path: Path):
     assert one == copy != another
     folders = [hash_of(backend="fmriprep-apptainer", image=f"/{place}/fmriprep.sif") for place in ("a", "b")]
     assert folders[0] == folders[1]
+    registries = [
+        hash_of(backend="fmriprep-apptainer", image=f"oras://{at}.org/fmriprep.sif") for at in ("a", "b")
+    ]
+    assert registries[0] != registries[1]
     assert hash_of(fs_subjects_dir="/a") == hash_of(fs_subjects_dir="/b")
     words = (("--fs-no-reconall", "--dummy-scans", "4"), ("--dummy-scans", "4", "--fs-no-reconall"))
     assert hash_of(fmriprep_args=words[0]) == hash_of(fmriprep_args=words[1])

@@ -93,9 +93,9 @@ def _pinned(image: str, here: str) -> Iterator[Finding]:
 
 
 def _apptainer_image(image: str) -> Iterator[Finding]:
-    if not image.endswith((".sif", ".simg")):
-        name = image.removeprefix("docker://")
-        fix = f"apptainer build fmriprep.sif docker://{name}, and name the file in `preproc.image`"
+    if not images.is_file(image):
+        source = image if "://" in image else f"docker://{image}"
+        fix = f"apptainer build fmriprep.sif {source}, and name the file in `preproc.image`"
         yield Finding("note", f"preproc.image {image} is no file: every job will fetch it", fix)
         return
     file = Path(image).expanduser()

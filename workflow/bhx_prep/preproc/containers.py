@@ -16,6 +16,7 @@ from bhx_prep.config.fmriprep_arguments import Given, given_words, named_folders
 from bhx_prep.config.preproc import output_spaces
 from bhx_prep.ingest.choice import T1W_MM
 from bhx_prep.io.spaces import MNI152
+from bhx_prep.preproc import images
 from bhx_prep.preproc.licence import licence_mistake
 from bhx_prep.preproc.template_files import missing
 
@@ -110,7 +111,7 @@ def apptainer_command(
     The image is a file (``.sif``) or the name of one at a registry.
     """
     image = preproc["image"]
-    if image.endswith((".sif", ".simg")) and "://" not in image:
+    if images.is_file(image):
         image = str(Path(image).expanduser())
     elif "://" not in image:
         image = f"docker://{image}"
@@ -187,11 +188,7 @@ def check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
     else:
         _apptainer()
         image = preproc["image"]
-        if (
-            image.endswith((".sif", ".simg"))
-            and "://" not in image
-            and not Path(image).expanduser().is_file()
-        ):
+        if images.is_file(image) and not Path(image).expanduser().is_file():
             msg = f"preproc.image: there is no file {image}"
             raise SiteError(msg)
     paths = named_paths(given_words(preproc))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -17,10 +16,10 @@ from bhx_model.file_hash import file_sha256
 from bhx_prep.config.fmriprep_arguments import Given, given_words, named_folders, parse
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
+from bhx_prep.preproc import images
 from bhx_prep.preproc.altering_results import altering_results
 from bhx_prep.preproc.containers import absolute
 from bhx_prep.preproc.dataset_description import made_by, stated, write_dataset
-from bhx_prep.preproc.images import digest_here
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +79,11 @@ def settings(preproc: Mapping[str, Any]) -> dict[str, Any]:
         if given.name not in NO_RESULT
     )
     image = str(preproc["image"])
-    is_file = image.endswith((".sif", ".simg"))
     spaces = preproc.get("output_spaces")
     return {
         **found,
         "fmriprep_args": words,
-        "image": Path(image).name if is_file else image.removeprefix("docker://"),
+        "image": Path(image).name if images.is_file(image) else image.removeprefix("docker://"),
         "output_spaces": sorted(spaces) if spaces else None,
     }
 
@@ -93,7 +91,7 @@ def settings(preproc: Mapping[str, Any]) -> dict[str, Any]:
 def _content(given: Given, value: str) -> str:
     if given.option.kind == "file":
         path = Path(absolute(value))
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        return file_sha256(path) if path.is_file() else ""
     if given.option.kind == "folder":
         return ""  # what is in it are data
     if given.option.kind == "named folders":
@@ -118,7 +116,7 @@ def container(preproc: Mapping[str, Any], out: Path) -> dict[str, str]:
     """
     image = str(preproc["image"])
     docker = preproc["backend"] == "fmriprep-docker"
-    if image.endswith((".sif", ".simg")):
+    if images.is_file(image):
         digest, where = _file_digest(Path(image).expanduser(), out), {"URI": Path(image).name}
     else:
         name = image.removeprefix("docker://")
@@ -138,7 +136,7 @@ def _repository(tag: str) -> str:
 
 
 def _docker_digest(image: str) -> str | None:
-    digest = digest_here(image)
+    digest = images.digest_here(image)
     if digest is None:
         logger.warning("docker does not say which digest %s has: the derivatives do not state it", image)
     return digest
