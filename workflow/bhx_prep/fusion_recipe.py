@@ -7,7 +7,6 @@ it is written when what they are to be made of changes, and when the weights tha
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from bhx_model import config as model_config
 from bhx_model.atomic_write import write_json
+from bhx_model.file_hash import file_sha256
 from bhx_prep.config.config import Config
 from bhx_prep.step_versions import STEPS
 from bhx_prep.trainings import ENCODERS, Trainings, overrides
@@ -90,6 +90,6 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _sha256(path: Path) -> str | None:
     """Hash of a file; None where there is none, as before it is made anew."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     except OSError:
         return None

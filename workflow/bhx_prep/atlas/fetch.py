@@ -10,7 +10,6 @@ Examples
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ import numpy as np
 
 from bhx_model.atomic_write import atomic_write, write_json
 from bhx_model.command_line import json_file, run_command
+from bhx_model.file_hash import file_sha256
 from bhx_prep import installation
 from bhx_prep.atlas import cerebrum, reference
 from bhx_prep.atlas.atlas import DEFAULT_SPACE, FILES, Atlas, Pair, hemispheres
@@ -91,7 +91,7 @@ def fetch(
         "hemisphere": sides,
         "files": folder.hashes,
         "source": atlas.source,
-        "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in atlas.inputs},
+        "inputs": {path.name: file_sha256(path) for path in atlas.inputs},
         "versions": {name: version(name) for name in (*installation.DATA_PACKAGES.values(), "templateflow")},
         "space": atlas.space,
         "missing": dict(atlas.missing),
@@ -114,7 +114,7 @@ class _Folder:
     def put(self, name: str, write: Callable[[Path], Any]) -> None:
         with atomic_write(self._out / name) as part:
             write(part)
-            self.hashes[name] = hashlib.sha256(part.read_bytes()).hexdigest()
+            self.hashes[name] = file_sha256(part)
 
     def put_pair(self, name: str, pair: Pair, **more: np.ndarray) -> None:
         self.put(name, lambda part: np.savez_compressed(part, left=pair[0], right=pair[1], **more))  # type: ignore[arg-type]

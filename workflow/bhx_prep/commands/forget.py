@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import hashlib
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from typing import Any
 from bhx_model.data import npz
 from bhx_model.errors import ConfigError
 from bhx_model.evaluation import prediction_file
+from bhx_model.file_hash import file_sha256
 from bhx_prep.commands import run as snakemake
 from bhx_prep.config import config
 from bhx_prep.config.cohorts import CohortSection
@@ -142,7 +142,7 @@ def weights(study: config.Config, cohort: str, subject: str) -> list[Weights]:
     for file in study.results.glob("encoders/*/pretrain.json"):
         split = json.loads(file.read_text(encoding="utf-8"))
         used = next((part for part in ("train", "holdout") if f"{cohort}/{subject}" in split[part]), None)
-        splits[hashlib.sha256(file.read_bytes()).hexdigest()] = used
+        splits[file_sha256(file)] = used
     uses = {
         "train": "trained on the subject",
         "holdout": "the subject was held out, only losses were computed",
