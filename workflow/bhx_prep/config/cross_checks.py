@@ -108,8 +108,8 @@ def scored_elsewhere(
             on_test = [method for method in asked.methods(section) if asked.chooses_on_test(section, method)]
             if on_test:
                 yield (
-                    f"endpoints.{name}.{what}: {on_test[0]} of experiment {experiment} is chosen on test subjects and "
-                    "scored on validation subjects, who are not those left out: use another preset, or `choose_on: val`"
+                    f"endpoints.{name}.{what}: {on_test[0]} of experiment {experiment} is chosen on test subjects "
+                    "and scored on validation ones, not those left out: use another preset, or `choose_on: val`"
                 )
 
 
