@@ -35,6 +35,24 @@ from bhx_model.training.trained import Trained, load_trained
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when exported, 1 after an error of the user's."""
+    a = _parser().parse_args(argv)
+    return run_command(
+        lambda: export(
+            a.function,
+            a.rois,
+            a.out,
+            structure=a.structure,
+            fusion=a.fusion,
+            terms=a.terms,
+            people=a.people.get("people"),
+            t1w=a.t1w,
+            denoising=a.denoising,
+            quality={counts["cohort"]: counts["scans"] for counts in a.quality},
+        )
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bhx_model.release.export",
         description=__doc__,
@@ -84,21 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="how many scans of each cohort are used and excluded, by limits and by decisions of people: JSON files",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the export")
-    a = parser.parse_args(argv)
-    return run_command(
-        lambda: export(
-            a.function,
-            a.rois,
-            a.out,
-            structure=a.structure,
-            fusion=a.fusion,
-            terms=a.terms,
-            people=a.people.get("people"),
-            t1w=a.t1w,
-            denoising=a.denoising,
-            quality={counts["cohort"]: counts["scans"] for counts in a.quality},
-        )
-    )
+    return parser
 
 
 #: What ``config.json`` says of a stage, out of its ``run.json``.

@@ -82,16 +82,21 @@ def make_view(
         wanted = wanted and (usable is None or _is_usable(path, usable))
         if wanted or path.parent == root:
             _show(path, view / path.relative_to(root))
+    _state_repetition_times(view, root, scans or ())
+    return view
+
+
+def _state_repetition_times(view: Path, root: Path, scans: Sequence[UsableScan]) -> None:
+    """Give the runs whose sidecars state none, or another than the index decided for, sidecars of their own."""
     sidecars = metadata.Sidecars(root)
-    for scan in scans or ():
+    for scan in scans:
         for image in _echoes(scan) if scan.tr_s is not None else ():
             fields, _ = sidecars.fields_of(image)
             if fields.get("RepetitionTime") != scan.tr_s:
-                own = view / image.relative_to(root).with_name(f"{image.name.partition('.')[0]}.json")
-                own.unlink(missing_ok=True)  # a link to the dataset's
+                sidecar = view / image.relative_to(root).with_name(f"{image.name.partition('.')[0]}.json")
+                sidecar.unlink(missing_ok=True)  # a link to the dataset's
                 kept = {name: value for name, value in fields.items() if name != "VolumeTiming"}
-                write_json(own, {**kept, "RepetitionTime": scan.tr_s})
-    return view
+                write_json(sidecar, {**kept, "RepetitionTime": scan.tr_s})
 
 
 def _check_description(file: Path) -> None:

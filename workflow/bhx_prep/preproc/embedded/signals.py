@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -258,14 +258,10 @@ def confounds(
         ("c", "aCompCor", "CSF", masks.fluid), ("w", "aCompCor", "WM", masks.white),
     ):  # fmt: skip
         series, share = components(steady[chosen], drifts)
-        for i in range(series.shape[1]):
-            name = f"{letter}_comp_cor_{i:02d}"
-            columns[name] = _from(n_dummies, series[:, i])
-            metadata[name] = {
-                "Method": method, **({"Mask": mask} if mask else {}), "Retained": True,
-                "VarianceExplained": round(float(share[i]), 6),
-                "CumulativeVarianceExplained": round(float(share[: i + 1].sum()), 6),
-            }  # fmt: skip
+        names = [f"{letter}_comp_cor_{i:02d}" for i in range(series.shape[1])]
+        columns |= {name: _from(n_dummies, column) for name, column in zip(names, series.T, strict=True)}
+        about = {"Method": method} | ({"Mask": mask} if mask else {})
+        metadata |= dict(zip(names, _described(about, share), strict=True))
     columns |= {f"cosine{i:02d}": _from(n_dummies, column) for i, column in enumerate(drifts.T)}
     for i in range(n_dummies):
         columns[f"non_steady_state_outlier{i:02d}"] = np.eye(n_frames)[i]
@@ -273,6 +269,19 @@ def confounds(
     for i, t in enumerate(outliers(columns["framewise_displacement"], columns["std_dvars"])):
         columns[f"motion_outlier{i:02d}"] = np.eye(n_frames)[t]
     return columns, metadata
+
+
+def _described(about: Mapping[str, object], share: Floats) -> list[dict[str, object]]:
+    """What the sidecar says of each component, whose shares of the variance are given, (K,)."""
+    return [
+        {
+            **about,
+            "Retained": True,
+            "VarianceExplained": round(float(share[i]), 6),
+            "CumulativeVarianceExplained": round(float(share[: i + 1].sum()), 6),
+        }
+        for i in range(len(share))
+    ]
 
 
 def _from(first: int, series: Floats) -> Floats:

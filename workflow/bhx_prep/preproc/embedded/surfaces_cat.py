@@ -59,19 +59,7 @@ def reconstruct(values: np.ndarray, affine: np.ndarray, seconds: dict[str, float
     )
     clock.stop("thickness")
     volume = (np.asarray(position, np.float32), affine)
-    vertices, triangles = cat_surf.vol_marching_cubes(
-        volume, label=(labels, affine), threshold=0.5, pre_fwhm=1.0, strength_sulci=1.0, sheet_offset=0.2
-    )
-    clock.stop("marching cubes")
-    vertices, triangles = cat_surf.reduce_mesh(
-        vertices, triangles, target_faces=round(_KEPT * len(triangles)), aggressiveness=7.0
-    )
-    start = vertices
-    vertices, triangles = cat_surf.surf_deform(
-        vertices, triangles, volume, w1=0.1, w2=0.1, w3=1.0, sigma=0.2, isovalue=0.5, iterations=75
-    )
-    vertices, triangles = cat_surf.fix_self_intersect(vertices, triangles, reference=start)
-    clock.stop("central surface")
+    vertices, triangles = _central_surface(volume, (labels, affine), clock)
     thickness, _ = cat_surf.vol2surf(
         (np.asarray(thick, np.float32), affine),
         vertices,
@@ -96,6 +84,28 @@ def reconstruct(values: np.ndarray, affine: np.ndarray, seconds: dict[str, float
         "triangles": triangles,
         "thickness": thickness,
     }
+
+
+def _central_surface(
+    position: tuple[np.ndarray, np.ndarray], labels: tuple[np.ndarray, np.ndarray], clock: _Clock
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and triangles of the surface halfway between white matter and pia; volumes come with their affines."""
+    import cat_surf
+
+    vertices, triangles = cat_surf.vol_marching_cubes(
+        position, label=labels, threshold=0.5, pre_fwhm=1.0, strength_sulci=1.0, sheet_offset=0.2
+    )
+    clock.stop("marching cubes")
+    vertices, triangles = cat_surf.reduce_mesh(
+        vertices, triangles, target_faces=round(_KEPT * len(triangles)), aggressiveness=7.0
+    )
+    start = vertices
+    vertices, triangles = cat_surf.surf_deform(
+        vertices, triangles, position, w1=0.1, w2=0.1, w3=1.0, sigma=0.2, isovalue=0.5, iterations=75
+    )
+    vertices, triangles = cat_surf.fix_self_intersect(vertices, triangles, reference=start)
+    clock.stop("central surface")
+    return vertices, triangles
 
 
 def register_sphere(

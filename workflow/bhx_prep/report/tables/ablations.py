@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bhx_model.evaluation.metrics import METRICS
@@ -85,22 +85,6 @@ def ablation_sheet(name: str, tables: Sequence[Table], experiments: Mapping[str,
     """
     columns = [(table, metric) for table in tables for metric in SHOWN[table.kind]]
     differs = what_differs(experiments)
-    lead = [
-        "Experiments side by side, each method by itself; every endpoint's rows are of the same subjects and splits."
-    ]
-    synthetic = [table.endpoint for table in tables if table.synthetic]
-    if synthetic:
-        lead.append(f"SYNTHETIC DATA: the subjects of {', '.join(synthetic)} are simulated.")
-    if name.endswith(REFERENCE):
-        lead.append(CHOSEN_ON_TEST)
-    known = {
-        f"{table.endpoint}:{row_name(row)}": table.overlap(row)
-        for table in tables
-        for row in table.rows(THIS_RUN)
-        if table.overlap(row)
-    }
-    if known:
-        lead.append(overlap_warning(known, "validation" if name.endswith(REFERENCE) else "test"))
     groups = []
     for method, of in _rows(tables).items():
         rows = []
@@ -118,7 +102,7 @@ def ablation_sheet(name: str, tables: Sequence[Table], experiments: Mapping[str,
     return Sheet(
         name=name,
         title="Ablations" + (", chosen on test subjects" if name.endswith(REFERENCE) else ""),
-        lead=tuple(lead),
+        lead=tuple(_lead(tables, on_test=name.endswith(REFERENCE))),
         headings=(
             "Experiment",
             "What differs",
@@ -133,6 +117,23 @@ def ablation_sheet(name: str, tables: Sequence[Table], experiments: Mapping[str,
             *(f"{table.endpoint}: {table.who}; {table.splits}." for table in tables),
         ),
     )
+
+
+def _lead(tables: Sequence[Table], *, on_test: bool) -> Iterator[str]:
+    """What has to be known before the sheet is read; `on_test`: rows were chosen on test subjects."""
+    yield "Experiments side by side, each method by itself; every endpoint's rows are of the same subjects and splits."
+    if synthetic := [table.endpoint for table in tables if table.synthetic]:
+        yield f"SYNTHETIC DATA: the subjects of {', '.join(synthetic)} are simulated."
+    if on_test:
+        yield CHOSEN_ON_TEST
+    known = {
+        f"{table.endpoint}:{row_name(row)}": table.overlap(row)
+        for table in tables
+        for row in table.rows(THIS_RUN)
+        if table.overlap(row)
+    }
+    if known:
+        yield overlap_warning(known, "validation" if on_test else "test")
 
 
 def _cell(table: Table, entry: Entry | None) -> str:
