@@ -93,7 +93,11 @@ def test_the_attentive_probe_needs_no_float64(single_precision):
     random = np.random.default_rng(0)
     for target in (random.integers(0, 2, 40), random.normal(size=40)):
         labels = labels_of(target, split_of(20, 10, 10))
-        attentive_probe(labels, random.normal(size=(40, 6, 8)), 2, EvaluationConfig(epochs=1), 0, NOWHERE)
+        scores, _ = attentive_probe(
+            labels, random.normal(size=(40, 6, 8)), 2, EvaluationConfig(epochs=1), 0, NOWHERE
+        )
+        assert len(scores) == 40
+        assert np.isfinite(scores).all()
 
 
 def test_saliency_needs_no_float64(trained, single_precision, monkeypatch):

@@ -194,7 +194,8 @@ def test_paths_that_containers_cannot_take_are_mistakes(tmp_path: Path):
 
 
 def test_what_the_embedded_preprocessing_does_not_read_is_not_checked():
-    check(study("embedded", fmriprep_args=["--use-aroma"]))
+    checked = check(study("embedded", fmriprep_args=["--use-aroma"]))
+    assert checked.preproc.fmriprep_args == ("--use-aroma",)
 
 
 def test_an_image_of_another_release_is_warned_of(caplog):

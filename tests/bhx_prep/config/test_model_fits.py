@@ -113,7 +113,9 @@ def test_what_cannot_work_is_refused(raw, said):
     ],
 )
 def test_what_works_is_taken(raw):
-    config.check(raw)
+    checked = config.check(raw)
+    assert raw["features"].items() <= checked.model_dump(mode="json")["features"].items()
+    assert checked.experiments.keys() == raw["experiments"].keys()
 
 
 def test_weights_that_were_trained_on_other_features_are_refused(tmp_path):

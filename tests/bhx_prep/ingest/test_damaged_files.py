@@ -60,12 +60,13 @@ def _refusal(read, *arguments) -> str | None:
     return None
 
 
-def _header(path: Path) -> None:
+def _header(path: Path) -> tuple[int, ...]:
     header = metadata.read_header(path)
     metadata.header_repetition_time(header)
     _refusal(metadata.n_frames, header)
     _refusal(metadata.voxel_sizes, {"VoxelSizes": [4, 4, 4]}, header)
     metadata.voxel_sizes({}, header)
+    return header.get_data_shape()
 
 
 READERS = {
@@ -80,6 +81,24 @@ READERS = {
     "x.csv.gz": (gzip.compress(b"label_name,t1,t2\na,1,2\nb,3,4\n"), table_outline.read_outline),
     "x.tsv": (b"label_name\tt1\tt2\na\t1\t2\nb\t3\t4\n", table_outline.read_outline),
     "x.ptseries.nii": (_cifti(), table_outline.read_outline),
+}
+
+OF_TABLE = table_outline.Outline(2)
+#: What is in them.
+CONTENTS = {
+    "one.nii": (4, 4, 4, 3),
+    "two.nii": (4, 4, 4, 3),
+    "zipped.nii.gz": (4, 4, 4, 3),
+    "x.dtseries.nii": (3, 2.0),
+    "x.func.gii": 3,
+    "x.npy": table_outline.Outline(
+        7, note="ROI order taken as given: rows are the ROIs of n, the table names none"
+    ),
+    "x.parquet": OF_TABLE,
+    "x.csv": OF_TABLE,
+    "x.csv.gz": OF_TABLE,
+    "x.tsv": OF_TABLE,
+    "x.ptseries.nii": table_outline.Outline(3, 2.0),
 }
 
 #: Bytes to replace (place, value), of which most fall where headers are, and where the file is cut.
@@ -117,7 +136,7 @@ def test_damaged_bytes(place, name, damage):
 def test_sound_bytes(place, name):
     content, read = READERS[name]
     (place / name).write_bytes(content)
-    read(place / name)
+    assert read(place / name) == CONTENTS[name]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -29,6 +31,8 @@ def test_both_versions_and_byte_orders(tmp_path, kind, endianness, ending):
     image.header.set_xyzt_units("mm", "msec")
     swapped = kind(np.zeros((3, 4, 5, 6), np.int16), None, image.header.as_byteswapped(endianness))
     swapped.to_filename(tmp_path / f"x{ending}")
+    start = nib.openers.Opener(tmp_path / f"x{ending}").read(4)
+    assert struct.unpack(f"{endianness}i", start)[0] == kind.header_class.sizeof_hdr
     same(tmp_path / f"x{ending}")
 
 
