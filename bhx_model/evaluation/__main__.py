@@ -1,12 +1,12 @@
 """Predict an endpoint from frozen tokens, by a linear or an attentive probe, or from hub tokens by fine-tuning the fusion.
 
-Hub tokens are read from a trained fusion and cached tokens (--fusion, --tokens), tokens of one encoder alone from a file
+Hub tokens come from a trained fusion and cached tokens (--fusion, --tokens). Tokens of one encoder alone come from a file
 of `python -m bhx_model.evaluation.function_tokens` or `.structure_tokens` (--function-tokens, --structure-tokens). Methods
-whose name ends in `_untrained` read the same of untrained weights: what the training adds is the difference.
+whose name ends in `_untrained` read the same from untrained weights: the difference is what the training adds.
 
-What is chosen (the penalty of the linear probe, the epoch of the others) is chosen on the validation subjects and
-reported on the test subjects, over the data set as a whole; with preset `reference` as the published code does. Runs
-of one subject are averaged.
+Validation subjects decide the penalty of the linear probe and the epoch of the other methods. Scores are those of the test
+subjects, over the data set as a whole. Preset `reference` does both as the published code does. Runs of one subject are
+averaged.
 
 Examples
 --------

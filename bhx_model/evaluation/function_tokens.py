@@ -1,6 +1,6 @@
 """Encode every BOLD run of a cohort with a trained function encoder, and with its untrained weights as the control.
 
-What is written are readouts of the tokens, in one .npz: their mean, 16 regions, the covariance of components, and the
+It writes readouts of the tokens to one .npz: their mean, 16 regions, the covariance of components, and the
 tokens of every ROI averaged over time. Runs need no T1.
 
 Examples

@@ -45,9 +45,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokens",
         choices=REPRESENTATIONS,
-        help="which are averaged over a run (default: hub where the weights have a fusion)",
+        help="tokens to average over a run (default: hub if the weights have a fusion)",
     )
-    parser.add_argument("--device", help="cpu, cuda, .. (default: a GPU where there is one)")
+    parser.add_argument("--device", help="cpu, cuda, .. (default: a GPU if there is one)")
     parser.add_argument("--out", type=Path, required=True, help="Parquet table to write, a row per run")
 
 

@@ -1,8 +1,8 @@
 """Start a training in several processes: on this machine, or on all nodes of the Slurm job that this runs in.
 
-The number of nodes is the allocation's, so a rule only says how many processes there shall be. Several nodes meet at the
-first one, at a port that is free there; one node needs no port of ours. The GPUs of a node are taken before anything is
-started, so that jobs beside each other never share one.
+The allocation determines the number of nodes, so a rule only states the number of processes. Several nodes meet at the
+first one, at a port that is free there; a single node needs no such port. The GPUs of a node are claimed before anything
+starts, so jobs on the same node never share one.
 
     python -m bhx_model.training.launch --processes 16 -m bhx_model.train --stage function ...
 """
@@ -37,7 +37,7 @@ _PORTS: Final = (10000, 65535)
 def main(argv: Sequence[str] | None = None) -> int:
     """Become torchrun, or Slurm's `srun` of one torchrun a node."""
     parser = argparse.ArgumentParser(prog="python -m bhx_model.training.launch", description=__doc__)
-    parser.add_argument("--processes", type=int, required=True, help="of the whole training")
+    parser.add_argument("--processes", type=int, required=True, help="processes of the whole training")
     parser.add_argument(
         "--on-node",
         type=int,

@@ -26,13 +26,13 @@ COMMANDS = {
     ),
     "app": (
         "bhx_prep.commands.app",
-        "run a BIDS dataset in the form of a BIDS App: a configuration is written, and Snakemake run",
+        "run BHX as a BIDS App: write a configuration and run Snakemake on it",
         "bhx app bids out participant --participant-label 01 02",
     ),
-    "synth": ("bhx_prep.commands.synth", "make the data of the demo", "bhx synth --out demo-data"),
+    "synth": ("bhx_prep.commands.synth", "make the demo's data", "bhx synth --out demo-data"),
     "ingest": (
         "bhx_prep.commands.ingest",
-        "make a BIDS dataset of DICOM files by a map of yours, without what identifies the subjects",
+        "make a BIDS dataset from DICOM files with your map, without what identifies the subjects",
         "bhx ingest dicom dicom bids --map map.yaml",
     ),
     "index": (
@@ -47,7 +47,7 @@ COMMANDS = {
     ),
     "explain": (
         "bhx_prep.commands.explain",
-        "trace a row of a table back: people, splits, runs, versions, weights, and the command that makes it again",
+        "trace a row of a table: people, splits, runs, versions, weights, and the command that makes it again",
         "bhx explain table1:abide1:fusion",
     ),
     "forget": (
@@ -57,12 +57,12 @@ COMMANDS = {
     ),
     "preproc": (
         "bhx_prep.commands.preproc",
-        "preprocessing: clear failures, print the command of a subject, preprocess one without a study",
+        "preprocess subjects: clear failures, print a subject's command, preprocess one without a study",
         "bhx preproc retry abide1",
     ),
     "qc": (
         "bhx_prep.commands.qc",
-        "decide that scans are excluded or kept; the pictures and numbers are on the page of each cohort",
+        "exclude or keep scans; the page of each cohort shows their pictures and numbers",
         'bhx qc decide abide1 0051234 --exclude --why "ghost in every frame"',
     ),
     "doctor": (

@@ -280,7 +280,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--names",
         type=Path,
-        help="ROI names in the order of the rows, one a line, or CBIG's lookup table (default: those of the label files)",
+        help="ROI names in the order of the rows, one per line, or CBIG's lookup table (default: those of the label files)",
     )
     add("--modes", type=int, default=200, help="modes per hemisphere (%(default)s)")
     add(

@@ -32,17 +32,18 @@ _CORES: Final = ("--cores", "-c", "--jobs", "-j", "--profile", "--executor", "-e
 _SCHAEFER: Final = re.compile(r"Schaefer(?:(?P<networks>7|17)n)?(?P<parcels>\d+)p?")
 _LEVELS: Final = """\
 analysis levels:
-  participant  preprocess subjects from raw BIDS, each as a job of its own. With --participant-label nothing else is made and
-               the exit code is 1 if one of those subjects failed; without, the parcel series, T1 volumes and numbers of
-               quality of all subjects are made, too (`snakemake features`).
-  group        the rest of the cohort: what is checked across subjects, the shards, and their index (`snakemake
-               cohort_NAME`). Subjects that are not preprocessed yet are. With --participant-label the cohort has these only.
+  participant  preprocess subjects from raw BIDS, each as a separate job. With --participant-label, nothing else is
+               computed, and the exit code is 1 if one of those subjects failed. Without it, the parcel series, T1 volumes
+               and quality numbers of all subjects are computed too (`snakemake features`).
+  group        process the rest of the cohort: checks across subjects, the shards, and their index (`snakemake
+               cohort_NAME`). Subjects that are not preprocessed yet are preprocessed first. With --participant-label, the
+               cohort contains only these subjects.
 
 Everything after `--` goes to Snakemake, which works in OUT: `-- -n` shows what would run, `-- --profile slurm` submits
-jobs. OUT becomes a study with a configuration, in which `bhx run`, `bhx status` and `bhx preproc retry` go on. One call at a
-time may run in it: name all subjects at once, Snakemake runs them beside each other.
+jobs. OUT becomes a study with a configuration, in which `bhx run`, `bhx status` and `bhx preproc retry` work. Only one call
+at a time may run in it: name all subjects at once, and Snakemake runs them in parallel.
 
-exit codes: 0 all is made; 1 something cannot be used, or failed; 2 the arguments cannot be read.
+exit codes: 0 everything was computed; 1 something failed or cannot be used; 2 the arguments cannot be read.
 
 example: bhx app bids out participant --participant-label 01 02 --backend fmriprep-docker --fs-license-file license.txt"""
 
@@ -50,15 +51,15 @@ example: bhx app bids out participant --participant-label 01 02 --backend fmripr
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``bhx app``."""
     parser.description = (
-        "Run BHX as a BIDS App. It writes a configuration and runs Snakemake, and does nothing that `bhx run` with that "
-        "configuration does not do."
+        "Run BHX as a BIDS App. It writes a configuration and runs Snakemake, and does nothing more than `bhx run` with "
+        "that configuration."
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _LEVELS
     add = parser.add_argument
     add("bids_dir", type=Path, metavar="BIDS", help="raw BIDS dataset; only read")
-    add("output_dir", type=Path, metavar="OUT", help="folder for everything that is made, apart from BIDS")
-    add("analysis_level", choices=("participant", "group"), help="what is made, see below")
+    add("output_dir", type=Path, metavar="OUT", help="folder for all outputs, outside of BIDS")
+    add("analysis_level", choices=("participant", "group"), help="what is computed, see below")
     add("--version", action="version", version=f"bhx {bhx_model.__version__}")
     _add_data(parser)
     _add_jobs(parser)
@@ -72,13 +73,13 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--participant-label",
         "--participant_label",
         **several,
-        help="subjects, with or without sub-; all without it",
+        help="subjects, with or without sub- (default: all)",
     )
     add(
         "--session-label",
         "--session_label",
         **several,
-        help="sessions to use, with or without ses-; all without it",
+        help="sessions to use, with or without ses- (default: all)",
     )
     add(
         "--task-id",
@@ -96,7 +97,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--atlas-names",
         type=Path,
         metavar="FILE",
-        help="ROI names of a label image, one a line, or a lookup table",
+        help="ROI names of a label image, one per line, or a lookup table",
     )
     add(
         "--atlas-source",
@@ -113,17 +114,21 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
         "--backend",
         choices=("embedded", "fmriprep-docker", "fmriprep-apptainer"),
         default="embedded",
-        help="what preprocesses (%(default)s, which is no substitute for fMRIPrep)",
+        help="software that preprocesses (%(default)s; embedded does not replace fMRIPrep)",
     )
-    add("--image", help="fMRIPrep's container, where it is not the default one")
+    add("--image", help="fMRIPrep's container, if not the default one")
     add(
         "--fs-license-file",
         "--fs_license_file",
         type=Path,
         metavar="FILE",
-        help="FreeSurfer's licence, which fMRIPrep asks for; $FS_LICENSE without it",
+        help="FreeSurfer's licence, which fMRIPrep requires (default: $FS_LICENSE)",
     )
-    add("--cohort", metavar="NAME", help="name of the cohort in tables and shards; made of BIDS's without it")
+    add(
+        "--cohort",
+        metavar="NAME",
+        help="name of the cohort in tables and shards (default: derived from the name of BIDS)",
+    )
     add(
         "--work-dir",
         "--work_dir",
@@ -132,12 +137,12 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where configuration and states are kept (OUT)",
     )
-    add("--n-cpus", "--n_cpus", "--nprocs", type=int, metavar="N", help="cores to use; all without it")
+    add("--n-cpus", "--n_cpus", "--nprocs", type=int, metavar="N", help="cores to use (default: all)")
     add(
         "--skip-bids-validator",
         "--skip_bids_validator",
         action="store_true",
-        help="does nothing: BHX reads a dataset without its validator",
+        help="ignored: BHX does not run the validator",
     )
 
 

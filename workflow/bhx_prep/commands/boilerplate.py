@@ -16,7 +16,10 @@ logger = logging.getLogger(__name__)
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bhx boilerplate``."""
     parser.add_argument(
-        "cohorts", nargs="*", metavar="COHORT", help="these alone, without model and prediction"
+        "cohorts",
+        nargs="*",
+        metavar="COHORT",
+        help="only these cohorts, without model and prediction (default: the whole study)",
     )
     parser.add_argument(
         "--config", type=Path, default=Path("config.yaml"), help="configuration (%(default)s)"

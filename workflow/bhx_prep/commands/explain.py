@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="",
         metavar="TABLE:ENDPOINT:ROW",
-        help="the row; without it, tables are listed",
+        help="the row (default: list the tables)",
     )
     parser.add_argument(
         "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"

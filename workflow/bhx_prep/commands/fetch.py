@@ -31,7 +31,7 @@ _NAMED = 20
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``bhx fetch``."""
     parser.description = (
-        "Download a public data set, its terms first. What is there stays, what was cut is continued."
+        "Download a public data set, its terms first. Existing files are kept, incomplete downloads resumed."
     )
     parser.epilog = "example: bhx fetch abide1 --derivative rois_cc200 --subjects 20 --out data/abide1"
     rois = abide.OFFERS["abide1"].rois
@@ -40,17 +40,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--derivative",
         metavar="NAME",
-        help=f"what of it: raw (BIDS), or for abide1 {', '.join(rois.derivatives)} (default: the first that there is)",
+        help=f"what to download: raw (BIDS), or for abide1 {', '.join(rois.derivatives)} (default: the first available)",
     )
     parser.add_argument(
         "--subjects",
         nargs="+",
         default=["all"],
         metavar="N|ID",
-        help="a number of up to four digits: the first so many in the order of their ids (raw: of site, then id); or "
-        "ids, such as 50003, sub-0050003 or Pitt_0050003; all when omitted",
+        help="a number of up to four digits: that many subjects, in the order of their ids (raw: of site, then id); or "
+        "ids, such as 50003, sub-0050003 or Pitt_0050003; default: all",
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where it goes")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="folder to download to")
     parser.add_argument("--pipeline", choices=rois.pipelines, default=rois.pipelines[0], help="(%(default)s)")
     parser.add_argument(
         "--strategy",
@@ -59,13 +59,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="band-pass filtered or not, global signal regressed or not (%(default)s)",
     )
     parser.add_argument(
-        "--from", dest="source", default=BUCKET, metavar="URL", help="a copy of the bucket (%(default)s)"
+        "--from",
+        dest="source",
+        default=BUCKET,
+        metavar="URL",
+        help="address of a copy of the bucket (%(default)s)",
     )
     parser.add_argument(
         "--jobs", type=int, default=4, metavar="N", help="downloads at a time, 1 to 16 (%(default)s)"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the addresses, one a line, and download nothing"
+        "--dry-run", action="store_true", help="print the addresses, one per line, and download nothing"
     )
 
 

@@ -28,9 +28,7 @@ _MOST = 8
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``bhx index``."""
-    parser.add_argument(
-        "cohorts", nargs="*", metavar="COHORT", help="cohorts to list; all when none is named"
-    )
+    parser.add_argument("cohorts", nargs="*", metavar="COHORT", help="cohorts to list (default: all)")
     parser.add_argument(
         "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"
     )
@@ -38,12 +36,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--refresh", action="store_true", help="read every file again, even if nothing seems to have changed"
     )
     parser.add_argument(
-        "--notes", action="store_true", help="list every note: what was assumed of which scan"
+        "--notes", action="store_true", help="list every note: what was assumed about each scan"
     )
     parser.add_argument(
         "--duplicates",
         action="store_true",
-        help="list folders, subjects and series that are in the study twice",
+        help="list folders, subjects and series that occur twice in the study",
     )
 
 

@@ -27,22 +27,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     one = actions.add_parser(
         "dicom",
-        help="convert the series that a map names, by dcm2niix; a table of all series goes to stdout",
+        help="convert the series that a map names with dcm2niix; prints a table of all series to stdout",
         epilog="example: bhx ingest dicom dicom bids --map map.yaml > series.tsv",
     )
     one.add_argument(
         "source", type=Path, metavar="IN", help="folder with DICOM files, in any order; only read"
     )
+    one.add_argument("out", type=Path, metavar="OUT", help="BIDS dataset; existing files are not changed")
     one.add_argument(
-        "out", type=Path, metavar="OUT", help="BIDS dataset; files that are there stay as they are"
-    )
-    one.add_argument(
-        "--map", type=Path, required=True, help="what becomes of which series; names the table of subjects"
+        "--map", type=Path, required=True, help="the map: what each series becomes, and the table of subjects"
     )
     one.add_argument("--dry-run", action="store_true", help="print the table, write nothing")
     two = actions.add_parser(
         "list",
-        help="print a table of the series in a folder, patients as numbers",
+        help="print a table of the series in a folder, with patients as numbers",
         epilog="example: bhx ingest list dicom --subjects subjects.tsv",
     )
     two.add_argument("source", type=Path, metavar="IN", help="folder with DICOM files")
@@ -50,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--subjects",
         type=Path,
         metavar="FILE",
-        help="write a table of the patients' ids with labels beside them, to be edited",
+        help="write a table of the patients' ids and labels, for you to edit",
     )
 
 

@@ -61,12 +61,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``bhx init``."""
     parser.description = (
         "Make a folder for a study: the demo's config.yaml to edit, profiles, a Snakefile that runs the installed pipeline, "
-        "and a README. What is there already stays as it is."
+        "and a README. Existing files are not changed."
     )
     parser.epilog = "example: bhx init my-study"
-    parser.add_argument(
-        "study", type=Path, metavar="STUDY", help="folder of the study; made if it is not there"
-    )
+    parser.add_argument("study", type=Path, metavar="STUDY", help="folder of the study, created if absent")
 
 
 def command(args: argparse.Namespace) -> int:

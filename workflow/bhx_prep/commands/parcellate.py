@@ -47,10 +47,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="for volumes a label image in their space (any grid); for CIFTI and surfaces a .dlabel.nii, or two"
         " .label.gii or .annot files, left first; for all of them a folder such as results/templates",
     )
-    add("--names", type=Path, help="names of the parcels, one a line, by rising label")
+    add("--names", type=Path, help="names of the parcels, one per line, in ascending order of labels")
     add("--mask", type=Path, help="brain mask on the grid of the BOLD")
-    add("--min-coverage", type=float, default=0.5, help="parcels with less become NaN (%(default)s)")
-    add("--tr-s", type=float, help="repetition time (s), where neither header nor sidecar specifies it")
+    add("--min-coverage", type=float, default=0.5, help="parcels with less coverage become NaN (%(default)s)")
+    add("--tr-s", type=float, help="repetition time (s), if neither header nor sidecar states it")
     add("--out", type=Path, required=True, help="Parquet table: a row per frame, a column per parcel")
 
 

@@ -33,31 +33,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     retry = actions.add_parser(
         "retry",
         help=text,
-        description=f"{text[0].upper()}{text[1:]}. Work files that are left on this machine are used again.",
+        description=f"{text[0].upper()}{text[1:]}. Work files left on this machine are reused.",
         epilog="example: bhx preproc retry abide1 0051234",
     )
     _of_study(retry)
     retry.add_argument(
-        "subject", metavar="SUBJECT", nargs="?", help="label without sub-; all that failed when omitted"
+        "subject", metavar="SUBJECT", nargs="?", help="label without sub- (default: all that failed)"
     )
     retry.add_argument("-n", "--dry-run", action="store_true", help="only list what would be cleared")
     text = "print the exact command that preprocesses a subject, to copy and run by hand"
     printed = actions.add_parser(
         "command",
         help=text,
-        description=f"{text[0].upper()}{text[1:]}. The folders that it names are made by the job.",
+        description=f"{text[0].upper()}{text[1:]}. The job makes the folders that the command names.",
         epilog="example: bhx preproc command abide1 0051234",
     )
     _of_study(printed)
     printed.add_argument("subject", metavar="SUBJECT", help="label without sub-")
     one_subject.job_arguments(printed)
     text = (
-        "fetch the templates that fMRIPrep needs into preproc.templateflow_home, for jobs without a network"
+        "download the templates that fMRIPrep needs to preproc.templateflow_home, for jobs without a network"
     )
     fetched = actions.add_parser(
         "fetch",
         help=text,
-        description=f"{text[0].upper()}{text[1:]}: run it where there is one. What is there is kept.",
+        description=f"{text[0].upper()}{text[1:]}: run it where there is one. Existing files are kept.",
         epilog="example: bhx preproc fetch",
     )
     fetched.add_argument(

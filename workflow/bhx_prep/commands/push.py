@@ -15,12 +15,14 @@ logger = logging.getLogger(__name__)
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("weights", type=Path, metavar="EXPORT", help="folder of an export")
-    parser.add_argument("name", metavar="ORG/NAME", help="repository; made if it is not there")
-    parser.add_argument("--private", action="store_true", help="make a repository that only its owners see")
+    parser.add_argument("name", metavar="ORG/NAME", help="repository, created if absent")
+    parser.add_argument(
+        "--private", action="store_true", help="make a repository that only its owners can see"
+    )
     parser.add_argument(
         "--terms-allow",
         action="store_true",
-        help="you say that the terms of the data allow it, where they are not stated in the export",
+        help="confirm that the terms of the data allow it, if the export does not state them",
     )
 
 

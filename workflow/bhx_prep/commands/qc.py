@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     decide = actions.add_parser(
         "decide",
-        help="exclude or keep scans of a subject, whatever their numbers say",
+        help="exclude or keep scans of a subject, regardless of their numbers",
         epilog='example: bhx qc decide abide1 0051234 --modality bold --exclude --why "ghost in every frame"',
     )
     decide.add_argument("cohort", metavar="COHORT", help="of the configuration")
@@ -38,25 +38,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     for entity in ("session", "task", "run"):
         decide.add_argument(f"--{entity}", metavar="LABEL", help=f"only scans of this {entity}")
     decide.add_argument("--modality", choices=decisions.MODALITIES, help="only scans of this modality")
-    decide.add_argument(
-        "--key", metavar="KEY", help="only the scan of this sample key, as `bhx index` has it"
-    )
+    decide.add_argument("--key", metavar="KEY", help="only the scan with this sample key, as in `bhx index`")
     what = decide.add_mutually_exclusive_group(required=True)
     what.add_argument("--exclude", action="store_const", const="exclude", dest="decision", help="do not use")
     what.add_argument(
-        "--keep", action="store_const", const="keep", dest="decision", help="use, whatever limits it fails"
+        "--keep", action="store_const", const="keep", dest="decision", help="use it, whatever limits it fails"
     )
-    what.add_argument(
-        "--clear", action="store_const", const="", dest="decision", help="take the decision back"
-    )
-    decide.add_argument("--why", default="", metavar="TEXT", help="reason, shown wherever the scan is")
+    what.add_argument("--clear", action="store_const", const="", dest="decision", help="revoke the decision")
+    decide.add_argument("--why", default="", metavar="TEXT", help="reason, shown wherever the scan is listed")
     decide.add_argument("--who", metavar="NAME", help="who decided (the user's name on this machine)")
     merge = actions.add_parser(
         "merge",
-        help="take over decisions that the page has offered for download",
+        help="merge decisions downloaded from the page",
         epilog="example: bhx qc merge ~/Downloads/abide1_decisions.tsv",
     )
-    merge.add_argument("file", type=Path, metavar="FILE", help="table of the page")
+    merge.add_argument("file", type=Path, metavar="FILE", help="table downloaded from the page")
     check = actions.add_parser(
         "check", help="check the table of decisions, and count them", epilog="example: bhx qc check"
     )
@@ -66,9 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         epilog="example: bhx qc pictures abide1 0051234 --out pictures",
     )
     pictures.add_argument("cohort", metavar="COHORT", help="of the configuration")
-    pictures.add_argument(
-        "subject", metavar="SUBJECT", nargs="?", help="label without sub-; all when not given"
-    )
+    pictures.add_argument("subject", metavar="SUBJECT", nargs="?", help="label without sub- (default: all)")
     pictures.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder, made if absent")
     for action in (decide, merge, check, pictures):
         action.add_argument(

@@ -24,27 +24,27 @@ _HEADER = "# Written by `bhx reproduce {cohort}`; edit it, and it stays as it is
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``bhx reproduce``."""
     parser.description = (
-        "Print what a cohort of the paper needs: access, downloads, folder, cost, labels, what is not known. Where the data "
-        "are in their folder, write its configuration and run it; else say what is missing."
+        "Print what a cohort of the paper needs: access, downloads, folder, cost, labels, and what is not known. If the "
+        "data are in their folder, write its configuration and run it; otherwise print what is missing."
     )
     parser.epilog = "example: bhx reproduce abide1 --data data/abide1 --plan"
     parser.add_argument(
-        "cohort", nargs="?", metavar="COHORT", help=f"{', '.join(recipes.names())}; a list when omitted"
+        "cohort", nargs="?", metavar="COHORT", help=f"{', '.join(recipes.names())} (default: list them)"
     )
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the data are (data/COHORT)")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the data (data/COHORT)")
     parser.add_argument("--input", metavar="INPUT", help="bids, fmriprep or timeseries (the recipe's first)")
     parser.add_argument(
-        "--column", metavar="NAME", help="column of the endpoint, where your table spells it otherwise"
+        "--column", metavar="NAME", help="column of the endpoint, if your table spells it differently"
     )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the configuration to write (reproduce-COHORT.yaml)"
     )
     parser.add_argument(
-        "--weights", type=Path, metavar="FOLDER", help="trained weights, exported: rows of their model, too"
+        "--weights", type=Path, metavar="FOLDER", help="exported weights, whose model gets rows too"
     )
     parser.add_argument("--cores", type=int, default=2, metavar="N", help="cores for Snakemake (%(default)s)")
     parser.add_argument(
-        "--plan", action="store_true", help="write the configuration without the data, too, and run nothing"
+        "--plan", action="store_true", help="write the configuration even without the data, and run nothing"
     )
 
 

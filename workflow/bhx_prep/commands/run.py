@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``bhx run``."""
     parser.description = (
         "Run Snakemake with the installed pipeline and its default profile, in this folder. Every argument is Snakemake's; "
-        f"`--profile` knows the shipped {', '.join(sorted(set(installation.profiles()) - {'default'}))}, too."
+        f"`--profile` also accepts the shipped {', '.join(sorted(set(installation.profiles()) - {'default'}))}, too."
     )
     parser.epilog = "example: bhx run --profile slurm tables (`bhx run -- --help`: Snakemake's own help)"
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="passed to Snakemake")

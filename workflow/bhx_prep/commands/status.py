@@ -62,18 +62,21 @@ class Stage:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``bhx status``."""
     parser.add_argument(
-        "cohort", nargs="?", metavar="COHORT", help="only this cohort; all, and the trainings, if none"
+        "cohort",
+        nargs="?",
+        metavar="COHORT",
+        help="only this cohort (default: all cohorts and the trainings)",
     )
     parser.add_argument(
         "--failed", action="store_true", help="list everything that failed or was excluded, and why"
     )
     parser.add_argument(
-        "--notes", action="store_true", help="list every note: what was assumed of which scan"
+        "--notes", action="store_true", help="list every note: what was assumed about each scan"
     )
     parser.add_argument(
         "--jobs",
         action="store_true",
-        help="jobs in Slurm's queue, and what finished ones used of what they asked for",
+        help="jobs in Slurm's queue, and how much finished jobs used of what they requested",
     )
     parser.add_argument(
         "--config", type=Path, default=Path("config.yaml"), help="configuration (config.yaml)"

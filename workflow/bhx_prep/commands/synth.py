@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="make it again, also in place of a folder of another origin",
+        help="make it again, even if the folder has another origin",
     )
 
 

@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("image", type=Path, metavar="IN", help="preprocessed T1w in MNI space, NIfTI")
     parser.add_argument(
-        "--mask", type=Path, help="its brain mask; without it the image is skull-stripped, background 0"
+        "--mask", type=Path, help="its brain mask (default: the image is skull-stripped, with background 0)"
     )
     parser.add_argument(
         "--weights",

@@ -57,18 +57,16 @@ def arguments(actions: Any) -> None:
         "--surfaces", default=defaults["surfaces"], help="none (default) or cat-surf; of the embedded backend"
     )
     parser.add_argument("--image", default=defaults["image"], help="fMRIPrep's container (%(default)s)")
-    parser.add_argument("--fs-license", metavar="FILE", help="FreeSurfer licence; fMRIPrep asks for it")
+    parser.add_argument("--fs-license", metavar="FILE", help="FreeSurfer licence, which fMRIPrep requires")
     parser.add_argument("--templateflow-home", metavar="FOLDER", help="filled TemplateFlow folder")
-    parser.add_argument("--fs-subjects-dir", metavar="FOLDER", help="finished FreeSurfer subjects, to use")
+    parser.add_argument("--fs-subjects-dir", metavar="FOLDER", help="finished FreeSurfer subjects to use")
     parser.add_argument("--cifti-output", choices=("91k", "170k"), help="grayordinates (none)")
     parser.add_argument(
         "--subject-anatomical-reference",
         choices=("first-lex", "unbiased", "sessionwise"),
-        help="what T1w of several sessions become (first-lex)",
+        help="reference of T1w images from several sessions (first-lex)",
     )
-    parser.add_argument(
-        "--level", choices=("minimal", "resampling", "full"), help="how much is written (full)"
-    )
+    parser.add_argument("--level", choices=("minimal", "resampling", "full"), help="how much to write (full)")
     parser.add_argument(
         "--fmriprep-args",
         default="",
