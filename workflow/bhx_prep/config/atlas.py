@@ -36,13 +36,13 @@ class AtlasSection(Section):
     name: Label | None = Field(
         default=None,
         description="Name of an atlas of your own, e.g. `CC200` (source `files`). It then has the ROIs of `names`; "
-        "`parcels`, `networks` and `subcortex` are Schaefer's and play no part, and no label file is needed for tables.",
+        "`parcels`, `networks` and `subcortex` are Schaefer's and have no effect. Tables need no label file.",
     )
     volume: Annotated[
         tuple[UserPath, ...], BeforeValidator(_listed, json_schema_input_type=Path | tuple[Path, ...] | None)
     ] = Field(
         default=(),
-        description="Label image in MNI space, or one for each space that cohorts are in; the names of the files state "
+        description="Label image in MNI space, or one for each space of the cohorts; the file names state "
         "the spaces. Overrides the source.",
     )
     cifti: UserPath | None = Field(
@@ -56,7 +56,7 @@ class AtlasSection(Section):
     )
     names: UserPath | None = Field(
         default=None,
-        description="ROI names, one a line, or a table of numbers and names: FreeSurfer's or CBIG's lookup table, BIDS' "
+        description="ROI names, one per line, or a table of numbers and names: FreeSurfer's or CBIG's lookup table, BIDS' "
         "`dseg.tsv`, Workbench's label list (source `files`).",
     )
 

@@ -72,49 +72,50 @@ class CohortSection(Section):
     )
     orientation: Literal["roi,frame", "frame,roi"] | None = Field(
         default=None,
-        description="Axes of tables and arrays without ROI names (`input: timeseries`); where one has none and is "
-        "square, or its shape fits both ways, it is refused without this.",
+        description="Axes of tables and arrays without ROI names (`input: timeseries`). Without this key, "
+        "a table without names is refused if it is square or if its shape fits both ways.",
     )
     names: UserPath | None = Field(
         default=None,
-        description="ROI names, one a line, in the order of tables that hold none (`input: timeseries`); `names.txt` in "
-        "the root when null, where there is one.",
+        description="ROI names, one per line, in the order of tables that contain none (`input: "
+        "timeseries`); when null, `names.txt` in the root, if it exists.",
     )
     order_check: Literal["refuse", "note"] = Field(
         default="refuse",
-        description="What happens where the connectivity of the series clearly fits another order of ROIs than they "
-        "state: the cohort is refused, or a note is written.",
+        description="What happens if the connectivity of the series clearly fits another order of ROIs "
+        "than they state: the cohort is refused, or a note is written.",
     )
     layout: Layout | None = Field(
         default=None,
-        description="Known data set whose folders and names are its own: files are found, ids and missing values read "
-        "as that data set has them. BIDS, or `series`, when null.",
+        description="Known data set with its own folders and names: files are found, and ids and missing "
+        "values are read, as in that data set. When null, BIDS, or `series`.",
     )
     select: dict[Entity, Values] = Field(
         default={},
-        description="Only runs with one of these values of a BIDS entity, e.g. `{acq: [mb]}`; `none` stands for files "
-        "without the entity. T1w images are selected by it too, where a subject has one with such a value.",
+        description="Only runs with one of these values of a BIDS entity, e.g. `{acq: [mb]}`; `none` "
+        "stands for files without the entity. It also selects among T1w images, if a subject has one with "
+        "such a value.",
     )
     prefer: dict[Entity, Values] = Field(
         default={},
-        description="Files that differ in nothing but these BIDS entities are one scan: which value is used, the best "
-        "first, e.g. `{rec: [norm, none]}`. It decides among several T1w images, too.",
+        description="Files that differ only in these BIDS entities are one scan. The list gives the "
+        "values to use, the best first, e.g. `{rec: [norm, none]}`. It decides among several T1w images, too.",
     )
     exclude: tuple[str, ...] = Field(
         default=(),
-        description="Scans to leave out: sample keys, file names, or paths of files and folders below the root; `*` stands "
+        description="Scans to exclude: sample keys, file names, or paths of files and folders below the root; `*` stands "
         "for anything. A column `bhx_exclude` or `exclude` of `scans.tsv` does the same, and `.bidsignore` of raw data.",
     )
     tr_s: float | None = Field(
         default=None,
         gt=0.1,
         lt=20,
-        description="Repetition time (s) of scans whose files do not state it, or contradict each other in it.",
+        description="Repetition time (s) of scans whose files do not state it or contradict each other.",
     )
     tr: Literal["sidecar", "header"] | None = Field(
         default=None,
-        description="Which one is right where sidecar and image header state different repetition times. When null, "
-        "fMRIPrep's derivatives are read by the sidecar, with a note, and other scans are excluded.",
+        description="Which repetition time is right if sidecar and image header differ. When null, the "
+        "sidecar decides for fMRIPrep's derivatives, with a note, and other scans are excluded.",
     )
     missing: tuple[Value, ...] | None = Field(
         default=None,
@@ -134,9 +135,9 @@ class CohortSection(Section):
     )
     columns: dict[Literal["age", "sex", "site", "scan_year", "motion"], str] = Field(
         default={},
-        description="Columns of the participants table that say what the methods `age_sex`, `site`, `motion` and "
+        description="Columns of the participants table that the methods `age_sex`, `site`, `motion` and "
         "`acquisition` read: `{age: .., sex: .., site: ..}`, `scan_year` (a year, or a date), and `motion`, mean "
-        "framewise displacement (mm), where quality control has none.",
+        "framewise displacement (mm), if quality control has none.",
     )
     morphometry: UserPath | None = Field(
         default=None,
@@ -145,10 +146,11 @@ class CohortSection(Section):
     )
     strategy: StrategyName | None = Field(
         default=None,
-        description="Denoising of this cohort where it is not `features.strategy`, e.g. `none` for denoised data.",
+        description="Denoising of this cohort, if other than `features.strategy`, e.g. `none` for denoised data.",
     )
     synthetic: bool = Field(
-        default=False, description="The data are simulated, not measured: every result is then labelled so."
+        default=False,
+        description="The data are simulated, not measured; every result is then labelled as synthetic.",
     )
     terms: str | None = Field(
         default=None,

@@ -45,13 +45,14 @@ class Config(Section):
     )
     qc_decisions: UserPath = Field(
         default=Path("qc_decisions.tsv"),
-        description="Table of scans that somebody decided to exclude or to keep, whatever their numbers say; none where "
-        "there is no such file. `bhx qc decide` writes it.",
+        description="Table of scans that people decided to exclude or keep, regardless of their numbers. "
+        "It need not exist. `bhx qc decide` writes it.",
     )
     report_scans: Literal["synthetic", "all", "none"] = Field(
         default="synthetic",
-        description="Scans to look at in the report, one per cohort, without faces and labels: of simulated cohorts, of "
-        "all, or none. A person can be recognised by the shape of a brain: show those of measured cohorts to whom you may.",
+        description="Example scans in the report, one per cohort, without faces and labels: of simulated "
+        "cohorts, of all, or none. The shape of a brain can identify a person: show scans of measured "
+        "cohorts only to those who may see them.",
     )
     cohorts: dict[Name, CohortSection] = Field(min_length=1, description="The cohorts, by name.")
     preproc: PreprocSection = Field(default=PreprocSection(), description="From raw BIDS to derivatives.")
@@ -61,8 +62,9 @@ class Config(Section):
     )
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
         default=(),
-        description="Where trainings report to, beside `metrics.jsonl`. Each has an extra of its name; its own "
-        "environment variables say where it sends to (`MLFLOW_TRACKING_URI`, `WANDB_MODE`). No result depends on it.",
+        description="Where trainings report to, in addition to `metrics.jsonl`. Each tracker has an extra "
+        "of its name; its own environment variables state where it sends reports (`MLFLOW_TRACKING_URI`, "
+        "`WANDB_MODE`). No result depends on it.",
     )
     experiments: dict[Name, ExperimentSection] = Field(default={}, description="The trainings, by name.")
     endpoints: dict[Name, EndpointSection] = Field(

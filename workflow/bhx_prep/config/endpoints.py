@@ -100,11 +100,11 @@ class EndpointSection(Section):
         "tokens: a linear probe of their mean (`probe`), of all side by side (`hub_tokens`) or of their `covariance`, an "
         "`attentive` probe, or `finetune` of the fusion. Tokens of one encoder alone: a linear probe of their mean "
         "(`structure`, `function_mean`), of 16 regions or of their covariance, or an attentive probe; `_untrained` reads "
-        "untrained weights, the control. An experiment has rows of the methods whose stage it has.",
+        "untrained weights, the control. An experiment has rows for the methods whose stage it has.",
     )
     finetune: dict[str, Any] = Field(
         default={},
-        description="Changes to the published settings of fine-tuning (and of attentive probes and networks), e.g. "
+        description="Changes to the published settings of fine-tuning (also of attentive probes and networks), e.g. "
         "`{epochs: 10}`.",
     )
     seeds: int | None = Field(
@@ -115,20 +115,22 @@ class EndpointSection(Section):
         "split of the file. Methods trained in epochs take the first 3, see `splits.finetune_seeds`.",
     )
     splits: SplitsSection = Field(
-        default=SplitsSection(), description="Who is trained, validated and tested on, and how often."
+        default=SplitsSection(),
+        description="Which subjects are for training, validation and testing, and how many splits.",
     )
     scoring: ScoringSection = Field(
         default=ScoringSection(), description="Adjustments of the scores of all methods; none by default."
     )
     test_on: tuple[OtherCohort, ...] = Field(
         default=(),
-        description="External validation: the cohort's subjects train and validate, and all with a label of these cohorts "
-        "are tested. `{cohort: abide2, column: DX, classes: [..]}` where a table is coded otherwise.",
+        description="External validation: the cohort's subjects train and validate, and all subjects of "
+        "these cohorts with a label are tested. `{cohort: abide2, column: DX, classes: [..]}` if a table "
+        "is coded differently.",
     )
     pretraining_overlap: Literal["refuse", "mark"] = Field(
         default="refuse",
         description="If test subjects, their families or their scans are in the pretraining of the scored weights, or "
-        "nothing is known of it: `refuse`, or `mark` every such row of the table.",
+        "if this is unknown: `refuse`, or `mark` every such row of the table.",
     )
     paper: Literal["ABIDE-I", "ABIDE-II", "ADHD-200", "PPMI", "ADNI", "HCP-A", "MACC"] | None = Field(
         default=None,
@@ -136,7 +138,7 @@ class EndpointSection(Section):
     )
     paper_beside_synthetic: bool = Field(
         default=False,
-        description="Whether published values also stand beside synthetic subjects, where they are no comparison.",
+        description="Whether published values are also shown beside synthetic subjects, for whom they are no comparison.",
     )
 
     @property

@@ -33,12 +33,12 @@ class ExperimentSection(Section):
     """One set of weights: what it is trained on and how."""
 
     cohorts: Annotated[tuple[Name, ...], AfterValidator(once_each)] = Field(
-        default=(), description="Cohorts of the pretraining; none where `weights` are given."
+        default=(), description="Cohorts of the pretraining; none if `weights` are given."
     )
     weights: UserPath | None = Field(
         default=None,
         description="Weights instead of a training: an exported folder, an experiment's, or what `bhx_model.compat load` "
-        "wrote. The experiment has the stages that are in it.",
+        "wrote. The experiment has the stages that the folder contains.",
     )
     preset: Preset = Field(
         default="base", description="Size of the model; `base` is the paper's, `tiny` trains on a laptop."
@@ -54,8 +54,8 @@ class ExperimentSection(Section):
     )
     init_from: dict[Stage, UserPath] = Field(
         default={},
-        description="Weights that the training of a stage starts from instead of random ones, e.g. `{function: old}`: a "
-        "folder as for `weights`, or of a run. Who was trained on there counts as trained on here.",
+        description="Weights from which the training of a stage starts, instead of random ones, e.g. `{function: old}`: a "
+        "folder as for `weights`, or of a run. Subjects on whom those weights were trained count as trained on here.",
     )
     holdout: float = Field(
         default=0.1,
@@ -65,23 +65,24 @@ class ExperimentSection(Section):
     )
     exclude_test_of: dict[Name, Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...]] = Field(
         default={},
-        description="Endpoints whose test subjects, with their families, are excluded from pretraining: `{diagnosis: [0]}` "
-        "those of split 0, on which alone it is then scored; `{diagnosis: all}` those of every split.",
+        description="Endpoints whose test subjects, with their families, are excluded from pretraining: `{diagnosis: "
+        "[0]}` for those of split 0, the only one on which the experiment is then scored; `{diagnosis: "
+        "all}` for those of every split.",
     )
     share: float = Field(
         default=1.0,
         gt=0,
         le=1,
-        description="Share of the other subjects to train on, for learning curves: by subject, and those of a smaller share "
-        "are among those of a larger one. The holdout stays as it is.",
+        description="Share of the other subjects to train on, for learning curves. It counts subjects, "
+        "and a smaller share is contained in a larger one. The holdout does not change.",
     )
     seed: int = Field(default=0, ge=0, lt=SEEDS, description="Seed of everything random in this experiment.")
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each training job; 0 trains on the CPU.")
     gpu_memory_gb: float | None = Field(
         default=None,
         gt=0,
-        description="Memory (GB) of each of them, for the estimate of `bhx config check`; when null, that of this machine's "
-        "GPUs. A training asks its own.",
+        description="Memory (GB) of each of them, for the estimate of `bhx config check`; when null, that "
+        "of this machine's GPUs. A training queries its own GPUs.",
     )
 
     @model_validator(mode="after")

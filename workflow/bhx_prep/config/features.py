@@ -83,8 +83,8 @@ class FeaturesSection(Section):
     patch_seconds: float = Field(
         default=35.28,
         gt=0,
-        description="Temporal patch of the function encoder (s). Where frames were cut out of a run, `min_seconds` counts"
-        " the whole patches between the cuts: no patch runs across one.",
+        description="Temporal patch of the function encoder (s). If frames were cut out of a run, "
+        "`min_seconds` counts the whole patches between the cuts, because no patch crosses a cut.",
     )
     t1w_resolution_mm: float = Field(
         default=1.0, gt=0, description="Voxel size (mm) of the model's T1 grid. The paper: 1."

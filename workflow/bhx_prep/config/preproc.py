@@ -21,38 +21,39 @@ class PreprocSection(Section):
 
     backend: Literal["embedded", "fmriprep-docker", "fmriprep-apptainer"] = Field(
         default="embedded",
-        description="`embedded`: a short nipype workflow on ANTs, no container and no substitute for fMRIPrep; "
+        description="`embedded`: a short nipype workflow on ANTs, which needs no container and does not replace fMRIPrep; "
         "`fmriprep-docker` and `fmriprep-apptainer`: fMRIPrep itself.",
     )
     image: str = Field(
         default="nipreps/fmriprep:25.2.7", description="fMRIPrep's container; pin it by digest for a study."
     )
     fs_license: UserPath | None = Field(
-        default=None, description="Your FreeSurfer licence file; fMRIPrep asks for it."
+        default=None, description="Your FreeSurfer licence file, which fMRIPrep requires."
     )
     output_spaces: tuple[str, ...] | None = Field(
         default=None,
         description="fMRIPrep's `--output-spaces`; when null, the cohort's `space` at 2 mm for BOLD, and a T1w of "
-        "`features.t1w_resolution_mm`: a space without `res-` makes T1w of 1 mm, and BOLD of the voxels it was measured in.",
+        "`features.t1w_resolution_mm`: a space without `res-` makes a T1w of 1 mm, and BOLD of the voxel size "
+        "of the acquisition.",
     )
     fs_subjects_dir: UserPath | None = Field(
         default=None,
         description="Folder with finished FreeSurfer subjects (`sub-<label>`, by session `sub-<label>_ses-<label>`), which "
-        "fMRIPrep then uses and adds to; it makes its own when null.",
+        "fMRIPrep uses and adds to; when null, it makes its own.",
     )
     cifti_output: Literal["91k", "170k"] | None = Field(
         default=None,
-        description="fMRIPrep's grayordinates, BOLD on fsLR and in the subcortex; none when null.",
+        description="Grayordinates of fMRIPrep: BOLD on fsLR and in the subcortex; when null, none.",
     )
     subject_anatomical_reference: Literal["first-lex", "unbiased", "sessionwise"] | None = Field(
         default=None,
         description="What the T1w images of several sessions become: the space of the first (`first-lex`, also when null), "
-        "their longitudinal average (`unbiased`), or each its own, with sessions apart (`sessionwise`).",
+        "their longitudinal average (`unbiased`), or one space per session (`sessionwise`).",
     )
     level: Literal["minimal", "resampling", "full"] | None = Field(
         default=None,
-        description="How much fMRIPrep writes. A study reads what only `full` does, also when null; the others are for "
-        "`bhx preproc run`.",
+        description="How much fMRIPrep writes. A study needs `full`, which null means too; the other "
+        "levels are for `bhx preproc run`.",
     )
     fmriprep_args: tuple[str, ...] = Field(
         default=(),
@@ -76,8 +77,9 @@ class PreprocSection(Section):
 
     surfaces: Literal["none", "cat-surf"] = Field(
         default="none",
-        description="Surfaces of the cortex by the embedded workflow, and BOLD on fsLR-32k: `cat-surf` is a package that "
-        "you install (GPL-2.0-or-later), and takes some minutes a subject. fMRIPrep makes its own.",
+        description="Surfaces of the cortex by the embedded workflow, and BOLD on fsLR-32k: `cat-surf` is "
+        "a package that you install (GPL-2.0-or-later), and takes some minutes per subject. fMRIPrep makes "
+        "its own surfaces.",
     )
 
     def for_jobs(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ FINETUNE_SEEDS: Final = 3
 
 
 class SplitsSection(Section):
-    """Who of an endpoint's subjects is trained, validated and tested on."""
+    """Which of an endpoint's subjects are for training, validation and testing."""
 
     protocol: Literal["paper", "brainmarks"] = Field(
         default="paper",
@@ -66,20 +66,21 @@ class SplitsSection(Section):
     )
     scheme: Scheme = Field(
         default="random",
-        description="`random`: by subject, balanced over classes and the `stratify` columns. `leave-one-site-out`: every "
-        "split tests the subjects of one site. `file`: as a file says.",
+        description="`random`: by subject, balanced over classes and the `stratify` columns. "
+        "`leave-one-site-out`: every split tests the subjects of one site. `file`: as a file states.",
     )
     finetune_seeds: int | None = Field(
         default=None,
         ge=1,
         le=1000,
-        description="How many splits, the first ones, methods are scored on that are trained in epochs (`finetune` and the "
-        "attentive probes). When null, 3, the paper's number, or every site.",
+        description="Number of splits, the first ones, on which methods trained in epochs are scored "
+        "(`finetune` and the attentive probes). When null, 3, the paper's number, or every site.",
     )
     file: UserPath | None = Field(
         default=None,
         description="Your own splits (scheme `file`): a CSV or TSV with a column of ids and one per split, or Brainmarks' "
-        "lists (columns `sub` and `split`). Cells are train, val or validation, test, or empty for who takes no part.",
+        "lists (columns `sub` and `split`). Cells are train, val or validation, test, or empty for subjects who "
+        "take no part.",
     )
     site: str | None = Field(
         default=None,
