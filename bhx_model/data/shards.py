@@ -1,42 +1,33 @@
-"""Reading shards: what there is, whether it is whole, and the arrays themselves.
+"""Reading shards: what there is, and the arrays themselves.
 
 The lists beside the tars hold the offset of every array, so a sample is one positioned read, and any order is as fast as
 any other (`bhx_model.data.loader`). Of shards that are elsewhere (`bhx_model.remote`) the lists are downloaded when the
-index is opened, and the tars when they are verified.
+index is opened, and the tars when they are verified (`bhx_model.data.shard_hashes`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from bhx_model import contract
-from bhx_model.atomic_write import read_json, write_json
 from bhx_model.data import frames, timeseries, volumes
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.segments import Segments, checked
-from bhx_model.errors import DataError, SiteError
-from bhx_model.file_hash import file_sha256
+from bhx_model.errors import DataError
 from bhx_model.remote.cache import RemoteFile, here
 from bhx_model.remote.urls import Place, beside, inside, is_url, shown
 
-logger = logging.getLogger(__name__)
-
 Result = TypeVar("Result")
-
-#: Time between two records of what `verify` has read, s.
-RECORD_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +89,12 @@ class Index:
 def open_index(path: Place) -> Index:
     """Read an index of shards and the lists it names; the tars must be there and have the right length.
 
-    The content of the tars is checked by `verify`.
+    `bhx_model.data.shard_hashes.verify` checks their content, and downloads those that are elsewhere.
 
     Parameters
     ----------
     path : Path or str
-        ``index.json``; as text also a URL, of it or of the folder that it is in. `verify` then downloads the tars.
+        ``index.json``; as text also a URL, of it or of the folder that it is in.
 
     Raises
     ------
@@ -258,68 +249,6 @@ _LISTED = tuple(field.name for field in fields(Sample) if field.name != "shard")
 _NEEDED = {"key", "subject", "offset", "size"}
 
 
-def verify(
-    shards: Iterable[Shard], *, record: Path | None = None, rank_share: tuple[int, int] = (0, 1)
-) -> int:
-    """Compare every shard's bytes with its hash; those that are elsewhere are downloaded first.
-
-    Parameters
-    ----------
-    shards : Iterable[Shard]
-    record : Path, optional
-        JSON file that remembers shards found whole by length and time of change, so that a resumed run need
-        not read hundreds of gigabytes again.
-    rank_share : tuple[int, int]
-        (rank, processes): each process checks every n-th shard; with a record, each its own. Every process sees to it
-        that all are downloaded, since its node may be another one.
-
-    Returns
-    -------
-    int
-        Shards read.
-
-    Raises
-    ------
-    DataError
-        Named after the altered shard.
-    SiteError
-        If shards cannot be downloaded.
-    """
-    ordered = sorted(shards, key=lambda s: s.path)
-    fresh = {f.path for f in here().fetch(s.remote for s in ordered if s.remote is not None)}
-    rank, world = rank_share
-    known: dict[str, list[Any]] = {}
-    if record is not None and record.exists():
-        try:
-            known = read_json(record, "checking all shards again")
-        except DataError as error:  # it only saves time
-            logger.warning("%s", error)
-    read, noted = 0, time.monotonic()
-    for shard in ordered[rank::world]:
-        stat = shard.path.stat()
-        state = [shard.sha256, stat.st_size, stat.st_mtime_ns]
-        if known.get(str(shard.path)) == state:
-            continue
-        if shard.path not in fresh and file_sha256(shard.path) != shard.sha256:
-            if shard.remote is not None:
-                msg = f"{shard.path} was altered on this disk (sha256 differs): remove it, and start again"
-                raise SiteError(msg)
-            msg = (
-                f"the shard {shard.path} is not the one the index was made of (sha256 differs): pack it again"
-            )
-            raise DataError(msg)
-        known[str(shard.path)] = state
-        read += 1
-        if (
-            record is not None and time.monotonic() - noted > RECORD_S
-        ):  # a job that is killed here goes on from there
-            write_json(record, known)
-            noted = time.monotonic()
-    if record is not None and read:
-        write_json(record, known)
-    return read
-
-
 class _Scratch(threading.local):
     """Memory that a thread reads compressed samples into, kept from one to the next."""
 
@@ -454,7 +383,13 @@ def read_t1w(samples: Sequence[Sample], shape: Sequence[int]) -> np.ndarray:
 
 
 def read_t1w_into(sample: Sample, out: np.ndarray) -> None:
-    """Decode a volume into its place, (X, Y, Z) int16 in C order; see `read_t1w`."""
+    """Decode a volume into its place, (X, Y, Z) int16 in C order; see `read_t1w`.
+
+    Raises
+    ------
+    DataError
+        If it is no stored volume, or one of another grid.
+    """
     content = _content(sample)
     try:
         volumes.decode(content, out)
@@ -485,7 +420,13 @@ def pair(bold: Iterable[Sample], t1w: Iterable[Sample]) -> tuple[list[tuple[Samp
 
 
 def check_rois(index: Index, rois: RoiMetadata) -> None:
-    """Refuse data whose ROIs are not these, in this order."""
+    """Refuse data whose ROIs are not these, in this order.
+
+    Raises
+    ------
+    DataError
+        If they are not, with the first that differs.
+    """
     if index.metadata["roi_sha256"] != rois.roi_sha256:
         try:
             rois.check_order(index.metadata.get("roi_names", rois.names))

@@ -57,7 +57,13 @@ def _check(metadata: Mapping[str, Any]) -> None:
 
 
 def pairs(index: Index) -> list[tuple[Sample, Sample]]:
-    """Function and structure tokens of every run, in the order of the runs."""
+    """Function and structure tokens of every run, in the order of the runs.
+
+    Raises
+    ------
+    DataError
+        If the structure tokens of a run are missing.
+    """
     found, alone = shards.pair(index.samples["function"], index.samples["structure"])
     if alone:
         msg = f"{index.path}: the tokens of the T1 of {alone[0].key} are missing: make the tokens again"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from bhx_model.config import EvaluationConfig
-from bhx_model.data import shards, token_index
+from bhx_model.data import shard_hashes, token_index
 from bhx_model.data.shards import Index
 from bhx_model.device import default_device
 from bhx_model.errors import DataError, SiteError
@@ -55,7 +55,7 @@ def predict(
     tokens = [token_index.open_tokens(file) for file in files]
     for cache in tokens:
         check_encoders(trained, cache)
-        shards.verify(shard for listed in cache.shards.values() for shard in listed)
+        shard_hashes.verify(shard for listed in cache.shards.values() for shard in listed)
     data = join(labels, *tokens)
     device = default_device()
     if method.name == "probe":

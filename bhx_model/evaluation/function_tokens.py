@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bhx_model.data import loader, npz, shards
+from bhx_model.data import loader, npz, shard_hashes, shards
 from bhx_model.data.augment import SeriesPlan
 from bhx_model.data.batch import Batch, of_equal_bucket, plan_series, read_runs
 from bhx_model.data.rois import RoiMetadata
@@ -130,7 +130,7 @@ def write(function: Path, shard_index: Place, out: Path) -> None:
     if not runs:
         msg = f"{index.path} holds no BOLD run to encode: see why the cohort's runs are excluded"
         raise DataError(msg)
-    shards.verify(index.shards["bold"])
+    shard_hashes.verify(index.shards["bold"])
     about = {
         "version": VERSION,
         "cohort": index.cohort,

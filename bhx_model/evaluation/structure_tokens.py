@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from bhx_model.atomic_write import atomic_write
-from bhx_model.data import loader, shards
+from bhx_model.data import loader, shard_hashes, shards
 from bhx_model.data.batch import Batch, intensities
 from bhx_model.data.shards import Index, Sample
 from bhx_model.device import default_device
@@ -74,7 +74,7 @@ def write(structure: Path, shard_index: Place, out: Path) -> None:
         hold_in_bfloat16(model)
     model.to(device)
     volumes = index.samples["t1w"]
-    shards.verify(index.shards["t1w"])
+    shard_hashes.verify(index.shards["t1w"])
     mean, blocks = _encode(model, volumes, device, amp=amp)
     about = {
         "version": VERSION,

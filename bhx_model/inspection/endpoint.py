@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bhx_model.config import FusionConfig
-from bhx_model.data import shards, token_index
+from bhx_model.data import shard_hashes, shards, token_index
 from bhx_model.data.batch import plan_series, read_runs
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.device import default_device
@@ -101,7 +101,7 @@ def inspect(
     index = shards.open_index(shard_index)
     rois = empty_rois(stage.run["model_metadata"])
     shards.check_rois(index, rois)
-    shards.verify(index.shards["bold"])
+    shard_hashes.verify(index.shards["bold"])
     if fusion is not None and tokens is not None:
         read = _of_hub_tokens(labels, fusion, tokens, device)
     elif function_tokens is not None:
@@ -205,7 +205,7 @@ def _of_hub_tokens(labels: Labels, folder: Path, token_file: Place, device: torc
     trained = load_trained(folder, "fusion")
     tokens = token_index.open_tokens(token_file)
     check_encoders(trained, tokens)
-    shards.verify(shard for listed in tokens.shards.values() for shard in listed)
+    shard_hashes.verify(shard for listed in tokens.shards.values() for shard in listed)
     data = join(labels, tokens)
     features = mean_hub_tokens(data, trained, device)
     fusion = cast(FusionModel, trained.model).to(device).float()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bhx_model.atomic_write import read_json
-from bhx_model.data import shards
+from bhx_model.data import shard_hashes, shards
 from bhx_model.data.batch import intensities
 from bhx_model.data.shards import Sample
 from bhx_model.device import default_device
@@ -55,7 +55,7 @@ def inspect(
     indices = [shards.open_index(path) for path in shard_indices]
     chosen: dict[str, Sample] = {}
     for index in indices:
-        shards.verify(index.shards["t1w"])
+        shard_hashes.verify(index.shards["t1w"])
         for sample in index.samples["t1w"]:
             if sample.subject in held_out:
                 chosen.setdefault(sample.subject, sample)

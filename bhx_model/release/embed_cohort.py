@@ -172,11 +172,11 @@ def _rows(
     """Key and features of every run, batch by batch."""
     import torch
 
-    from bhx_model.data import shards
+    from bhx_model.data import shard_hashes, shards
     from bhx_model.data.batch import intensities, of_equal_bucket, plan_series, read_runs
 
     for modality in ("bold", "t1w") if kind == "hub" else ("bold",):
-        shards.verify(index.shards[modality])
+        shard_hashes.verify(index.shards[modality])
     config, volume_of = model.function.config, {run.key: t1w for run, t1w in chosen}
     runs = [run for run, _ in chosen]
     plans = {run.key: plan_series(run, config) for run in runs}

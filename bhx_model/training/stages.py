@@ -22,7 +22,7 @@ from bhx_model.config import (
     StructureConfig,
     to_dict,
 )
-from bhx_model.data import augment, loader, masking, shards, token_index
+from bhx_model.data import augment, loader, masking, shard_hashes, shards, token_index
 from bhx_model.data.batch import (
     Batch,
     Draft,
@@ -166,8 +166,8 @@ class Stage(abc.ABC):
         ]
 
     def verify(self, record: Path, rank_share: tuple[int, int]) -> None:
-        """Check the bytes of all shards that this stage reads; see `bhx_model.data.shards.verify`."""
-        shards.verify(self._shards(), record=record, rank_share=rank_share)
+        """Check the bytes of all shards that this stage reads; see `bhx_model.data.shard_hashes.verify`."""
+        shard_hashes.verify(self._shards(), record=record, rank_share=rank_share)
 
     def _shards(self) -> list[Shard]:
         return [shard for index in self.indices for m in self.modalities for shard in index.shards[m]]
@@ -440,7 +440,13 @@ def open_stage(config: StageConfig, sources: Sources, seed: int, device: torch.d
 
 
 def t1w_grid(indices: Sequence[Index]) -> tuple[int, int, int]:
-    """Voxels of the T1 volumes, which all cohorts must share."""
+    """Voxels of the T1 volumes, which all cohorts must share.
+
+    Raises
+    ------
+    DataError
+        If they do not, or no cohort has a T1.
+    """
     grids = {tuple(index.metadata["t1w_shape"]): index for index in indices if index.samples["t1w"]}
     if len(grids) != 1:
         named = ", ".join(f"{index.cohort} {grid}" for grid, index in grids.items()) or "none"

@@ -27,7 +27,7 @@ from typing import Any
 from bhx_model import contract
 from bhx_model.atomic_write import write_json
 from bhx_model.command_line import run_command, whole_number
-from bhx_model.data import shards, token_index
+from bhx_model.data import shard_hashes, shards, token_index
 from bhx_model.data.reader import threads_per_process
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.shards import Index, Sample
@@ -194,7 +194,7 @@ def _write_share(
     if processes.first:  # and what no file is made of
         read = {sample.shard for file in files for sample in file.samples}
         sources |= {shard.path for m in ("bold", "t1w") for shard in index.shards[m]} - read
-    shards.verify(shard for m in ("bold", "t1w") for shard in index.shards[m] if shard.path in sources)
+    shard_hashes.verify(shard for m in ("bold", "t1w") for shard in index.shards[m] if shard.path in sources)
     left = [file for file in mine if not file.is_there()]
     if processes.first:
         logger.info(

@@ -81,14 +81,14 @@ def forget(folder: Path) -> None:
 
 def child(place: str) -> None:
     """Open, verify and read the shards of a place, and print the seconds of each part."""
-    from bhx_model.data import shards
+    from bhx_model.data import shard_hashes, shards
 
     if "://" in place:
         importlib.import_module("aiohttp")
         importlib.import_module("fsspec.implementations.http")
     began = time.perf_counter(), time.process_time()
     index = shards.open_index(place if "://" in place else Path(place))
-    shards.verify(shard for listed in index.shards.values() for shard in listed)
+    shard_hashes.verify(shard for listed in index.shards.values() for shard in listed)
     verified = time.perf_counter(), time.process_time()
     for sample in index.samples["bold"]:
         shards.read_bold(sample, len(index.metadata["roi_names"]))

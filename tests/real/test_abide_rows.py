@@ -13,7 +13,7 @@ import tiny_shards
 import torch
 from sklearn import metrics
 
-from bhx_model.data import shards
+from bhx_model.data import shard_hashes, shards
 from bhx_model.errors import DataError
 
 
@@ -64,7 +64,7 @@ def test_shards_of_some_hold_these_alone_and_are_whole(people, tmp_path):
     for run, digest in zip(people.runs, people.sha256, strict=True):
         if run.subject in wanted:
             assert abide_people.series_sha256(found[run.subject], len(tiny_shards.NAMES)) == digest
-    shards.verify(opened.shards["bold"])
+    shard_hashes.verify(opened.shards["bold"])
 
 
 def run_of(index):

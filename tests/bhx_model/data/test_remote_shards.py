@@ -11,7 +11,7 @@ import pytest
 from public_bucket import serve
 from tiny_shards import words
 
-from bhx_model.data import shards
+from bhx_model.data import shard_hashes, shards
 from bhx_model.errors import DataError, SiteError
 from bhx_model.evaluation import function_tokens, structure_tokens
 from bhx_model.remote import cache, transfer
@@ -34,7 +34,7 @@ def test_lists_come_at_once_and_tars_when_they_are_verified(bucket, house):
     index = shards.open_index(f"{bucket.address}/index.json")
     assert index.sha256 == shards.open_index(house["town"]).sha256
     assert not [key for key in bucket.sent() if key.endswith(".tar")]
-    assert shards.verify(index.shards["bold"]) == 2
+    assert shard_hashes.verify(index.shards["bold"]) == 2
     assert sorted(key for key in bucket.sent() if key.endswith(".tar")) == [
         "bold-00000.tar",
         "bold-00001.tar",
@@ -46,20 +46,20 @@ def test_lists_come_at_once_and_tars_when_they_are_verified(bucket, house):
     # again: the index alone is asked for
     bucket.asked.clear()
     again = shards.open_index(bucket.address)
-    shards.verify(again.shards["bold"])
+    shard_hashes.verify(again.shards["bold"])
     assert bucket.sent() == ["index.json"]
 
 
 def test_without_a_network_what_is_here_is_read(bucket, caplog):
-    shards.verify(shards.open_index(bucket.address).shards["bold"])
+    shard_hashes.verify(shards.open_index(bucket.address).shards["bold"])
     for key in ("index.json", "t1w-00000.tar"):
         bucket.faults[key] = [503] * 9
     with caplog.at_level(logging.WARNING, "bhx_model"):
         index = shards.open_index(bucket.address)
     assert "going on with what it was the last time" in caplog.text
-    shards.verify(index.shards["bold"])
+    shard_hashes.verify(index.shards["bold"])
     with pytest.raises(SiteError, match=r"t1w-00000.tar: the server fails with 503"):
-        shards.verify(index.shards["t1w"])
+        shard_hashes.verify(index.shards["t1w"])
 
 
 @pytest.mark.parametrize(
@@ -94,17 +94,17 @@ def test_what_is_altered_there_is_refused(bucket, fault, error, sentence):
         entry["sha256"] = "../../x"
     index.write_text(json.dumps(about))
     with pytest.raises(error, match=sentence) as raised:
-        shards.verify(shards.open_index(bucket.address).shards["bold"])
+        shard_hashes.verify(shards.open_index(bucket.address).shards["bold"])
     assert len(str(raised.value)) <= 200
 
 
 def test_what_the_own_disk_altered_is_refused(bucket):
     index = shards.open_index(bucket.address)
-    shards.verify(index.shards["bold"])
+    shard_hashes.verify(index.shards["bold"])
     path = index.shards["bold"][0].path
     path.write_bytes(path.read_bytes()[::-1])
     with pytest.raises(SiteError, match=r"was altered on this disk .*: remove it, and start again"):
-        shards.verify(index.shards["bold"])
+        shard_hashes.verify(index.shards["bold"])
 
 
 def test_every_process_downloads_and_checks_its_share(bucket, tmp_path, monkeypatch):
@@ -114,9 +114,9 @@ def test_every_process_downloads_and_checks_its_share(bucket, tmp_path, monkeypa
     for rank in range(2):
         monkeypatch.setenv("BHX_CACHE", str(tmp_path / f"node-{rank}"))
         index = shards.open_index(bucket.address)
-        assert shards.verify(index.shards["bold"], record=record, rank_share=(rank, 2)) == 1
+        assert shard_hashes.verify(index.shards["bold"], record=record, rank_share=(rank, 2)) == 1
         assert all(shard.path.exists() for shard in index.shards["bold"])
-        assert shards.verify(index.shards["bold"], record=record, rank_share=(rank, 2)) == 0
+        assert shard_hashes.verify(index.shards["bold"], record=record, rank_share=(rank, 2)) == 0
 
 
 def test_commands_read_them_as_those_on_the_disk(bucket, trained, tmp_path):

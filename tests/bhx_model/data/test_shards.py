@@ -13,7 +13,7 @@ import pytest
 import webdataset as wds
 
 from bhx_model import contract
-from bhx_model.data import shards
+from bhx_model.data import shard_hashes, shards
 from bhx_model.file_hash import file_sha256
 
 
@@ -90,13 +90,13 @@ def test_a_truncated_shard_is_named(town):
 def test_an_altered_shard_is_named(town):
     index = shards.open_index(town)
     packed = [s for listed in index.shards.values() for s in listed]
-    assert shards.verify(packed) == 4
+    assert shard_hashes.verify(packed) == 4
     path = town.parent / "bold-00001.tar"
     content = bytearray(path.read_bytes())
     content[2000] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"bold-00001\.tar is not the one"):
-        shards.verify(shards.open_index(town).shards["bold"])
+        shard_hashes.verify(shards.open_index(town).shards["bold"])
 
 
 def test_an_altered_list_is_named(town):
@@ -109,19 +109,19 @@ def test_an_altered_list_is_named(town):
 def test_whole_shards_are_remembered_until_they_change(town, tmp_path):
     record = tmp_path / "verified.json"
     packed = shards.open_index(town).shards["bold"]
-    assert shards.verify(packed, record=record) == 2
-    assert shards.verify(packed, record=record) == 0
+    assert shard_hashes.verify(packed, record=record) == 2
+    assert shard_hashes.verify(packed, record=record) == 0
     record.write_bytes(b"\0" * 20)  # a damaged one only costs time
-    assert shards.verify(packed, record=record) == 2
+    assert shard_hashes.verify(packed, record=record) == 2
     packed[0].path.write_bytes(b"x" * packed[0].n_bytes)
     with pytest.raises(ValueError, match="sha256 differs"):
-        shards.verify(packed, record=record)
+        shard_hashes.verify(packed, record=record)
 
 
 def test_what_was_checked_before_a_kill_is_not_checked_again(town, tmp_path, monkeypatch):
     record = tmp_path / "verified.json"
     packed = shards.open_index(town).shards["bold"]
-    monkeypatch.setattr(shards, "RECORD_S", 0.0)
+    monkeypatch.setattr(shard_hashes, "RECORD_S", 0.0)
 
     def killed_at_the_second(path):
         if path != packed[0].path:
@@ -129,15 +129,15 @@ def test_what_was_checked_before_a_kill_is_not_checked_again(town, tmp_path, mon
         return packed[0].sha256
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "file_sha256", killed_at_the_second)
+        patch.setattr(shard_hashes, "file_sha256", killed_at_the_second)
         with pytest.raises(KeyboardInterrupt):
-            shards.verify(packed, record=record)
-    assert shards.verify(packed, record=record) == 1
+            shard_hashes.verify(packed, record=record)
+    assert shard_hashes.verify(packed, record=record) == 1
 
 
 def test_processes_divide_the_checking(town):
     packed = shards.open_index(town).shards["bold"]
-    assert [shards.verify(packed, rank_share=(rank, 2)) for rank in range(2)] == [1, 1]
+    assert [shard_hashes.verify(packed, rank_share=(rank, 2)) for rank in range(2)] == [1, 1]
 
 
 def test_an_index_of_another_version_is_refused(town):

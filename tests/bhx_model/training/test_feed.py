@@ -10,7 +10,7 @@ import pytest
 import torch
 from training_runs import SIX, arguments
 
-from bhx_model.data import shards, volumes
+from bhx_model.data import shard_hashes, shards, volumes
 from bhx_model.errors import DataError
 from bhx_model.training import feed, stages, train
 from bhx_model.training.distributed import Processes
@@ -87,7 +87,7 @@ def test_a_shard_that_is_lost_during_the_training_is_a_sentence(
     house, town, tmp_path, capsys, monkeypatch, stage, fault
 ):
     modality = {"structure": "t1w", "function": "bold"}[stage]
-    verify = shards.verify
+    verify = shard_hashes.verify
 
     def lost(*args, **kwargs):  # whatever happens, happens after the shards were checked
         verify(*args, **kwargs)
@@ -101,7 +101,7 @@ def test_a_shard_that_is_lost_during_the_training_is_a_sentence(
             elif fault == "unreadable":
                 tar.mkdir()
 
-    monkeypatch.setattr(shards, "verify", lost)
+    monkeypatch.setattr(shard_hashes, "verify", lost)
     # with a code of connectivity, a model reads a few runs when it is built, which is no part of the feed
     plain = {"model.connectivity_code": 0, "model.connectivity_weight": 0.0}
     changes = {**SIX, **plain} if stage == "function" else SIX

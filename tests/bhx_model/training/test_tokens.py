@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny_shards import write_cohort
 
 from bhx_model import contract, device
-from bhx_model.data import augment, shards, token_index
+from bhx_model.data import augment, shard_hashes, shards, token_index
 from bhx_model.errors import SiteError
 from bhx_model.file_hash import file_sha256
 from bhx_model.nets.jepa import FunctionJEPA
@@ -306,7 +306,7 @@ def test_all_processes_end_with_the_error_of_one(trained, tmp_path, rank):
 @pytest.mark.parametrize("fault", ["gone", "damaged"])
 def test_a_shard_that_is_lost_while_it_is_encoded_is_a_sentence(trained, tmp_path, monkeypatch, capfd, fault):
     town = shutil.copytree(trained["town"].parent, tmp_path / "town") / "index.json"
-    monkeypatch.setattr(shards, "verify", lambda listed: _spoil(town.parent / "t1w-00001.tar", fault))
+    monkeypatch.setattr(shard_hashes, "verify", lambda listed: _spoil(town.parent / "t1w-00001.tar", fault))
     assert tokens.main(_command({**trained, "town": town}, tmp_path / "out")) == 1
     (said,) = [line for line in capfd.readouterr().err.splitlines() if " ERROR " in line]
     assert {"gone": "t1w-00001.tar is gone", "damaged": "t1w-00001.tar: no stored T1"}[fault] in said
