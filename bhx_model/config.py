@@ -427,7 +427,13 @@ class StageConfig:
 
 
 def stage_from_dict(raw: Mapping[str, Any]) -> StageConfig:
-    """Inverse of `StageConfig.to_dict`, as strict as `from_dict`."""
+    """Inverse of `StageConfig.to_dict`, as strict as `from_dict`.
+
+    Raises
+    ------
+    ConfigError
+        If a part is missing, unknown, or of another stage.
+    """
     unknown = set(raw) - {"stage", "model", "train"}
     if unknown or len(raw) != 3:
         msg = f"a stage's configuration has stage, model and train; got {sorted(raw)}"

@@ -15,7 +15,7 @@ from typing import Any, Final
 from bhx_model.atomic_write import read_json
 from bhx_model.config import STAGES
 from bhx_model.errors import ConfigError, DataError
-from bhx_model.remote.urls import shown, was_url
+from bhx_model.remote.urls import DOWNLOAD_WEIGHTS, shown, was_url
 
 #: Where what belongs to all stages is, as seen from a folder of stages, an export or an experiment's.
 _AROUND: Final = (".", "subjects")
@@ -70,8 +70,7 @@ def find(folder: Path) -> dict[str, GivenStage]:
         If there is no such folder, or it holds none.
     """
     if was_url(folder):
-        how = "python -m bhx_model.release.fetch export --weights URL --out FOLDER"
-        msg = f"{shown(str(folder), 40)} is a URL, weights are read from a folder: download them with `{how}`"
+        msg = f"{shown(str(folder), 40)} is a URL, weights are read from a folder: download them with `{DOWNLOAD_WEIGHTS}`"
         raise ConfigError(msg)
     if not folder.is_dir():
         msg = f"no folder {folder}: name an export, an experiment's folder, or what `bhx_model.compat load` wrote"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias, TypeGuard
 from urllib.parse import SplitResult, urlsplit
 
 #: A path, or a URL as text: a `Path` would make one slash of its two.
 Place: TypeAlias = Path | str
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+#: Downloads weights that are elsewhere, where a folder is wanted.
+DOWNLOAD_WEIGHTS: Final = "python -m bhx_model.release.fetch export --weights URL --out FOLDER"
+
 #: What a `Path` makes of a URL.
 _SPOILT = re.compile(r"(https?|s3|gs|gcs|abfs|az|ftp|sftp):/(?!/)")
 

@@ -67,7 +67,13 @@ class Encoders:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.amp[stage] == "bf16")
 
     def check(self, indices: Iterable[Index]) -> None:
-        """Refuse shards of another T1 grid or other ROIs than the encoders were trained on."""
+        """Refuse shards of another T1 grid or other ROIs than the encoders were trained on.
+
+        Raises
+        ------
+        DataError
+            If they are.
+        """
         rois = empty_rois(self.metadata)
         for index in indices:
             check_rois(index, rois)

@@ -41,8 +41,13 @@ def sentence(error: Mapping[str, Any], root: type[BaseModel]) -> str:
 
 def nearest(word: str, known: Mapping[str, Any] | list[str]) -> str:
     """End of a sentence about an unknown word: the nearest known one, or all of them."""
+    return close(word, known) or f"; there are: {', '.join(known) or 'none'}"
+
+
+def close(word: str, known: Mapping[str, Any] | list[str]) -> str:
+    """End of a sentence about an unknown word: the nearest known one; empty where none is near."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {match[0]!r}?" if match else f"; there are: {', '.join(known) or 'none'}"
+    return f"; did you mean {match[0]!r}?" if match else ""
 
 
 def _fields_at(root: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from bhx_model.errors import ConfigError
 from bhx_prep import installation
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.config.mistakes import nearest, sentence
+from bhx_prep.config.mistakes import close, sentence
 from bhx_prep.config.section import Section, Value
 
 #: What tables write for unknown, whatever the data set.
@@ -232,9 +232,8 @@ def load(name: str) -> Recipe:
         If there is none of that name, or it is not as the schema has it.
     """
     if name not in names():
-        near = nearest(name, list(names()))
-        others = f"; known: {', '.join(names())}" if "did you mean" in near else ""
-        raise ConfigError(f"no cohort {name!r} is known{near}{others}")
+        near = close(name, list(names()))
+        raise ConfigError(f"no cohort {name!r} is known{near}; known: {', '.join(names())}")
     return read(folder() / f"{name}.yaml")
 
 

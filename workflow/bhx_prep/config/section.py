@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from bhx_model.errors import ConfigError
-from bhx_model.remote.urls import was_url
+from bhx_model.remote.urls import DOWNLOAD_WEIGHTS, was_url
 from bhx_prep.config.mistakes import sentence
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*$")]
@@ -54,9 +54,8 @@ def as_path(path: Path) -> Path:
         If a variable of the environment stands in it, which nothing here replaces, or it is a URL.
     """
     if was_url(path):
-        how = "python -m bhx_model.release.fetch export --weights URL --out FOLDER"
         raise ConfigError(
-            f"it is a URL, and a path of this machine is expected: download it (weights: `{how}`)"
+            f"it is a URL, and a path of this machine is expected: download it (weights: `{DOWNLOAD_WEIGHTS}`)"
         )
     if named := re.search(r"\$\{?[A-Za-z_]\w*\}?", str(path)):
         raise ConfigError(f"variables such as {named[0]} are not replaced here: write the path itself")
