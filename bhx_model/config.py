@@ -47,7 +47,7 @@ class StructureConfig:
     mlp_ratio: float = 4.0
     """Width of a block's perceptron, in widths."""
     decoder_width: int = 512
-    """Width of the decoder, which training alone needs."""
+    """Width of the decoder, which only training needs."""
     decoder_depth: int = 8
     """Blocks of the decoder."""
     decoder_heads: int = 16
@@ -83,7 +83,7 @@ class FunctionConfig:
     mlp_ratio: float = 4.0
     """Width of a block's perceptron, in widths."""
     predictor_width: int = 384
-    """Width of the predictor, which training alone needs."""
+    """Width of the predictor, which only training needs."""
     predictor_depth: int = 6
     """Blocks of the predictor."""
     predictor_heads: int = 12
@@ -95,9 +95,9 @@ class FunctionConfig:
     time_patches: int = 18
     """Longest series in patches; longer ones are cropped when they are read."""
     scaling: Scaling = "run"
-    """`population` (reference): by median and range over all subjects only, so that the level of a run, which is the
-    scanner's gain, dwarfs its fluctuations, and denoised series lie far off; `run` also centres every ROI of a run
-    and gives all runs one spread."""
+    """`population` (reference): by median and range over all subjects only, so the level of a run, which is the
+    scanner's gain, dwarfs its fluctuations, and denoised series are far off; `run` also centres every ROI of a run and
+    gives all runs one spread."""
     gradients: bool = True
     """Connectivity gradients are part of the position code."""
     harmonics: Literal["standardised", "reference", "none"] = "standardised"
@@ -107,13 +107,13 @@ class FunctionConfig:
     position_scale: Literal["rms", "minmax"] = "rms"
     """`minmax` (reference) lets one extreme ROI rescale all others; `rms` scales each ROI by itself."""
     resize: Literal["aligned", "reference"] = "aligned"
-    """`reference` takes frame i of a patch for the middle of its share of the window, though it is its start;
-    `aligned` resizes the kernel for the time at which a frame was taken."""
+    """`reference` treats frame i of a patch as the middle of its part of the window, although it is the start;
+    `aligned` resizes the kernel for the time at which a frame was acquired."""
     partial_patch: Literal["fraction", "whole"] = "fraction"
-    """`whole` (reference): a last patch of mostly padding weighs as much as a full one in the loss."""
+    """`whole` (reference): in the loss, a last patch that is mostly padding weighs as much as a full one."""
     tr: Literal["adaptive", "fixed"] = "adaptive"
     """`fixed` (the ablation; Brain-JEPA's way): a patch has `base_patch` frames at any repetition time. Series are
-    down-sampled by the whole number that brings them nearest to `base_tr_s` and then taken for ones of it."""
+    down-sampled by the integer factor that brings them nearest to `base_tr_s`, and then treated as having it."""
     tr_augment: bool = True
     """Also train on down-sampled copies, of integer factors up to `max_tr_s`."""
     max_tr_s: float = 3.0
@@ -121,7 +121,7 @@ class FunctionConfig:
     downsampling: Literal["antialiased", "reference"] = "antialiased"
     """`reference` picks unevenly spaced frames and folds fast fluctuations onto slow ones."""
     mask_context_rois: Range = (0.84, 1.0)
-    """Share of the ROIs that are not held out which the encoder sees."""
+    """Share that the encoder sees of the ROIs that are not held out."""
     mask_context_times: Range = (0.45, 0.6)
     """Length of the window that the encoder sees, as a share of the patches."""
     mask_target_rois: Range = (0.15, 0.3)
@@ -131,15 +131,15 @@ class FunctionConfig:
     mask_time_rois: Range = (0.2, 0.6)
     """Share of the seen ROIs whose other times are predicted (Cross-Time)."""
     connectivity_code: int = 0
-    """Numbers by which every token also knows how its ROI goes together with the others in what the encoder sees of the
-    run: its correlations with so many components, 0 for none (reference). A token of an ROI's own series holds nothing
-    of it, and small models do not find a product of two series by attention."""
+    """Number of components whose correlations with its ROI every token gets, computed from what the encoder sees of the
+    run; 0 for none (reference). A token of an ROI's own series contains nothing of them, and small models do not find a
+    product of two series by attention."""
     connectivity_weight: float = 0.0
     """Weight, beside the JEPA's loss, of predicting the whole run's connectivity code from what is seen; 0: reference.
-    It asks for what stays the same over a run, of which a JEPA's next moment holds little."""
+    It asks for what stays the same over a run; the next moment, which a JEPA predicts, contains little of that."""
     whitening_weight: float = 0.0
-    """Weight of whitening the embedded patches; 0: reference. BOLD is slow: without, a correlation of patches rests on a
-    handful of degrees of freedom."""
+    """Weight of whitening the embedded patches; 0: reference. BOLD is slow: without whitening, a correlation of patches
+    rests on a handful of degrees of freedom."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
 
@@ -185,7 +185,7 @@ class FusionConfig:
     """Harmonizer: hub tokens that compress the tokens of both encoders."""
 
     hub_tokens: int = 128
-    """Number of hub tokens: what a subject becomes."""
+    """Number of hub tokens that represent a subject."""
     width: int = 768
     """Width of the fusion and of a hub token."""
     depth: int = 12
@@ -195,7 +195,7 @@ class FusionConfig:
     mlp_ratio: float = 4.0
     """Width of a block's perceptron, in widths."""
     decoder_width: int = 512
-    """Width of the decoder, which training alone needs."""
+    """Width of the decoder, which only training needs."""
     decoder_depth: int = 8
     """Blocks of the decoder."""
     decoder_heads: int = 16
@@ -209,20 +209,22 @@ class FusionConfig:
     cls_bypass: bool = False
     """True (reference): a CLS token also passes from encoder to decoder, around the hub tokens."""
     modality_attention: Literal["equal", "tokens"] = "equal"
-    """`tokens` (reference): what attends evenly sees of the T1 its share of the tokens, 14 to 21 % in the paper's cohorts;
+    """`tokens` (reference): even attention gives the T1 its share of the tokens, 14 to 21 % in the paper's cohorts;
     `equal`: half, however many tokens each modality has, until training makes it more or less."""
     modality_embedding: bool = True
     """False (reference): both modalities share one input map, output map and position axis."""
     hub_start: Literal["learned", "places"] = "learned"
     """`places`: every hub token starts from the mean of the tokens of its own ROIs or places of the T1; `learned`
-    (reference): from a learned vector alone, so that until long trained all hold the mean over all tokens."""
+    (reference): from a learned vector alone, so until they have been trained for long, all contain the mean over all
+    tokens."""
     norm_targets: bool = True
     """Standardise every target token."""
     inputs: Literal["cache", "online"] = "cache"
     """Tokens from the cache, or computed from the shards by the frozen encoders in every step."""
     drop_path: float = 0.0
     """Chance that a sample skips a residual branch, at the last block; it rises linearly from 0. Fine-tuning: 0.1. In
-    pretraining which ones do depends on how a batch is cut: above 0, `train.accumulate` changes more than rounding."""
+    pretraining, the skipped branches depend on how a batch is cut: above 0, `train.accumulate` changes more than
+    rounding."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
 
@@ -251,7 +253,7 @@ class TrainConfig:
     """Parts into which a process cuts its share of a batch. `auto`: as few as fit in the memory of its GPU, by
     `bhx_model.gpu_memory`; 1 on a CPU."""
     lr: float
-    """Peak learning rate, as it is: nothing multiplies it by the batch size."""
+    """Peak learning rate, used as it is: nothing multiplies it by the batch size."""
     min_lr: float = 0.0
     """Learning rate at the last step, approached along a cosine."""
     warmup_steps: int = 0
@@ -265,14 +267,14 @@ class TrainConfig:
     clip: float | None = None
     """Largest norm of the gradient; null does not clip."""
     ema: Range | None = None
-    """Momentum of the target encoder at the first and the last step (function only). It keeps their product over all
-    steps of its random start: `train` warns above a half."""
+    """Momentum of the target encoder at the first and the last step (function only). The target keeps the product of
+    all momenta of its random start; `train` warns above a half."""
     amp: Literal["fp32", "bf16"] = "bf16"
     """Precision of activations; weights and the optimiser are in float32."""
     save_every: int = 1000
     """Steps between checkpoints, and between evaluations of the holdout."""
     keep_every: int = 10000
-    """Steps between checkpoints that stay; of the others the last two do."""
+    """Steps between checkpoints that are kept permanently; of the others, the last two are kept."""
     log_every: int = 50
     """Steps between lines of metrics."""
     deterministic: bool = False
@@ -320,9 +322,9 @@ class EvaluationConfig:
     batch_size: int = 16
     """Subjects per optimiser step."""
     accumulate: int = 1
-    """Parts in which a batch of fine-tuning goes through the network, in turn: less memory, the same gradient."""
+    """Parts into which fine-tuning cuts a batch, processed in turn: less memory, the same gradient."""
     lr: float = 5e-4
-    """Peak learning rate of the head; layers below have less."""
+    """Peak learning rate of the head; lower layers have less."""
     min_lr: float = 1e-6
     """Learning rate at the end, approached along a cosine."""
     warmup_epochs: int = 5
@@ -338,11 +340,11 @@ class EvaluationConfig:
     clip: float = 1.0
     """Largest norm of the gradient."""
     choose_on: Literal["val", "test"] = "val"
-    """`test` (reference): the published code swaps the two parts, it chooses the epoch on the test subjects and reports
-    on the validation subjects, so that splits of a study do not mean what they are called."""
+    """`test` (reference): the published code swaps the two parts. It chooses the epoch on the test subjects and reports
+    on the validation subjects, so splits do not mean what they are called."""
     scores_over: Literal["dataset", "batches"] = "dataset"
-    """`batches` (reference): the mean of the scores of batches of `batch_size` subjects. F1 and AUROC of a few subjects
-    averaged are not those of all of them, and change with the order."""
+    """`batches` (reference): the mean of the scores of batches of `batch_size` subjects. Averages of F1 and AUROC over
+    small batches are not those of all subjects, and change with the order."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""

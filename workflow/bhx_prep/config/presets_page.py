@@ -17,7 +17,7 @@ _HEAD = """\
 
 Generated from `bhx_model/config.py` and `bhx_model/presets/` by `bhx config presets`. `experiments.<name>.preset` chooses a
 preset, `experiments.<name>.overrides` changes keys of a stage, e.g. `{function: {train.steps: 20000, model.depth: 6}}`;
-`python -m bhx_model.train` has `--preset` and `--set` for the same. What depends on the data is no key: the number of ROIs,
+`python -m bhx_model.train` has `--preset` and `--set` for the same. What depends on the data has no key: the number of ROIs,
 harmonics and gradients, and the grid of the T1.
 """
 
