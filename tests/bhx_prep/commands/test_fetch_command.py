@@ -264,7 +264,7 @@ def test_who_stops_it_reads_how_to_go_on(run, monkeypatch, caplog):
 
     monkeypatch.setattr(download.Downloads, "_watch", stop)
     assert run("abide1") == 130
-    assert "stopped: the same command goes on from here" in caplog.text
+    assert "stopped: run the same command again to resume" in caplog.text
 
 
 @pytest.mark.parametrize("number", ["0", "-3"])

@@ -37,7 +37,7 @@ def test_what_is_there_stays(tmp_path: Path, capsys):
     (tmp_path / "README.md").write_text("mine")
     (tmp_path / "slurm").symlink_to("nowhere")
     assert cli.main(["init", str(tmp_path)]) == 0
-    assert "README.md is there and stays as it is" in capsys.readouterr().err
+    assert "README.md exists and is not changed" in capsys.readouterr().err
     assert (tmp_path / "README.md").read_text() == "mine"
     assert (tmp_path / "slurm").readlink() == Path("nowhere")
     before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}

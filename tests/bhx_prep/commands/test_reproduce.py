@@ -84,7 +84,7 @@ def test_an_edited_configuration_stays_and_anothers_is_not_replaced(asked, here,
     file.write_text(f"{header}\n{yaml.safe_dump(edited)}")
     assert cli.main(["reproduce", "abide1", "--plan"]) == 0
     assert config.load(file).batch_size == 7
-    assert "stays as it is" in caplog.text
+    assert "is not changed" in caplog.text
     file.write_text("results: mine\n")
     assert cli.main(["reproduce", "abide1", "--plan"]) == 1
     assert "is not of `bhx reproduce abide1`: name another with --config" in caplog.text

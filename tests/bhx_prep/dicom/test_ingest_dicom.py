@@ -293,8 +293,8 @@ def test_other_files_among_them_are_left_alone(study, ingest):
         (study / "dicom" / name).write_bytes(b"no DICOM" * 40)
     code, rows, log = ingest()
     assert (code, outcomes(rows)) == (0, ["converted"])
-    assert "2 files are no DICOM files" in log
-    assert "1 archives are not looked into" in log
+    assert "2 files are not DICOM files" in log
+    assert "1 archives are not read" in log
 
 
 def test_a_folder_without_dicom_files(study, ingest):

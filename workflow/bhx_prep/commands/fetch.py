@@ -101,7 +101,7 @@ def command(args: argparse.Namespace) -> int:
     try:
         summary = downloads.run(files, args.jobs)
     except KeyboardInterrupt:
-        logger.warning("stopped: the same command goes on from here")
+        logger.warning("stopped: run the same command again to resume")
         return 130
     _report(summary, args.out)
     if summary.failed:
@@ -134,7 +134,7 @@ def show_terms(dataset: str, offer: Offer) -> None:
     known = KNOWN[dataset]
     # also with -q: nobody downloads without having seen them
     logger.warning("%s, terms: %s", known.title, known.terms)
-    logger.info("for research that is not commercial; read %s before use", known.documented[0])
+    logger.info("for non-commercial research; read %s before use", known.documented[0])
     logger.info("cite %s", known.cite)
 
 
@@ -217,7 +217,7 @@ def _write_names(out: Path, derivative: str) -> Path | None:
     names = roi_tables.region_names(table) if table is not None else []
     path, text = out / f"{derivative}_names.txt", "".join(f"{name}\n" for name in names)
     if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
-        logger.warning("%s holds other names than the tables, and stays as it is", path)
+        logger.warning("%s contains other names than the tables and is not changed", path)
         return None
     if not names:
         return None

@@ -186,9 +186,9 @@ def _skeleton(days: Mapping[str, Sequence[str]]) -> str:
 
 def _log_others(found: Found) -> None:
     if found.others:
-        logger.info("%d files are no DICOM files of a series, and are left alone", found.others)
+        logger.info("%d files are not DICOM files of a series and are ignored", found.others)
     if found.archives:
-        logger.warning("%d archives are not looked into: unpack them first", found.archives)
+        logger.warning("%d archives are not read: unpack them first", found.archives)
     if found.broken:
         logger.warning(
             "%d files cannot be read, nor the series beside them: copy them again", len(found.broken)

@@ -71,7 +71,7 @@ def command(args: argparse.Namespace) -> int:
     """Run ``bhx init``."""
     made, kept = make(args.study)
     for path in kept:
-        logger.info("%s is there and stays as it is", path)
+        logger.info("%s exists and is not changed", path)
     logger.info("%s: made %s", args.study, ", ".join(str(p) for p in made) or "nothing")
     enter = "" if args.study.resolve() == Path.cwd() else f"cd {shlex.quote(str(args.study))}, then "
     logger.info("next: %s`bhx synth` for the demo, or edit config.yaml", enter)

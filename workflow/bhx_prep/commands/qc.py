@@ -265,4 +265,4 @@ def _find_all(
 
 def _say_next(study: config.Config, cohorts: Iterable[str]) -> None:
     targets = " ".join(f"cohort_{cohort}" for cohort in cohorts)
-    logger.info("%s is written; `snakemake %s` obeys it", study.qc_decisions, targets)
+    logger.info("wrote %s; `snakemake %s` applies it", study.qc_decisions, targets)

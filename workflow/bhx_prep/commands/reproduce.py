@@ -89,7 +89,7 @@ def write(chosen: plan.Plan, file: Path) -> None:
         if not there.startswith(header):
             raise ConfigError(f"{file} is not of `bhx reproduce {chosen.cohort}`: name another with --config")
         if there != text:
-            logger.info("%s differs from what would be written, and stays as it is", file)
+            logger.info("%s differs from what would be written and is not changed", file)
         return
     with atomic_write(file) as part:
         part.write_text(text, encoding="utf-8")

@@ -39,7 +39,7 @@ def join(root: Path, id_columns: Sequence[str], label: Callable[[str], str]) -> 
     """
     path = root / NAME
     if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith("\t".join(_OWN)):
-        logger.warning("%s is not of `bhx fetch`, and stays as it is", path)
+        logger.warning("%s was not written by `bhx fetch` and is not changed", path)
         return None
     tables = sorted(root.glob("*_phenotypic.csv")) or sorted(root.glob("*/participants.tsv"))
     rows = [row for table in tables for row in _rows(table, root, id_columns, label)]
