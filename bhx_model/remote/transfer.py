@@ -24,6 +24,8 @@ PAUSE_S = 1.0
 LONGEST_PAUSE_S: Final = 60.0
 #: No byte for so many seconds is a lost connection.
 TIMEOUT_S = 60.0
+#: Bytes of an answer that wait to be read; with aiohttp's own 64 KiB the socket is stopped after every receipt.
+BUFFER: Final = 1 << 22
 
 #: So that many jobs do not ask again at once; apart from the numbers that a training draws.
 _chance: Final = random.Random()
@@ -125,7 +127,7 @@ def _options(scheme: str) -> dict[str, Any]:
     # bytes as they are stored; proxies and .netrc as every other program of the machine
     return {
         "headers": {"Accept-Encoding": "identity"},
-        "client_kwargs": {"timeout": timeout, "trust_env": True},
+        "client_kwargs": {"timeout": timeout, "trust_env": True, "read_bufsize": BUFFER},
     }
 
 
