@@ -222,6 +222,15 @@ def test_a_parser_that_does_not_answer_is_none(tmp_path, monkeypatch):
     assert fmriprep_mistakes(check(study())) == []
 
 
+#: Of `BAD`, what fMRIPrep's parser takes, and then obeys one word of two.
+OBEYED_IN_PART = [
+    ["--dummy-scans=4", "--dummy-scans", "5"],
+    ["--ignore", "sbref", "--ignore", "t2w"],
+    ["--msm", "--no-msm"],
+    ["--force", "bbr", "no-bbr"],
+]
+
+
 def lists_of_shipped_studies():
     """Every list of arguments that BHX makes: each shipped configuration and recipe by each kind of cohort and keys."""
     lists = []
@@ -265,7 +274,7 @@ def test_the_real_parser_agrees():
     assert answer is not None
     said = dict(zip(map(tuple, [*taken, *refused]), answer.refusals, strict=True))
     assert {words: what for words, what in said.items() if what and list(words) in taken} == {}
-    assert [words for words in refused if said[tuple(words)] is None] == []
+    assert [words for words in refused if said[tuple(words)] is None] == OBEYED_IN_PART
 
 
 KEYS = {
