@@ -44,6 +44,8 @@ def _run(
     main: Callable[[list[str]], int],
 ) -> None:
     os.environ.update(environ)
+    # what a shell starts in the background ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     train.torch.set_num_threads(1)
     if log is not None:
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), 2)

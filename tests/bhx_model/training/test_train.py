@@ -13,16 +13,7 @@ from training_runs import SIX, arguments, run_folder, same_weights
 from bhx_model.training import checkpoint, loop, train
 
 
-@pytest.fixture
-def heeding_interrupts():
-    """What a shell starts in the background ignores SIGINT, and so would its children."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.usefixtures("heeding_interrupts")
 def test_a_signal_saves_and_exits_75(house, tmp_path, number):
     changes = {**SIX, "train.steps": 5000, "train.save_every": 5000, "train.log_every": 1}
     child = children.start(arguments(house, tmp_path, "structure", changes))

@@ -302,7 +302,7 @@ def test_text_of_data_cannot_break_out_of_a_table():
     shown = markdown.to_markdown(sheet)
     assert "<script" not in shown
     assert "<img" not in shown
-    assert not re.search(r"(?<!\\)\[", shown)
+    assert not re.search(r"(?<!\\)\]\(", shown)
     rows = [line for line in shown.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3}
     tex = latex.to_latex(sheet)
