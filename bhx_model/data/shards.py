@@ -24,7 +24,7 @@ from bhx_model.data import frames, timeseries, volumes
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.data.segments import Segments, checked
 from bhx_model.errors import DataError
-from bhx_model.remote.cache import RemoteFile, here
+from bhx_model.remote.cache import CachedFile, here
 from bhx_model.remote.urls import Place, beside, inside, is_url, shown
 
 Result = TypeVar("Result")
@@ -37,7 +37,7 @@ class Shard:
     path: Path
     sha256: str
     n_bytes: int
-    remote: RemoteFile | None = None
+    remote: CachedFile | None = None
     """Where it is elsewhere; `path` is then in the cache."""
 
 
@@ -194,7 +194,7 @@ def _lists(index: Place, entries: Sequence[Mapping[str, Any]]) -> list[dict[str,
     return [_list(path, entry) for path, entry in zip(paths, entries, strict=True)]
 
 
-def _remote(index: str, name: str, sha256: str, n_bytes: int | None = None) -> RemoteFile:
+def _remote(index: str, name: str, sha256: str, n_bytes: int | None = None) -> CachedFile:
     return here().file(beside(index, _bare(name)), name, sha256, n_bytes)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -12,6 +11,7 @@ import numpy as np
 
 from bhx_model.atomic_write import read_json
 from bhx_model.errors import DataError
+from bhx_model.file_hash import file_sha256
 
 SPLITS: Final = ("train", "val", "test")
 #: Sizes of numbers other than 0 that can be computed with: their fourth powers, and those of their last digits, neither
@@ -187,7 +187,7 @@ def read_labels(path: Path) -> Labels:
         subjects=[row["subject"] for row in rows],
         target=np.array([row["label"] for row in rows], number),
         split=np.array([row["split"] for row in rows], str),
-        split_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        split_sha256=file_sha256(path),
         cohorts=[row.get("cohort", raw["cohort"]) for row in rows]
         if any("cohort" in row for row in rows)
         else [],

@@ -13,7 +13,7 @@ from bhx_model.data import t1w_space
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import DataError
 from bhx_model.release import load
-from bhx_model.remote.cache import Cache, RemoteFile, here
+from bhx_model.remote.cache import Cache, CachedFile, here
 from bhx_model.remote.urls import Place, beside, inside, is_url, shown
 
 _CARD: Final = "config.json"
@@ -52,7 +52,7 @@ def download(url: str, cache: Cache | None = None) -> Path:
     content = cache.read_names(card)
     hashes = _hashes(json.loads(content), shown(card))
     folder = cache.root / "exports" / hashlib.sha256(content).hexdigest()[:32]
-    cache.fetch(RemoteFile(beside(card, name), folder / name, sha256) for name, sha256 in hashes.items())
+    cache.fetch(CachedFile(beside(card, name), folder / name, sha256) for name, sha256 in hashes.items())
     if hashes[_ROIS] is None:
         _check_rois(folder / _ROIS, beside(card, _ROIS))
     if not (folder / _CARD).exists():  # last, so that an export that is there is whole

@@ -41,7 +41,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteFile:
+class CachedFile:
     """A file that is elsewhere, and its place in the cache.
 
     Attributes
@@ -89,7 +89,7 @@ class Cache:
 
     root: Path
 
-    def file(self, url: str, name: str, sha256: str, n_bytes: int | None = None) -> RemoteFile:
+    def file(self, url: str, name: str, sha256: str, n_bytes: int | None = None) -> CachedFile:
         """A file whose hash is known.
 
         Raises
@@ -105,7 +105,7 @@ class Cache:
         ):
             msg = f"what names {shown(url)} has no hash of it: make it again"
             raise DataError(msg)
-        return RemoteFile(url, self.root / "files" / sha256[:32] / name, sha256, n_bytes)
+        return CachedFile(url, self.root / "files" / sha256[:32] / name, sha256, n_bytes)
 
     def read_names(self, url: str) -> bytes:
         """A JSON file that names others, such as an index: as it is now, or was last where its server is out of reach.
@@ -147,12 +147,12 @@ class Cache:
         with self._as_sentences(), atomic_write(path, shared=True) as part:
             part.write_bytes(content)
 
-    def fetch(self, files: Iterable[RemoteFile]) -> list[RemoteFile]:
+    def fetch(self, files: Iterable[CachedFile]) -> list[CachedFile]:
         """Download what is not in the cache yet; other processes may do so at the same time.
 
         Returns
         -------
-        list of RemoteFile
+        list of CachedFile
             Those that were not here.
 
         Raises
@@ -181,7 +181,7 @@ class Cache:
             logger.info("downloaded in %.0f s", time.monotonic() - began)
         return missing
 
-    def _get(self, file: RemoteFile, stop: threading.Event, *, wait: bool) -> bool:
+    def _get(self, file: CachedFile, stop: threading.Event, *, wait: bool) -> bool:
         """Download one file; False where another process is at it and is not waited for."""
         with self._as_sentences():
             file.path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,7 @@ class Cache:
                     _download(file, stop)
                 return is_ours
 
-    def _check_room(self, files: Sequence[RemoteFile]) -> None:
+    def _check_room(self, files: Sequence[CachedFile]) -> None:
         """Refuse before the first byte what the disk has no room for."""
         there = next((place for place in (self.root, *self.root.parents) if place.is_dir()), Path("/"))
         free = shutil.disk_usage(there).free
@@ -241,7 +241,7 @@ def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
         yield True
 
 
-def _download(file: RemoteFile, stop: threading.Event) -> None:
+def _download(file: CachedFile, stop: threading.Event) -> None:
     if file.sha256 is None:  # of which version this is the beginning nobody knows
         file.part.unlink(missing_ok=True)
     for _ in range(2):  # bytes that were altered on their way may come right the second time
@@ -254,7 +254,7 @@ def _download(file: RemoteFile, stop: threading.Event) -> None:
     raise DataError(msg)
 
 
-def _receive(file: RemoteFile, stop: threading.Event) -> str:
+def _receive(file: CachedFile, stop: threading.Event) -> str:
     """Append to the part of a file what it lacks; the hash of all."""
     end = transfer.size(file.url) if file.n_bytes is None else file.n_bytes
     with file.part.open("a+b") as out:
