@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, the only way in which BHX writes a file; and JSON. Needs no torch."""
+"""Write files atomically: a file appears complete or not at all. Also JSON files. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every command shares: logging to stderr, and errors of the user's as one line. Needs no torch."""
+"""What all commands share: logging to stderr, and the user's errors as one line. Needs no torch."""
 
 from __future__ import annotations
 

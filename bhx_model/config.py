@@ -1,4 +1,4 @@
-"""Configuration of the three stages: frozen dataclasses, presets. Needs neither torch nor PyYAML to import.
+"""Configuration of the three stages as frozen dataclasses, and the presets. Importing it needs neither torch nor PyYAML.
 
 What depends on the data is not configured: the number of ROIs, harmonics and gradients come from ``rois.npz``,
 the T1 grid from the shard index. Switches whose value ``reference`` or ``False`` keeps the behaviour of the

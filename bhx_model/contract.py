@@ -1,4 +1,4 @@
-"""What the pipeline writes and the model reads: names, shapes, units. Needs neither torch nor imaging.
+"""The format of shards that the pipeline writes and the model reads: names, shapes, units. Needs neither torch nor nibabel.
 
 A cohort's shards lie in one folder::
 

@@ -1,4 +1,4 @@
-"""The device that a process computes on, and a sentence where there is a GPU that PyTorch cannot use."""
+"""Select the device to compute on, with an error message if PyTorch cannot use the GPU that is there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong through data, settings or the machine, as types: everything else is a bug of BHX. Needs no torch.
+"""Types of errors in data, settings or the machine; every other exception is a bug of BHX. Needs no torch.
 
 A step may turn a `DataError` into a row with a reason and go on. Nothing else may become a row: an error of NumPy's or a
 `KeyError` in our own code has to stop the job with its traceback, or a bug would exclude scans in silence.

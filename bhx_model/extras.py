@@ -1,4 +1,4 @@
-"""What to install where a package is missing: the extras of BHX and what they bring. Needs nothing but Python."""
+"""The extras of BHX, and which one installs a missing package. Needs nothing but Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hash by which files are known. Needs no torch."""
+"""SHA-256 of a file. Needs no torch."""
 
 from __future__ import annotations
 

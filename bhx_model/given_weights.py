@@ -1,4 +1,4 @@
-"""Weights that were trained elsewhere: which stages a folder holds, and where their files are. Needs no torch.
+"""Weights trained outside the study: which stages a folder holds, and where their files are. Needs no torch.
 
 Folders of three kinds are understood: an export (``config.json``, ``<stage>.safetensors``), one with a folder for each stage
 (``<stage>/run.json``; what ``bhx_model.compat load`` writes, and an experiment's), and the folder of one stage itself

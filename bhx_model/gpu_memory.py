@@ -1,4 +1,4 @@
-"""How much memory of a GPU a training takes, by counting what it keeps for the backward pass. Needs no torch.
+"""Estimate the GPU memory of a training by counting what it keeps for the backward pass. Needs no torch.
 
 Counted per sample, layer by layer, as the networks in `bhx_model.nets` keep it; tests compare the count with what
 autograd keeps. Blocks are nearly all of it: 36 bytes per token, channel and block in bfloat16 with four times as wide a

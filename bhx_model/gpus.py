@@ -1,4 +1,4 @@
-"""GPUs of this machine: which are here, and which of them a job takes for itself. Needs no torch.
+"""GPUs of this machine: list them, and reserve some for a job. Needs no torch.
 
 A job of Snakemake says in `ASKED` how many GPUs it was planned with. With 0 it sees none. Otherwise it takes so many that
 no other job has, and holds a lock on each until it ends, however it ends; where too few are free it waits. Jobs of one Slurm

@@ -1,4 +1,4 @@
-"""What a result was made with: versions of packages, and the commit of the code. Needs no torch."""
+"""Provenance of a result: versions of packages, and the commit of the code. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strict reading of dataclasses from plain values: no unknown, missing or mistyped field passes. Needs no torch."""
+"""Build dataclasses from plain values strictly: unknown, missing or mistyped fields are errors. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and shapes of the published BrainHarmonix code's tensors, brought into ours."""
+"""Convert names and shapes of the published BrainHarmonix code's tensors to ours."""
 
 # Shapes: B batch, R ROIs, T frames, K frames per patch, N time patches, F = R * N, S structure tokens, H hub tokens,
 # D width, X Y Z voxels

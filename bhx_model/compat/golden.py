@@ -1,4 +1,4 @@
-"""Golden check: numbers that the published BrainHarmonix code computed, compared with ours."""
+"""Golden check: compare our numbers with those that the published BrainHarmonix code computed."""
 
 # Shapes: B batch, R ROIs, T frames, K frames per patch, N time patches, F = R * N, S structure tokens, H hub tokens,
 # D width, X Y Z voxels

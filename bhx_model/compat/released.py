@@ -1,4 +1,4 @@
-"""Released checkpoints of the published BrainHarmonix code, as folders of trained stages."""
+"""Convert released checkpoints of the published BrainHarmonix code to folders of trained stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a stored series to what the function encoder reads: TR down-sampling, crop, patch length. Needs no torch.
+"""Prepare a stored series for the function encoder: TR down-sampling, crop, patch length. Needs no torch.
 
 Of a run from which frames were cut, every segment is down-sampled by itself and gives whole patches only: neither filter
 nor patch ever crosses a cut.

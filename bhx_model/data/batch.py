@@ -1,4 +1,4 @@
-"""Samples as the model takes them: what is read of a run or a T1, and several stacked to a batch."""
+"""Samples as the model reads them (BOLD runs and T1s), and batches of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blosc frames, in which arrays of two-byte values become short: bytes shuffled, then compressed."""
+"""Compress arrays of two-byte values as Blosc frames: bytes shuffled, then compressed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which order samples are read, and reading them ahead of their use.
+"""The order in which samples are read, and prefetching them.
 
 The order of pretraining is a pure function of (seed, epoch); evaluation goes through the list of samples. Neither the
 number of processes nor that of reading threads changes what is read, or in which order.

@@ -1,4 +1,4 @@
-"""What the encoders do not see: pure functions of (seed, step, sample), in numpy.
+"""Masks of the encoders' inputs: pure functions of (seed, step, sample), in numpy.
 
 Sizes depend on (seed, step) alone, so that the samples of a batch stack; places depend on the sample as well.
 """

@@ -1,4 +1,4 @@
-"""Host memory that batches are read into, used again and again.
+"""Reusable buffers in host memory that batches are read into.
 
 Memory that is new to a process costs more than what is read into it: the system clears every page when it is first touched,
 and a GPU copies fast only out of pages that were pinned before. So batches share what they need, a few times the largest.

@@ -1,4 +1,4 @@
-"""Files of named NumPy arrays: nothing is unpickled, and errors are sentences. Needs no torch."""
+"""Read ``.npz`` files without unpickling; damaged files raise a `DataError`. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading batches ahead of their use, by threads that share the samples of a batch, onto the device.
+"""Prefetch batches onto the device with threads that share the samples of a batch.
 
 Reading, decompressing and copying release the interpreter's lock, and threads need no copy between processes: on this work
 they beat worker processes several times over. However many there are, the same batches come in the same order.

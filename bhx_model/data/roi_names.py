@@ -1,4 +1,4 @@
-"""How names of ROIs are spelled, and which of them mean the same: prefixes, case, separators, Schaefer's older names.
+"""Match spellings of ROI names: prefixes, case, separators, Schaefer's older names.
 
 Needs no torch.
 """

@@ -1,4 +1,4 @@
-"""Segments: the stretches of a run between frames that were cut out. Needs no torch.
+"""Segments: the stretches of a run between censored frames. Needs no torch.
 
 A shard's list and a sample's JSON hold them as ranges of frames of the original file, ``[[4, 20], [23, 60]]``: frames 4 to
 19 and 23 to 59 were kept, counted from 0. Where one range begins at the other's end, two runs are joined in the file.

@@ -1,4 +1,4 @@
-"""Shards are what their index says: their bytes are compared with its hashes, and those that are elsewhere downloaded."""
+"""Compare shards with the hashes in their index; remote shards are downloaded first."""
 
 from __future__ import annotations
 

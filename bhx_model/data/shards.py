@@ -1,4 +1,4 @@
-"""Reading shards: what there is, and the arrays themselves.
+"""Read shards: their lists of samples, and the arrays.
 
 The lists beside the tars hold the offset of every array, so a sample is one positioned read, and any order is as fast as
 any other (`bhx_model.data.loader`). Of shards that are elsewhere (`bhx_model.remote`) the lists are downloaded when the

@@ -1,4 +1,4 @@
-"""The split of a pretraining: subjects to train on, those held out, and those who play no part."""
+"""The split of a pretraining: training subjects, held-out subjects and unused ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model's T1 grid, and how a T1-weighted volume in MNI space gets there: masked, normalised, cropped. Needs no torch."""
+"""Bring a T1-weighted volume in MNI space to the model's grid: masked, normalised, cropped. Needs no torch."""
 
 from __future__ import annotations
 

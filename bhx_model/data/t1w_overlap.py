@@ -1,4 +1,4 @@
-"""Whether a brain lies where a template's does: overlap of the masks, alike structure, the same side. Needs no torch."""
+"""Check that a brain lies where the template's does: overlap of masks, similar structure, no flip. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The T1 that weights expect: grid, mask and intensities in words and numbers, and a coarse template to compare one with.
+"""Describe the T1 that weights expect: grid, mask, intensities, and a coarse template to compare one with.
 
 Needs no torch. An export holds it as ``t1w.npz``, so that a T1 can be made and checked from the export alone.
 """

@@ -1,4 +1,4 @@
-"""How the series of a BOLD run are stored: 16 bits a sample, in steps of each ROI's own, compressed.
+"""Store the series of a BOLD run compactly: 16 bits a sample, scaled per ROI, compressed.
 
 The step of an ROI is a power of two between 1/4096 and 1/2048 of the standard deviation of its series, so that no
 sample moves by more than 1/4096 sd: a sixteenth of what bfloat16 rounds off values of 1 to 2 sd, and nothing that a

@@ -1,4 +1,4 @@
-"""Cached tokens of the frozen encoders: the form of the cache, and reading it.
+"""Cached tokens of the frozen encoders: the format of the cache, and reading it.
 
 The cache of a cohort has the form of its shards: ``function-00003.tar`` holds the tokens of the BOLD runs of batch 3,
 ``structure-00003.tar`` those of their T1s (once, however many runs a subject has), each with a list beside it, and

@@ -1,4 +1,4 @@
-"""How a T1 volume is stored: in whole steps of 1/128 sd, each plane as its difference from the plane before.
+"""Store a T1 volume compactly: in steps of 1/128 sd, each plane as its difference from the previous one.
 
 A step is what bfloat16, in which the model computes, distinguishes between 1 and 2 sd. From 1 sd on, a stored value is
 the bfloat16 of the intensity, bit for bit; below, it is off by at most 1/256 sd, as bfloat16 is at 1 to 2 sd. Every

@@ -1,4 +1,4 @@
-"""Adjustments of scores that an endpoint may ask for: the same for baselines and models, for they are made on scores.
+"""Adjust scores for covariates as an endpoint specifies, equally for baselines and models.
 
 Each is learned from train or validation subjects, never from test subjects.
 """

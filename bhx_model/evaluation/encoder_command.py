@@ -1,4 +1,4 @@
-"""The command line by which the scans of a cohort are encoded, the same for each encoder."""
+"""The command line that encodes the scans of a cohort, shared by both encoders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the attentive probe and fine-tuning share: their targets and their learning rate."""
+"""What attentive probe and fine-tuning share: their targets and their learning rate."""
 
 from __future__ import annotations
 

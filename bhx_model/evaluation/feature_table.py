@@ -1,4 +1,4 @@
-"""A file of numbers per subject, of a cohort: what a baseline reads. As an ``.npz`` without pickled objects."""
+"""A table of features per subject of a cohort, which a baseline reads; an ``.npz`` without pickled objects."""
 
 from __future__ import annotations
 

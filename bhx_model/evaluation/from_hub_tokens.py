@@ -1,4 +1,4 @@
-"""Methods that read hub tokens: probes of frozen ones, and fine-tuning of the fusion."""
+"""Methods that read hub tokens: probes on frozen ones, and fine-tuning of the fusion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Methods that read the tokens of one encoder, of trained or of untrained weights. The linear ones need no torch."""
+"""Methods that read the tokens of one trained or untrained encoder. The linear ones need no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encode every BOLD run of a cohort with a trained function encoder, and with its untrained weights as the control.
+"""Encode every BOLD run of a cohort with a trained function encoder, and with untrained weights as the control.
 
 It writes readouts of the tokens to one .npz: their mean, 16 regions, the covariance of components, and the
 tokens of every ROI averaged over time. Runs need no T1.

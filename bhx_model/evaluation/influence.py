@@ -1,4 +1,4 @@
-"""How much each test person moves a metric: what variances of metrics are made of. Needs no torch.
+"""Influence of each test subject on a metric, from which variances of metrics are computed. Needs no torch.
 
 The influence of person i is the derivative of the metric by the weight of i, times the number of people: a metric of m
 people has about the variance mean(u^2) / (m - 1). Of means it is the deviation from the mean; of the AUROC it gives

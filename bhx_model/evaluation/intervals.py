@@ -1,4 +1,4 @@
-"""Intervals of metrics from people and splits together, paired differences, and Holm's correction. Needs no torch.
+"""Confidence intervals of metrics over subjects and splits, paired differences, Holm's correction. Needs no torch.
 
 What is estimated is the performance, among all people like these, of a method that is trained on as many of them: a mean
 over training sets and people. The estimate is the mean over splits. It varies because the people are a sample and

@@ -1,4 +1,4 @@
-"""The labels and the split of an endpoint's subjects, as the workflow writes them. Needs no torch."""
+"""Labels and split of an endpoint's subjects, as the workflow writes them. Needs no torch."""
 
 from __future__ import annotations
 

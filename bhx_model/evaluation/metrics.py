@@ -1,4 +1,4 @@
-"""The metrics of endpoints: what each is, and its value over a whole data set. Needs no torch.
+"""The metrics of endpoints: their definitions, and their values over a data set. Needs no torch.
 
 A metric is never averaged over batches here, since that would depend on their order.
 """

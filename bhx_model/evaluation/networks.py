@@ -1,4 +1,4 @@
-"""Predict an endpoint by networks that others published: BrainNetCNN and the Brain Network Transformer.
+"""Predict an endpoint with published networks: BrainNetCNN and the Brain Network Transformer.
 
 They read the matrix of correlations of a subject, a mean over its runs. The networks are those of the package ml4fmri
 (`pip install 'bhx[networks]'`), with its learning rate and weight decay; the loop is ours, so that they are trained on the

@@ -1,4 +1,4 @@
-"""A linear model whose L2 penalty is chosen on the validation subjects, or over inner folds. Needs no torch."""
+"""A linear model whose L2 penalty is chosen on the validation subjects, or by inner cross-validation. Needs no torch."""
 
 from __future__ import annotations
 

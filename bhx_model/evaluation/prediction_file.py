@@ -1,4 +1,4 @@
-"""``predictions.parquet``: what one method predicted of every subject of one split. Needs no torch."""
+"""``predictions.parquet``: the predictions of one method for every subject of one split. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method predicts of the subjects of an endpoint. Needs no torch."""
+"""Predictions of a method for the subjects of an endpoint. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readouts: what a linear model or an attentive probe is given of the tokens of a run.
+"""Readouts: the features of a run's tokens that a linear model or an attentive probe reads.
 
 A mean over tokens holds what is of first order in them; how ROIs go together is of second order, which `covariance` holds.
 """

@@ -1,4 +1,4 @@
-"""What the evaluation of an endpoint writes: ``metrics.json`` and ``predictions.parquet``. Needs no torch."""
+"""Write the results of an endpoint's evaluation: ``metrics.json`` and ``predictions.parquet``. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores that neither sites nor motion can make: within sites, and of people whose motion is alike. Needs no torch."""
+"""Scores that neither site nor motion explains: within sites, and within subjects of similar motion. Needs no torch."""
 
 from __future__ import annotations
 

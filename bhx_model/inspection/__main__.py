@@ -1,4 +1,4 @@
-"""Look inside a trained model: what hub tokens attend to, which ROIs and which anatomy it uses, where subjects lie.
+"""Inspect a trained model: attention of hub tokens, saliency of ROIs, reconstructions, and subjects in feature space.
 
 ``endpoint`` reads an endpoint's subjects: the attention of the hub tokens by modality beside that of untrained weights,
 the saliency of ROIs (gradient times input of the readout, along the direction in which the training subjects' labels

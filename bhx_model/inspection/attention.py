@@ -1,4 +1,4 @@
-"""To which modality the hub tokens of a fusion attend."""
+"""Attention of a fusion's hub tokens to each modality."""
 
 # Shapes: B batch, N tokens, Q hub tokens as queries, H heads, E width of a head, L layers
 

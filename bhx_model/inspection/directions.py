@@ -1,4 +1,4 @@
-"""Directions in a space of features: the one along which labels differ, and the two along which subjects differ most."""
+"""Directions in feature space: the one along which labels differ, and the first two principal components."""
 
 from __future__ import annotations
 

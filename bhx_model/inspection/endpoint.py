@@ -1,4 +1,4 @@
-"""What a trained model does with the subjects of an endpoint: attention, saliency of ROIs, and where subjects lie."""
+"""Inspect a trained model on the subjects of an endpoint: attention, saliency of ROIs, and feature space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the masked autoencoder of T1 volumes fills in, as means over subjects and as one number per subject.
+"""Reconstructions of the masked autoencoder of T1 volumes: means over subjects, and a correlation per subject.
 
 Nobody's volume leaves here: volumes are skull-stripped, but the shape of a brain alone tells people apart. Pictures are
 of the mean over subjects, with one mask for all; how well it does with each subject is a correlation.

@@ -1,4 +1,4 @@
-"""Which ROIs move what a readout says: gradient times input, at the series that the model is given."""
+"""Saliency of ROIs for a readout: gradient times input, at the series that the model reads."""
 
 # Shapes: R ROIs, T frames, P features of the readout
 

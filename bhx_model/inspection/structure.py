@@ -1,4 +1,4 @@
-"""T1 volumes of held-out subjects, as the structure stage fills them in."""
+"""Reconstruct T1 volumes of held-out subjects with the structure stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, in which groups of keys may weigh more than others, by the fastest kernel at hand."""
+"""Scaled dot-product attention with weights for groups of keys, by the fastest kernel available."""
 
 # Shapes: B batch, H heads, Q query tokens, K key tokens, G groups of keys, E width of a head
 

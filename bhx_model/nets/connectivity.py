@@ -1,4 +1,4 @@
-"""How an ROI goes together with the others in the run at hand: what no mean over tokens of one ROI each can hold."""
+"""Connectivity of each ROI within the run as an input to its token, which a mean over single-ROI tokens cannot represent."""
 
 # Shapes: B batch, R ROIs, N time patches, E channels of a patch embedding, M components, D width
 

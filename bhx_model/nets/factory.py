@@ -1,4 +1,4 @@
-"""Models of the three stages, built from their configuration and the metadata beside their weights."""
+"""Build the models of the three stages from their configuration and the metadata saved with their weights."""
 
 from __future__ import annotations
 

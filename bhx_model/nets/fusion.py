@@ -1,4 +1,4 @@
-"""Harmonizer: hub tokens that compress the tokens of both encoders, and a decoder that gives them back."""
+"""Harmonizer: hub tokens that compress the tokens of both encoders, and a decoder that reconstructs them."""
 
 # Shapes: B batch, S structure tokens, F function tokens (ROI-major), R ROIs, N time patches, H hub tokens,
 # M tokens to reconstruct, D width, C decoder width

@@ -1,4 +1,4 @@
-"""From hub tokens to an endpoint: linear probe, attentive probe, and the head that is fine-tuned with the fusion."""
+"""Heads that map hub tokens to an endpoint: linear probe, attentive probe, and the head of fine-tuning."""
 
 # Shapes: B batch, H hub tokens, D width, O outputs
 

@@ -1,4 +1,4 @@
-"""Where hub tokens start: each from the tokens of its own place, so that what differs from place to place reaches them."""
+"""Initial values of hub tokens: each from the tokens of its own place, so that local differences reach them."""
 
 # Shapes: B batch, S structure tokens, F function tokens (ROI-major), R ROIs, H hub tokens, P places of one modality, D width
 

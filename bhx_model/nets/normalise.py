@@ -1,4 +1,4 @@
-"""Scaling of ROI series, with its statistics as buffers: a checkpoint is complete."""
+"""Scale ROI series; the statistics are buffers, so that a checkpoint is complete."""
 
 # Shapes: B batch, R ROIs, T frames
 

@@ -1,4 +1,4 @@
-"""Patches to tokens: ROI series with a kernel resized to the repetition time, and T1 volumes."""
+"""Embed patches as tokens: ROI series with a kernel resized to the repetition time, and T1 volumes."""
 
 # Shapes: B batch, R ROIs, T frames, K frames per patch, N time patches, D width; X, Y, Z voxels, P patch edge
 

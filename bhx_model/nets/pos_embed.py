@@ -1,4 +1,4 @@
-"""Position codes: sine and cosine tables, and what an ROI is (gradients, geometric harmonics, hemisphere)."""
+"""Position embeddings: sine-cosine tables, and embeddings of an ROI (gradients, geometric harmonics, hemisphere)."""
 
 # Shapes: R ROIs, N time patches, M harmonics, G gradients, C channels of a code
 

@@ -1,4 +1,4 @@
-"""Batches of series and volumes as people have them, to tensors; runs of a batch that end before the longest."""
+"""Convert batches of series and volumes to tensors; shorter runs are padded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any export as a backbone of Brainmarks, the suite that evaluates fMRI models; in a wheel ``brainmarks.models.bhx``.
+"""Exports as backbones of Brainmarks, the suite that evaluates fMRI models; in a wheel ``brainmarks.models.bhx``.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The model card of an exported folder: how its weights are used, what they were trained on, what they know of an ROI."""
+"""The model card of an exported folder: usage, training data, and metadata of the ROIs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Use trained weights: load an exported folder and embed a subject's scans.
+"""Use trained weights: load an exported folder, and embed a subject's scans.
 
 Examples
 --------

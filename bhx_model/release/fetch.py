@@ -1,4 +1,4 @@
-"""Take over weights that were trained elsewhere: check them, and put them where those of a training would be.
+"""Take over weights trained outside the study: check them, and put them where those of a training would be.
 
 Examples
 --------

@@ -1,4 +1,4 @@
-"""Weights by name: exports in a repository of the Hugging Face Hub, downloaded once and then used without a network."""
+"""Exports in a repository of the Hugging Face Hub, downloaded once and then used offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scans as files, for `embed`: tables of series, BOLD images with an atlas, T1 images. nibabel and pandas are extras."""
+"""Read scans from files for `embed`: series tables, BOLD images with an atlas, T1 images. nibabel and pandas are extras."""
 
 from __future__ import annotations
 

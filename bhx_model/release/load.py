@@ -1,4 +1,4 @@
-"""Load an exported folder: its description is checked, its files hashed, its ROIs compared with those of the weights."""
+"""Load an exported folder: check its description, hash its files, and compare its ROIs with those of the weights."""
 
 from __future__ import annotations
 

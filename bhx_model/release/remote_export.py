@@ -1,4 +1,4 @@
-"""Exports that are elsewhere: ``from_pretrained("https://.../weights/")``, downloaded once into the cache."""
+"""Load exports by URL: ``from_pretrained("https://.../weights/")``, downloaded once into the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Series as people have them, to rows of ROIs in the model's order: arrays, tensors, tables with named columns."""
+"""Convert a user's series (arrays, tensors, tables with named columns) to rows of ROIs in the model's order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alarms that stop a training: numbers that are not finite, and targets that collapse."""
+"""Alarms that stop a training: values that are not finite, and collapsed targets."""
 
 from __future__ import annotations
 

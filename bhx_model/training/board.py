@@ -1,4 +1,4 @@
-"""What processes tell each other that divide work among them: without waiting, but for the first in the end."""
+"""Messages between processes that divide work among them: only the first process waits, at the end."""
 
 from __future__ import annotations
 

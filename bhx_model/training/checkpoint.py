@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: complete, written so that a kill at any moment leaves the last good one.
+"""Checkpoints of a training run: complete, and written so that a kill at any moment keeps the last good one.
 
 A run folder holds ``step-0000100/{model.safetensors, optim.safetensors, state.json, sha256.json}``. A checkpoint is
 written under another name and renamed, so a folder of that form is whole; what happens to it later, the hashes show.

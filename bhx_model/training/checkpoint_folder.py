@@ -1,4 +1,4 @@
-"""Folders of checkpoints: named by their step, whole or not there, with the hashes of their files. Needs no torch."""
+"""Folders of checkpoints: named by step, written atomically, with hashes of their files. Needs no torch."""
 
 from __future__ import annotations
 

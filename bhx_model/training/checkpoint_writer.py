@@ -1,4 +1,4 @@
-"""Write a checkpoint in a process of its own, which goes on when the training is killed. Needs no torch.
+"""Write a checkpoint in a separate process, which continues if the training is killed. Needs no torch.
 
 torchrun kills its processes 30 s after it was asked to end, and a large checkpoint on a slow disk takes longer. So the
 training hands over the bytes, in a second or two, and this process writes them for as long as it takes, while the training

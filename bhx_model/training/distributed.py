@@ -1,4 +1,4 @@
-"""Processes of one training: who am I, who else is there, and agreeing on something."""
+"""Processes of a distributed training: rank and world size, barriers, and values on which all agree."""
 
 from __future__ import annotations
 

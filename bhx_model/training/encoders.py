@@ -1,4 +1,4 @@
-"""Both trained encoders, frozen: from pairs of a BOLD run and a T1 to the tokens that the fusion reads."""
+"""Both frozen encoders: from pairs of a BOLD run and a T1 to the tokens that the fusion reads."""
 
 from __future__ import annotations
 

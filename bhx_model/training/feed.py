@@ -1,4 +1,4 @@
-"""What each process reads of each step of a training, ahead of its use."""
+"""Prefetch what each process reads in each step of a training."""
 
 from __future__ import annotations
 

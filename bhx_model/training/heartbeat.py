@@ -1,4 +1,4 @@
-"""A lock on a folder for disks that have none of the system's: a file whose time its holder renews. Needs no torch.
+"""A folder lock for file systems without locks: a file that its holder keeps renewing. Needs no torch.
 
 The system releases a lock when its process ends; nobody removes the file of a process that was killed. So it counts only as
 long as it is renewed: who sees it unchanged for `STALE_S`, by the own clock, takes it over.

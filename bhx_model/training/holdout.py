@@ -1,4 +1,4 @@
-"""The loss on subjects who are held out of the training."""
+"""The loss on held-out subjects."""
 
 from __future__ import annotations
 

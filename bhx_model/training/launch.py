@@ -1,4 +1,4 @@
-"""Start a training in several processes: on this machine, or on all nodes of the Slurm job that this runs in.
+"""Start a training in several processes: on this machine, or on all nodes of the current Slurm job.
 
 The allocation determines the number of nodes, so a rule only states the number of processes. Several nodes meet at the
 first one, at a port that is free there; a single node needs no such port. The GPUs of a node are claimed before anything

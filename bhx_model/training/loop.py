@@ -1,4 +1,4 @@
-"""The training loop: from the last checkpoint to the end, each step a function of its number alone."""
+"""The training loop: from the last checkpoint to the end; each step is a function of its number alone."""
 
 from __future__ import annotations
 

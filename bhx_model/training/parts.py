@@ -1,4 +1,4 @@
-"""Into how many parts a process cuts its share of a batch, so that a part fits in the memory of its GPU."""
+"""Choose the number of micro-batches per step, so that each fits in GPU memory."""
 
 from __future__ import annotations
 

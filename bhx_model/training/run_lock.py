@@ -1,4 +1,4 @@
-"""The lock of a run folder, in which two trainings at once would spoil each other."""
+"""The lock of a run folder, which keeps two trainings from writing to it at once."""
 
 from __future__ import annotations
 

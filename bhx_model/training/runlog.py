@@ -1,4 +1,4 @@
-"""What a training reports: metrics as JSON lines, a progress line, and to trackers where they are wanted."""
+"""Reports of a training: metrics as JSON lines, a progress line, and trackers if configured."""
 
 from __future__ import annotations
 

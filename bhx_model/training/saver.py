@@ -1,4 +1,4 @@
-"""When a training's checkpoints are saved, and by whom."""
+"""When checkpoints are saved, and by which process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules: pure functions of the step, so that a resumed run needs nothing but its number. Needs no torch."""
+"""Schedules as pure functions of the step, so that a resumed run needs only its number. Needs no torch."""
 
 from __future__ import annotations
 

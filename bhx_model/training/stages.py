@@ -1,4 +1,4 @@
-"""The three stages of the training: what each reads, how it is fed to the model, and how that is built."""
+"""The three stages of the training: what each reads, how its model is built, and how batches are fed to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step of a training came to: numbers on a device, which are read when they are there, without waiting for more."""
+"""Metrics of a training step, copied from the device asynchronously."""
 
 from __future__ import annotations
 

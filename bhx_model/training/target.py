@@ -1,4 +1,4 @@
-"""How far a JEPA's target encoder, which is what is used downstream, has moved from its random start."""
+"""How far a JEPA's target encoder, which is used downstream, has moved from its initial weights."""
 
 from __future__ import annotations
 

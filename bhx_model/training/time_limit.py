@@ -1,4 +1,4 @@
-"""The time that a training has: as long as it takes, unless somebody limits it or a scheduler ends its job."""
+"""The time limit of a training: set by the user, or by the scheduler of its job."""
 
 from __future__ import annotations
 

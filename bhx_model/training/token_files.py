@@ -1,4 +1,4 @@
-"""Both files of a batch of cached tokens: what is encoded for them, and how they are written meanwhile."""
+"""Encode and write the two files of a batch of cached tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a training's metrics go beside ``metrics.jsonl``: TensorBoard, MLflow, Weights & Biases, each by its name.
+"""Trackers of a training's metrics beside ``metrics.jsonl``: TensorBoard, MLflow, Weights & Biases, each chosen by name.
 
 Nothing depends on them: one that fails is left with a warning, and the training goes on. Where they send to is said in their
 own environment variables (``MLFLOW_TRACKING_URI``, ``WANDB_MODE``, ..). A training that resumes goes on in the same run.

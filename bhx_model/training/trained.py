@@ -1,4 +1,4 @@
-"""A trained stage, found again in its folder."""
+"""Find a trained stage in its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control of a trained encoder: itself as it was before its first step."""
+"""The control of a trained encoder: its own initial weights."""
 
 from __future__ import annotations
 

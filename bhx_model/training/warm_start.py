@@ -1,4 +1,4 @@
-"""Warm start: a training that begins with weights that were trained elsewhere instead of random ones.
+"""Warm start: begin a training with given weights instead of random ones.
 
 It is no resumption: the training starts at its first step with a fresh optimizer, and its run has another name, which holds
 the weights' hash. A run that was stopped resumes from its own checkpoint and does not ask for them again.

@@ -1,4 +1,4 @@
-"""A thread that writes files while what goes into them is still being computed."""
+"""A thread that writes files while their content is still being computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways to let groups of keys weigh more than others in attention: seconds, forward and backward, of each.
+"""Time several implementations of attention with weighted groups of keys, forward and backward.
 
 Sizes are those of the fusion's encoder: hub tokens, 400 ROIs of some time patches, and 1,200 patches of a T1, all of
 which attend to each other. The ways are compared with attention in which all keys count the same.

@@ -1,4 +1,4 @@
-"""Parcellation of dense series (91k grayordinates) in one long-lived worker, beside Connectome Workbench's command.
+"""Parcellation of dense series (91k grayordinates) in one long-lived worker, compared with Connectome Workbench's command.
 
     python tests/benchmarks/cifti.py --templates results/templates --frames 490 --files 4
 

@@ -1,4 +1,4 @@
-"""Why the function stage did not learn, and what makes it: experiments on planted subjects, the failed ones kept.
+"""Experiments with the function stage on synthetic subjects: which settings learn, the failed ones included.
 
     python tests/benchmarks/function_stage.py --list
     python tests/benchmarks/function_stage.py --seeds 2 shipped plain          # some

@@ -1,4 +1,4 @@
-"""Whether the limits of the embedded preprocessing refuse real heads, and let what is no T1w image of a head pass.
+"""Whether the limits of the embedded preprocessing exclude real heads, and accept images that are no T1w image of a head.
 
     .venv-ants/bin/python tests/benchmarks/gates.py [--heads colin27] [--cases real water flair] [--resolution 4]
 

@@ -1,4 +1,4 @@
-"""Geometric harmonics of one fsLR-32k hemisphere: ours, and LaPy's solver as it comes.
+"""Geometric harmonics of one fsLR-32k hemisphere: ours, compared with LaPy's solver.
 
     python tests/benchmarks/harmonics.py --modes 200
 

@@ -1,4 +1,4 @@
-"""Print the catalogue of inputs: each case, what is expected, what was seen; and how many are as expected.
+"""Print the catalogue of inputs: each case, the expected and the actual result, and how many agree.
 
 Nothing is timed. `--markdown` prints the table of docs/reference/inputs.md.
 

@@ -1,4 +1,4 @@
-"""How often 95 % intervals of scores hold the truth: a simulation of whole studies, with and without an effect.
+"""Coverage of 95 % intervals of scores: a simulation of whole studies, with and without an effect.
 
 In every repeat n people are drawn from a population, split at random 6:2:2 many times (by class where there are two),
 a ridge regression is fitted on the train people with the penalty that is best on the validation people, and an interval

@@ -1,4 +1,4 @@
-"""How well a patch kernel, resized to another repetition time, sees what the stored kernel sees.
+"""How well a patch kernel, resized to another repetition time, reproduces the output of the stored kernel.
 
     python tests/benchmarks/kernels.py
 

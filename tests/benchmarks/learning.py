@@ -1,4 +1,4 @@
-"""Does the model learn: trained against untrained weights and connectivity, and the loss on a scale that means something.
+"""Compare trained with untrained weights and with connectivity, and report the loss on an interpretable scale.
 
     python tests/benchmarks/learning.py results demo-data --seeds 5 --jobs 2      # after `make demo`
 

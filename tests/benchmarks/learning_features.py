@@ -1,4 +1,4 @@
-"""What probes read of each subject: readouts of trained and of untrained tokens, and of connectivity.
+"""Features of each subject for probes: readouts of trained and untrained tokens, and connectivity.
 
 Every encoder is evaluated once. Part of `learning.py`.
 """

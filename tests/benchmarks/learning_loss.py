@@ -1,4 +1,4 @@
-"""The JEPA's loss on a scale: 0 is the mean predictor, 1 a ridge regression from the same context; and where tokens move.
+"""The JEPA's loss on a scale: 0 is the mean predictor, 1 a ridge regression from the same context; and changes of tokens.
 
 The ridge regression has subjects for samples: it reads all context tokens beside each other, so it knows which ROI and
 which time is which, and predicts all target tokens, for one mask at a time. It is fitted on the unlabelled subjects whom

@@ -1,4 +1,4 @@
-"""The model at the paper's sizes on one CPU thread: this code, and computing what the published code computes.
+"""The model at the paper's sizes on one CPU thread: this code, compared with the published computation.
 
     python tests/benchmarks/model.py --quick                # forward passes at 6 patches, some 3 minutes
     python tests/benchmarks/model.py --goals --rounds 1     # what has a goal, some 40 minutes

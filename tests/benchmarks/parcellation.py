@@ -1,4 +1,4 @@
-"""Parcellation of a BOLD volume: ours, nilearn's and the plain inflating of the file, pairwise in one run.
+"""Parcellation of a BOLD volume: ours, nilearn's and plain decompression of the file, paired in one run.
 
     python tests/benchmarks/parcellation.py --templates results/templates --frames 490 --rounds 3
 

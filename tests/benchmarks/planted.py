@@ -1,4 +1,4 @@
-"""Does the right row win: endpoints that are planted in the series, in the T1, in both, in neither, or permuted.
+"""Check on planted endpoints that the right method wins: effects in series, T1, both, neither, or permuted labels.
 
     python tests/benchmarks/planted.py --seeds 5                # 2 cores
     python tests/benchmarks/planted.py --seeds 5 FOLDER         # keeps what was drawn and computed, and goes on with it

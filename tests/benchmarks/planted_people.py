@@ -1,4 +1,4 @@
-"""People whose T1 and series are drawn as the demo's, with what is planted known for each modality apart.
+"""Synthetic subjects with T1 and series like the demo's, whose planted effects are known per modality.
 
 Four labels, drawn independently of each other at both sites: `function` is planted in the series alone and `structure` in
 the T1 alone, with the demo's differences between patients and controls; `both` says whether the sum of two independent

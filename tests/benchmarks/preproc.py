@@ -1,4 +1,4 @@
-"""What the embedded preprocessing makes of real heads and of planted truth, each number beside its goal.
+"""Accuracy of the embedded preprocessing on real heads and planted truth, each number beside its goal.
 
     python tests/benchmarks/preproc.py                               # all heads that can be had, and the demo's subjects
     python tests/benchmarks/preproc.py --heads my_head colin27       # folders of one's own, or names of --list

@@ -1,4 +1,4 @@
-"""What the anatomical steps make of one head, for `preproc.py`; runs in the environment of ANTs.
+"""Run the anatomical steps on one head, for `preproc.py`; needs the environment of ANTs.
 
 One thread, by OMP_NUM_THREADS and ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS.
 

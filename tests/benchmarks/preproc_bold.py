@@ -1,4 +1,4 @@
-"""What the embedded workflow makes of BOLD against planted truth, and its memory; runs in the environment of ANTs.
+"""Run the embedded workflow on BOLD with planted truth, and measure its memory; needs the environment of ANTs.
 
     .venv-ants/bin/python tests/benchmarks/preproc_bold.py --templates results/templates --work DIR [motion slices ...]
 

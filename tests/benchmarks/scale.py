@@ -1,4 +1,4 @@
-"""UK Biobank and ABCD on paper: what indexing, parsing and planning take, what every step costs, and how much it writes.
+"""Cost of UK Biobank and ABCD, simulated: indexing, parsing, planning, the time of every step, and disk space.
 
     python tests/benchmarks/scale.py --templates results/templates            (some 15 minutes, 2 GB of /tmp)
     python tests/benchmarks/scale.py --templates results/templates --fraction 0.1

@@ -1,4 +1,4 @@
-"""What a job costs beside its work: stub batches through a real Slurm scheduler, and the plan for 70,933 scans.
+"""Overhead per job: stub batches through a real Slurm scheduler, and the plan for 70,933 scans.
 
     python tests/benchmarks/scheduling.py jobs --way single --jobs 100     (single, array or group; needs root and Slurm)
     python tests/benchmarks/scheduling.py plan --scans 70933 --batch-size 20 100

@@ -1,4 +1,4 @@
-"""Shards: packing beside plain tarfile, and reading beside webdataset's own pipeline.
+"""Shards: packing compared with tarfile, and reading compared with webdataset's own pipeline.
 
     python tests/benchmarks/shards.py --subjects 60
 

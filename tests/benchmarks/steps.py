@@ -1,4 +1,4 @@
-"""What a training step of each stage costs on one GPU of this machine, and what the preset's training then takes.
+"""Time of a training step of each stage on one GPU of this machine, and the resulting time of a preset's training.
 
     python tests/benchmarks/steps.py --preset base --batch 32                 # on a GPU
     python tests/benchmarks/steps.py --preset tiny --batch 4 --device cpu     # to see what it prints

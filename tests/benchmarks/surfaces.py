@@ -1,4 +1,4 @@
-"""Surfaces that the embedded preprocessing made of real heads: their numbers beside their goals.
+"""Quality measures of surfaces that the embedded preprocessing made of real heads, beside their goals.
 
     bhx preproc run --bids HEADS --subject 01 --out OUT --surfaces cat-surf --templates results/templates
     python tests/benchmarks/surfaces.py OUT --templates results/templates \

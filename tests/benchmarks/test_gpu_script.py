@@ -1,4 +1,4 @@
-"""The script for machines with a GPU, on a CPU with tiny sizes: it ends in its time and prints its tables."""
+"""The script for machines with a GPU, on a CPU with tiny sizes: it ends in its time limit and prints its tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `planted.py` expects, on predictions whose answer is known; the study itself takes minutes and is not run here."""
+"""What `planted.py` expects, on predictions with a known answer; the study itself takes minutes and is not run here."""
 
 from __future__ import annotations
 

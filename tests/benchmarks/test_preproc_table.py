@@ -1,4 +1,4 @@
-"""The table of the preprocessing's benchmark: what crashes costs no other row, and the parts about BOLD are in it."""
+"""The table of the preprocessing's benchmark: a crash affects no other row, and the parts about BOLD are included."""
 
 from __future__ import annotations
 

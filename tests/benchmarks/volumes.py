@@ -1,4 +1,4 @@
-"""How small a T1 volume gets, and whether bfloat16 would see the difference: the ways to store it beside each other.
+"""Size of a stored T1 volume by storage method, and whether bfloat16 would see the difference.
 
     python tests/benchmarks/volumes.py [--t1w T1W_IN_MNI.nii.gz --mask BRAIN_MASK.nii.gz] [--noise 0.15] [--encoder]
 

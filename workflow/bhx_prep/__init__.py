@@ -1,4 +1,4 @@
-"""From BIDS to shards: everything of BHX that knows neuroimaging. Never imports torch."""
+"""From BIDS to shards: the part of BHX that knows neuroimaging. Never imports torch."""
 
 from bhx_model.extras import explain_failed_imports
 

@@ -1,4 +1,4 @@
-"""The ``bhx`` command: everything beside the pipeline itself, which `snakemake` runs."""
+"""The ``bhx`` command: everything except the pipeline itself, which `snakemake` runs."""
 
 from __future__ import annotations
 

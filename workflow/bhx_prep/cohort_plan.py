@@ -1,4 +1,4 @@
-"""What Snakemake asks of one cohort while it plans: its subjects, batches, files and modalities, from the index."""
+"""What the Snakefile asks about one cohort: its subjects, batches, files and modalities, from the index."""
 
 from __future__ import annotations
 

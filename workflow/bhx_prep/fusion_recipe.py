@@ -1,4 +1,4 @@
-"""What the fusion of an experiment is to be made of, as a file that its training depends on.
+"""The inputs of an experiment's fusion, as a file that its training depends on.
 
 The fusion is at a place that says nothing of how it was trained. Snakemake keeps a record of that, but not of a job that
 outlived it. So the training depends on ``fusion.json``, which is newer than the weights where these are of something else:

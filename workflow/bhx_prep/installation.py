@@ -1,4 +1,4 @@
-"""Where the pipeline's files are, and what its jobs run with: the same for a checkout and for an installed package.
+"""Locate the pipeline's files and its jobs' interpreter, in a checkout and in an installed package.
 
 In a checkout they are where they are edited; a wheel holds them as `bhx_prep/pipeline`, with the same folders in it
 (``pyproject.toml`` maps them). Nothing is ever written there: an installation may be read-only and shared.

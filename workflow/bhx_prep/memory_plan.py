@@ -1,4 +1,4 @@
-"""What the trainings of a study need of their GPUs' memory, estimated before anything is computed."""
+"""Estimate the GPU memory of a study's trainings before anything is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPUs that planned jobs ask for, beside those that there are: asked when Snakemake starts, hours before they are needed."""
+"""Compare the GPUs that planned jobs request with those of this machine, when Snakemake starts."""
 
 from __future__ import annotations
 

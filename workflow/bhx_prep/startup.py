@@ -1,4 +1,4 @@
-"""What is checked before the first job: what would stop jobs hours later is better known now."""
+"""Checks before the first job, for errors that would stop jobs hours later."""
 
 from __future__ import annotations
 

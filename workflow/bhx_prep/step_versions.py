@@ -1,4 +1,4 @@
-"""Versions of the steps: the only switch by which a change of code makes a rule run again.
+"""Versions of the steps: the only way in which a change of code makes a rule run again.
 
 The key is the name of a rule, which carries its number in ``params``. Raise it when, and only when, the rule's output
 changes for equal inputs, and add a line with the reason.

@@ -1,4 +1,4 @@
-"""What Snakemake asks while it plans: settings of jobs, rows of tables, plans of cohorts. Cheap to import and to call."""
+"""The study as the Snakefile plans it: settings of jobs, rows of tables, cohorts. Cheap to import and to call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study asks for and cannot have with the scans that it has: said when it is planned."""
+"""What a study requests but its scans cannot provide, reported when it is planned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the trainings of experiments live: a folder is named by what decides its content, so equal encoders are one.
+"""Folders of trainings: named by what determines their content, so that equal encoders are trained once.
 
 ``encoders/<subjects>/`` has what is learned from a set of subjects: their split, gradients and normaliser, and below it
 every encoder that is trained on them, ``<stage>-<preset>-<hash>/``, with what is computed by it, and ``used_by.json``.

@@ -1,4 +1,4 @@
-"""What the trainings reach on a GPU: one command for a bare machine, which always ends in its time.
+"""Measure the trainings on a GPU: one command for a bare machine, with a time limit.
 
     python tests/benchmarks/gpu --wheels wheels --out gpu-results       # on a machine with a GPU: 8 minutes at most
     python tests/benchmarks/gpu --device cpu --preset tiny              # to see that it runs and what it prints

@@ -1,4 +1,4 @@
-"""A training step of every stage, of inputs that are drawn on the device: this code's, and as the published code does.
+"""A training step of every stage on random inputs: by this code, and as the published code computes it.
 
 Sizes are the paper's: 400 ROIs, patches of 48 frames, T1 volumes of 160 x 192 x 160 voxels; preset `tiny` has tiny ones.
 """

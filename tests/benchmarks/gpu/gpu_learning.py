@@ -1,4 +1,4 @@
-"""A training of the function stage on people who are drawn, and what is read from its frozen tokens.
+"""Train the function stage on synthetic subjects, and probe its frozen tokens.
 
 What `tests/benchmarks/learning.py` measures with preset `tiny` on a CPU, for preset `small` on a GPU: in the demo's way, a
 group and a score are planted in connectivity. The demo's data packages are not needed: the mean connectivity is drawn, of

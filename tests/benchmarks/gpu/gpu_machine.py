@@ -1,4 +1,4 @@
-"""What the machine is, and what it reaches: a matrix product, a copy; and which operations of a step wait for memory."""
+"""Describe the machine and measure its limits: a matrix product, a copy, and which operations of a step are memory-bound."""
 
 from __future__ import annotations
 

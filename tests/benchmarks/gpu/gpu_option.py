@@ -1,4 +1,4 @@
-"""The option of tests/conftest.py, for a machine on which only what test_gpu.py needs is installed."""
+"""The pytest option of tests/conftest.py, for a machine on which only what test_gpu.py needs is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured, in the order of its weight, and how long each part may take. Imports no torch."""
+"""The parts of the measurement by priority, and their time limits. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""People whose series are drawn in the demo's way, without its data packages. Imports no torch: many processes draw."""
+"""Synthetic subjects like the demo's, without its data packages. Imports no torch: many processes draw."""
 
 # Shapes: R ROIs, T frames
 

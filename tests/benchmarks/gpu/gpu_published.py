@@ -1,4 +1,4 @@
-"""The step as the published code computes it, written anew, of this code's modules and weights.
+"""The training step as the published code computes it, reimplemented on this code's modules and weights.
 
 Every linear layer sees all 18 patches of 400 ROIs whatever the length of the run, and attention alone leaves out what is
 padding; the last block computes tokens that nothing reads; T1 patches come from a strided Conv3d over the whole volume, and

@@ -1,4 +1,4 @@
-"""The report: what was measured, as Markdown and JSON, and what follows for the presets' schedules. Imports no torch."""
+"""Report the measurements as Markdown and JSON, and what they mean for the presets' schedules. Imports no torch."""
 
 from __future__ import annotations
 

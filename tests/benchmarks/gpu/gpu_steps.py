@@ -1,4 +1,4 @@
-"""Time, rate and memory of a training step on a device: forward, backward, clipping, AdamW and the moving target."""
+"""Time, rate and memory of a training step on a device: forward, backward, clipping, AdamW and the EMA target."""
 
 from __future__ import annotations
 

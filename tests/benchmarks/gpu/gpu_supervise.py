@@ -1,4 +1,4 @@
-"""Parts one after the other in a process of their own, each with a time: what hangs or dies costs itself only.
+"""Run the parts one after another in a child process with time limits; a part that hangs or dies costs only itself.
 
 The process that measures writes a line for every row that it has, so that nothing found is lost with it. Imports no torch.
 """

@@ -1,4 +1,4 @@
-"""The process that measures: its parts, one after the other, as `gpu_supervise` asks for them."""
+"""The child process that measures the parts that `gpu_supervise` requests."""
 
 from __future__ import annotations
 

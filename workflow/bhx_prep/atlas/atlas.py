@@ -1,4 +1,4 @@
-"""The atlas: the labels of one parcellation on each of the grids on which it is known.
+"""The atlas: the labels of one parcellation on every grid for which they are known.
 
 Labels are 1..R in the order of ``names``, whatever order the source has; 0 is no parcel.
 """

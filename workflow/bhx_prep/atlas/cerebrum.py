@@ -1,4 +1,4 @@
-"""The template's cerebrum: its hemispheres without cerebellum and brain stem, and what surfaces take for white matter.
+"""Masks of the template: its cerebral hemispheres without cerebellum and brain stem, and the white matter for surfaces.
 
 Surfaces of the cortex are made of one hemisphere at a time, whose ventricles and deep nuclei are filled. Which voxels
 these are is told in MNI152NLin2009cAsym by regions of AAL3 (Rolls et al. 2020, as deepmriprep carries them; only AAL3's

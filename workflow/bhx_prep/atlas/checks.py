@@ -1,4 +1,4 @@
-"""What cohorts and models ask of the atlas, checked by the configuration alone: no image is read, nothing is fetched."""
+"""Check from the configuration alone that the atlas suits cohorts and models; no image is read, nothing downloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The atlas, the surfaces and the head that everything else is measured against, fetched once into a template folder.
+"""Write atlas, surfaces and reference head once into a template folder, which all other steps read.
 
 Examples
 --------

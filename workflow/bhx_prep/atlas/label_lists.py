@@ -1,4 +1,4 @@
-"""Names of an atlas's ROIs, and their numbers in its label files, from the text files that atlases come with."""
+"""Read the names and label numbers of an atlas's ROIs from the text files that atlases come with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels of an atlas that is not Schaefer's, as numbers 1..R of its list of names.
+"""Labels of a custom atlas as numbers 1..R of its list of names.
 
 Labels of a file are matched to names by the file's own table of labels, where that has them; else by the numbers that
 the list of names states; else by 1..R. A name may state its side (``lh.bankssts``, ``V1_L``) where the table of a

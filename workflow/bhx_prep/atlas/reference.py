@@ -1,4 +1,4 @@
-"""What is known of an atlas's ROIs apart from their names: where they lie, and how they are connected in other people.
+"""Reference data on an atlas's ROIs: their positions, and their mean connectivity in other subjects.
 
 It is what the order of series is compared with (`bhx_prep.features.roi_order`): names can be wrong, neighbours on the
 cortex correlate whatever they are called.

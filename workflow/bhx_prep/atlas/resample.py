@@ -1,4 +1,4 @@
-"""An atlas on the grid of an image: the nearest label of each voxel, and how much of each parcel is in view."""
+"""Resample an atlas to the grid of an image: the nearest label of each voxel, and the fraction of each parcel in view."""
 
 from __future__ import annotations
 

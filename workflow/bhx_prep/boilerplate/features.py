@@ -1,4 +1,4 @@
-"""What became of a cohort's scans: parcel series, their denoising, T1 volumes, and how many remained."""
+"""Methods text on features: parcel series, denoising, T1 volumes, and how many scans remained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was trained, on what it stood, and how endpoints were predicted, by the files that this left."""
+"""Methods text on models: what was trained, on which inputs, and how endpoints were predicted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the preprocessing of a cohort did, by what it left: status files, sidecars, fMRIPrep's own texts."""
+"""Methods text on preprocessing, from status files, sidecars and fMRIPrep's own texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""References of a text: entries of BibTeX, of which a text has those that it cites."""
+"""References of a text: the BibTeX entries that it cites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The methods of a study, as far as it ran: Markdown with the references of the steps that ran, and no others."""
+"""Methods text of a study: Markdown on the steps that ran, with exactly their references."""
 
 from __future__ import annotations
 

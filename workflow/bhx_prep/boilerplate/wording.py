@@ -1,4 +1,4 @@
-"""How numbers and lists stand in a text."""
+"""Format numbers and lists for text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connectivity gradients: a diffusion map of the mean connectivity of the pretraining split.
+"""Connectivity gradients: a diffusion map of the mean connectivity of the training subjects.
 
 The steps are BrainSpace's (Vos de Wael et al. 2020): keep the strongest 10 % of every row, compare rows by their
 normalised angle, diffusion map with alpha 0.5 over all scales. One thing differs: BrainSpace 0.3 hands the random-walk

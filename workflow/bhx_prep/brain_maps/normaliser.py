@@ -1,4 +1,4 @@
-"""Median and interquartile range of every ROI over all samples of the pretraining split.
+"""Median and interquartile range of every ROI over all samples of the training subjects.
 
 The order statistics are exact and do not depend on the order of the runs. They are found by radix selection: floats
 are mapped to integers that sort alike, and three passes over the shards count their upper 11, then the next 11, then

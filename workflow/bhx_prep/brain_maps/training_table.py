@@ -1,4 +1,4 @@
-"""The command of tables of ROIs that are computed from the runs of an experiment's training subjects."""
+"""The command line shared by per-ROI tables that are computed from an experiment's training subjects."""
 
 from __future__ import annotations
 

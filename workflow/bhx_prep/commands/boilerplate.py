@@ -1,4 +1,4 @@
-"""``bhx boilerplate``: the methods of a study as far as it ran, with the references of exactly the steps that ran."""
+"""``bhx boilerplate``: methods text of the steps of a study that ran, with their references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bhx index --duplicates``: what is in a study twice: folders, subjects, and series. Nothing is excluded for it."""
+"""``bhx index --duplicates``: list duplicate folders, subjects and series of a study. Nothing is excluded."""
 
 from __future__ import annotations
 

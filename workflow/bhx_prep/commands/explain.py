@@ -1,4 +1,4 @@
-"""``bhx explain``: where a row of a table comes from, all of it read from files.
+"""``bhx explain``: trace a row of a table back to its data and code, from files alone.
 
 An address is ``TABLE:ROW`` of an endpoint's table, or ``TABLE:ENDPOINT:ROW``, also of the tables of the whole study. Parts
 may be shortened as long as they mean one thing; with parts left out, what there is is listed.

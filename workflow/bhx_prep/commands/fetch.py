@@ -1,4 +1,4 @@
-"""``bhx fetch``: public data sets, as they are at their source."""
+"""``bhx fetch``: download public data sets as their source offers them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A requirement that ``bhx doctor`` has looked at."""
+"""The result of one check of ``bhx doctor``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bhx ingest``: DICOM files become a BIDS dataset by a map of the user's, without what identifies the subjects."""
+"""``bhx ingest``: convert DICOM files to a BIDS dataset by the user's map, without what identifies the subjects."""
 
 from __future__ import annotations
 

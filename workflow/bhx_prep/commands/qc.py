@@ -1,4 +1,4 @@
-"""``bhx qc``: decide that scans are excluded or kept, take over what the page decided, check the table; write pictures."""
+"""``bhx qc``: exclude or keep scans by hand, import decisions from the page, check their table, write pictures."""
 
 from __future__ import annotations
 

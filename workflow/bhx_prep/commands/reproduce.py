@@ -1,4 +1,4 @@
-"""``bhx reproduce``: a cohort of the paper on one page, then its configuration, then its run."""
+"""``bhx reproduce``: describe a cohort of the paper on one page, write its configuration, run it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bhx simulate``: the files of a large cohort without its images, to plan disk, jobs and queue before the data come.
+"""``bhx simulate``: the files of a large cohort without its images, to plan disk, jobs and queue before the data arrive.
 
 Every image is an empty NIfTI header, every sidecar and table is small; they are links to a few files, so a cohort of
 UK Biobank's size takes folders and no space. ``bhx index`` and ``snakemake -n`` treat it as any other; jobs would find

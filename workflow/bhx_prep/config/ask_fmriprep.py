@@ -1,4 +1,4 @@
-"""Ask the parser of an installed fMRIPrep what it thinks of argument lists. Runs in fMRIPrep's own environment.
+"""Validate argument lists with the parser of an installed fMRIPrep. Runs in fMRIPrep's own environment.
 
 Lists of words come in as JSON on standard input; the release and, for every list, the refusal or null go out as JSON.
 """

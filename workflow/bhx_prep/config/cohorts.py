@@ -1,4 +1,4 @@
-"""Section `cohorts`: where the data are, and what of them is used."""
+"""Section `cohorts`: where the data are, and which of them are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sections require of each other, and of the presets of the model."""
+"""Checks across sections of the configuration, and of sections against model presets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments and output spaces of fMRIPrep, taken apart and checked against what it takes, without fMRIPrep."""
+"""Parse fMRIPrep's arguments and output spaces and check them without fMRIPrep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fMRIPrep takes on its command line: options, their values, and output spaces.
+"""fMRIPrep's command-line options, their values, and its output spaces.
 
 Facts read off the parser of the release below and the templates of TemplateFlow 25; `tests` compares them with that parser
 wherever it is installed.

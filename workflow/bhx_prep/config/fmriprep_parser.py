@@ -1,4 +1,4 @@
-"""The parser of the installed fMRIPrep, where there is one, reads the argument lists that a study makes."""
+"""Validate a study's argument lists with the parser of the installed fMRIPrep, if there is one."""
 
 from __future__ import annotations
 

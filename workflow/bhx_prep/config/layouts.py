@@ -1,4 +1,4 @@
-"""Known data sets that a cohort's `layout` names: the recipes among `workflow/resources/cohorts` that have one.
+"""Known data sets that a cohort's `layout` can name: the recipes in `workflow/resources/cohorts` that define one.
 
 How the files of those are found whose names are their own is in `bhx_prep.ingest.layouts`.
 """

@@ -1,4 +1,4 @@
-"""Mistakes in a configuration as sentences."""
+"""Format mistakes in a configuration as sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the features that are asked for are what the models of the experiments take: known before any is computed."""
+"""Check before any work that the configured features fit the models of the experiments."""
 
 from __future__ import annotations
 

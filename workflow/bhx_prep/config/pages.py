@@ -1,4 +1,4 @@
-"""What is generated from the models of the configuration: ``config.yaml``, its JSON schema, the reference page."""
+"""Generate ``config.yaml``, its JSON schema and the reference page from the models of the configuration."""
 
 from __future__ import annotations
 

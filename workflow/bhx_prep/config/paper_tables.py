@@ -1,4 +1,4 @@
-"""Names of the tables of a whole study, which no endpoint may have."""
+"""Reserved names of the tables of a whole study, which no endpoint may have."""
 
 from __future__ import annotations
 

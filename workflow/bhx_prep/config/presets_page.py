@@ -1,4 +1,4 @@
-"""The page of presets: every key of a stage's model and training, what it means, and its value in each preset."""
+"""Generate the page of presets: every key of a stage's model and training, its meaning, and its value in each preset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cohort recipes: what is known of a data set, and of the way from its provider to a table. One YAML file each.
+"""Cohort recipes: metadata of a data set, and the steps from its provider to a table. One YAML file each.
 
 A recipe is the only place where a fact about a data set stands; every fact names its source. `bhx_prep.config.layouts`
 gives those that have a layout of their own, `bhx reproduce` prints them and makes configurations of them.

@@ -1,4 +1,4 @@
-"""Keys and values that had other names in earlier versions: each is a mistake that gives the new name."""
+"""Keys and values renamed since earlier versions: each is a mistake that gives the new name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings as files: written when the study is planned, read by jobs, so that no command grows with a cohort.
+"""Settings of jobs as files, written when the study is planned, so that command lines do not grow with a cohort.
 
 The name of a file carries the hash of its content. A job is given the path, and the path stands in its rule's `params`,
 as a `str`, since Snakemake compares no `Path`: a change of a section is another path, and reruns what reads that section

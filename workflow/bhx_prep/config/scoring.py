@@ -1,4 +1,4 @@
-"""Section `scoring` of an endpoint: how the scores of all its methods are adjusted before they are judged."""
+"""Section `scoring` of an endpoint: how the scores of all its methods are adjusted before they are evaluated."""
 
 from __future__ import annotations
 

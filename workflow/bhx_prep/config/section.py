@@ -1,4 +1,4 @@
-"""What all sections of ``config.yaml`` share."""
+"""The base class of all sections of ``config.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section `splits` of an endpoint: who is trained, validated and tested on, and how often this is drawn anew."""
+"""Section `splits` of an endpoint: training, validation and test subjects, and the number of random splits."""
 
 from __future__ import annotations
 

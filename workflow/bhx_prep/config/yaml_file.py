@@ -1,4 +1,4 @@
-"""A configuration file as plain values: what YAML itself accepts in silence, or refuses in many lines, is one sentence."""
+"""Read a configuration file as plain values, with one-line errors, also for duplicate keys, which YAML accepts."""
 
 from __future__ import annotations
 

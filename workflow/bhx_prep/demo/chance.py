@@ -1,4 +1,4 @@
-"""Random numbers: a pure function of the seed and of what is drawn."""
+"""Random numbers as a pure function of the seed and of what is drawn."""
 
 from __future__ import annotations
 

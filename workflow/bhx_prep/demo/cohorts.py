@@ -1,4 +1,4 @@
-"""The demo cohorts: one real scan, and four cohorts of synthetic subjects that are labelled so.
+"""The demo cohorts: one real scan, and four cohorts of synthetic subjects that are labelled as such.
 
 What they are made of, and the sizes of what is planted: ``docs/explanation/data.md``.
 """

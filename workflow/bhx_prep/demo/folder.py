@@ -1,4 +1,4 @@
-"""A cohort's folder: made under another name, completed with a marker, renamed when it is whole.
+"""Write a cohort's folder atomically: under a temporary name, completed with a marker, then renamed.
 
 Also the few file formats of the demo, written so that equal content gives equal bytes.
 """

@@ -1,4 +1,4 @@
-"""What the demo needs beside an installed package: data that come as packages, and the environment of ANTs.
+"""What the demo needs besides an installed package: data packages, and the environment of ANTs.
 
 In a checkout `make environments` has made both. Elsewhere they are made in the study, never in the installation.
 """

@@ -1,4 +1,4 @@
-"""Real data that synthetic subjects are made from, read from the installed data packages."""
+"""Real data that synthetic subjects are derived from, read from the installed data packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the cohorts with BOLD images share: how a subject is scanned, and the signals in the scan."""
+"""What the cohorts with BOLD images share: acquisition parameters of a subject, and the signals in the scan."""
 
 from __future__ import annotations
 

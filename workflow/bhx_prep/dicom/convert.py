@@ -1,4 +1,4 @@
-"""One series through dcm2niix: images with their sidecars, in a folder of their own."""
+"""Convert one series with dcm2niix: images with their sidecars, in a folder of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The BIDS dataset that is written: its description, its participants, and the record of what was made of what.
+"""Write the BIDS dataset's description, its participants, and the record of which series became which files.
 
 The record, ``code/bhx_ingest/<subject>[_<session>].json``, holds a hash per series. By it a second run knows what is
 there already, completes what a killed one has left, and refuses to put one series in the place of another.

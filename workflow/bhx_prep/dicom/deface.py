@@ -1,4 +1,4 @@
-"""Faces cut off anatomical images: everything in front of and below a plane that leaves the brain whole.
+"""Deface anatomical images: cut off everything in front of and below a plane that keeps the brain whole.
 
 The plane looks forwards and downwards at 45 degrees, and lies `MARGIN_MM` in front of the outermost voxel of the brain's
 mask in that direction, as Quickshear's (Schimke and Hale 2011) lies in front of its hull: eyes, nose, mouth and chin are

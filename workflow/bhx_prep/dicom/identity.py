@@ -1,4 +1,4 @@
-"""What identifies a patient in a DICOM header, and texts without it."""
+"""Identifying attributes of a DICOM header, and removing them from texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From planned series to files of a BIDS dataset: converted, cleaned, checked, then put in their place."""
+"""Turn planned series into files of a BIDS dataset: convert, de-identify, check, move into place."""
 
 from __future__ import annotations
 

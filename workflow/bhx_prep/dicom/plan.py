@@ -1,4 +1,4 @@
-"""What becomes of each series: its BIDS name, or why it gets none. Nothing is converted here."""
+"""Plan each series: its BIDS name, or why it gets none. Nothing is converted here."""
 
 from __future__ import annotations
 

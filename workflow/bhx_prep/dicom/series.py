@@ -1,4 +1,4 @@
-"""The series of a folder of DICOM files, each of one patient, one visit and one acquisition."""
+"""Group a folder of DICOM files into series, each of one patient, one visit and one acquisition."""
 
 from __future__ import annotations
 

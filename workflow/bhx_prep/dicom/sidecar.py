@@ -1,4 +1,4 @@
-"""JSON sidecars of converted images: what the standard and the methods read, and nothing that tells who or when."""
+"""JSON sidecars of converted images: fields that BIDS and the methods need, none that identify a person or a date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table that says which label a patient gets. It stays with the user: nothing of it is written but the labels."""
+"""The user's table from patients to subject labels. Only the labels are written to the dataset."""
 
 from __future__ import annotations
 

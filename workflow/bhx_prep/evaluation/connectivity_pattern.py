@@ -1,4 +1,4 @@
-"""What of the connectivity the linear row of an endpoint reads: the pattern that goes with its decision.
+"""The connectivity pattern (Haufe et al. 2014) of an endpoint's linear connectivity baseline.
 
 Weights of a linear model say how to tell labels apart in the presence of everything else, not where the difference is;
 the covariance of each feature with the model's decision does (Haufe et al. 2014, doi:10.1016/j.neuroimage.2013.10.067).

@@ -1,4 +1,4 @@
-"""Labels of an endpoint: what its column says, as a class or a number."""
+"""Labels of an endpoint: values of its column as classes or numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who of an endpoint's subjects is trained, validated and tested on, with their labels: the value of ``seed-<k>.json``."""
+"""Assign an endpoint's labelled subjects to training, validation and test: the content of ``seed-<k>.json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refuse scores of subjects that are in the pretraining of the weights that are scored.
+"""Refuse to score subjects who were in the pretraining of the scored weights.
 
 Scored are the test subjects, and the validation subjects by rows that are chosen on test subjects, as preset
 `reference` and the published code do. The split files of an endpoint hold who they are, as keys of several kinds

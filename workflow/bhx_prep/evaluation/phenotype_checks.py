@@ -1,4 +1,4 @@
-"""What endpoints and families need, compared with the tables of phenotypes and with the subjects of the cohorts.
+"""Check endpoints and families against the tables of phenotypes and the subjects of the cohorts.
 
 Read are the columns that are needed, once per table, and the names of the subjects' folders; no scan, and no index is
 made. So a cohort of 50,000 is checked in seconds.

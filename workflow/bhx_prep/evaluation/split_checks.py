@@ -1,4 +1,4 @@
-"""Whether a configuration's splits can be made, and whom they test; by the names of folders and tables, no scan is read.
+"""Check that a configuration's splits can be made, from names of folders and tables; no scan is read.
 
 What only the scans can tell, one series under two ids, is found as soon as there are shards (`guards`).
 """

@@ -1,4 +1,4 @@
-"""How many splits an endpoint has, and on which of them a method is scored: from the configuration and its tables alone."""
+"""The number of splits of an endpoint, and those on which a method is scored, from configuration and tables alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits of subjects into those to train on and those to validate and test on, as JSON.
+"""Split subjects into training, validation and test, as JSON.
 
 Pretraining: a subject is in the holdout if a hash of (seed, cohort, subject) falls below the holdout's fraction, so new
 subjects never move earlier ones; a share of the others is drawn in the same way. Endpoints: 60, 20 and 20 % within each

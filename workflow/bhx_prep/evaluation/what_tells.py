@@ -1,4 +1,4 @@
-"""Labels that are no measure, or that something besides the images tells of everybody."""
+"""Detect labels that are no measurement, or that site or another column determines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check what only a whole cohort shows: whether any run can be used, in which order its ROIs are, and what is there twice.
+"""Checks that need a whole cohort: whether any run is usable, the order of ROIs, and duplicates.
 
 A cohort whose series are clearly in another order than it states is refused here, before it has an index of shards that
 anything could be trained on. What cannot be decided is a note of the report, and a warning in the log.

@@ -1,4 +1,4 @@
-"""fMRIPrep's confounds and the strategies that choose among them.
+"""fMRIPrep's confounds, and the denoising strategies that select from them.
 
 A strategy is a YAML file: which nuisance signals are regressed out, which band is kept, what is done with frames of
 high motion; with prose and citation, so that a methods section can be written from it. Names of columns are those of

@@ -1,4 +1,4 @@
-"""Reading fMRIPrep's table of confounds, of any of its versions, under the names of today."""
+"""Read the confounds table of any version of fMRIPrep, with current column names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Framewise displacement of a run: as its table gives it, or from the six motion parameters, with a note."""
+"""Framewise displacement of a run: from its table, or computed from the six motion parameters, with a note."""
 
 from __future__ import annotations
 

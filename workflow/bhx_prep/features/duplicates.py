@@ -1,4 +1,4 @@
-"""Runs of a study that hold one scan twice: candidates by their fingerprints, then compared themselves."""
+"""Find runs of a study that hold one scan twice: candidates by fingerprint, then compared sample by sample."""
 
 from __future__ import annotations
 

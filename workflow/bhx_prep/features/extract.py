@@ -1,4 +1,4 @@
-"""From derivatives to features: parcel series, T1 volumes and a QC row for every scan of one batch of subjects.
+"""Extract features from derivatives: parcel series, T1 volumes and a QC row for every scan of one batch of subjects.
 
 A scan that cannot be used (`DataError`) is a row with a reason, and the batch goes on. Anything else stops the job: an
 atlas or a strategy that cannot be read, a full disk, and a bug of ours, with its traceback.

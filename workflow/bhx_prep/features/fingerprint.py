@@ -1,4 +1,4 @@
-"""Runs that hold the same series twice: a short fingerprint of every run, near pairs among them, and the proof.
+"""Short fingerprints of runs, near pairs among them, and the proof that two runs hold the same series.
 
 A fingerprint is made of random projections of a run's connectivity, so that it does not change with the scale of an ROI,
 and little when a few frames are dropped. Its first half is of all frames, its second of the first 64, so that a run that

@@ -1,4 +1,4 @@
-"""What parcellation of volumes and surfaces shares: the result, and means over the rows of a parcel."""
+"""What parcellation of volumes and surfaces shares: the result type, and means over the rows of a parcel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mean series per parcel of a BOLD run of any kind: volumes, surfaces and CIFTI have a module each."""
+"""Mean series per parcel of a BOLD run; volumes, surfaces and CIFTI have a module each."""
 
 from __future__ import annotations
 

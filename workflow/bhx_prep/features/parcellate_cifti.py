@@ -1,4 +1,4 @@
-"""Mean series per parcel of a dense CIFTI series, whose rows are mapped into memory."""
+"""Mean series per parcel of a dense CIFTI series, read by memory map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers on the quality of a run, and every threshold that excludes one. Figures are made elsewhere."""
+"""Quality measures of a run, and the thresholds that exclude one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ROI names as tables spell them, brought to the atlas's: prefixes, case, separators, and Schaefer's older names."""
+"""Match ROI names of tables to the atlas's: prefixes, case, separators, and Schaefer's older names."""
 
 from __future__ import annotations
 

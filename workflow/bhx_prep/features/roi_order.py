@@ -1,4 +1,4 @@
-"""In which order the rows of series are: a cohort's connectivity compared with the atlas's, in every order that is known.
+"""Detect the ROI order of a cohort's series by comparing their connectivity with the atlas's in every known order.
 
 Two things are known of connectivity without believing a name. HCP's subjects have it for Schaefer's atlas of up to 400
 parcels; and in every brain it falls off with distance, to the ROI itself and to its mirror image. What the rows of a table

@@ -1,4 +1,4 @@
-"""Which scans a batch of subjects has: rows of the index, joined with what preprocessing made of raw ones."""
+"""The scans of a batch of subjects: rows of the index, joined with the derivatives of raw ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The series of a cohort's batches (``timeseries.parquet``): which runs there are, and one run's series at a time."""
+"""Read the series of a cohort's batches (``timeseries.parquet``): the list of runs, and one run at a time."""
 
 from __future__ import annotations
 

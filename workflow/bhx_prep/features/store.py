@@ -1,4 +1,4 @@
-"""Arrays on their way from the features to the shards: an Arrow file with one record per sample.
+"""Arrays passed from features to shards: an Arrow file with one record per sample.
 
 They are in the form that a shard carries already (`bhx_model.data.timeseries`, `bhx_model.data.volumes`), so that packing
 maps the file into memory and copies; a checksum finds bytes that went bad since.

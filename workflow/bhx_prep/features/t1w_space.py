@@ -1,4 +1,4 @@
-"""Describe the T1s that a study's features hold, for the exports of its models: grid, recipe, coarse template.
+"""Describe the T1s in a study's features, for the exports of its models: grid, recipe, coarse template.
 
 Examples
 --------

@@ -1,4 +1,4 @@
-"""Columns of the tables that a batch's features are: series, and a QC row for every scan."""
+"""Columns of the feature tables of a batch: series, and a QC row for every scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the brain of a T1 volume lies where the template's does: overlap of the masks, and alike structure."""
+"""Check that the brain of a T1 volume lies where the template's does: overlap of masks, and similar structure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read ROI x time tables that were made elsewhere, and bring their rows to the atlas's order.
+"""Read ROI x time tables made by other software, and reorder their rows to the atlas's order.
 
 Names decide the order, wherever they stand: along either axis of the table, in a sidecar beside it, or in the cohort's
 `names`. A table for which nobody states names is refused, and so is one whose axes fit both ways.

@@ -1,4 +1,4 @@
-"""ADNI, as Clinica's ``clinica convert adni-to-bids`` writes it.
+"""ADNI, as ``clinica convert adni-to-bids`` writes it.
 
 The tree (Clinica's documentation, "adni-to-bids")::
 

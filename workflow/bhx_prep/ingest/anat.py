@@ -1,4 +1,4 @@
-"""The T1w rows of a subject, at each of the inputs: one image per session is used."""
+"""T1w rows of a subject for every kind of input: one image per session is used."""
 
 from __future__ import annotations
 

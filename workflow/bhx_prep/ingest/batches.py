@@ -1,4 +1,4 @@
-"""Which batch a subject is in: fixed when a cohort is first planned, whatever subjects are added later.
+"""Assign subjects to batches; the assignment is fixed when a cohort is first planned.
 
 A batch is a hash of the subject into a number of batches that is written down once. So new subjects never move earlier
 ones, and the jobs of earlier ones are not run again.

@@ -1,4 +1,4 @@
-"""Which subjects are in a BIDS-shaped folder, and which files each of them has."""
+"""List the subjects of a BIDS folder, and the files of each."""
 
 from __future__ import annotations
 

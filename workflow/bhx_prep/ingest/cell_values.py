@@ -1,4 +1,4 @@
-"""What a cell of a table says: a number, or that the value is not known."""
+"""Interpret a cell of a table: a number, or a missing value."""
 
 from __future__ import annotations
 

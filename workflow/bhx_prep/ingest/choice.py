@@ -1,4 +1,4 @@
-"""Which files are used: the one rule of all inputs, and what a cohort's section says otherwise.
+"""Choose the files to use: the same rule for all inputs, changed by a cohort's section.
 
 A file is left out by the list `exclude`, by ``.bidsignore`` or by a column of ``scans.tsv``; `select` leaves out all but
 some values of a BIDS entity. Of what remains, files that hold one scan are ranked: by `prefer`, then as the functions

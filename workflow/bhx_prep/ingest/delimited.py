@@ -1,4 +1,4 @@
-"""Tables of text as people save them: their encoding, what separates columns, what quotes mean.
+"""Read delimited text tables of users: detect encoding, separator and quoting.
 
 Only the columns that are asked for are kept, line by line, so a table of a million columns needs little memory. What
 cannot be read is refused in one sentence.

@@ -1,4 +1,4 @@
-"""What the International Neuroimaging Data-sharing Initiative offers in its public bucket, for ``bhx fetch``.
+"""Data sets in the public bucket of the International Neuroimaging Data-sharing Initiative, for ``bhx fetch``.
 
 The bucket ``fcp-indi`` can be read and listed without an account. Every file has an address, ``<bucket>/<key>``; the
 listing of a folder is S3's (``?list-type=2&prefix=..&delimiter=/``). A copy of the bucket on a plain web server, whose

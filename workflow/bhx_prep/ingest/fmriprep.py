@@ -1,4 +1,4 @@
-"""Rows of the index at ``input: fmriprep``: fMRIPrep's derivatives, in a volume or on the surface."""
+"""Rows of the index for ``input: fmriprep``: fMRIPrep's derivatives, volumes or surfaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Human Connectome Project: Young Adult (HCP-YA) and Aging (HCP-A), as the HCP pipelines leave them.
+"""The Human Connectome Project: Young Adult (HCP-YA) and Aging (HCP-A), as the HCP pipelines write them.
 
 The tree of HCP-YA, S1200 release ("Reference Manual", appendix III), and of HCP-A 2.0 in the NIMH Data Archive
 ("fmriresults01", which may be the root or a folder in it)::

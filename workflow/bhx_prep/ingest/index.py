@@ -1,4 +1,4 @@
-"""The index of a cohort: one row per scan, at any of the three inputs.
+"""The index of a cohort: one row per scan, for every kind of input.
 
 What cannot be used is a row too, with a reason that a user understands: data that cannot be used raise nothing.
 The table is cached in ``.bhx/index/<cohort>.parquet``, because Snakemake reads it whenever it plans; for the same

@@ -1,4 +1,4 @@
-"""How the files of known data sets are found, chosen by a cohort's `layout`.
+"""Find the files of known data sets, chosen by a cohort's `layout`.
 
 A module of this folder per data set: its docstring shows the source's tree and says where that is documented, its
 `LAYOUTS` says what it does differently from the general inputs. A data set can differ in two ways:

@@ -1,4 +1,4 @@
-"""What sidecars (by BIDS inheritance) and headers state of one scan, and where the two disagree.
+"""Metadata of a scan from sidecars (by BIDS inheritance) and headers, and contradictions between the two.
 
 The rules of the index and of the preprocessing are the same rules: both call these functions. Needs the
 standard library and, where an image is opened, nibabel; so it also imports in the ANTs environment.

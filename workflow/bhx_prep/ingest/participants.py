@@ -1,4 +1,4 @@
-"""The table of phenotypes (``participants.tsv``): which participants have which value, and why others have none.
+"""The table of phenotypes (``participants.tsv``): values of participants, and why others have none.
 
 Read for endpoints and for families only. Its values never enter a shard.
 """

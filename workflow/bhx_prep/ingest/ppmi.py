@@ -1,4 +1,4 @@
-"""PPMI: BIDS that was made of the archive's zip files.
+"""PPMI: BIDS made from the archive's zip files.
 
 The Image and Data Archive gives zips of DICOM files (``PPMI_01.zip``, split into ``PPMI_01.zip.aa`` ..) that unpack to
 ``PPMI/<PATNO>/<series>/<date>/<image id>/``. The layout is documented with PyPMI and ppmitobids (R. Markello), which

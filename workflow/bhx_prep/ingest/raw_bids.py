@@ -1,4 +1,4 @@
-"""Rows of the index at ``input: bids``: raw BIDS."""
+"""Rows of the index for ``input: bids``: raw BIDS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seconds between two frames of a scan: what sidecar and header state, and who is right where they contradict."""
+"""Repetition time of a scan from sidecar and header, and which is used if they contradict."""
 
 from __future__ import annotations
 

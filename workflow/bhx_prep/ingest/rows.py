@@ -1,4 +1,4 @@
-"""A row of the index: how it begins, what excludes it, and what an image and its sidecars fill in.
+"""A row of the index: its creation, its exclusion, and fields from an image and its sidecars.
 
 A row is a dict with the columns of `bhx_prep.ingest.index.SCHEMA`. Data that cannot be used raise nothing here:
 `exclude` gives the row a reason, and all reasons are listed, not only the first. Only a `DataError` becomes a reason.

@@ -1,4 +1,4 @@
-"""Data sets of many sites, each of which is a BIDS dataset (or derivatives of one) of its own in a folder of the root.
+"""Data sets of many sites, each a BIDS dataset (or derivatives of one) in a subfolder of the root.
 
 ::
 

@@ -1,4 +1,4 @@
-"""One table of participants from the tables of the sites, since a cohort has one."""
+"""Merge the sites' tables of participants into one, since a cohort has one."""
 
 from __future__ import annotations
 

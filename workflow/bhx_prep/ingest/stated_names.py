@@ -1,4 +1,4 @@
-"""What a cohort states about tables that hold no ROI names: their axes, and the names in their order.
+"""ROI names and axes that a cohort's configuration states for tables that hold none.
 
 Cheap to import: it is read while a study is planned, and reaches the jobs as a settings file.
 """

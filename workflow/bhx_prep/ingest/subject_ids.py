@@ -1,4 +1,4 @@
-"""Ids of tables and labels of subjects: which of them mean the same subject, however they are spelt.
+"""Match ids of tables with labels of subjects, however they are spelt.
 
 BIDS takes letters and digits only, so NDAR_INV0A1 is in the folder sub-NDARINV0A1; spreadsheets make 50002 or 50002.0
 of 0050002. Two ids are brought together where nobody else can be meant; ids that could be one subject are refused.

@@ -1,4 +1,4 @@
-"""What a ROI x time table states without being read: its frames, and the time between them.
+"""Frames and repetition time of a ROI x time table, without reading all of it.
 
 The standard library only is imported at the top: the index calls this for every table of a cohort.
 """

@@ -1,4 +1,4 @@
-"""Rows of the index at ``input: timeseries``: ROI x time tables, with preprocessed T1w images beside them."""
+"""Rows of the index for ``input: timeseries``: ROI x time tables, with preprocessed T1w images beside them."""
 
 from __future__ import annotations
 

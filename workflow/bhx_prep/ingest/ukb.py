@@ -1,4 +1,4 @@
-"""UK Biobank: bulk archives of a scan each, and the published tables of parcel series.
+"""UK Biobank: bulk archives of one scan each, and the published tables of parcel series.
 
 The tree, as ``ukbfetch`` and the Research Analysis Platform give it, flat or in folders of any name (``Bulk/Brain
 MRI/rfMRI/10/..``). Archives may be unpacked into folders of their names, too::

@@ -1,4 +1,4 @@
-"""Files inside zip archives, named by a path that leads through the archive: ``1000011_20252_2_0.zip/T1/T1.nii.gz``.
+"""Read files inside zip archives by a path through the archive: ``1000011_20252_2_0.zip/T1/T1.nii.gz``.
 
 Data sets that are published as an archive per subject and scan are read where they are: nothing is unpacked beside
 them. The index reads an archive's directory and first bytes of members; jobs unpack the members of one scan into a

@@ -1,4 +1,4 @@
-"""What the labels along an axis of a table are: names, counted ROIs, counted frames, or numbers that only count.
+"""Classify the labels along an axis of a table: names, counted ROIs, counted frames, or plain counting.
 
 Running numbers are never data: a column of 0, 1, 2, .. is an index, and so is a row of them.
 """

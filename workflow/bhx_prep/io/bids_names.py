@@ -1,4 +1,4 @@
-"""BIDS entities and the names made of them. The only place where a name is composed or taken apart."""
+"""BIDS entities and file names; the only module that composes or parses names."""
 
 from __future__ import annotations
 

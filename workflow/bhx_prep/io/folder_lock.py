@@ -1,4 +1,4 @@
-"""A folder whose files one process at a time reads and writes anew."""
+"""Lock a folder whose files one process at a time may read and rewrite."""
 
 from __future__ import annotations
 

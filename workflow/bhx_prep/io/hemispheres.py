@@ -1,4 +1,4 @@
-"""Which hemisphere a file is of, by its metadata and its name: two that were swapped are refused."""
+"""Determine the hemisphere of a file from metadata and name; swapped ones are refused."""
 
 from __future__ import annotations
 

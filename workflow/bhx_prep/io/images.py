@@ -1,4 +1,4 @@
-"""Read images of any kind that nibabel knows, to the last byte; damaged ones are a `DataError`."""
+"""Read images of any format that nibabel reads, completely; damaged ones raise a `DataError`."""
 
 from __future__ import annotations
 

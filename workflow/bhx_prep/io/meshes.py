@@ -1,4 +1,4 @@
-"""Sizes of the standard meshes of the cortex, and the voxels of the 91k grayordinates. The only place they stand in."""
+"""Sizes of the standard cortical meshes, and the voxels of the 91k grayordinates; defined only here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of ROI names in files of their own: one a line, a table with a column of names, or a list in JSON.
+"""Read lists of ROI names from files: one per line, a table with a column of names, or a JSON list.
 
 The standard library only: the names of a cohort are read while a study is planned.
 """

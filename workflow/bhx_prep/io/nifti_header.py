@@ -1,4 +1,4 @@
-"""What a NIfTI header says, compared with what a head can be. numpy only."""
+"""Check a NIfTI header for geometry that no head has. numpy only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notes: what was assumed while a scan was read, and is written down where people look.
+"""Notes: assumptions made while a scan is read, shown in the index, the status and the report.
 
 A note is one line of text, ``<kind>: <detail>``. Rows of the index and of the quality control carry a list of them;
 they are counted by kind in ``bhx index``, ``bhx status`` and on the report's page.

@@ -1,4 +1,4 @@
-"""What a command may replace: files that BHX made, never the user's."""
+"""Which existing files a command may replace: those that BHX wrote, never the user's."""
 
 from __future__ import annotations
 

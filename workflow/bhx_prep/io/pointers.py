@@ -1,4 +1,4 @@
-"""What git-annex and Git LFS leave in the place of a file whose content was not fetched: a small text file."""
+"""Recognise placeholders of git-annex and Git LFS for files whose content was not fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of parsers over damaged files, as a `DataError`: only the call of a parser stands inside `reading`."""
+"""Turn errors of parsers over damaged files into a `DataError`; only the parser's call belongs inside `reading`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data inside a page, for its scripts."""
+"""Embed JSON data in an HTML page for its scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table of series as its file has it: values, and the labels of both axes wherever they stand.
+"""Read a table of series: its values, and the labels of both axes wherever they are.
 
 The first line is read as text before anything is inferred. What only counts rows or columns is no data and is taken out.
 Which axis is ROIs and what order they have is not decided here, see `bhx_prep.features.timeseries`.

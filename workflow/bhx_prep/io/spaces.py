@@ -1,4 +1,4 @@
-"""Standard spaces: which of them are used as they come, and what a file's name says of its own."""
+"""Standard spaces: which are usable as they are, and which one a file name states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ROI names of tables that hold none: who states them, and which axis they fit.
+"""Assign stated ROI names to the axis of a table that they fit.
 
 Used by the index, for arrays, and by the features. The standard library only.
 """

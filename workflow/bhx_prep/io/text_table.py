@@ -1,4 +1,4 @@
-"""Text tables as they come: whatever the encoding, the line ends, the separator and the comments, cells are text.
+"""Read text tables of any encoding, line ending, separator and comment style; cells stay text.
 
 Nothing is inferred here: no cell becomes a number, no line a header. The standard library only, so that the index can
 look at a table's first line.

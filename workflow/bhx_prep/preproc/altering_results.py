@@ -1,4 +1,4 @@
-"""Which settings of the preprocessing alter its results: not paths, threads, memory, nor what is done about failures."""
+"""Which settings of the preprocessing alter its results: not paths, threads, memory or the handling of failures."""
 
 from __future__ import annotations
 

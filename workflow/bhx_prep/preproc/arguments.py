@@ -1,4 +1,4 @@
-"""Arguments of a subject's preprocessing, which both backends take."""
+"""Command-line arguments of a subject's preprocessing, shared by both backends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A BIDS dataset of one subject: what a container sees.
+"""Make a BIDS dataset of one subject, which a container reads.
 
 fMRIPrep looks at the whole dataset it is given, so each job gets one with a single subject in it. Files are hard
 links where the file system allows them and copies elsewhere, never symbolic links: those would lead out of what is

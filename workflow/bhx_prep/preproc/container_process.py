@@ -1,4 +1,4 @@
-"""A container as a process of this job: it ends with the job, however the job ends."""
+"""Run a container as a process of this job, which stops when the job stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that start fMRIPrep in Docker or Apptainer, and what they need of the machine."""
+"""Commands that start fMRIPrep in Docker or Apptainer, and their requirements."""
 
 from __future__ import annotations
 

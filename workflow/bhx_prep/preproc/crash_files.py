@@ -1,4 +1,4 @@
-"""Crash files that nipype leaves in fMRIPrep's output, one for every node that failed: which node, and why."""
+"""Read the crash files that nipype writes into fMRIPrep's output: which node failed, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a folder of derivatives a BIDS dataset: ``dataset_description.json``, ``.bidsignore``, a README."""
+"""Write ``dataset_description.json``, ``.bidsignore`` and a README, which make a folder of derivatives a BIDS dataset."""
 
 from __future__ import annotations
 

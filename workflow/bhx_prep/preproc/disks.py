@@ -1,4 +1,4 @@
-"""Whether the disks of a job are full: what they do to programs that write looks like anything else."""
+"""Check whether a job's disks are full, which programs report as many different errors."""
 
 from __future__ import annotations
 

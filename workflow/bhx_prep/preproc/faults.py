@@ -1,4 +1,4 @@
-"""What the end of a preprocessing means: one table of the words that programs use, and whose fault they name.
+"""Classify failed preprocessing by messages of the programs: data, settings, machine, or unknown.
 
 A fault of the *site* (image, daemon, licence, disk, network, arguments) meets every subject, so the job ends and nobody
 is excluded for it. A fault of *memory* ends the job too: the next attempt asks for more. A fault of the *subject*, which

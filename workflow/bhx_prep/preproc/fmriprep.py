@@ -1,4 +1,4 @@
-"""Preprocess one subject with fMRIPrep itself, in Docker or Apptainer.
+"""Preprocess one subject with fMRIPrep, in Docker or Apptainer.
 
 The container sees a dataset of this one subject and writes into a private folder, so jobs cannot disturb each other.
 What it made is moved to the cohort's derivatives when it has ended well; the status file is written after that.

@@ -1,4 +1,4 @@
-"""What fMRIPrep's derivatives say of themselves, corrected for what its container could not know."""
+"""Correct the dataset description of fMRIPrep's derivatives, where its container could not know the paths."""
 
 from __future__ import annotations
 

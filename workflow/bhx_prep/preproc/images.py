@@ -1,4 +1,4 @@
-"""The containers that BHX knows (``envs/containers.yaml``), and the images that are on this machine."""
+"""The container images that BHX knows (``envs/containers.yaml``), and those on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FreeSurfer's licence file, as far as it can be judged without FreeSurfer."""
+"""Check FreeSurfer's licence file without FreeSurfer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process at a time preprocesses a subject into a folder; a second one is refused."""
+"""Lock that lets one process at a time preprocess a subject into a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run of fMRIPrep has come to: what may be kept of its output, and why the rest may not."""
+"""Evaluate a run of fMRIPrep: which of its output is kept, and why the rest is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring a subject's finished output to its cohort, so that a kill at any moment neither loses nor halves it.
+"""Move a subject's finished output to its cohort so that a kill at any moment loses nothing.
 
 A folder is brought in whole under a hidden name (``.sub-01.ready``) before it takes its place; the next attempt goes on
 from there. Hidden names that end in ``.part`` are halves, and removed.

@@ -1,4 +1,4 @@
-"""Files of TemplateFlow that fMRIPrep opens: which ones a study needs, which are missing, and where to get them.
+"""TemplateFlow's files that fMRIPrep opens: which ones a study needs, which are missing, and where to get them.
 
 What is needed was read off fMRIPrep 25.2, smriprep 0.19 and niworkflows 1.14; `tests/containers` builds fMRIPrep's own
 workflow, without a network, on exactly these files.

@@ -1,4 +1,4 @@
-"""Where one subject's preprocessing works: a private folder that the next attempt finds again."""
+"""The private work folder of one subject's preprocessing, which the next attempt reuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that tell a run that lies on its own T1w image from one that lies beside it, is mirrored, or is another head's.
+"""Quality measures that detect a run that is misaligned with its T1w image, mirrored, or of another subject.
 
 All are of arrays in standard space: the same functions judge what the embedded workflow and what fMRIPrep made.
 """

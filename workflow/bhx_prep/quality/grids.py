@@ -1,4 +1,4 @@
-"""Images in one space brought to one grid, on which they are compared."""
+"""Resample images of one space to one grid, to compare them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limits on numbers of quality that exclude a scan, in one table, and where each comes from."""
+"""The limits of quality measures that exclude a scan, in one table, and their origin."""
 
 from __future__ import annotations
 

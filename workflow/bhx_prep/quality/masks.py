@@ -1,4 +1,4 @@
-"""Masks: the largest component of one, and the agreement of two, as XCP-D measures coregistration and normalisation."""
+"""Largest component of a mask, and agreement of two, as XCP-D measures coregistration and normalisation."""
 
 from __future__ import annotations
 

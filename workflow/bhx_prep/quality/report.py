@@ -1,4 +1,4 @@
-"""The numbers of a scan as a file and as a line for people, then compared with the limits."""
+"""Write the quality measures of a scan to a file and the log, and compare them with the limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that tell a T1-weighted head that was brought to the template from one that was not, or is none.
+"""Quality measures that detect a T1-weighted image that is misaligned with the template, or shows no head.
 
 All are of arrays: the same functions judge what the embedded workflow and what fMRIPrep made.
 """

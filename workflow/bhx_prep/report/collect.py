@@ -1,4 +1,4 @@
-"""Read a study's results for the page: every part may be missing, and no subject can be identified.
+"""Read a study's results for the report: every part may be missing, and no subject can be identified.
 
 The page shows counts, distributions and examples. Subject labels, paths and all else that could identify a subject
 are dropped here.

@@ -1,4 +1,4 @@
-"""Maps of the cortex: surfaces in, pixels out.
+"""Render maps of the cortex: surfaces in, pixels out.
 
 Which vertex every pixel shows is looked up once per hemisphere and side; painting a map is then an indexing
 operation. A general plotting library needs seconds for each of the dozens of maps a report shows.

@@ -1,4 +1,4 @@
-"""Age, sex and site of a cohort's subjects, for the page: aggregates in which no few of them can be made out.
+"""Age, sex and site of a cohort's subjects for the report, as aggregates without small groups.
 
 Of measured cohorts a count below `FEWEST` is joined with others until it is not, and what differs by fewer subjects from
 what is shown is not shown; of simulated ones everything is.

@@ -1,4 +1,4 @@
-"""One scan of each cohort to look at: T1w, BOLD reference, brain masks, template and parcels on one grid.
+"""One example scan of each cohort: T1w, BOLD reference, brain masks, template and parcels on one grid.
 
 A person can be recognised by the shape of a brain: scans of measured cohorts are shown only where the configuration says so
 (`report_scans`), never with a face, and never with a label.

@@ -1,4 +1,4 @@
-"""What is inside the models, for the page: attention, saliency, where subjects lie, reconstructions, patterns.
+"""Results of model inspection for the report: attention, saliency, feature space, reconstructions, patterns.
 
 No subject is named: numbers and maps are of many, and in a plane each is a point without a label. T1 pictures are means
 over subjects: volumes are skull-stripped, but a person can be recognised by the shape of a brain.

@@ -1,4 +1,4 @@
-"""Figures of what is inside a model, in the style of `bhx_prep.report.figures`."""
+"""Figures of model inspection, in the style of `bhx_prep.report.figures`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was assumed of the labels of endpoints, without what one subject alone has; `bhx status --notes` lists all of it."""
+"""Assumptions about labels of endpoints, without single subjects; `bhx status --notes` lists all of them."""
 
 from __future__ import annotations
 

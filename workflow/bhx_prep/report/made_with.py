@@ -1,4 +1,4 @@
-"""What made a study's results, for the page: versions of programs, hashes of files, the configuration without labels."""
+"""Provenance of a study's results: versions of programs, hashes of files, the configuration without labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: cohorts, exclusions and their reasons, quality, pretraining, evaluation and provenance.
+"""Write the report page: cohorts, exclusions and their reasons, quality, pretraining, evaluation and provenance.
 
 `collect` reads the results, `cortex` and `figures` draw, and here numbers and pictures go into ``page.html.j2``. The
 page is one file that needs no network and identifies no subject.

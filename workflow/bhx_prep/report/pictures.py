@@ -1,4 +1,4 @@
-"""Pictures of the page: drawings, and maps of the cortex with their scale."""
+"""Pictures of the report: drawings, and maps of the cortex with their scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an accuracy and an F1 say together about the class that the F1 is of.
+"""Infer from an accuracy and an F1 which class the F1 refers to.
 
 With the share TP of true positives among all subjects, F1 = 2 TP / (2 TP + errors) and errors = 1 - accuracy. So TP, and
 with it everything but the sizes of the classes, follows from the two numbers. Exact for one set of subjects;

@@ -1,4 +1,4 @@
-"""Where a row of a table comes from, in lines: read from the table's files and from what its runs wrote."""
+"""Provenance of a table's row as lines of text, from the table's files and those of its runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's published numbers with their sources, as far as they could be recovered, and what others measured."""
+"""The paper's published numbers with their sources, and those of other publications."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores as the page prints them, and trained function tokens beside their controls."""
+"""Format scores for the report, and show trained function tokens beside their controls."""
 
 from __future__ import annotations
 

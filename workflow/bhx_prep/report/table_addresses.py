@@ -1,4 +1,4 @@
-"""Addresses of rows, ``TABLE:ENDPOINT:ROW``, resolved among the tables that are there."""
+"""Resolve addresses of rows, ``TABLE:ENDPOINT:ROW``, among the existing tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study has twice: folders, subjects and series. On the page without names; `bhx index --duplicates` names them."""
+"""Duplicates of a study in the report, without names; `bhx index --duplicates` names them."""
 
 from __future__ import annotations
 

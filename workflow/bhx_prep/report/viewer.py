@@ -1,4 +1,4 @@
-"""What the page's viewer needs, as text inside the page: NiiVue, surfaces with their maps, volumes of example scans.
+"""Data of the report's viewer, embedded in the page: NiiVue, surfaces with their maps, volumes of example scans.
 
 NiiVue is a file of this package, packed; the page unpacks and runs it when a viewer comes into sight, and needs no network.
 """

@@ -1,4 +1,4 @@
-"""What a cohort costs: measured rates times the scans that its recipe states."""
+"""Estimate the costs of a cohort: measured rates times the scans of its recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe on one page: what it is, how it is had, where it goes, what it costs, what is not known."""
+"""Print a recipe on one page: the data set, access, folders, costs, and what is not known."""
 
 from __future__ import annotations
 

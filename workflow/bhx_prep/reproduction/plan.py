@@ -1,4 +1,4 @@
-"""From a recipe to a configuration: what is missing in the folder of the data, and the sections that read it."""
+"""Make a configuration from a recipe: files missing in the data folder, and the sections that read it."""
 
 from __future__ import annotations
 

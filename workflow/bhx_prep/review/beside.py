@@ -1,4 +1,4 @@
-"""What stands beside a scan in its derivatives, by the names of fMRIPrep, which the embedded preprocessing has, too."""
+"""Find the files that belong to a scan in its derivatives, under fMRIPrep's names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All pictures of a batch in one file, which the page loads as a script when one of its scans is looked at.
+"""All pictures of a batch in one file, which the page loads as a script when one of its scans is opened.
 
 A page that is opened from a disk may load scripts beside it, but read no other files; and an SVG per scan and kind would be
 a quarter of a million files of a large cohort.

@@ -1,4 +1,4 @@
-"""Series of a run before denoising, small enough to keep for its picture."""
+"""Carpet plot data: a reduced copy of a run's series before denoising."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that is known of a cohort's scans: one table, one page, and how many people decided on.
+"""Collect the reviews of a cohort's scans: one table, one page, and the number of decisions.
 
 Examples
 --------

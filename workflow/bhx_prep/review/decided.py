@@ -1,4 +1,4 @@
-"""Which scans the lines of a table of decisions name."""
+"""Match the rows of a decision table to scans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decisions of people on scans: a table with a line per scan that is excluded or kept, whatever its numbers say.
+"""Manual decisions on scans: a table with a line per scan that is excluded or kept, overriding its measures.
 
 The table is the user's and is versioned with the study. Here it is read, checked and written; `bhx_prep.review.decided`
 finds the scans that its lines name. Snakemake reads it whenever it plans, so nothing heavy is imported.

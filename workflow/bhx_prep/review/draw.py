@@ -1,4 +1,4 @@
-"""Draw the scans of a batch of subjects, and collect what is known of them: one job per batch.
+"""Draw the scans of a batch of subjects, and collect their measures: one job per batch.
 
 Examples
 --------

@@ -1,4 +1,4 @@
-"""The pictures of a scan: its brain mask, its place in the template, its place on the T1, and its course in time.
+"""Pictures of a scan: its brain mask, its registration to the template and to the T1, and its carpet plot.
 
 No picture shows a face: what lies further than a few mm from the brain, by the scan's own mask and by the template's, is
 black. Of a subject a picture holds the sample key, and nothing else that names them.

@@ -1,4 +1,4 @@
-"""Numbers of a run under the names that XCP-D gives them in its ``desc-linc_qc`` tables."""
+"""Quality measures of a run under XCP-D's names (``desc-linc_qc`` tables)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where pictures cut a brain: planes of standard space, the same for everybody, and the values of an image in them."""
+"""Slices for pictures: the same planes of standard space for every scan, and an image's values in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``<stem>_desc-quality_{T1w,bold}.json``: numbers of a scan, which preprocessing writes beside its derivatives."""
+"""``<stem>_desc-quality_{T1w,bold}.json``: quality measures of a scan, written beside its derivatives."""
 
 from __future__ import annotations
 

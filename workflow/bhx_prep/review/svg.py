@@ -1,4 +1,4 @@
-"""SVG by hand: grey images as JPEG inside, contours and traces as paths, text escaped. Equal input, equal bytes."""
+"""Write SVG: grey images as embedded JPEG, contours and traces as paths, text escaped. Deterministic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``index.json`` of a cohort's shards: their hashes, and what all of them have in common."""
+"""The ``index.json`` of a cohort's shards: their hashes and shared metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The BOLD series of shards, one by one and without torch: what gradients, normaliser and baseline read.
+"""Iterate over the BOLD series of shards without torch, for gradients, normaliser and baselines.
 
 Every file is checked against the hash in ``index.json`` before its bytes are used, once per shard and process.
 """

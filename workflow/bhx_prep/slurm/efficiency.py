@@ -1,4 +1,4 @@
-"""What jobs used of what they had asked for, by rule, and what to ask for next time.
+"""Compare resources that jobs used with those requested, by rule, and suggest new requests.
 
 Read from Snakemake's benchmark files, which tell both where a profile says `benchmark-extended: true`.
 """

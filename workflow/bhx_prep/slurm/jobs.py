@@ -1,4 +1,4 @@
-"""What Slurm knows of the jobs of a folder: those in its queue, also of a Snakemake that was killed."""
+"""Slurm's jobs of a study: those in its queue, also of a Snakemake that was killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make Snakemake's Slurm plugin wait for a controller that does not answer, but not for a job that was preempted for good.
+"""Patch Snakemake's Slurm plugin to wait for an unresponsive controller, but not for a job preempted for good.
 
 The plugin (2.8.0) asks for the states of all its jobs at once. If no answer comes five times it forgets them and waits
 for ever, and where `squeue` is asked it first turns to `sacct`, which never answers without accounting. So a restart

@@ -1,4 +1,4 @@
-"""An atlas from label files that the configuration names, alone or in the place of those of another source."""
+"""An atlas from label files that the configuration names, alone or replacing those of another source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An atlas of the user's own: a list of names, and the label files that there are."""
+"""A custom atlas: a list of names, and the label files that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schaefer's atlas from TemplateFlow: a folder that its client fills."""
+"""Schaefer's atlas from TemplateFlow's folder, which its client fills."""
 
 from __future__ import annotations
 

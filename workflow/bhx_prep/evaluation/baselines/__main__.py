@@ -1,4 +1,4 @@
-"""Predict an endpoint without a model of ours: the rows with which every result is compared.
+"""Predict an endpoint without our model: the baselines with which every result is compared.
 
 Connectivity, morphometry and covariates are standardised on the training subjects; what a subject lacks gets their mean.
 The penalty is chosen on the validation subjects and reported on the test subjects, as in the linear probe of hub tokens.

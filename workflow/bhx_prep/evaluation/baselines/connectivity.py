@@ -1,4 +1,4 @@
-"""Functional connectivity of every subject of a cohort, which the baselines of connectivity read.
+"""Compute functional connectivity of every subject of a cohort, for the connectivity baselines.
 
 `correlation` is Fisher-z correlation of all pairs of ROIs. `partial` is Fisher-z partial correlation, from the inverse
 of a covariance with Ledoit and Wolf's shrinkage. `tangent` is that covariance itself, of standardised series: what is

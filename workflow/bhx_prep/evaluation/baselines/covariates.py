@@ -1,4 +1,4 @@
-"""What is known of subjects besides their images: age, sex and site, how much they moved, how they were scanned.
+"""Covariates of subjects besides their images: age, sex, site, head motion and acquisition.
 
 A row per subject of the shards. Age, sex, site, scan year, and where it names one the motion, are columns of the table
 of phenotypes that the cohort's section names; the rest is read from shards, quality control and image headers.

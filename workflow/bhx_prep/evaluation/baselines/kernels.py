@@ -1,4 +1,4 @@
-"""Baselines that read how alike subjects are: support vector machines, and kernel ridge regression.
+"""Kernel baselines: support vector machines and kernel ridge regression.
 
 Both say how far a subject is on the side of a class. Probabilities come from a softmax of that at one temperature, which
 is chosen with the penalty on the validation subjects and moves no decision (Guo et al. 2017, arXiv 1706.04599). Where a

@@ -1,4 +1,4 @@
-"""Labels that say nothing: those of the training and of the validation subjects, permuted."""
+"""Permuted labels of the training and validation subjects, as the chance baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features standardised on the training subjects, and what a penalised fit needs of them.
+"""Standardise features on the training subjects, and reduce them to what a penalised fit needs.
 
 With an L2 penalty the weights lie in the span of the training subjects, so that a fit in those few dimensions is the
 same as one of all features.

@@ -1,4 +1,4 @@
-"""Connectivity in the tangent space of the covariances, at the log-Euclidean mean of those of the training subjects.
+"""Connectivity in the tangent space of covariances, at the log-Euclidean mean of the training subjects.
 
 A covariance C becomes log(M^-1/2 C M^-1/2), with M the mean: how far a subject is from the others, of equal weight in all
 directions (Varoquaux et al. 2010, doi:10.1007/978-3-642-15705-9_25). The log-Euclidean mean (Arsigny et al. 2006,

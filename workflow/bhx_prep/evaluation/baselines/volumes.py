@@ -1,4 +1,4 @@
-"""Regional volumes and cortical thickness of FreeSurfer, as fMRIPrep leaves them, or from a table.
+"""FreeSurfer's regional volumes and cortical thickness, from fMRIPrep's output or from a table.
 
 Of a folder of FreeSurfer subjects are read ``stats/aseg.stats`` (volumes, mm^3) and ``stats/{lh,rh}.aparc.stats`` (mean
 thickness, mm), which recon-all writes for every subject; sessions of a subject are averaged. A table has a row per

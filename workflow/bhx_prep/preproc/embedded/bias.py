@@ -1,4 +1,4 @@
-"""Even brightness of a T1w image."""
+"""Bias field correction of a T1w image."""
 
 from __future__ import annotations
 

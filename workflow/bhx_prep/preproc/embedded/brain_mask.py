@@ -1,4 +1,4 @@
-"""Brain mask of a head, by deepbet: a network whose weights come in its package (Fisch et al. 2024).
+"""Brain mask of a head by deepbet, a network whose weights are part of its package (Fisch et al. 2024).
 
 Nothing is fetched, and nothing is drawn at random: with one thread equal heads give equal masks.
 """

@@ -1,4 +1,4 @@
-"""Whether a T1w image lies on the template: its numbers of quality, and the limits that exclude it."""
+"""Quality measures of a T1w image's registration to the template, and the limits that exclude it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run lies on its T1w image: its numbers of quality, and the limits that exclude it."""
+"""Quality measures of a run's registration to its T1w image, and the limits that exclude it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the workflow leaves: images, transforms, tables and their JSON in fMRIPrep 25's names."""
+"""Write the workflow's derivatives: images, transforms, tables and their JSON under fMRIPrep 25's names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a static field puts the voxels of an echo-planar image, and the field from phases or from opposite images.
+"""Susceptibility distortion of an echo-planar image: the field from phases or opposite images, and voxel shifts.
 
 Shapes: ``X, Y, Z`` voxels of an image. Fields are in Hz, displacements in voxels along the phase-encoding axis: what belongs
 at voxel ``u`` of an undistorted image lies at ``u + d(u)`` of the image as it was measured. The sign is that of BIDS and of

@@ -1,4 +1,4 @@
-"""The reference of a run without the distortion that the field makes, and the displacement of its voxels."""
+"""Correct the reference of a run for susceptibility distortion; yields the displacement of its voxels."""
 
 from __future__ import annotations
 

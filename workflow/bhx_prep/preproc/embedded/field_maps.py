@@ -1,4 +1,4 @@
-"""Which field map is for which run: by what its sidecar says, and never by guessing.
+"""Assign field maps to runs by their sidecars, never by guessing.
 
 A field map that says neither by ``IntendedFor`` nor by ``B0FieldIdentifier`` what it is for is not used. A run that is not
 corrected has a note that says why.

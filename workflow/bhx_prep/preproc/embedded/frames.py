@@ -1,4 +1,4 @@
-"""Runs on disk, read and written a frame at a time: a run never lies in memory whole."""
+"""Read and write runs on disk frame by frame, so that a run is never in memory as a whole."""
 
 from __future__ import annotations
 

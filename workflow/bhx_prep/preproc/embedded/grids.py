@@ -1,4 +1,4 @@
-"""Images on grids: headers that ITK accepts, the standard grid at any spacing, files that are equal for equal data."""
+"""Grids of images: headers that ITK accepts, the standard grid at any spacing, reproducible files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A BOLD run with a header to trust."""
+"""Write a BOLD run with a valid header."""
 
 from __future__ import annotations
 

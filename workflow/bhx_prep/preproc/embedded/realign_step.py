@@ -1,4 +1,4 @@
-"""Motion of a run."""
+"""Nipype step: head motion of a run."""
 
 from __future__ import annotations
 

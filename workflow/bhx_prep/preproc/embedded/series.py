@@ -1,4 +1,4 @@
-"""The frames of a raw run, one after another: whether they can be read, and whether there is a head in each."""
+"""Check the frames of a raw run one by one: whether each can be read and shows a head."""
 
 from __future__ import annotations
 

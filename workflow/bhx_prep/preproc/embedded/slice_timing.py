@@ -1,4 +1,4 @@
-"""When the slices of a frame were acquired, and series brought to one time. numpy and scipy only."""
+"""Slice times of a frame, and resampling of series to one time. numpy and scipy only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run whose slices are of one time."""
+"""Nipype step: slice timing correction of a run."""
 
 from __future__ import annotations
 

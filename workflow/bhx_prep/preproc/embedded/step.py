@@ -1,4 +1,4 @@
-"""What the steps share: a nipype interface on antspyx, since there is no ANTs command line.
+"""Base class of the steps: a nipype interface on antspyx, since there is no ANTs command line.
 
 All ANTs calls sample their metrics on a regular grid or everywhere and have a fixed seed: with one thread equal
 inputs give equal transforms. World coordinates are RAS, mm; ITK's own files are LPS, and stay so.

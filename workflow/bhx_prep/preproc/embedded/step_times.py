@@ -1,4 +1,4 @@
-"""How long the steps of a subject take, told as they end."""
+"""Log how long each step of a subject takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A BOLD run on the cortex: sampled from the measured volumes onto fsLR-32k."""
+"""Sample a BOLD run on the cortex: from the measured volumes to fsLR-32k."""
 
 from __future__ import annotations
 

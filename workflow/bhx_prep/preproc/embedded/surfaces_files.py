@@ -1,4 +1,4 @@
-"""Surfaces and maps on them as GIfTI in fMRIPrep's names, right and left told in name and metadata."""
+"""Surfaces and maps on them as GIfTI under fMRIPrep's names; the hemisphere is in name and metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tissue labels of one hemisphere, as thickness and surfaces are computed from."""
+"""Tissue labels of one hemisphere, from which thickness and surfaces are computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What surfaces need of a machine: cat-surf, which the user installs, and templates. Needs neither ANTs nor nipype."""
+"""Requirements of surfaces: cat-surf, which the user installs, and templates. Needs neither ANTs nor nipype."""
 
 from __future__ import annotations
 

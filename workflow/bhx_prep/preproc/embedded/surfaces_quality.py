@@ -1,4 +1,4 @@
-"""Numbers that tell whether a hemisphere's surfaces can be used, and their limits."""
+"""Quality measures of a hemisphere's surfaces, and their limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left of a subject's surfaces: GIfTI files in fMRIPrep's names, or the reason why there are none."""
+"""Save a subject's surfaces as GIfTI under fMRIPrep's names, or the reason why there are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the registration of spheres starts: turned so that the same anatomy lies in the same place."""
+"""Initial rotation for the registration of spheres, which brings the same anatomy to the same place."""
 
 from __future__ import annotations
 

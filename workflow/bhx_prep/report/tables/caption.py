@@ -1,4 +1,4 @@
-"""What is needed to read a table, in sentences."""
+"""Captions: what is needed to read a table, in sentences."""
 
 from __future__ import annotations
 

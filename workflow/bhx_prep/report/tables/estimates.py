@@ -1,4 +1,4 @@
-"""What is computed of a row: mean, spread and interval of its scores, and its paired difference to another row."""
+"""Statistics of a row: mean, spread and interval of its scores, and its paired difference to another row."""
 
 from __future__ import annotations
 

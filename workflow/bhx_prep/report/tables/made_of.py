@@ -1,4 +1,4 @@
-"""What the rows of a table were made of: ``<table>.json``, from which `bhx explain` traces a row back to its runs."""
+"""Sources of a table's rows: ``<table>.json``, from which `bhx explain` traces a row back to its runs."""
 
 from __future__ import annotations
 

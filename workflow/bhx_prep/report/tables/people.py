@@ -1,4 +1,4 @@
-"""Who the people of a table are and how they are split, in words."""
+"""Describe the subjects of a table and their splits in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a table that are not this run's: the paper's published numbers, and what others measured."""
+"""Rows of a table from publications: the paper's numbers, and those of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scores that a table is made of, read from the folders of runs and checked to be of the same people and splits."""
+"""Read the scores of a table from the folders of runs, and check that they are of the same subjects and splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table as text, whatever it is of: what Markdown, LaTeX and the page print."""
+"""A table of any kind as text, which Markdown, LaTeX and the report print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables 1 and 2 of the paper: its numbers, what others measured, and this run's, endpoint by endpoint."""
+"""Tables 1 and 2 of the paper: its numbers, those of other publications, and this run's, endpoint by endpoint."""
 
 from __future__ import annotations
 

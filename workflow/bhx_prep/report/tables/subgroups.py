@@ -1,4 +1,4 @@
-"""Scores that neither sites nor motion can make: within sites, and of subjects who moved alike."""
+"""Table of scores that neither site nor motion explains: within sites, and within subjects of similar motion."""
 
 from __future__ import annotations
 

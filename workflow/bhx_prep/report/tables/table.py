@@ -1,4 +1,4 @@
-"""What a table of an endpoint holds: its rows, and for each of them an entry per metric."""
+"""The table of an endpoint: its rows, and for each of them an entry per metric."""
 
 from __future__ import annotations
 

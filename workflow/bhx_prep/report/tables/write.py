@@ -1,4 +1,4 @@
-"""The files of a table, which all hold the same."""
+"""Write a table in all of its formats."""
 
 from __future__ import annotations
 
