@@ -26,7 +26,7 @@ STEPS = {
     "embed_tokens": 3,  # the mean of a run is taken off first: small units lose no digits
     "read_function_tokens": 1,  # first version
     "read_structure_tokens": 1,  # first version
-    "split_endpoint": 4,  # a scan under two ids counts once; says as hashes who is tested
+    "split_endpoint": 5,  # columns of a file that are called by seeds are these; who is in two tested cohorts counts once
     "check_overlap": 1,  # first version
     "evaluate_model": 5,  # no calibration slope of predictions that are nearly the same for everybody
     "compute_connectivity": 1,  # first version

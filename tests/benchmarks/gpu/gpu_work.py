@@ -90,7 +90,7 @@ def run_part(name: str, work: Work, device: torch.device, until: float) -> Rows:
         yield from gpu_trainings.training(place, stage, work.preset, step_s=_step_s(work, stage), **given)
     elif name.startswith("operations of "):
         stage = name.removeprefix("operations of ")
-        machine = next(row for row in read_rows(work.rows) if row["kind"] == "machine")
+        machine = _machine_so_far(work)
         batch = 2 if device.type == "cpu" else 8
         yield from gpu_machine.roofline(stage, gpu_parts.USUAL, work.preset, batch, device, machine)
     elif name == "learning":
@@ -99,6 +99,13 @@ def run_part(name: str, work: Work, device: torch.device, until: float) -> Rows:
         yield from gpu_learning.learning(place, work.preset, device, until)
     else:
         raise ValueError(name)
+
+
+def _machine_so_far(work: Work) -> dict[str, Any]:
+    for row in read_rows(work.rows):
+        if row["kind"] == "machine":
+            return row
+    raise LookupError("part `machine` gave no rates to compare with")
 
 
 def _steps_so_far(work: Work, stage: str, patches: int) -> list[dict[str, Any]]:

@@ -144,6 +144,33 @@ def test_a_file_says_who_takes_which_part_and_who_takes_none(tmp_path: Path):
     assert reasons(split)["019"] == "takes no part in 'split' of lists.csv"
 
 
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        (["1", "0", "10", "2"], "1"),  # no seeds 0 to 3: as the file has them
+        (["1", "0", "2"], "0"),
+        (["seed-2", "seed-0", "seed-1"], "seed-0"),
+        (["late", "early"], "late"),
+    ],
+)
+def test_columns_that_are_called_by_seeds_are_these(tmp_path: Path, names: list[str], first: str):
+    given = lists(tmp_path, dict.fromkeys(names, thirds(16)))
+    split = make(from_file(tmp_path), cohort(tmp_path, people_of(16)), lists=given)
+    assert split["list"] == first
+
+
+def test_subjects_of_one_class_are_noted(tmp_path: Path):
+    alone = dict.fromkeys(labels_of(16), "train") | {"003": "val"} | dict.fromkeys(["000", "006"], "test")
+    given = lists(tmp_path, {"split": alone})
+    split = make(from_file(tmp_path), cohort(tmp_path, people_of(16)), lists=given)
+    assert [note.partition(": ")[2] for note in split["notes"]] == [
+        "all 1 validation subjects are of class 'patient': what is chosen on them may be chance",
+        "all 2 test subjects are of class 'control': AUROC of the split cannot be told",
+    ]
+    both = lists(tmp_path, {"split": thirds(16)})
+    assert make(from_file(tmp_path), cohort(tmp_path, people_of(16)), lists=both)["notes"] == []
+
+
 def test_a_file_that_names_unknown_people_is_refused(tmp_path: Path):
     given = lists(tmp_path, {"split": thirds(16) | {"777": "test"}})
     with pytest.raises(DataError, match="names 1 people that cohort clinic does not have"):
@@ -204,6 +231,20 @@ def test_all_of_another_cohort_are_tested_but_who_is_trained_on(tmp_path: Path):
         "reason": "the same scan is in cohort clinic, which is trained on",
         "cohort": "ward",
     } in split["excluded"]
+
+
+def test_who_is_in_two_cohorts_that_are_tested_counts_once(tmp_path: Path):
+    ward = cohort(tmp_path, people_of(10), "ward", s007="one")
+    camp = cohort(tmp_path, people_of(10), "camp", s002="one")
+    split = make({"test_on": ["ward", "camp"]}, cohort(tmp_path, people_of(40)), others=[ward, camp])
+    tested = Counter(row["cohort"] for row in split["rows"] if row["split"] == "test")
+    assert tested == {"ward": 10, "camp": 9}
+    why = {
+        "subject": "002",
+        "reason": "the same scan is in cohort ward, where it is tested",
+        "cohort": "camp",
+    }
+    assert why in split["excluded"]
 
 
 def test_a_cohort_of_people_who_are_trained_on_is_refused_with_how_many_these_are(tmp_path: Path):

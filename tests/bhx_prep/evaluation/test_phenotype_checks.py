@@ -331,13 +331,53 @@ def test_labels_that_are_codes_or_follow_from_what_is_no_image(study):
     )
     assert study(where, DX | {"stratify": ["SITE_ID"]}).mistakes == [told]
     assert study(where, DX, columns={"site": "SITE_ID"}).mistakes == [told]
-    assert study(where, DX, columns={"age": "age"}).mistakes == []
+    assert study(where, DX).mistakes == [told]  # a column of such a name, whether or not the cohort names it
+    free = table(tester=["NYU", "PITT"] * 10)
+    assert study(free, DX).mistakes == []
+    assert study(free, DX, columns={"age": "age"}).mistakes == []
+    most = table(SITE_ID=["NYU", "PITT"] * 9 + ["NYU", "NYU"])
+    (said,) = study(most, DX).warnings
+    assert said.startswith("endpoints.e0.column: dx follows from 'SITE_ID' (site) of 19 of 20 people")
     old = DX | {"column": "old", "classes": ["no", "yes"]}
     found = study(where, old, columns={"age": "age"})
     assert (
         "endpoints.e0.column: old follows from 'age' (age): whatever tells that tells the label"
         in found.warnings
     )
+
+
+def test_how_scans_were_made_is_no_phenotype(study):
+    fd = AGE | {"column": "fd"}
+    assert study(table(fd=range(20)), fd, columns={"motion": "fd"}).warnings == [
+        "endpoints.e0.column: fd is the cohort's motion: how a scan was made, no phenotype"
+    ]
+    dates = table(day=[20190101 + i for i in range(20)])
+    assert study(dates, AGE | {"column": "day"}).warnings == [
+        "endpoints.e0.column: values such as 20190101 are dates: name what is to be predicted"
+    ]
+    year = table(dx=["control"] * 10 + ["autism"] * 10, day=["2011-05-03"] * 10 + ["2012-05-03"] * 10)
+    assert study(year, DX, columns={"scan_year": "day"}).warnings == [
+        "endpoints.e0.column: dx follows from 'day' (scan_year): whatever tells that tells the label"
+    ]
+
+
+def test_who_is_of_no_class_is_counted(study):
+    found = study(table(dx=["control", "autism"] * 8 + ["9999", "?", "?", "n/a"]), DX)
+    assert "endpoints.e0: 3 participants are of no class: '?' (2 x), '9999' (1 x)" in found.notes
+
+
+def test_levels_that_balance_nothing(study):
+    found = study(table(place=["NYU", "nyu ", "PITT", "PITT"] * 5), DX | {"stratify": ["place"]})
+    assert found.warnings == [
+        "endpoints.e0.stratify: 'place' has 'NYU' and 'nyu', which are two levels: spell them alike"
+    ]
+    numbers = study(table(place=["1", "1.0", "-1", "10"] * 5), DX | {"stratify": ["place"]})
+    assert numbers.warnings == [
+        "endpoints.e0.stratify: 'place' has '1' and '1.0', which are two levels: spell them alike"
+    ]
+    assert study(table(), DX | {"stratify": ["age"]}).warnings == [
+        "endpoints.e0.stratify: 'age' has 20 levels of 20 participants: too few share one"
+    ]
 
 
 def test_the_column_of_ids_is_no_phenotype(study):

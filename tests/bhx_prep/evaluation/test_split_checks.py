@@ -123,7 +123,10 @@ def test_a_split_that_cannot_be_made_is_a_mistake(study, capsys):
     )
     Path("config.yaml").write_text(json.dumps(study))
     assert main(["config", "check"]) == 1
-    assert "endpoints.dx: lists.csv leaves 1 usable subjects in test, 2 are needed" in capsys.readouterr().err
+    assert (
+        "endpoints.dx: 'split' of lists.csv leaves 1 usable subjects in test, 2 are needed"
+        in capsys.readouterr().err
+    )
     with Path("clinic/participants.tsv").open("a") as file:
         file.write("sub-777\tcontrol\ts0\tf99\n")  # without data
     with Path("lists.csv").open("a") as file:
@@ -251,3 +254,17 @@ def test_the_card_of_weights_says_who_was_trained_on(study):
     )
     strangers = people.listed({"x": people.keys(people.CohortPeople("elsewhere"), "007")})
     assert with_weights(study, {"people": strangers}) == []
+
+
+def test_splits_that_test_one_class_are_a_warning(study):
+    table = Path("clinic/participants.tsv")
+    lines = table.read_text().splitlines()
+    rows = [line.split("\t") for line in lines[1:]]
+    rows = [[s, "control" if site == "s0" else dx, site, f"f{s}"] for s, dx, site, _ in rows]
+    table.write_text("\n".join(["\t".join(row) for row in [lines[0].split("\t"), *rows]]) + "\n")
+    study["endpoints"]["dx"] = DX | {"splits": {"scheme": "leave-one-site-out", "site": "site"}}
+    assert list(split_checks.doubtful(config.check(study))) == [
+        "endpoints.dx.splits: 1 of 3 test one class only, e.g. 's0' 'control': their AUROC cannot be told"
+    ]
+    study["endpoints"]["dx"] = DX
+    assert list(split_checks.doubtful(config.check(study))) == []

@@ -48,10 +48,45 @@ def test_values_that_are_likely_codes_are_named(values, said):
         (VALUES, [i % 7 for i in range(40)], "age", range(40), False),
         (VALUES, range(40), "age", ["n"] * 40, False),
         (VALUES, range(40), "age", [30] * 40, False),
+        (CLASSES, [0] * 20 + [1] * 20, "scan_year", ["2011-05-03"] * 20 + ["03.02.2012"] * 20, True),
+        (CLASSES, [0, 1] * 20, "scan_year", ["2011-05-03"] * 20 + ["2012-05-03"] * 20, False),
+        (CLASSES, [0, 1] * 20, "site", ["NYU", "PITT"] * 19 + ["NYU", "NYU"], False),  # nearly
     ],
 )
 def test_a_label_that_follows_from_a_column_is_found(endpoint, labels, covariate, cells, told):
     assert what_tells.follows(endpoint, of(labels), covariate, of(map(str, cells))) is told
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "labels", "cells", "said"),
+    [
+        (CLASSES, [0, 1] * 20, ["NYU", "PITT"] * 19 + ["NYU", "NYU"], "of 39 of 40 people"),
+        (CLASSES, [0, 1] * 20, ["NYU", "PITT"] * 20, ""),  # of all
+        (CLASSES, [0, 1] * 20, ["NYU", "PITT"] * 17 + ["NYU"] * 6, ""),  # 37 of 40
+        (CLASSES, [0] * 39 + [1], ["NYU", "PITT"] * 20, ""),  # so many are of one class anyway
+        (CLASSES, [0, 1] * 20, PEOPLE, ""),
+        (CLASSES, [0] * 40, ["NYU", "PITT"] * 20, ""),
+        (VALUES, range(40), ["NYU", "PITT"] * 20, ""),
+    ],
+)
+def test_a_class_that_nearly_follows_from_sites_is_named(endpoint, labels, cells, said):
+    assert what_tells.nearly_follows(endpoint, of(labels), of(map(str, cells))) == said
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            [20190101.0 + i for i in range(28)],
+            "values such as 20190101 are dates: name what is to be predicted",
+        ),
+        ([20190101.0 + i for i in range(40)], ""),  # January has no 40 days
+        ([20190101.5 + i for i in range(28)], ""),
+        (range(28), ""),
+    ],
+)
+def test_dates_as_numbers_are_named(values, said):
+    assert what_tells.dates(VALUES, of(values)) == said
 
 
 def test_values_of_another_scale_are_named():

@@ -103,15 +103,22 @@ def make(
     rows = [{"subject": s, "label": label, "split": split[s]} for s, label in found.labels.items()]
     excluded = [{"subject": s, "reason": reason} for s, reason in sorted(found.excluded.items())]
     said = found.notes
+    trained = {s: own.keys.get(s, frozenset()) for s in found.labels}
+    seen = [_Seen(own.name, "which is trained on", people.listed(trained))]
     for other in others:
-        tested, left_out, more = _external(spec, other, own, found, modalities)
+        tested, left_out, more = _external(spec, other, seen, modalities)
+        who = {row["subject"]: other.keys.get(row["subject"], frozenset()) for row in tested}
+        persons = {kind: own for kind, own in people.listed(who).items() if kind not in people.FAMILIES}
+        seen.append(_Seen(other.name, "where it is tested", persons))
         rows, excluded, said = [*rows, *tested], [*excluded, *left_out], [*said, *more]
+    said = [*said, *_of_one_label(spec, rows)]
     return {
         "endpoint": name,
         "seed": seed,
         **_described(spec),
         "modalities": modalities,
         **({"sites": list(sites[seed])} if spec.splits.scheme == "leave-one-site-out" else {}),
+        **({} if lists is None else {"list": lists[1][seed]}),
         "rows": rows,
         "excluded": excluded,
         "same_scan": found.same_scan,
@@ -273,7 +280,7 @@ def _from_file(
         del found.labels[subject]
         found.excluded[subject] = f"takes no part in {notes.quote(columns[seed])} of {table.file}"
     split = {s: given[s] for s in found.labels}
-    _check_file(name, spec, table.file, found, split)
+    _check_file(name, spec, f"{notes.quote(columns[seed], 24)} of {table.file}", found, split)
     return split
 
 
@@ -305,23 +312,58 @@ def _check_file(
             raise DataError(msg)
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """Who of a cohort has a part already, as keys by kind."""
+
+    cohort: str
+    part: str
+    keys: Mapping[str, Collection[str]]
+
+
+def _of_one_label(spec: EndpointSection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Notes that validation or test subjects all have one label, so that some metrics do not exist."""
+    said = []
+    for part, name in (("val", "validation"), ("test", "test")):
+        there = {row["label"] for row in rows if row["split"] == part}
+        if len(there) == 1:
+            label = there.pop()
+            of = (
+                f"of class {notes.quote(spec.classes[int(label)].name, 24)}" if spec.classes else f"{label:g}"
+            )
+            n = sum(row["split"] == part for row in rows)
+            lack = "AUROC" if spec.classes else "Pearson r, R2 and calibration slope"
+            what = (
+                f"{lack} of the split cannot be told"
+                if part == "test"
+                else "what is chosen on them may be chance"
+            )
+            said.append(notes.note(notes.Kind.TABLE, f"all {n} {name} subjects are {of}: {what}"))
+    return said
+
+
 def _external(
-    spec: EndpointSection, other: Cohort, own: Cohort, found: _Labelled, modalities: Sequence[str]
+    spec: EndpointSection, other: Cohort, seen: Sequence[_Seen], modalities: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
-    """Rows and exclusions of a cohort that is tested only: nobody who is, or is related to, a subject trained on."""
+    """Rows and exclusions of a cohort that is tested only.
+
+    Nobody who is, or is related to, a subject trained on, the first of `seen`; and who is in several cohorts that are
+    tested counts once.
+    """
     coded = spec.coded_in(other.name)
     absent = [SCANS[m] for m in modalities if not other.scans.get(m)]
     if absent:
-        msg = f"test_on: nobody of cohort {other.name} has a {absent[0]}, which cohort {own.name} has: leave it out"
+        msg = f"test_on: nobody of cohort {other.name} has a {absent[0]}, which cohort {seen[0].cohort} has: leave it out"
         raise DataError(msg)
     there = _labelled(coded, other, modalities)
-    trained = people.listed({s: own.keys.get(s, frozenset()) for s in found.labels})
-    known = people.shared({s: other.keys.get(s, frozenset()) for s in there.labels}, trained)
-    for subject, kind in known.items():
-        del there.labels[subject]
-        there.excluded[subject] = f"{people.KINDS[kind]} is in cohort {own.name}, which is trained on"
+    also = ""
+    for one in seen:
+        known = people.shared({s: other.keys.get(s, frozenset()) for s in there.labels}, one.keys)
+        for subject, kind in known.items():
+            del there.labels[subject]
+            there.excluded[subject] = f"{people.KINDS[kind]} is in cohort {one.cohort}, {one.part}"
+        also += f" and are not in {one.cohort}, as {len(known)} others are" if known else ""
     if len(there.labels) < 2:
-        also = f" and are not in {own.name}, as {len(known)} others are" if known else ""
         msg = (
             f"test_on: {len(there.labels)} subjects of cohort {other.name} have a label and all scans{also}; two are "
             "needed: name another cohort, or look at `bhx status`"

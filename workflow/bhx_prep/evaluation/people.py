@@ -35,6 +35,8 @@ KINDS: Final = MappingProxyType(
         "study_family": "the same family",
     }
 )
+#: Kinds that relatives share, who are two people.
+FAMILIES: Final = frozenset({"family", "study_family"})
 #: Kind and hash.
 Key: TypeAlias = tuple[str, str]
 #: ``cohort/label`` to the keys of each person.

@@ -6,6 +6,8 @@ made. So a cohort of 50,000 is checked in seconds.
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import re
 from collections import Counter
@@ -22,7 +24,7 @@ from bhx_prep.evaluation import split_lists, what_tells
 from bhx_prep.evaluation.endpoint_labels import counted, read_labels
 from bhx_prep.ingest import participants
 from bhx_prep.ingest.bids_files import subject_labels
-from bhx_prep.ingest.cell_values import KnownValues, far_values, listed, numbers_of
+from bhx_prep.ingest.cell_values import KnownValues, far_values, listed, number_of, numbers_of
 from bhx_prep.io.notes import brief, quote, short
 
 
@@ -73,6 +75,8 @@ def check_tables(study: Config) -> Findings:
         needed += [*cohort.columns.values(), *([cohort.family] if cohort.family else [])]
         try:
             table = participants.read(path, cohort.table, list(dict.fromkeys(needed)))
+            if sites := [title for title in table.header if is_called_site(title) and title not in needed]:
+                table = participants.read(path, cohort.table, list(dict.fromkeys([*needed, *sites])))
         except DataError as error:
             found.mistakes.append(f"cohorts.{name}.participants: {error}")
             continue
@@ -119,15 +123,27 @@ def _check_what_tells(
     """Labels that are codes, or that follow from what is no image."""
     if codes := what_tells.codes(endpoint, labels):
         found.warnings.append(f"{where}.kind: {codes}")
-    sites = filter(is_called_site, endpoint.stratify)
+    if dates := what_tells.dates(endpoint, labels):
+        found.warnings.append(f"{where}.column: {dates}")
+    for covariate in ("motion", "scan_year"):
+        if cohort.columns.get(covariate) == endpoint.column:
+            text = f"{brief(endpoint.column)} is the cohort's {covariate}: how a scan was made, no phenotype"
+            found.warnings.append(f"{where}.column: {text}")
     columns = {
         **{title: covariate for covariate, title in cohort.columns.items()},
-        **dict.fromkeys(sites, "site"),
+        **dict.fromkeys(filter(is_called_site, table.names), "site"),
     }
     for title, covariate in columns.items():
         if title == endpoint.column or title not in table.names:
             continue
-        if what_tells.follows(endpoint, labels, covariate, table.column(title).known):
+        cells = table.column(title).known
+        nearly = what_tells.nearly_follows(endpoint, labels, cells) if covariate == "site" else ""
+        if nearly:
+            found.warnings.append(
+                f"{where}.column: {brief(endpoint.column)} follows from {quote(title)} ({covariate}) {nearly}: compare "
+                "rows with `site`, and look at scores within sites"
+            )
+        if what_tells.follows(endpoint, labels, covariate, cells):
             text = f"{where}.column: {brief(endpoint.column)} follows from {quote(title)} ({covariate})"
             if covariate == "site":
                 found.mistakes.append(
@@ -284,13 +300,21 @@ def _check_levels(
     for level in _columns(endpoint, own=True)[1:]:
         key = f"endpoints.{name}.{'stratify' if level in endpoint.stratify else 'splits.site'}"
         try:
-            known = set(table.column(level).known.values())
+            cells = table.column(level).known
         except DataError as error:
             found.mistakes.append(f"{key}: {error}")
             continue
+        known = sorted(set(cells.values()))
         if len(known) <= 1:
-            what = f"is {quote(min(known))} for everybody" if known else "is unknown for everybody"
+            what = f"is {quote(known[0])} for everybody" if known else "is unknown for everybody"
             found.warnings.append(f"{key}: {quote(level)} of {table.file} {what}")
+        for one, other in itertools.pairwise(sorted(known, key=_order)):
+            if _nearly(one, other):
+                text = f"{quote(level)} has {quote(one)} and {quote(other)}, which are two levels: spell them alike"
+                found.warnings.append(f"{key}: {text}")
+        if len(cells) >= what_tells.FEWEST and len(known) > len(cells) / 2:
+            text = f"{quote(level)} has {len(known)} levels of {len(cells)} participants: too few share one"
+            found.warnings.append(f"{key}: {text}")
 
 
 def _check_endpoint(
@@ -323,6 +347,9 @@ def _check_endpoint(
         _check_numbers(found, key, column, {s: float(label) for s, label in labels.items()}, refused)
     else:
         _check_classes(found, where, endpoint, column, table.path)
+        if other := Counter(column.known[subject] for subject in refused):
+            cells = listed([f"{quote(cell, 24)} ({n} x)" for cell, n in other.most_common()], 80)
+            found.notes.append(f"{where}: {len(refused)} participants are of no class: {cells}")
 
 
 def _check_numbers(
@@ -379,8 +406,20 @@ def _check_classes(
 
 
 def _nearly(cell: str, value: str) -> bool:
-    """Whether a cell differs from a class's value in its spelling only."""
-    return re.sub(r"[\W_]", "", cell).lower() == re.sub(r"[\W_]", "", value).lower() != ""
+    """Whether a cell differs from a class's value, or another cell, in its spelling only: 1 and -1 do not."""
+    number, other = number_of(cell), number_of(value)
+    if number is not None and other is not None:
+        return number == other
+    return _letters(cell) == _letters(value) != ""
+
+
+def _order(cell: str) -> tuple[float, str]:
+    number = number_of(cell)
+    return (math.inf, _letters(cell)) if number is None else (number, "")
+
+
+def _letters(cell: str) -> str:
+    return re.sub(r"[\W_]", "", cell).lower()
 
 
 def subjects_of(cohort: CohortSection) -> set[str] | None:

@@ -17,6 +17,8 @@ from bhx_prep.evaluation.endpoint_split import Cohort
 from bhx_prep.evaluation.people import People
 from bhx_prep.evaluation.phenotype_checks import subjects_of
 from bhx_prep.ingest import participants
+from bhx_prep.ingest.cell_values import listed
+from bhx_prep.io import notes
 
 
 def overlaps(study: Config) -> Iterator[str]:
@@ -115,22 +117,42 @@ def impossible(study: Config, endpoints: Collection[str] | None = None) -> Itera
 
 
 def doubtful(study: Config) -> Iterator[str]:
-    """A line for every endpoint whose splits families would stand against if all subjects have usable scans.
+    """A line for every endpoint whose splits families would stand against, or that tests one class, if all scans are usable.
 
     Parameters
     ----------
     study : Config
     """
     for name in study.endpoints:
-        if isinstance(error := _fault(study, name), draw.PartWithoutClass):
+        error = _fault(study, name)
+        if isinstance(error, draw.PartWithoutClass):
             yield f"endpoints.{name}: {str(error).removeprefix(f'endpoint {name}: ')}"
+        elif error is None and study.endpoints[name].classes and _is_known(study, name):
+            yield from _of_one_class(study, name)
+
+
+def _of_one_class(study: Config, name: str) -> Iterator[str]:
+    """A line if splits that are given, by sites or a file, test subjects of one class."""
+    section = study.endpoints[name]
+    if section.splits.scheme == "random":
+        return
+    splits = list(_splits(study, name, None))
+    tested = [{row["label"] for row in split["rows"] if row["split"] == "test"} for split in splits]
+    alone = [i for i, labels in enumerate(tested) if len(labels) == 1]
+    if alone:
+        split, label = splits[alone[0]], min(tested[alone[0]])
+        which = listed(split["sites"], 40) if "sites" in split else split["list"]
+        of = notes.quote(section.classes[label].name, 24)
+        yield (
+            f"endpoints.{name}.splits: {len(alone)} of {len(splits)} test one class only, e.g. {notes.quote(which)} "
+            f"{of}: their AUROC cannot be told"
+        )
 
 
 def _fault(study: Config, name: str) -> DataError | None:
     """Why an endpoint cannot be split as its subjects are now; None where nothing is known of them yet."""
     section = study.endpoints[name]
-    there = [study.cohorts[cohort] for cohort in section.cohorts]
-    if any(subjects_of(cohort) is None or not cohort.phenotypes.exists() for cohort in there):
+    if not _is_known(study, name):
         return None
     try:
         # random splits of so many subjects can all be made, or none, but for families
@@ -139,6 +161,12 @@ def _fault(study: Config, name: str) -> DataError | None:
     except DataError as error:
         return error
     return None
+
+
+def _is_known(study: Config, name: str) -> bool:
+    """Whether subjects and tables of an endpoint's cohorts are there."""
+    there = [study.cohorts[cohort] for cohort in study.endpoints[name].cohorts]
+    return all(subjects_of(cohort) is not None and cohort.phenotypes.exists() for cohort in there)
 
 
 def absent_splits(study: Config) -> Iterator[str]:
@@ -275,6 +303,12 @@ def who_is_scored(
 def _scored_rows(
     study: Config, endpoint: str, seeds: tuple[int, ...] | None, parts: Collection[Part] = ("test",)
 ) -> Iterator[dict[str, Any]]:
+    for split in _splits(study, endpoint, seeds):
+        yield from (row for row in split["rows"] if row["split"] in parts)
+
+
+def _splits(study: Config, endpoint: str, seeds: tuple[int, ...] | None) -> Iterator[dict[str, Any]]:
+    """Splits of an endpoint as they would be if all had usable scans."""
     section = study.endpoints[endpoint]
     cohorts = []
     for name in section.cohorts:
@@ -288,7 +322,6 @@ def _scored_rows(
     sites = split_seeds.site_folds(study, endpoint) if by_site else ()
     lists = None if file is None else split_lists.read(file, study.cohorts[section.cohort].table)
     for seed in split_seeds.seeds(study, endpoint) if seeds is None else seeds:
-        split = endpoint_split.make(
+        yield endpoint_split.make(
             endpoint, section, seed, cohorts[0], others=cohorts[1:], sites=sites, lists=lists
         )
-        yield from (row for row in split["rows"] if row["split"] in parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -12,6 +13,7 @@ from bhx_prep.ingest import participants
 from bhx_prep.ingest.cell_values import listed
 from bhx_prep.io.notes import quote, short
 
+_SEED: Final = re.compile(r"(?:(?:seed|split|fold)[-_ ]?)?(\d{1,4})", re.IGNORECASE)
 #: What a cell may say, without regard to case.
 WORDS: Final = MappingProxyType(
     {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -32,7 +34,8 @@ def read(path: Path, settings: TableSettings) -> tuple[participants.Participants
     table : Participants
         Not yet matched with the subjects that have data.
     columns : list of str
-        Its columns that are splits, in the order of the file: seed 0 is the first.
+        Its columns that are splits. Seed 0 is the first of the file, but where the columns are called 0, 1, ... or seed-0,
+        seed-1, ... in any order: these are seeds 0, 1, ...
 
     Raises
     ------
@@ -57,7 +60,18 @@ def read(path: Path, settings: TableSettings) -> tuple[participants.Participants
     if not columns:
         msg = f"{short(path.name)} holds no column of train, val (validation) and test: write one per split"
         raise DataError(msg)
-    return table, columns
+    return table, _by_seed(columns)
+
+
+def _by_seed(columns: list[str]) -> list[str]:
+    """Columns in the order of the seeds that they are called by, as they are where these are not 0, 1, ..."""
+    numbers = {}
+    for name in columns:
+        if (number := _SEED.fullmatch(name)) is not None:
+            numbers[int(number[1])] = name
+    if sorted(numbers) != list(range(len(columns))):
+        return columns
+    return [numbers[seed] for seed in sorted(numbers)]
 
 
 def parts(table: participants.Participants, column: str) -> dict[str, str]:

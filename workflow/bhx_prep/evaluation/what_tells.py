@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,16 +12,20 @@ import numpy as np
 
 from bhx_model.evaluation.influence import is_constant
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.ingest.cell_values import numbers_of
+from bhx_prep.ingest.cell_values import numbers_of, years_of
 
 #: So many values, or fewer, of a regression are likely codes of classes.
 MOST_CODES: Final = 4
+_DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 #: Nothing is said of fewer people.
 FEWEST: Final = 10
 #: Fewer people per level, in the mean, may all be of one class by chance, or are a family.
 PER_LEVEL: Final = 5
 #: Covariates that are numbers; others are levels.
 NUMBERS: Final = frozenset({"age", "motion", "scan_year"})
+#: Share of the people whose class a level tells from which it is said, and share of the commonest class up to which.
+MOST: Final = 0.95
+COMMONEST: Final = 0.8
 #: A label whose correlation with a covariate is as high is that covariate in another unit.
 SAME: Final = 0.999
 
@@ -51,24 +57,49 @@ def follows(
     cells : mapping
         Subject to its cell.
     """
-    known: Mapping[str, float | str] = numbers_of(cells, covariate)[0] if covariate in NUMBERS else cells
+    if covariate not in NUMBERS:
+        people = _of_levels(labels, cells)
+        return bool(people) and all(len(values) == 1 for values in people.values())
+    known = years_of(cells) if covariate == "scan_year" else numbers_of(cells, covariate)[0]
     both = sorted(labels.keys() & known.keys())
     label = np.array([labels[subject] for subject in both], np.float64)
-    if len(both) < FEWEST or is_constant(label):
-        return False
-    if covariate not in NUMBERS:
-        of_level: dict[float | str, set[float]] = {}
-        for subject in both:
-            of_level.setdefault(known[subject], set()).add(labels[subject])
-        several = len(of_level) * PER_LEVEL <= len(both)
-        return several and all(len(values) == 1 for values in of_level.values())
     number = np.array([known[subject] for subject in both], np.float64)
-    if is_constant(number):
+    if len(both) < FEWEST or is_constant(label) or is_constant(number):
         return False
     if endpoint.kind == "regression":
         return abs(float(np.corrcoef(label, number)[0, 1])) > SAME
     ranges = sorted((number[label == c].min(), number[label == c].max()) for c in np.unique(label))
     return all(high < low for (_, high), (low, _) in itertools.pairwise(ranges))
+
+
+def nearly_follows(endpoint: EndpointSection, labels: Mapping[str, float], cells: Mapping[str, str]) -> str:
+    """Say that levels (sites) tell the classes of nearly all people; empty if they do not, or of values."""
+    people = {} if endpoint.kind == "regression" else _of_levels(labels, cells)
+    n = sum(values.total() for values in people.values())
+    told = sum(max(values.values()) for values in people.values())
+    commonest = max(sum(people.values(), Counter[float]()).values(), default=0)
+    if told == n or told < MOST * n or commonest > COMMONEST * n:
+        return ""
+    return f"of {told} of {n} people"
+
+
+def _of_levels(labels: Mapping[str, float], cells: Mapping[str, str]) -> dict[str, Counter[float]]:
+    """How many people of each level have which label; empty where levels, labels or people are too few to say."""
+    found: dict[str, Counter[float]] = {}
+    for subject in labels.keys() & cells.keys():
+        found.setdefault(cells[subject], Counter())[labels[subject]] += 1
+    n = sum(values.total() for values in found.values())
+    one_label = len({label for values in found.values() for label in values}) < 2
+    return {} if n < FEWEST or one_label or len(found) * PER_LEVEL > n else found
+
+
+def dates(endpoint: EndpointSection, labels: Mapping[str, float]) -> str:
+    """Say that the values of a regression are dates written as numbers, 20190131; empty if they are not."""
+    if endpoint.kind != "regression" or len(labels) < FEWEST:
+        return ""
+    if not all(_DATE.fullmatch(f"{label:.17g}") for label in labels.values()):
+        return ""
+    return f"values such as {min(labels.values()):.0f} are dates: name what is to be predicted"
 
 
 def other_scale(own: Mapping[str, float], other: Mapping[str, float]) -> str:

@@ -31,6 +31,7 @@ _LONE_CODES: Final = frozenset({-2.0, -5.0, -6.0, -66.0, -666.0})
 _CODE = re.compile(r"-?(9+|8+|7+)")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_YEAR = re.compile(r"(?<!\d)(19[89]\d|20\d\d)(?!\d)")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
 
@@ -143,6 +144,12 @@ def numbers_of(cells: Mapping[str, str], name: str) -> tuple[dict[str, float], d
         else:
             refused[subject] = f"{name} is {quote(cell)}, no number"
     return numbers, refused, commas
+
+
+def years_of(cells: Mapping[str, str]) -> dict[str, float]:
+    """Years from 1980 on that cells name, a date or a year alone; subjects whose cell names none are not there."""
+    found = {subject: _YEAR.search(cell) for subject, cell in cells.items()}
+    return {subject: float(year[1]) for subject, year in found.items() if year}
 
 
 def _decimal_commas(cells: Iterable[str]) -> bool:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,7 @@ from bhx_model.evaluation.labels import Labels
 from bhx_prep.config.cohorts import TableSettings
 from bhx_prep.config.section import read_section
 from bhx_prep.ingest import participants
-from bhx_prep.ingest.cell_values import number_of, numbers_of
+from bhx_prep.ingest.cell_values import number_of, numbers_of, years_of
 from bhx_prep.io.notes import brief
 from bhx_prep.shards import read as shards
 
@@ -73,7 +72,6 @@ NAMED: Final[Mapping[str, str]] = {
     "scan_year": "scan_year",
     "motion": "mean_fd_mm",
 }
-_YEAR: Final = re.compile(r"(?<!\d)(19[89]\d|20\d\d)(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -175,8 +173,7 @@ def _values(key: str, column: participants.Column) -> Mapping[str, float | str]:
     if key in ("sex", "site"):
         return {subject: _category(cell) for subject, cell in column.known.items()}
     if key == "scan_year":
-        years = {subject: _YEAR.search(cell) for subject, cell in column.known.items()}
-        return {subject: float(year[1]) for subject, year in years.items() if year}
+        return years_of(column.known)
     return numbers_of(column.known, brief(column.name))[0]
 
 
