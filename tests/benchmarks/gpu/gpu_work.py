@@ -85,7 +85,7 @@ def run_part(name: str, work: Work, device: torch.device, until: float) -> Rows:
         yield from gpu_trainings.write_tokens(place, device)
     elif name.startswith("training of "):
         stage, *more = name.removeprefix("training of ").split(", ")
-        given = {"cohort": gpu_trainings.MIXED} if "mixed repetition times" in more else {}
+        given: dict[str, Any] = {"cohort": gpu_trainings.MIXED} if "mixed repetition times" in more else {}
         given |= {"compiled": "compiled" in more}
         yield from gpu_trainings.training(place, stage, work.preset, step_s=_step_s(work, stage), **given)
     elif name.startswith("operations of "):

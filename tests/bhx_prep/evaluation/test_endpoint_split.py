@@ -42,11 +42,11 @@ def cohort(
 
 def people_of(n: int, first: int = 0, **more) -> dict[str, dict[str, object]]:
     """Half patients, at three sites."""
-    return {
-        label: {"dx": ("control", "patient")[i % 2], "site": SITES[i // 2 % 3][0]}
-        | {name: value(i) for name, value in more.items()}
-        for i, label in enumerate(labels_of(n, first))
-    }
+    found: dict[str, dict[str, object]] = {}
+    for i, label in enumerate(labels_of(n, first)):
+        found[label] = {"dx": ("control", "patient")[i % 2], "site": SITES[i // 2 % 3][0]}
+        found[label] |= {name: value(i) for name, value in more.items()}
+    return found
 
 
 def make(spec: dict, own: endpoint_split.Cohort, seed: int = 0, **more) -> dict:
