@@ -51,8 +51,9 @@ demo: environments  ## make the demo cohorts and run everything on config.yaml
 reproduce: environments  ## COHORT=abide1: what a cohort of the paper needs, then its run; all cohorts without COHORT
 	$(CLEAN_ENV) .venv/bin/bhx reproduce $(COHORT) --cores $(CORES) $(ARGS)
 
+# a file is run by one process: its tests share what they set up
 test: environments  ## run the tests
-	$(CLEAN_ENV) .venv/bin/python -m pytest -q
+	$(CLEAN_ENV) .venv/bin/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 test-gpu: environments  ## on a machine with GPUs: what needs them
 	$(CLEAN_ENV) .venv/bin/python -m pytest -q --device cuda tests/bhx_model/training/test_gpu.py

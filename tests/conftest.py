@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bhx_model import gpus
+from bhx_model.command_line import PACKAGES
 from bhx_prep import cli
 
 os.environ.setdefault("NO_ET", "1")  # nipype and fMRIPrep shall not ask the network for newer versions
@@ -38,6 +40,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> None:
+    """Events are logged, whatever ``-q`` or ``-v`` of an earlier test chose."""
+    for name in PACKAGES:
+        if logging.getLogger(name).level:
+            logging.getLogger(name).setLevel(logging.INFO)
 
 
 @pytest.fixture(scope="session")

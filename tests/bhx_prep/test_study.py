@@ -88,7 +88,7 @@ def test_a_job_writes_nothing(folder: Path):
         ({"endpoints.x.stratify": ["site"]}, {"endpoint", "split"}),
         ({"experiments.e.seed": 1}, set()),
     ],
-    ids=str,
+    ids=lambda given: str(given) if isinstance(given, dict) else None,
 )
 def test_a_change_is_seen_by_the_jobs_that_read_it(change: dict, expected: set[str]):
     before, raw = settings(STUDY), copy.deepcopy(STUDY)

@@ -66,7 +66,7 @@ ALL_BUT_FUSION = {"subjects", "structure", "function", "tokens", "function_token
         ({"exclude_test_of": {"x": "all"}}, set()),
         ({"cohorts": ["a"]}, set()),
     ],
-    ids=str,
+    ids=lambda given: str(given) if isinstance(given, dict) else None,
 )
 def test_what_decides_an_encoder_names_its_folder(change: dict[str, Any], expected: set[str]):
     assert {part for part, one in shared(change).items() if one} == expected
