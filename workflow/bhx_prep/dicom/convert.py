@@ -48,6 +48,17 @@ class Image:
         found = re.search(r"_e(\d+)", self.ending)
         return found[1] if found else ""
 
+    @property
+    def phase(self) -> bool:
+        """Whether it is a phase image, or a part of a complex one."""
+        return re.search(r"_(?:ph|real|imaginary)(?![a-z])", self.ending) is not None
+
+    @property
+    def image_type(self) -> list[str]:
+        """Values of ``ImageType``."""
+        stated = self.sidecar.get("ImageType")
+        return [str(value).upper() for value in stated] if isinstance(stated, list) else []
+
 
 def program() -> str:
     """Path of dcm2niix: of the Python package, else the one that is found as a command.

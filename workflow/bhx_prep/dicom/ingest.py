@@ -137,6 +137,15 @@ def _check(one: Planned, image: Image, path: Path) -> None:
         shape = nib.Nifti1Header.from_fileobj(file).get_data_shape()
     frames = shape[3] if len(shape) > 3 else 1
     suffix = path.name.rpartition("_")[2]
+    is_phase = suffix in ("phasediff", "phase1", "phase2", "fieldmap")
+    if image.phase and not is_phase:
+        raise DataError(
+            f"it is a phase image, and a {suffix} is a magnitude: map that series, by image_type: M"
+        )
+    if is_phase and suffix != "fieldmap" and {"M", "MAGNITUDE"} & set(image.image_type):
+        raise DataError(
+            f"it is a magnitude, and a {suffix} is a phase image: map that series, by image_type: P"
+        )
     if suffix == "bold" and frames < 2:
         raise DataError("it has one volume, and a bold run has several: is it an sbref?")
     if suffix in ("T1w", "T2w", "FLAIR") and (frames > 1 or min(shape[:3]) < 2):

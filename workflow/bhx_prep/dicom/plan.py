@@ -22,6 +22,9 @@ NO_IMAGE: Final = "no image"
 LEFT_OUT: Final = "left out"
 NO_LABEL: Final = "patient not in the table"
 FAILED: Final = "failed"
+#: Suffixes of images as the scanner acquires them, and what `ImageType` has of those that it computes.
+_MEASURED: Final = ("T1w", "T2w", "FLAIR", "bold", "sbref", "epi")
+_COMPUTED: Final = frozenset(("DERIVED", "MPR", "MOCO", "PROJECTION IMAGE"))
 #: Columns of the table of series.
 COLUMNS: Final = (
     "subject", "session", "number", "description", "protocol", "images", "vendor", "outcome", "file", "reason",
@@ -132,6 +135,11 @@ def _decide(series: Series, mapping: SeriesMap, visits: Sequence[Visit]) -> Plan
         found.outcome = IGNORED
     elif series.faults:
         found.fail(series.faults[0])
+    elif rule.suffix in _MEASURED and series.image_type & _COMPUTED and rule.image_type is None:
+        kind = ", ".join(sorted(series.image_type & _COMPUTED))
+        found.fail(
+            f"its ImageType is {kind}: computed of another series? If it is meant, map it by image_type"
+        )
     elif series.lost and not rule.incomplete:
         found.fail(
             f"{series.lost} of its images are missing: export it again, or map it as `incomplete: true`"

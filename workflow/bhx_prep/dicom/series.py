@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import struct
 import warnings
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -66,8 +66,8 @@ class Series:
         UID of an instance -> its file, the first of several.
     instances : list of int
         `InstanceNumber` of each file.
-    places : list of tuple of str
-        Which image each file is, of files that state an `InstanceNumber`.
+    places : dict
+        UID of an instance -> which image it is: values of the header in the order of `_IMAGE`.
     n_images : int
         Images in its files: of an enhanced one, its frames.
     lost : int
@@ -95,7 +95,7 @@ class Series:
     images: bool
     files: dict[str, Path] = field(default_factory=dict)
     instances: list[int] = field(default_factory=list)
-    places: list[tuple[str, ...]] = field(default_factory=list)
+    places: dict[str, tuple[str, ...]] = field(default_factory=dict)
     n_images: int = 0
     lost: int = 0
     identifying: frozenset[str] = frozenset()
@@ -261,12 +261,17 @@ def _add_quietly(by_key: dict[Any, Series], path: Path, header: FileDataset, fau
         series.faults.append(fault)
     if text("BurnedInAnnotation").upper() == "YES" or kind == SECONDARY_CAPTURE:
         series.faults.append("burned in")
-    if (instance := text("SOPInstanceUID")) not in series.files:
+    instance, place = text("SOPInstanceUID"), tuple(text(keyword) for keyword in _IMAGE)
+    if not instance:
+        series.faults.append("no UID")
+    if instance not in series.files:
         series.files[instance] = path
         series.n_images += int(header.get("NumberOfFrames") or 1)
+        series.places[instance] = place
         if (number := text("InstanceNumber")).isdecimal():
             series.instances.append(int(number))
-            series.places.append(tuple(text(keyword) for keyword in _IMAGE))
+    elif series.places[instance] != place:
+        series.faults.append("shared UID")
 
 
 def _image_type(value: Any) -> frozenset[str]:
@@ -283,7 +288,8 @@ def _check(series: list[Series], broken: set[Path]) -> None:
     for one in series:
         patients[one.uid].add(one.patient)
     for one in series:
-        cut, burned = one.faults.count("cut off"), one.faults.count("burned in")
+        cut, burned, shared = (one.faults.count(fault) for fault in ("cut off", "burned in", "shared UID"))
+        nameless = "no UID" in one.faults
         one.faults = []
         if cut:
             one.faults.append(f"{cut} of {len(one.files)} files end before their pixels do: copy them again")
@@ -299,9 +305,16 @@ def _check(series: list[Series], broken: set[Path]) -> None:
             one.faults.append("its files have no PatientID")
         if len(patients[one.uid]) > 1:
             one.faults.append(f"its files name {len(patients[one.uid])} patients: ask whoever exported them")
-        if twice := len(one.places) - len(set(one.places)):
+        if nameless:
+            one.faults.append("its files have no SOPInstanceUID: export it again")
+        elif shared:
+            one.faults.append(
+                f"{shared} of its files have the SOPInstanceUID of another image: export it again"
+            )
+        known = [place for place in one.places.values() if place[0].isdecimal()]
+        if twice := len(known) - len(set(known)):
             one.faults.append(f"{twice} of its images are there twice, under other UIDs: remove the copies")
-        one.lost = missing(one.instances)
+        one.lost = missing(one.instances) or lacking(one.places.values())
 
 
 def missing(instances: list[int]) -> int:
@@ -314,3 +327,25 @@ def missing(instances: list[int]) -> int:
         return 0
     lost = max(distinct) - min(*distinct, 1) + 1 - len(distinct)
     return lost if lost <= len(distinct) // 2 else 0
+
+
+def lacking(places: Iterable[tuple[str, ...]]) -> int:
+    """Number of slices that some volumes of a series lack, less than a whole volume.
+
+    Numbers do not tell if the last images of a series are lost. With more than a volume the positions would rather
+    follow the head from frame to frame.
+
+    Parameters
+    ----------
+    places : iterable of tuple of str
+        Of images, in the order of `_IMAGE`.
+    """
+    counts = defaultdict(Counter)
+    for _, _, _, _, echo, position, kind, _ in places:
+        if position:
+            counts[echo, kind][position] += 1
+    lost = 0
+    for at in counts.values():
+        few = max(at.values()) * len(at) - at.total()
+        lost += few if few < len(at) else 0
+    return lost
