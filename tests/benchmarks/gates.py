@@ -134,6 +134,21 @@ def mirrored(head: np.ndarray, _: np.ndarray) -> np.ndarray:
     return head[::-1]
 
 
+def reversed_slices(head: np.ndarray, _: np.ndarray) -> np.ndarray:
+    """The slices from the top to the bottom, as a header says that is wrong by its sign: a mirrored head upside down."""
+    return head[:, :, ::-1]
+
+
+def upside_down(head: np.ndarray, _: np.ndarray) -> np.ndarray:
+    """Turned by 180 degrees about the axis from left to right: the crown where the header has the neck."""
+    return head[:, ::-1, ::-1]
+
+
+def back_to_front(head: np.ndarray, _: np.ndarray) -> np.ndarray:
+    """The face where the header has the back of the head: mirrored."""
+    return head[:, ::-1]
+
+
 def defaced(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     """Without what `bhx ingest dicom` cuts off with `deface: face`."""
     plane_mm = plane_of(brain(head), np.diag([*zooms, 1.0]))
@@ -155,6 +170,9 @@ SPOILED: dict[str, tuple[Spoil, bool]] = {
     "neck": (neck, True),
     "half": (half, True),
     "slab": (slab, True),
+    "reversed": (reversed_slices, True),
+    "upside": (upside_down, True),
+    "back": (back_to_front, True),
     "tilt": (tilt, False),
     "defaced": (defaced, False),
     "stripped": (stripped, False),
