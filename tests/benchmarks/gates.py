@@ -55,8 +55,10 @@ def shell(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
 def ct(head: np.ndarray, _: np.ndarray) -> np.ndarray:
     """Bone is bright, all soft tissue alike, and air 0, as where 1,000 were added."""
     top = np.percentile(head, 99.5)
-    inside = ndimage.binary_fill_holes(ndimage.binary_opening(head > 0.1 * top, iterations=2))
-    bone = inside & (head < 0.15 * top) & ~ndimage.binary_erosion(inside, iterations=25)
+    inside = np.asarray(
+        ndimage.binary_fill_holes(ndimage.binary_opening(head > 0.1 * top, iterations=2)), bool
+    )
+    bone = inside & (head < 0.15 * top) & ~np.asarray(ndimage.binary_erosion(inside, iterations=25), bool)
     return np.where(bone, 2000, np.where(inside, 1030 + 10 * head / top, 0)) + 5.0
 
 

@@ -152,6 +152,15 @@ def test_a_subject_whose_runs_are_all_left_out_did_not_go_well(tmp_path, monkeyp
     assert "no run was preprocessed, the T1w image alone" in said
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_subject_without_runs_ends_as_its_t1w_image_does(code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "raw/sub-01/anat/sub-01_T1w.nii.gz")
+    monkeypatch.setattr(one_subject, "_run_embedded", lambda words: code)
+    assert cli.main(["preproc", "run", "--bids", "raw", "--subject", "01", "--out", "out"]) == code
+    assert "sub-01 is left out: no BOLD run of task rest" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "meaning"),
     [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -263,6 +265,16 @@ def test_an_invalid_subject_folder_is_a_row_with_a_harmless_label(tmp_path, fold
     check_key(strange["key"])
     assert strange["subject"].isalnum()
     assert [row["status"] for row in rows if row["subject"] == "01"] == ["ok", "ok"]
+
+
+def test_names_of_bytes_that_are_no_text_are_rows(tmp_path):
+    path = write_subject(tmp_path)
+    shutil.copy(path, os.fsencode(path.with_name("sub-01_task-rest_run-")) + b"\xff_bold.nii.gz")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/sub-\xff")).mkdir()
+    reasons = [row["reason"] for row in rows_of(tmp_path) if row["status"] != "ok"]
+    assert len(reasons) == 2
+    assert any("names no subject" in reason for reason in reasons)
+    assert any("in the file name" in reason for reason in reasons)
 
 
 def test_names_that_contradict_their_folder_or_are_no_names(tmp_path):

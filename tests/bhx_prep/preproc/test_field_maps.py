@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ def _fmap(root, name, **fields):
     write_json(root / f"sub-01/fmap/sub-01_{name}.json", **fields)
 
 
-def _found(root, sidecar=ENCODED, run=RUN):
+def _found(root, sidecar=ENCODED, run=RUN) -> Any:
     write_image(root / run, frames=10)
     return find_field_map(root, root / run, sidecar, (4, 4, 4), Sidecars(root))
 
@@ -108,6 +110,7 @@ NOTES = {
     "a direction of the body": (_pd(), {**ENCODED, "PhaseEncodingDirection": "AP"}, "is AP: expected i, j or k"),
     "no readout": (_pd(), {"PhaseEncodingDirection": "j"}, "its TotalReadoutTime is missing"),
     "readout in ms": (_pd(), {**ENCODED, "TotalReadoutTime": 46.7}, "makes a readout of 46.7 s"),
+    "readout as a text": (_pd(), {**ENCODED, "TotalReadoutTime": "0.05"}, "is '0.05': expected a number of seconds"),
     "readout 0": (_pd(), {**ENCODED, "TotalReadoutTime": 0}, "makes a readout of 0 s"),
     "no echo times": (_pd(EchoTime2=None), ENCODED, "states no two echo times"),
     "echo times in ms": (_pd(EchoTime1=4.92, EchoTime2=7.38), ENCODED, "are 4.92 and 7.38: expected seconds"),
@@ -117,7 +120,7 @@ NOTES = {
     "an epi that says nothing": (_one("dir-PA_epi", **FOR_IT), ENCODED, "epi.nii.gz: PhaseEncodingDirection is missing"),
     "a field without unit": (_one("fieldmap", **FOR_IT), ENCODED, "expected Hz, rad/s or T"),
     "units in a list": (_one("fieldmap", Units=["Hz"], **FOR_IT), ENCODED, "expected Hz, rad/s or T"),
-    "a readout of any length": (_pd(), {**ENCODED, "TotalReadoutTime": 10**400}, "expected seconds"),
+    "a readout of any length": (_pd(), {**ENCODED, "TotalReadoutTime": 10**400}, "expected a number of seconds"),
     "for a name that no file has": (_pd(IntendedFor="x" * 5000), ENCODED, "which does not exist"),
     "a magnitude alone": (_one("magnitude1", **FOR_IT), ENCODED, "alone makes no field map"),
 }  # fmt: skip
@@ -132,6 +135,19 @@ def test_what_is_said_of_a_run_that_is_not_corrected(name, tmp_path):
     assert said.startswith("distortion not corrected: ")
     assert words in said
     assert len(said) <= 200
+
+
+def test_images_of_two_grids_are_no_field_map(tmp_path):
+    _phasediff(tmp_path)
+    path = tmp_path / "sub-01/fmap/sub-01_magnitude1.nii.gz"
+    values = np.arange(11 * 12 * 12, dtype=np.int16).reshape(11, 12, 12)
+    nib.Nifti1Image(values, np.diag([17.0, 17.0, 17.0, 1.0])).to_filename(path)
+    found, said = _found(tmp_path)
+    assert found is None
+    assert (
+        "sub-01_magnitude1.nii.gz and sub-01_phasediff.nii.gz differ in their voxels (11x12x12 and 12x12x12)"
+        in said
+    )
 
 
 @pytest.mark.parametrize("which", ["phasediff", "magnitude1"])

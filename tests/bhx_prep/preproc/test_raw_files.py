@@ -81,3 +81,14 @@ def test_a_subject_whose_run_cannot_be_used_keeps_its_t1w_image(tmp_path):
     assert files.excluded == [
         {"file": "sub-01_task-rest_bold.nii", "reason": "the image is empty: all voxels are the same"}
     ]
+
+
+def test_a_run_that_may_be_corrected_already_is_not_corrected_twice(tmp_path):
+    bold = np.stack([head() + n for n in range(12)], axis=-1)
+    (tmp_path / "sub-01/func").mkdir(parents=True)
+    (tmp_path / "sub-01/func/sub-01_task-rest_bold.json").write_text('{"SliceTimingCorrected": "true"}')
+    files = found(tmp_path, bold)
+    assert files.runs == []
+    assert (
+        files.excluded[0]["reason"] == "SliceTimingCorrected in the sidecar is 'true': expected true or false"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ INTERLEAVED = [ASCENDING[i // 2 if i % 2 == 0 else 6 + i // 2] for i in range(12
 MULTIBAND = [0.0, 1.2, 0.6] * 4
 
 
-def _sampled(times, axis, tr_s=TR, frames=80):
+def _sampled(times, axis, tr_s=TR, frames=80) -> Any:
     """Equal slow signals in every voxel, each sampled when its slice was."""
     rng = np.random.default_rng(1)
     tones = rng.uniform(0.01, 0.09, 12), rng.uniform(0, 2 * np.pi, 12)
@@ -81,6 +83,8 @@ def test_parts_and_frames_that_are_not_steady():
         ({"SliceTiming": sorted(MULTIBAND)}, "adjacent slices 0 and 1"),
         ({"SliceTiming": MULTIBAND, "MultibandAccelerationFactor": 1}, "4 slices at one time"),
         ({"SliceTiming": ASCENDING, "SliceEncodingDirection": "z"}, "expected i, j or k"),
+        ({"SliceTiming": ASCENDING, "DelayTime": 1.0}, "a DelayTime of 1 s leaves"),
+        ({"SliceTiming": [str(t) for t in ASCENDING]}, "no list of numbers"),
     ],
 )
 def test_what_cannot_be_slice_times_is_refused(sidecar, words):
@@ -96,3 +100,10 @@ def test_no_times_and_all_slices_at_once():
     assert at_once.span_s == 0
     real = slice_times({"SliceTiming": MULTIBAND, "MultibandAccelerationFactor": 4}, SHAPE, TR)
     assert real is not None
+
+
+def test_slices_of_a_sparse_run_end_before_its_pause():
+    sparse = [t / 2 for t in ASCENDING]
+    found = slice_times({"SliceTiming": sparse, "DelayTime": TR / 2}, SHAPE, TR)
+    assert found is not None
+    assert found.times_s == tuple(sparse)

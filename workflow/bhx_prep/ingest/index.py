@@ -342,7 +342,18 @@ def _table(rows: list[Row]) -> pa.Table:
                 exclude(row, f"{len(same)} files claim to be this scan ({names}): {remedy}")
     _note_similar_labels(rows)
     rows.sort(key=lambda row: (row["subject"], row["modality"], row["key"], row["path"] or ""))
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    try:
+        return pa.Table.from_pylist(rows, schema=SCHEMA)
+    except UnicodeEncodeError:  # a name of bytes that are no text: its scan is excluded, and the row says so
+        return pa.Table.from_pylist([_as_text(row) for row in rows], schema=SCHEMA)
+
+
+def _as_text(row: Row) -> Row:
+    """A row with escapes in place of the bytes of names that are no UTF-8."""
+    return {
+        column: os.fsencode(value).decode("utf-8", "backslashreplace") if isinstance(value, str) else value
+        for column, value in row.items()
+    }
 
 
 def _note_similar_labels(rows: list[Row]) -> None:

@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         words = job_words(subject, COHORT, args.bids, cohort.tasks, asked[0], asked[1], args.out, args)
         code = fmriprep.main([*words, "--mem-mb", str(args.mem_mb)])
-    runs = [row["status"] for row in rows if bids_names.suffix(Path(row["path"]).name) == "bold"]
+    runs = [row["status"] for row in rows if bids_names.suffix(Path(row["path"] or "").name) == "bold"]
     if code == 0 and runs and "ok" not in runs:
         logger.error(
             "sub-%s: no run was preprocessed, the T1w image alone: see above why they were left out", subject

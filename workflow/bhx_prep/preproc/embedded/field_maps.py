@@ -7,6 +7,7 @@ corrected has a note that says why.
 from __future__ import annotations
 
 import math
+import reprlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -175,7 +176,7 @@ def _places(root: Path, run: Path, text: str) -> list[Path]:
     """What an entry of ``IntendedFor`` may name: a BIDS URI, a path below the subject or below the dataset."""
     if text.startswith("bids:"):
         dataset, _, rest = text.removeprefix("bids:").partition(":")
-        return [root / rest] if not dataset else []
+        return [root / rest.lstrip("/")] if not dataset else []
     subject = root / f"sub-{bids_names.parse(run.name)['sub']}"
     return [subject / text.lstrip("/"), root / text.lstrip("/")]
 
@@ -213,8 +214,10 @@ def _encoding(fields: Mapping[str, Any], shape: Sequence[int], whose: str) -> tu
         readout_s, name = step_s * (lines - 1), "EffectiveEchoSpacing"
     if readout_s is None:
         raise _Unusable(f"{whose} TotalReadoutTime is missing")
-    if (seconds := _number(readout_s)) is None or not 0 < seconds <= MOST_READOUT_S:
-        msg = f"{whose} {name} makes a readout of {short(str(readout_s))} s: expected seconds, below {MOST_READOUT_S}"
+    if (seconds := _number(readout_s)) is None:
+        raise _Unusable(f"{whose} {name} is {reprlib.repr(readout_s)}: expected a number of seconds")
+    if not 0 < seconds <= MOST_READOUT_S:
+        msg = f"{whose} {name} makes a readout of {seconds:g} s: expected seconds, above 0 and below {MOST_READOUT_S}"
         raise _Unusable(msg)
     return direction, seconds
 
@@ -240,6 +243,20 @@ def _check_image(path: Path) -> Any:
     if not finite.size or finite.min() == finite.max():
         raise DataError(f"{name}: all voxels are the same")
     return header
+
+
+def _check_same_grid(path: Path, other: Path) -> None:
+    """Check two images of a field map, which are on one grid.
+
+    Raises
+    ------
+    DataError
+        If one cannot be used, or they differ.
+    """
+    first, second = (_check_image(one).get_data_shape()[:3] for one in (path, other))
+    if first != second:
+        sizes = " and ".join("x".join(map(str, shape)) for shape in (first, second))
+        raise DataError(f"{short(path.name)} and {short(other.name)} differ in their voxels ({sizes})")
 
 
 def _number(value: object) -> float | None:
@@ -270,7 +287,7 @@ def _magnitude(by_suffix: dict[str, list[_Image]], of: _Image) -> str:
     for suffix in ("magnitude1", "magnitude", "magnitude2"):
         for image in by_suffix.get(suffix, []):
             if image.group == of.group:
-                _check_image(image.path)
+                _check_same_grid(image.path, of.path)
                 return str(image.path)
     raise _Unusable(f"{short(of.path.name)} has no magnitude image beside it")
 
@@ -292,7 +309,7 @@ def _phases(by_suffix: dict[str, list[_Image]], direction: str, readout_s: float
         msg = f"the echo times of {name} are {first:g} and {second:g}: expected seconds, the second above the first"
         raise _Unusable(msg)
     for image in images:
-        _check_image(image.path)
+        _check_same_grid(image.path, images[0].path)
     paths = tuple(str(image.path) for image in images)
     return FieldMap(kind, direction, readout_s, paths, _magnitude(by_suffix, images[0]), second - first)
 
@@ -305,7 +322,6 @@ def _field(by_suffix: dict[str, list[_Image]], direction: str, readout_s: float)
     if not isinstance(unit, str) or unit not in UNITS:
         msg = f"Units of {short(image.path.name)} is {short(str(unit))}: expected Hz, rad/s or T"
         raise _Unusable(msg)
-    _check_image(image.path)
     magnitude = _magnitude(by_suffix, image)
     return FieldMap("fieldmap", direction, readout_s, (str(image.path),), magnitude, UNITS[unit])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -217,7 +218,11 @@ def _check_run(given: UsableScan, sidecar: dict[str, Any]) -> dict[str, Any]:
         raise DataError(msg)
     zooms = metadata.voxel_sizes(sidecar, image.header)
     slices, notes = None, [*_orientation(image.header)]
-    if sidecar.get("SliceTimingCorrected") is True:
+    corrected = sidecar.get("SliceTimingCorrected")
+    if corrected not in (None, True, False):
+        msg = f"SliceTimingCorrected in the sidecar is {reprlib.repr(corrected)}: expected true or false"
+        raise DataError(msg)
+    if corrected:
         notes.append(note(Kind.SLICES, "its sidecar says that it is corrected"))
     elif given.tr_s is not None:
         slices = slice_times(sidecar, image.shape, given.tr_s)

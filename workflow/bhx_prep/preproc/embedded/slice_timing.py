@@ -91,6 +91,7 @@ def slice_times(sidecar: Mapping[str, Any], shape: Sequence[int], tr_s: float) -
         raise DataError(msg)
     times = [float(time) for time in given]
     _check(times, tr_s, sidecar.get("MultibandAccelerationFactor"))
+    _check_delay(max(times), tr_s, sidecar.get("DelayTime"))
     return SliceTimes(tuple(times[::-1] if direction.endswith("-") else times), axis)
 
 
@@ -132,6 +133,16 @@ def _check(times: list[float], tr_s: float, factor: object) -> None:
         if at_once > 2 * factor:
             msg = f"SliceTiming has {at_once} slices at one time where MultibandAccelerationFactor is {factor}: correct it"
             raise DataError(msg)
+
+
+def _check_delay(last_s: float, tr_s: float, delay_s: object) -> None:
+    """Raise if the last slice (s) is acquired in the pause that follows each frame."""
+    if not isinstance(delay_s, (int, float)) or isinstance(delay_s, bool) or not 0 < delay_s < tr_s:
+        return
+    if last_s > tr_s - delay_s + _SAME_S:
+        rest = f"a DelayTime of {delay_s:g} s leaves {tr_s - delay_s:g} s of the repetition time"
+        msg = f"SliceTiming reaches {last_s:g} s, but {rest} of {tr_s:g} s: correct one of them"
+        raise DataError(msg)
 
 
 def move(series: Floats, delay: float) -> Floats:
