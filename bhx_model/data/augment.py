@@ -280,6 +280,17 @@ def check_series(
         msg = f"series has shape {series_RT.shape}, the model needs ({n_rois} ROIs, frames): check atlas and axes"
         raise DataError(msg)
     plan_series(tr_s, series_RT.shape[1], config, segments=segments)
+    check_values(series_RT)
+
+
+def check_values(series_RT: NDArray[np.floating]) -> None:
+    """Refuse a series (R, T) with missing or infinite values in an ROI that has others, or with a constant ROI.
+
+    Raises
+    ------
+    DataError
+        With the row, and how to fix it.
+    """
     absent = np.isnan(series_RT).all(axis=1)
     if absent.all():
         msg = "series is NaN throughout: exclude it"

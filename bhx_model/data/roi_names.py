@@ -69,13 +69,13 @@ def match(names: Sequence[str], atlas: str, wanted: Sequence[str]) -> tuple[NDAr
         If names are missing, unknown, given twice, or of another order of networks.
     """
     given, known = keys(names, wanted), keys(wanted, wanted)
-    if len(names) != len(wanted):
-        msg = f"{len(names)} ROIs, but the model knows {len(wanted)} of atlas {atlas}{_odd_one(names, given, wanted, known)}"
-        raise DataError(msg)
     place = {name: i for i, name in enumerate(given)}
     if len(place) != len(given):
         twice = next(names[i] for i, name in enumerate(given) if place[name] != i)
         raise DataError(f"ROI {twice[:60]!r} is there twice: give every ROI once")
+    if len(names) != len(wanted):
+        msg = f"{len(names)} ROIs, but the model knows {len(wanted)} of atlas {atlas}{_odd_one(names, given, wanted, known)}"
+        raise DataError(msg)
     missing = [i for i, name in enumerate(known) if name not in place]
     if not missing:
         return np.array([place[name] for name in known], np.int64), None

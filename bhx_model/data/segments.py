@@ -42,7 +42,10 @@ def checked(segments: Any, n_frames: int) -> Segments | None:
     """
     if segments is None:
         return None
-    wrong = f"its segments {str(segments)[:40]} are not ascending ranges of {n_frames} frames in all"
+    wrong = (
+        f"its segments {str(segments)[:40]} are not ascending ranges of {n_frames} frames in all: give the series without "
+        "the frames between them, and two ranges or more (None for one)"
+    )
     try:
         ranges = tuple((int(first), int(stop)) for first, stop in segments)
     except (TypeError, ValueError) as error:

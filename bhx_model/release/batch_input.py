@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +12,10 @@ from torch import Tensor
 
 from bhx_model.config import FunctionConfig
 from bhx_model.data import augment
+from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import DataError
-from bhx_model.release.series_input import check_dense, numbers_of
-
-#: Largest deviation from its mean that a series may have, and its inverse: squares of others leave single precision.
-LARGEST_DEVIATION: Final = 1e15
+from bhx_model.release.run_checks import check_run
+from bhx_model.release.series_input import check_dense, check_digits, numbers_of
 
 
 def batch_of(value: Any, what: str) -> Tensor:
@@ -37,22 +36,8 @@ def batch_of(value: Any, what: str) -> Tensor:
     if not isinstance(value, Tensor):
         return torch.as_tensor(numbers_of(value, what))
     check_dense(value, what)
+    check_digits(value, what)
     return value
-
-
-def check_deviation(largest: float, what: str) -> None:
-    """Refuse series whose largest deviation from a mean has squares beyond single precision.
-
-    Raises
-    ------
-    DataError
-        If it has.
-    """
-    if largest and not 1 / LARGEST_DEVIATION < largest < LARGEST_DEVIATION:
-        msg = (
-            f"{what} varies by {largest:.1e}, beyond what single precision squares: divide it by that number"
-        )
-        raise DataError(msg)
 
 
 def run_lengths(series_BRT: Tensor) -> list[int]:
@@ -71,6 +56,21 @@ def run_lengths(series_BRT: Tensor) -> list[int]:
     if 0 in lengths:
         raise DataError(f"run {lengths.index(0)} of the batch is NaN throughout: leave it out")
     return lengths
+
+
+def check_runs(series_BRT: Tensor, lengths: Sequence[int], rois: RoiMetadata, config: FunctionConfig) -> None:
+    """Refuse a batch of which a run cannot be used: what `embed` refuses of one, this refuses of many.
+
+    Raises
+    ------
+    DataError
+        With the place of the run.
+    """
+    for place, (series_RT, length) in enumerate(zip(series_BRT.detach().cpu(), lengths, strict=True)):
+        try:
+            check_run(series_RT[:, :length].double().numpy(), rois, config)
+        except DataError as error:
+            raise DataError(f"run {place} of the batch: {error}") from error
 
 
 def by_length(lengths: Sequence[int], one: Callable[[Tensor, int], Tensor]) -> Tensor:

@@ -77,6 +77,10 @@ class BackboneTransform:
     def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Return ``series`` (ROIs, frames) float32 and ``tr`` in s, beside what else is not of the series."""
         series = _raw(sample).T
+        still = (series == series[:, :1]).all(dim=1, keepdim=True)
+        series = torch.where(
+            still, torch.nan, series
+        )  # a parcel without coverage, which Brainmarks has constant
         if self.needs_fit:
             (median, iqr), (centre, scale) = self._wanted, self._found
             gain = torch.from_numpy(iqr / scale)[:, None]
@@ -119,8 +123,8 @@ class Backbone(nn.Module):
             tokens_BRND = self.model.encode_series(batch["series"], float(times))
             patch_BLD = tokens_BRND.flatten(1, 2)
             hub_BHD = None
-            if self.template is not None:
-                structure_1SD = self.model.encode_volume(self.template)
+            if self.template is not None and self.model.structure is not None:
+                structure_1SD = self.model.structure.encode(self.template)  # no person's, so nothing to check
                 structure_BSD = structure_1SD.expand(len(patch_BLD), -1, -1)
                 hub_BHD = self.model.fuse(structure_BSD, patch_BLD, tokens_BRND.shape[2])
         return Embeddings(None, hub_BHD, patch_BLD)

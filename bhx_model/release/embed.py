@@ -46,9 +46,10 @@ from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.normalise import centred
 from bhx_model.release import load
-from bhx_model.release.batch_input import batch_of, by_length, check_deviation, run_lengths, thinned
+from bhx_model.release.batch_input import batch_of, by_length, check_runs, run_lengths, thinned
 from bhx_model.release.hub import find_export
 from bhx_model.release.image_input import is_image, is_path, open_series, open_t1w, read_array
+from bhx_model.release.run_checks import check_deviation, check_run
 from bhx_model.release.series_input import check_tr, numbers_of, rows_of_rois
 
 #: A T1 whose mean, or whose standard deviation or its inverse, is larger was not normalised; nor was one of which
@@ -156,7 +157,7 @@ class BrainHarmonix(nn.Module):
         Raises
         ------
         DataError
-            If the shape, the numbers or the repetition time do not fit.
+            If the shape, the numbers or the repetition time do not fit, as in `embed`.
         ConfigError
             If the weights were cast to another precision.
         """
@@ -167,6 +168,7 @@ class BrainHarmonix(nn.Module):
             msg = f"the batch has shape {tuple(series_BRT.shape)}, expected (subjects, {len(self.rois)} ROIs, frames)"
             raise DataError(msg)
         lengths = run_lengths(series_BRT)
+        check_runs(series_BRT, lengths, self.rois, config)
         if config.scaling == "run":  # before it is moved: not every device has float64
             if series_BRT.dtype != torch.float32:
                 series_BRT = centred(series_BRT.double() if series_BRT.is_cpu else series_BRT.float())
@@ -202,7 +204,7 @@ class BrainHarmonix(nn.Module):
         Raises
         ------
         DataError
-            If the weights have no structure encoder, the grid is another, or a number is missing.
+            If the weights have no structure encoder, or a T1 is none that `embed` takes as an array.
         """
         self._check_precision()
         structure = self._needs_t1w()
@@ -211,8 +213,8 @@ class BrainHarmonix(nn.Module):
             grid = ", ".join(map(str, structure.grid))
             msg = f"the T1s have shape {tuple(volume_BXYZ.shape)}, expected (subjects, {grid}): resample"
             raise DataError(msg)
-        if not bool(volume_BXYZ.isfinite().all()):
-            raise DataError("the T1s hold NaN or infinite values: set the background to a number")
+        for volume_XYZ in volume_BXYZ.detach().cpu():
+            self._check_volume(volume_XYZ.float().numpy())
         return structure.encode(volume_BXYZ.to(self.device).float())
 
     def forward(self, series_BRT: Tensor, tr_s: float, volume_BXYZ: Tensor | None = None) -> Tensor:
@@ -294,7 +296,7 @@ class BrainHarmonix(nn.Module):
         known = self._single_precision(rows)
         cuts = checked(segments, known.shape[-1])
         augment.check_series(known, tr_s, len(self.rois), config, cuts)
-        self._check_scale(known)
+        check_run(rows, self.rois, config)
         plan = augment.plan_series(tr_s, known.shape[1], config, segments=cuts)
         cut = torch.from_numpy(augment.apply_plan(known, plan, config))[None].to(self.device)
         function = self.function.encode(cut, plan.patch_frames)
@@ -375,6 +377,10 @@ class BrainHarmonix(nn.Module):
         if volume.shape != grid:
             msg = f"the T1 has {volume.shape} voxels, the model's grid is {grid}: resample and crop it"
             raise DataError(msg)
+        self._check_volume(volume)
+        return volume
+
+    def _check_volume(self, volume: NDArray[np.float32]) -> None:
         if not np.isfinite(volume).all():
             msg = "the T1 holds NaN or infinite values: set the background to a number"
             raise DataError(msg)
@@ -387,7 +393,6 @@ class BrainHarmonix(nn.Module):
             raise DataError(msg)
         if self.t1w_space is not None:
             self.t1w_space.check(volume)
-        return volume
 
     def _make_trainable(self) -> None:
         """Let gradients reach what `forward` uses, and nothing else."""
@@ -400,9 +405,16 @@ class BrainHarmonix(nn.Module):
                 parameter.requires_grad_(not name.startswith(("decoder", "mask_token")))
 
     def _check_precision(self) -> None:
-        dtype = next(self.function.target.parameters()).dtype
-        if dtype != torch.float32:
-            msg = f"the weights were cast to {dtype}, in which series lose digits: keep float32 and use torch.autocast"
+        weights = next(self.function.target.parameters())
+        if weights.is_meta:
+            raise ConfigError(
+                "the weights are on the device meta, which holds no numbers: load them on another"
+            )
+        if weights.dtype != torch.float32:
+            msg = (
+                f"the weights were cast to {weights.dtype}, or torch's default dtype was that when they were loaded: "
+                "keep float32 and use torch.autocast"
+            )
             raise ConfigError(msg)
 
     def _single_precision(self, series_RT: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -413,32 +425,6 @@ class BrainHarmonix(nn.Module):
             series_RT = series_RT - np.where(known, series_RT, 0).sum(axis=1, keepdims=True) / n
             check_deviation(float(np.abs(series_RT[known]).max(initial=0)), "the series")
         return series_RT.astype(np.float32)
-
-    def _check_scale(self, series_RT: NDArray[np.float32]) -> None:
-        """Refuse series in units other than those of the training data, as far as units matter."""
-        covered = ~np.isnan(series_RT).any(axis=1)
-        series_RT, median, iqr = series_RT[covered], self.rois.median[covered], self.rois.iqr[covered]
-        if self.function.config.scaling == "run":
-            # gain and offset of a run make no difference, only what was done to its ROIs one by one does
-            if _all_equal(series_RT.std(axis=1)) and not _all_equal(iqr):
-                msg = (
-                    "every ROI of the series has the same spread, it was standardised by itself: give parcel means, "
-                    "the differences between ROIs carry information"
-                )
-                raise DataError(msg)
-            return
-        distance = np.median(np.abs(np.median(series_RT, axis=1) - median) / iqr)
-        spread = np.median(series_RT.std(axis=1) / iqr)
-        if distance > 10 or not 0.01 < spread < 100:
-            msg = (
-                f"the series lie {distance:.3g} scales from the centre of the training data and vary by {spread:.3g} "
-                "scales: give parcel means in the same units and with the same denoising (see the model card)"
-            )
-            raise DataError(msg)
-
-
-def _all_equal(spread_R: NDArray[np.floating]) -> bool:
-    return len(spread_R) > 1 and bool(np.ptp(spread_R) < 1e-3 * np.mean(spread_R))
 
 
 def from_pretrained(

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 TABLES: Final = (".parquet", ".tsv", ".tsv.gz", ".csv", ".csv.gz")
 #: Endings of volumes.
 VOLUMES: Final = (".nii", ".nii.gz")
+#: Endings of series on a surface, or of parcels.
+CIFTI: Final = (".dtseries.nii", ".ptseries.nii")
 #: Share of a parcel's voxels with signal below which its series is NaN, as `features.min_coverage` has it.
 MIN_COVERAGE: Final = 0.5
 #: Seconds in the units of time that a NIfTI header may state.
@@ -58,6 +60,13 @@ def needed(name: str, what: str) -> ModuleType:
         raise SiteError(msg) from error
 
 
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: name a file in it")
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file: check the name")
+
+
 def open_image(value: Any, what: str) -> Any:
     """Image of a path, or the image itself.
 
@@ -72,8 +81,7 @@ def open_image(value: Any, what: str) -> Any:
         raise DataError(f"{what} is given as {type(value).__name__}: give a path, or an image of nibabel")
     nib = needed("nibabel", what)
     path = Path(value)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file: check the name")
+    _check_file(path)
     try:
         return nib.load(path)
     except nib.filebasedimages.ImageFileError as error:
@@ -125,7 +133,8 @@ def open_series(
     Parameters
     ----------
     series : path, image, or anything else
-        A table (Parquet, TSV, CSV), an array (``.npy``), or a BOLD volume, as a path in a BIDS data set or as an image.
+        A table (Parquet, TSV, CSV), an array (``.npy``), series of parcels (``.ptseries.nii``), or a BOLD volume, as a
+        path in a BIDS data set or as an image.
     tr_s : float or None
         None takes the one that the file's sidecar, header or metadata states.
     roi_names : sequence of str or None
@@ -141,28 +150,54 @@ def open_series(
     """
     if is_path(series):
         path = Path(series)
-        if not path.is_file():
-            msg = f"{path}: there is no such file: check the name"
-            raise DataError(msg)
+        _check_file(path)
         stated = _stated_tr(path) if tr_s is None else None
         if path.name.endswith(TABLES):
             series, of_table = _read_table(path)
             stated = of_table if stated is None else stated
         elif path.name.endswith(".npy"):
             series = read_array(path)
-        elif path.name.endswith(VOLUMES) and not path.name.endswith((".dtseries.nii", ".ptseries.nii")):
+        elif path.name.endswith(CIFTI):
+            series, of_table = _of_parcels(open_image(path, "a CIFTI image"), path.name, roi_names, rois)
+            stated = of_table if stated is None else stated
+            roi_names = rois.names
+        elif path.name.endswith(VOLUMES):
             return _of_bold(open_image(path, "a BOLD image"), path.name, tr_s, stated, roi_names, atlas, rois)
         else:
-            msg = f"{path.name} is none of {', '.join((*TABLES, '.npy', *VOLUMES))}: bring it there with `bhx parcellate`"
+            kinds = ", ".join((*TABLES, ".npy", ".ptseries.nii", *VOLUMES))
+            msg = f"{path.name} is none of {kinds}: `bhx parcellate` makes a table of other images"
             raise DataError(msg)
         tr_s = stated if tr_s is None else tr_s
     elif is_image(series):
         return _of_bold(series, "the BOLD image", tr_s, None, roi_names, atlas, rois)
+    elif hasattr(series, "header") and hasattr(series, "to_filename"):  # another image of nibabel
+        series, stated = _of_parcels(series, "the image", roi_names, rois)
+        tr_s, roi_names = stated if tr_s is None else tr_s, rois.names
     if atlas is not None:
         raise ConfigError(
             "an atlas is for BOLD images alone, these series are of parcels already: leave it out"
         )
     return series, tr_s, roi_names
+
+
+def _of_parcels(
+    image: Any, name: str, roi_names: Any, rois: RoiMetadata
+) -> tuple[NDArray[np.float64], float | None]:
+    """Series of a CIFTI image of parcels, rows in the model's order, and its repetition time, s."""
+    cifti2 = needed("nibabel", "a CIFTI image").cifti2
+    axes = (
+        [image.header.get_axis(i) for i in range(image.ndim)] if isinstance(image, cifti2.Cifti2Image) else []
+    )
+    if [type(axis) for axis in axes] != [cifti2.SeriesAxis, cifti2.ParcelsAxis]:
+        msg = f"{name} is no volume and no CIFTI series of parcels: `bhx parcellate` makes a table of it"
+        raise DataError(msg)
+    frames, parcels = axes
+    names = texts(parcels.name, f"{name}'s parcels")
+    if roi_names is not None and sorted(texts(roi_names, "roi_names")) != sorted(names):
+        raise DataError(f"{name} has names of its own, other than roi_names: leave roi_names out")
+    data = voxels(image, name, 2)
+    tr_s = float(frames.step) if frames.unit == "SECOND" else None
+    return by_names(data.T.astype(np.float64), names, rois), tr_s
 
 
 def _read_table(path: Path) -> tuple[Any, float | None]:
@@ -175,9 +210,15 @@ def _read_table(path: Path) -> tuple[Any, float | None]:
                 return table, float(json.loads(about[b"bhx"])["tr_s"])
             except (KeyError, TypeError, ValueError):
                 return table, None
-        return pandas.read_csv(path, sep="," if ".csv" in path.suffixes else "\t"), None
+        sep, kind = (",", "commas") if ".csv" in path.suffixes else ("\t", "tabs")
+        table = pandas.read_csv(path, sep=sep)
     except (OSError, EOFError, ValueError, ImportError, zlib.error) as error:
         raise DataError(f"{path} cannot be read as a table ({str(error)[:60]}): check the file") from error
+    if table.shape[1] == 1 and re.search(r"[,;\t ]", str(table.columns[0]).strip()):
+        raise DataError(
+            f"{path.name} has one column: its name promises {kind} between columns, save it with them"
+        )
+    return table, None
 
 
 def read_array(path: Path) -> NDArray[Any]:
@@ -188,8 +229,7 @@ def read_array(path: Path) -> NDArray[Any]:
     DataError
         If it is none, or holds objects.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file: check the name")
+    _check_file(path)
     try:
         with path.open("rb") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
@@ -206,10 +246,15 @@ def _of_bold(
             "results/templates"
         )
         raise ConfigError(msg)
+    header = _header_tr(image)
     if tr_s is None:
-        tr_s = _header_tr(image) if stated is None else stated
+        tr_s = header if stated is None else stated
         if tr_s is None:
             raise DataError(f"neither sidecar nor header of {name} states a repetition time: give tr_s")
+        if header is not None and abs(tr_s - header) > 0.01 * header:
+            logger.warning(
+                "%s: sidecar states a TR of %g s, header %g: the sidecar counts", name, tr_s, header
+            )
     labels, names = _open_atlas(atlas, roi_names, rois)
     logger.warning("%s: means of parcels as they are; denoise it first, as the weights' data were", name)
     data = voxels(image, name, 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 TR_RANGE_S: Final = (0.2, 12.0)
 #: Steps of a 16-bit number in a standard deviation of a series, below which too much of it is lost.
 MIN_STEPS_PER_SD: Final = 8.0
+#: Digits of numpy's float16, the leading one with them.
+_BITS_OF_HALF: Final = 11
 
 
 def check_tr(tr_s: Any) -> float:
@@ -46,6 +48,8 @@ def check_tr(tr_s: Any) -> float:
         tr_s = float(tr_s)
     except OverflowError:
         tr_s = math.inf
+    except TypeError as error:  # numpy takes durations for whole numbers
+        raise DataError(f"tr_s is {str(tr_s)[:40]!r}: give it in seconds, as a number") from error
     if math.isfinite(tr_s) and low <= tr_s <= high:
         return tr_s
     if math.isfinite(tr_s) and low <= tr_s / 1000 <= high:
@@ -83,6 +87,12 @@ def rows_of_rois(series: Any, roi_names: Any, rois: RoiMetadata) -> NDArray[np.f
     """
     if is_table(series):
         return _from_table(series, roi_names, rois)
+    if isinstance(series, Mapping) or hasattr(series, "column_names"):
+        kind = type(series).__name__
+        msg = (
+            f"the series is a {kind}, whose names are not read: give a table of pandas or polars, or an array"
+        )
+        raise DataError(msg)
     array = numbers_of(series, "the series")
     if array.ndim == 3:
         msg = f"the series has shape {array.shape}: embed takes one person, (ROIs, frames); encode_series takes many"
@@ -124,11 +134,7 @@ def _from_table(table: Any, roi_names: Any, rois: RoiMetadata) -> NDArray[np.flo
     index = getattr(table, "index", None)
     by_row = index is not None and _known(list(index), rois) > _known(columns, rois)
     names = texts(list(index), "the table's index") if by_row and index is not None else columns
-    if (
-        not by_row
-        and columns
-        and not any(isinstance(column, str | bytes | tuple) for column in table.columns)
-    ):
+    if not by_row and columns and not any(_may_be_name(column) for column in table.columns):
         msg = (
             f"the table's columns have no names of ROIs, the first is {columns[0][:30]!r}: set its columns, or give an "
             "array (ROIs, frames) with roi_names"
@@ -140,6 +146,17 @@ def _from_table(table: Any, roi_names: Any, rois: RoiMetadata) -> NDArray[np.flo
     if values.ndim != 2:
         raise DataError("the table has no rows and columns of numbers: give frames x ROIs")
     return by_names(values if by_row else values.T, names, rois)
+
+
+def _may_be_name(column: Any) -> bool:
+    """Whether it is text that is no number, as the first frame of a file without a header gives columns."""
+    if not isinstance(column, str):
+        return isinstance(column, bytes | tuple)
+    try:
+        float(column)
+    except ValueError:
+        return True
+    return False
 
 
 def _values(table: Any) -> NDArray[np.float64]:
@@ -180,26 +197,23 @@ def numbers_of(value: Any, what: str) -> NDArray[np.float64]:
     Raises
     ------
     DataError
-        If they are no real numbers, or rounded to 16 bits so coarsely that little is left of a series.
+        If they are no real numbers, or rounded so coarsely that little is left of a series.
     """
-    half = False
     if isinstance(value, torch.Tensor):
         check_dense(value, what)
-        half = value.dtype in (torch.float16, torch.bfloat16)
-        bits = 8 if value.dtype == torch.bfloat16 else 11
-        value = value.detach().cpu().double().numpy()
-    else:
-        bits = 11
+        check_digits(value, what)
+        return value.detach().cpu().double().numpy()
     try:
-        array = np.ma.filled(value, np.nan) if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
-        half = half or array.dtype == np.float16
+        masked = isinstance(value, np.ma.MaskedArray)
+        array = value if masked else np.asarray(value)
         if array.dtype.kind not in "fiuO":
             raise TypeError(f"they are {array.dtype}")
-        array = array.astype(np.float64)
+        half, array = array.dtype == np.float16, array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{what} holds no numbers ({str(error)[:60]}): give an array of numbers") from error
-    if half and array.ndim >= 2:
-        _check_half(array, bits, what)
+    array = np.ma.filled(array, np.nan) if masked else array
+    if half:
+        _check_steps(array, _BITS_OF_HALF, what)
     return array
 
 
@@ -209,13 +223,29 @@ def check_dense(value: torch.Tensor, what: str) -> None:
     Raises
     ------
     DataError
-        If it is complex, boolean, sparse, or without data.
+        If it is complex, boolean, quantized, nested, sparse, or without data.
     """
-    if value.is_complex() or value.dtype == torch.bool or value.layout != torch.strided or value.is_meta:
+    numbers_there = not (value.is_complex() or value.dtype == torch.bool or value.is_quantized)
+    if not numbers_there or value.is_nested or value.layout != torch.strided or value.is_meta:
         raise DataError(f"{what} is a {value.dtype} tensor: give real numbers in a dense one")
 
 
-def _check_half(array: NDArray[np.float64], bits: int, what: str) -> None:
+def check_digits(value: torch.Tensor, what: str) -> None:
+    """Refuse a tensor of short floats whose steps are coarse beside the spread of its rows, as with a large offset.
+
+    Raises
+    ------
+    DataError
+        With the number of steps.
+    """
+    if value.is_floating_point() and value.dtype.itemsize < 4:
+        bits = 1 - round(math.log2(torch.finfo(value.dtype).eps))
+        _check_steps(value.detach().cpu().double().numpy(), bits, what)
+
+
+def _check_steps(array: NDArray[np.float64], bits: int, what: str) -> None:
+    if array.ndim < 2 or not array.size:
+        return
     known = array[np.isfinite(array).all(axis=-1)]
     if not known.size:
         return

@@ -89,6 +89,15 @@ def test_hub_tokens_have_the_template_for_everybody_and_gradients_reach_the_weig
     assert reached == {"function", "structure", "fusion"}
 
 
+def test_a_parcel_that_never_changes_counts_as_absent(plugin, model, subject):
+    series, tr_s, _ = subject
+    sample = sample_of(series, tr_s)
+    sample["bold"][:, 4], sample["std"][:, 4] = 0, 1e-6  # of zeros
+    found = plugin.BackboneTransform(model)(sample)["series"]
+    assert found[4].isnan().all()
+    assert found[:4].isfinite().all()
+
+
 def test_runs_of_two_repetition_times_are_no_batch(plugin, model, subject):
     transform, backbone = plugin.BackboneTransform(model), plugin.Backbone(model)
     series, _, _ = subject

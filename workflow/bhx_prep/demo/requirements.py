@@ -87,6 +87,11 @@ def _run(words: Sequence[str]) -> None:
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         why = lines[-1][:100] if lines else "it says nothing"
+        if "No module named pip" in done.stderr:  # `uv venv` makes environments without it
+            msg = (
+                f"{words[0]} has no pip, which fetches packages here: uv pip install --python {words[0]} pip"
+            )
+            raise SiteError(msg)
         raise SiteError(
             f"pip failed ({why}): go where there is a network, or run it yourself: {' '.join(words[:6])} .."
         )
