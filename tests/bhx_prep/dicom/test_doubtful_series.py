@@ -10,9 +10,11 @@ import pytest
 
 pytest.importorskip("pydicom", reason="pip install 'bhx[dicom]'")
 
+import numpy as np
 import pydicom
 from dicom_files import Visit, ge_bold, siemens_bold, t1w
 from dicom_study import write_map
+from small_disk import mounted
 
 from bhx_prep.dicom import series
 
@@ -117,3 +119,16 @@ def test_phase_images_are_no_magnitudes(
     code, rows, _ = ingest()
     assert (code, rows[0]["outcome"]) == (1, "failed")
     assert rows[0]["reason"].startswith(said)
+
+
+@pytest.mark.parametrize(("small", "size"), [("temporary", "200k"), ("temporary", "560k"), ("bids", "100k")])
+def test_the_disk_that_is_full_is_named(small: str, size: str, study, ingest, monkeypatch):
+    with mounted(study / small, size):
+        (study / "temporary").mkdir(exist_ok=True)
+        monkeypatch.setattr("tempfile.tempdir", str(study / "temporary"))
+        image = np.random.default_rng(0).integers(0, 3000, (60, 64, 64)).astype(np.uint16)
+        t1w(study / "dicom", VISIT, image=image)
+        code, _, log = ingest()
+        assert code == 1
+        assert f"the disk is full at {study / small}" in log
+        assert not list((study / "bids").rglob("*.nii.gz"))

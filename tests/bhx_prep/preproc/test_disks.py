@@ -31,7 +31,7 @@ def test_room_is_found_by_writing_and_nothing_stays(tmp_path):
 
 
 def test_a_full_disk_is_named(full, tmp_path):
-    assert disks.full_disk([tmp_path]).startswith(f"{full}{tmp_path}: free some space")
+    assert str(disks.full_disk([tmp_path])).startswith(f"{full}{tmp_path}: free some space")
     assert not list(tmp_path.iterdir())
 
 
@@ -48,6 +48,14 @@ def test_a_full_disk_that_has_room_again_is_said_as_the_system_says_it(tmp_path)
     with pytest.raises(OSError, match="quota exceeded") as raised, disks.naming_full_disks([tmp_path]):
         raise copied
     assert raised.value is copied
+
+
+def test_the_one_folder_that_is_written_to_is_named_also_where_it_has_room_again(tmp_path):
+    copied = OSError(errno.ENOSPC, "No space left on device", "/tmp/what_was_copied.nii.gz")
+    with pytest.raises(SiteError, match=f"the disk is full at {tmp_path}: "), disks.writing_to(tmp_path):
+        raise copied
+    with pytest.raises(FileNotFoundError), disks.writing_to(tmp_path):
+        (tmp_path / "none").read_bytes()
 
 
 @pytest.mark.parametrize("printed", ["", "Segmentation fault", "RuntimeError: No T1w images found for x"])

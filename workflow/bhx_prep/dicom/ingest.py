@@ -18,7 +18,7 @@ from bhx_prep.dicom import convert, dataset, deface, plan, sidecar
 from bhx_prep.dicom.convert import Image
 from bhx_prep.dicom.plan import CONVERT, Planned
 from bhx_prep.dicom.series_map import DATATYPES, SeriesMap
-from bhx_prep.preproc import one_at_a_time
+from bhx_prep.preproc import disks, one_at_a_time
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +96,12 @@ def _write(one: Planned, planned: Sequence[Planned], mapping: SeriesMap, out: Pa
         record.add(one.file, source, files, _kind_of(method) if _has_face(one) else None)
         for path, image in named.items():
             part = work / "packed.nii.gz"
-            convert.compress(image.path, part)
-            with atomic_write(out / f"{path}.nii.gz") as place:
-                shutil.copyfile(part, place)
-            write_json(out / f"{path}.json", {**described[path], **_intended(one, planned, record)})
+            with disks.writing_to(work.parent):
+                convert.compress(image.path, part)
+            with disks.writing_to(out):
+                with atomic_write(out / f"{path}.nii.gz") as place:
+                    shutil.copyfile(part, place)
+                write_json(out / f"{path}.json", {**described[path], **_intended(one, planned, record)})
     logger.info(
         "sub-%s, series %s: %d files, %s", one.subject, one.series.number, len(one.series.files), one.file
     )

@@ -41,9 +41,30 @@ def full_disk(folders: Iterable[Path]) -> str | None:
                 os.fsync(file.fileno())
         except OSError as error:
             if error.errno in FULL:
-                what = "the disk is full" if error.errno == errno.ENOSPC else "the quota is used up"
-                return f"{what} at {folder}: free some space, or work on another disk (TMPDIR, `tmpdir` in the profile)"
+                return _sentence(error, folder)
     return None
+
+
+def _sentence(error: OSError, folder: Path) -> str:
+    what = "the disk is full" if error.errno == errno.ENOSPC else "the quota is used up"
+    return f"{what} at {folder}: free some space, or work on another disk (TMPDIR, `tmpdir` in the profile)"
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Let errors of a full disk name the one folder that is written to: what was written in part may be gone again.
+
+    Raises
+    ------
+    SiteError
+        If the system says that a disk is full, or a quota used up.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise SiteError(_sentence(error, folder)) from error
+        raise
 
 
 @contextmanager
