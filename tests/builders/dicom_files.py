@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -182,8 +183,12 @@ def ge_bold(
     description: str = "fMRI rest",
     frames: int = 4,
     slices: int = 4,
+    protocol: str = "",
 ) -> list[Path]:
-    """BOLD of GE: a file per slice and frame, with the slice's time as its trigger time."""
+    """BOLD of GE: a file per slice and frame, with the slice's time as its trigger time.
+
+    `protocol` are the lines of GE's private protocol block, from which slice times can be told; none when empty.
+    """
     image = _image(number, frames, slices, 16, 16)
     times = [0.0, 1000.0, 500.0, 1500.0]
     files = []
@@ -209,6 +214,11 @@ def ge_bold(
             block.add_new(0x9C, "LO", "epi")
             relation = one.private_block(0x0021, "GEMS_RELA_01", create=True)
             relation.add_new(0x5E, "FL", times[n] * 10)
+            if protocol:
+                one.SoftwareVersions = ["27", "LX", "MR Software release:DV26.0_R03_1831.b"]
+                series = one.private_block(0x0025, "GEMS_SERS_01", create=True)
+                packed = gzip.compress(protocol.encode(), mtime=0)
+                series.add_new(0x1B, "OB", struct.pack("<I", len(protocol)) + packed)
             _pixels(one, image[frame, n], 12.0, 30.0)
             files.append(_save(one, folder / f"{number:03d}" / f"IM{frame * slices + n + 1:04d}.dcm"))
     return files

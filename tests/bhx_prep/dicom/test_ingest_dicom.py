@@ -80,6 +80,22 @@ def test_bold_of_other_vendors(build, description, study, ingest):
     assert "SliceTiming" not in said  # their headers do not state it
 
 
+def test_slice_times_of_ge_stand_in_its_protocol_block(study, ingest):
+    lines = {
+        "SLICEORDER": 1,
+        "VIEWORDER": 1,
+        "MBACCEL": 1,
+        "NOSLC": 4,
+        "PSEQ": "epi",
+    }  # 1: every other slice first
+    protocol = "".join(f'set {name} "{value}"\n' for name, value in lines.items())
+    write_map(study, [{"description": "fMRI rest", "suffix": "bold", "task": "rest"}])
+    ge_bold(study / "dicom", VISIT, protocol=protocol)
+    code, _, log = ingest()
+    assert code == 0, log
+    assert json.loads((study / f"bids/{BOLD}.json").read_text())["SliceTiming"] == [0, 1, 0.5, 1.5]
+
+
 def test_nobody_is_found_in_what_is_written(study, ingest, capsys):
     named = f"t1_mprage {VISIT.name.replace('^', ' ')} {VISIT.patient} 04.03.1961"
     t1w(study / "dicom/Mustermann_Erika", VISIT, description=named)
