@@ -14,7 +14,7 @@ import json, pathlib, sys
 import nibabel as nib
 import numpy as np
 from bhx_model.errors import DataError, SiteError
-from bhx_prep.preproc.embedded import __main__ as command, bias
+from bhx_prep.preproc.embedded import __main__ as command, bias, step
 
 folder = pathlib.Path(sys.argv[1])
 random = np.random.default_rng(0)
@@ -66,7 +66,10 @@ def no_room_for_a_crash_file(node, traceback=None, hostname=None):
 
 ends = {}
 for error in ("broadcast", "key", "assert", "torch", "data", "itk", "memory", "itk memory", "torch memory", "disk",
-              "quota", "machine", "empty"):
+              "quota", "machine", "no room", "empty"):
+    room = step.full_disk
+    if error == "no room":  # ITK is not even asked
+        step.full_disk = lambda folders, room: f"the disk is full below {room} bytes"
     if error == "empty":
         from nipype.pipeline.plugins import linear
         linear.report_crash = no_room_for_a_crash_file
@@ -81,6 +84,7 @@ for error in ("broadcast", "key", "assert", "torch", "data", "itk", "memory", "i
     except command.StepFailed as stopped:
         code, raised = None, str(stopped)
     status = out / "status.json"
+    step.full_disk = room
     ends[error] = code, raised, json.loads(status.read_text()) if status.exists() else None
 (folder / "ends.json").write_text(json.dumps(ends))
 """
@@ -109,10 +113,11 @@ def test_bugs_stop_the_job_and_unusable_data_exclude(root: Path, tmp_path: Path)
         assert f"step bias failed: {reason}" in status["reason"]
     for error in ("memory", "itk memory", "torch memory"):  # the job ends, nobody is excluded
         assert ends[error] == [1, None, None]
-    for error in ("disk", "quota", "machine", "empty"):
+    for error in ("disk", "quota", "machine", "no room", "empty"):
         assert ends[error] == [1, None, None]
     assert done.stderr.count("the disk is full: free some space") == 1
     assert done.stderr.count("the quota is used up: free some space") == 1
     assert done.stderr.count("crash file is empty") == 1
     assert done.stderr.count("got no memory (sub-01 is not excluded") == 3
     assert done.stderr.count("the weights cannot be read: install them again") == 1
+    assert done.stderr.count("ERROR the disk is full below 8388608 bytes") == 1

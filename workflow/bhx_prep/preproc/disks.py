@@ -18,13 +18,15 @@ PROBE: Final = 1 << 18
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
-def full_disk(folders: Iterable[Path]) -> str | None:
+def full_disk(folders: Iterable[Path], room: int = PROBE) -> str | None:
     """Try to write to the disks of some folders.
 
     Parameters
     ----------
     folders : iterable of Path
         Those that are not there are passed over.
+    room : int
+        Bytes that each disk has to take.
 
     Returns
     -------
@@ -36,7 +38,7 @@ def full_disk(folders: Iterable[Path]) -> str | None:
             continue
         try:
             with tempfile.NamedTemporaryFile(dir=folder, prefix=".room-") as file:
-                file.write(bytes(PROBE))
+                file.write(bytes(room))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

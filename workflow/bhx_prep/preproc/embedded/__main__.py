@@ -265,7 +265,8 @@ def _why(scan: Scan, failures: dict[str, str]) -> str:
 
 def _raise_fault_of_machine(subject: str, crashed: list[Crash], log: Path) -> None:
     """Stop where a step failed by the machine: a lack of memory that ANTs reports is no fault of the image either."""
-    others = [crash for crash in crashed if not any(f"{name}: " in crash.text for name in _OF_DATA)]
+    known = (*_OF_DATA, _OF_MACHINE)  # whose sentences say more than the table of faults
+    others = [crash for crash in crashed if not any(f"{name}: " in crash.text for name in known)]
     for kind, crashes in (("site", others), ("memory", crashed)):
         fault = recognise(1, "", crashes, "")
         if fault.kind == kind:

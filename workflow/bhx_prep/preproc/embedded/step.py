@@ -16,8 +16,11 @@ from typing import Any, Final
 import ants
 from nipype.interfaces.base import SimpleInterface
 
-from bhx_model.errors import DataError
+from bhx_model.errors import DataError, SiteError
+from bhx_prep.preproc.disks import full_disk
 
+#: Bytes that the disk has to have before a step begins: less than what any step of a real head writes.
+ROOM: Final = 1 << 23
 #: Longest part of a sentence that is quoted from ITK.
 QUOTED: Final = 120
 
@@ -34,11 +37,15 @@ _NO_MEMORY: Final = re.compile(
 
 
 class Step(SimpleInterface):
-    """A step whose errors are a `DataError` where ITK cannot use the images, a lack of memory, or bugs."""
+    """A step whose errors are a `DataError` where ITK cannot use the images, a lack of memory or disk, or bugs."""
 
     def _run_interface(self, runtime: Any) -> Any:
+        folder = Path(runtime.cwd)
+        # ITK may end the whole process, without a word, where it cannot write
+        if (full := full_disk([folder], ROOM)) is not None:
+            raise SiteError(full)
         try:
-            self._compute(Path(runtime.cwd))
+            self._compute(folder)
         except RuntimeError as error:
             if type(error) is RuntimeError and (known := fault_of(str(error))) is not None:
                 raise known from error
