@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -73,7 +73,7 @@ def _save(dataset: Dataset, path: Path, kind: str = MR) -> Path:
         entropy_srcs=[dataset.SeriesInstanceUID, str(dataset.get("InstanceNumber", 0))]
     )
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = kind, dataset.SOPInstanceUID
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(kind), dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     file = FileDataset(str(path), dataset, preamble=b"\0" * 128, file_meta=meta)
     pydicom.dcmwrite(path, file, enforce_file_format=True)
