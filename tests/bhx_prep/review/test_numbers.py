@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bhx_prep.review import numbers
+from bhx_prep.ingest import index
+from bhx_prep.review import draw, numbers
 
 
 def test_they_are_what_their_names_say():
@@ -42,3 +43,14 @@ def test_what_is_not_known_is_none():
     other = numbers.of_run(pd.DataFrame({"dvars": [1.0, 2.0]}), [0.1, 0.2, 0.3], None)
     assert other["mean_dvars_initial"] is None  # a table of another run
     assert other["mean_fd"] == pytest.approx(0.2)
+
+
+def test_a_scan_that_preprocessing_excluded_keeps_its_numbers(tmp_path):
+    written = tmp_path / "preproc/sub-01/ses-a/func/sub-01_ses-a_task-rest_desc-quality_bold.json"
+    written.parent.mkdir(parents=True)
+    written.write_text('{"coreg_dice": 0.6465, "failed": ["coreg_dice"]}')
+    raw = tmp_path / "sub-study/sub-01/ses-a/func/sub-01_ses-a_task-rest_bold.nii.gz"
+    named = {"key": "ward_sub-01_ses-a_task-rest", "modality": "bold", "kind": "raw", "path": str(raw)}
+    batch = draw.Batch([dict.fromkeys(index.SCHEMA.names) | named], {}, {}, tmp_path, tmp_path / "preproc")
+    assert list(batch.pictures()) == []
+    assert batch.numbers == [{"key": named["key"], "modality": "bold", "coreg_dice": 0.6465}]

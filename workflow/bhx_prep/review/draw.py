@@ -54,6 +54,8 @@ class Batch:
         Sample key to a row of `carpet.SCHEMA`.
     templates : Path
         Folder with ``head_T1w.nii.gz`` and ``head_mask.nii.gz``.
+    derivatives : Path, optional
+        Of raw scans: a scan that preprocessing excluded has no image there, and its numbers.
     numbers : list of dict
         Filled while pictures are drawn: `key`, `modality`, and what is known of a scan.
     thumbnails : list of Picture
@@ -64,6 +66,7 @@ class Batch:
     checked: Mapping[tuple[str, str], Row]
     carpets: Mapping[str, Row]
     templates: Path
+    derivatives: Path | None = None
     numbers: list[Row] = field(default_factory=list)
     thumbnails: list[bundle.Picture] = field(default_factory=list)
 
@@ -90,13 +93,19 @@ class Batch:
             if not scan["path"]:
                 continue
             with archives.unpacked(scan, index.FILE_COLUMNS) as files:
-                known |= quality_file.numbers(Path(files["path"])) | known
+                known |= quality_file.numbers(self._output(files)) | known
                 drawn = self._bold(files, known) if scan["modality"] == "bold" else self._t1w(files)
                 try:
                     for kind, picture in drawn:
                         yield scan["key"], scan["modality"], kind, picture
                 except DataError as error:
                     logger.warning("%s %s is not drawn: %s", scan["key"], scan["modality"], error)
+
+    def _output(self, scan: Row) -> Path:
+        path = Path(scan["path"])
+        if scan["kind"] != "raw" or self.derivatives is None:
+            return path
+        return quality_file.place_of_output(path, self.derivatives)
 
     def _t1w(self, scan: Row) -> Iterator[tuple[str, str]]:
         path = Path(scan["path"])
@@ -225,6 +234,7 @@ def _run(args: argparse.Namespace) -> None:
         {(row["modality"], row["key"]): row for row in checked},
         {row["key"]: row for row in carpets},
         args.templates,
+        args.derivatives,
     )
     n = draw(batch, args.out)
     logger.info("%s: %d pictures of %d scans", args.cohort, n, len(scans))

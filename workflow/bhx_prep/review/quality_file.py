@@ -29,6 +29,13 @@ def numbers(path: Path) -> dict[str, float]:
     }
 
 
+def place_of_output(raw: Path, derivatives: Path) -> Path:
+    """Where the output of a raw scan would lie: the subject's folder is below the derivatives as below the dataset."""
+    parts = raw.parts
+    subjects = [i for i, part in enumerate(parts[:-1]) if part.startswith("sub-")]
+    return derivatives.joinpath(*parts[subjects[-1] :]) if subjects else raw
+
+
 def failed(path: Path) -> list[str]:
     """Limits that a scan failed when it was preprocessed, and was kept by a decision."""
     names = _read(path).get("failed", [])
