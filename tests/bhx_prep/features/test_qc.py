@@ -46,3 +46,11 @@ def test_a_run_with_cuts_is_as_long_as_its_whole_patches():
     kept = np.arange(200) % 18 > 0
     with pytest.raises(DataError, match="the longest 34 s; in whole patches of 36 s that is 0 s"):
         qc.check_length(kept, segments.of_kept(kept), 2.0, FeaturesSection(min_seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("dice", "correlation", "hint"), [(0.3, 0.9, "in MNI space"), (0.97, 0.1, "a T1w image of a head")]
+)
+def test_a_t1w_that_does_not_match_the_template_is_asked_for_what_it_fails(dice, correlation, hint):
+    with pytest.raises(DataError, match=f"it does not match the template: Dice {dice:.2f}.*is it {hint}"):
+        qc.check_template(dice, correlation, FeaturesSection())

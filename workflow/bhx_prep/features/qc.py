@@ -90,10 +90,10 @@ def check_template(dice: float, correlation: float, settings: FeaturesSection) -
         With both numbers, if one is below.
     """
     if dice < settings.t1w_min_dice or correlation < settings.t1w_min_correlation:
+        hint = "is it in MNI space?" if dice < settings.t1w_min_dice else "is it a T1w image of a head?"
         msg = (
-            f"its brain does not overlap the template's: Dice {dice:.2f}, correlation {correlation:.2f}"
-            f" (features.t1w_min_dice {settings.t1w_min_dice:g}, t1w_min_correlation {settings.t1w_min_correlation:g});"
-            " is it in MNI space?"
+            f"it does not match the template: Dice {dice:.2f}, correlation {correlation:.2f} (features.t1w_min_dice"
+            f" {settings.t1w_min_dice:g}, t1w_min_correlation {settings.t1w_min_correlation:g}); {hint}"
         )
         raise LimitError(msg)
 
