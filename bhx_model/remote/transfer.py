@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import importlib
 import logging
-import random
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from bhx_model.errors import BhxError, ConfigError, DataError, SiteError
+from bhx_model.remote.patience import TIMEOUT_S, Patience, asked_pause, may_pass
 from bhx_model.remote.urls import shown
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-#: Attempts, and the seconds between the first two; the pause doubles from one to the next.
-ATTEMPTS: Final = 5
-PAUSE_S = 1.0
-LONGEST_PAUSE_S: Final = 60.0
-#: No byte for so many seconds is a lost connection.
-TIMEOUT_S = 60.0
 #: Bytes of an answer that wait to be read; with aiohttp's own 64 KiB the socket is stopped after every receipt.
 BUFFER: Final = 1 << 22
+#: Bytes that are taken at once: of an answer that is still coming, and where a store sends pieces alone.
+CHUNK: Final = 1 << 20
+PIECE = 1 << 24
 
-#: So that many jobs do not ask again at once; apart from the numbers that a training draws.
-_chance: Final = random.Random()
+#: Bytes as they are stored.
+_HEADERS: Final = {"Accept-Encoding": "identity"}
+_HTTP: Final = ("http", "https")
 #: Protocols whose packages the extra `remote` brings.
-_BROUGHT: Final = ("http", "https", "s3", "s3a", "gs", "gcs")
+_BROUGHT: Final = (*_HTTP, "s3", "s3a", "gs", "gcs")
 #: Bases of the errors of libraries that fsspec speaks through; those that are no `OSError`.
 _LIBRARIES: Final = (
     ("aiohttp", "ClientError"),
@@ -39,8 +38,6 @@ _LIBRARIES: Final = (
     ("google.auth.exceptions", "GoogleAuthError"),
     ("gcsfs.retry", "HttpError"),
 )
-#: Answers of a server that another attempt may change, beside all of 500 and more.
-_PASSING: Final = (408, 425, 429)
 _LOG_IN: Final = "NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"
 
 
@@ -52,31 +49,27 @@ class _CutError(OSError):
     """Less has come than was asked for."""
 
 
-def read(url: str, begin: int = 0, end: int | None = None) -> bytes:
-    """Bytes of a file, `begin` included and `end` not; all of them without.
+class _AnswerError(OSError):
+    """An answer that is no file, and no error either, such as one that sends elsewhere and does not say where."""
 
-    A server that knows no ranges sends the whole file whatever it is asked for, and that is what is returned.
+    def __init__(self, status: int):
+        super().__init__(f"answer {status}")
+        self.status = status
+
+
+def read(url: str) -> bytes:
+    """A whole file, a small one.
 
     Raises
     ------
     DataError
-        If there is no such file, or it is shorter.
+        If there is no such file.
     SiteError
         If it may not be read, the server cannot be reached (`UnreachableError`), or a package is missing.
     ConfigError
         If it is no address that fsspec knows.
     """
-
-    def attempt(system: Any, path: str) -> bytes:
-        if end is None:
-            return bytes(system.cat_file(path))
-        content = bytes(system.cat_file(path, start=begin, end=end))
-        if len(content) < end - begin:
-            msg = f"{len(content)} of {end - begin} bytes came"
-            raise _CutError(msg)
-        return content
-
-    return _patiently(url, attempt)
+    return _patiently(url, lambda system, path: bytes(system.cat_file(path)))
 
 
 def size(url: str) -> int | None:
@@ -84,22 +77,100 @@ def size(url: str) -> int | None:
     return _patiently(url, lambda system, path: system.info(path).get("size"))
 
 
+def receive(
+    url: str, begin: int = 0, end: int | None = None, stop: threading.Event | None = None
+) -> Iterator[bytes]:
+    """Bytes of a file as they come; after a failure it goes on where it was.
+
+    Parameters
+    ----------
+    url : str
+    begin : int
+        Bytes that are here already.
+    end : int, optional
+        Length of the file, where it is known.
+    stop : threading.Event, optional
+        Ends it.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it is shorter.
+    StoppedError
+        If it was stopped.
+    SiteError, ConfigError
+        As `read`.
+    """
+    system, path = _file_system(url)
+    if end is None and not _streams(url):
+        end = size(url)
+    patience = Patience(stop=stop)
+    while end is None or begin < end:
+        try:
+            with closing(_chunks(system, path, begin, end)) as chunks:
+                for chunk in chunks:
+                    patience.check()
+                    wanted = chunk if end is None else chunk[: end - begin]
+                    begin += len(wanted)
+                    patience.renew()
+                    yield wanted
+                    if begin == end:
+                        return
+            if end is None:
+                return
+            msg = f"{begin} of {end} bytes came"
+            raise _CutError(msg)
+        except _failures() as error:
+            _wait(error, url, patience)
+
+
+def _streams(url: str) -> bool:
+    return urlsplit(url).scheme.lower() in _HTTP
+
+
+def _chunks(system: Any, path: str, begin: int, end: int | None) -> Iterator[bytes]:
+    """One attempt at what a file has from `begin` on."""
+    if not _streams(path):
+        while end is None or begin < end:
+            upto = None if end is None else min(begin + PIECE, end)
+            content = bytes(system.cat_file(path, start=begin, end=upto))
+            yield content
+            begin += len(content)
+            if begin != upto:
+                return
+        return
+    headers = {**_HEADERS, "Range": f"bytes={begin}-"} if begin else _HEADERS
+    # a stream, by its block size; without a size fsspec would ask for it first
+    with system.open(path, "rb", block_size=0, size=1, headers=headers) as stream:
+        if (status := stream.r.status) not in (200, 206):
+            raise _AnswerError(status)
+        known = begin if status == 200 else 0  # the server knows no ranges, and sends all
+        while chunk := stream.read(CHUNK):
+            if known < len(chunk):
+                yield chunk[known:]
+            known = max(known - len(chunk), 0)
+
+
 def _patiently(url: str, attempt: Callable[[Any, str], Result]) -> Result:
     """Attempt until it succeeds, or fails in a way that no other attempt would change."""
     system, path = _file_system(url)
-    failures, pause = 0, PAUSE_S
+    patience = Patience()
     while True:
         try:
             return attempt(system, path)
         except _failures() as error:
-            failures += 1
-            if (refusal := _refusal(error, url)) is not None:
-                raise refusal from error
-            if failures == ATTEMPTS:
-                raise _unreachable(error, url) from error
-            logger.debug("%s: %r, another attempt follows", shown(url), error)
-            time.sleep(min(max(pause * _chance.uniform(0.8, 1.2), _asked_pause(error)), LONGEST_PAUSE_S))
-            pause *= 2
+            _wait(error, url, patience)
+
+
+def _wait(error: Exception, url: str, patience: Patience) -> None:
+    """Wait for the next attempt; raise the sentence of an error after which there is none."""
+    if (refusal := _refusal(error, url)) is not None:
+        raise refusal from error
+    after_s = asked_pause((getattr(error, "headers", None) or {}).get("Retry-After"))
+    # no more of the error than its type: its text may hold the whole URL
+    logger.debug("%s: %s (%s)", shown(url), type(error).__name__, _status(error))
+    if not patience.is_left(after_s):
+        raise _unreachable(error, url, patience.failures) from error
 
 
 def _file_system(url: str) -> tuple[Any, str]:
@@ -120,13 +191,13 @@ def _file_system(url: str) -> tuple[Any, str]:
 
 
 def _options(scheme: str) -> dict[str, Any]:
-    if scheme not in ("http", "https"):
+    if scheme not in _HTTP:
         return {}
     aiohttp = importlib.import_module("aiohttp")
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_S, sock_read=TIMEOUT_S)
-    # bytes as they are stored; proxies and .netrc as every other program of the machine
+    # proxies and .netrc as every other program of the machine
     return {
-        "headers": {"Accept-Encoding": "identity"},
+        "headers": _HEADERS,
         "client_kwargs": {"timeout": timeout, "trust_env": True, "read_bufsize": BUFFER},
     }
 
@@ -156,22 +227,22 @@ def _refusal(error: Exception, url: str) -> BhxError | None:
         return SiteError(f"the certificate of {name} is not trusted here: set SSL_CERT_FILE to your site's")
     if status == 416:
         return DataError(f"{name} is shorter than what names it says: upload it again, whole")
-    if status is not None and status < 500 and status not in _PASSING:
+    if status is not None and not may_pass(status):
         return DataError(f"{name} is refused with {status}: check the address")
     return None
 
 
-def _unreachable(error: Exception, url: str) -> UnreachableError:
+def _unreachable(error: Exception, url: str, failures: int) -> UnreachableError:
     name, status = shown(url), _status(error)
     if status == 429:
-        return UnreachableError(f"{name}: too many requests (429), {ATTEMPTS} times: start again later")
+        return UnreachableError(f"{name}: too many requests (429), {failures} times: start again later")
     if status is not None:
         return UnreachableError(
-            f"{name}: the server fails with {status}, {ATTEMPTS} times: start again later"
+            f"{name}: the server fails with {status}, {failures} times: start again later"
         )
     why = (str(error) if isinstance(error, _CutError) else type(error).__name__)[:40]
     return UnreachableError(
-        f"{name} cannot be had ({why}, {ATTEMPTS} times): check the network, and start again"
+        f"{name} cannot be had ({why}, {failures} times): check the network, and start again"
     )
 
 
@@ -185,12 +256,6 @@ def _status(error: Exception) -> int | None:
         if str(found).isdecimal():
             return int(str(found))
     return None
-
-
-def _asked_pause(error: Exception) -> float:
-    """Seconds that a server asks to wait."""
-    after = str((getattr(error, "headers", None) or {}).get("Retry-After", ""))
-    return float(after) if after.isdecimal() else 0.0
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

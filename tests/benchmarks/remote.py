@@ -6,7 +6,8 @@
 What is measured is what every command does first: the index is opened, all tars are compared with their hashes (`verify`),
 and each sample is read once. Subjects are drawn as in `shards.py`. From the server the tars are downloaded for it, through
 fsspec into an empty cache. Files are cold: their pages are dropped before each measurement, the server's too. A second
-run of the same job finds the cache full.
+run of the same job finds the cache full. `sockets` is what no download can do without: every tar is received by a bare
+socket, hashed and written, and each sample read; the index is the disk's.
 Every measurement is a process of its own, rounds are interleaved, ratios are of medians. They are given twice: of the clock,
 and of seconds of this process's processor, since on a machine that is busy with other things the clock says little. The
 goal is 0.7 of the disk's. No part of the test suite.
@@ -15,16 +16,19 @@ goal is 0.7 of the disk's. No part of the test suite.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import json
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -35,6 +39,8 @@ sys.path[:0] = [str(HERE.parent)]
 GOAL = 0.7
 #: Subjects of a shard.
 SHARD = 6
+#: Downloads at a time, as many as BHX makes.
+THREADS = 4
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -79,8 +85,22 @@ def forget(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def child(place: str) -> None:
-    """Open, verify and read the shards of a place, and print the seconds of each part."""
+def receive(port: int, tar: Path, sha256: str, out: Path) -> None:
+    """Receive one tar by a socket, hash it and write it."""
+    room, digest = memoryview(bytearray(1 << 20)), hashlib.sha256()
+    with socket.create_connection(("127.0.0.1", port)) as there, out.open("wb", buffering=0) as file:
+        there.sendall(f"GET /{tar.name} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += there.recv(1)
+        while n := there.recv_into(room):
+            digest.update(room[:n])
+            file.write(room[:n])
+    assert digest.hexdigest() == sha256
+
+
+def child(place: str, port: int | None) -> None:
+    """Open, verify and read the shards of a place, and print the seconds of each part; with a port by sockets."""
     from bhx_model.data import shard_hashes, shards
 
     if "://" in place:
@@ -88,7 +108,16 @@ def child(place: str) -> None:
         importlib.import_module("fsspec.implementations.http")
     began = time.perf_counter(), time.process_time()
     index = shards.open_index(place if "://" in place else Path(place))
-    shard_hashes.verify(shard for listed in index.shards.values() for shard in listed)
+    listed = [shard for of_modality in index.shards.values() for shard in of_modality]
+    if port is None:
+        shard_hashes.verify(listed)
+    else:
+        out = Path(os.environ["BHX_CACHE"])
+        out.mkdir()
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(
+                pool.map(lambda shard: receive(port, shard.path, shard.sha256, out / shard.path.name), listed)
+            )
     verified = time.perf_counter(), time.process_time()
     for sample in index.samples["bold"]:
         shards.read_bold(sample, len(index.metadata["roi_names"]))
@@ -102,10 +131,10 @@ def child(place: str) -> None:
     print(json.dumps(found))
 
 
-def measure(place: str, cache: Path) -> dict[str, float]:
+def measure(place: str, cache: Path, port: int | None = None) -> dict[str, float]:
     """One measurement, in a process of its own."""
     environment = {**os.environ, "BHX_CACHE": str(cache), "NO_PROXY": "127.0.0.1"}
-    words = [sys.executable, str(HERE), "--child", place]
+    words = [sys.executable, str(HERE), "--child", place, *([] if port is None else ["--port", str(port)])]
     done = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout)
 
@@ -119,11 +148,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="on the disk to be measured (default: a temporary one)")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
         serve(args.serve)
     elif args.child:
-        child(args.child)
+        child(args.child, args.port)
     else:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             compare(Path(folder), args.subjects, args.rounds)
@@ -144,13 +174,22 @@ def compare(folder: Path, subjects: int, rounds: int) -> None:
     seconds: dict[str, list[dict[str, float]]] = {}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        url = f"http://127.0.0.1:{server.stdout.readline().strip()}/index.json"
+        port = int(server.stdout.readline())
+        url = f"http://127.0.0.1:{port}/index.json"
+        cache, bare = folder / "cache", folder / "sockets"
+        kinds = {
+            "disk": (str(index), cache),
+            "sockets": (str(index), bare, port),
+            "loopback": (url, cache),
+            "loopback again": (url, cache),
+        }
         try:
             for _ in range(rounds):
-                for name, place in (("disk", str(index)), ("loopback", url), ("loopback again", url)):
+                for name, how in kinds.items():
                     forget(index.parent)
-                    seconds.setdefault(name, []).append(measure(place, folder / "cache"))
-                shutil.rmtree(folder / "cache")
+                    seconds.setdefault(name, []).append(measure(*how))
+                shutil.rmtree(cache)
+                shutil.rmtree(bare)
         finally:
             server.terminate()
     medians = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import socket
@@ -26,7 +27,10 @@ class PublicBucket(ThreadingHTTPServer):
     faults : dict of str to list
         What happens at the next requests for a key, the first first: a status code, ``cut`` (half of what is sent),
         ``half`` (as if the file were half as long), ``reset``, ``page`` (a web page in its place), ``wrong`` (other
-        bytes), ``no range`` (all, whatever is asked for), ``no head``.
+        bytes), ``no range`` (all, whatever is asked for), ``no head``, ``loop`` (sent elsewhere without end), ``header``
+        (the connection ends within the header), ``gzip`` (packed, whatever is asked for; a ``.gz`` is only called so).
+    retry_after : str
+        Sent with every status code of `faults`.
     """
 
     daemon_threads = True
@@ -36,6 +40,7 @@ class PublicBucket(ThreadingHTTPServer):
         self.root, self.listing, self.page = root, listing, page
         self.asked: list[tuple[str, str, str]] = []
         self.faults: dict[str, list[int | str]] = defaultdict(list)
+        self.retry_after = ""
 
     @property
     def address(self) -> str:
@@ -88,7 +93,13 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is None and self.command == "GET" and faults and faults[0] != "no head":
             fault = faults.pop(0)
         if isinstance(fault, int) or fault == "no head":
-            self._send(501 if fault == "no head" else int(fault), b"", {})
+            headers = {"Retry-After": self.server.retry_after} if self.server.retry_after else {}
+            self._send(501 if fault == "no head" else int(fault), b"", headers)
+        elif fault == "loop":
+            self._send(302, b"", {"Location": self.path})
+        elif fault == "header":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Le")
+            self.close_connection = True
         elif "list-type" in query:
             self._list(key, query)
         elif key.endswith("/") and self.server.listing == "html":
@@ -111,6 +122,10 @@ class _Handler(BaseHTTPRequestHandler):
             content = content[::-1]
         if fault == "half":
             content = content[: len(content) // 2]
+        if fault == "gzip":
+            packed = content if self.path.endswith(".gz") else gzip.compress(content)
+            self._send(200, packed, {"Content-Encoding": "gzip"})
+            return
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         same = self.headers.get("If-Range", etag) == etag
         headers = {"ETag": etag, "Content-Type": "binary/octet-stream", "Accept-Ranges": "bytes"}

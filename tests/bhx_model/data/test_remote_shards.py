@@ -14,7 +14,7 @@ from tiny_shards import words
 from bhx_model.data import shard_hashes, shards
 from bhx_model.errors import DataError, SiteError
 from bhx_model.evaluation import function_tokens, structure_tokens
-from bhx_model.remote import cache, transfer
+from bhx_model.remote import cache, patience
 from bhx_model.training import train
 
 
@@ -24,7 +24,7 @@ def bucket(house, tmp_path, monkeypatch):
     pytest.importorskip("aiohttp", reason="aiohttp (extra `remote`) is not installed")
     monkeypatch.setenv("BHX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(transfer, "PAUSE_S", 0.0)
+    monkeypatch.setattr(patience, "PAUSE_S", 0.0)
     shutil.copytree(house["town"].parent, tmp_path / "served")
     with serve(tmp_path / "served") as server:
         yield server
@@ -66,7 +66,7 @@ def test_without_a_network_what_is_here_is_read(bucket, caplog):
     ("fault", "error", "sentence"),
     [
         ("tar", DataError, r"bold-00000.tar is not the file that was named \(sha256 differs\)"),
-        ("short", SiteError, "bold-00000.tar cannot be had .* bytes came"),
+        ("short", DataError, "bold-00000.tar is shorter than what names it says: upload it again"),
         ("list", DataError, r"bold-00000.json is not the file that was named"),
         ("gone", DataError, "there is no http.*bold-00000.tar: check the address"),
         ("contract", DataError, "shards of contract version 99, this code reads"),

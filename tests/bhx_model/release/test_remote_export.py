@@ -14,7 +14,7 @@ import bhx_model
 from bhx_model import given_weights
 from bhx_model.errors import ConfigError, DataError, SiteError
 from bhx_model.release import fetch
-from bhx_model.remote import transfer
+from bhx_model.remote import patience
 from bhx_prep import cli
 
 
@@ -24,7 +24,7 @@ def bucket(exported, tmp_path, monkeypatch):
     pytest.importorskip("aiohttp", reason="aiohttp (extra `remote`) is not installed")
     monkeypatch.setenv("BHX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(transfer, "PAUSE_S", 0.0)
+    monkeypatch.setattr(patience, "PAUSE_S", 0.0)
     shutil.copytree(exported, tmp_path / "served/weights")
     with serve(tmp_path / "served") as server:
         yield server

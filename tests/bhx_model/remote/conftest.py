@@ -9,7 +9,7 @@ import pytest
 from public_bucket import PublicBucket, serve
 from small_disk import mounted
 
-from bhx_model.remote import cache, transfer
+from bhx_model.remote import cache, patience, transfer
 from bhx_model.remote.cache import Cache
 
 
@@ -17,8 +17,8 @@ from bhx_model.remote.cache import Cache
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     """A cache of its own, and no patience."""
     monkeypatch.setenv("BHX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(transfer, "PAUSE_S", 0.0)
-    monkeypatch.setattr(cache, "PIECE", 100)
+    monkeypatch.setattr(patience, "PAUSE_S", 0.0)
+    monkeypatch.setattr(transfer, "PIECE", 100)
     return cache.here()
 
 

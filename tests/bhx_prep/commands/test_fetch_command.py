@@ -7,8 +7,10 @@ import re
 import pytest
 import yaml
 from public_bucket import serve
+from small_disk import mounted, remount
 
 from bhx_model.errors import ConfigError
+from bhx_model.remote import patience
 from bhx_prep.cli import main
 from bhx_prep.commands import fetch
 from bhx_prep.config.cohorts import CohortSection
@@ -49,7 +51,7 @@ def raw_site(prefix, site, labels):
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch):
-    monkeypatch.setattr(download, "PAUSE_S", 0.0)
+    monkeypatch.setattr(patience, "PAUSE_S", 0.0)
 
 
 @pytest.fixture
@@ -222,9 +224,45 @@ def test_what_cannot_be_fetched_is_a_sentence(run, bucket, caplog, words, says):
     assert bucket.asked == []
 
 
-def test_an_address_that_is_none_is_refused(tmp_path, caplog):
-    assert main(["fetch", "abide1", "--out", str(tmp_path), "--from", "ftp://x"]) == 1
-    assert "'ftp://x' is no address" in caplog.text
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("ftp://x", "'ftp://x' is no address"),
+        ("https://", "is no address"),
+        ("https:///path", "is no address"),
+        ("https://host:port/", "is no address"),
+        ("https://host:99999/", "is no address"),
+        ("https://[::1/", "is no address"),
+        ("https://me:secret@host/", "no password"),
+        ("https://host/x?token=secret", "no password"),
+    ],
+)
+def test_an_address_that_is_none_is_refused(tmp_path, caplog, address, says):
+    assert main(["fetch", "abide1", "--out", str(tmp_path), "--from", address]) == 1
+    assert says in caplog.messages[-1]
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("place", ["read-only", "a file"])
+def test_a_folder_that_may_not_be_written_is_a_sentence(bucket, tmp_path, caplog, place):
+    with mounted(tmp_path / "disk", "1m") as disk:
+        (disk / "a file").touch()
+        if place == "read-only":
+            remount(disk, "ro")
+        words = ["--out", str(disk / place), "--from", bucket.address, "--subjects", "1"]
+        assert main(["fetch", "abide1", *words]) == 1
+    assert re.search("file system is read-only|there is a file of that name", caplog.messages[-1])
+    assert len(caplog.messages[-1]) <= 250
+
+
+def test_a_disk_that_fills_up_is_a_sentence(bucket, tmp_path, caplog):
+    """With more room the same command goes on."""
+    with mounted(tmp_path / "disk", "1m") as disk:
+        (bucket.root / TABLES / "Pitt_0050003_rois_cc200.1D").write_bytes(bytes(1 << 21))
+        words = ["--out", str(disk / "x"), "--from", bucket.address, "--subjects", "50003"]
+        assert main(["fetch", "abide1", *words]) == 1
+        assert "No space left" in caplog.messages[-1]
+        assert [p.name[:6] for p in (disk / "x").rglob("*.1D")] == [".part-"]
 
 
 def test_a_page_in_place_of_the_table_is_refused(run, bucket, caplog):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import email.utils
 import errno
+import time
 
 import pytest
 from public_bucket import serve
 
 from bhx_model.errors import DataError, SiteError
+from bhx_model.remote import patience
 from bhx_prep.io import download
 from bhx_prep.io.download import Downloads, RemoteFile, in_words
 
@@ -16,7 +19,7 @@ CONTENT = bytes(range(256)) * 40
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch):
-    monkeypatch.setattr(download, "PAUSE_S", 0.0)
+    monkeypatch.setattr(patience, "PAUSE_S", 0.0)
 
 
 @pytest.fixture
@@ -119,10 +122,20 @@ def test_a_whole_part_only_takes_its_name(bucket, file):
     assert bucket.sent() == []
 
 
-@pytest.mark.parametrize("code", [429, 500, 503])
-def test_a_fault_of_the_server_may_pass(bucket, file, code):
-    bucket.faults["a/x.1D"] = [code, code]
+@pytest.mark.parametrize("fault", [408, 429, 500, 503, "header"])
+def test_a_fault_of_the_server_may_pass(bucket, file, fault):
+    bucket.faults["a/x.1D"] = [fault, fault]
     assert Downloads().get(file)
+    assert file.path.read_bytes() == CONTENT
+
+
+def test_a_server_is_left_in_peace_as_long_as_it_asks(bucket, file, monkeypatch):
+    asked = []
+    monkeypatch.setattr(patience.Patience, "is_left", lambda _, after_s: asked.append(after_s) or True)
+    bucket.faults["a/x.1D"] = [429]
+    bucket.retry_after = email.utils.formatdate(time.time() + 40, usegmt=True)
+    Downloads().get(file)
+    assert asked == [pytest.approx(40, abs=3)]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +147,9 @@ def test_a_fault_of_the_server_may_pass(bucket, file, code):
         (500, "fails with 500 .*3 attempts"),
         ("page", "a web page in place of the file"),
         ("wrong", "checksum"),
+        ("loop", "the source sends elsewhere, and nowhere to the file .302"),
+        (302, "the source sends elsewhere"),
+        ("gzip", "the server packs it .gzip., though asked for its bytes as they are"),
     ],
 )
 def test_a_fault_that_stays_is_a_sentence(bucket, file, fault, says):
@@ -141,6 +157,14 @@ def test_a_fault_that_stays_is_a_sentence(bucket, file, fault, says):
     with pytest.raises(DataError, match=says):
         Downloads(attempts=3).get(file)
     assert not file.path.exists()
+
+
+def test_a_file_that_is_packed_anyway_may_be_called_so(tmp_path):
+    with serve(tmp_path / "bucket", {"x.nii.gz": CONTENT}) as bucket:
+        bucket.faults["x.nii.gz"] = ["gzip"]
+        file = RemoteFile(f"{bucket.address}/x.nii.gz", tmp_path / "x.nii.gz")
+        Downloads().get(file)
+    assert file.path.read_bytes() == CONTENT
 
 
 def test_a_file_of_the_user_is_not_overwritten(file):

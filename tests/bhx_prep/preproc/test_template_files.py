@@ -100,7 +100,7 @@ def test_fetch_fills_a_folder_that_a_job_then_takes(study, tmp_path, capsys, cap
 
 
 def test_fetch_without_a_network_is_a_sentence_and_leaves_the_names(study, caplog, monkeypatch):
-    monkeypatch.setattr("bhx_prep.io.download.PAUSE_S", 0.0)
+    monkeypatch.setattr("bhx_model.remote.patience.PAUSE_S", 0.0)
     assert cli.main(["preproc", "fetch", "--from", "http://127.0.0.1:9"]) == 1
     assert "is this machine connected?" in caplog.text
     assert (study / f"tpl-{MNI}/tpl-{MNI}_res-01_T1w.nii.gz").exists()

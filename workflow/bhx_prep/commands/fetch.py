@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -125,7 +126,19 @@ def check(dataset: str, offer: Offer, derivative: str, jobs: int, source: str) -
         raise ConfigError(f"--derivative: {dataset} has no {derivative!r}; there is: {there}")
     if not 1 <= jobs <= 16:
         raise ConfigError(f"--jobs: {jobs} is not between 1 and 16")
-    if not source.startswith(("http://", "https://")):
+    _check_address(source)
+
+
+def _check_address(source: str) -> None:
+    try:
+        parts = urlsplit(source)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number
+        is_address = False
+        parts = urlsplit("")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError("--from: no password, ? or # in the address of a folder: name a public copy")
+    if not is_address:
         raise ConfigError(f"--from: {source!r} is no address that begins with https:// or http://")
 
 

@@ -174,7 +174,7 @@ class Bucket:
                 raise _NotS3Error
             names = (e.findtext(f"{space}Prefix", "") for e in root.findall(f"{space}CommonPrefixes"))
             files = {
-                e.findtext(f"{space}Key", "").removeprefix(prefix): int(e.findtext(f"{space}Size", "0"))
+                e.findtext(f"{space}Key", "").removeprefix(prefix): _bytes(e.findtext(f"{space}Size", ""))
                 for e in root.findall(f"{space}Contents")
             }
             files.pop("", None)  # the folder itself
@@ -182,6 +182,10 @@ class Bucket:
             token = root.findtext(f"{space}NextContinuationToken")
             if not token or root.findtext(f"{space}IsTruncated") != "true":
                 return
+
+
+def _bytes(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
 
 
 class _NotS3Error(Exception):

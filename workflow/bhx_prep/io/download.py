@@ -21,27 +21,20 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from bhx_model.atomic_write import sync
 from bhx_model.errors import DataError, SiteError
+from bhx_model.remote.patience import ATTEMPTS, TIMEOUT_S, Patience, StoppedError, asked_pause, may_pass
 
 logger = logging.getLogger(__name__)
 
-#: Attempts in a row that bring nothing, before a file is given up; the pause between them doubles.
-ATTEMPTS: Final = 5
-PAUSE_S = 1.0
-LONGEST_PAUSE_S: Final = 60.0
-#: No answer for so long is a lost connection.
-TIMEOUT_S: Final = 60.0
 #: Seconds between lines of progress.
 PROGRESS_S = 10.0
 
 _CHUNK = 1 << 18
 #: So many failures before any success end it all.
 _HOPELESS = 20
-#: Answers that another attempt may change, beside all of 500 and more.
-_PASSING = (408, 425, 429)
 _MD5 = re.compile(r'"([0-9a-f]{32})"')
 
 
@@ -92,8 +85,8 @@ class _State:
     modified: str | None
 
     @classmethod
-    def of(cls, headers: http.client.HTTPMessage, size: int | None) -> _State:
-        return cls(size, headers.get("ETag"), headers.get("Last-Modified"))
+    def of(cls, headers: http.client.HTTPMessage) -> _State:
+        return cls(_length(headers), headers.get("ETag"), headers.get("Last-Modified"))
 
     def part(self, path: Path) -> Path:
         tag = hashlib.sha256(f"{self.size} {self.etag or self.modified}".encode()).hexdigest()[:12]
@@ -116,10 +109,6 @@ class _Passing(Exception):
 
 class _NoSuchPart(_Passing):
     """What is here is no beginning of the server's file."""
-
-
-class _Stopped(Exception):
-    """Another file's failure, or the user, stopped everything."""
 
 
 class Downloads:
@@ -239,8 +228,9 @@ class Downloads:
             received.clear()
             with self._open(urllib.request.Request(url)) as response:
                 received.extend(self._chunks(response))
-                stated = response.headers.get("Content-Length")
-            if stated is not None and sum(map(len, received)) != int(stated):
+                _refuse_compressed(response.headers)
+                stated = _length(response.headers)
+            if stated not in (None, sum(map(len, received))):
                 raise _Passing("the connection was cut")
 
         self._patiently(attempt)
@@ -248,25 +238,23 @@ class Downloads:
 
     def _patiently(self, attempt: Callable[[], Any], have: Callable[[], int] = lambda: 0) -> None:
         """Call `attempt` until it succeeds or fails for good; `have` says how many bytes earlier ones left."""
-        failures, pause, most = 0, PAUSE_S, have()
+        patience, most = Patience(self.attempts, self._stop), have()
         while True:
             try:
                 attempt()
                 return
             except _Passing as error:
                 if (now := have()) > most:
-                    failures, pause, most = 0, PAUSE_S, now
-                failures += 1
-                if failures >= self.attempts:
-                    reason = f"{error} ({failures} attempts)"
-                    if error.unreachable and not self.answered:
-                        msg = f"{reason}: is this machine connected? `--from` names another address"
-                        raise SiteError(msg) from error
-                    raise DataError(reason) from error
-                logger.debug("%s, another attempt follows", error)
-                if self._stop.wait(min(max(pause, error.after_s), LONGEST_PAUSE_S)):
-                    raise _Stopped from None
-                pause *= 2
+                    patience.renew()
+                    most = now
+                logger.debug("%s", error)
+                if patience.is_left(error.after_s):
+                    continue
+                reason = f"{error} ({patience.failures} attempts)"
+                if error.unreachable and not self.answered:
+                    msg = f"{reason}: is this machine connected? `--from` names another address"
+                    raise SiteError(msg) from error
+                raise DataError(reason) from error
 
     def _attempt(self, file: RemoteFile) -> None:
         state = part = None
@@ -299,14 +287,15 @@ class Downloads:
             headers = response.headers
             if headers.get_content_type() == "text/html" and file.path.suffix not in (".html", ".htm"):
                 raise DataError("the server answers with a web page in place of the file (a login?)")
+            if file.path.suffix != ".gz":  # some stores say so of what was packed before
+                _refuse_compressed(headers)
             if known is not None and response.status == 206:
                 total = _total(headers, begin)
                 if total is None or total != known.size:
                     raise _NoSuchPart("the server sent another part than the one asked for")
                 state = known
             else:  # all of it, whatever was asked for
-                stated = headers.get("Content-Length")
-                state, begin = _State.of(headers, None if stated is None else int(stated)), 0
+                state, begin = _State.of(headers), 0
                 have = _size(state.part(file.path))
                 # a server that does not answer to HEAD
                 rest = (
@@ -331,7 +320,7 @@ class Downloads:
         """What arrives; a lost connection is a failed attempt, and the caller's own errors are not."""
         while True:
             if self._stop.is_set():
-                raise _Stopped
+                raise StoppedError
             try:
                 chunk = response.read(_CHUNK)
             except (OSError, http.client.HTTPException) as error:
@@ -360,8 +349,7 @@ class Downloads:
         """What the server says of a file without sending it; None where it cannot say."""
         try:
             with self._open(urllib.request.Request(file.url, method="HEAD"), _PASSING_HEAD) as response:
-                stated = response.headers.get("Content-Length")
-                return _State.of(response.headers, None if stated is None else int(stated))
+                return _State.of(response.headers)
         except _NoHeadError:
             return None
 
@@ -386,6 +374,8 @@ class Downloads:
             raise _Passing(f"{request.host} gives no answer ({_why(reason)})", unreachable=True) from error
         self.answered = True
         with response:
+            if response.length is None and not response.chunked:
+                raise _Passing("the server does not say where the answer ends, or its header was cut")
             yield response
 
 
@@ -398,12 +388,11 @@ _PASSING_HEAD = (405, 501)
 
 def _refusal(error: urllib.error.HTTPError) -> Exception:
     """The exception for an answer that is no file."""
-    if error.code >= 500 or error.code in _PASSING:
-        after = error.headers.get("Retry-After", "")
-        return _Passing(
-            f"the server fails with {error.code} {error.reason}",
-            after_s=float(after) if after.isdecimal() else 0.0,
-        )
+    if may_pass(error.code):
+        after_s = asked_pause(error.headers.get("Retry-After"))
+        return _Passing(f"the server fails with {error.code} {error.reason}", after_s=after_s)
+    if 300 <= error.code < 400:
+        return DataError(f"the source sends elsewhere, and nowhere to the file ({error.code})")
     if error.code in (404, 410):
         return DataError(f"the source has no such file ({error.code})")
     if error.code in (401, 403):
@@ -411,6 +400,16 @@ def _refusal(error: urllib.error.HTTPError) -> Exception:
     if error.code == 416:  # what is here is no beginning of the file: the next attempt sees another state
         return _NoSuchPart("the server has no such part")
     return DataError(f"the source refuses it ({error.code} {error.reason})")
+
+
+def _length(headers: http.client.HTTPMessage) -> int | None:
+    stated = headers.get("Content-Length", "")
+    return int(stated) if stated.isdecimal() else None
+
+
+def _refuse_compressed(headers: http.client.HTTPMessage) -> None:
+    if (coding := headers.get("Content-Encoding", "identity")) != "identity":
+        raise DataError(f"the server packs it ({coding[:20]}), though asked for its bytes as they are")
 
 
 def _why(error: object) -> str:
