@@ -38,6 +38,8 @@ _LIBRARIES: Final = (
     ("google.auth.exceptions", "GoogleAuthError"),
     ("gcsfs.retry", "HttpError"),
 )
+#: Libraries that log a traceback of what is a sentence here; without a handler Python prints it.
+_CHATTY: Final = ("gcsfs", "google.auth")
 _LOG_IN: Final = "NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"
 
 
@@ -176,6 +178,9 @@ def _wait(error: Exception, url: str, patience: Patience) -> None:
 def _file_system(url: str) -> tuple[Any, str]:
     """The file system of fsspec for a URL, and the path in it."""
     scheme = urlsplit(url).scheme.lower()
+    for library in map(logging.getLogger, _CHATTY):
+        if not library.handlers:
+            library.addHandler(logging.NullHandler())
     try:
         core = importlib.import_module("fsspec.core")
         return core.url_to_fs(url, **_options(scheme))
@@ -205,7 +210,8 @@ def _options(scheme: str) -> dict[str, Any]:
 def _failures() -> tuple[type[Exception], ...]:
     """Errors of a transfer; looked up when there is one, as only then all libraries are imported."""
     found = (getattr(sys.modules.get(module), base, None) for module, base in _LIBRARIES)
-    return (OSError, *(error for error in found if error is not None))
+    # an attempt is a call of a library alone: its `ValueError` is an address or an answer that it does not take
+    return (OSError, ValueError, *(error for error in found if error is not None))
 
 
 def _refusal(error: Exception, url: str) -> BhxError | None:
@@ -225,6 +231,12 @@ def _refusal(error: Exception, url: str) -> BhxError | None:
         )
     if any(type(e).__name__ == "ClientConnectorCertificateError" for e in _chain(error)):
         return SiteError(f"the certificate of {name} is not trusted here: set SSL_CERT_FILE to your site's")
+    if "requester pays" in str(error):
+        return SiteError(
+            f"readers of {name} pay for it: set FSSPEC_GS_REQUESTER_PAYS to your project, or copy it to a bucket of yours"
+        )
+    if isinstance(error, ValueError) and status is None:
+        return DataError(f"{name} is refused as a bad request: check the address")
     if status == 416:
         return DataError(f"{name} is shorter than what names it says: upload it again, whole")
     if status is not None and not may_pass(status):
@@ -255,6 +267,8 @@ def _status(error: Exception) -> int | None:
             found = getattr(one, "code" if type(one).__name__ == "HttpError" else "status", None)
         if str(found).isdecimal():
             return int(str(found))
+        if type(one) is OSError and str(one).startswith("Forbidden: "):  # gcsfs's
+            return 403
     return None
 
 
