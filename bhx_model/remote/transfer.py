@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import importlib
 import logging
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from bhx_model.errors import BhxError, ConfigError, DataError, SiteError
-from bhx_model.remote.patience import TIMEOUT_S, Patience, asked_pause, may_pass
-from bhx_model.remote.urls import shown
+from bhx_model.remote.patience import ATTEMPTS, TIMEOUT_S, Patience, asked_pause, may_pass
+from bhx_model.remote.urls import HTTP, NAMED, scheme_of, shown
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +27,8 @@ PIECE = 1 << 24
 
 #: Bytes as they are stored.
 _HEADERS: Final = {"Accept-Encoding": "identity"}
-_HTTP: Final = ("http", "https")
 #: Protocols whose packages the extra `remote` brings.
-_BROUGHT: Final = (*_HTTP, "s3", "s3a", "gs", "gcs")
+_BROUGHT: Final = NAMED
 #: Bases of the errors of libraries that fsspec speaks through; those that are no `OSError`.
 _LIBRARIES: Final = (
     ("aiohttp", "ClientError"),
@@ -106,7 +105,7 @@ def receive(
     system, path = _file_system(url)
     if end is None and not _streams(url):
         end = size(url)
-    patience = Patience(stop=stop)
+    patience = _patience(url, stop)
     while end is None or begin < end:
         try:
             with closing(_chunks(system, path, begin, end)) as chunks:
@@ -126,8 +125,13 @@ def receive(
             _wait(error, url, patience)
 
 
+def _patience(url: str, stop: threading.Event | None = None) -> Patience:
+    # gcsfs makes six attempts each time
+    return Patience(2 if scheme_of(url) in ("gs", "gcs") else ATTEMPTS, stop)
+
+
 def _streams(url: str) -> bool:
-    return urlsplit(url).scheme.lower() in _HTTP
+    return scheme_of(url) in HTTP
 
 
 def _chunks(system: Any, path: str, begin: int, end: int | None) -> Iterator[bytes]:
@@ -156,7 +160,7 @@ def _chunks(system: Any, path: str, begin: int, end: int | None) -> Iterator[byt
 def _patiently(url: str, attempt: Callable[[Any, str], Result]) -> Result:
     """Attempt until it succeeds, or fails in a way that no other attempt would change."""
     system, path = _file_system(url)
-    patience = Patience()
+    patience = _patience(url)
     while True:
         try:
             return attempt(system, path)
@@ -177,7 +181,7 @@ def _wait(error: Exception, url: str, patience: Patience) -> None:
 
 def _file_system(url: str) -> tuple[Any, str]:
     """The file system of fsspec for a URL, and the path in it."""
-    scheme = urlsplit(url).scheme.lower()
+    scheme = scheme_of(url)
     for library in map(logging.getLogger, _CHATTY):
         if not library.handlers:
             library.addHandler(logging.NullHandler())
@@ -190,13 +194,19 @@ def _file_system(url: str) -> tuple[Any, str]:
         else:
             msg = f"reading {scheme}:// needs a package that BHX does not bring: {str(error)[:100]}"
         raise SiteError(msg) from error
-    except ValueError as error:
+    except OSError as error:  # of those that log in at once, such as ftp
+        raise _unreachable(error, url, 1) from error
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:  # the last two of those that need more than an address
         msg = f"{shown(url)} is no address that fsspec knows ({str(error)[:50]}): write https://, s3:// or gs://"
         raise ConfigError(msg) from error
 
 
 def _options(scheme: str) -> dict[str, Any]:
-    if scheme not in _HTTP:
+    if scheme not in HTTP:
         return {}
     aiohttp = importlib.import_module("aiohttp")
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_S, sock_read=TIMEOUT_S)
@@ -235,7 +245,7 @@ def _refusal(error: Exception, url: str) -> BhxError | None:
         return SiteError(
             f"readers of {name} pay for it: set FSSPEC_GS_REQUESTER_PAYS to your project, or copy it to a bucket of yours"
         )
-    if isinstance(error, ValueError) and status is None:
+    if (isinstance(error, ValueError) or type(error).__name__ == "ParamValidationError") and status is None:
         return DataError(f"{name} is refused as a bad request: check the address")
     if status == 416:
         return DataError(f"{name} is shorter than what names it says: upload it again, whole")
@@ -252,6 +262,10 @@ def _unreachable(error: Exception, url: str, failures: int) -> UnreachableError:
         return UnreachableError(
             f"{name}: the server fails with {status}, {failures} times: start again later"
         )
+    if any(
+        type(e).__name__ == "ClientConnectorDNSError" or isinstance(e, socket.gaierror) for e in _chain(error)
+    ):
+        return UnreachableError(f"the server of {name} has no address here: check its name, and the network")
     why = (str(error) if isinstance(error, _CutError) else type(error).__name__)[:40]
     return UnreachableError(
         f"{name} cannot be had ({why}, {failures} times): check the network, and start again"

@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeGuard
 from urllib.parse import SplitResult, urlsplit
 
+from bhx_model.errors import ConfigError
+
 #: A path, or a URL as text: a `Path` would make one slash of its two.
 Place: TypeAlias = Path | str
+
+#: Schemes that need a host, and those that need one or a bucket.
+HTTP: Final = ("http", "https")
+NAMED: Final = (*HTTP, "s3", "s3a", "gs", "gcs")
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 #: Downloads weights that are elsewhere, where a folder is wanted.
@@ -56,6 +62,24 @@ def shown(place: Place, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most // 2 - 2]}..{text[-most // 2 :]}"
 
 
+def scheme_of(url: str) -> str:
+    """``https``, in lower case.
+
+    Raises
+    ------
+    ConfigError
+        If it is no address.
+    """
+    return _split(url).scheme
+
+
 def _split(url: str) -> SplitResult:
-    # object stores allow a # in their keys
-    return urlsplit(url, allow_fragments=False)
+    try:
+        parts = urlsplit(url, allow_fragments=False)  # object stores allow a # in their keys
+    except ValueError as error:  # brackets that are not closed
+        msg = f"{url.partition('?')[0][-60:].rpartition('@')[2]} is no address ({error})"
+        raise ConfigError(msg) from error
+    if parts.scheme in NAMED and not parts.netloc:
+        msg = f"{url.partition('?')[0][:60]} names no {'host' if parts.scheme in HTTP else 'bucket'}"
+        raise ConfigError(msg)
+    return parts

@@ -39,7 +39,7 @@ STEPS = {
     "embed_cohort": 1,  # first version
     "collect_table": 6,  # one table per endpoint: intervals, differences, what others measured, within sites, like motion
     "collect_study_table": 1,  # first version
-    "report_study": 8,  # the methods as a text beside the page
+    "report_study": 9,  # pictures, scatters and reasons of large studies are drawn and listed in part
     "describe_connectivity": 1,  # first version
     "inspect_endpoint": 1,  # first version
     "inspect_structure": 1,  # first version

@@ -362,6 +362,29 @@ def test_what_is_missing_is_named(monkeypatch, url, absent, error, sentence):
     assert len(str(raised.value)) <= 200
 
 
+@pytest.mark.parametrize(
+    ("url", "error", "sentence"),
+    [
+        ("https://", ConfigError, "https:// names no host"),
+        ("https:///x", ConfigError, "names no host"),
+        ("gs:///x", ConfigError, "names no bucket"),
+        ("https://me:hush@[::1/x?hush", ConfigError, r"^\[::1/x is no address \(Invalid IPv6 URL\)"),
+        ("https://a..b/x", DataError, "https://a..b/x is refused as a bad request: check the address"),
+        ("http://host:99999/x", DataError, "is refused as a bad request"),
+        ("http://127.0.0.1:port/x", DataError, "is refused as a bad request"),
+        ("http://nobody.invalid/x", transfer.UnreachableError, "has no address here: check its name, and"),
+        ("ftp://127.0.0.1:9/x", transfer.UnreachableError, "ftp://127.0.0.1:9/x cannot be had"),
+        ("reference://x", ConfigError, "is no address that fsspec knows .*: write https://, s3:// or gs://"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_a_sentence(kept, url, error, sentence):
+    pytest.importorskip("aiohttp", reason="aiohttp (extra `remote`) is not installed")
+    for call in (kept.read_names, lambda url: list(transfer.receive(url, 0, 9))):
+        with pytest.raises(error, match=sentence) as raised:
+            call(url)
+        assert len(str(raised.value)) <= 200
+
+
 def test_fsspec_is_imported_for_urls_alone():
     code = "import sys, bhx_model.remote.cache; sys.exit('fsspec' in sys.modules or 'aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,6 +15,9 @@ from bhx_prep.config import config
 
 logger = logging.getLogger(__name__)
 
+#: A larger page is slow to open, and many mail servers refuse it.
+LARGEST_MB = 15
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page and the methods."""
@@ -43,7 +46,9 @@ def _write(arguments: argparse.Namespace) -> None:
     html = page.render(study, arguments.results)
     with atomic_write(arguments.out) as part:
         part.write_text(html, encoding="utf-8")
-    logger.info("%s: %.1f MB", arguments.out, len(html) / 1e6)
+    size_mb = arguments.out.stat().st_size / 1e6
+    level = logging.WARNING if size_mb > LARGEST_MB else logging.INFO
+    logger.log(level, "%s: %.1f MB", arguments.out, size_mb)
 
 
 if __name__ == "__main__":

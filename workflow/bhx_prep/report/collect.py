@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,7 +185,7 @@ def summarise(config: Config, results: Path, name: str) -> CohortSummary:
     subjects = {str(row["subject"]) for row in index}
     out.subjects = demographics.of_cohort(section, subjects, included, synthetic=out.synthetic)
     for note in of_cohort:
-        detail = anonymous(note.partition(": ")[2], sorted(subjects, key=len, reverse=True))
+        detail = anonymous(note.partition(": ")[2], subjects)
         out.assumptions.append(Assumption(notes.kind_of(note), detail, None))
     out.quality = [row for row in checked if row["modality"] == "bold"]
     out.traces = _traces(out.quality)
@@ -246,7 +246,7 @@ def _flow(
     out.included = Count.of(row for row, _ in scans["included"])
     out.pending = Count.of(row for row, _ in scans["pending"]) if scans["pending"] else None
     out.tr_s = sorted({round(t, 3) for t in known((r for r in index if r["status"] == "ok"), "tr_s")})
-    subjects = sorted({str(row["subject"]) for row in index}, key=len, reverse=True)
+    subjects = {str(row["subject"]) for row in index}
     for stage in STAGES:
         reasons = [anonymous(reason or "no reason was given", subjects) for _, reason in scans[stage]]
         for reason, positions in grouped(reasons):
@@ -258,7 +258,7 @@ def _flow(
     return {str(row["subject"]) for row, _ in scans["included"]}
 
 
-def _assumptions(out: CohortSummary, rows: Sequence[Row], subjects: Sequence[str]) -> None:
+def _assumptions(out: CohortSummary, rows: Sequence[Row], subjects: Collection[str]) -> None:
     """Count the notes of the scans that are used, by kind."""
     by_kind: dict[str, list[tuple[Row, str]]] = {}
     for row in rows:
@@ -273,24 +273,28 @@ def _assumptions(out: CohortSummary, rows: Sequence[Row], subjects: Sequence[str
 
 _PATH = re.compile(r"(?<![\w<])(?:~?/(?:[\w.+@-]+/)+|(?:[\w.+@-]+/){2,})([\w.+@-]*)")
 _LABELLED = re.compile(r"(?<![A-Za-z0-9])((?:sub|ses)-)[A-Za-z0-9+]+")
+_WORD = re.compile(r"[A-Za-z0-9+]+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
-def anonymous(sentence: str, subjects: Sequence[str]) -> str:
+def anonymous(sentence: str, subjects: Collection[str]) -> str:
     """Return a sentence without folders and subject labels.
 
     Parameters
     ----------
     sentence : str
-    subjects : sequence of str
-        Labels of the cohort's subjects, without ``sub-``.
+    subjects : collection of str
+        Labels of the cohort's subjects, without ``sub-``; a set where they are many.
     """
     sentence = _PATH.sub(lambda m: m[1] or "a folder", sentence)
     sentence = _LABELLED.sub(r"\1*", sentence)
-    labels = [re.escape(p) for p in subjects if not p.isdigit() or len(p) > 2]  # "01" is also a number
-    if labels:
-        sentence = re.sub(rf"(?<![A-Za-z0-9])(?:{'|'.join(labels)})(?![A-Za-z0-9])", "*", sentence)
-    return sentence
+
+    def without_label(word: str) -> str:
+        if word in subjects and (not word.isdigit() or len(word) > 2):  # "01" is also a number
+            return "*"
+        return "+".join(map(without_label, word.split("+"))) if "+" in word else word
+
+    return _WORD.sub(lambda m: without_label(m[0]), sentence)
 
 
 def grouped(sentences: Sequence[str]) -> list[tuple[str, list[int]]]:

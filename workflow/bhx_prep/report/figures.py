@@ -31,6 +31,9 @@ _THEME = {
 }
 INK, MUTED, RULE, PAGE, *SERIES = _THEME
 
+#: Of a picture that a plot holds, at most; a pixel takes some five bytes.
+PIXELS = 200_000
+
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # names of classes and sites may hold a dollar sign
@@ -109,6 +112,24 @@ def network_order(names: Sequence[str]) -> tuple[np.ndarray, list[tuple[str, int
             blocks.append((family, start, start + size))
             start += size
     return order, blocks
+
+
+def thinned(values: np.ndarray, pixels: int) -> np.ndarray:
+    """Every n-th row and column of a picture, so that it has no more than so many pixels: a page holds it as it is.
+
+    Parameters
+    ----------
+    values : ndarray, shape (R, C)
+    pixels : int
+
+    Returns
+    -------
+    ndarray, shape (r, c)
+        `values` itself where it is small enough; else r / R and c / C are about equal.
+    """
+    share = min(1.0, float(np.sqrt(pixels / values.size)))
+    rows, columns = (np.linspace(0, n - 1, max(1, int(n * share))).astype(int) for n in values.shape)
+    return values if share == 1.0 else values[np.ix_(rows, columns)]
 
 
 P = ParamSpec("P")
@@ -215,7 +236,7 @@ def trace(fd_mm: np.ndarray, tr_s: float, limit: float) -> tuple[Figure, str]:
 
 @styled
 def carpet(
-    series: np.ndarray, names: Sequence[str], tr_s: float, fd_mm: np.ndarray | None
+    series: np.ndarray, names: Sequence[str], tr_s: float, fd_mm: np.ndarray | None, pixels: int = PIXELS
 ) -> tuple[Figure, str]:
     """Carpet of one run: every parcel a line, ordered by network; framewise displacement above it where known.
 
@@ -228,6 +249,8 @@ def carpet(
         Repetition time (s).
     fd_mm : ndarray of float, shape (T0,) or None
         Before frames were dropped, hence on a time axis of its own length.
+    pixels : int
+        That it has at most.
     """
     order, blocks = network_order(names)
     rows = series[order].astype(float)
@@ -247,8 +270,8 @@ def carpet(
         end = max(end, tr_s * len(fd_mm))
     axis = axes[-1, 0]
     axis.imshow(
-        np.ma.masked_invalid(shown), aspect="auto", cmap=_colours("gray"), vmin=-2, vmax=2, interpolation="none",
-        extent=(0, tr_s * series.shape[1], len(order), 0),
+        np.ma.masked_invalid(thinned(shown, pixels)), aspect="auto", cmap=_colours("gray"), vmin=-2, vmax=2,
+        interpolation="none", extent=(0, tr_s * series.shape[1], len(order), 0),
     )  # fmt: skip
     network_axis(axis.yaxis, blocks, len(order))
     axis.set_xlim(0, end)
@@ -275,7 +298,7 @@ def network_axis(axis: Any, blocks: Sequence[tuple[str, int, int]], n: int) -> N
 
 
 @styled
-def connectivity(matrix: np.ndarray, names: Sequence[str]) -> tuple[Figure, str]:
+def connectivity(matrix: np.ndarray, names: Sequence[str], pixels: int = PIXELS) -> tuple[Figure, str]:
     """Correlation matrix, parcels ordered by network.
 
     Parameters
@@ -283,13 +306,15 @@ def connectivity(matrix: np.ndarray, names: Sequence[str]) -> tuple[Figure, str]
     matrix : ndarray of float, shape (R, R)
         Correlations; NaN where a parcel has no series.
     names : sequence of str, length R
+    pixels : int
+        That it has at most.
     """
     order, blocks = network_order(names)
     shown = matrix[np.ix_(order, order)]
     limit = min(1.0, max(0.1, float(np.nanpercentile(np.abs(shown), 98))))
     figure, axis = blank(3.55)
     picture = axis.imshow(
-        np.ma.masked_invalid(shown), cmap=_colours("RdBu_r"), vmin=-limit, vmax=limit, interpolation="none",
+        np.ma.masked_invalid(thinned(shown, pixels)), cmap=_colours("RdBu_r"), vmin=-limit, vmax=limit, interpolation="none",
         extent=(0, len(order), len(order), 0),
     )  # fmt: skip
     network_axis(axis.yaxis, blocks, len(order))

@@ -24,6 +24,8 @@ from bhx_prep.report.pictures import Picture, map_of, signed_map
 
 #: A hub token attends to a modality if at least this share of what it gives to both goes there.
 MOST: Final = 2 / 3
+#: Subjects of a scatter: a page holds a hundred bytes of each.
+MOST_POINTS: Final = 500
 #: How many of its 128 hub tokens the paper says attend to fMRI, to T1 and to both (a published reading note; its rule was
 #: not recovered).
 PAPER: Final = (93, 30, 5)
@@ -157,23 +159,22 @@ def _largest(saliency: np.ndarray, names: np.ndarray) -> str:
 def _add_planes(
     part: Inside, config: Config, endpoint: str, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> None:
-    points, explained = arrays["plane"], arrays["explained"]
+    points, explained = arrays["plane"], arrays["explained"].tolist()
     target = arrays["target"]
+    drawn = np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS)).astype(int)
+    said = f"Subjects by {endpoint}: first two principal components of what is read."
+    if len(drawn) < len(points):
+        said += f" {len(drawn):,} of {len(points):,} subjects are drawn."
     if about["classes"]:
         groups = [about["classes"][int(t)] for t in target]
-        svg = inside_figures.plane(points, groups, explained.tolist())
-        part.pictures.append(
-            Picture(f"Subjects by {endpoint}: first two principal components of what is read.", svg=svg)
-        )
+        svg = inside_figures.plane(points[drawn], [groups[i] for i in drawn], explained)
         part.sentences.append(_apart(points, groups, endpoint))
     else:
-        svg = inside_figures.values_plane(points, target, explained.tolist())
-        part.pictures.append(
-            Picture(f"Subjects by {endpoint}: first two principal components of what is read.", svg=svg)
-        )
+        svg = inside_figures.values_plane(points[drawn], target[drawn], explained)
+    part.pictures.append(Picture(said, svg=svg))
     sites = _sites(config, endpoint, arrays["subjects"].tolist())
     if sites is not None:
-        svg = inside_figures.plane(points, sites, explained.tolist())
+        svg = inside_figures.plane(points[drawn], [sites[i] for i in drawn], explained)
         part.pictures.append(Picture(f"The same subjects by site ({len(set(sites))} sites).", svg=svg))
         part.sentences.append(_apart(points, sites, "site"))
 

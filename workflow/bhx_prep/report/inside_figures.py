@@ -8,7 +8,17 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from bhx_prep.report.figures import INK, MUTED, SERIES, blank, by_network, network_order, styled
+from bhx_prep.report.figures import (
+    INK,
+    MUTED,
+    PIXELS,
+    SERIES,
+    blank,
+    by_network,
+    network_order,
+    styled,
+    thinned,
+)
 
 #: Groups that a scatter names; more are told apart by colour alone.
 _NAMED = 6
@@ -130,7 +140,10 @@ def pattern(matrix: np.ndarray, names: Sequence[str]) -> tuple[Figure, str]:
         axis.set_xticks([])
         axis.set_yticks([])
     limit = float(np.nanpercentile(np.abs(shown), 98)) or 1.0
-    picture = axis.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="none")
+    picture = axis.imshow(
+        thinned(shown, PIXELS), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="none",
+        extent=(-0.5, len(shown) - 0.5, len(shown) - 0.5, -0.5),
+    )  # fmt: skip
     for spine in axis.spines.values():
         spine.set_visible(False)
     bar = figure.colorbar(picture, ax=axis, location="bottom", aspect=40, pad=0.02)

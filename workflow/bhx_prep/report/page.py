@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 #: Harmonics that are drawn, as far as there are so many: from long to short wavelengths.
 MODES = (2, 3, 5, 20, 100)
 GRADIENTS = 3
+#: Reasons of exclusion of a cohort that are listed; they differ in more than numbers.
+MOST_REASONS = 100
 
 #: Lowest mean coverage of a cohort's parcels from which on no map is drawn: all are fully covered.
 FULL_COVERAGE = 0.999
@@ -100,6 +102,7 @@ def _context(
         "config": config,
         "inputs": INPUTS,
         "stages": collect.STAGES,
+        "most_reasons": MOST_REASONS,
         "fewest": demographics.FEWEST,
         "cohorts": cohorts,
         "twice": twice.find(config, results),
@@ -273,18 +276,30 @@ def _quality(cohort: collect.CohortSummary) -> dict[str, Any]:
     }
 
 
+def _share(shown: Sequence[collect.CohortSummary]) -> int:
+    """Pixels of the picture of each of some cohorts: all together have as many as four of the largest."""
+    return min(figures.PIXELS, 4 * figures.PIXELS // max(len(shown), 1))
+
+
+def _part(size: int, pixels: int) -> str:
+    """What a caption says of a picture that is not drawn whole."""
+    return " Every n-th row and column is drawn." if size > pixels else ""
+
+
 def _carpets(cohorts: Sequence[collect.CohortSummary]) -> list[Picture]:
-    pictures = []
-    for cohort in cohorts:
-        if cohort.example is not None:
-            example = cohort.example
-            with_fd = ", framewise displacement above" if example.fd_mm is not None else ""
-            pictures.append(
-                Picture(
-                    f"A run of {cohort.name}, TR {example.tr_s:g} s{with_fd}.",
-                    svg=figures.carpet(example.series, example.names, example.tr_s, example.fd_mm),
-                )
+    pictures, shown = [], [c for c in cohorts if c.example is not None]
+    pixels = _share(shown)
+    for cohort in shown:
+        example = cohort.example
+        assert example is not None
+        with_fd = ", framewise displacement above" if example.fd_mm is not None else ""
+        pictures.append(
+            Picture(
+                f"A run of {cohort.name}, TR {example.tr_s:g} s{with_fd}."
+                + _part(example.series.size, pixels),
+                svg=figures.carpet(example.series, example.names, example.tr_s, example.fd_mm, pixels),
             )
+        )
     return pictures
 
 
@@ -307,13 +322,16 @@ def _coverage(
 
 
 def _connectivity(cohorts: Sequence[collect.CohortSummary]) -> list[Picture]:
+    shown = [c for c in cohorts if c.connectivity is not None and np.isfinite(c.connectivity).any()]
+    pixels = _share(shown)
     return [
         Picture(
-            f"{c.name}: mean correlation (averaged as Fisher z) of {plural(c.n_runs_averaged, 'run')}.",
-            svg=figures.connectivity(c.connectivity, c.names),
+            f"{c.name}: mean correlation (averaged as Fisher z) of {plural(c.n_runs_averaged, 'run')}."
+            + _part(len(c.names) ** 2, pixels),
+            svg=figures.connectivity(c.connectivity, c.names, pixels),
         )
-        for c in cohorts
-        if c.connectivity is not None and np.isfinite(c.connectivity).any()
+        for c in shown
+        if c.connectivity is not None
     ]
 
 
