@@ -114,6 +114,22 @@ def check_index(index: Mapping[str, Any]) -> None:
 #: kind. These kinds mean nothing outside of a study, and are not passed on: paths, and ids of families as such.
 PEOPLE_OF_STUDY: Final = frozenset({"folder", "study_family"})
 
+_PERSON: Final = re.compile("[0-9a-f]{32}")
+
+
+def people_of(listed: Any) -> dict[str, list[str]] | None:
+    """Lists of people by kind, None where nobody is listed, or anybody otherwise than as a hash: nothing could be compared."""
+    if not isinstance(listed, dict):
+        return None
+    known = {kind: values for kind, values in listed.items() if values}
+    for values in known.values():
+        if not isinstance(values, list):
+            return None
+        if not all(isinstance(value, str) and _PERSON.fullmatch(value) for value in values):
+            return None
+    return known or None
+
+
 #: Arrays of ``rois.npz``, the per-ROI metadata that become buffers of the model. Rows in the order of the series.
 ROI_ARRAYS: Final = {
     "atlas": "() str",

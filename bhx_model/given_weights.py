@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from bhx_model import contract
 from bhx_model.atomic_write import read_json
 from bhx_model.config import STAGES
 from bhx_model.errors import ConfigError, DataError
@@ -88,7 +89,9 @@ def rois(folder: Path) -> Path | None:
 
 
 def people(folder: Path, stage: str) -> dict[str, list[str]] | None:
-    """Hashes of the subjects that the weights of a stage were trained on, by kind; None where neither card nor list say it.
+    """Hashes of the subjects that the weights of a stage were trained on, by kind.
+
+    None where neither card nor list say it, or where they are no hashes as BHX makes them.
 
     The card is ``config.json`` or ``run.json``, the list ``pretrain.json`` of an experiment or of a folder of encoders.
 
@@ -106,7 +109,7 @@ def people(folder: Path, stage: str) -> dict[str, list[str]] | None:
     listed, path = found[stage].describe().get("people"), _around(folder, "pretrain.json")
     if not listed and path is not None:
         listed = read_json(path, "take the weights as they were made").get("people")
-    return listed if isinstance(listed, dict) and any(listed.values()) else None
+    return contract.people_of(listed)
 
 
 def _around(folder: Path, name: str) -> Path | None:

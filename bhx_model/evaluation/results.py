@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bhx_model.atomic_write import write_json
+from bhx_model.errors import DataError
 from bhx_model.evaluation import adjustments, metrics, prediction_file
 from bhx_model.evaluation.labels import SPLITS, Labels
 from bhx_model.made_with import made_with
@@ -32,7 +33,18 @@ def summarise(
         For ``metrics.json``: names, numbers of subjects, ``metrics``, and ``constant``, those of a constant prediction.
     rows : list of dict
         For ``predictions.parquet``.
+
+    Raises
+    ------
+    DataError
+        If a score is infinite or none.
     """
+    if unknown := int((~np.isfinite(scores)).any(axis=1).sum()):
+        msg = (
+            f"the scores of {unknown} of {len(scores)} subjects of {labels.endpoint}, seed {labels.seed}, are not finite: "
+            "look for values of absurd size in what the method reads, and in the labels"
+        )
+        raise DataError(msg)
     target, test, n = labels.target, labels.of("test"), labels.n_classes
     scores, predicted, learned = adjustments.adjust(labels, scores)
     subjects = np.flatnonzero(test)

@@ -95,11 +95,11 @@ def test_who_was_trained_on_stays_known(trained, exported, tmp_path, atlas):
     (folder := tmp_path / "experiment/subjects").mkdir(parents=True)
     shutil.copytree(trained["function"], folder.parent / "function")
     (folder / "pretrain.json").write_text(
-        json.dumps({"train": [], "holdout": [], "people": {"subjects": ["1f"]}})
+        json.dumps({"train": [], "holdout": [], "people": {"subjects": ["1f" * 16]}})
     )
     card = shutil.copytree(exported, tmp_path / "export") / "config.json"
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"people": {"subjects": ["2e"]}}))
-    for place, known in ((folder.parent, ["1f"]), (card.parent, ["2e"]), (exported, None)):
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"people": {"subjects": ["2e" * 16]}}))
+    for place, known in ((folder.parent, ["1f" * 16]), (card.parent, ["2e" * 16]), (exported, None)):
         assert fetch.main(words(place, "function", tmp_path / "out", atlas)) == 0
         run = json.loads((tmp_path / "out/run.json").read_text())
         assert run.get("people") == (None if known is None else {"subjects": known})

@@ -96,6 +96,9 @@ def test_whoever_is_scored_is_looked_at_and_no_other(tmp_path: Path, capsys):
     [
         {}, {"people": None}, {"people": {"subject": []}}, {"people": "many"}, {"people": {"subject": 835}},
         {"people": {"names": ["one"]}},
+        # names, hashes of another length or spelling, and one of them among good ones: nobody would be found
+        {"people": {"subject": ["abide1/0050002"]}}, {"people": {"scan": ["0" * 64]}}, {"people": {"scan": ["A" * 32]}},
+        {"people": {"subject": ["0" * 32, 7]}}, {"people": {"subject": ["0" * 32], "scan": "0" * 32}},
     ],
 )  # fmt: skip
 def test_a_card_that_lists_no_people_is_refused_unless_it_may_be_unknown(tmp_path: Path, capsys, card: dict):

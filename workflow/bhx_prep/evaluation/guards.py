@@ -67,18 +67,16 @@ def read_card(path: Path) -> dict[str, list[str]] | None:
 
 
 def of_card(listed: Any, *, own: bool) -> dict[str, list[str]] | None:
-    """The list of a card, None where it names nobody in a way that can be compared.
+    """The list of a card, None where it names nobody, or anybody in a way that cannot be compared.
 
     What means nothing outside of a study is taken of the study's own alone.
     """
-    if not isinstance(listed, dict):
-        return None
     known = {
-        kind: list(v)
-        for kind, v in listed.items()
-        if kind in people.KINDS and isinstance(v, list) and (own or kind not in contract.PEOPLE_OF_STUDY)
+        kind: values
+        for kind, values in (contract.people_of(listed) or {}).items()
+        if kind in people.KINDS and (own or kind not in contract.PEOPLE_OF_STUDY)
     }
-    return known if any(known.values()) else None
+    return known or None
 
 
 def people_of(split: Mapping[str, Any], part: str) -> dict[str, list[people.Key]]:
@@ -157,7 +155,7 @@ def check(
     if card is None and allow == "refuse":
         endpoint = splits[0]["endpoint"]
         msg = (
-            f"the card of the weights of {experiment} lists no people: whether {endpoint} tests any of them is unknown; "
+            f"the card of the weights of {experiment} lists no people (as hashes): whether {endpoint} tests any is unknown; "
             f"set endpoints.{endpoint}.pretraining_overlap: mark to score them, marked"
         )
         raise DataError(msg)

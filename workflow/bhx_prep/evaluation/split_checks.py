@@ -70,7 +70,7 @@ def _of_card(study: Config, experiment: str, scored: list[tuple[str, Part]]) -> 
         path = f"experiments.{experiment}.weights"
         if card is None:
             yield (
-                f"{path}: the card of {folder.name} lists no people, whether {endpoint} tests any of them is unknown: set "
+                f"{path}: the card of {folder.name} lists no people (as hashes), whether {endpoint} tests any is unknown: set "
                 f"endpoints.{endpoint}.pretraining_overlap: mark"
             )
             continue
