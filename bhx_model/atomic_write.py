@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -27,6 +28,11 @@ def atomic_write(path: Path, *, shared: bool = False, durable: bool = False) -> 
         Several processes may write `path` at once, all with the same content.
     durable : bool
         Wait until the content is on the disk before it takes the place of the earlier one.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; of a full disk it says which file, also where what writes does not.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part{os.getpid() if shared else ''}.{path.name}")
@@ -35,6 +41,10 @@ def atomic_write(path: Path, *, shared: bool = False, durable: bool = False) -> 
         if durable:
             sync(part)
         part.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise
     finally:
         part.unlink(missing_ok=True)
 

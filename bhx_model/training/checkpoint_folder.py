@@ -91,6 +91,8 @@ def check(place: Path) -> None:
     except OSError as error:
         msg = f"{place / SUMS} cannot be read ({error.strerror})"
         raise DataError(msg) from error
+    if not sums:
+        raise DataError(f"{place / SUMS} is broken: it names no file")
     for name, sha256 in sums.items():
         try:
             same = file_sha256(place / name) == sha256

@@ -135,7 +135,7 @@ def describe_run(
 def is_finished(run: Path) -> bool:
     """Whether a run folder has its outputs, whole; damaged ones, with a warning, count for nothing."""
     final = run / "final"
-    if not all((final / name).exists() for name in OUTPUTS):
+    if not all((final / name).exists() for name in (*OUTPUTS, checkpoint_folder.SUMS)):
         return False
     try:
         checkpoint_folder.check(final)

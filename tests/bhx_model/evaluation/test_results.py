@@ -26,5 +26,5 @@ def test_scores_that_are_no_numbers_are_refused(bad):
     scores = np.full((4, 1), 2.0)
     scores[1] = bad
     labels = labels_of(np.array([1.0, 2, 3, 4]), np.array(["train", "train", "test", "test"]))
-    with pytest.raises(DataError, match="the scores of 1 of 4 subjects of .* are not finite"):
+    with pytest.raises(DataError, match=r"the scores of 1 of 4 subjects of .* are not finite"):
         summarise(labels, scores)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 from training_runs import SIX, run_folder, same_weights, stopped_after, train_here
 
+from bhx_model.file_hash import file_sha256
 from bhx_model.training.checkpoint import load_file
 
 
@@ -31,6 +33,19 @@ def test_a_finished_run_whose_weights_are_damaged_writes_them_again(house, strai
     same_weights(tmp_path / "out", straight / "structure" / "out")
 
 
+@pytest.mark.parametrize("sums", [None, "{}", "[]", ""])
+def test_outputs_whose_hashes_are_lost_are_written_again(house, straight, tmp_path, sums):
+    shutil.copytree(straight / "structure", tmp_path, dirs_exist_ok=True)
+    final = run_folder(tmp_path) / "final"
+    content = (final / "model.safetensors").read_bytes()
+    (final / "model.safetensors").write_bytes(content[: len(content) // 2])
+    (final / "sha256.json").unlink()
+    if sums is not None:
+        (final / "sha256.json").write_text(sums)
+    assert train_here(house, tmp_path, "structure") == 0
+    same_weights(tmp_path / "out", straight / "structure" / "out")
+
+
 @pytest.mark.parametrize("stage", ["structure", "function", "fusion"])
 def test_what_an_older_version_of_the_step_trained_is_not_served(trained, straight, tmp_path, stage):
     tokens = (
@@ -44,7 +59,8 @@ def test_what_an_older_version_of_the_step_trained_is_not_served(trained, straig
         shutil.copytree(straight / stage / "out", tmp_path / "straight")
     old = run_folder(tmp_path) / "final" / "model.safetensors"
     old.write_bytes(b"weights of older code")
-    (old.parent / "sha256.json").unlink()  # else they were taken for damaged ones
+    sums = {"model.safetensors": file_sha256(old)}  # else they were taken for damaged ones
+    (old.parent / "sha256.json").write_text(json.dumps(sums))
     assert train_here(trained, tmp_path, stage, **tokens) == 0
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == old.read_bytes(), "of the same version"
     assert train_here(trained, tmp_path, stage, step_version=7, **tokens) == 0

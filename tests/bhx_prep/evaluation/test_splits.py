@@ -413,7 +413,10 @@ def test_who_was_trained_on_before_counts_as_trained_on(index: Path, tmp_path: P
     assert splits.main(args) == 0
     alone = json.loads(out.read_text())
     for card, expected in (
-        ({"people": {"subject": ["f" * 32], "scan": ["e" * 32]}}, {"subject": ["f" * 32], "scan": ["e" * 32]}),
+        (
+            {"people": {"subject": ["f" * 32], "scan": ["e" * 32]}},
+            {"subject": ["f" * 32], "scan": ["e" * 32]},
+        ),
         ({}, None),
     ):
         (old / "run.json").write_text(json.dumps(card))
