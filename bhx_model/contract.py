@@ -118,7 +118,7 @@ _PERSON: Final = re.compile("[0-9a-f]{32}")
 
 
 def people_of(listed: Any) -> dict[str, list[str]] | None:
-    """Lists of people by kind; None where nobody is listed, or anybody otherwise than as a hash, which compares with none."""
+    """Lists of people by kind; None where nobody is listed, or anybody otherwise than as a hash, which matches none."""
     if not isinstance(listed, dict):
         return None
     known = {kind: values for kind, values in listed.items() if values}

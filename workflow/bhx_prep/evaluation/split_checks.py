@@ -70,8 +70,8 @@ def _of_card(study: Config, experiment: str, scored: list[tuple[str, Part]]) -> 
         path = f"experiments.{experiment}.weights"
         if card is None:
             yield (
-                f"{path}: the card of {folder.name} lists no people (as hashes), whether {endpoint} tests any is unknown: set "
-                f"endpoints.{endpoint}.pretraining_overlap: mark"
+                f"{path}: the card of {folder.name} lists no people (as hashes), whether {endpoint} tests any is not known: "
+                f"set endpoints.{endpoint}.pretraining_overlap: mark"
             )
             continue
         subjects = who_is_scored(study, endpoint, (part,))
