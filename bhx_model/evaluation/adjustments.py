@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bhx_model.evaluation.influence import is_constant
+from bhx_model.evaluation.influence import LEAST_SPREAD, is_constant
 from bhx_model.evaluation.labels import Labels
 
 
@@ -52,8 +52,12 @@ def adjust(labels: Labels, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 
 def calibration(truth: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
-    """Slope and offset of the line that fits truth best, by least squares; constant predictions are moved alone."""
-    if is_constant(predicted, truth):
+    """Slope and offset of the line that fits truth best, by least squares.
+
+    Predictions that are the same for everybody, or nearly so, are moved alone: of a trace of noise the line would make
+    differences as large as the truth's, and of any sign.
+    """
+    if is_constant(predicted, truth) or np.std(predicted) < LEAST_SPREAD * np.std(truth):
         return 1.0, float(truth.mean() - predicted.mean())
     x = predicted - predicted.mean()
     slope = float((x * truth).sum() / (x**2).sum())

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from bhx_model.errors import DataError
 from bhx_model.evaluation import metrics
 from bhx_model.evaluation.labels import Labels
 
@@ -77,10 +78,23 @@ def inner_divisions(labels: Labels) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         Subjects to fit to.
     held_out : ndarray, (n,) int
         Those to choose on.
+
+    Raises
+    ------
+    DataError
+        If a class has too few subjects to be in both.
     """
     from sklearn.model_selection import StratifiedShuffleSplit
 
     own = np.flatnonzero(labels.of("train") | labels.of("val"))
+    counts = np.bincount(labels.target[own], minlength=labels.n_classes)
+    if counts.min() < 2 or labels.of("val").sum() < labels.n_classes:
+        msg = (
+            f"{labels.endpoint}, seed {labels.seed}: inner divisions need 2 subjects of every class in train and validation "
+            f"({counts.min()} of class {labels.classes[int(counts.argmin())]!r}), and as many in validation as classes: use "
+            "`protocol: paper`"
+        )
+        raise DataError(msg)
     divide = StratifiedShuffleSplit(
         labels.inner_folds, test_size=int(labels.of("val").sum()), random_state=labels.seed
     )

@@ -28,12 +28,12 @@ STEPS = {
     "read_structure_tokens": 1,  # first version
     "split_endpoint": 5,  # columns of a file that are called by seeds are these; who is in two tested cohorts counts once
     "check_overlap": 1,  # first version
-    "evaluate_model": 5,  # no calibration slope of predictions that are nearly the same for everybody
+    "evaluate_model": 6,  # predictions that are nearly the same for everybody are not stretched by `calibrate`
     "compute_connectivity": 1,  # first version
     "collect_covariates": 1,  # first version
     "collect_volumes": 1,  # first version
-    "evaluate_network": 1,  # first version
-    "evaluate_baseline": 4,  # no calibration slope of predictions that are nearly the same for everybody
+    "evaluate_network": 2,  # as evaluate_model
+    "evaluate_baseline": 5,  # as evaluate_model
     "describe_t1w": 1,  # first version
     "export_weights": 6,  # the card counts the scans that are excluded, by limits and by people
     "embed_cohort": 1,  # first version

@@ -71,3 +71,15 @@ def test_calibration_mends_scale_and_offset_and_keeps_the_order():
 
 def test_constant_predictions_are_moved_only():
     assert calibration(np.array([1.0, 3.0]), np.array([5.0, 5.0])) == (1.0, -3.0)
+
+
+def test_predictions_that_are_nearly_constant_are_not_stretched():
+    """A trace of noise would be made as large as the truth, with a sign that is chance."""
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal(50)
+    trace = 2 + 1e-4 * rng.standard_normal(50)
+    slope, offset = calibration(truth, trace)
+    assert slope == 1
+    assert offset == pytest.approx(truth.mean() - trace.mean())
+    shrunk = 2 + 0.05 * truth  # what a strong penalty makes is undone
+    assert calibration(truth, shrunk)[0] == pytest.approx(20)

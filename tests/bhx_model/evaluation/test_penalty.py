@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from endpoint_labels import labels_of, split_of
 
+from bhx_model.errors import DataError
 from bhx_model.evaluation import penalty
 
 
@@ -95,3 +96,16 @@ def test_inner_folds_choose_without_the_test_subjects_and_the_model_is_of_train_
     # who was validated on counts for the fit, as train does
     flipped = dataclasses.replace(labels, target=np.where(labels.of("val"), 1 - target, target))
     assert np.abs(penalty.fit(x, flipped)[0] - scores).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("target", "split"),
+    [
+        ([1] + [0] * 11, split_of(6, 2, 4)),  # one subject of class b
+        ([0, 1] * 6, split_of(7, 1, 4)),  # one to choose on, of two classes
+    ],
+)
+def test_inner_folds_of_too_few_are_a_sentence(target, split):
+    labels = dataclasses.replace(labels_of(np.array(target), split), inner_folds=5, refit=True)
+    with pytest.raises(DataError, match="inner divisions need 2 subjects of every class"):
+        penalty.fit(np.random.default_rng(0).standard_normal((12, 3)), labels)

@@ -160,6 +160,27 @@ def test_a_file_that_changed_since_is_named(explain, study):
     assert "fc_seed-0/metrics.json" in line
 
 
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"list": "late"}, ", split 'late' of the file; "),
+        ({"sites": ["NYU", "PITT"]}, ", tested NYU, PITT; "),
+        ({}, " test; "),
+        ([], " test; "),
+    ],
+)
+def test_it_says_what_the_file_calls_a_split_and_which_sites_are_tested(explain, study, about, said):
+    split = study / "results/endpoints/diagnosis/seed-0.json"
+    split.parent.mkdir(parents=True, exist_ok=True)
+    split.write_text(json.dumps(about))
+    try:
+        _, text = explain("diagnosis:fc")
+    finally:
+        split.unlink()
+    (line,) = [line for line in text.splitlines() if line.strip().startswith("seed 0")]
+    assert f"{said}results/endpoints/diagnosis/seed-0.json" in line
+
+
 def test_without_tables_it_says_how_to_make_them(tmp_path):
     assert Addresses(tmp_path).find("table1") == []
 

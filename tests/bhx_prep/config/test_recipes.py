@@ -97,6 +97,8 @@ def test_an_unknown_cohort_names_the_known_ones():
         ConfigError, match=r"no cohort 'abide' is known; did you mean 'abide\d'\?; known: abcd, abide1"
     ):
         recipes.load("abide")
+    with pytest.raises(ConfigError, match="did you mean 'abide1'"):
+        recipes.load("ABIDE1")
 
 
 def test_a_fact_without_its_source_is_refused(tmp_path: Path):

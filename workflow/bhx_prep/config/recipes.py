@@ -232,7 +232,7 @@ def load(name: str) -> Recipe:
         If there is none of that name, or it is not as the schema has it.
     """
     if name not in names():
-        near = close(name, list(names()))
+        near = close(name.lower(), list(names()))
         raise ConfigError(f"no cohort {name!r} is known{near}; known: {', '.join(names())}")
     return read(folder() / f"{name}.yaml")
 

@@ -10,6 +10,7 @@ from typing import Any
 from bhx_model.evaluation.metrics import METRICS
 from bhx_model.file_hash import file_sha256
 from bhx_prep.config.config import Config
+from bhx_prep.ingest.cell_values import listed
 from bhx_prep.report import published
 from bhx_prep.report.collect import json_if_whole
 from bhx_prep.report.table_addresses import Found
@@ -81,7 +82,10 @@ def _this_run(found: Found, study: Config, config_file: Path) -> Iterator[tuple[
     for run in runs:
         n, split = run["n"], results / "endpoints" / made_of["endpoint"] / f"seed-{run['seed']}.json"
         counts = ", ".join(f"{n[part]} {called}" for part, called in parts.items())
-        yield f"seed {run['seed']}", f"{counts}; {split}: {_state(split, run['split_sha256'])}"
+        yield (
+            f"seed {run['seed']}",
+            f"{counts}{_tested(split)}; {split}: {_state(split, run['split_sha256'])}",
+        )
     yield "chosen on", "test subjects" if row["chosen_on"] == "test" else "validation subjects"
     for run in runs:
         metrics = results / run["metrics"]
@@ -92,6 +96,16 @@ def _this_run(found: Found, study: Config, config_file: Path) -> Iterator[tuple[
     yield from _made_with(row["made_with"])
     yield from _config(made_of, study)
     yield "make again", _command(made_of, runs, results, config_file)
+
+
+def _tested(split: Path) -> str:
+    """The sites that a split tests, or what it is called in the file of splits."""
+    about = json_if_whole(split)
+    if not isinstance(about, dict):
+        return ""
+    if "list" in about:
+        return f", split {about['list']!r} of the file"
+    return f", tested {listed(about['sites'], 60)}" if "sites" in about else ""
 
 
 def _scores(table: Table, row: RowKey) -> Iterator[tuple[str, str]]:
