@@ -13,7 +13,6 @@ import pytest
 import torch
 import webdataset as wds
 from safetensors.torch import load_file, save_file
-from small_disk import mounted, remount
 from tiny_shards import write_cohort
 
 from bhx_model import contract, device
@@ -286,35 +285,6 @@ def test_several_processes_write_the_files_of_one(trained, tmp_path):
     assert done.items() <= {p.name: p.stat().st_mtime_ns for p in out.iterdir()}.items()
     # each had a share of it
     assert "4 files, 2 of them by this process" in (tmp_path / "log.0").read_text()
-
-
-def test_a_disk_that_fills_up_leaves_whole_files_and_is_named(trained, tmp_path, caplog):
-    """With more room the tokens that fit are not encoded again, and the cache is that of a large disk."""
-    place, files = tmp_path / "disk", trained["tokens_town"].parent
-    words = ["--structure", str(trained["structure"]), "--function", str(trained["function"])]
-    words += [
-        "--shards",
-        str(trained["town"]),
-        "--rois",
-        str(trained["rois"]),
-        "--out",
-        str(place / "tokens"),
-    ]
-    first = (files / "function-00000.tar").stat().st_size
-    with mounted(place, str(first + 30_000)):
-        assert tokens.main(words) == 1
-        (said,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
-        assert said.startswith(f"{place / 'tokens'}/")
-        assert "the disk is full: free some space" in said
-        left = [path.name for path in sorted((place / "tokens").iterdir())]
-        assert left == ["function-00000.json", "function-00000.tar"]
-        remount(place, "size=64m")
-        caplog.clear()
-        with caplog.at_level("INFO"):
-            assert tokens.main(words) == 0
-        assert "4 of them by this process, which has 1 of these" in caplog.text
-        for path in sorted(files.iterdir()):
-            assert file_sha256(place / "tokens" / path.name) == file_sha256(path), path.name
 
 
 def fill_the_disk():
