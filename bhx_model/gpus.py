@@ -186,7 +186,7 @@ class _Lock:
         self._descriptor = _open(what, job)
 
     def __enter__(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        _flock(self._descriptor, fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
@@ -195,11 +195,21 @@ class _Lock:
 def _try_lock(what: str, job: str) -> int | None:
     descriptor = _open(what, job)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _flock(descriptor: int, how: int) -> None:
+    """Lock a file, or say that this cannot be done here: then nothing is reserved, as where ``nvidia-smi`` is absent."""
+    try:
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        logger.warning("%s has no locks (%s): other jobs may use the same GPUs", LOCKS, error.strerror)
 
 
 def _open(what: str, job: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -96,6 +97,18 @@ def job(count, **more):
 
 
 LOCKED_IN = "from pathlib import Path; from bhx_model import gpus; gpus.LOCKS = Path(os.environ['LOCKS'])"
+
+
+def test_where_nothing_can_be_locked_gpus_are_taken_with_a_warning(pretended_gpus, monkeypatch, caplog):
+    def no_locks(descriptor, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    pretended_gpus("GPU-a", "GPU-b")
+    monkeypatch.setattr(gpus.fcntl, "flock", no_locks)
+    environment: dict[str, str] = {}
+    gpus.reserve(1, environment)
+    assert environment[gpus.VISIBLE] == "GPU-a"
+    assert "has no locks (No locks available): other jobs may use the same GPUs" in caplog.text
 
 
 def test_other_users_can_lock_what_a_user_with_a_strict_umask_made(pretended_gpus):
