@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 ROOT = Path(__file__).resolve().parents[3]
-#: Edge of the square matrices of the product that rates are compared with, and of a CPU's.
-EDGE, CPU_EDGE = 8192, 1024
+#: Edge of the square matrices of the product that rates are compared with, and of a CPU's, which may have no bfloat16.
+EDGE, CPU_EDGE = 8192, 256
 #: What counts an operation's floating point operations.
 COUNTS = {**{op: shape_wrapper(count) for op, count in cases.CPU_ATTENTION.items()}, **flop_registry}
 #: Operations of a step that are listed, those that take longest.
