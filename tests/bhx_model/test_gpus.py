@@ -149,7 +149,7 @@ def test_jobs_of_another_slurm_allocation_are_none_of_its_business(pretended_gpu
     pretended_gpus("GPU-a")
     for number in ("7", "8"):
         environment = {"SLURM_JOB_ID": number}
-        gpus.reserve(1, environment, sleep=pytest.fail)
+        gpus.reserve(1, environment, sleep=lambda seconds: pytest.fail("it waits"))
         assert environment[gpus.VISIBLE] == "GPU-a"
 
 
