@@ -72,6 +72,24 @@ def test_what_decides_an_encoder_names_its_folder(change: dict[str, Any], expect
     assert {part for part, one in shared(change).items() if one} == expected
 
 
+def test_splits_that_are_left_out_are_a_set():
+    made = trainings(
+        one={"exclude_test_of": {"x": [0, 2]}},
+        same={"exclude_test_of": {"x": [2, 0, 2]}},
+        other={"exclude_test_of": {"x": [0]}},
+    )
+    assert made.trainset("one") == made.trainset("same") != made.trainset("other")
+    for none in ([], None, 0, "al", [-1], [True]):
+        with pytest.raises(ConfigError, match=r"exclude_test_of.x: write the seeds of splits as a list"):
+            trainings(one={"exclude_test_of": {"x": none}})
+
+
+@pytest.mark.parametrize("change", [{"gpus": True}, {"share": True}, {"seed": False}])
+def test_a_truth_value_is_no_number(change: dict[str, Any]):
+    with pytest.raises(ConfigError, match=rf"{next(iter(change))}: write a number"):
+        trainings(one=change)
+
+
 def test_weights_of_an_older_version_of_the_step_are_not_taken_for_new_ones(monkeypatch):
     before = trainings(a={})
     parts = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bhx_model import config as model_config
 from bhx_model import given_weights
@@ -27,6 +27,23 @@ if TYPE_CHECKING:
     Preset = str
 else:  # the files in bhx_model/presets
     Preset = Literal[model_config.PRESETS]
+
+
+def _as_set(given: Any) -> Any:
+    """Seeds in their order, each once: who leaves out the test subjects of the same splits is trained on the same."""
+    if given == "all":
+        return given
+    seeds = list(given) if isinstance(given, list | tuple) else []
+    if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ConfigError("write the seeds of splits as a list, e.g. [0], or all")
+    return tuple(sorted(set(seeds)))
+
+
+#: Seeds of splits, or all of them.
+Seeds = Annotated[
+    Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...],
+    BeforeValidator(_as_set, json_schema_input_type=Literal["all"] | list[Annotated[int, Field(ge=0)]]),
+]
 
 
 class ExperimentSection(Section):
@@ -63,7 +80,7 @@ class ExperimentSection(Section):
         lt=1,
         description="Share of the subjects held out of pretraining, on which the losses are monitored.",
     )
-    exclude_test_of: dict[Name, Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...]] = Field(
+    exclude_test_of: dict[Name, Seeds] = Field(
         default={},
         description="Endpoints whose test subjects, with their families, are excluded from pretraining: `{diagnosis: "
         "[0]}` for those of split 0, the only one on which the experiment is then scored; `{diagnosis: "

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,8 @@ from pydantic import (
     ConfigDict,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 
 from bhx_model.errors import ConfigError
@@ -86,6 +88,18 @@ class Section(BaseModel):
     """A part of the configuration: unknown keys and numbers without end are refused, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_is_a_number(cls, given: Any, info: ValidationInfo) -> Any:
+        if isinstance(given, bool) and info.field_name is not None:
+            annotation = cls.model_fields[info.field_name].annotation
+            if {int, float} & {annotation, *get_args(annotation)} and bool not in {
+                annotation,
+                *get_args(annotation),
+            }:
+                raise ConfigError("write a number: YAML reads yes, no, on, off, true and false as none")
+        return given
 
 
 _S = TypeVar("_S", bound=Section)
