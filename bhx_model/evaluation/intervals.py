@@ -41,6 +41,9 @@ LEVEL: Final = 0.95
 #: Metrics that count decisions, not how far scores are from them.
 _DECIDED: Final = frozenset({"accuracy", "balanced_accuracy", "f1", "f1_negative", "macro_f1"})
 
+#: Metrics that compare people with each other: of a group of m they vary as much as of m - 1.
+_COMPARED: Final = frozenset({"auroc", "pearson_r", "r2", "calibration_slope"})
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -57,8 +60,7 @@ class Run:
     train: np.ndarray
     """(n,) str, people on whom it was fitted."""
     everybody: np.ndarray | None = None
-    """Truth of all people of the split of the cohorts that are tested, if known: whether its test people are of the classes
-    in the same proportions."""
+    """Truth of all people of the cohorts that are tested, if known: whether classes were kept in proportion."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +134,6 @@ def intervals(runs: Sequence[Run], metrics: Sequence[str]) -> dict[str, Interval
     runs : sequence of Run
         One per split, at least one.
     metrics : sequence of str
-        Of `METRICS`.
     """
     shared = _shared(runs)
     return {metric: _interval(runs, shared, metric, None) for metric in metrics}
@@ -145,7 +146,9 @@ def _interval(
     return _combined(runs, shared, metric, of_people, values)
 
 
-def combined(runs: Sequence[Run], metric: str, of_people: Sequence[Influence]) -> Interval:
+def combined(
+    runs: Sequence[Run], metric: str, of_people: Sequence[Influence], groups: Sequence[int]
+) -> Interval:
     """Interval of a metric that is computed otherwise, within groups of the test people for one.
 
     Parameters
@@ -156,8 +159,10 @@ def combined(runs: Sequence[Run], metric: str, of_people: Sequence[Influence]) -
         Of `METRICS`.
     of_people : sequence of Influence
         Of each split, the metric and the influences of its test people.
+    groups : sequence of int
+        Of each split, the number of groups in which its test people are compared with each other.
     """
-    return _combined(runs, _shared(runs), metric, of_people, None)
+    return _combined(runs, _shared(runs), metric, of_people, None, groups)
 
 
 def _combined(
@@ -166,6 +171,7 @@ def _combined(
     metric: str,
     of_people: Sequence[Influence],
     values: Sequence[float | None] | None,
+    groups: Sequence[int] | None = None,
 ) -> Interval:
     given = [value for value, _ in of_people] if values is None else values
     known = {i: float(v) for i, v in enumerate(given) if v is not None and math.isfinite(v)}
@@ -175,6 +181,8 @@ def _combined(
     point = math.fsum(known.values()) / len(known)
     u = [of_people[i][1] for i in kept]
     n = _people_per_score(shared.of(kept), u, metric)
+    if groups is not None and metric in _COMPARED:
+        n *= float(np.mean([(len(runs[i].people) - groups[i]) / (len(runs[i].people) - 1) for i in kept]))
     low, high = _limits(metric, point, [runs[i] for i in kept], u, n)
     return Interval(point, low, high, len(runs), len(kept), n)
 

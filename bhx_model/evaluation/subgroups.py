@@ -31,10 +31,11 @@ def within(runs: Sequence[Run], group_of: Mapping[str, str], metric: str) -> Int
         Of `METRICS`.
     """
     parts = [_of_groups(run, group_of, metric) for run in runs]
-    there = [(run, found) for run, found in parts if run is not None]
+    there = [(run, found, n) for run, found, n in parts if run is not None]
     if not there:
         return Interval(None, None, None, len(runs), 0, 0.0)
-    found = combined([run for run, _ in there], metric, [of for _, of in there])
+    kept, found, groups = zip(*there, strict=True)
+    found = combined(kept, metric, found, groups)
     return dataclasses.replace(found, n_splits=len(runs))
 
 
@@ -93,8 +94,8 @@ def motion_thirds(motion: Mapping[str, float]) -> dict[str, str]:
     }
 
 
-def _of_groups(run: Run, group_of: Mapping[str, str], metric: str) -> tuple[Run | None, Influence]:
-    """The test people who count, the metric, and their influences."""
+def _of_groups(run: Run, group_of: Mapping[str, str], metric: str) -> tuple[Run | None, Influence, int]:
+    """The test people who count, the metric with their influences, and the number of groups."""
     groups = np.array([group_of.get(person, "") for person in run.people.tolist()])
     places, values, influences = [], [], []
     for group in np.unique(groups[groups != ""]):
@@ -105,6 +106,6 @@ def _of_groups(run: Run, group_of: Mapping[str, str], metric: str) -> tuple[Run 
             values.append(value * len(own))
             influences.append(u)
     if not places:
-        return None, (math.nan, np.zeros(0))
+        return None, (math.nan, np.zeros(0)), 0
     kept = np.concatenate(places)
-    return take(run, kept), (sum(values) / len(kept), np.concatenate(influences))
+    return take(run, kept), (sum(values) / len(kept), np.concatenate(influences)), len(places)

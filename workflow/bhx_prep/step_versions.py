@@ -37,7 +37,7 @@ STEPS = {
     "describe_t1w": 1,  # first version
     "export_weights": 6,  # the card counts the scans that are excluded, by limits and by people
     "embed_cohort": 1,  # first version
-    "collect_table": 6,  # one table per endpoint: intervals, differences, what others measured, within sites, like motion
+    "collect_table": 7,  # within sites of few test people, intervals of AUROC and r are wider
     "collect_study_table": 1,  # first version
     "report_study": 9,  # pictures, scatters and reasons of large studies are drawn and listed in part
     "describe_connectivity": 1,  # first version
