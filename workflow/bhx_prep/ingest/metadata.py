@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
 import re
 import zlib
@@ -20,6 +21,9 @@ from typing import Any
 from bhx_model.errors import DataError
 from bhx_prep.io import archives, bids_names
 from bhx_prep.io.pointers import content_missing, not_fetched
+
+# what it says of headers does not name the file
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3}
