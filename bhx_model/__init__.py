@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from bhx_model.extras import explain_failed_imports
+from bhx_model.extras import explain_failed_imports, how_to_install
 
 if TYPE_CHECKING:
     from bhx_model.data.rois import RoiMetadata
@@ -29,7 +29,12 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         msg = f"module 'bhx_model' has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    try:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as error:
+        if (sentence := how_to_install(error.name, ("model",))) is None:
+            raise
+        raise ModuleNotFoundError(sentence, name=error.name) from error
 
 
 def __dir__() -> list[str]:

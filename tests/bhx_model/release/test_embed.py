@@ -30,6 +30,18 @@ def test_importing_the_package_does_not_import_torch():
     assert (Path(bhx_model.__file__).parent / "py.typed").exists()
 
 
+def test_without_torch_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bhx_model.release.embed", None)
+    with pytest.raises(ModuleNotFoundError, match=r"bhx_model\.release\.embed"):  # ours: no extra brings it
+        bhx_model.from_pretrained  # noqa: B018
+    monkeypatch.delitem(sys.modules, "bhx_model.release.embed")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"the package torch is not installed: pip install 'bhx\[model\]'"
+    ):
+        bhx_model.from_pretrained  # noqa: B018
+
+
 def test_loading_imports_no_compiler():
     """Which takes longer to import than torch itself."""
     code = "import sys, bhx_model; bhx_model.from_pretrained; sys.exit('torch._dynamo' in sys.modules)"

@@ -63,6 +63,14 @@ def test_five_mistakes_give_five_messages():
         ),
         ({"cohorts": {"Abide-1": {"input": "bids", "root": "x"}}}, "lower-case"),
         ({"cohorts": {"a": {"input": "bids", "root": "x", "subjects": ["../etc"]}}}, "letters and digits"),
+        (
+            {"cohorts": {1: {"input": "bids", "root": "x"}}},
+            "cohorts: YAML reads a name there as 1, which is no text: put",
+        ),
+        (
+            {"cohorts": {False: {"input": "bids", "root": "x"}}},
+            "YAML reads a name there as False, which is no text: put",
+        ),
         ({"cohorts": {}}, "cohorts"),
         ({"atlas": {"source": "files"}}, "needs `names`"),
         ({"atlas": {"names": "x.txt"}}, "set `source` to `files`"),

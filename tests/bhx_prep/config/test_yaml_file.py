@@ -19,6 +19,14 @@ from bhx_prep.config import yaml_file
         (b"- a\n- b\n", "has no keys"),
         (b"only words\n", "has no keys"),
         (b"cohorts:\n  a: {root: x}\n  a: {root: y}\n", "line 3: cohorts.a stands there twice"),
+        (b"cohorts: &a\n  x: *a\n", "anchors .&. repeat themselves without end"),
+        (
+            b"x0: &x0 [1, 1, 1, 1]\n"
+            + b"".join(
+                b"x%d: &x%d [%s]\n" % (i, i, b", ".join([b"*x%d" % (i - 1)] * 9)) for i in range(1, 9)
+            ),
+            "anchors .&. repeat themselves without end",
+        ),
         (b"x: [{root: x, root: y}]\n", "line 1: x.0.root stands there twice"),
     ],
 )

@@ -19,7 +19,12 @@ def sentence(error: Mapping[str, Any], root: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         known = _fields_at(root, error["loc"][:-1])
         return f"{path}: no such key{nearest(str(error['loc'][-1]), known)}"
+    if error["loc"][-1:] == ("[key]",) and not isinstance(error["input"], str):
+        above = ".".join(str(part) for part in error["loc"][:-2])
+        return f"{above}: YAML reads a name there as {error['input']!r}, which is no text: put the name in quotes"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "path_type":
+        message = "should be the path of a file or folder"
     if error["type"] == "missing":
         message = "is missing"
     elif error["type"] == "string_pattern_mismatch":

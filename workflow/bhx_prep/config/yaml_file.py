@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -13,6 +14,9 @@ from bhx_model.errors import ConfigError, format_error
 
 #: The parser of libyaml where PyYAML has it: a cohort may list thousands of subjects.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+#: Values of a file, with what its anchors repeat: more are a mistake, or an anchor that holds itself.
+MOST_VALUES: Final = 1_000_000
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -36,6 +40,10 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}, line {line}: not UTF-8; save the file in that encoding") from error
     try:
         node = yaml.compose(text, Loader=_Loader)
+        if _expanded(node, {}) > MOST_VALUES:
+            raise ConfigError(
+                f"{path}: its anchors (&) repeat themselves without end: write out what they stand for"
+            )
         values = yaml.load(text, Loader=_Loader)  # a safe loader
     except yaml.YAMLError as error:
         raise ConfigError(_not_yaml(path, text, error)) from error
@@ -77,8 +85,14 @@ def _not_yaml(path: Path, text: str, error: yaml.YAMLError) -> str:
     )
 
 
-def _repeated(node: yaml.Node | None, above: tuple[str, ...]) -> Iterator[tuple[str, int]]:
-    """Dotted paths and lines of keys that a mapping already has."""
+def _repeated(
+    node: yaml.Node | None, above: tuple[str, ...], met: set[int] | None = None
+) -> Iterator[tuple[str, int]]:
+    """Dotted paths and lines of keys that a mapping already has; what an anchor repeats is looked at once."""
+    met = set() if met is None else met
+    if node is None or id(node) in met:
+        return
+    met.add(id(node))
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
@@ -86,7 +100,17 @@ def _repeated(node: yaml.Node | None, above: tuple[str, ...]) -> Iterator[tuple[
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
                 yield ".".join(path), key.start_mark.line + 1
             seen.add(key.value)
-            yield from _repeated(value, path)
+            yield from _repeated(value, path, met)
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
-            yield from _repeated(value, (*above, str(number)))
+            yield from _repeated(value, (*above, str(number)), met)
+
+
+def _expanded(node: yaml.Node | None, known: dict[int, float]) -> float:
+    """How many values a node stands for, with those that anchors repeat; infinite where one holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        pairs = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = [part for pair in pairs for part in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_expanded(part, known) for part in parts)
+    return known[id(node)]
