@@ -49,7 +49,7 @@ def test_numbers_are_written_and_printed_whether_or_not_they_pass(tmp_path, capl
     assert caplog.messages[-1].startswith("sub-01_T1w: brain_volume_ml 1600, norm_dice 0.97, ")
     assert caplog.messages[-1].endswith(": passes")
     with pytest.raises(
-        LimitError, match=r"template_correlation 0.21 \(limit 0.5\): is it a T1w image of a head"
+        LimitError, match=r"template_correlation 0.21 \(limit 0.6\): is it a T1w image of a head"
     ):
         report.judge("sub-01_T1w", GOOD["t1w"] | {"template_correlation": 0.21}, "t1w", path)
     assert json.loads(path.read_text())["failed"] == ["template_correlation"]
