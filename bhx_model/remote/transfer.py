@@ -7,7 +7,7 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Any, Final, TypeVar
 
@@ -80,7 +80,7 @@ def size(url: str) -> int | None:
 
 def receive(
     url: str, begin: int = 0, end: int | None = None, stop: threading.Event | None = None
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Bytes of a file as they come; after a failure it goes on where it was.
 
     Parameters
@@ -134,7 +134,7 @@ def _streams(url: str) -> bool:
     return scheme_of(url) in HTTP
 
 
-def _chunks(system: Any, path: str, begin: int, end: int | None) -> Iterator[bytes]:
+def _chunks(system: Any, path: str, begin: int, end: int | None) -> Generator[bytes, None, None]:
     """One attempt at what a file has from `begin` on."""
     if not _streams(path):
         while end is None or begin < end:
@@ -247,6 +247,8 @@ def _refusal(error: Exception, url: str) -> BhxError | None:
         )
     if (isinstance(error, ValueError) or type(error).__name__ == "ParamValidationError") and status is None:
         return DataError(f"{name} is refused as a bad request: check the address")
+    if type(error).__name__ == "TooManyRedirects" or (status is not None and 300 <= status < 400):
+        return DataError(f"{name} leads elsewhere, and nowhere to a file: check the address")
     if status == 416:
         return DataError(f"{name} is shorter than what names it says: upload it again, whole")
     if status is not None and not may_pass(status):
@@ -279,7 +281,7 @@ def _status(error: Exception) -> int | None:
             found = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
         else:  # aiohttp's and gcsfs's
             found = getattr(one, "code" if type(one).__name__ == "HttpError" else "status", None)
-        if str(found).isdecimal():
+        if str(found).isdecimal() and int(str(found)):  # 0 is no answer
             return int(str(found))
         if type(one) is OSError and str(one).startswith("Forbidden: "):  # gcsfs's
             return 403

@@ -59,8 +59,8 @@ def test_what_passes_is_tried_again(bucket, kept, big, fault):
         (401, SiteError, r"may not be read \(401\)"),
         (400, DataError, "is refused with 400: check the address"),
         (416, DataError, "is shorter than what names it says: upload it again"),
-        (302, DataError, "is refused with 302: check the address"),
-        ("loop", DataError, "is refused with 302: check the address"),
+        (302, DataError, "big.tar leads elsewhere, and nowhere to a file: check the address"),
+        ("loop", DataError, "big.tar leads elsewhere, and nowhere to a file: check the address"),
     ],
 )
 def test_what_stays_is_asked_once(bucket, kept, big, fault, error, sentence):

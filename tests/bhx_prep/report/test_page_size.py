@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import inside_files
 import numpy as np
 import pytest
@@ -74,7 +76,7 @@ def test_reasons_have_an_upper_end(results, monkeypatch, drawing_once):
     monkeypatch.setattr(page, "MOST_REASONS", 2)
     summarise = collect.summarise
 
-    def with_reasons(*args: object) -> CohortSummary:
+    def with_reasons(*args: Any) -> CohortSummary:
         out = summarise(*args)
         out.exclusions = [Exclusion("index", f"reason {c}", Count(1, 1, 0)) for c in "abcde"]
         return out
