@@ -36,6 +36,7 @@ _LIBRARIES: Final = (
     ("botocore.exceptions", "ClientError"),
     ("google.auth.exceptions", "GoogleAuthError"),
     ("gcsfs.retry", "HttpError"),
+    ("httpx", "HTTPError"),
 )
 #: Libraries that log a traceback of what is a sentence here; without a handler Python prints it.
 _CHATTY: Final = ("gcsfs", "google.auth")
@@ -277,8 +278,11 @@ def _unreachable(error: Exception, url: str, failures: int) -> UnreachableError:
 def _status(error: Exception) -> int | None:
     """Status of the server's answer, if it answered."""
     for one in _chain(error):
-        if isinstance(answer := getattr(one, "response", None), dict):  # botocore's
+        answer = getattr(one, "response", None)
+        if isinstance(answer, dict):  # botocore's
             found = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        elif answer is not None:  # those of requests and httpx
+            found = getattr(answer, "status_code", None)
         else:  # aiohttp's and gcsfs's
             found = getattr(one, "code" if type(one).__name__ == "HttpError" else "status", None)
         if str(found).isdecimal() and int(str(found)):  # 0 is no answer

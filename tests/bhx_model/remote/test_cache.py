@@ -388,3 +388,29 @@ def test_an_address_that_leads_nowhere_is_a_sentence(kept, url, error, sentence)
 def test_fsspec_is_imported_for_urls_alone():
     code = "import sys, bhx_model.remote.cache; sys.exit('fsspec' in sys.modules or 'aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "sentence"),
+    [
+        (403, SiteError, r"hf://nobody/x may not be read \(403\)"),
+        (404, DataError, "there is no hf://nobody/x"),
+        (429, transfer.UnreachableError, r"too many requests \(429\)"),
+        (None, transfer.UnreachableError, "hf://nobody/x cannot be had"),
+    ],
+)
+def test_errors_of_httpx_are_sentences(monkeypatch, status, error, sentence):
+    """As `hf://` raises them."""
+    httpx = pytest.importorskip("httpx", reason="httpx (extra `hub`) is not installed")
+    monkeypatch.setattr(patience, "PAUSE_S", 0.0)
+
+    class System:
+        def cat_file(self, path):
+            if status is None:
+                raise httpx.ConnectError("no")
+            request = httpx.Request("GET", "https://host/x")
+            raise httpx.HTTPStatusError("no", request=request, response=httpx.Response(status))
+
+    monkeypatch.setattr(transfer, "_file_system", lambda url: (System(), url))
+    with pytest.raises(error, match=sentence):
+        transfer.read("hf://nobody/x")
