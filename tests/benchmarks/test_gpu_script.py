@@ -17,7 +17,9 @@ import gpu_cases
 import gpu_learning
 import gpu_people
 import gpu_report
+import gpu_work
 import numpy as np
+import torch
 from gpu_supervise import WORK, Part, Work, read_rows, supervise
 
 SCRIPT = Path(__file__).parent / "gpu"
@@ -59,6 +61,17 @@ def test_it_prints_the_tables(tmp_path):
     assert steps["published"]["flop_sample"] > 2 * steps["now"]["flop_sample"]
     bounds = {row["operation"]: row["bound"] for row in rows if row["kind"] == "operation"}
     assert bounds["aten::gelu"] == "memory"
+
+
+@pytest.mark.parametrize(("tests", "passed"), [("def test_one(): pass\n", True), ("", False)])
+def test_a_run_of_no_tests_does_not_pass(tmp_path, monkeypatch, tests, passed):
+    file = tmp_path / "tests/bhx_model/training/test_gpu.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(tests)
+    monkeypatch.setattr(gpu_work, "ROOT", tmp_path)
+    (row,) = gpu_work.gpu_tests(torch.device("cpu"), time.time() + 120)
+    assert row["failed"] == []
+    assert row["passed"] is passed
 
 
 def test_operations_are_those_of_the_formula():

@@ -3,11 +3,11 @@
     python tests/benchmarks/gpu --wheels wheels --out gpu-results       # on a machine with a GPU: 8 minutes at most
     python tests/benchmarks/gpu --device cpu --preset tiny              # to see that it runs and what it prints
 
-It needs Python, PyTorch and NumPy; what else is absent comes from a folder of wheels (docs/explanation/gpu.md has how to
-fill it) and is installed into a folder that is thrown away. First come the tests that compare a GPU with a CPU, then steps
-of every stage, as this code computes them, as it did before, and as the published code does, at 11 and 18 time patches;
-then trainings with reading, embedding, fine-tuning and what waits for memory. Each part has a time after which it is ended,
-and what was not reached is printed. `--learning MINUTES` adds trainings of preset `small` on people who are drawn there.
+It needs Python, PyTorch and NumPy; other packages are installed from a folder of wheels (docs/explanation/gpu.md explains
+how to fill it) into a temporary folder. The tests that compare a GPU with a CPU run first, then training steps of every
+stage, as this code computes them, as it did before, and as the published code does, at 11 and 18 time patches; then
+trainings with reading, embedding, fine-tuning and memory-bound operations. Each part has a time limit, and parts that did
+not finish are listed. `--learning MINUTES` adds trainings of preset `small` on synthetic subjects.
 
 stdout: the report, in Markdown; ``gpu.md`` and ``gpu.json`` in `--out` hold the same. No part of the test suite.
 """
@@ -82,23 +82,23 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--minutes",
         type=float,
         default=8.0,
-        help="time after which everything has ended, without --learning (8)",
+        help="time limit of everything but --learning (8)",
     )
     add(
         "--learning",
         type=float,
         default=0.0,
         metavar="MINUTES",
-        help="also train on people who are drawn, at most 6",
+        help="also train on synthetic subjects, at most 6",
     )
     add(
         "--wheels",
         type=Path,
-        help="folder of wheels: those of packages that are absent are installed for this run",
+        help="folder of wheels: missing packages are installed from it for this run",
     )
     add("--out", type=Path, default=Path("gpu-results"), help="folder of gpu.md and gpu.json (gpu-results)")
     add("--only", nargs="+", default=["*"], metavar="PATTERN", help="parts, e.g. machine 'step of fusion*'")
-    add("--skip", nargs="+", default=[], metavar="PATTERN", help="parts that are left out")
+    add("--skip", nargs="+", default=[], metavar="PATTERN", help="parts to skip")
     args = parser.parse_args(argv)
     if not 0 <= args.learning <= 6:
         parser.error(f"--learning is {args.learning:g}: choose at most 6 minutes")
@@ -118,7 +118,7 @@ def environment() -> dict[str, str]:
 
 
 def install(wheels: Path, target: Path) -> None:
-    """Install the wheels of packages that are absent; what the machine has, PyTorch above all, stays what it is."""
+    """Install wheels of missing packages; packages of the machine, such as PyTorch, are kept."""
     files = sorted(wheels.glob("*.whl"))
     if not files:
         sys.exit(f"{wheels} holds no wheels: fill it with pip download, see docs/explanation/gpu.md")
@@ -143,7 +143,7 @@ def _installed(name: str) -> bool:
 
 
 def measure(args: argparse.Namespace, place: Path, started: float) -> int:
-    """Run the parts and report; 1 if nothing was measured, or a test failed."""
+    """Run the parts and report; 1 if nothing was measured, or the tests on the GPU did not pass."""
     import gpu_parts
     import gpu_report
 
@@ -156,11 +156,8 @@ def measure(args: argparse.Namespace, place: Path, started: float) -> int:
     surroundings = environment() | {"NO_ET": "1"}
     if args.device == "cpu":
         surroundings |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    counting = (
-        _start_counting(work, gpu_parts.counts(chosen), place, surroundings)
-        if gpu_parts.counts(chosen)
-        else None
-    )
+    counts = gpu_parts.counts(chosen)
+    counting = _start_counting(work, counts, place, surroundings) if counts else None
     try:
         supervise([p for p in chosen if p.name != LEARNING], work, HERE / "__main__.py", surroundings)
         if args.learning:
@@ -185,7 +182,7 @@ def measure(args: argparse.Namespace, place: Path, started: float) -> int:
     gpu_report.write(args.out, found, schedules, text)
     print(text)
     print(f"{args.out / 'gpu.md'}, {args.out / 'gpu.json'}: {time.time() - started:.0f} s", file=sys.stderr)
-    failed = any(row["failed"] for row in found if row["kind"] == "check")
+    failed = any(not row["passed"] for row in found if row["kind"] == "check")
     measured = any(row["kind"] not in ("part", "count") for row in found)
     return 0 if measured and not failed else 1
 
@@ -200,7 +197,7 @@ def _matches(part: Part, args: argparse.Namespace) -> bool:
 def _start_counting(
     work: Work, parts: Sequence[Part], place: Path, surroundings: dict[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Count the operations of steps, which takes a CPU some time, while a GPU is measured."""
+    """Count the operations of steps on the CPU while the GPU is measured."""
     listed = [(part.name, part.limit_s) for part in parts]
     changes = {"device": "cpu", "rows": str(place / "counts.jsonl"), "parts": listed}
     counts = Work(**{**vars(work), **changes})

@@ -16,7 +16,7 @@ USUAL, MOST = 11, 18
 
 
 def parts(device: str, learning_s: float) -> list[Part]:
-    """Everything; what comes first is measured even where time is short."""
+    """All parts, the most important first, since time may run out."""
     gpu = device == "cuda"
     # a CPU may be busy with other work
     found = [Part("machine", 20 if gpu else 120), Part("test-gpu", 110 if gpu else 150)]

@@ -16,12 +16,12 @@ Row = Mapping[str, Any]
 #: Share of the measured matrix product that a step shall reach on one H100, and hours of the preset on 8.
 GOALS: Final = {"structure": (0.50, 2.5), "function": (0.50, 24.0), "fusion": (0.45, 16.0)}
 GPUS: Final = 8
-#: Ways that are this code's, the best of which a goal is held against.
+#: Ways of this code; the best of them is compared with the goal.
 OURS: Final = ("now", "now, compiled")
 WAYS: Final = {
     "now": "this code",
     "now, compiled": "this code through torch.compile (`train.compile`)",
-    "before": "equal attention with a mask, a kernel for every parameter of the target, a wait for every step",
+    "before": "equal attention with a mask, one kernel per parameter of the target, a synchronisation per step",
     "published": "computing what the published code computes, in bfloat16",
     "modality_attention: tokens": "this code without equal attention",
 }
@@ -152,7 +152,7 @@ def schedules(presets: Mapping[str, Mapping[str, int]], rows: Sequence[Row]) -> 
 
 
 def schedule_table(found: Sequence[Row], is_gpu: bool) -> list[str]:
-    """Goals beside what was reached; on a CPU nothing is held against them."""
+    """Goals beside measured values; on a CPU they are not compared."""
 
     def verdict(value: float | None, met: bool) -> str:
         return "" if value is None or not is_gpu else "met" if met else "**missed**"
@@ -238,7 +238,7 @@ def operation_table(rows: Sequence[Row]) -> list[str]:
         for stage, total in totals.items()
     }
     said = ", ".join(f"{stage} {percent(share)}" for stage, share in waits.items())
-    lines = [f"Share of the time in the listed operations that wait for memory: {said}.", ""]
+    lines = [f"Share of the time in the listed operations that are memory-bound: {said}.", ""]
     return lines + table(
         head,
         [
@@ -263,8 +263,8 @@ def markdown(rows: Sequence[Row], found: Sequence[Row], command: str, preset: st
         lines += [
             f"{machine['date']}, {machine['device'] if is_gpu else cpu}, torch {machine['torch']}, Python "
             f"{machine['python']}, commit {machine['commit']}, preset {preset}. A bfloat16 product of {machine['edge']} x "
-            f"{machine['edge']} matrices reaches {product} TFLOP/s, a copy {copy} GB/s: what computes less than "
-            f"{number(machine['ridge'])} FLOP a byte waits for memory.",
+            f"{machine['edge']} matrices reaches {product} TFLOP/s, a copy {copy} GB/s: operations below "
+            f"{number(machine['ridge'])} FLOP a byte are memory-bound.",
             "",
         ]
     for check in of_kind(rows, "check"):
@@ -282,7 +282,7 @@ def markdown(rows: Sequence[Row], found: Sequence[Row], command: str, preset: st
     for title, kind, make in (
         ("Trainings by their command: reading included", "training", lambda r: training_table(r, steps)),
         ("Embedding", "tokens", token_table),
-        ("What a step waits for (eager)", "operation", operation_table),
+        ("Operations of a step (eager) and their bounds", "operation", operation_table),
         ("Learning", "learning", _learning_table),
     ):
         if of_kind(rows, kind):
@@ -309,7 +309,7 @@ def _device_counts(steps: Sequence[Row]) -> list[str]:
 
 
 def _learning_table(rows: Sequence[Row]) -> list[str]:
-    head = ("endpoint", "read", "score", "steps", "people trained on", "people probed")
+    head = ("endpoint", "read", "score", "steps", "training subjects", "probed subjects")
     return table(
         head,
         [

@@ -32,12 +32,12 @@ class Part:
 
 @dataclasses.dataclass
 class Work:
-    """What a process that measures needs to know."""
+    """Input of a process that measures."""
 
     device: str
     preset: str
     place: str
-    """Folder for what is drawn and trained."""
+    """Folder for synthetic data and trainings."""
     rows: str
     """File of the rows, one JSON a line."""
     until: float
@@ -99,7 +99,7 @@ class _Child:
 
 
 def supervise(parts: Sequence[Part], work: Work, script: Path, environment: dict[str, str]) -> None:
-    """Run all parts that time allows; rows of kind ``part`` say of each how it ended."""
+    """Run all parts that time allows; rows of kind ``part`` state how each ended."""
     left = list(parts)
     while left and work.until - time.time() > min(GRACE_S, left[0].limit_s):
         work.parts = [(part.name, part.limit_s) for part in left]

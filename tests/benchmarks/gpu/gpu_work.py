@@ -37,7 +37,7 @@ Rows = Iterator[dict[str, Any]]
 
 
 def main(path: str) -> int:
-    """Do all parts that a file asks for; a part that fails is a row."""
+    """Run all parts that a file lists; a part that fails becomes a row."""
     work = Work.read(path)
     device = torch.device(work.device)
     logging.getLogger("torch").setLevel(logging.ERROR)
@@ -50,13 +50,14 @@ def main(path: str) -> int:
         try:
             for row in run_part(name, work, device, min(now + limit_s, work.until)):
                 append(work.rows, row)
-        except Exception as error:  # a benchmark says what failed and goes on; nothing is made of it
+        except Exception as error:  # reported as this part's outcome; the next part still runs
             traceback.print_exc()
             outcome = (
                 f"failed: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
             )
         append(work.rows, {"kind": "part", "part": name, "outcome": outcome, "seconds": time.time() - now})
-        torch._dynamo.reset() if "torch._dynamo" in sys.modules else None
+        if "torch._dynamo" in sys.modules:
+            torch._dynamo.reset()
         gc.collect()
         gpu_steps.reset_peak(device)
     return 0
@@ -76,7 +77,7 @@ def run_part(name: str, work: Work, device: torch.device, until: float) -> Rows:
     elif name == "machine":
         yield gpu_machine.describe(device)
     elif name == "test-gpu":
-        yield from test_gpu(device, until)
+        yield from gpu_tests(device, until)
     elif name == "embedding":
         yield from embedding(work.preset, device, until)
     elif name == "draw":
@@ -131,7 +132,7 @@ def _step_s(work: Work, stage: str) -> float | None:
     return load_preset(stage, work.preset).train.batch_size / gpu_steps.GPUS / found[-1]["samples_s"]
 
 
-def test_gpu(device: torch.device, until: float) -> Rows:
+def gpu_tests(device: torch.device, until: float) -> Rows:
     """Run the tests that compare a GPU with a CPU."""
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "gpu_option", "-p", "no:cacheprovider", "-c", os.devnull,
@@ -152,12 +153,13 @@ def test_gpu(device: torch.device, until: float) -> Rows:
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     if done.returncode:
         print(done.stdout[-6000:], done.stderr[-2000:], file=sys.stderr)
-    yield {"kind": "check", "outcome": lines[-1] if lines else done.stderr[-300:], "failed": failed}
+    outcome = lines[-1] if lines else done.stderr[-300:]
+    yield {"kind": "check", "outcome": outcome, "failed": failed, "passed": done.returncode == 0}
 
 
 @torch.inference_mode()
 def embedding(preset: str, device: torch.device, until: float) -> Rows:
-    """Tokens per second of both encoders, of inputs that lie on the device."""
+    """Tokens per second of both encoders, for inputs on the device."""
     sizes = cases.Sizes.of(preset)
     batch = 2 if device.type == "cpu" else EMBEDDED
     for stage in ("structure", "function"):
