@@ -14,15 +14,10 @@ from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import DataError
 from bhx_model.release import load
 from bhx_model.remote.cache import Cache, CachedFile, here
-from bhx_model.remote.urls import Place, beside, inside, is_url, shown
+from bhx_model.remote.urls import beside, inside, shown
 
 _CARD: Final = "config.json"
 _ROIS: Final = "rois.npz"
-
-
-def folder_of(weights: Place) -> Path:
-    """Folder of weights: the given one, or where those that are elsewhere were downloaded to; raises as `download`."""
-    return download(weights) if is_url(weights) else Path(weights)
 
 
 def download(url: str, cache: Cache | None = None) -> Path:

@@ -7,7 +7,6 @@ Every encoder is evaluated once. Part of `learning.py`.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -239,8 +238,3 @@ def probe_attentively(
 def load_fusion(folder: Path) -> FusionModel:
     """A trained fusion, for evaluation."""
     return cast(FusionModel, load_trained(folder, "fusion").model)
-
-
-def steps_of(folder: Path) -> int:
-    """Optimiser steps of a trained stage."""
-    return json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["train"]["steps"]

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from small_bids import write_image, write_json
 
-PCP_TABLE = "Phenotypic_V1_0b_preprocessed1.csv"
 STRATEGY = "Outputs/cpac/filt_global/rois_cc200"
 
 

@@ -41,7 +41,9 @@ def test_a_volume_is_enough_and_names_of_no_known_atlas_have_one_order() -> None
     assert known.stated == "stated order"
     assert not known.others
     assert np.isnan(known.group).all()
-    assert not reference.measure(Atlas("own", ("a", "b"))).is_known
+    unknown = reference.measure(Atlas("own", ("a", "b")))
+    assert np.isnan(unknown.centroids).all()
+    assert np.isnan(unknown.group).all()
 
 
 def test_the_subcortex_comes_first_in_either_order() -> None:

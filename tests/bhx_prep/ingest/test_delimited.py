@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from bhx_model.errors import DataError
 from bhx_prep.ingest import delimited, participants
 
-BYTE_ORDER = {"utf-8-sig", "utf-16", "utf-32"}
-
 
 def write(folder, text, name="participants.tsv", encoding="utf-8"):
     path = folder / name

@@ -56,11 +56,6 @@ class Reference:
     stated: str
     others: dict[str, np.ndarray]
 
-    @property
-    def is_known(self) -> bool:
-        """Whether there is anything to compare with."""
-        return bool(np.isfinite(self.centroids).any() or np.isfinite(self.group).any())
-
 
 def measure(atlas: Atlas) -> Reference:
     """Find out what is known of the ROIs of an atlas whose labels are in memory.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import json
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -52,10 +51,6 @@ class NiiVue:
             (folder / "LICENSE").read_text(encoding="utf-8"),
             (folder / "niivue.umd.js.gz").read_bytes(),
         )
-
-    def is_whole(self) -> bool:
-        """Whether the file is the one that was released."""
-        return hashlib.sha256(gzip.decompress(self.packed)).hexdigest() == self.sha256
 
     @property
     def text(self) -> str:
