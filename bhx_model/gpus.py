@@ -115,7 +115,7 @@ def reserve(
     Raises
     ------
     SiteError
-        If there are fewer, whoever uses them.
+        If there are fewer, in use or not.
     """
     if count == 0:
         environment[VISIBLE] = ""
@@ -180,7 +180,7 @@ def _wait_for(count: int, gpus: Sequence[Gpu], job: str, sleep: Callable[[float]
 
 
 class _Lock:
-    """Held within a `with` block; waits for whoever has it."""
+    """Lock it for a `with` block; waits until it is free."""
 
     def __init__(self, what: str, job: str):
         self._descriptor = _open(what, job)

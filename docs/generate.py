@@ -37,7 +37,7 @@ MODEL_COMMANDS = {
 #: Package -> folder of its sources.
 PACKAGES = {"bhx_model": ROOT / "bhx_model", "bhx_prep": ROOT / "workflow" / "bhx_prep"}
 
-#: A page of the site may link elsewhere, but loads nothing from there.
+#: A page of the site may link to other sites, but loads nothing from them.
 LOADED = re.compile(
     r"<(?:script|img|iframe)[^>]*\ssrc=\"?(https?://[^\s\">]+)"
     r"|<link[^>]*rel=\"?(?:stylesheet|preconnect)[^>]*href=\"?(https?://[^\s\">]+)"

@@ -155,13 +155,13 @@ def split_file(wildcards):
 
 
 def given_files(wildcards):
-    """Files of a stage that was trained elsewhere."""
+    """Files of a stage that was trained outside the study."""
     stage = given_weights.find(section(wildcards).weights)[wildcards.stage]
     return [str(stage.weights), str(stage.about)]
 
 
 def given_rois(wildcards):
-    """Metadata of the ROIs that go with weights that were trained elsewhere; the job says so where there are none."""
+    """ROI metadata of weights that were trained outside the study; the job reports if there are none."""
     found = given_weights.rois(section(wildcards).weights)
     return [] if found is None else str(found)
 

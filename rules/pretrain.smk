@@ -156,7 +156,7 @@ rule train_encoder:
 
 
 rule fetch_weights:
-    """Weights that were trained elsewhere, checked, where those of a training would be."""
+    """Check weights trained outside the study, and put them where those of a training would be."""
     input:
         given=given_files,
         atlas=lambda wildcards: rules.fetch_templates.output.atlas if wildcards.stage == "function" else [],
@@ -184,7 +184,7 @@ rule fetch_weights:
 
 
 rule fetch_rois:
-    """Per-ROI metadata that go with weights that were trained elsewhere."""
+    """Per-ROI metadata of weights that were trained outside the study."""
     input:
         given=given_rois,
         atlas=rules.fetch_templates.output.atlas,

@@ -36,7 +36,7 @@ def threads_per_process(
     Parameters
     ----------
     cores : int, optional
-        Cores of the whole job, on all of its nodes, if whoever planned it says so.
+        Cores of the whole job, on all of its nodes; None if not known.
     environment : Mapping
         With torchrun's WORLD_SIZE and LOCAL_WORLD_SIZE, and Slurm's SLURM_CPUS_PER_TASK.
     here : int, optional

@@ -23,7 +23,7 @@ RECORD_S: Final = 30.0
 def verify(
     shards: Iterable[Shard], *, record: Path | None = None, rank_share: tuple[int, int] = (0, 1)
 ) -> int:
-    """Compare every shard's bytes with its hash; those that are elsewhere are downloaded first.
+    """Compare every shard's bytes with its hash; remote ones are downloaded first.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Read shards: their lists of samples, and the arrays.
 
 The lists beside the tars hold the offset of every array, so a sample is one positioned read, and any order is as fast as
-any other (`bhx_model.data.loader`). Of shards that are elsewhere (`bhx_model.remote`) the lists are downloaded when the
+any other (`bhx_model.data.loader`). Of remote shards (`bhx_model.remote`) the lists are downloaded when the
 index is opened, and the tars when they are verified (`bhx_model.data.shard_hashes`).
 """
 
@@ -38,7 +38,7 @@ class Shard:
     sha256: str
     n_bytes: int
     remote: CachedFile | None = None
-    """Where it is elsewhere; `path` is then in the cache."""
+    """Its URL if it is remote; `path` is then in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Index:
 def open_index(path: Place) -> Index:
     """Read an index of shards and the lists it names; the tars must be there and have the right length.
 
-    `bhx_model.data.shard_hashes.verify` checks their content, and downloads those that are elsewhere.
+    `bhx_model.data.shard_hashes.verify` checks their content, and downloads remote ones.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def open_index(path: Place) -> Index:
     DataError
         Named after the file that is gone, cut short, altered, or of another version.
     SiteError
-        If it is elsewhere and cannot be downloaded.
+        If it is remote and cannot be downloaded.
     """
     return _open_index(
         path, contract.check_index, contract.MODALITIES, once=contract.MODALITIES, rule="index_shards"
@@ -211,7 +211,7 @@ def _list(path: Path, entry: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _bare(name: str) -> str:
-    """Name of a file beside an index, which may not lead elsewhere."""
+    """Name of a file beside an index; a path to another folder is refused."""
     if Path(name).name != name:
         msg = f"an index names {name!r}, which is not beside it: make the index again"
         raise DataError(msg)

@@ -198,7 +198,7 @@ def _t1w(t1w: Mapping[str, Any]) -> str:
         f"T1s lie in {t1w['template']}: {shape} voxels of {zooms} mm, axes {t1w['axes']}, voxel to space (mm) by\n"
         f"`affine` in `config.json`. Outside of the brain mask they are 0; inside, (value - mean) / sd, both of the values\n"
         f"between the {low:g}th and the {high:g}th percentile. `embed` makes that of an image in this space, given as\n"
-        "`t1w=` with its brain mask as `mask=`, and refuses one that is flipped, mirrored or elsewhere."
+        "`t1w=` with its brain mask as `mask=`, and refuses one that is flipped, mirrored or shifted."
     )
 
 

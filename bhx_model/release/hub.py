@@ -89,7 +89,7 @@ def push(folder: Path, name: str, *, private: bool = False, terms_allow: bool = 
     private : bool
         Make a repository that only its owners see.
     terms_allow : bool
-        Whether whoever uploads says that the terms of the data allow it; else refused where terms are not stated.
+        Whether the user confirms that the terms of the data allow it; required if terms are not stated.
 
     Returns
     -------

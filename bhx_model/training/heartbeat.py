@@ -26,7 +26,7 @@ _NAME: Final = ".holder"
 
 
 def renew(folder: Path, ended: threading.Event) -> None:
-    """Renew the file of a folder, if there is one and whoever holds it, until `ended`."""
+    """Renew a folder's lock file, if it has one, until `ended`; whichever process holds it."""
     while not ended.wait(BEAT_S):
         with suppress(OSError):
             os.utime(folder / _NAME)

@@ -27,7 +27,7 @@ def seconds(
     max_minutes : float, optional
         Time that the user gives it.
     job_minutes : float, optional
-        Time that its job was given, by whoever may run it: on a machine without a scheduler nobody enforces it.
+        Time limit of its job; without a scheduler nothing enforces it.
     """
     limits = [math.inf if max_minutes is None else 60 * max_minutes]
     if job_minutes is not None and any(name in environment for name in _JOBS):

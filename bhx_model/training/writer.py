@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Final
 
-#: Items that wait to be written, at most: whoever computes them waits for the disk then.
+#: Most items in the queue; when it is full, the computing thread waits for the disk.
 WAITING: Final = 2
 #: Time between two looks at whether the thread is still writing, where it takes nothing, s.
 PAUSE_S: Final = 0.2

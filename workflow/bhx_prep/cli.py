@@ -132,7 +132,7 @@ COMMANDS = {
     ),
 }
 
-#: What most commands need; whoever has less is told of all of it at once.
+#: What most commands need; all that is missing is reported at once.
 EXTRAS = ("workflow", "prep")
 #: Commands that need something else.
 OTHER_EXTRAS = {

@@ -102,7 +102,7 @@ def plans(config: Config, *, elsewhere: bool = False) -> list[StagePlan]:
     Parameters
     ----------
     config : Config
-        Checked. An experiment's `gpu_memory_gb` goes before what ``nvidia-smi`` says of this machine.
+        Checked. An experiment's `gpu_memory_gb` overrides what ``nvidia-smi`` reports.
     elsewhere : bool
         Whether jobs run on other machines than this one.
     """
@@ -165,7 +165,7 @@ def count_rois(atlas: AtlasSection) -> int:
     if atlas.name and atlas.names:
         try:
             return len(read_label_list(atlas.names).names)
-        except DataError:  # said elsewhere
+        except DataError:  # another check reports it
             pass
     return atlas.parcels + atlas.n_subcortical
 

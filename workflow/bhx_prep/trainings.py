@@ -2,7 +2,7 @@
 
 ``encoders/<subjects>/`` has what is learned from a set of subjects: their split, gradients and normaliser, and below it
 every encoder that is trained on them, ``<stage>-<preset>-<hash>/``, with what is computed by it, and ``used_by.json``.
-Experiments that differ in the fusion only share all of it. Weights that were trained elsewhere have a folder of the same
+Experiments that differ only in the fusion share all of it. Weights trained outside the study have a folder of the same
 form, ``encoders/weights_<name>-<hash>/``, with the fusion, too. ``experiments/<name>/`` has what is an experiment's own,
 links to the rest, and ``experiment.json``, which says in words what is shared with whom.
 """

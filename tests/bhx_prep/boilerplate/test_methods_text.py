@@ -149,7 +149,7 @@ def test_given_derivatives_say_what_made_them(indexed: Path):
         '{"GeneratedBy": [{"Name": "fMRIPrep", "Version": "23.1.4"}]}'
     )
     said = text.describe(study(indexed, input="fmriprep"), indexed).text
-    assert "made elsewhere, with fMRIPrep 23.1.4 [@fmriprep1]." in said
+    assert "made by another pipeline, with fMRIPrep 23.1.4 [@fmriprep1]." in said
     assert "`logs/CITATION.md`, is not among the derivatives" in said
     for told in ("{", '{"GeneratedBy": null}', '{"GeneratedBy": [3, {"Version": 1}]}', "[]"):
         (root / "dataset_description.json").write_text(told)

@@ -373,7 +373,7 @@ def test_weights_that_were_trained_elsewhere_are_not_called_untrained(results, t
     given = CONFIG.experiments["demo"].model_copy(update={"weights": tmp_path / "release"})
     study = CONFIG.model_copy(update={"experiments": {"demo": given}})
     text = page.render(study, root)
-    assert "Its weights were trained elsewhere: release." in text
+    assert "Its weights were trained outside this study: release." in text
     assert "demo has not been trained yet" not in text
 
 

@@ -43,7 +43,7 @@ def experiment(name: str, section: ExperimentSection, folder: Path) -> str:
     preset = f" (preset `{section.preset}`)" if section.preset else ""
     if section.weights is not None:
         said = [
-            f"Experiment {name}: weights of BrainHarmonix [@brainharmony] were taken from elsewhere, not trained."
+            f"Experiment {name}: weights of BrainHarmonix [@brainharmony] were taken from another training."
         ]
         return " ".join(said)
     cohorts = several(runs[next(iter(runs))].get("cohorts", ()))

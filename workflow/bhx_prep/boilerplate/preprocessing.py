@@ -139,14 +139,14 @@ def _fmriprep(preproc: Path, n_ok: int, n: int) -> Iterator[str]:
 
 
 def _given(root: Path) -> Iterator[str]:
-    """Derivatives that were made elsewhere, in their own words."""
+    """Sentences on derivatives of other pipelines, from their own description."""
     made = made_by(stated(root))
     if not made:
-        yield "Derivatives were made elsewhere; their dataset_description.json does not say with what."
+        yield "Derivatives were made by another pipeline, which their dataset_description.json does not name."
         return
     names = several(f"{one['Name']}{_number(one)}" for one in made)
     is_fmriprep = any(one["Name"] == "fMRIPrep" for one in made)
-    yield f"Derivatives were made elsewhere, with {names}{' [@fmriprep1]' if is_fmriprep else ''}."
+    yield f"Derivatives were made by another pipeline, with {names}{' [@fmriprep1]' if is_fmriprep else ''}."
     if is_fmriprep:
         logs = root / "logs"
         yield from _their_words(sorted(logs.glob("sub-*_CITATION.md")) or sorted(logs.glob("CITATION.md")))

@@ -264,7 +264,7 @@ def settings_of(args: argparse.Namespace, bids: Path, out: Path, labels: Sequenc
     if sessions := _labels(args.session_label, "ses-"):
         cohort["select"] = {"ses": sessions}
     if labels and args.analysis_level == "group":
-        # at the level of participants the plan stays that of the whole cohort, whoever is named
+        # at the level of participants the plan is that of the whole cohort, whichever participants are named
         cohort["subjects"] = list(labels)
     preproc: dict[str, Any] = {"backend": args.backend}
     if args.image:

@@ -97,7 +97,7 @@ def command(args: argparse.Namespace) -> int:
     if study.cohorts[args.cohort].input == "bids":
         name = _work_folder(study, args.cohort, subject).name
         print(f"\nWhere preprocessing failed, scratch disks of nodes may hold {name}: remove it there.")
-    print("\nCopies that stand elsewhere (`bhx export`, backups) are not found: remove them yourself.")
+    print("\nCopies in other places (`bhx export`, backups) are not found: remove them yourself.")
     if not args.dry_run and paths and indexed:
         return _make_again(study, args, subject, remaining)
     return 0

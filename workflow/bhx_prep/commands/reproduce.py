@@ -18,7 +18,7 @@ from bhx_prep.reproduction import page, plan
 
 logger = logging.getLogger(__name__)
 
-_HEADER = "# Written by `bhx reproduce {cohort}`; edit it, and it stays as it is.\n"
+_HEADER = "# Written by `bhx reproduce {cohort}`; it is not overwritten if you edit it.\n"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ def misfits(raw: Mapping[str, Any]) -> Iterator[str]:
     Parameters
     ----------
     raw : Mapping
-        The configuration in plain values. What is wrong with a value by itself is listed elsewhere, and passed over here.
+        The configuration in plain values. Invalid single values are ignored here; other checks report them.
     """
     raw = _mapping(raw)
     features = _mapping(raw.get("features"))

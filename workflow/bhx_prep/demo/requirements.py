@@ -1,6 +1,6 @@
 """What the demo needs besides an installed package: data packages, and the environment of ANTs.
 
-In a checkout `make environments` has made both. Elsewhere they are made in the study, never in the installation.
+In a checkout `make environments` has made both. With an installed package they are made in the study's folder.
 """
 
 from __future__ import annotations

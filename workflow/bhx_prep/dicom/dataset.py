@@ -27,7 +27,7 @@ _README: Final = """\
 # {name}
 
 Converted from DICOM by `bhx ingest dicom` (BHX {version}) with dcm2niix. Subjects' ids are labels; names, ids, dates, the
-hospital and free text were left out of file names, sidecars and images' headers. {faces}
+hospital and free text were removed from file names, sidecars and images' headers. {faces}
 """
 _FACES: Final = {
     "none": "Faces were left in {which} anatomical images.",
@@ -58,7 +58,7 @@ def check_places(source: Path, out: Path, others: Mapping[str, Path]) -> None:
     for what, path in others.items():
         if outer in path.resolve().parents:
             raise ConfigError(
-                f"{what} {path} lies in {out}, which is to hold nothing that identifies: move it elsewhere"
+                f"{what} {path} lies in {out}, which must not contain identifying data: move it out"
             )
 
 
@@ -100,7 +100,7 @@ def begin(out: Path, name: str, deface: str, participants: Sequence[str]) -> Non
 def state_faces(out: Path) -> None:
     """Let the README say what was done to the faces of all anatomical images that are there, by their records.
 
-    A sentence on faces that is the user's own stays as it is.
+    The user's own sentence on faces is kept.
     """
     records = sorted((out / "code/bhx_ingest").glob("*.json"))
     entries = [entry for path in records for entry in read_json(path, "remove it").values()]

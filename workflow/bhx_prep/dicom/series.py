@@ -304,7 +304,7 @@ def _check(series: list[Series], broken: set[Path]) -> None:
         if not one.patient:
             one.faults.append("its files have no PatientID")
         if len(patients[one.uid]) > 1:
-            one.faults.append(f"its files name {len(patients[one.uid])} patients: ask whoever exported them")
+            one.faults.append(f"its files name {len(patients[one.uid])} patients: ask for a new export")
         if nameless:
             one.faults.append("its files have no SOPInstanceUID: export it again")
         elif shared:

@@ -13,7 +13,7 @@ from bhx_prep.dicom import identity
 from bhx_prep.dicom.series import Series
 from bhx_prep.io import bids_names, text_table
 
-#: In place of a label: this patient is left out.
+#: In place of a label: this patient is excluded.
 LEFT_OUT = "n/a"
 
 
@@ -25,7 +25,7 @@ class Visit:
     ----------
     patient : str
     subject : str
-        Label without ``sub-``; empty for who is left out.
+        Label without ``sub-``; empty for excluded patients.
     session : str
         Label without ``ses-``; empty where there are none.
     date : str

@@ -31,7 +31,7 @@ from bhx_model.errors import DataError
 from bhx_prep.config.experiments import Part
 from bhx_prep.evaluation import people
 
-#: The list of a pretraining of the study; other files are of weights that may have been trained elsewhere.
+#: The list of a pretraining of the study; other files belong to weights that may have been trained outside it.
 OF_STUDY: Final = "pretrain.json"
 #: Files that may list the subjects of a pretraining, in a folder of weights.
 #: Part of a split whose subjects may be scored -> key of its file that says who they are.

@@ -58,7 +58,7 @@ def overlaps(study: Config) -> Iterator[str]:
 
 
 def _of_card(study: Config, experiment: str, scored: list[tuple[str, Part]]) -> Iterator[str]:
-    """As `overlaps`, of weights that were trained elsewhere, by their card."""
+    """As `overlaps`, for weights that were trained outside the study, by their card."""
     folder = study.experiments[experiment].weights
     assert folder is not None
     try:

@@ -64,7 +64,7 @@ class Quality:
     volume_reasons : Counter
         Why T1 volumes are.
     are_tables : bool
-        Whether the series were parcellated elsewhere.
+        Whether the series were parcellated by other software.
     same_volumes : tuple of (str, str)
         Keys of T1 volumes of two subjects that are the same, byte for byte.
     """

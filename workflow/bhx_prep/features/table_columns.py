@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from bhx_prep.features import gates
 
-#: Strategy that QC rows of tables made elsewhere name: nothing was done to them here.
+#: Strategy in QC rows of tables of other software: BHX does not denoise them.
 AS_GIVEN = "as given"
 
 SERIES_SCHEMA = pa.schema(

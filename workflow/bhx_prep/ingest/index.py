@@ -278,7 +278,7 @@ def load(
 def _states(table: pa.Table, cohort: CohortSection) -> dict[str, str]:
     """Hash of sizes and times of the files and folders below each subject's own folder.
 
-    Files elsewhere count for `SHARED`. In a known data set a folder or file is a subject's own if its name, or that of
+    All other files count for `SHARED`. In a known data set a folder or file is a subject's own if its name, or that of
     a folder above it, holds the label.
     """
     root = str(_root(cohort))

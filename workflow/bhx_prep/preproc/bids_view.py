@@ -1,7 +1,7 @@
 """Make a BIDS dataset of one subject, which a container reads.
 
 fMRIPrep looks at the whole dataset it is given, so each job gets one with a single subject in it. Files are hard
-links where the file system allows them and copies elsewhere, never symbolic links: those would lead out of what is
+links where the file system allows them and copies otherwise, never symbolic links: those would lead out of what is
 mounted into the container. For the same reason links of the dataset itself (DataLad's) are followed.
 """
 
@@ -70,7 +70,7 @@ def make_view(
         raise DataError(msg)
     _check_description(root / "dataset_description.json")
     if view.resolve().is_relative_to(root.resolve()):
-        msg = f"the work folder {view} lies inside the dataset {root}, which is only read: put it elsewhere"
+        msg = f"the work folder {view} lies inside the dataset {root}, which must not be changed: choose another folder"
         raise ConfigError(msg)
     shutil.rmtree(view, ignore_errors=True)
     view.mkdir(parents=True)

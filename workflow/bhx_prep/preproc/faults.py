@@ -186,7 +186,7 @@ TABLE: Final = (
     ),
     Known(
         "site",
-        "the file system failed: start again, elsewhere if it does so again ({line})",
+        "the file system failed: restart, on another disk if it fails again ({line})",
         r"Stale (?:NFS )?file handle|Transport endpoint is not connected|Remote I/O error|: Input/output error"
         r"|\[Errno (?:5|107|108|112|116|121)\]",
     ),
@@ -269,7 +269,7 @@ TABLE: Final = (
     ),
     Known(
         "site",
-        "FreeSurfer believes that this subject is at work elsewhere: remove scripts/IsRunning.* of its folder",
+        "FreeSurfer found a lock of another process: if none works on this subject, remove its scripts/IsRunning.*",
         r"it appears that recon-all is already running",
     ),
     # ---- memory

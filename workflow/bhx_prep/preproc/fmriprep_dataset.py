@@ -208,7 +208,7 @@ def complete_sidecars(made: Path, subject: str) -> None:
 def _resolution(image: Path) -> dict[str, str]:
     try:
         sizes = metadata.read_header(image).get_zooms()[:3]
-    except DataError:  # whoever reads it will say so
+    except DataError:  # reported by the step that reads it
         return {}
     return {"Resolution": " x ".join(f"{mm:.6g}" for mm in sizes) + " mm"}
 

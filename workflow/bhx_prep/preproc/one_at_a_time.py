@@ -48,7 +48,7 @@ def hold(lock: Path, doing: str) -> Iterator[None]:
     lock : Path
         Its folder is made.
     doing : str
-        What its holder does, for whoever comes second: "sub-01 is being preprocessed".
+        What its holder does, for the error message of a second process: "sub-01 is being preprocessed".
 
     Raises
     ------

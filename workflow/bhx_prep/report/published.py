@@ -99,7 +99,7 @@ def _document(name: str) -> dict[str, Any]:
 
 
 def sources() -> dict[str, Source]:
-    """Tag to what the source is, of the paper's numbers and of those measured elsewhere."""
+    """Tags of sources and their descriptions, of the paper's numbers and of those of other publications."""
     tags = {**_document("published.yaml")["sources"], **_document("independent.yaml")["sources"]}
     return {tag: Source(**about) for tag, about in tags.items()}
 
