@@ -12,7 +12,7 @@ from small_templates import write_templates
 
 from bhx_prep.commands import simulate
 
-LISTED = 50_000
+LISTED = 20_000
 
 
 def test_a_batch_of_ten_thousand_listed_subjects_runs(root: Path, tmp_path: Path):
@@ -24,7 +24,7 @@ def test_a_batch_of_ten_thousand_listed_subjects_runs(root: Path, tmp_path: Path
     write_templates(tmp_path / "results/templates")
     planned = skeleton.snakemake(root, tmp_path, "-n", "-p", "cohort_big")
     assert planned.returncode == 0, planned.stdout + planned.stderr
-    assert skeleton.job_counts(planned.stdout)["extract_features"] == 5
+    assert skeleton.job_counts(planned.stdout)["extract_features"] == 2
     assert max(map(len, planned.stdout.splitlines())) < 1000
     batch = "results/big/features/batch-00000/qc.parquet"
     done = skeleton.snakemake(root, tmp_path, "--cores", "1", "--quiet", "all", "--", batch)

@@ -262,9 +262,9 @@ def markdown(rows: Sequence[Row], found: Sequence[Row], command: str, preset: st
         product, copy = number(machine["flop_s"] / 1e12), number(machine["bytes_s"] / 1e9)
         lines += [
             f"{machine['date']}, {machine['device'] if is_gpu else cpu}, torch {machine['torch']}, Python "
-            f"{machine['python']}, commit {machine['commit']}, preset {preset}. A bfloat16 product of {machine['edge']} x "
-            f"{machine['edge']} matrices reaches {product} TFLOP/s, a copy {copy} GB/s: operations below "
-            f"{number(machine['ridge'])} FLOP a byte are memory-bound.",
+            f"{machine['python']}, commit {machine['commit']}, preset {preset}. A {machine['dtype']} product of "
+            f"{machine['edge']} x {machine['edge']} matrices reaches {product} TFLOP/s, a copy {copy} GB/s: operations "
+            f"below {number(machine['ridge'])} FLOP a byte are memory-bound.",
             "",
         ]
     for check in of_kind(rows, "check"):
