@@ -35,7 +35,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
     @property
     def stream(self) -> TextIO:
-        """Standard error, as it is now."""
+        """The current standard error stream."""
         return sys.stderr
 
     @stream.setter

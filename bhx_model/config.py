@@ -309,7 +309,7 @@ class TrainConfig:
 
     @property
     def parts(self) -> int:
-        """`accumulate` as a number, 1 as long as nobody has put one in the place of `auto`."""
+        """`accumulate` as a number; 1 while it is still `auto`."""
         return 1 if self.accumulate == "auto" else self.accumulate
 
 

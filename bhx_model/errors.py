@@ -42,7 +42,7 @@ class ConfigError(BhxError):
 
 
 class SiteError(BhxError):
-    """The machine lacks something that every subject needs: the job stops, and nobody is excluded for it."""
+    """The machine lacks something that every subject needs: the job stops, and no subject is excluded for it."""
 
 
 #: What to do about errors of the system, which themselves only say what happened.

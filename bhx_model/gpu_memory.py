@@ -113,7 +113,7 @@ def fitting_accumulate(config: StageConfig, what: Need, memory: float, processes
 
 
 def parameters(config: StageConfig, sizes: Sizes) -> tuple[int, int]:
-    """Numbers of parameters that are trained, and that lie frozen beside them.
+    """Numbers of trained and of frozen parameters.
 
     What ROIs' position codes read is left out of the count: its size is that of the atlas, and next to nothing.
     """

@@ -148,7 +148,7 @@ def too_few(count: int, here: int, left: int) -> str:
 
 
 def reserve_asked(environment: MutableMapping[str, str]) -> None:
-    """Take as many as `ASKED` says; a command that a user started by hand sees all GPUs, and reserves none.
+    """Reserve as many GPUs as `ASKED` states; a command that a user started directly sees all GPUs, and reserves none.
 
     Raises
     ------

@@ -66,7 +66,7 @@ def unknown_name(name: str, known: Sequence[str], where: str) -> str:
 
 
 def _coerce(value: Any, hint: Any, where: str) -> Any:
-    """Return `value` as `hint` wants it: an int may stand for a float, a list for a tuple; nothing else bends."""
+    """Convert `value` to the type `hint`: an int is accepted for a float, a list for a tuple; nothing else is converted."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:

@@ -95,7 +95,7 @@ class Reader:
             self.close()
 
     def beside(self, task: Callable[[], Any]) -> None:
-        """Have a thread do something that is needed later; in place there is nobody to do it."""
+        """Run something in a thread that is needed later; without threads, run it now."""
         if self._pool is not None:
             self._pool.submit(task)
 
@@ -112,7 +112,7 @@ class Reader:
         return done
 
     def move(self, batch: Batch) -> tuple[Batch, Any]:
-        """Copy a batch to the device; the event after which it is there, None where copies are waited for."""
+        """Copy a batch to the device; returns the event that marks the end of the copy, None if copies are synchronous."""
         if self._copies is None:
             return batch.to(self.device), None
         with torch.cuda.stream(self._copies):
@@ -158,7 +158,7 @@ class _Filling:
             self.done.set_result(self._reader.move(self._batch))
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """Do some of the work; whatever goes wrong is raised where the batch is waited for."""
+        """Do a part of the work; its exceptions are raised where the batch is awaited."""
         try:
             work()
         except BaseException as error:

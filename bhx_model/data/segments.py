@@ -58,7 +58,7 @@ def checked(segments: Any, n_frames: int) -> Segments | None:
 
 
 def places(segments: Sequence[Sequence[int]] | None, n_frames: int) -> Segments:
-    """Where segments lie in the stored series: ranges of its frames, without gaps."""
+    """Positions of segments in the stored series: ranges of its frames, without gaps."""
     if segments is None:
         return ((0, n_frames),)
     ends = tuple(itertools.accumulate(stop - first for first, stop in segments))

@@ -264,7 +264,7 @@ _scratch = _Scratch()
 
 
 def _content(sample: Sample) -> np.ndarray:
-    """Bytes of a sample's array as they stand in the shard, (N,) uint8; the thread's next call overwrites them."""
+    """Bytes of a sample's array in the shard, (N,) uint8; the thread's next call overwrites them."""
     content = _scratch.bytes(sample.size)
     _read(sample, [content.data])
     return content

@@ -158,7 +158,7 @@ def _brain(data: np.ndarray, name: str, mask: np.ndarray | None) -> np.ndarray:
 
 
 def check_place(inside: np.ndarray, affine: np.ndarray, name: str) -> None:
-    """Refuse a brain that does not stand where brains stand in MNI space."""
+    """Refuse a brain whose position is not that of brains in MNI space."""
     zooms = voxel_sizes(affine)
     if zooms.min() < 0.3 or zooms.max() > 5:
         msg = f"{name} has voxels of {' x '.join(f'{z:.3g}' for z in zooms)} mm: 0.3 to 5 mm are expected"

@@ -34,7 +34,7 @@ _FLIPS: Final = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class T1wSpace:
-    """Where the T1s of a training lie, and how they look."""
+    """Grid and appearance of the T1s of a training."""
 
     grid: ModelGrid
     template: str
@@ -95,7 +95,7 @@ class T1wSpace:
         return volume
 
     def check(self, volume: np.ndarray, name: str = "the T1") -> None:
-        """Refuse a volume on the grid that does not lie as the template does.
+        """Refuse a volume on the grid that is not aligned with the template.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class T1wSpace:
         raise DataError(msg)
 
     def template_volume(self) -> np.ndarray:
-        """The template, (X, Y, Z) float32, as coarse as it is kept: blocks of about 4 mm, 0 outside of the brain."""
+        """The coarse template, (X, Y, Z) float32: blocks of about 4 mm, 0 outside of the brain."""
         width = max(1, round(self.reference.voxel_mm / self.grid.zooms_mm[0]))
         inside = self.reference.share > 0.5
         # a block's mean is over all of its voxels, of which those outside of the brain are 0

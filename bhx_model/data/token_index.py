@@ -117,7 +117,7 @@ def draft_pairs(chosen: Sequence[tuple[Sample, Sample]], n_rois: int, memory: Me
 
 
 def _width(sample: Sample) -> int:
-    """Numbers of a token, as the length of a sample's array tells: two bytes each, after what NumPy writes first."""
+    """Width of a token, from the size of a sample's array: two bytes per number, after NumPy's header."""
     return max((sample.size - _NPY_HEADER) // (2 * sample.n_tokens), 1)
 
 

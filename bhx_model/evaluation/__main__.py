@@ -85,7 +85,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _overlap(arguments: argparse.Namespace, seed: int, choose_on: str) -> dict[str, Any]:
-    """How many of the scored subjects are in the pretraining, where that was looked at: untrained weights know nobody."""
+    """Scored subjects in the pretraining, if they were compared; empty for untrained weights."""
     file = arguments.overlap
     if file is None or METHODS[arguments.method].is_untrained:
         return {}

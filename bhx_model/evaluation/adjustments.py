@@ -16,7 +16,7 @@ from bhx_model.evaluation.labels import Labels
 
 
 def adjust(labels: Labels, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Adjust scores as the labels' endpoint asks, and predict.
+    """Adjust scores as the labels' endpoint specifies, and predict.
 
     Parameters
     ----------

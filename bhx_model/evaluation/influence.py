@@ -41,7 +41,7 @@ def balanced_accuracy(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarr
 
 
 def f1_of(truth: np.ndarray, predicted: np.ndarray, class_: int) -> Influence:
-    """F1 of a class; 0 where nobody is of it, or named it."""
+    """F1 of a class; 0 if no subject is of the class or predicted to be."""
     is_, named = truth == class_, predicted == class_
     hits, size = 2.0 * (is_ & named), is_.astype(float) + named
     total = size.sum()
@@ -137,7 +137,7 @@ def calibration_slope(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarr
 
 
 def is_constant(values: np.ndarray, *beside: np.ndarray) -> bool:
-    """Whether values differ by rounding only, that of their own size or of what they stand beside."""
+    """Whether values differ only by rounding errors, relative to their own size or to that of given values."""
     values = np.asarray(values, np.float64)
     return bool(np.ptp(values) <= 1e-12 * max(float(np.abs(one).max()) for one in (values, *beside)))
 

@@ -58,7 +58,7 @@ class Labels:
 
     @property
     def all_cohorts(self) -> list[str]:
-        """The endpoint's own cohort first, then those that it is tested on besides."""
+        """The endpoint's own cohort first, then the other cohorts on which it is tested."""
         return list(dict.fromkeys([self.cohort, *self.cohorts]))
 
     @property

@@ -74,7 +74,7 @@ class Method:
 
     @property
     def is_untrained(self) -> bool:
-        """Whether it reads weights that no training changed, so that nobody is known to them."""
+        """Whether it reads untrained weights, which have no training subjects."""
         return self.name.endswith(UNTRAINED)
 
     @property

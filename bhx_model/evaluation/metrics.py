@@ -136,7 +136,7 @@ def classification(
 
 
 def f1_of_classes(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    """F1 of every class by its name; 0 where nobody is of a class and nobody named it."""
+    """F1 of every class by its name; 0 if no subject is of the class or predicted to be."""
     return {
         name: influence.f1_of(np.asarray(truth), np.asarray(predicted), number)[0]
         for number, name in enumerate(classes)

@@ -78,7 +78,7 @@ def correlations(table: feature_table.FeatureTable, labels: Labels) -> np.ndarra
 
 
 def build(method: str, n_rois: int, outputs: int) -> nn.Module:
-    """Build a network of the package, its weights drawn anew.
+    """Build a network of the package, with new random weights.
 
     Raises
     ------

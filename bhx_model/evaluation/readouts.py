@@ -37,7 +37,7 @@ def rois(tokens_BRND: Tensor) -> Tensor:
 
 
 def regions(tokens_BRND: Tensor) -> Tensor:
-    """Tokens averaged over time and over `REGIONS` runs of neighbouring ROIs, beside each other: (B, 16 D) float32.
+    """Tokens averaged over time and over `REGIONS` groups of neighbouring ROIs, concatenated: (B, 16 D) float32.
 
     With fewer ROIs than that every ROI is one.
     """
@@ -104,7 +104,7 @@ def n_components(width: int, available: int) -> int:
 
 
 def components_of(model: FunctionJEPA) -> Tensor:
-    """Orthonormal weights over ROIs for `covariance`, from what the model's position code knows of them: (R, M)."""
+    """Orthonormal weights over ROIs for `covariance`, from the model's position embedding of the ROIs: (R, M)."""
     return orthonormal_components(model.target.roi_position.columns(), MOST_COMPONENTS)
 
 

@@ -29,7 +29,7 @@ _SCANS: Final = {"function": "BOLD run", "structure": "T1"}
 
 @dataclasses.dataclass(frozen=True)
 class TokenReadouts:
-    """One array of such files, of one cohort or of several."""
+    """One array of the files of one or several cohorts."""
 
     paths: Sequence[Path]
     stage: str

@@ -128,7 +128,7 @@ def inspect(
 
 
 def _plane(read: Readout) -> dict[str, np.ndarray]:
-    """Where subjects lie, and who they are."""
+    """Positions of subjects in the plane of two components, and their labels."""
     plane, explained = principal_plane(read.features)
     return {
         "subjects": np.array(read.labels.subjects),
@@ -148,7 +148,7 @@ def _saliency(signed_NR: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _chosen(read: Readout) -> list[str]:
-    """Test subjects that are looked at, as the split file has them."""
+    """The test subjects to inspect, as in the split file."""
     test = [s for s, split in zip(read.labels.subjects, read.labels.split, strict=True) if split == "test"]
     return [subject for subject in test if subject in read.runs][:MOST_SUBJECTS]
 

@@ -25,7 +25,7 @@ _KERNELS: Final[dict[int, Kernel]] = {
 
 
 class KeyWeights(NamedTuple):
-    """How much keys count in attention: their shares are as if each stood there so many times."""
+    """Weights of keys in attention: a key of weight w counts as w equal keys."""
 
     sizes: tuple[int, ...]
     """Keys of each group, which stand one group after the other."""
@@ -143,7 +143,7 @@ class JoinedAttention(torch.autograd.Function):
 def _attend_with(
     kernel: Kernel, q_BHQE: Tensor, k_BHNE: Tensor, v_BHNE: Tensor
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """Attention, the log-sum-exp (B, H, Q) of its logits, and what the kernel's backward pass asks for of random numbers."""
+    """Attention, the log-sum-exp (B, H, Q) of its logits, and the random state that the kernel's backward pass needs."""
     aten = torch.ops.aten
     if kernel == "cpu":
         y_BHQE, lse_BHQ = aten._scaled_dot_product_flash_attention_for_cpu(q_BHQE, k_BHNE, v_BHNE)

@@ -46,7 +46,7 @@ def model_of(about: Mapping[str, Any], source: Path) -> tuple[StageConfig, nn.Mo
 
 
 def build_model(config: ModelConfig, metadata: Mapping[str, Any]) -> nn.Module:
-    """Make a model into which weights are then loaded, from its configuration and the metadata beside it."""
+    """Build a model for given weights, from its configuration and the metadata saved with them."""
     if isinstance(config, StructureConfig):
         x, y, z = metadata["grid"]
         return StructureMAE(config, (x, y, z))

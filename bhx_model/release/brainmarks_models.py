@@ -75,7 +75,7 @@ class BackboneTransform:
         self._found = median.numpy(), np.where(iqr.numpy() > 0, iqr.numpy(), 1.0)
 
     def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """Return ``series`` (ROIs, frames) float32 and ``tr`` in s, beside what else is not of the series."""
+        """Return ``series`` (ROIs, frames) float32 and ``tr`` in s, and the keys that are not of the raw series."""
         series = _raw(sample).T
         still = (series == series[:, :1]).all(dim=1, keepdim=True)
         series = torch.where(

@@ -166,7 +166,7 @@ def front_matter(
 
 
 def escaped(text: str) -> str:
-    """Text from data, as a cell of a Markdown table: shown as it is, never read as HTML, link or another cell."""
+    """Text from data for a cell of a Markdown table, escaped so that it is never read as HTML, a link or another cell."""
     plain = " ".join(text.replace("|", "/").split())
     shown = html.escape(plain, quote=False)
     return re.sub(r"([\\`*_\[\]])", r"\\\1", shown)
@@ -247,7 +247,7 @@ def _volume(runs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _position(function: FunctionConfig, rois: RoiMetadata) -> str:
-    """What the function encoder knows of an ROI besides its series."""
+    """Describe the position embedding of an ROI in the function encoder."""
     return f"{_fixed_position(function, rois)}{_connectivity(function)}"
 
 

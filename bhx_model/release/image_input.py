@@ -46,7 +46,7 @@ def is_image(value: Any) -> bool:
 
 
 def needed(name: str, what: str) -> ModuleType:
-    """Import a package that BHX's extra `prep` brings.
+    """Import a package that BHX's extra `prep` installs.
 
     Raises
     ------

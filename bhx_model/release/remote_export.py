@@ -56,7 +56,7 @@ def download(url: str, cache: Cache | None = None) -> Path:
 
 
 def _hashes(about: Any, name: str) -> dict[str, str | None]:
-    """Files of an export beside its ``config.json``; earlier ones do not state the hash of ``rois.npz``."""
+    """Hashes of an export's files except ``config.json``; earlier exports do not state that of ``rois.npz``."""
     if not isinstance(about, Mapping):
         msg = f"{name} describes no export: name the folder of one"
         raise DataError(msg)

@@ -79,7 +79,7 @@ def save_by_another(
     *,
     keep_every: int,
 ) -> Writing:
-    """Hand a checkpoint over to a process that writes it, while this one goes on or ends; parameters are those of `save`."""
+    """Have another process write a checkpoint while this one continues or ends; parameters as of `save`."""
     files = {
         "model.safetensors": safetensors.torch.save(_whole(model.state_dict())),
         "optim.safetensors": safetensors.torch.save(_whole(optim.state_tensors(optimizer))),

@@ -115,7 +115,7 @@ def start() -> Iterator[Processes]:
 
 
 def this_process(named: torch.device | None = None) -> Processes:
-    """Tell who this process is among those that torchrun started, without meeting the others.
+    """Rank and size of this process's group as torchrun set them, without communication.
 
     Parameters
     ----------

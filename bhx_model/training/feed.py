@@ -28,7 +28,7 @@ class Share:
 
 
 class Parts:
-    """Parts of a step, each read when it is asked for, once; and what is known of them after it."""
+    """Micro-batches of a step, each read when it is needed, once; and what is known of them after the step."""
 
     def __init__(self, batches: Iterator[Batch], count: int):
         self._batches, self._count = batches, count

@@ -55,7 +55,7 @@ class Heartbeat:
         self._since = 0.0
 
     def take(self) -> bool:
-        """Take the folder if nobody has it; whether it is this process's.
+        """Take the lock of the folder if it is free; returns whether this process has it.
 
         Raises
         ------
@@ -89,7 +89,7 @@ class Heartbeat:
         return True
 
     def _is_stale(self) -> bool:
-        """Whether the file was not renewed for so long that it is nobody's; then it is removed."""
+        """Whether the lock file was not renewed for so long that its holder must be dead; then it is removed."""
         now = self._look()
         if now is None:  # given back just now
             return True

@@ -120,7 +120,7 @@ def ports() -> list[int]:
 
 
 def hold_port(job: str) -> socket.socket:
-    """A free port of this node, which nobody else takes before the processes meet there.
+    """Reserve a free port of this node until the processes connect to it.
 
     The socket does not listen, and lets others that share addresses do: PyTorch's rendezvous does, and servers that a user
     starts for this very port. Programs that look for a free one pass it over, as other jobs of this launcher do; these look

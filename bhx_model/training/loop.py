@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass
 class State:
-    """What a checkpoint holds beside weights and optimizer."""
+    """Content of a checkpoint besides weights and optimizer."""
 
     samples_seen: int = 0
     seconds: float = 0.0
@@ -69,7 +69,7 @@ class _Step(NamedTuple):
 
 
 class _Training:
-    """A training under way: its model and optimizer as the last checkpoint left them, and what is told of its steps."""
+    """A running training: model and optimizer as the last checkpoint left them, and what is reported of its steps."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 
 
 def depth_of(name: str, n_blocks: int) -> int:
-    """How deep a parameter of an encoder lies: 0 before the blocks, 1.. in them, ``n_blocks + 1`` after them.
+    """Depth of an encoder's parameter: 0 before the blocks, 1.. in them, ``n_blocks + 1`` after them.
 
     What stands before the blocks is known by having no ``blocks.<i>.`` in its name and being neither a
     closing norm nor a head.

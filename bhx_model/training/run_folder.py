@@ -56,7 +56,7 @@ def made_of(stage: Stage, step_version: int) -> dict[str, Any]:
 
 
 def of_other_length(run: Path, about: Mapping[str, Any]) -> dict[str, int]:
-    """Runs beside `run` that differ from it in the number of steps alone: folder -> steps.
+    """Runs next to `run` that differ from it only in the number of steps: folder -> steps.
 
     Parameters
     ----------

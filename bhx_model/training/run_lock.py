@@ -29,7 +29,7 @@ class Lock:
         self._heartbeat: Heartbeat | None = None
 
     def take(self) -> bool:
-        """Take it if nobody has it; whether it is this process's.
+        """Take the lock if it is free; returns whether this process has it.
 
         Raises
         ------
@@ -125,7 +125,7 @@ def _everywhere(processes: Processes, work: Callable[[], None], done: Callable[[
 
 
 def _is_written(run: Path, should_stop: Callable[[], bool], processes: Processes) -> bool:
-    """Wait for the checkpoint that an earlier training was killed over: a process of its own goes on writing it."""
+    """Wait for the checkpoint of a killed training, which a separate process is still writing."""
     logged = False
     while processes.any(processes.first and checkpoint_folder.is_written(run)):
         if processes.first and not logged:

@@ -85,7 +85,7 @@ class Saver:
 
     @property
     def failed(self) -> bool:
-        """Whether a checkpoint that another process was to write is not there; only the first process knows."""
+        """Whether a checkpoint that another process was to write is missing; only the first process knows."""
         failed = [writing.failed for writing in self._writing]
         self.longest_s = max([self.longest_s, *(w.seconds for w in self._writing if w.seconds is not None)])
         return any(failed)

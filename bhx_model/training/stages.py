@@ -195,7 +195,7 @@ class Stage(abc.ABC):
 
     @abc.abstractmethod
     def metadata(self) -> dict[str, Any]:
-        """What it takes besides the configuration to build the model."""
+        """What is needed besides the configuration to build the model."""
 
     @abc.abstractmethod
     def build(self) -> nn.Module:

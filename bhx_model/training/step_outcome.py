@@ -15,7 +15,7 @@ from bhx_model.training.distributed import Processes
 
 
 class OnItsWay:
-    """A copy of a tensor that goes to the host behind all work that is queued so far; who reads it waits for no more."""
+    """An asynchronous copy of a tensor to the host, behind all work queued so far; reading it waits for nothing more."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._event = None
@@ -40,7 +40,7 @@ _SUMMED: Final = ("loss", "bad", "stop", "unsaved")
 
 
 class StepOutcome:
-    """Loss, norm of the gradient, and what processes have to tell each other, of one step.
+    """Loss and gradient norm of one step, and flags that the processes exchange.
 
     Parameters
     ----------

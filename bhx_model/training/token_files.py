@@ -38,7 +38,7 @@ BATCH: Final = 16
 
 @dataclass(frozen=True)
 class TokenFile:
-    """A tar of tokens and the list beside it.
+    """A tar of tokens and its list.
 
     `samples` are the runs or T1s whose tokens it holds, in this order; `made_of` is a hash of what decides its content.
     """
@@ -242,7 +242,7 @@ def _function_row(run: Sample, plan: SeriesPlan, tokens: Tensor, weight_RN: Tens
 
 
 def _list_again(tar: Path, modality: str) -> dict[str, list[Any]]:
-    """Columns of the list beside a whole tar, read from the tar itself."""
+    """Columns of the list of a complete tar, read from the tar itself."""
     columns: dict[str, list[Any]] = {name: [] for name in token_index.LIST_COLUMNS[modality]}
     with tarfile.open(tar) as archive:
         members = archive.getmembers()

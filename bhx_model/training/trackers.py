@@ -92,7 +92,7 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run of MLflow, whose id the run folder keeps; in the folder ``mlflow`` beside `runs` where no server is named."""
+    """A run of MLflow, whose id the run folder keeps; in the folder ``mlflow`` next to `runs` if no server is named."""
 
     def __init__(self, run: Path, step: int):
         import mlflow
@@ -116,7 +116,7 @@ class MLflow:
         return started
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Add metrics; what a killed process sent past its checkpoint is there already, and the same."""
+        """Add metrics; those that a killed process sent after its checkpoint exist already, with the same values."""
         for name, value in values.items():
             if name not in self._last:
                 sent = self._client.get_metric_history(self._id, name)

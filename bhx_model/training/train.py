@@ -280,7 +280,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
-    """Add what a job has, and what it tells of: nothing of it alters the weights."""
+    """Add arguments on resources and reporting of the job, which do not alter the weights."""
     add = parser.add_argument
     add("--max-minutes", type=minutes, help="save and end with exit code 75 after this time")
     add(

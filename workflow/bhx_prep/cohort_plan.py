@@ -77,7 +77,7 @@ class CohortPlan:
 
     @cached_property
     def _columns(self) -> dict[str, list[Any]]:
-        """What is asked of the index, column by column: every job reads it, also of a cohort of 100,000."""
+        """The columns of the index that planning needs; every job reads them, also for a cohort of 100,000 subjects."""
         try:
             table = index.load(
                 self._cache,
@@ -93,7 +93,7 @@ class CohortPlan:
 
     @cached_property
     def _rows(self) -> dict[str, range]:
-        """Rows of every subject, in the order of their labels; they stand together in the index."""
+        """Rows of every subject, ordered by label; they are contiguous in the index."""
         subjects = self._columns["subject"]
         starts = [row for row, subject in enumerate(subjects) if row == 0 or subject != subjects[row - 1]]
         return {subjects[a]: range(a, b) for a, b in pairwise([*starts, len(subjects)])}

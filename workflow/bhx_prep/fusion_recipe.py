@@ -59,7 +59,7 @@ def recipe(config: Config, trainings: Trainings, experiment: str) -> dict[str, A
 
 
 def _is_of(run: Mapping[str, Any], wanted: Mapping[str, Any], trainings: Trainings, experiment: str) -> bool:
-    """Whether weights, by their ``run.json``, are made as is wanted, of the files that are there now."""
+    """Whether weights, by their ``run.json``, match the recipe and the current files."""
     try:
         made = {
             "step_version": run["step_version"],
@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _sha256(path: Path) -> str | None:
-    """Hash of a file; None where there is none, as before it is made anew."""
+    """Hash of a file; None if it does not exist yet."""
     try:
         return file_sha256(path)
     except OSError:

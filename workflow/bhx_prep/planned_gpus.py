@@ -20,7 +20,7 @@ ON_CPU: Final = "tiny"
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """What is asked for a job that is to run.
+    """Resources that a planned job requests.
 
     `experiment` is the first that uses what it makes, `partition` Slurm's where the job is submitted, over how many `nodes`.
     """

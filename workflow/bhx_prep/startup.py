@@ -82,7 +82,7 @@ def _check_memory(config: Config, *, elsewhere: bool) -> None:
 
 
 def _check_queue(folder: Path, *, submits: bool, status_command: str | None) -> None:
-    """Refuse to submit where Slurm's commands are not, or beside jobs of an earlier Snakemake."""
+    """Refuse to submit if Slurm's commands are missing, or while jobs of an earlier Snakemake are queued."""
     if submits:
         lacking, notes = jobs.lacking(status_command)
         if lacking:

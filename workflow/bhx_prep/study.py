@@ -322,7 +322,7 @@ class Study:
         return [name for name in self.endpoint(endpoint).baselines if self.can_read(endpoint, name)]
 
     def inspected_stage(self, experiment: str, endpoint: str) -> str | None:
-        """Stage that is looked at by an endpoint's subjects: the last one that any of its methods reads; None if none."""
+        """Stage that an endpoint's inspection reads: the last one that any of its methods reads; None if none."""
         read = {METHODS[name].stage for name in self.methods(experiment, endpoint)}
         return next((stage for stage in ("fusion", "function") if stage in read), None)
 

@@ -222,7 +222,7 @@ def validation_left_out(section: ExperimentSection, endpoints: Mapping[str, Endp
 
 
 def _subjects(section: ExperimentSection, endpoints: Mapping[str, EndpointSection]) -> dict[str, Any]:
-    """What decides whom an experiment is trained on: the cohorts, and the other settings that are not the default."""
+    """Settings that determine an experiment's training subjects: the cohorts, and others that are not the default."""
     if section.weights is not None:
         return {"weights": str(section.weights)}
     changed = {
@@ -263,7 +263,7 @@ def _recipe(stage: str, section: ExperimentSection, changes: Mapping[str, Any]) 
 
 
 def _link(link: Path, target: Path) -> None:
-    """Make a relative link; a folder in its place, as earlier versions made, is renamed, for nobody reads it any more."""
+    """Make a relative link; a folder of an earlier version in its place is renamed, since it is no longer read."""
     towards = os.path.relpath(target, link.parent)
     if link.is_symlink():
         if link.readlink() == Path(towards):

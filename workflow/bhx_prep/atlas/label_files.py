@@ -33,7 +33,7 @@ NETWORK_ORDER: Final = re.compile(r"(?<!\d)(7|17)(?:Networks|n(?=_))")
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """ROI names from a text file of any form that `bhx_prep.atlas.label_lists` knows.
+    """Read ROI names from a text file of any form that `bhx_prep.atlas.label_lists` reads.
 
     Raises
     ------

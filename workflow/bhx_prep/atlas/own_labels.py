@@ -179,7 +179,7 @@ def _by_name(table: Mapping[int, str], listed: LabelList, side: int) -> dict[int
 
 
 def _loose(name: str) -> str:
-    """A name in small letters, with underscores for what stands between its words."""
+    """A name in lower case, with underscores between its words."""
     return re.sub(r"[\W_]+", "_", name.strip()).strip("_").lower()
 
 

@@ -29,7 +29,7 @@ def nearest_labels(labels: np.ndarray, to_atlas: np.ndarray, shape: tuple[int, .
 
 
 def share_in_view(atlas: np.ndarray, to_image: np.ndarray, shape: tuple[int, ...], n_rois: int) -> np.ndarray:
-    """Share of each parcel that lies inside the grid of an image, (R,).
+    """Share of each parcel inside the grid of an image, (R,).
 
     Parameters
     ----------

@@ -79,7 +79,7 @@ def paragraphs(cohort: CohortSection, folder: Path) -> Iterator[str]:
 
 
 def bibliography(cohort: CohortSection, folder: Path) -> dict[str, str]:
-    """Entries of BibTeX that fMRIPrep left beside its own texts."""
+    """BibTeX entries that fMRIPrep wrote with its own texts."""
     logs = (folder / "preproc" if cohort.input == "bids" else cohort.root) / "logs"
     return read_entries(sorted(logs.glob("*CITATION.bib"))) if cohort.input != "timeseries" else {}
 

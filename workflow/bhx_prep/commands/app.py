@@ -248,7 +248,7 @@ def _check_labels(bids: Path, labels: Sequence[str]) -> None:
 
 
 def settings_of(args: argparse.Namespace, bids: Path, out: Path, labels: Sequence[str]) -> dict[str, Any]:
-    """The configuration that the arguments stand for.
+    """The configuration that corresponds to the arguments.
 
     Raises
     ------

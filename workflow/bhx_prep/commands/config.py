@@ -195,7 +195,7 @@ def _without_rows(checked: config.Config) -> dict[str, str]:
 
 
 def _without_cat_surf(checked: config.Config) -> list[str]:
-    """The library of surfaces, where the environment that it should be in is there and lacks it."""
+    """The library of surfaces, if its environment exists but lacks it."""
     from bhx_prep import installation
     from bhx_prep.preproc.embedded import surfaces_machine
 

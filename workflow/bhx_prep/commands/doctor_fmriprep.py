@@ -78,7 +78,7 @@ def _docker_image(image: str, docker: str | None) -> Iterator[Finding]:
 
 
 def _pinned(image: str, here: str) -> Iterator[Finding]:
-    """Whether the name says which content it means, and whether it is what BHX knows."""
+    """Whether the name states the image's digest, and whether it is the one that BHX knows."""
     known = images.known_image()
     if "@" not in image:
         yield Finding(

@@ -120,7 +120,7 @@ def _conclude(planned: Sequence[Planned], out: Path, table: Path, faces: bool) -
 
 
 def list_series(args: argparse.Namespace) -> int:
-    """Print the series of a folder; write a table of subjects where one is asked for.
+    """Print the series of a folder; write a table of subjects if requested.
 
     Raises
     ------

@@ -138,7 +138,7 @@ def read_label_image(path: Path, names: Sequence[str] | None, space: str) -> Atl
 
 
 def write_series(path: Path, atlas: Atlas, found: Parcellated, tr_s: float) -> None:
-    """Write series as a table (T rows, R float32 columns); TR (s), atlas and coverage stand in its metadata ``bhx``."""
+    """Write series as a table (T rows, R float32 columns), with TR (s), atlas and coverage in its metadata ``bhx``."""
     table = pa.table({name: pa.array(row) for name, row in zip(atlas.names, found.series, strict=True)})
     content = {
         "atlas": atlas.label,

@@ -75,7 +75,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def write(chosen: plan.Plan, file: Path) -> None:
-    """Write the configuration, unless one is there that was edited.
+    """Write the configuration, unless it exists and was edited.
 
     Raises
     ------

@@ -214,7 +214,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Write a cohort and add it to the configuration beside it."""
+    """Write a cohort, and add it to the configuration next to it."""
     bids_names.check_cohort(args.name)
     t1w = args.t1w or args.subjects
     size = Size(args.subjects, t1w, args.bold or t1w, args.tr_s, args.frames)

@@ -175,12 +175,12 @@ class CohortSection(Section):
 
     @property
     def phenotypes(self) -> Path:
-        """The table of phenotypes, whether it is there or not."""
+        """Path of the table of phenotypes, which may not exist."""
         return self.participants or self.root / "participants.tsv"
 
     @property
     def regions(self) -> Path:
-        """Folder or table of regional volumes and thickness, whether it is there or not."""
+        """Path of the folder or table of regional volumes and thickness, which may not exist."""
         return self.morphometry or self.root / "sourcedata" / "freesurfer"
 
     @property

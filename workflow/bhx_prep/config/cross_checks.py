@@ -59,7 +59,7 @@ _SITE = frozenset(
 
 
 def disagreements(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Mistakes between sections, and about presets: found in plain values, so that they are listed beside all others."""
+    """Contradictions between sections, or with presets, found in plain values, so that they are listed with all others."""
     cohorts = _mapping(_mapping(raw).get("cohorts"))
     yield from _preprocessing(raw)
     for name, experiment in _sections(raw, "experiments"):
@@ -125,7 +125,7 @@ def scored_elsewhere(
 def _columns(
     path: str, endpoint: Mapping[str, Any], cohort: str, section: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Methods of what is no image, where the cohort does not say where it stands."""
+    """Non-imaging methods whose columns the cohort does not define."""
     methods, columns = endpoint.get("methods"), _mapping(section.get("columns"))
     given = {m for m in methods if isinstance(m, str)} if isinstance(methods, list | tuple) else set()
     for method, keys in _COLUMNS.items():
@@ -150,7 +150,7 @@ def is_called_site(column: str) -> bool:
 
 
 def _own_label(path: str, endpoint: Mapping[str, Any], cohort: Mapping[str, Any]) -> Iterator[str]:
-    """A label that is no phenotype, or that something besides the images tells."""
+    """A label that is no phenotype, or that another variable determines."""
     column, columns = endpoint.get("column"), _mapping(cohort.get("columns"))
     if not isinstance(column, str):
         return

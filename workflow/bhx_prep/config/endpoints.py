@@ -23,7 +23,7 @@ LONGEST_NAME: Final = 80
 
 
 def _one_line(name: str) -> str:
-    """The name of a class, which stands in the cells of tables."""
+    """The name of a class, which is printed in cells of tables."""
     name = name.strip()
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise ConfigError(f"a class needs a name of 1 to {LONGEST_NAME} characters on one line")
@@ -31,7 +31,7 @@ def _one_line(name: str) -> str:
 
 
 class EndpointClass(Section):
-    """A class of an endpoint, where its name is not the value that stands in the table."""
+    """A class of an endpoint whose name differs from its value in the table."""
 
     name: Annotated[str, AfterValidator(_one_line)] = Field(
         description="What it is called in tables and figures."
@@ -148,12 +148,12 @@ class EndpointSection(Section):
 
     @property
     def values(self) -> tuple[str, ...]:
-        """Values of the column that its classes stand for; none for a regression."""
+        """Values of the column that its classes represent; none for a regression."""
         return tuple(value for one in self.classes for value in one.values)
 
     @property
     def cohorts(self) -> tuple[str, ...]:
-        """Its own cohort, and those it is tested on besides."""
+        """Its own cohort, and the others on which it is tested."""
         return (self.cohort, *(one.cohort for one in self.test_on))
 
     def coded_in(self, cohort: str) -> EndpointSection:

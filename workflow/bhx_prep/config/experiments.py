@@ -138,7 +138,7 @@ class ExperimentSection(Section):
         return [name for name in endpoint.methods if METHODS[name].stage in self.stages]
 
     def chooses_on_test(self, endpoint: EndpointSection, method: str) -> bool:
-        """Whether a method's epoch or penalty is chosen on test subjects: its row stands in a table of its own."""
+        """Whether a method's epoch or penalty is chosen on test subjects, which puts its row into a separate table."""
         changes = endpoint.finetune if METHODS[method].has_epochs else {}
         settings = {**model_config.preset_evaluation(self.preset), **changes}
         return settings.get("choose_on") == "test"

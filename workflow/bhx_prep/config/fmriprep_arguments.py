@@ -97,7 +97,7 @@ def stated_twice(preproc: Mapping[str, Any]) -> Iterator[str]:
 
 
 def parse(words: Sequence[str]) -> list[Given]:
-    """Options with their values; what fMRIPrep would not take is kept as it is.
+    """Options with their values; arguments that fMRIPrep would not accept are kept unchanged.
 
     Parameters
     ----------

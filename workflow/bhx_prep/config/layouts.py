@@ -14,7 +14,7 @@ from bhx_prep.config.recipes import Recipe
 
 
 class _Known(Mapping[str, Recipe]):
-    """Recipes by `layout`; each is read when it is asked for."""
+    """Recipes by `layout`, each read on first use."""
 
     def __getitem__(self, layout: str) -> Recipe:
         found = recipes.load(layout) if layout in recipes.names() else None

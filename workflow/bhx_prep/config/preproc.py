@@ -120,7 +120,7 @@ def output_spaces(space: str, t1w_mm: float) -> tuple[str, ...]:
 
 
 def _at_2_mm(space: str) -> str:
-    """A space at 2 mm; as it is where TemplateFlow has no such grid of it."""
+    """A space at 2 mm; unchanged if TemplateFlow has no such grid of it."""
     template = TEMPLATES.get(space.partition(":")[0])
     return space if template is not None and "2" not in template.resolutions else f"{space}:res-2"
 

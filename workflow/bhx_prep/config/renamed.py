@@ -19,7 +19,7 @@ _Change = Callable[[dict[str, Any], tuple[str, ...]], dict[str, Any]]
 
 
 def with_new_names(raw: Any) -> tuple[Any, list[str]]:
-    """Give a configuration the names of today, so that everything else in it can be checked, too.
+    """Replace old names in a configuration by the current ones, so that everything else in it can be checked, too.
 
     Parameters
     ----------

@@ -49,5 +49,5 @@ class ScoringSection(Section):
 
     @property
     def names(self) -> list[str]:
-        """Adjustments that are asked for."""
+        """The configured adjustments."""
         return [name for name, on in self.model_dump().items() if on]

@@ -28,7 +28,7 @@ Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+]+$")]
 
 
 def as_text(value: Any) -> Any:
-    """A number such as 2 or -9999 as it stands in a table.
+    """A number such as 2 or -9999 as text, as tables have it.
 
     Raises
     ------
@@ -72,7 +72,7 @@ UserPath = Annotated[Path, AfterValidator(as_path)]
 
 
 def once_each(values: tuple[_V, ...]) -> tuple[_V, ...]:
-    """Values of a list, of which none may stand there twice.
+    """Values of a list without duplicates, which are refused.
 
     Raises
     ------

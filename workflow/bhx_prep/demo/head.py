@@ -92,7 +92,7 @@ def bump(
 def swell(
     points_mm: np.ndarray, centres_mm: tuple[tuple[float, float, float], ...], radius_mm: float, by_mm: float
 ) -> np.ndarray:
-    """Displacement (3, ...) to sample at, that makes what lies around some places larger.
+    """Displacement (3, ...) for sampling that enlarges the surroundings of some places.
 
     Tissue at `radius_mm` from a centre moves outwards by `by_mm` (inwards if negative), less elsewhere.
     """

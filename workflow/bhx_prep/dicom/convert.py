@@ -120,7 +120,7 @@ def convert(files: Iterable[Path], work: Path) -> list[Image]:
 
 
 def _sidecar(path: Path) -> dict[str, Any]:
-    """What dcm2niix writes of an image; it copies texts of headers as they stand, in whatever encoding."""
+    """The sidecar that dcm2niix wrote for an image; it copies texts of headers unchanged, in whatever encoding."""
     if not path.is_file():
         return {}
     try:
@@ -132,7 +132,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
 
 
 def _cause(printed: str) -> str:
-    """What dcm2niix says of an error, without names of files and what stands in headers."""
+    """dcm2niix's message on an error, without file names and values of headers."""
     lines = [line for line in printed.splitlines() if line.startswith("Error")]
     text = (
         re.sub(r"\S*[/\\]\S*|'[^']*'|\"[^\"]*\"", "..", lines[0].partition(":")[2].strip()) if lines else ""

@@ -44,7 +44,7 @@ _PARTICIPANTS: Final = {
 
 
 def check_places(source: Path, out: Path, others: Mapping[str, Path]) -> None:
-    """Refuse folders that lie within each other, and tables with ids inside of what is written.
+    """Refuse nested folders, and tables of ids inside the output folder.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def check_places(source: Path, out: Path, others: Mapping[str, Path]) -> None:
 
 
 def begin(out: Path, name: str, deface: str, participants: Sequence[str]) -> None:
-    """Write what makes the folder a BIDS dataset, unless it is there.
+    """Write the files that make the folder a BIDS dataset, unless they exist.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def begin(out: Path, name: str, deface: str, participants: Sequence[str]) -> Non
 
 
 def state_faces(out: Path) -> None:
-    """Let the README say what was done to the faces of all anatomical images that are there, by their records.
+    """Describe in the README how faces of all existing anatomical images were removed, by their records.
 
     The user's own sentence on faces is kept.
     """
@@ -119,7 +119,7 @@ def state_faces(out: Path) -> None:
 
 
 def add_participants(out: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
-    """Add subjects to ``participants.tsv``; rows and columns that are there stay as they are.
+    """Add subjects to ``participants.tsv``; existing rows and columns are kept.
 
     Raises
     ------
@@ -179,7 +179,7 @@ class Record:
         self.entries: dict[str, Any] = read_json(self.path, remedy) if self.path.exists() else {}
 
     def is_done(self, file: str, source: str) -> bool:
-        """Whether all files of a series are there.
+        """Whether all files of a series exist.
 
         Parameters
         ----------

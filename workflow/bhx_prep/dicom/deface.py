@@ -54,7 +54,7 @@ def plane_of(mask: np.ndarray, affine: np.ndarray) -> float:
 
 
 def cut(image: Path, plane_mm: float) -> float:
-    """Set to zero what lies beyond a plane, in place.
+    """Set everything beyond a plane to zero, in place.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ def words(values: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _without_accents(word: str) -> tuple[str, str]:
-    """How a name is typed where there are no such letters: Müller as Mueller, and as Muller."""
+    """Spellings of a name without special letters: Müller as Mueller, and as Muller."""
     bare = unicodedata.normalize("NFKD", word.replace("ß", "ss").replace("ø", "o").replace("æ", "ae"))
     return word.translate(_UMLAUTS), "".join(letter for letter in bare if not unicodedata.combining(letter))
 

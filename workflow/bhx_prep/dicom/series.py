@@ -48,7 +48,7 @@ _IMAGE: Final = (
 
 @dataclass
 class Series:
-    """One series as its headers describe it; nothing of it but numbers may be shown as it stands.
+    """One series as its headers describe it; only its numbers may be shown unchanged.
 
     Attributes
     ----------
@@ -280,7 +280,7 @@ def _image_type(value: Any) -> frozenset[str]:
 
 
 def _check(series: list[Series], broken: set[Path]) -> None:
-    """Replace what was noted of single files by sentences, and look for what shows only beside others.
+    """Replace notes on single files by sentences, and find faults that only a comparison of series shows.
 
     `broken` are folders with files whose series is not known, because they cannot be read.
     """

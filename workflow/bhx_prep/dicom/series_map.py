@@ -158,7 +158,7 @@ class SeriesMap(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, where YAML would forget the first."""
+    """Refuses duplicate keys, of which YAML would ignore the first."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:

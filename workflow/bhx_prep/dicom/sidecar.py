@@ -43,7 +43,7 @@ _CODES: Final = frozenset(
 
 
 def clean(sidecar: Mapping[str, Any], identifying: Collection[str]) -> dict[str, Any]:
-    """Keep of a sidecar what is allowed and names nobody.
+    """Keep only allowed fields of a sidecar that identify nobody.
 
     Texts that are no ASCII are dropped: programs garble them, so that a name in them could not be recognised.
 

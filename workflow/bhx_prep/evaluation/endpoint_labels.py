@@ -49,5 +49,5 @@ def read_labels(
 
 
 def counted(far: list[tuple[float, int]]) -> str:
-    """Values and how often each is there, in a sentence."""
+    """Values and their counts, as text."""
     return ", ".join(f"{value:g} ({n} x)" for value, n in far[:3])

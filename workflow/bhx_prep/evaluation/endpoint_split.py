@@ -135,7 +135,7 @@ def _split(
     sites: Sequence[Sequence[str]],
     lists: tuple[participants.Participants, Sequence[str]] | None,
 ) -> dict[str, str]:
-    """Part of every subject, by the scheme; who takes no part goes from `found`'s labels to its exclusions."""
+    """Assign every subject by the scheme; unassigned ones move from `found`'s labels to its exclusions."""
     if spec.splits.scheme == "leave-one-site-out":
         return _leave_site_out(name, spec, seed, found, sites)
     if spec.splits.scheme == "file":
@@ -186,7 +186,7 @@ def _labelled(spec: EndpointSection, cohort: Cohort, modalities: Sequence[str]) 
 def _once_each(
     labels: Mapping[str, int | float], keys: Mapping[str, frozenset[people.Key]]
 ) -> tuple[dict[str, int | float], dict[str, str], list[list[str]]]:
-    """Labels without those of scans that are there under another id, the reasons, and who shares a scan."""
+    """Labels without scans that occur under another id, the reasons, and the groups that share a scan."""
     group_of: dict[people.Key, str] = {}
     same: dict[str, list[str]] = {}
     for subject in sorted(labels):

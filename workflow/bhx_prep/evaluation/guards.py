@@ -67,7 +67,7 @@ def read_card(path: Path) -> dict[str, list[str]] | None:
 
 
 def of_card(listed: Any, *, own: bool) -> dict[str, list[str]] | None:
-    """The list of a card, None where it names nobody, or anybody in a way that cannot be compared.
+    """The list of a card; None if it identifies no subjects, or one of them in a way that cannot be compared.
 
     What means nothing outside of a study is taken of the study's own alone.
     """
@@ -96,7 +96,7 @@ def people_of(split: Mapping[str, Any], part: str) -> dict[str, list[people.Key]
 def overlap(
     split: Mapping[str, Any], card: Mapping[str, Sequence[str]], part: Part = "test"
 ) -> dict[str, str]:
-    """Scored subjects of a split who are in a pretraining, ``cohort/label``, and what they share with whom is there.
+    """Scored subjects of a split who are in a pretraining, ``cohort/label``, and what they have in common with it.
 
     Raises
     ------

@@ -48,7 +48,7 @@ _SMALLEST: Final = 1000
 
 @dataclass(frozen=True)
 class CohortPeople:
-    """What is known of the subjects of a cohort besides their scans.
+    """Information on the subjects of a cohort besides their scans.
 
     Attributes
     ----------

@@ -105,7 +105,7 @@ def check_tables(study: Config) -> Findings:
 
 
 def _labels(endpoint: EndpointSection, table: participants.Participants) -> Mapping[str, float]:
-    """Labels of an endpoint; none where its column cannot be read, which is said where it is looked at."""
+    """Labels of an endpoint; empty if its column cannot be read, which another check reports."""
     try:
         return read_labels(table.column(endpoint.column, endpoint.values), endpoint)[0]
     except DataError:
@@ -156,7 +156,7 @@ def _check_what_tells(
 def _check_covariates(
     found: Findings, name: str, cohort: CohortSection, table: participants.Participants
 ) -> None:
-    """Columns of a cohort that are named as covariates: whether they are there, and say anything."""
+    """Check that columns named as covariates exist in a cohort's table, and vary."""
     for covariate, title in cohort.columns.items():
         key = f"cohorts.{name}.columns.{covariate}"
         try:
@@ -179,7 +179,7 @@ def _check_covariates(
 def _check_ids(
     found: Findings, name: str, cohort: CohortSection, table: participants.Participants
 ) -> participants.Participants:
-    """Compare the ids with the subjects; returns the rows of subjects with data, all where none or nobody is known."""
+    """Compare the ids with the subjects; returns the rows of subjects with data, all rows if no subjects are known."""
     key = f"cohorts.{name}.participants"
     subjects = subjects_of(cohort)
     table = table.match(subjects or ())

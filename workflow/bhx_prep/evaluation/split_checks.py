@@ -117,7 +117,7 @@ def impossible(study: Config, endpoints: Collection[str] | None = None) -> Itera
 
 
 def doubtful(study: Config) -> Iterator[str]:
-    """A line for every endpoint whose splits families would stand against, or that tests one class, if all scans are usable.
+    """A line for every endpoint whose splits families may prevent, or that tests one class, if all scans are usable.
 
     Parameters
     ----------
@@ -164,13 +164,13 @@ def _fault(study: Config, name: str) -> DataError | None:
 
 
 def _is_known(study: Config, name: str) -> bool:
-    """Whether subjects and tables of an endpoint's cohorts are there."""
+    """Whether subjects and tables of an endpoint's cohorts exist."""
     there = [study.cohorts[cohort] for cohort in study.endpoints[name].cohorts]
     return all(subjects_of(cohort) is not None and cohort.phenotypes.exists() for cohort in there)
 
 
 def absent_splits(study: Config) -> Iterator[str]:
-    """A line for every split that the configuration asks for and an endpoint does not have.
+    """A line for every configured split that an endpoint does not have.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def _about(study: Config, name: str, labels: set[str]) -> people.CohortPeople:
 
 
 def _labels(study: Config, name: str) -> set[str]:
-    """Subjects of a cohort: by its folders, else by its table; none where nothing is there yet."""
+    """Subjects of a cohort: by its folders, else by its table; empty while neither exists."""
     cohort = study.cohorts[name]
     if (labels := subjects_of(cohort)) is not None:
         return labels

@@ -53,7 +53,7 @@ def seeds(config: Config, name: str, method: str | None = None) -> list[int]:
 
 
 def available(config: Config, name: str) -> int:
-    """Splits that an endpoint has: sites, or columns of a file; at random as many as it asks for.
+    """Splits that an endpoint has: sites, columns of a file, or the configured number of random ones.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def site_folds(config: Config, name: str) -> list[list[str]]:
 
 @lru_cache(maxsize=32)
 def _folds(cohort_json: str, endpoint_json: str, file: str, written_ns: int) -> tuple[tuple[str, ...], ...]:
-    """Folds of sections as JSON, and of the table that they name as it is now."""
+    """Folds of sections as JSON, and the current table that they name."""
     from bhx_prep.config.cohorts import CohortSection
 
     cohort = CohortSection.model_validate_json(cohort_json)

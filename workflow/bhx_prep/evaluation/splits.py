@@ -275,7 +275,7 @@ def _of_pretraining(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _with_earlier(listed: dict[str, list[str]], init_from: Mapping[str, str]) -> dict[str, list[str]]:
-    """Keys of those trained on now, and of those on whom the weights were trained that are started from.
+    """Keys of the current training subjects, and of those of the initial weights.
 
     Where these do not say it, nobody is listed: who was trained on is not known, and the guards say so.
     """

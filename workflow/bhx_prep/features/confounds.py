@@ -232,7 +232,7 @@ def _defined(design: np.ndarray, names: tuple[str, ...], path: Path) -> np.ndarr
 
 
 def _signals(strategy: Strategy, table: pd.DataFrame, path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Nuisance signals by name, and notes on those that are fewer than the strategy asks for."""
+    """Nuisance signals by name, and notes if there are fewer than the strategy specifies."""
     signals: dict[str, np.ndarray] = {}
     missing = []
     for wanted in strategy.columns:

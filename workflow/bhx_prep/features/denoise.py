@@ -128,7 +128,7 @@ def despike(x: np.ndarray, tr_s: float) -> np.ndarray:
 
 
 def _band(band_hz: tuple[float | None, float | None], tr_s: float, n_frames: int) -> np.ndarray | None:
-    """Second-order sections of the filter; None if no edge lies below the Nyquist frequency of the run."""
+    """Second-order sections of the filter; None if no edge is below the Nyquist frequency of the run."""
     low, high = band_hz
     nyquist = 0.5 / tr_s
     if low is not None and low >= nyquist:

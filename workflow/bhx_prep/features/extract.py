@@ -181,7 +181,7 @@ class Extraction:
         self.obey(report, lambda *_: limits.check(numbers, modality))
 
     def _compare_with_t1w(self, scan: Row, report: Row) -> None:
-        """Whether a run in a volume lies on its T1w image, where preprocessing did not look."""
+        """Check that a run in a volume is aligned with its T1w image, unless preprocessing did."""
         path, anat = Path(scan["path"]), scan.get("t1w_files")
         if anat is None or self.head is None or quality_file.numbers(path):
             return

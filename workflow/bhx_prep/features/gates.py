@@ -26,7 +26,7 @@ Files = tuple[Path, Path | None]
 
 
 def of_t1w(files: Files, template: tuple[Path, Path]) -> Numbers:
-    """Numbers of a T1w volume in standard space, and of the head that it was made of where that lies beside it.
+    """Quality measures of a T1w volume in standard space, and of its native head if that is in the same folder.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def of_t1w(files: Files, template: tuple[Path, Path]) -> Numbers:
 
 
 def of_bold(files: Files, anat: Files, template: tuple[Path, Path]) -> Numbers:
-    """Numbers of a run in standard space, beside its T1w volume; none where there is no picture of the run.
+    """Quality measures of a run in standard space against its T1w volume; none without a reference image of the run.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ def joins(path: Path) -> tuple[int, ...]:
 
 
 def _runs(path: Path) -> list[Path]:
-    """Files of all runs beside that of one of them: abcd-hcp-pipeline joins the series of the runs into one."""
+    """Files of all runs next to that of one of them: abcd-hcp-pipeline joins the series of the runs into one."""
     beside = path.parent.glob(_RUN.sub("_run-*_", path.name))
     return sorted(beside, key=lambda run: [int(n) for n in re.findall(r"_run-(\d+)", run.name)])
 

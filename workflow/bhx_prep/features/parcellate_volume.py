@@ -92,7 +92,7 @@ def parcellate_volume(path: Path, atlas: Atlas, mask: Path | None = None) -> Par
 
 
 class _Signal:
-    """Which voxels differ between frames. Only those that did not yet are looked at, soon few."""
+    """Which voxels vary over time. Only voxels without a difference so far are compared; these are soon few."""
 
     first: np.ndarray
     alive: np.ndarray

@@ -151,7 +151,7 @@ def known_orders(
 
 
 def _with_cortex(rows: np.ndarray, cortex: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Rows in which the ROIs of the cortex stand in another order, and all others where they were."""
+    """Rows with the cortical ROIs in another order, and all others at their places."""
     changed = rows.copy()
     changed[cortex] = moved
     return changed
@@ -196,7 +196,7 @@ class Expected:
 
 
 def expectations(reference: Reference) -> dict[str, np.ndarray]:
-    """Connectivity (R, R) that is expected of the ROIs, by reference; the one that tells most first."""
+    """Expected connectivity (R, R) of the ROIs, by reference; the most informative first."""
     by_group, by_distance = LEAST
     expected = {}
     if np.isfinite(reference.group).any():

@@ -154,7 +154,7 @@ def _check_rising(labels: Sequence[str], what: str, remedy: str) -> None:
 def _by_stated_names(
     table: SeriesTable, stated: StatedAxes, path: Path, sidecar: Path | None, assumed: list[str]
 ) -> tuple[np.ndarray, Sequence[str]]:
-    """Values (R, T) and the names of their rows, of a table without names that somebody states."""
+    """Values (R, T) and names of the rows, of a table without names, from stated ones."""
     possible = [axis for axis in (0, 1) if _may_be_rois(table, axis)]
     axis, names, said = roi_axis(table.values.shape, stated, path, sidecar, possible)
     for i, labels in enumerate((table.rows, table.columns)):

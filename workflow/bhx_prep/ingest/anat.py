@@ -219,7 +219,7 @@ def _t1w_row(start: Row, file: File, files: list[File], sidecars: metadata.Sidec
 
 
 def check_raw(row: Row, file: File) -> None:
-    """Exclude outputs of preprocessing: to preprocess them again would be an error that nobody notices."""
+    """Exclude outputs of preprocessing, since preprocessing them again would be an unnoticed error."""
     made = [f"{entity}-{file.entities[entity]}" for entity in ("space", "desc") if entity in file.entities]
     if made:
         exclude(

@@ -165,7 +165,7 @@ def _decimal_commas(cells: Iterable[str]) -> bool:
 
 
 def far_values(numbers: Collection[float]) -> list[tuple[float, int]]:
-    """Values far from all others: codes for unknown, or slips, such as an IQ of 999.
+    """Values far from all others: codes for missing values, or typing errors, such as an IQ of 999.
 
     The largest and the smallest value, time and again, are far if they are `FAR` interquartile ranges from the quartiles of
     all others; and so is the one negative number, such as -9, of a column that is positive.
@@ -224,7 +224,7 @@ def same(cells: Iterable[str]) -> bool:
 
 
 def listed(names: Sequence[str], length: int = 100) -> str:
-    """Names in a sentence, in at most so many characters, and how many there are beside."""
+    """Names as text of limited length, with the number of those omitted."""
     shown: list[str] = []
     for name in names:
         short = name if len(name) <= 40 else f"{name[:38]}.."

@@ -130,7 +130,7 @@ class Bucket:
         return f"{self.address}/{quote(key)}"
 
     def file(self, key: str, below: str, out: Path, size: int | None = None) -> RemoteFile:
-        """A file to download; it lies below `out` as its key does below the folder `below`."""
+        """A file to download; its path below `out` is that of its key below `below`."""
         if not _KEY.fullmatch(key) or ".." in key.split("/"):
             raise DataError(f"the source lists a file of an odd name, {notes.quote(key)}")
         return RemoteFile(self.url(key), out / Path(key).relative_to(below), size)

@@ -234,7 +234,7 @@ def _best(files: list[File], choice: Choice, rank: Callable[[File], Any]) -> lis
 
 
 def _note_resolutions(row: Row, taken: File, files: list[File]) -> None:
-    """Note that the run is there in more than one resolution."""
+    """Note that the run exists in more than one resolution."""
     same = [f for f in files if space_of(f.entities) == space_of(taken.entities) and f.ending == taken.ending]
     same = [f for f in same if all(f.entities.get(e) == taken.entities.get(e) for e in ("desc", "hemi"))]
     entity = "den" if row["kind"] != "volume" else "res"

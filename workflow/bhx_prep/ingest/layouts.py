@@ -176,7 +176,7 @@ def rows_of(
 
 
 def _select(row: Row, cohort: CohortSection) -> None:
-    """Exclude a run whose entities, as its sample key has them, are not those that `select` asks for."""
+    """Exclude a run whose entities, as in its sample key, do not match `select`."""
     own = bids_names.unpadded(bids_names.parse(row["key"]))
     for entity, values in cohort.select.items():
         if own.get(entity, "none") not in {bids_names.unpadded({entity: value})[entity] for value in values}:

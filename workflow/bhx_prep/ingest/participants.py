@@ -108,7 +108,7 @@ class Participants:
 
     @cached_property
     def session(self) -> str | None:
-        """The column that tells several rows of a participant apart."""
+        """The column that distinguishes several rows of a participant."""
         return next((name for name in self.header if name.lower() in SESSION_COLUMNS), None)
 
     def match(self, subjects: Iterable[str]) -> Participants:

@@ -90,7 +90,7 @@ def _differing(one: str, other: str) -> tuple[str, str]:
 
 
 def _matches(place: str, pattern: str) -> bool:
-    """Whether a path is one of `pattern`'s; ``**/`` stands for any folders, or none."""
+    """Whether a path matches `pattern`; ``**/`` matches any folders, or none."""
     if pattern.startswith("**/"):
         return fnmatchcase(f"/{place}", pattern[1:])
     return fnmatchcase(place, pattern)

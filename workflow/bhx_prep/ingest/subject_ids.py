@@ -84,7 +84,7 @@ def _plain(name: str) -> str:
 
 
 def label_of(text: str) -> str:
-    """The subject's label that an id of a table stands for, as a BIDS folder has it after ``sub-``.
+    """The subject's label that corresponds to an id of a table, as a BIDS folder has it after ``sub-``.
 
     Raises
     ------

@@ -100,7 +100,7 @@ def _of_array(path: Path, stated: StatedAxes, sidecar: Path | None) -> Outline:
 
 
 def _counts(array: Any) -> bool:
-    """Whether its first row or column is labels; the start of it is looked at first, to read one page of the file."""
+    """Whether its first row or column is labels; only the first page of the file is read if that suffices."""
     lines = (array[0], array[1]), (array[:, 0], array[:, 1])
     return any(
         (axis_labels.counts(line[:3].tolist()) and axis_labels.counts(line.tolist()))

@@ -156,7 +156,7 @@ _STATED = {"RepetitionTime", "VolumeTiming"}
 
 
 def _of_bold(row: Row, path: Path, sidecars: metadata.Sidecars) -> float | None:
-    """Repetition time (s) of the image that a table was made of, as XCP-D states it beside its tables."""
+    """Repetition time (s) of the image from which a table was made, as XCP-D states it in the table's sidecar."""
     fields, sidecar = sidecars.of_bolds(path)
     found = fields.get("RepetitionTime")
     if sidecar is None or isinstance(found, bool) or not isinstance(found, int | float):

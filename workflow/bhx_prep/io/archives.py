@@ -47,7 +47,7 @@ def split(path: Path | str) -> tuple[Path, str] | None:
 
 
 def members(archive: Path) -> Mapping[str, zipfile.ZipInfo]:
-    """Files in an archive, by name. Reads its directory, which stands at the end of the file.
+    """Files in an archive, by name. Reads its directory at the end of the file.
 
     Raises
     ------

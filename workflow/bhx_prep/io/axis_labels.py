@@ -80,7 +80,7 @@ def steps(values: Sequence[float]) -> bool:
 
 
 def are_labels(values: Sequence[float], others: Sequence[float]) -> bool:
-    """Whether numbers at the edge of a table label or time what stands beside them, and are no data.
+    """Whether numbers at the edge of a table are labels or times of its rows or columns, not data.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ class Axes:
 
 @dataclass(frozen=True)
 class _Head:
-    """The NIfTI-2 header, and the XML as it stands in the file."""
+    """The NIfTI-2 header, and the unparsed XML of the file."""
 
     n_columns: int
     n_rows: int

@@ -332,7 +332,7 @@ class Downloads:
             yield chunk
 
     def _compare(self, file: RemoteFile) -> None:
-        """Check that a file that is there is the server's, by its size."""
+        """Check that an existing file is the server's, by its size."""
         if not file.path.is_file():
             raise DataError(f"{file.path} is there and is no file: it is not overwritten, move it away")
         size = file.size

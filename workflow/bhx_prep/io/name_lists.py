@@ -23,7 +23,7 @@ _JSON_KEYS = ("ROINames", "roi_names", "ROIs", "rois", "names", "Names", "labels
 
 
 def read(path: Path) -> tuple[str, ...]:
-    """Names of a text file, in their order; by the number beside them where a header calls it index or label.
+    """Names of a text file, in their order; ordered by the number in a column called index or label, if there is one.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def in_fields(fields: Any) -> tuple[str, ...] | None:
 
 
 def _of_rois(names: Sequence[str]) -> Sequence[str]:
-    """Without a first name that stands for label 0, as nilearn lists it."""
+    """Names without a first one for label 0, as nilearn lists it."""
     return names[1:] if names and names[0].lower() == "background" else names
 
 

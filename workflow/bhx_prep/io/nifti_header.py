@@ -70,7 +70,7 @@ def voxel_sizes(
 
 
 def orientation_fault(header: Any) -> str | None:
-    """Why a header does not tell how an image lies, as a sentence; None where it does, or states nothing.
+    """Why a header states no valid orientation, as a sentence; None if it is valid or not stated.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def orientation_fault(header: Any) -> str | None:
 
 
 def has_orientation(header: Any) -> bool:
-    """Whether a header states by sform or qform how an image lies."""
+    """Whether a header states an orientation by sform or qform."""
     return int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
 
 

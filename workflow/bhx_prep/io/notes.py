@@ -60,5 +60,5 @@ def brief(content: object, length: int = QUOTED) -> str:
 
 
 def short(name: str) -> str:
-    """At most `QUOTED` characters of a file's name, of which the end tells more, for a reason or a note."""
+    """At most `QUOTED` characters of a file's name, from its more specific end, for a reason or a note."""
     return name if len(name) <= QUOTED else f"..{name[2 - QUOTED :]}"

@@ -9,6 +9,6 @@ import markupsafe
 
 
 def script_json(value: Any) -> markupsafe.Markup:
-    """JSON that cannot end the element that it stands in, whatever its texts hold."""
+    """JSON that cannot close the script element around it, whatever its texts contain."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return markupsafe.Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))

@@ -136,7 +136,7 @@ def _of_sidecar(file: Path) -> tuple[str, ...] | None:
 
 @lru_cache(maxsize=64)
 def _lists_beside(folder: Path, atlas: str | None) -> tuple[Path, ...]:
-    """Tables of names beside a table (``atlas-X_dseg.tsv``), of its atlas where both state one."""
+    """Tables of names next to a table (``atlas-X_dseg.tsv``), of its atlas if both state one."""
     return tuple(
         file
         for file in sorted(folder.glob("*_dseg.tsv"))

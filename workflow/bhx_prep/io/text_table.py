@@ -63,7 +63,7 @@ class TextTable:
 
 
 def first_line(path: Path) -> str:
-    """The first line with content, of a table that may be large; Excel's ``sep=;`` is left out.
+    """The first line with content, of a table that may be large; Excel's ``sep=;`` is skipped.
 
     Raises
     ------

@@ -33,7 +33,7 @@ def make_view(
     view: Path,
     scans: Sequence[UsableScan] | None = None,
 ) -> Path:
-    """Make the view anew.
+    """Make the view, replacing an earlier one.
 
     It shows the dataset's own files, and of the subject what fMRIPrep reads: images of T1w and T2w, runs and field maps.
 

@@ -110,7 +110,7 @@ def workflow_of(bold: str) -> str:
 
 
 def _node_of(name: str) -> str:
-    """The node in a name such as ``crash-20261126-120000-user-node-<id>.txt``: where the file itself is empty."""
+    """The node in a name such as ``crash-20261126-120000-user-node-<id>.txt``, used if the file is empty."""
     found = re.match(
         r"crash-\d+-\d+-[^-]+-(.+?)(?:-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?\.\w+$", name
     )

@@ -114,7 +114,7 @@ def _preprocess(args: argparse.Namespace) -> int:
 
 
 def _read_settled(file: Path, asked: Mapping[str, Any]) -> Outcome | None:
-    """What an attempt that was killed while it moved its output had come to, of the same scans and settings."""
+    """The outcome of an attempt that was killed while it moved its output, for the same scans and settings."""
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
         return Outcome(**known["outcome"]) if known["asked"] == asked else None

@@ -162,7 +162,7 @@ def _file_digest(image: Path, out: Path) -> str | None:
 
 
 def keep_boilerplate(made: Path, subject: str) -> None:
-    """Keep what fMRIPrep says of its steps beside that of other subjects, whose scans may have asked for others."""
+    """Keep fMRIPrep's text on this subject, since other subjects' scans may have needed other steps."""
     for ending in ("md", "bib"):
         said = made / "logs" / f"CITATION.{ending}"
         if said.is_file():
@@ -170,7 +170,7 @@ def keep_boilerplate(made: Path, subject: str) -> None:
 
 
 def complete_sidecars(made: Path, subject: str) -> None:
-    """Add what BIDS requires of images and some releases of fMRIPrep do not state: nothing that is there is changed.
+    """Add fields that BIDS requires and some releases of fMRIPrep omit; existing ones are not changed.
 
     ``SpatialReference`` of images on the grid of the subject's own T1w, ``Resolution`` where the name has ``res-``.
 

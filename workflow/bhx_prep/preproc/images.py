@@ -82,7 +82,7 @@ def daemon_refusal() -> str | None:
 
 
 def digest_here(image: str) -> str | None:
-    """Digest of an image on this machine: by which a registry knows it, else the id that docker gives it.
+    """Digest of an image on this machine: the registry's, else the id that docker gives it.
 
     Parameters
     ----------

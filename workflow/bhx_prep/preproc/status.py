@@ -23,7 +23,7 @@ def write_status(
     notes: Sequence[Mapping[str, str]] = (),
     kept: Sequence[str] = (),
 ) -> None:
-    """Write a status file in one step: it is there whole, or not at all.
+    """Write a status file atomically.
 
     Parameters
     ----------

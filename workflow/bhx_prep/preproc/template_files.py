@@ -173,7 +173,7 @@ def _taken_apart(space: str) -> tuple[str, dict[str, str]]:
 
 
 def _find(template: str, suffix: str, entities: Mapping[str, str]) -> list[str]:
-    """Paths of the files of TemplateFlow that are asked for; of alternatives (``|``) the first that there is."""
+    """Paths of the requested files of TemplateFlow; of alternatives (``|``) the first that exists."""
     names = _names().get(template, ())
     resolutions = {r for _, _, has in names if (r := has.get("res"))}
     if entities.get("res") not in {None, *resolutions}:  # as fMRIPrep falls back

@@ -68,7 +68,7 @@ def of_cohort(
 
 
 def _columns(section: CohortSection, subjects: Collection[str]) -> dict[str, dict[str, str]]:
-    """Age, sex and site to the cells of the subjects for whom they are known."""
+    """Known values of age, sex and site, as cells of the subjects."""
     asked = {what: (section.columns[what],) if what in section.columns else _spellings(names)
              for what, names in NAMES.items()}  # fmt: skip
     if not section.phenotypes.is_file():

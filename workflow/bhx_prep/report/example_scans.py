@@ -106,7 +106,7 @@ class Examples:
 
 
 def find(config: Config, results: Path, cohorts: Sequence[collect.CohortSummary]) -> Examples:
-    """A scan of each cohort that has derivatives in the template's space; what cannot be read is left out, and logged."""
+    """A scan of each cohort that has derivatives in the template's space; unreadable ones are skipped and logged."""
     examples = Examples()
     wanted = []
     for cohort in cohorts:
@@ -145,7 +145,7 @@ def find(config: Config, results: Path, cohorts: Sequence[collect.CohortSummary]
 
 
 class _Grid:
-    """A grid around the template's brain on which all volumes lie."""
+    """A grid around the template's brain for all volumes."""
 
     def __init__(self, template: Template):
         self.template = template

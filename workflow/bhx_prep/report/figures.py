@@ -94,7 +94,7 @@ def by_network(names: Sequence[str]) -> bool:
 
 
 def network_order(names: Sequence[str]) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
-    """Order of the parcels by network family, left before right, and where each family then stands.
+    """Order of the parcels by network family, left before right, and the position of each family.
 
     Returns
     -------

@@ -43,7 +43,7 @@ class Inside:
 
 
 def find(config: Config, results: Path, cortex: Cortex | None) -> list[Inside]:
-    """All that is there, experiments first.
+    """All existing results, experiments first.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def counts(share: np.ndarray) -> tuple[int, int, int]:
 
 
 def function_share(attention: np.ndarray) -> np.ndarray:
-    """Share of function in what goes to both modalities: (layers, H) of (layers, H, 3)."""
+    """Share of function in the attention to both modalities: (layers, H) of (layers, H, 3)."""
     both = attention[..., 1] + attention[..., 2]
     return attention[..., 1] / np.maximum(both, 1e-12)
 
@@ -180,7 +180,7 @@ def _add_planes(
 
 
 def explained_by(points: np.ndarray, groups: Sequence[str]) -> float:
-    """Share of the points' variance that lies between groups."""
+    """Share of the points' variance that is between groups."""
     of = np.array(groups)
     centred = points - points.mean(axis=0)
     within = sum(

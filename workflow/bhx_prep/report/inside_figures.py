@@ -28,7 +28,7 @@ _NAMED = 6
 def hub_attention(
     trained: np.ndarray, untrained: np.ndarray, even: float, limits: tuple[float, float]
 ) -> tuple[Figure, str]:
-    """Share of function in the attention of every hub token, sorted, beside untrained weights.
+    """Share of function in the attention of every hub token, sorted, with untrained weights for comparison.
 
     Parameters
     ----------

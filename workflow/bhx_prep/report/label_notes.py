@@ -36,5 +36,5 @@ def find(results: Path, endpoints: Iterable[str]) -> list[LabelNotes]:
 
 
 def _of_several(detail: str) -> str:
-    """A note without ids, which stand as examples at its end, and without values that one subject alone has."""
+    """A note without the example ids at its end, and without values that only one subject has."""
     return _OF_ONE.sub("one value (1 x)", anonymous(detail.partition(", e.g. ")[0], ()))

@@ -88,7 +88,7 @@ class IndependentRow:
     source: str
 
     def printed(self, metric: str) -> str:
-        """A number with its spread, as it is printed; empty if it was not measured."""
+        """A number with its spread as text; empty if it was not measured."""
         value = self.values.get(metric, "")
         return f"{value} ({self.sd[metric]})" if metric in self.sd else value
 

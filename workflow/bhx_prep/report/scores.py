@@ -77,7 +77,7 @@ def cell(table: Table, entry: Entry | None) -> Score:
 
 
 def controls(config: Config, results: Path, name: str) -> list[dict[str, Any]]:
-    """Function tokens of an experiment beside those of untrained weights and connectivity, per endpoint and method."""
+    """Function tokens of an experiment compared with untrained weights and connectivity, per endpoint and method."""
     rows = []
     for table in read(results, config):
         metric = DRAWN[table.kind][-1]

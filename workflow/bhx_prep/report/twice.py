@@ -37,7 +37,7 @@ class SameSeries:
 
 
 def same_series(results: Path, cohorts: list[str]) -> SameSeries:
-    """Find runs with the same series among the features that are there.
+    """Find runs with the same series among the existing features.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Twice:
 
 
 def find(config: Config, results: Path) -> list[Twice]:
-    """List what is there twice; cohorts without features are not compared by their series.
+    """List duplicates; cohorts without features are not compared by their series.
 
     Raises
     ------

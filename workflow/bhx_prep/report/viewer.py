@@ -60,7 +60,7 @@ class NiiVue:
 
 @dataclass
 class Maps:
-    """Maps of the cortex of a page, in the order in which they are asked for a number."""
+    """Maps of the cortex of a page, numbered on first use."""
 
     cortex: Cortex | None
     shown: list[Picture] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Maps:
 
 
 def _surfaces(cortex: Cortex) -> list[dict[str, str]]:
-    """Both hemispheres beside each other."""
+    """Both hemispheres side by side."""
     found = []
     for side, ((vertices, triangles), labels) in enumerate(zip(cortex.surfaces, cortex.labels, strict=True)):
         inner = vertices[:, 0].max() + 5 if side == 0 else vertices[:, 0].min() - 5

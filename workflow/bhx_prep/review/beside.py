@@ -77,7 +77,7 @@ def bold_reference(path: Path, mask: Path | None) -> Brain | None:
 
 
 def measured_affine(path: Path, standard: np.ndarray) -> np.ndarray:
-    """Affine, (4, 4), of the grid that a run was measured on, where its reference there lies beside it; else `standard`.
+    """Affine, (4, 4), of the grid that a run was measured on, if its reference there exists; else `standard`.
 
     Raises
     ------

@@ -189,7 +189,7 @@ def _outline(of: Volume, panel: Panel, x: float, y: float, names: str) -> str:
 
 
 def _tissue(of: Volume, panel: Panel, x: float, y: float) -> str:
-    """Border of a tissue; its finest folds are left out, which would hide what is below."""
+    """Border of a tissue without its finest folds, which would hide the image."""
     smooth = ndimage.gaussian_filter(panels.sample(of, panel), 1.0)
     return svg.contour(smooth, 0.5, x, y, "t w", 24.0)
 

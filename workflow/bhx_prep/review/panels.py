@@ -65,7 +65,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """Panels beside each other, with a name."""
+    """Panels side by side, with a name."""
 
     name: str
     panels: tuple[Panel, ...]
@@ -136,7 +136,7 @@ def distance(mask: Volume) -> Volume:
 
 
 def within(away: Volume, panel: Panel, limit_mm: float) -> NDArray[np.bool_]:
-    """Pixels (H, W) of a plane that are at most so far from a mask, by its `distance`."""
+    """Pixels (H, W) of a plane within a given distance of a mask, by its `distance`."""
     # outside of the grid nothing is known: far away
     shifted = Volume(away.values - 1e3, away.affine)
     return sample(shifted, panel) + 1e3 <= limit_mm

@@ -21,7 +21,7 @@ def stem_of(path: Path) -> str:
 
 
 def numbers(path: Path) -> dict[str, float]:
-    """Numbers of the file beside a scan's output; none where there is no such file."""
+    """Quality measures of a scan's output from their file; none without such a file."""
     return {
         str(name): float(value)
         for name, value in _read(path).items()

@@ -167,7 +167,7 @@ def _content_sha256(modality: str, key: str, sample: store.Sample) -> str:
 
 
 class _Tar:
-    """A tar written as webdataset's TarWriter does, its bytes hashed beside the writing, by a thread of its own.
+    """A tar as webdataset's TarWriter writes it; a thread hashes its bytes while they are written.
 
     The writer itself is not used: importing webdataset imports torch, which is more work than packing a batch; and
     reading the finished file once more to hash it takes as long as writing it. A test compares our bytes with its.

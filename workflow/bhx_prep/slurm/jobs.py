@@ -58,7 +58,7 @@ def alive(folder: Path) -> list[Job] | None:
 
 
 def marks() -> dict[str, str] | None:
-    """Mark to number of every job that Slurm knows, ended or not; None where it does not answer.
+    """Mark to number of every job that Slurm knows, ended or not; None if Slurm does not answer.
 
     A mark is what `plugin_patch` puts behind a job's comment.
     """

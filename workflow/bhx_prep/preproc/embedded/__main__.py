@@ -331,7 +331,7 @@ def reason_of(name: str, crash: str) -> str:
 
 
 class _quietly:
-    """What ANTs, ITK and nipype print goes to the log file; standard error stays ours."""
+    """Redirect output of ANTs, ITK and nipype to the log file, not to standard error."""
 
     def __init__(self, log: Path) -> None:
         self.log = log

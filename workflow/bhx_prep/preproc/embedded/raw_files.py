@@ -189,7 +189,7 @@ def _check_anat(given: UsableScan, sidecar: dict[str, Any]) -> dict[str, Any]:
 
 
 def _orientation(header: Any) -> tuple[str, ...]:
-    """What is assumed of how an image lies.
+    """Assumptions on the orientation of an image.
 
     Raises
     ------

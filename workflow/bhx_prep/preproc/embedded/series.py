@@ -70,7 +70,7 @@ def check_brightness(mean: float, deviation: float) -> None:
 
 @dataclass
 class _Seen:
-    """What was seen of the frames so far."""
+    """State of the check of a run's frames."""
 
     ever: NDArray[np.bool_]  # voxels that are finite in some frame
     holes: list[int] = field(default_factory=list)  # voxels that are not, per frame

@@ -41,7 +41,7 @@ class SliceTimes:
 
     @property
     def reference_s(self) -> float:
-        """The time that all slices are brought to: the middle of the first and the last, as in fMRIPrep."""
+        """The time to which all slices are resampled: the middle of the first and the last, as in fMRIPrep."""
         return round((min(self.times_s) + max(self.times_s)) / 2, 3)
 
     @property

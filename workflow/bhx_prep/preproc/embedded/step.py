@@ -76,7 +76,7 @@ def fault_of(words: str) -> DataError | MemoryError | None:
 
 @contextmanager
 def _printed_to(path: Path) -> Iterator[None]:
-    """What libraries print, beside Python's streams, goes to a file."""
+    """Redirect output of libraries, also that which bypasses Python's streams, to a file."""
     kept = os.dup(1), os.dup(2)
     try:
         with path.open("wb") as file:

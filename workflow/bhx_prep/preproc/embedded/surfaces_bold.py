@@ -55,7 +55,7 @@ class _SampleSurfacesOut(TraitedSpec):
 
 
 class SampleSurfaces(Step):
-    """Sample a run on both hemispheres, and write it beside its volumes."""
+    """Sample a run on both hemispheres, and write it next to its volumes."""
 
     input_spec = _SampleSurfacesIn
     output_spec = _SampleSurfacesOut

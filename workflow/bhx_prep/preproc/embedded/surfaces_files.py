@@ -79,7 +79,7 @@ def save_series(path: Path, series: np.ndarray, side: str, tr_s: float) -> None:
 
 
 def save_sidecar(path: Path, metadata: dict[str, Any]) -> None:
-    """Write the JSON beside a GIfTI: its name without the two endings."""
+    """Write the JSON sidecar of a GIfTI: its name without the two endings."""
     write_json(path.with_name(f"{path.name.split('.')[0]}.json"), metadata)
 
 

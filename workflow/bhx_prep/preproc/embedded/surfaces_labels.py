@@ -19,7 +19,7 @@ _MARGIN: Final = 8
 
 @dataclass(frozen=True)
 class HemisphereLabels:
-    """1 cerebrospinal fluid, 2 grey matter, 3 white matter, and what lies between; 0 outside."""
+    """1 cerebrospinal fluid, 2 grey matter, 3 white matter, fractions between them; 0 outside."""
 
     values: np.ndarray  # (X, Y, Z) float32
     affine: np.ndarray  # (4, 4) voxel to mm

@@ -161,7 +161,7 @@ def failures(numbers: dict[str, float]) -> list[str]:
 
 
 def swapped(left_x: float, right_x: float) -> list[str]:
-    """Whether the left surface lies to the right of the right one (x of their centres, RAS mm)."""
+    """Whether the left surface is to the right of the right one (x of their centres, RAS mm)."""
     return (
         [] if left_x < right_x else [f"left lies at x = {left_x:.0f} mm, right at {right_x:.0f} mm: swapped"]
     )

@@ -26,7 +26,7 @@ def sample(
     displacement: np.ndarray | None = None,
     axis: int = 0,
 ) -> np.ndarray:
-    """Mean over the depths in every frame, (V, T) float32; NaN where none lies in the measured volume.
+    """Mean over the depths in every frame, (V, T) float32; NaN if none is in the measured volume.
 
     Parameters
     ----------

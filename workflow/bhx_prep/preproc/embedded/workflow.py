@@ -288,7 +288,7 @@ def _surface_branch(workflow: Workflow, scan: Scan, anat: dict[str, Node], place
 def _sample_branch(
     workflow: Workflow, scan: Scan, anat: dict[str, Node], anat_name: str, places: Places
 ) -> None:
-    """Add the sampling of a run on surfaces, to nodes that are there."""
+    """Add the sampling of a run on surfaces to existing nodes."""
     slice_timing, realign, quality = (
         workflow.get_node(f"{step}_{scan.stem}") for step in ("slicetiming", "realign", "quality")
     )

@@ -142,7 +142,7 @@ def _entry(row: RowKey, metric: str, of: Estimate, scores: Sequence[Score]) -> E
 
 
 def _differences(rows: Mapping[RowKey, Sequence[Score]], metrics: Sequence[str]) -> list[Entry]:
-    """Differences of all rows to connectivity on the splits that both have; none where there is no such row.
+    """Differences of all rows to connectivity on common splits; none without a connectivity row.
 
     Constant predictions are not compared: every comparison makes Holm's correction stronger for the others.
     """

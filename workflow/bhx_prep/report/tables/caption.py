@@ -22,7 +22,7 @@ CHANCE = {"auroc": 50.0, "pearson_r": 0.0}
 
 
 def lead(table: Table) -> list[str]:
-    """Return what must stand over the table: who is predicted, and warnings of how."""
+    """Text above the table: what is predicted, and warnings."""
     sentences = [f"Endpoint {table.endpoint} of cohort {table.cohort} ({table.task})."]
     if table.synthetic:
         sentences.append(SYNTHETIC)
@@ -53,7 +53,7 @@ def _permuted_warning(table: Table) -> list[str]:
 
 
 def overlap_warning(known: Mapping[str, str], scored: str = "test") -> str:
-    """Warn of rows whose weights were pretrained on subjects they are scored on, or of whom that is not known.
+    """Warn of rows whose weights were pretrained on scored subjects, or for which this is not known.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ def largest_overlap(scores: Sequence[Score]) -> str:
 
 
 def read(path: Path) -> Score:
-    """Read a ``metrics.json`` and the predictions beside it.
+    """Read a ``metrics.json`` and its predictions.
 
     Raises
     ------

@@ -25,7 +25,7 @@ _DERIVED = ("f1_negative", "macro_f1")
 
 @dataclass(frozen=True)
 class Model:
-    """A row of the paper's tables: how the paper and others call it, and which of this run's methods stands for it.
+    """A row of the paper's tables: its names in the paper and in other publications, and the method of this run for it.
 
     `stage` and `method` name this run's methods: all that read a stage, or one alone.
     """
@@ -38,7 +38,7 @@ class Model:
     method: str = ""
 
     def candidates(self) -> list[str]:
-        """List the methods of this run that may stand for it: the first that there is does, never the best.
+        """Methods of this run that may represent it: the first that exists is used, never the best.
 
         What is trained as a whole comes first, as in the paper, then what is trained in epochs, then linear models.
         """

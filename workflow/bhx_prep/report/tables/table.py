@@ -101,7 +101,7 @@ class Entry:
 
     @property
     def row(self) -> RowKey:
-        """Row that it stands in."""
+        """Row of the table that contains it."""
         return RowKey(self.origin, self.experiment, self.method)
 
 
