@@ -82,11 +82,11 @@ def test_five_mistakes_give_five_messages():
         ({"features": {"strategy": "mine.yaml"}}, "is its path right?"),
         (
             {"experiments": {"e": {"cohorts": ["abide1", "abide1"]}}},
-            "e.cohorts: 'abide1' stands there twice: name it once",
+            "e.cohorts: 'abide1' occurs twice: name it once",
         ),
         (
             {"experiments": {"e": {"cohorts": ["abide1"], "stages": ["function", "function"]}}},
-            "e.stages: 'function' stands there twice",
+            "e.stages: 'function' occurs twice",
         ),
         (
             {
@@ -99,7 +99,7 @@ def test_five_mistakes_give_five_messages():
                     }
                 }
             },
-            "e.methods: 'probe' stands there twice",
+            "e.methods: 'probe' occurs twice",
         ),
         (of_classes("a\nb"), "e.classes.0.name: a class needs a name of 1 to 80 characters on one line"),
         (of_classes(" "), "a class needs a name"),

@@ -18,7 +18,7 @@ from bhx_prep.config import yaml_file
         (b"a: 1\n# \xe9t\xe9\n", "config.yaml, line 2: not UTF-8"),
         (b"- a\n- b\n", "has no keys"),
         (b"only words\n", "has no keys"),
-        (b"cohorts:\n  a: {root: x}\n  a: {root: y}\n", "line 3: cohorts.a stands there twice"),
+        (b"cohorts:\n  a: {root: x}\n  a: {root: y}\n", "line 3: cohorts.a occurs twice"),
         (b"cohorts: &a\n  x: *a\n", "anchors .&. repeat themselves without end"),
         (
             b"x0: &x0 [1, 1, 1, 1]\n"
@@ -27,7 +27,7 @@ from bhx_prep.config import yaml_file
             ),
             "anchors .&. repeat themselves without end",
         ),
-        (b"x: [{root: x, root: y}]\n", "line 1: x.0.root stands there twice"),
+        (b"x: [{root: x, root: y}]\n", "line 1: x.0.root occurs twice"),
     ],
 )
 def test_what_yaml_does_not_say_is_a_sentence(tmp_path: Path, content: bytes, message: str):

@@ -34,7 +34,7 @@ from bhx_prep.dicom import dataset, series_map, subject_table
         ("series: [{descriptions: a, suffix: T1w}]", "did you mean 'description'"),
         (
             "series: [{description: a, suffix: T1w}]\nseries: [{description: b, suffix: T1w}]",
-            "stands there twice",
+            "occurs twice",
         ),
         ("series: [{description: a, suffix: T1w}]\ndeface: [rm, x]", "needs {in} and {out}"),
     ],

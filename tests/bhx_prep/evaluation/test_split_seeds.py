@@ -113,7 +113,7 @@ def test_a_file_has_as_many_splits_as_columns(tmp_path: Path):
         ({"splits": {"file": "x.csv"}}, "belong together"),
         ({"splits": {"site": "site"}}, "leave-one-site-out"),
         ({"splits": {"scheme": "leave-one-site-out"}, "stratify": []}, "name it as `site`"),
-        ({"test_on": ["clinic"]}, "stands there twice"),
+        ({"test_on": ["clinic"]}, "occurs twice"),
         ({"test_on": ["clinik"]}, "no cohort 'clinik'; did you mean 'clinic'"),
         ({"kind": "regression", "classes": [], "splits": {"protocol": "brainmarks"}}, "of classes"),
     ],

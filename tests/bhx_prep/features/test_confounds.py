@@ -152,7 +152,7 @@ def test_wrong_tables_are_sentences(tmp_path):
             confounds.select(paper, write(tmp_path / f"{name}.tsv", **columns), 30)
         assert len(str(caught.value)) <= 200
     (tmp_path / "i.tsv").write_text("csf\tcsf\n1\t2\n")
-    with pytest.raises(ValueError, match="'csf' stands there twice"):
+    with pytest.raises(ValueError, match="'csf' occurs twice"):
         confounds.read_table(tmp_path / "i.tsv")
     (tmp_path / "j.tsv").write_text("csf,trans_x\n1,2\n")
     with pytest.raises(ValueError, match="separated by ',', not by tabs"):

@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_a_sentence(tmp_path, atlas, series):
 
     refused("7-network order", [n.replace("17", "7") for n in NAMES])
     refused(r"1 missing \('17Networks_LH_Vis_1'\) and 1 unknown \('x'\)", ["x", *NAMES[1:]])
-    refused("stands there twice", [NAMES[1], *NAMES[1:]])
+    refused("occurs twice", [NAMES[1], *NAMES[1:]])
     refused(
         r"9 ROIs, Schaefer17n8p has 8: 1 unknown \('HIP-rh'\)",
         [*NAMES, "HIP-rh"],

@@ -45,7 +45,7 @@ class Config(Section):
     )
     qc_decisions: UserPath = Field(
         default=Path("qc_decisions.tsv"),
-        description="Table of scans that people decided to exclude or keep, regardless of their numbers. "
+        description="Table of manual decisions to exclude or keep scans, regardless of their numbers. "
         "It need not exist. `bhx qc decide` writes it.",
     )
     report_scans: Literal["synthetic", "all", "none"] = Field(

@@ -80,7 +80,7 @@ def once_each(values: tuple[_V, ...]) -> tuple[_V, ...]:
         If one does.
     """
     if twice := [value for number, value in enumerate(values) if value in values[:number]]:
-        raise ConfigError(f"{twice[0]!r} stands there twice: name it once")
+        raise ConfigError(f"{twice[0]!r} occurs twice: name it once")
     return values
 
 

@@ -48,7 +48,7 @@ def read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(_not_yaml(path, text, error)) from error
     if twice := list(_repeated(node, ())):
-        lines = [f"{path}, line {line}: {key} stands there twice: keep one of them" for key, line in twice]
+        lines = [f"{path}, line {line}: {key} occurs twice: keep one of them" for key, line in twice]
         raise ConfigError("\n".join(lines), lines)
     if values is not None and not isinstance(values, dict):
         raise ConfigError(

@@ -165,7 +165,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     keys = [loader.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
     if twice := [key for n, key in enumerate(keys) if key in keys[:n]]:
         raise ConfigError(
-            f"the key {twice[0]!r} stands there twice (line {node.start_mark.line + 1}): name it once"
+            f"the key {twice[0]!r} occurs twice (line {node.start_mark.line + 1}): name it once"
         )
     return loader.construct_mapping(node, deep=True)
 

@@ -68,7 +68,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
         msg = f"{short(path.name)} is no table of confounds: {len(header)} names, {table.shape[1]} columns of numbers"
         raise DataError(msg)
     if twice := [name for i, name in enumerate(header) if name in header[:i] and name != "nan"]:
-        msg = f"{short(path.name)}: column {notes.quote(twice[0])} stands there twice: which is meant is not known"
+        msg = f"{short(path.name)}: column {notes.quote(twice[0])} occurs twice: which is meant is not known"
         raise DataError(msg)
     named = {name: _numbers(table[i], name, path) for i, name in enumerate(header) if name != "nan"}
     old = {name: today for name in named if (today := _today(name)) not in (name, *named)}

@@ -92,7 +92,7 @@ def are_labels(values: Sequence[float], others: Sequence[float]) -> bool:
     Returns
     -------
     bool
-        Five or more are whole and none stands there twice, where most beside them have decimals (numbers of labels, such as
+        Five or more are whole and none occurs twice, where most beside them have decimals (numbers of labels, such as
         2001, 2002, 2101); or they run evenly, and those beside them do not (times).
     """
     if len(values) < 5 or not all(abs(v) < 1e15 for v in values):
