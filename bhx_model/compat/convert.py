@@ -225,7 +225,13 @@ def _hub_position(theirs: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
 
 
 def bare_names(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """State dict without the ``module.`` that DataParallel puts before names, in the same order."""
+    """State dict without the ``module.`` that DataParallel puts before names, in the same order.
+
+    Raises
+    ------
+    DataError
+        If it has names with and without ``module.``.
+    """
     bare = {re.sub(r"(^|\.)module\.", r"\1", key): value for key, value in theirs.items()}
     if len(bare) != len(theirs):
         msg = "the checkpoint holds names with and without 'module.': keep one of the two models in it"

@@ -64,7 +64,13 @@ def intensities(steps: Tensor) -> Tensor:
 def plan_series(
     sample: Sample, config: FunctionConfig, *, seed: int = 0, epoch: int = 0, number: int | None = None
 ) -> augment.SeriesPlan:
-    """Plan what is read of a run; errors name it."""
+    """Plan what is read of a run; errors name it.
+
+    Raises
+    ------
+    DataError
+        If the model cannot read it.
+    """
     try:
         return augment.plan_series(
             sample.tr_s,

@@ -99,7 +99,13 @@ def by_length(lengths: Sequence[int], one: Callable[[Tensor, int], Tensor]) -> T
 
 
 def thinned(series_BRT: Tensor, tr_s: float, config: FunctionConfig) -> Tensor:
-    """Series at the model's only repetition time, by the same filter as in training; linear, so a matrix."""
+    """Series at the model's only repetition time, by the same filter as in training; linear, so a matrix.
+
+    Raises
+    ------
+    DataError
+        If a series is shorter than one frame at that repetition time.
+    """
     factor = max(round(config.base_tr_s / tr_s), 1)
     if factor == 1:
         return series_BRT

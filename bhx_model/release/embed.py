@@ -218,7 +218,13 @@ class BrainHarmonix(nn.Module):
         return structure.encode(volume_BXYZ.to(self.device).float())
 
     def forward(self, series_BRT: Tensor, tr_s: float, volume_BXYZ: Tensor | None = None) -> Tensor:
-        """Hub tokens (B, H, D) of pairs of series and T1; without T1s the function tokens, see `encode_series`."""
+        """Hub tokens (B, H, D) of pairs of series and T1; without T1s the function tokens, see `encode_series`.
+
+        Raises
+        ------
+        DataError
+            If the numbers of series and T1s differ, or as `encode_series` and `encode_volume`.
+        """
         function_BRND = self.encode_series(series_BRT, tr_s)
         if volume_BXYZ is None:
             return function_BRND

@@ -109,7 +109,13 @@ def _mgz(side: str) -> Any:
 
 @cache
 def lemon_confounds() -> dict[str, np.ndarray]:
-    """Confounds of the real scan, (652,) each, by the names of `LEMON_COLUMNS`."""
+    """Confounds of the real scan, (652,) each, by the names of `LEMON_COLUMNS`.
+
+    Raises
+    ------
+    SiteError
+        If the installed brainspace has another table.
+    """
     table = np.loadtxt(packages.package_file("brainspace", f"{LEMON_STEM}_confounds.txt"))
     if table.shape[1] != len(LEMON_COLUMNS):
         msg = (

@@ -130,7 +130,13 @@ class Bucket:
         return f"{self.address}/{quote(key)}"
 
     def file(self, key: str, below: str, out: Path, size: int | None = None) -> RemoteFile:
-        """A file to download; its path below `out` is that of its key below `below`."""
+        """A file to download; its path below `out` is that of its key below `below`.
+
+        Raises
+        ------
+        DataError
+            If the key could lead out of `out`.
+        """
         if not _KEY.fullmatch(key) or ".." in key.split("/"):
             raise DataError(f"the source lists a file of an odd name, {notes.quote(key)}")
         return RemoteFile(self.url(key), out / Path(key).relative_to(below), size)

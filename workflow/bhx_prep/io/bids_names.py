@@ -34,7 +34,13 @@ def check_label(value: str, what: str) -> str:
 
 
 def check_cohort(value: str) -> str:
-    """Return `value` if it may name a cohort: lower-case letters and digits, a letter first."""
+    """Return `value` if it may name a cohort: lower-case letters and digits, a letter first.
+
+    Raises
+    ------
+    ConfigError
+        If it may not.
+    """
     if not _COHORT.fullmatch(value):
         msg = f"cohort {value!r}: use lower-case letters and digits, a letter first (e.g. abide1)"
         raise ConfigError(msg)

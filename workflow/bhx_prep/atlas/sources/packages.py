@@ -92,6 +92,11 @@ def read_annot(parcels: int, networks: int) -> tuple[tuple[np.ndarray, np.ndarra
         int16, left 0..R/2, right 0 and R/2+1..R.
     names : tuple of str
         R names.
+
+    Raises
+    ------
+    SiteError
+        If the installed label files have another number of parcels.
     """
     labels, names = [], []
     for file in annot_files(parcels, networks):
