@@ -69,7 +69,7 @@ def test_tokens_without_weight_do_not_count():
     assert learning_loss.smooth_l1(spoilt, y, weight) == 0
 
 
-def test_subjects_and_moments_are_told_apart():
+def test_subjects_and_moments_are_distinguished():
     random = torch.Generator().manual_seed(0)
     lasting = torch.randn(200, 5, 1, 3, generator=random).expand(-1, -1, 4, -1)
     passing = torch.randn(200, 5, 4, 3, generator=random)

@@ -182,7 +182,7 @@ def test_no_index_is_a_sentence(tmp_path):
         ),
     ],
 )
-def test_an_index_that_is_none_is_a_sentence(town, change, sentence):
+def test_an_invalid_index_is_an_error_message(town, change, sentence):
     found = change(json.loads(town.read_bytes()))
     town.write_bytes(found if isinstance(found, bytes) else json.dumps(found).encode())
     with pytest.raises(ValueError, match=sentence):
@@ -199,7 +199,7 @@ def test_an_index_that_is_none_is_a_sentence(town, change, sentence):
         (lambda rows: rows["key"].__setitem__(1, rows["key"][0]), "names town_sub-000_task-rest_run-1 twice"),
     ],
 )
-def test_a_list_that_is_none_is_a_sentence(town, change, sentence):
+def test_an_invalid_list_is_an_error_message(town, change, sentence):
     """Though its hash is the one in the index."""
     listed = town.parent / "bold-00000.json"
     rows = json.loads(listed.read_bytes())

@@ -56,7 +56,7 @@ def test_subjects_of_another_cohort_are_tested_only(tmp_path: Path):
         read_labels(split_file(tmp_path, rows))
 
 
-def test_a_class_that_nobody_is_trained_on_is_named(tmp_path: Path):
+def test_a_class_without_training_subjects_is_named(tmp_path: Path):
     rows = [*ROWS, row("6", 2, "val"), row("7", 2, "test")]
     labels = read_labels(split_file(tmp_path, rows, ("a", "b", "rare")))
     with pytest.raises(DataError, match="no subject of class 'rare' is in the train split of dx, seed 0"):

@@ -32,7 +32,7 @@ def test_values_keep_all_their_digits(tmp_path):
     assert prediction_file.read(tmp_path / "p.parquet").scores.tolist() == [[1 / 3]]
 
 
-def test_what_is_none_is_refused(tmp_path):
+def test_an_invalid_file_is_refused(tmp_path):
     (tmp_path / "text").write_text("subject,truth")
     with pytest.raises(DataError, match="is no Parquet file"):
         prediction_file.read(tmp_path / "text")

@@ -18,7 +18,7 @@ def labels(kind: str, target: np.ndarray) -> Labels:
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
-def test_it_points_to_what_tells_the_labels_apart(kind: str):
+def test_it_points_to_the_feature_that_differs_between_labels(kind: str):
     random = np.random.default_rng(0)
     target = {
         "binary": np.arange(N) // 30 % 2,

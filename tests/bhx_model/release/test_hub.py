@@ -47,7 +47,7 @@ def test_no_network_is_a_sentence_whenever_the_library_imports_its_own(exported,
         by_name.push(exported, REPO, terms_allow=True)
 
 
-def test_a_folder_goes_before_a_name(exported, monkeypatch):
+def test_a_folder_takes_precedence_over_a_name(exported, monkeypatch):
     monkeypatch.chdir(exported.parent.parent)
     name = f"{exported.parent.name}/{exported.name}"
     assert bhx_model.from_pretrained(name, stages=["function"]).rois.names[0] == NAMES[0]

@@ -58,7 +58,7 @@ def test_what_is_saved_is_read(space, tmp_path):
         T1wSpace.load(tmp_path / "c.npz")
 
 
-def test_a_volume_elsewhere_is_refused(space):
+def test_a_shifted_volume_is_refused(space):
     known, data, mask, affine = space
     volume = known.conform(data, affine, mask)
     known.check(volume)
@@ -78,7 +78,7 @@ def test_a_volume_elsewhere_is_refused(space):
 
 
 @pytest.mark.slow
-def test_a_real_head_is_told_from_its_mirror_image(shared):
+def test_a_real_head_is_distinguished_from_its_mirror_image(shared):
     """Colin27 and the template are different people, whose asymmetry is alike."""
     packages = pytest.importorskip("bhx_prep.atlas.sources.packages")
     from nibabel.processing import resample_from_to

@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(stopped, tmp_pat
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
-def test_a_training_goes_on_from_before_a_damaged_checkpoint(house, straight, stopped, tmp_path):
+def test_a_training_resumes_before_a_damaged_checkpoint(house, straight, stopped, tmp_path):
     shutil.copytree(stopped.parent, tmp_path / "runs")
     flip(checkpoint.folder(run_folder(tmp_path), 5) / "model.safetensors")
     assert train_here(house, tmp_path, "function") == 0
@@ -141,7 +141,7 @@ def test_a_training_goes_on_from_before_a_damaged_checkpoint(house, straight, st
     assert written == lines(straight / "function" / "out" / "metrics.jsonl")
 
 
-def test_a_checkpoint_that_was_renamed_is_none_of_its_step(stopped, tmp_path):
+def test_a_renamed_checkpoint_is_not_of_its_step(stopped, tmp_path):
     run = Path(shutil.copytree(stopped, tmp_path / "run"))
     checkpoint.folder(run, 5).rename(checkpoint.folder(run, 9))
     assert checkpoint.load_last(run, *model_of(run))[0] == 3

@@ -21,7 +21,7 @@ def test_the_learning_rate_rises_in_a_line_and_falls_along_a_cosine():
 
 
 @pytest.mark.parametrize("schedule", [schedules.cosine, schedules.linear])
-def test_a_schedule_goes_from_start_to_end_and_stays_there(schedule):
+def test_a_schedule_runs_from_start_to_end_and_then_stays_constant(schedule):
     at = [schedule(s, steps=10, start=0.04, end=0.4) for s in (0, 5, 10, 12)]
     assert at == pytest.approx([0.04, 0.22, 0.4, 0.4])
     quarter = schedule(1, steps=4, start=0.0, end=1.0)

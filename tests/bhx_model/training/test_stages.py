@@ -40,7 +40,7 @@ def test_subjects_outside_the_split_are_refused(house, tmp_path, capsys):
 @pytest.mark.parametrize(
     "content", [[], {}, {"train": None, "holdout": []}, {"train": [["a"]], "holdout": []}]
 )
-def test_a_split_that_is_none_is_a_sentence(house, tmp_path, capsys, content):
+def test_an_invalid_split_is_an_error_message(house, tmp_path, capsys, content):
     (tmp_path / "split.json").write_text(json.dumps(content))
     places = {**house, "split": tmp_path / "split.json"}
     assert train.main(arguments(places, tmp_path, "function")) == 1

@@ -20,7 +20,7 @@ def started(house, folder, stage, init_from, changes=SIX, **more):
 
 
 @pytest.mark.parametrize("stage", ["structure", "function"])
-def test_it_goes_on_where_the_weights_are(house, trained, tmp_path, stage, caplog):
+def test_it_starts_from_the_given_weights(house, trained, tmp_path, stage, caplog):
     """With a rate of learning of almost 0 they stay as they were given."""
     still = SIX | {"train.lr": 1e-12, "train.weight_decay": 0.0}
     still |= {"train.weight_decay_end": 0.0, "train.min_lr": 0.0} if stage == "function" else {}

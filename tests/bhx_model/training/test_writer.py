@@ -22,7 +22,7 @@ def test_works_are_done_in_order_each_on_its_items():
     assert found == [(name, [0, 1, 2, 3, 4]) for name in "abc"]
 
 
-def test_what_computes_goes_on_while_it_is_written_but_not_far():
+def test_computing_continues_during_writing_up_to_a_limit():
     begun, go, given = threading.Event(), threading.Event(), []
 
     def slowly(items):

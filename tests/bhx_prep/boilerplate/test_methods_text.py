@@ -110,7 +110,7 @@ def test_a_step_without_words_is_named(indexed: Path):
     assert "Further steps: unheard." in text.describe(study(indexed), indexed).text
 
 
-def test_each_of_fmripreps_own_texts_stands_once_with_the_references_it_cites(indexed: Path):
+def test_each_text_of_fmriprep_occurs_once_with_its_references(indexed: Path):
     for subject, more in (("01", ""), ("02", ""), ("03", "A fieldmap was estimated [@topup].\n")):
         preproc = preprocessed(
             indexed, subject, versions={"bhx": "0.3.0", "fmriprep": "nipreps/fmriprep:25.2.7"}
@@ -153,10 +153,10 @@ def test_given_derivatives_say_what_made_them(indexed: Path):
     assert "`logs/CITATION.md`, is not among the derivatives" in said
     for told in ("{", '{"GeneratedBy": null}', '{"GeneratedBy": [3, {"Version": 1}]}', "[]"):
         (root / "dataset_description.json").write_text(told)
-        assert "does not say with what" in text.describe(study(indexed, input="fmriprep"), indexed).text
+        assert "dataset_description.json does not name" in text.describe(study(indexed, input="fmriprep"), indexed).text
 
 
-def test_denoising_is_told_by_what_the_runs_had(indexed: Path):
+def test_denoising_is_described_by_the_runs_metadata(indexed: Path):
     rows = [
         {"modality": "bold", "status": "ok", "strategy": "acompcor", "mean_fd_mm": 0.1},
         {"modality": "bold", "status": "ok", "strategy": "as given", "mean_fd_mm": None},
@@ -171,7 +171,7 @@ def test_denoising_is_told_by_what_the_runs_had(indexed: Path):
     assert {"compcor", "muschelli2014", "schaefer2018", "power_fd_dvars"} <= set(entries(methods.bib))
 
 
-def test_what_people_decided_is_told_as_a_number(indexed: Path):
+def test_manual_decisions_are_reported_as_a_number(indexed: Path):
     run = {"modality": "bold", "status": "ok", "strategy": "none", "mean_fd_mm": 0.1}
     head = {"modality": "t1w", "status": "ok", "strategy": None, "mean_fd_mm": None}
     extracted(indexed, [run, head])
@@ -185,7 +185,7 @@ def test_what_people_decided_is_told_as_a_number(indexed: Path):
     assert "Of these, people who looked at them excluded 2 images." in said
 
 
-def test_nothing_that_ran_is_nothing_told(tmp_path: Path):
+def test_an_empty_study_has_no_methods_text(tmp_path: Path):
     methods = text.describe(study(tmp_path), tmp_path)
     assert "## " not in methods.text
     assert set(entries(methods.bib)) == {"snakemake"}

@@ -237,7 +237,7 @@ def test_what_cannot_be_fetched_is_a_sentence(run, bucket, caplog, words, says):
         ("https://host/x?token=secret", "no password"),
     ],
 )
-def test_an_address_that_is_none_is_refused(tmp_path, caplog, address, says):
+def test_an_invalid_address_is_refused(tmp_path, caplog, address, says):
     assert main(["fetch", "abide1", "--out", str(tmp_path), "--from", address]) == 1
     assert says in caplog.messages[-1]
     assert "secret" not in caplog.text
@@ -288,7 +288,7 @@ def test_every_offer_is_a_known_layout():
     assert fetch.OFFERS.keys() <= KNOWN.keys()
 
 
-def test_names_that_lead_elsewhere_are_refused(run, bucket, tmp_path, caplog):
+def test_names_that_lead_out_of_the_folder_are_refused(run, bucket, tmp_path, caplog):
     table = PHENOTYPES.replace("Pitt_0050003", "../../0050003")
     (bucket.root / PCP / TABLE).write_text(table)
     assert run("abide1") == 1

@@ -138,7 +138,7 @@ def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_page_that_may_show_a_scan_of_the_subject_goes(study, capsys):
+def test_a_page_that_may_show_a_scan_of_the_subject_is_removed(study, capsys):
     """Scans of measured subjects, which have no label in the page."""
     (study / "config.yaml").write_text(json.dumps(STUDY | {"report_scans": "all"}))
     assert cli.main(["forget", "town", "sub-t1"]) == 0

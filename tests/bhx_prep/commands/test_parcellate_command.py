@@ -176,7 +176,7 @@ def test_surfaces_take_a_pair_of_label_files(tmp_path, capsys):
     assert "ERROR " in capsys.readouterr().err
 
 
-def test_the_space_of_an_atlas_stands_in_its_name(files, tmp_path):
+def test_the_space_of_an_atlas_is_in_its_name(files, tmp_path):
     assert (
         space_of(tmp_path / "Schaefer2018_400Parcels_17Networks_order_FSLMNI152_1mm.nii.gz")
         == "MNI152NLin6Asym"

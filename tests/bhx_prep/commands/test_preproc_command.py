@@ -55,7 +55,7 @@ def test_retry_clears_the_subject_that_is_named(study):
     assert left(study) == ["02", "03", "04"]
 
 
-def test_retry_clears_subjects_of_whom_a_run_crashed(study, capsys):
+def test_retry_clears_subjects_with_a_crashed_run(study, capsys):
     for subject, reason in (("05", "fMRIPrep failed: node x crashed: y"), ("06", "12 frames are too few")):
         status = {"status": "ok", "reason": None, "excluded": [{"file": "a_bold.nii.gz", "reason": reason}]}
         (study / f"sub-{subject}_status.json").write_text(json.dumps(status))

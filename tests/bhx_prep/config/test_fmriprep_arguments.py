@@ -216,7 +216,7 @@ def test_a_default_that_templateflow_does_not_have_is_not_asked_for():
     assert checked.preproc.of("PNC", 2.0).output_spaces == ("PNC",)
 
 
-def test_a_parser_that_does_not_answer_is_none(tmp_path, monkeypatch):
+def test_a_parser_that_does_not_answer_is_ignored(tmp_path, monkeypatch):
     assert fmriprep_parser.ask_lists(sys.executable + "-none", [[]], None) is None
     monkeypatch.setenv("BHX_FMRIPREP_PYTHON", str(tmp_path / "python"))
     assert fmriprep_mistakes(check(study())) == []

@@ -27,7 +27,9 @@ def head(tilt: float, flip: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("tilt", "flip"), [(0.0, False), (0.3, True), (-0.2, False)])
-def test_the_brain_stays_and_what_lies_in_front_and_below_goes(tilt: float, flip: bool, tmp_path: Path):
+def test_the_brain_is_kept_and_everything_in_front_and_below_is_removed(
+    tilt: float, flip: bool, tmp_path: Path
+):
     brain, affine, places = head(tilt, flip)
     file = tmp_path / "head.nii"
     nib.save(nib.Nifti1Image(np.ones(brain.shape, np.int16), affine), file)

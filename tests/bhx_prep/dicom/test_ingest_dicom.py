@@ -96,7 +96,7 @@ def test_slice_times_of_ge_stand_in_its_protocol_block(study, ingest):
     assert json.loads((study / f"bids/{BOLD}.json").read_text())["SliceTiming"] == [0, 1, 0.5, 1.5]
 
 
-def test_nobody_is_found_in_what_is_written(study, ingest, capsys):
+def test_no_identifying_text_is_in_the_output(study, ingest, capsys):
     named = f"t1_mprage {VISIT.name.replace('^', ' ')} {VISIT.patient} 04.03.1961"
     t1w(study / "dicom/Mustermann_Erika", VISIT, description=named)
     siemens_bold(study / "dicom/Mustermann_Erika", VISIT)
@@ -424,7 +424,7 @@ def test_a_map_that_fits_nothing_is_refused_and_a_rule_that_fits_nothing_is_name
 
 
 @pytest.mark.parametrize("label", ["PAT004711", "Muster"])
-def test_a_label_that_tells_who_it_is(label, study, ingest):
+def test_a_label_that_identifies_the_patient(label, study, ingest):
     t1w(study / "dicom", VISIT)
     write_table(study, "patient_id participant_id", f"PAT-004711 {label}")
     code, rows, log = ingest()

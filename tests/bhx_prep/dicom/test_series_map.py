@@ -83,7 +83,7 @@ def test_folders_within_each_other_and_tables_in_the_dataset_are_refused(tmp_pat
     for source, out in (("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a/../b", "b")):
         with pytest.raises(ConfigError, match="within each other"):
             dataset.check_places(tmp_path / source, tmp_path / out, {})
-    with pytest.raises(ConfigError, match="is to hold nothing that identifies"):
+    with pytest.raises(ConfigError, match="must not contain identifying data"):
         dataset.check_places(
             tmp_path / "in", tmp_path / "out", {"the table": tmp_path / "out/code/subjects.tsv"}
         )

@@ -104,7 +104,7 @@ def test_every_model_predicts_a_planted_gradient(make_shards, tmp_path: Path, me
 
 
 @pytest.mark.parametrize("method", ["fc_svm", "fc_kernel_ridge"])
-def test_every_model_tells_several_classes_apart(make_shards, tmp_path: Path, method: str) -> None:
+def test_every_model_separates_several_classes(make_shards, tmp_path: Path, method: str) -> None:
     found, _ = run(make_shards, tmp_path, "multiclass", np.arange(N) // 2 % 3, effect=0.8, method=method)
     assert found["metrics"]["balanced_accuracy"] > found["constant"]["balanced_accuracy"]
 

@@ -139,7 +139,7 @@ def test_what_is_missing_has_an_indicator_and_a_level_of_test_subjects_alone_is_
     assert ages[0, 1:].tolist() == [1, 0, 0, 1]  # age is missing; neither F nor M, which is missing, too
 
 
-def test_what_nobody_has_is_a_sentence(make_shards, tmp_path: Path) -> None:
+def test_a_covariate_without_values_is_an_error_message(make_shards, tmp_path: Path) -> None:
     table = covariates.read(made(make_shards, tmp_path, {}, fd=False))
     with pytest.raises(
         DataError, match="mean_fd_mm of clinic is not known of any training subject: name the column"

@@ -74,7 +74,7 @@ def test_a_scan_under_two_ids_counts_once_and_both_are_named(tmp_path: Path):
         assert "sub-003, sub-009" in split["notes"][-1]
 
 
-def test_a_scan_under_two_ids_with_two_labels_is_nobodys(tmp_path: Path):
+def test_a_scan_under_two_ids_with_two_labels_is_excluded(tmp_path: Path):
     own = cohort(tmp_path, people_of(40), s003="one", s008="one")
     split = make({}, own)
     assert not {"003", "008"} & parts(split).keys()
@@ -84,7 +84,7 @@ def test_a_scan_under_two_ids_with_two_labels_is_nobodys(tmp_path: Path):
 # --- leave one site out ---
 
 
-def test_every_site_is_tested_alone_and_relatives_elsewhere_take_no_part(tmp_path: Path):
+def test_every_site_is_tested_alone_and_relatives_at_other_sites_are_excluded(tmp_path: Path):
     rows = people_of(60, family=lambda i: "f1" if i in (0, 2) else "n/a")
     own = cohort(tmp_path, rows, family="family")
     spec = {"stratify": ["site"], "splits": {"scheme": "leave-one-site-out"}}

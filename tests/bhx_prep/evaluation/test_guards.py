@@ -72,7 +72,7 @@ def test_an_overlap_that_is_allowed_is_counted_by_split(tmp_path: Path):
     assert found["seeds"]["1"]["n_overlap"] == 0
 
 
-def test_whoever_is_scored_is_looked_at_and_no_other(tmp_path: Path, capsys):
+def test_only_scored_subjects_are_compared(tmp_path: Path, capsys):
     """Rows that are chosen on test subjects are scored on validation subjects."""
     split = {"endpoint": "dx", "seed": 0, "tested": {}, "validated": {}}
     for key, label in (("tested", "1"), ("validated", "7")):

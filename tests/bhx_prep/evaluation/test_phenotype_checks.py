@@ -113,7 +113,7 @@ def test_ids_that_can_be_brought_together_are(study, spell):
     assert found.notes == said
 
 
-def test_ids_that_match_nobody_are_the_message(study):
+def test_ids_without_a_subject_are_reported(study):
     found = study(table([f"NDAR_INV{i}" for i in IDS]), AGE, DX)
     assert found.mistakes == [
         "cohorts.a.participants: no id of participants.tsv is one of the 20 subjects: 'NDAR_INV0050002', "
@@ -145,7 +145,7 @@ def test_ids_that_a_spreadsheet_destroyed(study, ids, says):
     assert says in mistake
 
 
-def test_some_ids_match_nobody(study):
+def test_some_ids_match_no_subject(study):
     found = study(table([*IDS[:17], "x1", "x2", "x3"]), AGE)
     assert found.warnings == [
         "cohorts.a.participants: 3 of 20 subjects have no row in participants.tsv, e.g. sub-0050019, sub-0050020, "

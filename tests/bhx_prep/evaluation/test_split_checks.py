@@ -62,12 +62,12 @@ def test_the_same_folder_under_another_name_is_found(study):
 
 
 @pytest.mark.parametrize("seeds", ["all", [0], [0, 5]])
-def test_whoever_leaves_test_subjects_out_is_right(study, seeds):
+def test_excluding_test_subjects_is_no_overlap(study, seeds):
     assert overlaps(study, exclude_test_of={"dx": seeds}) == []
     assert overlaps(study, cohorts=["again"], exclude_test_of={"dx": seeds}) == []
 
 
-def test_the_validation_subjects_are_looked_at_where_they_are_scored(study):
+def test_validation_subjects_are_compared_where_they_are_scored(study):
     (said,) = overlaps(study, preset="reference")
     assert "validation subjects of dx are in the pretraining" in said
     assert overlaps(study, preset="reference", exclude_test_of={"dx": [0]}) == []
@@ -77,7 +77,7 @@ def test_the_validation_subjects_are_looked_at_where_they_are_scored(study):
     assert "validation subjects of dx" in validated
 
 
-def test_untrained_weights_know_nobody(study):
+def test_untrained_weights_have_no_training_subjects(study):
     study["endpoints"]["dx"] = DX | {"methods": ["fc", "function_regions_untrained"]}
     assert overlaps(study) == []
     assert with_weights(study, {}) == []
@@ -86,7 +86,7 @@ def test_untrained_weights_know_nobody(study):
 @pytest.mark.parametrize(
     "changes", [{"splits": {"scheme": "leave-one-site-out", "site": "site"}}, {"test_on": ["town"]}]
 )
-def test_whoever_is_left_out_is_who_is_scored(study, changes: dict):
+def test_the_excluded_subjects_are_the_scored_ones(study, changes: dict):
     study["endpoints"]["dx"] = DX | changes
     config.check(study)
     study["experiments"]["own"]["preset"] = "reference"
@@ -187,7 +187,7 @@ def test_more_splits_than_there_are_is_refused(study, capsys):
 
 
 @pytest.mark.parametrize("changes", [{"seed": -1}, {"seed": 2**32}, {"exclude_test_of": {"dx": [-1]}}])
-def test_a_seed_that_is_none_is_a_mistake(study, changes: dict):
+def test_an_invalid_seed_is_a_mistake(study, changes: dict):
     study["experiments"]["own"] |= changes
     with pytest.raises(ConfigError, match=rf"experiments\.own\.{next(iter(changes))}"):
         config.check(study)
@@ -221,7 +221,7 @@ def test_too_few_sites_to_leave_one_out_end_the_check_as_they_end_the_plan(study
         ),
     ],
 )
-def test_labels_that_something_besides_the_images_tells_are_mistakes(study, endpoint: dict, said: str):
+def test_labels_that_another_variable_determines_are_mistakes(study, endpoint: dict, said: str):
     study["cohorts"]["clinic"]["columns"] = {"site": "wave", "sex": "sex", "age": "years"}
     study["endpoints"]["dx"] = DX | endpoint
     with pytest.raises(ConfigError, match=said):

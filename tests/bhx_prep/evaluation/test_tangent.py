@@ -24,7 +24,7 @@ def test_it_is_the_logarithm_of_what_the_mean_whitens() -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_who_is_not_trained_on_changes_nobody_else() -> None:
+def test_subjects_outside_training_do_not_change_others() -> None:
     whole, train = covariances(np.random.default_rng(0))[:, UPPER[0], UPPER[1]], np.arange(N) < 50
     changed = whole.copy()
     changed[60] *= 3

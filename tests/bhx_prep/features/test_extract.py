@@ -128,7 +128,7 @@ def rows(out):
     return {(r["subject"], r["modality"]): r for r in pq.read_table(out / "qc.parquet").to_pylist()}
 
 
-def test_a_batch_goes_on_over_every_unusable_scan(ward_index, templates_folder, tmp_path, capfd):
+def test_a_batch_continues_after_every_unusable_scan(ward_index, templates_folder, tmp_path, capfd):
     out = tmp_path / "batch-00000"
     assert run(ward_index, templates_folder, out) == 0
     qc = rows(out)
@@ -397,9 +397,7 @@ def test_a_decision_on_a_scan_that_was_not_made_is_a_warning(ward_index, templat
     ]
 
 
-def test_limits_that_preprocessing_was_told_to_overrule_are_told(
-    derivatives, ward_index, templates_folder, tmp_path
-):
+def test_overruled_limits_of_preprocessing_are_noted(derivatives, ward_index, templates_folder, tmp_path):
     file = derivatives / "sub-01/anat/sub-01_desc-quality_T1w.json"
     file.write_text('{"norm_dice": 0.6, "failed": ["norm_dice"]}')
     try:

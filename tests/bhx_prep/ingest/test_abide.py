@@ -24,7 +24,7 @@ def rows(root, **more):
     return rows_of(root, "a", **{"input": "timeseries", "layout": "abide1", **more})
 
 
-def test_the_site_of_a_file_tells_its_repetition_time(tmp_path):
+def test_the_site_of_a_file_determines_its_repetition_time(tmp_path):
     write(tmp_path, "Pitt_0050003", "CMU_b_0050651", "Leuven_2_0050748")
     found = rows(tmp_path)
     assert [(r["subject"], r["tr_s"], r["status"]) for r in found] == [

@@ -52,7 +52,7 @@ def test_a_subject_who_was_scanned_otherwise_than_the_site(tmp_path):
     assert rows(tmp_path)[0]["tr_s"] == 3.0
 
 
-def test_without_folders_the_table_of_phenotypes_tells_the_site(tmp_path):
+def test_without_folders_the_site_is_from_the_table_of_phenotypes(tmp_path):
     write(tmp_path)
     (row,) = rows(tmp_path)
     assert "whose name holds no site is not known" in row["reason"]

@@ -102,7 +102,7 @@ def test_a_packed_table_and_a_torn_one(tmp_path):
 
 
 @pytest.mark.parametrize("separator", ["\t", ",", ";"])
-def test_stray_quotes_hide_nobody(tmp_path, separator):
+def test_stray_quotes_hide_no_row(tmp_path, separator):
     notes = {4: '"could not lie still', 21: '5" coil', 40: 'inch 5"', 41: '"'}
     lines = [separator.join(("participant_id", "age", "note"))]
     lines += [separator.join((f"sub-{i:02d}", str(20 + i), notes.get(i, "x"))) for i in range(1, 61)]

@@ -143,7 +143,7 @@ def test_families_of_large_numbers_are_participants_where_these_name_each_other(
     assert len(set(participants.families(participants.read(path), "fam").values())) == 4
 
 
-def test_an_id_that_may_be_a_session_is_nobody_elses(tmp_path):
+def test_an_id_that_may_be_a_session_matches_no_other_subject(tmp_path):
     table = participants.read(write(tmp_path, "participant_id\tage\n001_1\t30\n10-002\t40\n"))
     assert sorted(table.match(["0011", "10002"]).rows) == ["0011", "10002"]
     matched = table.match(["001", "0011", "10002"])

@@ -84,7 +84,7 @@ def test_a_plan_that_cannot_be_read_or_written_is_a_sentence(root: Path, monkeyp
         cohort.batches()
 
 
-def test_preprocessing_goes_by_files_alone(root: Path) -> None:
+def test_preprocessing_depends_on_files_alone(root: Path) -> None:
     def of_files(**change) -> str:
         section = {"input": "timeseries", "root": str(root / "data"), "tr_s": 2.0, **change}
         settings = config.check({"cohorts": {"a": section}})

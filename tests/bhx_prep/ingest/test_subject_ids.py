@@ -76,7 +76,7 @@ def test_what_is_no_id(text):
         (["x1"], ["x01"], {}, {}),
     ],
 )
-def test_who_means_whom(labels, subjects, anew, unclear):
+def test_ids_match_labels(labels, subjects, anew, unclear):
     assert bring_together(labels, subjects) == (anew, unclear)
 
 

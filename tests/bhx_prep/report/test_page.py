@@ -365,7 +365,7 @@ def test_missing_results_are_marked(results, tmp_path, missing, drawing_once):
     assert Outline(text).open == []
 
 
-def test_weights_that_were_trained_elsewhere_are_not_called_untrained(results, tmp_path):
+def test_given_weights_are_not_called_untrained(results, tmp_path):
     root = tmp_path / "results"
     shutil.copytree(
         results, root, ignore=lambda folder, names: _ignored(folder, names, results / "experiments")
