@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -106,6 +107,7 @@ def test_what_the_hub_refuses_is_a_sentence(hub, tmp_path, name, fault, error, s
         setattr(hub, key, value)
     library = pytest.importorskip("huggingface_hub")
     monkeypatch.setattr(library.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the library waits before it retries
     with pytest.raises(error, match=sentence) as raised:
         bhx_model.from_pretrained(name, cache_dir=tmp_path)
     assert len(str(raised.value)) <= 200
