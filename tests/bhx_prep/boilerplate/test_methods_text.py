@@ -153,7 +153,10 @@ def test_given_derivatives_say_what_made_them(indexed: Path):
     assert "`logs/CITATION.md`, is not among the derivatives" in said
     for told in ("{", '{"GeneratedBy": null}', '{"GeneratedBy": [3, {"Version": 1}]}', "[]"):
         (root / "dataset_description.json").write_text(told)
-        assert "dataset_description.json does not name" in text.describe(study(indexed, input="fmriprep"), indexed).text
+        assert (
+            "dataset_description.json does not name"
+            in text.describe(study(indexed, input="fmriprep"), indexed).text
+        )
 
 
 def test_denoising_is_described_by_the_runs_metadata(indexed: Path):

@@ -76,9 +76,7 @@ def match_names(names: Sequence[str], atlas: Atlas, where: str) -> np.ndarray:
     for name in names:  # pandas numbers columns of one name
         stem = re.sub(r"\.\d{1,2}$", "", name.strip())
         if stem != name.strip() and key(name) not in wanted and key(stem) in place and key(stem) in wanted:
-            raise DataError(
-                f"{where}: ROI {quote(stem)} occurs twice, the second time as {quote(name)}"
-            )
+            raise DataError(f"{where}: ROI {quote(stem)} occurs twice, the second time as {quote(name)}")
     missing = [atlas.names[i] for name, i in wanted.items() if name not in place]
     unknown = [name for name, one in zip(names, given, strict=True) if one not in wanted]
     if missing or unknown:
