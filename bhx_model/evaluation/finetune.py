@@ -23,7 +23,7 @@ from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import EndpointModel, HubHead, endpoint_loss, n_outputs
 from bhx_model.nets.vit import Kept
 from bhx_model.training import optim
-from bhx_model.training.step_outcome import OnItsWay, reads_late
+from bhx_model.training.step_outcome import AsyncCopy, reads_late
 from bhx_model.training.trained import Trained
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def finetune(
     best: tuple[float, int, dict[str, Tensor]] | None = None
     val = labels.of("val")
     # the gradient of a step is looked at when the next one is queued, so that a GPU never runs out of work
-    queued: list[tuple[int, OnItsWay, list[int]]] = []
+    queued: list[tuple[int, AsyncCopy, list[int]]] = []
     for epoch in range(settings.epochs):
         model.train()
         order = loader.epoch_batches(buckets, batch_size=settings.batch_size, seed=seed, epoch=epoch)
@@ -78,7 +78,7 @@ def finetune(
             norm = torch.nn.utils.clip_grad_norm_([p for _, p in used], settings.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            queued.append((step, OnItsWay(norm), [n for numbers, _ in groups for n in numbers]))
+            queued.append((step, AsyncCopy(norm), [n for numbers, _ in groups for n in numbers]))
             if len(queued) > 1 or not reads_late(device):
                 _check(*queued.pop(0), data)
         while queued:
@@ -141,7 +141,7 @@ def _kept(
     return found
 
 
-def _check(step: int, norm: OnItsWay, runs: list[int], data: LabelledTokens) -> None:
+def _check(step: int, norm: AsyncCopy, runs: list[int], data: LabelledTokens) -> None:
     """Refuse a gradient of a step that is not finite."""
     if not math.isfinite(norm.read()):
         subjects = ", ".join(sorted({data.labels.subjects[data.subject[run]] for run in runs}))

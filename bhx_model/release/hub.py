@@ -70,7 +70,7 @@ def find_export(
             raise ConfigError(f"{name} is a folder, which has no revisions: leave revision out")
         return folder
     hub = _library(f"there is no folder {name}; to load it by name from the Hugging Face Hub")
-    with _as_sentences(hub, name, cache_dir):
+    with _translated_errors(hub, name, cache_dir):
         found = hub.snapshot_download(
             name, revision=revision, cache_dir=cache_dir, allow_patterns=list(FILES), endpoint=_endpoint()
         )
@@ -118,7 +118,7 @@ def push(folder: Path, name: str, *, private: bool = False, terms_allow: bool = 
         )
         raise ConfigError(msg)
     hub = _library("to upload weights")
-    with _as_sentences(hub, name, None):
+    with _translated_errors(hub, name, None):
         api = hub.HfApi(endpoint=_endpoint(), library_name="bhx")
         api.create_repo(name, private=private or None, exist_ok=True)  # None: as the organisation has it
         done = api.upload_folder(
@@ -142,7 +142,7 @@ def _library(why: str) -> Any:
 
 
 @contextmanager
-def _as_sentences(hub: Any, name: str, cache_dir: str | Path | None) -> Iterator[None]:
+def _translated_errors(hub: Any, name: str, cache_dir: str | Path | None) -> Iterator[None]:
     """Turn errors of the Hub's library into ours."""
     try:
         yield

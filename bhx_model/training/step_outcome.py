@@ -14,7 +14,7 @@ from bhx_model.data.batch import Batch
 from bhx_model.training.distributed import Processes
 
 
-class OnItsWay:
+class AsyncCopy:
     """An asynchronous copy of a tensor to the host, behind all work queued so far; reading it waits for nothing more."""
 
     def __init__(self, tensor: Tensor) -> None:
@@ -74,7 +74,7 @@ class StepOutcome:
         if processes.world > 1:
             torch.distributed.all_reduce(summed)
         reported = [value.detach().to(losses.dtype).reshape(1) for value in (norm, *stats.values())]
-        self._numbers = OnItsWay(torch.cat([summed, losses, *reported]))
+        self._numbers = AsyncCopy(torch.cat([summed, losses, *reported]))
 
     def read(self) -> None:
         """Wait for the numbers, and set them.

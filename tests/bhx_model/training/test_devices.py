@@ -12,7 +12,7 @@ import torch
 from bhx_model.data.batch import Batch
 from bhx_model.errors import SiteError
 from bhx_model.training import distributed, loop, optim, stages, train
-from bhx_model.training.step_outcome import OnItsWay, StepOutcome
+from bhx_model.training.step_outcome import AsyncCopy, StepOutcome
 
 NOWHERE = torch.device("meta")
 
@@ -190,7 +190,7 @@ def test_a_gpus_numbers_are_copied_behind_its_work_and_waited_for_when_they_are_
         torch, "empty", lambda shape, dtype, pin_memory: asked.append(("pinned", pin_memory)) or Host()
     )
     of_gpu = SimpleNamespace(is_cuda=True, shape=(2,), dtype=torch.float32, tolist=lambda: [1.0, 2.0])
-    numbers = OnItsWay(of_gpu)
+    numbers = AsyncCopy(of_gpu)
     assert asked == [("pinned", True), ("copied", True), "recorded"]
     assert numbers.read() == [1, 2]
     assert asked[3:] == ["waited for"]

@@ -20,7 +20,7 @@ from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.config import Config
 from bhx_prep.config.cross_checks import is_called_site
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.evaluation import split_lists, what_tells
+from bhx_prep.evaluation import label_leakage, split_lists
 from bhx_prep.evaluation.endpoint_labels import counted, read_labels
 from bhx_prep.ingest import participants
 from bhx_prep.ingest.bids_files import subject_labels
@@ -93,13 +93,13 @@ def check_tables(study: Config) -> Findings:
                 _check_endpoint(found, where, endpoint, table)
                 labels = _labels(endpoint, table)
                 if key in own:
-                    _check_what_tells(found, where, endpoint, cohort, table, labels)
+                    _check_leakage(found, where, endpoint, cohort, table, labels)
                 if endpoint.kind == "regression":
                     values.setdefault(key, {})[name] = labels
     for key, of in values.items():
         own_values = of.pop(study.endpoints[key].cohort, {})
         for name, others in of.items():
-            if said := what_tells.other_scale(own_values, others):
+            if said := label_leakage.other_scale(own_values, others):
                 found.warnings.append(f"endpoints.{key}.test_on.{name}: {said}")
     return found
 
@@ -112,7 +112,7 @@ def _labels(endpoint: EndpointSection, table: participants.Participants) -> Mapp
         return {}
 
 
-def _check_what_tells(
+def _check_leakage(
     found: Findings,
     where: str,
     endpoint: EndpointSection,
@@ -121,9 +121,9 @@ def _check_what_tells(
     labels: Mapping[str, float],
 ) -> None:
     """Labels that are codes, or that follow from what is no image."""
-    if codes := what_tells.codes(endpoint, labels):
+    if codes := label_leakage.codes(endpoint, labels):
         found.warnings.append(f"{where}.kind: {codes}")
-    if dates := what_tells.dates(endpoint, labels):
+    if dates := label_leakage.dates(endpoint, labels):
         found.warnings.append(f"{where}.column: {dates}")
     for covariate in ("motion", "scan_year"):
         if cohort.columns.get(covariate) == endpoint.column:
@@ -137,13 +137,13 @@ def _check_what_tells(
         if title == endpoint.column or title not in table.names:
             continue
         cells = table.column(title).known
-        nearly = what_tells.nearly_follows(endpoint, labels, cells) if covariate == "site" else ""
+        nearly = label_leakage.nearly_follows(endpoint, labels, cells) if covariate == "site" else ""
         if nearly:
             found.warnings.append(
                 f"{where}.column: {brief(endpoint.column)} follows from {quote(title)} ({covariate}) {nearly}: compare "
                 "rows with `site`, and look at scores within sites"
             )
-        if what_tells.follows(endpoint, labels, covariate, cells):
+        if label_leakage.follows(endpoint, labels, covariate, cells):
             text = f"{where}.column: {brief(endpoint.column)} follows from {quote(title)} ({covariate})"
             if covariate == "site":
                 found.mistakes.append(
@@ -312,7 +312,7 @@ def _check_levels(
             if _nearly(one, other):
                 text = f"{quote(level)} has {quote(one)} and {quote(other)}, which are two levels: spell them alike"
                 found.warnings.append(f"{key}: {text}")
-        if len(cells) >= what_tells.FEWEST and len(known) > len(cells) / 2:
+        if len(cells) >= label_leakage.FEWEST and len(known) > len(cells) / 2:
             text = f"{quote(level)} has {len(known)} levels of {len(cells)} participants: too few share one"
             found.warnings.append(f"{key}: {text}")
 

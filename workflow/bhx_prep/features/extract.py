@@ -54,7 +54,7 @@ from bhx_prep.ingest import index
 from bhx_prep.io import archives, bids_names, notes
 from bhx_prep.io.stated_axes import StatedAxes
 from bhx_prep.quality import limits
-from bhx_prep.review import beside, carpet, quality_file
+from bhx_prep.review import carpet, quality_file, scan_files
 from bhx_prep.review.decided import Place, place_of
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class Extraction:
         path, anat = Path(scan["path"]), scan.get("t1w_files")
         if anat is None or self.head is None or quality_file.numbers(path):
             return
-        if path.name.endswith((".nii", ".nii.gz")) and beside.is_standard(path) and anat[0].is_file():
+        if path.name.endswith((".nii", ".nii.gz")) and scan_files.is_standard(path) and anat[0].is_file():
             self._judge(report, gates.of_bold((path, _path(scan["mask"])), anat, self.head), "bold")
 
     def _given(self, scan: Row, report: Row) -> Parcellated:

@@ -13,7 +13,7 @@ from bhx_model.errors import DataError, SiteError
 from bhx_prep.features.t1w import read_pair
 from bhx_prep.io import bids_names
 from bhx_prep.quality import bold, t1w
-from bhx_prep.review import beside, quality_file
+from bhx_prep.review import quality_file, scan_files
 
 #: Numbers of each modality that have a limit and are columns of the quality control.
 COLUMNS: Final = {
@@ -76,7 +76,7 @@ def of_bold(files: Files, anat: Files, template: tuple[Path, Path]) -> Numbers:
     spaces = {bids_names.parse(path.name).get("space") for path in (files[0], anat[0])}
     if len(spaces) > 1:
         return {}  # templates differ by millimetres, which is what the folds of a head show
-    picture = beside.bold_reference(*files)
+    picture = scan_files.bold_reference(*files)
     if picture is None:
         return {}
     head, inside = _template(*template)
@@ -86,7 +86,7 @@ def of_bold(files: Files, anat: Files, template: tuple[Path, Path]) -> Numbers:
         None if picture.mask is None else picture.mask.values > 0.5,
         picture.image.affine,
         bold.Anatomy(values, mask, head, inside, bold.AFFINE),
-        float(voxel_sizes(beside.measured_affine(files[0], picture.image.affine)).max()),
+        float(voxel_sizes(scan_files.measured_affine(files[0], picture.image.affine)).max()),
     )
     return {name: found[name] for name in COLUMNS["bold"]}
 

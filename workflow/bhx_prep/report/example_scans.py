@@ -29,7 +29,7 @@ from bhx_prep.io import archives
 from bhx_prep.io.images import read_image
 from bhx_prep.report import collect, figures, viewer
 from bhx_prep.report.pictures import Picture
-from bhx_prep.review import beside, drawings
+from bhx_prep.review import drawings, scan_files
 from bhx_prep.review.drawings import NEAR_MM, NEAR_TEMPLATE_MM, Brain, Template
 from bhx_prep.review.panels import Volume
 
@@ -119,7 +119,7 @@ def find(config: Config, results: Path, cohorts: Sequence[collect.CohortSummary]
     if not wanted:
         return examples
     try:
-        grid = _Grid(beside.template(results / "templates"))
+        grid = _Grid(scan_files.template(results / "templates"))
         parcels, names = _parcels(results / "templates", grid)
     except (SiteError, DataError) as error:
         logger.info("no example scans: %s", error)
@@ -255,14 +255,14 @@ def _shown(
     for scan in scans:
         path, mask = Path(scan["path"]), Path(scan["mask"]) if scan["mask"] else None
         if scan["modality"] == "t1w":
-            if not beside.is_standard(path):
+            if not scan_files.is_standard(path):
                 continue
-            brain, name = beside.t1w(path, mask), "T1w"
-            anat = brain, beside.white_matter(path)
+            brain, name = scan_files.t1w(path, mask), "T1w"
+            anat = brain, scan_files.white_matter(path)
             title = f"{cohort}, T1w: brain and white matter of the template"
             svg = drawings.normalisation(brain, grid.template, f"{cohort}, T1w")
         else:
-            brain, name = beside.bold_reference(path, mask), "BOLD reference"
+            brain, name = scan_files.bold_reference(path, mask), "BOLD reference"
             if brain is None:
                 continue
             if anat is None:

@@ -32,7 +32,7 @@ from bhx_prep.features import confounds_table
 from bhx_prep.features.scans import scans_of
 from bhx_prep.ingest import index
 from bhx_prep.io import archives
-from bhx_prep.review import beside, bundle, carpet, drawings, numbers, quality_file
+from bhx_prep.review import bundle, carpet, drawings, numbers, quality_file, scan_files
 from bhx_prep.review.drawings import Brain, Template
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Batch:
         SiteError
             If it cannot be read.
         """
-        return beside.template(self.templates)
+        return scan_files.template(self.templates)
 
     @cached_property
     def _anats(self) -> dict[str, Row]:
@@ -109,9 +109,9 @@ class Batch:
 
     def _t1w(self, scan: Row) -> Iterator[tuple[str, str]]:
         path = Path(scan["path"])
-        if scan["kind"] == "raw" or not beside.is_standard(path):
+        if scan["kind"] == "raw" or not scan_files.is_standard(path):
             return
-        brain, title = beside.t1w(path, _path(scan["mask"])), f"{scan['key']} T1w"
+        brain, title = scan_files.t1w(path, _path(scan["mask"])), f"{scan['key']} T1w"
         self._add_thumbnail(scan, brain, title)
         yield "mask", drawings.mask(brain, self.template, title)
         yield "normalisation", drawings.normalisation(brain, self.template, title)
@@ -125,14 +125,14 @@ class Batch:
         title = f"{scan['key']} BOLD"
         if (record := self.carpets.get(scan["key"])) is not None:
             yield "carpet", self._carpet(record, checked, table, title)
-        brain = beside.bold_reference(Path(scan["path"]), _path(scan["mask"]))
+        brain = scan_files.bold_reference(Path(scan["path"]), _path(scan["mask"]))
         if brain is None:
             return
         self._add_thumbnail(scan, brain, title)
         yield "mask", drawings.mask(brain, self.template, title)
         yield "normalisation", drawings.normalisation(brain, self.template, title)
         anat = self._anats.get(scan["anat"])
-        if anat is not None and anat["kind"] != "raw" and beside.is_standard(Path(anat["path"])):
+        if anat is not None and anat["kind"] != "raw" and scan_files.is_standard(Path(anat["path"])):
             yield "coregistration", self._coregistration(brain, anat, title)
 
     def _add_thumbnail(self, scan: Row, brain: Brain, title: str) -> None:
@@ -141,8 +141,8 @@ class Batch:
 
     def _coregistration(self, brain: Brain, anat: Row, title: str) -> str:
         path = Path(anat["path"])
-        t1w = beside.t1w(path, _path(anat["mask"]))
-        return drawings.coregistration(brain, t1w, beside.white_matter(path), self.template, title)
+        t1w = scan_files.t1w(path, _path(anat["mask"]))
+        return drawings.coregistration(brain, t1w, scan_files.white_matter(path), self.template, title)
 
     def _carpet(self, record: Row, checked: Row, table: pd.DataFrame | None, title: str) -> str:
         rows = carpet.image(record)

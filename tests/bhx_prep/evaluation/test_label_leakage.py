@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.evaluation import what_tells
+from bhx_prep.evaluation import label_leakage
 
 CLASSES = EndpointSection.model_validate(
     {"cohort": "a", "column": "dx", "kind": "binary", "classes": ["control", "patient"]}
@@ -29,10 +29,10 @@ def of(values) -> dict:
     ],
 )
 def test_values_that_are_likely_codes_are_named(values, said):
-    found = what_tells.codes(VALUES, of(values))
+    found = label_leakage.codes(VALUES, of(values))
     assert found.endswith(said)
     assert bool(found) == bool(said)
-    assert what_tells.codes(CLASSES, of([0, 1] * 20)) == ""
+    assert label_leakage.codes(CLASSES, of([0, 1] * 20)) == ""
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_values_that_are_likely_codes_are_named(values, said):
     ],
 )
 def test_a_label_that_follows_from_a_column_is_found(endpoint, labels, covariate, cells, told):
-    assert what_tells.follows(endpoint, of(labels), covariate, of(map(str, cells))) is told
+    assert label_leakage.follows(endpoint, of(labels), covariate, of(map(str, cells))) is told
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_label_that_follows_from_a_column_is_found(endpoint, labels, covariate
     ],
 )
 def test_a_class_that_nearly_follows_from_sites_is_named(endpoint, labels, cells, said):
-    assert what_tells.nearly_follows(endpoint, of(labels), of(map(str, cells))) == said
+    assert label_leakage.nearly_follows(endpoint, of(labels), of(map(str, cells))) == said
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_a_class_that_nearly_follows_from_sites_is_named(endpoint, labels, cells
     ],
 )
 def test_dates_as_numbers_are_named(values, said):
-    assert what_tells.dates(VALUES, of(values)) == said
+    assert label_leakage.dates(VALUES, of(values)) == said
 
 
 def test_values_of_another_scale_are_named():
     own = of(range(80, 120))
-    assert what_tells.other_scale(own, of(range(90, 130))) == ""
-    assert what_tells.other_scale(own, of(range(9))) == ""  # too few to say
-    said = what_tells.other_scale(own, of([value / 10 for value in range(80, 120)]))
+    assert label_leakage.other_scale(own, of(range(90, 130))) == ""
+    assert label_leakage.other_scale(own, of(range(9))) == ""  # too few to say
+    said = label_leakage.other_scale(own, of([value / 10 for value in range(80, 120)]))
     assert said == "its median is 9.95, trained on are 80 to 119: is it the same scale?"
