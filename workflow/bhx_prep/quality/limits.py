@@ -55,7 +55,7 @@ LIMITS: Final = (
         750.0,
         2400.0,
         "volume of the brain mask (ml)",
-        "brains of people of 5 years and more have 900 to 2,000 ml with their fluid, Colin27 (as large as MNI space) 1,950",
+        "brains from 5 years of age have 900 to 2,000 ml with their fluid, Colin27 (as large as MNI space) 1,950",
         "is it the whole head of a person?",
     ),
     Limit(
@@ -73,7 +73,7 @@ LIMITS: Final = (
         0.6,
         None,
         "correlation with the template, of structure of 4 to 12 mm, inside both brains",
-        "real heads .92 to .98, registered at 4 mm .73 to .93; with the face at the back .42 and .50, upside down .36; water .21",
+        "real heads .92 to .98, ROBEX's .76, made old .73; with the face at the back .42 to .53, upside down .36; water .21",
         "is it a T1w image of a head?",
     ),
     Limit(
@@ -109,7 +109,7 @@ LIMITS: Final = (
         0.7,
         None,
         "overlap of the run's brain with the T1w image's, inside the run's field of view",
-        "real runs .85 to .93, also of other people",
+        "real runs .85 to .93, also of other subjects",
         "the registration to the T1w image went wrong",
     ),
     Limit(
