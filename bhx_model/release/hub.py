@@ -27,7 +27,7 @@ FILES: Final = (
     "README.md",
 )
 #: ``org/name``, as the Hub allows it.
-NAME: Final = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
+NAME: Final = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
 #: Where the Hub is; the variable is the Hub's own.
 _ENDPOINT: Final = "https://huggingface.co"
 #: Libraries that speak HTTP for the Hub's, and their base of errors.

@@ -179,8 +179,9 @@ def test_an_export_is_uploaded(hub, exported, tmp_path, capsys):
     assert hub.files == {path.name: path.read_bytes() for path in exported.iterdir()}
     assert bhx_model.from_pretrained(REPO, cache_dir=tmp_path).fusion is not None
     assert cli.main(["push", str(tmp_path), REPO]) == 1
-    assert cli.main(["push", str(exported), "a b", "--terms-allow"]) == 1
-    assert "is no name of a repository" in capsys.readouterr().err
+    for name in ("a b", "../x", "org/-x", "org/"):
+        assert cli.main(["push", str(exported), name, "--terms-allow"]) == 1
+        assert f"{name!r} is no name of a repository" in capsys.readouterr().err
     hub.status = 401
     assert cli.main(["push", str(exported), REPO, "--terms-allow"]) == 1
     assert "answers 401" in capsys.readouterr().err

@@ -67,7 +67,8 @@ def test_levels_are_targets_of_the_plan(call, tmp_path: Path):
     assert arguments[-1].endswith("profiles/slurm")
 
 
-def test_arguments_become_a_configuration(call, tmp_path: Path):
+def test_arguments_become_a_configuration(call, dataset: Path, tmp_path: Path):
+    (dataset / "sub-01/ses-a").mkdir()
     names = tmp_path / "names.txt"
     names.write_text("a\nb\n")
     (tmp_path / "atlas-CC2_space-MNI152NLin6Asym_dseg.nii.gz").write_bytes(b"")
@@ -115,6 +116,7 @@ def test_the_licence_may_be_named_by_the_environment(call, tmp_path: Path, monke
     ("words", "sentence"),
     [
         (["--participant-label", "09"], "has no sub-09; it has 2 subjects, e.g. sub-01"),
+        (["--session-label", "9"], "has no ses-9; it has no sessions"),
         (["--participant-label", "../01"], "is not a BIDS label"),
         (["--participant-label", "02"], "sub-02 has no scan that can be used"),
         (["--backend", "fmriprep-docker"], "asks for FreeSurfer's licence: give --fs-license-file"),

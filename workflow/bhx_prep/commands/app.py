@@ -165,6 +165,7 @@ def command(args: argparse.Namespace) -> int:
     _check_dataset(bids, out)
     labels = _labels(args.participant_label, "sub-")
     _check_labels(bids, labels)
+    _check_sessions(bids, _labels(args.session_label, "ses-"))
     settings = settings_of(args, bids, out, labels)
     config.check(settings)
     work = (args.work_dir or out).expanduser().absolute()
@@ -245,6 +246,13 @@ def _check_labels(bids: Path, labels: Sequence[str]) -> None:
     if wrong := [label for label in labels if label not in there]:
         msg = f"--participant-label: {bids} has no sub-{wrong[0]}; it has {len(there)} subjects, e.g. sub-{there[0]}"
         raise ConfigError(msg)
+
+
+def _check_sessions(bids: Path, labels: Sequence[str]) -> None:
+    there = sorted({path.name.removeprefix("ses-") for path in bids.glob("sub-*/ses-*") if path.is_dir()})
+    if wrong := [label for label in labels if label not in there]:
+        some = f"it has {len(there)} sessions, e.g. ses-{there[0]}" if there else "it has no sessions"
+        raise ConfigError(f"--session-label: {bids} has no ses-{wrong[0]}; {some}")
 
 
 def settings_of(args: argparse.Namespace, bids: Path, out: Path, labels: Sequence[str]) -> dict[str, Any]:
