@@ -36,6 +36,7 @@ _LIBRARIES: Final = (
     ("botocore.exceptions", "ClientError"),
     ("google.auth.exceptions", "GoogleAuthError"),
     ("gcsfs.retry", "HttpError"),
+    ("httpx2", "HTTPError"),
     ("httpx", "HTTPError"),
 )
 #: Libraries that log a traceback of what is a sentence here; without a handler Python prints it.

@@ -400,8 +400,8 @@ def test_fsspec_is_imported_for_urls_alone():
     ],
 )
 def test_errors_of_httpx_are_sentences(monkeypatch, status, error, sentence):
-    """As `hf://` raises them."""
-    httpx = pytest.importorskip("httpx", reason="httpx (extra `hub`) is not installed")
+    """As `hf://` raises them; httpx2 is what the Hub's library of the extra `hub` brings."""
+    httpx = pytest.importorskip("httpx2", reason="the extra `hub` is not installed")
     monkeypatch.setattr(patience, "PAUSE_S", 0.0)
 
     class System:
