@@ -12,7 +12,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,21 +118,6 @@ def draft_pairs(chosen: Sequence[tuple[Sample, Sample]], n_rois: int, memory: Me
 def _width(sample: Sample) -> int:
     """Width of a token, from the size of a sample's array: two bytes per number, after NumPy's header."""
     return max((sample.size - _NPY_HEADER) // (2 * sample.n_tokens), 1)
-
-
-def read_tokens(sample: Sample) -> Tensor:
-    """Tokens of one sample, (N, D) bfloat16.
-
-    Raises
-    ------
-    DataError
-        If what stands there are no tokens, or not as many as listed.
-    """
-    array = shards.read_array(sample)
-    if array.dtype != np.uint16 or array.ndim != 2 or len(array) != sample.n_tokens:
-        msg = f"{sample.shard}: {sample.key} is {array.dtype} {array.shape}, no tokens as listed: make them again"
-        raise DataError(msg)
-    return torch.from_numpy(array).view(torch.bfloat16)
 
 
 def weights(sample: Sample, n_rois: int) -> Tensor:

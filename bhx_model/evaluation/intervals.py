@@ -75,8 +75,6 @@ class Interval:
     n_splits: int
     n_defined: int
     """Splits in which the metric exists."""
-    n_people: float
-    """People it is as certain as that many, each tested once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +174,7 @@ def _combined(
     given = [value for value, _ in of_people] if values is None else values
     known = {i: float(v) for i, v in enumerate(given) if v is not None and math.isfinite(v)}
     if not known:
-        return Interval(None, None, None, len(runs), 0, 0.0)
+        return Interval(None, None, None, len(runs), 0)
     kept = list(known)
     point = math.fsum(known.values()) / len(known)
     u = [of_people[i][1] for i in kept]
@@ -184,7 +182,7 @@ def _combined(
     if groups is not None and metric in _COMPARED:
         n *= float(np.mean([(len(runs[i].people) - groups[i]) / (len(runs[i].people) - 1) for i in kept]))
     low, high = _limits(metric, point, [runs[i] for i in kept], u, n)
-    return Interval(point, low, high, len(runs), len(kept), n)
+    return Interval(point, low, high, len(runs), len(kept))
 
 
 def difference(runs: Sequence[Run], others: Sequence[Run], metric: str) -> Difference:
@@ -216,18 +214,18 @@ def difference(runs: Sequence[Run], others: Sequence[Run], metric: str) -> Diffe
             ]
             kept.append(i)
     if not deltas:
-        return Difference(None, None, None, len(runs), 0, 0.0, None)
+        return Difference(None, None, None, len(runs), 0, None)
     point = math.fsum(deltas) / len(deltas)
     n = _people_per_score(_shared(runs).of(kept), u, metric)
     variance = (n * _variance(u) + 2 * 2 * float(np.mean(spread))) / (n + 2) / n
     if n < 2 or not variance > 0:
-        return Difference(point, None, None, len(runs), len(deltas), n, None)
+        return Difference(point, None, None, len(runs), len(deltas), None)
     from scipy import stats  # slow to import
 
     se, t = math.sqrt(variance), stats.t(n - 1)
     half = float(t.ppf((1 + LEVEL) / 2)) * se
     p = float(2 * t.sf(abs(point) / se))
-    return Difference(point, point - half, point + half, len(runs), len(deltas), n, p)
+    return Difference(point, point - half, point + half, len(runs), len(deltas), p)
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

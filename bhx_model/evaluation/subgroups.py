@@ -33,7 +33,7 @@ def within(runs: Sequence[Run], group_of: Mapping[str, str], metric: str) -> Int
     parts = [_of_groups(run, group_of, metric) for run in runs]
     there = [(run, found, n) for run, found, n in parts if run is not None]
     if not there:
-        return Interval(None, None, None, len(runs), 0, 0.0)
+        return Interval(None, None, None, len(runs), 0)
     kept, found, groups = zip(*there, strict=True)
     found = combined(kept, metric, found, groups)
     return dataclasses.replace(found, n_splits=len(runs))
@@ -44,7 +44,7 @@ def of_subset(runs: Sequence[Run], people: Collection[str], metric: str) -> Inte
     kept = [take(run, np.isin(run.people, list(people))) for run in runs]
     there = [run for run in kept if len(run.people)]
     if not there:
-        return Interval(None, None, None, len(runs), 0, 0.0)
+        return Interval(None, None, None, len(runs), 0)
     return dataclasses.replace(interval(there, metric), n_splits=len(runs))
 
 
