@@ -269,7 +269,7 @@ def test_images_that_cannot_be_used(model, run, dataset, tmp_path):
     with pytest.raises(DataError, match="is truncated or damaged"):
         model.embed(tmp_path / "damaged.nii.gz", run[1], NAMES, atlas=labels)
     for name, content, sentence in (
-        ("x.tsv.gz", gzip.compress(bytes(range(256)) * 9)[:-20], "cannot be read as a table"),
+        ("x.tsv.gz", gzip.compress(bytes(range(256)) * 9, mtime=0)[:-20], "cannot be read as a table"),
         ("x.nii.gz", b"no image", "no image that nibabel reads|truncated or damaged"),
         ("x.npy", b"no array", "no .npy of plain numbers"),
         ("x.dtseries.nii", b"", "no image that nibabel reads"),
