@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import pyarrow.parquet as pq
 import pytest
@@ -158,7 +159,15 @@ def find(study, label):
 
 
 def contents(path):
+    """Text of a file: names, headers and JSON; four bytes of an array may be a label by chance."""
     if path.suffix == ".parquet":
         table = pq.read_table(path)
         return " ".join([*table.column_names, *map(str, table.to_pylist()[:2000])])
+    if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            return file.read(int.from_bytes(file.read(8), "little")).decode()
+    if path.suffix == ".tar":
+        with tarfile.open(path) as tar:
+            texts = [tar.extractfile(member).read() for member in tar if member.name.endswith(".json")]
+            return " ".join([*tar.getnames(), *(text.decode() for text in texts)])
     return path.read_bytes().decode("latin-1")
