@@ -67,6 +67,22 @@ def _level(verbosity: int) -> int:
     return logging.DEBUG if verbosity > 0 else logging.INFO
 
 
+class CommandParser(argparse.ArgumentParser):
+    """Parser whose paths (``type=Path``) are not empty: ``--out "$OUT"`` without a value would mean the current folder."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("type", Path, nonempty_path)
+
+
+def nonempty_path(text: str) -> Path:
+    """Read a path, as a `type` of argparse."""
+    if not text:
+        msg = "the path is empty: is a variable of the shell not set?"
+        raise argparse.ArgumentTypeError(msg)
+    return Path(text)
+
+
 def add_verbosity(parser: argparse.ArgumentParser) -> None:
     """Add ``-v`` and ``-q``; their sum is `verbosity`."""
     group = parser.add_mutually_exclusive_group()

@@ -87,6 +87,15 @@ def test_unknown_command_is_named(capsys):
     assert "idnex" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words", [["init", ""], ["export", "timeseries", "abide1", "--out", ""]], ids=["word", "option"]
+)
+def test_an_empty_path_is_refused(words: list[str], capsys):
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "the path is empty: is a variable of the shell not set?" in capsys.readouterr().err
+
+
 def test_doctor_names_what_is_missing_and_the_cure(tmp_path: Path):
     file = tmp_path / "config.yaml"
     file.write_text(

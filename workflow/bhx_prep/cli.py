@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bhx_model
-from bhx_model.command_line import add_verbosity, run_command
+from bhx_model.command_line import CommandParser, add_verbosity, run_command
 from bhx_prep import installation
 
 #: Command -> module with `arguments(parser)` and `command(args)`, its line of help and an example. Imported when asked for.
@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # taken out first, so that they may stand anywhere: `bhx -q shards verify F` and `bhx shards verify F -q`
     argv, passed = split_passed(sys.argv[1:] if argv is None else argv)
     common, argv = verbosity.parse_known_args(argv)
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="bhx",
         description="From raw BIDS to the tables of BrainHarmonix. `snakemake` runs the pipeline; these commands help.",
         epilog="example: bhx status --failed",
