@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple, cast
 
 import torch
@@ -53,23 +54,47 @@ def key_weights(
     each = [torch.full((n,), log, device=device) for n, log in logs]
     # cut out of what is there: a list of numbers would have to be copied to the device
     log_G = torch.cat([one[:1] for one in each])
-    kernel = fused_kernel(device, dtype, width)
+    kernel = fused_kernel(device, dtype, width, min(n for n, _ in groups))
     return KeyWeights(tuple(n for n, _ in logs), log_G, torch.cat(each), kernel)
 
 
-def fused_kernel(device: torch.device, dtype: torch.dtype, width: int) -> Kernel | None:
+def fused_kernel(device: torch.device, dtype: torch.dtype, width: int, keys: int) -> Kernel | None:
     """Kernel with which PyTorch itself attends on a GPU without a mask: flash attention, or cuDNN's; else None.
 
     It is asked, so that what is said of kernels by ``torch.nn.attention.sdpa_kernel`` holds here too. Both need
     bfloat16 or float16, and a width of a head, up to 256, that is a multiple of 8; flash attention a GPU from
-    Ampere on (compute capability 8.0).
+    Ampere on (compute capability 8.0), cuDNN at least two keys.
+
+    Parameters
+    ----------
+    device, dtype, width
+        As for `key_weights`.
+    keys
+        Keys of the smallest group.
     """
     if device.type != "cuda" or width % 8:
         return None
     if torch.is_autocast_enabled(device.type):
         dtype = torch.get_autocast_dtype(device.type)
-    q_11QE = torch.empty(1, 1, 128, width, device=device, dtype=dtype, requires_grad=True)
-    return _KERNELS.get(torch._fused_sdp_choice(q_11QE, q_11QE, q_11QE))
+    q_11QE, k_11KE = (
+        torch.empty(1, 1, n, width, device=device, dtype=dtype, requires_grad=True) for n in (128, keys)
+    )
+    return _KERNELS.get(torch._fused_sdp_choice(q_11QE, k_11KE, k_11KE))
+
+
+@contextmanager
+def without_cudnn(wanted: bool = True) -> Iterator[None]:
+    """Attend by other kernels than cuDNN's, if `wanted`: where the number of tokens changes from step to step.
+
+    PyTorch 2.11 prefers cuDNN's on Hopper. It makes a plan for every new number of queries or keys, which takes longer
+    than a layer, and keeps all plans. Flash attention takes any number.
+    """
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(before and not wanted)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def attend(q_BHQE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, weights: KeyWeights | None = None) -> Tensor:

@@ -91,6 +91,8 @@ class Stage(abc.ABC):
 
     modalities: tuple[str, ...] = ()
     reads_series = True
+    #: Whether the number of tokens that are attended to is drawn in every step.
+    draws_lengths = False
 
     def __init__(self, config: StageConfig, sources: Sources, seed: int):
         self.config, self.seed = config, seed
@@ -247,6 +249,7 @@ class FunctionStage(Stage):
     """JEPA on parcel series."""
 
     modalities = ("bold",)
+    draws_lengths = True
 
     def __init__(self, config: StageConfig, sources: Sources, seed: int):
         super().__init__(config, sources, seed)

@@ -36,6 +36,7 @@ import torch
 from bhx_model.command_line import json_object, minutes, run_command, seed_number, whole_number
 from bhx_model.config import PRESETS, STAGES, StageConfig, load_preset
 from bhx_model.data.reader import threads_per_process
+from bhx_model.nets.attention import without_cudnn
 from bhx_model.remote.urls import place
 from bhx_model.training import distributed, parts, run_folder, run_lock, stages, time_limit
 from bhx_model.training.distributed import Processes
@@ -161,9 +162,10 @@ def train(
         # the first looks for all: disks of several nodes need not agree yet
         if not processes.any(processes.first and run_folder.is_finished(run)):
             try:
-                ended = train_loop(
-                    stage, run, processes, workers, trackers, should_stop, step_version, warm, until
-                )
+                with without_cudnn(stage.draws_lengths):
+                    ended = train_loop(
+                        stage, run, processes, workers, trackers, should_stop, step_version, warm, until
+                    )
             except torch.OutOfMemoryError as error:
                 raise parts.out_of_memory(stage) from error
             if not ended:

@@ -74,6 +74,38 @@ def test_a_run_of_no_tests_does_not_pass(tmp_path, monkeypatch, tests, passed):
     assert row["passed"] is passed
 
 
+def test_tests_that_take_too_long_are_ended_with_all_that_they_started(tmp_path, monkeypatch):
+    file = tmp_path / "tests/bhx_model/training/test_gpu.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("import time\ndef test_one(): time.sleep(600)\n")
+    monkeypatch.setattr(gpu_work, "ROOT", tmp_path)
+    rows = gpu_work.gpu_tests(torch.device("cpu"), time.time() + 1)
+    row = next(rows)
+    assert row["passed"] is False
+    assert row["outcome"].startswith("ended for lack of time, 0 passed, 0 failed")
+    with pytest.raises(TimeoutError, match="not finished"):
+        next(rows)
+
+
+def test_what_tests_found_before_they_were_ended_is_said():
+    said = (
+        "collecting ... collected 40 items\n\n"
+        "training/test_gpu.py::test_a_step[bf16-0.05-fusion-changes2] PASSED   [  2%]\n"
+        "training/test_gpu.py::test_one FAILED   [  5%]\n"
+        "training/test_gpu.py::test_two SKIPPED (one GPU) [  7%]\n"
+        "training/test_gpu.py::test_three "
+    )
+    row = gpu_work.check_row(said, finished=False, passed=False)
+    assert row["failed"] == ["FAILED test_one"]
+    assert row["outcome"] == (
+        "ended for lack of time, 1 passed, 1 failed before: training/test_gpu.py::test_three"
+    )
+    row = gpu_work.check_row(
+        said + "PASSED [100%]\n\n==== 1 failed, 2 passed in 3.1s ====\n", finished=True, passed=False
+    )
+    assert row["outcome"] == "1 failed, 2 passed in 3.1s"
+
+
 def test_operations_are_those_of_the_formula():
     """Of products with weights 2 a multiplication forward and 4 backward, of attention 2 and 5 (it is made again)."""
     config, sizes = gpu_cases.load_preset("structure", "tiny").model, gpu_cases.Sizes.of("tiny")
@@ -118,11 +150,17 @@ def watch(tmp_path):
         "    write(part=name, outcome='done')\n"
     )
 
+    reports = []
+
     def run(*parts, seconds=60.0):
         work = Work("cpu", "tiny", str(tmp_path), str(tmp_path / "rows"), time.time() + seconds, 0, [])
-        supervise(parts, work, script, dict(os.environ))
+        supervise(parts, work, script, dict(os.environ), lambda: reports.append(ended()))
+        return ended()
+
+    def ended():
         return {row["part"]: row["outcome"] for row in read_rows(tmp_path / "rows") if "outcome" in row}
 
+    run.reports = reports
     return run
 
 
@@ -135,6 +173,9 @@ def test_a_part_that_dies_or_hangs_costs_itself_only(watch, monkeypatch):
         "hangs": "stopped: it took longer than 0 s",
         "last": "done",
     }
+    # whoever ends the command early finds a report
+    assert watch.reports[0]["first"] == "done"
+    assert "last" not in watch.reports[0]
 
 
 def test_what_time_does_not_allow_is_named(watch, monkeypatch):

@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -145,24 +146,27 @@ def _installed(name: str) -> bool:
 def measure(args: argparse.Namespace, place: Path, started: float) -> int:
     """Run the parts and report; 1 if nothing was measured, or the tests on the GPU did not pass."""
     import gpu_parts
-    import gpu_report
-
-    from bhx_model.config import load_preset
 
     chosen = [part for part in gpu_parts.parts(args.device, 60 * args.learning) if _matches(part, args)]
     until = started + 60 * args.minutes - REPORT_S
-    rows = place / "rows.jsonl"
+    rows, counts_file = place / "rows.jsonl", place / "counts.jsonl"
     work = Work(args.device, args.preset, str(place), str(rows), until, 60 * args.learning, [])
     surroundings = environment() | {"NO_ET": "1"}
     if args.device == "cpu":
         surroundings |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     counts = gpu_parts.counts(chosen)
-    counting = _start_counting(work, counts, place, surroundings) if counts else None
+    counting = _start_counting(work, counts, counts_file, surroundings) if counts else None
+
+    def report_so_far() -> str:  # whoever ends this command early finds what there is
+        counted = [row for row in read_rows(counts_file) if row["kind"] == "count"]
+        return report(args, [*read_rows(rows), *counted])
+
     try:
-        supervise([p for p in chosen if p.name != LEARNING], work, HERE / "__main__.py", surroundings)
+        script = HERE / "__main__.py"
+        supervise([p for p in chosen if p.name != LEARNING], work, script, surroundings, report_so_far)
         if args.learning:
             work.until = time.time() + 60 * args.learning
-            supervise([p for p in chosen if p.name == LEARNING], work, HERE / "__main__.py", surroundings)
+            supervise([p for p in chosen if p.name == LEARNING], work, script, surroundings, report_so_far)
         if counting is not None:
             counting.wait(max(until - time.time(), 0.1))
     except subprocess.TimeoutExpired:
@@ -172,19 +176,27 @@ def measure(args: argparse.Namespace, place: Path, started: float) -> int:
             counting.kill()
             counting.wait()
     listed = read_rows(rows)
-    counted = [row for row in read_rows(place / "counts.jsonl") if row["kind"] == "count"]
-    found = gpu_report.with_counts([*listed, *counted])
+    print(report_so_far())
+    print(f"{args.out / 'gpu.md'}, {args.out / 'gpu.json'}: {time.time() - started:.0f} s", file=sys.stderr)
+    failed = any(not row["passed"] for row in listed if row["kind"] == "check")
+    measured = any(row["kind"] != "part" for row in listed)
+    return 0 if measured and not failed else 1
+
+
+def report(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> str:
+    """Write ``gpu.md`` and ``gpu.json`` of the rows, and return the former."""
+    import gpu_report
+
+    from bhx_model.config import load_preset
+
+    found = gpu_report.with_counts(rows)
     stages = {stage: load_preset(stage, args.preset).train for stage in gpu_report.GOALS}
     presets = {stage: {"steps": t.steps, "batch_size": t.batch_size} for stage, t in stages.items()}
     schedules = gpu_report.schedules(presets, found)
     command = shlex.join(["python", "tests/benchmarks/gpu", *sys.argv[1:]])
     text = gpu_report.markdown(found, schedules, command, args.preset)
     gpu_report.write(args.out, found, schedules, text)
-    print(text)
-    print(f"{args.out / 'gpu.md'}, {args.out / 'gpu.json'}: {time.time() - started:.0f} s", file=sys.stderr)
-    failed = any(not row["passed"] for row in found if row["kind"] == "check")
-    measured = any(row["kind"] not in ("part", "count") for row in found)
-    return 0 if measured and not failed else 1
+    return text
 
 
 def _matches(part: Part, args: argparse.Namespace) -> bool:
@@ -195,13 +207,12 @@ def _matches(part: Part, args: argparse.Namespace) -> bool:
 
 
 def _start_counting(
-    work: Work, parts: Sequence[Part], place: Path, surroundings: dict[str, str]
+    work: Work, parts: Sequence[Part], rows: Path, surroundings: dict[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Count the operations of steps on the CPU while the GPU is measured."""
+    """Count the operations of steps on the CPU while the GPU is measured, into `rows`."""
     listed = [(part.name, part.limit_s) for part in parts]
-    changes = {"device": "cpu", "rows": str(place / "counts.jsonl"), "parts": listed}
-    counts = Work(**{**vars(work), **changes})
-    file = place / "counts.json"
+    counts = Work(**{**vars(work), "device": "cpu", "rows": str(rows), "parts": listed})
+    file = rows.with_suffix(".json")
     counts.write(file)
     return subprocess.Popen(
         ["nice", sys.executable, str(HERE / "__main__.py")],

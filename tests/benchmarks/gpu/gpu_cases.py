@@ -26,7 +26,7 @@ from bhx_model.config import EvaluationConfig, FusionInputs, StageConfig, load_p
 from bhx_model.data import masking
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.nets import vit
-from bhx_model.nets.attention import KeyWeights
+from bhx_model.nets.attention import KeyWeights, without_cudnn
 from bhx_model.nets.fusion import FusionModel
 from bhx_model.nets.heads import EndpointModel, HubHead, endpoint_loss
 from bhx_model.nets.jepa import FunctionJEPA
@@ -91,6 +91,8 @@ class Case:
     model: nn.Module
     draw: Callable[[int, torch.device], Callable[[Objective], Tensor]]
     """Of a batch and a device: what gives the loss of an objective, which is the model or what was made of it."""
+    draws_lengths: bool = False
+    """Whether a training draws another number of tokens in every step; here they are the same in all steps."""
 
     @property
     def ema(self) -> bool:
@@ -98,7 +100,20 @@ class Case:
         return self.config.train.ema is not None
 
 
-def case(stage: str, way: str, patches: int, preset: str) -> Case:
+def drawn_quickly(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
+    """Normal numbers, which PyTorch draws several times faster than those that a training starts from."""
+    with torch.no_grad():
+        return tensor.normal_(std=0.02)
+
+
+def left_as_it_is(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
+    """Any numbers: to draw some takes longer than to count."""
+    return tensor
+
+
+def case(
+    stage: str, way: str, patches: int, preset: str, fill: Callable[..., Tensor] = drawn_quickly
+) -> Case:
     """Build a case on the CPU.
 
     Parameters
@@ -111,6 +126,8 @@ def case(stage: str, way: str, patches: int, preset: str) -> Case:
         Time patches that hold data.
     preset
         Its sizes; the published way has those of `reference` where that is not `tiny`.
+    fill
+        Takes the place of PyTorch's functions that draw initial weights.
     """
     sizes = Sizes.of(preset)
     of = "fusion" if stage == FINETUNING else stage
@@ -121,7 +138,10 @@ def case(stage: str, way: str, patches: int, preset: str) -> Case:
         config = config.override({"model.modality_attention": "tokens"})
     torch.manual_seed(0)
     build = {"structure": _structure, "function": _function, "fusion": _fusion, FINETUNING: _finetuning}
-    return build[stage](config, sizes, preset, patches, way == PUBLISHED)
+    with contextlib.ExitStack() as stack:
+        for name in ("trunc_normal_", "kaiming_uniform_", "normal_"):
+            stack.enter_context(mock.patch.object(nn.init, name, fill))
+        return build[stage](config, sizes, preset, patches, way == PUBLISHED)
 
 
 def _structure(config: StageConfig, sizes: Sizes, preset: str, patches: int, is_published: bool) -> Case:
@@ -156,7 +176,7 @@ def _function(config: StageConfig, sizes: Sizes, preset: str, patches: int, is_p
         series = torch.randn(batch, sizes.rois, computed * FRAMES, device=device)
         return lambda objective: objective(series, FRAMES, context, target)[0]
 
-    return Case(config, model, draw)
+    return Case(config, model, draw, draws_lengths=True)
 
 
 def _tokens(inputs: FusionInputs, batch: int, patches: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -210,9 +230,10 @@ def masked_attend(
 
 
 @contextlib.contextmanager
-def as_before(way: str) -> Iterator[None]:
-    """Compute attention as before it had a kernel for `equal`, if that is the way; else change nothing."""
-    with mock.patch.object(vit, "attend", masked_attend) if way == BEFORE else contextlib.nullcontext():
+def attention_of(case: Case, way: str) -> Iterator[None]:
+    """Compute attention as a training does; of `BEFORE` as it was before it had a kernel for `equal`."""
+    before = mock.patch.object(vit, "attend", masked_attend) if way == BEFORE else contextlib.nullcontext()
+    with before, without_cudnn(case.draws_lengths):
         yield
 
 
@@ -235,8 +256,7 @@ def flops_per_sample(stage: str, way: str, patches: int, preset: str) -> int:
     PyTorch on tensors that hold no numbers, in which the backward pass of attention makes its shares again, as flash
     attention does. Optimizer and moving average are not counted.
     """
-    with _without_numbers():
-        counted = case(stage, PUBLISHED if way == PUBLISHED else _plain(stage), patches, preset)
+    counted = case(stage, PUBLISHED if way == PUBLISHED else _plain(stage), patches, preset, left_as_it_is)
     parameters = [p for p in counted.model.parameters() if p.requires_grad]
     with (
         mock.patch.object(vit, "attend", masked_attend),
@@ -246,20 +266,6 @@ def flops_per_sample(stage: str, way: str, patches: int, preset: str) -> int:
         loss = counted.draw(1, torch.device("cpu"))(counted.model)
         torch.autograd.grad(loss, parameters, allow_unused=True)
     return counter.get_total_flops()
-
-
-@contextlib.contextmanager
-def _without_numbers() -> Iterator[None]:
-    """Leave new weights as they are: to draw them takes longer than to count."""
-
-    def leave(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
-        return tensor
-
-    names = ("trunc_normal_", "kaiming_uniform_", "normal_")
-    with contextlib.ExitStack() as stack:
-        for name in names:
-            stack.enter_context(mock.patch.object(nn.init, name, leave))
-        yield
 
 
 def _plain(stage: str) -> str:

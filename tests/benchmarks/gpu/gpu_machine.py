@@ -123,13 +123,13 @@ def operations(step: Step, batch: int, machine: Mapping[str, Any]) -> list[dict[
     its neighbours it moves less.
     """
     loss_of = step.case.draw(batch, step.device)
-    step.run(loss_of).item()
+    step.run(loss_of).read()
     with Traffic() as traffic:
-        step.run(loss_of).item()
+        step.run(loss_of).read()
     kinds = [torch.profiler.ProfilerActivity.CPU]
     kinds += [torch.profiler.ProfilerActivity.CUDA] if step.device.type == "cuda" else []
     with torch.profiler.profile(activities=kinds) as profiler:
-        step.run(loss_of).item()
+        step.run(loss_of).read()
     on_gpu = step.device.type == "cuda"
     seconds = {
         event.key: (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6

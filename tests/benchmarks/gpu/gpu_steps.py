@@ -18,6 +18,7 @@ from bhx_model.config import EvaluationConfig
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.vit import compile_blocks
 from bhx_model.training import optim
+from bhx_model.training.step_outcome import AsyncCopy
 
 #: Steps before the first that counts, and the most that count.
 WARM, STEPS = 3, 12
@@ -61,20 +62,20 @@ class Step:
         """Whether a step's loss is read when the next step is queued, as the loop does on GPUs."""
         return self.device.type == "cuda" and self.way not in (PUBLISHED, BEFORE)
 
-    def run(self, loss_of: Callable[[Any], torch.Tensor]) -> torch.Tensor:
-        """Queue a step, and return its loss."""
+    def run(self, loss_of: Callable[[Any], torch.Tensor]) -> AsyncCopy:
+        """Queue a step, and return a copy of its loss, to be read."""
         train = self.case.config.train
         amp = train.amp == "bf16"
-        with cases.as_before(self.way), torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
-            loss = loss_of(self.objective)
-        with cases.as_before(self.way):
+        with cases.attention_of(self.case, self.way):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
+                loss = loss_of(self.objective)
             loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, train.clip or float("inf"))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.case.ema and train.ema is not None:
             self._follow(train.ema[0])
-        return loss.detach()
+        return AsyncCopy(loss.detach())
 
     @torch.no_grad()
     def _follow(self, momentum: float) -> None:
@@ -127,9 +128,9 @@ def largest_batch(step: Step, limit_s: float) -> int:
         reset_peak(step.device)
         try:
             loss_of = step.case.draw(batch, step.device)
-            step.run(loss_of).item()
+            step.run(loss_of).read()
             start = time.monotonic()
-            step.run(loss_of).item()
+            step.run(loss_of).read()
         except torch.cuda.OutOfMemoryError:
             step.optimizer.zero_grad(set_to_none=True)
             reset_peak(step.device)
@@ -157,22 +158,22 @@ def measure(step: Step, batch: int, until: float) -> dict[str, float]:
     loss_of = step.case.draw(batch, step.device)
     start = time.perf_counter()
     before = step.run(loss_of)
-    before.item()
+    before.read()
     first = time.perf_counter() - start
     for _ in range(WARM - 1 if step.device.type == "cuda" else 0):
         before = step.run(loss_of)
-        before.item()
+        before.read()
     seconds: list[float] = []
     most = STEPS if step.device.type == "cuda" else 2
     start = time.perf_counter()
     while len(seconds) < most and (not seconds or (sum(seconds) < LONG_S and time.time() < until)):
         loss = step.run(loss_of)
-        (before if step.reads_late else loss).item()
+        (before if step.reads_late else loss).read()
         before = loss
         seconds.append(time.perf_counter() - start)
         start = time.perf_counter()
     if step.reads_late:  # the first was queued only
-        before.item()
+        before.read()
         seconds = [*seconds[1:], seconds[0] + time.perf_counter() - start]
     return {
         "seconds": statistics.median(seconds), "first_s": first, "steps": len(seconds),

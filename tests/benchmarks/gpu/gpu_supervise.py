@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,14 +98,16 @@ class _Child:
         self.process.wait()
 
 
-def supervise(parts: Sequence[Part], work: Work, script: Path, environment: dict[str, str]) -> None:
-    """Run all parts that time allows; rows of kind ``part`` state how each ended."""
+def supervise(
+    parts: Sequence[Part], work: Work, script: Path, environment: dict[str, str], report: Callable[[], object]
+) -> None:
+    """Run all parts that time allows; rows of kind ``part`` state how each ended. `report` is called after every part."""
     left = list(parts)
     while left and work.until - time.time() > min(GRACE_S, left[0].limit_s):
         work.parts = [(part.name, part.limit_s) for part in left]
         child = _Child.start(work, script, environment)
         try:
-            note = _watch(child, left, work)
+            note = _watch(child, left, work, report)
         finally:
             child.end()
         begun = _begun(read_rows(work.rows))
@@ -117,6 +119,7 @@ def supervise(parts: Sequence[Part], work: Work, script: Path, environment: dict
             append(work.rows, {"kind": "part", "part": left[0].name, "outcome": note})
         ended = {row["part"] for row in read_rows(work.rows) if row["kind"] == "part" and "outcome" in row}
         left = [part for part in left if part.name not in ended]
+        report()
     for part in left:
         append(work.rows, {"kind": "part", "part": part.name, "outcome": "not begun: the time was up"})
 
@@ -125,9 +128,9 @@ def _begun(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
     return {row["part"]: row["began"] for row in rows if row["kind"] == "part" and "began" in row}
 
 
-def _watch(child: _Child, parts: Sequence[Part], work: Work) -> str:
+def _watch(child: _Child, parts: Sequence[Part], work: Work, report: Callable[[], object]) -> str:
     """Wait for a process to end, or for a part of it to take too long; say which."""
-    limits = {part.name: part.limit_s for part in parts}
+    limits, reported = {part.name: part.limit_s for part in parts}, 0
     while child.process.poll() is None:
         time.sleep(0.1)
         now, rows = time.time(), read_rows(work.rows)
@@ -135,6 +138,9 @@ def _watch(child: _Child, parts: Sequence[Part], work: Work) -> str:
             return "stopped: the time was up"
         begun = _begun(rows)
         ended = {row["part"] for row in rows if row["kind"] == "part" and "outcome" in row}
+        if len(ended) > reported:
+            reported = len(ended)
+            report()
         for name in begun.keys() - ended:
             if name in limits and now > begun[name] + limits[name] + GRACE_S:
                 return f"stopped: it took longer than {limits[name]:.0f} s"

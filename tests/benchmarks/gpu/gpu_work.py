@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
+import re
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -30,6 +34,8 @@ ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent
 #: Checks that take minutes on a CPU, where `make test` does them.
 NOT_ON_A_CPU = "not compiled and not killed and not all_gpus"
+#: A line of pytest about a test that has ended.
+TEST_LINE = re.compile(r"\S*test_gpu\.py::(?P<test>.+?) (?P<outcome>PASSED|FAILED|ERROR|SKIPPED)\b")
 #: Samples of a batch that is embedded.
 EMBEDDED = 32
 
@@ -133,28 +139,49 @@ def _step_s(work: Work, stage: str) -> float | None:
 
 
 def gpu_tests(device: torch.device, until: float) -> Rows:
-    """Run the tests that compare a GPU with a CPU."""
+    """Run the tests that compare a GPU with a CPU; what they found counts, too, where they are ended for lack of time."""
     command = [
-        sys.executable, "-m", "pytest", "-q", "-p", "gpu_option", "-p", "no:cacheprovider", "-c", os.devnull,
-        f"--rootdir={ROOT / 'tests/bhx_model'}", f"--confcutdir={ROOT / 'tests/bhx_model'}", "--no-header",
-        "-W", "ignore", f"--device={device.type}", str(ROOT / "tests/bhx_model/training/test_gpu.py"),
+        sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "gpu_option", "-p", "no:cacheprovider",
+        "-c", os.devnull, f"--rootdir={ROOT / 'tests/bhx_model'}", f"--confcutdir={ROOT / 'tests/bhx_model'}",
+        "--no-header", "-W", "ignore", f"--device={device.type}", str(ROOT / "tests/bhx_model/training/test_gpu.py"),
     ]  # fmt: skip
     if device.type == "cpu":
         command += ["-k", NOT_ON_A_CPU]
     path = f"{HERE}:{ROOT}:{ROOT / 'tests/builders'}:{os.environ.get('PYTHONPATH', '')}"
-    try:
-        done = subprocess.run(
-            command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
-            timeout=max(until - time.time(), 1),
+    with tempfile.TemporaryFile("w+") as out:
+        tests = subprocess.Popen(
+            command, env=os.environ | {"PYTHONPATH": path}, stdout=out, stderr=subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise TimeoutError("not finished in its time") from None
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
-    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    if done.returncode:
-        print(done.stdout[-6000:], done.stderr[-2000:], file=sys.stderr)
-    outcome = lines[-1] if lines else done.stderr[-300:]
-    yield {"kind": "check", "outcome": outcome, "failed": failed, "passed": done.returncode == 0}
+        try:
+            tests.wait(max(until - time.time(), 1))
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            finished = tests.poll() is not None
+            with contextlib.suppress(ProcessLookupError):  # the trainings that they have started, too
+                os.killpg(tests.pid, signal.SIGKILL)
+            tests.wait()
+        out.seek(0)
+        said = out.read()
+    row = check_row(said, finished=finished, passed=finished and tests.returncode == 0)
+    if not row["passed"]:
+        print(said[-8000:], file=sys.stderr)
+    yield row
+    if not finished:
+        raise TimeoutError("not finished in its time")
+
+
+def check_row(said: str, *, finished: bool, passed: bool) -> dict[str, Any]:
+    """What pytest said, test by test."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    ends = [found for line in lines if (found := TEST_LINE.match(line))]
+    failed = [f"{end['outcome']} {end['test']}" for end in ends if end["outcome"] in ("FAILED", "ERROR")]
+    outcome = lines[-1].strip("= ") if lines else "pytest said nothing"
+    if not finished:
+        n = sum(end["outcome"] == "PASSED" for end in ends)
+        outcome = f"ended for lack of time, {n} passed, {len(failed)} failed before: {lines[-1].strip() if lines else ''}"
+    return {"kind": "check", "outcome": outcome, "failed": failed, "passed": passed}
 
 
 @torch.inference_mode()

@@ -159,6 +159,25 @@ def test_the_kernel_is_the_one_that_pytorch_takes_without_a_mask(monkeypatch, ch
     monkeypatch.setattr(torch, "_fused_sdp_choice", lambda *_: choice)
     empty = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *size, device, **more: empty(*size, device="meta", **more))
-    assert attention.fused_kernel(torch.device("cuda"), torch.bfloat16, width) == kernel
-    assert attention.fused_kernel(CPU, torch.bfloat16, width) is None
-    assert attention.fused_kernel(torch.device("mps"), torch.float32, width) is None
+    assert attention.fused_kernel(torch.device("cuda"), torch.bfloat16, width, 9) == kernel
+    assert attention.fused_kernel(CPU, torch.bfloat16, width, 9) is None
+    assert attention.fused_kernel(torch.device("mps"), torch.float32, width, 9) is None
+
+
+def test_the_kernel_is_one_for_the_smallest_group(monkeypatch):
+    """cuDNN refuses a single key."""
+    monkeypatch.setattr(
+        attention, "fused_kernel", lambda device, dtype, width, keys: ("flash", keys)[keys > 1]
+    )
+    assert [key_weights(((4, 1.0), (n, 2.0)), CPU, torch.bfloat16, 64).kernel for n in (1, 3, 5)] == [
+        "flash",
+        3,
+        4,
+    ]
+    asked = []
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "_fused_sdp_choice", lambda *tensors: asked.extend(tensors) or 1)
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, device, **more: empty(*size, device="meta", **more))
+    attention.fused_kernel(torch.device("cuda"), torch.bfloat16, 64, 1)
+    assert [t.shape[2] for t in asked] == [128, 1, 1]

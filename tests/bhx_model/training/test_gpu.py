@@ -91,38 +91,6 @@ def test_a_step_is_that_of_a_cpu(device, sources, stage, changes, amp, near):
         assert float((ours[name] - g).abs().max()) <= near * largest, name
 
 
-def test_compiled_blocks_compute_the_same(device):
-    """A block is one graph, and PyTorch's compiler makes code of it that computes the same: C++ on a CPU."""
-    blocks = vit.Blocks(16, 1, 2, 2.0).eval().requires_grad_(False).to(device)
-    x = torch.randn(2, 9, 16, device=device)
-    compiled = torch.compile(blocks, fullgraph=True)
-    torch.testing.assert_close(compiled(x), blocks(x), rtol=1e-4, atol=1e-5)
-
-
-def test_compiled_attention_with_weights_computes_the_same(device):
-    """For runs of any length, in bfloat16; on a CPU its graphs are counted elsewhere, without generating code."""
-    if device.type == "cpu":
-        pytest.skip("a CPU attends with a mask")
-    inputs = FusionInputs(
-        structure_grid=(4, 3, 2), structure_width=16, rois=10, time_patches=6, function_width=16
-    )
-    plain = FusionModel(load_preset("fusion", "tiny").override({"model.drop_path": 0.0}).model, inputs).to(
-        device
-    )
-    model = copy.deepcopy(plain)
-    vit.compile_blocks(model)
-    for batch, n in ((2, 3), (4, 6), (3, 2)):
-        tokens = [torch.randn(batch, rows, 16, device=device) for rows in (24, 10 * n)]
-        for one in (model, plain):
-            one.zero_grad()
-            with torch.autocast(device.type, torch.bfloat16):
-                loss, _ = one(*tokens, n)
-            loss.backward()
-        largest = max(float(p.grad.abs().max()) for p in plain.parameters())
-        for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
-            assert float((ours.grad - theirs.grad).abs().max()) <= 0.05 * largest
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("backend", [None, SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION])
 def test_attention_and_gradients_with_and_without_weights_are_those_of_a_cpu(device, dtype, backend):
@@ -147,10 +115,13 @@ def test_attention_and_gradients_with_and_without_weights_are_those_of_a_cpu(dev
 
 def test_a_gpu_attends_with_weights_by_a_fused_kernel(device):
     if device.type == "cpu":
-        assert attention.fused_kernel(device, torch.bfloat16, 64) is None
+        assert attention.fused_kernel(device, torch.bfloat16, 64, 9) is None
     else:
-        assert attention.fused_kernel(device, torch.bfloat16, 64) in ("flash", "cudnn")
-        assert attention.fused_kernel(device, torch.float32, 64) is None
+        assert attention.fused_kernel(device, torch.bfloat16, 64, 9) in ("flash", "cudnn")
+        assert attention.fused_kernel(device, torch.bfloat16, 64, 1) == "flash"
+        assert attention.fused_kernel(device, torch.float32, 64, 9) is None
+        with attention.without_cudnn():
+            assert attention.fused_kernel(device, torch.bfloat16, 64, 9) == "flash"
 
 
 def test_cached_tokens_are_those_of_a_cpu(device, trained):
@@ -252,3 +223,35 @@ def test_what_is_read_ahead_is_what_a_cpu_reads(device, sources, stage, changes)
         for name, tensor in plain.tensors.items():
             torch.testing.assert_close(batch.tensors[name].cpu(), tensor, rtol=0, atol=0, equal_nan=True)
             assert float(sums[name]) == pytest.approx(float(tensor.double().nan_to_num().sum()))
+
+
+def test_compiled_blocks_compute_the_same(device):
+    """A block is one graph, and PyTorch's compiler makes code of it that computes the same: C++ on a CPU."""
+    blocks = vit.Blocks(16, 1, 2, 2.0).eval().requires_grad_(False).to(device)
+    x = torch.randn(2, 9, 16, device=device)
+    compiled = torch.compile(blocks, fullgraph=True)
+    torch.testing.assert_close(compiled(x), blocks(x), rtol=1e-4, atol=1e-5)
+
+
+def test_compiled_attention_with_weights_computes_the_same(device):
+    """For runs of any length, in bfloat16; on a CPU its graphs are counted elsewhere, without generating code."""
+    if device.type == "cpu":
+        pytest.skip("a CPU attends with a mask")
+    inputs = FusionInputs(
+        structure_grid=(4, 3, 2), structure_width=16, rois=10, time_patches=6, function_width=16
+    )
+    plain = FusionModel(load_preset("fusion", "tiny").override({"model.drop_path": 0.0}).model, inputs).to(
+        device
+    )
+    model = copy.deepcopy(plain)
+    vit.compile_blocks(model)
+    for batch, n in ((2, 3), (4, 6), (3, 2)):
+        tokens = [torch.randn(batch, rows, 16, device=device) for rows in (24, 10 * n)]
+        for one in (model, plain):
+            one.zero_grad()
+            with torch.autocast(device.type, torch.bfloat16):
+                loss, _ = one(*tokens, n)
+            loss.backward()
+        largest = max(float(p.grad.abs().max()) for p in plain.parameters())
+        for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+            assert float((ours.grad - theirs.grad).abs().max()) <= 0.05 * largest

@@ -70,3 +70,13 @@ def test_deterministic_mode_reaches_the_steps_and_ends_with_them(house, straight
     assert seen == [True] * 6
     assert not torch.are_deterministic_algorithms_enabled()
     same_weights(tmp_path / "out", straight / "function" / "out")
+
+
+@pytest.mark.parametrize(("stage", "wanted"), [("structure", True), ("function", False)])
+def test_cudnn_attends_only_where_the_number_of_tokens_stays(house, tmp_path, monkeypatch, stage, wanted):
+    """It would make a plan for every size of a JEPA's masks; on Hopper, PyTorch 2.11 would choose it."""
+    seen, enabled = [], torch.backends.cuda.cudnn_sdp_enabled
+    monkeypatch.setattr(train, "train_loop", lambda *_: seen.append(enabled()) or False)
+    assert train.main(arguments(house, tmp_path, stage)) == 75
+    assert seen == [wanted]
+    assert enabled()
