@@ -35,6 +35,7 @@ GOOD = [
     ["--fs-no-rec"],  # the beginning of one option only
     ["--skull-strip-template", "OASIS30ANTs:res-1"],
     ["--bold2anat-dof", "9", "--level", "full", "--debug", "compcor"],
+    ["--slice-time-ref", "1e-1", "--fallback-total-readout-time", "5."],
 ]
 
 BAD = [
@@ -61,6 +62,15 @@ BAD = [
     (["-d", "x=/a", "x=/b"], "--derivatives names x twice"),
     (["--bids-filter-file", "$HOME/f.json"], "variables of the shell are not filled in"),
     (["--f"], "may mean"),
+    (["--ignore=fieldmaps", "sbref"], "sbref is left over, as `=` gives --ignore one value"),
+    (["-d=a=/x", "b=/y"], "b=/y is left over, as `=` gives --derivatives one value"),
+    (["--ignore fieldmaps"], "'--ignore fieldmaps' is one item of several words"),
+    (["--fs-no-reconall\n"], "is one item of several words"),
+    (["—fs-no-reconall"], "begins with a dash that is no hyphen: write --fs-no-reconall"),
+    (["--bids-filter-file", "'/a/f.json'"], "the quotation marks are part of the path"),
+    (["-d", 'old="/a b"'], "the quotation marks are part of the path"),
+    (["--bids-filter-file", "`pwd`/f.json"], "variables of the shell"),
+    (["--bids-filter-file", "~nobody.here/f.json"], "there is no such home folder"),
 ]
 
 #: Refused here although the parser takes them: what they ask for is not made, or decided elsewhere.
@@ -71,6 +81,15 @@ OURS = [
     (["--output-spaces", "T1w"], "preproc.output_spaces"),
     (["-w", "/scratch"], "TMPDIR"),
     (["--reports-only"], "it makes no images"),
+    (["--bids-filter-file="], "no path is given"),
+    (["-d", "old="], "no path is given"),
+    (["-trest"], "write -t and rest as items of their own"),
+    (["-t", "task-rest"], "without task-"),
+    (["--session-label", "01", "02 03"], "labels of sessions"),
+    (["--echo-idx", "0"], "a whole number from 1"),
+    (["--dummy-scans", "-1"], "a whole number from 0"),
+    (["--debug", "all"], "it takes compcor, fieldmaps"),  # waits for somebody who types
+    (["--"], "ends the options"),
 ]
 
 GOOD_SPACES = [
@@ -176,6 +195,41 @@ def test_keys_and_arguments_agree(preproc, said):
         check(study(**preproc))
     [mistake] = refusal.value.mistakes
     assert said in mistake
+
+
+def test_tasks_of_cohorts_and_arguments_agree():
+    raw = study(fmriprep_args=["--task", "rest"])
+    with pytest.raises(ConfigError, match="write `--task-id`"):
+        check(raw)
+    raw = study(fmriprep_args=["--task-i", "rest"])
+    check(raw)
+    raw["cohorts"]["a"]["tasks"] = ["rest", "nback"]
+    with pytest.raises(ConfigError, match=r"--task-id rest contradicts cohorts\.a\.tasks, which decide"):
+        check(raw)
+
+
+def test_options_may_be_shortened_as_for_fmriprep():
+    raw = study(fmriprep_args=["--cifti-out", "91k"])
+    raw["cohorts"]["a"]["space"] = "fsLR"
+    assert check(raw).cohorts["a"].space == "fsLR"
+
+
+def test_the_parser_is_asked_with_the_paths_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    asked = []
+    monkeypatch.setattr(fmriprep_parser, "fmriprep_python", lambda: "python")
+    monkeypatch.setattr(fmriprep_parser, "ask_lists", lambda python, lists, home: asked.extend(lists))
+    arguments = ["--bids-filter", "~/f.json", "--deriv", "old=~/d", "--ignore=sbref"]
+    fmriprep_parser.ask(check(study(fmriprep_args=arguments)))
+    expected = [
+        "--bids-filter-file",
+        f"{tmp_path}/f.json",
+        "--derivatives",
+        f"old={tmp_path}/d",
+        "--ignore",
+        "sbref",
+    ]
+    assert asked[0][-6:] == expected
 
 
 @pytest.mark.parametrize("space", ["fsLR", "fsaverage5"])

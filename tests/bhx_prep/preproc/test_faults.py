@@ -209,7 +209,55 @@ SITE = [
     ),
     (1, "ERROR: it appears that recon-all is already running", "IsRunning"),
     (1, "RuntimeError: subprocess exited with code 132.", "lacks instructions"),
+    (1, "qemu: uncaught target signal 11 (Segmentation fault) - core dumped", "lacks instructions"),
     (143, "", "stopped from outside"),
+    (1, "=>> PBS: job killed: cput 3601 exceeded limit 3600", "stopped from outside"),
+    (1, "TERM_OWNER: job killed by owner.", "stopped from outside"),
+    (1, "job 123 exceeded hard wallclock time - initiate terminate method", "stopped from outside"),
+    # what fMRIPrep makes of an exception that ends it
+    (1, "\t fMRIPrep failed: [Errno 13] Permission denied", "may not be read or written"),
+    (1, "\t fMRIPrep failed: [Errno 30] Read-only file system: '/out/logs'", "read-only"),
+    (
+        1,
+        "\t fMRIPrep failed: HTTPSConnectionPool(host='templateflow.s3.amazonaws.com', port=443): Max retries exceeded",
+        "fill preproc.templateflow_home",
+    ),
+    (
+        1,
+        "FileNotFoundError: No such file or directory '[]' for output 'brain_mask' of a TemplateFlowSelect interface",
+        "missing or broken",
+    ),
+    (
+        1,
+        "AttributeError: Can't get attribute 'ValidateImage' on <module 'niworkflows.interfaces.images'>",
+        "release",
+    ),
+    (
+        1,
+        "FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp', '/var/tmp']",
+        "may not be read or written",
+    ),
+]
+
+#: What only a node's crash tells: in a log, harmless warnings use such words too.
+SITE_OF_NODES = [
+    (
+        "itk::ERROR: NiftiImageIO(0x1): ERROR: nifti library failed to write image: /scratch/x.nii.gz",
+        "write a file",
+    ),
+    ("** ERROR: cannot open output file '/scratch/a.nii.gz'", "write a file"),
+    (
+        "mghWrite(/out/sourcedata/freesurfer/sub-01/mri/T1.mgz): could not open file for writing",
+        "write a file",
+    ),
+    ("ERROR: MRISwrite(/out/surf/lh.white): could not write file", "write a file"),
+    ("mkdir: cannot create directory '/out/sourcedata': File exists", "write a file"),
+    ("KeyError: 'getpwuid(): uid not found: 1002'", "lacks an account"),
+    ("KeyError: 'FREESURFER_HOME'", "lacks an account"),
+    (
+        "ValueError: numpy.dtype size changed, may indicate binary incompatibility. Expected 96 from C header, got 88",
+        "lacks a program or library",
+    ),
 ]
 
 MEMORY = [
@@ -239,6 +287,12 @@ MEMORY = [
     (1, "container died with exit status 137"),
     (1, "Command exited with exit code: 137"),
     (1, "java.lang.OutOfMemoryError: Java heap space"),
+    (1, "slurmstepd: error: Step 123.0 exceeded virtual memory limit (26395460 > 25165824), being killed"),
+    (1, "Job has gone over cgroup memory limit of 24000 megabytes. Last measured usage: 25000 megabytes."),
+    (1, 'job 123 exceeds job hard limit "h_vmem" of queue "all.q" (25.1G > limit:24G)'),
+    (1, "ERROR: out of memory"),
+    (1, "ERROR: calloc failed for 256 voxels"),
+    (1, "virtual memory exhausted"),
 ]
 
 #: What images explain of a node that crashed, and what nothing explains.
@@ -249,6 +303,11 @@ OF_DATA = [
     "nibabel.spatialimages.HeaderDataError: data dtype not recognized",
     "numpy.linalg.LinAlgError: SVD did not converge",
     "RuntimeError: no voxels are in the mask",
+    "nilearn.exceptions.DimensionError: Input data has incompatible dimensionality: you provided a 3D image",
+    "numpy.exceptions.AxisError: axis 3 is out of bounds for array of dimension 3",
+    'nibabel.filebasedimages.ImageFileError: Cannot work out file type of "/data/sub-01/anat/sub-01_T1w.nii.gz"',
+    "Stderr:\n\tImage Exception : #3 :: Attempted to divide images/ROIs of different sizes\nTraceback:\n"
+    "\tRuntimeError: subprocess exited with code 134.",
     "Stderr:\n\tXL defect detected, too many holes\nTraceback:\n\tRuntimeError: subprocess exited with code 1.",
     "RuntimeError: Command:\nbbregister --s sub-01\nStandard error:\nERROR: cost is too high\nReturn code: 1",
 ]
@@ -258,12 +317,21 @@ OF_NOTHING = [
     "OSError: [Errno 39] Directory not empty: '/scratch/x'",
     "AttributeError: 'NoneType' object has no attribute 'x'",
     "KeyboardInterrupt",
+    # paths hold words of images
+    "FileNotFoundError: No such file or no access: '/scratch/sub_01_wf/bold_task_rest_wf/frames/mask.nii.gz'",
+    "OSError: [Errno 95] Operation not supported: '/scratch/mask/a' -> '/scratch/T1w/b'",
+    "FileExistsError: [Errno 17] File exists: /scratch/registration/x",
+    # exceptions that values raise, and code as well
+    "ValueError: I/O operation on closed file.",
+    "ValueError: bad marshal data (unknown type code)",
+    "ValueError: Could not build path with entities {'subject': '01'}",
     "subprocess.TimeoutExpired: Command 'x' timed out after 60 seconds",
     "Stderr:\n\tSegmentation fault\nTraceback:\n\tRuntimeError: subprocess exited with code 139.",
 ]
 
 #: What healthy and failed runs print alike: none of it may decide.
-CHATTER = """Unable to find image 'nipreps/fmriprep:25.2.7' locally
+CHATTER = """Sentry responded with an error: <urlopen error [Errno 101] Network is unreachable> (url: https://x/store/)
+Unable to find image 'nipreps/fmriprep:25.2.7' locally
 25.2.7: Pulling from nipreps/fmriprep
 RUNNING: docker run --rm -v /scratch/oom_kill-study:/data:ro nipreps/fmriprep:25.2.7
 mkdir -p failed for path /home/fmriprep/.config/matplotlib: [Errno 13] Permission denied: '/home/fmriprep/.config'
@@ -272,6 +340,7 @@ mkdir -p failed for path /home/fmriprep/.config/matplotlib: [Errno 13] Permissio
  Memory resampled/largemem=0.28/0.5/1 GB
  zlib: status -2, code 137; ERROR : a warning of a program
  No BOLD field maps; no T1w to T2w registration
+ fMRIPrep failed: Workflow did not execute cleanly. Check log for details
 fMRIPrep: Please report errors to https://github.com/nipreps/fmriprep/issues
 """
 
@@ -320,6 +389,29 @@ def test_a_program_that_may_not_write_is_no_fault_of_the_subjects():
         "Stderr:\n\tcp: cannot create regular file '/out/x': Permission denied\nTraceback:\n\tRuntimeError: x"
     )
     assert recognise(1, CHATTER, [crash("anat_fit_wf.x", text)], IMAGE).kind == "site"
+
+
+@pytest.mark.parametrize(("said", "meaning"), SITE_OF_NODES)
+def test_faults_of_the_site_within_nodes(said, meaning, tmp_path):
+    text = f"Stderr:\n\t{said}\nTraceback:\n\tRuntimeError: subprocess exited with code 1.\n"
+    found = recognise(1, CHATTER, [written(tmp_path / "crash-1.txt", text)], IMAGE)
+    assert found.kind == "site"
+    assert meaning in found.sentence
+    assert len(found.sentence) <= 200
+
+
+@pytest.mark.parametrize("what", ["IndexError: list index out of range", "TypeError: not list"])
+def test_what_templateflow_raises_is_no_fault_of_the_subjects(what, tmp_path):
+    frame = '  File "/opt/env/lib/python3.12/site-packages/{}", line 12, in get\n    return x\n'
+    traceback = frame.format("niworkflows/interfaces/x.py") + frame.format("templateflow/api.py") + what
+    found = recognise(1, CHATTER, [written(tmp_path / "crash-1.txt", traceback)], IMAGE)
+    assert found.kind == "site"
+    assert "fetch it into preproc.templateflow_home again" in found.sentence
+    assert len(found.sentence) <= 200
+    traceback = (
+        frame.format("templateflow/api.py") + frame.format("niworkflows/interfaces/x.py") + "ValueError: x"
+    )
+    assert recognise(1, CHATTER, [written(tmp_path / "crash-2.txt", traceback)], IMAGE).kind == "subject"
 
 
 def test_an_empty_crash_file_is_nobodys_fault():

@@ -11,6 +11,7 @@ from bhx_model import config as model_config
 from bhx_model import strict_fields
 from bhx_model.errors import ConfigError
 from bhx_prep.config import preproc
+from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.features import FeaturesSection
@@ -209,6 +210,12 @@ def _preprocessing(raw: Mapping[str, Any]) -> Iterator[str]:
             elif space not in (MNI152[0], "fsLR"):
                 yield f"cohorts.{name}.space: the embedded preprocessing makes {MNI152[0]} only (is {space!r})"
         elif isinstance(t1w_mm, int | float):
+            task = value_of(arguments, "--task-id")
+            if task is not None and cohort.get("tasks", CohortSection.model_fields["tasks"].default) not in (
+                [task],
+                (task,),
+            ):
+                yield f"preproc.fmriprep_args: --task-id {task} contradicts cohorts.{name}.tasks, which decide: leave it out"
             if known and not spaces:
                 default = preproc.output_spaces(space, t1w_mm)
                 found = dict.fromkeys(space_mistakes(default))

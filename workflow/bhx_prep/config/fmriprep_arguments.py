@@ -40,14 +40,23 @@ CONTRADICTIONS: Final = (
     ("--fs-no-reconall", "--fs-no-resume"),
 )
 
+#: Dashes that word processors and web pages put in the place of hyphens.
+_DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+
 _BY_NAME = {name: option for option in OPTIONS for name in option.names}
 _VALUES = {
     "integer": (r"[+-]?\d+", "a whole number"),
+    "count": (r"\d+", "a whole number from 0"),
     "positive": (r"0*[1-9]\d*", "a whole number from 1"),
+    "session": (r"(?:ses-)?[A-Za-z0-9+]+", "labels of sessions"),
+    "task": (r"[A-Za-z0-9+]+", "the label of a task, without task-"),
     "number": (r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", "a number"),
-    "fraction": (r"start|middle|0?\.\d+|0\.?|1(?:\.0*)?", "`start`, `middle`, or a number from 0 to 1"),
+    "fraction": (
+        r"start|middle|0?\.\d+|0\.?|1(?:\.0*)?|\d(?:\.\d+)?[eE]-\d+",
+        "`start`, `middle`, or a number from 0 to 1",
+    ),
     "memory": (r"\d+(?:[KMGTB]B?)?", "MB, or a number with its unit, as 24GB"),
-    "readout": (r"estimated|\d*\.?\d+(?:[eE][+-]?\d+)?", "`estimated`, or seconds"),
+    "readout": (r"estimated|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", "`estimated`, or seconds"),
 }
 
 
@@ -146,18 +155,30 @@ def _parse(words: Sequence[str]) -> tuple[list[Given], list[str]]:
     given: list[Given] = []
     mistakes: list[str] = []
     open_option: Given | None = None
+    closed = False
     for word in words:
         if not word.startswith("-") or re.match(r"-\.?\d", word):
-            if open_option is None:
+            if word[:1] in _DASHES:
+                mistakes.append(
+                    f"{word} begins with a dash that is no hyphen: write --{word.lstrip('-' + _DASHES)}"
+                )
+                given.append(Given(Option(()), [word]))
+            elif open_option is None:
                 mistakes.append(f"{word.strip() or repr(word)} follows no option that takes it")
                 given.append(Given(Option(()), [word]))
+            elif closed:
+                mistakes.append(
+                    f"{word} is left over, as `=` gives {open_option.name} one value: leave the `=` out"
+                )
+                open_option.values.append(word)
             else:
                 open_option.values.append(word)
             continue
         name, equals, value = word.partition("=")
         option = _option(name)
         open_option = Given(option if isinstance(option, Option) else Option((name,), "any"))
-        if equals:
+        closed = bool(equals)
+        if closed:
             open_option.values.append(value)
         if isinstance(option, str):
             mistakes.append(option)
@@ -193,7 +214,13 @@ def _option(name: str) -> Option | str:
     """The option of a name or of its unique beginning; else what is wrong with it."""
     if re.fullmatch(r"-v+", name):
         return _BY_NAME["-v"]
+    if re.search(r"\s", name):
+        return f"{name!r} is one item of several words: give each word an item of its own"
+    if name == "--":
+        return "-- ends the options of a shell's command: leave it out"
     option = _BY_NAME.get(name)
+    if option is None and name[1:2] != "-" and (short := name[:2]) in _BY_NAME:
+        return f"{name} is a name and a value in one: write {short} and {name[2:]} as items of their own"
     if option is None and name in REPLACED:
         return f"no option {name}: {REPLACED[name]}"
     if option is None and name.startswith("--"):
@@ -222,8 +249,9 @@ def _value_mistakes(given: Given) -> Iterator[str]:
     if not wanted:
         yield f"{name} takes {takes} (is {' '.join(values) or 'none'})"
     for value in values:
-        if "$" in value and option.kind in ("file", "folder", "named folders"):
-            yield f"{name} {value}: variables of the shell are not filled in, write the path in full"
+        if option.kind in ("file", "folder", "named folders") and (what := _path_mistake(value)) is not None:
+            yield f"{name} {value}: {what}"
+            continue
         pattern, what = _VALUES.get(option.kind, (None, ""))
         if option.choices and value not in option.choices:
             yield f"{name} {value}: it takes {', '.join(option.choices)}"
@@ -231,6 +259,22 @@ def _value_mistakes(given: Given) -> Iterator[str]:
             yield f"{name} {value}: it takes {what}"
     if name == "--skull-strip-template":
         yield from (f"{name}: {what}" for what in space_mistakes(values))
+
+
+def _path_mistake(value: str) -> str | None:
+    """Why no file or folder can be of this name, as it was meant for a shell; None where one can."""
+    path = value.rpartition("=")[2]
+    if not path.strip():
+        return "no path is given"
+    if re.search(r"\$|`", path):
+        return "variables of the shell are not filled in, write the path in full"
+    if path[0] in "'\"" and path[-1] == path[0]:
+        return "the quotation marks are part of the path, leave them out"
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        return "there is no such home folder, write the path in full"
+    return None
 
 
 def _modifiers(name: str, template: Template, modifiers: Sequence[str]) -> Iterator[str]:

@@ -16,9 +16,12 @@ Takes = Literal["nothing", "one", "one at most", "one or more", "any"]
 Kind = Literal[
     "text",
     "integer",
+    "count",
     "positive",
     "number",
     "fraction",
+    "session",
+    "task",
     "memory",
     "readout",
     "file",
@@ -54,9 +57,9 @@ OPTIONS: Final = (
     Option(("--version",)),
     Option(("--skip-bids-validation", "--skip_bids_validation")),
     Option(("--participant-label", "--participant_label"), "one or more"),
-    Option(("--session-label",), "one or more"),
-    Option(("--task-id", "-t"), "one"),
-    Option(("--echo-idx",), "one", kind="integer"),
+    Option(("--session-label",), "one or more", kind="session"),
+    Option(("--task-id", "-t"), "one", kind="task"),
+    Option(("--echo-idx",), "one", kind="positive"),
     Option(("--subject-anatomical-reference",), "one", ("first-lex", "unbiased", "sessionwise")),
     Option(("--track-sessions",)),
     Option(("--no-track-sessions",)),
@@ -81,7 +84,7 @@ OPTIONS: Final = (
     Option(("--bold2anat-init",), "one", ("auto", "t1w", "t2w", "header")),
     Option(("--bold2anat-dof",), "one", ("6", "9", "12")),
     Option(("--slice-time-ref",), "one", kind="fraction"),
-    Option(("--dummy-scans",), "one", kind="integer"),
+    Option(("--dummy-scans",), "one", kind="count"),
     Option(("--fallback-total-readout-time",), "one", kind="readout"),
     Option(("--random-seed",), "one", kind="integer"),
     Option(("--me-t2s-fit-method",), "one", ("curvefit", "loglin")),
@@ -119,7 +122,9 @@ OPTIONS: Final = (
     Option(("--write-graph",)),
     Option(("--stop-on-first-crash",)),
     Option(("--notrack",)),
-    Option(("--debug",), "one or more", ("compcor", "fieldmaps", "pdb", "all")),
+    Option(
+        ("--debug",), "one or more", ("compcor", "fieldmaps")
+    ),  # pdb, and all with it, waits for somebody who types
 )
 
 #: Options of earlier releases, of other programs, or never there, with what to write in their place.

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bhx_prep.config.config import Config
-from bhx_prep.config.fmriprep_arguments import given_words
-from bhx_prep.preproc.containers import bhx_arguments
+from bhx_prep.preproc.containers import bhx_arguments, further_arguments
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def ask(config: Config) -> Answer | None:
     lists = []
     for space in dict.fromkeys(spaces):
         section = config.preproc.of(space, config.features.t1w_resolution_mm).model_dump(mode="json")
-        lists.append([*bhx_arguments(section, "01", 8, 21000), *given_words(section)])
+        lists.append([*bhx_arguments(section, "01", 8, 21000), *further_arguments(section)])
     return ask_lists(python, lists, config.preproc.templateflow_home)
 
 

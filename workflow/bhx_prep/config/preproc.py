@@ -142,7 +142,7 @@ def lacking(spaces: Iterable[str], space: str, t1w_mm: float, arguments: Iterabl
     if space in SURFACES and "--fs-no-reconall" in given and "--derivatives" not in given:
         yield f"makes no BOLD in {space}: leave out --fs-no-reconall, which makes no surfaces"
     if space == "fsLR":
-        if not any(a.startswith("--cifti-output") for a in arguments):
+        if "--cifti-output" not in given:
             yield "makes no BOLD in fsLR: set preproc.cifti_output (`--cifti-output`)"
     elif not any(name == space or (space == "fsaverage5" and name == "fsaverage") for name, _ in made):
         yield f"makes no BOLD in {space}, the cohort's `space`: add {space}"

@@ -91,16 +91,8 @@ def docker_command(
         command += ["--patch", f"bhx_templateflow={absolute(preproc['templateflow_home'])}"]
         command += ["--env", "TEMPLATEFLOW_HOME", f"{PKG_PATH}/bhx_templateflow"]
         command += ["--env", "TEMPLATEFLOW_AUTOUPDATE", "off", "--network", "none"]
-    command += bhx_arguments(preproc, subject, threads, mem_mb)
-    for given in _further(preproc):  # the wrapper mounts what its options name
-        command += [given.name] if given.name else []
-        if given.name == "--derivatives":
-            command += [f"{name}={path}" for name, path in _named(given)]
-        elif given.option.kind in ("file", "folder"):
-            command += map(absolute, given.values)
-        else:
-            command += given.values
-    return command
+    # the wrapper mounts what its options name
+    return [*command, *bhx_arguments(preproc, subject, threads, mem_mb), *further_arguments(preproc)]
 
 
 def apptainer_command(
@@ -154,6 +146,31 @@ def bhx_arguments(preproc: Mapping[str, Any], subject: str, threads: int, mem_mb
         "--nthreads", str(threads), "--omp-nthreads", str(min(threads, 8)), "--mem-mb", str(mem_mb),
         "--skip-bids-validation", "--notrack",
     ]  # fmt: skip
+
+
+def further_arguments(preproc: Mapping[str, Any]) -> list[str]:
+    """The user's arguments of fMRIPrep but for the licence, with the whole paths of this machine.
+
+    Parameters
+    ----------
+    preproc : mapping
+        Section `preproc` of the configuration.
+
+    Raises
+    ------
+    ConfigError
+        If a folder of ``--derivatives`` cannot be named in a container.
+    """
+    words: list[str] = []
+    for given in _further(preproc):
+        words += [given.name] if given.name else []
+        if given.name == "--derivatives":
+            words += [f"{name}={path}" for name, path in _named(given)]
+        elif given.option.kind in ("file", "folder"):
+            words += map(absolute, given.values)
+        else:
+            words += given.values
+    return words
 
 
 def check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
@@ -246,8 +263,17 @@ def unmountable(path: Path) -> str | None:
 
 
 def absolute(path: str | Path) -> str:
-    """A path as containers want it."""
-    return str(Path(path).expanduser().absolute())
+    """A path as containers want it.
+
+    Raises
+    ------
+    ConfigError
+        If it begins with ``~`` and a name that has no home folder.
+    """
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: there is no such home folder, write the path in full") from error
 
 
 def _further(preproc: Mapping[str, Any]) -> list[Given]:

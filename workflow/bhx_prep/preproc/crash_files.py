@@ -74,6 +74,11 @@ class Crash:
         return (_ENDED.findall(self.said) or [""])[-1]
 
     @property
+    def raised_in(self) -> str:
+        """The Python file in which the exception was raised; empty where no traceback names one."""
+        return (re.findall(r'^\s*File "([^"\n]+)", line \d+', self.said, flags=re.MULTILINE) or [""])[-1]
+
+    @property
     def sentence(self) -> str:
         """Which node, and why."""
         return f"node {'.'.join(self.steps)} crashed: {self.cause}"

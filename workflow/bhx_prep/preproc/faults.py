@@ -181,7 +181,7 @@ TABLE: Final = (
     Known(
         "site",
         "a folder may not be read or written by this account: {line}",
-        r"\[Errno 13\] Permission denied|PermissionError",
+        r"\[Errno 13\] Permission denied|PermissionError|No usable temporary directory|a writable cache directory",
         where="errors",
     ),
     Known(
@@ -198,8 +198,8 @@ TABLE: Final = (
     ),
     Known(
         "site",
-        "a work file is damaged or gone, as after a kill: remove the subject's work folder, start again ({line})",
-        r"UnpicklingError|EOFError: Ran out of input|\.pklz\b",
+        "a work file is damaged, gone, or of another release: remove the subject's work folder, start again ({line})",
+        r"UnpicklingError|EOFError: Ran out of input|\.pklz\b|Can't get attribute '",
         where="errors",
     ),
     Known(
@@ -215,7 +215,8 @@ TABLE: Final = (
     Known(
         "site",
         "the job was stopped from outside: start again, with more time if it had too little ({line})",
-        r"DUE TO (?:TIME LIMIT|NODE FAILURE|PREEMPTION)|job killed: walltime|TERM_RUNLIMIT|[Nn]ode failure on "
+        r"DUE TO (?:TIME LIMIT|NODE FAILURE|PREEMPTION)|job killed: (?:walltime|cput)|exceeded hard wallclock time"
+        r"|TERM_(?:RUNLIMIT|CPULIMIT|OWNER|ADMIN|PREEMPT)|[Nn]ode failure on "
         r"|" + _ended("130|143|-2|-15"),
     ),
     Known(
@@ -232,8 +233,16 @@ TABLE: Final = (
     ),
     Known(
         "site",
+        "a program could not write a file: look at the space and the rights of the job's folders ({line})",
+        r"(?i:(?:could not|couldn't|cannot|can't|unable to|failed to) (?:write|open output|open .{0,120}for writing"
+        r"|(?:create|make) (?:the )?(?:directory|file|folder|symbolic link))|error writing)",
+        where="crashes",
+    ),
+    Known(
+        "site",
         "the processor of this machine lacks instructions that the image's programs use: use another node",
-        r"Illegal instruction|" + _ended("132|-4"),
+        r"Illegal instruction|qemu: uncaught target signal|aren't available on your machine|"
+        + _ended("132|-4"),
     ),
     # ---- templates
     Known(
@@ -241,7 +250,8 @@ TABLE: Final = (
         "a template of TemplateFlow is missing and cannot be fetched: fill preproc.templateflow_home where there is network",
         r"Failed to download https?://|(?:requests|urllib3|botocore)\.exceptions\.\w+|aiohttp\.client_exceptions"
         r"|\b(?:httpx|http\.client)\.\w+|urllib\.error\.\w+|socket\.(?:gaierror|timeout)|\bConnection(?:\w+)?Error"
-        r"|\bTimeoutError|Tunnel connection failed|Temporary failure in name resolution|Name or service not known"
+        r"|\bTimeoutError|Max retries exceeded|Tunnel connection failed|Temporary failure in name resolution"
+        r"|Name or service not known"
         r"|Network is unreachable",
         where="errors",
     ),
@@ -250,6 +260,7 @@ TABLE: Final = (
         "a file of TemplateFlow is missing or broken: fetch it into preproc.templateflow_home again ({line})",
         r"(?:Error|Empty file|does not exist|No such file|[Cc]ould not (?:read|open)|[Cc]annot (?:read|open)).{0,160}"
         r"templateflow\S*/tpl-|templateflow\S*/tpl-\S*.{0,40}(?:does not exist|No such file|not a gzip|is empty)"
+        r"|of a TemplateFlowSelect interface"
         r"|TEMPLATEFLOW_HOME folder \S+ seems to contain|TEMPLATEFLOW_HOME.*(?:not writable|read-only)",
     ),
     # ---- programs in the container
@@ -264,7 +275,14 @@ TABLE: Final = (
     Known(
         "site",
         "the container lacks a program or library that fMRIPrep needs: use an unchanged image of nipreps/fmriprep ({line})",
-        r": [Cc]ommand not found|error while loading shared libraries|^\s*(?:ModuleNotFound|Import)Error: ",
+        r": [Cc]ommand not found|error while loading shared libraries|^\s*(?:ModuleNotFound|Import)Error: "
+        r"|binary incompatibility|Numpy is not available|numpy C-extensions failed",
+        where="crashes",
+    ),
+    Known(
+        "site",
+        "the container lacks an account or an environment variable that a program needs: use an unchanged image ({line})",
+        r"getpwuid\(\): uid not found|KeyError: '(?:HOME|USER|LOGNAME|PATH|\w+_HOME|\w*_?DIR)'",
         where="crashes",
     ),
     Known(
@@ -279,7 +297,8 @@ TABLE: Final = (
         r"BrokenProcessPool|process pool was terminated abruptly|process pool is not usable anymore"
         r"|result of insuff?ici?ent memory|Insufficient resources available for job"
         r"|[Oo]ut of memory: Kill|[Mm]emory cgroup out of memory|oom[-_]kill|OOMKilled|Out Of Memory"
-        r"|cgroup out-of-memory handler|[Ee]xceeded (?:step |job )?memory limit|job killed: \w*mem|TERM_MEMLIMIT"
+        r"|cgroup out-of-memory handler|[Ee]xceeded (?:step |job |virtual )*memory limit|gone over cgroup memory limit"
+        r"|exceeds job (?:hard|soft) limit \"\w*(?:vmem|rss|mem|data)|job killed: \w*mem|TERM_MEMLIMIT"
         r"|^\s*Killed\s*$|:\s+line \d+:\s+\d+ Killed"
         r"|\bsignal 9\b|\bSIGKILL\b|signal: killed|" + _ended("137|-9"),
         exit_codes=(137, -9),
@@ -289,7 +308,8 @@ TABLE: Final = (
         "a program of the preprocessing got no memory",
         r"\bMemoryError\b|ArrayMemoryError|Cannot allocate memory|\[Errno 12\]|std::bad_alloc"
         r"|MemoryAllocationError|OutOfMemoryError|heap out of memory|Unable to allocate [\d.]+ [KMGT]iB"
-        r"|could not allocate \d+|Failed to allocate memory",
+        r"|could not allocate \d+|Failed to allocate memory|\b[mc]alloc(?:\(\))? ?fail|[Mm]emory exhausted"
+        r"|\b[Oo]ut of memory\b",
     ),
     # ---- the subject's data, where fMRIPrep ends before any node runs
     Known("subject", "{line}", r"No (?:T1w|T1-weighted|BOLD) images|[Cc]annot find(?: a| any)? T1w"),
@@ -306,16 +326,22 @@ TABLE: Final = (
 #: with an error of its own. Other exceptions (of the system, of a pickle, of code) say nothing of images.
 _OF_DATA = re.compile(
     r"^\W*(?:[\w.]+\.)?(?:ValueError|IndexError|KeyError|ArithmeticError|ZeroDivisionError|FloatingPointError"
-    r"|OverflowError|LinAlgError|ImageFileError|HeaderDataError|BadGzipFile|DataError|EOFError|zlib\.error)\b"
-    r"|\b(?:T1w|T2w|BOLD|NaNs?|NIfTI|affine|registration|convergen?\w*|singular|slice timing|voxels?|masks?|field ?maps?"
-    r"|corrupt\w*|damaged|truncated|volumes?|time ?points?|frames?)\b|itk::|not a gzipped file|Expected \d+ bytes"
+    r"|OverflowError|LinAlgError|ImageFileError|HeaderDataError|BadGzipFile|DataError|DimensionError|AxisError|EOFError"
+    r"|zlib\.error)\b(?!: (?:I/O operation|bad marshal|Could not build path|.*semaphore))"
+    r"|\b(?:T1w|T2w|BOLD|NaNs?|NIfTI|affine|registration|convergen?\w*|singular|slice timing|voxels?|masks?"
+    r"|field ?maps?|corrupt\w*|damaged|truncated|volumes?|time ?points?|frames?"
+    r"|different sizes|dimension\w*)\b|itk::|not a gzipped file|Expected \d+ bytes"
     r"|(?:exited with code|Return code:) (?:[1-9]\d?|1[01]\d|12[0-4])\b",
     flags=re.IGNORECASE | re.MULTILINE,
 )
 _ERROR = re.compile(
-    r"^\W*(?:[\w.]*(?:Error|Exception|Fault|[Tt]imeout|Disconnected)\b|.*\b(?:error|ERROR|FATAL):)"
+    r"^\W*(?:[\w.]*(?:Error|Exception|Fault|[Tt]imeout|Disconnected)\b|fMRIPrep failed: |.*\b(?:error|ERROR|FATAL):)"
 )
-_CHATTER = re.compile(r"Please report errors|^RUNNING:|^\$ |^\s*(?:File |\^|~|raise )")
+#: A path, or what is quoted: it may be named as anything.
+_NAMED = re.compile(r"(?<!\w)'[^']*'|\"[^\"]*\"|(?<![\w:])/\S+")
+_CHATTER = re.compile(
+    r"Please report errors|did not execute cleanly|\b[Ss]entry\b|^RUNNING:|^\$ |^\s*(?:File |\^|~|raise )"
+)
 
 
 def recognise(exit_code: int, log: str, crashes: Sequence[Crash], image: str) -> Fault:
@@ -347,7 +373,12 @@ def recognise(exit_code: int, log: str, crashes: Sequence[Crash], image: str) ->
     if by_code is not None and by_code.kind != "subject":  # what it does to nodes looks like anything, too
         return Fault(by_code.kind, _sentence(by_code, image, last))
     for crash in crashes:
-        if not _OF_DATA.search(f"{crash.cause}\n{crash.ended}"):
+        if "/site-packages/templateflow/" in crash.raised_in:
+            sentence = (
+                "TemplateFlow lacks a file or cannot read one: fetch it into preproc.templateflow_home again"
+            )
+            return Fault("site", f"{sentence} ({_short(crash.sentence)})")
+        if not _OF_DATA.search(_NAMED.sub("", f"{crash.cause}\n{crash.ended}")):
             return Fault("unknown", _short(crash.sentence, 2 * QUOTED))
     if crashes:
         sentences = list(dict.fromkeys(crash.sentence for crash in crashes))
