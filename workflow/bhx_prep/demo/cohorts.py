@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from bhx_prep.process_pool import process_pool
+
 logger = logging.getLogger(__name__)
 
 #: Raise when what is written changes, so that older demo data are made again.
@@ -44,20 +46,21 @@ def make_cohorts(
     ConfigError
         If a folder of that name exists and was not made by `bhx synth`.
     SiteError
-        If a data package is missing.
+        If a data package is missing, or memory is short.
     """
     from bhx_prep.demo import folder
 
     made = []
-    for name in cohorts:
-        started = time.monotonic()
-        made_by = {"cohort": name, "version": VERSION, "seed": seed}
-        fill = partial(_filler(name), seed=seed)
-        if folder.make(out / name, made_by, fill, force=force):
-            made.append(name)
-            logger.info("%s: made in %.0f s", out / name, time.monotonic() - started)
-        else:
-            logger.info("%s: complete already", out / name)
+    with process_pool() as pool:
+        for name in cohorts:
+            started = time.monotonic()
+            made_by = {"cohort": name, "version": VERSION, "seed": seed}
+            fill = partial(_filler(name), seed=seed, each=pool.map)
+            if folder.make(out / name, made_by, fill, force=force):
+                made.append(name)
+                logger.info("%s: made in %.0f s", out / name, time.monotonic() - started)
+            else:
+                logger.info("%s: complete already", out / name)
     return made
 
 

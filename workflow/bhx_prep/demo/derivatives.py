@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def fill(
     seed: int,
     subjects: tuple[Subject, ...] = SUBJECTS,
     grids: DerivativeGrids = DerivativeGrids(),
+    each: folder.Each = map,
 ) -> None:
     """Write the cohort."""
     folder.write_participants(root, generator(seed, STREAM, "participants"), [s.label for s in subjects])
@@ -55,11 +57,10 @@ def fill(
         derivative=True,
         version=__version__,
     )
-    for subject in subjects:
-        _write(root, seed, subject, grids)
+    folder.for_each(partial(_write, root, seed, grids), subjects, each)
 
 
-def _write(root: Path, seed: int, subject: Subject, grids: DerivativeGrids) -> None:
+def _write(root: Path, seed: int, grids: DerivativeGrids, subject: Subject) -> None:
     rng = generator(seed, STREAM, subject.label)
     t1_grid = head.standard_grid(grids.t1_step_mm)
     write_t1(root, subject.label, t1_grid, *draw_t1(rng, t1_grid))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from bhx_model.errors import ConfigError
 
 MARKER = ".bhx-synth.json"
 BIDS_VERSION = "1.10.0"
+
+#: Calls a function for each subject, as `map` does; `Executor.map` in several processes.
+Each = Callable[..., Iterable[None]]
 
 
 def is_finished(folder: Path, made_by: Mapping[str, Any]) -> bool:
@@ -78,6 +82,11 @@ def make(
         shutil.rmtree(folder)
     partial.replace(folder)
     return True
+
+
+def for_each(write: Callable[[Any], None], subjects: Sequence[Any], each: Each) -> None:
+    """Write the files of all subjects, in this process or in those of `each`."""
+    deque(each(write, subjects), maxlen=0)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -28,9 +28,9 @@ SUBJECT, SESSION = "010188", "02"
 STEM = f"sub-{SUBJECT}_ses-{SESSION}_task-rest_acq-AP_run-01"
 
 
-def fill(root: Path, seed: int) -> None:
-    """Write the cohort; `seed` has no effect on real data."""
-    del seed
+def fill(root: Path, seed: int, each: folder.Each = map) -> None:
+    """Write the cohort; `seed` and `each` have no effect on one real scan."""
+    del seed, each
     func = root / f"sub-{SUBJECT}" / f"ses-{SESSION}" / "func"
     for hemi, values in zip("LR", sources.lemon_series(), strict=True):
         name = f"{STEM}_hemi-{hemi}_space-fsaverage5_bold"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,11 @@ class RawGrids:
 
 
 def fill(
-    root: Path, seed: int, subjects: tuple[Subject, ...] = SUBJECTS, grids: RawGrids = RawGrids()
+    root: Path,
+    seed: int,
+    subjects: tuple[Subject, ...] = SUBJECTS,
+    grids: RawGrids = RawGrids(),
+    each: folder.Each = map,
 ) -> None:
     """Write the cohort."""
     folder.write_participants(root, generator(seed, STREAM, "participants"), [s.label for s in subjects])
@@ -51,11 +56,10 @@ def fill(
         derivative=False,
         version=__version__,
     )
-    for subject in subjects:
-        _write(root, seed, subject, grids)
+    folder.for_each(partial(_write, root, seed, grids), subjects, each)
 
 
-def _write(root: Path, seed: int, subject: Subject, grids: RawGrids) -> None:
+def _write(root: Path, seed: int, grids: RawGrids, subject: Subject) -> None:
     real = sources.template()
     rng = generator(seed, STREAM, subject.label)
     step = grids.t1_step_mm

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,10 +161,12 @@ def patient_subjects(seed: int, n: int) -> list[SeriesSubject]:
     ]
 
 
-def fill_pretraining(root: Path, seed: int, n: int = 28, step_mm: float = 2.0) -> None:
+def fill_pretraining(
+    root: Path, seed: int, n: int = 28, step_mm: float = 2.0, each: folder.Each = map
+) -> None:
     """Write the cohort `pretraining`."""
     subjects = pretraining_subjects(n)
-    _fill(root, PRETRAINING_STREAM, seed, subjects, step_mm, {}, {})
+    _fill(root, PRETRAINING_STREAM, seed, subjects, step_mm, {}, {}, each)
     folder.describe(
         root,
         "BHX demo cohort pretraining",
@@ -174,7 +177,7 @@ def fill_pretraining(root: Path, seed: int, n: int = 28, step_mm: float = 2.0) -
     )
 
 
-def fill_patients(root: Path, seed: int, n: int = 120, step_mm: float = 2.0) -> None:
+def fill_patients(root: Path, seed: int, n: int = 120, step_mm: float = 2.0, each: folder.Each = map) -> None:
     """Write the cohort `patients` with its planted effects and their sizes."""
     subjects = patient_subjects(seed, n)
     columns = {
@@ -191,7 +194,7 @@ def fill_patients(root: Path, seed: int, n: int = 120, step_mm: float = 2.0) -> 
             "Units": "z-score",
         },
     }
-    _fill(root, PATIENTS_STREAM, seed, subjects, step_mm, columns, described)
+    _fill(root, PATIENTS_STREAM, seed, subjects, step_mm, columns, described, each)
     write_json(root / "planted.json", planted(subjects))
     folder.describe(
         root,
@@ -282,6 +285,7 @@ def _fill(
     step_mm: float,
     columns: Mapping[str, Any],
     described: Mapping[str, Any],
+    each: folder.Each,
 ) -> None:
     folder.write_participants(
         root,
@@ -290,8 +294,10 @@ def _fill(
         {"site": [s.scanner.site for s in subjects], **columns},
         {"site": {"Description": "One site for each repetition time"}, **described},
     )
-    grid = head.standard_grid(step_mm)
-    for subject in subjects:
-        write_series(root, subject, "rest", draw_series(stream, seed, subject))
-        rng = generator(seed, stream, subject.label, "t1w")
-        write_t1(root, subject.label, grid, *draw_t1(rng, grid, subject_structure(subject)))
+    folder.for_each(partial(_write, root, stream, seed, step_mm), subjects, each)
+
+
+def _write(root: Path, stream: str, seed: int, step_mm: float, subject: SeriesSubject) -> None:
+    write_series(root, subject, "rest", draw_series(stream, seed, subject))
+    grid, rng = head.standard_grid(step_mm), generator(seed, stream, subject.label, "t1w")
+    write_t1(root, subject.label, grid, *draw_t1(rng, grid, subject_structure(subject)))

@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -33,6 +31,7 @@ from bhx_prep.ingest.choice import T1W_MM, Choice, unused
 from bhx_prep.ingest.rows import Row, add_note, exclude, subjects_and_unknown
 from bhx_prep.io import bids_names, notes
 from bhx_prep.io.notes import short
+from bhx_prep.process_pool import process_pool
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +71,8 @@ CACHE: Final = Path(".bhx/index")
 
 _ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 
-#: Chunks of subjects that make starting processes worth while, and at most so many processes.
+#: Chunks of subjects that make starting processes worth while.
 _WORTH_PROCESSES = 8
-_MOST_PROCESSES = 4
 
 #: Columns that name files a scan is read from.
 FILE_COLUMNS: Final = ("path", "path_right", "sidecar", "confounds", "mask")
@@ -203,10 +201,7 @@ def _by_chunks(
     with ExitStack() as stack:
         parts = map(rows_of, chunks)
         if len(chunks) >= _WORTH_PROCESSES:
-            n = min(os.cpu_count() or 1, _MOST_PROCESSES)
-            # spawned, not forked: Snakemake has threads
-            pool = stack.enter_context(ProcessPoolExecutor(n, multiprocessing.get_context("spawn")))
-            parts = pool.map(rows_of, chunks)
+            parts = stack.enter_context(process_pool()).map(rows_of, chunks)
         for done, part in enumerate(parts, 1):
             rows += part
             if time.monotonic() - logged > 10:
