@@ -7,7 +7,7 @@ UV = UV_FIND_LINKS="$(PIP_FIND_LINKS)" .venv/bin/uv
 INSTALL = $(UV) pip install --quiet --compile-bytecode
 CLEAN_ENV = env -u PYTHONPATH NO_ET=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help environments demo reproduce test test-gpu lint docs lock niivue clean
+.PHONY: help environments demo reproduce test test-gpu lint style types docs lock niivue clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
@@ -58,13 +58,17 @@ test: environments  ## run the tests
 test-gpu: environments  ## on a machine with GPUs: what needs them
 	$(CLEAN_ENV) .venv/bin/python -m pytest -q --device cuda tests/bhx_model/training/test_gpu.py
 
-lint: .venv/ready  ## format and type checks
+lint: style types  ## format and type checks
+
+style: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check workflow/Snakefile rules
 	.venv/bin/codespell
-	.venv/bin/pyright
 	.venv/bin/snakemake --lint
+
+types: .venv/ready
+	.venv/bin/pyright
 
 docs: .venv/docs-ready  ## build the documentation into site/, strictly and without a network
 	$(CLEAN_ENV) NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
