@@ -68,7 +68,6 @@ BAD = [
     (["--fs-no-reconall\n"], "is one item of several words"),
     (["—fs-no-reconall"], "begins with a dash that is no hyphen: write --fs-no-reconall"),
     (["--bids-filter-file", "'/a/f.json'"], "the quotation marks are part of the path"),
-    (["-d", 'old="/a b"'], "the quotation marks are part of the path"),
     (["--bids-filter-file", "`pwd`/f.json"], "variables of the shell"),
     (["--bids-filter-file", "~nobody.here/f.json"], "there is no such home folder"),
 ]
@@ -83,6 +82,7 @@ OURS = [
     (["--reports-only"], "it makes no images"),
     (["--bids-filter-file="], "no path is given"),
     (["-d", "old="], "no path is given"),
+    (["-d", 'old="/a b"'], "the quotation marks are part of the path"),
     (["-trest"], "write -t and rest as items of their own"),
     (["-t", "task-rest"], "without task-"),
     (["--session-label", "01", "02 03"], "labels of sessions"),

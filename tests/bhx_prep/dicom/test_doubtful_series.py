@@ -12,7 +12,7 @@ pytest.importorskip("pydicom", reason="pip install 'bhx[dicom]'")
 
 import numpy as np
 import pydicom
-from dicom_files import Visit, ge_bold, siemens_bold, t1w
+from dicom_files import Visit, ge_bold, philips_bold, siemens_bold, t1w
 from dicom_study import write_map
 from small_disk import mounted
 
@@ -132,3 +132,32 @@ def test_the_disk_that_is_full_is_named(small: str, size: str, study, ingest, mo
         assert code == 1
         assert f"the disk is full at {study / small}" in log
         assert not list((study / "bids").rglob("*.nii.gz"))
+
+
+def _without_frames(file: Path, lost: list[int]) -> None:
+    """Take frames out of an enhanced file, as an export that lost slices does."""
+    header = pydicom.dcmread(file)
+    kept = [n for n in range(int(header.NumberOfFrames)) if n not in lost]
+    pixels = header.pixel_array[kept]
+    header.PerFrameFunctionalGroupsSequence = [header.PerFrameFunctionalGroupsSequence[n] for n in kept]
+    header.NumberOfFrames = len(kept)
+    header.PixelData = pixels.tobytes()
+    header.save_as(file)
+
+
+@pytest.mark.parametrize("lost", [[14, 15], [5], [15], [0, 1]])
+def test_slices_that_an_enhanced_file_lacks_are_missing(study, ingest, lost):
+    write_map(study, [ANY_BOLD])
+    (file,) = philips_bold(study / "dicom", VISIT)
+    _without_frames(file, lost)
+    code, rows, log = ingest()
+    assert (code, rows[0]["outcome"]) == (1, "failed"), log
+    assert rows[0]["reason"].startswith(f"{len(lost)} of its images are missing: export it again")
+
+
+def test_a_slice_that_every_volume_of_an_enhanced_file_lacks_is_missing(study, ingest):
+    write_map(study, [ANY_BOLD])
+    (file,) = philips_bold(study / "dicom", VISIT)
+    _without_frames(file, [1, 5, 9, 13])
+    _, rows, log = ingest()
+    assert rows[0]["reason"].startswith("1 of its images are missing: export it again"), log

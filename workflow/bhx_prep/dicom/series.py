@@ -37,6 +37,7 @@ _TAGS: Final = (
     "ProtocolName", "ImageType", "InstanceNumber", "Modality", "Manufacturer", "PatientAge", "PatientSex",
     "AcquisitionNumber", "AcquisitionTime", "ContentTime", "EchoTime", "ImagePositionPatient", "TemporalPositionIdentifier",
     "BurnedInAnnotation", "Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames",
+    "PerFrameFunctionalGroupsSequence",
     *identity.KEYWORDS,
 )  # fmt: skip
 #: Which image of a series a file is: two files that agree in all of them are one image.
@@ -68,6 +69,10 @@ class Series:
         `InstanceNumber` of each file.
     places : dict
         UID of an instance -> which image it is: values of the header in the order of `_IMAGE`.
+    frames : list of tuple of str
+        Frames of enhanced files, as `places`; only echo, position and kind are stated.
+    in_stack : set of int
+        Numbers of slices of enhanced files in their stacks.
     n_images : int
         Images in its files: of an enhanced one, its frames.
     lost : int
@@ -96,6 +101,8 @@ class Series:
     files: dict[str, Path] = field(default_factory=dict)
     instances: list[int] = field(default_factory=list)
     places: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    frames: list[tuple[str, ...]] = field(default_factory=list)
+    in_stack: set[int] = field(default_factory=set)
     n_images: int = 0
     lost: int = 0
     identifying: frozenset[str] = frozenset()
@@ -270,8 +277,29 @@ def _add_quietly(by_key: dict[Any, Series], path: Path, header: FileDataset, fau
         series.places[instance] = place
         if (number := text("InstanceNumber")).isdecimal():
             series.instances.append(int(number))
+        try:
+            _add_frames(series, header)
+        except _MALFORMED:
+            series.faults.append("cut off")
     elif series.places[instance] != place:
         series.faults.append("shared UID")
+
+
+def _add_frames(series: Series, header: FileDataset) -> None:
+    """Add where the frames of an enhanced file lie."""
+    for group in header.get("PerFrameFunctionalGroupsSequence") or ():
+
+        def value(sequence: str, keyword: str, group: Any = group) -> str:
+            items = group.get(sequence) or ({},)
+            return str(items[0].get(keyword) or "")
+
+        position = value("PlanePositionSequence", "ImagePositionPatient")
+        kind = value("MRImageFrameTypeSequence", "FrameType")
+        series.frames.append(
+            ("", "", "", "", value("MREchoSequence", "EffectiveEchoTime"), position, kind, "")
+        )
+        if (number := value("FrameContentSequence", "InStackPositionNumber")).isdecimal():
+            series.in_stack.add(int(number))
 
 
 def _image_type(value: Any) -> frozenset[str]:
@@ -314,7 +342,8 @@ def _check(series: list[Series], broken: set[Path]) -> None:
         known = [place for place in one.places.values() if place[0].isdecimal()]
         if twice := len(known) - len(set(known)):
             one.faults.append(f"{twice} of its images are there twice, under other UIDs: remove the copies")
-        one.lost = missing(one.instances) or lacking(one.places.values())
+        one.lost = missing(one.instances) or lacking([*one.places.values(), *one.frames])
+        one.lost = one.lost or missing(list(one.in_stack))
 
 
 def missing(instances: list[int]) -> int:
