@@ -24,6 +24,7 @@ from bhx_model.data.batch import Batch
 from bhx_model.errors import ConfigError, DataError
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.vit import compile_blocks
+from bhx_model.strict_fields import from_dict
 from bhx_model.training import alarms, checkpoint, feed, optim, run_folder, schedules, target
 from bhx_model.training.distributed import Processes
 from bhx_model.training.holdout import evaluate_holdout
@@ -284,7 +285,14 @@ def _resume(
     if lacking:
         msg = f"{checkpoint.folder(run, start)} was saved by another version, it lacks {', '.join(lacking)}: remove it"
         raise DataError(msg)
-    return start, State(**{name: kept[name] for name in names})
+    about = {name: kept[name] for name in names if name != "holdout"}
+    try:
+        state = from_dict(State, about, "state.json")
+        state.holdout = kept["holdout"] and {str(k): float(v) for k, v in kept["holdout"].items()}
+    except (ConfigError, AttributeError, TypeError, ValueError) as error:  # edited by hand
+        msg = f"{checkpoint.folder(run, start)} is broken ({error}): remove it to resume from the one before"
+        raise DataError(msg) from error
+    return start, state
 
 
 def _objective(model: nn.Module, t: TrainConfig, processes: Processes) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,42 @@ ALL_BUT_FUSION = {"subjects", "structure", "function", "tokens", "function_token
 )
 def test_what_decides_an_encoder_names_its_folder(change: dict[str, Any], expected: set[str]):
     assert {part for part, one in shared(change).items() if one} == expected
+
+
+def write_stage(folder: Path, weights: bytes) -> Path:
+    """A folder of one stage, as far as it is looked at."""
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"stage": "function"}')
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+def test_given_weights_are_known_by_their_content_not_by_their_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    old = write_stage(tmp_path / "old", b"w" * 2**21)
+    shutil.copytree(old, tmp_path / "elsewhere" / "old")
+    write_stage(tmp_path / "other" / "old", b"w" * 2**21 + b"x")
+    for key in ("init_from", "weights"):
+        only: dict[str, Any] = {"stages": ["function"]}
+
+        def change(path: str, key: str = key, only: dict[str, Any] = only) -> dict[str, Any]:
+            return (
+                {**only, "init_from": {"function": path}}
+                if key == "init_from"
+                else {**only, **GIVEN, "weights": path}
+            )
+
+        paths = ("old", str(old), "./old/", "elsewhere/old", "other/old")
+        made = trainings(**{f"e{n}": change(path) for n, path in enumerate(paths)})
+        folders = [made.stage_folder(f"e{n}", "function") for n in range(len(paths))]
+        assert len(set(folders[:4])) == 1
+        assert folders[4] != folders[0]
+    fusion = {
+        "init_from": {"fusion": "old"}
+    }  # which it does not hold: named by its path, and refused elsewhere
+    assert trainings(one=fusion).trainset("one") == trainings(one=fusion).trainset("one")
 
 
 def test_splits_that_are_left_out_are_a_set():

@@ -17,7 +17,7 @@ from bhx_model.atomic_write import write_json
 from bhx_model.file_hash import file_sha256
 from bhx_prep.config.config import Config
 from bhx_prep.step_versions import STEPS
-from bhx_prep.trainings import ENCODERS, Trainings, overrides
+from bhx_prep.trainings import ENCODERS, Trainings, known_by, overrides
 
 #: Name of the file in the folder of an experiment.
 FILE: Final = "fusion.json"
@@ -54,7 +54,7 @@ def recipe(config: Config, trainings: Trainings, experiment: str) -> dict[str, A
         "seed": section.seed,
         "subjects": trainings.trainset(experiment),
         "encoders": {stage: trainings.recipe(experiment, stage) for stage in ENCODERS},
-        "init_from": None if start is None else str(start),
+        "init_from": None if start is None else known_by(start, "fusion"),
     }
 
 

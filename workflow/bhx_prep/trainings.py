@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from bhx_model import config as model_config
+from bhx_model import given_weights
 from bhx_model.atomic_write import write_json
 from bhx_model.contract import canonical_json
+from bhx_model.errors import ConfigError, DataError
+from bhx_model.file_hash import file_sha256
 from bhx_prep.config.config import Config
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.config.experiments import ExperimentSection
@@ -35,6 +38,8 @@ ENCODERS = ("structure", "function")
 TRAINED, GIVEN = r"[a-z0-9-]+-[0-9a-f]{8}", r"weights_[a-z0-9-]+-[0-9a-f]{8}"
 TRAINSET, RECIPE, PAIR = rf"{TRAINED}|{GIVEN}", r"[a-z]+-[0-9a-f]{8}", r"tokens-[0-9a-f]{8}"
 
+#: Bytes of weights by which they are known.
+_END = 1 << 20
 #: Settings of an experiment, besides its cohorts, that decide whom it is trained on, now or before.
 OF_SUBJECTS = ("holdout", "exclude_test_of", "share", "seed", "init_from")
 
@@ -240,7 +245,44 @@ def _trainset(section: ExperimentSection, endpoints: Mapping[str, EndpointSectio
         name = "-".join(sorted(section.cohorts))
     else:  # no cohort's name has an underscore
         name = "weights_" + (re.sub(r"[^a-z0-9]+", "-", section.weights.name.lower()).strip("-") or "folder")
-    return f"{name[:40].strip('-')}-{_hash(_subjects(section, endpoints))}"
+    subjects = _subjects(section, endpoints)
+    if section.weights is not None:
+        subjects["weights"] = known_by(section.weights)
+    if "init_from" in subjects:
+        subjects["init_from"] = {
+            stage: known_by(folder, stage) for stage, folder in section.init_from.items()
+        }
+    return f"{name[:40].strip('-')}-{_hash(subjects)}"
+
+
+def known_by(folder: Path, only: str | None = None) -> str:
+    """Name given weights by their content, so that it does not matter how the folder is written or where it lies.
+
+    It is that of what describes them and of the end of their tensors: to read gigabytes whenever Snakemake starts would
+    take too long. The name is the path where there are no weights.
+
+    Parameters
+    ----------
+    folder : Path
+        As `given_weights.find` understands it.
+    only : str, optional
+        The stage that counts; all by default.
+    """
+    made_of = []
+    try:
+        for stage, given in given_weights.find(folder).items():
+            if only in (None, stage):
+                made_of.append([stage, file_sha256(given.about), *_size_and_end(given.weights)])
+    except (ConfigError, DataError, OSError):
+        return str(folder)
+    return _hash(made_of) if made_of else str(folder)
+
+
+def _size_and_end(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _END, 0))
+        return size, hashlib.sha256(file.read()).hexdigest()
 
 
 def _recipe(stage: str, section: ExperimentSection, changes: Mapping[str, Any]) -> str:
@@ -250,7 +292,7 @@ def _recipe(stage: str, section: ExperimentSection, changes: Mapping[str, Any]) 
     they were made: a job that outlives its Snakemake leaves none.
     """
     if section.weights is not None:
-        return f"given-{_hash(str(section.weights))}"
+        return f"given-{_hash(known_by(section.weights))}"
     base = model_config.load_preset(stage, section.preset)
     before, after = (model_config.decisive(one.to_dict()) for one in (base, base.override(changes)))
     changed = {

@@ -22,10 +22,10 @@ from training_runs import (
     train_here,
 )
 
-from bhx_model.errors import SiteError
+from bhx_model.errors import DataError, SiteError
 from bhx_model.nets import factory
-from bhx_model.training import checkpoint, optim, train
-from bhx_model.training.distributed import Processes
+from bhx_model.training import checkpoint, loop, optim, train
+from bhx_model.training.distributed import ALONE, Processes
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +130,22 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(stopped, tmp_pat
     whole, _ = model_of(stopped)
     checkpoint.load_weights(whole, checkpoint.folder(stopped, 3) / "model.safetensors")
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("samples_seen", None), ("count", "7"), ("sum", [1.0]), ("holdout", 3), ("holdout", {"loss": None})],
+)
+def test_a_state_that_was_edited_by_hand_is_a_sentence(stopped, tmp_path, name, value):
+    run = Path(shutil.copytree(stopped, tmp_path / "run"))
+    place = checkpoint.folder(run, 5)
+    state = json.loads((place / "state.json").read_text())
+    (place / "state.json").write_text(json.dumps({**state, name: value}))
+    (place / "sha256.json").unlink()
+    with pytest.raises(
+        DataError, match=r"step-0000005 is broken \(.*remove it to resume from the one before"
+    ):
+        loop._resume(run, *model_of(run), ALONE)
 
 
 def test_a_training_resumes_before_a_damaged_checkpoint(house, straight, stopped, tmp_path):
