@@ -68,11 +68,31 @@ def test_a_t1w_image_that_cannot_be_one_is_refused(tmp_path, fields, words):
 
 def test_what_a_header_does_not_state_is_a_note(tmp_path):
     assert found(tmp_path / "a").anats[0].notes == ()
-    assert (
-        found(tmp_path / "b", srow_x=[6, 1, 0, 5], srow_y=[-1, 6, 0, 9]).anats[0].notes == ()
-    )  # the forms differ
+    assert found(tmp_path / "b", srow_x=[6, 0.1, 0, 5], srow_y=[-0.1, 6, 0, 9]).anats[0].notes == ()
     (note,) = found(tmp_path / "c", sform_code=0, qform_code=0).anats[0].notes
     assert note.startswith("orientation assumed: ")
+
+
+@pytest.mark.parametrize(
+    ("rows", "forms"),
+    [
+        (
+            {"srow_x": [6, 1, 0, 5], "srow_y": [-1, 6, 0, 9]},
+            "sform (RAS) and qform (RAS) differ by 9 degrees",
+        ),
+        (
+            {"srow_y": [0, 0, -6, 9], "srow_z": [0, 6, 0, 9]},
+            "sform (RSP) and qform (RAS) differ by 90 degrees",
+        ),
+        (
+            {"srow_x": [-6, 0, 0, 5], "srow_y": [0, -6, 0, 9]},
+            "sform (LPS) and qform (RAS) differ by 180 degrees",
+        ),
+    ],
+)
+def test_forms_that_turn_the_head_against_each_other_are_a_note(tmp_path, rows, forms):
+    (note,) = found(tmp_path, **rows).anats[0].notes
+    assert note == f"orientation assumed: the header's {forms}, sform was used"
 
 
 def test_a_subject_whose_run_cannot_be_used_keeps_its_t1w_image(tmp_path):

@@ -90,6 +90,21 @@ def orientation_fault(header: Any) -> str | None:
     return None
 
 
+def form_angle(header: Any) -> float:
+    """Angle (degrees) by which sform and qform of a header turn the head against each other; 0 where it has one alone.
+
+    Parameters
+    ----------
+    header : nibabel.Nifti1Header
+        Without `orientation_fault`.
+    """
+    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    if sform is None or qform is None:
+        return 0.0
+    turn = _rotation(sform) @ _rotation(qform).T
+    return float(np.rad2deg(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
+
+
 def has_orientation(header: Any) -> bool:
     """Whether a header states an orientation by sform or qform."""
     return int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
@@ -123,12 +138,17 @@ def rigid_affine(
     -----
     The nearest rotation is that of the polar decomposition. ITK refuses headers with shear.
     """
-    left, _, right = np.linalg.svd(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
     middle = (np.asarray(shape[:3]) - 1) / 2
     new = np.eye(4)
-    new[:3, :3] = left @ right * np.asarray(zooms)
+    new[:3, :3] = _rotation(affine) * np.asarray(zooms)
     new[:3, 3] = affine[:3, :3] @ middle + affine[:3, 3] - new[:3, :3] @ middle
     return new
+
+
+def _rotation(affine: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The rotation, or rotation with a reflection, that is nearest to the directions of an affine, (3, 3)."""
+    left, _, right = np.linalg.svd(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
+    return left @ right
 
 
 def _three_numbers(value: Any) -> bool:

@@ -14,13 +14,15 @@ import numpy as np
 from bhx_model.errors import DataError
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
-from bhx_prep.io.nifti_header import has_orientation, orientation_fault
+from bhx_prep.io.nifti_header import form_angle, has_orientation, orientation_fault
 from bhx_prep.io.notes import Kind, note
 from bhx_prep.preproc.arguments import UsableScan
 from bhx_prep.preproc.embedded.field_maps import FieldMap, find_field_map
 from bhx_prep.preproc.embedded.series import DAMAGED, check_brightness, check_series, damaged
 from bhx_prep.preproc.embedded.slice_timing import SliceTimes, slice_times
 
+#: Angle (degrees) between sform and qform from which they are not the same but for rounding.
+FORMS_DEG = 1.0
 #: Fewer frames than this give no confounds worth the name.
 LEAST_FRAMES = 10
 
@@ -198,6 +200,10 @@ def _orientation(header: Any) -> tuple[str, ...]:
     """
     if (fault := orientation_fault(header)) is not None:
         raise DataError(fault)
+    if (angle := form_angle(header)) > FORMS_DEG:
+        names = ["".join(nib.aff2axcodes(form)) for form in (header.get_sform(), header.get_qform())]
+        said = f"the header's sform ({names[0]}) and qform ({names[1]}) differ by {angle:.0f} degrees, sform was used"
+        return (note(Kind.ORIENTATION, said),)
     if has_orientation(header):
         return ()
     return (
