@@ -87,7 +87,9 @@ def test_given_weights_are_known_by_their_content_not_by_their_path(
     monkeypatch.chdir(tmp_path)
     old = write_stage(tmp_path / "old", b"w" * 2**21)
     shutil.copytree(old, tmp_path / "elsewhere" / "old")
-    write_stage(tmp_path / "other" / "old", b"w" * 2**21 + b"x")
+    write_stage(tmp_path / "longer" / "old", b"w" * 2**21 + b"x")
+    write_stage(tmp_path / "first" / "old", b"x" + b"w" * (2**21 - 1))
+    write_stage(tmp_path / "middle" / "old", b"w" * 2**20 + b"x" * 2**12 + b"w" * (2**20 - 2**12))
     for key in ("init_from", "weights"):
         only: dict[str, Any] = {"stages": ["function"]}
 
@@ -98,11 +100,11 @@ def test_given_weights_are_known_by_their_content_not_by_their_path(
                 else {**only, **GIVEN, "weights": path}
             )
 
-        paths = ("old", str(old), "./old/", "elsewhere/old", "other/old")
+        paths = ("old", str(old), "./old/", "elsewhere/old", "longer/old", "first/old", "middle/old")
         made = trainings(**{f"e{n}": change(path) for n, path in enumerate(paths)})
         folders = [made.stage_folder(f"e{n}", "function") for n in range(len(paths))]
         assert len(set(folders[:4])) == 1
-        assert folders[4] != folders[0]
+        assert len(set(folders[3:])) == 4
     fusion = {
         "init_from": {"fusion": "old"}
     }  # which it does not hold: named by its path, and refused elsewhere
