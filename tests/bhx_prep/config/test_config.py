@@ -237,6 +237,13 @@ def test_paths_of_users_name_the_home_folder_and_no_variable(tmp_path: Path, mon
     assert found == tuple(tmp_path / name for name in ("out", "data", "table.tsv", "n"))
     with pytest.raises(ConfigError, match=r"cohorts\.a\.root: variables such as \$\{DATA\} are not replaced"):
         config.check({"cohorts": {"a": {"input": "bids", "root": "/x/${DATA}/raw"}}})
+    for nothing in ("", " "):
+        with pytest.raises(ConfigError, match=r"cohorts\.a\.root: no path is given"):
+            config.check({"cohorts": {"a": {"input": "bids", "root": nothing}}})
+    with pytest.raises(
+        ConfigError, match=r"results: the quotation marks are part of the path: leave them out"
+    ):
+        config.check({**GOOD, "results": "'/x y/out'"})
     with pytest.raises(ConfigError, match=r"results: there is no home folder for ~nobodyatall"):
         config.check({**GOOD, "results": "~nobodyatall/out"})
     with pytest.raises(ConfigError) as raised:

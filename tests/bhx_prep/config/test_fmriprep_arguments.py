@@ -60,7 +60,7 @@ BAD = [
     (["--msm", "--no-msm"], "--msm and --no-msm contradict each other"),
     (["--force", "bbr", "no-bbr"], "--force bbr and --force no-bbr contradict"),
     (["-d", "x=/a", "x=/b"], "--derivatives names x twice"),
-    (["--bids-filter-file", "$HOME/f.json"], "variables of the shell are not filled in"),
+    (["--bids-filter-file", "$HOME/f.json"], "variables such as $HOME are not replaced"),
     (["--f"], "may mean"),
     (["--ignore=fieldmaps", "sbref"], "sbref is left over, as `=` gives --ignore one value"),
     (["-d=a=/x", "b=/y"], "b=/y is left over, as `=` gives --derivatives one value"),
@@ -68,8 +68,8 @@ BAD = [
     (["--fs-no-reconall\n"], "is one item of several words"),
     (["—fs-no-reconall"], "begins with a dash that is no hyphen: write --fs-no-reconall"),
     (["--bids-filter-file", "'/a/f.json'"], "the quotation marks are part of the path"),
-    (["--bids-filter-file", "`pwd`/f.json"], "variables of the shell"),
-    (["--bids-filter-file", "~nobody.here/f.json"], "there is no such home folder"),
+    (["--bids-filter-file", "`pwd`/f.json"], "variables such as `pwd` are not replaced"),
+    (["--bids-filter-file", "~nobody.here/f.json"], "there is no home folder for ~nobody.here"),
 ]
 
 #: Refused here although the parser takes them: what they ask for is not made, or decided elsewhere.
@@ -81,6 +81,7 @@ OURS = [
     (["-w", "/scratch"], "TMPDIR"),
     (["--reports-only"], "it makes no images"),
     (["--bids-filter-file="], "no path is given"),
+    (["--fs-subjects-dir", ""], "no path is given"),
     (["-d", "old="], "no path is given"),
     (["-d", 'old="/a b"'], "the quotation marks are part of the path"),
     (["-trest"], "write -t and rest as items of their own"),

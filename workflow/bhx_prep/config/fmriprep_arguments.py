@@ -20,6 +20,7 @@ from bhx_prep.config.fmriprep_options import (
     Template,
 )
 from bhx_prep.config.mistakes import nearest
+from bhx_prep.config.section import path_mistake
 
 #: Keys of section `preproc` that are options of fMRIPrep.
 KEYS: Final = {
@@ -158,7 +159,7 @@ def _parse(words: Sequence[str]) -> tuple[list[Given], list[str]]:
     closed = False
     for word in words:
         if not word.startswith("-") or re.match(r"-\.?\d", word):
-            if word[:1] in _DASHES:
+            if word.startswith(tuple(_DASHES)):
                 mistakes.append(
                     f"{word} begins with a dash that is no hyphen: write --{word.lstrip('-' + _DASHES)}"
                 )
@@ -249,7 +250,10 @@ def _value_mistakes(given: Given) -> Iterator[str]:
     if not wanted:
         yield f"{name} takes {takes} (is {' '.join(values) or 'none'})"
     for value in values:
-        if option.kind in ("file", "folder", "named folders") and (what := _path_mistake(value)) is not None:
+        if (
+            option.kind in ("file", "folder", "named folders")
+            and (what := path_mistake(value.rpartition("=")[2])) is not None
+        ):
             yield f"{name} {value}: {what}"
             continue
         pattern, what = _VALUES.get(option.kind, (None, ""))
@@ -259,22 +263,6 @@ def _value_mistakes(given: Given) -> Iterator[str]:
             yield f"{name} {value}: it takes {what}"
     if name == "--skull-strip-template":
         yield from (f"{name}: {what}" for what in space_mistakes(values))
-
-
-def _path_mistake(value: str) -> str | None:
-    """Why no file or folder can be of this name, as it was meant for a shell; None where one can."""
-    path = value.rpartition("=")[2]
-    if not path.strip():
-        return "no path is given"
-    if re.search(r"\$|`", path):
-        return "variables of the shell are not filled in, write the path in full"
-    if path[0] in "'\"" and path[-1] == path[0]:
-        return "the quotation marks are part of the path, leave them out"
-    try:
-        Path(path).expanduser()
-    except RuntimeError:
-        return "there is no such home folder, write the path in full"
-    return None
 
 
 def _modifiers(name: str, template: Template, modifiers: Sequence[str]) -> Iterator[str]:

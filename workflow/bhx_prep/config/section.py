@@ -47,28 +47,47 @@ _V = TypeVar("_V")
 Value = Annotated[str, BeforeValidator(as_text, json_schema_input_type=str | float)]
 
 
+def path_mistake(text: str) -> str | None:
+    """Why a text names no file or folder, as where it was meant for a shell; None where it may."""
+    if not text.strip():
+        return "no path is given"
+    if text[0] in "'\"" and text[-1] == text[0]:
+        return "the quotation marks are part of the path: leave them out"
+    if named := re.search(r"\$\{?[A-Za-z_]\w*\}?|\$\(.*\)|`.*`", text):
+        return f"variables such as {named[0]} are not replaced here: write the path itself"
+    try:
+        Path(text).expanduser()
+    except RuntimeError:
+        return f"there is no home folder for {Path(text).parts[0]}: write the path itself"
+    return None
+
+
+def _as_path_text(value: Any) -> Any:
+    """A path as it was written, as `Path` forgets that it was empty."""
+    if isinstance(value, str) and (mistake := path_mistake(value)) is not None:
+        raise ConfigError(mistake)
+    return value
+
+
 def as_path(path: Path) -> Path:
     """A path of the user's, with the home folder in place of `~`.
 
     Raises
     ------
     ConfigError
-        If a variable of the environment stands in it, which nothing here replaces, or it is a URL.
+        If it is a URL, or nothing can be there by `path_mistake`.
     """
     if was_url(path):
         raise ConfigError(
             f"it is a URL, and a path of this machine is expected: download it (weights: `{DOWNLOAD_WEIGHTS}`)"
         )
-    if named := re.search(r"\$\{?[A-Za-z_]\w*\}?", str(path)):
-        raise ConfigError(f"variables such as {named[0]} are not replaced here: write the path itself")
-    try:
-        return path.expanduser()
-    except RuntimeError as error:
-        raise ConfigError(f"there is no home folder for {path.parts[0]}: write the path itself") from error
+    if (mistake := path_mistake(str(path))) is not None:
+        raise ConfigError(mistake)
+    return path.expanduser()
 
 
 #: A file or folder that the configuration names, relative to the folder that Snakemake or `bhx` works in.
-UserPath = Annotated[Path, AfterValidator(as_path)]
+UserPath = Annotated[Path, BeforeValidator(_as_path_text), AfterValidator(as_path)]
 
 
 def once_each(values: tuple[_V, ...]) -> tuple[_V, ...]:
