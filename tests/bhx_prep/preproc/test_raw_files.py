@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -93,6 +94,20 @@ def test_what_a_header_does_not_state_is_a_note(tmp_path):
 def test_forms_that_turn_the_head_against_each_other_are_a_note(tmp_path, rows, forms):
     (note,) = found(tmp_path, **rows).anats[0].notes
     assert note == f"orientation assumed: the header's {forms}, sform was used"
+
+
+def test_a_compressed_image_with_another_checksum_is_damaged(tmp_path):
+    packed = gzip.compress(write(tmp_path / "T1w.nii", head(), vox_offset=352).read_bytes())
+    path = tmp_path / "sub-01/anat/sub-01_T1w.nii.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(packed)
+    assert len(find(tmp_path, "01", [UsableScan(path)]).anats) == 1
+    path.write_bytes(packed + b"what follows is ignored")
+    assert len(find(tmp_path, "01", [UsableScan(path)]).anats) == 1
+    flipped = bytes([packed[-8] ^ 1])
+    path.write_bytes(packed[:-8] + flipped + packed[-7:])
+    with pytest.raises(DataError, match=r"the image is damaged or cut short \(BadGzipFile\)"):
+        find(tmp_path, "01", [UsableScan(path)])
 
 
 def test_a_subject_whose_run_cannot_be_used_keeps_its_t1w_image(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import reprlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ from bhx_prep.preproc.embedded.slice_timing import SliceTimes, slice_times
 
 #: Angle (degrees) between sform and qform from which they are not the same but for rounding.
 FORMS_DEG = 1.0
+#: Bytes that are inflated at a time.
+_CHUNK = 1 << 22
 #: Fewer frames than this give no confounds worth the name.
 LEAST_FRAMES = 10
 
@@ -149,11 +152,32 @@ def _open(path: Path) -> Any:
     if 0 in header.get_data_shape():
         msg = "the image has no voxels"
         raise DataError(msg)
+    _check_gzip(path)
     try:
         # one open file: reading a frame goes on where the one before ended, also in a compressed file
         return nib.load(path, keep_file_open=True)
     except DAMAGED as error:
         raise damaged(error) from error
+
+
+def _check_gzip(path: Path) -> None:
+    """Read a compressed file to its end, where its checksum and length stand: nibabel does not look.
+
+    Raises
+    ------
+    DataError
+        If they are not those of its content.
+    """
+    if not path.name.endswith(".gz"):
+        return
+    try:
+        with gzip.open(path) as file:
+            while file.read(_CHUNK):
+                pass
+    except DAMAGED as error:
+        # what follows the end is another matter: programs that write to tapes or blocks leave some
+        if not (isinstance(error, gzip.BadGzipFile) and str(error).startswith("Not a gzipped file")):
+            raise damaged(error) from error
 
 
 def _scan_of(
