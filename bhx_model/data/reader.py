@@ -68,8 +68,10 @@ class Reader:
     """
 
     def __init__(self, workers: int, device: torch.device = CPU):
-        self.device = device
         on_gpu = device.type == "cuda"
+        if on_gpu and device.index is None:  # a thread has to be told which
+            device = torch.device("cuda", torch.cuda.current_device())
+        self.device = device
         self.memory = Memory(pinned=on_gpu)
         self._copies = torch.cuda.Stream(device) if on_gpu else None
         self._pool = ThreadPoolExecutor(workers, "reader", self._begin_thread) if workers else None

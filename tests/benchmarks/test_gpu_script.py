@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,12 +16,14 @@ sys.path.insert(0, str(Path(__file__).parent / "gpu"))
 
 import gpu_cases
 import gpu_learning
+import gpu_machine
 import gpu_people
 import gpu_report
 import gpu_work
 import numpy as np
 import torch
 from gpu_supervise import WORK, Part, Work, read_rows, supervise
+from torch.autograd import DeviceType
 
 SCRIPT = Path(__file__).parent / "gpu"
 
@@ -132,6 +135,39 @@ def test_operations_are_those_of_the_formula():
     wanted = edges + sum(map(sum, layers))
     assert sizes.grid == (32, 48, 32)
     assert gpu_cases.flops_per_sample("structure", "now", 11, "tiny") == pytest.approx(wanted, rel=1e-3)
+
+
+def test_time_is_that_of_the_operation_with_what_it_calls():
+    """The kernels of attention and of a conversion are started by operations that these call."""
+
+    def event(name, microseconds, parent=None, device_type=DeviceType.CPU):
+        return SimpleNamespace(
+            name=name, device_time_total=microseconds, cpu_parent=parent, device_type=device_type
+        )
+
+    attention = event("aten::_scaled_dot_product_flash_attention", 9e6)
+    converted = event("aten::_to_copy", 3e6, event("aten::to", 3e6))
+    events = [
+        attention, event("aten::_flash_attention_forward", 9e6, attention), converted,
+        event("aten::copy_", 3e6, converted), event("aten::copy_", 2e6),
+        event("aten::copy_", 5e6, device_type=DeviceType.CUDA),
+    ]  # fmt: skip
+    names = {"aten::_scaled_dot_product_flash_attention", "aten::_to_copy", "aten::copy_", "aten::add"}
+    assert gpu_machine.seconds_of(events, names, "device_time_total") == {
+        "aten::_scaled_dot_product_flash_attention": 9, "aten::_to_copy": 3, "aten::copy_": 2, "aten::add": 0,
+    }  # fmt: skip
+
+
+def test_after_a_fault_in_a_kernel_another_process_goes_on(monkeypatch, tmp_path):
+    rows = tmp_path / "rows"
+    work = Work("cpu", "tiny", str(tmp_path), str(rows), time.time() + 60, 0, [("one", 9), ("two", 9)])
+    work.write(tmp_path / "work.json")
+    monkeypatch.setattr(gpu_work, "run_part", lambda *_: iter(()))
+    for works, begun in ((False, ["one"]), (True, ["one", "two"])):
+        rows.unlink(missing_ok=True)
+        monkeypatch.setattr(gpu_work, "still_works", lambda device, works=works: works)
+        assert gpu_work.main(str(tmp_path / "work.json")) == (not works)
+        assert [row["part"] for row in read_rows(rows) if "outcome" in row] == begun
 
 
 @pytest.fixture

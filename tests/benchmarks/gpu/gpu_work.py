@@ -65,8 +65,22 @@ def main(path: str) -> int:
         if "torch._dynamo" in sys.modules:
             torch._dynamo.reset()
         gc.collect()
+        if not still_works(device):  # nothing would work in this process; a new one does the other parts
+            return 1
         gpu_steps.reset_peak(device)
     return 0
+
+
+def still_works(device: torch.device) -> bool:
+    """Whether a GPU still computes for this process: after a fault in a kernel it does nothing more."""
+    if device.type != "cuda":
+        return True
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        traceback.print_exc()
+        return False
+    return True
 
 
 def run_part(name: str, work: Work, device: torch.device, until: float) -> Rows:

@@ -10,6 +10,7 @@ import torch
 
 from bhx_model.data import reader
 from bhx_model.data.batch import Batch, Draft
+from bhx_model.data.memory import Memory
 from bhx_model.data.reader import Reader, threads_per_process
 from bhx_model.errors import DataError
 
@@ -49,6 +50,21 @@ def test_threads_share_the_samples_of_a_batch():
     together = threading.Barrier(3)
     (batch,) = Reader(3).batches(drafts(1, fill=lambda *_: together.wait(10)))
     assert batch.keys == ["0-0", "0-1", "0-2"]
+
+
+@pytest.mark.parametrize("named", ["cuda", "cuda:1"])
+def test_every_thread_copies_to_the_gpu_of_its_process(monkeypatch, named):
+    """A GPU that is named without a number is the process's; PyTorch refuses such a name where threads are told theirs."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: asked.append(device) or object())
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append(device))
+    monkeypatch.setattr(reader, "Memory", lambda pinned: Memory())
+    monkeypatch.setattr(Reader, "move", lambda self, batch: (batch, None))
+    read = Reader(2, torch.device(named))
+    assert len(list(read.batches(drafts(3)))) == 3
+    assert set(asked) == {torch.device("cuda", 1)}
+    assert len(asked) >= 2
 
 
 def test_no_more_than_two_batches_are_read_ahead():
