@@ -68,19 +68,26 @@ def _level(verbosity: int) -> int:
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Parser whose paths (``type=Path``) are not empty: ``--out "$OUT"`` without a value would mean the current folder."""
+    """Parser whose paths (``type=Path``) are checked: ``--out "$OUT"`` without a value would mean the current folder.
+
+    ``~`` is the home folder, which shells leave as it is in ``--out=~/derivatives``.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.register("type", Path, nonempty_path)
+        self.register("type", Path, user_path)
 
 
-def nonempty_path(text: str) -> Path:
-    """Read a path, as a `type` of argparse."""
+def user_path(text: str) -> Path:
+    """Read a path of the user's, as a `type` of argparse."""
     if not text:
         msg = "the path is empty: is a variable of the shell not set?"
         raise argparse.ArgumentTypeError(msg)
-    return Path(text)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        msg = f"there is no home folder for {Path(text).parts[0]}: write the path itself"
+        raise argparse.ArgumentTypeError(msg) from error
 
 
 def add_verbosity(parser: argparse.ArgumentParser) -> None:

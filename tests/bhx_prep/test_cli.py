@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bhx_model.command_line import CommandParser
 from bhx_prep.cli import COMMANDS, main
 from bhx_prep.commands import doctor
 
@@ -94,6 +95,16 @@ def test_an_empty_path_is_refused(words: list[str], capsys):
     with pytest.raises(SystemExit):
         main(words)
     assert "the path is empty: is a variable of the shell not set?" in capsys.readouterr().err
+
+
+def test_paths_of_options_name_the_home_folder(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = CommandParser()
+    parser.add_argument("--out", type=Path)
+    assert parser.parse_args(["--out=~/a b"]).out == tmp_path / "a b"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--out=~nobodyatall/x"])
+    assert "there is no home folder for ~nobodyatall" in capsys.readouterr().err
 
 
 def test_doctor_names_what_is_missing_and_the_cure(tmp_path: Path):
