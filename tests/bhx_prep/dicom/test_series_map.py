@@ -37,6 +37,15 @@ from bhx_prep.dicom import dataset, series_map, subject_table
             "occurs twice",
         ),
         ("series: [{description: a, suffix: T1w}]\ndeface: [rm, x]", "needs {in} and {out}"),
+        (
+            "series: [{description: a, suffix: T1w}]\nsubjects: ~nobodyatall/s.tsv",
+            "no home folder for ~nobodyatall",
+        ),
+        (
+            "series: [{description: a, suffix: T1w}]\nsubjects: $DATA/s.tsv",
+            "variables such as $DATA are not replaced",
+        ),
+        ("series: [{description: a, suffix: T1w}]\nsubjects: ''", "no path is given"),
     ],
 )
 def test_maps_that_are_refused(text: str, sentence: str, tmp_path: Path):
@@ -60,6 +69,7 @@ def test_maps_that_are_refused(text: str, sentence: str, tmp_path: Path):
         (["patient_id participant_id session", "SECRET 01 a/b"], "row 2: session is no BIDS label"),
         (["patient_id participant_id study_date", "SECRET 01 yesterday"], "study_date is no date"),
         (["patient_id participant_id study_date", "SECRET 01 27.08.2019"], "study_date is no date"),
+        (["patient_id participant_id study_date", "SECRET 01 2019-02-30"], "study_date is no date"),
     ],
 )
 def test_tables_that_are_refused(rows: list[str], sentence: str, tmp_path: Path):

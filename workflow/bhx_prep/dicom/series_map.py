@@ -11,7 +11,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bhx_model.errors import ConfigError
-from bhx_prep.config.section import Section, Value, once_each, read_section
+from bhx_prep.config.section import Section, UserPath, Value, once_each, read_section
 from bhx_prep.dicom.series import Series
 from bhx_prep.io import bids_names
 
@@ -125,7 +125,7 @@ class SeriesMap(Section):
     """All of ``map.yaml``."""
 
     name: str = Field(default="", description="Name of the dataset; that of its folder when empty.")
-    subjects: Path = Field(
+    subjects: UserPath = Field(
         default=Path("subjects.tsv"),
         description="Table with patient_id, participant_id and, where needed, session and study_date; beside the map.",
     )
@@ -196,4 +196,4 @@ def load(path: Path) -> SeriesMap:
         found = read_section(SeriesMap, raw)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", error.mistakes) from None
-    return found.model_copy(update={"subjects": path.parent / found.subjects.expanduser()})
+    return found.model_copy(update={"subjects": path.parent / found.subjects})

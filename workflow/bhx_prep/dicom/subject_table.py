@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from bhx_model.errors import ConfigError, DataError
@@ -79,7 +80,7 @@ def _visit(path: Path, line: int, row: dict[str, str]) -> Visit:
         raise ConfigError(
             f"{path}, row {line}: patient_id or participant_id is empty; write n/a to leave a patient out"
         )
-    if date and not re.fullmatch(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", date):
+    if date and not _is_day(date):
         raise ConfigError(f"{path}, row {line}: study_date is no date as 2024-01-31")
     if subject == LEFT_OUT:
         return Visit(patient, "", "", date, line)
@@ -90,6 +91,15 @@ def _visit(path: Path, line: int, row: dict[str, str]) -> Visit:
             msg = f"{path}, row {line}: {what} is no BIDS label: use letters and digits only"
             raise ConfigError(msg) from None
     return Visit(patient, subject, session, date, line)
+
+
+def _is_day(text: str) -> bool:
+    """Whether a text is a day as DICOM has it, YYYYMMDD."""
+    try:
+        datetime.strptime(text, "%Y%m%d")
+    except ValueError:
+        return False
+    return re.fullmatch(r"(?:19|20)\d{6}", text) is not None
 
 
 def _check_patients(path: Path, visits: Sequence[Visit]) -> None:
