@@ -7,8 +7,10 @@ published code say so; preset ``reference`` sets all of them.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -486,8 +488,14 @@ def preset_evaluation(preset: str) -> dict[str, Any]:
 
 
 def _read_preset(preset: str) -> dict[str, Any]:
-    import yaml  # only reading presets needs it
-
     if preset not in PRESETS:
         raise ConfigError(unknown_name(preset, PRESETS, "presets"))
+    return copy.deepcopy(_preset_file(preset))
+
+
+@cache
+def _preset_file(preset: str) -> dict[str, Any]:
+    """Read once: parsing it takes longer than most of what a plan asks of it."""
+    import yaml  # only reading presets needs it
+
     return yaml.safe_load((_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bhx_model import config
 from bhx_model.config import (
@@ -44,6 +45,16 @@ def test_base_is_the_papers_size():
     assert {(m.width, m.depth, m.heads) for m in sizes.values()} == {(768, 12, 12)}
     assert sizes["fusion"].hub_tokens == 128
     assert sizes["function"].window_s == pytest.approx(35.28)
+
+
+def test_a_preset_is_parsed_once_and_stays_as_it_is_written(monkeypatch):
+    first = load_preset("function", "tiny")
+    evaluation = config.preset_evaluation("tiny")
+    written = dict(evaluation)
+    evaluation["lr"] = "changed by a caller"
+    monkeypatch.setattr(yaml, "safe_load", None)
+    assert load_preset("function", "tiny") == first
+    assert config.preset_evaluation("tiny") == written
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -19,7 +19,8 @@ from typing import Any
 from bhx_model.training import loop, stages, train
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["bhx_model.training.train"])
+# PyTorch imports its compiler when the first optimiser is made, which takes longer than a training of a few steps
+SERVER.set_forkserver_preload(["bhx_model.training.train", "torch._dynamo"])
 
 
 def environment(rank: int, world: int, port: int) -> dict[str, str]:

@@ -18,7 +18,9 @@ from pathlib import Path
 _SERVER = """
 import atexit, json, os, sys
 import snakemake.cli
-import bhx_prep.config.config, bhx_prep.ingest.index  # what the Snakefile imports
+import bhx_prep.config.config, bhx_prep.ingest.index, bhx_prep.study, bhx_prep.startup  # what the Snakefile imports
+import smart_open  # what Snakemake imports when it reads the first rule, with the libraries of all clouds
+snakemake.cli.get_argument_parser()  # imports Snakemake's plugins
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()

@@ -80,7 +80,7 @@ def test_as_a_module_the_rules_are_their_own(root: Path, tmp_path: Path):
     ("imported", "sentence"),
     [
         ("from bhx_prep import of_a_later_release", "is not of the release of these rules: install that one"),
-        ("import ml4fmri.absent", "the package ml4fmri is not installed: pip install 'bhx[networks]'"),
+        ("import pydicom.absent", "the package pydicom is not installed: pip install 'bhx[dicom]'"),
     ],
 )
 def test_rules_that_the_installed_package_does_not_fit_say_so(
