@@ -62,8 +62,9 @@ def test_it_prints_the_tables(tmp_path):
     assert steps.keys() == {"now", "published"}
     assert all(row["flop_s"] > 0 and row["samples_s"] > 0 for row in steps.values())
     assert steps["published"]["flop_sample"] > 2 * steps["now"]["flop_sample"]
-    bounds = {row["operation"]: row["bound"] for row in rows if row["kind"] == "operation"}
-    assert bounds["aten::gelu"] == "memory"
+    # which ones take longest, and are listed, depends on what else the machine does
+    listed = [row for row in rows if row["kind"] == "operation" and row["bound"]]
+    assert {row["bound"] for row in listed if not row["flop"]} == {"memory"}
 
 
 @pytest.mark.parametrize(("tests", "passed"), [("def test_one(): pass\n", True), ("", False)])
