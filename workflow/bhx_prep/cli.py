@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
@@ -145,7 +144,7 @@ OTHER_EXTRAS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; an error that the user can fix is one line on stderr and exit code 1."""
-    verbosity = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    verbosity = CommandParser(add_help=False, allow_abbrev=False)
     add_verbosity(verbosity)
     # taken out first, so that they may stand anywhere: `bhx -q shards verify F` and `bhx shards verify F -q`
     argv, passed = split_passed(sys.argv[1:] if argv is None else argv)
