@@ -5,8 +5,8 @@
 Every head of `preproc_heads.py` that can be had, as it is and spoiled: water instead of it, alone or in a shell, a FLAIR, a
 T2w, an EPI and a CT made of its intensities, all of them below zero, without its upper 35 mm, its left half or all above the
 neck, with a slab of zeros; and tilted by 45 degrees, without its face or its skull, or mirrored, which may be registered
-well. A line per image; exit code 1 if a real head is refused or a spoiled one passes. An image takes two CPU minutes at
-1 mm, and half a minute at 4 mm, which is enough here.
+well. A line per image; exit code 1 if a real head is refused, a spoiled one passes, or none was tried. An image takes two
+CPU minutes at 1 mm, and half a minute at 4 mm, which is enough here.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def judge(path: Path, templates: Path, resolution_mm: float, folder: Path) -> st
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print a line per image; 1 if one is judged wrongly."""
+    """Print a line per image; 1 if one is judged wrongly, or none was tried."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -232,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--resolution", type=float, default=4.0, help="of the registration, mm (%(default)s)")
     a = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    wrong = 0
+    wrong, tried = 0, 0
     for name in a.heads:
         try:
             head = nib.as_closest_canonical(nib.load(preproc_heads.make(name, a.work / "heads").t1w))
@@ -248,10 +248,10 @@ def main(argv: list[str] | None = None) -> int:
             nib.Nifti1Image(made.astype(np.float32), head.affine).to_filename(folder / "T1w.nii.gz")  # type: ignore[attr-defined]
             why = judge(folder / "T1w.nii.gz", a.templates.absolute(), a.resolution, folder)
             is_wrong = (case == "real" and why is not None) or (must_fail and why is None)
-            wrong += is_wrong
+            wrong, tried = wrong + is_wrong, tried + 1
             verdict = f"excluded: {why}" if why else "passes"
             print(f"{name} {case}: {verdict}{' (WRONG)' if is_wrong else ''}", flush=True)
-    return int(wrong > 0)
+    return int(wrong > 0 or not tried)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class Crashed(RuntimeError):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the table; 1 if a number misses its goal."""
+    """Print the table; 1 if a number misses its goal, or there is none."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -124,6 +124,9 @@ def main(argv: list[str] | None = None) -> int:
     parts, ended = of_bold([part for part in a.bold if part != "none"], templates, work)
     print_parts(parts)
     missed = any(not column.met(row[column.key]) for row in rows for column in COLUMNS if column.key in row)
+    if not rows and not parts:
+        print("nothing was measured", file=sys.stderr)
+        return 1
     return int(crashed > 0 or missed or not ended or not all(all(part["reached"].values()) for part in parts))
 
 
