@@ -22,11 +22,32 @@ if __name__ == "__main__":
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
+#: Prints how many threads each library of linear algebra takes in a process.
+_THREADS = """
+from bhx_prep.process_pool import process_pool
+def threads(_):
+    import scipy.linalg, threadpoolctl
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info()]
+if __name__ == "__main__":
+    with process_pool() as pool:
+        print(*pool.submit(threads, None).result())
+"""
+
 
 def test_others_work_and_results_keep_their_order():
     with process_pool() as pool:
         assert list(pool.map(abs, [-3, 1, -2])) == [3, 1, 2]
         assert pool.submit(os.getpid).result() != os.getpid()
+
+
+def test_each_computes_with_one_thread(tmp_path):
+    script = tmp_path / "threads.py"
+    script.write_text(_THREADS, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment, timeout=600, check=True
+    )
+    assert set(done.stdout.split()) == {"1"}
 
 
 def test_a_process_that_is_killed_is_said():

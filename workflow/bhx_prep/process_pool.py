@@ -16,14 +16,17 @@ from bhx_model.errors import SiteError
 
 #: Beyond this, the disk or the memory of a small machine is what limits.
 MOST: Final = 4
+#: Variables by which libraries of linear algebra are told how many threads to take.
+_THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @contextmanager
 def process_pool() -> Iterator[Executor]:
     """Processes on the cores of this machine, at most `MOST`; they start with the first task.
 
-    They are spawned, not forked: Snakemake has threads. An interrupt from the keyboard ends the tasks that have not begun;
-    where the command's own process is killed, its processes end as well.
+    They are spawned, not forked: Snakemake has threads. Each computes with one thread, or they would be in each other's
+    way. An interrupt from the keyboard ends the tasks that have not begun; where the command's own process is killed, its
+    processes end as well.
 
     Yields
     ------
@@ -47,6 +50,7 @@ def process_pool() -> Iterator[Executor]:
 
 
 def _prepare() -> None:
+    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read when NumPy is imported, with the first task
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command itself ends what is under way
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
