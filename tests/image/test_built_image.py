@@ -6,6 +6,7 @@ It takes as long as installing both environments, so `tests/image/run` starts it
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -97,14 +98,11 @@ def debian(state: Path) -> Path:
         path for name in ("sources.list.d/debian.sources", "sources.list")
         if (path := Path("/etc/apt") / name).is_file()
     )  # fmt: skip
-    release = dict(
-        line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
-    )
     archive = state / "base.tar"
     subprocess.run(
         ["mmdebstrap", "--quiet", "--variant=minbase", "--include=python3,python3-venv,ca-certificates",
          f"--customize-hook=copy-in {CERTIFICATES} {Path(CERTIFICATES).parent}",
-         release["VERSION_CODENAME"].strip('"'), archive, sources],
+         platform.freedesktop_os_release()["VERSION_CODENAME"], archive, sources],
         check=True,
     )  # fmt: skip
     return archive

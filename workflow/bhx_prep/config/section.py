@@ -64,7 +64,7 @@ def path_mistake(text: str) -> str | None:
 
 def _as_path_text(value: Any) -> Any:
     """A path as it was written, as `Path` forgets that it was empty."""
-    if isinstance(value, str) and (mistake := path_mistake(value)) is not None:
+    if isinstance(value, str | Path) and (mistake := path_mistake(str(value))) is not None:
         raise ConfigError(mistake)
     return value
 
@@ -75,14 +75,12 @@ def as_path(path: Path) -> Path:
     Raises
     ------
     ConfigError
-        If it is a URL, or nothing can be there by `path_mistake`.
+        If it is a URL.
     """
     if was_url(path):
         raise ConfigError(
             f"it is a URL, and a path of this machine is expected: download it (weights: `{DOWNLOAD_WEIGHTS}`)"
         )
-    if (mistake := path_mistake(str(path))) is not None:
-        raise ConfigError(mistake)
     return path.expanduser()
 
 
