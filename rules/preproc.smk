@@ -15,6 +15,8 @@ rule run_embedded:
         f"{RESULTS}/benchmarks/run_embedded/{{cohort}}/sub-{{subject}}.tsv"
     wildcard_constraints:
         cohort=cohorts_of("embedded"),
+    # the longest jobs before all others, so that the trainings wait for them as little as they can
+    priority: 50
     conda:
         "../envs/ants.yaml"
     threads: 1
@@ -51,6 +53,7 @@ rule run_fmriprep:
         f"{RESULTS}/benchmarks/run_fmriprep/{{cohort}}/sub-{{subject}}.tsv"
     wildcard_constraints:
         cohort=f"{cohorts_of('fmriprep-docker')}|{cohorts_of('fmriprep-apptainer')}",
+    priority: 50
     conda:
         "../envs/prep.yaml"
     threads: 8

@@ -127,6 +127,8 @@ rule train_encoder:
         f"{RESULTS}/benchmarks/train_encoder/{{trainset}}_{{stage}}-{{recipe}}.tsv"
     wildcard_constraints:
         trainset=TRAINED,
+    # what follows waits for its trainings: they begin before the short jobs
+    priority: 40
     conda:
         "../envs/model.yaml"
     threads: training_threads
