@@ -64,6 +64,11 @@ def test_five_mistakes_give_five_messages():
         ({"cohorts": {"Abide-1": {"input": "bids", "root": "x"}}}, "lower-case"),
         ({"cohorts": {"a": {"input": "bids", "root": "x", "subjects": ["../etc"]}}}, "letters and digits"),
         (
+            {"cohorts": {"a": {"input": "bids", "root": "x", "subjects": [50002]}}},
+            "a.subjects.0: put it in quotes",
+        ),
+        ({"cohorts": {"a": {"input": "bids", "root": "x", "tasks": [True]}}}, "a.tasks.0: put it in quotes"),
+        (
             {"cohorts": {1: {"input": "bids", "root": "x"}}},
             "cohorts: YAML reads a name there as 1, which is no text: put",
         ),

@@ -20,7 +20,10 @@ from bhx_prep.dicom import dataset, series_map, subject_table
     [
         ("", "maps no series"),
         ("series: []", "maps no series"),
-        ("series: {", "is not YAML"),
+        ("series: {", "not YAML"),
+        ("series: [{description: a, suffix: bold, task: rest, run: 010}]", "YAML reads 010 as 8"),
+        ("series: [{description: a, suffix: bold, task: 0_1}]", "YAML reads 0_1 as 1"),
+        ("series: [{description: 1:30, suffix: T1w}]", "YAML reads 1:30 as 90"),
         ("[1, 2]", "maps no series"),
         ("series: [{suffix: T1w}]", "name the series by description"),
         ("series: [{description: a}]", "give either a suffix"),

@@ -34,6 +34,8 @@ def sentence(error: Mapping[str, Any], root: type[BaseModel]) -> str:
     elif "input" in error and isinstance(error["input"], str | int | float | bool):
         said = repr(error["input"])
         given = f"(is {said if len(said) <= LONGEST else said[: LONGEST // 2] + '..'})"
+        if error["type"] == "string_type":  # where a name, an id or a label is expected
+            message = "put it in quotes: YAML reads it as a number or a truth value, and not as text"
         message = f"{message} {given}"
         if error["type"] == "literal_error":
             known = re.findall(r"'([^']*)'", error["ctx"]["expected"])

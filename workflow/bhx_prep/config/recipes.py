@@ -10,19 +10,17 @@ import functools
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from bhx_model.errors import ConfigError
 from bhx_prep import installation
+from bhx_prep.config import yaml_file
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.config.mistakes import close, sentence
-from bhx_prep.config.section import Section, Value
+from bhx_prep.config.mistakes import close
+from bhx_prep.config.section import Section, Value, read_section
 
 #: What tables write for unknown, whatever the data set.
 UNKNOWN: Final = ("", "n/a", "N/A", "NA", "NaN", "nan")
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Fact(Section):
@@ -243,14 +241,13 @@ def read(path: Path) -> Recipe:
     Raises
     ------
     ConfigError
-        If it is not as the schema has it.
+        If it cannot be read (`yaml_file.load`) or is not as the schema has it.
     """
-    values = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+    values = yaml_file.load(path)
     try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        mistakes = [sentence(e, Recipe) for e in error.errors(include_url=False)]
-        raise ConfigError(f"{path}: {'; '.join(mistakes)}", mistakes) from None
+        return read_section(Recipe, values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}", error.mistakes) from None
 
 
 def times(name: str) -> Times:

@@ -1,9 +1,10 @@
-"""Read a configuration file as plain values, with one-line errors, also for duplicate keys, which YAML accepts."""
+"""Read YAML files of the user's as plain values, with one-line errors, also for what YAML accepts and reads otherwise."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,8 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 #: Values of a file, with what its anchors repeat: more are a mistake, or an anchor that holds itself.
 MOST_VALUES: Final = 1_000_000
+#: A whole number whose text is what YAML makes of it: 010 is 8, 1:30 is 90, 1_0 is 10.
+_WHOLE_NUMBER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -25,12 +28,28 @@ def read(path: Path) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If it is missing, not UTF-8, not YAML, has no keys, or has one of them twice: of two cohorts of one name YAML keeps
-        the second and does not say so.
+        If it is missing, has no keys, or cannot be read (`load`).
     """
     if not path.exists():
         msg = f"there is no {path} here: name the configuration, go to the study's folder, or make one by `bhx init`"
         raise ConfigError(msg)
+    values = load(path)
+    if values is not None and not isinstance(values, dict):
+        raise ConfigError(
+            f"{path} has no keys: it starts with lines such as `cohorts:`, see `bhx config defaults`"
+        )
+    return values or {}
+
+
+def load(path: Path) -> Any:
+    """Read any YAML file of the user's; None where it is empty.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be opened, is not UTF-8 or not YAML, has a key twice (of two cohorts of one name YAML keeps the second
+        and does not say so), or has a number or date that YAML reads otherwise than it is written (010 as 8).
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -44,17 +63,16 @@ def read(path: Path) -> dict[str, Any]:
             raise ConfigError(
                 f"{path}: its anchors (&) repeat themselves without end: write out what they stand for"
             )
-        values = yaml.load(text, Loader=_Loader)  # a safe loader
+        lines = [
+            f"{path}, line {line}: {key} occurs twice: keep one of them" for key, line in _repeated(node, ())
+        ]
+        lines += [f"{path}, line {line}: {mistake}" for mistake, line in _read_otherwise(node)]
+        values = None if lines else yaml.load(text, Loader=_Loader)  # a safe loader
     except yaml.YAMLError as error:
         raise ConfigError(_not_yaml(path, text, error)) from error
-    if twice := list(_repeated(node, ())):
-        lines = [f"{path}, line {line}: {key} occurs twice: keep one of them" for key, line in twice]
+    if lines:
         raise ConfigError("\n".join(lines), lines)
-    if values is not None and not isinstance(values, dict):
-        raise ConfigError(
-            f"{path} has no keys: it starts with lines such as `cohorts:`, see `bhx config defaults`"
-        )
-    return values or {}
+    return values
 
 
 def check_files(files: Iterable[Path]) -> None:
@@ -104,6 +122,28 @@ def _repeated(
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
             yield from _repeated(value, (*above, str(number)), met)
+
+
+def _read_otherwise(node: yaml.Node | None, met: set[int] | None = None) -> Iterator[tuple[str, int]]:
+    """Mistakes and lines of numbers and dates without quotes that YAML 1.1 reads otherwise than they are written."""
+    met = set() if met is None else met
+    if node is None or id(node) in met:
+        return
+    met.add(id(node))
+    if isinstance(node, yaml.CollectionNode):
+        for entry in node.value:
+            for part in entry if isinstance(entry, tuple) else (entry,):
+                yield from _read_otherwise(part, met)
+        return
+    kind = node.tag.rpartition(":")[2]
+    line = node.start_mark.line + 1
+    if kind == "timestamp":
+        yield f"YAML reads {node.value} as a date: put it in quotes", line
+    elif (kind == "int" and not _WHOLE_NUMBER.fullmatch(node.value)) or (
+        kind == "float" and {"_", ":"} & {*node.value}
+    ):
+        number = yaml.load(node.value, Loader=_Loader)  # a safe loader
+        yield f'YAML reads {node.value} as {number}: write "{node.value}" in quotes, or {number}', line
 
 
 def _expanded(node: yaml.Node | None, known: dict[int, float]) -> float:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bhx_model.errors import ConfigError
+from bhx_prep.config import yaml_file
 from bhx_prep.config.section import Section, UserPath, Value, once_each, read_section
 from bhx_prep.dicom.series import Series
 from bhx_prep.io import bids_names
@@ -157,37 +157,15 @@ class SeriesMap(Section):
         return self
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses duplicate keys, of which YAML would ignore the first."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
-    if twice := [key for n, key in enumerate(keys) if key in keys[:n]]:
-        raise ConfigError(
-            f"the key {twice[0]!r} occurs twice (line {node.start_mark.line + 1}): name it once"
-        )
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
 def load(path: Path) -> SeriesMap:
     """Read a map; paths in it are below its folder.
 
     Raises
     ------
     ConfigError
-        If it is missing, is no YAML, is empty or has mistakes.
+        If it cannot be read (`yaml_file.load`), is empty or has mistakes.
     """
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
-        raise ConfigError(f"{path} is not YAML" + (f" (line {line})" if line else "")) from None
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    raw = yaml_file.load(path)
     if not isinstance(raw, dict) or not raw.get("series"):
         raise ConfigError(
             f"{path} maps no series: list them under `series`; `bhx ingest list IN` shows what there is"

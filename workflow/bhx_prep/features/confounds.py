@@ -14,12 +14,12 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from bhx_model.errors import ConfigError, DataError
+from bhx_prep.config import yaml_file
 from bhx_prep.config.features import strategy_file
-from bhx_prep.config.section import Section
+from bhx_prep.config.section import Section, read_section
 from bhx_prep.features import motion_files
 from bhx_prep.features.confounds_table import matching, read_table
 from bhx_prep.features.displacement import displacement
@@ -125,28 +125,18 @@ def load_strategy(name: str) -> Strategy:
     Raises
     ------
     ConfigError
-        If there is no such strategy, or it has unknown keys or wrong values: all of them are named.
+        If there is no such strategy, its file cannot be read (`yaml_file.load`), or it has unknown keys or wrong values: all
+        are named.
     """
     path = strategy_file(name)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path} cannot be read: {error}"
-        raise ConfigError(msg) from error
-    except yaml.YAMLError as error:
-        msg = f"{path} is not YAML: {error}"
-        raise ConfigError(msg) from error
+    raw = yaml_file.load(path)
     if not isinstance(raw, dict):
         msg = f"{path} holds no strategy: a mapping with `name`, `prose` and `citation` is expected"
         raise ConfigError(msg)
     try:
-        return Strategy.model_validate(raw)
-    except ValidationError as error:
-        mistakes = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or path.stem}: {e['msg']}" for e in error.errors()
-        )
-        msg = f"{path}: {mistakes}"
-        raise ConfigError(msg) from None
+        return read_section(Strategy, raw)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}", error.mistakes) from None
 
 
 def select(strategy: Strategy, path: Path, n_frames: int) -> Confounds:
