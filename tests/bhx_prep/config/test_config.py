@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 import subprocess
@@ -108,6 +109,17 @@ def test_five_mistakes_give_five_messages():
         ),
         (of_classes("a\nb"), "e.classes.0.name: a class needs a name of 1 to 80 characters on one line"),
         (of_classes(" "), "a class needs a name"),
+        *(
+            (
+                {
+                    "endpoints": {
+                        "e": {"cohort": "abide1", "column": "x", "kind": "binary", "classes": [value, "2"]}
+                    }
+                },
+                "e.classes.0: write a value as the table has it, a date in quotes, or {name: .., values: [..]}",
+            )
+            for value in (["1"], datetime.date(2019, 1, 31))
+        ),
         (of_classes("c" * 900), "a class needs a name"),
         (of_classes("a", "2.0"), "'2.0' and '2' of two `classes` are the same number"),
         (

@@ -78,8 +78,25 @@ def test_a_class_that_nearly_follows_from_sites_is_named(endpoint, labels, cells
     [
         (
             [20190101.0 + i for i in range(28)],
-            "values such as 20190101 are dates: name what is to be predicted",
+            "values such as 20190101 look like dates: name what is to be predicted",
         ),
+        (  # days since 1900, as spreadsheets count
+            [43500.0 + 9 * i for i in range(40)],
+            "values such as 43500 look like dates: name what is to be predicted",
+        ),
+        (  # seconds since 1970
+            [1543500000.0 + 86400 * i for i in range(40)],
+            "values such as 1543500000 look like dates: name what is to be predicted",
+        ),
+        (  # day, month, year; month, day, year
+            [1011960.0 + 1_000_000 * (i % 9) + i for i in range(40)],
+            "values such as 1011960 look like dates: name what is to be predicted",
+        ),
+        (
+            [12251960.0 + i for i in range(40)],
+            "values such as 12251960 look like dates: name what is to be predicted",
+        ),
+        ([43500.0 + 9000 * i for i in range(40)], ""),
         ([20190101.0 + i for i in range(40)], ""),  # January has no 40 days
         ([20190101.5 + i for i in range(28)], ""),
         (range(28), ""),
@@ -87,6 +104,19 @@ def test_a_class_that_nearly_follows_from_sites_is_named(endpoint, labels, cells
 )
 def test_dates_as_numbers_are_named(values, said):
     assert label_leakage.dates(VALUES, of(values)) == said
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "values", "expected"),
+    [
+        (VALUES, range(40), True),  # the number of the subject
+        (VALUES, range(20, 60), False),  # as ages in ascending order
+        (VALUES, [i % 7 for i in range(40)], False),
+        (CLASSES, [0] * 20 + [1] * 20, False),  # controls are often numbered first
+    ],
+)
+def test_a_number_of_the_subjects_is_found(endpoint, values, expected):
+    assert label_leakage.counts_subjects(endpoint, of(values)) is expected
 
 
 def test_values_of_another_scale_are_named():

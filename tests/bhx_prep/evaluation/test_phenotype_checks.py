@@ -261,6 +261,42 @@ def test_columns_of_covariates_are_looked_for(study):
     assert any(line.startswith("cohorts.a.columns.motion: read as missing of 1") for line in found.warnings)
 
 
+@pytest.mark.parametrize(
+    ("covariate", "cells", "said"),
+    [
+        ("age", [-99] * 4 + list(range(20, 36)), "age.. is -99 (4 x), far from all others"),
+        ("age", [999] * 4 + list(range(20, 36)), "age.. is 999 (4 x), far from all others"),
+        ("age", [-30 - i for i in range(4)] + list(range(20, 36)), "4 are negative, e.g. -33"),
+        ("motion", [-0.5, -0.4, *[0.1 + i / 90 for i in range(18)]], "2 are negative, e.g. -0.5"),
+        ("sex", ["M", "m", *["F"] * 18], "has 'M' and 'm', which are two levels"),
+        ("sex", [1, 2] * 9 + ["1.0", 2], ""),  # one level where they are read
+        ("site", ["Zürich"] * 10 + ["Zu\u0308rich"] * 10, "which are two levels"),
+        ("sex", IDS, "has 20 levels of 20 participants"),
+        ("sex", ["M"] * 20, "is 'M' for everybody"),
+        ("age", list(range(20, 40)), ""),
+        ("sex", ["M", "F"] * 10, ""),
+    ],
+)
+def test_covariates_that_are_codes_or_levels_in_two_spellings(study, covariate, cells, said):
+    found = study(table(cov=cells), AGE, columns={covariate: "cov"})
+    here = [line for line in found.warnings if line.startswith(f"cohorts.a.columns.{covariate}: ")]
+    assert not found.mistakes
+    assert len(here) == bool(said)
+    assert all(part in line for line in here for part in said.removeprefix("age").split(".."))
+
+
+def test_a_label_that_counts_the_subjects(study):
+    found = study(table(number=[int(label) for label in IDS]), AGE | {"column": "number"})
+    assert found.warnings == [
+        "endpoints.e0.column: number is the number in the subjects' ids: name what is to be predicted"
+    ]
+
+
+def test_a_class_that_differs_by_an_accent_as_it_is_stored(study):
+    found = study(table(dx=["control", "autiste\u0301"] * 10), DX | {"classes": ["control", "autisté"]})
+    assert "did you mean" in found.mistakes[0]
+
+
 def test_a_table_that_an_endpoint_needs_is_missed_once_its_cohort_is_there(tmp_path):
     (tmp_path / "a").mkdir()
     cohorts = {name: {"input": "bids", "root": str(tmp_path / name)} for name in ("a", "later")}
@@ -353,7 +389,7 @@ def test_how_scans_were_made_is_no_phenotype(study):
     ]
     dates = table(day=[20190101 + i for i in range(20)])
     assert study(dates, AGE | {"column": "day"}).warnings == [
-        "endpoints.e0.column: values such as 20190101 are dates: name what is to be predicted"
+        "endpoints.e0.column: values such as 20190101 look like dates: name what is to be predicted"
     ]
     year = table(dx=["control"] * 10 + ["autism"] * 10, day=["2011-05-03"] * 10 + ["2012-05-03"] * 10)
     assert study(year, DX, columns={"scan_year": "day"}).warnings == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -43,6 +44,8 @@ class EndpointClass(Section):
 
 def _named_by_its_value(given: Any) -> Any:
     value = as_text(given)
+    if not isinstance(value, str | Mapping | EndpointClass):
+        raise ConfigError("write a value as the table has it, a date in quotes, or {name: .., values: [..]}")
     return {"name": value, "values": (value,)} if isinstance(value, str) else given
 
 

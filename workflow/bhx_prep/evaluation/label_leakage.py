@@ -12,11 +12,22 @@ import numpy as np
 
 from bhx_model.evaluation.influence import is_constant
 from bhx_prep.config.endpoints import EndpointSection
-from bhx_prep.ingest.cell_values import numbers_of, years_of
+from bhx_prep.ingest.cell_values import number_of, numbers_of, years_of
 
 #: So many values, or fewer, of a regression are likely codes of classes.
 MOST_CODES: Final = 4
-_DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+_YEAR, _MONTH, _DAY = r"(19|20)\d\d", r"(0[1-9]|1[0-2])", r"(0[1-9]|[12]\d|3[01])"
+#: Dates as numbers, which begin with no zero: year, month, day; day, month, year; month, day, year.
+_DATES = [
+    re.compile(pattern)
+    for pattern in (
+        f"{_YEAR}{_MONTH}{_DAY}",
+        f"([1-9]|[12]\\d|3[01]){_MONTH}{_YEAR}",
+        f"([1-9]|1[0-2]){_DAY}{_YEAR}",
+    )
+]
+#: The years 1990 to 2040 as days since 1900, and as seconds since 1970.
+_COUNTED: Final = ((32_874, 51_136), (631_152_000, 2_208_988_800))
 #: Nothing is said of fewer people.
 FEWEST: Final = 10
 #: Fewer people per level, in the mean, may all be of one class by chance, or are a family.
@@ -94,12 +105,23 @@ def _of_levels(labels: Mapping[str, float], cells: Mapping[str, str]) -> dict[st
 
 
 def dates(endpoint: EndpointSection, labels: Mapping[str, float]) -> str:
-    """Say that the values of a regression are dates written as numbers, 20190131; empty if they are not."""
+    """Say that the values of a regression look like dates written as numbers, 20190131 or 43496; empty if they do not."""
     if endpoint.kind != "regression" or len(labels) < FEWEST:
         return ""
-    if not all(_DATE.fullmatch(f"{label:.17g}") for label in labels.values()):
+    there = set(labels.values())
+    if not all(float(value).is_integer() for value in there):
         return ""
-    return f"values such as {min(labels.values()):.0f} are dates: name what is to be predicted"
+    counted = any(all(first <= value <= last for value in there) for first, last in _COUNTED)
+    if not counted and not any(all(date.fullmatch(f"{value:.0f}") for value in there) for date in _DATES):
+        return ""
+    return f"values such as {min(there):.0f} look like dates: name what is to be predicted"
+
+
+def counts_subjects(endpoint: EndpointSection, labels: Mapping[str, float]) -> bool:
+    """Whether the values of a regression are the numbers in the subjects' labels."""
+    if endpoint.kind != "regression" or len(labels) < FEWEST:
+        return False
+    return all(value == number_of(re.sub(r"\D", "", subject)) for subject, value in labels.items())
 
 
 def other_scale(own: Mapping[str, float], other: Mapping[str, float]) -> str:

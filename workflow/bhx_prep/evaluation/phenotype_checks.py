@@ -10,10 +10,12 @@ import itertools
 import math
 import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import CohortSection
@@ -24,8 +26,11 @@ from bhx_prep.evaluation import label_leakage, split_lists
 from bhx_prep.evaluation.endpoint_labels import counted, read_labels
 from bhx_prep.ingest import participants
 from bhx_prep.ingest.bids_files import subject_labels
-from bhx_prep.ingest.cell_values import KnownValues, far_values, listed, number_of, numbers_of
+from bhx_prep.ingest.cell_values import KnownValues, category, far_values, listed, number_of, numbers_of
 from bhx_prep.io.notes import brief, quote, short
+
+#: How to mend a value that is likely a code.
+_NAME_CODES: Final = "if that means unknown, name it in the cohort's `missing`"
 
 
 @dataclass
@@ -123,7 +128,10 @@ def _check_leakage(
     """Labels that are codes, or that follow from what is no image."""
     if codes := label_leakage.codes(endpoint, labels):
         found.warnings.append(f"{where}.kind: {codes}")
-    if dates := label_leakage.dates(endpoint, labels):
+    if label_leakage.counts_subjects(endpoint, labels):
+        text = f"{brief(endpoint.column)} is the number in the subjects' ids: name what is to be predicted"
+        found.warnings.append(f"{where}.column: {text}")
+    elif dates := label_leakage.dates(endpoint, labels):
         found.warnings.append(f"{where}.column: {dates}")
     for covariate in ("motion", "scan_year"):
         if cohort.columns.get(covariate) == endpoint.column:
@@ -165,8 +173,12 @@ def _check_covariates(
             found.mistakes.append(f"{key}: {error}")
             continue
         known = column.known
-        if covariate in ("age", "motion"):
+        if covariate in ("sex", "site"):
+            if known:
+                _check_spellings(found, key, title, {s: category(cell) for s, cell in known.items()}, table)
+        elif covariate in ("age", "motion"):
             known, refused, _ = numbers_of(known, brief(title))
+            _check_codes(found, key, title, list(known.values()))
             if refused:
                 subject, reason = next(iter(refused.items()))
                 found.warnings.append(
@@ -174,6 +186,14 @@ def _check_covariates(
                 )
         if not known:
             found.mistakes.append(f"{key}: {quote(title)} of {table.file} is unknown for everybody")
+
+
+def _check_codes(found: Findings, key: str, title: str, numbers: Sequence[float]) -> None:
+    """Ages or motion that are likely codes: far from all others, or negative."""
+    if far := far_values(numbers):
+        found.warnings.append(f"{key}: {brief(title)} is {counted(far)}, far from all others: {_NAME_CODES}")
+    elif negative := [number for number in numbers if number < 0]:
+        found.warnings.append(f"{key}: {len(negative)} are negative, e.g. {min(negative):g}: {_NAME_CODES}")
 
 
 def _check_ids(
@@ -304,17 +324,26 @@ def _check_levels(
         except DataError as error:
             found.mistakes.append(f"{key}: {error}")
             continue
-        known = sorted(set(cells.values()))
-        if len(known) <= 1:
-            what = f"is {quote(known[0])} for everybody" if known else "is unknown for everybody"
-            found.warnings.append(f"{key}: {quote(level)} of {table.file} {what}")
-        for one, other in itertools.pairwise(sorted(known, key=_order)):
-            if _nearly(one, other):
-                text = f"{quote(level)} has {quote(one)} and {quote(other)}, which are two levels: spell them alike"
-                found.warnings.append(f"{key}: {text}")
-        if len(cells) >= label_leakage.FEWEST and len(known) > len(cells) / 2:
-            text = f"{quote(level)} has {len(known)} levels of {len(cells)} participants: too few share one"
+        _check_spellings(found, key, level, cells, table)
+
+
+def _check_spellings(
+    found: Findings, key: str, title: str, cells: Mapping[str, str], table: participants.Participants
+) -> None:
+    """Levels of which there is one, or two that are spelt alike, or nearly as many as participants."""
+    known = sorted(set(cells.values()))
+    if len(known) <= 1:
+        what = f"is {quote(known[0])} for everybody" if known else "is unknown for everybody"
+        found.warnings.append(f"{key}: {quote(title)} of {table.file} {what}")
+    for one, other in itertools.pairwise(sorted(known, key=_order)):
+        if _nearly(one, other):
+            text = (
+                f"{quote(title)} has {quote(one)} and {quote(other)}, which are two levels: spell them alike"
+            )
             found.warnings.append(f"{key}: {text}")
+    if len(cells) >= label_leakage.FEWEST and len(known) > len(cells) / 2:
+        text = f"{quote(title)} has {len(known)} levels of {len(cells)} participants: too few share one"
+        found.warnings.append(f"{key}: {text}")
 
 
 def _check_endpoint(
@@ -366,8 +395,7 @@ def _check_numbers(
         )
     if far := far_values(numbers.values()):
         found.warnings.append(
-            f"{key}: {brief(column.name)} is {counted(far)}, far from all others: if that means unknown, name it in the "
-            "cohort's `missing`"
+            f"{key}: {brief(column.name)} is {counted(far)}, far from all others: {_NAME_CODES}"
         )
     if refused:
         found.warnings.append(
@@ -419,7 +447,7 @@ def _order(cell: str) -> tuple[float, str]:
 
 
 def _letters(cell: str) -> str:
-    return re.sub(r"[\W_]", "", cell).lower()
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKD", cell)).lower()
 
 
 def subjects_of(cohort: CohortSection) -> set[str] | None:

@@ -146,6 +146,12 @@ def numbers_of(cells: Mapping[str, str], name: str) -> tuple[dict[str, float], d
     return numbers, refused, commas
 
 
+def category(cell: str) -> str:
+    """One spelling of a level: 1 and 1.0 are the same."""
+    number = number_of(cell)
+    return cell.strip() if number is None else f"{number:.17g}"
+
+
 def years_of(cells: Mapping[str, str]) -> dict[str, float]:
     """Years from 1980 on that cells name, a date or a year alone; subjects whose cell names none are not there."""
     found = {subject: _YEAR.search(cell) for subject, cell in cells.items()}

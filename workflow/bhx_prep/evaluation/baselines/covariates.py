@@ -35,7 +35,7 @@ from bhx_model.evaluation.labels import Labels
 from bhx_prep.config.cohorts import TableSettings
 from bhx_prep.config.section import read_section
 from bhx_prep.ingest import participants
-from bhx_prep.ingest.cell_values import number_of, numbers_of, years_of
+from bhx_prep.ingest.cell_values import category, numbers_of, years_of
 from bhx_prep.io.notes import brief
 from bhx_prep.shards import read as shards
 
@@ -171,16 +171,10 @@ def _voxel_mm(index: Path) -> dict[str, float]:
 
 def _values(key: str, column: participants.Column) -> Mapping[str, float | str]:
     if key in ("sex", "site"):
-        return {subject: _category(cell) for subject, cell in column.known.items()}
+        return {subject: category(cell) for subject, cell in column.known.items()}
     if key == "scan_year":
         return years_of(column.known)
     return numbers_of(column.known, brief(column.name))[0]
-
-
-def _category(cell: str) -> str:
-    """One spelling of a level: 1 and 1.0 are the same."""
-    number = number_of(cell)
-    return cell.strip() if number is None else f"{number:.17g}"
 
 
 def _mean(values: Sequence[float]) -> float | None:
