@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from bhx_model import gpus
-from bhx_model.errors import BhxError, format_error
+from bhx_model import gpus, home_folder
+from bhx_model.errors import BhxError, ConfigError, format_error
 from bhx_model.extras import how_to_install
 
 logger = logging.getLogger(__name__)
@@ -79,15 +79,20 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def user_path(text: str) -> Path:
-    """Read a path of the user's, as a `type` of argparse."""
+    """Read a path of the user's, as a `type` of argparse.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is empty, or there is no such home folder.
+    """
     if not text:
         msg = "the path is empty: is a variable of the shell not set?"
         raise argparse.ArgumentTypeError(msg)
     try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        msg = f"there is no home folder for {Path(text).parts[0]}: write the path itself"
-        raise argparse.ArgumentTypeError(msg) from error
+        return home_folder.expanded(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_verbosity(parser: argparse.ArgumentParser) -> None:

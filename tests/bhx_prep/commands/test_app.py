@@ -98,7 +98,10 @@ def test_arguments_become_a_configuration(call, dataset: Path, tmp_path: Path):
     made = config.load(tmp_path / "work/config.yaml")
     cohort = made.cohorts["mine"]
     assert (cohort.subjects, cohort.select, cohort.tasks) == (("01",), {"ses": ("a",)}, ("movie", "rest"))
-    assert (made.preproc.fs_license, made.preproc.image) == (tmp_path / "license.txt", "f.sif")
+    assert (made.preproc.fs_license, made.preproc.image) == (
+        tmp_path / "license.txt",
+        str(tmp_path / "f.sif"),
+    )
     assert (made.atlas.label, made.features.harmonics) == ("CC2", "none")
     assert made.results == tmp_path / "out/results"
     assert not (tmp_path / "out/config.yaml").exists()

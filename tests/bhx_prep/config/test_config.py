@@ -263,6 +263,8 @@ def test_paths_of_users_name_the_home_folder_and_no_variable(tmp_path: Path, mon
         config.check({**GOOD, "results": "'/x y/out'"})
     with pytest.raises(ConfigError, match=r"results: there is no home folder for ~nobodyatall"):
         config.check({**GOOD, "results": "~nobodyatall/out"})
+    with pytest.raises(ConfigError, match=r"preproc\.image: there is no home folder for ~nobodyatall"):
+        config.check({**GOOD, "preproc": {"image": "~nobodyatall/fmriprep.sif"}})
     with pytest.raises(ConfigError) as raised:
         config.check(
             {"cohorts": {"a": {"input": "bids", "root": "s3://b/c"}}, "results": "https://example.org/"}

@@ -17,10 +17,12 @@ from typing import Any, Final
 import yaml
 
 import bhx_model
+from bhx_model import home_folder
 from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import ConfigError, DataError
 from bhx_prep.commands import run
 from bhx_prep.config import config
+from bhx_prep.config.preproc import is_image_file
 from bhx_prep.io import bids_names
 
 logger = logging.getLogger(__name__)
@@ -161,14 +163,14 @@ def command(args: argparse.Namespace) -> int:
     DataError
         If a subject has no usable scan.
     """
-    bids, out = args.bids_dir.expanduser().absolute(), args.output_dir.expanduser().absolute()
+    bids, out = args.bids_dir.absolute(), args.output_dir.absolute()
     _check_dataset(bids, out)
     labels = _labels(args.participant_label, "sub-")
     _check_labels(bids, labels)
     _check_sessions(bids, _labels(args.session_label, "ses-"))
     settings = settings_of(args, bids, out, labels)
     config.check(settings)
-    work = (args.work_dir or out).expanduser().absolute()
+    work = (args.work_dir or out).absolute()
     _check_apart(bids, work, "--work-dir")
     write_config(work / "config.yaml", settings)
     (name,) = settings["cohorts"]
@@ -276,7 +278,8 @@ def settings_of(args: argparse.Namespace, bids: Path, out: Path, labels: Sequenc
         cohort["subjects"] = list(labels)
     preproc: dict[str, Any] = {"backend": args.backend}
     if args.image:
-        preproc["image"] = args.image
+        image = args.image  # jobs work in another folder than this command
+        preproc["image"] = str(home_folder.expanded(image).absolute()) if is_image_file(image) else image
     if (licence := _licence(args)) is not None:
         preproc["fs_license"] = str(licence)
     atlas = _atlas(args)
@@ -299,7 +302,7 @@ def _licence(args: argparse.Namespace) -> Path | None:
                 "fMRIPrep asks for FreeSurfer's licence: give --fs-license-file, or set FS_LICENSE"
             )
         return None
-    path = named.expanduser().absolute()
+    path = home_folder.expanded(named).absolute()
     if not path.is_file():
         raise ConfigError(f"there is no licence {path}: it is free, and FreeSurfer's site sends it to you")
     return path if args.backend != "embedded" else None
@@ -311,7 +314,7 @@ def _atlas(args: argparse.Namespace) -> dict[str, Any]:
             raise ConfigError("--atlas-names are those of a label image: name the image as --atlas")
         sizes = {"networks": int(match["networks"] or 17), "parcels": int(match["parcels"])}
         return {**sizes, "source": args.atlas_source}
-    image = Path(args.atlas).expanduser().absolute()
+    image = home_folder.expanded(args.atlas).absolute()
     if not image.is_file():
         msg = f"--atlas {args.atlas}: no such file, and no name as Schaefer17n400p, by networks (7, 17) and parcels"
         raise ConfigError(msg)
@@ -322,7 +325,7 @@ def _atlas(args: argparse.Namespace) -> dict[str, Any]:
         "source": "files",
         "name": stem,
         "volume": str(image),
-        "names": str(args.atlas_names.expanduser().absolute()),
+        "names": str(args.atlas_names.absolute()),
     }
 
 

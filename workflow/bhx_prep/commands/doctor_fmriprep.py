@@ -9,7 +9,7 @@ from pathlib import Path
 from bhx_model.errors import SiteError
 from bhx_prep.commands.finding import Finding
 from bhx_prep.config.fmriprep_arguments import is_of_release
-from bhx_prep.config.preproc import PreprocSection
+from bhx_prep.config.preproc import PreprocSection, is_image_file
 from bhx_prep.preproc import images, template_files
 from bhx_prep.preproc.licence import licence_mistake
 
@@ -93,12 +93,12 @@ def _pinned(image: str, here: str) -> Iterator[Finding]:
 
 
 def _apptainer_image(image: str) -> Iterator[Finding]:
-    if not images.is_file(image):
+    if not is_image_file(image):
         source = image if "://" in image else f"docker://{image}"
         fix = f"apptainer build fmriprep.sif {source}, and name the file in `preproc.image`"
         yield Finding("note", f"preproc.image {image} is no file: every job will fetch it", fix)
         return
-    file = Path(image).expanduser()
+    file = Path(image)
     if not file.is_file():
         fix = "build it (docs/how-to/slurm.md), or correct the name"
         yield Finding("missing", f"preproc.image: no file {image}", fix)

@@ -99,7 +99,6 @@ def fetch(args: argparse.Namespace) -> int:
             f"preproc.templateflow_home of {args.config} is not set: name the folder that the templates go to"
         )
         raise ConfigError(msg)
-    home = home.expanduser()
     sections = [study.preproc.of(space, study.features.t1w_resolution_mm) for space in dict.fromkeys(spaces)]
     absent = {
         name for section in sections for name in template_files.missing(home, section.model_dump(mode="json"))

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from bhx_model import home_folder
+from bhx_model.errors import ConfigError
 from bhx_prep.config.fmriprep_arguments import KEYS, parse
 from bhx_prep.config.fmriprep_options import TEMPLATES
-from bhx_prep.config.section import Section, UserPath
+from bhx_prep.config.section import Section, UserPath, path_mistake
 from bhx_prep.io.spaces import SURFACES, t1w_spaces
 
 #: From this voxel size (mm) of the model's T1 grid on a T1w of 2 mm is fine enough.
 COARSE_MM: Final = 1.95
+
+
+def is_image_file(image: str) -> bool:
+    """Whether an image is the path of a file, of Apptainer; else it is a name at a registry, or a URL."""
+    return image.endswith((".sif", ".simg")) and "://" not in image
+
+
+def _image(text: str) -> str:
+    """The name of an image, or its path with the home folder in place of `~`."""
+    if not is_image_file(text):
+        return text
+    if (mistake := path_mistake(text)) is not None:
+        raise ConfigError(mistake)
+    return str(home_folder.expanded(text))
 
 
 class PreprocSection(Section):
@@ -24,7 +40,7 @@ class PreprocSection(Section):
         description="`embedded`: a short nipype workflow on ANTs, which needs no container and does not replace fMRIPrep; "
         "`fmriprep-docker` and `fmriprep-apptainer`: fMRIPrep itself.",
     )
-    image: str = Field(
+    image: Annotated[str, AfterValidator(_image)] = Field(
         default="nipreps/fmriprep:25.2.7", description="fMRIPrep's container; pin it by digest for a study."
     )
     fs_license: UserPath | None = Field(

@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from bhx_model import home_folder
 from bhx_model.errors import ConfigError
 from bhx_model.remote.urls import DOWNLOAD_WEIGHTS, was_url
 from bhx_prep.config.mistakes import sentence
@@ -56,9 +57,9 @@ def path_mistake(text: str) -> str | None:
     if named := re.search(r"\$\{?[A-Za-z_]\w*\}?|\$\(.*\)|`.*`", text):
         return f"variables such as {named[0]} are not replaced here: write the path itself"
     try:
-        Path(text).expanduser()
-    except RuntimeError:
-        return f"there is no home folder for {Path(text).parts[0]}: write the path itself"
+        home_folder.expanded(text)
+    except ConfigError as error:
+        return str(error)
     return None
 
 
@@ -75,13 +76,13 @@ def as_path(path: Path) -> Path:
     Raises
     ------
     ConfigError
-        If it is a URL.
+        If it is a URL, or there is no such home folder.
     """
     if was_url(path):
         raise ConfigError(
             f"it is a URL, and a path of this machine is expected: download it (weights: `{DOWNLOAD_WEIGHTS}`)"
         )
-    return path.expanduser()
+    return home_folder.expanded(path)
 
 
 #: A file or folder that the configuration names, relative to the folder that Snakemake or `bhx` works in.

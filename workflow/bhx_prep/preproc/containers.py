@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bhx_model import home_folder
 from bhx_model.errors import ConfigError, SiteError
 from bhx_prep.config.fmriprep_arguments import Given, given_words, named_folders, parse
-from bhx_prep.config.preproc import output_spaces
+from bhx_prep.config.preproc import is_image_file, output_spaces
 from bhx_prep.ingest.choice import T1W_MM
 from bhx_prep.io.spaces import MNI152
-from bhx_prep.preproc import images
 from bhx_prep.preproc.licence import licence_mistake
 from bhx_prep.preproc.template_files import missing
 
@@ -103,9 +103,7 @@ def apptainer_command(
     The image is a file (``.sif``) or the name of one at a registry.
     """
     image = preproc["image"]
-    if images.is_file(image):
-        image = str(Path(image).expanduser())
-    elif "://" not in image:
+    if not is_image_file(image) and "://" not in image:
         image = f"docker://{image}"
     # --containall hides the user's home and gives a /tmp in memory, hence the bound one
     command = [_apptainer(), "run", "--cleanenv", "--containall", "--pwd", "/scratch"]
@@ -192,12 +190,12 @@ def check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
     if not own:
         msg = "no FreeSurfer licence: set preproc.fs_license to your licence file (fMRIPrep asks for it)"
         raise SiteError(msg)
-    if (mistake := licence_mistake(Path(own))) is not None:
+    if (mistake := licence_mistake(home_folder.expanded(own))) is not None:
         msg = f"preproc.fs_license: there is {mistake}: name your licence file"
         raise SiteError(msg)
     home = preproc["templateflow_home"]
     if home:
-        _check_templates(Path(home).expanduser(), preproc)
+        _check_templates(Path(home), preproc)
     if preproc["backend"] == "fmriprep-docker":
         if shutil.which("docker") is None:
             msg = "docker is not installed on this machine: install it, or use another preproc.backend"
@@ -205,12 +203,12 @@ def check_site(preproc: Mapping[str, Any], mounted: Sequence[Path]) -> None:
     else:
         _apptainer()
         image = preproc["image"]
-        if images.is_file(image) and not Path(image).expanduser().is_file():
+        if is_image_file(image) and not Path(image).is_file():
             msg = f"preproc.image: there is no file {image}"
             raise SiteError(msg)
     paths = named_paths(given_words(preproc))
     subjects = preproc.get("fs_subjects_dir")
-    if subjects and not Path(subjects).expanduser().is_dir():  # else recon-all would start anew, for hours
+    if subjects and not Path(subjects).is_dir():  # else recon-all would start anew, for hours
         msg = f"preproc.fs_subjects_dir names {subjects}, which is not there: correct it, or make it"
         raise SiteError(msg)
     for name, path in paths:
@@ -270,10 +268,7 @@ def absolute(path: str | Path) -> str:
     ConfigError
         If it begins with ``~`` and a name that has no home folder.
     """
-    try:
-        return str(Path(path).expanduser().absolute())
-    except RuntimeError as error:
-        raise ConfigError(f"{path}: there is no such home folder, write the path in full") from error
+    return str(home_folder.expanded(path).absolute())
 
 
 def _further(preproc: Mapping[str, Any]) -> list[Given]:

@@ -14,6 +14,7 @@ from bhx_model.atomic_write import write_json
 from bhx_model.errors import DataError
 from bhx_model.file_hash import file_sha256
 from bhx_prep.config.fmriprep_arguments import Given, given_words, named_folders, parse
+from bhx_prep.config.preproc import is_image_file
 from bhx_prep.ingest import metadata
 from bhx_prep.io import bids_names
 from bhx_prep.preproc import images
@@ -83,7 +84,7 @@ def settings(preproc: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **found,
         "fmriprep_args": words,
-        "image": Path(image).name if images.is_file(image) else image.removeprefix("docker://"),
+        "image": Path(image).name if is_image_file(image) else image.removeprefix("docker://"),
         "output_spaces": sorted(spaces) if spaces else None,
     }
 
@@ -116,8 +117,8 @@ def container(preproc: Mapping[str, Any], out: Path) -> dict[str, str]:
     """
     image = str(preproc["image"])
     docker = preproc["backend"] == "fmriprep-docker"
-    if images.is_file(image):
-        digest, where = _file_digest(Path(image).expanduser(), out), {"URI": Path(image).name}
+    if is_image_file(image):
+        digest, where = _file_digest(Path(image), out), {"URI": Path(image).name}
     else:
         name = image.removeprefix("docker://")
         tag, at, stated_digest = name.partition("@")

@@ -58,11 +58,6 @@ def known_image(program: str = "fmriprep") -> Known:
         raise SiteError(msg) from error
 
 
-def is_file(image: str) -> bool:
-    """Whether ``preproc.image`` is the path of an image file, of Apptainer; else it is a name at a registry, or a URL."""
-    return image.endswith((".sif", ".simg")) and "://" not in image
-
-
 def daemon_refusal() -> str | None:
     """What docker says where its daemon cannot be used; None where it can, or where there is no docker."""
     if shutil.which("docker") is None:

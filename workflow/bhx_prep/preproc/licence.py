@@ -17,11 +17,10 @@ def licence_mistake(file: Path | None) -> str | None:
     """
     if file is None:
         return "not named"
-    path = file.expanduser()
-    if not path.is_file():
+    if not file.is_file():
         return f"no file {file}"
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
         return f"{file} cannot be read: {error.strerror}"
     except UnicodeDecodeError:

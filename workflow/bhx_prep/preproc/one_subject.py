@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     write_json(asked[0], {"scans": scans})
     write_json(asked[1], section.for_jobs())
     if section.backend == "embedded":
-        root = args.bids.expanduser().absolute()
+        root = args.bids.absolute()
         words = job_words(subject, COHORT, root, cohort.tasks, asked[0], asked[1], args.out, args)
         code = _run_embedded(embedded_command(words, args.templates))
     else:
