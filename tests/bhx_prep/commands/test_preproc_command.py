@@ -27,6 +27,7 @@ def study(tmp_path: Path, monkeypatch):
         ("01", "ok", None),
         ("02", "failed", "node x crashed"),
         ("03", "failed", "y"),
+        ("07", "failed", None),
     ):
         text = json.dumps({"status": status, "reason": reason})
         (folder / f"sub-{subject}_status.json").write_text(text)
@@ -40,19 +41,20 @@ def left(folder: Path) -> list[str]:
 
 def test_retry_clears_all_that_failed_and_says_why_they_had(study, capsys):
     assert cli.main(["preproc", "retry", "abide1", "--dry-run"]) == 0
-    assert left(study) == ["01", "02", "03", "04"]
+    assert left(study) == ["01", "02", "03", "04", "07"]
     assert cli.main(["preproc", "retry", "abide1"]) == 0
     assert left(study) == ["01"]
-    assert capsys.readouterr().out.splitlines()[3:] == [
+    assert capsys.readouterr().out.splitlines()[4:] == [
         "sub-02: node x crashed",
         "sub-03: y",
         "sub-04: sub-04_status.json cannot be read",
+        "sub-07: its status file gives no reason",
     ]
 
 
 def test_retry_clears_the_subject_that_is_named(study):
     assert cli.main(["preproc", "retry", "abide1", "sub-01"]) == 0
-    assert left(study) == ["02", "03", "04"]
+    assert left(study) == ["02", "03", "04", "07"]
 
 
 def test_retry_clears_subjects_with_a_crashed_run(study, capsys):
@@ -84,7 +86,7 @@ def test_retry_waits_for_snakemake(study, capsys):
     Path(".snakemake/locks/0.input.lock").touch()
     assert cli.main(["preproc", "retry", "abide1"]) == 1
     assert "Snakemake works in this folder" in capsys.readouterr().err
-    assert len(left(study)) == 4
+    assert len(left(study)) == 5
 
 
 def write_dataset(root: Path) -> Path:

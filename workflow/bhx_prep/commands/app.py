@@ -24,6 +24,7 @@ from bhx_prep.commands import run
 from bhx_prep.config import config
 from bhx_prep.config.preproc import is_image_file
 from bhx_prep.io import bids_names
+from bhx_prep.preproc.status import failure
 
 logger = logging.getLogger(__name__)
 
@@ -398,7 +399,7 @@ def _failures(statuses: Sequence[Path]) -> int:
         status = json.loads(path.read_text(encoding="utf-8"))
         if status["status"] != "ok":
             failed = 1
-            logger.error("sub-%s: %s", status["subject"], status["reason"])
+            logger.error("sub-%s: %s", status["subject"], failure(status))
     if failed:
         logger.error("`bhx preproc retry` lets the next call try again")
     return failed

@@ -18,6 +18,7 @@ from bhx_prep.preproc import one_subject, template_files, work_folder
 from bhx_prep.preproc.arguments import usable_scans
 from bhx_prep.preproc.containers import Folders, container_command
 from bhx_prep.preproc.fmriprep import fmriprep_memory
+from bhx_prep.preproc.status import failure
 from bhx_prep.slurm import jobs
 
 logger = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ def _reason(file: Path) -> str | None:
     try:
         status = json.loads(file.read_text(encoding="utf-8"))
         if status["status"] != "ok":
-            return str(status["reason"])
+            return failure(status)
         lost = [f"{scan['file']}: {scan['reason']}" for scan in status.get("excluded", ())]
     except (OSError, ValueError, KeyError, TypeError):
         return f"{file.name} cannot be read"

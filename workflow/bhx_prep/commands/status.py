@@ -21,6 +21,7 @@ from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.evaluation import split_seeds
 from bhx_prep.ingest import batches
 from bhx_prep.io import notes
+from bhx_prep.preproc.status import failure
 from bhx_prep.slurm import efficiency, jobs
 from bhx_prep.trainings import Trainings
 
@@ -179,7 +180,7 @@ def _preprocessed(
                 for scan in statuses[subject].get("notes") or []
             ]
         else:
-            reason = statuses[subject].get("reason") or "its status file gives no reason"
+            reason = failure(statuses[subject])
             subjects.failed.append(f"sub-{subject}: {reason}  [{statuses[subject].get('log', log)}]")
     return subjects
 

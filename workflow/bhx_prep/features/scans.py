@@ -16,6 +16,7 @@ from bhx_prep.ingest.choice import T1W_MM
 from bhx_prep.io import bids_names, notes
 from bhx_prep.io.spaces import SURFACES
 from bhx_prep.preproc.dataset_description import other_source
+from bhx_prep.preproc.status import failure
 
 Row = dict[str, Any]
 
@@ -158,7 +159,7 @@ def _status(path: Path) -> tuple[str | None, dict[str, str], dict[str, list[str]
             for scan in status.get("notes", ()):
                 noted.setdefault(Path(scan["file"]).name, []).append(scan["note"])
             return None, reasons, noted
-        return f"preprocessing failed: {status['reason']} (log: {status['log']})", {}, {}
+        return f"preprocessing failed: {failure(status)} (log: {status['log']})", {}, {}
     except FileNotFoundError:
         return f"this subject was not preprocessed: there is no {path.name}", {}, {}
     except (OSError, ValueError, KeyError, TypeError) as error:

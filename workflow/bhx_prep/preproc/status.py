@@ -64,3 +64,8 @@ def write_status(
         "log": str(log),
     }
     write_json(path, status)
+
+
+def failure(status: Mapping[str, Any]) -> str:
+    """Why a subject failed, by the content of its status file."""
+    return str(status.get("reason") or "its status file gives no reason")
