@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import skeleton
 import yaml
+from endpoint_splits import split_endpoint
 
 from bhx_prep.commands import simulate
 from bhx_prep.config import config
-from bhx_prep.evaluation import split_seeds, splits
+from bhx_prep.evaluation import split_seeds
 from bhx_prep.ingest import participants
 from bhx_prep.report import published
 
@@ -108,7 +109,7 @@ def test_labels_of_the_published_tables(root: Path, shared, endpoint: str, table
     spec = config.load(root / "docs/paper.yaml").endpoints[endpoint]
     demographics = participants.read(file)
     folders = {f"{int(label):07d}" for label in demographics.rows}  # as the images are named: sub-0050002
-    split = splits.split_endpoint(endpoint, spec, 0, demographics, None, folders, folders)
+    split = split_endpoint(endpoint, spec, 0, demographics, None, folders, folders)
     assert Counter(row["label"] for row in split["rows"]) == expected
     assert split["excluded"] == []
     parts = Counter(row["split"] for row in split["rows"])
@@ -123,7 +124,7 @@ def test_types_of_adhd_are_one_class(root: Path, tmp_path: Path):
     table.write_text("\n".join(["ScanDir ID,Site,DX", *rows]) + "\n")
     demographics = participants.read(table)
     everyone = set(demographics.rows)
-    split = splits.split_endpoint("adhd200", spec, 0, demographics, None, everyone, everyone)
+    split = split_endpoint("adhd200", spec, 0, demographics, None, everyone, everyone)
     assert Counter(row["label"] for row in split["rows"]) == {0: 8, 1: 24}
     assert split["classes"] == ["control", "adhd"]
     assert {row["reason"] for row in split["excluded"]} == {

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -275,8 +275,8 @@ class Study:
         cohorts = self.experiment(experiment).cohorts
         return [self.participants(name) for name in cohorts if self.config.cohorts[name].family is not None]
 
-    def _file(self, name: str, section: Section, without: Collection[str] = ()) -> Path:
-        return self._settings.file(name, section.model_dump(mode="json", exclude=set(without)))
+    def _file(self, name: str, section: Section) -> Path:
+        return self._settings.file(name, section.model_dump(mode="json"))
 
     def cohort_section(self, name: str) -> CohortSection:
         """A cohort's section of the configuration."""

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from endpoint_splits import split_endpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from settings_files import settings_file
@@ -79,7 +80,7 @@ def make(
     path = table(tmp_path, rows)
     everyone = {row["participant_id"].removeprefix("sub-") for row in rows}
     bold, t1w = scans.get("bold", everyone), scans.get("t1w", everyone)
-    return splits.split_endpoint(
+    return split_endpoint(
         "diagnosis", EndpointSection(**spec), seed, participants.read(path), family, bold, t1w
     )
 
@@ -91,7 +92,7 @@ def test_a_subject_needs_only_what_some_row_reads(tmp_path: Path, modalities: tu
     path = table(tmp_path, subjects(50, diagnosis=lambda i: ("control", "patient")[i % 2]))
     bold, t1w = {f"{i:03d}" for i in range(40)}, {f"{i:03d}" for i in range(10, 50)}
     spec = EndpointSection(**BINARY)
-    split = splits.split_endpoint("d", spec, 0, participants.read(path), None, bold, t1w, modalities)
+    split = split_endpoint("d", spec, 0, participants.read(path), None, bold, t1w, modalities)
     assert len(split["rows"]) == n
     assert split["modalities"] == sorted(modalities)
     reasons = Counter(one["reason"] for one in split["excluded"])
@@ -251,7 +252,7 @@ def test_no_code_for_unknown_is_an_iq_of_abide(shared) -> None:
     path = shared("data/abide_cc200/participants.csv")
     spec = EndpointSection(cohort="a", column="fiq", kind="regression", stratify=("site",))
     everyone = set(participants.read(path).rows)
-    split = splits.split_endpoint("fiq", spec, 0, participants.read(path), None, everyone, everyone)
+    split = split_endpoint("fiq", spec, 0, participants.read(path), None, everyone, everyone)
     assert (len(everyone), len(split["rows"])) == (835, 802)
     assert all(40 < row["label"] < 160 for row in split["rows"])
     assert split["notes"] == ["table read with an assumption: fiq: read as unknown are '-9999.0' (33 x)"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -138,7 +137,6 @@ def read_section(model: type[_S], values: Any) -> _S:
         raise ConfigError("; ".join(mistakes), mistakes) from None
 
 
-def to_json(section: Section, *, without: Collection[str] = ()) -> str:
-    """Canonical JSON of a section, but for some of its fields."""
-    values = section.model_dump(mode="json", exclude=set(without))
-    return json.dumps(values, sort_keys=True, separators=(",", ":"))
+def to_json(section: Section) -> str:
+    """Canonical JSON of a section."""
+    return json.dumps(section.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))

@@ -88,7 +88,7 @@ def _write(one: Planned, planned: Sequence[Planned], mapping: SeriesMap, out: Pa
         images = convert.convert(one.series.files.values(), work)
         named = name_images(one, images)
         for path, image in named.items():
-            _check(one, image, path)
+            _check(image, path)
             if _has_face(one):
                 _take_off_face(image, method, one, out, work)
         described = {path: describe(one, image, out) for path, image in named.items()}
@@ -133,7 +133,7 @@ def name_images(one: Planned, images: Sequence[Image]) -> dict[Path, Image]:
     raise DataError(msg)
 
 
-def _check(one: Planned, image: Image, path: Path) -> None:
+def _check(image: Image, path: Path) -> None:
     """Refuse images that are not what their names say."""
     with image.path.open("rb") as file:
         shape = nib.Nifti1Header.from_fileobj(file).get_data_shape()

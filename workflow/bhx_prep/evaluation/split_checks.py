@@ -43,7 +43,7 @@ def overlaps(study: Config) -> Iterator[str]:
             continue
         trained = _trained_on(study, name)
         for endpoint, part in scored:
-            if not trained or not _may_overlap(study, name, endpoint, trained):
+            if not trained or not _may_overlap(study, endpoint, trained):
                 continue
             if (endpoint, part) not in known:
                 known[endpoint, part] = who_is_scored(study, endpoint, (part,))
@@ -203,7 +203,7 @@ def _is_refused(study: Config, experiment: str, endpoint: str) -> bool:
     return has_rows and endpoint not in asked.exclude_test_of
 
 
-def _may_overlap(study: Config, experiment: str, endpoint: str, trained: People) -> bool:
+def _may_overlap(study: Config, endpoint: str, trained: People) -> bool:
     """Whether anybody of the cohorts that are tested is trained on: cheap, and mostly not so."""
     known = people.listed(trained)
     return any(people.shared(_everybody(study, cohort), known) for cohort in _tested_cohorts(study, endpoint))

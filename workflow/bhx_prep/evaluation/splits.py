@@ -125,21 +125,6 @@ def read_families(
     return found
 
 
-def split_endpoint(
-    name: str,
-    spec: EndpointSection,
-    seed: int,
-    table: participants.Participants,
-    family: str | None,
-    bold: set[str],
-    t1w: set[str],
-    modalities: Collection[str] = ("bold", "t1w"),
-) -> dict[str, Any]:
-    """Split the subjects of an endpoint of one cohort whose scans are known by name alone, see `endpoint_split.make`."""
-    own = Cohort(spec.cohort, table, family, {"bold": bold, "t1w": t1w})
-    return endpoint_split.make(name, spec, seed, own, modalities=modalities)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Make one split file; 0 when made, 1 after an error of the user's."""
     parser = argparse.ArgumentParser(

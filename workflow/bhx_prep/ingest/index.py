@@ -152,7 +152,6 @@ def derivatives(
     cohort: str,
     space: str,
     subjects: Sequence[str],
-    tr_s: float | None = None,
     t1w_mm: float = T1W_MM,
 ) -> pa.Table:
     """List fMRIPrep-shaped derivatives of some subjects, as after our own preprocessing.
@@ -165,8 +164,6 @@ def derivatives(
         Name of the cohort, and which of the BOLD outputs to list.
     subjects : sequence of str
         Labels without ``sub-``.
-    tr_s : float, optional
-        Repetition time (s) where no file states it.
     t1w_mm : float
         Voxel size (mm) of the model's T1 grid.
 
@@ -178,7 +175,7 @@ def derivatives(
     start, root = Row(cohort=cohort, input="fmriprep"), root.absolute()
     labels, rows = subjects_and_unknown(start, root, subjects)
     choice = Choice(cohort, root, space, t1w_mm, own=True)
-    return _table([*rows, *fmriprep.list_rows(start, root, labels, None, tr_s, choice=choice)])
+    return _table([*rows, *fmriprep.list_rows(start, root, labels, None, None, choice=choice)])
 
 
 def _rows_of(

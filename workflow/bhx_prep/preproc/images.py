@@ -42,19 +42,21 @@ class Known:
         return f"{self.image}:{self.version}" + (f"@{self.digest}" if self.digest else "")
 
 
-def known_image(program: str = "fmriprep") -> Known:
-    """The container of a program.
+def known_image() -> Known:
+    """FMRIPrep's container.
 
     Raises
     ------
     SiteError
-        If the installed BHX does not know it.
+        If the installation lacks it.
     """
     try:
-        row = yaml.safe_load(installation.file("envs/containers.yaml").read_text(encoding="utf-8"))[program]
+        row = yaml.safe_load(installation.file("envs/containers.yaml").read_text(encoding="utf-8"))[
+            "fmriprep"
+        ]
         return Known(row["image"], str(row["version"]), row["digest"], row.get("digest_reason") or "")
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        msg = f"envs/containers.yaml of the installed BHX does not describe {program}: install it again"
+        msg = "envs/containers.yaml of the installed BHX does not describe fMRIPrep: install it again"
         raise SiteError(msg) from error
 
 
