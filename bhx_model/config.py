@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from bhx_model.errors import ConfigError
 from bhx_model.strict_fields import (
     check_at_least,
+    check_at_most,
     check_chance,
     check_positive,
     check_width,
@@ -29,6 +30,9 @@ STAGES: Final = ("structure", "function", "fusion")
 _PRESETS: Final = Path(__file__).parent / "presets"
 #: A preset is a file in `presets/`: everything that lists presets takes them from here.
 PRESETS: Final = tuple(sorted(path.stem for path in _PRESETS.glob("*.yaml")))
+
+#: No learning rate or weight decay is larger; far above it float32 has no numbers for what they are multiplied with.
+_MOST: Final = 1000
 
 Range = tuple[float, float]
 Scaling = Literal["run", "population"]
@@ -290,6 +294,7 @@ class TrainConfig:
         if self.accumulate != "auto":
             check_positive(self, "accumulate")
         check_at_least(self, 0, "min_lr", "weight_decay", "weight_decay_end")
+        check_at_most(self, _MOST, "lr", "min_lr", "weight_decay", "weight_decay_end")
         check_chance(self, "betas")
         if self.clip is not None:
             check_positive(self, "clip")
@@ -352,6 +357,7 @@ class EvaluationConfig:
         """Refuse values that cannot train."""
         check_positive(self, "epochs", "batch_size", "accumulate", "lr", "layer_decay", "clip")
         check_at_least(self, 0, "min_lr", "warmup_epochs", "weight_decay")
+        check_at_most(self, _MOST, "lr", "min_lr", "weight_decay")
         check_chance(self, "drop_path", "label_smoothing")
 
 

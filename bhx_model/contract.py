@@ -54,6 +54,9 @@ LIST_COLUMNS: Final = {
     "t1w": ("key", "subject", "content_sha256", "offset", "size", "meta_offset", "meta_size"),
 }  # fmt: skip
 
+#: Repetition times that a stored series may have, in seconds: no scanner has others.
+TR_RANGE_S: Final = (0.1, 20.0)
+
 _KEY = re.compile(r"[a-z][a-z0-9]*_sub-[A-Za-z0-9]+(_[a-z0-9]+-[A-Za-z0-9+]+)*")
 
 
@@ -69,6 +72,21 @@ def check_key(key: str) -> str:
         msg = f"{key!r} cannot name a sample: expected <cohort>_sub-<id>[_ses-..][_task-..][_run-..] without dots"
         raise DataError(msg)
     return key
+
+
+def check_timing(tr_s: Any, n_frames: Any) -> None:
+    """Refuse a repetition time (s) outside of `TR_RANGE_S`, and a number of frames that is none.
+
+    Raises
+    ------
+    DataError
+        If either is.
+    """
+    low, high = TR_RANGE_S
+    if isinstance(tr_s, bool) or not isinstance(tr_s, int | float) or not low <= tr_s <= high:
+        raise DataError(f"TR is {str(tr_s)[:40]} s: give a number of seconds between {low:g} and {high:g}")
+    if isinstance(n_frames, bool) or not isinstance(n_frames, int) or n_frames < 1:
+        raise DataError(f"it has {str(n_frames)[:40]} frames: give a whole number, 1 or more")
 
 
 def canonical_json(value: Any) -> bytes:

@@ -140,6 +140,15 @@ def check_at_least(config: Any, least: float, *names: str) -> None:
             raise ConfigError(msg)
 
 
+def check_at_most(config: Any, most: float, *names: str) -> None:
+    """Refuse fields above `most`; None passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value > most:
+            msg = f"{type(config).__name__}: {name} is {value:g}, it must be {most:g} or less"
+            raise ConfigError(msg)
+
+
 def check_chance(config: Any, *names: str) -> None:
     """Refuse fields, or pairs of them, outside [0, 1)."""
     for name in names:

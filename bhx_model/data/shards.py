@@ -231,14 +231,16 @@ def _samples(shard: Shard, rows: Mapping[str, list[Any]], cohort: str) -> Iterat
             raise DataError(msg)
         if "absent" in known:
             known["absent"] = tuple(known["absent"])
-        if known.get("segments") is not None:
-            known["segments"] = _segments(known, shard)
+        if "tr_s" in known:
+            known["segments"] = _timing(known, shard)
         yield Sample(shard=shard.path, **{**known, "subject": f"{cohort}/{known['subject']}"})
 
 
-def _segments(row: Mapping[str, Any], shard: Shard) -> Segments | None:
+def _timing(row: Mapping[str, Any], shard: Shard) -> Segments | None:
+    """Segments of a run, if its repetition time and frames can be."""
     try:
-        return checked(row["segments"], row["n_frames"])
+        contract.check_timing(row["tr_s"], row["n_frames"])
+        return None if row.get("segments") is None else checked(row["segments"], row["n_frames"])
     except DataError as error:
         msg = f"{shard.path}: {row['key']}: {error}: pack it again"
         raise DataError(msg) from error

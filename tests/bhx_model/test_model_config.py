@@ -138,6 +138,8 @@ def test_overrides_reach_model_and_training():
         ({"train.betas": [0.9, 1.0]}, r"betas is \(0.9, 1.0\): choose from \[0, 1\)"),
         ({"train.clip": 0.0}, "clip is 0.0, it must be positive"),
         ({"train.min_lr": -1.0}, "min_lr is -1.0, it must be 0 or more"),
+        ({"train.lr": 1e300}, r"lr is 1e\+300, it must be 1000 or less"),
+        ({"train.weight_decay": 1e300}, r"weight_decay is 1e\+300, it must be 1000 or less"),
         ({"train.weight_decay_end": -1.0}, "weight_decay_end is -1.0"),
         ({"model.mlp_ratio": 0.001}, "mlp_ratio 0.001 of width 64 is less than one"),
     ],

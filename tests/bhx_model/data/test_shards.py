@@ -197,6 +197,20 @@ def test_an_invalid_index_is_an_error_message(town, change, sentence):
         (lambda rows: rows["offset"].__setitem__(0, -512), "town_sub-000_task-rest_run-1 would lie outside"),
         (lambda rows: rows["size"].__setitem__(0, 1 << 40), "town_sub-000_task-rest_run-1 would lie outside"),
         (lambda rows: rows["key"].__setitem__(1, rows["key"][0]), "names town_sub-000_task-rest_run-1 twice"),
+        *(
+            (
+                lambda rows, tr_s=tr_s: rows["tr_s"].__setitem__(0, tr_s),
+                "town_sub-000_task-rest_run-1: TR is .* s: give a number of seconds between 0.1 and 20",
+            )
+            for tr_s in ("2.0", None, True, 0, -2.0, 50.0, 2000, float("nan"))
+        ),
+        *(
+            (
+                lambda rows, n=n: rows["n_frames"].__setitem__(0, n),
+                "town_sub-000_task-rest_run-1: it has .* frames: give a whole number, 1 or more",
+            )
+            for n in ("90", None, 0, -3, 90.5)
+        ),
     ],
 )
 def test_an_invalid_list_is_an_error_message(town, change, sentence):

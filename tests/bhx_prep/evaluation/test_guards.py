@@ -95,7 +95,7 @@ def test_only_scored_subjects_are_compared(tmp_path: Path, capsys):
     "card",
     [
         {}, {"people": None}, {"people": {"subject": []}}, {"people": "many"}, {"people": {"subject": 835}},
-        {"people": {"names": ["one"]}},
+        {"people": {"names": ["one"]}}, {"people": {"family": ["0" * 32]}},
         # names, hashes of another length or spelling, and one of them among good ones: nobody would be found
         {"people": {"subject": ["abide1/0050002"]}}, {"people": {"scan": ["0" * 64]}}, {"people": {"scan": ["A" * 32]}},
         {"people": {"subject": ["0" * 32, 7]}}, {"people": {"subject": ["0" * 32], "scan": "0" * 32}},

@@ -76,7 +76,7 @@ def of_card(listed: Any, *, own: bool) -> dict[str, list[str]] | None:
         for kind, values in (contract.people_of(listed) or {}).items()
         if kind in people.KINDS and (own or kind not in contract.PEOPLE_OF_STUDY)
     }
-    return known or None
+    return known if known.keys() - people.FAMILIES else None
 
 
 def people_of(split: Mapping[str, Any], part: str) -> dict[str, list[people.Key]]:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bhx_model import contract
 from bhx_model.errors import DataError
 
 #: Repetition times (s) that a scanner can have; what lies above is nearly always milliseconds.
-MIN_TR_S: Final = 0.1
-MAX_TR_S: Final = 20.0
+MIN_TR_S, MAX_TR_S = contract.TR_RANGE_S
 #: Times (s) closer than this are the same: converters round.
 TOLERANCE_S: Final = 0.005
 
