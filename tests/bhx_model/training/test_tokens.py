@@ -206,7 +206,9 @@ def test_tokens_of_other_weights_are_encoded_again(trained, tmp_path):
     before = token_index.open_tokens(out / "index.json").samples["function"]
     read = {sample.key: _tokens_of(sample) for sample in before}
     tokens.write_cache(trained["structure"], function, trained["town"], trained["rois"], out)
-    for sample in token_index.open_tokens(out / "index.json").samples["function"]:
+    after = token_index.open_tokens(out / "index.json").samples["function"]
+    assert {sample.key for sample in after} == read.keys()
+    for sample in after:
         moved = _tokens_of(sample) - read[sample.key]
         torch.testing.assert_close(moved, torch.ones_like(moved), rtol=0, atol=0.05)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from bhx_prep.atlas.sources import packages
 
 FIND = """
@@ -62,14 +60,11 @@ except SiteError as error:
 
 
 def test_a_brain_is_found_upright_or_oblique_without_a_network_and_a_flat_image_has_none(
-    root: Path, tmp_path: Path
+    ants_python: Path, tmp_path: Path
 ):
-    python = root / ".venv-ants" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
     packages.head_mask().to_filename(tmp_path / "brain.nii.gz")
     done = subprocess.run(
-        [str(python), "-c", FIND, str(tmp_path), str(packages.head_file())],
+        [ants_python, "-c", FIND, str(tmp_path), str(packages.head_file())],
         capture_output=True,
         text=True,
         check=False,

@@ -132,19 +132,16 @@ for kind in kinds:
 
 
 def test_every_kind_of_field_map_halves_a_planted_distortion_and_a_wrong_direction_is_seen(
-    root: Path, tmp_path: Path
+    root: Path, ants_python: Path, tmp_path: Path
 ):
-    python = root / ".venv-ants" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
     unwraps = (
-        subprocess.run([str(python), "-c", "import skimage"], capture_output=True, check=False).returncode
+        subprocess.run([ants_python, "-c", "import skimage"], capture_output=True, check=False).returncode
         == 0
     )
     kinds = ["fieldmap", "epi", *(["phasediff"] if unwraps else []), "fieldmap wrong"]
     code = f"import sys; sys.path.insert(0, {str(root / 'tests/builders')!r})\n{ESTIMATE}"
     done = subprocess.run(
-        [str(python), "-c", code, str(tmp_path), *kinds], check=True, capture_output=True, text=True
+        [ants_python, "-c", code, str(tmp_path), *kinds], check=True, capture_output=True, text=True
     )
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [row["kind"] for row in rows] == kinds

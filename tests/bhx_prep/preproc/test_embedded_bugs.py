@@ -6,8 +6,6 @@ import json
 import subprocess
 from pathlib import Path
 
-import pytest
-
 #: Runs the command once per planted error, in one process: importing nipype and ANTs takes seconds.
 PLANTED = """
 import json, pathlib, sys
@@ -90,12 +88,9 @@ for error in ("broadcast", "key", "assert", "torch", "data", "itk", "memory", "i
 """
 
 
-def test_bugs_stop_the_job_and_unusable_data_exclude(root: Path, tmp_path: Path) -> None:
-    python = root / ".venv-ants" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
+def test_bugs_stop_the_job_and_unusable_data_exclude(ants_python: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [str(python), "-c", PLANTED, str(tmp_path)], capture_output=True, text=True, check=False
+        [ants_python, "-c", PLANTED, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     ends = json.loads((tmp_path / "ends.json").read_text())

@@ -56,17 +56,14 @@ write_description(out, raw, json.loads(sys.argv[2]))
 
 
 @pytest.fixture(scope="module")
-def written(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(ants_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The derivatives in a study's folder."""
-    python = root / ".venv-ants" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
     study = tmp_path_factory.mktemp("study")
     (study / "raw").mkdir()
     about = {"Name": "Heads", "License": "CC0", "DatasetDOI": "doi:10.1/x", "Synthetic": True}
     (study / "raw/dataset_description.json").write_text(json.dumps(about))
     settings = {"embedded_resolution_mm": 6.0, "on_failure": "exclude", "fs_license": "/home/me/license.txt"}
-    command = [str(python), "-c", SAVE, str(study), json.dumps(settings)]
+    command = [ants_python, "-c", SAVE, str(study), json.dumps(settings)]
     subprocess.run(command, check=True, cwd=study)
     return study / "results/preproc"
 

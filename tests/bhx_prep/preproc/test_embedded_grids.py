@@ -41,11 +41,8 @@ print(json.dumps(found))
 """
 
 
-def test_a_fine_grid_becomes_one_of_1_mm_in_the_same_place(root: Path):
-    python = root / ".venv-ants" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
-    done = subprocess.run([str(python), "-c", THIN_OUT], capture_output=True, text=True, check=False)
+def test_a_fine_grid_becomes_one_of_1_mm_in_the_same_place(ants_python: Path):
+    done = subprocess.run([ants_python, "-c", THIN_OUT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert (found["fine"]["zooms"], found["fine"]["shape"]) == ([1, 1, 1], [24, 28, 32])

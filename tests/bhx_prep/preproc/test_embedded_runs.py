@@ -94,14 +94,11 @@ sys.exit(command.main([str(word) for word in words]))
 
 
 @pytest.fixture(scope="module")
-def preprocessed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def preprocessed(root: Path, ants_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The subject's derivatives."""
-    python = root / ".venv-ants" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
     folder = tmp_path_factory.mktemp("subject")
     code = f"import sys; sys.path.insert(0, {str(root / 'tests/builders')!r})\n{SUBJECT}"
-    done = subprocess.run([str(python), "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run([ants_python, "-c", code, str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     status = json.loads((folder / "out/status.json").read_text())
     assert status["status"] == "ok", (status, (folder / "out/logs/sub-01_embedded.log").read_text()[-3000:])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -29,14 +28,6 @@ for run in ("a", "b"):
     tissue = "".join("-GWC"[v] for v in found[14, 14, [14, 22, 25, 27]])  # from the middle outwards
     print(tissue, *(hashlib.sha256(np.asarray(nib.load(f).dataobj).tobytes()).hexdigest() for f in (out.dseg, out.gm)))
 """
-
-
-@pytest.fixture(scope="module")
-def ants_python(root: Path) -> Path:
-    python = root / ".venv-ants" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
-    return python
 
 
 def test_tissues_are_found_and_equal_each_time(ants_python, tmp_path):

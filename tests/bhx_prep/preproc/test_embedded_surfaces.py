@@ -207,11 +207,8 @@ for kind, expected in ((rigid, place + [-4, -5, 6]), (affine, (turn @ (place * f
 """
 
 
-def test_transforms_of_any_kind_become_matrices(root, tmp_path):
-    python = root / ".venv-ants" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
-    subprocess.run([str(python), "-c", TO_REFERENCE, str(tmp_path / "t.mat")], check=True)
+def test_transforms_of_any_kind_become_matrices(ants_python, tmp_path):
+    subprocess.run([ants_python, "-c", TO_REFERENCE, str(tmp_path / "t.mat")], check=True)
 
 
 CONNECTED = """
@@ -242,11 +239,8 @@ for field_map in (None, FieldMap("fieldmap", "j", 0.04, (str(root / "bold.nii.gz
 """
 
 
-def test_where_there_is_a_field_map_surfaces_are_sampled_by_it(root, tmp_path):
-    python = root / ".venv-ants" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
-    subprocess.run([str(python), "-c", CONNECTED, str(tmp_path)], check=True)
+def test_where_there_is_a_field_map_surfaces_are_sampled_by_it(ants_python, tmp_path):
+    subprocess.run([ants_python, "-c", CONNECTED, str(tmp_path)], check=True)
 
 
 FAILED = """
@@ -271,11 +265,8 @@ for full, expected in ((None, DataError), ("the disk is full", SiteError)):
 """
 
 
-def test_a_full_disk_is_no_reason_for_a_subject_without_surfaces(root, tmp_path):
-    python = root / ".venv-ants" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("the environment of the embedded preprocessing is not here: make environments")
-    subprocess.run([str(python), "-c", FAILED, str(tmp_path)], check=True)
+def test_a_full_disk_is_no_reason_for_a_subject_without_surfaces(ants_python, tmp_path):
+    subprocess.run([ants_python, "-c", FAILED, str(tmp_path)], check=True)
 
 
 def test_the_templates_hemispheres_leave_cerebellum_and_stem_out():

@@ -51,9 +51,8 @@ def known_image() -> Known:
         If the installation lacks it.
     """
     try:
-        row = yaml.safe_load(installation.file("envs/containers.yaml").read_text(encoding="utf-8"))[
-            "fmriprep"
-        ]
+        known = yaml.safe_load(installation.file("envs/containers.yaml").read_text(encoding="utf-8"))
+        row = known["fmriprep"]
         return Known(row["image"], str(row["version"]), row["digest"], row.get("digest_reason") or "")
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         msg = "envs/containers.yaml of the installed BHX does not describe fMRIPrep: install it again"
