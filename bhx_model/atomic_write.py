@@ -89,7 +89,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_bytes())
-    except ValueError as error:  # also bytes that are no text
+    except (ValueError, RecursionError) as error:  # also bytes that are no text
         msg = f"{path} is not JSON ({error}): {remedy}"
         raise DataError(msg) from error
     if not isinstance(value, dict):

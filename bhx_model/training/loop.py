@@ -169,7 +169,7 @@ class _Training:
     def save(self, done: int, *, ending: bool) -> None:
         """Save a checkpoint; what its metrics say is on the disk before it is."""
         seconds = self.state.seconds + time.monotonic() - self.began
-        kept = dataclasses.asdict(dataclasses.replace(self.state, seconds=seconds))
+        kept = dataclasses.asdict(dataclasses.replace(self.state, seconds=seconds)) | {"run": self.run.name}
         self.processes.first_only(self.reporter.sync)
         self.saver.save(done, self.model, self.optimizer, kept, ending=ending)
 
@@ -292,6 +292,9 @@ def _resume(
     except (ConfigError, AttributeError, TypeError, ValueError) as error:  # edited by hand
         msg = f"{checkpoint.folder(run, start)} is broken ({error}): remove it to resume from the one before"
         raise DataError(msg) from error
+    if (of := kept.get("run", run.name)) != run.name:  # earlier versions did not say it
+        msg = f"{checkpoint.folder(run, start)} is of {of}, another training: remove it (init_from starts from given weights)"
+        raise DataError(msg)
     return start, state
 
 

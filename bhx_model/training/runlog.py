@@ -66,7 +66,10 @@ class Metrics:
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     row = json.loads(line)
-                except ValueError:  # the line that was being written when the run was killed
+                except (
+                    ValueError,
+                    RecursionError,
+                ):  # the line that was being written when the run was killed
                     continue
                 if not (isinstance(row, dict) and isinstance(row.get("step"), int)):
                     continue  # a damaged one

@@ -163,6 +163,23 @@ def test_a_renamed_checkpoint_is_not_of_its_step(stopped, tmp_path):
     assert checkpoint.load_last(run, *model_of(run))[0] == 3
 
 
+def test_a_checkpoint_of_another_training_is_not_resumed_from(house, stopped, tmp_path, capsys):
+    """Its weights have the same names and shapes, and its files the hashes that they should have."""
+    shutil.copytree(stopped.parent, tmp_path / "runs")
+    run = run_folder(tmp_path)
+    changes = {**SIX, "train.lr": 0.01}
+    assert train_here(house, tmp_path / "other", "function", changes, stopped_after(5)) == 75
+    other = run_folder(tmp_path / "other")
+    shutil.rmtree(checkpoint.folder(run, 5))
+    shutil.copytree(checkpoint.folder(other, 5), checkpoint.folder(run, 5))
+    assert train.main(arguments(house, tmp_path, "function")) == 1
+    said = capsys.readouterr().err
+    assert f"{checkpoint.folder(run, 5)} is of {other.name}, another training: remove it" in said
+    assert not (tmp_path / "out").exists()
+    shutil.rmtree(checkpoint.folder(run, 5))
+    assert train.main(arguments(house, tmp_path, "function")) == 0
+
+
 def test_one_that_another_process_cannot_read_is_passed_over_by_all(stopped, tmp_path):
     class One(Processes):
         answers: ClassVar = iter([True, False])
