@@ -108,7 +108,13 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
 
 
 def check_width(config: Any, width: str, heads: str) -> None:
-    """Refuse a field `width` that cannot be cut into as many equal heads, or whose hidden layer would be empty."""
+    """Refuse a field `width` that cannot be cut into as many equal heads, or whose hidden layer would be empty.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot, or `mlp_ratio` is too large.
+    """
     w, h = getattr(config, width), getattr(config, heads)
     if h < 1 or w < 1 or w % h:
         msg = f"{type(config).__name__}: {width} {w} is not a multiple of {heads} {h}"
@@ -124,7 +130,13 @@ def check_width(config: Any, width: str, heads: str) -> None:
 
 
 def check_positive(config: Any, *names: str) -> None:
-    """Refuse fields of 0 or less."""
+    """Refuse fields of 0 or less.
+
+    Raises
+    ------
+    ConfigError
+        If one is.
+    """
     for name in names:
         if getattr(config, name) <= 0:
             msg = f"{type(config).__name__}: {name} is {getattr(config, name)}, it must be positive"
@@ -132,7 +144,13 @@ def check_positive(config: Any, *names: str) -> None:
 
 
 def check_at_least(config: Any, least: float, *names: str) -> None:
-    """Refuse fields below `least`; None passes."""
+    """Refuse fields below `least`; None passes.
+
+    Raises
+    ------
+    ConfigError
+        If one is.
+    """
     for name in names:
         value = getattr(config, name)
         if value is not None and value < least:
@@ -141,7 +159,13 @@ def check_at_least(config: Any, least: float, *names: str) -> None:
 
 
 def check_at_most(config: Any, most: float, *names: str) -> None:
-    """Refuse fields above `most`; None passes."""
+    """Refuse fields above `most`; None passes.
+
+    Raises
+    ------
+    ConfigError
+        If one is.
+    """
     for name in names:
         value = getattr(config, name)
         if value is not None and value > most:
@@ -150,7 +174,13 @@ def check_at_most(config: Any, most: float, *names: str) -> None:
 
 
 def check_chance(config: Any, *names: str) -> None:
-    """Refuse fields, or pairs of them, outside [0, 1)."""
+    """Refuse fields, or pairs of them, outside [0, 1).
+
+    Raises
+    ------
+    ConfigError
+        If one is.
+    """
     for name in names:
         value = getattr(config, name)
         if not all(0 <= chance < 1 for chance in (value if isinstance(value, tuple) else (value,))):

@@ -174,6 +174,11 @@ def apply_plan(
     -------
     (R, n_patches * patch_frames) float32
         NaN beyond the last frame: the model turns NaN into 0 after normalisation and knows by it what is padding.
+
+    Raises
+    ------
+    DataError
+        If the series is shorter than planned.
     """
     x = np.asarray(series_RT, dtype=np.float32)
     if plan.parts:

@@ -87,7 +87,13 @@ def plan_series(
 
 
 def read_series(sample: Sample, rois: RoiMetadata, config: FunctionConfig) -> np.ndarray:
-    """Read a run, (R, T) float32, and refuse what the model cannot embed; errors name it."""
+    """Read a run, (R, T) float32, and refuse what the model cannot embed.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or embedded, with its key and shard.
+    """
     series = shards.read_bold(sample, len(rois))
     try:
         augment.check_series(series, sample.tr_s, len(rois), config, sample.segments)

@@ -158,7 +158,22 @@ def _brain(data: np.ndarray, name: str, mask: np.ndarray | None) -> np.ndarray:
 
 
 def check_place(inside: np.ndarray, affine: np.ndarray, name: str) -> None:
-    """Refuse a brain whose position is not that of brains in MNI space."""
+    """Refuse a brain whose position is not that of brains in MNI space.
+
+    Parameters
+    ----------
+    inside : numpy.ndarray of shape (X, Y, Z)
+        Whether a voxel is brain; some are.
+    affine : numpy.ndarray of shape (4, 4)
+        Voxel indices to mm.
+    name : str
+        Of the image, for the error.
+
+    Raises
+    ------
+    DataError
+        If the voxels are not of 0.3 to 5 mm, the skull was not stripped, or size and centre are not those of a brain.
+    """
     zooms = voxel_sizes(affine)
     if zooms.min() < 0.3 or zooms.max() > 5:
         msg = f"{name} has voxels of {' x '.join(f'{z:.3g}' for z in zooms)} mm: 0.3 to 5 mm are expected"

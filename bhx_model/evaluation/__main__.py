@@ -52,7 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Evaluate one method on one split, and write its results."""
+    """Evaluate one method on one split, and write its results.
+
+    Raises
+    ------
+    ConfigError
+        If settings are wrong, or the labels are those of another split.
+    DataError
+        If labels, tokens and weights do not fit.
+    """
     changes = {**config.preset_evaluation(arguments.preset), **arguments.set}
     settings: config.EvaluationConfig = strict_fields.from_dict(config.EvaluationConfig, changes, "--set")
     labels = read_labels(arguments.labels)

@@ -50,6 +50,8 @@ def predict(
     ------
     DataError
         If labels, tokens and weights do not fit.
+    SiteError
+        If the memory of the GPU does not suffice.
     """
     trained = load_trained(fusion, "fusion")
     tokens = [token_index.open_tokens(file) for file in files]

@@ -58,7 +58,13 @@ class TokenPosition(nn.Module):
 
 
 class ModalityMaps(nn.Module):
-    """A linear map for each modality, or one for both (reference: none where the widths agree)."""
+    """A linear map for each modality, or one for both (reference: none where the widths agree).
+
+    Raises
+    ------
+    ConfigError
+        If modalities of different widths are to share a map.
+    """
 
     def __init__(self, config: FusionConfig, ins: dict[str, int], outs: dict[str, int], bare: bool) -> None:
         super().__init__()
@@ -247,6 +253,11 @@ class FusionModel(nn.Module):
         stats
             ``structure`` and ``function``: the modalities' losses; ``mean_predictor_loss``: the loss of predicting each
             modality's mean token.
+
+        Raises
+        ------
+        ValueError
+            If the loss is over the tokens of all patches, and not all are given.
         """
         latents_BHD = self.latents(structure_BSD, function_BFD, n_patches)
         wanted = n_patches

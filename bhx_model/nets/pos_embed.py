@@ -29,6 +29,11 @@ def sincos(positions_N: Tensor, channels: int) -> Tensor:
     Returns
     -------
     (N, channels) float32
+
+    Raises
+    ------
+    ValueError
+        If `channels` is odd.
     """
     if channels % 2:
         msg = f"a sine and cosine code needs an even number of channels, got {channels}"
@@ -71,7 +76,13 @@ def sincos_grid(grid: tuple[int, int, int], channels: int) -> Tensor:
 
 
 class RoiPosition(nn.Module):
-    """Learned code of every ROI from its connectivity gradients and geometric harmonics."""
+    """Learned code of every ROI from its connectivity gradients and geometric harmonics.
+
+    Raises
+    ------
+    ConfigError
+        If harmonics are asked for that the atlas does not have, or neither gradients nor harmonics are.
+    """
 
     gradients_RG: Tensor
     harmonics_RM: Tensor

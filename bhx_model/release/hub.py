@@ -51,6 +51,8 @@ def find_export(
 
     Raises
     ------
+    ConfigError
+        If `name` is neither text nor a path, or a revision of a folder or a URL is asked for.
     DataError
         If there is no such repository or revision, or it may not be read.
     SiteError

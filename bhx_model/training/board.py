@@ -27,6 +27,11 @@ class Board:
     ----------
     processes : Processes
         torchrun's variables say where the board is.
+
+    Raises
+    ------
+    SiteError
+        If the processes do not find each other.
     """
 
     def __init__(self, processes: Processes):

@@ -87,6 +87,11 @@ class Stage(abc.ABC):
 
     Samples are known by their number: those of the training first, those of the holdout after them, each sorted by
     key, so that neither the order of the cohorts nor that of the shards matters.
+
+    Raises
+    ------
+    ConfigError
+        If a cohort is named twice, or the metadata of the ROIs are missing or not those of the shards.
     """
 
     modalities: tuple[str, ...] = ()
@@ -313,7 +318,13 @@ class FunctionStage(Stage):
 
 
 class CachedFusionStage(Stage):
-    """Hub tokens over both encoders' tokens, read from the cache."""
+    """Hub tokens over both encoders' tokens, read from the cache.
+
+    Raises
+    ------
+    ConfigError
+        If no tokens are named, those of other cohorts, or the loss asks for more tokens than a cache holds.
+    """
 
     def __init__(self, config: StageConfig, sources: Sources, seed: int):
         super().__init__(config, sources, seed)
@@ -375,7 +386,13 @@ class CachedFusionStage(Stage):
 
 
 class OnlineFusionStage(Stage):
-    """Hub tokens over both encoders' tokens, computed from the shards by the frozen encoders in every step."""
+    """Hub tokens over both encoders' tokens, computed from the shards by the frozen encoders in every step.
+
+    Raises
+    ------
+    ConfigError
+        If an encoder is not named.
+    """
 
     modalities = ("bold", "t1w")
 

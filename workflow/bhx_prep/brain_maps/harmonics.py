@@ -65,6 +65,8 @@ def parcel_means(modes: np.ndarray, labels: np.ndarray, areas: np.ndarray, n: in
 
     Raises
     ------
+    ValueError
+        If the arrays are not of the same vertices.
     DataError
         If a label is outside 0 to `n`.
     """

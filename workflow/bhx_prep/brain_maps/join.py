@@ -94,6 +94,8 @@ def join(
     ------
     DataError
         If atlases, names or orders differ, a value is not finite, or a scale is not positive.
+    ValueError
+        If neither `harmonics` nor `atlas` is given.
     """
     first = harmonics or atlas
     if first is None:

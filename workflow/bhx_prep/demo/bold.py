@@ -76,8 +76,15 @@ def percent_changes(
 
     Parameters
     ----------
+    rng : numpy.random.Generator
     parcels : numpy.ndarray of shape (R, T)
         Unit-variance parcel series.
+    tr_s : float
+        Repetition time, s.
+    spectrum : tuple of two numpy.ndarray
+        Of the series of the tissues, see `coloured`.
+    sizes : Physiology
+        Of the changes, percent.
     """
     n_frames = parcels.shape[1]
     whole, csf, white = coloured(rng, 3, n_frames, tr_s, spectrum)
@@ -156,7 +163,13 @@ def _resample(volume: np.ndarray, matrix: np.ndarray, shape: tuple[int, int, int
 
 
 def take_motion(parameters: np.ndarray, start: int, n_frames: int, mean_fd_mm: float) -> np.ndarray:
-    """A stretch of real motion (n_frames, 6), from zero, scaled to a mean framewise displacement (mm)."""
+    """A stretch of real motion (n_frames, 6), from zero, scaled to a mean framewise displacement (mm).
+
+    Raises
+    ------
+    ValueError
+        If the real motion ends before it.
+    """
     part = parameters[start : start + n_frames]
     if len(part) < n_frames:
         raise ValueError(f"the real motion has {len(parameters)} frames: no {n_frames} from frame {start}")

@@ -114,6 +114,7 @@ def write_nifti(
 
     Parameters
     ----------
+    path : Path
     data : numpy.ndarray of shape (X, Y, Z) or (X, Y, Z, T)
         Its dtype is kept.
     affine : numpy.ndarray of shape (4, 4)

@@ -127,6 +127,8 @@ def rigid(parameters: np.ndarray, centre_mm: np.ndarray) -> np.ndarray:
     ----------
     parameters : numpy.ndarray of shape (6,)
         Translations x, y, z (mm), rotations x, y, z (rad).
+    centre_mm : numpy.ndarray of shape (3,)
+        Fixed by the rotation.
     """
     matrix = np.eye(4)
     matrix[:3, :3] = rotation(parameters[3:])

@@ -60,6 +60,8 @@ def make_view(
     ------
     DataError
         If the subject is missing.
+    ConfigError
+        If `view` is inside the dataset.
     SiteError
         If ``dataset_description.json`` is missing or says too little, or a file is a link to content that is not here:
         of the dataset as it lies here, which is no subject's fault.

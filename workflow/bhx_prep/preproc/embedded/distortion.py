@@ -229,6 +229,8 @@ def contradicts(
         The same head without distortion, of any contrast.
     displacement : array, (X, Y, Z)
         Voxels along `axis`.
+    axis : int
+        Of the phase encoding.
     far : array of bool, (X, Y, Z)
         Where the displacement counts; nothing is contradicted where these are few.
     """

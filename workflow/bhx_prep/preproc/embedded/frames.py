@@ -35,6 +35,11 @@ class Frames:
         Voxel indices -> world coordinates, mm.
     zooms : array, (3,)
         Voxel sizes, mm.
+
+    Raises
+    ------
+    ValueError
+        If `write_frames` has not written the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -132,7 +137,13 @@ class FrameWriter:
         self._file.close()
 
     def append(self, frame: Floats) -> None:
-        """Write the next frame, (X, Y, Z)."""
+        """Write the next frame, (X, Y, Z).
+
+        Raises
+        ------
+        ValueError
+            If it is of another shape than the run.
+        """
         if frame.shape != tuple(self.shape[:3]):
             msg = f"a frame has shape {frame.shape}, the run {self.shape}"
             raise ValueError(msg)

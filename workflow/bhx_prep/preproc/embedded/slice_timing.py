@@ -159,6 +159,11 @@ def move(series: Floats, delay: float) -> Floats:
     -------
     array, (V, T), float32
         Values of the interpolating spline at ``t + delay``.
+
+    Raises
+    ------
+    ValueError
+        If the delay is more than one sample.
     """
     if not -1 <= delay <= 1:
         msg = f"a delay of {delay} samples is more than one"
