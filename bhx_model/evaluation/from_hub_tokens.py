@@ -74,9 +74,11 @@ def predict(
         try:
             scores, chosen = finetune(data, trained, settings, seed, device)
         except torch.OutOfMemoryError as error:
-            more = min(2 * settings.accumulate, settings.batch_size)
-            msg = f"the GPU's memory is full: set the endpoint's finetune.accumulate, now {settings.accumulate}, to {more}"
-            raise SiteError(msg) from error
+            now, most = settings.accumulate, settings.batch_size
+            remedy = f"set the endpoint's finetune.accumulate, now {now}, to {min(2 * now, most)}"
+            if now >= most:
+                remedy = "use a GPU with more memory, or leave finetune out of the endpoint's methods"
+            raise SiteError(f"the GPU's memory is full: {remedy}") from error
     synthetic = any(cache.synthetic for cache in tokens) or bool(trained.run["synthetic"])
     return Predictions(data.labels, scores, chosen, synthetic, data.excluded)
 

@@ -67,9 +67,7 @@ def _log(
         stage.config.stage, accumulate, part, estimate, available / GIB,
     )  # fmt: skip
     if fitting is None or accumulate < fitting:
-        remedy = (
-            "set model.checkpointing to true" if fitting is None else f"set train.accumulate to {fitting}"
-        )
+        remedy = _last_remedy(stage) if fitting is None else f"set train.accumulate to {fitting}"
         logger.warning("the GPU's memory may not be enough: then %s, and start again", remedy)
 
 
@@ -77,8 +75,15 @@ def out_of_memory(stage: Stage) -> SiteError:
     """Say what to do where a step did not fit."""
     t = stage.config.train
     more = next((n for n in range(2 * t.parts, t.batch_size + 1) if t.batch_size % n == 0), None)
-    remedy = "model.checkpointing to true" if more is None else f"train.accumulate, now {t.parts}, to {more}"
-    return SiteError(f"the GPU's memory is full: set {remedy}; the training goes on from its last checkpoint")
+    remedy = _last_remedy(stage) if more is None else f"set train.accumulate, now {t.parts}, to {more}"
+    return SiteError(f"the GPU's memory is full: {remedy}; the training goes on from its last checkpoint")
+
+
+def _last_remedy(stage: Stage) -> str:
+    """What is left to do where a batch is cut into its samples."""
+    if stage.config.model.checkpointing:
+        return "use GPUs with more memory, or a smaller preset"
+    return "set model.checkpointing to true"
 
 
 def sizes(stage: Stage) -> Sizes:

@@ -89,6 +89,15 @@ def test_a_gpu_that_is_full_is_a_sentence(trained, tmp_path, monkeypatch, capsys
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("checkpointing", "remedy"),
+    [(False, "set model.checkpointing to true"), (True, "use GPUs with more memory, or a smaller preset")],
+)
+def test_where_a_batch_cannot_be_cut_further_something_else_is_to_be_done(trained, checkpointing, remedy):
+    changes = {"train.batch_size": 4, "train.accumulate": 4, "model.checkpointing": checkpointing}
+    assert remedy in str(parts.out_of_memory(opened(trained, "structure", **changes)))
+
+
 @pytest.mark.parametrize("value", ["many", 0, True, None, 1.5])
 def test_parts_are_a_number_or_auto(value):
     raw = load_preset("structure", "tiny").to_dict()
