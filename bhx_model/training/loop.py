@@ -293,7 +293,7 @@ def _resume(
         msg = f"{checkpoint.folder(run, start)} is broken ({error}): remove it to resume from the one before"
         raise DataError(msg) from error
     if (of := kept.get("run", run.name)) != run.name:  # earlier versions did not say it
-        msg = f"{checkpoint.folder(run, start)} is of {of}, another training: remove it (init_from starts from given weights)"
+        msg = f"{checkpoint.folder(run, start)} is of {of}, another training: remove it (init_from starts from weights)"
         raise DataError(msg)
     return start, state
 
