@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -19,6 +20,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import own_cgroups
 
 from bhx_prep.config.fmriprep_parser import fmriprep_python
 
@@ -30,17 +33,15 @@ REAL, STAND_IN, BARE = f"{NAME}:25.2.7", f"{NAME}:25.2.7-stand-in", f"{NAME}:25.
 #: Images that are not there, have no fMRIPrep, or are for another kind of processor.
 ABSENT, EMPTY, FOREIGN = f"{NAME}:25.2.6", f"{NAME}:25.2.7-empty", f"{NAME}:25.2.7-foreign"
 
-#: podman under docker's name, on machines whose cgroups a container may not touch. `options` holds for every
-#: container: what it sees of this machine, and that there is no network.
+#: podman under docker's name. `options` hold for every container: what it sees of this machine, and that there is no
+#: network.
 DOCKER = """#!/bin/bash
 P="podman --root {state}/root --runroot {state}/run --tmpdir {state}/tmp --storage-driver vfs --cgroup-manager cgroupfs"
 case "$1" in
   version) echo 28.0.0 ;;
-  run) shift; export P
+  run) shift
     [[ " $* " == *" --network=none "* ]] || set -- --network=none "$@"
-    exec unshare -m bash -c 'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup
-    exec $P run --ulimit nofile=1024:1024 --ulimit nproc=1000:1000 --cgroups=disabled --runtime crun \\
-    {options} "$@"' _ "$@" ;;
+    exec {start} $P run --runtime crun {options} "$@" ;;
   *) exec $P "$@" ;;
 esac
 """
@@ -101,7 +102,10 @@ def running() -> Iterator[Path]:
     tools = state / "tools"
     tools.mkdir()
     python = fmriprep_python()
-    (tools / "docker").write_text(DOCKER.format(state=state, options=_mounted(python)))
+    options = " ".join([*own_cgroups.OPTIONS, _mounted(python)])
+    (tools / "docker").write_text(
+        DOCKER.format(state=state, start=shlex.join(own_cgroups.START), options=options)
+    )
     (tools / "docker").chmod(0o755)
     archive = _archive(state)
     fmriprep_itself = str(Path(python).parent / "fmriprep") if python else "/bin/false"

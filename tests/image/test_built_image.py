@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import own_cgroups
 import pytest
 
 import bhx_model
@@ -44,21 +45,9 @@ class Image:
 
     def run(self, *words: str, options: tuple[str, ...] = ()) -> str:
         """What a command says in a container without a network; it has to end well."""
-        # a container may not touch this machine's cgroups, nor raise its limits
-        alone = [
-            "--rm",
-            "--network=none",
-            "--cgroups=disabled",
-            "--ulimit=nofile=1024:1024",
-            "--ulimit=nproc=1000:1000",
-        ]
-        start = [*self.podman, "run", *alone, *options, self.NAME]
-        own = 'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; exec "$@"'
+        start = [*self.podman, "run", "--rm", "--network=none", *own_cgroups.OPTIONS, *options, self.NAME]
         done = subprocess.run(
-            ["unshare", "-m", "bash", "-c", own, "_", *start, *words],
-            capture_output=True,
-            text=True,
-            check=False,
+            [*own_cgroups.START, *start, *words], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
