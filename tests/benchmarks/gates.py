@@ -4,9 +4,9 @@
 
 Every head of `preproc_heads.py` that can be had, as it is and spoiled: water instead of it, alone or in a shell, a FLAIR, a
 T2w, an EPI and a CT made of its intensities, all of them below zero, without its upper 35 mm, its left half or all above the
-neck, with a slab of zeros; and tilted by 45 degrees, without its face or its skull, or mirrored, which may be registered
-well. A line per image; exit code 1 if a real head is refused, a spoiled one passes, or none was tried. An image takes two
-CPU minutes at 1 mm, and half a minute at 4 mm, which is enough here.
+neck, with a slab of zeros, without a part of the frontal lobe; and tilted by 45 degrees, without its face or its skull, or
+mirrored, which may be registered well. A line per image; exit code 1 if a real head is refused, a spoiled one passes, or
+none was tried. An image takes two CPU minutes at 1 mm, and half a minute at 4 mm, which is enough here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bhx_model.errors import DataError
-from bhx_prep.dicom.deface import NORMAL, plane_of
+from bhx_prep.dicom.deface import MARGIN_MM, NORMAL, plane_of
 from bhx_prep.preproc.embedded.series import check_brightness
 
 #: Axes of the arrays run to the right, to the front and upwards; lengths are voxels.
@@ -151,11 +151,16 @@ def back_to_front(head: np.ndarray, _: np.ndarray) -> np.ndarray:
     return head[:, ::-1]
 
 
-def defaced(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
+def defaced(head: np.ndarray, zooms: np.ndarray, too_far_mm: float = 0.0) -> np.ndarray:
     """Without what `bhx ingest dicom` cuts off with `deface: face`."""
-    plane_mm = plane_of(brain(head), np.diag([*zooms, 1.0]))
+    plane_mm = plane_of(brain(head), np.diag([*zooms, 1.0])) - too_far_mm
     place = np.moveaxis(np.indices(head.shape), 0, -1) * zooms
     return np.where(place @ NORMAL > plane_mm, 0, head)
+
+
+def misdefaced(head: np.ndarray, zooms: np.ndarray) -> np.ndarray:
+    """With the face, up to 15 mm of the frontal lobe removed."""
+    return defaced(head, zooms, 15.0 + MARGIN_MM)
 
 
 #: What is made of a head, and whether it must be excluded; the last ones may come out right.
@@ -172,6 +177,7 @@ SPOILED: dict[str, tuple[Spoil, bool]] = {
     "neck": (neck, True),
     "half": (half, True),
     "slab": (slab, True),
+    "misdefaced": (misdefaced, True),
     "reversed": (reversed_slices, True),
     "upside": (upside_down, True),
     "back": (back_to_front, True),

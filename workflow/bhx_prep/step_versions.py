@@ -6,9 +6,9 @@ changes for equal inputs, and add a line with the reason.
 
 STEPS = {
     "fetch_templates": 3,  # what the order of series is compared with
-    "run_embedded": 5,  # a head that lies back to front is excluded: its least correlation with the template is higher
+    "run_embedded": 6,  # a head with missing slices, or without a part of the frontal lobe, is excluded
     "run_fmriprep": 2,  # T1w of the model's resolution; what the index excludes is not shown
-    "extract_features": 7,  # decisions of people exclude and keep scans; limits on contrast, cuts and coregistration
+    "extract_features": 8,  # as run_embedded
     "check_cohort": 2,  # pairs of runs of one scan that was denoised in two ways, and of T1w images, are listed too
     "draw_scans": 1,  # first version
     "collect_quality": 1,  # first version

@@ -80,7 +80,52 @@ def test_a_cut_brain_meets_the_end_of_what_was_measured():
     zeroed, mask = head.copy(), BRAIN.copy()
     zeroed[:, :, upper:], mask[:, :, upper:] = 0, False
     assert t1w.cut_cm2(zeroed, mask, bold.AFFINE) == pytest.approx(section, rel=0.1)
-    assert t1w.cut_cm2(np.zeros(SHAPE), BRAIN, bold.AFFINE) == 0
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_a_brain_ends_where_slices_are_missing(axis):
+    head, mask = np.where(BRAIN, 100.0, 5.0), BRAIN.copy()
+    middle = SHAPE[axis] // 2
+    gap = np.moveaxis(head, axis, 0)[middle : middle + 6]
+    gap[...] = 0  # 18 mm
+    np.moveaxis(mask, axis, 0)[middle:] = False  # masks are one piece
+    section = np.count_nonzero(np.moveaxis(BRAIN, axis, 0)[middle - 1]) * bold.STEP_MM**2 / 100
+    assert t1w.cut_cm2(head, mask, bold.AFFINE) == pytest.approx(section, rel=0.1)
+    thin = np.where(BRAIN, 100.0, 5.0)
+    np.moveaxis(thin, axis, 0)[middle] = 0  # one slice, which masks bridge
+    assert t1w.cut_cm2(thin, BRAIN, bold.AFFINE) == pytest.approx(section, rel=0.1)
+
+
+def oblique(offset_mm):
+    """Voxels in front of a plane that lies this far (mm) behind the frontal pole, and leans."""
+    _, y, z = np.indices(SHAPE) * bold.STEP_MM
+    front = (np.flatnonzero(BRAIN.any(axis=(0, 2)))[-1] + 1) * bold.STEP_MM
+    return y - 0.4 * (z - z.mean()) > front - offset_mm
+
+
+def test_a_removed_face_may_take_a_part_of_the_brain():
+    head = np.where(BRAIN | ndimage.binary_dilation(BRAIN, iterations=5), 100.0, 0.0)
+    assert t1w.cut_cm2(head, BRAIN, bold.AFFINE) < 1
+    before, behind = oblique(-60), oblique(15)
+    assert not (before & BRAIN).any()
+    assert t1w.cut_cm2(np.where(before, 0, head), BRAIN, bold.AFFINE) < 1
+    assert t1w.cut_cm2(np.where(behind, 0, head), BRAIN & ~behind, bold.AFFINE) > 25
+
+
+def test_a_skull_stripped_brain_is_cut_by_planes_alone():
+    brain = np.where(BRAIN, 100.0, 0.0)
+    assert t1w.cut_cm2(brain, BRAIN, bold.AFFINE) < 12  # its outermost plane
+    upper = 40
+    section = np.count_nonzero(BRAIN[:, :, upper - 1]) * bold.STEP_MM**2 / 100
+    mask = BRAIN.copy()
+    brain[:, :, upper:], mask[:, :, upper:] = 0, False
+    assert t1w.cut_cm2(brain, mask, bold.AFFINE) == pytest.approx(section, rel=0.1)
+
+
+def test_nothing_is_cut_of_an_empty_image():
+    nothing = np.zeros(SHAPE, bool)
+    assert t1w.cut_cm2(np.zeros(SHAPE), nothing, bold.AFFINE) == 0
+    assert t1w.cut_cm2(np.ones(SHAPE), nothing, bold.AFFINE) == 0
 
 
 def test_gaps_in_a_brain():

@@ -90,8 +90,9 @@ LIMITS: Final = (
         "cut_cm2",
         None,
         20.0,
-        "area of the brain on the face of the field of view that cuts most of it (cm2)",
-        "real heads 0 to 3, heads without their upper 25 and 35 mm 29 and 67; 20 is what 5 mm take off the vertex",
+        "area of the brain that ends where nothing was measured, on the side where it is largest (cm2)",
+        "real heads 0 to 3, tilted by 45 degrees 16, without their upper 25 and 35 mm 29 and 67, with 16 mm of missing"
+        " slices 101; 20 is what 5 mm take off the vertex",
         "does the image show the whole brain?",
     ),
     Limit(

@@ -15,6 +15,11 @@ from bhx_model.data.t1w_overlap import coarse, compare
 from bhx_model.errors import DataError
 from bhx_prep.quality.masks import agreement
 
+#: Zeros (mm) beside a brain that are no bone.
+GAP_MM = 12.0
+#: By how much (mm) a mask may end before the image does.
+NEAR_MM = 2.0
+
 
 def volume_ml(mask: np.ndarray, affine: np.ndarray) -> float:
     """Volume (ml) of a mask (X, Y, Z) with an affine in mm."""
@@ -22,9 +27,11 @@ def volume_ml(mask: np.ndarray, affine: np.ndarray) -> float:
 
 
 def cut_cm2(values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> float:
-    """Area (cm2) by which a brain meets the face of the field of view that cuts most of it.
+    """Area (cm2) of a brain that ends where nothing was measured, seen from the side on which it is largest.
 
-    The field of view ends where the image does, or where planes begin that hold nothing but zeros.
+    Nothing was measured outside of the image, and where zeros follow the brain for `GAP_MM`: above a field of view that
+    ends too low, in missing slices, where a face was removed with a part of the brain. The brain of a skull-stripped
+    image borders on zeros everywhere; there, only the planes beside the end of the image or beside planes of zeros count.
 
     Parameters
     ----------
@@ -35,21 +42,44 @@ def cut_cm2(values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> float:
     affine : array, (4, 4)
         Voxel to world, mm.
     """
-    zooms = voxel_sizes(affine)
-    largest = 0.0
+    zooms, measured = voxel_sizes(affine), np.asarray(values) != 0
+    bare, seen, sections = [], [], [0.0]
     for axis in range(3):
-        others = tuple(i for i in range(3) if i != axis)
-        seen = np.flatnonzero(np.count_nonzero(values, axis=others))
-        if not seen.size:
-            continue
-        areas = np.count_nonzero(mask, axis=others) * float(np.prod(zooms[list(others)])) / 100
-        # masks may end a voxel before the image does
-        near = max(1, round(2 / float(zooms[axis])))
-        first, last = int(seen[0]), int(seen[-1]) + 1
-        largest = max(
-            largest, float(areas[first : first + near].max()), float(areas[last - near : last].max())
-        )
-    return largest
+        voxel_cm2 = float(np.prod(np.delete(zooms, axis))) / 100
+        along, brain = np.moveaxis(measured, axis, 0), np.moveaxis(mask, axis, 0)
+        for side in (slice(None), slice(None, None, -1)):
+            ends = _ends_bare(along[side], brain[side], float(zooms[axis]))
+            bare.append(np.count_nonzero(ends) * voxel_cm2)
+            seen.append(np.count_nonzero(brain.any(axis=0)) * voxel_cm2)
+        sections += [area * voxel_cm2 for area in _sections(along, brain, float(zooms[axis]))]
+    stripped = all(a > 0.5 * whole for a, whole in zip(bare, seen, strict=True))
+    return max(sections if stripped else [*sections, *bare])
+
+
+def _ends_bare(measured: np.ndarray, mask: np.ndarray, step_mm: float) -> np.ndarray:
+    """Where a brain, seen along the first axis from its end, is followed by nothing measured, bool (Y, Z)."""
+    gap, near = max(1, round(GAP_MM / step_mm)), max(1, round(NEAR_MM / step_mm))
+    beyond = np.pad(measured, ((0, gap + near), (0, 0), (0, 0)))
+    # of each plane, whether anything was measured in it and the next ones
+    follows = np.asarray(
+        ndimage.maximum_filter1d(beyond, gap, axis=0, origin=-(gap // 2), mode="constant"), bool
+    )
+    last = mask & ~np.pad(mask[1:], ((0, 1), (0, 0), (0, 0)))
+    bare = np.zeros(mask.shape[1:], bool)
+    for step in range(1, near + 1):
+        bare |= (last & ~follows[step : step + len(mask)]).any(axis=0)
+    return bare
+
+
+def _sections(measured: np.ndarray, mask: np.ndarray, step_mm: float) -> list[int]:
+    """Voxels of a brain in the planes where something was measured that are next to an end or to planes of zeros."""
+    near = max(1, round(NEAR_MM / step_mm))
+    areas = np.count_nonzero(mask, axis=(1, 2))
+    edges = np.flatnonzero(np.diff(measured.any(axis=(1, 2)).astype(np.int8), prepend=0, append=0))
+    found = []
+    for first, end in edges.reshape(-1, 2):
+        found += [areas[first : min(first + near, end)].max(), areas[max(end - near, first) : end].max()]
+    return [int(n) for n in found]
 
 
 def missing(values: np.ndarray, mask: np.ndarray) -> float:
