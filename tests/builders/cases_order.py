@@ -12,7 +12,7 @@ from series_batches import brain_series, schaefer, write_atlas, write_batch
 
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.features import check_cohort
-from bhx_prep.report.twice import same_folders, same_series
+from bhx_prep.report.study_duplicates import same_folders, same_series
 
 Runs = dict[str, np.ndarray]
 

@@ -10,7 +10,7 @@ import pytest
 from series_batches import brain_series, write_batch
 
 from bhx_prep import cli
-from bhx_prep.report.twice import same_series
+from bhx_prep.report.study_duplicates import same_series
 
 
 def study(folder: Path, monkeypatch: pytest.MonkeyPatch, roots: dict[str, str]) -> None:

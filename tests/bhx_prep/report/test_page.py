@@ -157,10 +157,10 @@ def test_page_counts_notes_of_included_scans_by_kind_and_escapes_them(text):
     assert cells[:6] == ["patients", "repetition time chosen", detail, "3", "3", "0"]
 
 
-def test_page_has_the_notes_of_a_cohort_and_what_is_there_twice(text):
+def test_page_has_the_notes_of_a_cohort_and_duplicates(text):
     table = text[text.index("Notes: what was assumed") :].partition("</table>")[0]
     assert 'such as patients_sub-*_task-rest</td><td colspan="3" class="keep">the cohort' in table
-    table = text[text.index("What is in the study twice") :].partition("</table>")[0]
+    table = text[text.index("Duplicates in the study") :].partition("</table>")[0]
     cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", table.partition("<tbody>")[2])
     assert cells == ["patients", "pairs of runs with the same series", "1", "r 1.0000 or more"]
 

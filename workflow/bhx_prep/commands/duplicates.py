@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from bhx_prep.config.cohorts import CohortSection
-from bhx_prep.report.twice import same_folders, same_series, shared_subjects
+from bhx_prep.report.study_duplicates import same_folders, same_series, shared_subjects
 
 #: Pairs of runs that are printed of two cohorts.
 _MOST = 20

@@ -33,7 +33,7 @@ from bhx_prep.report import (
     label_notes,
     made_with,
     scores,
-    twice,
+    study_duplicates,
     viewer,
 )
 from bhx_prep.report.cortex import Cortex
@@ -105,7 +105,7 @@ def _context(
         "most_reasons": MOST_REASONS,
         "fewest": demographics.FEWEST,
         "cohorts": cohorts,
-        "twice": twice.find(config, results),
+        "duplicates": study_duplicates.find(config, results),
         "label_notes": label_notes.find(results, config.endpoints),
         "totals": _totals(config, cohorts, atlas),
         "synthetic": [c.name for c in cohorts if c.synthetic],

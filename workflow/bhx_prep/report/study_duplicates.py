@@ -83,8 +83,8 @@ def shared_subjects(tables: Mapping[str, pa.Table]) -> list[tuple[str, str, list
 
 
 @dataclass(frozen=True)
-class Twice:
-    """Something that one cohort, or two of them, have twice: how often, and a number that says how alike it is."""
+class Duplicates:
+    """Duplicates of one kind in one cohort, or in two: how many, and a number that says how alike they are."""
 
     cohorts: str
     what: str
@@ -92,7 +92,7 @@ class Twice:
     detail: str = ""
 
 
-def find(config: Config, results: Path) -> list[Twice]:
+def find(config: Config, results: Path) -> list[Duplicates]:
     """List duplicates; cohorts without features are not compared by their series.
 
     Raises
@@ -101,18 +101,18 @@ def find(config: Config, results: Path) -> list[Twice]:
         If a file is there and cannot be read.
     """
     found = [
-        Twice(f"{one}, {other}", "one folder under two names", 1)
+        Duplicates(f"{one}, {other}", "one folder under two names", 1)
         for one, other, _ in same_folders(config.cohorts)
     ]
     indices = {name: results / name / "index.parquet" for name in config.cohorts}
     tables = {n: read_table(path, columns=["subject"]) for n, path in indices.items() if path.exists()}
     for one, other, labels in shared_subjects(tables):
-        found.append(Twice(f"{one}, {other}", "subject labels in two cohorts", len(labels)))
+        found.append(Duplicates(f"{one}, {other}", "subject labels in two cohorts", len(labels)))
     pairs = defaultdict(list)
     for pair in same_series(results, list(config.cohorts)).pairs:
         of = dict.fromkeys(key.partition("_")[0] for key in (pair.first, pair.second))
         what = "with the same series" if pair.is_equal else "of one scan, denoised in two ways"
         pairs[", ".join(of), f"pairs of runs {what}"].append(pair.r)
     for (cohorts, what), r in pairs.items():
-        found.append(Twice(cohorts, what, len(r), f"r {min(r):.4f} or more"))
+        found.append(Duplicates(cohorts, what, len(r), f"r {min(r):.4f} or more"))
     return found
