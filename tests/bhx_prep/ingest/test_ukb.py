@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import known_cohorts as known
 import numpy as np
 import pytest
 
+from bhx_model.errors import ConfigError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import index, ukb
 
@@ -38,6 +41,43 @@ def test_series_chooses_the_atlas(tmp_path):
     ]
     (row,) = _rows(tmp_path, series="*Schaefer7n400p.csv.gz").values()
     assert row["path"].endswith("7n400p.csv.gz")
+
+
+def test_a_list_of_withdrawals_in_utf_16_is_read(tmp_path):
+    known.archive(tmp_path / "1000011_31016_2_0.zip", {TABLE: CONTENT})
+    (tmp_path / "w12345_20240101.csv").write_text("1000011\n", encoding="utf-16")
+    (row,) = _rows(tmp_path).values()
+    assert row["status"] == "excluded"
+    assert "withdrew consent" in row["reason"]
+
+
+def test_without_its_list_of_withdrawals_nobody_is_used(tmp_path):
+    known.archive(tmp_path / "1000011_31016_2_0.zip", {TABLE: CONTENT})
+    listed = tmp_path / "w12345_20240101.csv"
+    listed.symlink_to(".git/annex/objects/x/y")
+    with pytest.raises(
+        ConfigError, match=r"w12345_20240101\.csv, the list .* is a link to a file that is not here"
+    ):
+        _rows(tmp_path)
+    listed.unlink()
+    listed.write_text("/annex/objects/SHA256E-s1000011--abc.csv\n")
+    with pytest.raises(ConfigError, match="is a git-annex pointer"):
+        _rows(tmp_path)
+
+
+def test_a_list_of_withdrawals_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    known.archive(tmp_path / "1000011_31016_2_0.zip", {TABLE: CONTENT})
+    (tmp_path / "w12345_20240101.csv").write_text("1000011\n")
+    read_bytes = Path.read_bytes
+
+    def refused(path):
+        if path.name.startswith("w12345"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(ConfigError, match=r"cannot be read .Permission denied.: nobody is used"):
+        _rows(tmp_path)
 
 
 def test_other_archives_are_not_looked_into(tmp_path):

@@ -34,7 +34,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from bhx_model.errors import DataError
+from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import metadata
 from bhx_prep.ingest.anat import link_anat
@@ -50,6 +50,7 @@ from bhx_prep.ingest.rows import (
 )
 from bhx_prep.io import archives
 from bhx_prep.io.notes import Kind
+from bhx_prep.io.pointers import not_fetched
 
 RESTING: Final = "20227"
 STRUCTURAL: Final = "20252"
@@ -75,7 +76,13 @@ _DEPTH = 6
 
 
 def subjects(root: Path) -> dict[str, Places]:
-    """Archives, unpacked archives and tables of each participant; of one who withdrew the list that says so."""
+    """Archives, unpacked archives and tables of each participant; of one who withdrew the list that says so.
+
+    Raises
+    ------
+    ConfigError
+        If a list of participants who withdrew cannot be read.
+    """
     places: dict[str, list[str]] = defaultdict(list)
     withdrawn: dict[str, str] = {}
     for path, is_folder in _entries(root, "", 0):
@@ -103,10 +110,18 @@ def _entries(root: Path, below: str, depth: int) -> Iterator[tuple[str, bool]]:
 
 
 def _ids(file: Path) -> list[str]:
+    """Ids of a list of participants who withdrew; without it nobody may be used."""
     try:
-        return re.findall(r"\d{6,8}", file.read_text(encoding="latin-1"))
-    except OSError:
-        return []
+        wrong, text = not_fetched(file), file.read_bytes()
+    except OSError as error:
+        wrong, text = not_fetched(file) or f"cannot be read ({error.strerror})", b""
+    if wrong:
+        raise ConfigError(
+            f"{file}, the list of participants who withdrew, {wrong}: nobody is used without it"
+        )
+    return re.findall(
+        r"\d{6,8}", text.replace(b"\0", b"").decode("latin-1")
+    )  # UTF-16 has zeros between digits
 
 
 def derivative_rows(
