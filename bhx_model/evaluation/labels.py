@@ -11,9 +11,12 @@ import numpy as np
 
 from bhx_model.atomic_write import read_json
 from bhx_model.errors import DataError
+from bhx_model.evaluation.metrics import metrics_of
 from bhx_model.file_hash import file_sha256
 
 SPLITS: Final = ("train", "val", "test")
+#: What may be done to the scores of all methods, see `bhx_model.evaluation.adjustments`.
+ADJUSTMENTS: Final = ("calibrate", "class_weights", "threshold")
 #: Sizes of numbers other than 0 that can be computed with: their fourth powers, and those of their last digits, neither
 #: overflow nor vanish.
 SMALLEST, LARGEST = 1e-30, 1e30
@@ -199,14 +202,34 @@ def read_labels(path: Path) -> Labels:
     )
 
 
+def _mistake_of_options(raw: Mapping[str, Any]) -> str | None:
+    """What is wrong with the values that a split file may have or lack, if anything is."""
+    folds, refit = raw.get("inner_folds", 0), raw.get("refit", False)
+    if type(folds) is not int or folds < 0:
+        return f"inner_folds is {folds!r:.40}, no whole number of 0 or more"
+    if not isinstance(refit, bool):
+        return f"refit is {refit!r:.40}, neither true nor false"
+    if not isinstance(raw.get("protocol", "paper"), str):
+        return "protocol is no text"
+    for key, known in (("adjustments", ADJUSTMENTS), ("metrics_first", metrics_of(raw["kind"]))):
+        given = raw.get(key, [])
+        if not isinstance(given, list) or not all(name in known for name in given):
+            return f"{key} is {given!r:.40}, no list of some of {', '.join(known)}"
+    return None
+
+
 def _find_mistake(raw: Mapping[str, Any]) -> str | None:
     """What is wrong with the content of a split file, if anything is."""
     kind, classes, rows = raw["kind"], raw["classes"], raw["rows"]
     if not isinstance(classes, list) or not isinstance(rows, list):
         return "classes and rows are no lists"
     fitting = {"binary": len(classes) == 2, "multiclass": len(classes) > 2, "regression": not classes}
-    if not fitting.get(kind, False):
-        return f"{len(classes)} classes do not make an endpoint of kind {kind!r}"
+    if not isinstance(kind, str) or not fitting.get(kind, False):
+        return f"{len(classes)} classes do not make an endpoint of kind {kind!r:.40}"
+    if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
+        return "the names of the classes are no texts, or two are equal"
+    if mistake := _mistake_of_options(raw):
+        return mistake
     subjects: set[tuple[str, str]] = set()
     for row in rows:
         if not isinstance(row, dict) or not {"subject", "label", "split"} <= row.keys():
