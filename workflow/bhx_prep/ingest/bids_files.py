@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
+from bhx_model.errors import ConfigError, format_error
 from bhx_prep.io import bids_names
 from bhx_prep.io.spaces import space_of
 
@@ -99,7 +100,12 @@ def files_of_subjects(
 def files_below(folder: str) -> Iterator[str]:
     """Paths of all files below a folder, in no order; linked folders are followed, but never in a circle.
 
-    Hidden files and folders, and folders that cannot be read, have none.
+    Hidden files and folders have none.
+
+    Raises
+    ------
+    ConfigError
+        If a folder may not be read: who is missing for that reason is not seen in the results.
     """
     folders: list[tuple[str, tuple[str, ...]]] = [(folder, ())]
     while folders:
@@ -107,7 +113,9 @@ def files_below(folder: str) -> Iterator[str]:
         try:
             with os.scandir(place) as listed:
                 entries = [entry for entry in listed if not entry.name.startswith(".")]
-        except OSError:
+        except PermissionError as error:
+            raise ConfigError(format_error(error)) from error
+        except OSError:  # not there, or moved meanwhile
             continue
         for entry in entries:
             if not is_folder(entry):

@@ -1,0 +1,41 @@
+"""Files of a BIDS folder: what cannot be listed is not taken for empty."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bhx_model.errors import ConfigError
+from bhx_prep.ingest import bids_files
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("sub-01/ses-1/func/a", "sub-01/ses-2/func/b", "sub-01/.hidden/c"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    return tmp_path / "sub-01"
+
+
+def test_files_below_a_folder(folder: Path):
+    (folder / "circle").symlink_to(folder)
+    found = sorted(os.path.relpath(path, folder) for path in bids_files.files_below(str(folder)))
+    assert found == ["ses-1/func/a", "ses-2/func/b"]
+    assert list(bids_files.files_below(str(folder / "nowhere"))) == []
+
+
+def test_a_folder_that_may_not_be_read_is_not_an_empty_one(folder: Path, monkeypatch):
+    scandir = os.scandir
+
+    def refused(place):
+        if str(place).endswith("ses-2"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(
+        ConfigError, match=r"sub-01/ses-2: it may not be read or written: change its permissions"
+    ):
+        list(bids_files.files_below(str(folder)))
