@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -315,6 +316,23 @@ def test_a_folder_without_dicom_files(study, ingest):
     code, rows, log = ingest()
     assert (code, rows) == (1, [])
     assert "holds no DICOM file (1 other files)" in log
+
+
+def test_a_folder_that_may_not_be_read_stops_and_is_not_named(study, ingest, monkeypatch):
+    t1w(study / "dicom", VISIT)
+    (study / "dicom/DOE_JANE").mkdir()
+    scandir = os.scandir
+
+    def refused(place):
+        if str(place).endswith("DOE_JANE"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    code, rows, log = ingest()
+    assert (code, rows) == (1, [])
+    assert "may not be read (Permission denied): change its permissions" in log
+    assert "DOE" not in log
 
 
 def test_series_of_one_name_are_refused_or_numbered(study, ingest):

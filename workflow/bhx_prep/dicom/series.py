@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import warnings
 from collections import Counter, defaultdict
@@ -142,7 +143,7 @@ def read_folder(folder: Path) -> Found:
     Raises
     ------
     ConfigError
-        If there is no DICOM file.
+        If there is no DICOM file, or a folder may not be read.
     """
     found, by_key = Found([]), {}
     for path in _files(folder):
@@ -178,7 +179,13 @@ def _files(folder: Path) -> Iterator[Path]:
         return
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}")
-    for path in sorted(folder.rglob("*")):
+
+    def refuse(error: OSError) -> None:  # its path may name a patient
+        msg = f"a folder below {folder} may not be read ({error.strerror}): change its permissions"
+        raise ConfigError(msg) from None
+
+    paths = [Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names]
+    for path in sorted(paths):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.is_file() and not hidden and path.name.upper() not in _BESIDE:
             yield path
