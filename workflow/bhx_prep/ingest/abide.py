@@ -31,7 +31,6 @@ Documented at preprocessed-connectomes-project.org/abide and fcon_1000.projects.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -73,12 +72,7 @@ _FILE = re.compile(r"(?:(?P<site>[A-Za-z]\w*)_)?(?P<id>\d{7})_rois_\w+\.1D(\.gz)
 
 def tables(root: Path) -> Mapping[str, Places]:
     """ROI tables by subject, wherever they are below the root."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for path in root.glob("**/*_rois_*.1D*"):
-        match = _FILE.fullmatch(path.name)
-        if match:
-            found[match["id"]].append(path.relative_to(root).as_posix())
-    return {label: sorted(places) for label, places in found.items()}
+    return roi_tables.by_subject(root, _FILE)
 
 
 def table_rows(start: Row, root: Path, places: Places, cohort: CohortSection, t1w_mm: float) -> Iterator[Row]:

@@ -61,12 +61,7 @@ _FILE = re.compile(r"sf?nwmrda(?P<id>\d{7})_session_(?P<ses>\d+)_rest_(?P<run>\d
 
 def tables(root: Path) -> Mapping[str, Places]:
     """ROI tables by subject, wherever they are below the root."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for path in root.glob("**/*_TCs.1D*"):
-        match = _FILE.fullmatch(path.name)
-        if match:
-            found[match["id"]].append(path.relative_to(root).as_posix())
-    return {label: sorted(places) for label, places in found.items()}
+    return roi_tables.by_subject(root, _FILE)
 
 
 def table_rows(start: Row, root: Path, places: Places, cohort: CohortSection, t1w_mm: float) -> Iterator[Row]:

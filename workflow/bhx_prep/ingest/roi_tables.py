@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from bhx_model.errors import DataError
 from bhx_prep.config.cohorts import CohortSection
+from bhx_prep.ingest.bids_files import matching
 from bhx_prep.ingest.rows import Row, add_note, exclude, new_row
 from bhx_prep.ingest.table_outline import read_outline
 from bhx_prep.io.notes import Kind, quote
@@ -22,6 +24,27 @@ class SiteTime:
 
     seconds: float | None
     site: str | None
+
+
+def by_subject(root: Path, name: re.Pattern[str]) -> dict[str, list[str]]:
+    """Tables below a root by subject, sorted, relative to the root.
+
+    Parameters
+    ----------
+    root : Path
+    name : pattern
+        Of the files' names, with a group ``id``.
+
+    Raises
+    ------
+    ConfigError
+        If a folder may not be read.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    for place in matching(root, "**"):
+        if match := name.fullmatch(PurePosixPath(place).name):
+            found[match["id"]].append(place)
+    return dict(found)
 
 
 def row(

@@ -38,6 +38,7 @@ from bhx_model.errors import ConfigError, DataError
 from bhx_prep.config.cohorts import CohortSection
 from bhx_prep.ingest import metadata
 from bhx_prep.ingest.anat import link_anat
+from bhx_prep.ingest.bids_files import files_below
 from bhx_prep.ingest.layouts import Layout, Listing, Places
 from bhx_prep.ingest.rows import (
     Row,
@@ -193,7 +194,7 @@ def _choose(row: Row, found: list[str]) -> str:
 def _members(place: Path) -> Collection[str]:
     """Files of an archive, or of a folder that it was unpacked to."""
     if place.is_dir():
-        return {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
+        return {os.path.relpath(path, place) for path in files_below(str(place))}
     return archives.members(place)
 
 
