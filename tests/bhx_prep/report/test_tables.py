@@ -22,6 +22,7 @@ from bhx_prep.report.tables import __main__ as command
 from bhx_prep.report.tables import build as table_building
 from bhx_prep.report.tables import markdown as markdown_text
 from bhx_prep.report.tables import people
+from bhx_prep.report.tables import scores as table_scores
 from bhx_prep.report.tables.endpoint_sheet import endpoint_sheet
 from bhx_prep.report.tables.latex import to_latex
 from bhx_prep.report.tables.markdown import to_markdown
@@ -396,6 +397,46 @@ def test_scores_that_do_not_belong_together_are_refused(scores, word):
     with pytest.raises(DataError, match=word) as raised:
         build(scores)
     assert len(str(raised.value)) <= 200
+
+
+def test_rows_with_other_labels_of_the_same_subjects_are_refused():
+    other = score("probe")
+    other = dataclasses.replace(
+        other, predictions=dataclasses.replace(other.predictions, truth=1 - other.predictions.truth)
+    )
+    with pytest.raises(DataError, match=r"fc, seed 0 and probe .* differ in their subjects' labels or parts"):
+        build([score("fc"), other])
+
+
+@pytest.mark.parametrize(
+    ("changes", "predicted", "word"),
+    [
+        ({}, {}, ""),
+        ({"seed": "0"}, {}, "seed is '0', no whole number"),
+        ({"metrics": [1]}, {}, "its metrics are no names and numbers"),
+        ({"metrics": {"accuracy": "0.5"}}, {}, "its metrics are no names and numbers"),
+        ({"metrics": {"accuracy": 0.97}}, {}, "its accuracy is 0.97, that of its predictions 0."),
+        ({"metrics": {"accuracy": 0.97}, "scores_over": "batches"}, {}, ""),
+        ({"metrics": {}}, {}, "its accuracy is None"),
+        ({"n_test": 9}, {}, "of 9 test subjects, its predictions of 10"),
+        ({"people_sha256": "b" * 64}, {}, "are of different people"),
+        ({}, {"prediction": np.full(50, np.nan)}, "some of its predictions are not finite"),
+        ({}, {"prediction": np.full(50, 7.0)}, "some of its predictions are of no class"),
+        ({}, {"truth": (np.arange(50.0) + 1) % 2}, "its accuracy is"),
+        ({}, {"split": np.array(["train"] * 50)}, "of 30 train subjects, its predictions of 50"),
+    ],
+)
+def test_metrics_and_predictions_that_do_not_belong_together_are_refused(tmp_path, changes, predicted, word):
+    of = score("fc", accuracy=0.7)
+    of = dataclasses.replace(
+        of, values=of.values | changes, predictions=dataclasses.replace(of.predictions, **predicted)
+    )
+    path = write_score(tmp_path, of)
+    if not word:
+        assert table_scores.read(path).values == of.values
+        return
+    with pytest.raises(DataError, match=word):
+        table_scores.read(path)
 
 
 def test_order_of_the_files_does_not_matter():

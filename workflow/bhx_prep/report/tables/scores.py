@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bhx_model.errors import DataError
 from bhx_model.evaluation import prediction_file
+from bhx_model.evaluation.labels import SPLITS
 from bhx_model.evaluation.prediction_file import PredictionTable
 from bhx_prep.config.endpoints import EndpointSection
 from bhx_prep.report.tables.table import COMPUTED, LABELS
@@ -92,7 +95,7 @@ def read(path: Path) -> Score:
     Raises
     ------
     DataError
-        If one of them is none.
+        If one of them is none, or they do not belong together.
     """
     try:
         values = json.loads(path.read_bytes())
@@ -101,7 +104,50 @@ def read(path: Path) -> Score:
     missing = _KEYS - set(values) if isinstance(values, dict) else _KEYS
     if missing:
         raise DataError(f"{path} lacks {', '.join(sorted(missing))}: evaluate again")
-    return Score(path, values, prediction_file.read(path.with_name("predictions.parquet")))
+    predictions = prediction_file.read(path.with_name("predictions.parquet"))
+    if mistake := _mistake(values, predictions):
+        raise DataError(f"{path.parent}: {mistake}: evaluate again")
+    return Score(path, values, predictions)
+
+
+def _mistake(values: Mapping[str, Any], table: PredictionTable) -> str | None:
+    """What cannot be of a ``metrics.json`` and the predictions beside it; None where they belong together."""
+    if type(values["seed"]) is not int:
+        return f"its seed is {values['seed']!r:.40}, no whole number"
+    for key in ("metrics", "constant"):
+        if not isinstance(values[key], dict) or not all(map(_is_score, values[key].values())):
+            return f"its {key} are no names and numbers"
+    n_classes = 0 if values["kind"] == "regression" else table.scores.shape[1]
+    answers = np.concatenate([table.truth, table.prediction])
+    if not (np.isfinite(answers).all() and np.isfinite(table.scores).all()):
+        return "some of its predictions are not finite"
+    if n_classes and not np.isin(answers, np.arange(n_classes)).all():
+        return "some of its predictions are of no class"
+    for split in SPLITS:
+        if values[f"n_{split}"] != (n := int(table.of(split).sum())):
+            return f"its metrics are of {values[f'n_{split}']!r:.20} {split} subjects, its predictions of {n}"
+    people = prediction_file.people_sha256(table.people)
+    if values.get("people_sha256", people) != people:
+        return "its metrics and its predictions are of different people"
+    return _other_score(values, table, n_classes)
+
+
+def _is_score(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and math.isfinite(value))
+
+
+def _other_score(values: Mapping[str, Any], table: PredictionTable, n_classes: int) -> str | None:
+    """Say that a score is not that of the predictions; the published code's means over batches are not compared."""
+    test = table.of("test")
+    if values.get("scores_over") == "batches" or not test.any():
+        return None
+    truth, predicted = table.truth[test], table.prediction[test]
+    name = "accuracy" if n_classes else "mae"
+    found = np.mean(truth == predicted) if n_classes else np.abs(truth - predicted).mean()
+    said = values["metrics"].get(name)
+    if said is not None and math.isclose(said, found, rel_tol=1e-6, abs_tol=1e-9):
+        return None
+    return f"its {name} is {said}, that of its predictions {found:g}"
 
 
 def check(name: str, endpoint: EndpointSection, scores: Sequence[Score]) -> None:
@@ -157,6 +203,7 @@ def _check_alike(name: str, endpoint: EndpointSection, scores: Sequence[Score]) 
                 "they need tables of their own"
             )
             raise DataError(msg)
+    _check_labels(name, scores)
     for key, what in _SHARED.items():
         of_seed: dict[int, Score] = {}
         for score in scores:
@@ -167,3 +214,19 @@ def _check_alike(name: str, endpoint: EndpointSection, scores: Sequence[Score]) 
                     "same configuration"
                 )
                 raise DataError(msg)
+
+
+def _check_labels(name: str, scores: Sequence[Score]) -> None:
+    """Refuse rows whose subjects have other labels, or are in other parts, on the same split."""
+    of_seed: dict[int, tuple[Score, dict[str, tuple[str, float]]]] = {}
+    for score in scores:
+        table = score.predictions
+        answers = zip(table.split.tolist(), table.truth.tolist(), strict=True)
+        labels = dict(zip(table.people.tolist(), answers, strict=True))
+        other, theirs = of_seed.setdefault(score["seed"], (score, labels))
+        if any(labels[one] != theirs[one] for one in labels.keys() & theirs.keys()):
+            msg = (
+                f"table {name}: {other.name} and {score.name} differ in their subjects' labels or parts: evaluate both "
+                "again with the same configuration"
+            )
+            raise DataError(msg)
