@@ -77,7 +77,7 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url, allow_fragments=False)  # object stores allow a # in their keys
     except ValueError as error:  # brackets that are not closed
-        msg = f"{url.partition('?')[0][-60:].rpartition('@')[2]} is no address ({error})"
+        msg = f"{url.partition('?')[0][-60:].rpartition('@')[2]} is no address ({error}): check it"
         raise ConfigError(msg) from error
     if parts.scheme in NAMED and not parts.netloc:
         msg = f"{url.partition('?')[0][:60]} names no {'host' if parts.scheme in HTTP else 'bucket'}"

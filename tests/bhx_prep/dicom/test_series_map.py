@@ -70,9 +70,18 @@ def test_maps_that_are_refused(text: str, sentence: str, tmp_path: Path):
         (["patient_id participant_id", "SECRET a1", "SECRET2 A1"], "in capitals only"),
         (["patient_id participant_id", "SECRET ../../01"], "row 2: participant_id is no BIDS label"),
         (["patient_id participant_id session", "SECRET 01 a/b"], "row 2: session is no BIDS label"),
-        (["patient_id participant_id study_date", "SECRET 01 yesterday"], "study_date is no date"),
-        (["patient_id participant_id study_date", "SECRET 01 27.08.2019"], "study_date is no date"),
-        (["patient_id participant_id study_date", "SECRET 01 2019-02-30"], "study_date is no date"),
+        (
+            ["patient_id participant_id study_date", "SECRET 01 yesterday"],
+            "study_date is no date: write it as 2024-01-31",
+        ),
+        (
+            ["patient_id participant_id study_date", "SECRET 01 27.08.2019"],
+            "study_date is no date: write it as 2024-01-31",
+        ),
+        (
+            ["patient_id participant_id study_date", "SECRET 01 2019-02-30"],
+            "study_date is no date: write it as 2024-01-31",
+        ),
     ],
 )
 def test_tables_that_are_refused(rows: list[str], sentence: str, tmp_path: Path):

@@ -237,7 +237,7 @@ def test_displacement_counts_the_used_frames(tmp_path):
     ("fields", "message"),
     [
         ({"band_pas_hz": [0.01, 0.1]}, "no such key; did you mean 'band_pass_hz'"),
-        ({"derivatives": ["csf"]}, "names 'csf', which is not among columns"),
+        ({"derivatives": ["csf"]}, "names 'csf', which is not among columns: add it there"),
         ({"band_pass_hz": [0.1, 0.01]}, "0 < lower < upper"),
         ({"band_pass_hz": [0.1]}, "band_pass_hz"),
         ({"drop_frames": "4"}, "drop_frames"),

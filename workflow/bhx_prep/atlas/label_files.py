@@ -87,7 +87,9 @@ def named_volumes(section: AtlasSection) -> dict[str, Path]:
             msg = f"{path}: its name states no standard space: call it tpl-<space>_atlas-<name>_dseg.nii.gz"
             raise ConfigError(msg)
         if space in volumes:
-            raise ConfigError(f"atlas.volume names two label images in {space}: {volumes[space]} and {path}")
+            raise ConfigError(
+                f"atlas.volume names two label images in {space}: {volumes[space]} and {path}; name one"
+            )
         volumes[space] = path
     return volumes
 

@@ -198,7 +198,7 @@ class EndpointSection(Section):
             ("the value", [v for c in self.classes for v in c.values]),
         ):
             if twice := sorted({g for g in given if given.count(g) > 1}):
-                raise ConfigError(f"{what} {twice[0]!r} stands for two `classes`")
+                raise ConfigError(f"{what} {twice[0]!r} stands for two `classes`: name it once")
         of_number: dict[float, tuple[EndpointClass, str]] = {}
         for one in self.classes:
             for value in one.values:
@@ -210,7 +210,7 @@ class EndpointSection(Section):
                         f"{known!r} and {value!r} of two `classes` are the same number: name it once"
                     )
         if self.kind == "regression" and n:
-            raise ConfigError("a regression has no `classes`")
+            raise ConfigError("a regression has no `classes`: leave them out")
         if self.kind == "binary" and n != 2:
             raise ConfigError(f"a binary endpoint needs two `classes`, the negative one first; {n} given")
         if self.kind == "multiclass" and n < 3:

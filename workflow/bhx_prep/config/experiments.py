@@ -118,7 +118,8 @@ class ExperimentSection(Section):
             if "stages" not in self.model_fields_set:
                 object.__setattr__(self, "stages", found)
             elif lacking := [stage for stage in self.stages if stage not in found]:
-                raise ConfigError(f"`stages`: {self.weights} holds {', '.join(found)}, but no {lacking[0]}")
+                msg = f"`stages`: {self.weights} holds {', '.join(found)}, but no {lacking[0]}: leave it out"
+                raise ConfigError(msg)
         return self
 
     @model_validator(mode="after")

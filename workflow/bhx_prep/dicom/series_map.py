@@ -91,13 +91,13 @@ class SeriesRule(Section):
             return self
         datatype = DATATYPES[self.suffix]
         if alien := [entity for entity in self.entities if entity not in _ALLOWED[datatype]]:
-            raise ConfigError(f"{self.suffix} has no entity {alien[0]} in BIDS")
+            raise ConfigError(f"{self.suffix} has no entity {alien[0]} in BIDS: leave it out")
         if datatype == "func" and self.task is None:
             raise ConfigError(f"{self.suffix} needs a task, such as rest")
         if self.suffix == "epi" and self.dir is None:
             raise ConfigError("epi needs dir, such as AP or PA")
         if self.intended_for is not None and datatype != "fmap":
-            raise ConfigError("intended_for is of field maps")
+            raise ConfigError("intended_for is of field maps: leave it out")
         return self
 
     @property

@@ -64,7 +64,7 @@ def read(path: Path) -> list[Visit]:
             raise ConfigError(f"{path}: needs one column {column}; its columns are {', '.join(header)}")
     visits = [_visit(path, n, dict(zip(header, row, strict=True))) for n, row in enumerate(rows[1:], 2)]
     if not visits:
-        raise ConfigError(f"{path} names no patient")
+        raise ConfigError(f"{path} names no patient: add a row for each")
     _check_patients(path, visits)
     _check_subjects(path, visits)
     return visits
@@ -81,7 +81,7 @@ def _visit(path: Path, line: int, row: dict[str, str]) -> Visit:
             f"{path}, row {line}: patient_id or participant_id is empty; write n/a to leave a patient out"
         )
     if date and not _is_day(date):
-        raise ConfigError(f"{path}, row {line}: study_date is no date as 2024-01-31")
+        raise ConfigError(f"{path}, row {line}: study_date is no date: write it as 2024-01-31")
     if subject == LEFT_OUT:
         return Visit(patient, "", "", date, line)
     for value, what in ((subject, "participant_id"), (session, "session")):

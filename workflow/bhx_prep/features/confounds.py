@@ -68,7 +68,7 @@ class Strategy(Section):
     def _fits_together(self) -> Strategy:
         for field in ("derivatives", "squares", "optional"):
             if wrong := [name for name in getattr(self, field) if name not in self.columns]:
-                raise ConfigError(f"{field} names {wrong[0]!r}, which is not among columns")
+                raise ConfigError(f"{field} names {wrong[0]!r}, which is not among columns: add it there")
         low, high = self.band_pass_hz
         if (low is not None and low <= 0) or (high is not None and high <= (low or 0)):
             raise ConfigError(f"band_pass_hz [{low}, {high}]: expected 0 < lower < upper")

@@ -369,7 +369,10 @@ class Downloads:
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLCertVerificationError):
-                msg = f"the certificate of {request.host} is not trusted: {reason.verify_message}"
+                msg = (
+                    f"the certificate of {request.host} is not trusted ({reason.verify_message}): SSL_CERT_FILE names the"
+                    " certificates to trust"
+                )
                 raise SiteError(msg) from error
             raise _Passing(f"{request.host} gives no answer ({_why(reason)})", unreachable=True) from error
         self.answered = True

@@ -87,7 +87,7 @@ class Addresses:
         if len(parts) > 3 or (
             len(parts) == 3 and complete("endpoint", parts[1], [table.endpoint]) != table.endpoint
         ):
-            raise ConfigError(f"{address!r} has more than TABLE:ENDPOINT:ROW")
+            raise ConfigError(f"{address!r} has more than TABLE:ENDPOINT:ROW: leave out the rest")
         made_of, elsewhere = self._made_of(name), _elsewhere(table)
         rows = [*made_of["rows"], *elsewhere]
         if not row:

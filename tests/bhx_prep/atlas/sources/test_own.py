@@ -109,7 +109,7 @@ def test_an_atlas_has_a_volume_for_each_space(own, volume, tmp_path: Path) -> No
         atlas = load_atlas(tmp_path / "out", space)
         assert atlas.space == space
         assert atlas.volume()[0].ravel().tolist() == labels
-    with pytest.raises(BhxError, match="two label images in MNI152NLin6Asym"):
+    with pytest.raises(BhxError, match=r"two label images in MNI152NLin6Asym.*; name one$"):
         fetch(own("a\nb\n", volume=[volume([0, 1, 2]), volume([0, 1, 2], VOLUME)]), tmp_path / "out")
 
 

@@ -106,7 +106,7 @@ def with_named_files(atlas: Atlas, section: AtlasSection) -> Atlas:
             read_hemisphere(section.right, names, "right", n),
         )
         if mesh != other:
-            raise ConfigError(f"atlas.left is on {mesh} and atlas.right on {other}")
+            raise ConfigError(f"atlas.left is on {mesh} and atlas.right on {other}: name files on one mesh")
         if mesh == "fsLR" and section.cifti:
             raise ConfigError("atlas.cifti and atlas.left are both on fsLR: name one of them")
         surfaces[mesh] = left, right

@@ -80,7 +80,7 @@ def _surfaces(section: AtlasSection, listed: LabelList) -> tuple[dict[str, Pair]
             found.append((mesh, labels[:FSAVERAGE5_VERTICES] if mesh == "fsaverage5" else labels))
         (mesh, left), (other, right) = found
         if mesh != other:
-            raise ConfigError(f"atlas.left is on {mesh} and atlas.right on {other}")
+            raise ConfigError(f"atlas.left is on {mesh} and atlas.right on {other}: name files on one mesh")
         if mesh in surfaces:
             raise ConfigError("atlas.cifti and atlas.left are both on fsLR: name one of them")
         surfaces[mesh] = left, right
