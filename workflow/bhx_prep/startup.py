@@ -70,6 +70,25 @@ def check_start(
     return warnings
 
 
+def lost_records(results: Path, folder: Path) -> str:
+    """Say that nothing is known of how the results were made, so that no change of the configuration is seen; else empty.
+
+    Parameters
+    ----------
+    results : Path
+        Folder of all results.
+    folder : Path
+        Where Snakemake works, and keeps its records.
+    """
+    made, known = (results / "logs").glob("*/*.log"), (folder / ".snakemake/metadata").glob("*")
+    if next(made, None) is None or next(known, None) is not None:
+        return ""
+    return (
+        f"{results} was made, but Snakemake's records of how (.snakemake/metadata) are not here: changes of the "
+        "configuration since then go unseen; bring them, or make everything again with `snakemake --forceall`"
+    )
+
+
 def _check_memory(config: Config, *, elsewhere: bool) -> None:
     """Refuse a training that does not fit in the memory of its GPUs; log what may not."""
     from bhx_prep import memory_plan

@@ -19,7 +19,9 @@ def test_a_study_has_what_snakemake_looks_for(tmp_path: Path, capsys):
     assert (study / "slurm/config.v8+.yaml").is_file()
     assert (study / "profiles/default/config.v8+.yaml").is_file()
     assert (study / "workflow/schemas/config.schema.json").is_file()
-    assert "# my study" in (study / "README.md").read_text()
+    about = (study / "README.md").read_text()
+    assert "# my study" in about
+    assert "`.snakemake/` | how results were made: keep" in about  # without it no change is seen
 
 
 def test_its_snakefile_plans_what_the_installed_one_does(tmp_path: Path):

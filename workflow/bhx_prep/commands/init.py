@@ -51,7 +51,8 @@ snakemake --cores 2 tables # run it; `bhx run ...` is the same without this fold
 | `profiles/slurm`, .. | where it runs: `snakemake --profile slurm`; put your partitions into it |
 | `workflow/Snakefile` | the installed pipeline, and rules of your own |
 | `results/` | everything that is made |
-| `.bhx/`, `.snakemake/` | what may be deleted, and is made again |
+| `.snakemake/` | how results were made: keep and copy it with `results/`, else changes of the configuration go unseen |
+| `.bhx/` | what may be deleted, and is made again |
 
 For your own data replace `cohorts`, `experiments` and `endpoints` in `config.yaml`.
 """
