@@ -161,7 +161,7 @@ def _released_rois(released: Released) -> RoiMetadata | None:
 
 
 def to_17_networks(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring rows of Schaefer's 400 parcels from the 7-network order into the 17-network order.
+    """Bring rows (400, M) of Schaefer's parcels from the 7-network order into the 17-network order.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def read_table(path: Path) -> NDArray[np.float32]:
-    """Read a CSV of numbers, with or without a header row and an index column of text.
+    """Read a CSV of numbers, (R, M), with or without a header row and an index column of text.
 
     Raises
     ------

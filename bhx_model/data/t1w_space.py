@@ -95,7 +95,7 @@ class T1wSpace:
         return volume
 
     def check(self, volume: np.ndarray, name: str = "the T1") -> None:
-        """Refuse a volume on the grid that is not aligned with the template.
+        """Refuse a volume (X, Y, Z) on the grid that is not aligned with the template.
 
         Raises
         ------
@@ -200,5 +200,5 @@ class T1wSpace:
 def space_of(
     grid: ModelGrid, template: str, volume: np.ndarray, *, min_dice: float, min_correlation: float
 ) -> T1wSpace:
-    """Make the description from a template on the grid, normalised as T1s are."""
+    """Make the description from a template's volume (X, Y, Z) on the grid, normalised as T1s are."""
     return T1wSpace(grid, template, coarse(volume, grid), min_dice, min_correlation)

@@ -139,7 +139,7 @@ _scratch = _Scratch()
 
 
 def to_float32(steps: np.ndarray) -> np.ndarray:
-    """Intensities in sd, float32, of what `decode` returns."""
+    """Intensities in sd, float32, of what `decode` returns, in its shape."""
     return steps.astype(np.float32) / STEPS_PER_SD
 
 

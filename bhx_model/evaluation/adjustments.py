@@ -52,7 +52,7 @@ def adjust(labels: Labels, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 
 def calibration(truth: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
-    """Slope and offset of the line that fits truth best, by least squares.
+    """Slope and offset of the line of `predicted` (m,) that fits `truth` (m,) best, by least squares.
 
     Predictions that are the same for everybody, or nearly so, are moved alone: of a trace of noise the line would make
     differences as large as the truth's, and of any sign.
@@ -68,6 +68,13 @@ def best_threshold(truth: np.ndarray, score: np.ndarray) -> float:
     """Score above which a subject is called positive with the best balanced accuracy; of equally good ones that next to .5.
 
     0.5 where all subjects are of one class.
+
+    Parameters
+    ----------
+    truth : numpy.ndarray of shape (m,)
+        0 or 1.
+    score : numpy.ndarray of shape (m,)
+        Larger for class 1.
     """
     positive = truth == 1
     if positive.all() or not positive.any():

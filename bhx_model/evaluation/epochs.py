@@ -11,7 +11,7 @@ from bhx_model.training import schedules
 
 
 def scaled_target(labels: Labels) -> tuple[Tensor, float, float]:
-    """Return what is learned, its scale and its centre.
+    """Return what is learned, a value per subject (N,), its scale and its centre.
 
     Values are in units of their spread among the training subjects: target = learned * scale + centre.
     """

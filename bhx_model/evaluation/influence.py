@@ -3,9 +3,10 @@
 The influence of person i is the derivative of the metric by the weight of i, times the number of people: a metric of m
 people has about the variance mean(u^2) / (m - 1). Of means it is the deviation from the mean; of the AUROC it gives
 the variance of DeLong et al. (Biometrics 44, 1988).
-"""
 
-# Shapes: m test people of one split, K classes
+Arrays are of the m test subjects of one split: `truth` and `predicted` (m,), classes as whole numbers from 0 or the values
+of a regression; `scores` (m, K), a number for each of K classes.
+"""
 
 from __future__ import annotations
 

@@ -392,7 +392,7 @@ def _entities(path: Path) -> tuple[Mapping[str, str], str]:
 def open_t1w(
     t1w: Any, mask: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32] | None, str]:
-    """Voxels and affine of a T1 image, voxels of its mask, and what it is called.
+    """Voxels (X, Y, Z) and affine (4, 4), to mm, of a T1 image, voxels of its mask, and what it is called.
 
     Raises
     ------

@@ -138,7 +138,7 @@ def renumber_volume(
 
 
 def read_surface_labels(paths: Sequence[Path], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Left and right labels 1..R in the order of `names`, from a CIFTI label file or one file per hemisphere.
+    """Left and right labels (V,) 1..R in the order of `names`, from a CIFTI label file or one file per hemisphere.
 
     Raises
     ------

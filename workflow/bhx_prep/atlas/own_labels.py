@@ -124,7 +124,7 @@ def read_own_volume(path: Path, image: Any, listed: LabelList) -> Pair:
 
 
 def sides_of(left: np.ndarray, right: np.ndarray, names: Sequence[str], what: str) -> list[int]:
-    """Side of every ROI: 0 or 1 where the surfaces show it, else what its name states.
+    """Side of every ROI: 0 or 1 where labels (V,) of the surfaces show it, else what its name states.
 
     Raises
     ------

@@ -37,7 +37,7 @@ class Anatomy:
 
 
 def from_t1(t1: np.ndarray, brain: np.ndarray, labels: np.ndarray, grid: head.Grid) -> Anatomy:
-    """Turn a noise-free T1 (white matter near 87), brain mask and parcel labels into EPI contrast.
+    """Turn a noise-free T1 (white matter near 87), brain mask and parcel labels, all (X, Y, Z), into EPI contrast.
 
     CSF is brightest, grey matter brighter than white, the scalp dim. Parcels have signal in grey matter only.
     """

@@ -105,7 +105,7 @@ def swell(
 
 
 def rician(rng: np.random.Generator, image: np.ndarray, sd: float) -> np.ndarray:
-    """Magnitude of the image with complex noise: Rician in the head, Rayleigh in the air."""
+    """Magnitude of an image of any shape with complex noise of `sd`: Rician in the head, Rayleigh in the air."""
     real = image + np.float32(sd) * rng.standard_normal(image.shape, dtype=np.float32)
     imaginary = np.float32(sd) * rng.standard_normal(image.shape, dtype=np.float32)
     return np.hypot(real, imaginary)

@@ -34,7 +34,7 @@ class Groups:
 
     @classmethod
     def of(cls, labels: np.ndarray, inside: np.ndarray | None = None) -> Groups:
-        """Group the elements of flat `labels` (0 = none, parcel r + 1), those `inside` only."""
+        """Group the elements of `labels` (V,) int (0 = none, parcel r + 1), those `inside` (V,) bool only."""
         wanted = labels > 0 if inside is None else (labels > 0) & inside
         index = np.flatnonzero(wanted)
         order = index[np.argsort(labels[index], kind="stable")]

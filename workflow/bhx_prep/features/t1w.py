@@ -40,7 +40,7 @@ def conform(path: Path, grid: ModelGrid, mask: Path | None = None) -> np.ndarray
 
 
 def read_pair(path: Path, mask: Path | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Voxels and affine of a T1, and voxels of its brain mask.
+    """Voxels (X, Y, Z) and affine (4, 4), to mm, of a T1, and voxels (X, Y, Z) of its brain mask.
 
     Raises
     ------

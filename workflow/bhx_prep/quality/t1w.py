@@ -185,6 +185,8 @@ def of_standard(values: np.ndarray, mask: np.ndarray, template: Template) -> dic
 def template_correlation(values: np.ndarray, mask: np.ndarray, template: Template) -> float:
     """Correlation with the template of structure of 4 to 12 mm, as of the features' T1 volumes.
 
+    `values` and `mask`, (X, Y, Z), are on the template's grid.
+
     0 of what cannot be compared: no brain, one of no person's size, or outside of the template's.
     """
     grid = model_grid(2.0, (80, 96, 80))

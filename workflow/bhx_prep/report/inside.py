@@ -180,7 +180,7 @@ def _add_planes(
 
 
 def explained_by(points: np.ndarray, groups: Sequence[str]) -> float:
-    """Share of the points' variance that is between groups."""
+    """Share of the variance of points (N, 2) that is between groups, one a point."""
     of = np.array(groups)
     centred = points - points.mean(axis=0)
     within = sum(

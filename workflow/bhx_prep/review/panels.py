@@ -72,7 +72,7 @@ class Row:
 
 
 def landmarks(mask: Volume) -> dict[str, Floats]:
-    """Points just inside of the ends of a brain, mm: its top, its hindmost part, and the tip of the left temporal lobe.
+    """Points (3,) just inside of the ends of a brain, mm: its top, its hindmost part, and the tip of the left temporal lobe.
 
     Parameters
     ----------

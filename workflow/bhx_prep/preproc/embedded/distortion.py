@@ -83,7 +83,7 @@ def field_of_phase(phase: Floats, delta_s: float, head: NDArray[np.bool_]) -> Fl
 
 
 def to_radians(phase: Floats) -> Floats:
-    """Phases in rad, from the scanner's numbers: rad, 0 to 4095, -4096 to 4095, or another range that is full.
+    """Phases in rad (X, Y, Z), from the scanner's numbers: rad, 0 to 4095, -4096 to 4095, or another range that is full.
 
     Raises
     ------
@@ -244,7 +244,7 @@ def contradicts(
 
 
 def mutual_information(first: Floats, second: Floats, bins: int = 24) -> float:
-    """Mutual information (nats) of two samples of values, from a histogram of ranks."""
+    """Mutual information (nats) of two samples of values, both (N,), from a histogram of ranks."""
     ranks = [np.argsort(np.argsort(v.ravel())) * bins // v.size for v in (first, second)]
     joint = np.histogram2d(*ranks, bins=bins, range=[[0, bins]] * 2)[0] / ranks[0].size
     single = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)

@@ -81,7 +81,7 @@ def thin_out(image: nib.Nifti1Image, least_mm: float) -> nib.Nifti1Image:
 
 
 def save(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """Write an image; equal values give equal bytes."""
+    """Write an image, (X, Y, Z) or (X, Y, Z, T), with its affine (4, 4), to mm; equal values give equal bytes."""
     _image(values, affine).to_filename(path)
 
 

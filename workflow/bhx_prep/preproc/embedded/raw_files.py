@@ -132,7 +132,7 @@ def find(root: Path, subject: str, scans: Sequence[UsableScan]) -> RawFiles:
 
 
 def read(path: Path) -> tuple[Any, np.ndarray]:
-    """Image and its values, all of them.
+    """Image and its values, all of them: (X, Y, Z) or (X, Y, Z, T).
 
     Raises
     ------

@@ -154,7 +154,7 @@ def resample(
 
 
 def intersections(vertices: np.ndarray, triangles: np.ndarray) -> int:
-    """Pairs of triangles that cut each other."""
+    """Number of pairs of triangles (F, 3), of vertices (V, 3), that cut each other."""
     import cat_surf
 
     return int(cat_surf.count_intersections(vertices, triangles))

@@ -42,7 +42,7 @@ _ALONG: Final = np.arange(-2.0, 2.01, 0.25)
 
 
 def euler(vertices: np.ndarray, triangles: np.ndarray) -> int:
-    """Euler characteristic, V - E + F: 2 of a closed surface without handles."""
+    """Euler characteristic, V - E + F, of vertices (V, 3) and triangles (F, 3): 2 of a closed surface without handles."""
     edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
     return len(vertices) - len(np.unique(edges, axis=0)) + len(triangles)
 
@@ -69,7 +69,7 @@ def vertex_areas(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def volume(vertices: np.ndarray, triangles: np.ndarray) -> float:
-    """Volume that a closed surface encloses, mm3; negative where its normals point inwards."""
+    """Volume, mm3, within a closed surface of vertices (V, 3), mm, and triangles (F, 3); negative if it is inside out."""
     corner = vertices[triangles] - vertices.mean(axis=0)
     return float(np.einsum("ij,ij->i", corner[:, 0], np.cross(corner[:, 1], corner[:, 2])).sum() / 6)
 
