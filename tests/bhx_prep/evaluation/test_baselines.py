@@ -9,7 +9,7 @@ from feature_files import as_stored
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from bhx_model.evaluation import prediction_file
+from bhx_model.evaluation import feature_table, prediction_file
 from bhx_model.evaluation.labels import Labels
 from bhx_model.evaluation.methods import METHODS, NETWORKS
 from bhx_model.evaluation.metrics import metrics_of
@@ -187,6 +187,48 @@ def test_runs_are_averaged_and_gaps_are_known(make_shards) -> None:
     assert np.isfinite(found[1]).all()
     both = np.array([True, True])
     assert np.isfinite(span.coordinates(span.standardised(found, both), both)).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "refused"),
+    [
+        ("binary", lambda label: label, True),
+        ("binary", lambda label: 2 - label, True),  # another code
+        ("binary", lambda label: np.where(np.arange(N) < 20, np.nan, label), True),
+        ("binary", lambda label: label + np.random.default_rng(0).normal(size=N), False),
+        (
+            "binary",
+            lambda label: label + 0.001 * np.arange(N),
+            False,
+        ),  # a perfect volume is none of few codes
+        ("binary", lambda label: np.arange(N) // 2 % 2, False),
+        ("regression", lambda label: 12 * label + 3, True),
+        ("regression", lambda label: label + np.random.default_rng(0).normal(size=N), False),
+    ],
+)
+def test_a_label_among_the_volumes_is_refused(
+    tmp_path: Path, capsys, kind: str, column, refused: bool
+) -> None:
+    label = np.arange(N) % 2 if kind == "binary" else np.random.default_rng(1).normal(size=N)
+    (tmp_path / "l.json").write_text(json.dumps(split_of(kind, label)))
+    values = np.stack([np.random.default_rng(2).normal(4000, 300, N), column(label)], axis=1)
+    people = [f"clinic/{i:02d}" for i in range(N)]
+    table = feature_table.FeatureTable(
+        "volumes", True, ("clinic",), people, ["hippocampus", "dx"], values.astype(np.float32)
+    )
+    feature_table.write(table, tmp_path / "v.npz")
+    words = [
+        "--method",
+        "volumes",
+        "--labels",
+        str(tmp_path / "l.json"),
+        "--features",
+        str(tmp_path / "v.npz"),
+    ]
+    assert command.main([*words, "--out", str(tmp_path / "o")]) == int(refused)
+    said = "dx of the table of volumes is the label of e, or tells it of everybody"
+    assert (said in capsys.readouterr().err) is refused
+    assert (tmp_path / "o").exists() is not refused
 
 
 @pytest.mark.parametrize(

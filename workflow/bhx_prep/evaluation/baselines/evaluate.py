@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from bhx_model.errors import DataError
 from bhx_model.evaluation import feature_table, penalty, results
+from bhx_model.evaluation.influence import is_constant
 from bhx_model.evaluation.labels import Labels
 from bhx_model.evaluation.methods import Method
+from bhx_prep.evaluation import label_leakage
 from bhx_prep.evaluation.baselines import (
     covariates,
     kernels,
@@ -19,6 +21,7 @@ from bhx_prep.evaluation.baselines import (
     span,
     tangent,
 )
+from bhx_prep.io.notes import brief
 
 
 def evaluate(
@@ -89,7 +92,32 @@ def _features(method: Method, labels: Labels, files: Collection[Path]) -> tuple[
     if not known[labels.fitted].any():
         msg = f"no training subject of {labels.endpoint} has {table.what}: leave out method {method.name}"
         raise DataError(msg)
+    if method.reads == "volumes" and (name := _is_label(table.columns, features, labels)):
+        msg = (
+            f"{brief(name)} of the table of volumes is the label of {labels.endpoint}, or tells it of everybody: take it "
+            "out of the cohort's morphometry, or leave out method volumes"
+        )
+        raise DataError(msg)
     return features, table.synthetic, int((~known).sum())
+
+
+def _is_label(columns: Sequence[str], features: np.ndarray, labels: Labels) -> str | None:
+    """A column of (N, P) features that is the label itself, as of a table of phenotypes; None where there is none."""
+    for name, column in zip(columns, features.T.astype(np.float64), strict=True):
+        known = np.isfinite(column)
+        values, label = column[known], labels.target[known]
+        if len(values) < label_leakage.FEWEST or is_constant(values) or is_constant(label):
+            continue
+        if labels.n_classes:
+            codes = np.unique(values)
+            told = len(codes) <= labels.n_classes and all(
+                np.ptp(label[values == code]) == 0 for code in codes
+            )
+        else:
+            told = abs(np.corrcoef(values, label)[0, 1]) > label_leakage.SAME
+        if told:
+            return name
+    return None
 
 
 def _covariates(method: Method, labels: Labels, files: Collection[Path]) -> tuple[np.ndarray, bool, int]:
