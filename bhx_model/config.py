@@ -17,9 +17,9 @@ from typing import Any, Final, Literal
 from bhx_model.errors import ConfigError
 from bhx_model.strict_fields import (
     check_at_least,
-    check_at_most,
     check_chance,
     check_positive,
+    check_rates,
     check_width,
     from_dict,
     to_dict,
@@ -30,9 +30,6 @@ STAGES: Final = ("structure", "function", "fusion")
 _PRESETS: Final = Path(__file__).parent / "presets"
 #: A preset is a file in `presets/`: everything that lists presets takes them from here.
 PRESETS: Final = tuple(sorted(path.stem for path in _PRESETS.glob("*.yaml")))
-
-#: No learning rate or weight decay is larger; far above it float32 has no numbers for what they are multiplied with.
-_MOST: Final = 1000
 
 Range = tuple[float, float]
 Scaling = Literal["run", "population"]
@@ -293,8 +290,7 @@ class TrainConfig:
         check_positive(self, "steps", "batch_size", "lr", "save_every", "keep_every", "log_every")
         if self.accumulate != "auto":
             check_positive(self, "accumulate")
-        check_at_least(self, 0, "min_lr", "weight_decay", "weight_decay_end")
-        check_at_most(self, _MOST, "lr", "min_lr", "weight_decay", "weight_decay_end")
+        check_rates(self, "lr", "min_lr", "weight_decay", "weight_decay_end")
         check_chance(self, "betas")
         if self.clip is not None:
             check_positive(self, "clip")
@@ -356,8 +352,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
         check_positive(self, "epochs", "batch_size", "accumulate", "lr", "layer_decay", "clip")
-        check_at_least(self, 0, "min_lr", "warmup_epochs", "weight_decay")
-        check_at_most(self, _MOST, "lr", "min_lr", "weight_decay")
+        check_at_least(self, 0, "warmup_epochs")
+        check_rates(self, "lr", "min_lr", "weight_decay")
         check_chance(self, "drop_path", "label_smoothing")
 
 
@@ -424,14 +420,11 @@ class StageConfig:
             For a field that does not exist, with the nearest that does, or a value of the wrong type.
         """
         raw = self.to_dict()
+        known = [f"{section}.{name}" for section in ("model", "train") for name in raw[section]]
         for dotted, value in changes.items():
+            if dotted not in known:
+                raise ConfigError(unknown_name(dotted, known, f"overrides of stage {self.stage}"))
             section, _, name = dotted.partition(".")
-            if section not in ("model", "train") or not name:
-                known = [f"{s}.{n}" for s in ("model", "train") for n in raw[s]]
-                raise ConfigError(unknown_name(dotted, known, f"overrides of stage {self.stage}"))
-            if name not in raw[section]:
-                known = [f"{section}.{n}" for n in raw[section]]
-                raise ConfigError(unknown_name(dotted, known, f"overrides of stage {self.stage}"))
             raw[section][name] = value
         return stage_from_dict(raw)
 

@@ -14,6 +14,8 @@ from bhx_model.errors import ConfigError
 
 #: Largest whole number of a setting: what is computed with it is a finite float, and fits in an array of NumPy.
 _LARGEST: Final = 10**15
+#: Largest rate of learning or decay; far above it float32 has no numbers for what they are multiplied with.
+_LARGEST_RATE: Final = 1000
 
 
 def from_dict(cls: type[Any], raw: Mapping[str, Any], where: str) -> Any:
@@ -158,18 +160,13 @@ def check_at_least(config: Any, least: float, *names: str) -> None:
             raise ConfigError(msg)
 
 
-def check_at_most(config: Any, most: float, *names: str) -> None:
-    """Refuse fields above `most`; None passes.
-
-    Raises
-    ------
-    ConfigError
-        If one is.
-    """
+def check_rates(config: Any, *names: str) -> None:
+    """Refuse learning rates and weight decays below 0 or above `_LARGEST_RATE`; None passes."""
+    check_at_least(config, 0, *names)
     for name in names:
         value = getattr(config, name)
-        if value is not None and value > most:
-            msg = f"{type(config).__name__}: {name} is {value:g}, it must be {most:g} or less"
+        if value is not None and value > _LARGEST_RATE:
+            msg = f"{type(config).__name__}: {name} is {value:g}, it must be {_LARGEST_RATE} or less"
             raise ConfigError(msg)
 
 
