@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from collections.abc import Collection, Sequence
@@ -42,6 +43,15 @@ def read(path: Path | str, remedy: str, only: Collection[str] | None = None) -> 
     except Exception as error:  # zipfile, zlib and numpy each have their own
         msg = f"{path} is no .npz of plain arrays, or a broken one: {remedy}"
         raise DataError(msg) from error
+
+
+def object_of(array: NDArray[Any] | None) -> dict[str, Any]:
+    """The JSON object that an array of one text, (), holds; empty where it holds none."""
+    try:
+        value = json.loads(str(array))
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def join(files: Sequence[Path], out: Path) -> None:

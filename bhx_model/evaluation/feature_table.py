@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -121,7 +121,7 @@ def read(path: Path) -> FeatureTable:
     except FileNotFoundError as error:
         msg = f"there are no features at {path}: make them with `snakemake evaluate`"
         raise DataError(msg) from error
-    about = _about(arrays.get("about"))
+    about = npz.object_of(arrays.get("about"))
     whole = {"subjects", "columns", "values"} <= arrays.keys() and about.keys() >= _ABOUT
     if not whole or about["version"] != VERSION:
         msg = f"{path} is no file of features of version {VERSION}: {remedy}"
@@ -132,11 +132,3 @@ def read(path: Path) -> FeatureTable:
         raise DataError(msg)
     people, columns = [f"{about['cohort']}/{s}" for s in subjects.tolist()], arrays["columns"].tolist()
     return FeatureTable(about["what"], bool(about["synthetic"]), (about["cohort"],), people, columns, values)
-
-
-def _about(array: np.ndarray | None) -> dict[str, Any]:
-    try:
-        value = json.loads(str(array))
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

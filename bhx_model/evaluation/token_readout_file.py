@@ -9,7 +9,6 @@ width).
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -124,7 +123,7 @@ def _read(path: Path, array: str, stage: str) -> tuple[dict[str, Any], np.ndarra
     if lacking:
         msg = f"{path} has no {', '.join(sorted(lacking))}, it is no file of {stage} tokens: {remedy}"
         raise DataError(msg)
-    about, subjects, features = _about(arrays["about"]), arrays["subjects"], arrays[array]
+    about, subjects, features = npz.object_of(arrays["about"]), arrays["subjects"], arrays[array]
     if not about.keys() >= _ABOUT | {stage} or about["version"] != VERSION:
         msg = f"{path} is of another version than {VERSION}: {remedy}"
         raise DataError(msg)
@@ -132,11 +131,3 @@ def _read(path: Path, array: str, stage: str) -> tuple[dict[str, Any], np.ndarra
         msg = f"{path}: {array} has not one row of finite numbers per {_SCANS[stage]}: {remedy}"
         raise DataError(msg)
     return about, subjects, features
-
-
-def _about(array: np.ndarray) -> dict[str, Any]:
-    try:
-        value = json.loads(str(array))
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
