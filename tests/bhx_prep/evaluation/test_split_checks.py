@@ -245,6 +245,15 @@ def test_weights_whose_card_lists_no_people_are_a_mistake_unless_rows_may_be_mar
     assert with_weights(study, {}) == []
 
 
+@pytest.mark.parametrize("card", ["{", "[]", '{"stages": []}', '{"stages": {"structure": {}}}'])
+def test_a_card_of_weights_that_cannot_be_read_is_a_mistake(study, card: str):
+    with_weights(study, {})
+    Path("released/config.json").write_text(card)
+    (said,) = split_checks.overlaps(config.check(study))
+    assert said.startswith("experiments.given.weights: ")
+    assert "config.json" in said
+
+
 def test_the_card_of_weights_says_who_was_trained_on(study):
     known = people.listed({"x": people.keys(people.CohortPeople("clinic"), "007")})
     study["endpoints"]["dx"] = DX | {"seeds": 20}

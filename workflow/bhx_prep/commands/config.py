@@ -137,7 +137,10 @@ def check(file: Path) -> None:
     if wrong := list(split_checks.absent_splits(checked)):
         lines += ["there are fewer splits than the configuration asks for:", *(f"  {w}" for w in wrong)]
     if overlaps := list(split_checks.overlaps(checked)):
-        lines += ["test subjects are not new to the weights that are scored:", *(f"  {w}" for w in overlaps)]
+        lines += [
+            "test subjects are not new to the weights that are scored, or it is not known:",
+            *(f"  {w}" for w in overlaps),
+        ]
     if lines:
         raise ConfigError("\n".join(lines))
     logger.info("%s is valid", file)

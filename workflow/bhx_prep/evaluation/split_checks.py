@@ -63,7 +63,10 @@ def _of_card(study: Config, experiment: str, scored: list[tuple[str, Part]]) -> 
     assert folder is not None
     try:
         listed = given_weights.people(folder, list(given_weights.find(folder))[-1])
-    except (ConfigError, DataError, OSError):  # said where weights are looked for
+    except DataError as error:
+        yield f"experiments.{experiment}.weights: {error}"
+        return
+    except (ConfigError, OSError):  # said where weights are looked for
         return
     card = guards.of_card(listed, own=False)
     for endpoint, part in scored:
