@@ -451,23 +451,6 @@ def stage_from_dict(raw: Mapping[str, Any]) -> StageConfig:
     )
 
 
-#: Settings that change no weight beyond the rounding of sums: a run goes on, or is finished, whatever they are.
-RESULT_NEUTRAL: Final = {
-    "model": ("checkpointing",),
-    "train": ("accumulate", "compile", "save_every", "keep_every", "log_every"),
-}
-
-
-def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a stage's configuration, as `StageConfig.to_dict` gives it, without the settings that change no result."""
-    return {
-        part: {k: v for k, v in values.items() if k not in RESULT_NEUTRAL.get(part, ())}
-        if isinstance(values, Mapping)
-        else values
-        for part, values in config.items()
-    }
-
-
 def load_preset(stage: str, preset: str) -> StageConfig:
     """Read the configuration of `stage` from ``presets/<preset>.yaml``.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from bhx_model.config import FusionInputs, StageConfig, decisive
+from bhx_model.config import FusionInputs, StageConfig
 from bhx_model.data import augment, token_index
 from bhx_model.data.batch import Batch, Draft, draft_both, draft_runs, draft_volumes, intensities, plan_series
 from bhx_model.data.memory import Memory
@@ -22,6 +22,7 @@ from bhx_model.nets.factory import empty_rois
 from bhx_model.nets.jepa import FunctionJEPA
 from bhx_model.nets.mae import StructureMAE
 from bhx_model.nets.vit import hold_in_bfloat16
+from bhx_model.neutral_settings import decisive
 from bhx_model.training.trained import load_trained
 
 

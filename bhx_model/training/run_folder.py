@@ -15,8 +15,9 @@ from torch import nn
 
 from bhx_model import contract
 from bhx_model.atomic_write import atomic_write, write_json
-from bhx_model.config import StageConfig, decisive
+from bhx_model.config import StageConfig
 from bhx_model.errors import DataError
+from bhx_model.neutral_settings import decisive
 from bhx_model.training import checkpoint, checkpoint_folder, target
 from bhx_model.training.distributed import Processes
 from bhx_model.training.stages import Stage
@@ -36,8 +37,8 @@ MADE_OF: Final = "made_of.json"
 def run_hash(config: StageConfig, seed: int, hashes: dict[str, Any], step_version: int) -> str:
     """Name a run by all that decides its result.
 
-    That is: configuration but for `config.RESULT_NEUTRAL`, seed, the bytes of what it reads, and the versions of the run's
-    format and of the step that asks for it, so that nothing that older code trained is taken for its result.
+    That is: configuration but for `neutral_settings.RESULT_NEUTRAL`, seed, the bytes of what it reads, and the versions of
+    the run's format and of the step that asks for it, so that nothing that older code trained is taken for its result.
     """
     value = {
         "format": RUN_FORMAT,

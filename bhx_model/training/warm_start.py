@@ -17,11 +17,12 @@ from torch import nn
 
 from bhx_model import given_weights
 from bhx_model.atomic_write import write_json
-from bhx_model.config import ModelConfig, decisive
+from bhx_model.config import ModelConfig
 from bhx_model.data.rois import RoiMetadata
 from bhx_model.errors import ConfigError, DataError
 from bhx_model.file_hash import file_sha256
 from bhx_model.nets.factory import empty_rois
+from bhx_model.neutral_settings import decisive
 from bhx_model.strict_fields import to_dict
 from bhx_model.training import checkpoint
 

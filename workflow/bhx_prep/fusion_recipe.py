@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bhx_model import config as model_config
+from bhx_model import neutral_settings
 from bhx_model.atomic_write import write_json
 from bhx_model.file_hash import file_sha256
 from bhx_prep.config.config import Config
@@ -50,7 +51,7 @@ def recipe(config: Config, trainings: Trainings, experiment: str) -> dict[str, A
     return {
         "step_version": STEPS["train_fusion"],
         # as it is read again
-        "config": json.loads(json.dumps(model_config.decisive(settings.to_dict()))),
+        "config": json.loads(json.dumps(neutral_settings.decisive(settings.to_dict()))),
         "seed": section.seed,
         "subjects": trainings.trainset(experiment),
         "encoders": {stage: trainings.recipe(experiment, stage) for stage in ENCODERS},
@@ -64,7 +65,7 @@ def _is_of(run: Mapping[str, Any], wanted: Mapping[str, Any], trainings: Trainin
         made = {
             "step_version": run["step_version"],
             "seed": run["seed"],
-            "config": model_config.decisive(run["config"]),
+            "config": neutral_settings.decisive(run["config"]),
         }
         read = {"rois": run["inputs"]["rois"], "split": run["inputs"]["split"]}
         tokens = dict(run["inputs"].get("tokens", []))

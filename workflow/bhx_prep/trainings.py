@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bhx_model import config as model_config
-from bhx_model import given_weights
+from bhx_model import given_weights, neutral_settings
 from bhx_model.atomic_write import write_json
 from bhx_model.contract import canonical_json
 from bhx_model.errors import ConfigError, DataError
@@ -298,7 +298,7 @@ def _recipe(stage: str, section: ExperimentSection, changes: Mapping[str, Any]) 
     if section.weights is not None:
         return f"given-{_hash(known_by(section.weights))}"
     base = model_config.load_preset(stage, section.preset)
-    before, after = (model_config.decisive(one.to_dict()) for one in (base, base.override(changes)))
+    before, after = (neutral_settings.decisive(one.to_dict()) for one in (base, base.override(changes)))
     changed = {
         f"{part}.{key}": value
         for part in ("model", "train")
