@@ -17,7 +17,7 @@ from bhx_prep.config.experiments import ExperimentSection
 from bhx_prep.config.section import read_section
 from bhx_prep.step_versions import STEPS
 from bhx_prep.trainings import GIVEN as WEIGHTS
-from bhx_prep.trainings import TRAINED, TRAINSET, Trainings
+from bhx_prep.trainings import TRAINED, TRAINSET, Trainings, overrides
 
 EXPERIMENT = {"cohorts": ["a", "b"], "preset": "tiny"}
 #: What of it an experiment with weights has not.
@@ -109,6 +109,13 @@ def test_given_weights_are_known_by_their_content_not_by_their_path(
         "init_from": {"fusion": "old"}
     }  # which it does not hold: named by its path, and refused elsewhere
     assert trainings(one=fusion).trainset("one") == trainings(one=fusion).trainset("one")
+
+
+def test_what_is_stated_as_the_preset_has_it_is_no_change():
+    given = {"function": {"model.harmonics": "standardised", "train.accumulate": 2, "train.ema": [0.98, 1.0]}}
+    made = trainings(a={"overrides": given}, b={})._config
+    assert overrides(made, "a", "function") == {"train.accumulate": 2}
+    assert overrides(made, "a", "structure") == overrides(made, "b", "function") == {}
 
 
 def test_splits_that_are_left_out_are_a_set():

@@ -45,11 +45,19 @@ OF_SUBJECTS = ("holdout", "exclude_test_of", "share", "seed", "init_from")
 
 
 def overrides(config: Config, experiment: str, stage: str) -> dict[str, Any]:
-    """Changes to a stage's preset; among them that the position code has no harmonics where the study has none."""
-    changes = dict(config.experiments[experiment].overrides.get(stage, {}))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    """Changes to a stage's preset; among them that the position code has no harmonics where the study has none.
+
+    What is stated as the preset has it anyway is no change: nothing runs again when it is added or removed.
+    """
+    section = config.experiments[experiment]
+    changes = dict(section.overrides.get(stage, {}))  # pyright: ignore[reportArgumentType, reportCallIssue]
     if stage == "function" and config.features.harmonics == "none":
         changes["model.harmonics"] = "none"
-    return changes
+    if not changes:
+        return {}
+    preset = model_config.load_preset(stage, section.preset).to_dict()
+    given = ((*key.partition("."), value) for key, value in changes.items())
+    return {f"{part}.{name}": value for part, _, name, value in given if preset[part][name] != value}
 
 
 class Trainings:
