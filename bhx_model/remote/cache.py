@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bhx_model import home_folder
 from bhx_model.atomic_write import atomic_write
 from bhx_model.errors import DataError, SiteError
 from bhx_model.remote import transfer
@@ -217,12 +218,27 @@ class Cache:
 
 
 def here(environment: Mapping[str, str] = os.environ) -> Cache:
-    """The cache of this machine: ``$BHX_CACHE``, else a job's own disk (``$SLURM_TMPDIR``), else ``~/.cache/bhx``."""
+    """The cache of this machine: ``$BHX_CACHE``, else a job's own disk (``$SLURM_TMPDIR``), else ``~/.cache/bhx``.
+
+    Raises
+    ------
+    ConfigError
+        If ``$BHX_CACHE`` is below a home folder that does not exist.
+    SiteError
+        If no place is named and the user has no home folder, as in some containers.
+    """
     if chosen := environment.get(VARIABLE):
-        return Cache(Path(chosen))
+        return Cache(home_folder.expanded(chosen))
     if of_job := environment.get("SLURM_TMPDIR"):
         return Cache(Path(of_job) / "bhx")
-    return Cache(Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bhx")
+    if of_user := environment.get("XDG_CACHE_HOME"):
+        return Cache(Path(of_user) / "bhx")
+    try:
+        return Cache(Path.home() / ".cache/bhx")
+    except RuntimeError as error:
+        raise SiteError(
+            f"there is no home folder to keep downloads in: set {VARIABLE} to a folder"
+        ) from error
 
 
 @contextmanager

@@ -338,6 +338,17 @@ def test_the_cache_is_the_users_the_jobs_or_at_home(tmp_path):
     assert cache.here({}).root.parts[-2:] == (".cache", "bhx")
 
 
+def test_without_a_home_folder_a_place_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.here({"BHX_CACHE": "~/downloads"}).root == tmp_path / "downloads"
+    monkeypatch.delenv("HOME")
+    # as a container is started by somebody it does not know
+    monkeypatch.setattr(os, "getuid", lambda: 987654321)
+    assert cache.here({"BHX_CACHE": "/a"}).root.as_posix() == "/a"
+    with pytest.raises(SiteError, match="no home folder to keep downloads in: set BHX_CACHE to a folder"):
+        cache.here({})
+
+
 @pytest.mark.parametrize(
     ("url", "absent", "error", "sentence"),
     [

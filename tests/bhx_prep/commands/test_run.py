@@ -52,6 +52,13 @@ def test_a_study_s_own_profiles_come_first(started: list[str], root: Path, tmp_p
     assert words[words.index("--workflow-profile") + 1] == "study/profiles/default"
 
 
+def test_a_user_without_a_home_folder_has_no_profiles_there(started: list[str], root: Path, monkeypatch):
+    monkeypatch.delenv("HOME")
+    # as a container is started by somebody it does not know
+    monkeypatch.setattr(os, "getuid", lambda: 987654321)
+    assert run.words(["--profile", "slurm"])[-1] == str(root / "profiles/slurm")
+
+
 def test_without_snakemake_the_extras_are_named(monkeypatch, capsys):
     monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["run", "-n"]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import sys
@@ -80,7 +81,9 @@ def _profile(name: str, study: Path) -> str:
     for place in (Path(), study):
         if (place / "profiles" / name).is_dir():
             return str(place / "profiles" / name)
-    known = (Path(), Path("~/.config/snakemake").expanduser(), Path("/etc/xdg/snakemake"))
+    known = [Path(), Path("/etc/xdg/snakemake")]
+    with contextlib.suppress(RuntimeError):  # of a user without a home folder, as in some containers
+        known.append(Path.home() / ".config/snakemake")
     if any((place / name).exists() for place in known):
         return name
     return str(installation.profiles().get(name, name))
