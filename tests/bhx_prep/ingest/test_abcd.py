@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import known_cohorts as known
@@ -67,3 +68,19 @@ def test_derivatives_of_fmriprep_are_listed_as_anywhere(tmp_path):
 @pytest.mark.parametrize("spelt", ["NDAR_INV01ABCDEF", "sub-NDARINV01ABCDEF", "NDARINV01ABCDEF"])
 def test_ids_of_tables(spelt):
     assert abcd.label(spelt) == "NDARINV01ABCDEF"
+
+
+def test_a_subject_whose_folder_may_not_be_read_is_not_left_out(tmp_path, monkeypatch):
+    known.dtseries(tmp_path / VISIT / DENOISED, known.series(), 0.8)
+    (tmp_path / "sub-NDARINV02").mkdir()
+    for name in ("listdir", "scandir"):
+        listed = getattr(os, name)
+
+        def refused(place, listed=listed):
+            if str(place).endswith("sub-NDARINV02"):
+                raise PermissionError(13, "Permission denied", str(place))
+            return listed(place)
+
+        monkeypatch.setattr(os, name, refused)
+    with pytest.raises(PermissionError):
+        abcd.subjects(tmp_path)

@@ -58,11 +58,18 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def subjects(root: Path) -> dict[str, Places]:
-    """Folders of each subject's visits."""
+    """Folders of each subject's visits.
+
+    Raises
+    ------
+    OSError
+        If a subject's folder may not be read.
+    """
     places: dict[str, list[str]] = defaultdict(list)
     for below in _folders(root):
         for name in subject_labels(below)[0]:
-            for visit in sorted((below / f"sub-{name}").glob("ses-*")):
+            visits = (below / f"sub-{name}").iterdir()  # unlike a pattern, it says what may not be read
+            for visit in sorted(path for path in visits if path.name.startswith("ses-")):
                 places[name].append(str(visit.relative_to(root)))
     return {name: tuple(of) for name, of in places.items()}
 
