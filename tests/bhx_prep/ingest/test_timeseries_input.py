@@ -144,7 +144,16 @@ def test_the_repetition_time_may_stand_in_the_table_or_as_a_frequency(tmp_path):
         2.0,
         ["repetition time chosen: 1 / SamplingFrequency (0.5 Hz) of its sidecar"],
     )
-    write_json(path.with_suffix(".json"), SamplingFrequency="TR")
+    for nothing in ("TR", True, 10**400, float("nan"), 0):
+        write_json(path.with_suffix(".json"), SamplingFrequency=nothing)
+        assert "no repetition time" in the_bold(tables(tmp_path, tr_s=None))["reason"]
+
+
+@pytest.mark.parametrize("nothing", [True, 10**400, "2"])
+def test_a_repetition_time_of_the_image_that_is_no_number_is_none(tmp_path, nothing):
+    stem = "sub-01/func/sub-01_task-rest_run-01"
+    write_table(tmp_path / f"{stem}_space-MNI152NLin6Asym_seg-A_stat-mean_timeseries.tsv")
+    write_json(tmp_path / f"{stem}_desc-denoised_bold.json", RepetitionTime=nothing)
     assert "no repetition time" in the_bold(tables(tmp_path, tr_s=None))["reason"]
 
 

@@ -7,7 +7,7 @@ import reprlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from bhx_model import contract
 from bhx_model.errors import DataError
@@ -32,7 +32,7 @@ class _Stated:
 
     def add(self, source: str, value: Any, what: str) -> None:
         """Enter a value, whatever it is."""
-        if not _is_number(value):
+        if not is_number(value):
             self.words[source] = reprlib.repr(value)
             self.faults[source] = DataError(f"{what} is {reprlib.repr(value)}: expected a number of seconds")
             return
@@ -139,7 +139,7 @@ def _decide(stated: _Stated, tr_s: float | None, tr: str | None, *, derivative: 
 
 def _step(times: Any, frames: int | None) -> float:
     """The step of VolumeTiming: where it has none, nothing can replace it."""
-    if not (isinstance(times, list) and len(times) > 1 and all(_is_number(v) for v in times)):
+    if not (isinstance(times, list) and len(times) > 1 and all(is_number(v) for v in times)):
         msg = "VolumeTiming in the sidecar is no list of two or more times (s)"
         raise DataError(msg)
     if frames is not None and len(times) != frames:
@@ -162,6 +162,7 @@ def _plausible(tr_s: float, what: str) -> float:
     return tr_s
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of a sidecar is a number that can be computed with."""
     # JSON has whole numbers of any length, which no conversion takes; NaN fails the comparison
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -14,6 +14,7 @@ from bhx_prep.ingest import metadata, table_outline
 from bhx_prep.ingest.anat import choose_t1w, link_anat
 from bhx_prep.ingest.bids_files import File, chunks, files_of_subjects, matching
 from bhx_prep.ingest.choice import Choice, scans_tables
+from bhx_prep.ingest.repetition_time import is_number
 from bhx_prep.ingest.rows import (
     IMAGES,
     Row,
@@ -159,7 +160,7 @@ def _of_bold(row: Row, path: Path, sidecars: metadata.Sidecars) -> float | None:
     """Repetition time (s) of the image from which a table was made, as XCP-D states it in the table's sidecar."""
     fields, sidecar = sidecars.of_bolds(path)
     found = fields.get("RepetitionTime")
-    if sidecar is None or isinstance(found, bool) or not isinstance(found, int | float):
+    if sidecar is None or not is_number(found):
         return None
     add_note(row, notes.Kind.TR, f"{found:g} s of {notes.short(sidecar.name)}, its own sidecar states none")
     return found
@@ -168,7 +169,7 @@ def _of_bold(row: Row, path: Path, sidecars: metadata.Sidecars) -> float | None:
 def _by_sampling_frequency(row: Row, fields: Mapping[str, Any]) -> float | None:
     """Repetition time (s) of a sidecar that states ``SamplingFrequency`` (Hz) in its place."""
     frequency = fields.get("SamplingFrequency")
-    if _STATED & fields.keys() or not isinstance(frequency, int | float) or frequency <= 0:
+    if _STATED & fields.keys() or not is_number(frequency) or frequency <= 0:
         return None
     add_note(row, notes.Kind.TR, f"1 / SamplingFrequency ({frequency:g} Hz) of its sidecar")
     return 1 / frequency
