@@ -115,6 +115,9 @@ def test_a_removed_face_may_take_a_part_of_the_brain():
 def test_a_skull_stripped_brain_is_cut_by_planes_alone():
     brain = np.where(BRAIN, 100.0, 0.0)
     assert t1w.cut_cm2(brain, BRAIN, bold.AFFINE) < 12  # its outermost plane
+    smaller = BRAIN & ndimage.binary_erosion(BRAIN)
+    smaller[: SHAPE[0] // 2] = BRAIN[: SHAPE[0] // 2]  # a mask that finds less of it on one side
+    assert t1w.cut_cm2(brain, smaller, bold.AFFINE) < 12
     upper = 40
     section = np.count_nonzero(BRAIN[:, :, upper - 1]) * bold.STEP_MM**2 / 100
     mask = BRAIN.copy()
