@@ -14,8 +14,8 @@ from bhx_model.errors import ConfigError
 
 #: Largest whole number of a setting: what is computed with it is a finite float, and fits in an array of NumPy.
 _LARGEST: Final = 10**15
-#: Largest rate of learning or decay; far above it float32 has no numbers for what they are multiplied with.
-_LARGEST_RATE: Final = 1000
+#: Largest rate of learning or decay: the product of two is a float32 yet.
+_LARGEST_RATE: Final = 1e18
 
 
 def from_dict(cls: type[Any], raw: Mapping[str, Any], where: str) -> Any:
@@ -166,7 +166,7 @@ def check_rates(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if value is not None and value > _LARGEST_RATE:
-            msg = f"{type(config).__name__}: {name} is {value:g}, it must be {_LARGEST_RATE} or less"
+            msg = f"{type(config).__name__}: {name} is {value:g}, it must be {_LARGEST_RATE:g} or less"
             raise ConfigError(msg)
 
 
