@@ -17,6 +17,7 @@ rule extract_features:
         f"{RESULTS}/logs/extract_features/{{cohort}}/batch-{{batch}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/extract_features/{{cohort}}/batch-{{batch}}.tsv"
+    priority: training_first
     conda:
         "../envs/prep.yaml"
     resources:
@@ -53,6 +54,7 @@ rule check_cohort:
         f"{RESULTS}/logs/check_cohort/{{cohort}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/check_cohort/{{cohort}}.tsv"
+    priority: training_first
     conda:
         "../envs/prep.yaml"
     resources:
@@ -82,6 +84,7 @@ rule compute_harmonics:
         f"{RESULTS}/logs/compute_harmonics.log",
     benchmark:
         f"{RESULTS}/benchmarks/compute_harmonics.tsv"
+    priority: 30
     conda:
         "../envs/prep.yaml"
     resources:

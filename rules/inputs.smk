@@ -193,6 +193,14 @@ def stages_to_export(wildcards):
     return {stage: weights(wildcards.experiment, stage) for stage in ("structure", "fusion")}
 
 
+def training_first(wildcards):
+    """Priority of a cohort's jobs: what trainings wait for comes before what evaluation alone reads."""
+    waited_for = any(
+        wildcards.cohort in experiment.cohorts for experiment in study.config.experiments.values()
+    )
+    return 30 if waited_for else 0
+
+
 def pretraining_shards(wildcards):
     """Indices of the cohorts an experiment trains on."""
     return expand(rules.index_shards.output, cohort=section(wildcards).cohorts)

@@ -17,6 +17,7 @@ rule split_pretraining:
         f"{SUBJECTS}/pretrain.json",
     log:
         f"{RESULTS}/logs/split_pretraining/{{trainset}}.log",
+    priority: 30
     conda:
         "../envs/prep.yaml"
     resources:
@@ -49,6 +50,7 @@ rule compute_gradients:
         f"{RESULTS}/logs/compute_gradients/{{trainset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/compute_gradients/{{trainset}}.tsv"
+    priority: 30
     conda:
         "../envs/prep.yaml"
     resources:
@@ -73,6 +75,7 @@ rule fit_normaliser:
         f"{RESULTS}/logs/fit_normaliser/{{trainset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/fit_normaliser/{{trainset}}.tsv"
+    priority: 30
     conda:
         "../envs/prep.yaml"
     resources:
@@ -97,6 +100,7 @@ rule collect_rois:
         f"{RESULTS}/logs/collect_rois/{{trainset}}.log",
     wildcard_constraints:
         trainset=TRAINED,
+    priority: 30
     conda:
         "../envs/prep.yaml"
     resources:

@@ -15,6 +15,7 @@ rule pack_shards:
         f"{RESULTS}/logs/pack_shards/{{cohort}}/batch-{{batch}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/pack_shards/{{cohort}}/batch-{{batch}}.tsv"
+    priority: training_first
     conda:
         "../envs/prep.yaml"
     resources:
@@ -42,6 +43,7 @@ rule index_shards:
         f"{RESULTS}/logs/index_shards/{{cohort}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/index_shards/{{cohort}}.tsv"
+    priority: training_first
     conda:
         "../envs/prep.yaml"
     resources:
