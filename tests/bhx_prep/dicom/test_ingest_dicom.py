@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import refused_folder
 
 pytest.importorskip("pydicom", reason="pip install 'bhx[dicom]'")
 
@@ -321,14 +321,7 @@ def test_a_folder_without_dicom_files(study, ingest):
 def test_a_folder_that_may_not_be_read_stops_and_is_not_named(study, ingest, monkeypatch):
     t1w(study / "dicom", VISIT)
     (study / "dicom/DOE_JANE").mkdir()
-    scandir = os.scandir
-
-    def refused(place):
-        if str(place).endswith("DOE_JANE"):
-            raise PermissionError(13, "Permission denied", str(place))
-        return scandir(place)
-
-    monkeypatch.setattr(os, "scandir", refused)
+    refused_folder.refuse(monkeypatch, "DOE_JANE")
     code, rows, log = ingest()
     assert (code, rows) == (1, [])
     assert "may not be read (Permission denied): change its permissions" in log

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import refused_folder
 
 from bhx_model.errors import ConfigError
 from bhx_prep.ingest import bids_files
@@ -27,14 +28,7 @@ def test_files_below_a_folder(folder: Path):
 
 
 def test_a_folder_that_may_not_be_read_is_not_an_empty_one(folder: Path, monkeypatch):
-    scandir = os.scandir
-
-    def refused(place):
-        if str(place).endswith("ses-2"):
-            raise PermissionError(13, "Permission denied", str(place))
-        return scandir(place)
-
-    monkeypatch.setattr(os, "scandir", refused)
+    refused_folder.refuse(monkeypatch, "ses-2")
     with pytest.raises(
         ConfigError, match=r"sub-01/ses-2: it may not be read or written: change its permissions"
     ):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import pytest
+import refused_folder
 
 from bhx_model.errors import ConfigError
 from bhx_prep.ingest import roi_tables
@@ -27,13 +27,6 @@ def test_tables_by_subject(root: Path):
 
 
 def test_a_folder_that_may_not_be_read_is_not_an_empty_one(root: Path, monkeypatch):
-    scandir = os.scandir
-
-    def refused(place):
-        if str(place).endswith("/b"):
-            raise PermissionError(13, "Permission denied", str(place))
-        return scandir(place)
-
-    monkeypatch.setattr(os, "scandir", refused)
+    refused_folder.refuse(monkeypatch, "/b")
     with pytest.raises(ConfigError, match="/b: it may not be read or written: change its permissions"):
         roi_tables.by_subject(root, NAME)
