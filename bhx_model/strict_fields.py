@@ -14,7 +14,7 @@ from bhx_model.errors import ConfigError
 
 #: Largest whole number of a setting: what is computed with it is a finite float, and fits in an array of NumPy.
 _LARGEST: Final = 10**15
-#: Largest rate of learning or decay: the product of two is a float32 yet.
+#: Largest rate of learning or decay: the product of two is still a float32.
 _LARGEST_RATE: Final = 1e18
 
 
@@ -161,7 +161,13 @@ def check_at_least(config: Any, least: float, *names: str) -> None:
 
 
 def check_rates(config: Any, *names: str) -> None:
-    """Refuse learning rates and weight decays below 0 or above `_LARGEST_RATE`; None passes."""
+    """Refuse learning rates and weight decays below 0, or too large for float32; None passes.
+
+    Raises
+    ------
+    ConfigError
+        If one is.
+    """
     check_at_least(config, 0, *names)
     for name in names:
         value = getattr(config, name)

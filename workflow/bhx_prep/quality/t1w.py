@@ -6,6 +6,7 @@ All are of arrays: the same functions judge what the embedded workflow and what 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from scipy import ndimage
@@ -16,12 +17,12 @@ from bhx_model.errors import DataError
 from bhx_prep.quality.masks import agreement
 
 #: Zeros (mm) beside a brain that are no bone.
-GAP_MM = 12.0
+GAP_MM: Final = 12.0
 #: Share of a brain's volume below which what surrounds it is no head: .02 and .03 in two that were stripped, of which
 #: masks find a little less, and .9 to 6 in heads.
-STRIPPED = 0.3
+STRIPPED: Final = 0.3
 #: By how much (mm) a mask may end before the image does.
-NEAR_MM = 2.0
+NEAR_MM: Final = 2.0
 
 
 def volume_ml(mask: np.ndarray, affine: np.ndarray) -> float:
@@ -46,19 +47,19 @@ def cut_cm2(values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> float:
         Voxel to world, mm.
     """
     zooms, measured = voxel_sizes(affine), np.asarray(values) != 0
-    bare, sections = [0.0], [0.0]
+    exposed, sections = [], [0.0]
     for axis in range(3):
         voxel_cm2 = float(np.prod(np.delete(zooms, axis))) / 100
         along, brain = np.moveaxis(measured, axis, 0), np.moveaxis(mask, axis, 0)
         for side in (slice(None), slice(None, None, -1)):
-            ends = _ends_bare(along[side], brain[side], float(zooms[axis]))
-            bare.append(np.count_nonzero(ends) * voxel_cm2)
+            ends = _exposed(along[side], brain[side], float(zooms[axis]))
+            exposed.append(np.count_nonzero(ends) * voxel_cm2)
         sections += [area * voxel_cm2 for area in _sections(along, brain, float(zooms[axis]))]
     stripped = np.count_nonzero(measured & ~mask) < STRIPPED * np.count_nonzero(mask)
-    return max(sections if stripped else [*sections, *bare])
+    return max(sections if stripped else [*sections, *exposed])
 
 
-def _ends_bare(measured: np.ndarray, mask: np.ndarray, step_mm: float) -> np.ndarray:
+def _exposed(measured: np.ndarray, mask: np.ndarray, step_mm: float) -> np.ndarray:
     """Where a brain, seen along the first axis from its end, is followed by nothing measured, bool (Y, Z)."""
     gap, near = max(1, round(GAP_MM / step_mm)), max(1, round(NEAR_MM / step_mm))
     beyond = np.pad(measured, ((0, gap + near), (0, 0), (0, 0)))
@@ -67,10 +68,10 @@ def _ends_bare(measured: np.ndarray, mask: np.ndarray, step_mm: float) -> np.nda
         ndimage.maximum_filter1d(beyond, gap, axis=0, origin=-(gap // 2), mode="constant"), bool
     )
     last = mask & ~np.pad(mask[1:], ((0, 1), (0, 0), (0, 0)))
-    bare = np.zeros(mask.shape[1:], bool)
+    found = np.zeros(mask.shape[1:], bool)
     for step in range(1, near + 1):
-        bare |= (last & ~follows[step : step + len(mask)]).any(axis=0)
-    return bare
+        found |= (last & ~follows[step : step + len(mask)]).any(axis=0)
+    return found
 
 
 def _sections(measured: np.ndarray, mask: np.ndarray, step_mm: float) -> list[int]:
