@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,6 +28,8 @@ class Batch:
     tensors: dict[str, Tensor]
     patch_frames: int = 0
     n_patches: int = 0
+    on_device: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+    """Makes the tensors of those that were copied to a device; None if they are those."""
 
     def pin(self) -> Batch:
         """Copy the tensors to memory that a GPU, if there is one, reads by itself; that takes long, so do it ahead."""
@@ -36,7 +40,9 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Move the tensors; out of pinned memory, the copy overlaps with work."""
         moved = {name: t.to(device, non_blocking=True) for name, t in self.tensors.items()}
-        return dataclasses.replace(self, tensors=moved)
+        if self.on_device is not None:
+            moved = self.on_device(moved)
+        return dataclasses.replace(self, tensors=moved, on_device=None)
 
 
 @dataclasses.dataclass
@@ -129,17 +135,64 @@ def _read_run(
 def draft_both(runs: Draft, volumes: Draft) -> Draft:
     """Pairs of series and T1 volumes, named after the runs."""
     tensors = runs.batch.tensors | volumes.batch.tensors
-    return Draft(dataclasses.replace(runs.batch, tensors=tensors), runs.fills + volumes.fills)
+    both = dataclasses.replace(runs.batch, tensors=tensors, on_device=volumes.batch.on_device)
+    return Draft(both, runs.fills + volumes.fills)
 
 
 def draft_volumes(samples: Sequence[Sample], grid: Sequence[int], memory: Memory) -> Draft:
-    """Begin to read T1 volumes, (B, *grid) int16, in steps (see `bhx_model.data.volumes`)."""
+    """Begin to read T1 volumes, (B, *grid) int16, in steps (see `bhx_model.data.volumes`).
+
+    Of those for a GPU the differences of planes are read; the GPU adds them up.
+    """
+    keys = [sample.key for sample in samples]
+    if memory.pinned:
+        return _draft_differences(keys, samples, tuple(grid), memory)
     steps = memory.empty((len(samples), *grid), torch.int16)
     fills = [
         functools.partial(shards.read_t1w_into, sample, place)
         for sample, place in zip(samples, steps.numpy(), strict=True)
     ]
-    return Draft(Batch([sample.key for sample in samples], {"volume": steps}), fills)
+    return Draft(Batch(keys, {"volume": steps}), fills)
+
+
+def _draft_differences(
+    keys: list[str], samples: Sequence[Sample], grid: tuple[int, ...], memory: Memory
+) -> Draft:
+    differences_BN = memory.empty((len(samples), math.prod(grid)), torch.int16)
+    boxes: list[volumes.Box | None] = [None] * len(samples)
+
+    def fill(number: int, place_N: np.ndarray) -> None:
+        boxes[number] = shards.decompress_t1w(samples[number], grid, place_N)
+
+    def on_device(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**tensors, "volume": add_up(tensors["volume"], cast(list[volumes.Box], boxes), grid)}
+
+    places = differences_BN.numpy().view(np.uint16)
+    fills = [functools.partial(fill, number, place_N) for number, place_N in enumerate(places)]
+    return Draft(Batch(keys, {"volume": differences_BN}, on_device=on_device), fills)
+
+
+def add_up(differences_BN: Tensor, boxes: Sequence[volumes.Box], grid: Sequence[int]) -> Tensor:
+    """Volumes, (B, *grid) int16, of what `bhx_model.data.volumes.decompress` gives of each, on its device.
+
+    Parameters
+    ----------
+    differences_BN : (B, N) int16
+        Bits of the differences (uint16).
+    boxes
+        Where those of each sample belong.
+    grid
+        Shape of the volumes.
+    """
+    out_BXYZ = differences_BN.new_zeros((len(boxes), *grid))
+    biases_X = torch.arange(1, grid[0] + 1, device=out_BXYZ.device).mul(volumes.BIAS).to(out_BXYZ.dtype)
+    for differences_N, box, out_XYZ in zip(differences_BN, boxes, out_BXYZ, strict=True):
+        (x, y), (n_x, n_y) = box.corner, box.size
+        if box.voxels:
+            lines_XYZ = differences_N[: box.voxels].view(n_x, n_y, grid[2])
+            sums_XYZ = lines_XYZ.cumsum(0, dtype=lines_XYZ.dtype)  # modulo 2**16, as they were taken
+            torch.sub(sums_XYZ, biases_X[:n_x, None, None], out=out_XYZ[x : x + n_x, y : y + n_y])
+    return out_BXYZ
 
 
 def read_runs(

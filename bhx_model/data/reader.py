@@ -21,8 +21,8 @@ from bhx_model.data.memory import Memory
 CPU: Final = torch.device("cpu")
 #: Batches that are read, or being read, beside the one in use.
 AHEAD: Final = 2
-#: Threads of a process, at most: more would wait for each other.
-MOST: Final = 16
+#: Threads of a process, at most: more wait for each other (on 16 cores beside an H200, 16 read a third less than 8).
+MOST: Final = 8
 
 #: What begins a batch: where memory is, its draft.
 Drafting = Callable[[Memory], Draft]

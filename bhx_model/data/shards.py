@@ -7,6 +7,7 @@ index is opened, and the tars when they are verified (`bhx_model.data.shard_hash
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -354,11 +355,8 @@ def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
         If its shape is not what the list and the contract say.
     """
     content = _content(sample)
-    try:
+    with _named(sample):
         series = timeseries.decode(content)
-    except DataError as error:
-        msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
-        raise DataError(msg) from error
     if series.shape != (n_rois, sample.n_frames):
         msg = (
             f"{sample.key} in {sample.shard} has {series.shape} ROIs and frames, "
@@ -393,8 +391,28 @@ def read_t1w_into(sample: Sample, out: np.ndarray) -> None:
         If it is no stored volume, or one of another grid.
     """
     content = _content(sample)
-    try:
+    with _named(sample):
         volumes.decode(content, out)
+
+
+def decompress_t1w(sample: Sample, shape: tuple[int, ...], out: np.ndarray) -> volumes.Box:
+    """Decompress the differences of a volume into (N,) uint16; see `bhx_model.data.volumes.decompress`.
+
+    Raises
+    ------
+    DataError
+        If it is no stored volume, or one of another grid.
+    """
+    content = _content(sample)
+    with _named(sample):
+        return volumes.decompress(content, shape, out)
+
+
+@contextlib.contextmanager
+def _named(sample: Sample) -> Iterator[None]:
+    """Errors of what is stored name the sample and its shard."""
+    try:
+        yield
     except DataError as error:
         msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
         raise DataError(msg) from error

@@ -16,6 +16,8 @@ other, each with uint16 differences along x, plus 128.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from bhx_model.errors import DataError
 #: Steps of a standard deviation of the brain's intensities.
 STEPS_PER_SD = 128
 #: Added to differences, so that the upper byte of small ones is 0 whatever their sign.
-_BIAS = 128
+BIAS = 128
 #: Planes that are compressed together: a megabyte at 1 mm.
 _SLAB = 16
 #: Length of the header (bytes).
@@ -58,7 +60,7 @@ def encode(volume: np.ndarray) -> bytes:
     codes = np.rint(np.where(np.abs(volume) < 1, volume, _bfloat16(volume)) * STEPS_PER_SD).astype(np.int16)
     first, last = _box(codes)
     box = codes[first[0] : last[0], first[1] : last[1]].view(np.uint16)
-    steps = np.diff(box, axis=0, prepend=np.uint16(0)) + np.uint16(_BIAS)
+    steps = np.diff(box, axis=0, prepend=np.uint16(0)) + np.uint16(BIAS)
     header = np.array([*codes.shape, *first, *steps.shape[:2], _SLAB], "<u2")
     slabs = [steps[start : start + _SLAB] for start in range(0, len(steps), _SLAB)]
     return header.tobytes() + b"".join(frames.compress(slab, "lz4hc") for slab in slabs)
@@ -83,40 +85,115 @@ def decode(content: bytes | np.ndarray, out: np.ndarray | None = None) -> np.nda
         If it is no stored volume, a damaged one, or `out` has another shape.
     """
     content = np.frombuffer(content, np.uint8)
+    box = read_box(content)
+    shape, (x, y), (n_x, n_y) = box.shape, box.corner, box.size
+    if out is None:
+        if 2 * np.prod(shape, dtype=np.int64) > frames.LARGEST:
+            raise DataError("no stored T1 volume (its header claims more than a gigabyte)")
+        out = np.empty(shape, np.int16)
+    elif out.shape != shape:
+        raise _of_another_grid(shape, out.shape)
+    out[:x] = out[x + n_x :] = 0
+    out[x : x + n_x, :y] = out[x : x + n_x, y + n_y :] = 0
+    lines = out.view(np.uint16).reshape(shape[0], -1)[x : x + n_x, y * shape[2] : (y + n_y) * shape[2]]
+    slab = _scratch.planes(min(box.planes, n_x), lines.shape[1])
+    before, place = np.zeros(lines.shape[1], np.uint16), _HEADER
+    for start in range(0, n_x, box.planes):
+        planes = lines[start : start + box.planes]
+        steps = slab[: len(planes)]
+        place += _decompress(content[place:], steps)
+        before = _add_up(steps, before, planes)
+    _check_end(content, place)
+    return out
+
+
+class Box(NamedTuple):
+    """Header of a stored volume."""
+
+    shape: tuple[int, int, int]
+    corner: tuple[int, int]
+    """First voxel in x and y of the box outside of which all is 0."""
+    size: tuple[int, int]
+    planes: int
+    """Planes of a slab."""
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of the box."""
+        return self.size[0] * self.size[1] * self.shape[2]
+
+
+def read_box(content: np.ndarray) -> Box:
+    """Header of a stored volume, (N,) uint8.
+
+    Raises
+    ------
+    DataError
+        If it is none.
+    """
     if content.size < _HEADER:
         raise DataError("no stored T1 volume (it has no header)")
     *shape, x, y, n_x, n_y, n_planes = content[:_HEADER].view("<u2").tolist()
     if not n_planes or x + n_x > shape[0] or y + n_y > shape[1] or 0 in shape:
         raise DataError("no stored T1 volume (its header is none)")
-    if out is None:
-        if 2 * np.prod(shape, dtype=np.int64) > frames.LARGEST:
-            raise DataError("no stored T1 volume (its header claims more than a gigabyte)")
-        out = np.empty(shape, np.int16)
-    elif out.shape != tuple(shape):
-        raise DataError(
-            f"it has {tuple(shape)} voxels, expected {out.shape}: all cohorts need one features.t1w_shape"
-        )
-    out[:x] = out[x + n_x :] = 0
-    out[x : x + n_x, :y] = out[x : x + n_x, y + n_y :] = 0
-    lines = out.view(np.uint16).reshape(shape[0], -1)[x : x + n_x, y * shape[2] : (y + n_y) * shape[2]]
-    slab = _scratch.planes(min(n_planes, n_x), lines.shape[1])
-    before, place = np.zeros(lines.shape[1], np.uint16), _HEADER
-    for start in range(0, n_x, n_planes):
-        planes = lines[start : start + n_planes]
-        steps = slab[: len(planes)]
-        try:
-            place += frames.decompress(content[place:], steps)
-        except DataError as error:
-            raise DataError(f"no stored T1 volume ({error})") from error
-        before = _add_up(steps, before, planes)
-    if place != content.size:
+    return Box(tuple(shape), (x, y), (n_x, n_y), n_planes)
+
+
+def decompress(content: np.ndarray, shape: tuple[int, ...], out: np.ndarray) -> Box:
+    """Decompress the differences of a stored volume, for `bhx_model.data.batch` to add up on a GPU.
+
+    Each call takes the interpreter's lock some ten times, `decode` two hundred times: threads would wait for each other.
+
+    Parameters
+    ----------
+    content : (N,) uint8
+    shape : (3,)
+        Of the volume.
+    out : (N,) uint16
+        At least as many as the volume has voxels; as many are filled as its box has.
+
+    Returns
+    -------
+    Box
+        Where the differences belong.
+
+    Raises
+    ------
+    DataError
+        See `decode`.
+    """
+    box = read_box(content)
+    if box.shape != shape:
+        raise _of_another_grid(box.shape, shape)
+    place, slab, line = _HEADER, box.planes, box.size[1] * box.shape[2]
+    steps = out[: box.voxels].reshape(box.size[0], line)
+    for start in range(0, box.size[0], slab):
+        place += _decompress(content[place:], steps[start : start + slab])
+    _check_end(content, place)
+    return box
+
+
+def _decompress(content: np.ndarray, steps: np.ndarray) -> int:
+    try:
+        return frames.decompress(content, steps)
+    except DataError as error:
+        raise DataError(f"no stored T1 volume ({error})") from error
+
+
+def _check_end(content: np.ndarray, end: int) -> None:
+    if end != content.size:
         raise DataError("no stored T1 volume (it is longer than its header says)")
-    return out
+
+
+def _of_another_grid(found: Sequence[int], wanted: Sequence[int]) -> DataError:
+    return DataError(
+        f"it has {tuple(found)} voxels, expected {tuple(wanted)}: all cohorts need one features.t1w_shape"
+    )
 
 
 def _add_up(steps: np.ndarray, before: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Put planes into `out`, given their differences, which are overwritten, and the plane before; returns the last."""
-    np.subtract(steps, np.uint16(_BIAS), out=steps)  # at once: each call takes the interpreter's lock
+    np.subtract(steps, np.uint16(BIAS), out=steps)  # at once: each call takes the interpreter's lock
     for step, plane in zip(steps, out, strict=True):
         np.add(before, step, out=plane)
         before = plane

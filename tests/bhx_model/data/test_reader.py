@@ -111,7 +111,7 @@ def test_a_reader_that_is_closed_early_reads_no_further():
 @pytest.mark.parametrize(
     ("here", "cores", "environment", "threads"),
     [
-        (16, None, {}, 16),
+        (16, None, {}, 8),
         (64, None, {}, reader.MOST),
         (64, None, {"SLURM_CPUS_PER_TASK": "8"}, 8),
         (16, None, {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8"}, 2),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from bhx_model.data import volumes
+from bhx_model.data.batch import add_up
 
 FLOATS = st.floats(-254, 254, width=32)
 VOLUMES = arrays.arrays(np.float32, arrays.array_shapes(min_dims=3, max_dims=3, max_side=5), elements=FLOATS)
@@ -127,3 +128,51 @@ def header(*changes: tuple[int, int]):
 def test_what_is_no_stored_volume_is_refused(damage):
     with pytest.raises(ValueError, match="no stored T1 volume"):
         volumes.decode(damage(volumes.encode(brain())))
+
+
+def differences(content: bytes, shape: tuple[int, ...]) -> tuple[torch.Tensor, volumes.Box]:
+    """What is read of a stored volume for a GPU, the rest of its memory full of something else."""
+    out = np.full(int(np.prod(shape)), 12345, np.uint16)
+    box = volumes.decompress(np.frombuffer(content, np.uint8), shape, out)
+    return torch.from_numpy(out.view(np.int16)), box
+
+
+@given(st.lists(VOLUMES, min_size=1, max_size=3))
+def test_differences_add_up_to_what_is_decoded(drawn):
+    shape = tuple(max(v.shape[axis] for v in drawn) for axis in range(3))
+    padded = [np.pad(v, [(0, n - m) for n, m in zip(shape, v.shape, strict=True)]) for v in drawn]
+    contents = [volumes.encode(v) for v in padded]
+    read = [differences(content, shape) for content in contents]
+    found = add_up(torch.stack([steps for steps, _ in read]), [box for _, box in read], shape)
+    np.testing.assert_array_equal(found.numpy(), np.stack([volumes.decode(content) for content in contents]))
+
+
+def test_differences_add_up_over_many_planes():
+    """Biases beyond 16 bits wrap around, as the differences do."""
+    random = np.random.default_rng(0)
+    volume = np.where(random.random((700, 9, 4)) < 0.8, random.uniform(-254, 254, (700, 9, 4)), 0)
+    content = volumes.encode(volume.astype(np.float32))
+    steps, box = differences(content, volume.shape)
+    np.testing.assert_array_equal(
+        add_up(steps[None], [box], volume.shape)[0].numpy(), volumes.decode(content)
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content[:10],
+        lambda content: content[:-3],
+        lambda content: content + b"more",
+        lambda content: content[:16] + bytes(len(content) - 16),
+        lambda content: bytes(16) + content[16:],
+        lambda content: np.array([3, 3, 3], "<u2").tobytes() + content[6:],
+    ],
+)
+def test_what_is_damaged_is_refused_alike_for_a_gpu(change):
+    content = change(volumes.encode(brain()))
+    with pytest.raises(ValueError, match=r"T1 volume|all cohorts need one") as ours:
+        differences(content, brain().shape)
+    with pytest.raises(ValueError, match=r"T1 volume|all cohorts need one") as theirs:
+        volumes.decode(content, np.empty(brain().shape, np.int16))
+    assert str(ours.value) == str(theirs.value)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from training_runs import SIX, arguments
 
-from bhx_model.data import shard_hashes, shards, volumes
+from bhx_model.data import reader, shard_hashes, shards, volumes
+from bhx_model.data.memory import Memory
 from bhx_model.errors import DataError
 from bhx_model.training import feed, stages, train
 from bhx_model.training.distributed import Processes
@@ -61,6 +62,33 @@ def test_all_processes_together_read_what_each_step_needs_from_any_step_on(house
             for key in part
         ]
         assert len(keys) == len(set(keys)) == 13
+
+
+class HostMemory(Memory):
+    """Memory of a reader for a GPU, without one: what is read into it is what a GPU gets."""
+
+    def __init__(self, *, pinned):
+        super().__init__()
+        self.pinned = True
+
+    def empty(self, shape, dtype):
+        return torch.full(tuple(shape), 77, dtype=dtype)
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_what_is_read_for_a_gpu_is_the_same_on_it(house, monkeypatch, workers):
+    monkeypatch.setattr(reader, "Memory", HostMemory)
+    monkeypatch.setattr(shards, "read_t1w_into", None)  # differences are read
+    stage, processes = open_house(house, "structure", {**SIX, "train.accumulate": 2}), Processes(0, 1, CPU)
+    read = [batch for parts, _ in feed.steps(stage, range(3), processes, workers) for batch in parts]
+    monkeypatch.undo()
+    shares = [feed.share(stage, step, processes) for step in range(3)]
+    plain = [stage.load(numbers, one.step, one.epoch) for one in shares for numbers in one.parts]
+    for ours, theirs in zip(read, plain, strict=True):
+        assert ours.keys == theirs.keys
+        assert ours.tensors.keys() == theirs.tensors.keys()
+        for name, tensor in theirs.tensors.items():
+            assert torch.equal(ours.tensors[name], tensor)
 
 
 def test_an_epoch_is_planned_once(house, monkeypatch):
