@@ -82,19 +82,36 @@ def fused_kernel(device: torch.device, dtype: torch.dtype, width: int, keys: int
     return _KERNELS.get(torch._fused_sdp_choice(q_11QE, k_11KE, k_11KE))
 
 
+#: Whether cuDNN's kernels were allowed where each `without_cudnn` began that has not ended.
+_allowed: Final[list[bool]] = []
+
+
 @contextmanager
 def without_cudnn(wanted: bool = True) -> Iterator[None]:
     """Attend by other kernels than cuDNN's, if `wanted`: where the number of tokens changes from step to step.
 
     PyTorch 2.11 prefers cuDNN's on Hopper. It makes a plan for every new number of queries or keys, which takes longer
-    than a layer, and keeps all plans. Flash attention takes any number.
+    than a layer (0.13 s on an H200), and keeps all plans. Flash attention takes any number.
     """
-    before = torch.backends.cuda.cudnn_sdp_enabled()
-    torch.backends.cuda.enable_cudnn_sdp(before and not wanted)
+    with _cudnn(torch.backends.cuda.cudnn_sdp_enabled() and not wanted):
+        yield
+
+
+@contextmanager
+def with_few_lengths() -> Iterator[None]:
+    """Attend by any kernel inside `without_cudnn`: where the number of tokens is one of a few. For no backward pass."""
+    with _cudnn(_allowed[0] if _allowed else torch.backends.cuda.cudnn_sdp_enabled()):
+        yield
+
+
+@contextmanager
+def _cudnn(allowed: bool) -> Iterator[None]:
+    _allowed.append(torch.backends.cuda.cudnn_sdp_enabled())
+    torch.backends.cuda.enable_cudnn_sdp(allowed)
     try:
         yield
     finally:
-        torch.backends.cuda.enable_cudnn_sdp(before)
+        torch.backends.cuda.enable_cudnn_sdp(_allowed.pop())
 
 
 def attend(q_BHQE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, weights: KeyWeights | None = None) -> Tensor:

@@ -1,6 +1,7 @@
 """Connectivity of each ROI within the run as an input to its token, which a mean over single-ROI tokens cannot represent."""
 
-# Shapes: B batch, R ROIs, N time patches, E channels of a patch embedding, M components, D width
+# Shapes: B batch, R ROIs, N time patches, P patches of a run, K frames of a patch, E channels of a patch embedding,
+# M components, D width
 
 from __future__ import annotations
 
@@ -116,7 +117,7 @@ class ConnectivityCode(nn.Module):
         return self.standardised(self.correlations(content_BRNE, seen_BRN))
 
 
-def whitening_loss(content_BRNE: Tensor, gain: float = 10.0) -> Tensor:
+def whitening_loss(patches_BPK: Tensor, kernel_EK: Tensor, gain: float = 10.0) -> Tensor:
     """Return the negative log-determinant of the covariance of each sample's embedded patches, per channel.
 
     Smallest where all channels that there can be fluctuate alike and apart from each other. BOLD is slow, so patches
@@ -126,8 +127,11 @@ def whitening_loss(content_BRNE: Tensor, gain: float = 10.0) -> Tensor:
 
     Parameters
     ----------
-    content_BRNE
-        (B, R, N, E) embedded patches, without bias or position.
+    patches_BPK
+        (B, P, K) patches of K frames.
+    kernel_EK
+        (E, K) what embeds them, without bias or position: the covariance is made of that of the frames, which are fewer
+        than channels.
     gain
         How small a variance still counts: little is won below ``1 / gain`` of the mean.
 
@@ -135,11 +139,11 @@ def whitening_loss(content_BRNE: Tensor, gain: float = 10.0) -> Tensor:
     -------
     (B,), NaN where a patch is not finite
     """
-    with torch.autocast(content_BRNE.device.type, enabled=False):
-        flat_BKE = content_BRNE.float().flatten(1, 2)
-        covariance_BEE = flat_BKE.transpose(1, 2) @ flat_BKE
+    with torch.autocast(patches_BPK.device.type, enabled=False):
+        patches_BPK, kernel_EK = patches_BPK.float(), kernel_EK.float()
+        covariance_BEE = kernel_EK @ (patches_BPK.transpose(1, 2) @ patches_BPK) @ kernel_EK.T
         mean_B = covariance_BEE.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-12)
-        identity_EE = torch.eye(content_BRNE.shape[-1], device=content_BRNE.device)
+        identity_EE = torch.eye(len(kernel_EK), device=kernel_EK.device)
         matrix_BEE = identity_EE + gain * covariance_BEE / mean_B[:, None, None]
         # unlike `cholesky` it neither raises where something is not finite nor waits for a GPU
         factor_BEE, failed_B = torch.linalg.cholesky_ex(matrix_BEE)

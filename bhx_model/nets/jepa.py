@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bhx_model.config import FunctionConfig
 from bhx_model.data.rois import RoiMetadata
+from bhx_model.nets.attention import with_few_lengths
 from bhx_model.nets.connectivity import ConnectivityCode, whitening_loss
 from bhx_model.nets.normalise import Normaliser
 from bhx_model.nets.patch_embed import SeriesPatchEmbed
@@ -148,6 +149,8 @@ class _Prediction(NamedTuple):
     predicted_BUD: Tensor
     wanted_BUD: Tensor
     weight_BU: Tensor
+    scaled_BRT: Tensor
+    """Normalised series."""
     content_BRND: Tensor
     """Patches as the trained encoder embeds them, without bias or position."""
     context_BCD: Tensor
@@ -270,7 +273,9 @@ class FunctionJEPA(nn.Module):
             terms |= self._connectivity_losses(done, context_BC)
             objective = objective + self.config.connectivity_weight * terms["connectivity_loss"]
         if self.config.whitening_weight:
-            terms["whitening_loss"] = whitening_loss(done.content_BRND).mean()
+            patches_BKT = done.scaled_BRT.unflatten(-1, (-1, patch_frames)).flatten(1, 2)
+            kernel_DK = self.encoder.patch_embed.kernel(patch_frames)
+            terms["whitening_loss"] = whitening_loss(patches_BKT, kernel_DK).mean()
             objective = objective + self.config.whitening_weight * terms["whitening_loss"]
         with torch.no_grad():
             mean_D = wanted_BUD.mean(dim=(0, 1))
@@ -296,7 +301,7 @@ class FunctionJEPA(nn.Module):
     ) -> _Prediction:
         n = self._check(series_BRT, patch_frames)
         scaled_BRT = self.normaliser(series_BRT)
-        with torch.no_grad():
+        with torch.no_grad(), with_few_lengths():  # all tokens of runs, whatever is masked
             content_BRND = self.target.patch_embed.content(scaled_BRT, patch_frames)
             code_BRM = self.target.code(content_BRND)
             tokens_BUD = gather_tokens(self.target.whole(content_BRND, code_BRM), target_BU)
@@ -306,7 +311,9 @@ class FunctionJEPA(nn.Module):
         roi_RC = self.encoder.roi_position()
         predicted_BUD = self.predictor(context_BCD, context_BC, target_BU, roi_RC, n)
         weight_BU = self.token_weights(series_BRT, patch_frames).gather(1, target_BU)
-        return _Prediction(predicted_BUD.float(), wanted_BUD, weight_BU, content_BRND, context_BCD, code_BRM)
+        return _Prediction(
+            predicted_BUD.float(), wanted_BUD, weight_BU, scaled_BRT, content_BRND, context_BCD, code_BRM
+        )
 
     def _connectivity_losses(self, done: _Prediction, context_BC: Tensor) -> dict[str, Tensor]:
         """Mean squared errors of the whole run's code, for every ROI that is seen: predicted from its tokens, and as 0."""

@@ -162,7 +162,7 @@ class Tried(FunctionJEPA):
         """Objective and stats, with the terms of the experiment."""
         tried = self.experiment
         done = self._predict(series_BRT, k, context_BC, target_BU)
-        context_BCD, predicted_BUD, content_BRND = done.context_BCD, done.predicted_BUD, done.content_BRND
+        context_BCD, predicted_BUD = done.context_BCD, done.predicted_BUD
         scaled_BRT = self.normaliser(series_BRT)
         wanted_BUD = self.standardised(done.wanted_BUD, scaled_BRT, k, target_BU)
         loss = self.sample_losses(predicted_BUD, wanted_BUD, done.weight_BU).mean()
@@ -171,11 +171,14 @@ class Tried(FunctionJEPA):
             found = self._connectivity_losses(done, context_BC)["connectivity_loss"]
             terms["connectivity"] = self.config.connectivity_weight, found
         if self.config.whitening_weight:
-            terms["whitening"] = self.config.whitening_weight, whitening_loss(content_BRND).mean()
+            patches_BPK = scaled_BRT.unflatten(-1, (-1, k)).flatten(1, 2)
+            found = whitening_loss(patches_BPK, self.encoder.patch_embed.kernel(k)).mean()
+            terms["whitening"] = self.config.whitening_weight, found
         for name, weight in tried.terms.items():
             if name == "tokens":
                 centred_BCD = context_BCD - context_BCD.mean(dim=(0, 1))
-                found = whitening_loss(centred_BCD[:, :, None]).mean()
+                all_DD = torch.eye(centred_BCD.shape[-1], device=centred_BCD.device)
+                found = whitening_loss(centred_BCD, all_DD).mean()
             elif name == "patches":
                 with torch.no_grad():
                     hidden_BUD = gather_tokens(

@@ -251,9 +251,9 @@ def test_a_run_alone_has_the_code_that_it_has_among_others(coded, make_rois, mak
 
 
 def test_whitening_of_what_is_not_finite_is_nan_and_no_exception():
-    content = torch.randn(3, 7, 4, 6)
-    content[1, 2, 3, 4] = float("nan")
-    assert whitening_loss(content).isnan().tolist() == [False, True, False]
+    patches = torch.randn(3, 28, 6)
+    patches[1, 23, 4] = float("nan")
+    assert whitening_loss(patches, torch.eye(6)).isnan().tolist() == [False, True, False]
 
 
 def test_the_objective_is_the_sum_of_its_terms(coded, make_rois, make_series):
@@ -297,15 +297,26 @@ def test_training_the_code_predicts_the_whole_run_better_than_its_mean(coded, ma
 
 
 def test_whitening_is_best_where_all_channels_fluctuate_apart():
-    generator = torch.manual_seed(0)
-    white = torch.randn(4, 7, 30, 6, generator=generator)
+    generator, kernel = torch.manual_seed(0), torch.eye(6)
+    white = torch.randn(4, 210, 6, generator=generator)
     slow = white.cumsum(dim=-1)
     constant = white[..., :1].expand_as(white)
-    assert (whitening_loss(white) < whitening_loss(slow)).all()
-    assert (whitening_loss(slow) < whitening_loss(constant)).all()
-    torch.testing.assert_close(whitening_loss(white), whitening_loss(1000 * white))
+    assert (whitening_loss(white, kernel) < whitening_loss(slow, kernel)).all()
+    assert (whitening_loss(slow, kernel) < whitening_loss(constant, kernel)).all()
+    torch.testing.assert_close(whitening_loss(white, kernel), whitening_loss(1000 * white, kernel))
     # of d independent channels, log(1 + gain) each
-    assert whitening_loss(white).mean().item() == pytest.approx(-np.log(11), abs=0.05)
+    assert whitening_loss(white, kernel).mean().item() == pytest.approx(-np.log(11), abs=0.05)
+
+
+def test_whitening_is_of_the_embedded_patches():
+    """The covariance is made of that of the frames; it is that of what the kernel embeds, gradients too."""
+    patches, kernel = torch.randn(2, 50, 4), torch.randn(9, 4, requires_grad=True)
+    embedded = whitening_loss(patches @ kernel.T, torch.eye(9))
+    torch.testing.assert_close(whitening_loss(patches, kernel), embedded)
+    ours, theirs = (
+        torch.autograd.grad(loss.sum(), kernel)[0] for loss in (whitening_loss(patches, kernel), embedded)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_a_weight_needs_a_code():

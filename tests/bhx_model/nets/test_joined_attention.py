@@ -181,3 +181,29 @@ def test_the_kernel_is_one_for_the_smallest_group(monkeypatch):
     monkeypatch.setattr(torch, "empty", lambda *size, device, **more: empty(*size, device="meta", **more))
     attention.fused_kernel(torch.device("cuda"), torch.bfloat16, 64, 1)
     assert [t.shape[2] for t in asked] == [128, 1, 1]
+
+
+def test_kernels_are_forbidden_inside_and_allowed_again_where_lengths_are_few():
+    allowed = torch.backends.cuda.cudnn_sdp_enabled
+    before = allowed()
+    with attention.with_few_lengths():
+        assert allowed() == before
+    with attention.without_cudnn():
+        assert not allowed()
+        with attention.with_few_lengths():
+            assert allowed() == before
+        assert not allowed()
+    with attention.without_cudnn(False):
+        assert allowed() == before
+    assert allowed() == before
+
+
+def test_what_was_forbidden_before_stays_so():
+    with attention.without_cudnn(), attention.without_cudnn(False), attention.with_few_lengths():
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        with attention.without_cudnn(), attention.with_few_lengths():
+            assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(True)

@@ -57,7 +57,7 @@ def test_a_loss_of_one_process_that_is_read_late_ends_all_with_the_same_sentence
 
 def test_a_term_that_is_not_finite_stops_the_run_although_the_reported_loss_is(house, tmp_path, monkeypatch):
     whitening = jepa.whitening_loss
-    monkeypatch.setattr(jepa, "whitening_loss", lambda content: whitening(content) * float("nan"))
+    monkeypatch.setattr(jepa, "whitening_loss", lambda *given: whitening(*given) * float("nan"))
     with pytest.raises(ValueError, match=r"the loss of step 1 is not finite, samples: (town|ward)_sub-\d+_"):
         train_here(house, tmp_path, "function", workers="0")
 

@@ -83,7 +83,7 @@ def test_many_processes_find_the_same(opened):
 
 def test_a_term_that_is_not_finite_is_seen_on_the_holdout(opened, monkeypatch):
     stage, model = opened
-    monkeypatch.setattr(jepa, "whitening_loss", lambda content: content.new_full((1,), float("nan")))
+    monkeypatch.setattr(jepa, "whitening_loss", lambda patches, kernel: patches.new_full((1,), float("nan")))
     _, bad = evaluate_holdout(stage, model, Processes(0, 1, torch.device("cpu")))
     assert len(bad) == stage.n_holdout
 
