@@ -26,7 +26,7 @@ def parts(device: str, learning_s: float) -> list[Part]:
     found += [_step("fusion", "before", USUAL), _step("function", "before", USUAL)]
     found += [_step(s, "published", USUAL) for s in ("structure", "function", "fusion")]
     found += [_step("fine-tuning", way, USUAL) for way in ("now", "published")]
-    found += [Part("embedding", 30), Part("draw", 40)]
+    found += [Part("embedding", 30), Part("draw", 40), Part("reading", 60)]
     found += [Part(f"training of {s}", 40) for s in ("structure", "function")]
     found += [Part("tokens", 40), Part("training of fusion", 40)]
     found += [_step(s, "now", MOST) for s in SERIES_STAGES]

@@ -200,6 +200,21 @@ def _same(step: Row, training: Row) -> bool:
     return step["patches"] == USUAL and all(step[key] == training[key] for key in keys)
 
 
+def reading_table(rows: Sequence[Row]) -> list[str]:
+    """Rates of reading by processes that share the cores."""
+    head = ("stage", "cores", "processes", "threads of each", "samples/s", "MB/s on the device")
+    return table(
+        head,
+        [
+            [
+                row["stage"], str(row["cores"]), str(row["processes"]), str(row["threads"]), number(row["samples_s"]),
+                number(row["bytes_s"] / 1e6),
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
 def token_table(rows: Sequence[Row]) -> list[str]:
     """Rates of embedding."""
     head = ("embedding", "patches", "batch", "samples/s", "tokens/s", "MB/s written")
@@ -281,6 +296,7 @@ def markdown(rows: Sequence[Row], found: Sequence[Row], command: str, preset: st
     ]
     for title, kind, make in (
         ("Trainings by their command: reading included", "training", lambda r: training_table(r, steps)),
+        ("Reading alone, from the page cache", "reading", reading_table),
         ("Embedding", "tokens", token_table),
         ("Operations of a step (eager) and their bounds", "operation", operation_table),
         ("Learning", "learning", _learning_table),

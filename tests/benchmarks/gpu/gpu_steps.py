@@ -23,7 +23,7 @@ from bhx_model.training.step_outcome import AsyncCopy
 #: Steps before the first that counts, and the most that count.
 WARM, STEPS = 3, 12
 #: Seconds of the steps that count, about; and the longest step that a batch is doubled for.
-LONG_S, LONGEST_STEP_S = 4.0, 1.0
+LONG_S, LONGEST_STEP_S = 3.0, 1.0
 #: GPUs that a preset's batch is shared by in the paper.
 GPUS = 8
 #: Share of the GPU's memory that a batch may take.

@@ -6,11 +6,13 @@ each, so that all are read from the page cache.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import logging
 import math
+import multiprocessing
 import re
 import shutil
 import tarfile
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import joblib
 import numpy as np
 import torch
 from gpu_cases import FRAMES, Sizes
@@ -31,7 +34,7 @@ from bhx_model.config import load_preset
 from bhx_model.data import timeseries, volumes
 from bhx_model.data.reader import threads_per_process
 from bhx_model.file_hash import file_sha256
-from bhx_model.training import tokens, train
+from bhx_model.training import feed, stages, tokens, train
 from bhx_model.training.distributed import Processes
 
 #: Cohorts: name, frames, repetition time (s), arrays that are stored, samples that point at them.
@@ -40,7 +43,9 @@ TR_S = 0.735
 #: Frames of a run of UK Biobank: 11 patches, the last of which is not full.
 N_FRAMES = 10 * FRAMES + 10
 #: Seconds that a training shall take, about, once it runs.
-TRAINING_S = 8.0
+TRAINING_S = 6.0
+#: Seconds that each process reads without computing.
+READING_S = 3.0
 #: Parts of one GPU's share of a batch, by what a sample of preset `base` takes of 80 GB.
 PARTS = {"structure": 1, "function": 4, "fusion": 1}
 STEP_LINE = re.compile(r"\w+ (\d+)/\d+ ")
@@ -53,11 +58,13 @@ def draw(place: Path, preset: str) -> None:
     random = np.random.default_rng(0)
     sizes.metadata().save(place / "rois.npz")
     distance = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in sizes.grid), indexing="ij"))
-    inside = (distance**2).sum(axis=0) < 0.55  # as much of the grid as a brain fills
-    noise = random.standard_normal(sizes.grid).astype(np.float32)
+    inside = (distance**2).sum(axis=0) < 0.8  # as much of the grid as a brain fills
+    # as many bytes as a T1 of that size has in shards: folds, and the noise of tests/benchmarks/shards.py
+    folds = np.cos(np.tensordot((7, 9, 8), distance, axes=1)).astype(np.float32)
+    noise = 0.15 * random.standard_normal(sizes.grid).astype(np.float32)
 
     def image(number: int) -> bytes:
-        return volumes.encode(np.roll(noise, number, axis=2) * inside)
+        return volumes.encode((folds + np.roll(noise, number, axis=2)) * inside)
 
     with ThreadPoolExecutor() as pool:
         images = list(pool.map(image, range(stored)))
@@ -228,6 +235,60 @@ def training(
         "batch": batch, "steps": last - first, "samples_s": batch * (last - first) / max(last_at - first_at, 1e-9),
         "start_s": first_at - start, "whole_s": time.time() - start, **(_compilations() if compiled else {}),
     }  # fmt: skip
+
+
+def reading(place: Path, preset: str, device: torch.device, until: float) -> Iterator[dict[str, Any]]:
+    """Read T1 volumes and series onto the device as a training does, and compute nothing: by one process, and by many.
+
+    As many processes as GPUs share the cores, here also the GPU; each reads batches of one GPU's share of the preset's,
+    for a few seconds.
+    """
+    cores = joblib.cpu_count()
+    for stage in ("structure", "function"):
+        for processes in sorted({1, min(GPUS, cores)}):
+            if time.time() + READING_S > until:
+                raise TimeoutError(f"{stage}, {processes} processes: its time was up")
+            threads = threads_per_process(environment={"WORLD_SIZE": str(processes)})
+            context = multiprocessing.get_context("spawn")
+            barrier = context.Manager().Barrier(processes)
+            one = functools.partial(_read, place, stage, preset, device, threads, barrier)
+            with context.Pool(processes) as pool:
+                found = pool.map(one, range(processes), chunksize=1)
+            samples_s, bytes_s = (sum(each) for each in zip(*found, strict=True))
+            yield {
+                "kind": "reading", "stage": stage, "processes": processes, "threads": threads, "cores": cores,
+                "samples_s": samples_s, "bytes_s": bytes_s,
+            }  # fmt: skip
+
+
+def _read(
+    place: Path, stage: str, preset: str, device: torch.device, threads: int, barrier: Any, seed: int
+) -> tuple[float, float]:
+    """Samples, and bytes that a device would get, per second of one process; `seed` orders what it reads."""
+    torch.set_num_threads(1)
+    _, batch = _short(stage, preset, USUAL, None)
+    changes = {"train.steps": 10**6, "train.batch_size": batch, "train.accumulate": 1}
+    sources = stages.Sources(
+        shards=[place / USUAL / "index.json"], split=place / "split.json", rois=place / "rois.npz"
+    )
+    opened = stages.open_stage(load_preset(stage, preset).override(changes), sources, seed)
+    samples = size = 0
+    began = 0.0
+    alone = Processes(0, 1, device)
+    for step, (parts, _) in enumerate(feed.steps(opened, range(10**6), alone, threads)):
+        batches = list(parts)
+        if step == 3:  # those before bring all to the page cache, and need memory
+            barrier.wait()
+            began = time.perf_counter()
+        elif step > 3:
+            samples += sum(len(one.keys) for one in batches)
+            size += sum(t.nbytes for one in batches for t in one.tensors.values())
+            if time.perf_counter() - began > READING_S:
+                break
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    taken = time.perf_counter() - began
+    return samples / taken, size / taken
 
 
 def _compilations() -> dict[str, int]:

@@ -102,6 +102,8 @@ def run_part(name: str, work: Work, device: torch.device, until: float) -> Rows:
         yield from embedding(work.preset, device, until)
     elif name == "draw":
         gpu_trainings.draw(place, work.preset)
+    elif name == "reading":
+        yield from gpu_trainings.reading(place, work.preset, device, until)
     elif name == "tokens":
         yield from gpu_trainings.write_tokens(place, device)
     elif name.startswith("training of "):
