@@ -4,7 +4,8 @@ Counted per sample, layer by layer, as the networks in `bhx_model.nets` keep it;
 autograd keeps. Blocks are nearly all of it: 36 bytes per token, channel and block in bfloat16 with four times as wide a
 hidden layer, 64 in float32, 4 with checkpointing. Added are what a step holds beside that (inputs, targets, losses, the
 gradients of one block), the weights with their gradients and both moments of AdamW, and `RESERVED` for CUDA itself, which
-was not measured. `torch.compile` keeps less.
+was not measured. On an H200 steps allocated 4 to 10 % less than is counted, but for masks that are smaller than the largest
+(docs/explanation/gpu.md); `torch.compile` keeps 5 to 7 % less.
 """
 
 from __future__ import annotations
@@ -233,7 +234,7 @@ def _jepa(model: FunctionConfig, sizes: Sizes, half: int, held_out: float) -> tu
         kept += tokens * _F * d + 3 * _F * model.connectivity_code * n * d
         kept += context * 8 + (r * _F * d if model.connectivity_weight else 0)
     if model.whitening_weight:
-        kept += tokens * _F * d + 4 * _F * d**2
+        kept += 2 * _F * d**2 + _F * (d + sizes.frames) * sizes.frames
     hidden = int(d * model.mlp_ratio)
     # the target encoder keeps nothing: its stream, a norm, and a hidden layer pass before the others begin
     target = tokens * (3 * _F * d + 2 * half * hidden)
