@@ -25,6 +25,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ import torch
 from bhx_model.command_line import json_object, minutes, run_command, seed_number, whole_number
 from bhx_model.config import PRESETS, STAGES, StageConfig, load_preset
 from bhx_model.data.reader import threads_per_process
+from bhx_model.errors import SiteError
 from bhx_model.nets.attention import without_cudnn
 from bhx_model.remote.urls import place
 from bhx_model.training import distributed, parts, run_folder, run_lock, stages, time_limit
@@ -147,6 +149,8 @@ def train(
         On unusable inputs, on a loss that is not finite, or when a JEPA collapses.
     ConfigError
         On inputs that do not belong together.
+    SiteError
+        Where a GPU's memory is full, or PyTorch's compiler fails.
     """
     stage = stages.open_stage(config, sources, seed, processes.device)
     warm = None if init_from is None else WarmStart.open(init_from, config.stage, stage.known_rois)
@@ -168,6 +172,10 @@ def train(
                     )
             except torch.OutOfMemoryError as error:
                 raise parts.out_of_memory(stage) from error
+            except RuntimeError as error:
+                if (said := _compiler_fault(error)) is not None:
+                    raise SiteError(said) from error
+                raise
             if not ended:
                 return STOPPED
         elif processes.first:
@@ -176,6 +184,18 @@ def train(
         if processes.first:
             logger.info("%s: weights in %s", config.stage, out)
     return 0
+
+
+def _compiler_fault(error: RuntimeError) -> str | None:
+    """Say what to do where PyTorch's compiler failed; None if it did not."""
+    # takes as long to import as all of torch, and is there where something was compiled
+    if "torch._dynamo" not in sys.modules or not isinstance(error, torch._dynamo.exc.TorchDynamoException):
+        return None
+    why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return (
+        f"PyTorch {torch.__version__} cannot compile the network here ({why}): set train.compile to false; the training "
+        "goes on from its last checkpoint, with the same results but for rounding"
+    )
 
 
 @contextmanager

@@ -89,6 +89,24 @@ def test_a_gpu_that_is_full_is_a_sentence(trained, tmp_path, monkeypatch, capsys
     assert "Traceback" not in said
 
 
+def test_a_compiler_that_fails_is_a_sentence(trained, tmp_path, monkeypatch, capsys):
+    """Here there is none for what PyTorch's compiler generates; on a GPU it may fail of itself."""
+    from torch import _dynamo, _inductor
+
+    _dynamo.reset()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    words = ["--stage", "structure", "--preset", "tiny", "--shards", trained["town"], "--split", trained["split"],
+             "--rois", trained["rois"], "--run-root", tmp_path / "runs", "--out", tmp_path / "out",
+             "--set", '{"train.compile": true}']  # fmt: skip
+    with _inductor.config.patch({"cpp.cxx": (None, "/nonexistent/c++")}):
+        assert train.main([str(word) for word in words]) == 1
+    _dynamo.reset()
+    said = capsys.readouterr().err
+    assert "cannot compile the network here (InvalidCxxCompiler" in said
+    assert "set train.compile to false; the training goes on from its last checkpoint" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("checkpointing", "remedy"),
     [(False, "set model.checkpointing to true"), (True, "use GPUs with more memory, or a smaller preset")],
