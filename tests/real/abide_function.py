@@ -33,6 +33,7 @@ from bhx_model.atomic_write import read_json, write_json
 from bhx_model.data import shards
 from bhx_model.data.batch import of_equal_bucket, plan_series, read_runs
 from bhx_model.data.rois import RoiMetadata
+from bhx_model.device import default_device
 from bhx_model.evaluation import readouts
 from bhx_model.evaluation.labels import Labels
 from bhx_model.nets.jepa import FunctionJEPA
@@ -40,13 +41,16 @@ from bhx_model.training.trained import load_trained
 from bhx_model.training.untrained import untrained_function
 from bhx_prep.brain_maps import gradients
 
-#: Changes of preset `tiny`. There are a constant and 30 gradients to correlate with; these repetition times are long as
+#: Changes of any preset. There are a constant and 30 gradients to correlate with; these repetition times are long as
 #: they are (1.5 to 3 s), so none is made longer.
-SETTINGS: dict[str, Any] = {
+MODEL: dict[str, Any] = {
     "model.harmonics": "none",
     "model.connectivity_code": 31,
     "model.connectivity_weight": 3.0,
     "model.tr_augment": False,
+}
+#: Changes of preset `tiny`.
+SETTINGS: dict[str, Any] = MODEL | {
     "train.steps": 200,
     "train.lr": 4.0e-3,
     "train.batch_size": 8,
@@ -68,7 +72,14 @@ class Pretrained:
     run: Mapping[str, Any]
 
 
-def pretrain(people: People, labels: Labels, folder: Path, settings: Mapping[str, Any]) -> Pretrained:
+def settings(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes of a preset: those of all, of `tiny` also for its training, and those that are given."""
+    return {**(SETTINGS if preset == "tiny" else MODEL), **given}
+
+
+def pretrain(
+    people: People, labels: Labels, folder: Path, preset: str, changes: Mapping[str, Any]
+) -> Pretrained:
     """Train the function stage on the train people of `labels` alone, whose shards, gradients and normaliser it has."""
     seed = labels.seed
     trained_on = [labels.subjects[i] for i in np.flatnonzero(labels.of("train"))]
@@ -83,7 +94,7 @@ def pretrain(people: People, labels: Labels, folder: Path, settings: Mapping[str
         "--out", folder / "rois.npz",
     )  # fmt: skip
     run(
-        folder, "bhx_model.train", "--stage", "function", "--preset", "tiny", "--set", json.dumps(dict(settings)),
+        folder, "bhx_model.train", "--stage", "function", "--preset", preset, "--set", json.dumps(dict(changes)),
         "--seed", seed, *given, "--rois", folder / "rois.npz", "--run-root", folder / "runs",
         "--out", folder / "function",
     )  # fmt: skip
@@ -96,8 +107,8 @@ def pretrain(people: People, labels: Labels, folder: Path, settings: Mapping[str
 
 def distance_moved(pretrained: Pretrained) -> float:
     """How far the exported encoder lies from its start, as a share of the start's norm."""
-    start = torch.cat([p.flatten() for p in pretrained.untrained.target.parameters()])
-    end = torch.cat([p.flatten() for p in pretrained.trained.target.parameters()])
+    start = torch.cat([p.flatten().cpu() for p in pretrained.untrained.target.parameters()])
+    end = torch.cat([p.flatten().cpu() for p in pretrained.trained.target.parameters()])
     return float((end - start).norm() / start.norm())
 
 
@@ -145,15 +156,17 @@ def read_tokens(
     """What each readout gives of everybody's tokens, (n, numbers), and the tokens' means over time, (n, R, D)."""
     place = {sample.key: i for i, sample in enumerate(people.runs)}
     plans = {sample.key: plan_series(sample, model.config) for sample in people.runs}
-    components_RM = readouts.components_of(model)
+    device = default_device()
+    model, components_RM = model.to(device).eval(), readouts.components_of(model).to(device)
     rows: dict[str, list[Any]] = {name: [None] * len(people) for name in (*READOUTS, "rois")}
     for runs in of_equal_bucket(people.runs, plans, BATCH):
         batch = read_runs(runs, [plans[sample.key] for sample in runs], rois, model.config)
-        tokens_BFD = model.encode(batch.tensors["series"], batch.patch_frames, target=target)
+        series_BRT = batch.tensors["series"].to(device)
+        tokens_BFD = model.encode(series_BRT, batch.patch_frames, target=target)
         tokens_BRND = tokens_BFD.unflatten(1, (model.n_rois, -1)).float()
         found = {name: readout(tokens_BRND, components_RM) for name, readout in READOUTS.items()}
         for name, values in (found | {"rois": readouts.rois(tokens_BRND)}).items():
-            for key, row in zip(batch.keys, values.numpy(), strict=True):
+            for key, row in zip(batch.keys, values.cpu().numpy(), strict=True):
                 rows[name][place[key]] = row
     stacked = {name: np.stack(row) for name, row in rows.items()}
     return stacked, stacked.pop("rois")

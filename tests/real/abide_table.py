@@ -46,7 +46,7 @@ from abide_scores import Tested, cells, fit, table
 
 from bhx_model.atomic_write import read_json, write_json
 from bhx_model.command_line import json_object, run_command, whole_number
-from bhx_model.config import EvaluationConfig
+from bhx_model.config import PRESETS, EvaluationConfig
 from bhx_model.data import shards
 from bhx_model.evaluation import readouts
 from bhx_model.evaluation.attentive import attentive_probe
@@ -78,7 +78,7 @@ def function_rows(people: People, seed: int, folder: Path, args: argparse.Namesp
     """
     torch.set_num_threads(1)
     labels = divide(people, seed)
-    pretrained = abide_function.pretrain(people, labels, folder, abide_function.SETTINGS | args.set)
+    pretrained = abide_function.pretrain(people, labels, folder, args.preset, changes_of(args))
     components_RM = readouts.components_of(pretrained.trained)
     reduced = abide_function.connectivity_of_components(people, components_RM, pretrained.trained.n_rois)
     chance = {FEW: fit(reduced, labels)[0]}
@@ -120,7 +120,7 @@ def one_seed(
 ) -> tuple[Tested, dict[str, Any]]:
     """All rows of a seed; encoders are kept in the folder, under a hash of the settings."""
     labels = divide(people, seed)
-    settings = json.dumps(abide_function.SETTINGS | args.set, sort_keys=True)
+    settings = json.dumps({"preset": args.preset, **changes_of(args)}, sort_keys=True)
     place = args.folder / f"function-{hashlib.sha256(settings.encode()).hexdigest()[:8]}/seed-{seed}"
     found = function_rows(people, seed, place, args)
     chance, about = {FC: fit(pairs, labels)[0]} | found["chance"], found["about"]
@@ -157,7 +157,12 @@ def report(
         loss, people_of = one["loss"], one["counts"]["train_subjects"]
         print(f"| {seed} | {people_of} | {loss['first']:.3f} | {loss['last']:.3f} | {one['moved']:.2f} | "
               f"{one['training_s']:.0f} |")  # fmt: skip
-    print(f"\nchanges of preset tiny: {json.dumps(abide_function.SETTINGS | args.set)}")
+    print(f"\nchanges of preset {args.preset}: {json.dumps(changes_of(args))}")
+
+
+def changes_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What is changed of the preset."""
+    return abide_function.settings(args.preset, args.set)
 
 
 def named(tested: Sequence[Tested], rows: Sequence[tuple[str, str | None]]) -> tuple[list[str], np.ndarray]:
@@ -214,6 +219,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--attentive", action="store_true", help="also read its tokens, over time, by a learned query")
     add("--online", action="store_true", help="also rows of the trained encoder that is not the slow copy")
+    add(
+        "--preset",
+        choices=PRESETS,
+        default="tiny",
+        help="of --function (tiny); others take a GPU, which is used where there is one",
+    )
     add("--seeds", type=whole_number, default=5, help="how many (5)")
     add(
         "--first",
