@@ -73,7 +73,13 @@ def run(folder: Path, *words: object) -> None:
 
 
 def lay_out(folder: Path) -> Path:
-    """Lay the series out in `folder`, take them to shards, and return their index; what is there is kept."""
+    """Lay the series out in `folder`, take them to shards, and return their index; what is there is kept.
+
+    Where the data are not, a folder that was laid out elsewhere is taken as it is: a machine with a GPU may have no more.
+    """
+    index = folder / "results" / COHORT / "shards/index.json"
+    if not (DATA / "abide_cc200").exists() and index.exists():
+        return index
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / COHORT / "names.txt").exists():
         script = DATA / "real_series.py"
@@ -85,7 +91,7 @@ def lay_out(folder: Path) -> Path:
         folder, "snakemake", "--snakefile", ROOT / "workflow/Snakefile", "--cores", os.environ.get("CORES", 2),
         "--quiet", "all", "--", "ingest", "shards",
     )  # fmt: skip
-    return folder / "results" / COHORT / "shards/index.json"
+    return index
 
 
 def read_people(folder: Path) -> People:
