@@ -19,7 +19,8 @@ validation people. `untrained` is the same encoder before the first step. A conn
 that start at zero, so `untrained` has none of it; `untrained with its code let in at random` draws these weights: what is
 ahead of that has been learned. Intervals are those of the tables, of people and splits together.
 
-Skips where ../shared/data is absent, but for `--function` with a FOLDER in which it was laid out elsewhere. No part of the test suite.
+Skips where ../shared/data is absent, but for `--function` with a FOLDER in which it was laid out elsewhere. No part of
+the test suite.
 """
 
 from __future__ import annotations

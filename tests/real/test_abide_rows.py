@@ -153,5 +153,14 @@ def test_components_are_weighted_means_over_rois():
 
 def test_rows_are_skipped_where_there_are_no_people(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(abide_table, "DATA", tmp_path)
-    abide_table.run_table(argparse.Namespace())
-    assert capsys.readouterr().out.startswith("skipped: no ")
+    for given in ({"function": False, "folder": tmp_path}, {"function": True, "folder": None}):
+        abide_table.run_table(argparse.Namespace(**given))
+        assert capsys.readouterr().out.startswith("skipped: no ")
+
+
+def test_a_folder_that_was_laid_out_elsewhere_is_taken_as_it_is(monkeypatch, tmp_path):
+    index = tmp_path / "results/abide/shards/index.json"
+    index.parent.mkdir(parents=True)
+    index.touch()
+    monkeypatch.setattr(abide_people, "DATA", tmp_path / "absent")
+    assert abide_people.lay_out(tmp_path) == index
