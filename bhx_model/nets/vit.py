@@ -89,7 +89,8 @@ class Block(nn.Module):
         kept_B2 = self.draw(len(x_BND), x_BND.device) if kept_B2 is None else kept_B2
         # copies: two views of one tensor would be compiled anew for other numbers of samples
         kept = (None, None) if kept_B2 is None else [of[:, None, None].clone() for of in kept_B2.unbind(1)]
-        return self.run(self, x_BND, queries, keys, weights, *kept)
+        run = self.run if queries == ALL else run_block  # see `compile_blocks`
+        return run(self, x_BND, queries, keys, weights, *kept)
 
     def draw(self, n: int, device: torch.device) -> Tensor | None:
         """Draw factors of both branches of `n` samples, 0 for those that skip one: (n, 2); None if none can."""
@@ -123,14 +124,14 @@ def compile_blocks(model: nn.Module) -> None:
     """Let PyTorch's compiler make code of all blocks of a model, for any number of samples and tokens.
 
     The numbers are symbols to it: masks of random sizes and runs of any length make no new graph. What is around the
-    blocks is left as it is. Results are equal but for rounding.
+    blocks is left as it is, and so are blocks of which only some tokens are wanted, the last of a stack: their number is
+    a difference of symbols, for which PyTorch 2.11 fails to make code for GPUs. Results are equal but for rounding.
     """
     import torch._dynamo  # imported here, since it takes as long to import as all of torch
 
     limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
     setattr(torch._dynamo.config, limit, max(GRAPHS, getattr(torch._dynamo.config, limit)))
-    # an analysis that PyTorch does not make for such numbers, and 2.11 fails in when it tries (attention with weights)
-    run = torch.compile(run_block, dynamic=True, options={"triton.coalesce_tiling_analysis": False})
+    run = torch.compile(run_block, dynamic=True)
     for block in model.modules():
         if isinstance(block, Block):
             block.run = run

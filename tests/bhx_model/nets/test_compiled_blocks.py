@@ -81,13 +81,13 @@ def test_an_epoch_of_mixed_repetition_times_makes_less_than_a_graph_for_each(
         graphs.append(counters["stats"]["unique_graphs"])
     assert never_gave_up()
     assert graphs[0] == graphs[1], "the second epoch is as the first"
-    # encoder, target encoder, predictor, its last block; again each where a sample or a token is alone
-    assert 4 <= graphs[0] <= len(BUCKETS)
+    # encoder, target encoder, predictor; again each where a sample or a token is alone
+    assert 3 <= graphs[0] < len(BUCKETS)
 
 
 @pytest.mark.slow
-def test_a_fusion_of_runs_of_any_length_makes_two_graphs_a_stack(compiled):
-    """Blocks skip branches at rates of their own, and share the graph; the last one computes hub tokens only."""
+def test_a_fusion_of_runs_of_any_length_makes_a_graph_a_stack(compiled):
+    """Blocks skip branches at rates of their own, and share the graph; the last one is not compiled."""
     changes = {
         "model.drop_path": 0.3,
         "model.decoder": "joint",
@@ -102,5 +102,5 @@ def test_a_fusion_of_runs_of_any_length_makes_two_graphs_a_stack(compiled):
     for batch, n in ((2, 3), (3, 5), (4, 2), (2, 6), (5, 4)):
         same_step(model, plain, torch.randn(batch, 12, 16), torch.randn(batch, 5 * n, 16), n)
     assert never_gave_up()
-    encoder, decoder = 2, 2
-    assert counters["stats"]["unique_graphs"] <= encoder + decoder
+    encoder, decoder = 1, 1
+    assert 1 <= counters["stats"]["unique_graphs"] <= encoder + decoder
