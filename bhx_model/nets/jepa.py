@@ -273,9 +273,9 @@ class FunctionJEPA(nn.Module):
             terms |= self._connectivity_losses(done, context_BC)
             objective = objective + self.config.connectivity_weight * terms["connectivity_loss"]
         if self.config.whitening_weight:
-            patches_BKT = done.scaled_BRT.unflatten(-1, (-1, patch_frames)).flatten(1, 2)
+            patches_BFK = done.scaled_BRT.unflatten(-1, (-1, patch_frames)).flatten(1, 2)
             kernel_DK = self.encoder.patch_embed.kernel(patch_frames)
-            terms["whitening_loss"] = whitening_loss(patches_BKT, kernel_DK).mean()
+            terms["whitening_loss"] = whitening_loss(patches_BFK, kernel_DK).mean()
             objective = objective + self.config.whitening_weight * terms["whitening_loss"]
         with torch.no_grad():
             mean_D = wanted_BUD.mean(dim=(0, 1))
