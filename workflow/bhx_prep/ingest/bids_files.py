@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
@@ -110,14 +111,7 @@ def files_below(folder: str) -> Iterator[str]:
     folders: list[tuple[str, tuple[str, ...]]] = [(folder, ())]
     while folders:
         place, came_by = folders.pop()  # the second: real folders that links led out of
-        try:
-            with os.scandir(place) as listed:
-                entries = [entry for entry in listed if not entry.name.startswith(".")]
-        except PermissionError as error:
-            raise ConfigError(format_error(error)) from error
-        except OSError:  # not there, or moved meanwhile
-            continue
-        for entry in entries:
+        for entry in _shown(place):
             if not is_folder(entry):
                 yield entry.path
             elif not entry.is_symlink():
@@ -128,18 +122,55 @@ def files_below(folder: str) -> Iterator[str]:
                     folders.append((entry.path, line))
 
 
+def _shown(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a folder and not hidden; nothing where it is none.
+
+    Raises
+    ------
+    ConfigError
+        If it may not be read.
+    """
+    try:
+        with os.scandir(folder) as listed:
+            return [entry for entry in listed if not entry.name.startswith(".")]
+    except PermissionError as error:
+        raise ConfigError(format_error(error)) from error
+    except OSError:  # not there, or moved meanwhile
+        return []
+
+
 def matching(root: Path, pattern: str) -> list[str]:
     """Paths below a root that match a glob pattern, relative to it; ``**`` is any folders, and follows no circle.
 
-    What ``**`` finds is more than the pattern's: whatever lies below; the caller compares it with the pattern.
+    What ``**`` finds is more than the pattern's: whatever lies below; the caller compares it with the pattern. Hidden
+    files match no ``*``.
+
+    Raises
+    ------
+    ConfigError
+        If a folder may not be read.
     """
     before, deep, _ = pattern.partition("**")
     if not deep:
-        return sorted(glob.glob(pattern, root_dir=root))  # noqa: PTH207
+        return sorted(_glob(str(root), pattern.split("/")))
     base = before.rpartition("/")[0]
-    places = glob.glob(base, root_dir=root) if base else ["."]  # noqa: PTH207
+    places = _glob(str(root), base.split("/")) if base else ["."]
     found = (path for place in places for path in files_below(str(root / place)))
     return sorted(os.path.relpath(path, root) for path in found)
+
+
+def _glob(folder: str, parts: Sequence[str]) -> Iterator[str]:
+    """What ``glob.glob`` finds, which takes a folder that may not be read for an empty one."""
+    part, *rest = parts
+    if glob.has_magic(part):
+        names = fnmatch.filter((entry.name for entry in _shown(folder)), part)
+    else:
+        names = [part] if os.path.lexists(f"{folder}{os.sep}{part}") else []
+    for name in names:
+        if rest:
+            yield from (f"{name}/{below}" for below in _glob(f"{folder}{os.sep}{name}", rest))
+        else:
+            yield name
 
 
 def natural(text: str) -> list[tuple[int, str]]:
