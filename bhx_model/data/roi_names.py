@@ -77,8 +77,6 @@ def match(names: Sequence[str], atlas: str, wanted: Sequence[str]) -> tuple[NDAr
         msg = f"{len(names)} ROIs, but the model knows {len(wanted)} of atlas {atlas}{_odd_one(names, given, wanted, known)}"
         raise DataError(msg)
     missing = [i for i, name in enumerate(known) if name not in place]
-    if not missing:
-        return np.array([place[name] for name in known], np.int64), None
     ours = {m[1] for name in wanted if (m := NETWORKS.match(name))}
     theirs = {m[1] for name in names if (m := NETWORKS.match(name))} or (
         {"7"} if are_of_seven(given) and not are_of_seven(known) else set()
@@ -89,6 +87,8 @@ def match(names: Sequence[str], atlas: str, wanted: Sequence[str]) -> tuple[NDAr
             f"{'- and '.join(sorted(ours))}-network order: use that atlas"
         )
         raise DataError(msg)
+    if not missing:
+        return np.array([place[name] for name in known], np.int64), None
     if _older(given, known):
         note = (
             "ROI names are those of CBIG's lists of before September 2019: taken in their order, in which the parcels are "

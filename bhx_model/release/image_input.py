@@ -169,7 +169,7 @@ def open_series(
             raise DataError(msg)
         tr_s = stated if tr_s is None else tr_s
     elif is_image(series):
-        return _of_bold(series, "the BOLD image", tr_s, None, roi_names, atlas, rois)
+        return _of_bold(series, "the series", tr_s, None, roi_names, atlas, rois)
     elif hasattr(series, "header") and hasattr(series, "to_filename"):  # another image of nibabel
         series, stated = _of_parcels(series, "the image", roi_names, rois)
         tr_s, roi_names = stated if tr_s is None else tr_s, rois.names

@@ -101,7 +101,7 @@ def rows_of_rois(series: Any, roi_names: Any, rois: RoiMetadata) -> NDArray[np.f
         msg = f"series has shape {array.shape}, the model needs ({len(rois)} ROIs, frames): check atlas and axes"
         raise DataError(msg)
     if roi_names is None:
-        msg = "roi_names is missing: name the rows of the series, with model.rois.names if they are those in this order"
+        msg = "roi_names is missing: name the rows of the series, with model.roi_names if they are those in this order"
         raise DataError(msg)
     names = texts(roi_names, "roi_names")
     order, note = spelling.match(names, rois.atlas, rois.names)

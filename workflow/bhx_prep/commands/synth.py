@@ -39,7 +39,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     """Run ``bhx synth``."""
-    from bhx_prep.demo import requirements  # not for --help
+    # not for --help; what fills cohorts comes first, so that a missing extra is said before anything is fetched
+    from bhx_prep.demo import derivatives, lemon, rawbids, requirements, timeseries  # noqa: F401
 
     study = Path.cwd()
     if requirements.lacks_data_packages():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -88,10 +89,8 @@ def _run(words: Sequence[str]) -> None:
         lines = (done.stderr or done.stdout).strip().splitlines()
         why = lines[-1][:100] if lines else "it says nothing"
         if "No module named pip" in done.stderr:  # `uv venv` makes environments without it
-            msg = (
-                f"{words[0]} has no pip, which fetches packages here: uv pip install --python {words[0]} pip"
-            )
+            msg = f"{words[0]} has no pip, which fetches packages here: uv pip install --python {shlex.quote(words[0])} pip"
             raise SiteError(msg)
         raise SiteError(
-            f"pip failed ({why}): go where there is a network, or run it yourself: {' '.join(words[:6])} .."
+            f"pip failed ({why}): go where there is a network, or run it yourself: {shlex.join(words[:6])} .."
         )
