@@ -189,7 +189,8 @@ def train(
 def _compiler_fault(error: RuntimeError) -> str | None:
     """Say what to do where PyTorch's compiler failed; None if it did not."""
     # takes as long to import as all of torch, and is there where something was compiled
-    if "torch._dynamo" not in sys.modules or not isinstance(error, torch._dynamo.exc.TorchDynamoException):
+    faults = sys.modules.get("torch._dynamo.exc")
+    if faults is None or not isinstance(error, faults.TorchDynamoException):
         return None
     why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return (
