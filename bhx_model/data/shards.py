@@ -354,8 +354,7 @@ def read_bold(sample: Sample, n_rois: int) -> np.ndarray:
     DataError
         If its shape is not what the list and the contract say.
     """
-    content = _content(sample)
-    with _named(sample):
+    with _stored(sample) as content:
         series = timeseries.decode(content)
     if series.shape != (n_rois, sample.n_frames):
         msg = (
@@ -390,8 +389,7 @@ def read_t1w_into(sample: Sample, out: np.ndarray) -> None:
     DataError
         If it is no stored volume, or one of another grid.
     """
-    content = _content(sample)
-    with _named(sample):
+    with _stored(sample) as content:
         volumes.decode(content, out)
 
 
@@ -403,16 +401,16 @@ def decompress_t1w(sample: Sample, shape: tuple[int, ...], out: np.ndarray) -> v
     DataError
         If it is no stored volume, or one of another grid.
     """
-    content = _content(sample)
-    with _named(sample):
+    with _stored(sample) as content:
         return volumes.decompress(content, shape, out)
 
 
 @contextlib.contextmanager
-def _named(sample: Sample) -> Iterator[None]:
-    """Errors of what is stored name the sample and its shard."""
+def _stored(sample: Sample) -> Iterator[np.ndarray]:
+    """Bytes of a sample's array, see `_content`; errors of decoding them name the sample and its shard."""
+    content = _content(sample)
     try:
-        yield
+        yield content
     except DataError as error:
         msg = f"{sample.key} in {sample.shard}: {error}: pack the shard again"
         raise DataError(msg) from error
